@@ -1,0 +1,110 @@
+# Moa. `make help` lists what there is; `make run` is all that a first look needs.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv/bin
+PY := PYTHONPATH=gen:. $(VENV)/python
+READY := .venv/ready
+PROTOS := $(shell find proto -name '*.proto')
+LOCKS := requirements/base.txt requirements/inference.txt requirements/dev.txt
+# The folders that are code of ours, as far as they are there.
+CODE := $(wildcard services inference gateway deploy tests bench examples)
+
+.PHONY: help
+help: ## List every target.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(READY) ## Make the virtual environment with everything in it (run and test do this by themselves).
+
+$(READY): $(LOCKS) deploy/local/setup.py deploy/local/install_torch.py
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	  if command -v $$python >/dev/null 2>&1 && \
+	     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    exec $$python deploy/local/setup.py; fi; \
+	done; \
+	echo 'make: Python 3.11 or newer is needed and was not found (name one with PYTHON=/path/to/python make …).' >&2; \
+	exit 1
+
+.PHONY: proto
+proto: build/moa.binpb ## Generate the stubs in gen/ and the descriptor set build/moa.binpb.
+
+build/moa.binpb: $(READY) $(PROTOS) deploy/build/protos.py
+	@$(PY) -m deploy.build.protos
+
+.PHONY: run
+run: proto ## Start the whole gateway on MOA_PORT (8080); Ctrl-C stops it.
+	@exec env PYTHONPATH=gen:. $(VENV)/python -m deploy.local.child $$PPID deploy.local
+
+.PHONY: test
+test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real PostgreSQL included.
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: proto ## Check style, types, contracts and who imports whom.
+	@$(PY) -m ruff check $(CODE)
+	@$(PY) -m ruff format --check --quiet $(CODE) || { echo '`make format` puts that right'; exit 1; }
+	@$(PY) -m mypy $(CODE)
+	@$(VENV)/buf lint build/moa.binpb --config buf.yaml
+	@$(PY) -m deploy.build.breaking
+	@PYTHONPATH=gen:. $(VENV)/lint-imports --no-logo
+
+.PHONY: format
+format: $(READY) ## Put style right.
+	@$(PY) -m ruff check --fix --quiet $(CODE) || true
+	@$(PY) -m ruff format $(CODE)
+
+.PHONY: check
+check: lint test stubs ## All that CI runs.
+
+.PHONY: stubs
+stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) for teams that call the gateway.
+	@$(PY) -m deploy.build.stubs
+
+.PHONY: lock
+lock: ## Pin the dependencies anew (UPGRADE=1: to their newest versions).
+	@deploy/build/lock.sh $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## Delete what was generated; keep the virtual environment and .moa (accounts, keys).
+	@rm -rf gen build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: bench
+bench: proto ## Measure the gateway against the same upstream called directly (about a minute).
+	@$(PY) -m bench.gateway $(ARGS)
+
+.PHONY: bench-dialects
+bench-dialects: proto ## Measure what each dialect adds over the typed call (about a minute).
+	@$(PY) -m bench.dialects $(ARGS)
+
+.PHONY: bench-inference
+bench-inference: proto ## Measure the image engine against one-at-a-time diffusers on the same weights.
+	@$(PY) -m inference.bench $(ARGS)
+
+.PHONY: bench-tasks
+bench-tasks: proto ## Measure tasks a second with an instant model.
+	@$(PY) -m bench.tasks $(ARGS)
+
+.PHONY: soak
+soak: proto ## Show that quotas are exact: 1,000 requests, room for 400, replicas killed midway (under a minute).
+	@$(PY) -m tests.auth.soak
+
+.PHONY: soak-inference
+soak-inference: proto ## Switch image models 100 times over 2,000 images and watch the memory (some 20 minutes).
+	@$(PY) -m inference.bench soak --switches 100 --requests 2000 --size 64 $(ARGS)
+
+.PHONY: providers
+providers: proto ## Check each configured cloud provider with its cheapest real call.
+	@$(PY) -m services.text check; text=$$?; $(PY) -m services.image check && exit $$text
+
+.PHONY: audit
+audit: proto ## Check that the local gateway's quota ledger balances, and list orphans.
+	@$(PY) -m deploy.local.tool audit $(ARGS)
+
+.PHONY: replay
+replay: proto ## Make an image again from its receipt (RECEIPT=file.json, IMAGE=where.png) and compare the bytes.
+	@$(PY) -m inference.replay $(RECEIPT) $(IMAGE)

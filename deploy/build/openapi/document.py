@@ -1,0 +1,213 @@
+"""Put the document together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
+
+import msgspec
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import descriptor_pb2
+
+from deploy.build.openapi import bodies
+from deploy.build.openapi.messages import Contracts, Json, Schemas
+from gateway.routes import DIALECTS
+from services.common import dialects
+
+HTTP_BODY = ".google.api.HttpBody"
+_REF = "#/components/schemas/{name}"
+_VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=([^}]*))?\}")
+
+_SECURITY = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
+    "GoogleKey": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
+    "QueryKey": {"type": "apiKey", "in": "query", "name": "key"},
+}
+
+
+def document(descriptors: bytes) -> Json:
+    """Give the OpenAPI 3.1 document of every REST binding in a descriptor set that the edge serves."""
+    contracts = Contracts(descriptors)
+    schemas = Schemas(contracts)
+    raw, components = _models()
+    paths: dict[str, Json] = {}
+    for service, described in contracts.services:
+        if service not in DIALECTS:
+            continue
+        for method in described.method:
+            maker = _Operation(contracts, schemas, raw, service, method)
+            for path, verb, operation in maker.operations():
+                paths.setdefault(path, {})[verb] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Moa",
+            "version": "0.1.0",
+            "description": "One gateway to every generative model. Each dialect reaches every model.",
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name.rpartition(".")[2], "description": contracts.comments[name]} for name in DIALECTS],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "securitySchemes": _SECURITY,
+            "schemas": {**components, **schemas.components, **dict(_errors())},
+        },
+    }
+
+
+def _models() -> tuple[Mapping[Any, Json], Mapping[str, Json]]:
+    """Give the schema of each raw body's model, and the components that they refer to."""
+    wanted: list[Any] = list(dict.fromkeys([*bodies.REQUESTS.values(), *bodies.ANSWERS.values()]))
+    single = list(dict.fromkeys(one for each in wanted for one in _alternatives(each)))
+    made, components = msgspec.json.schema_components(single, ref_template=_REF)
+    by_type = dict(zip(single, made, strict=True))
+    found = {
+        each: by_type[each] if each in by_type else {"anyOf": [by_type[one] for one in _alternatives(each)]}
+        for each in wanted
+    }
+    return found, components
+
+
+def _alternatives(model: Any) -> Iterable[Any]:
+    """A union of structs, which msgspec cannot tell apart, is described one by one."""
+    return get_args(model) if hasattr(model, "__args__") and not hasattr(model, "__origin__") else (model,)
+
+
+def _errors() -> Iterator[tuple[str, Json]]:
+    for name, dialect in dialects.DIALECTS.items():
+        shapes = [dialect.envelope, *dialect.variants.values()]
+        schemas = [_shape(shape) for shape in shapes]
+        unique = [each for at, each in enumerate(schemas) if each not in schemas[:at]]
+        yield f"Error_{name}", unique[0] if len(unique) == 1 else {"anyOf": unique}
+
+
+def _shape(shape: Any) -> Json:
+    """Give the schema of an error's envelope."""
+    if isinstance(shape, Mapping):
+        return {
+            "type": "object",
+            "properties": {key: _shape(value) for key, value in shape.items()},
+            "required": list(shape),
+        }
+    if isinstance(shape, list):
+        return {"type": "array", "items": {"anyOf": [_shape(value) for value in shape]}}
+    if shape == dialects.STATUS:
+        return {"type": "integer"}
+    if shape == dialects.MESSAGE:
+        return {"type": "string"}
+    if isinstance(shape, str) and shape.startswith("$"):
+        return {"type": ["string", "integer", "null"]}
+    return {"const": shape}
+
+
+class _Operation:
+    """One method's operations: one for each of its bindings."""
+
+    def __init__(
+        self,
+        contracts: Contracts,
+        schemas: Schemas,
+        raw: Mapping[Any, Json],
+        service: str,
+        method: descriptor_pb2.MethodDescriptorProto,
+    ) -> None:
+        self._contracts = contracts
+        self._schemas = schemas
+        self._raw = raw
+        self._service = service
+        self._method = method
+        self._name = f"{service}.{method.name}"
+
+    def operations(self) -> Iterator[tuple[str, str, Json]]:
+        """Give path, verb and operation of each binding."""
+        if not self._method.options.HasExtension(annotations_pb2.http):
+            return
+        rule: http_pb2.HttpRule = self._method.options.Extensions[annotations_pb2.http]
+        for number, each in enumerate((rule, *rule.additional_bindings)):
+            kind = each.WhichOneof("pattern") or ""
+            verb, template = (each.custom.kind, each.custom.path) if kind == "custom" else (kind, getattr(each, kind))
+            path = _VARIABLE.sub(lambda found: _literal(found[2]) + "{" + found[1] + "}", template)
+            yield path, verb.lower(), self._operation(each, template, number)
+
+    def _operation(self, rule: http_pb2.HttpRule, template: str, number: int) -> Json:
+        short = self._service.rpartition(".")[2]
+        comment = self._contracts.comments.get(self._name, "")
+        summary, _, _ = comment.partition(". ")
+        operation: Json = {
+            "operationId": f"{short}_{self._method.name}" + (f"_{number + 1}" if number else ""),
+            "tags": [short],
+            "summary": summary.rstrip("."),
+            "description": comment,
+            "responses": self._responses(),
+        }
+        if self._name not in bodies.KEYLESS:
+            operation["security"] = [{name: []} for name in _SECURITY]
+        bound = {found[1] for found in _VARIABLE.finditer(template)}
+        parameters = [*self._path_parameters(template), *self._query_parameters(rule, bound)]
+        if parameters:
+            operation["parameters"] = parameters
+        if rule.body:
+            operation["requestBody"] = {"required": True, "content": self._request(rule, bound)}
+        return operation
+
+    def _path_parameters(self, template: str) -> Iterator[Json]:
+        for found in _VARIABLE.finditer(template):
+            schema: Json = {"type": "string", "minLength": 1}
+            if "**" not in (found[2] or ""):
+                schema["pattern"] = "^[^/]+$"
+            told = self._contracts.comments.get(f"{self._method.input_type}.{found[1]}", "")
+            yield {"name": found[1], "in": "path", "required": True, "schema": schema, "description": told}
+
+    def _query_parameters(self, rule: http_pb2.HttpRule, bound: set[str]) -> Iterator[Json]:
+        if rule.body == "*" or self._method.input_type == HTTP_BODY:
+            return
+        for name, schema in self._schemas.fields(self._method.input_type):
+            if name not in bound and name != rule.body and schema.get("type") not in (None, "object"):
+                yield {"name": name, "in": "query", "schema": schema}
+
+    def _request(self, rule: http_pb2.HttpRule, bound: set[str]) -> Json:
+        model = bodies.REQUESTS.get(self._name)
+        if model is not None:
+            content = {"application/json": {"schema": self._raw[model]}}
+            if self._name in bodies.FORMS:
+                files = {name: {"type": "string", "contentMediaType": "image/*"} for name in ("image", "mask")}
+                form = {"allOf": [{"type": "object", "properties": files}], "type": "object"}
+                content["multipart/form-data"] = {"schema": form}
+            return content
+        if self._method.input_type == HTTP_BODY or rule.body != "*":
+            return {"application/json": {"schema": {"type": "object"}}}
+        return {"application/json": {"schema": self._schemas.object(self._method.input_type, without=frozenset(bound))}}
+
+    def _responses(self) -> Json:
+        dialect = DIALECTS[self._service]
+        names = {dialect, "google"} if self._method.name in ("ListModels", "GetModel") else {dialect}
+        refs = [{"$ref": _REF.format(name=f"Error_{name}")} for name in sorted(names)]
+        error = refs[0] if len(refs) == 1 else {"anyOf": refs}
+        failed = {
+            "description": "A failure, in the dialect's words.",
+            "content": {"application/json": {"schema": error}},
+        }
+        done = {"description": "Done.", "content": self._answer()}
+        told: Json = {"2XX": done, "4XX": failed, "5XX": failed}
+        if self._name in bodies.DEGRADED:
+            told["503"] = {"description": "A part is down; the body tells which.", "content": self._answer()}
+        return told
+
+    def _answer(self) -> Json:
+        if self._name in bodies.FILES:
+            return {"*/*": {"schema": {}}}
+        if self._method.output_type != HTTP_BODY:
+            content: Json = {"application/json": {"schema": self._schemas.ref(self._method.output_type)}}
+        else:
+            model = bodies.ANSWERS.get(self._name)
+            content = {"application/json": {"schema": {"type": "object"} if model is None else self._raw[model]}}
+        if self._name in bodies.STREAMS:
+            content["text/event-stream"] = {"schema": {"type": "string"}}
+        return content
+
+
+def _literal(pattern: str | None) -> str:
+    """Give the fixed beginning of a variable's pattern: `models/` of `models/**`."""
+    return (pattern or "").rstrip("*")
