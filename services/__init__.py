@@ -1,0 +1,1 @@
+"""Moa's services: one process each, that meet only over gRPC."""

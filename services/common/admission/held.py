@@ -1,0 +1,44 @@
+"""A reservation that another service made and will settle: here it only pays."""
+
+from __future__ import annotations
+
+from moa.common.v1 import usage_pb2
+from services.common.admission.identity import Identity
+from services.common.grants import ActingFor
+
+
+class Held:
+    """Quota that the signer of a grant holds. Looks like a `Reservation`; nothing is booked through it."""
+
+    __slots__ = ("identity", "images", "reservation_id", "tokens")
+
+    def __init__(self, identity: Identity, acting: ActingFor) -> None:
+        self.identity = identity
+        self.reservation_id = ""
+        """None that a backend could settle: the signer of the grant does, whatever becomes of this process."""
+        self.images = acting.images
+        """Images set aside."""
+        self.tokens = 0
+        """Tokens set aside."""
+
+    @property
+    def account_id(self) -> str:
+        """The account that pays."""
+        return self.identity.account_id
+
+    @property
+    def key_id(self) -> str:
+        """The key that asked."""
+        return self.identity.key_id
+
+    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Nothing: the holder of the lease reports."""
+
+    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Nothing: the signer of the grant settles, once, when its task succeeds."""
+
+    def release(self) -> None:
+        """Nothing: the signer of the grant gives it back."""
+
+    def annul(self) -> None:
+        """Nothing, likewise."""

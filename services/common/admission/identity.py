@@ -1,0 +1,93 @@
+"""Who a key belongs to, what it may do, and what is left to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from moa.quota.v1 import quota_pb2
+from services.common.permissions import permitted
+
+_MEMO_SIZE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left of a daily quota; `unlimited` makes the rest meaningless."""
+
+    limit_tokens: int
+    free_tokens: int
+    limit_images: int
+    free_images: int
+    resets_at: datetime
+    unlimited: bool
+
+
+class Identity:
+    """A verified key.
+
+    Args:
+        grant: What auth said.
+        held: Gives what this process holds of the key's quota and has not reserved, tokens and images.
+    """
+
+    __slots__ = ("_grant", "_held", "_memo", "account_id", "key_id")
+
+    def __init__(self, grant: quota_pb2.Grant, held: Callable[[], tuple[int, int]]) -> None:
+        self.account_id = grant.account_id
+        self.key_id = grant.key_id
+        self._grant = grant
+        self._held = held
+        self._memo: dict[tuple[int, str, str], bool] = {}
+
+    @property
+    def pace(self) -> quota_pb2.Pace:
+        """The pace that the key must keep."""
+        return self._grant.pace
+
+    @property
+    def scoped(self) -> bool:
+        """Whether the key has scopes: it changes nothing of the account, and sees no secret of it."""
+        return bool(self._grant.scopes)
+
+    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
+        """Tell whether the key may do this. Empty names ask whether there is any that it may."""
+        asked = (operation, provider, model)
+        answer = self._memo.get(asked)
+        if answer is None:
+            answer = permitted(self._grant.rules, self._grant.scopes, operation, provider, model)
+            if len(self._memo) >= _MEMO_SIZE:
+                # Names come from callers: a memo must not grow with them.
+                self._memo.clear()
+            self._memo[asked] = answer
+        return answer
+
+    def remaining(self) -> Remaining:
+        """Give what is left: the account's, or the key's own where that is less. A second old at most."""
+        grant = self._grant
+        tokens, images = self._held()
+        told = grant.remaining
+        free_tokens, free_images = told.free.tokens, told.free.images
+        limit_tokens, limit_images = told.limit.tokens, told.limit.images
+        if grant.HasField("key_remaining"):
+            own = grant.key_remaining
+            if own.free.tokens < free_tokens:
+                free_tokens, limit_tokens = own.free.tokens, own.limit.tokens
+            if own.free.images < free_images:
+                free_images, limit_images = own.free.images, own.limit.images
+        return Remaining(
+            limit_tokens=limit_tokens,
+            free_tokens=min(limit_tokens, free_tokens + tokens),
+            limit_images=limit_images,
+            free_images=min(limit_images, free_images + images),
+            resets_at=told.resets_at.ToDatetime(tzinfo=UTC),
+            unlimited=told.unlimited,
+        )
+
+    def renewed(self, grant: quota_pb2.Grant) -> Identity:
+        """Give the identity that a newer grant describes; what was decided is kept when the rules are the same."""
+        newer = Identity(grant, self._held)
+        if list(grant.rules) == list(self._grant.rules) and list(grant.scopes) == list(self._grant.scopes):
+            newer._memo = self._memo
+        return newer

@@ -1,0 +1,112 @@
+"""A reservation: quota set aside for one request, until it is settled or released."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moa.common.v1 import usage_pb2
+from moa.quota.v1 import quota_pb2
+
+if TYPE_CHECKING:
+    from services.common.admission.admission import Admission
+    from services.common.admission.holding import Holding, Lease
+    from services.common.admission.identity import Identity
+
+
+class Reservation:
+    """Quota for one request. Exactly one of `settle` and `release` counts: the first."""
+
+    __slots__ = (
+        "_admission",
+        "_done",
+        "holding",
+        "identity",
+        "images",
+        "lease",
+        "made_at",
+        "operation",
+        "reported_at",
+        "request_id",
+        "reservation_id",
+        "so_far",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        admission: Admission,
+        holding: Holding,
+        lease: Lease,
+        *,
+        tokens: int,
+        images: int,
+        operation: quota_pb2.Operation.ValueType,
+        request_id: str,
+        made_at: float,
+    ) -> None:
+        self._admission = admission
+        self._done = False
+        self.holding = holding
+        self.lease = lease
+        self.identity: Identity = holding.identity
+        self.tokens = tokens
+        """Tokens set aside: bound the provider's answer by them."""
+        self.images = images
+        """Images set aside."""
+        self.operation = operation
+        self.request_id = request_id
+        self.made_at = made_at
+        self.so_far: tuple[usage_pb2.Usage, str, str] | None = None
+        """What was reported: usage, provider, model."""
+        self.reported_at = 0.0
+        """When auth last heard of it; 0: never."""
+        lease.number += 1
+        self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{tokens}.{images}"
+
+    @property
+    def account_id(self) -> str:
+        """The account that pays."""
+        return self.identity.account_id
+
+    @property
+    def key_id(self) -> str:
+        """The key that asked."""
+        return self.identity.key_id
+
+    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Say what was consumed so far; charged should this process vanish. Costs nothing, call it often."""
+        self.so_far = (usage, provider, model)
+
+    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Say what was consumed in the end. Durable when it returns, booked soon after; never more than reserved."""
+        if not self._done:
+            self._done = True
+            self._admission.settled(self, usage, provider, model)
+
+    def release(self) -> None:
+        """Say that nothing was consumed."""
+        if not self._done:
+            self._done = True
+            self._admission.released(self)
+
+    def annul(self) -> None:
+        """Say that nothing was consumed, and have it booked, so that a backend which takes this process for dead
+        charges nothing (`VanishedCallers`)."""
+        self.settle(usage=usage_pb2.Usage(), provider="", model="")
+
+    def settlement(self, usage: usage_pb2.Usage, provider: str, model: str) -> quota_pb2.Settlement:
+        """Give the settlement that this usage makes."""
+        settlement = quota_pb2.Settlement(
+            reservation_id=self.reservation_id,
+            charged=quota_pb2.Amount(
+                tokens=usage.prompt_tokens + usage.completion_tokens if self.tokens else 0,
+                images=usage.images if self.images else 0,
+            ),
+            usage=usage,
+            operation=self.operation,
+            provider=provider,
+            model=model,
+            request_id=self.request_id,
+        )
+        settlement.ended_at.GetCurrentTime()
+        return settlement

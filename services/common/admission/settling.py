@@ -1,0 +1,196 @@
+"""Books settlements in the background: batched, retried, remembered in a journal until auth has them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.common import logs
+from services.common.admission.journal import Journal, Left
+from services.common.rpc.client import metadata
+
+_log = logs.get("settling")
+
+_EVERY_S: Final = 0.05
+_BATCH: Final = 200
+_CALL_S: Final = 10.0
+_LONGEST_PAUSE_S: Final = 1.0
+_WORTH_COMPACTING_BYTES: Final = 256 * 1024
+
+
+class Settling:
+    """Takes settlements and returns, and sees them booked.
+
+    Args:
+        folder: Where journals lie; None: nothing survives this process but what was booked.
+        holder: This process's name, unique.
+    """
+
+    def __init__(
+        self,
+        stub: quota_service_pb2_grpc.QuotaServiceAsyncStub,
+        *,
+        service_token: str,
+        folder: Path | None,
+        holder: str,
+    ) -> None:
+        self._stub = stub
+        self._metadata = metadata(service_token, f"settle-{holder}")
+        self._journal = Journal(folder, holder) if folder else None
+        self._pending: dict[str, quota_pb2.Settlement] = {}
+        self._returns: dict[str, tuple[quota_pb2.LeaseReturn, float]] = {}
+        self._open: dict[str, None] = {}
+        self._left: list[tuple[Left, set[str]]] = []
+        self._unreported = False
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> list[str]:
+        """Begin, with what earlier processes left; give the reservations that they left open."""
+        opened: list[str] = []
+        for left in self._journal.left() if self._journal else ():
+            mine: set[str] = set()
+            for serialized in left.settlements:
+                settlement = quota_pb2.Settlement.FromString(serialized)
+                self._pending[settlement.reservation_id] = settlement
+                mine.add(settlement.reservation_id)
+            opened.extend(reservation_id for reservation_id in left.opened if reservation_id not in mine)
+            self._left.append((left, mine))
+            _log.info("journal.replayed", settlements=len(mine), opened=len(left.opened))
+        self._unreported = bool(opened)
+        self._task = asyncio.create_task(self._run(), name="settling")
+        if self._left:
+            self._wake.set()
+        return opened
+
+    def orphans_reported(self) -> None:
+        """Note that auth knows of the reservations that earlier processes left open: their journals may go."""
+        self._unreported = False
+        self._wake.set()
+
+    async def stop(self, within_s: float) -> None:
+        """Book what is waiting, for `within_s` at most; the rest stays in the journal."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        until = time.monotonic() + within_s
+        while (self._pending or self._returns) and time.monotonic() < until:
+            if not await self._flush():
+                await asyncio.sleep(0.1)
+        for left, _ in self._left:
+            Journal.postpone(left)
+        self._left = []
+        if self._journal:
+            self._journal.close(keep=bool(self._pending or self._open))
+            self._journal = None
+
+    def opened(self, reservation_id: str) -> None:
+        """Note that a reservation was made."""
+        self._open[reservation_id] = None
+        if self._journal:
+            try:
+                self._journal.opened(reservation_id)
+            except OSError as error:
+                _log.error("journal.failed", why=error.strerror)
+
+    def settled(self, settlement: quota_pb2.Settlement) -> None:
+        """Take a settlement: durable at once, booked soon."""
+        self._open.pop(settlement.reservation_id, None)
+        if self._journal:
+            try:
+                self._journal.settled(settlement.SerializeToString())
+            except OSError as error:
+                # A full disk: what is in memory is still booked.
+                _log.error("journal.failed", why=error.strerror)
+        self._pending[settlement.reservation_id] = settlement
+        self._wake.set()
+
+    def released(self, reservation_id: str) -> None:
+        """Note that nothing was consumed."""
+        self._open.pop(reservation_id, None)
+        if self._journal:
+            try:
+                self._journal.released(reservation_id)
+            except OSError as error:
+                _log.error("journal.failed", why=error.strerror)
+
+    def give_back(self, pieces: Iterable[tuple[quota_pb2.LeaseReturn, float]]) -> None:
+        """Take pieces of leases to return, each with the time after which it is no use (its lease ended by itself)."""
+        for piece, until in pieces:
+            self._returns[piece.return_id] = (piece, until)
+        if self._returns:
+            self._wake.set()
+
+    async def flush_returns(self) -> None:
+        """Return now what is to be returned; what fails is tried again later."""
+        try:
+            await self._return()
+        except grpc.aio.AioRpcError as failure:
+            _log.warning("returns.postponed", code=failure.code().name)
+
+    async def _run(self) -> None:
+        pause_s = _EVERY_S
+        while True:
+            await self._wake.wait()
+            if len(self._pending) < _BATCH:
+                await asyncio.sleep(_EVERY_S)
+            if await self._flush():
+                pause_s = _EVERY_S
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            if not self._pending and not self._returns:
+                self._wake.clear()
+
+    async def _flush(self) -> bool:
+        try:
+            await self._settle()
+            await self._return()
+        except grpc.aio.AioRpcError as failure:
+            _log.warning("settling.postponed", code=failure.code().name, waiting=len(self._pending))
+            return False
+        except Exception:
+            # A bug must not end the only thing that books.
+            _log.exception("settling.failed", waiting=len(self._pending))
+            return False
+        self._tidy()
+        return True
+
+    async def _settle(self) -> None:
+        batch = list(islice(self._pending.values(), _BATCH))
+        if not batch:
+            return
+        request = quota_service_pb2.SettleRequest(settlements=batch)
+        answer = await self._stub.Settle(request, metadata=self._metadata, timeout=_CALL_S)
+        for reservation_id in (*answer.booked, *answer.refused):
+            self._pending.pop(reservation_id, None)
+        if answer.refused:
+            _log.error("settlements.refused", reservations=list(answer.refused))
+
+    async def _return(self) -> None:
+        now = time.monotonic()
+        self._returns = {name: item for name, item in self._returns.items() if item[1] > now}
+        batch = [piece for piece, _ in islice(self._returns.values(), _BATCH)]
+        if not batch:
+            return
+        request = quota_service_pb2.ReturnLeasesRequest(returns=batch)
+        await self._stub.ReturnLeases(request, metadata=self._metadata, timeout=_CALL_S)
+        for piece in batch:
+            self._returns.pop(piece.return_id, None)
+
+    def _tidy(self) -> None:
+        for left, mine in list(self._left) if not self._unreported else ():
+            if mine.isdisjoint(self._pending):
+                Journal.forget(left)
+                self._left.remove((left, mine))
+        journal = self._journal
+        if journal and (journal.full or (not self._pending and journal.size > _WORTH_COMPACTING_BYTES)):
+            journal.compact([s.SerializeToString() for s in self._pending.values()], list(self._open))

@@ -1,0 +1,106 @@
+"""Settling for a caller that vanished: a backend that was left in the middle of a call books what it delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from moa.common.v1 import usage_pb2
+from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
+from services.common.admission.settling import Settling
+from services.common.catalogue import Model
+from services.common.reservations import ReservationId
+from services.common.rpc import call as calls
+
+AFTER_S: Final = 5.0
+"""How long the caller is given to settle for itself: longer than it takes one that lives, much shorter than a lease."""
+
+
+class VanishedCallers:
+    """Books, for a backend, what its callers may have died before booking.
+
+    A caller that only cancelled the call settles it itself, within moments, and knows better what was delivered.
+    So the backend's word is sent a little later: auth books a reservation once, whoever comes first. That is why a
+    router that lives books even a call of which it read nothing, once it has left it (`Operations`).
+
+    Args:
+        auth: The channel to the auth service.
+        service_token: The internal credential.
+        journal: A folder for what must survive this process.
+    """
+
+    def __init__(
+        self, auth: grpc.aio.Channel, *, service_token: str, journal: Path | None = None, after_s: float = AFTER_S
+    ) -> None:
+        holder = f"backend-{os.getpid()}-{os.urandom(6).hex()}"
+        stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
+        self._settling = Settling(stub, service_token=service_token, folder=journal, holder=holder)
+        self._after_s = after_s
+        self._waiting: dict[str, tuple[asyncio.TimerHandle, quota_pb2.Settlement]] = {}
+
+    async def start(self) -> None:
+        """Start the background work."""
+        self._settling.start()
+
+    async def stop(self) -> None:
+        """Book what is waiting, without further delay, and end."""
+        for handle, settlement in self._waiting.values():
+            handle.cancel()
+            self._settling.settled(settlement)
+        self._waiting.clear()
+        await self._settling.stop(within_s=5.0)
+
+    def left_midway(
+        self, context: Any, *, usage: usage_pb2.Usage, operation: quota_pb2.Operation.ValueType, model: Model
+    ) -> None:
+        """Say, from the handler of a call that did not come to its last event, what was delivered on it."""
+        metadata = dict(context.invocation_metadata() or ())
+        self.left(
+            str(metadata.get(calls.RESERVATION_KEY, "")),
+            usage=usage,
+            operation=operation,
+            provider=model.provider,
+            model=model.id,
+            request_id=calls.current().request_id,
+        )
+
+    def left(
+        self,
+        reservation_id: str,
+        *,
+        usage: usage_pb2.Usage,
+        operation: quota_pb2.Operation.ValueType,
+        provider: str,
+        model: str,
+        request_id: str,
+    ) -> None:
+        """Say what was delivered on a call that its caller ended or abandoned (`x-moa-reservation` names it).
+
+        Never raises, and books nothing when the id is none.
+        """
+        reservation = ReservationId.parse(reservation_id)
+        if reservation is None:
+            return
+        settlement = quota_pb2.Settlement(
+            reservation_id=reservation_id,
+            charged=quota_pb2.Amount(
+                tokens=usage.prompt_tokens + usage.completion_tokens if reservation.tokens else 0,
+                images=usage.images if reservation.images else 0,
+            ),
+            usage=usage,
+            operation=operation,
+            provider=provider,
+            model=model,
+            request_id=request_id,
+        )
+        settlement.ended_at.GetCurrentTime()
+        loop = asyncio.get_running_loop()
+        self._waiting[reservation_id] = loop.call_later(self._after_s, self._due, settlement), settlement
+
+    def _due(self, settlement: quota_pb2.Settlement) -> None:
+        self._waiting.pop(settlement.reservation_id, None)
+        self._settling.settled(settlement)

@@ -1,0 +1,93 @@
+"""Read the catalogue's file and check that it holds together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from services.common.catalogue.model import Catalogue, Model, Provider
+
+
+class CatalogueError(Exception):
+    """The file cannot be read, or contradicts itself. The message says where."""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    providers: list[Provider]
+    models: list[Model]
+
+
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)(?::-([^}]*))?\}")
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Catalogue:
+    """Read the catalogue at `path`; which providers are configured is decided by `environment`.
+
+    Raises CatalogueError with the place of the fault.
+    """
+    try:
+        file = msgspec.yaml.decode(path.read_bytes(), type=_File)
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror}") from None
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise CatalogueError(f"{path}: {error}") from None
+    providers = [msgspec.structs.replace(p, base_url=_expanded(p.base_url, environment)) for p in file.providers]
+    _check(path, providers, file.models)
+    models = [_located(m, path.parent) for m in file.models]
+    configured = frozenset(
+        p.id
+        for p in providers
+        if all(environment.get(name) or environment.get(f"{name}_FILE") for name in p.credentials.values())
+        and (p.adapter == "inference" or p.base_url)
+    )
+    return Catalogue(providers, models, configured)
+
+
+def _expanded(text: str, environment: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda m: environment.get(m[1]) or m[2] or "", text)
+
+
+def _located(model: Model, folder: Path) -> Model:
+    """Make a model's local source absolute, so that every process finds it from wherever it runs."""
+    if model.load is None or not (folder / model.load.source).is_dir():
+        return model
+    source = str((folder / model.load.source).resolve())
+    return msgspec.structs.replace(model, load=msgspec.structs.replace(model.load, source=source))
+
+
+def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
+    by_id = {p.id: p for p in providers}
+    if len(by_id) != len(providers):
+        raise CatalogueError(f"{path}: two providers share an id")
+    seen: set[str] = set()
+    for model in models:
+        provider = by_id.get(model.provider)
+        if provider is None:
+            raise CatalogueError(f"{path}: model {model.id}: no provider {model.provider!r}")
+        if model.full_id in seen:
+            raise CatalogueError(f"{path}: model {model.full_id} stands twice")
+        seen.add(model.full_id)
+        if provider.makes == "vision" and provider.adapter != "inference":
+            raise CatalogueError(f"{path}: provider {provider.id}: only the inference adapter has vision models")
+        if (model.load is not None) != (provider.adapter == "inference"):
+            raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
+    _check_successors(path, models)
+
+
+def _check_successors(path: Path, models: list[Model]) -> None:
+    """A retired model's successor must be here, and the line of successors must end."""
+    by_name = {name: model for model in reversed(models) for name in (model.id, model.full_id)}
+    for model in models:
+        line, last = {model.full_id}, model
+        while last.retirement is not None:
+            successor = by_name.get(last.retirement.successor)
+            if successor is None:
+                raise CatalogueError(f"{path}: model {last.id}: no successor {last.retirement.successor!r}")
+            if successor.full_id in line:
+                raise CatalogueError(f"{path}: model {model.id}: its successors go round in a circle")
+            line.add(successor.full_id)
+            last = successor

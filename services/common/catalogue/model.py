@@ -1,0 +1,237 @@
+"""The catalogue's records. All are immutable; a reload makes a new snapshot."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from services.common.errors import ModelNotFound, NotFound
+
+Positive = Annotated[float, Meta(gt=0)]
+Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
+
+
+class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a provider may be silent, in seconds."""
+
+    connect_s: Positive = 5.0
+    """Until a connection stands."""
+    first_token_s: Positive = 60.0
+    """From the request to the first event."""
+    idle_s: Positive = 60.0
+    """Between two events."""
+
+
+class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Someone who answers: a cloud API, a compatible server, or this machine."""
+
+    id: Id
+    """What callers write as `provider`."""
+    adapter: str
+    """The protocol that it speaks: `inference` for models of one's own, else the name of an adapter module."""
+    makes: Literal["text", "image", "vision"]
+    """What its models make. `vision`: they look at images for Moa's own services; callers do not see them."""
+    base_url: str = ""
+    """Where it is; empty for `inference`. `${NAME}` is read from the environment, `${NAME:-default}` too."""
+    credentials: Mapping[str, str] = {}
+    """Which environment variable holds each secret: `{"api_key": "OPENAI_API_KEY"}`. Several keys in one
+    variable, parted by commas, are used in rotation. A provider any of whose variables is unset is not configured."""
+    options: Mapping[str, Any] = {}
+    """What the adapter alone understands (API version, region, …)."""
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    """How long it may be silent."""
+
+    @property
+    def service(self) -> str:
+        """The Moa process that speaks to it: `text`, `image` or `inference`."""
+        return "inference" if self.adapter == "inference" else self.makes
+
+
+class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the inference service loads a model of one's own."""
+
+    source: str
+    """A folder (relative to the catalogue's), or a hub id."""
+    revision: str = ""
+    """The hub revision; empty: the newest."""
+    family: str = "auto"
+    """The kind of pipeline; `auto` reads it from the folder."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Number format; `auto`: float32 on CPU, bfloat16 on CUDA."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto`: CUDA when there is one."""
+    options: Mapping[str, Any] = {}
+    """What the engine alone understands."""
+
+
+class Retirement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That a model's owner ends it, and what this gateway does then."""
+
+    date: dt.date
+    """The day on which its owner stops it."""
+    announced: dt.date | None = None
+    """The day from which callers are told; none: at once."""
+    successor: str
+    """The model to use instead: an id or a full id of the catalogue."""
+    policy: Literal["alias", "gone"] = "alias"
+    """After `date`: `alias` answers by the successor, `gone` refuses with its name."""
+
+
+class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model's owner asks, in US dollars. For reports; quotas count tokens and images."""
+
+    input: Annotated[float, Meta(ge=0)] = 0.0
+    """A million tokens of prompt."""
+    cached: Annotated[float, Meta(ge=0)] | None = None
+    """A million tokens of prompt that came from the provider's cache; none: as `input`."""
+    output: Annotated[float, Meta(ge=0)] = 0.0
+    """A million tokens of completion, reasoning included."""
+    image: Annotated[float, Meta(ge=0)] = 0.0
+    """One image."""
+
+    def cost(self, *, prompt: int, cached: int, completion: int, images: int) -> float:
+        """Give what a consumption costs, in US dollars. `cached` is part of `prompt`."""
+        old = self.input if self.cached is None else self.cached
+        tokens = (prompt - cached) * self.input + cached * old + completion * self.output
+        return tokens / 1_000_000 + images * self.image
+
+
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that callers can ask for."""
+
+    id: Id
+    """What callers write as `model`."""
+    provider: Id
+    """Whose it is."""
+    upstream: str = ""
+    """The provider's own name of it; empty: the id."""
+    created: Annotated[int, Meta(ge=0)] = 0
+    """When its owner released it, in seconds since 1970; OpenAI's listing shows it."""
+    aliases: tuple[Id, ...] = ()
+    """Other names that resolve to it."""
+    capabilities: frozenset[str] = frozenset()
+    """What it can do beyond plain text in and out: `vision`, `tools`, `reasoning`, `json`, `json_schema`,
+    `logprobs`, `candidates`, `seed`, `prefill`; for images `edit`, `mask`, `variation`, `size`, `aspect_ratio`, …"""
+    context_tokens: Annotated[int, Meta(ge=0)] = 0
+    """Longest prompt and answer together; 0: unknown."""
+    max_output_tokens: Annotated[int, Meta(ge=0)] = 0
+    """Longest answer; 0: unknown."""
+    default_max_tokens: Annotated[int, Meta(gt=0)] = 1024
+    """Bound on the answer when the caller gives none."""
+    defaults: Mapping[str, Any] = {}
+    """Other parameters' defaults, by their contract's field names."""
+    limits: Mapping[str, Any] = {}
+    """What values it takes (sizes, ratios, step counts), by field."""
+    prices: Prices | None = None
+    """What its owner asks, where it is known."""
+    credits: Annotated[float, Meta(ge=0)] = 0.0
+    """What one of its images costs as a task, in credits."""
+    retirement: Retirement | None = None
+    """When its owner ends it, if that was announced."""
+    load: Load | None = None
+    """How to load it; set exactly for models of the `inference` adapter."""
+
+    @property
+    def name(self) -> str:
+        """The provider's own name of it."""
+        return self.upstream or self.id
+
+    @property
+    def full_id(self) -> str:
+        """`provider/id`, which no other model shares."""
+        return f"{self.provider}/{self.id}"
+
+    def can(self, capability: str) -> bool:
+        """Tell whether it has a capability."""
+        return capability in self.capabilities
+
+
+class Catalogue:
+    """An immutable snapshot of providers and models, with the names that resolve to them.
+
+    Args:
+        providers: In the order that listings show.
+        models: Likewise. Ids are unique within a provider.
+        configured: Ids of the providers that have all their credentials.
+
+    Models that look at images for Moa's own services are apart, in `vision`: nothing that callers ask finds or lists
+    them or their providers.
+    """
+
+    def __init__(self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]) -> None:
+        all_providers = {p.id: p for p in providers}
+        inner = {p.id for p in all_providers.values() if p.makes == "vision"}
+        all_models = tuple(models)
+        self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
+        self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner)
+        self.vision: tuple[Model, ...] = tuple(m for m in all_models if m.provider in inner)
+        self.configured = configured
+        self._names: dict[str, list[Model]] = {}
+        for rank in (self._ids, self._alias_names, self._unprefixed):
+            found: dict[str, list[Model]] = {}
+            for model in self.models:
+                for name in rank(model):
+                    found.setdefault(name, []).append(model)
+            for name, of in found.items():
+                self._names.setdefault(name, of)
+
+    @staticmethod
+    def _ids(model: Model) -> Iterable[str]:
+        return {model.id, model.full_id}
+
+    @staticmethod
+    def _alias_names(model: Model) -> Iterable[str]:
+        return {*model.aliases, *(f"{model.provider}/{alias}" for alias in model.aliases)}
+
+    @staticmethod
+    def _unprefixed(model: Model) -> Iterable[str]:
+        return {model.id.partition("/")[2]} - {""}
+
+    def provider(self, provider_id: str) -> Provider:
+        """Give a provider, or raise NotFound."""
+        try:
+            return self.providers[provider_id]
+        except KeyError:
+            raise NotFound(f"unknown provider {provider_id[:200]!r}", param="provider") from None
+
+    def find(self, name: str, *, provider: str = "") -> Model:
+        """Give the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
+
+        `provider` narrows the choice. Of several that fit, the first of a configured provider is given.
+        Raises NotFound for an unknown provider, ModelNotFound for an unknown model.
+        """
+        if provider:
+            self.provider(provider)
+        for candidate in (name, name.partition("/")[2]):
+            fits = [m for m in self._names.get(candidate, ()) if not provider or m.provider == provider]
+            if fits:
+                return next((m for m in fits if m.provider in self.configured), fits[0])
+        where = f" of provider {provider!r}" if provider else ""
+        raise ModelNotFound(f"unknown model {name[:200]!r}{where}", param="model")
+
+    def find_vision(self, name: str) -> Model:
+        """Give the vision model of an id, full id or alias, or raise ModelNotFound."""
+        for model in self.vision:
+            if name in (model.id, model.full_id, *model.aliases):
+                return model
+        raise ModelNotFound(f"unknown vision model {name[:200]!r}", param="model")
+
+    def makes(self, model: Model) -> str:
+        """Tell what a model of this snapshot makes: `text`, `image`, or `vision`."""
+        provider = self.providers.get(model.provider)
+        return provider.makes if provider is not None else "vision"
+
+    def of_provider(self, provider_id: str) -> list[Model]:
+        """List a provider's models."""
+        self.provider(provider_id)
+        return [m for m in self.models if m.provider == provider_id]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Tell whether a permission's glob matches a catalogue id. Case counts."""
+    return pattern == "*" or fnmatchcase(name, pattern)

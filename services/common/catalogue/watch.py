@@ -1,0 +1,49 @@
+"""The catalogue as it is now: reloaded when its file changes, kept when the change is bad."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.common import logs
+from services.common.catalogue.load import CatalogueError, load
+from services.common.catalogue.model import Catalogue
+
+_log = logs.get("catalogue")
+
+
+class Watched:
+    """Holds the current snapshot. Read `now` once a request, so that one request sees one catalogue.
+
+    `environment` decides which providers are configured. Raises CatalogueError when the file is bad at the start.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str] = os.environ) -> None:
+        self._path = path
+        self._environment = environment
+        self._stamp = self._stamped()
+        self.now: Catalogue = load(path, environment)
+
+    def _stamped(self) -> tuple[int, int]:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return (0, 0)
+        return (stat.st_mtime_ns, stat.st_size)
+
+    async def watch(self, every_s: float = 1.0) -> None:
+        """Reload whenever the file changes, until cancelled. A bad file is logged and the old snapshot stays."""
+        while True:
+            await asyncio.sleep(every_s)
+            stamp = self._stamped()
+            if stamp == self._stamp:
+                continue
+            self._stamp = stamp
+            try:
+                self.now = load(self._path, self._environment)
+            except CatalogueError as error:
+                _log.error("catalogue.refused", why=str(error))
+            else:
+                _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))

@@ -1,0 +1,275 @@
+"""The egress guard: the only way in which a URL that a caller gave is called.
+
+https alone by default. A host's addresses are resolved once, every one of them must be public, and the connection goes
+to exactly those: a name that changes between check and use changes nothing. Odd spellings of addresses (decimal, octal,
+hexadecimal, IPv4 inside IPv6) are judged by what they resolve to. Redirects are followed for fetches only, each checked
+like a first URL. Time and size are bounded. Operators may allow more hosts by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from services.common.errors import InvalidField, TooLarge, UpstreamFailed, UpstreamTimeout
+
+MAX_URL: Final = 8192
+MAX_REDIRECTS: Final = 5
+CONNECT_S: Final = 5.0
+_CHUNK: Final = 64 * 1024
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
+_FORBIDDEN: Final = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        # Public by registration, but a cloud's own machinery on its machines (Azure).
+        "168.63.129.16/32",
+        # IETF's own block, where Oracle's metadata server lives.
+        "192.0.0.0/24",
+        # Deprecated, local or never routed, and not all of them known to `is_global` as such.
+        "192.88.99.0/24",
+        "::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "5f00::/16",
+        "fec0::/10",
+    )
+)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Refused(InvalidField):
+    """The URL is never called, whatever happens."""
+
+    reason = InvalidField.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a URL answered."""
+
+    data: bytes
+    content_type: str
+    """As the server declared it; judge by the content."""
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether an address is one of the public internet, and so is every IPv4 address that it wraps."""
+    return all(_is_plain_public(each) for each in (address, *_wrapped(address)))
+
+
+def _is_plain_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and (address in _NAT64 or address.ipv4_mapped is not None):
+        # A prefix alone: what counts is the IPv4 address inside.
+        return True
+    return (
+        address.is_global
+        and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+        and not any(address.version == network.version and address in network for network in _FORBIDDEN)
+    )
+
+
+def _wrapped(address: Address) -> Iterator[ipaddress.IPv4Address]:
+    """Give the IPv4 addresses inside an IPv6 one: mapped, compatible, 6to4, Teredo, NAT64, ISATAP."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    if address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address.teredo is not None:
+        yield from address.teredo
+    number = int(address)
+    if address in _NAT64 or number < 2**32 or (number >> 32) & 0xFFFF_FFFF in _ISATAP:
+        yield ipaddress.IPv4Address(number & 0xFFFF_FFFF)
+
+
+Lookup = Callable[[str, int, int], Awaitable[list[tuple[int, str]]]]
+"""Asks for a host's addresses, by host, port and family; gives (family, address)."""
+
+
+async def _system(host: str, port: int, family: int) -> list[tuple[int, str]]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    return [(kind, str(place[0])) for kind, _, _, _, place in found]
+
+
+class _Public(AbstractResolver):
+    """Resolves names to public addresses, or refuses. What it gives is what is connected to."""
+
+    def __init__(self, allowed: frozenset[str], lookup: Lookup) -> None:
+        self._allowed = allowed
+        self._lookup = lookup
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._lookup(host, port, family)
+        free = host.lower() in self._allowed or f"{host.lower()}:{port}" in self._allowed
+        results: list[ResolveResult] = []
+        for kind, address in found:
+            if not free and not is_public(ipaddress.ip_address(address.partition("%")[0])):
+                # One private address among public ones is enough: which is used is a matter of luck.
+                raise Refused("this host is not on the public internet")
+            results.append(
+                ResolveResult(
+                    hostname=host,
+                    host=address,
+                    port=port,
+                    family=kind,
+                    proto=socket.IPPROTO_TCP,
+                    flags=socket.AI_NUMERICHOST,
+                )
+            )
+        return results
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+class Egress:
+    """Calls URLs that callers gave.
+
+    Args:
+        allow: Hosts, with or without a port, that may be called over http too and wherever they are.
+        lookup: Asks for addresses; the system's resolver by default.
+    """
+
+    def __init__(self, allow: Iterable[str] = (), *, lookup: Lookup = _system) -> None:
+        self._lookup = lookup
+        self._allowed = frozenset(entry.strip().lower() for entry in allow if entry.strip())
+        self._session: aiohttp.ClientSession | None = None
+
+    def check(self, url: str, *, param: str) -> URL:
+        """Give the parsed URL. Raises Refused for what needs no asking: its scheme, form, or bare address."""
+        if len(url) > MAX_URL:
+            raise Refused(f"{param}: the URL is too long", param=param)
+        try:
+            parsed = URL(url)
+            host, port = parsed.host, parsed.port
+        except ValueError:
+            raise Refused(f"{param}: not a URL", param=param) from None
+        if not host or any(letter.isspace() for letter in host) or parsed.scheme not in ("http", "https"):
+            raise Refused(f"{param}: an https URL is expected", param=param)
+        if parsed.user is not None or parsed.password is not None:
+            raise Refused(f"{param}: a URL with credentials is not called", param=param)
+        if host.lower() in self._allowed or f"{host.lower()}:{port}" in self._allowed:
+            return parsed
+        if parsed.scheme != "https":
+            raise Refused(f"{param}: an https URL is expected", param=param)
+        try:
+            address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+        except ValueError:
+            return parsed
+        if not is_public(address):
+            raise Refused(f"{param}: this host is not on the public internet", param=param)
+        return parsed
+
+    async def fetch(self, url: str, *, limit_bytes: int, timeout_s: float, param: str) -> Fetched:
+        """Get what a URL answers, at most `limit_bytes` within `timeout_s`, redirects included.
+
+        Raises Refused, TooLarge, InvalidField where the URL answers no file, UpstreamTimeout or UpstreamFailed.
+        """
+        target = self.check(url, param=param)
+        try:
+            async with asyncio.timeout(timeout_s):
+                for _ in range(MAX_REDIRECTS + 1):
+                    async with self._open().get(target, allow_redirects=False) as response:
+                        if response.status in _REDIRECTS and "location" in response.headers:
+                            target = self._redirected(target, response.headers["location"], param)
+                            continue
+                        return await _read(response, limit_bytes, param)
+        except TimeoutError:
+            raise UpstreamTimeout(f"{param}: the URL did not answer in time") from None
+        except Refused as refused:
+            # The resolver knows no field.
+            raise refused if refused.param else Refused(f"{param}: {refused.message}", param=param) from None
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise _told(error, param) from None
+        raise InvalidField(f"{param}: more than {MAX_REDIRECTS} redirects", param=param)
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
+        """Post a body and give the answer's status. Redirects are not followed, and the answer's body is not read.
+
+        Raises Refused, UpstreamTimeout or UpstreamFailed.
+        """
+        target = self.check(url, param="url")
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._open().post(target, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                return response.status
+        except TimeoutError:
+            raise UpstreamTimeout("the receiver did not answer in time") from None
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise _told(error, "url") from None
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                resolver=_Public(self._allowed, self._lookup), use_dns_cache=False, force_close=True, limit=64
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # A proxy of the environment would resolve names by itself.
+                trust_env=False,
+                # A bomb stays small: what is not asked for compressed is not unpacked.
+                headers={"user-agent": "moa", "accept-encoding": "identity"},
+                auto_decompress=False,
+            )
+        return self._session
+
+    def _redirected(self, at: URL, location: str, param: str) -> URL:
+        try:
+            return self.check(str(at.join(URL(location))), param=param)
+        except ValueError:
+            raise Refused(f"{param}: it redirects to what is no URL", param=param) from None
+
+
+async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) -> Fetched:
+    if response.status >= 500:
+        raise UpstreamFailed(f"{param}: the URL answered {response.status}")
+    if response.status != 200:
+        raise InvalidField(f"{param}: the URL answered {response.status}", param=param)
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise InvalidField(f"{param}: the URL answered in an encoding that was not asked for", param=param)
+    if (response.content_length or 0) > limit_bytes:
+        raise TooLarge(f"{param}: more than {limit_bytes >> 20} MB", param=param)
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_chunked(_CHUNK):
+        size += len(piece)
+        if size > limit_bytes:
+            raise TooLarge(f"{param}: more than {limit_bytes >> 20} MB", param=param)
+        pieces.append(piece)
+    return Fetched(b"".join(pieces), response.content_type)
+
+
+def _told(error: Any, param: str) -> Exception:
+    """Give what a failed connection means. The refusal of our own resolver comes wrapped."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, Refused):
+            return Refused(f"{param}: {seen.message}", param=param)
+        seen = seen.__cause__ or seen.__context__
+    return UpstreamFailed(f"{param}: the URL cannot be reached")

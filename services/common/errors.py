@@ -1,0 +1,222 @@
+"""Every failure that Moa tells a caller about, as one exception tree.
+
+Each class fixes one `reason` of `moa.common.v1.Reason`; `HTTP_STATUS` says what a REST caller sees. How a reason
+becomes a gRPC status is `services.common.rpc.status`; how each dialect words it is `services.common.dialects`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from moa.common.v1 import error_pb2
+from moa.common.v1.error_pb2 import Reason
+
+
+class MoaError(Exception):
+    """A failure with a reason that the caller may know.
+
+    Args:
+        message: One sentence for the caller, without secrets or internals.
+        param: The request field at fault, in the caller's spelling.
+        retry_after_s: Seconds after which a retry can succeed; None when unknown or no use.
+    """
+
+    reason: ClassVar[Reason.ValueType] = error_pb2.REASON_INTERNAL
+
+    def __init__(self, message: str, *, param: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.headers: tuple[tuple[str, str], ...] = ()
+        """Response headers that tell the caller more; lost when the error travels to another service."""
+
+
+class Malformed(MoaError):
+    reason = error_pb2.REASON_MALFORMED
+
+
+class InvalidField(MoaError):
+    reason = error_pb2.REASON_INVALID_FIELD
+
+
+class Unsupported(MoaError):
+    reason = error_pb2.REASON_UNSUPPORTED
+
+
+class ContextTooLong(MoaError):
+    reason = error_pb2.REASON_CONTEXT_TOO_LONG
+
+
+class ContentPolicy(MoaError):
+    reason = error_pb2.REASON_CONTENT_POLICY
+
+
+class TooLarge(MoaError):
+    reason = error_pb2.REASON_TOO_LARGE
+
+
+class UnsupportedMedia(MoaError):
+    reason = error_pb2.REASON_UNSUPPORTED_MEDIA
+
+
+class Unauthenticated(MoaError):
+    reason = error_pb2.REASON_UNAUTHENTICATED
+
+
+class PermissionDenied(MoaError):
+    reason = error_pb2.REASON_PERMISSION_DENIED
+
+
+class QuotaExhausted(MoaError):
+    reason = error_pb2.REASON_QUOTA_EXHAUSTED
+
+
+class RateLimited(MoaError):
+    reason = error_pb2.REASON_RATE_LIMITED
+
+
+class NoCredit(MoaError):
+    reason = error_pb2.REASON_NO_CREDIT
+
+
+class NotFound(MoaError):
+    reason = error_pb2.REASON_NOT_FOUND
+
+
+class ModelNotFound(MoaError):
+    reason = error_pb2.REASON_MODEL_NOT_FOUND
+
+
+class ProviderNotConfigured(MoaError):
+    reason = error_pb2.REASON_PROVIDER_NOT_CONFIGURED
+
+
+class ModelRetired(MoaError):
+    reason = error_pb2.REASON_MODEL_RETIRED
+
+
+class Conflict(MoaError):
+    reason = error_pb2.REASON_CONFLICT
+
+
+class MethodNotAllowed(MoaError):
+    reason = error_pb2.REASON_METHOD_NOT_ALLOWED
+
+
+class UpstreamAuth(MoaError):
+    reason = error_pb2.REASON_UPSTREAM_AUTH
+
+
+class UpstreamRateLimited(MoaError):
+    reason = error_pb2.REASON_UPSTREAM_RATE_LIMITED
+
+
+class UpstreamOverloaded(MoaError):
+    reason = error_pb2.REASON_UPSTREAM_OVERLOADED
+
+
+class UpstreamTimeout(MoaError):
+    reason = error_pb2.REASON_UPSTREAM_TIMEOUT
+
+
+class UpstreamBroken(MoaError):
+    reason = error_pb2.REASON_UPSTREAM_BROKEN
+
+
+class UpstreamFailed(MoaError):
+    reason = error_pb2.REASON_UPSTREAM_FAILED
+
+
+class UpstreamRejected(MoaError):
+    reason = error_pb2.REASON_UPSTREAM_REJECTED
+
+
+class Unavailable(MoaError):
+    reason = error_pb2.REASON_UNAVAILABLE
+
+
+class QueueFull(MoaError):
+    reason = error_pb2.REASON_QUEUE_FULL
+
+
+class DeadlineExceeded(MoaError):
+    reason = error_pb2.REASON_DEADLINE_EXCEEDED
+
+
+class Cancelled(MoaError):
+    reason = error_pb2.REASON_CANCELLED
+
+
+class Internal(MoaError):
+    reason = error_pb2.REASON_INTERNAL
+
+
+class StorageFailed(MoaError):
+    reason = error_pb2.REASON_STORAGE_FAILED
+
+
+HTTP_STATUS: dict[Reason.ValueType, int] = {
+    error_pb2.REASON_MALFORMED: 400,
+    error_pb2.REASON_INVALID_FIELD: 422,
+    error_pb2.REASON_UNSUPPORTED: 422,
+    error_pb2.REASON_CONTEXT_TOO_LONG: 400,
+    error_pb2.REASON_CONTENT_POLICY: 400,
+    error_pb2.REASON_TOO_LARGE: 413,
+    error_pb2.REASON_UNSUPPORTED_MEDIA: 415,
+    error_pb2.REASON_UNAUTHENTICATED: 401,
+    error_pb2.REASON_PERMISSION_DENIED: 403,
+    error_pb2.REASON_QUOTA_EXHAUSTED: 429,
+    error_pb2.REASON_RATE_LIMITED: 429,
+    error_pb2.REASON_NO_CREDIT: 402,
+    error_pb2.REASON_NOT_FOUND: 404,
+    error_pb2.REASON_MODEL_NOT_FOUND: 404,
+    error_pb2.REASON_PROVIDER_NOT_CONFIGURED: 404,
+    error_pb2.REASON_MODEL_RETIRED: 410,
+    error_pb2.REASON_CONFLICT: 409,
+    error_pb2.REASON_METHOD_NOT_ALLOWED: 405,
+    error_pb2.REASON_UPSTREAM_AUTH: 502,
+    error_pb2.REASON_UPSTREAM_RATE_LIMITED: 429,
+    error_pb2.REASON_UPSTREAM_OVERLOADED: 503,
+    error_pb2.REASON_UPSTREAM_TIMEOUT: 504,
+    error_pb2.REASON_UPSTREAM_BROKEN: 502,
+    error_pb2.REASON_UPSTREAM_FAILED: 502,
+    error_pb2.REASON_UPSTREAM_REJECTED: 400,
+    error_pb2.REASON_UNAVAILABLE: 503,
+    error_pb2.REASON_QUEUE_FULL: 503,
+    error_pb2.REASON_DEADLINE_EXCEEDED: 504,
+    error_pb2.REASON_CANCELLED: 499,
+    error_pb2.REASON_INTERNAL: 500,
+    error_pb2.REASON_STORAGE_FAILED: 500,
+}
+"""What a REST caller sees, unless the dialect says otherwise (`services.common.dialects`)."""
+
+
+def word(reason: Reason.ValueType) -> str:
+    """Give the reason's constant name as dialects and logs print it: `quota_exhausted`."""
+    return Reason.Name(reason).removeprefix("REASON_").lower()
+
+
+BY_REASON: dict[Reason.ValueType, type[MoaError]] = {cls.reason: cls for cls in MoaError.__subclasses__()}
+BY_WORD: dict[str, type[MoaError]] = {word(reason): cls for reason, cls in BY_REASON.items()}
+
+
+def detail_of(error: MoaError, request_id: str) -> error_pb2.ErrorDetail:
+    """Give the error as it travels in a status or a stream's last event."""
+    detail = error_pb2.ErrorDetail(
+        reason=error.reason,
+        message=error.message,
+        param=error.param,
+        request_id=request_id,
+        http_status=HTTP_STATUS[error.reason],
+    )
+    if error.retry_after_s is not None:
+        detail.retry_after.FromMilliseconds(int(error.retry_after_s * 1000))
+    return detail
+
+
+def error_of(detail: error_pb2.ErrorDetail) -> MoaError:
+    """Give the exception that a travelled error stands for."""
+    kind = BY_REASON.get(detail.reason, Internal)
+    retry = detail.retry_after.ToMilliseconds() / 1000 if detail.HasField("retry_after") else None
+    return kind(detail.message, param=detail.param, retry_after_s=retry)

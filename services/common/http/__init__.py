@@ -1,0 +1,1 @@
+"""Speaking HTTP to providers: connections, event streams, credentials, and failures as typed errors."""

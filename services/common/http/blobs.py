@@ -1,0 +1,120 @@
+"""Take the long base64 strings out of a JSON answer while it arrives, so that an image is never held as text.
+
+What remains is a small JSON document in which each such string is replaced by a name (`blob_of`).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import Final
+
+from services.common.errors import UpstreamBroken
+
+_LEAST: Final = 2048
+"""Strings shorter than this stay where they are."""
+MAX_SKELETON_BYTES: Final = 16 * 1024 * 1024
+"""Longest rest of an answer."""
+MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
+"""Longest decoded blob."""
+
+_STOPS: Final = re.compile(rb'["\\]')
+_BASE64: Final = re.compile(rb"(?:data:[a-z0-9/+.\\-]+;base64,)?((?:[A-Za-z0-9+/=]|\\/)*)")
+_NAME: Final = "moa-blob-{}-of-this-answer"
+
+
+class BlobLifter:
+    """Reads one JSON answer in any pieces. Give it everything by `feed`, then read `skeleton` and `blob_of`."""
+
+    def __init__(self) -> None:
+        self.skeleton = bytearray()
+        """The JSON document without its blobs."""
+        self._blobs: list[bytearray] = []
+        self._string: bytearray | None = None
+        """The string that is being read, while it is not known to be a blob."""
+        self._plain = False
+        """Whether that string is known to be none."""
+        self._lifting = False
+        self._rest = b""
+        """Characters of a blob that do not make a whole group of four yet."""
+        self._escaped = False
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece. Raises UpstreamBroken when the answer is too long or a blob is no base64."""
+        at = 0
+        while at < len(data):
+            if self._lifting:
+                at = self._lift(data, at)
+            elif self._string is None:
+                quote = data.find(b'"', at)
+                end = len(data) if quote < 0 else quote + 1
+                self.skeleton += data[at:end]
+                at = end
+                if quote >= 0:
+                    self._string = bytearray()
+                    self._plain = False
+            else:
+                at = self._read_string(data, at)
+        if len(self.skeleton) > MAX_SKELETON_BYTES:
+            raise UpstreamBroken("the provider's answer is too long")
+
+    def blob_of(self, text: str) -> bytes | None:
+        """Give the blob that stands for `text` in the skeleton, or None when it is an ordinary string."""
+        for index, blob in enumerate(self._blobs):
+            if text == _NAME.format(index):
+                return bytes(blob)
+        return None
+
+    def _read_string(self, data: bytes, at: int) -> int:
+        string = self._string
+        assert string is not None
+        if self._escaped:
+            string += data[at : at + 1]
+            self._escaped = False
+            return at + 1
+        found = _STOPS.search(data, at)
+        string += data[at : found.start() if found else len(data)]
+        if len(string) >= _LEAST and not self._plain:
+            match = _BASE64.fullmatch(bytes(string))
+            if match:
+                self._blobs.append(bytearray())
+                self._string = None
+                self._lifting = True
+                self._decode(match[1])
+                return found.start() if found else len(data)
+            self._plain = True
+        if found is None:
+            return len(data)
+        if found[0] == b"\\":
+            string += b"\\"
+            self._escaped = True
+        else:
+            self.skeleton += string
+            self.skeleton += b'"'
+            self._string = None
+        return found.end()
+
+    def _lift(self, data: bytes, at: int) -> int:
+        quote = data.find(b'"', at)
+        end = len(data) if quote < 0 else quote
+        self._decode(data[at:end])
+        if quote < 0:
+            return end
+        if self._rest:
+            raise UpstreamBroken("the provider's image cannot be read")
+        self.skeleton += _NAME.format(len(self._blobs) - 1).encode() + b'"'
+        self._lifting = False
+        return quote + 1
+
+    def _decode(self, text: bytes) -> None:
+        # Some writers escape the slash; the two may come apart.
+        text = (self._rest + text).replace(b"\\/", b"/")
+        whole = len(text) - text.endswith(b"\\")
+        whole -= whole % 4
+        self._rest = text[whole:]
+        try:
+            self._blobs[-1] += binascii.a2b_base64(text[:whole], strict_mode=True)
+        except binascii.Error:
+            raise UpstreamBroken("the provider's image cannot be read") from None
+        if len(self._blobs[-1]) > MAX_BLOB_BYTES:
+            raise UpstreamBroken("the provider's image is too large")

@@ -1,0 +1,74 @@
+"""Try each configured provider with the cheapest real call: what `make providers` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, TypeVar
+
+from services.common.catalogue import Catalogue, Provider
+from services.common.errors import MoaError, ProviderNotConfigured
+from services.common.http.client import Outgoing
+from services.common.http.deadline import Deadline
+from services.common.http.targets import Protocoled, Targets
+
+
+class Checkable(Protocoled, Protocol):
+    """An adapter that may know a cheap call."""
+
+    @property
+    def check_request(self) -> object:
+        """Give the function that makes the call, or None."""
+        ...
+
+
+class Finding(NamedTuple):
+    """How a provider fared."""
+
+    provider: str
+    state: str
+    """`ok`, `hidden`, `failed`, or `untried`."""
+    why: str
+
+
+C = TypeVar("C", bound=Checkable)
+
+
+async def check_all(targets: Targets[C], catalogue: Catalogue, makes: str) -> list[Finding]:
+    """Try the catalogue's providers that make `makes`, one after the other."""
+    return [
+        await _checked(targets, catalogue, provider)
+        for provider in catalogue.providers.values()
+        if provider.service == makes
+    ]
+
+
+async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider) -> Finding:
+    try:
+        target = targets.make(catalogue, provider.id)
+    except ProviderNotConfigured as error:
+        if provider.id in catalogue.configured:
+            return Finding(provider.id, "failed", error.message)
+        lacks = list(provider.credentials.values()) + ([] if provider.base_url else ["its address"])
+        return Finding(provider.id, "hidden", f"needs {', '.join(lacks)}")
+    make = target.adapter.check_request
+    if not callable(make):
+        return Finding(provider.id, "untried", "its protocol has no call that costs nothing")
+    try:
+        outgoing = make(provider)
+        assert isinstance(outgoing, Outgoing)
+        with Deadline() as deadline:
+            deadline.within(provider.timeouts.connect_s + 20, "answer")
+            reply = await target.ask(outgoing)
+            reply.close()
+    except MoaError as error:
+        return Finding(provider.id, "failed", error.message)
+    finally:
+        await target.pool.close()
+    return Finding(provider.id, "ok", str(outgoing.url.origin()))
+
+
+def table(findings: list[Finding]) -> str:
+    """Give the findings for a person, a line each."""
+    width = max((len(finding.provider) for finding in findings), default=0)
+    marks: Mapping[str, str] = {"ok": "ok     ", "hidden": "hidden ", "failed": "FAILED ", "untried": "untried"}
+    return "\n".join(f"{marks[f.state]}  {f.provider:<{width}}  {f.why}" for f in findings)

@@ -1,0 +1,239 @@
+"""Connections to one provider, and the one way to send it a request.
+
+aiohttp underneath. What it raises becomes the error tree here; nothing above knows which client is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Coroutine, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from services.common.catalogue import Timeouts
+from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.client_reqrep import ClientRequest
+    from aiohttp.tracing import Trace
+
+MAX_ERROR_BYTES: Final = 64 * 1024
+"""How much of a failed answer is read: error objects are small."""
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Longest whole answer that is read into memory."""
+_LARGE_BODY: Final = 512 * 1024
+"""From here on aiohttp is given a file, which it sends in pieces without holding the loop."""
+_DRAIN_S: Final = 1.0
+"""How long the end of an answer that is already known may take before its connection is given up."""
+
+_made_connection: ContextVar[bool] = ContextVar("made_connection", default=False)
+
+
+class Outgoing(NamedTuple):
+    """A request to a provider, complete but for its credentials."""
+
+    url: URL
+    body: bytes
+    headers: Mapping[str, str]
+    method: str = "POST"
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes, in the context of the request that needed it, that a connection was made and not taken from the pool."""
+
+    async def _create_connection(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's signature
+    ) -> ResponseHandler:
+        _made_connection.set(True)
+        return await super()._create_connection(req, traces, timeout)
+
+
+class Reply:
+    """A provider's answer whose headers have come. Whoever holds it calls `close` or `drain` in the end."""
+
+    __slots__ = ("_closed", "_pool", "_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, pool: Pool) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._pool = pool
+        self._closed = False
+        pool._running += 1
+
+    async def read_some(self) -> bytes:
+        """Give the bytes that have come since, waiting for the first; empty at the end of the answer.
+
+        Raises UpstreamBroken when the connection ended before the answer did.
+        """
+        content = self._response.content
+        try:
+            return await content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            # What came before the break is still in the buffer, which readany() no longer gives.
+            if content._buffer:
+                return content._read_nowait(-1)
+            raise UpstreamBroken("the provider's answer broke off") from error
+
+    async def read_all(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
+        """Give the rest of the answer, `limit` bytes at most. Raises UpstreamBroken when it is longer or breaks off."""
+        first = await self.read_some()
+        if not first or self._response.content.at_eof():
+            return first
+        pieces = [first]
+        size = len(first)
+        while piece := await self.read_some():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise UpstreamBroken("the provider's answer is too long")
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Close the socket now, unless the whole answer has come: then its connection goes back to the pool."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+        self._pool._reply_ended()
+
+    def drain(self) -> None:
+        """Let the last bytes of an answer that is complete come in, so that its connection can be used again."""
+        if self._response.content.at_eof():
+            self.close()
+            return
+        self._pool._in_background(self._drained())
+
+    async def _drained(self) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while await self.read_some():
+                    pass
+        except (TimeoutError, MoaError):
+            pass
+        finally:
+            self.close()
+
+
+class Pool:
+    """One provider's connections, kept alive between requests.
+
+    Args:
+        timeouts: How long the provider may be silent.
+        proxy: The HTTP proxy between, if there is one (`proxy_for`).
+    """
+
+    def __init__(self, timeouts: Timeouts, *, proxy: str | None = None) -> None:
+        self.timeouts = timeouts
+        self._proxy = proxy
+        self._kept = self._session(force_close=False)
+        self._fresh: aiohttp.ClientSession | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._ended: asyncio.Future[None] | None = None
+
+    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        connector = (
+            _Connector(limit=0, force_close=True) if force_close else _Connector(limit=0, keepalive_timeout=60.0)
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            # One object for all requests; what follows the connection is bounded by the caller's Deadline.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeouts.connect_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=False,
+            proxy=self._proxy,
+            read_bufsize=2**18,
+        )
+
+    async def send(self, outgoing: Outgoing, headers: Mapping[str, str]) -> Reply:
+        """Send a request and give its answer when the headers have come. The caller calls `close` or `drain` on it.
+
+        A connection from the pool that the provider had closed meanwhile is replaced once, and only when not one
+        byte of an answer had come. Raises UpstreamTimeout when no connection stands in time, UpstreamFailed when
+        the provider cannot be reached, UpstreamBroken when it hung up.
+        """
+        _made_connection.set(False)
+        try:
+            return Reply(await self._request(self._kept, outgoing, headers), self)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) or _made_connection.get():
+                raise _told(error) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _told(error) from error
+        if self._fresh is None:
+            self._fresh = self._session(force_close=True)
+        try:
+            return Reply(await self._request(self._fresh, outgoing, headers), self)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _told(error) from error
+
+    @staticmethod
+    async def _request(
+        session: aiohttp.ClientSession, outgoing: Outgoing, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        body = outgoing.body
+        return await session.request(
+            outgoing.method,
+            outgoing.url,
+            data=(io.BytesIO(body) if len(body) > _LARGE_BODY else body) if body else None,
+            headers=headers,
+            allow_redirects=False,
+        )
+
+    def _reply_ended(self) -> None:
+        self._running -= 1
+        if not self._running and self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def retire(self) -> None:
+        """Close the connections once the answers that are under way have ended."""
+        if self._running:
+            self._ended = asyncio.get_running_loop().create_future()
+            await self._ended
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for task in list(self._background):
+            task.cancel()
+        await self._kept.close()
+        if self._fresh is not None:
+            await self._fresh.close()
+
+
+def proxy_for(url: str) -> str | None:
+    """Give the proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` mean for `url`, or None."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def _told(error: Exception) -> MoaError:
+    if isinstance(error, TimeoutError):  # aiohttp's ConnectionTimeoutError is one too
+        return UpstreamTimeout("the provider did not accept a connection in time")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamFailed("the provider cannot be reached")
+    if isinstance(error, aiohttp.InvalidURL):
+        return UpstreamFailed("the provider's address is not valid")
+    return UpstreamBroken("the provider hung up before it answered")

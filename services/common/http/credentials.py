@@ -1,0 +1,129 @@
+"""A provider's secrets: read from the environment or from files, several keys of one provider in rotation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from services.common.catalogue import Provider
+from services.common.errors import ProviderNotConfigured
+from services.common.http.client import Outgoing
+
+REST_S: Final = 30.0
+"""How long a key that was refused or limited is passed over while there are others."""
+
+JSON_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Type": "application/json",
+    "User-Agent": "moa",
+    "Accept-Encoding": "identity",
+}
+"""Headers of a JSON request. Compression would only cost time: answers are short or already compressed."""
+
+
+class Authority(Protocol):
+    """Puts a provider's credentials on a request."""
+
+    async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
+        """Give all headers of the request: its own and the credentials'."""
+        ...
+
+    def rest(self, headers: Mapping[str, str], seconds: float) -> bool:
+        """Pass over the key that made `headers`, for a while: the provider refused or limited it.
+
+        Tells whether there is another key that can be tried now.
+        """
+        ...
+
+
+class Keys:
+    """Keys in rotation. A key that was set to rest is passed over while another is awake."""
+
+    def __init__(self, keys: list[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._keys = keys
+        self._until = [0.0] * len(keys)
+        self._next = 0
+        self._clock = clock
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def take(self) -> int:
+        """Give the index of the key whose turn it is; of keys that all rest, the one that wakes first."""
+        count = len(self._keys)
+        if count == 1:
+            return 0
+        now = self._clock()
+        for step in range(count):
+            index = (self._next + step) % count
+            if self._until[index] <= now:
+                break
+        else:
+            index = min(range(count), key=self._until.__getitem__)
+        self._next = index + 1
+        return index
+
+    def rest(self, index: int, seconds: float) -> bool:
+        """Pass over a key for a while. Tells whether another one is awake."""
+        now = self._clock()
+        self._until[index] = now + seconds
+        return any(until <= now for until in self._until)
+
+
+class HeaderKeys:
+    """Credentials that are a constant header, or none at all: what most providers take.
+
+    Args:
+        header: The header's name (`Authorization`); with no keys, nothing is sent.
+        values: One header value a key.
+        more: Headers that every request carries.
+    """
+
+    def __init__(self, header: str, values: list[str], more: Mapping[str, str]) -> None:
+        self._header = header
+        self._made: list[dict[str, str]] = [{**more, header: value} for value in values] or [dict(more)]
+        self._keys = Keys(values or [""])
+
+    async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
+        """Give the request's headers with the key whose turn it is."""
+        made = self._made[self._keys.take()]
+        return {**made, **outgoing.headers} if outgoing.headers else made
+
+    def rest(self, headers: Mapping[str, str], seconds: float) -> bool:
+        """Pass over the key that made `headers`, for a while. Tells whether another one is awake."""
+        value = headers.get(self._header)
+        for index, made in enumerate(self._made):
+            if made.get(self._header) == value:
+                return self._keys.rest(index, seconds)
+        return False
+
+
+def secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str:
+    """Give the secret `name` of a provider, from the variable that the catalogue names or the file `<variable>_FILE`.
+
+    Raises ProviderNotConfigured when it is not set.
+    """
+    found = optional_secret(provider, name, environment)
+    if not found:
+        raise ProviderNotConfigured(f"provider {provider.id!r} has no credentials here")
+    return found
+
+
+def optional_secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str:
+    """Give the secret `name` of a provider, or the empty string when the catalogue names none or it is not set."""
+    variable = provider.credentials.get(name)
+    if not variable:
+        return ""
+    file = environment.get(f"{variable}_FILE")
+    if file:
+        try:
+            return Path(file).read_text().strip()
+        except OSError as error:
+            raise ProviderNotConfigured(f"provider {provider.id!r}: {variable}_FILE cannot be read") from error
+    return environment.get(variable, "").strip()
+
+
+def keys_of(text: str) -> list[str]:
+    """Give the keys in `one,two,three`."""
+    return [key for key in (part.strip() for part in text.split(",")) if key]

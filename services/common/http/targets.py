@@ -1,0 +1,207 @@
+"""The providers that can be asked now: adapter, credentials and connections of each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from services.common import logs
+from services.common.catalogue import Catalogue, Model, Provider
+from services.common.errors import (
+    InvalidField,
+    MoaError,
+    ModelNotFound,
+    PermissionDenied,
+    ProviderNotConfigured,
+    Unauthenticated,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamRateLimited,
+)
+from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, proxy_for
+from services.common.http.credentials import REST_S, Authority, HeaderKeys
+
+_log = logs.get("providers")
+
+
+class Protocoled(Protocol):
+    """What every adapter has, whatever it makes."""
+
+    @property
+    def name(self) -> str:
+        """What catalogue rows write as `adapter`."""
+        ...
+
+    @property
+    def request_id_header(self) -> str:
+        """The answer's header that holds the provider's id of the request."""
+        ...
+
+    def authority(self, provider: Provider, environment: Mapping[str, str], /) -> Authority:
+        """Give what signs requests. Raises ProviderNotConfigured."""
+        ...
+
+    @property
+    def caller_authority(self) -> Callable[[str], Authority] | None:
+        """What signs requests with a caller's own key; None where callers bring none."""
+        ...
+
+    def error_from(self, status: int, headers: Mapping[str, str], body: bytes, /) -> MoaError:
+        """Give the error behind a refusal."""
+        ...
+
+
+A = TypeVar("A", bound=Protocoled)
+
+
+@dataclass(frozen=True)
+class Target(Generic[A]):
+    """A provider, ready to be asked."""
+
+    provider: Provider
+    adapter: A
+    authority: Authority
+    pool: Pool
+    of_caller: bool = False
+    """Whether `authority` is the caller's own key."""
+
+    def error_from(self, status: int, headers: Mapping[str, str], body: bytes) -> MoaError:
+        """Give the error behind a refusal: of a caller's own key, it is the caller's."""
+        error = self.adapter.error_from(status, headers, body)
+        if not self.of_caller or not isinstance(error, UpstreamAuth):
+            return error
+        if status == 403:
+            return PermissionDenied("the provider does not let this API key do that")
+        return Unauthenticated("the provider says that this API key is not valid")
+
+    async def ask(self, outgoing: Outgoing) -> Reply:
+        """Send a request and give its good answer; its caller closes it.
+
+        When the provider refuses or limits one key and there is another, that one is tried at once. Raises the
+        refusal's error.
+        """
+        while True:
+            headers = await self.authority.headers(outgoing)
+            reply = await self.pool.send(outgoing, headers)
+            if reply.status == 200:
+                return reply
+            try:
+                body = await reply.read_all(MAX_ERROR_BYTES)
+            except UpstreamBroken:
+                body = b""
+            finally:
+                reply.close()
+            error = self.error_from(reply.status, reply.headers, body)
+            request_id = reply.headers.get(self.adapter.request_id_header, "")
+            _log.info(
+                "upstream.refused", provider=self.provider.id, status=reply.status, upstream_request_id=request_id
+            )
+            if not isinstance(error, UpstreamAuth | UpstreamRateLimited):
+                raise error
+            if not self.authority.rest(headers, error.retry_after_s or REST_S):
+                raise error
+
+
+class Targets(Generic[A]):
+    """Follows the catalogue: makes a target when it is first asked for, drops those whose row changed.
+
+    Args:
+        adapters: The protocols that are spoken, by name.
+        makes: What the providers make, `text` or `image`.
+        environment: Where the providers' secrets are.
+    """
+
+    def __init__(self, adapters: Mapping[str, A], *, makes: str, environment: Mapping[str, str]) -> None:
+        self._adapters = adapters
+        self._makes = makes
+        self._environment = environment
+        self._catalogue: Catalogue | None = None
+        self._targets: dict[str, Target[A]] = {}
+        self._keyless: dict[str, Target[A]] = {}
+        """Providers that are asked with callers' keys only."""
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def find(self, catalogue: Catalogue, name: str, provider: str, *, caller_key: str = "") -> tuple[Model, Target[A]]:
+        """Give the model that is meant and the provider to ask; with `caller_key`, by that key for this once.
+
+        Raises NotFound, ModelNotFound, ProviderNotConfigured, or PermissionDenied where callers bring no keys.
+        """
+        if not name:
+            raise InvalidField("model is required", param="model")
+        if catalogue is not self._catalogue:
+            self._follow(catalogue)
+        model = catalogue.find(name, provider=provider)
+        if caller_key:
+            return model, self._for_caller(catalogue, model.provider, caller_key)
+        target = self._targets.get(model.provider)
+        if target is None:
+            target = self._targets[model.provider] = self.make(catalogue, model.provider)
+        return model, target
+
+    def make(self, catalogue: Catalogue, provider_id: str) -> Target[A]:
+        """Make the target of a provider. Raises ProviderNotConfigured with the fault."""
+        provider, adapter = self._row(catalogue, provider_id)
+        if provider_id not in catalogue.configured:
+            raise ProviderNotConfigured(f"provider {provider_id!r} has no credentials here", param="provider")
+        try:
+            authority = adapter.authority(provider, self._environment)
+        except msgspec.ValidationError as error:
+            raise ProviderNotConfigured(f"provider {provider_id!r}: bad options: {error}") from None
+        return Target(provider, adapter, authority, Pool(provider.timeouts, proxy=proxy_for(provider.base_url)))
+
+    def _row(self, catalogue: Catalogue, provider_id: str) -> tuple[Provider, A]:
+        provider = catalogue.provider(provider_id)
+        if provider.service != self._makes:
+            raise ModelNotFound(f"provider {provider_id!r} does not make {self._makes} here", param="model")
+        adapter = self._adapters.get(provider.adapter)
+        if adapter is None:
+            raise ProviderNotConfigured(f"provider {provider_id!r}: no adapter {provider.adapter!r}")
+        return provider, adapter
+
+    def _for_caller(self, catalogue: Catalogue, provider_id: str, key: str) -> Target[A]:
+        """Give a target for one request by the caller's own key; only its connections outlive the request."""
+        target = self._targets.get(provider_id) or self._keyless.get(provider_id)
+        if target is None:
+            provider, adapter = self._row(catalogue, provider_id)
+            pool = Pool(provider.timeouts, proxy=proxy_for(provider.base_url))
+            target = self._keyless[provider_id] = Target(provider, adapter, HeaderKeys("", [], {}), pool)
+        if target.adapter.caller_authority is None:
+            raise PermissionDenied(f"provider {provider_id!r} takes no keys of callers", param="model")
+        return replace(target, authority=target.adapter.caller_authority(key), of_caller=True)
+
+    def report(self, catalogue: Catalogue) -> None:
+        """Log which providers can be asked, and why the others cannot."""
+        for provider in catalogue.providers.values():
+            if provider.service != self._makes:
+                continue
+            try:
+                found = self._targets.get(provider.id) or self.make(catalogue, provider.id)
+            except ProviderNotConfigured as error:
+                _log.info("provider.hidden", provider=provider.id, why=error.message)
+            else:
+                self._targets[provider.id] = found
+                _log.info("provider.ready", provider=provider.id, adapter=provider.adapter)
+
+    def _follow(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._drop(self._targets, catalogue, only=catalogue.configured)
+        self._drop(self._keyless, catalogue, only=catalogue.providers)
+
+    def _drop(self, targets: dict[str, Target[A]], catalogue: Catalogue, *, only: Container[str]) -> None:
+        for provider_id, target in list(targets.items()):
+            if catalogue.providers.get(provider_id) != target.provider or provider_id not in only:
+                del targets[provider_id]
+                task = asyncio.create_task(target.pool.retire())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for targets in (self._targets, self._keyless):
+            for target in targets.values():
+                await target.pool.close()
+            targets.clear()

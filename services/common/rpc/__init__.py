@@ -1,0 +1,1 @@
+"""gRPC plumbing: statuses, the interceptor that every server has, servers and channels."""

@@ -1,0 +1,51 @@
+"""What is known of the call that is being served: its id, its caller, and what its log line will say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+from uuid import uuid4
+
+REQUEST_ID_KEY = "x-request-id"
+SERVICE_KEY = "x-moa-service"
+ACCOUNT_KEY = "x-moa-account"
+RESERVATION_KEY = "x-moa-reservation"
+
+
+class Call:
+    """One call being served. `fields` become part of its log line."""
+
+    __slots__ = ("address", "fields", "method", "request_id", "wrote")
+
+    def __init__(self, method: str, request_id: str, address: str = "") -> None:
+        self.method = method
+        self.address = address
+        """Where the caller is, as the edge saw it; empty between services."""
+        self.request_id = request_id
+        self.fields: dict[str, Any] = {}
+        self.wrote = False
+        """Whether a first message was sent: from then on an error must be an event of the stream."""
+
+
+_NONE = Call("", "")
+_CURRENT: ContextVar[Call] = ContextVar("moa_call", default=_NONE)
+
+
+def begin(method: str, request_id: str, address: str = "") -> Call:
+    """Make the call that is served from here on, in this task."""
+    call = Call(method, request_id or uuid4().hex, address)
+    _CURRENT.set(call)
+    return call
+
+
+def current() -> Call:
+    """Give the call that is being served."""
+    return _CURRENT.get()
+
+
+def address_in(metadata: Mapping[str, str | bytes]) -> str:
+    """Give the caller's address as the edge wrote it: it overwrites the first header, and appends to the second."""
+    told = metadata.get("x-envoy-external-address") or metadata.get("x-forwarded-for") or ""
+    text = told if isinstance(told, str) else ""
+    return text.rpartition(",")[2].strip()[:64]

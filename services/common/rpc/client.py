@@ -1,0 +1,40 @@
+"""Channels to other Moa services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from services.common.rpc import call as calls
+from services.common.rpc.server import MAX_MESSAGE_BYTES
+
+_OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Reconnect quickly to a service that was restarted.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # gRPC shares connections by address within a process, and with them the back-off after a failure: a server that is
+    # new at an old address would seem dead.
+    ("grpc.use_local_subchannel_pool", 1),
+    # gRPC's transparent retries would replay a generation.
+    ("grpc.enable_retries", 0),
+    # Several replicas behind one name are used in turn.
+    ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
+)
+
+
+def channel(address: str) -> grpc.aio.Channel:
+    """Open a channel to `address` (`host:port`, or `ipv4:host:port,host:port` for several)."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+def metadata(service_token: str, request_id: str, *more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    """Give the metadata of an internal call: the credential, the request's id, and `more`."""
+    return ((calls.SERVICE_KEY, service_token), (calls.REQUEST_ID_KEY, request_id), *more)

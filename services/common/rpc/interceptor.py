@@ -1,0 +1,125 @@
+"""The interceptor that every server has: credential, errors to statuses, one log line and metrics a call."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from services.common import errors, logs
+from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
+from services.common.rpc import call as calls
+from services.common.rpc import status
+
+_log = logs.get("rpc")
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+_OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of a server.
+
+    Args:
+        service_token: The credential that internal callers must send; None on a server that callers reach with
+            keys of their own.
+    """
+
+    def __init__(self, *, service_token: str | None) -> None:
+        self._token = service_token.encode() if service_token else None
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """Give the method's handler, wrapped: once a method, not once a call."""
+        wrapped = self._wrapped.get(details.method)
+        if wrapped is None:
+            handler = await continuation(details)
+            if handler is None or details.method.startswith(_OPEN_PREFIXES):
+                return handler
+            wrapped = self._wrapped[details.method] = self._wrap(handler, details.method)
+        return wrapped
+
+    def _wrap(self, handler: Any, method: str) -> Any:
+        ended_well = RPC_ENDED.labels(method, "OK")
+        duration = RPC_DURATION.labels(method)
+
+        def ended(call: calls.Call, code: str, taken: float) -> None:
+            RPC_RUNNING.dec()
+            (ended_well if code == "OK" else RPC_ENDED.labels(method, code)).inc()
+            duration.observe(taken)
+            _log.info(
+                "rpc.finished",
+                method=method,
+                code=code,
+                duration_ms=round(taken * 1000, 2),
+                request_id=call.request_id,
+                **call.fields,
+            )
+
+        def around(inner: Handler) -> Handler:
+            async def serve(request: Any, context: Any) -> Any:
+                metadata = dict(context.invocation_metadata() or ())
+                request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))[:128]
+                call = calls.begin(method, request_id, calls.address_in(metadata))
+                RPC_RUNNING.inc()
+                started = time.perf_counter()
+                code = "OK"
+                try:
+                    if not self._allows(metadata):
+                        code = "UNAUTHENTICATED"
+                        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
+                    return await inner(request, context)
+                except errors.MoaError as error:
+                    code = status.CODE[error.reason].name
+                    await _abort(context, error, call)
+                except asyncio.CancelledError:
+                    code = "CANCELLED"
+                    raise
+                except grpc.aio.AioRpcError as failure:
+                    # A call to another service failed and nobody translated it.
+                    behind = status.error_from_rpc(failure)
+                    code = status.CODE[behind.reason].name
+                    await _abort(context, behind, call)
+                except grpc.aio.AbortError:
+                    raise
+                except Exception:
+                    code = "INTERNAL"
+                    _log.exception("rpc.failed", method=method, request_id=call.request_id)
+                    unknown = errors.Internal(f"internal error (request {call.request_id})")
+                    await _abort(context, unknown, call)
+                finally:
+                    ended(call, code, time.perf_counter() - started)
+
+            return serve
+
+        return _rewrapped(handler, around)
+
+    def _allows(self, metadata: dict[str, str | bytes]) -> bool:
+        """Tell whether the caller is a service, where only services may call."""
+        if self._token is None:
+            return True
+        return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)
+
+
+async def _abort(context: Any, error: errors.MoaError, call: calls.Call) -> None:
+    reason = errors.word(error.reason)
+    call.fields["reason"] = reason
+    RPC_REFUSED.labels(call.method, reason).inc()
+    await context.abort(status.CODE[error.reason], error.message, status.trailers_of(error, call.request_id))
+
+
+def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler]) -> Any:
+    """Give the same kind of handler around the wrapped function. Streams are written with `context.write`."""
+    shape = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary), **shape)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(wrap(handler.unary_stream), **shape)
+    if handler.stream_unary:
+        return grpc.stream_unary_rpc_method_handler(wrap(handler.stream_unary), **shape)
+    return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream), **shape)

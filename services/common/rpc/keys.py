@@ -1,0 +1,31 @@
+"""Where callers put their API key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from services.common.errors import Unauthenticated
+
+_HEADERS = ("x-api-key", "authorization", "x-goog-api-key")
+
+
+def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Find the API key in a call's metadata: `x-api-key`, else `authorization: Bearer`, else `x-goog-api-key`.
+
+    The edge has moved `?key=` to `x-goog-api-key`. Two different keys in one request are refused, because one of
+    them was meant to be charged and nobody can tell which. Raises Unauthenticated.
+    """
+    found: dict[str, str] = {}
+    for name, value in metadata:
+        if name in _HEADERS and isinstance(value, str):
+            key = _bearer(value) if name == "authorization" else value.strip()
+            if key:
+                found[name] = key
+    if len(set(found.values())) > 1:
+        raise Unauthenticated("the request carries two different API keys")
+    return next(iter(found.values()), "")
+
+
+def _bearer(value: str) -> str:
+    scheme, _, key = value.strip().partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""

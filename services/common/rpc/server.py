@@ -1,0 +1,100 @@
+"""Run one gRPC server as a process: bind, answer health and reflection, drain on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from services.common import logs
+from services.common.rpc.interceptor import Interceptor
+
+MAX_MESSAGE_BYTES = 72 * 1024 * 1024
+"""Largest message between processes: a 64 MiB upload and its envelope."""
+
+SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A second process on the same port would silently take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours. Not a SystemExit: that would end the loop before anything is put away."""
+
+
+class Server:
+    """A gRPC server with health, reflection and the interceptor.
+
+    Args:
+        service_token: Credential that callers must send; None where callers bring keys of their own.
+    """
+
+    def __init__(self, *, service_token: str | None) -> None:
+        self.grpc = grpc.aio.server(interceptors=[Interceptor(service_token=service_token)], options=SERVER_OPTIONS)
+        self.health = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
+        self._names: list[str] = []
+
+    def offer(self, *service_names: str) -> None:
+        """Name the full services that were added, for reflection and health."""
+        self._names.extend(service_names)
+
+    async def start(self, address: str) -> int:
+        """Bind `address` and begin to serve; give the port. Ready at once: set health otherwise before."""
+        reflection.enable_server_reflection(
+            (*self._names, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name),
+            self.grpc,
+        )
+        try:
+            port = self.grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            raise CannotListen(f"cannot listen on {address}: {error}") from None
+        await self.grpc.start()
+        for name in ("", *self._names):
+            await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return int(port)
+
+    async def stop(self, drain_s: float) -> None:
+        """Refuse new calls, let running ones go on for `drain_s`, then end."""
+        await self.health.enter_graceful_shutdown()
+        await self.grpc.stop(drain_s)
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a process's main coroutine under uvloop; its argument is set on SIGTERM and SIGINT."""
+
+    async def started() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        # What was imported lives as long as the process: the collector need not walk it at every pass, and the many
+        # short-lived objects of a request are freed by their counts.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        await main(stop)
+
+    try:
+        uvloop.run(started())
+    except CannotListen as refusal:
+        logs.get("process").error("process.refused", why=str(refusal))
+        raise SystemExit(1) from None
+    except SystemExit as ending:
+        if isinstance(ending.code, str):
+            logs.get("process").error("process.refused", why=ending.code)
+        raise
