@@ -1,0 +1,1 @@
+"""Accounts, keys, permissions, and the quota ledger."""

@@ -1,0 +1,140 @@
+"""The auth process: `serve` (the default), `migrate`, `bootstrap`, `audit`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import secrets
+import sys
+
+import psycopg
+
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.checker import Checker
+from services.auth.adapters.postgres import Postgres
+from services.auth.domain import keys
+from services.auth.domain.accounts import BYOK_LIMITS, BYOK_RULE, CEILINGS, EVERYTHING
+from services.auth.migrations import migrate
+from services.auth.replica import Tuning, serving
+from services.auth.settings import AuthSettings, DatabaseSettings
+from services.common import byok, logs, metrics, settings
+from services.common.rpc.server import run
+
+_FIRST_MICRO_CREDITS = 1_000_000 * 10**6
+
+
+async def serve(config: AuthSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop`."""
+    url = config.database_url.get_secret_value()
+    await asyncio.to_thread(migrate, url)
+    if config.byok:
+        await make_byok(url)
+    if config.metrics_port:
+        metrics.serve(config.metrics_port, config.metrics_host)
+    tuning = Tuning(lease_s=config.lease_s, block_s=config.block_s, fresh_s=config.fresh_s)
+    async with serving(
+        url,
+        pepper=config.key_pepper.get_secret_value().encode(),
+        service_token=config.service_token.get_secret_value(),
+        listen=config.listen,
+        public_listen=config.public_listen,
+        signup=config.signup,
+        tuning=tuning,
+        drain_s=config.drain_s,
+    ):
+        logs.get("auth").info("process.started", listen=config.listen, public_listen=config.public_listen)
+        await stop.wait()
+
+
+async def make_byok(url: str) -> None:
+    """Make the account of those who bring their own key. Its key has no secret, so that nobody can present it."""
+    postgres = Postgres(url, size=1)
+    await postgres.open()
+    await Accounts(postgres).shared(
+        byok.ACCOUNT_ID, byok.KEY_ID, limits=BYOK_LIMITS, rules=[BYOK_RULE], digest=secrets.token_bytes(32)
+    )
+    await postgres.close()
+
+
+async def bootstrap(config: DatabaseSettings) -> dict[str, str | bool]:
+    """Create the first administrator and its key; what it gives holds the key, which is shown only now."""
+    url = config.database_url.get_secret_value()
+    migrate(url)
+    postgres = Postgres(url, size=1)
+    await postgres.open()
+    key = keys.make(config.key_pepper.get_secret_value().encode())
+    made = await Accounts(postgres).first(
+        limits=CEILINGS, rules=[EVERYTHING], key=key, micro_credits=_FIRST_MICRO_CREDITS
+    )
+    await postgres.close()
+    if made is None:
+        return {"exists": True}
+    account_id, key_id = made
+    return {"account_id": account_id, "key_id": key_id, "api_key": key.secret}
+
+
+async def audit(config: DatabaseSettings, *, as_json: bool) -> bool:
+    """Check the ledger and print what was found; tell whether it balances."""
+    postgres = Postgres(config.database_url.get_secret_value(), size=1)
+    await postgres.open()
+    found = await Checker(postgres).check()
+    await postgres.close()
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), default=str))
+        return not found.faults
+    for unit, sums in found.totals.items():
+        print(f"{unit}: " + ", ".join(f"{name} {amount:,}" for name, amount in sums.items()))
+    for name, rows in {**found.notes, **found.faults}.items():
+        print(f"{name}: {len(rows)}")
+        for row in rows:
+            print("  " + " ".join(f"{column}={value}" for column, value in row.items() if value is not None))
+    if found.faults:
+        print("the ledger does NOT balance")
+    else:
+        print(f"the ledger balances ({found.rows:,} rows)")
+    return not found.faults
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m services.auth", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve moa.quota.v1 and moa.account.v1")
+    commands.add_parser("migrate", help="bring the database's schema up to date")
+    first = commands.add_parser("bootstrap", help="create the first administrator and print its key, once")
+    first.add_argument("--json", action="store_true", help="print one JSON object")
+    check = commands.add_parser("audit", help="check that the ledger balances, and list orphans")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    chosen = parser.parse_args(arguments)
+    try:
+        _run(chosen)
+    except psycopg.OperationalError as error:
+        raise SystemExit(f"the database cannot be reached: {str(error).splitlines()[0]}") from None
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    if chosen.command == "migrate":
+        migrate(settings.read(DatabaseSettings).database_url.get_secret_value())
+    elif chosen.command == "bootstrap":
+        config = settings.read(DatabaseSettings)
+        logs.configure("auth", config.log_level)
+        made = asyncio.run(bootstrap(config))
+        if chosen.json:
+            print(json.dumps(made))
+        else:
+            print("\n".join(f"{name}: {value}" for name, value in made.items()))
+    elif chosen.command == "audit":
+        config = settings.read(DatabaseSettings)
+        logs.configure("auth", config.log_level)
+        if not asyncio.run(audit(config, as_json=chosen.json)):
+            raise SystemExit(1)
+    else:
+        config = settings.read(AuthSettings)
+        logs.configure("auth", config.log_level)
+        run(lambda stop: serve(config, stop))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

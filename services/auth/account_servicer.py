@@ -1,0 +1,209 @@
+"""moa.account.v1.AccountService: an account's own affairs."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Literal
+
+from moa.account.v1 import account_service_pb2 as pb
+from moa.account.v1 import account_service_pb2_grpc
+from moa.quota.v1 import quota_pb2
+from services.auth import render
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.identities import Identities
+from services.auth.adapters.keys import Keys
+from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.usage import Usage
+from services.auth.callers import SESSION_PREFIX, Callers, address_of
+from services.auth.domain import keys
+from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
+from services.auth.domain.passwords import Passwords
+from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
+from services.common.throttle import Throttle
+
+SignUpMode = Literal["open", "invite", "closed"]
+_WRONG_LOGIN = "the email or the password is wrong"
+_TEN_YEARS_S = 10 * 366 * 86_400
+
+
+class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
+    """Answers account holders.
+
+    Args:
+        pepper: What keys and tokens are digested with.
+        signup: Who may sign up.
+    """
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        keys_kept: Keys,
+        sessions: Sessions,
+        usage: Usage,
+        identities: Identities,
+        callers: Callers,
+        passwords: Passwords,
+        pepper: bytes,
+        signup: SignUpMode,
+    ) -> None:
+        self._accounts = accounts
+        self._keys = keys_kept
+        self._sessions = sessions
+        self._usage = usage
+        self._identities = identities
+        self._callers = callers
+        self._passwords = passwords
+        self._pepper = pepper
+        self._signup = signup
+        self._by_address = Throttle(tries=10, every_s=6)
+        self._by_email = Throttle(tries=5, every_s=12)
+
+    async def SignUp(self, request: pb.SignUpRequest, context: Any) -> pb.SignUpResponse:
+        """Create an account and a session."""
+        self._by_address.check(address_of(context))
+        if self._signup == "closed":
+            raise PermissionDenied("sign-up is closed; ask an administrator for an account")
+        if self._signup == "invite" and not request.invitation:
+            raise PermissionDenied("sign-up needs an invitation")
+        email, name = render.read_email(request.email), render.read_name(request.name)
+        account_id = await self._accounts.create(
+            role="user",
+            limits=DEFAULT_LIMITS,
+            rules=[LOCAL_ONLY],
+            name=name,
+            email=email,
+            password_hash=await self._passwords.hash(request.password),
+            invitation=keys.digest(self._pepper, request.invitation) if self._signup == "invite" else None,
+        )
+        token, expires_at = await self._begin(account_id)
+        account = render.account(await self._accounts.get(account_id))
+        return pb.SignUpResponse(account=account, session_token=token, expires_at=expires_at)
+
+    async def LogIn(self, request: pb.LogInRequest, context: Any) -> pb.LogInResponse:
+        """Begin a session."""
+        email = request.email.strip().lower()[:254]
+        self._by_address.check(address_of(context))
+        self._by_email.check(email)
+        found = await self._accounts.password_of(email)
+        if not await self._passwords.verify(found[1] if found else None, request.password) or found is None:
+            raise Unauthenticated(_WRONG_LOGIN)
+        self._by_email.forgive(email)
+        token, expires_at = await self._begin(found[0])
+        account = render.account(await self._accounts.get(found[0]))
+        return pb.LogInResponse(session_token=token, expires_at=expires_at, account=account)
+
+    async def LogOut(self, request: pb.LogOutRequest, context: Any) -> pb.LogOutResponse:
+        """End the session."""
+        caller = await self._callers.of(context)
+        if caller.session is not None:
+            await self._sessions.end(caller.session)
+        return pb.LogOutResponse()
+
+    async def GetMe(self, request: pb.GetMeRequest, context: Any) -> pb.GetMeResponse:
+        """Describe the account."""
+        caller = await self._callers.of(context)
+        return pb.GetMeResponse(account=render.account(await self._accounts.get(caller.account_id)))
+
+    async def UpdateMe(self, request: pb.UpdateMeRequest, context: Any) -> pb.UpdateMeResponse:
+        """Change name or password."""
+        caller = await self._callers.of(context)
+        caller.may_change()
+        if request.HasField("name"):
+            await self._accounts.rename(caller.account_id, render.read_name(request.name))
+        if request.HasField("password"):
+            record = await self._accounts.get(caller.account_id)
+            self._by_email.check(record.email or record.id)
+            found = await self._accounts.password_of(record.email) if record.email else None
+            if not await self._passwords.verify(found[1] if found else None, request.old_password):
+                raise InvalidField("the old password is wrong", param="old_password")
+            await self._accounts.set_password(
+                caller.account_id, await self._passwords.hash(request.password), keep_session=caller.session
+            )
+        return pb.UpdateMeResponse(account=render.account(await self._accounts.get(caller.account_id)))
+
+    async def ListKeys(self, request: pb.ListKeysRequest, context: Any) -> pb.ListKeysResponse:
+        """List the account's keys."""
+        caller = await self._callers.of(context)
+        return pb.ListKeysResponse(keys=[render.key(one) for one in await self._keys.list(caller.account_id)])
+
+    async def CreateKey(self, request: pb.CreateKeyRequest, context: Any) -> pb.CreateKeyResponse:
+        """Make a key."""
+        caller = await self._callers.of(context)
+        caller.may_change()
+        style = request.style or "moa"
+        if style not in keys.STYLES:
+            raise InvalidField(f"a style is one of {', '.join(keys.STYLES)}", param="style")
+        expires_in_s = None
+        if request.HasField("expires_in"):
+            expires_in_s = request.expires_in.ToMilliseconds() / 1000
+            if not 0 < expires_in_s <= _TEN_YEARS_S:
+                raise InvalidField("a key lasts between a moment and ten years", param="expires_in")
+        key = keys.make(self._pepper, style)
+        record = await self._keys.create(
+            caller.account_id,
+            key,
+            name=render.read_name(request.name),
+            expires_in_s=expires_in_s,
+            scopes=render.read_rules(request.scopes, "scopes"),
+            limits=(
+                request.tokens_a_day if request.HasField("tokens_a_day") else None,
+                request.images_a_day if request.HasField("images_a_day") else None,
+            ),
+        )
+        return pb.CreateKeyResponse(key=render.key(record), api_key=key.secret)
+
+    async def RenameKey(self, request: pb.RenameKeyRequest, context: Any) -> pb.RenameKeyResponse:
+        """Rename a key."""
+        caller = await self._callers.of(context)
+        caller.may_change()
+        record = await self._keys.rename(caller.account_id, request.key_id, render.read_name(request.name))
+        return pb.RenameKeyResponse(key=render.key(record))
+
+    async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Any) -> pb.RevokeKeyResponse:
+        """Revoke a key."""
+        caller = await self._callers.of(context)
+        caller.may_change()
+        return pb.RevokeKeyResponse(key=render.key(await self._keys.revoke(caller.account_id, request.key_id)))
+
+    async def RotateKey(self, request: pb.RotateKeyRequest, context: Any) -> pb.RotateKeyResponse:
+        """Replace a key."""
+        caller = await self._callers.of(context)
+        caller.may_change()
+        owned = {record.id: record for record in await self._keys.list(caller.account_id)}
+        old = owned.get(request.key_id)
+        style = old.prefix.partition("-")[0] if old else "moa"
+        key = keys.make(self._pepper, style)
+        record = await self._keys.rotate(caller.account_id, request.key_id, key)
+        return pb.RotateKeyResponse(key=render.key(record), api_key=key.secret)
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
+        """Tell what was used."""
+        caller = await self._callers.of(context)
+        days = render.read_days(request.from_day, request.to_day)
+        rows = await self._usage.by_day(caller.account_id, *days)
+        return pb.GetUsageResponse(rows=[render.usage(row) for row in rows])
+
+    async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
+        """Tell the limits, and what is left of today."""
+        caller = await self._callers.of(context)
+        record = await self._accounts.get(caller.account_id)
+        held, resets_at = await self._identities.today(caller.account_id)
+        remaining = quota_pb2.Remaining(
+            limit=quota_pb2.Amount(tokens=held.limit_tokens, images=held.limit_images),
+            free=quota_pb2.Amount(tokens=held.free_tokens, images=held.free_images),
+            resets_at=render.timestamp(resets_at),
+            unlimited=record.unlimited,
+        )
+        rules = [render.rule(one).rule for one in await self._accounts.rules(caller.account_id)]
+        return pb.GetLimitsResponse(
+            limits=render.limits(record),
+            remaining=remaining,
+            granted_micro_credits=record.micro_credits,
+            rules=rules,
+        )
+
+    async def _begin(self, account_id: str) -> tuple[str, Any]:
+        token = SESSION_PREFIX + secrets.token_urlsafe(32)
+        expires_at = await self._sessions.begin(account_id, keys.digest(self._pepper, token))
+        return token, render.timestamp(expires_at)

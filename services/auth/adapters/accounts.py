@@ -1,0 +1,314 @@
+"""Accounts, rules, credits and the audit log in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from moa.quota.v1 import quota_pb2
+from services.auth.adapters.audit import audit
+from services.auth.adapters.keys import insert_key
+from services.auth.adapters.postgres import Link, Postgres
+from services.auth.domain import keys
+from services.auth.domain.accounts import Limits
+from services.auth.domain.records import AccountRecord, AuditRecord, RuleRecord
+from services.common.errors import Conflict, NoCredit, NotFound
+
+CONSOLE: Final = "console"
+"""The actor of what the command line does."""
+
+_COLUMNS: LiteralString = (
+    "id, email, name, role, disabled_at, unlimited, zone, tokens_a_day, images_a_day, key_count, requests_a_minute,"
+    " concurrent_requests, micro_credits, created_at"
+)
+_BOOTSTRAP_LOCK: Final = 0x6D6F6162
+
+
+class Accounts:
+    """Keeps accounts. What administrators do is in the audit log, in the same transaction."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def create(
+        self,
+        *,
+        role: str,
+        limits: Limits,
+        rules: Sequence[quota_pb2.Rule],
+        name: str = "",
+        email: str | None = None,
+        password_hash: str | None = None,
+        unlimited: bool = False,
+        actor: str | None = None,
+        invitation: bytes | None = None,
+        key: keys.NewKey | None = None,
+    ) -> str:
+        """Create an account; give its id. Raises Conflict when the email is taken or the invitation is not good."""
+        async with self._postgres.transaction() as link:
+            account_id = keys.new_id("acc")
+            try:
+                await _insert(link, account_id, role, limits, rules, name, email, password_hash, unlimited=unlimited)
+            except psycopg.errors.UniqueViolation:
+                raise Conflict("an account with this email exists", param="email") from None
+            if invitation is not None:
+                cursor = await link.execute(
+                    "update invitations set used_by = %s where digest = %s and used_by is null and expires_at > now()",
+                    (account_id, invitation),
+                )
+                if cursor.rowcount == 0:
+                    raise Conflict("the invitation is used, expired or unknown", param="invitation")
+            if key is not None:
+                await insert_key(link, account_id, key, name="first key")
+            if actor is not None:
+                await audit(link, actor, "account.created", account_id, f"role={role}", f"email={email or ''}")
+        return account_id
+
+    async def first(
+        self, *, limits: Limits, rules: Sequence[quota_pb2.Rule], key: keys.NewKey, micro_credits: int
+    ) -> tuple[str, str] | None:
+        """Create the first administrator with a key, unless there is an administrator; give both ids."""
+        async with self._postgres.transaction() as link:
+            await link.execute("select pg_advisory_xact_lock(%s)", (_BOOTSTRAP_LOCK,))
+            cursor = await link.execute("select 1 from accounts where role = 'admin' limit 1")
+            if await cursor.fetchone():
+                return None
+            account_id = keys.new_id("acc")
+            await _insert(link, account_id, "admin", limits, rules, "first administrator", None, None, unlimited=False)
+            await _credit(link, account_id, micro_credits, "first")
+            await audit(link, CONSOLE, "account.created", account_id, "role=admin")
+            return account_id, await insert_key(link, account_id, key, name="first key")
+
+    async def shared(
+        self, account_id: str, key_id: str, *, limits: Limits, rules: Sequence[quota_pb2.Rule], digest: bytes
+    ) -> None:
+        """Create an account that the gateway itself acts by, with its one key, unless it is there.
+
+        What administrators changed about it stays.
+        """
+        async with self._postgres.transaction() as link:
+            await link.execute("select pg_advisory_xact_lock(%s)", (_BOOTSTRAP_LOCK,))
+            cursor = await link.execute("select 1 from accounts where id = %s", (account_id,))
+            if await cursor.fetchone():
+                return
+            await _insert(link, account_id, "service", limits, rules, account_id, None, None, unlimited=True)
+            await link.execute(
+                "insert into keys (id, account_id, name, prefix, digest) values (%s, %s, %s, '', %s)",
+                (key_id, account_id, account_id, digest),
+            )
+            await audit(link, CONSOLE, "account.created", account_id, "role=service")
+
+    async def get(self, account_id: str) -> AccountRecord:
+        """Give an account. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            return await _get(link, account_id)
+
+    async def password_of(self, email: str) -> tuple[str, str | None] | None:
+        """Give the id and the password hash of the account that logs in with `email`, unless it is disabled."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select id, password_hash from accounts where email = %s and disabled_at is null", (email,)
+            )
+            row = await cursor.fetchone()
+        return (row[0], row[1]) if row else None
+
+    async def rename(self, account_id: str, name: str) -> None:
+        """Change an account's name."""
+        async with self._postgres.transaction() as link:
+            await link.execute("update accounts set name = %s where id = %s", (name, account_id))
+
+    async def set_password(self, account_id: str, password_hash: str, *, keep_session: bytes | None) -> None:
+        """Change an account's password; every session ends but the one to keep."""
+        async with self._postgres.transaction() as link:
+            await link.execute("update accounts set password_hash = %s where id = %s", (password_hash, account_id))
+            await link.execute(
+                "delete from sessions where account_id = %s and digest is distinct from %s", (account_id, keep_session)
+            )
+
+    async def search(self, query: str, *, limit: int, after: tuple[datetime, str] | None) -> list[AccountRecord]:
+        """List accounts that match, the newest first, after a place in that order."""
+        pattern = "%" + query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        at, account_id = after or (None, None)
+        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(AccountRecord)) as cursor:
+            await cursor.execute(
+                f"select {_COLUMNS} from accounts"
+                " where (id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
+                " and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))"
+                " order by created_at desc, id desc limit %(limit)s",
+                {"like": pattern, "at": at, "id": account_id, "limit": limit},
+            )
+            return await cursor.fetchall()
+
+    async def update(self, account_id: str, *, actor: str, **changes: object) -> AccountRecord:
+        """Set columns of an account. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            return await update_account(link, account_id, actor=actor, **changes)
+
+    async def disable(self, account_id: str, *, actor: str, disabled: bool = True) -> AccountRecord:
+        """End all of an account's keys and sessions, or let its keys work again."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "update accounts set disabled_at = case when %s then coalesce(disabled_at, now()) end where id = %s",
+                (disabled, account_id),
+            )
+            if cursor.rowcount == 0:
+                raise NotFound("no such account")
+            await link.execute("delete from sessions where account_id = %s", (account_id,))
+            await audit(link, actor, "account.disabled" if disabled else "account.enabled", account_id)
+            return await _get(link, account_id)
+
+    async def set_zone(self, account_id: str, zone: str, *, actor: str) -> AccountRecord:
+        """Count an account's days in another time zone, from its next day on. Raises NotFound, or ValueError."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute("select 1 from pg_timezone_names where name = %s", (zone,))
+            if not await cursor.fetchone():
+                raise ValueError(zone)
+            cursor = await link.execute(
+                "update accounts set"
+                " zone = case when (now() at time zone zone)::date >= next_zone_day then next_zone else zone end,"
+                " next_zone = %s,"
+                " next_zone_day = (now() at time zone case when (now() at time zone zone)::date >= next_zone_day"
+                " then next_zone else zone end)::date + 1 where id = %s",
+                (zone, account_id),
+            )
+            if cursor.rowcount == 0:
+                raise NotFound("no such account")
+            await audit(link, actor, "account.zone_set", account_id, f"zone={zone}")
+            return await _get(link, account_id)
+
+    async def add_credits(self, account_id: str, micro_credits: int, *, reference: str, actor: str) -> AccountRecord:
+        """Book credits, once for each reference.
+
+        Raises NotFound, or NoCredit when the balance would fall below zero.
+        """
+        async with self._postgres.transaction() as link:
+            await link.execute("select 1 from accounts where id = %s for update", (account_id,))
+            if await _credit(link, account_id, micro_credits, reference):
+                await audit(
+                    link, actor, "credits.added", account_id, f"micro_credits={micro_credits}", f"reference={reference}"
+                )
+            return await _get(link, account_id)
+
+    async def rules(self, account_id: str) -> list[RuleRecord]:
+        """List what an account may use."""
+        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(RuleRecord)) as cursor:
+            await cursor.execute(
+                "select id, provider, model, operations, created_at from rules where account_id = %s order by id",
+                (account_id,),
+            )
+            return await cursor.fetchall()
+
+    async def grant(self, account_id: str, rule: quota_pb2.Rule, *, actor: str) -> RuleRecord:
+        """Let an account use models. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            await _get(link, account_id)
+            async with link.cursor(row_factory=class_row(RuleRecord)) as cursor:
+                await cursor.execute(
+                    "insert into rules (account_id, provider, model, operations) values (%s, %s, %s, %s)"
+                    " returning id, provider, model, operations, created_at",
+                    (account_id, rule.provider, rule.model, list(rule.operations)),
+                )
+                made = await cursor.fetchone()
+            assert made is not None
+            await audit(link, actor, "rule.granted", account_id, f"provider={rule.provider}", f"model={rule.model}")
+            return made
+
+    async def revoke_rule(self, account_id: str, rule_id: int, *, actor: str) -> None:
+        """Take a permission away. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "delete from rules where id = %s and account_id = %s returning provider, model", (rule_id, account_id)
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                raise NotFound("no such rule")
+            await audit(link, actor, "rule.revoked", account_id, f"provider={row[0]}", f"model={row[1]}")
+
+    async def audit_log(self, account_id: str, *, limit: int, before: int | None) -> list[AuditRecord]:
+        """List what administrators did, the newest first, before an entry."""
+        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(AuditRecord)) as cursor:
+            await cursor.execute(
+                "select id, at, actor, act, account_id, details from audit where (%(account)s = '' or account_id ="
+                " %(account)s) and (%(before)s::bigint is null or id < %(before)s) order by id desc limit %(limit)s",
+                {"account": account_id, "before": before, "limit": limit},
+            )
+            return await cursor.fetchall()
+
+
+async def update_account(link: Link, account_id: str, *, actor: str, **changes: object) -> AccountRecord:
+    """Set columns of an account, with an entry in the audit log."""
+    columns = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changes)
+    cursor = await link.execute(
+        sql.SQL("update accounts set {} where id = %s").format(columns), (*changes.values(), account_id)
+    )
+    if cursor.rowcount == 0:
+        raise NotFound("no such account")
+    await audit(link, actor, "account.changed", account_id, *(f"{name}={value}" for name, value in changes.items()))
+    return await _get(link, account_id)
+
+
+async def _get(link: Link, account_id: str) -> AccountRecord:
+    async with link.cursor(row_factory=class_row(AccountRecord)) as cursor:
+        await cursor.execute(f"select {_COLUMNS} from accounts where id = %s", (account_id,))
+        found = await cursor.fetchone()
+    if found is None:
+        raise NotFound("no such account")
+    return found
+
+
+async def _insert(
+    link: Link,
+    account_id: str,
+    role: str,
+    limits: Limits,
+    rules: Sequence[quota_pb2.Rule],
+    name: str,
+    email: str | None,
+    password_hash: str | None,
+    *,
+    unlimited: bool,
+) -> None:
+    await link.execute(
+        "insert into accounts (id, email, name, role, password_hash, unlimited, tokens_a_day, images_a_day, key_count,"
+        " requests_a_minute, concurrent_requests) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            account_id,
+            email,
+            name,
+            role,
+            password_hash,
+            unlimited,
+            limits.tokens_a_day,
+            limits.images_a_day,
+            limits.key_count,
+            limits.requests_a_minute,
+            limits.concurrent_requests,
+        ),
+    )
+    for rule in rules:
+        await link.execute(
+            "insert into rules (account_id, provider, model, operations) values (%s, %s, %s, %s)",
+            (account_id, rule.provider, rule.model, list(rule.operations)),
+        )
+
+
+async def _credit(link: Link, account_id: str, micro_credits: int, reference: str) -> bool:
+    cursor = await link.execute(
+        "insert into credits (account_id, reference, micro_credits) select id, %s, %s from accounts where id = %s"
+        " on conflict do nothing",
+        (reference, micro_credits, account_id),
+    )
+    if cursor.rowcount == 0:
+        return False
+    try:
+        await link.execute(
+            "update accounts set micro_credits = micro_credits + %s where id = %s", (micro_credits, account_id)
+        )
+    except psycopg.errors.CheckViolation:
+        raise NoCredit("the account does not have that many credits") from None
+    return True

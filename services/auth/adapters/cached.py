@@ -1,0 +1,162 @@
+"""Keys from memory, while it is certain that they have not changed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self
+
+from services.auth.adapters.feed import Feed
+from services.auth.adapters.identities import Identities
+from services.auth.domain.accounts import Held, Identity
+from services.common import logs
+from services.common.errors import Unavailable
+
+_log = logs.get("cached")
+
+SURE_S: Final = 0.4
+"""How long what was heard last may be trusted."""
+AWAY_S: Final = 35.0
+"""How long keys are trusted while the database is away: nobody can revoke one in it meanwhile."""
+_KEEP_S: Final = 60.0
+_REREAD_S: Final = 2.0
+
+
+class _Entry:
+    __slots__ = ("used_at", "who")
+
+    def __init__(self, who: Identity, now: float) -> None:
+        self.who = who
+        self.used_at = now
+
+
+class CachedIdentities:
+    """Finds keys in memory or in PostgreSQL, while its context is open.
+
+    A key is taken from memory only when every change until a moment ago has been heard of. While the database is
+    away, from memory as well, for `AWAY_S` at most; then Unavailable.
+    """
+
+    def __init__(self, identities: Identities, url: str) -> None:
+        self._identities = identities
+        self._by_digest: dict[bytes, _Entry] = {}
+        self._by_id: dict[str, _Entry] = {}
+        self._changes = 0
+        self._feed = Feed(url, self._changed)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._feed.__aenter__()
+        self._task = asyncio.create_task(self._reread(), name="identities")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._feed.__aexit__(kind, error, trace)
+
+    async def by_digest(self, digest: bytes) -> Identity | None:
+        """Find the key with this digest. Raises Unavailable."""
+        entry = self._by_digest.get(digest)
+        if entry is not None and self._trusted(entry, SURE_S):
+            return entry.who
+        before = self._changes
+        try:
+            who = await self._identities.by_digest(digest)
+        except Unavailable:
+            if entry is not None and self._trusted(entry, AWAY_S):
+                return entry.who
+            raise
+        if who is not None:
+            self._keep(who, before)
+        return who
+
+    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]:
+        """Find keys; those that are not there are left out. Raises Unavailable when any must be read and cannot."""
+        now = time.monotonic()
+        found: list[Identity] = []
+        missing: list[str] = []
+        for key_id in key_ids:
+            entry = self._by_id.get(key_id)
+            if entry is not None and self._trusted(entry, SURE_S, now):
+                found.append(entry.who)
+            else:
+                missing.append(key_id)
+        if missing:
+            before = self._changes
+            read = await self._identities.by_ids(missing)
+            for who in read:
+                self._keep(who, before)
+            found += read
+        return found
+
+    def trusted(self, key_ids: Sequence[str]) -> list[Identity]:
+        """Give those of the keys that may be trusted while the database is away."""
+        now = time.monotonic()
+        entries = [self._by_id.get(key_id) for key_id in key_ids]
+        return [entry.who for entry in entries if entry is not None and self._trusted(entry, AWAY_S, now)]
+
+    def note(self, key_id: str, account: Held, key: Held | None) -> None:
+        """Take over how a key's day stands, as the ledger just said."""
+        entry = self._by_id.get(key_id)
+        if entry is not None:
+            entry.who = dataclasses.replace(entry.who, account=account, key=key)
+
+    def _trusted(self, entry: _Entry, within_s: float, now: float | None = None) -> bool:
+        now = time.monotonic() if now is None else now
+        who = entry.who
+        if now - self._feed.sure_at > within_s or datetime.now(UTC) >= who.resets_at:
+            return False
+        if who.expires_at is not None and datetime.now(UTC) >= who.expires_at:
+            return False
+        entry.used_at = now
+        return True
+
+    def _keep(self, who: Identity, before: int) -> None:
+        """Remember a key, unless something changed while it was being read."""
+        if who.ended or before != self._changes:
+            return
+        entry = _Entry(who, time.monotonic())
+        self._by_digest[who.digest] = entry
+        self._by_id[who.key_id] = entry
+
+    def _changed(self, account_id: str | None) -> None:
+        self._changes += 1
+        for entry in list(self._by_id.values()):
+            if account_id is None or entry.who.account_id == account_id:
+                self._drop(entry)
+
+    def _drop(self, entry: _Entry) -> None:
+        self._by_id.pop(entry.who.key_id, None)
+        self._by_digest.pop(entry.who.digest, None)
+
+    async def _reread(self) -> None:
+        """Keep what is left of the day of keys in use up to date, and forget the others."""
+        while True:
+            await asyncio.sleep(_REREAD_S)
+            now = time.monotonic()
+            for entry in list(self._by_id.values()):
+                if now - entry.used_at > _KEEP_S:
+                    self._drop(entry)
+            used = [key_id for key_id, entry in self._by_id.items() if now - entry.used_at < 2 * _REREAD_S]
+            if not used:
+                continue
+            before = self._changes
+            try:
+                read = await self._identities.by_ids(used)
+            except Unavailable:
+                continue
+            except Exception:
+                _log.exception("reread.failed")
+                continue
+            for who in read:
+                known = self._by_id.get(who.key_id)
+                if known is not None and before == self._changes:
+                    known.who = who

@@ -1,0 +1,140 @@
+"""Keys in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import LiteralString
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from moa.quota.v1 import quota_pb2
+from services.auth.adapters.audit import audit
+from services.auth.adapters.postgres import Link, Postgres
+from services.auth.domain import keys
+from services.auth.domain.records import KeyRecord
+from services.common.errors import Conflict, NotFound
+
+_COLUMNS: LiteralString = (
+    "id, account_id, name, prefix, scopes, tokens_a_day, images_a_day, created_at, expires_at, revoked_at, last_used_at"
+)
+_ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true)"
+
+
+class Keys:
+    """Keeps keys. A key of another account is NotFound."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def create(
+        self,
+        account_id: str,
+        key: keys.NewKey,
+        *,
+        name: str = "",
+        expires_in_s: float | None = None,
+        scopes: Sequence[quota_pb2.Rule] = (),
+        limits: tuple[int | None, int | None] = (None, None),
+    ) -> KeyRecord:
+        """Store a key. Raises Conflict when the account has as many as it may."""
+        async with self._postgres.transaction() as link:
+            # The row is locked, so that two calls at once cannot both take the last place.
+            cursor = await link.execute(
+                "select a.key_count, (select count(*) from keys k where k.account_id = a.id and "
+                + _ALIVE
+                + ") from accounts a where a.id = %s for update",
+                (account_id,),
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                raise NotFound("no such account")
+            if row[1] >= row[0]:
+                raise Conflict(f"the account has all the keys that it may have ({row[0]}); revoke one first")
+            key_id = await insert_key(
+                link, account_id, key, name=name, expires_in_s=expires_in_s, scopes=scopes, limits=limits
+            )
+            return await _get(link, account_id, key_id)
+
+    async def list(self, account_id: str) -> list[KeyRecord]:
+        """List an account's keys, the newest first."""
+        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(KeyRecord)) as cursor:
+            await cursor.execute(
+                f"select {_COLUMNS} from keys where account_id = %s order by created_at desc, id", (account_id,)
+            )
+            return await cursor.fetchall()
+
+    async def rename(self, account_id: str, key_id: str, name: str) -> KeyRecord:
+        """Rename a key."""
+        async with self._postgres.transaction() as link:
+            await link.execute(
+                "update keys set name = %s where id = %s and account_id = %s", (name, key_id, account_id)
+            )
+            return await _get(link, account_id, key_id)
+
+    async def revoke(self, account_id: str, key_id: str, *, actor: str | None = None) -> KeyRecord:
+        """End a key; `actor` is the administrator who does."""
+        async with self._postgres.transaction() as link:
+            revoked = await revoke_key(link, account_id, key_id)
+            if actor is not None:
+                await audit(link, actor, "key.revoked", account_id, f"key={key_id}")
+            return revoked
+
+    async def rotate(self, account_id: str, key_id: str, key: keys.NewKey) -> KeyRecord:
+        """Put a new key in an old one's place. Raises Conflict when the old one has ended."""
+        async with self._postgres.transaction() as link:
+            new_id = keys.new_id("key")
+            cursor = await link.execute(
+                "insert into keys"
+                " (id, account_id, name, prefix, digest, scopes, tokens_a_day, images_a_day, expires_at)"
+                " select %s, account_id, name, %s, %s, scopes, tokens_a_day, images_a_day, expires_at from keys"
+                " where id = %s and account_id = %s and " + _ALIVE + " for update",
+                (new_id, key.prefix, key.digest, key_id, account_id),
+            )
+            if cursor.rowcount == 0:
+                await _get(link, account_id, key_id)
+                raise Conflict("the key has ended; make a new one")
+            await revoke_key(link, account_id, key_id)
+            return await _get(link, account_id, new_id)
+
+
+async def insert_key(
+    link: Link,
+    account_id: str,
+    key: keys.NewKey,
+    *,
+    name: str = "",
+    expires_in_s: float | None = None,
+    scopes: Sequence[quota_pb2.Rule] = (),
+    limits: tuple[int | None, int | None] = (None, None),
+) -> str:
+    """Insert a key; give its id."""
+    key_id = keys.new_id("key")
+    stored = [
+        {"provider": rule.provider, "model": rule.model, "operations": [int(o) for o in rule.operations]}
+        for rule in scopes
+    ]
+    await link.execute(
+        "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, tokens_a_day, images_a_day)"
+        " values (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s), %s, %s)",
+        (key_id, account_id, name, key.prefix, key.digest, Jsonb(stored), expires_in_s, *limits),
+    )
+    return key_id
+
+
+async def revoke_key(link: Link, account_id: str, key_id: str) -> KeyRecord:
+    """End a key, unless it has ended; give it."""
+    await link.execute(
+        "update keys set revoked_at = now() where id = %s and account_id = %s and revoked_at is null",
+        (key_id, account_id),
+    )
+    return await _get(link, account_id, key_id)
+
+
+async def _get(link: Link, account_id: str, key_id: str) -> KeyRecord:
+    async with link.cursor(row_factory=class_row(KeyRecord)) as cursor:
+        await cursor.execute(f"select {_COLUMNS} from keys where id = %s and account_id = %s", (key_id, account_id))
+        found = await cursor.fetchone()
+    if found is None:
+        raise NotFound("no such key")
+    return found

@@ -1,0 +1,326 @@
+"""The quota ledger in PostgreSQL: every change of a block or a day is a ledger row of the same transaction.
+
+Locks are always taken in the same order (blocks by id, then days by subject), so that replicas cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from services.auth.adapters import moves
+from services.auth.adapters.postgres import Link, Postgres
+from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.leases import sized
+from services.auth.domain.ledger import Amount, Block, Booking, Ending, Return
+
+
+class Borrowed(NamedTuple):
+    """A new block, and how the day's quota stands after it."""
+
+    block_id: UUID
+    amount: Amount
+    account: Held
+    key: Held | None
+
+
+class Booked(NamedTuple):
+    """What became of settlements, by reservation id."""
+
+    booked: list[str]
+    refused: list[str]
+
+
+class Ledger:
+    """Books amounts.
+
+    Args:
+        postgres: Where.
+        grace_s: How long after its end a block still takes settlements before what is left of it goes back.
+        alive_s: How long after its last report a reservation's holder counts as alive.
+    """
+
+    def __init__(self, postgres: Postgres, *, grace_s: float, alive_s: float) -> None:
+        self._postgres = postgres
+        self._grace_s = grace_s
+        self._alive_s = alive_s
+
+    async def borrow(
+        self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
+    ) -> Borrowed | None:
+        """Move quota of the day into a new block; None when not even `least` is free."""
+        subjects = sorted((who.account_id, who.key_id))
+        async with self._postgres.transaction() as link, link.pipeline():
+            await link.execute(
+                "insert into quota_days (subject, day) values (%s, %s), (%s, %s) on conflict do nothing",
+                (subjects[0], who.day, subjects[1], who.day),
+            )
+            cursor = await link.execute(
+                "select subject, tokens, images from quota_days where day = %s and subject = any(%s)"
+                " order by subject for update",
+                (who.day, subjects),
+            )
+            taken = {subject: Amount(tokens, images) for subject, tokens, images in await cursor.fetchall()}
+            account = _held(who.account, taken[who.account_id])
+            key = _held(who.key, taken[who.key_id]) if who.key else None
+            free = Amount(account.free_tokens, account.free_images)
+            if key:
+                free = free.at_most(Amount(key.free_tokens, key.free_images))
+            tokens = sized(least=least.tokens, need=need.tokens, want=want.tokens, free=free.tokens)
+            images = sized(least=least.images, need=need.images, want=want.images, free=free.images)
+            if tokens is None or images is None:
+                return None
+            amount = Amount(tokens, images)
+            if not amount:
+                return None
+            block_id = uuid4()
+            await link.execute(
+                "update quota_days set tokens = tokens + %s, images = images + %s where day = %s and subject = any(%s)",
+                (tokens, images, who.day, subjects),
+            )
+            await link.execute(
+                "insert into blocks (id, account_id, key_id, day, holder, tokens, images, expires_at)"
+                " values (%s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))",
+                (block_id, who.account_id, who.key_id, who.day, holder, tokens, images, ttl_s + self._grace_s),
+            )
+            block = Block(block_id, who.account_id, who.key_id, who.day.isoformat(), amount)
+            await moves.insert(link, [moves.row("borrow", block, str(block_id), amount)])
+        return Borrowed(
+            block_id,
+            amount,
+            _held(account, taken[who.account_id] + amount),
+            _held(key, taken[who.key_id] + amount) if key else None,
+        )
+
+    async def settle(self, bookings: Sequence[Booking]) -> Booked:
+        """Charge reservations to their blocks, each at most once. Durable when it returns."""
+        done = Booked([], [])
+        async with self._postgres.transaction() as link:
+            blocks = await moves.locked(link, {b.block_id for b in bookings})
+            cursor = await link.execute(
+                "select reference, kind, tokens, images from ledger where reference = any(%s)",
+                ([b.reservation_id for b in bookings],),
+            )
+            known: dict[str, dict[str, Amount]] = defaultdict(dict)
+            for reference, kind, tokens, images in await cursor.fetchall():
+                known[reference][kind] = Amount(tokens, images)
+            ended = await moves.ended_among(link, {b.lease_id for b in bookings})
+            cursor = await link.execute(
+                "select reservation_id from open_reservations where held and reservation_id = any(%s)",
+                ([b.reservation_id for b in bookings],),
+            )
+            held = {reservation_id for (reservation_id,) in await cursor.fetchall()}
+            rows: list[tuple[Any, ...]] = []
+            settled: dict[UUID, Amount] = defaultdict(Amount)
+            late: list[tuple[Block, Booking, Amount]] = []
+            unused: list[moves.Piece] = []
+            for booking in bookings:
+                block = blocks.get(booking.block_id)
+                if block is None:
+                    done.refused.append(booking.reservation_id)
+                    continue
+                done.booked.append(booking.reservation_id)
+                before = known[booking.reservation_id]
+                if "settle" in before or "late" in before:
+                    continue
+                over = (block.ended or booking.lease_id in ended) and booking.reservation_id not in held
+                if "orphan" in before or block.closed or over:
+                    owed = booking.charged - before.get("orphan", Amount())
+                    late.append((block, booking, owed))
+                    before["late"] = owed
+                    continue
+                charged = booking.charged.at_most(block.outstanding)
+                block.outstanding -= charged
+                settled[block.id] += charged
+                before["settle"] = charged
+                if booking.reservation_id in held:
+                    rest = (booking.reserved - charged).at_most(block.outstanding)
+                    block.outstanding -= rest
+                    unused.append(moves.Piece(block, booking.reservation_id, rest, booking.lease_id))
+                rows.append(
+                    moves.row("settle", block, booking.reservation_id, charged, booking, booking.consumed - charged)
+                )
+            await moves.insert(link, rows)
+            await moves.moved(link, "settled", settled)
+            if late or unused:
+                await moves.lock_days(link, blocks.values())
+            await moves.taken_back(link, "expire", unused)
+            await self._settle_late(link, late)
+            await link.execute("delete from open_reservations where reservation_id = any(%s)", (done.booked,))
+            await moves.used(link, {blocks[b.block_id].key_id for b in bookings if b.block_id in blocks})
+        return done
+
+    async def _settle_late(self, link: Link, late: Iterable[tuple[Block, Booking, Amount]]) -> None:
+        """Charge what came after its block had ended, as far as the day still has room for it."""
+        for block, booking, owed in sorted(late, key=lambda item: (item[0].account_id, item[0].key_id, item[0].day)):
+            free = await moves.free_of(link, block)
+            charged = owed.at_most(free)
+            day = {(subject, block.day): charged for subject in (block.account_id, block.key_id)}
+            await moves.days_moved(link, day)
+            rest = booking.consumed - booking.charged + owed - charged
+            await moves.insert(link, [moves.row("late", block, booking.reservation_id, charged, booking, rest)])
+
+    async def give_back(self, returns: Sequence[Return]) -> None:
+        """Return unspent pieces of blocks to their day, each at most once."""
+        async with self._postgres.transaction() as link:
+            blocks = await moves.locked(link, {r.block_id for r in returns})
+            cursor = await link.execute(
+                "select reference from ledger where kind = 'return' and reference = any(%s)",
+                ([r.return_id for r in returns],),
+            )
+            seen = {reference for (reference,) in await cursor.fetchall()}
+            ended = await moves.ended_among(link, {r.lease_id for r in returns if r.lease_id})
+            pieces: list[moves.Piece] = []
+            for piece in returns:
+                block = blocks.get(piece.block_id)
+                if block is None or block.closed or block.ended or piece.return_id in seen or piece.lease_id in ended:
+                    continue
+                seen.add(piece.return_id)
+                amount = piece.amount.at_most(block.outstanding)
+                block.outstanding -= amount
+                pieces.append(moves.Piece(block, piece.return_id, amount, piece.lease_id))
+            await moves.taken_back(link, "return", pieces)
+
+    async def end(self, endings: Sequence[Ending]) -> None:
+        """Take leases back: their orphans are charged as last reported, and what was not spent goes to its day."""
+        async with self._postgres.transaction() as link:
+            blocks = await moves.locked(link, {e.block_id for e in endings})
+            before = await moves.ended_among(link, {e.lease_id for e in endings})
+            whole = {block.id for block in blocks.values() if not block.closed and not block.ended}
+            now = [e for e in endings if e.lease_id not in before and e.block_id in whole]
+            names = [e.lease_id for e in now]
+            cursor = await link.execute(
+                "select lease_id, sum(tokens)::bigint, sum(images)::bigint from ledger where block_id = any(%s)"
+                " and lease_id = any(%s) and kind in ('settle', 'return') group by lease_id",
+                ([e.block_id for e in now], names),
+            )
+            gone = {lease_id: Amount(tokens, images) for lease_id, tokens, images in await cursor.fetchall()}
+            parted = await moves.part(
+                link,
+                blocks,
+                "o.block_id = any(%s) and split_part(o.reservation_id, '.', 1) = any(%s)",
+                ([e.block_id for e in now], names),
+                alive_s=self._alive_s,
+            )
+            pieces: list[moves.Piece] = []
+            for ending in now:
+                block = blocks[ending.block_id]
+                spent = (
+                    gone.get(ending.lease_id, Amount()) + parted.charged[ending.lease_id] + parted.kept[ending.lease_id]
+                )
+                left = (ending.amount - spent).at_most(block.outstanding).at_least(Amount())
+                block.outstanding -= left
+                pieces.append(moves.Piece(block, ending.lease_id, left, ending.lease_id))
+            await moves.taken_back(link, "expire", pieces)
+            async with link.cursor() as many:
+                await many.executemany(
+                    "insert into ended_leases (lease_id, block_id) values (%s, %s)",
+                    [(e.lease_id, e.block_id) for e in now],
+                )
+
+    async def extend(self, block_ids: Sequence[UUID], *, ttl_s: float) -> set[UUID]:
+        """Let blocks last `ttl_s` from now; give those that were still open."""
+        async with self._postgres.transaction() as link:
+            await moves.locked(link, set(block_ids))
+            cursor = await link.execute(
+                "update blocks set expires_at = greatest(expires_at, now() + make_interval(secs => %s))"
+                " where id = any(%s) and closed_at is null and ended_at is null and expires_at > now() returning id",
+                (ttl_s + self._grace_s, list(block_ids)),
+            )
+            return {block_id for (block_id,) in await cursor.fetchall()}
+
+    async def report(self, open_ones: Sequence[Booking]) -> None:
+        """Keep what is known of reservations that are still open, should their holder vanish."""
+        async with self._postgres.transaction() as link, link.cursor() as cursor:
+            await cursor.executemany(
+                "insert into open_reservations as o (reservation_id, block_id, so_far)"
+                " select %s, id, %s from blocks where id = %s"
+                # What a journal remembers of a reservation is that it was made: less than what was reported of it.
+                " on conflict (reservation_id) do update set so_far = excluded.so_far, reported_at = now() where %s",
+                [
+                    (b.reservation_id, b.settlement.SerializeToString(), b.block_id, b.settlement.HasField("usage"))
+                    for b in open_ones
+                ],
+            )
+
+    async def expire(self, *, limit: int = 200) -> int:
+        """End blocks whose time is over: orphans are charged as last reported, the rest goes back to its day.
+
+        Gives how many were ended; fewer than `limit` means that none is left.
+        """
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                moves.BLOCK
+                + " where closed_at is null and expires_at < now() order by id limit %s for update skip locked",
+                (limit,),
+            )
+            blocks = {block.id: block for block in map(moves.block_from, await cursor.fetchall())}
+            if not blocks:
+                return 0
+            parted = await moves.part(link, blocks, "o.block_id = any(%s)", (list(blocks),), alive_s=self._alive_s)
+            pieces: list[moves.Piece] = []
+            for block in blocks.values():
+                left = (block.outstanding - parted.kept_of[block.id]).at_least(Amount())
+                block.outstanding -= left
+                pieces.append(moves.Piece(block, uuid4().hex, left, None))
+            await moves.taken_back(link, "expire", pieces)
+            await link.execute(
+                "update blocks set ended_at = coalesce(ended_at, now()),"
+                " closed_at = case when id = any(%s) then null else now() end,"
+                " expires_at = now() + make_interval(secs => %s) where id = any(%s)",
+                ([block_id for block_id, kept in parted.kept_of.items() if kept], self._alive_s, list(blocks)),
+            )
+        return len(blocks)
+
+    async def lose(self, *, limit: int = 200) -> int:
+        """Charge reservations that outlived their lease and are reported no more; give how many there were.
+
+        One that nothing was kept aside for is charged nothing, and listed with what it had consumed.
+        """
+        async with self._postgres.transaction() as link:
+            stale = (
+                "select o.reservation_id, o.block_id, o.so_far, o.held,"
+                " exists (select 1 from ledger l where l.reference = o.reservation_id)"
+                " from open_reservations o join blocks b on b.id = o.block_id"
+                " where o.reported_at < now() - make_interval(secs => %s)"
+                " and (o.held or b.closed_at is not null or b.ended_at is not null or exists"
+                " (select 1 from ended_leases e where e.lease_id = split_part(o.reservation_id, '.', 1)))"
+            )
+            cursor = await link.execute(stale + " limit %s", (self._alive_s, limit))
+            blocks = await moves.locked(link, {found[1] for found in await cursor.fetchall()})
+            cursor = await link.execute(
+                stale + " and o.block_id = any(%s) order by o.reservation_id for update of o",
+                (self._alive_s, list(blocks)),
+            )
+            found = await cursor.fetchall()
+            lost = [(name, block_id, so_far) for name, block_id, so_far, _, booked in found if not booked]
+            held = {name for name, _, _, kept, _ in found if kept}
+            pieces: list[moves.Piece] = []
+            for name, block_id, so_far in lost:
+                block = blocks[block_id]
+                before = block.outstanding
+                if name not in held:
+                    # What is outstanding is other reservations'.
+                    block.outstanding = Amount()
+                ((booking, charged),) = await moves.charge_orphans(link, blocks, [(name, block_id, so_far)])
+                block.outstanding = before - charged
+                if name in held:
+                    rest = (booking.reserved - charged).at_most(block.outstanding)
+                    block.outstanding -= rest
+                    pieces.append(moves.Piece(block, name, rest, booking.lease_id))
+            await moves.taken_back(link, "expire", pieces)
+            await link.execute(
+                "delete from open_reservations where reservation_id = any(%s)", ([name for name, *_ in found],)
+            )
+        return len(found)
+
+
+def _held(held: Held, taken: Amount) -> Held:
+    return Held(
+        limit_tokens=held.limit_tokens,
+        limit_images=held.limit_images,
+        taken_tokens=taken.tokens,
+        taken_images=taken.images,
+    )

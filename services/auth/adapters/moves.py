@@ -1,0 +1,253 @@
+"""The steps that the ledger's transactions are made of: locks, rows, and the counters that follow the rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date
+from typing import Any, LiteralString, NamedTuple
+from uuid import UUID
+
+from moa.quota.v1 import quota_pb2
+from services.auth.adapters.postgres import Link
+from services.auth.domain.ledger import Amount, Block, Booking
+from services.common.reservations import ReservationId
+
+_INSERT = """
+insert into ledger (kind, account_id, key_id, day, block_id, reference, tokens, images, uncovered_tokens,
+                    uncovered_images, operation, provider, model, prompt_tokens, completion_tokens, reasoning_tokens,
+                    cached_tokens, delivered_images, exact, request_id, ended_at, lease_id)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_NO_USAGE = (None,) * 11  # operation … ended_at
+
+
+BLOCK = (
+    "select id, account_id, key_id, day, tokens - settled_tokens - returned_tokens,"
+    " images - settled_images - returned_images, closed_at is not null, ended_at is not null from blocks"
+)
+
+
+def block_from(row: tuple[Any, ...]) -> Block:
+    """Read a row of `BLOCK`."""
+    return Block(row[0], row[1], row[2], row[3].isoformat(), Amount(row[4], row[5]), row[6], row[7])
+
+
+async def locked(link: Link, block_ids: set[UUID]) -> dict[UUID, Block]:
+    """Lock blocks and give them by id; those that are not there are left out."""
+    cursor = await link.execute(BLOCK + " where id = any(%s) order by id for update", (sorted(block_ids),))
+    return {block.id: block for block in map(block_from, await cursor.fetchall())}
+
+
+async def insert(link: Link, rows: list[tuple[Any, ...]]) -> None:
+    """Append rows to the ledger."""
+    if rows:
+        async with link.cursor() as cursor:
+            await cursor.executemany(_INSERT, rows)
+
+
+async def moved(link: Link, column: str, amounts: dict[UUID, Amount]) -> None:
+    """Add to the blocks' `settled` or `returned`; a block with nothing outstanding is closed later, at its end."""
+    if amounts:
+        async with link.cursor() as cursor:
+            await cursor.executemany(
+                f"update blocks set {column}_tokens = {column}_tokens + %s, {column}_images = {column}_images + %s"
+                " where id = %s",
+                [(amount.tokens, amount.images, block_id) for block_id, amount in amounts.items()],
+            )
+
+
+class Piece(NamedTuple):
+    """What goes back from a block to its day."""
+
+    block: Block
+    reference: str
+    amount: Amount
+    lease_id: str | None
+
+
+async def taken_back(link: Link, kind: str, pieces: Sequence[Piece]) -> None:
+    """Move pieces of blocks back to their days."""
+    rows = [row(kind, p.block, p.reference, p.amount, lease_id=p.lease_id) for p in pieces if p.amount]
+    await insert(link, rows)
+    returned: dict[UUID, Amount] = defaultdict(Amount)
+    days: dict[tuple[str, str], Amount] = defaultdict(Amount)
+    for piece in pieces:
+        block = piece.block
+        returned[block.id] += piece.amount
+        for subject in (block.account_id, block.key_id):
+            days[subject, block.day] -= piece.amount
+    await moved(link, "returned", returned)
+    await days_moved(link, days)
+
+
+async def ended_among(link: Link, lease_ids: set[str]) -> set[str]:
+    """Give those of the leases that were taken back."""
+    cursor = await link.execute("select lease_id from ended_leases where lease_id = any(%s)", (sorted(lease_ids),))
+    return {lease_id for (lease_id,) in await cursor.fetchall()}
+
+
+class Parted(NamedTuple):
+    """What became of open reservations whose lease or block is over."""
+
+    charged: dict[str, Amount]
+    """What orphans were charged, by lease."""
+    kept: dict[str, Amount]
+    """What is kept aside for those whose holder lives, by lease."""
+    kept_of: dict[UUID, Amount]
+    """The same, by block."""
+
+
+async def part(
+    link: Link, blocks: dict[UUID, Block], condition: LiteralString, parameters: tuple[object, ...], *, alive_s: float
+) -> Parted:
+    """Keep what open reservations reserved if they were reported of late; charge the others as last reported."""
+    cursor = await link.execute(
+        "select reservation_id, block_id, so_far, reported_at > now() - make_interval(secs => %s),"
+        " exists (select 1 from ledger l where l.reference = o.reservation_id)"
+        " from open_reservations o where " + condition + " order by reservation_id for update",
+        (alive_s, *parameters),
+    )
+    parted = Parted(defaultdict(Amount), defaultdict(Amount), defaultdict(Amount))
+    lost: list[tuple[str, UUID, bytes]] = []
+    done: list[str] = []
+    held: list[str] = []
+    for reservation_id, block_id, so_far, alive, booked in await cursor.fetchall():
+        reservation = ReservationId.parse(reservation_id)
+        if booked or reservation is None:
+            done.append(reservation_id)
+        elif alive:
+            held.append(reservation_id)
+            reserved = Amount(reservation.tokens, reservation.images)
+            parted.kept[reservation.lease_id] += reserved
+            parted.kept_of[block_id] += reserved
+        else:
+            done.append(reservation_id)
+            lost.append((reservation_id, block_id, so_far))
+    await link.execute("delete from open_reservations where reservation_id = any(%s)", (done,))
+    await link.execute("update open_reservations set held = true where reservation_id = any(%s)", (held,))
+    for booking, charged in await charge_orphans(link, blocks, lost):
+        parted.charged[booking.lease_id] += charged
+    return parted
+
+
+async def charge_orphans(
+    link: Link, blocks: dict[UUID, Block], lost: Sequence[tuple[str, UUID, bytes]]
+) -> list[tuple[Booking, Amount]]:
+    """Charge reservations whose holder vanished as last reported; give each with its charge."""
+    charges: list[tuple[Booking, Amount]] = []
+    rows: list[tuple[Any, ...]] = []
+    settled: dict[UUID, Amount] = defaultdict(Amount)
+    for reservation_id, block_id, so_far in lost:
+        reservation = ReservationId.parse(reservation_id)
+        assert reservation is not None
+        block = blocks[block_id]
+        settlement = quota_pb2.Settlement.FromString(so_far)
+        reserved = Amount(reservation.tokens, reservation.images)
+        booking = Booking(reservation_id, reservation.lease_id, block_id, reserved, settlement)
+        charged = booking.charged.at_most(block.outstanding)
+        block.outstanding -= charged
+        settled[block_id] += charged
+        rows.append(row("orphan", block, reservation_id, charged, booking, booking.consumed - charged))
+        charges.append((booking, charged))
+    await insert(link, rows)
+    await moved(link, "settled", settled)
+    return charges
+
+
+async def lock_days(link: Link, blocks: Iterable[Block]) -> None:
+    """Lock the days of blocks, in the one order in which everybody does."""
+    wanted = sorted({(subject, block.day) for block in blocks for subject in (block.account_id, block.key_id)})
+    await link.execute(
+        "select 1 from quota_days q join unnest(%s::text[], %s::date[]) w (subject, day) using (subject, day)"
+        " order by q.subject, q.day for update of q",
+        ([subject for subject, _ in wanted], [day for _, day in wanted]),
+    )
+
+
+async def days_moved(link: Link, days: dict[tuple[str, str], Amount]) -> None:
+    """Add to what is out of reach of days, by subject and day."""
+    async with link.cursor() as cursor:
+        await cursor.executemany(
+            "update quota_days set tokens = tokens + %s, images = images + %s where subject = %s and day = %s",
+            [(amount.tokens, amount.images, *where) for where, amount in sorted(days.items()) if amount],
+        )
+
+
+async def free_of(link: Link, block: Block) -> Amount:
+    """Give what the block's account and key still have free on its day, and keep it so until the transaction ends."""
+    cursor = await link.execute(
+        "select q.tokens, q.images from quota_days q where q.day = %s and q.subject in (%s, %s)"
+        " order by q.subject for update",
+        (block.day, block.account_id, block.key_id),
+    )
+    (account_tokens, account_images), (key_tokens, key_images) = await cursor.fetchall()
+    cursor = await link.execute(
+        "select case when a.unlimited then null else a.tokens_a_day end,"
+        " case when a.unlimited then null else a.images_a_day end, k.tokens_a_day, k.images_a_day"
+        " from accounts a left join keys k on k.id = %s where a.id = %s",
+        (block.key_id, block.account_id),
+    )
+    limits = await cursor.fetchone() or (0, 0, 0, 0)
+
+    def least(*pairs: tuple[int | None, int]) -> int:
+        return max(0, min((limit - taken for limit, taken in pairs if limit is not None), default=2**53))
+
+    return Amount(
+        least((limits[0], account_tokens), (limits[2], key_tokens)),
+        least((limits[1], account_images), (limits[3], key_images)),
+    )
+
+
+async def used(link: Link, key_ids: set[str]) -> None:
+    """Note that keys were used, to the minute."""
+    await link.execute(
+        "update keys set last_used_at = now() where id = any(array(select id from keys where id = any(%s)"
+        " and (last_used_at is null or last_used_at < now() - interval '1 minute') order by id"
+        " for no key update skip locked))",
+        (sorted(key_ids),),
+    )
+
+
+def row(
+    kind: str,
+    block: Block,
+    reference: str,
+    amount: Amount,
+    booking: Booking | None = None,
+    uncovered: Amount | None = None,
+    lease_id: str | None = None,
+) -> tuple[Any, ...]:
+    """Give a row of the ledger, as `insert` takes it."""
+    over = uncovered or Amount()
+    head = (
+        kind,
+        block.account_id,
+        block.key_id,
+        date.fromisoformat(block.day),
+        block.id,
+        reference,
+        amount.tokens,
+        amount.images,
+        max(0, over.tokens),
+        max(0, over.images),
+    )
+    if booking is None:
+        return (*head, *_NO_USAGE, lease_id)
+    told = booking.settlement
+    usage = told.usage
+    return (
+        *head,
+        told.operation,
+        told.provider,
+        told.model,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.reasoning_tokens,
+        usage.cached_tokens,
+        usage.images,
+        usage.exact,
+        told.request_id,
+        told.ended_at.ToDatetime(tzinfo=UTC) if told.HasField("ended_at") else None,
+        booking.lease_id,
+    )

@@ -1,0 +1,97 @@
+"""Connections to PostgreSQL, and what its absence means to callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from services.common import logs
+from services.common.errors import Unavailable
+
+Link = psycopg.AsyncConnection[TupleRow]
+
+_log = logs.get("postgres")
+
+_CONNECTION_S: Final = 1.0
+_PROBE_S: Final = 0.3
+_GONE: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
+
+
+class Postgres:
+    """A pool of connections. Once the database is found to be away, callers are told at once, until it is back.
+
+    Args:
+        url: As libpq takes it.
+        size: Connections at most.
+    """
+
+    def __init__(self, url: str, *, size: int = 8) -> None:
+        self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=size,
+            open=False,
+            timeout=_CONNECTION_S,
+            # A restart of the database leaves dead connections in the pool.
+            check=AsyncConnectionPool.check_connection,
+            reconnect_timeout=5.0,
+            kwargs={"connect_timeout": 2, "options": "-c statement_timeout=5000 -c lock_timeout=3000"},
+        )
+        self._probe: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start to connect; does not wait for the first connection."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Link]:
+        """Lend a connection inside a transaction, committed at the end.
+
+        Raises Unavailable when the database is away.
+        """
+        if self._probe is not None:
+            raise _away()
+        try:
+            async with self._pool.connection() as link:
+                yield link
+        except _GONE as error:
+            if self._probe is None and not _of_one_statement(error):
+                _log.warning("database.lost", why=type(error).__name__)
+                self._probe = asyncio.create_task(self._until_back(), name="database probe")
+            raise _away() from error
+
+    async def _until_back(self) -> None:
+        while True:
+            try:
+                async with self._pool.connection() as link:
+                    await link.execute("select 1")
+            except _GONE:
+                await asyncio.sleep(_PROBE_S)
+            else:
+                _log.warning("database.found")
+                self._probe = None
+                return
+
+
+def _of_one_statement(error: Exception) -> bool:
+    """Tell whether the server answered and refused one statement: too slow, behind a lock, in a deadlock."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    # Classes 08 (connection), 57P (shut down) and 53 (out of resources) are the server's own trouble.
+    return state is not None and not state.startswith(("08", "57P", "53"))
+
+
+def _away() -> Unavailable:
+    return Unavailable("accounts cannot be reached now; try again", retry_after_s=1)

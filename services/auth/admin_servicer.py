@@ -1,0 +1,238 @@
+"""moa.account.v1.AdminService: what administrators do."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from datetime import datetime
+from typing import Any
+
+from moa.account.v1 import account_pb2, admin_service_pb2_grpc
+from moa.account.v1 import admin_service_pb2 as pb
+from services.auth import render
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.keys import Keys
+from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.usage import Usage
+from services.auth.callers import INVITATION_PREFIX, Callers
+from services.auth.domain import keys
+from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
+from services.auth.domain.passwords import Passwords
+from services.auth.domain.records import AccountRecord
+from services.common.errors import InvalidField, PermissionDenied
+
+_WEEK_S = 7 * 86_400.0
+_YEAR_S = 366 * 86_400.0
+
+
+class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+    """Answers administrators, and refuses everyone else."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        keys_kept: Keys,
+        sessions: Sessions,
+        usage: Usage,
+        callers: Callers,
+        passwords: Passwords,
+        pepper: bytes,
+    ) -> None:
+        self._accounts = accounts
+        self._keys = keys_kept
+        self._sessions = sessions
+        self._usage = usage
+        self._callers = callers
+        self._passwords = passwords
+        self._pepper = pepper
+
+    async def _administrator(self, context: Any) -> str:
+        caller = await self._callers.of(context)
+        caller.may_change()
+        record = await self._accounts.get(caller.account_id)
+        if record.role != "admin":
+            raise PermissionDenied("administrators only")
+        return record.id
+
+    async def ListAccounts(self, request: pb.ListAccountsRequest, context: Any) -> pb.ListAccountsResponse:
+        """List or search accounts."""
+        await self._administrator(context)
+        size = render.page_size(request.page_size, default=50, most=500)
+        found = await self._accounts.search(request.query[:200], limit=size + 1, after=_place(request.page_token))
+        page = found[:size]
+        return pb.ListAccountsResponse(
+            accounts=[render.account(record) for record in page],
+            next_page_token=_token(page[-1]) if len(found) > size else "",
+        )
+
+    async def CreateAccount(self, request: pb.CreateAccountRequest, context: Any) -> pb.CreateAccountResponse:
+        """Create an account."""
+        actor = await self._administrator(context)
+        role = render.ROLE_NAMES.get(request.role, "user")
+        if request.unlimited and role != "service":
+            raise InvalidField("only service accounts can be unlimited", param="unlimited")
+        key = keys.make(self._pepper) if request.with_key else None
+        account_id = await self._accounts.create(
+            role=role,
+            limits=render.read_limits(request.limits, role=role) if request.HasField("limits") else DEFAULT_LIMITS,
+            rules=render.read_rules(request.rules, "rules") or [LOCAL_ONLY],
+            name=render.read_name(request.name),
+            email=render.read_email(request.email) if request.email else None,
+            password_hash=await self._passwords.hash(request.password) if request.password else None,
+            unlimited=request.unlimited,
+            actor=actor,
+            key=key,
+        )
+        account = render.account(await self._accounts.get(account_id))
+        return pb.CreateAccountResponse(account=account, api_key=key.secret if key else "")
+
+    async def GetAccount(self, request: pb.GetAccountRequest, context: Any) -> pb.GetAccountResponse:
+        """Describe an account."""
+        await self._administrator(context)
+        return pb.GetAccountResponse(account=render.account(await self._accounts.get(request.account_id)))
+
+    async def UpdateAccount(self, request: pb.UpdateAccountRequest, context: Any) -> pb.UpdateAccountResponse:
+        """Change an account."""
+        actor = await self._administrator(context)
+        record = await self._accounts.get(request.account_id)
+        changes = _changes(request, record)
+        if changes:
+            record = await self._accounts.update(record.id, actor=actor, **changes)
+        if request.HasField("zone"):
+            try:
+                record = await self._accounts.set_zone(record.id, request.zone, actor=actor)
+            except ValueError:
+                raise InvalidField("no such time zone", param="zone") from None
+        if request.HasField("disabled") and request.disabled != (record.disabled_at is not None):
+            if request.disabled and record.id == actor:
+                raise InvalidField("nobody can disable themselves", param="disabled")
+            record = await self._accounts.disable(record.id, actor=actor, disabled=request.disabled)
+        return pb.UpdateAccountResponse(account=render.account(record))
+
+    async def AddCredits(self, request: pb.AddCreditsRequest, context: Any) -> pb.AddCreditsResponse:
+        """Add credits."""
+        actor = await self._administrator(context)
+        if not request.micro_credits or abs(request.micro_credits) > 10**15:
+            raise InvalidField("an amount between a millionth and a billion credits", param="micro_credits")
+        record = await self._accounts.add_credits(
+            request.account_id,
+            request.micro_credits,
+            reference=request.reference[:200] or secrets.token_hex(12),
+            actor=actor,
+        )
+        return pb.AddCreditsResponse(account=render.account(record))
+
+    async def ListRules(self, request: pb.ListRulesRequest, context: Any) -> pb.ListRulesResponse:
+        """List what an account may use."""
+        await self._administrator(context)
+        return pb.ListRulesResponse(rules=[render.rule(one) for one in await self._accounts.rules(request.account_id)])
+
+    async def GrantRule(self, request: pb.GrantRuleRequest, context: Any) -> pb.GrantRuleResponse:
+        """Let an account use models."""
+        actor = await self._administrator(context)
+        (rule,) = render.read_rules([request.rule], "rule")
+        if len(await self._accounts.rules(request.account_id)) >= render.MAX_RULES:
+            raise InvalidField(f"at most {render.MAX_RULES} rules for an account", param="rule")
+        record = await self._accounts.grant(request.account_id, rule, actor=actor)
+        return pb.GrantRuleResponse(rule=render.rule(record))
+
+    async def RevokeRule(self, request: pb.RevokeRuleRequest, context: Any) -> pb.RevokeRuleResponse:
+        """Take a permission away."""
+        actor = await self._administrator(context)
+        await self._accounts.revoke_rule(request.account_id, request.rule_id, actor=actor)
+        return pb.RevokeRuleResponse()
+
+    async def ListAccountKeys(self, request: pb.ListAccountKeysRequest, context: Any) -> pb.ListAccountKeysResponse:
+        """List an account's keys."""
+        await self._administrator(context)
+        await self._accounts.get(request.account_id)
+        return pb.ListAccountKeysResponse(keys=[render.key(one) for one in await self._keys.list(request.account_id)])
+
+    async def RevokeAccountKey(self, request: pb.RevokeAccountKeyRequest, context: Any) -> pb.RevokeAccountKeyResponse:
+        """Revoke an account's key."""
+        actor = await self._administrator(context)
+        record = await self._keys.revoke(request.account_id, request.key_id, actor=actor)
+        return pb.RevokeAccountKeyResponse(key=render.key(record))
+
+    async def GetAccountUsage(self, request: pb.GetAccountUsageRequest, context: Any) -> pb.GetAccountUsageResponse:
+        """Tell what an account used."""
+        await self._administrator(context)
+        await self._accounts.get(request.account_id)
+        days = render.read_days(request.from_day, request.to_day)
+        rows = await self._usage.by_day(request.account_id, *days)
+        return pb.GetAccountUsageResponse(rows=[render.usage(row) for row in rows])
+
+    async def ListLedger(self, request: pb.ListLedgerRequest, context: Any) -> pb.ListLedgerResponse:
+        """Read an account's ledger."""
+        await self._administrator(context)
+        await self._accounts.get(request.account_id)
+        size = render.page_size(request.page_size, default=100, most=1000)
+        before = render.read_token(request.page_token)
+        rows = await self._usage.ledger(request.account_id, limit=size + 1, before=before)
+        more = len(rows) > size
+        return pb.ListLedgerResponse(
+            rows=[render.ledger_row(row) for row in rows[:size]],
+            next_page_token=str(rows[size - 1].id) if more else "",
+        )
+
+    async def ListAudit(self, request: pb.ListAuditRequest, context: Any) -> pb.ListAuditResponse:
+        """Read what administrators did."""
+        await self._administrator(context)
+        size = render.page_size(request.page_size, default=100, most=1000)
+        before = render.read_token(request.page_token)
+        rows = await self._accounts.audit_log(request.account_id, limit=size + 1, before=before)
+        more = len(rows) > size
+        return pb.ListAuditResponse(
+            entries=[render.audit_entry(row) for row in rows[:size]],
+            next_page_token=str(rows[size - 1].id) if more else "",
+        )
+
+    async def CreateInvitation(self, request: pb.CreateInvitationRequest, context: Any) -> pb.CreateInvitationResponse:
+        """Make an invitation."""
+        actor = await self._administrator(context)
+        lasts_s = request.expires_in.ToMilliseconds() / 1000 if request.HasField("expires_in") else _WEEK_S
+        if not 0 < lasts_s <= _YEAR_S:
+            raise InvalidField("an invitation lasts between a moment and a year", param="expires_in")
+        token = INVITATION_PREFIX + secrets.token_urlsafe(24)
+        digest = keys.digest(self._pepper, token)
+        expires_at = await self._sessions.invite(digest, expires_in_s=lasts_s, actor=actor)
+        return pb.CreateInvitationResponse(invitation=token, expires_at=render.timestamp(expires_at))
+
+
+def _changes(request: pb.UpdateAccountRequest, record: AccountRecord) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    role = record.role
+    if request.role != account_pb2.ROLE_UNSPECIFIED:
+        role = render.ROLE_NAMES[request.role]
+        changes["role"] = role
+    unlimited = request.unlimited if request.HasField("unlimited") else record.unlimited
+    if unlimited and role != "service":
+        raise InvalidField("only service accounts can be unlimited", param="unlimited")
+    if request.HasField("unlimited"):
+        changes["unlimited"] = unlimited
+    if request.HasField("limits"):
+        limits = render.read_limits(request.limits, role=role)
+        changes |= {
+            "tokens_a_day": limits.tokens_a_day,
+            "images_a_day": limits.images_a_day,
+            "key_count": limits.key_count,
+            "requests_a_minute": limits.requests_a_minute,
+            "concurrent_requests": limits.concurrent_requests,
+        }
+    return changes
+
+
+def _token(record: AccountRecord) -> str:
+    return base64.urlsafe_b64encode(f"{record.created_at.isoformat()}|{record.id}".encode()).decode()
+
+
+def _place(token: str) -> tuple[datetime, str] | None:
+    if not token:
+        return None
+    try:
+        at, _, account_id = base64.urlsafe_b64decode(token.encode("ascii")).decode().partition("|")
+        return datetime.fromisoformat(at), account_id
+    except (binascii.Error, ValueError):
+        raise InvalidField("not a page token of this list", param="page_token") from None

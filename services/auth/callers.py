@@ -1,0 +1,87 @@
+"""Who calls the public services: by session token or API key, and from where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.auth.adapters.sessions import Sessions
+from services.auth.domain import keys
+from services.auth.domain.accounts import Identity
+from services.common.errors import PermissionDenied, Unauthenticated
+from services.common.rpc import call as calls
+from services.common.throttle import Throttle
+
+SESSION_PREFIX = "ses-"
+INVITATION_PREFIX = "inv-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who calls."""
+
+    account_id: str
+    session: bytes | None
+    """The session's digest; None when an API key was sent."""
+    scoped: bool
+    """Whether it is a key with scopes: it may read, and change nothing."""
+
+    def may_change(self) -> None:
+        """Raise PermissionDenied unless the caller may change things."""
+        if self.scoped:
+            raise PermissionDenied("a key with scopes cannot change the account")
+
+
+class Verifier(Protocol):
+    """What finds keys."""
+
+    async def verify(self, api_key: str) -> Identity: ...  # noqa: D102
+
+
+class Callers:
+    """Finds out who calls.
+
+    Args:
+        pepper: What tokens are digested with.
+    """
+
+    def __init__(self, quota: Verifier, sessions: Sessions, *, pepper: bytes) -> None:
+        self._quota = quota
+        self._sessions = sessions
+        self._pepper = pepper
+        self._wrong = Throttle(tries=20, every_s=3)
+
+    async def of(self, context: Any) -> Caller:
+        """Give the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address."""
+        token = _credential(dict(context.invocation_metadata() or ()))
+        if not token:
+            raise Unauthenticated("log in, or send an API key")
+        try:
+            caller = await self._found(token)
+        except Unauthenticated:
+            self._wrong.check(address_of(context))
+            raise
+        calls.current().fields["account"] = caller.account_id
+        return caller
+
+    async def _found(self, token: str) -> Caller:
+        if token.startswith(SESSION_PREFIX):
+            digest = keys.digest(self._pepper, token)
+            account_id = await self._sessions.account_of(digest)
+            if account_id is None:
+                raise Unauthenticated("the session has ended; log in again")
+            return Caller(account_id=account_id, session=digest, scoped=False)
+        who = await self._quota.verify(token)
+        return Caller(account_id=who.account_id, session=None, scoped=bool(who.scopes))
+
+
+def _credential(metadata: dict[str, str | bytes]) -> str:
+    given = metadata.get("x-api-key") or metadata.get("authorization") or ""
+    text = given.decode("latin-1") if isinstance(given, bytes) else given
+    scheme, _, rest = text.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else text.strip()
+
+
+def address_of(context: Any) -> str:
+    """Give the caller's address: as the edge saw it, else the connection's own. Only the edge reaches this port."""
+    return calls.current().address or str(context.peer()).rpartition(":")[0]

@@ -1,0 +1,1 @@
+"""What auth decides, without a database or a network."""

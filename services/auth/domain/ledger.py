@@ -1,0 +1,97 @@
+"""What is booked, and the arithmetic of it: nothing is charged beyond what was reserved, or what the block has left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from moa.quota.v1 import quota_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Tokens and images."""
+
+    tokens: int = 0
+    images: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.tokens + other.tokens, self.images + other.images)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.tokens - other.tokens, self.images - other.images)
+
+    def at_most(self, other: Amount) -> Amount:
+        """Give the lesser of each."""
+        return Amount(min(self.tokens, other.tokens), min(self.images, other.images))
+
+    def at_least(self, other: Amount) -> Amount:
+        """Give the greater of each."""
+        return Amount(max(self.tokens, other.tokens), max(self.images, other.images))
+
+    def __bool__(self) -> bool:
+        return bool(self.tokens or self.images)
+
+    @classmethod
+    def of(cls, message: quota_pb2.Amount) -> Amount:
+        """Read a message."""
+        return cls(message.tokens, message.images)
+
+    def message(self) -> quota_pb2.Amount:
+        """Write a message; below zero is zero."""
+        return quota_pb2.Amount(tokens=max(0, self.tokens), images=max(0, self.images))
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """A settlement whose ids were read."""
+
+    reservation_id: str
+    lease_id: str
+    block_id: UUID
+    reserved: Amount
+    settlement: quota_pb2.Settlement
+
+    @property
+    def charged(self) -> Amount:
+        """What to charge: what was consumed, within what was reserved."""
+        return Amount.of(self.settlement.charged).at_most(self.reserved)
+
+    @property
+    def consumed(self) -> Amount:
+        """What was consumed, even beyond what was reserved."""
+        return Amount.of(self.settlement.charged)
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """An unspent piece of a block that comes back; of a lease of it, or (with no lease) of what was never leased."""
+
+    return_id: str
+    block_id: UUID
+    amount: Amount
+    lease_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A lease that is taken back."""
+
+    lease_id: str
+    block_id: UUID
+    amount: Amount
+    """How much it was, in all."""
+
+
+@dataclass(slots=True)
+class Block:
+    """A piece of a day's quota that one process holds."""
+
+    id: UUID
+    account_id: str
+    key_id: str
+    day: str
+    outstanding: Amount
+    closed: bool = False
+    ended: bool = False
+    """Its time is over; what is outstanding is kept aside for reservations that are still reported."""

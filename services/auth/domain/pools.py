@@ -1,0 +1,321 @@
+"""Leases from memory: blocks of quota are borrowed from the ledger ahead of need, and cut into leases for routers.
+
+What the ledger knows of is the block; a lease cut from it lives in this process only. Whatever happens, quota is not
+spent twice: a lease never outlives its block, a block is kept alive by its owner alone, and one whose owner vanished
+goes back to its day when its time is over. A lease that its holder stops renewing is taken back by the owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final, NamedTuple, Protocol, TypeVar
+from uuid import UUID, uuid4
+
+from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.leases import LeaseIds
+from services.auth.domain.ledger import Amount, Ending, Return
+from services.common import logs
+from services.common.errors import MoaError, Unavailable
+
+_log = logs.get("pools")
+T = TypeVar("T")
+
+IDLE_S: Final = 5.0
+"""A pool that nobody cut from for so long goes back."""
+_BRISK_S: Final = 10.0
+_MOST: Final = Amount(1 << 23, 1 << 11)
+_BLOCKS_A_CALL: Final = 500
+
+
+class Borrowed(Protocol):
+    """A new block and how its day stands."""
+
+    @property
+    def block_id(self) -> UUID: ...  # noqa: D102
+    @property
+    def amount(self) -> Amount: ...  # noqa: D102
+    @property
+    def account(self) -> Held: ...  # noqa: D102
+    @property
+    def key(self) -> Held | None: ...  # noqa: D102
+
+
+class BlockStore(Protocol):
+    """Where blocks are borrowed and returned."""
+
+    async def borrow(  # noqa: D102
+        self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
+    ) -> Borrowed | None: ...
+    async def give_back(self, returns: Sequence[Return]) -> None: ...  # noqa: D102
+    async def extend(self, block_ids: Sequence[UUID], *, ttl_s: float) -> set[UUID]: ...  # noqa: D102
+    async def end(self, endings: Sequence[Ending]) -> None: ...  # noqa: D102
+
+
+class Lease(NamedTuple):
+    """What was leased, and for how long from now."""
+
+    lease_id: str
+    amount: Amount
+    expires_in_s: float
+
+
+@dataclass(slots=True)
+class _Cut:
+    lease_id: str
+    amount: Amount
+    alive_until: float
+
+
+@dataclass(slots=True)
+class _Block:
+    id: UUID
+    day: date
+    free: Amount
+    expires: float
+    cuts: dict[int, _Cut] = field(default_factory=dict)
+    number: int = 0
+
+
+@dataclass(slots=True)
+class _Pool:
+    blocks: list[_Block] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    appetite: Amount = field(default_factory=Amount)
+    filled_at: float = float("-inf")
+    used_at: float = 0.0
+    poor_until: float = 0.0
+    filling: asyncio.Task[None] | None = None
+
+    def hungrier(self, want: Amount, now: float) -> Amount:
+        """Give how much to borrow: twice as much as last time when that went quickly, half of it when slowly."""
+        brisk = now - self.filled_at < _BRISK_S
+        self.filled_at = now
+        last = self.appetite
+        stepped = Amount(last.tokens * 2, last.images * 2) if brisk else Amount(last.tokens // 2, last.images // 2)
+        self.appetite = stepped.at_least(Amount(want.tokens * 2, want.images * 2)).at_most(_MOST).at_least(want)
+        return self.appetite
+
+
+class Pools:
+    """This replica's blocks, by key.
+
+    Args:
+        owner: This replica's name, unique.
+        lease_s: How long a lease lasts without renewal.
+        block_s: How long a block lasts without renewal: as long as the database may be away.
+    """
+
+    def __init__(
+        self,
+        store: BlockStore,
+        lease_ids: LeaseIds,
+        *,
+        owner: str,
+        lease_s: float,
+        block_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._lease_ids = lease_ids
+        self._owner = owner
+        self.lease_s = lease_s
+        self.block_s = block_s
+        # Long enough for running reservations to have been reported.
+        self._grace_s = max(2.5, lease_s / 4)
+        self._clock = clock
+        self._pools: dict[str, _Pool] = {}
+        self._owned: dict[UUID, _Block] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def free(self, key_id: str) -> Amount:
+        """Give what is borrowed for a key and not leased."""
+        pool = self._pools.get(key_id)
+        return sum((block.free for block in pool.blocks), Amount()) if pool else Amount()
+
+    async def cut(
+        self, who: Identity, *, least: Amount, need: Amount, want: Amount
+    ) -> tuple[Lease, Borrowed | None] | None:
+        """Lease from memory, or from a new block; None when not even `least` can be had.
+
+        Raises Unavailable when memory does not suffice and the database is away.
+        """
+        now = self._clock()
+        pool = self._pools.setdefault(who.key_id, _Pool())
+        pool.used_at = now
+        lease = self._from_memory(pool, who, need, want, now)
+        if lease is not None:
+            self._fill_ahead(pool, who, now)
+            return lease, None
+        async with pool.lock:
+            lease = self._from_memory(pool, who, need, want, self._clock())
+            if lease is not None:
+                return lease, None
+            borrowed = await self._borrowed(pool, who, least=need, need=need, want=want)
+            if borrowed is None:
+                # What lies about in pieces may be enough in one.
+                await self._return_free(pool.blocks)
+                borrowed = await self._borrowed(pool, who, least=least, need=need, want=want)
+            if borrowed is None:
+                return None
+            now = self._clock()
+            lease = self._from_memory(pool, who, need.at_most(borrowed.amount), want, now)
+            return (lease, borrowed) if lease is not None else None
+
+    def renew(self, block_id: UUID, number: int) -> float | None:
+        """Give for how long from now a lease of this replica lives on; None when it is not (or no longer) there."""
+        block = self._owned.get(block_id)
+        cut = block.cuts.get(number) if block else None
+        now = self._clock()
+        if block is None or cut is None or now > cut.alive_until + self._grace_s:
+            return None
+        lasts_s = min(self.lease_s, block.expires - now)
+        cut.alive_until = max(cut.alive_until, now + lasts_s)
+        return lasts_s
+
+    async def tend(self, *, patient: bool = False) -> None:
+        """Keep blocks alive, return what nobody uses, and take dead leases back unless `patient`.
+
+        Raises Unavailable.
+        """
+        now = self._clock()
+        await self._keep_alive(now)
+        if not patient:
+            await self._end_dead(now)
+        idle = [
+            block
+            for pool in self._pools.values()
+            if now - pool.used_at > IDLE_S and pool.filling is None
+            for block in pool.blocks
+        ]
+        await self._return_free(idle)
+        self._forget()
+
+    async def close(self) -> None:
+        """Return everything that is not leased."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._return_free(list(self._owned.values()))
+        except Unavailable:
+            _log.warning("blocks.abandoned", count=len(self._owned))
+
+    def _from_memory(self, pool: _Pool, who: Identity, need: Amount, want: Amount, now: float) -> Lease | None:
+        for block in pool.blocks:
+            lasts_s = min(self.lease_s, block.expires - now)
+            if block.day != who.day or lasts_s < self.lease_s / 4 or need.at_most(block.free) != need:
+                continue
+            spare = block.free - need
+            extra = (want - need).at_least(Amount()).at_most(Amount(spare.tokens // 2, spare.images // 2))
+            amount = need + extra
+            if not amount:
+                continue
+            block.free -= amount
+            block.number += 1
+            cut = _Cut(self._lease_ids.make(block.id, block.number), amount, now + lasts_s)
+            block.cuts[block.number] = cut
+            return Lease(cut.lease_id, amount, lasts_s)
+        return None
+
+    async def _borrowed(
+        self, pool: _Pool, who: Identity, *, least: Amount, need: Amount, want: Amount
+    ) -> Borrowed | None:
+        asked_at = self._clock()
+        borrowed = await self._store.borrow(
+            who,
+            holder=self._owner,
+            least=least,
+            need=need,
+            want=pool.hungrier(want, asked_at),
+            ttl_s=self.block_s,
+        )
+        if borrowed is not None:
+            block = _Block(borrowed.block_id, who.day, borrowed.amount, asked_at + self.block_s)
+            pool.blocks.append(block)
+            self._owned[block.id] = block
+        return borrowed
+
+    def _fill_ahead(self, pool: _Pool, who: Identity, now: float) -> None:
+        """Borrow more in the background before memory runs dry, so that callers wait for no database."""
+        free = sum((block.free for block in pool.blocks), Amount())
+        low = free.tokens * 2 < pool.appetite.tokens or free.images * 2 < pool.appetite.images
+        if low and pool.filling is None and now >= pool.poor_until:
+            pool.filling = asyncio.create_task(self._fill(pool, who))
+            self._tasks.add(pool.filling)
+            pool.filling.add_done_callback(self._tasks.discard)
+
+    async def _fill(self, pool: _Pool, who: Identity) -> None:
+        try:
+            async with pool.lock:
+                borrowed = await self._borrowed(pool, who, least=Amount(), need=Amount(), want=Amount())
+        except MoaError:
+            borrowed = None
+        finally:
+            pool.filling = None
+        if borrowed is None:
+            pool.poor_until = self._clock() + 1.0
+
+    async def _keep_alive(self, now: float) -> None:
+        due = [
+            block
+            for block in self._owned.values()
+            if (block.free or block.cuts) and block.expires - now < self.block_s * 5 / 6
+        ]
+        for chunk in _chunks(due):
+            alive = await self._store.extend([block.id for block in chunk], ttl_s=self.block_s)
+            for block in chunk:
+                if block.id in alive:
+                    block.expires = now + self.block_s
+                else:
+                    # Its time was over before this replica came to it: the ledger has taken it back.
+                    self._drop(block)
+
+    async def _end_dead(self, now: float) -> None:
+        dead = [
+            (block, number, cut)
+            for block in self._owned.values()
+            for number, cut in block.cuts.items()
+            if now > cut.alive_until + self._grace_s
+        ]
+        for chunk in _chunks(dead):
+            # Not renewable from here on, whatever becomes of the call.
+            for block, number, _ in chunk:
+                block.cuts.pop(number, None)
+            try:
+                await self._store.end([Ending(cut.lease_id, block.id, cut.amount) for block, _, cut in chunk])
+            except BaseException:
+                for block, number, cut in chunk:
+                    block.cuts[number] = cut
+                raise
+
+    async def _return_free(self, blocks: Iterable[_Block]) -> None:
+        for chunk in _chunks([block for block in blocks if block.free]):
+            returns = [Return(uuid4().hex, block.id, block.free) for block in chunk]
+            for block in chunk:
+                block.free = Amount()
+            # What an unclear outcome loses comes back when the block ends: never twice.
+            await self._store.give_back(returns)
+        self._forget()
+
+    def _forget(self) -> None:
+        for block in list(self._owned.values()):
+            if not block.free and not block.cuts:
+                self._drop(block)
+        for key_id, pool in list(self._pools.items()):
+            pool.blocks = [block for block in pool.blocks if block.id in self._owned]
+            idle = not pool.blocks and pool.filling is None and not pool.lock.locked()
+            if idle and self._clock() - pool.used_at > 60:
+                del self._pools[key_id]
+
+    def _drop(self, block: _Block) -> None:
+        block.free = Amount()
+        self._owned.pop(block.id, None)
+
+
+def _chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    for start in range(0, len(items), _BLOCKS_A_CALL):
+        yield items[start : start + _BLOCKS_A_CALL]

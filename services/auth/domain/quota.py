@@ -1,0 +1,213 @@
+"""Admission: a key is verified, a permission looked up, and a lease cut, in one step."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+from moa.quota.v1 import quota_pb2
+from services.auth.domain import keys
+from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.leases import LeaseIds
+from services.auth.domain.ledger import Amount, Booking, Return
+from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
+from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
+from services.common.permissions import permitted
+from services.common.reservations import ReservationId
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """A verified key, and the lease where one was asked for."""
+
+    who: Identity
+    lease: Lease | None
+    account: Held
+    key: Held | None
+    pooled: Amount
+    """What this replica has borrowed for the key and not leased: as good as free."""
+
+
+class IdentityStore(Protocol):
+    """Where keys are looked up."""
+
+    async def by_digest(self, digest: bytes) -> Identity | None: ...  # noqa: D102
+    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
+    def trusted(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
+    def note(self, key_id: str, account: Held, key: Held | None) -> None: ...  # noqa: D102
+
+
+class LedgerStore(BlockStore, Protocol):
+    """Where quota is booked."""
+
+    async def settle(self, bookings: Sequence[Booking]) -> tuple[list[str], list[str]]: ...  # noqa: D102
+    async def report(self, open_ones: Sequence[Booking]) -> None: ...  # noqa: D102
+
+
+class Quota:
+    """Admits, refreshes and books.
+
+    Args:
+        pepper: What keys are digested with; lease ids are signed with a key made from it.
+        lease_s: How long a lease lasts without renewal.
+        block_s: How long what this replica borrowed lasts while the database is away.
+    """
+
+    def __init__(
+        self, identities: IdentityStore, ledger: LedgerStore, *, pepper: bytes, lease_s: float, block_s: float
+    ) -> None:
+        self._identities = identities
+        self._ledger = ledger
+        self._pepper = pepper
+        self._lease_ids = LeaseIds(pepper)
+        self._lease_s = lease_s
+        owner = f"auth-{secrets.token_hex(6)}"
+        self.pools = Pools(ledger, self._lease_ids, owner=owner, lease_s=lease_s, block_s=block_s)
+
+    async def verify(self, api_key: str) -> Identity:
+        """Give who a key belongs to. Raises Unauthenticated when it is unknown, expired or revoked."""
+        if not api_key or len(api_key) > keys.MAX_KEY_CHARS:
+            raise Unauthenticated("the API key is not valid")
+        digest = keys.digest(self._pepper, api_key)
+        who = await self._identities.by_digest(digest)
+        if who is None or not hmac.compare_digest(who.digest, digest) or who.ended:
+            raise Unauthenticated("the API key is not valid")
+        return who
+
+    async def known(self, key_id: str) -> Identity:
+        """Give who a key's id belongs to. Raises Unauthenticated likewise."""
+        try:
+            found = await self._identities.by_ids([key_id])
+        except Unavailable:
+            found = self._identities.trusted([key_id])
+            if not found:
+                raise
+        if not found or found[0].ended:
+            raise Unauthenticated("the API key is not valid")
+        return found[0]
+
+    async def admit(
+        self,
+        who: Identity,
+        *,
+        holder: str,
+        operation: quota_pb2.Operation.ValueType,
+        provider: str,
+        model: str,
+        least: Amount,
+        need: Amount,
+        want: Amount,
+        lasting: bool = False,
+    ) -> Admitted:
+        """Check the permission and lease quota. Raises PermissionDenied, QuotaExhausted or Unavailable."""
+        if not permitted(who.rules, who.scopes, operation, provider, model):
+            raise PermissionDenied(f"this key may not use {model or provider or 'this'}")
+        if not need and not want:
+            return Admitted(who=who, lease=None, account=who.account, key=who.key, pooled=self.pools.free(who.key_id))
+        lease: Lease | None = None
+        borrowed: Borrowed | None = None
+        if lasting:
+            borrowed = await self._ledger.borrow(
+                who, holder=holder, least=least, need=need, want=need, ttl_s=self._lease_s
+            )
+            if borrowed is not None:
+                lease = Lease(self._lease_ids.make(borrowed.block_id, 0), borrowed.amount, self._lease_s)
+        elif (cut := await self.pools.cut(who, least=least, need=need, want=want.at_least(need))) is not None:
+            lease, borrowed = cut
+        if lease is None:
+            raise exhausted(who, least)
+        account, key = who.account, who.key
+        if borrowed is not None:
+            account, key = borrowed.account, borrowed.key
+            self._identities.note(who.key_id, account, key)
+        return Admitted(who=who, lease=lease, account=account, key=key, pooled=self.pools.free(who.key_id))
+
+    async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[Identity], list[str]]:
+        """Give the keys that are still good, and the ids of those that ended; neither when it cannot be told now."""
+        if not key_ids:
+            return [], []
+        try:
+            found = await self._identities.by_ids(key_ids)
+        except Unavailable:
+            return self._identities.trusted(key_ids), []
+        good = [who for who in found if not who.ended]
+        alive = {who.key_id for who in good}
+        return good, [key_id for key_id in key_ids if key_id not in alive]
+
+    async def renew(self, lease_ids: Sequence[str]) -> list[tuple[str, float]]:
+        """Renew leases; give those that are alive, with how long they last from now."""
+        renewed: list[tuple[str, float]] = []
+        lasting: dict[UUID, str] = {}
+        for lease_id in lease_ids:
+            found = self._lease_ids.read(lease_id)
+            if found is None:
+                continue
+            block_id, number = found
+            if number == 0:
+                lasting[block_id] = lease_id
+            elif (lasts_s := self.pools.renew(block_id, number)) is not None:
+                renewed.append((lease_id, lasts_s))
+        if lasting:
+            try:
+                alive = await self._ledger.extend(list(lasting), ttl_s=self._lease_s)
+            except Unavailable:
+                alive = set()
+            renewed.extend((lease_id, self._lease_s) for block_id, lease_id in lasting.items() if block_id in alive)
+        return renewed
+
+    async def report(self, open_ones: Iterable[quota_pb2.OpenReservation]) -> bool:
+        """Keep what is known of open reservations; tell whether that could be done."""
+        readable = [booking for one in open_ones if (booking := self._booking(one.so_far))]
+        if readable:
+            try:
+                await self._ledger.report(readable)
+            except Unavailable:
+                return False
+        return True
+
+    async def settle(self, settlements: Iterable[quota_pb2.Settlement]) -> tuple[list[str], list[str]]:
+        """Book settlements; give the reservation ids that are booked, and those that never can be."""
+        bookings, refused = [], []
+        for settlement in settlements:
+            booking = self._booking(settlement)
+            if booking is None:
+                refused.append(settlement.reservation_id)
+            else:
+                bookings.append(booking)
+        if not bookings:
+            return [], refused
+        booked, unknown = await self._ledger.settle(bookings)
+        return booked, refused + unknown
+
+    async def give_back(self, returns: Iterable[quota_pb2.LeaseReturn]) -> None:
+        """Take unspent pieces of leases back."""
+        readable = [
+            Return(piece.return_id, found[0], Amount.of(piece.amount), piece.lease_id)
+            for piece in returns
+            if (found := self._lease_ids.read(piece.lease_id))
+        ]
+        if readable:
+            await self._ledger.give_back(readable)
+
+    def _booking(self, settlement: quota_pb2.Settlement) -> Booking | None:
+        reservation = ReservationId.parse(settlement.reservation_id)
+        found = self._lease_ids.read(reservation.lease_id) if reservation else None
+        if reservation is None or found is None:
+            return None
+        reserved = Amount(reservation.tokens, reservation.images)
+        return Booking(settlement.reservation_id, reservation.lease_id, found[0], reserved, settlement)
+
+
+def exhausted(who: Identity, least: Amount) -> QuotaExhausted:
+    """Give the refusal, with the time until the quota begins anew."""
+    wait_s = max(1.0, (who.resets_at - datetime.now(UTC)).total_seconds())
+    what = "image" if least.images and not least.tokens else "token"
+    return QuotaExhausted(
+        f"the daily {what} quota does not cover this request; it begins anew at {who.resets_at:%Y-%m-%dT%H:%M:%SZ}",
+        retry_after_s=wait_s,
+    )

@@ -1,0 +1,100 @@
+"""Accounts and keys as they are stored, for those who look after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountRecord:
+    """An account."""
+
+    id: str
+    email: str | None
+    name: str
+    role: str
+    disabled_at: datetime | None
+    unlimited: bool
+    zone: str
+    tokens_a_day: int
+    images_a_day: int
+    key_count: int
+    requests_a_minute: int
+    concurrent_requests: int
+    micro_credits: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRecord:
+    """A key, without its secret."""
+
+    id: str
+    account_id: str
+    name: str
+    prefix: str
+    scopes: list[dict[str, Any]]
+    tokens_a_day: int | None
+    images_a_day: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleRecord:
+    """A permission."""
+
+    id: int
+    provider: str
+    model: str
+    operations: list[int]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageRecord:
+    """What was used of one model through one key on one day."""
+
+    day: date
+    key_id: str
+    provider: str | None
+    model: str | None
+    operation: int | None
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    charged_tokens: int
+    charged_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRecord:
+    """A row of the ledger."""
+
+    id: int
+    at: datetime
+    kind: str
+    key_id: str
+    day: date
+    reference: str
+    tokens: int
+    images: int
+    provider: str | None
+    model: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRecord:
+    """Something that an administrator did."""
+
+    id: int
+    at: datetime
+    actor: str
+    act: str
+    account_id: str
+    details: list[str]

@@ -1,0 +1,60 @@
+"""The server of the public services: callers bring keys or sessions, not the service token."""
+
+from __future__ import annotations
+
+from moa.account.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+)
+from services.auth.account_servicer import AccountServicer, SignUpMode
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.identities import Identities
+from services.auth.adapters.keys import Keys
+from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.usage import Usage
+from services.auth.admin_servicer import AdminServicer
+from services.auth.callers import Callers, Verifier
+from services.auth.domain.passwords import Passwords
+from services.common.rpc.server import Server
+
+
+def public_server(postgres: Postgres, quota: Verifier, *, pepper: bytes, signup: SignUpMode) -> Server:
+    """Give a server, not started, of moa.account.v1."""
+    accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
+    callers = Callers(quota, sessions, pepper=pepper)
+    passwords = Passwords()
+    server = Server(service_token=None)
+    account_service_pb2_grpc.add_AccountServiceServicer_to_server(
+        AccountServicer(
+            accounts=accounts,
+            keys_kept=keys,
+            sessions=sessions,
+            usage=usage,
+            identities=Identities(postgres),
+            callers=callers,
+            passwords=passwords,
+            pepper=pepper,
+            signup=signup,
+        ),
+        server.grpc,
+    )
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+        AdminServicer(
+            accounts=accounts,
+            keys_kept=keys,
+            sessions=sessions,
+            usage=usage,
+            callers=callers,
+            passwords=passwords,
+            pepper=pepper,
+        ),
+        server.grpc,
+    )
+    server.offer(
+        account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
+        admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+    )
+    return server

@@ -1,0 +1,133 @@
+"""moa.quota.v1 over the quota domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.ledger import Amount
+from services.auth.domain.pools import Lease
+from services.auth.domain.quota import Admitted, Quota
+from services.common.errors import InvalidField
+from services.common.rpc import call as calls
+
+_MAX_KEYS = 10_000
+_MAX_BATCH = 1_000
+
+
+class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
+    """Answers the other services.
+
+    Args:
+        fresh_s: How long a verified key counts as verified.
+    """
+
+    def __init__(self, quota: Quota, *, fresh_s: float) -> None:
+        self._quota = quota
+        self._fresh_for = _duration(fresh_s)
+
+    async def Admit(self, request: quota_service_pb2.AdmitRequest, context: Any) -> quota_service_pb2.AdmitResponse:
+        """Verify a key and lease quota."""
+        if request.WhichOneof("credential") == "key_id":
+            who = await self._quota.known(request.key_id)
+        else:
+            who = await self._quota.verify(request.api_key)
+        calls.current().fields.update(account=who.account_id, key=who.key_id)
+        need = Amount.of(request.need)
+        admitted = await self._quota.admit(
+            who,
+            holder=request.holder,
+            operation=request.operation,
+            provider=request.provider,
+            model=request.model,
+            least=Amount.of(request.least) if request.HasField("least") else need,
+            need=need,
+            want=Amount.of(request.want),
+            lasting=request.lasting,
+        )
+        return quota_service_pb2.AdmitResponse(grant=self._grant(admitted))
+
+    async def Refresh(
+        self, request: quota_service_pb2.RefreshRequest, context: Any
+    ) -> quota_service_pb2.RefreshResponse:
+        """Verify keys again and renew leases."""
+        _bounded("key_ids", request.key_ids, _MAX_KEYS)
+        good, ended = await self._quota.refreshed(request.key_ids)
+        leases = await self._quota.renew(request.lease_ids)
+        reported = await self._quota.report(request.open)
+        return quota_service_pb2.RefreshResponse(
+            grants=[self._refreshed(who) for who in good],
+            ended_key_ids=ended,
+            reported=reported,
+            leases=[quota_pb2.Lease(lease_id=lease_id, expires_in=_duration(lasts_s)) for lease_id, lasts_s in leases],
+        )
+
+    async def Settle(self, request: quota_service_pb2.SettleRequest, context: Any) -> quota_service_pb2.SettleResponse:
+        """Book what reservations consumed."""
+        _bounded("settlements", request.settlements, _MAX_BATCH)
+        booked, refused = await self._quota.settle(request.settlements)
+        calls.current().fields.update(booked=len(booked), refused=len(refused))
+        return quota_service_pb2.SettleResponse(booked=booked, refused=refused)
+
+    async def ReturnLeases(
+        self, request: quota_service_pb2.ReturnLeasesRequest, context: Any
+    ) -> quota_service_pb2.ReturnLeasesResponse:
+        """Take unspent pieces of leases back."""
+        _bounded("returns", request.returns, _MAX_BATCH)
+        await self._quota.give_back(request.returns)
+        return quota_service_pb2.ReturnLeasesResponse()
+
+    def _refreshed(self, who: Identity) -> quota_pb2.Grant:
+        pooled = self._quota.pools.free(who.key_id)
+        return self._grant(Admitted(who=who, lease=None, account=who.account, key=who.key, pooled=pooled))
+
+    def _grant(self, admitted: Admitted) -> quota_pb2.Grant:
+        who = admitted.who
+        grant = quota_pb2.Grant(
+            account_id=who.account_id,
+            key_id=who.key_id,
+            rules=who.rules,
+            scopes=who.scopes,
+            remaining=_remaining(who, admitted.account, admitted.pooled),
+            fresh_for=self._fresh_for,
+            pace=who.pace,
+            granted_micro_credits=who.micro_credits,
+        )
+        if admitted.lease:
+            grant.lease.CopyFrom(self._lease(who, admitted.lease))
+        if admitted.key:
+            grant.key_remaining.CopyFrom(_remaining(who, admitted.key, admitted.pooled))
+        return grant
+
+    def _lease(self, who: Identity, lease: Lease) -> quota_pb2.Lease:
+        return quota_pb2.Lease(
+            lease_id=lease.lease_id,
+            day=who.day.isoformat(),
+            amount=lease.amount.message(),
+            expires_in=_duration(lease.expires_in_s),
+        )
+
+
+def _remaining(who: Identity, held: Held, pooled: Amount) -> quota_pb2.Remaining:
+    remaining = quota_pb2.Remaining(
+        limit=quota_pb2.Amount(tokens=held.limit_tokens, images=held.limit_images),
+        free=quota_pb2.Amount(tokens=held.free_tokens + pooled.tokens, images=held.free_images + pooled.images),
+        unlimited=who.unlimited,
+    )
+    remaining.resets_at.FromDatetime(who.resets_at)
+    return remaining
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(int(seconds * 1000))
+    return duration
+
+
+def _bounded(name: str, items: Sequence[object], most: int) -> None:
+    if len(items) > most:
+        raise InvalidField(f"at most {most} in one call", param=name)

@@ -1,0 +1,216 @@
+"""Stored records as the messages of moa.account.v1, and what callers write read with care."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from moa.account.v1 import account_pb2
+from moa.quota.v1 import quota_pb2
+from services.auth.adapters.identities import rule_of
+from services.auth.domain.accounts import CEILINGS, Limits
+from services.auth.domain.records import (
+    AccountRecord,
+    AuditRecord,
+    KeyRecord,
+    LedgerRecord,
+    RuleRecord,
+    UsageRecord,
+)
+from services.common.errors import InvalidField
+
+ROLES: Final = {"user": account_pb2.ROLE_USER, "admin": account_pb2.ROLE_ADMIN, "service": account_pb2.ROLE_SERVICE}
+ROLE_NAMES: Final = {value: name for name, value in ROLES.items()}
+_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
+_GLOB: Final = re.compile(r"[\x21-\x7e]{0,200}")
+_NAME_CHARS: Final = 100
+_UINT32: Final = 2**32 - 1
+MAX_RULES: Final = 100
+
+
+def account(record: AccountRecord) -> account_pb2.Account:
+    """Give an account."""
+    return account_pb2.Account(
+        account_id=record.id,
+        email=record.email or "",
+        name=record.name,
+        role=ROLES[record.role],
+        disabled=record.disabled_at is not None,
+        unlimited=record.unlimited,
+        limits=limits(record),
+        granted_micro_credits=record.micro_credits,
+        zone=record.zone,
+        created_at=_stamp(record.created_at),
+    )
+
+
+def limits(record: AccountRecord) -> account_pb2.Limits:
+    """Give an account's limits."""
+    return account_pb2.Limits(
+        tokens_a_day=min(record.tokens_a_day, _UINT32),
+        images_a_day=min(record.images_a_day, _UINT32),
+        keys=record.key_count,
+        requests_per_minute=record.requests_a_minute,
+        concurrent_requests=record.concurrent_requests,
+    )
+
+
+def key(record: KeyRecord) -> account_pb2.Key:
+    """Give a key."""
+    return account_pb2.Key(
+        key_id=record.id,
+        name=record.name,
+        prefix=record.prefix,
+        scopes=[rule_of(scope) for scope in record.scopes],
+        tokens_a_day=record.tokens_a_day,
+        images_a_day=record.images_a_day,
+        created_at=_stamp(record.created_at),
+        expires_at=_stamp(record.expires_at),
+        revoked_at=_stamp(record.revoked_at),
+        last_used_at=_stamp(record.last_used_at),
+    )
+
+
+def rule(record: RuleRecord) -> account_pb2.StoredRule:
+    """Give a permission."""
+    stored = quota_pb2.Rule(provider=record.provider, model=record.model)
+    stored.operations.extend(quota_pb2.Operation.ValueType(number) for number in record.operations)
+    return account_pb2.StoredRule(rule_id=record.id, rule=stored, created_at=_stamp(record.created_at))
+
+
+def usage(record: UsageRecord) -> account_pb2.UsageRow:
+    """Give a row of usage."""
+    return account_pb2.UsageRow(
+        day=record.day.isoformat(),
+        key_id=record.key_id,
+        provider=record.provider or "",
+        model=record.model or "",
+        operation=quota_pb2.Operation.ValueType(record.operation or 0),
+        requests=record.requests,
+        prompt_tokens=record.prompt_tokens,
+        completion_tokens=record.completion_tokens,
+        charged_tokens=max(0, record.charged_tokens),
+        charged_images=max(0, record.charged_images),
+    )
+
+
+def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
+    """Give a row of the ledger."""
+    return account_pb2.LedgerRow(
+        id=record.id,
+        at=_stamp(record.at),
+        kind=record.kind,
+        key_id=record.key_id,
+        day=record.day.isoformat(),
+        reference=record.reference,
+        tokens=record.tokens,
+        images=record.images,
+        provider=record.provider or "",
+        model=record.model or "",
+        request_id=record.request_id or "",
+    )
+
+
+def audit_entry(record: AuditRecord) -> account_pb2.AuditEntry:
+    """Give an entry of the audit log."""
+    return account_pb2.AuditEntry(
+        id=record.id,
+        at=_stamp(record.at),
+        actor=record.actor,
+        act=record.act,
+        account_id=record.account_id,
+        details=record.details,
+    )
+
+
+def timestamp(at: datetime) -> Timestamp:
+    """Give a time."""
+    stamp = Timestamp()
+    stamp.FromDatetime(at.astimezone(UTC))
+    return stamp
+
+
+def _stamp(at: datetime | None) -> Timestamp | None:
+    return timestamp(at) if at else None
+
+
+def read_email(text: str) -> str:
+    """Read an address; case does not count. Raises InvalidField."""
+    email = text.strip().lower()
+    if not _EMAIL.fullmatch(email):
+        raise InvalidField("this is not an email address", param="email")
+    return email
+
+
+def read_name(text: str) -> str:
+    """Read a name. Raises InvalidField."""
+    name = text.strip()
+    if len(name) > _NAME_CHARS or not name.isprintable():
+        raise InvalidField(f"a name has at most {_NAME_CHARS} printable characters", param="name")
+    return name
+
+
+def read_rules(given: Iterable[quota_pb2.Rule], param: str) -> list[quota_pb2.Rule]:
+    """Read permissions; an empty provider or model means every one. Raises InvalidField."""
+    rules = []
+    for one in given:
+        if not _GLOB.fullmatch(one.provider) or not _GLOB.fullmatch(one.model):
+            raise InvalidField("a pattern has at most 200 printable ASCII characters", param=param)
+        known = [number for number in one.operations if number and number in quota_pb2.Operation.values()]
+        if len(known) != len(one.operations):
+            raise InvalidField("no such operation", param=param)
+        rules.append(quota_pb2.Rule(provider=one.provider or "*", model=one.model or "*", operations=known))
+    if len(rules) > MAX_RULES:
+        raise InvalidField(f"at most {MAX_RULES} rules", param=param)
+    return rules
+
+
+def read_limits(given: account_pb2.Limits, *, role: str) -> Limits:
+    """Read limits; those of users stay below the ceilings. Raises InvalidField."""
+    wanted = Limits(
+        tokens_a_day=given.tokens_a_day,
+        images_a_day=given.images_a_day,
+        key_count=given.keys,
+        requests_a_minute=given.requests_per_minute,
+        concurrent_requests=given.concurrent_requests,
+    )
+    if wanted.key_count > CEILINGS.key_count:
+        raise InvalidField(f"at most {CEILINGS.key_count} keys", param="limits.keys")
+    if role != "service":
+        if wanted.tokens_a_day > CEILINGS.tokens_a_day:
+            raise InvalidField(f"at most {CEILINGS.tokens_a_day} tokens a day", param="limits.tokens_a_day")
+        if wanted.images_a_day > CEILINGS.images_a_day:
+            raise InvalidField(f"at most {CEILINGS.images_a_day} images a day", param="limits.images_a_day")
+    if max(wanted.requests_a_minute, wanted.concurrent_requests) > 2**31 - 1:
+        raise InvalidField("too large a number", param="limits")
+    return wanted
+
+
+def read_days(from_day: str, to_day: str) -> tuple[date, date]:
+    """Read a range of days; thirty days to today (UTC, or the day that has begun elsewhere) by default."""
+    try:
+        last = date.fromisoformat(to_day) if to_day else (datetime.now(UTC) + timedelta(hours=14)).date()
+        first = date.fromisoformat(from_day) if from_day else last - timedelta(days=30)
+    except (ValueError, OverflowError):
+        raise InvalidField("a day is written 2026-11-20", param="from_day") from None
+    if not timedelta(0) <= last - first <= timedelta(days=366):
+        raise InvalidField("the range is empty, or longer than a year", param="to_day")
+    return first, last
+
+
+def read_token(text: str) -> int | None:
+    """Read a page token that is a number; None for the first page. Raises InvalidField."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidField("not a page token of this list", param="page_token")
+    return int(text)
+
+
+def page_size(given: int, *, default: int, most: int) -> int:
+    """Give how many rows a page has."""
+    return min(given, most) if given else default

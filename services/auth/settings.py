@@ -1,0 +1,42 @@
+"""What the auth process is told by its environment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from services.common.settings import ServiceSettings
+
+
+class DatabaseSettings(ServiceSettings):
+    """Settings of the commands that touch the database and serve nothing."""
+
+    service_token: SecretStr = SecretStr("")
+    database_url: SecretStr = Field(min_length=1)
+    """`postgresql://…`, as libpq takes it."""
+    key_pepper: SecretStr = Field(min_length=16)
+    """Mixed into every stored digest of a key, so that a stolen database verifies none. Changing it ends every key."""
+
+
+class AuthSettings(DatabaseSettings):
+    """Settings of the auth service."""
+
+    service_token: SecretStr = Field(min_length=16)
+    listen: str = "127.0.0.1:8102"
+    """Where the other services reach it."""
+    public_listen: str = "127.0.0.1:8105"
+    """Where the edge reaches the public services (moa.account.v1)."""
+    signup: Literal["open", "invite", "closed"] = "open"
+    """Who may sign up: everyone, those with an invitation, nobody."""
+    byok: bool = False
+    """Whether there is an account for callers who bring their own key of a provider."""
+    metrics_port: int = 0
+    """Loopback port of `/metrics`; 0: off."""
+    lease_s: float = Field(default=20.0, ge=1)
+    """How long a router's lease lasts without renewal; what a vanished router held is free again after it."""
+    block_s: float = Field(default=60.0, ge=2)
+    """How long what a replica borrowed lasts while the database is away; what a vanished replica held is free again
+    after it."""
+    fresh_s: float = Field(default=1.5, gt=0, lt=2)
+    """How long a router may go on with a verified key before it asks again."""
