@@ -1,0 +1,107 @@
+"""What readers of image answers have in common."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from moa.common.v1.media_pb2 import ImageData
+from moa.common.v1.usage_pb2 import Usage
+from moa.image.v1.image_pb2 import Image, ImageEvent, ImageText, Progress, Receipt
+from services.common import errors, images
+from services.common.http.blobs import BlobLifter
+from services.image.adapters.base import Link
+
+Out = ImageEvent | Link
+
+
+def picture(data: bytes) -> ImageData:
+    """Describe an image file that a provider sent. Raises UpstreamBroken when it is none."""
+    try:
+        info = images.describe(data)
+    except errors.MoaError as error:
+        raise errors.UpstreamBroken("the provider sent something that is no image") from error
+    return ImageData(data=data, mime_type=info.mime_type, width=info.width, height=info.height)
+
+
+def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: int | None = None) -> ImageEvent:
+    """Give the event of a finished image."""
+    made = Image(image=picture(data), revised_prompt=revised_prompt)
+    if seed is not None:
+        made.receipt.CopyFrom(Receipt(seed=seed, sha256=hashlib.sha256(data).hexdigest()))
+    return ImageEvent(index=index, image=made)
+
+
+def preview_event(index: int, step: int, steps: int, data: bytes) -> ImageEvent:
+    """Give the event of a picture that is not finished."""
+    return ImageEvent(index=index, progress=Progress(step=step, steps=steps, preview=picture(data)))
+
+
+def text_event(text: str) -> ImageEvent:
+    """Give the event of text beside an image."""
+    return ImageEvent(text=ImageText(text=text))
+
+
+class WholeReader:
+    """Reads an answer that comes at once. Subclasses say what it means (`_take`).
+
+    With `json` the images are taken out of the JSON while it arrives, and `_take` sees the rest.
+    """
+
+    def __init__(self, *, json: bool = True) -> None:
+        self.failure: errors.MoaError | None = None
+        self.usage = Usage()
+        self._lifter = BlobLifter() if json else None
+        self._pieces: list[bytes] = []
+
+    def _take(self, data: bytes) -> Sequence[Out]:
+        """Read the whole answer (without its blobs)."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> list[Out]:
+        """Keep a piece."""
+        if self._lifter is None:
+            self._pieces.append(data)
+            return []
+        try:
+            self._lifter.feed(data)
+        except errors.MoaError as error:
+            self.failure = error
+        return []
+
+    def end(self) -> list[Out]:
+        """Give the events of the answer."""
+        if self.failure is not None:
+            return []
+        data = bytes(self._lifter.skeleton) if self._lifter is not None else b"".join(self._pieces)
+        self._pieces.clear()
+        try:
+            return list(self._take(data))
+        except errors.MoaError as error:
+            self.failure = error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self.failure = errors.UpstreamBroken("the provider's answer cannot be read")
+            self.failure.__cause__ = error
+        return []
+
+    def _blob(self, text: str) -> bytes:
+        """Give the bytes of a base64 string of the answer. Raises UpstreamBroken."""
+        assert self._lifter is not None
+        return blob_or_decoded(self._lifter, text)
+
+
+def blob_or_decoded(lifter: BlobLifter, text: str) -> bytes:
+    """Give a blob that was taken out, or decode a string that was too short for that. Raises UpstreamBroken."""
+    found = lifter.blob_of(text)
+    return decoded(text) if found is None else found
+
+
+def decoded(text: str) -> bytes:
+    """Decode base64. Raises UpstreamBroken."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise errors.UpstreamBroken("the provider's image cannot be read") from None

@@ -1,0 +1,238 @@
+"""Refuse what a model cannot do, by the catalogue's word, and turn one vocabulary of sizes into each model's own.
+
+A model's `limits` are data: `sizes` (a list of `WxH`), or `size` (`{min, max, multiple, pixels}`); `ratios` (a list,
+or each with the size it makes); `qualities`, `styles` and `formats` (a list, or each with the provider's word);
+`count` a call, `images` it takes, `prompt_chars`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from moa.image.v1.image_pb2 import Background, Operation, OutputFormat, Quality
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common import images
+from services.common.catalogue import Model
+from services.common.errors import InvalidField, Unsupported
+
+MAX_COUNT = 10
+MAX_COLOURS = 10
+_COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
+_OPERATIONS = {
+    Operation.OPERATION_EDIT: "edit",
+    Operation.OPERATION_VARIATION: "variation",
+    Operation.OPERATION_OUTPAINT: "outpaint",
+    Operation.OPERATION_REMOVE_BACKGROUND: "remove_background",
+}
+_NO_PROMPT = (Operation.OPERATION_VARIATION, Operation.OPERATION_REMOVE_BACKGROUND, Operation.OPERATION_OUTPAINT)
+FORMATS = {
+    OutputFormat.OUTPUT_FORMAT_PNG: "png",
+    OutputFormat.OUTPUT_FORMAT_JPEG: "jpeg",
+    OutputFormat.OUTPUT_FORMAT_WEBP: "webp",
+}
+QUALITIES = {Quality.QUALITY_LOW: "low", Quality.QUALITY_MEDIUM: "medium", Quality.QUALITY_HIGH: "high"}
+BACKGROUNDS = {Background.BACKGROUND_TRANSPARENT: "transparent", Background.BACKGROUND_OPAQUE: "opaque"}
+
+
+def operation_of(request: GenerateImageRequest) -> Operation.ValueType:
+    """Give what is to be done: unspecified is an edit when there are input images, else a generation."""
+    if request.operation != Operation.OPERATION_UNSPECIFIED:
+        return request.operation
+    return Operation.OPERATION_EDIT if request.images else Operation.OPERATION_GENERATE
+
+
+def count_of(request: GenerateImageRequest) -> int:
+    """Give how many images are wanted."""
+    return max(1, request.count)
+
+
+def check(request: GenerateImageRequest, model: Model) -> None:
+    """Raise InvalidField for a field that is wrong for every model, Unsupported for one that `model` cannot do."""
+    operation = operation_of(request)
+    if operation not in _NO_PROMPT and not request.prompt.strip():
+        raise InvalidField("a prompt is required", param="prompt")
+    if count_of(request) > MAX_COUNT:
+        raise InvalidField(f"at most {MAX_COUNT} images", param="count")
+    most_chars = model.limits.get("prompt_chars")
+    if most_chars and len(request.prompt) > most_chars:
+        raise InvalidField(f"the prompt may have {most_chars} characters for this model", param="prompt")
+    _check_images(request, model, operation)
+    for field, capability in _needs(request, operation):
+        if not model.can(capability):
+            can = ", ".join(sorted(model.capabilities)) or "plain generation only"
+            raise Unsupported(f"model {model.id!r} does not support {capability} (it can do: {can})", param=field)
+    if request.HasField("seed") and request.seed < 0:
+        raise InvalidField("a seed is not negative", param="seed")
+    if not all(_COLOUR.fullmatch(colour) for colour in request.colors) or len(request.colors) > MAX_COLOURS:
+        raise InvalidField(f"at most {MAX_COLOURS} colours, written #RRGGBB", param="colors")
+    if request.moderation and request.moderation not in ("auto", "low"):
+        raise InvalidField('moderation is "auto" or "low"', param="moderation")
+
+
+def _check_images(request: GenerateImageRequest, model: Model, operation: Operation.ValueType) -> None:
+    if operation in _OPERATIONS and not request.images:
+        raise InvalidField("an input image is required", param="images")
+    most = model.limits.get("images", 1)
+    if len(request.images) > most:
+        raise Unsupported(f"model {model.id!r} takes at most {most} input images", param="images")
+    if request.HasField("mask") and operation != Operation.OPERATION_EDIT:
+        raise InvalidField("a mask belongs to an edit", param="mask")
+    for index, image in enumerate(request.images):
+        bytes_of(image, f"images[{index}]")
+    if request.HasField("mask"):
+        bytes_of(request.mask, "mask")
+
+
+def bytes_of(image: Any, where: str) -> tuple[bytes, str]:
+    """Give an input image's bytes and the media type that they have."""
+    if image.WhichOneof("source") == "url":
+        raise Unsupported("images are taken as data here, not as links", param=f"{where}.url")
+    return image.data, images.inspect(image.data, param=where).mime_type
+
+
+def _needs(request: GenerateImageRequest, operation: Operation.ValueType) -> Iterator[tuple[str, str]]:
+    """Give each field of the request that needs a capability, with the capability."""
+    if operation in _OPERATIONS:
+        yield "operation", _OPERATIONS[operation]
+    elif request.images:
+        yield "images", "references"
+    if request.HasField("mask"):
+        yield "mask", "mask"
+    for field in ("negative_prompt", "style"):
+        if getattr(request, field):
+            yield field, field
+    if request.HasField("seed"):
+        yield "seed", "seed"
+    if request.HasField("width") or request.HasField("height"):
+        yield "size", "size"
+    elif request.aspect_ratio:
+        yield "aspect_ratio", "aspect_ratio"
+    if request.quality:
+        yield "quality", "quality"
+    if request.background == Background.BACKGROUND_TRANSPARENT:
+        yield "background", "background"
+    if request.output_format:
+        yield "output_format", "output_format"
+    if request.colors:
+        yield "colors", "colors"
+    if request.moderation == "low":
+        yield "moderation", "moderation"
+    for name in ("steps", "guidance_scale", "strength"):
+        if request.diffusion.HasField(name):
+            if not math.isfinite(getattr(request.diffusion, name)):
+                raise InvalidField(f"{name} must be a number", param=name)
+            yield name, name
+    if request.diffusion.scheduler:
+        yield "scheduler", "scheduler"
+    if request.diffusion.loras:
+        yield "loras", "lora"
+
+
+def size_of(request: GenerateImageRequest, model: Model) -> tuple[int, int] | None:
+    """Give the pixels to ask for: those given, or those that the ratio makes; None for the model's default.
+
+    Raises Unsupported with what the model takes.
+    """
+    if request.HasField("width") or request.HasField("height"):
+        if not (request.HasField("width") and request.HasField("height")):
+            raise InvalidField("width and height go together", param="size")
+        size = (request.width, request.height)
+        _check_size(size, model)
+        return size
+    if not request.aspect_ratio:
+        return None
+    ratios = model.limits.get("ratios", {})
+    wanted = _ratio(request.aspect_ratio)
+    if isinstance(ratios, dict):
+        for name, made in ratios.items():
+            if _ratio(name) == wanted:
+                return _pixels(made)
+    for made in model.limits.get("sizes", ()):
+        width, height = _pixels(made)
+        if wanted[0] * height == wanted[1] * width:
+            return width, height
+    known = ", ".join(ratios or model.limits.get("sizes", ())) or "none"
+    raise Unsupported(
+        f"model {model.id!r} does not make {request.aspect_ratio} (it makes: {known})", param="aspect_ratio"
+    )
+
+
+def ratio_of(request: GenerateImageRequest, model: Model) -> str:
+    """Give the ratio to ask for, as `16:9`; empty for the model's default. For models that take ratios, not pixels.
+
+    A size is taken when a ratio makes exactly it. Raises Unsupported with what the model takes.
+    """
+    ratios = model.limits.get("ratios", {})
+    if request.HasField("width") or request.HasField("height"):
+        if isinstance(ratios, dict):
+            for name, made in ratios.items():
+                if _pixels(made) == (request.width, request.height):
+                    return str(name)
+        sizes = ", ".join(ratios.values()) if isinstance(ratios, dict) else "none; give an aspect_ratio"
+        asked = f"{request.width}x{request.height}"
+        raise Unsupported(f"model {model.id!r} does not make {asked} (it makes: {sizes})", param="size")
+    if not request.aspect_ratio:
+        return ""
+    wanted = _ratio(request.aspect_ratio)
+    for name in ratios:
+        if _ratio(name) == wanted:
+            return str(name)
+    known = ", ".join(ratios) or "none"
+    raise Unsupported(
+        f"model {model.id!r} does not make {request.aspect_ratio} (it makes: {known})", param="aspect_ratio"
+    )
+
+
+def word_of(field: str, words: str, asked: str, model: Model) -> str:
+    """Give the provider's word for `asked` from the model's `limits[words]`; as it is when the limits do not say.
+
+    Raises Unsupported with what the model takes.
+    """
+    table = model.limits.get(words)
+    if table is None:
+        return asked
+    if asked not in table:
+        raise Unsupported(f"model {model.id!r} takes {', '.join(table)} as {field}", param=field)
+    return str(table[asked]) if isinstance(table, dict) else asked
+
+
+def counts_of(request: GenerateImageRequest, model: Model) -> list[int]:
+    """Split the wanted count into calls, by how many images the model makes in one."""
+    left = count_of(request)
+    most = int(model.limits.get("count", 1))
+    counts = []
+    while left > 0:
+        counts.append(min(left, most))
+        left -= counts[-1]
+    return counts
+
+
+def _check_size(size: tuple[int, int], model: Model) -> None:
+    name = f"{size[0]}x{size[1]}"
+    sizes = model.limits.get("sizes")
+    rule = model.limits.get("size")
+    if rule is not None:
+        fits = all(rule["min"] <= side <= rule["max"] and side % rule["multiple"] == 0 for side in size)
+        if fits and size[0] * size[1] <= rule.get("pixels", math.inf):
+            return
+        takes = f"sides from {rule['min']} to {rule['max']}, multiples of {rule['multiple']}"
+        raise Unsupported(f"model {model.id!r} does not make {name} (it takes {takes})", param="size")
+    if sizes is not None and name not in sizes:
+        raise Unsupported(f"model {model.id!r} does not make {name} (it makes: {', '.join(sizes)})", param="size")
+
+
+def _ratio(text: str) -> tuple[int, int]:
+    """Read `16:9`, also `16x9`, into its lowest terms."""
+    width, _, height = text.replace("x", ":").partition(":")
+    if not (width.isdecimal() and height.isdecimal()) or not int(width) or not int(height):
+        raise InvalidField("an aspect ratio is written 16:9", param="aspect_ratio")
+    divisor = math.gcd(int(width), int(height))
+    return int(width) // divisor, int(height) // divisor
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)

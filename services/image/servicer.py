@@ -1,0 +1,75 @@
+"""`moa.image.v1.ImageService` over the cloud providers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moa.common.v1 import usage_pb2
+from moa.image.v1.image_pb2 import ImageEvent
+from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
+from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
+from moa.quota.v1 import quota_pb2
+from services.common import byok
+from services.common.admission import VanishedCallers
+from services.common.catalogue import Watched
+from services.common.errors import MoaError, detail_of
+from services.common.rpc import call as calls
+from services.image import capable
+from services.image.targets import Targets
+from services.image.work import Work
+
+
+class ImageServicer(ImageServiceServicer):
+    """Makes images with the provider that the catalogue names.
+
+    Args:
+        catalogue: Which models there are.
+        targets: How their providers are reached.
+        vanished: Books what callers may have died before booking; None: nobody does.
+    """
+
+    def __init__(self, catalogue: Watched, targets: Targets, vanished: VanishedCallers | None = None) -> None:
+        self._catalogue = catalogue
+        self._targets = targets
+        self._vanished = vanished
+
+    async def GenerateImage(  # type: ignore[override]  # a coroutine that writes, not a generator
+        self, request: GenerateImageRequest, context: Any
+    ) -> None:
+        """Stream the images, each in a message of its own. A failure before the first is a status."""
+        call = calls.current()
+        model, target = self._targets.find(
+            self._catalogue.now,
+            request.model,
+            request.provider,
+            caller_key=byok.caller_key(context.invocation_metadata()),
+        )
+        call.fields["provider"] = model.provider
+        call.fields["model"] = model.id
+        capable.check(request, model)
+        wrote = over = False
+        delivered = 0
+        work = Work(request, model, target)
+        try:
+            async with work:
+                while (event := await work.next()) is not None:
+                    wrote = True
+                    await context.write(GenerateImageResponse(events=[event]))
+                    delivered = work.usage.images
+            over = True
+        except MoaError as error:
+            if not wrote:
+                over = True
+                raise
+            call.fields["broke"] = type(error).__name__
+            last = [ImageEvent(usage=work.usage), ImageEvent(error=detail_of(error, call.request_id))]
+            await context.write(GenerateImageResponse(events=last))
+            over = True
+        finally:
+            # The router gives callers who want no stream all images at once, or none.
+            if not over and delivered and request.stream and self._vanished:
+                used = usage_pb2.Usage(images=delivered, exact=True)
+                self._vanished.left_midway(context, usage=used, operation=quota_pb2.OPERATION_IMAGE, model=model)
+            call.fields["images"] = work.usage.images
+            if work.upstream_request_id:
+                call.fields["upstream_request_id"] = work.upstream_request_id

@@ -1,0 +1,21 @@
+"""The image providers that can be asked now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.common.http import targets
+from services.image.adapters import ADAPTERS, Adapter
+
+Target = targets.Target[Adapter]
+
+
+class Targets(targets.Targets[Adapter]):
+    """Image providers, by the catalogue.
+
+    Args:
+        environment: Where the providers' secrets are.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__(ADAPTERS, makes="image", environment=environment)

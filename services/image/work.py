@@ -1,0 +1,141 @@
+"""Make the images of one request: ask the provider as often as that takes, side by side, and give what comes.
+
+Leaving the block closes the provider's sockets at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+
+from yarl import URL
+
+from moa.common.v1.usage_pb2 import Usage
+from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common.catalogue import Model
+from services.common.errors import UpstreamBroken, UpstreamFailed
+from services.common.http.client import Outgoing, Pool, proxy_for
+from services.common.http.deadline import Deadline
+from services.image.adapters import Call, Link
+from services.image.adapters.reading import Out, image_event
+from services.image.targets import Target
+
+SIDE_BY_SIDE: Final = 4
+"""How many calls of one request run at once."""
+
+
+class Work:
+    """The images of one request. Use it as `async with Work(…) as work`, then call `next` until it gives None.
+
+    `next` raises MoaError when a call fails; the images given before were delivered all the same (`usage`).
+    """
+
+    def __init__(self, request: GenerateImageRequest, model: Model, target: Target) -> None:
+        self._request = request
+        self._model = model
+        self._target = target
+        self._events: asyncio.Queue[ImageEvent | BaseException | None] = asyncio.Queue()
+        self._turns = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._running = 0
+        self._links: Pool | None = None
+        self.usage = Usage(exact=True)
+        """What was consumed so far."""
+        self.upstream_request_id = ""
+        """The provider's id of the latest answer, for the log."""
+
+    async def __aenter__(self) -> Self:
+        calls = self._target.adapter.calls_from(self._request, self._model, self._target.provider)
+        first = 0
+        for call in calls:
+            self._tasks.append(asyncio.create_task(self._run(call, first)))
+            first += call.count
+        self._running = len(calls)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._links is not None:
+            await self._links.close()
+
+    async def next(self) -> ImageEvent | None:
+        """Give the next event; None after `finished`."""
+        while self._running:
+            event = await self._events.get()
+            if isinstance(event, BaseException):
+                raise event
+            if event is not None:
+                if event.HasField("image"):
+                    self.usage.images += 1
+                return event
+            self._running -= 1
+            if not self._running:
+                return ImageEvent(finished=ImageFinished(usage=self.usage))
+        return None
+
+    async def _run(self, call: Call, first: int) -> None:
+        """Make one call; its events go to the queue, with indices from `first` on, then None."""
+        try:
+            async with self._turns:
+                with Deadline() as deadline:
+                    await self._answered(call, first, deadline)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._events.put_nowait(error)
+        else:
+            self._events.put_nowait(None)
+
+    async def _answered(self, call: Call, first: int, deadline: Deadline) -> None:
+        timeouts = self._target.pool.timeouts
+        deadline.within(timeouts.connect_s + timeouts.first_token_s, "begin to answer")
+        reply = await self._target.ask(call.outgoing)
+        try:
+            self.upstream_request_id = reply.headers.get(self._target.adapter.request_id_header, "")
+            reader = self._target.adapter.reader(call, self._model, reply.headers)
+            while data := await reply.read_some():
+                await self._give(reader.feed(data), first, deadline)
+                if reader.failure is not None:
+                    raise reader.failure
+                deadline.within(timeouts.idle_s, "go on")
+            await self._give(reader.end(), first, deadline)
+            if reader.failure is not None:
+                raise reader.failure
+        finally:
+            reply.close()
+        self.usage.prompt_tokens += reader.usage.prompt_tokens
+        self.usage.completion_tokens += reader.usage.completion_tokens
+        self.usage.reasoning_tokens += reader.usage.reasoning_tokens
+
+    async def _give(self, events: list[Out], first: int, deadline: Deadline) -> None:
+        for event in events:
+            made = await self._fetched(event, deadline) if isinstance(event, Link) else event
+            made.index += first
+            self._events.put_nowait(made)
+
+    async def _fetched(self, link: Link, deadline: Deadline) -> ImageEvent:
+        """Fetch an image that the answer links to, without credentials."""
+        url = URL(link.url)
+        base = URL(self._target.provider.base_url)
+        if url.scheme != "https" and url.origin() != base.origin():
+            raise UpstreamBroken("the provider linked to an image at an address that is not fetched")
+        timeouts = self._target.pool.timeouts
+        if self._links is None:
+            self._links = Pool(timeouts, proxy=proxy_for(link.url))
+        deadline.within(timeouts.connect_s + timeouts.first_token_s, "give its image")
+        reply = await self._links.send(
+            Outgoing(url, b"", {}, "GET"), {"User-Agent": "moa", "Accept-Encoding": "identity"}
+        )
+        try:
+            if reply.status != 200:
+                raise UpstreamFailed("the provider's image cannot be fetched")
+            data = await reply.read_all()
+        finally:
+            reply.close()
+        return image_event(link.index, data, revised_prompt=link.revised_prompt, seed=link.seed)

@@ -1,0 +1,1 @@
+"""Text from cloud providers and compatible servers, one adapter a protocol."""

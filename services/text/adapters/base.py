@@ -1,0 +1,75 @@
+"""What an adapter is: a protocol spoken by one kind of provider, as functions over values.
+
+An adapter does no I/O. It says what to send (`request_from`), makes the reader that turns the bytes of one answer into
+events, names the error behind a refusal (`error_from`), and says how requests are signed (`authority`). Sending,
+waiting, timeouts, cancellation and retries are `services.text.answer`'s, once for all of them. The same reader reads
+streamed and whole answers, so that every adapter can be tested by splitting its bytes anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from moa.text.v1.text_pb2 import TextEvent
+from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
+from services.common.catalogue import Model, Provider
+from services.common.errors import MoaError
+from services.common.http.client import Outgoing
+from services.common.http.credentials import Authority
+
+
+class Reader(Protocol):
+    """Turns one answer's bytes into events. Made for one answer, whose state it holds."""
+
+    done: bool
+    """Whether the answer is complete: `finished` was given and nothing more needs to be read."""
+    ending: bool
+    """Whether every candidate has finished and only the provider's closing words (usage, end mark) are awaited."""
+    upstream_id: str
+    """The provider's own id of the answer; empty until it is known."""
+    skipped: int
+    """How many pieces could not be read and were passed over."""
+    failure: MoaError | None
+    """How the answer failed, once it has: the events given before and with it stand, nothing more is read."""
+
+    def feed(self, data: bytes) -> list[TextEvent]:
+        """Give the events that `data` completes, up to a failure."""
+        ...
+
+    def end(self) -> list[TextEvent]:
+        """Give the closing events, after the provider's last byte or when its closing words do not come.
+
+        An answer that is not whole becomes an UpstreamBroken `failure`.
+        """
+        ...
+
+    def usage_so_far(self) -> TextEvent:
+        """Give a `usage` event for what has come: the provider's own count if it gave one, else an estimate."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One protocol. `name` is what catalogue rows write as `adapter`."""
+
+    name: str
+    request_from: Callable[[GenerateTextRequest, Model, Provider], Outgoing]
+    """Give the HTTP request for a chat. Raises Unsupported, with the field's name, for what cannot be said."""
+    reader: Callable[[GenerateTextRequest, Model, Mapping[str, str]], Reader]
+    """Make the reader of an answer, given the answer's headers (names in lower case)."""
+    error_from: Callable[[int, Mapping[str, str], bytes], MoaError]
+    """Give the error behind a refusal: its HTTP status, headers and body."""
+    authority: Callable[[Provider, Mapping[str, str]], Authority]
+    """Give what signs requests, from the environment. Raises ProviderNotConfigured."""
+    request_id_header: str
+    """The answer's header that holds the provider's id of the request, in lower case."""
+    count_request_from: Callable[[CountTokensRequest, Model, Provider], Outgoing] | None = None
+    """Give the HTTP request that counts a prompt; None where the protocol has none."""
+    count_from: Callable[[bytes], int] | None = None
+    """Read the count out of the answer."""
+    check_request: Callable[[Provider], Outgoing] | None = None
+    """Give the cheapest real request that proves address and credentials."""
+    caller_authority: Callable[[str], Authority] | None = None
+    """Give what signs requests with a caller's own key; None where callers bring none."""

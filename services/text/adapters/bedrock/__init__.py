@@ -1,0 +1,40 @@
+"""AWS Bedrock: Claude, Nova and every other model behind Converse and ConverseStream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from yarl import URL
+
+from services.common.catalogue import Provider
+from services.common.http import sigv4
+from services.common.http.aws_errors import error_from
+from services.common.http.client import Outgoing
+from services.common.http.credentials import Authority
+from services.text.adapters.base import Adapter
+from services.text.adapters.bedrock.read import count_from, reader
+from services.text.adapters.bedrock.request import count_request_from, request_from
+
+
+def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
+    """Give what signs requests."""
+    return sigv4.authority(provider, environment, service="bedrock", region=sigv4.region_of(provider))
+
+
+def check_request(provider: Provider) -> Outgoing:
+    """Ask the control plane for its models: it costs nothing and needs the key."""
+    base = provider.base_url.rstrip("/").replace("//bedrock-runtime.", "//bedrock.", 1)
+    return Outgoing(URL(f"{base}/foundation-models?byOutputModality=TEXT"), b"", {}, "GET")
+
+
+ADAPTER = Adapter(
+    name="bedrock",
+    request_from=request_from,
+    reader=reader,
+    error_from=error_from,
+    authority=authority,
+    request_id_header="x-amzn-requestid",
+    count_request_from=count_request_from,
+    count_from=count_from,
+    check_request=check_request,
+)

@@ -1,0 +1,139 @@
+"""Read Converse's answers, streamed or whole, into events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from moa.common.v1.usage_pb2 import Usage
+from moa.text.v1.text_pb2 import FinishReason
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import errors
+from services.common.catalogue import Model
+from services.common.http import aws_errors as failures
+from services.common.http.eventstream import Frame, FrameParser
+from services.text.adapters.bedrock.wire import (
+    BlockDelta,
+    BlockStart,
+    Counted,
+    Counts,
+    Metadata,
+    Reasoning,
+    Stop,
+    Whole,
+)
+from services.text.adapters.reading import BaseReader
+
+FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
+    "end_turn": FinishReason.FINISH_REASON_STOP,
+    "stop_sequence": FinishReason.FINISH_REASON_STOP,
+    "tool_use": FinishReason.FINISH_REASON_TOOL_CALLS,
+    "max_tokens": FinishReason.FINISH_REASON_LENGTH,
+    "model_context_window_exceeded": FinishReason.FINISH_REASON_LENGTH,
+    "guardrail_intervened": FinishReason.FINISH_REASON_CONTENT_FILTER,
+    "content_filtered": FinishReason.FINISH_REASON_CONTENT_FILTER,
+}
+"""Every other reason (`malformed_tool_use`, …) is a failure of the model, not an end."""
+
+_start: Final = msgspec.json.Decoder(BlockStart).decode
+_delta: Final = msgspec.json.Decoder(BlockDelta).decode
+_stop: Final = msgspec.json.Decoder(Stop).decode
+_metadata: Final = msgspec.json.Decoder(Metadata).decode
+_whole: Final = msgspec.json.Decoder(Whole).decode
+
+
+def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> BedrockReader:
+    """Make the reader of an answer."""
+    streamed = headers.get("content-type", "").startswith("application/vnd.amazon.eventstream")
+    return BedrockReader(request, streamed=streamed, upstream_id=headers.get("x-amzn-requestid", ""))
+
+
+def count_from(body: bytes) -> int:
+    """Read the answer of `CountTokens`."""
+    try:
+        return msgspec.json.decode(body, type=Counted).input_tokens
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+
+
+class BedrockReader(BaseReader):
+    """Reads one answer. Usage may come before the stop reason or after it; both belong to a whole answer."""
+
+    __slots__ = ("_tools",)
+
+    def __init__(self, request: GenerateTextRequest, *, streamed: bool, upstream_id: str) -> None:
+        super().__init__(request, FrameParser() if streamed else None)
+        self.upstream_id = upstream_id
+        self._tools: dict[int, int] = {}
+        """Content block → which call it is."""
+
+    def _take(self, payload: Frame) -> None:
+        if payload.kind == "exception":
+            raise failures.failed(0, payload.name, payload.payload)
+        if payload.name == "contentBlockDelta":
+            self._take_delta(_delta(payload.payload))
+        elif payload.name == "contentBlockStart":
+            begun = _start(payload.payload)
+            if begun.start.tool_use is not None:
+                index = self._tools[begun.content_block_index] = len(self._tools)
+                self._call(0, index, "", call_id=begun.start.tool_use.tool_use_id, name=begun.start.tool_use.name)
+        elif payload.name == "messageStop":
+            self._take_stop(_stop(payload.payload).stop_reason)
+        elif payload.name == "metadata":
+            counts = _metadata(payload.payload).usage
+            if counts is not None:
+                self._meter.exact = usage_of(counts)
+        if self.ending and self._meter.exact is not None:
+            self._finish()
+
+    def _take_delta(self, event: BlockDelta) -> None:
+        delta = event.delta
+        if delta.text:
+            self._say(0, delta.text)
+        elif delta.tool_use is not None and delta.tool_use.input:
+            index = self._tools.setdefault(event.content_block_index, len(self._tools))
+            self._call(0, index, delta.tool_use.input)
+        elif delta.reasoning_content is not None:
+            self._take_reasoning(delta.reasoning_content)
+
+    def _take_reasoning(self, said: Reasoning) -> None:
+        if said.reasoning_text is not None:
+            self._reason(0, said.reasoning_text.text, (said.reasoning_text.signature or "").encode())
+        elif said.redacted_content:
+            self._reason(0, "", said.redacted_content)
+        elif said.text or said.signature:
+            self._reason(0, said.text or "", (said.signature or "").encode())
+
+    def _take_whole(self, data: bytes) -> None:
+        answer = _whole(data)
+        for block in answer.output.message.content:
+            if block.text:
+                self._say(0, block.text)
+            elif block.tool_use is not None:
+                call = block.tool_use
+                index = self._calls_begun(0)
+                self._call(0, index, bytes(call.input).decode(), call_id=call.tool_use_id, name=call.name)
+            elif block.reasoning_content is not None:
+                self._take_reasoning(block.reasoning_content)
+        if answer.usage is not None:
+            self._meter.exact = usage_of(answer.usage)
+        self._take_stop(answer.stop_reason)
+
+    def _take_stop(self, word: str) -> None:
+        reason = FINISH_REASONS.get(word)
+        if reason is None:
+            raise errors.UpstreamFailed(f"the provider gave the answer up ({word})")
+        self._end_candidate(0, reason)
+
+
+def usage_of(counts: Counts) -> Usage:
+    """Give the usage that `usage` means. Reasoning is part of the output and not told apart."""
+    cached = counts.cache_read_input_tokens or 0
+    return Usage(
+        prompt_tokens=counts.input_tokens + cached + (counts.cache_write_input_tokens or 0),
+        completion_tokens=counts.output_tokens,
+        cached_tokens=cached,
+        exact=True,
+    )

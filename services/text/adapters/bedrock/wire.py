@@ -1,0 +1,126 @@
+"""The parts of Converse's answers that are used, as typed records (botocore's `bedrock-runtime` service model)."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+
+class ReasoningText(Struct, gc=False):
+    """Reasoning of a whole answer."""
+
+    text: str = ""
+    signature: str | None = None
+
+
+class Reasoning(Struct, gc=False, rename="camel"):
+    """Reasoning: whole (`reasoning_text`) or a piece of it; redacted content is opaque."""
+
+    reasoning_text: ReasoningText | None = None
+    text: str | None = None
+    signature: str | None = None
+    redacted_content: bytes | None = None
+
+
+class ToolUse(Struct, gc=False, rename="camel"):
+    """A whole tool call."""
+
+    tool_use_id: str = ""
+    name: str = ""
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Block(Struct, gc=False, rename="camel"):
+    """A block of a whole answer."""
+
+    text: str | None = None
+    tool_use: ToolUse | None = None
+    reasoning_content: Reasoning | None = None
+
+
+class ToolUsePiece(Struct, gc=False):
+    """A piece of a tool call's input, as JSON text."""
+
+    input: str = ""
+
+
+class Piece(Struct, gc=False, rename="camel"):
+    """A piece of a block."""
+
+    text: str | None = None
+    tool_use: ToolUsePiece | None = None
+    reasoning_content: Reasoning | None = None
+
+
+class ToolUseBegun(Struct, gc=False, rename="camel"):
+    """The head of a tool call."""
+
+    tool_use_id: str = ""
+    name: str = ""
+
+
+class Begun(Struct, gc=False, rename="camel"):
+    """The head of a block."""
+
+    tool_use: ToolUseBegun | None = None
+
+
+class BlockStart(Struct, gc=False, rename="camel"):
+    """`contentBlockStart`."""
+
+    content_block_index: int = 0
+    start: Begun = msgspec.field(default_factory=Begun)
+
+
+class BlockDelta(Struct, gc=False, rename="camel"):
+    """`contentBlockDelta`."""
+
+    content_block_index: int = 0
+    delta: Piece = msgspec.field(default_factory=Piece)
+
+
+class Stop(Struct, gc=False, rename="camel"):
+    """`messageStop`."""
+
+    stop_reason: str
+
+
+class Counts(Struct, gc=False, rename="camel"):
+    """Tokens. What came from the cache, or went into it, is not part of `inputTokens`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+
+
+class Metadata(Struct, gc=False):
+    """`metadata`."""
+
+    usage: Counts | None = None
+
+
+class Said(Struct, gc=False):
+    """A whole message."""
+
+    content: list[Block] = []
+
+
+class Output(Struct, gc=False):
+    """What a whole answer holds."""
+
+    message: Said = msgspec.field(default_factory=Said)
+
+
+class Whole(Struct, gc=False, rename="camel"):
+    """A whole answer."""
+
+    output: Output
+    stop_reason: str
+    usage: Counts | None = None
+
+
+class Counted(Struct, gc=False, rename="camel"):
+    """The answer of `CountTokens`."""
+
+    input_tokens: int

@@ -1,0 +1,143 @@
+"""Read Gemini's answers, streamed or whole, into events."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from moa.common.v1.usage_pb2 import Usage
+from moa.text.v1.text_pb2 import FinishReason, TextEvent
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import errors
+from services.common.catalogue import Model
+from services.common.http import google_errors as failures
+from services.common.http.sse import EventParser
+from services.text.adapters.gemini.wire import Answer, Candidate, Counted, Counts, Feedback, Part
+from services.text.adapters.reading import BaseReader, Malformed
+
+_decode: Final = msgspec.json.Decoder(Answer).decode
+
+_STOP: Final = FinishReason.FINISH_REASON_STOP
+_FILTERED: Final = FinishReason.FINISH_REASON_CONTENT_FILTER
+
+FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
+    "STOP": _STOP,
+    "MAX_TOKENS": FinishReason.FINISH_REASON_LENGTH,
+    "SAFETY": _FILTERED,
+    "RECITATION": _FILTERED,
+    "LANGUAGE": _FILTERED,
+    "BLOCKLIST": _FILTERED,
+    "PROHIBITED_CONTENT": _FILTERED,
+    "SPII": _FILTERED,
+    "MODEL_ARMOR": _FILTERED,
+    "IMAGE_SAFETY": _FILTERED,
+    "IMAGE_PROHIBITED_CONTENT": _FILTERED,
+    "IMAGE_RECITATION": _FILTERED,
+}
+"""Every other reason (MALFORMED_FUNCTION_CALL, OTHER, …) is a failure of the model, not an end."""
+
+
+def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> GeminiReader:
+    """Make the reader of an answer."""
+    return GeminiReader(request, streamed=headers.get("content-type", "").startswith("text/event-stream"))
+
+
+def count_from(body: bytes) -> int:
+    """Read the answer of `countTokens`."""
+    try:
+        return msgspec.json.decode(body, type=Counted).total_tokens
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+
+
+class GeminiReader(BaseReader):
+    """Reads one answer.
+
+    There is no end mark, and some models put a finish reason on every piece: a candidate has ended when the stream has.
+    """
+
+    __slots__ = ("_ends",)
+
+    def __init__(self, request: GenerateTextRequest, *, streamed: bool) -> None:
+        super().__init__(request, EventParser() if streamed else None)
+        self._ends: dict[int, tuple[str, str]] = {}
+        """The latest finish reason and message of each candidate."""
+
+    def _take(self, payload: bytes) -> None:
+        self._take_answer(_decode(payload))
+
+    def _take_whole(self, data: bytes) -> None:
+        self._take_answer(_decode(data))
+
+    def _take_answer(self, answer: Answer) -> None:
+        if answer.error is not None:
+            raise failures.failed(0, answer.error)
+        if answer.prompt_feedback is not None and answer.prompt_feedback.block_reason:
+            raise refused_prompt(answer.prompt_feedback)
+        if not self.upstream_id and answer.response_id:
+            self.upstream_id = answer.response_id
+        for candidate in answer.candidates or ():
+            self._take_candidate(candidate)
+        if answer.usage_metadata is not None:
+            usage = usage_of(answer.usage_metadata)
+            if self._framing is not None and usage != self._meter.exact:
+                self._events.append(TextEvent(usage=usage))
+            self._meter.exact = usage
+
+    def _take_candidate(self, candidate: Candidate) -> None:
+        for part in (candidate.content.parts if candidate.content else None) or ():
+            self._take_part(candidate.index, part)
+        if candidate.finish_reason and candidate.finish_reason != "FINISH_REASON_UNSPECIFIED":
+            self._ends[candidate.index] = (candidate.finish_reason, candidate.finish_message or "")
+            self.ending = len(self._ends) >= self._wanted
+
+    def _take_part(self, candidate: int, part: Part) -> None:
+        try:
+            signature = b64decode(part.thought_signature) if part.thought_signature else b""
+        except Base64Error:
+            raise Malformed from None
+        if part.function_call is not None:
+            call = part.function_call
+            arguments = bytes(call.args).decode()
+            index = self._calls_begun(candidate)
+            self._call(candidate, index, arguments, call_id=call.id, name=call.name, signature=signature)
+            return
+        if part.thought:
+            self._reason(candidate, part.text or "", signature)
+            return
+        if part.text:
+            self._say(candidate, part.text)
+        if signature:
+            # A signature on text proves the reasoning behind it, which may not be shown.
+            self._reason(candidate, "", signature)
+
+    def _conclude(self) -> None:
+        for candidate, (word, message) in self._ends.items():
+            reason = FINISH_REASONS.get(word)
+            if reason is None:
+                raise errors.UpstreamFailed(f"the provider gave the answer up ({word.lower()})")
+            if reason == _STOP and self._calls_begun(candidate):
+                reason = FinishReason.FINISH_REASON_TOOL_CALLS
+            self._end_candidate(candidate, reason, refusal=message if reason == _FILTERED else "")
+
+
+def refused_prompt(feedback: Feedback) -> errors.ContentPolicy:
+    """Give the error of a prompt that was refused."""
+    why = (feedback.block_reason or "").lower()
+    words = f": {feedback.block_reason_message}" if feedback.block_reason_message else ""
+    return errors.ContentPolicy(f"the provider refused the prompt ({why}){words}", param="messages")
+
+
+def usage_of(counts: Counts) -> Usage:
+    """Give the usage that `usageMetadata` means."""
+    return Usage(
+        prompt_tokens=counts.prompt_token_count + counts.tool_use_prompt_token_count,
+        completion_tokens=counts.candidates_token_count + counts.thoughts_token_count,
+        reasoning_tokens=counts.thoughts_token_count,
+        cached_tokens=counts.cached_content_token_count,
+        exact=True,
+    )

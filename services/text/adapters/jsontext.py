@@ -1,0 +1,28 @@
+"""JSON that callers write as text: checked, then sent on as it was written."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from services.common.errors import InvalidField
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+def json_of(text: str, where: str) -> msgspec.Raw:
+    """Give JSON that a caller wrote, to be sent as it is. Raises InvalidField when it is no JSON."""
+    try:
+        _decode(text)
+    except msgspec.DecodeError:
+        raise InvalidField("not JSON", param=where) from None
+    return msgspec.Raw(text.encode())
+
+
+def object_of(text: str, where: str) -> msgspec.Raw:
+    """Do as `json_of`, for what must be a JSON object."""
+    made = json_of(text, where)
+    if not text.lstrip().startswith("{"):
+        raise InvalidField("not a JSON object", param=where)
+    return made

@@ -1,0 +1,189 @@
+"""What readers of answers have in common: framing, failures, candidates that end, usage, tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+from uuid import uuid4
+
+import msgspec
+
+from moa.text.v1.text_pb2 import CandidateFinished, Finished, FinishReason, TextEvent, ToolCallDelta
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import errors
+from services.common.http.client import MAX_ANSWER_BYTES
+from services.text.estimate import Meter
+
+
+class Framing(Protocol):
+    """Splits a stream into payloads, wherever its bytes are split."""
+
+    def feed(self, data: bytes) -> Sequence[Any]:
+        """Give the payloads that `data` completes. Raises UpstreamBroken when the framing is broken."""
+        ...
+
+    def end(self) -> Sequence[Any]:
+        """Give what is left when the stream has ended."""
+        ...
+
+
+class Malformed(Exception):
+    """A payload cannot be read; it is passed over."""
+
+
+class BaseReader:
+    """A `Reader` but for the payloads: subclasses say what one means (`_take`), and what a whole answer does.
+
+    Args:
+        request: What was asked.
+        framing: Splits a streamed answer; None for a whole one.
+    """
+
+    __slots__ = (
+        "_begun_calls",
+        "_events",
+        "_finished",
+        "_framing",
+        "_meter",
+        "_wanted",
+        "_whole",
+        "_with_reasoning",
+        "done",
+        "ending",
+        "failure",
+        "skipped",
+        "upstream_id",
+    )
+
+    def __init__(self, request: GenerateTextRequest, framing: Framing | None) -> None:
+        self.done = False
+        self.ending = False
+        self.upstream_id = ""
+        self.skipped = 0
+        self.failure: errors.MoaError | None = None
+        self._framing = framing
+        self._whole = bytearray()
+        self._wanted = max(1, request.candidates)
+        self._with_reasoning = request.reasoning.include
+        self._meter = Meter(request.messages)
+        self._finished: set[int] = set()
+        self._begun_calls: set[tuple[int, int]] = set()
+        self._events: list[TextEvent] = []
+
+    # For subclasses to say.
+
+    def _take(self, payload: Any) -> None:
+        """Read one payload of a stream. Raises Malformed, or MoaError for a failure that the provider reports."""
+        raise NotImplementedError
+
+    def _take_whole(self, data: bytes) -> None:
+        """Read a whole answer. Raises as `_take` does."""
+        raise NotImplementedError
+
+    def _conclude(self) -> None:
+        """Do what is left to do when the provider has said its last word."""
+
+    # The `Reader` contract.
+
+    def feed(self, data: bytes) -> list[TextEvent]:
+        """Give the events that `data` completes, up to a failure."""
+        self._events = []
+        try:
+            if self._framing is not None:
+                self._read(self._framing.feed(data))
+            else:
+                self._whole += data
+                if len(self._whole) > MAX_ANSWER_BYTES:
+                    raise errors.UpstreamBroken("the provider's answer is too long")
+        except errors.MoaError as error:
+            self.failure = error
+        return self._events
+
+    def end(self) -> list[TextEvent]:
+        """Give the closing events. A whole answer is read here."""
+        self._events = []
+        if self.done:
+            return []
+        try:
+            if self._framing is not None:
+                self._read(self._framing.end())
+            else:
+                try:
+                    self._take_whole(bytes(self._whole))
+                except (Malformed, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                    raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+            if not self.done:
+                self._conclude()
+                self._finish()
+        except errors.MoaError as error:
+            self.failure = error
+        return self._events
+
+    def usage_so_far(self) -> TextEvent:
+        """Give a `usage` event for what has come."""
+        return TextEvent(usage=self._meter.usage())
+
+    # For subclasses to use.
+
+    def _read(self, payloads: Sequence[Any]) -> None:
+        for payload in payloads:
+            if self.done:
+                break
+            try:
+                self._take(payload)
+            except (Malformed, msgspec.MsgspecError, UnicodeDecodeError):
+                self.skipped += 1
+
+    def _say(self, candidate: int, text: str) -> None:
+        event = TextEvent(candidate=candidate)
+        event.text.text = text
+        self._meter.saw(text)
+        self._events.append(event)
+
+    def _reason(self, candidate: int, text: str, signature: bytes = b"") -> None:
+        if text:
+            self._meter.saw(text, reasoning=True)
+        if self._with_reasoning:
+            event = TextEvent(candidate=candidate)
+            event.reasoning.text = text
+            if signature:
+                event.reasoning.signature = signature
+            self._events.append(event)
+
+    def _call(
+        self,
+        candidate: int,
+        index: int,
+        arguments: str,
+        *,
+        call_id: str | None = None,
+        name: str | None = None,
+        signature: bytes = b"",
+    ) -> None:
+        """Give a piece of a tool call. The first piece of an index carries id (made where there is none) and name."""
+        delta = ToolCallDelta(call_index=index, arguments_json=arguments, signature=signature)
+        if (candidate, index) not in self._begun_calls:
+            self._begun_calls.add((candidate, index))
+            delta.id = call_id or f"call_{uuid4().hex}"
+            delta.name = name or ""
+        self._meter.saw(arguments)
+        self._events.append(TextEvent(candidate=candidate, tool_call=delta))
+
+    def _calls_begun(self, candidate: int) -> int:
+        return sum(1 for owner, _ in self._begun_calls if owner == candidate)
+
+    def _end_candidate(
+        self, candidate: int, reason: FinishReason.ValueType, *, refusal: str = "", stop_sequence: str = ""
+    ) -> None:
+        if candidate in self._finished:
+            return
+        ended = CandidateFinished(reason=reason, refusal=refusal, stop_sequence=stop_sequence)
+        self._events.append(TextEvent(candidate=candidate, candidate_finished=ended))
+        self._finished.add(candidate)
+        self.ending = len(self._finished) >= self._wanted
+
+    def _finish(self) -> None:
+        if len(self._finished) < self._wanted:
+            raise errors.UpstreamBroken("the provider's answer broke off")
+        self.done = True
+        self._events.append(TextEvent(finished=Finished(usage=self._meter.usage())))

@@ -1,0 +1,87 @@
+"""`moa.text.v1.TextService` over the cloud providers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moa.quota.v1 import quota_pb2
+from moa.text.v1.text_pb2 import TextEvent
+from moa.text.v1.text_service_pb2 import (
+    CountTokensRequest,
+    CountTokensResponse,
+    GenerateTextRequest,
+    GenerateTextResponse,
+    GenerateWholeTextRequest,
+    GenerateWholeTextResponse,
+)
+from moa.text.v1.text_service_pb2_grpc import TextServiceServicer
+from services.common import byok
+from services.common.admission import VanishedCallers
+from services.common.catalogue import Model, Watched
+from services.common.errors import MoaError, detail_of
+from services.common.rpc import call as calls
+from services.common.rpc.whole import whole_text
+from services.text import capable, count
+from services.text.answer import Answer
+from services.text.targets import Target, Targets
+
+
+class TextServicer(TextServiceServicer):
+    """Answers chats with the provider that the catalogue names.
+
+    Args:
+        catalogue: Which models there are.
+        targets: How their providers are reached.
+        vanished: Books what callers may have died before booking; None: nobody does.
+    """
+
+    def __init__(self, catalogue: Watched, targets: Targets, vanished: VanishedCallers | None = None) -> None:
+        self._catalogue = catalogue
+        self._targets = targets
+        self._vanished = vanished
+
+    async def GenerateText(  # type: ignore[override]  # a coroutine that writes, not a generator
+        self, request: GenerateTextRequest, context: Any
+    ) -> None:
+        """Stream the answer. A failure before its first event is a status, later the last event."""
+        call = calls.current()
+        model, target = self._find(request, context)
+        call.fields["provider"] = model.provider
+        call.fields["model"] = model.id
+        capable.check(request, model)
+        wrote = over = False
+        answer = Answer(request, model, target)
+        try:
+            async with answer:
+                while events := await answer.next():
+                    wrote = True
+                    await context.write(GenerateTextResponse(events=events))
+            over = True
+        except MoaError as error:
+            if not wrote:
+                over = True
+                raise
+            call.fields["broke"] = type(error).__name__
+            last = TextEvent(error=detail_of(error, call.request_id))
+            so_far = answer.usage_so_far()
+            await context.write(GenerateTextResponse(events=[so_far, last] if so_far else [last]))
+            over = True
+        finally:
+            # What was asked for whole was not delivered unless it is complete.
+            if not over and wrote and request.stream and self._vanished and (so_far := answer.usage_so_far()):
+                self._vanished.left_midway(context, usage=so_far.usage, operation=quota_pb2.OPERATION_TEXT, model=model)
+            if answer.upstream_request_id:
+                call.fields["upstream_request_id"] = answer.upstream_request_id
+
+    async def GenerateWholeText(self, request: GenerateWholeTextRequest, context: Any) -> GenerateWholeTextResponse:
+        """Give the answer in one message."""
+        return await whole_text(self.GenerateText, request, context)
+
+    async def CountTokens(self, request: CountTokensRequest, context: Any) -> CountTokensResponse:
+        """Ask the provider to count the prompt; Unsupported where it cannot."""
+        model, target = self._find(request, context)
+        return CountTokensResponse(prompt_tokens=await count.prompt_tokens(request, model, target))
+
+    def _find(self, request: GenerateTextRequest | CountTokensRequest, context: Any) -> tuple[Model, Target]:
+        key = byok.caller_key(context.invocation_metadata())
+        return self._targets.find(self._catalogue.now, request.model, request.provider, caller_key=key)
