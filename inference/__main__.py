@@ -1,0 +1,113 @@
+"""The inference process: text, image and vision models of one's own behind gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from inference import machine
+from inference.build import Builder
+from inference.catalogued import any_named
+from inference.image.servicer import ImageServicer
+from inference.registry import Registry
+from inference.settings import InferenceSettings
+from inference.text.servicer import TextServicer
+from inference.vision.servicer import VisionServicer
+from moa.image.v1 import image_service_pb2_grpc
+from moa.text.v1 import text_service_pb2_grpc
+from moa.vision.v1 import vision_service_pb2_grpc
+from services.common import logs, metrics, settings
+from services.common.admission import VanishedCallers
+from services.common.catalogue import CatalogueError, Watched
+from services.common.errors import MoaError
+from services.common.rpc.client import channel
+from services.common.rpc.server import Server, run
+
+_log = logs.get("inference")
+
+
+class Process:
+    """The parts of the inference process, wired.
+
+    Args:
+        config: Its settings.
+
+    Raises CatalogueError when the catalogue is bad.
+    """
+
+    def __init__(self, config: InferenceSettings) -> None:
+        self.config = config
+        self.catalogue = Watched(config.catalogue)
+        self.workers = ThreadPoolExecutor(2, thread_name_prefix="worker")
+        builder = Builder(config, self.catalogue, self.workers)
+        self.registry = Registry(builder, budget_bytes=config.model_bytes, tidy=machine.tidy)
+        token = config.service_token.get_secret_value()
+        self.auth = channel(config.auth_address)
+        self.vanished = VanishedCallers(self.auth, service_token=token)
+        self.server = Server(service_token=token)
+        text_service_pb2_grpc.add_TextServiceServicer_to_server(
+            TextServicer(self.catalogue, self.registry, self.workers, self.vanished), self.server.grpc
+        )
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(
+            ImageServicer(self.catalogue, self.registry, self.workers, self.vanished), self.server.grpc
+        )
+        defaults = {"caption": config.vision_caption, "detect": config.vision_detect, "judge": config.vision_judge}
+        vision_service_pb2_grpc.add_VisionServiceServicer_to_server(
+            VisionServicer(self.catalogue, self.registry, self.workers, defaults), self.server.grpc
+        )
+        self.server.offer("moa.text.v1.TextService", "moa.image.v1.ImageService", "moa.vision.v1.VisionService")
+
+    async def start(self) -> int:
+        """Open the port, then begin to import torch and to preload; give the port."""
+        await self.vanished.start()
+        port = await self.server.start(self.config.listen)
+        _log.info("inference.started", port=port)
+        self._background = [
+            asyncio.create_task(self.catalogue.watch()),
+            asyncio.create_task(self._warm()),
+        ]
+        return port
+
+    async def _warm(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self.workers, machine.bring_up, self.config.torch_threads)
+        for name in self.config.listed(self.config.preload):
+            try:
+                async with self.registry.use(any_named(self.catalogue, name)):
+                    pass
+            except MoaError as error:
+                _log.error("model.not_preloaded", model=name, why=error.message)
+
+    async def stop(self) -> None:
+        """Let running calls end within the drain time, then stop the engines."""
+        for task in self._background:
+            task.cancel()
+        await self.server.stop(self.config.drain_s)
+        await self.vanished.stop()
+        await self.auth.close()
+        await self.registry.close()
+        self.workers.shutdown(wait=False, cancel_futures=True)
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Serve until told to stop."""
+    config = settings.read(InferenceSettings)
+    logs.configure("inference", config.log_level)
+    try:
+        process = Process(config)
+    except CatalogueError as error:
+        raise SystemExit(str(error)) from None
+    if config.metrics_port:
+        metrics.serve(config.metrics_port, config.metrics_host)
+    await process.start()
+    await stop.wait()
+    await process.stop()
+
+
+if __name__ == "__main__":
+    run(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A thread may still be importing torch, and taking torch down costs seconds; nothing is left to be saved.
+    os._exit(0)

@@ -1,0 +1,96 @@
+"""Load a catalogue model into an engine. Runs in the loader's thread: what it imports takes seconds."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+from inference import machine
+from inference.registry import Engine, Report
+from inference.settings import InferenceSettings
+from services.common.catalogue import Model, Watched
+
+
+class Builder:
+    """Builds engines.
+
+    Args:
+        settings: The process's settings.
+        catalogue: Says what a model's provider makes.
+        workers: Where images are encoded.
+    """
+
+    def __init__(self, settings: InferenceSettings, catalogue: Watched, workers: Executor) -> None:
+        self._workers = workers
+        self._settings = settings
+        self._catalogue = catalogue
+
+    def __call__(self, model: Model, report: Report) -> Engine:
+        """Load a model. Raises Unavailable when it cannot be."""
+        report("torch", 0.0)
+        machine.bring_up(self._settings.torch_threads)
+        makes = self._catalogue.now.makes(model)
+        if makes == "text":
+            return self._text(model, report)
+        return self._vision(model, report) if makes == "vision" else self._image(model, report)
+
+    def _vision(self, model: Model, report: Report) -> Engine:
+        from inference.vision.engine import VisionEngine
+        from inference.vision.load import load
+
+        assert model.load is not None
+        return VisionEngine(
+            model.id, load(model, report).family, max_waiting=int(model.load.options.get("max_waiting", 16))
+        )
+
+    def _text(self, model: Model, report: Report) -> Engine:
+        from inference.text.engine import TextEngine
+        from inference.text.model import load
+
+        assert model.load is not None
+        loaded = load(model, report, self._settings.listed(self._settings.remote_code))
+        return TextEngine(model.id, loaded, rows=int(model.load.options.get("rows", 8)))
+
+    def _image(self, model: Model, report: Report) -> Engine:
+        from inference.image.checkpoints import Checkpoints
+        from inference.image.engine import ImageEngine
+        from inference.image.load import load
+
+        assert model.load is not None
+        loaded = load(model, report)
+        options = model.load.options
+        settings = self._settings
+        checkpoints = None
+        if settings.checkpoints is not None:
+            checkpoints = Checkpoints(
+                settings.checkpoints,
+                every=settings.checkpoint_every,
+                revision=loaded.revision,
+                workers=self._workers,
+            )
+        on_cpu = loaded.family.device.type == "cpu"
+        engine = ImageEngine(
+            model.id,
+            loaded.family,
+            adapters=loaded.adapters,
+            revision=loaded.revision,
+            size_bytes=loaded.size_bytes,
+            workers=self._workers,
+            most_lanes=int(options.get("most_lanes", 8 if on_cpu else 16)),
+            fixed_lanes=int(options.get("fixed_lanes", 0 if on_cpu else 8)),
+            max_waiting=int(options.get("max_waiting", 64)),
+            memory_bytes=int(options.get("memory_bytes", 0)),
+            checkpoints=checkpoints,
+        )
+        for number, (width, height) in enumerate(sizes := _warmed(model)):
+            report(f"warming {width}x{height}", 0.98 + 0.02 * number / len(sizes))
+            engine.warm(width, height)
+        return engine
+
+
+def _warmed(model: Model) -> list[tuple[int, int]]:
+    """Give the sizes that a model is warmed for: the option's; compiled ones at least for the default size."""
+    assert model.load is not None
+    options, defaults = model.load.options, model.defaults
+    if "warm" in options or "compile" not in options:
+        return [(int(width), int(height)) for width, height in options.get("warm", ())]
+    return [(int(defaults.get("width", 512)), int(defaults.get("height", 512)))]

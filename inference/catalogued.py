@@ -1,0 +1,31 @@
+"""Find the model that a call means among the models of one's own."""
+
+from __future__ import annotations
+
+from services.common.catalogue import Model, Watched
+from services.common.errors import InvalidField, ModelNotFound
+from services.common.rpc import call as calls
+
+
+def find(catalogue: Watched, name: str, provider: str, makes: str) -> Model:
+    """Give the model of this service that `name` means, if it makes text or images as asked.
+
+    Raises InvalidField without a name, NotFound or ModelNotFound for an unknown one or one that others serve.
+    """
+    if not name:
+        raise InvalidField("a model is required", param="model")
+    now = catalogue.now
+    model = now.find(name, provider=provider)
+    if model.load is None or now.provider(model.provider).makes != makes:
+        raise ModelNotFound(f"model {model.id!r} does not make {makes} here", param="model")
+    calls.current().fields["model"] = model.id
+    return model
+
+
+def any_named(catalogue: Watched, name: str) -> Model:
+    """Give the model of a name, whatever it makes; raise ModelNotFound."""
+    now = catalogue.now
+    try:
+        return now.find_vision(name)
+    except ModelNotFound:
+        return now.find(name)

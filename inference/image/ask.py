@@ -1,0 +1,237 @@
+"""What a caller asks of an image model, checked against what the model takes."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moa.common.v1 import media_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from services.common import images
+from services.common.catalogue import Model
+from services.common.errors import InvalidField, Unsupported
+
+MAX_COUNT = 10
+MAX_STEPS = 150
+MAX_GUIDANCE = 50.0
+MAX_PROMPT_CHARS = 10_000
+SIDE_STEP = 8
+"""Sides are multiples of this: one latent pixel."""
+LEAST_SIDE = 64
+DEFAULT_SIDE = 512
+DEFAULT_STEPS = 20
+DEFAULT_GUIDANCE = 5.0
+EDIT_STRENGTH = 0.6
+VARIATION_STRENGTH = 0.75
+SCHEDULERS = ("euler", "euler-a", "dpm++", "unipc", "ddim", "lcm")
+
+_FORMATS = {
+    image_pb2.OUTPUT_FORMAT_UNSPECIFIED: "png",
+    image_pb2.OUTPUT_FORMAT_PNG: "png",
+    image_pb2.OUTPUT_FORMAT_JPEG: "jpeg",
+    image_pb2.OUTPUT_FORMAT_WEBP: "webp",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageAsk:
+    """A request for images, with every default filled in."""
+
+    prompt: str
+    negative: str = ""
+    width: int
+    height: int
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+    scheduler: str = ""
+    """One of SCHEDULERS; empty: the model's own."""
+    seed: int = 0
+    """Of the first image; each further image has the next."""
+    drawn: bool = False
+    """Whether the seed was drawn here, for want of one."""
+    count: int = 1
+    image: bytes | None = None
+    """The encoded image to change; None: from text alone."""
+    mask: bytes | None = None
+    """The encoded mask; white is painted over."""
+    strength: float = EDIT_STRENGTH
+    loras: tuple[tuple[str, float], ...] = ()
+    preview_every: int = 0
+    format: str = "png"
+
+
+def ask_from(request: image_service_pb2.GenerateImageRequest, model: Model) -> ImageAsk:
+    """Read a request. Unset fields take the catalogue's defaults for the model; an absent seed is drawn.
+
+    Raises InvalidField for what is out of range, Unsupported for what the model does not do, and what
+    `services.common.images.inspect` raises for an input image.
+    """
+    _refuse(request)
+    operation = request.operation or (image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE)
+    image, info = _source(request, operation, model)
+    mask = _mask(request, operation)
+    if len(request.prompt) > MAX_PROMPT_CHARS or len(request.negative_prompt) > MAX_PROMPT_CHARS:
+        raise InvalidField(f"a prompt has at most {MAX_PROMPT_CHARS} characters", param="prompt")
+    if not request.prompt.strip() and operation != image_pb2.OPERATION_VARIATION:
+        raise InvalidField("a prompt is required", param="prompt")
+    if request.count > _limit(model, "count", (1, MAX_COUNT))[1]:
+        raise InvalidField(f"at most {_limit(model, 'count', (1, MAX_COUNT))[1]:g} images", param="count")
+    width, height = _size(request, model, info)
+    diffusion = request.diffusion
+    scheduler = diffusion.scheduler or str(model.defaults.get("scheduler", ""))
+    if scheduler and scheduler not in SCHEDULERS:
+        raise InvalidField(f"scheduler must be one of {', '.join(SCHEDULERS)}", param="scheduler")
+    variation = operation == image_pb2.OPERATION_VARIATION
+    steps = int(_number(diffusion, "steps", model, DEFAULT_STEPS, (1, MAX_STEPS)))
+    strength = _number(diffusion, "strength", model, VARIATION_STRENGTH if variation else EDIT_STRENGTH, (0, 1))
+    if image is not None and int(steps * strength) < 1:
+        raise InvalidField(f"strength {strength:g} of {steps} steps leaves no step to take", param="strength")
+    return ImageAsk(
+        prompt=request.prompt,
+        negative=request.negative_prompt,
+        width=width,
+        height=height,
+        steps=steps,
+        guidance=_number(diffusion, "guidance_scale", model, DEFAULT_GUIDANCE, (0, MAX_GUIDANCE)),
+        scheduler=scheduler,
+        seed=request.seed if request.HasField("seed") else secrets.randbits(32),
+        drawn=not request.HasField("seed"),
+        count=max(1, request.count),
+        image=image,
+        mask=mask,
+        strength=strength,
+        loras=_loras(diffusion),
+        preview_every=request.preview_every,
+        format=_FORMATS[request.output_format],
+    )
+
+
+def _refuse(request: image_service_pb2.GenerateImageRequest) -> None:
+    """Name the first field that no diffusion model of this service understands."""
+    if request.quality not in (image_pb2.QUALITY_UNSPECIFIED, image_pb2.QUALITY_MEDIUM):
+        raise Unsupported("this model has no qualities; set steps instead", param="quality")
+    if request.background == image_pb2.BACKGROUND_TRANSPARENT:
+        raise Unsupported("this model makes opaque images only", param="background")
+    if request.style:
+        raise Unsupported("this model has no styles; say it in the prompt", param="style")
+    if request.operation in (image_pb2.OPERATION_OUTPAINT, image_pb2.OPERATION_REMOVE_BACKGROUND):
+        word = image_pb2.Operation.Name(request.operation).removeprefix("OPERATION_").lower().replace("_", " ")
+        raise Unsupported(f"this model does not {word}", param="operation")
+
+
+def _source(
+    request: image_service_pb2.GenerateImageRequest, operation: image_pb2.Operation.ValueType, model: Model
+) -> tuple[bytes | None, images.ImageInfo | None]:
+    """Give the image to change and what its header says."""
+    if operation == image_pb2.OPERATION_GENERATE:
+        if request.images:
+            raise Unsupported("this model takes no reference images; ask for an edit", param="images")
+        return None, None
+    wanted = "variation" if operation == image_pb2.OPERATION_VARIATION else "edit"
+    if not model.can("edit"):
+        raise Unsupported(f"model {model.id} cannot {wanted} images", param="operation")
+    if not request.images:
+        raise InvalidField("an image is required", param="images")
+    if len(request.images) > 1:
+        raise Unsupported("this model takes one image", param="images[1]")
+    return _bytes(request.images[0], "images[0]")
+
+
+def _mask(request: image_service_pb2.GenerateImageRequest, operation: image_pb2.Operation.ValueType) -> bytes | None:
+    if not request.HasField("mask"):
+        return None
+    if operation != image_pb2.OPERATION_EDIT:
+        raise InvalidField("a mask belongs to an edit", param="mask")
+    return _bytes(request.mask, "mask")[0]
+
+
+def _bytes(given: media_pb2.ImageInput, param: str) -> tuple[bytes, images.ImageInfo]:
+    if given.WhichOneof("source") == "url":
+        raise Unsupported("this service takes image bytes, not links", param=param)
+    if not given.data:
+        raise InvalidField("the image is empty", param=param)
+    return given.data, images.inspect(given.data, param=param)
+
+
+def _limit(model: Model, field: str, otherwise: tuple[float, float]) -> tuple[float, float]:
+    """Give a field's range: the catalogue's `limits` say `[low, high]`, or the highest alone."""
+    given: Any = model.limits.get(field)
+    if given is None:
+        return otherwise
+    if isinstance(given, Sequence):
+        return float(given[0]), float(given[-1])
+    return otherwise[0], float(given)
+
+
+def _number(
+    diffusion: image_pb2.Diffusion, field: str, model: Model, default: float, bounds: tuple[float, float]
+) -> float:
+    given = diffusion.HasField(field)  # type: ignore[arg-type]  # the names are the message's
+    value = float(getattr(diffusion, field) if given else model.defaults.get(field, default))
+    low, high = _limit(model, field, bounds)
+    if not math.isfinite(value) or not low <= value <= high:
+        raise InvalidField(f"{field} must be from {low:g} to {high:g}", param=field)
+    return value
+
+
+def _loras(diffusion: image_pb2.Diffusion) -> tuple[tuple[str, float], ...]:
+    mixed: dict[str, float] = {}
+    for i, lora in enumerate(diffusion.loras):
+        scale = lora.scale if lora.HasField("scale") else 1.0
+        if not math.isfinite(scale) or not -4 <= scale <= 4:
+            raise InvalidField("a LoRA's scale must be from -4 to 4", param=f"loras[{i}].scale")
+        mixed[lora.name] = mixed.get(lora.name, 0.0) + scale
+    return tuple(sorted(mixed.items()))
+
+
+def _size(
+    request: image_service_pb2.GenerateImageRequest, model: Model, info: images.ImageInfo | None
+) -> tuple[int, int]:
+    """Decide the size: as given, else by the ratio, else like the input image, else the model's default."""
+    usual = (
+        int(model.defaults.get("width", DEFAULT_SIDE)),
+        int(model.defaults.get("height", DEFAULT_SIDE)),
+    )
+    most = min(2048, 4 * max(usual))
+    bounds = {name: _limit(model, name, (LEAST_SIDE, most)) for name in ("width", "height")}
+    if request.HasField("width") or request.HasField("height"):
+        size = {
+            "width": request.width if request.HasField("width") else usual[0],
+            "height": request.height if request.HasField("height") else usual[1],
+        }
+        for name, value in size.items():
+            low, high = bounds[name]
+            if not low <= value <= high or value % SIDE_STEP:
+                raise InvalidField(f"{name} must be a multiple of {SIDE_STEP} from {low:g} to {high:g}", param=name)
+        return size["width"], size["height"]
+    if request.aspect_ratio:
+        ratio = _ratio(request.aspect_ratio)
+    elif info is not None:
+        ratio = info.width / info.height
+    else:
+        return usual
+    return _fitted(ratio, usual[0] * usual[1], bounds)
+
+
+def _ratio(text: str) -> float:
+    across, colon, down = text.partition(":")
+    try:
+        ratio = float(across) / float(down) if colon else math.nan
+    except (ValueError, ZeroDivisionError):
+        ratio = math.nan
+    if not 1 / 8 <= ratio <= 8:
+        raise InvalidField("aspect_ratio must be like 16:9, from 1:8 to 8:1", param="aspect_ratio")
+    return ratio
+
+
+def _fitted(ratio: float, area: int, bounds: dict[str, tuple[float, float]]) -> tuple[int, int]:
+    """Give a size of about `area` pixels and `ratio`, in steps, within bounds."""
+
+    def stepped(side: float, name: str) -> int:
+        low, high = bounds[name]
+        return int(min(max(round(side / SIDE_STEP) * SIDE_STEP, low), high))
+
+    return stepped(math.sqrt(area * ratio), "width"), stepped(math.sqrt(area / ratio), "height")

@@ -1,0 +1,377 @@
+"""The image engine: one thread, one loop, one denoiser call a tick for many requests.
+
+`schedule` lets orders in and chooses whose pictures go on, `run` puts all of them through the denoiser in one call,
+`finish` takes each picture's own scheduler step and decodes those that are done, one at a time. Orders join and leave
+between ticks, each with its own prompt, steps, guidance, sampler, seed, source image and mask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import torch
+from torch import Tensor
+
+from inference import metrics
+from inference.image import codec, start
+from inference.image.ask import ImageAsk
+from inference.image.checkpoints import Checkpoints
+from inference.image.deliver import Delivery, facts
+from inference.image.events import Done, Event, Failed, Made, Stepped
+from inference.image.families import Condition, Family
+from inference.image.lanes import PROOFS, Lanes, steady
+from inference.image.loras import Adapters
+from inference.image.memory import Budget, is_out_of_memory, release_memory
+from inference.image.order import Order, Picture
+from inference.image.previews import Previewer
+from inference.image.queue import Queue
+from services.common import logs
+from services.common.errors import DeadlineExceeded, Internal, InvalidField, MoaError, Unavailable
+
+_log = logs.get("image")
+
+VERSION = "1"
+_ADAPTER = "adapter:"
+"""Marks an adapter's scales among a denoiser's inputs."""
+
+
+class ImageEngine:
+    """Makes images for many requests at once with one model.
+
+    Args:
+        name: The model's catalogue id, for logs and metrics.
+        family: The loaded pipeline.
+        adapters: Its low-rank adapters.
+        revision: Of the weights, for receipts.
+        size_bytes: Of the weights.
+        workers: Where images are decoded and encoded.
+        most_lanes: Lanes of one denoiser call.
+        fixed_lanes: Pad every call to so many lanes; 0: see `Lanes`.
+        max_waiting: Orders that may wait.
+        memory_bytes: Most bytes of one call; 0: what the device has left.
+        checkpoints: Where unfinished pictures are kept; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        family: Family,
+        *,
+        adapters: Adapters,
+        revision: str,
+        size_bytes: int,
+        workers: Executor,
+        most_lanes: int = 8,
+        fixed_lanes: int = 0,
+        max_waiting: int = 64,
+        memory_bytes: int = 0,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.name = name
+        self.family = family
+        self.adapters = adapters
+        self.revision = revision
+        self.size_bytes = size_bytes
+        self.ticks = 0
+        self._most_lanes = most_lanes
+        steady(family.denoiser)
+        self.lanes = Lanes(self._forward, fixed=fixed_lanes)
+        engine = f"moa-{VERSION} torch-{torch.__version__} {family.device} {family.dtype}".replace("torch.", "")
+        self._delivery = Delivery(
+            name,
+            family,
+            workers,
+            receipt=functools.partial(facts, revision=revision, lanes=self.lanes.canonical(), engine=engine),
+            finish=self._finished,
+        )
+        self._budget = Budget(family, memory_bytes)
+        self._checkpoints = checkpoints
+        self._previewer = Previewer(family)
+        self._queue = Queue(name, most_lanes=most_lanes, max_waiting=max_waiting)
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._idle = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=f"image-{name}", daemon=True)
+
+    @property
+    def decodes(self) -> int:
+        """How many pictures were decoded."""
+        return self._delivery.decodes
+
+    @torch.inference_mode()
+    def warm(self, width: int, height: int) -> None:
+        """Run every number of lanes at a size, until it is compiled and proven; call it before `start`."""
+        condition = self.family.condition("", "", 2.0, width, height).lanes[0]
+        latents = self.family.packed(torch.zeros(self.family.latent_shape(width, height)))
+        latents = latents.to(self.family.device, self.family.dtype)
+        mixed = {_ADAPTER + name: torch.zeros(1, 1) for name in self.adapters.names}
+        for count, with_adapters in itertools.product(self.lanes.sizes(self._most_lanes), {False, bool(mixed)}):
+            lane = condition | mixed if with_adapters else condition
+            inputs = {name: torch.cat([value] * count) for name, value in lane.items()}
+            for _ in range(PROOFS + 1):
+                self.lanes.run(torch.cat([latents] * count), torch.ones(count, device=latents.device), inputs)
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the loop; what still runs fails as unavailable."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def prepare(self, ask: ImageAsk, *, tenant: str = "", key: str = "") -> Order:
+        """Decode an ask's images; slow, so not for the event loop's thread.
+
+        `key` is the tenant's name of the order: asked again under it, an unfinished order goes on where it was.
+
+        Raises UnsupportedMedia for a broken image, InvalidField for an adapter that the model does not have.
+        """
+        for name, _ in ask.loras:
+            if name not in self.adapters.names:
+                known = ", ".join(self.adapters.names) or "none"
+                raise InvalidField(f"no LoRA {name[:100]!r}; this model has: {known}", param="loras")
+        size = (ask.width, ask.height)
+        order = Order(
+            ask=ask,
+            image=None if ask.image is None else codec.source(ask.image, *size),
+            mask=None if ask.mask is None else codec.mask(ask.mask, *size),
+            tenant=tenant,
+            key=key,
+        )
+        if self._checkpoints is not None and key and ask.drawn:
+            seed = self._checkpoints.seed(order)
+            order.ask = ask if seed is None else dataclasses.replace(ask, seed=seed)
+        return order
+
+    def submit(self, order: Order, emit: Callable[[Event], None]) -> None:
+        """Queue an order; its events go to `emit`, from the engine's threads. Raises QueueFull."""
+        order.emit = emit
+        order.undelivered = order.ask.count
+        with self._changed:
+            if self._stopping:
+                raise Unavailable("the model is being unloaded; try again", retry_after_s=1)
+            self._queue.add(order)
+            self._idle.clear()
+            self._changed.notify()
+
+    def cancel(self, order: Order) -> None:
+        """End an order within one step, without decoding it; nothing more is emitted. No effect once it is over."""
+        with self._changed:
+            order.cancelled = True
+            self._changed.notify()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing runs or waits; tell whether that came true in time."""
+        return self._idle.wait(timeout_s)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopping and not self._queue.busy:
+                    self._idle.set()
+                    self._changed.wait()
+                self._idle.clear()
+                if self._stopping:
+                    break
+            try:
+                self.tick()
+            except Exception:
+                _log.exception("image.tick_failed", model=self.name)
+                self._fail_all(Internal("the engine failed"))
+        self._fail_all(Unavailable("the model was unloaded; try again", retry_after_s=1))
+
+    def tick(self) -> None:
+        """Take one step with one bucket of pictures."""
+        with torch.inference_mode():
+            batch = self._schedule()
+            if batch:
+                self._finish(batch, self._run(batch))
+
+    def _schedule(self) -> list[Picture]:
+        """Drop what left or is late, let orders in, and choose whose pictures go on."""
+        with self._changed:
+            late = self._queue.sweep(time.monotonic())
+            entering = self._queue.admit()
+        for order in late:
+            self._fail(order, DeadlineExceeded("the deadline passed before the image was done"))
+        for order in entering:
+            self._begin(order)
+        with self._changed:
+            return self._queue.batch()
+
+    def _begin(self, order: Order) -> None:
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.begin(order)
+            with self.adapters.applied({name: torch.full((1, 1), scale) for name, scale in order.ask.loras}):
+                order.pictures = start.pictures(self.family, order, self._fitted)
+            if self._checkpoints is not None:
+                self._resume(order)
+        except MoaError as error:
+            self._fail(order, error)
+        except Exception:
+            _log.exception("image.begin_failed", model=self.name)
+            self._fail(order, Internal("the model could not begin this image"))
+
+    def _resume(self, order: Order) -> None:
+        """Put an order's pictures where another worker left them."""
+        assert self._checkpoints is not None
+        for picture in order.pictures:
+            if self._checkpoints.restore(picture) and picture.at == picture.steps:
+                self._queue.leave(picture)
+                self._delivery.deliver(picture)
+
+    def _fitted(self, order: Order, condition: Condition) -> int:
+        """Give how many lanes of an order's size fit into one call. Raises InvalidField when not even it alone does."""
+        ask = order.ask
+        fit = self._budget.lanes(ask.width, ask.height, condition)
+        if fit < max(len(condition.lanes), self.lanes.canonical()):
+            need = self._budget.need(ask.width, ask.height) / (1 << 20)
+            raise InvalidField(
+                f"an image of {ask.width}x{ask.height} needs about {need:.0f} MB; ask for less", param="width"
+            )
+        return fit
+
+    def _run(self, batch: list[Picture]) -> list[Tensor | None]:
+        """Put the batch through the denoiser in one call; give each picture's lanes, None for one that cannot run."""
+        started = time.perf_counter()
+        try:
+            predicted = self._predicted(batch)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                _log.exception("image.call_failed", model=self.name, pictures=len(batch))
+            predicted = [self._alone(picture) for picture in batch]
+        took = time.perf_counter() - started
+        self.ticks += 1
+        self._queue.took(batch, took)
+        metrics.TICKS.labels(self.name).inc()
+        metrics.ROWS.labels(self.name).inc(sum(picture.lanes for picture in batch))
+        metrics.TICK_SECONDS.labels(self.name).observe(took)
+        return predicted
+
+    def _alone(self, picture: Picture) -> Tensor | None:
+        """Run one picture of a call that failed, so that only the one at fault fails."""
+        release_memory()
+        try:
+            return self._predicted([picture])[0]
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._fail(
+                    picture.order, Unavailable("there is no memory for this image now; try again or ask for less")
+                )
+            else:
+                _log.exception("image.picture_failed", model=self.name)
+                self._fail(picture.order, Internal("the model failed while it made this image"))
+            return None
+
+    def _predicted(self, batch: list[Picture]) -> list[Tensor | None]:
+        latents, timesteps, lanes = [], [], []
+        adapters = sorted({name for picture in batch for name, _ in picture.order.ask.loras})
+        for picture in batch:
+            timestep = picture.timesteps[picture.at]
+            if picture.scaled is None:
+                picture.scaled = self.family.scaled(picture.latents, timestep, picture.scheduler)
+            scales = dict(picture.order.ask.loras)
+            mixed = {_ADAPTER + name: torch.full((1, 1), scales.get(name, 0.0)) for name in adapters}
+            for lane in picture.condition.lanes:
+                latents.append(picture.scaled)
+                timesteps.append(timestep.to(torch.float32))
+                lanes.append(lane | mixed)
+        inputs = {name: torch.cat([lane[name] for lane in lanes]) for name in lanes[0]}
+        # In one memory layout: kernels choose by it, and `cat` takes it from what it is given.
+        together = torch.cat(latents).contiguous(memory_format=torch.contiguous_format)
+        predicted = self.lanes.run(together, torch.stack(timesteps), inputs)
+        return list(torch.split(predicted, [picture.lanes for picture in batch]))
+
+    def _forward(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Run the family's denoiser with the adapters that its inputs name."""
+        scales = {k.removeprefix(_ADAPTER): v.to(latents.device) for k, v in inputs.items() if k.startswith(_ADAPTER)}
+        plain = {k: v for k, v in inputs.items() if not k.startswith(_ADAPTER)}
+        with self.adapters.applied(scales):
+            return self.family.forward(latents, timesteps, plain)
+
+    def _finish(self, batch: list[Picture], predicted: list[Tensor | None]) -> None:
+        """Take each picture's own step; hand out progress, previews and finished images."""
+        for picture, mine in zip(batch, predicted, strict=True):
+            if mine is None or picture.order.cancelled or picture.order.over:
+                continue
+            try:
+                self._step(picture, mine)
+            except MoaError as error:
+                self._fail(picture.order, error)
+            except Exception:
+                _log.exception("image.step_failed", model=self.name)
+                self._fail(picture.order, Internal("the model failed while it made this image"))
+
+    def _step(self, picture: Picture, predicted: Tensor) -> None:
+        if picture.lanes == 2:
+            hidden, shown = predicted[:1], predicted[1:]
+            predicted = hidden + picture.order.ask.guidance * (shown - hidden)
+        timestep = picture.timesteps[picture.at]
+        picture.latents = self.family.stepped(
+            predicted, timestep, picture.latents, picture.scheduler, picture.generator
+        )
+        picture.scaled = None
+        picture.at += 1
+        start.blended(self.family, picture)
+        self._tell_step(picture)
+        if self._checkpoints is not None:
+            self._checkpoints.note(picture)
+        if picture.at == picture.steps:
+            self._queue.leave(picture)
+            self._delivery.deliver(picture)
+
+    def _tell_step(self, picture: Picture) -> None:
+        order = picture.order
+        now = time.monotonic()
+        if picture.stepped_at:
+            gap = now - picture.stepped_at
+            picture.step_s = gap if not picture.step_s else 0.7 * picture.step_s + 0.3 * gap
+        picture.stepped_at = now
+        every = order.ask.preview_every
+        preview = None
+        if every and picture.at % every == 0 and picture.at < picture.steps:
+            preview = self._previewer.show(picture.latents, order.ask.width, order.ask.height)
+        eta_s = (picture.steps - picture.at) * picture.step_s
+        order.emit(Stepped(picture.index, picture.at, picture.steps, eta_s, preview))
+
+    def _finished(self, order: Order, outcome: Made | MoaError) -> None:
+        """Hand out a file, and the end after an order's last; from a worker's thread."""
+        if isinstance(outcome, MoaError):
+            self._fail(order, outcome)
+            return
+        with self._changed:
+            if order.cancelled or order.over:
+                return
+            order.emit(outcome)
+            order.undelivered -= 1
+            if not order.undelivered:
+                order.over = True
+                order.emit(Done(order.ask.count))
+                metrics.ENDED.labels(self.name, "finished").inc()
+                if self._checkpoints is not None:
+                    self._checkpoints.forget(order)
+
+    def _fail(self, order: Order, error: MoaError) -> None:
+        with self._changed:
+            self._queue.drop(order)
+            if order.over:
+                return
+            order.over = True
+        metrics.ENDED.labels(self.name, "failed").inc()
+        if not order.cancelled:
+            order.emit(Failed(error))
+
+    def _fail_all(self, error: MoaError) -> None:
+        for order in self._queue.everyone():
+            self._fail(order, error)

@@ -1,0 +1,95 @@
+"""Requests in the image engine: an order and its pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from inference.image.ask import ImageAsk
+from inference.image.events import Event
+from inference.image.families import Condition
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """One request in the engine.
+
+    It is waiting, running, or over (done, failed or cancelled); only the engine's thread moves it, but anyone may set
+    `cancelled`.
+    """
+
+    ask: ImageAsk
+    image: Image | None = None
+    mask: Image | None = None
+    tenant: str = ""
+    priority: str = "normal"
+    deadline: float = math.inf
+    """When it is of no more use, on the monotonic clock."""
+    key: str = ""
+    """Names its checkpoints; empty: none are kept."""
+    emit: Callable[[Event], None] = lambda event: None
+    number: int = 0
+    """In order of arrival."""
+    pictures: list[Picture] = field(default_factory=list)
+    undelivered: int = 0
+    cancelled: bool = False
+    over: bool = False
+    shown: int | None = None
+    """The queue position that was last told."""
+
+
+@dataclass(slots=True, eq=False)
+class Picture:
+    """One image of an order, on its way through its steps."""
+
+    order: Order
+    index: int
+    seed: int
+    condition: Condition
+    scheduler: Any
+    timesteps: Tensor
+    generator: torch.Generator
+    latents: Tensor
+    room: int
+    """Lanes of its size that fit into one call."""
+    scaled: Tensor | None = None
+    """Its latents as the denoiser takes them at the next step; kept, since scaling may count a scheduler's calls."""
+    source: Tensor | None = None
+    """Latents of the image that is changed inside a mask."""
+    noise: Tensor | None = None
+    mask: Tensor | None = None
+    """1 where it is painted over, at the size of the latents."""
+    at: int = 0
+    """Steps done."""
+    turn: int = -1
+    """The tick in which it last went on."""
+    stepped_at: float = 0.0
+    step_s: float = 0.0
+    """Seconds between its steps, smoothed."""
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that it takes in the denoiser's call."""
+        return len(self.condition.lanes)
+
+    @property
+    def steps(self) -> int:
+        """Steps in all; fewer than asked for when an image is changed."""
+        return len(self.timesteps)
+
+    @property
+    def bucket(self) -> tuple[Any, ...]:
+        """What must be equal for pictures to share a call: latent shape and the shapes of the inputs."""
+        inputs = self.condition.lanes[0]
+        return (tuple(self.latents.shape[1:]), tuple(sorted((k, tuple(v.shape[1:])) for k, v in inputs.items())))
+
+    @property
+    def cost(self) -> float:
+        """Cost of one step: lanes times latent pixels."""
+        return self.lanes * self.order.ask.width * self.order.ask.height / 64

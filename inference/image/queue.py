@@ -1,0 +1,177 @@
+"""Who waits, who runs, and whose pictures go on in the next tick.
+
+An order waits until its tenant has a place, then runs until its pictures are done. Latents are small, so places are
+counted a tenant: a flood by one leaves the others theirs. A tick takes the pictures of the tenant that is furthest
+behind (`Shares`), those that waited longest for a turn first, and fills the call up with others of the same bucket
+where that is nearly free or they are due as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from inference import metrics
+from inference.image.ask import ImageAsk
+from inference.image.events import Waiting
+from inference.image.fair import Shares
+from inference.image.order import Order, Picture
+from services.common.errors import QueueFull
+
+MOST_PLACES = 256
+"""Pictures that run at once, of all tenants."""
+NEARLY_FREE = 1.25
+"""How much longer a tick may become for the sake of others than the one that is due."""
+CREDIT_LANES = 4 * 2 * 20
+"""Up to how many lanes of its first order's size a tenant comes back ahead with: four usual pictures."""
+
+
+class Queue:
+    """The orders of one engine. `add`, `sweep`, `admit` and `drop` are called under the engine's lock.
+
+    Args:
+        name: The model's catalogue id, for metrics.
+        most_lanes: Lanes of one denoiser call.
+        max_waiting: Orders that may wait.
+    """
+
+    def __init__(self, name: str, *, most_lanes: int, max_waiting: int) -> None:
+        self._name = name
+        self._most_lanes = most_lanes
+        self._max_waiting = max_waiting
+        self._waiting: list[Order] = []
+        self._running: list[Order] = []
+        self._numbers = itertools.count()
+        self._turns = itertools.count()
+        self._shares = Shares()
+        self._lane_s: dict[tuple[object, int], float] = {}
+        self._cost_per_s = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anyone waits or runs."""
+        return bool(self._waiting or self._running)
+
+    def everyone(self) -> list[Order]:
+        """List all orders."""
+        return [*self._waiting, *self._running]
+
+    def add(self, order: Order) -> None:
+        """Let an order wait. Raises QueueFull with the time in which half of what waits will be done."""
+        if len(self._waiting) >= self._max_waiting:
+            raise QueueFull(
+                f"the queue of model {self._name} is full", retry_after_s=max(1.0, self._backlog_s(self.everyone()) / 2)
+            )
+        order.number = next(self._numbers)
+        credit = min(_cost(order.ask), CREDIT_LANES * order.ask.width * order.ask.height / 64)
+        self._shares.enter(order.tenant, {o.tenant for o in self.everyone()}, credit)
+        self._waiting.append(order)
+
+    def sweep(self, now: float) -> list[Order]:
+        """Forget orders that were cancelled or are over; give those whose deadline passed."""
+        late = [o for o in self.everyone() if o.deadline <= now and not o.cancelled]
+        for order in self.everyone():
+            if order.cancelled or order.over or order.deadline <= now:
+                if order.cancelled and not order.over:
+                    metrics.ENDED.labels(self._name, "cancelled").inc()
+                self.drop(order)
+        return late
+
+    def drop(self, order: Order) -> None:
+        """Forget an order."""
+        if order in self._waiting:
+            self._waiting.remove(order)
+        if order in self._running:
+            self._running.remove(order)
+
+    def admit(self) -> list[Order]:
+        """Move orders from waiting to running, as far as there are places; tell the others their position."""
+        entering: list[Order] = []
+        for order in sorted(self._waiting, key=lambda o: (self._shares.clock(o.tenant), o.number)):
+            mine = sum(o.ask.count for o in self._running if o.tenant == order.tenant)
+            everyone = sum(o.ask.count for o in self._running)
+            if mine and (mine + order.ask.count > self._most_lanes // 2 or everyone >= MOST_PLACES):
+                continue
+            self._waiting.remove(order)
+            self._running.append(order)
+            entering.append(order)
+        self._tell_positions()
+        metrics.WAITING.labels(self._name).set(len(self._waiting))
+        metrics.RUNNING.labels(self._name).set(len(self._running))
+        return entering
+
+    def _tell_positions(self) -> None:
+        before: list[Order] = list(self._running)
+        waiting = sorted(self._waiting, key=lambda o: (self._shares.clock(o.tenant), o.number))
+        for position, order in enumerate(waiting):
+            if order.shown != position:
+                order.shown = position
+                eta_s = self._backlog_s(before) if self._cost_per_s else None
+                order.emit(Waiting(position, eta_s))
+            before.append(order)
+
+    def _backlog_s(self, orders: list[Order]) -> float:
+        """Estimate how long the orders' remaining steps take."""
+        if not self._cost_per_s:
+            return 1.0
+        cost = 0.0
+        for order in orders:
+            if order.pictures:
+                cost += sum((p.steps - p.at) * p.cost for p in order.pictures)
+            else:
+                cost += _cost(order.ask)
+        return cost / self._cost_per_s
+
+    def batch(self) -> list[Picture]:
+        """Choose the pictures of the next tick: all of one bucket, at most so many lanes; charge their tenants."""
+        pictures = [p for o in self._running for p in o.pictures if p.at < p.steps]
+        if not pictures:
+            return []
+        clocks = {o.tenant: self._shares.clock(o.tenant) for o in self._running}
+        pictures.sort(key=lambda p: (clocks[p.order.tenant], p.turn, p.order.number, p.index))
+        head = pictures[0]
+        chosen: list[Picture] = []
+        lanes = 0
+        most = min(self._most_lanes, head.room)
+        for picture in pictures:
+            if picture.bucket != head.bucket or (chosen and lanes + picture.lanes > most):
+                continue
+            if chosen and not self._may_join(picture, head, clocks, lanes):
+                continue
+            chosen.append(picture)
+            lanes += picture.lanes
+        turn = next(self._turns)
+        for picture in chosen:
+            picture.turn = turn
+            self._shares.charge(picture.order.tenant, picture.cost, picture.order.priority)
+        return chosen
+
+    def _may_join(self, picture: Picture, head: Picture, clocks: dict[str, float], lanes: int) -> bool:
+        """Tell whether a picture may share the head's call: if its tenant is as due, or the call hardly longer."""
+        ahead = clocks[picture.order.tenant] - clocks[head.order.tenant]
+        if ahead <= 2 * head.cost:
+            return True
+        times = sorted((n, s) for (bucket, n), s in self._lane_s.items() if bucket == head.bucket)
+        now_s = next((s for n, s in reversed(times) if n <= lanes), None)
+        then_s = next((s for n, s in times if n >= lanes + picture.lanes), None)
+        return now_s is not None and then_s is not None and then_s <= now_s * NEARLY_FREE
+
+    def took(self, batch: list[Picture], seconds: float) -> None:
+        """Learn from a tick how long calls take."""
+        lanes = sum(p.lanes for p in batch)
+        key = (batch[0].bucket, lanes)
+        known = self._lane_s.get(key, seconds)
+        # The least of late counts: other processes' work on the machine only ever adds.
+        self._lane_s[key] = min(seconds, 0.9 * known + 0.1 * seconds)
+        rate = sum(p.cost for p in batch) / max(seconds, 1e-9)
+        self._cost_per_s = rate if not self._cost_per_s else 0.9 * self._cost_per_s + 0.1 * rate
+
+    def leave(self, picture: Picture) -> None:
+        """Note that a picture took its last step; the order's place is free once all did."""
+        if all(p.at >= p.steps for p in picture.order.pictures) and picture.order in self._running:
+            self._running.remove(picture.order)
+
+
+def _cost(ask: ImageAsk) -> float:
+    """Give what an order costs in all, in lanes times latent pixels."""
+    lanes = 2 if ask.guidance > 1 else 1
+    return ask.count * ask.steps * lanes * ask.width * ask.height / 64

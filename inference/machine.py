@@ -1,0 +1,76 @@
+"""Bring torch up, once a process and off the event loop's thread."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+import threading
+import warnings
+
+from services.common import logs
+
+_log = logs.get("machine")
+_LOCK = threading.Lock()
+_done = False
+
+
+def bring_up(threads: int) -> None:
+    """Import torch, transformers and diffusers and set them up; takes seconds the first time, nothing after.
+
+    Args:
+        threads: Threads of one operation on the CPU; 0 leaves torch's choice, the physical cores.
+    """
+    global _done
+    with _LOCK:
+        if _done:
+            return
+        # Waiting threads must not spin: other processes share these cores (measured: a spinning pair is 20x slower
+        # than one thread while another process works).
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other people's deprecations at import
+            import diffusers
+            import torch
+            import transformers
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        diffusers.utils.logging.set_verbosity_error()
+        diffusers.utils.logging.disable_progress_bar()
+        if threads:
+            torch.set_num_threads(threads)
+        _log.info("torch.imported", version=torch.__version__, threads=torch.get_num_threads())
+        _done = True
+
+
+def tidy() -> None:
+    """Give the memory of unloaded models back: theirs are reference cycles, which wait for the collector."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        # glibc keeps freed blocks for itself otherwise.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def device_of(wanted: str) -> str:
+    """Give the device that a catalogue's `device` means on this machine."""
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype_of(wanted: str, device: str) -> object:
+    """Give the torch dtype that a catalogue's `dtype` means: float32 on CPU, bfloat16 elsewhere."""
+    import torch
+
+    if wanted == "auto":
+        return torch.float32 if device == "cpu" else torch.bfloat16
+    return getattr(torch, wanted)

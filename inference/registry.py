@@ -1,0 +1,206 @@
+"""The models in memory: loaded on first use, shared, unloaded when room is needed or the catalogue changes them.
+
+A model's key is its catalogue id and how it is loaded. A changed `load` is another key: new requests get the new
+weights, running ones end on the old, which leave when the last of them ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import msgspec
+
+from inference import metrics
+from services.common import logs
+from services.common.catalogue import Model
+from services.common.errors import MoaError, Unavailable
+
+_log = logs.get("registry")
+
+Report = Callable[[str, float], None]
+"""Told the stage of loading and the part that is done, from any thread."""
+
+
+class Engine(Protocol):
+    """A loaded model with its loop."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights."""
+        ...
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+        ...
+
+    def stop(self) -> None:
+        """End the loop and wait for its thread."""
+        ...
+
+
+Build = Callable[[Model, Report], Engine]
+"""Loads a model; runs in the loader's thread."""
+
+_Key = tuple[str, bytes]
+
+
+class _Resident:
+    """One model: being loaded (`ready` is pending), loaded, or failed."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+        self.users = 0
+        self.used_at = time.monotonic()
+        self.stale = False
+        self.stage: tuple[str, float] = ("waiting", 0.0)
+        self.listeners: list[Report] = []
+
+    def report(self, stage: str, fraction: float) -> None:
+        """Tell every listener; called from the loader's thread."""
+        self.stage = (stage, fraction)
+        for listener in tuple(self.listeners):
+            listener(stage, fraction)
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, once it is loaded."""
+        if self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None:
+            return self.ready.result()
+        return None
+
+
+class Registry:
+    """Gives engines by catalogue model.
+
+    Args:
+        build: Loads a model.
+        budget_bytes: Bytes that the weights in memory may have together; idle models leave for a new one, the least
+            recently used first. 0: no bound.
+        tidy: Gives an unloaded model's memory back.
+    """
+
+    def __init__(self, build: Build, *, budget_bytes: int = 0, tidy: Callable[[], object] = gc.collect) -> None:
+        self._build = build
+        self._tidy = tidy
+        self._budget_bytes = budget_bytes
+        self._residents: dict[_Key, _Resident] = {}
+        # One thread: two loads at once would need both models' memory at its peak.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def use(self, model: Model, report: Report | None = None) -> AsyncIterator[Engine]:
+        """Hold a model in memory for the body; load it first if need be, telling `report` how far it is.
+
+        Raises what loading raised.
+        """
+        resident = self._resident(model)
+        resident.users += 1
+        try:
+            if report is not None and not resident.ready.done():
+                report(*resident.stage)
+                resident.listeners.append(report)
+            try:
+                engine = await asyncio.shield(resident.ready)
+            finally:
+                if report in resident.listeners:
+                    resident.listeners.remove(report)
+            yield engine
+        finally:
+            resident.users -= 1
+            resident.used_at = time.monotonic()
+            if resident.stale and not resident.users:
+                self._spawn(self._unload(resident))
+
+    def loaded(self) -> list[str]:
+        """List the ids of the models in memory, the most recently used last."""
+        ready = [r for r in self._residents.values() if r.engine is not None]
+        return [r.model.id for r in sorted(ready, key=lambda r: r.used_at)]
+
+    async def close(self) -> None:
+        """Stop every engine."""
+        for resident in list(self._residents.values()):
+            await self._unload(resident)
+        self._residents.clear()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def _resident(self, model: Model) -> _Resident:
+        key = _key(model)
+        resident = self._residents.get(key)
+        if resident is None:
+            resident = self._residents[key] = _Resident(model)
+            self._retire_older(key)
+            self._spawn(self._load(key, resident))
+        return resident
+
+    def _retire_older(self, key: _Key) -> None:
+        """Let earlier versions of the same model go once nobody uses them."""
+        for other in [k for k in self._residents if k[0] == key[0] and k != key]:
+            resident = self._residents.pop(other)
+            resident.stale = True
+            if not resident.users:
+                self._spawn(self._unload(resident))
+
+    async def _load(self, key: _Key, resident: _Resident) -> None:
+        model = resident.model
+        started = time.perf_counter()
+        try:
+            await self._make_room()
+            loop = asyncio.get_running_loop()
+            engine = await loop.run_in_executor(self._loader, self._build, model, resident.report)
+        except Exception as error:
+            self._residents.pop(key, None)
+            if isinstance(error, MoaError):
+                _log.error("model.refused", model=model.id, why=error.message)
+                resident.ready.set_exception(error)
+            else:
+                _log.exception("model.failed", model=model.id)
+                resident.ready.set_exception(Unavailable(f"model {model.id} could not be loaded"))
+            resident.ready.exception()  # nobody may be waiting any more
+            return
+        engine.start()
+        took = time.perf_counter() - started
+        metrics.LOAD_SECONDS.labels(model.id).observe(took)
+        metrics.RESIDENT_BYTES.labels(model.id).set(engine.size_bytes)
+        _log.info("model.loaded", model=model.id, size_bytes=engine.size_bytes, seconds=round(took, 2))
+        resident.ready.set_result(engine)
+        await self._make_room(spare=resident)
+
+    async def _make_room(self, spare: _Resident | None = None) -> None:
+        """Unload idle models, least recently used first, until the weights fit the budget."""
+        if not self._budget_bytes:
+            return
+        idle = [(k, r) for k, r in self._residents.items() if r.engine is not None and not r.users and r is not spare]
+        for key, resident in sorted(idle, key=lambda pair: pair[1].used_at):
+            held = sum(r.engine.size_bytes for r in self._residents.values() if r.engine is not None)
+            if held <= self._budget_bytes:
+                return
+            del self._residents[key]
+            await self._unload(resident)
+
+    async def _unload(self, resident: _Resident) -> None:
+        engine = resident.engine
+        if engine is None:
+            return
+        await asyncio.to_thread(engine.stop)
+        resident.ready = asyncio.get_running_loop().create_future()  # nothing may hold the engine any more
+        del engine
+        await asyncio.to_thread(self._tidy)
+        metrics.RESIDENT_BYTES.labels(resident.model.id).set(0)
+        _log.info("model.unloaded", model=resident.model.id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _key(model: Model) -> _Key:
+    return model.full_id, msgspec.json.encode((model.load, model.context_tokens))

@@ -1,0 +1,42 @@
+"""Settings of the inference process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from services.common.settings import ServiceSettings
+
+
+class InferenceSettings(ServiceSettings):
+    """Each comes from the environment variable `MOA_<NAME>`."""
+
+    listen: str = "127.0.0.1:8104"
+    """Where the gRPC server listens."""
+    auth_address: str = "127.0.0.1:8102"
+    """The auth service, which books for a router that was killed; several as `ipv4:a:1,b:2`."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Loopback port of the metrics; 0: none."""
+    torch_threads: int = Field(default=0, ge=0)
+    """Threads of one operation on the CPU; 0: as many as there are physical cores."""
+    preload: str = ""
+    """Ids of models to load at the start, parted by commas."""
+    model_bytes: int = Field(default=0, ge=0)
+    """Bytes that loaded models may hold together; beyond it the least recently used idle one leaves. 0: no bound."""
+    checkpoints: Path | None = None
+    """Folder of checkpoints from which another worker resumes unfinished images; none: no checkpoints."""
+    checkpoint_every: int = Field(default=5, ge=1)
+    """Steps between two checkpoints of an image."""
+    vision_caption: str = ""
+    """The model that describes images for calls that name none; empty: the catalogue's first that can."""
+    vision_detect: str = ""
+    """The model that finds objects for calls that name none."""
+    vision_judge: str = ""
+    """The model that judges statements for calls that name none."""
+    remote_code: str = ""
+    """Hub ids, parted by commas, whose own code may run. None may unless named here."""
+
+    def listed(self, text: str) -> tuple[str, ...]:
+        """Split a comma-parted setting."""
+        return tuple(part.strip() for part in text.split(",") if part.strip())

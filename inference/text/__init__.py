@@ -1,0 +1,1 @@
+"""Text: a causal language model behind one loop that decodes all running answers together."""

@@ -1,0 +1,65 @@
+"""Hold an answer to a JSON Schema: at each step only tokens that can still lead to a valid document are allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llguidance.hf
+import numpy as np
+import torch
+from llguidance import LLMatcher
+from torch import Tensor
+
+from services.common.errors import InvalidField
+
+_OPTIONS: Any = {"whitespace_flexible": False}
+
+
+class Grammars:
+    """Compiles schemas for one tokenizer.
+
+    Args:
+        tokenizer: The model's, a fast one.
+        size: Width of the model's logits, which may be more than the tokenizer knows.
+        ends: Tokens that end an answer.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
+        self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=sorted(ends))
+        self._size = size
+
+    def compiled(self, schema: str) -> Constraint:
+        """Compile a schema, at the start of its document. Raises InvalidField for one that cannot be enforced.
+
+        No white space between tokens: where it is free, a small model at a high temperature writes nothing else.
+        """
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
+        except ValueError as error:
+            raise InvalidField(f"the schema cannot be used: {error}"[:300], param="response_format") from None
+        fault = LLMatcher.validate_grammar(grammar, self._tokenizer)
+        if fault:
+            raise InvalidField(f"the schema cannot be used: {fault}"[:300], param="response_format")
+        return Constraint(LLMatcher(self._tokenizer, grammar), self._size)
+
+
+class Constraint:
+    """Where one answer is in its document."""
+
+    def __init__(self, matcher: LLMatcher, size: int) -> None:
+        self._matcher = matcher
+        self._size = size
+
+    def copy(self) -> Constraint:
+        """Give another answer's constraint, at the same place."""
+        return Constraint(self._matcher.deep_copy(), self._size)
+
+    def allowed(self) -> Tensor:
+        """Give which tokens may come next, (vocabulary,) of booleans; at least one."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        mask = np.unpackbits(bits, bitorder="little", count=self._size).astype(bool)
+        return torch.from_numpy(mask)
+
+    def accept(self, token: int) -> None:
+        """Go on by a token that was allowed."""
+        self._matcher.consume_token(token)

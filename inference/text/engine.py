@@ -1,0 +1,325 @@
+"""The text engine: one thread, one loop, all running answers a token further in each tick.
+
+`schedule` gives waiting answers a slot and reads their prompts in chunks, `run` decodes one token for every slot,
+`finish` hands text out and frees the slots of answers that ended or whose callers left.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from inference import metrics
+from inference.text.answer import Answer
+from inference.text.ask import TextAsk
+from inference.text.constraint import Constraint, Grammars
+from inference.text.events import CandidateEnded, Counted, Ended, Event, Failed, Shown
+from inference.text.model import LanguageModel
+from inference.text.sampling import Sampler
+from inference.text.slots import Slots
+from services.common import logs
+from services.common.errors import ContextTooLong, Internal, MoaError, QueueFull, Unavailable
+
+_log = logs.get("text")
+
+CHUNK = 256
+"""Tokens of a prompt that are read in one tick, so that running answers go on meanwhile."""
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """One answer being generated."""
+
+    work: Work
+    index: int
+    answer: Answer
+    sampler: Sampler
+    constraint: Constraint | None = None
+    slot: int = -1
+    read: int = 0
+    """Tokens of the prompt that are in the cache."""
+    last: int = -1
+    """The newest token, not yet in the cache."""
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One request in the engine."""
+
+    ask: TextAsk
+    prompt: list[int]
+    inside: bool
+    bound: int
+    constraint: Constraint | None = None
+    emit: Callable[[Event], None] = lambda event: None
+    candidates: list[Candidate] = field(default_factory=list)
+    left: int = 0
+    cancelled: bool = False
+
+    def counted(self) -> Counted:
+        """Count the tokens so far."""
+        return Counted(
+            len(self.prompt),
+            sum(c.answer.tokens for c in self.candidates),
+            sum(c.answer.reasoning_tokens for c in self.candidates),
+        )
+
+
+class TextEngine:
+    """Generates for many requests at once with one model.
+
+    Args:
+        name: The model's catalogue id, for logs and metrics.
+        model: The loaded model.
+        rows: Answers that are decoded together.
+        max_waiting: Answers that may wait for a slot.
+    """
+
+    def __init__(self, name: str, model: LanguageModel, *, rows: int = 8, max_waiting: int = 256) -> None:
+        self.name = name
+        self.model = model
+        self.ticks = 0
+        self._slots = Slots(
+            layers=model.network.config.num_hidden_layers, rows=rows, limit=model.context, device=model.device
+        )
+        self._dtype: torch.dtype = model.network.dtype
+        self._max_waiting = max_waiting
+        self._changed = threading.Condition()
+        self._waiting: deque[Candidate] = deque()
+        self._running: list[Candidate | None] = [None] * rows
+        self._stopping = False
+        self._idle = threading.Event()
+        self._making_grammars = threading.Lock()
+        self._made_grammars: Grammars | None = None
+        self._token_s = 0.01
+        self._thread = threading.Thread(target=self._loop, name=f"text-{name}", daemon=True)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights."""
+        return self.model.size_bytes
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the loop; whatever is still running fails as unavailable."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def prepare(self, ask: TextAsk) -> Work:
+        """Tokenize and compile; slow for long prompts, so not for the event loop's thread.
+
+        Raises ContextTooLong, and InvalidField for a schema that cannot be used.
+        """
+        if self.model.hopeless(ask.turns):
+            raise ContextTooLong(
+                f"the prompt is far beyond the context of {self.model.context} tokens", param="messages"
+            )
+        prompt, inside = self.model.render(ask.turns, think=ask.think)
+        room = self.model.context - len(prompt)
+        if room < 1:
+            raise ContextTooLong(
+                f"the prompt has {len(prompt)} tokens; the model's context is {self.model.context}", param="messages"
+            )
+        constraint = None if ask.schema is None else self._grammars().compiled(ask.schema)
+        return Work(ask, prompt, inside, min(ask.max_tokens, room), constraint)
+
+    def _grammars(self) -> Grammars:
+        """Give the schema compiler; made on first use, for it takes a while."""
+        with self._making_grammars:
+            if self._made_grammars is None:
+                size = self.model.network.get_output_embeddings().weight.shape[0]
+                self._made_grammars = Grammars(self.model.tokenizer, size, self.model.ends)
+            return self._made_grammars
+
+    def count(self, turns: tuple[tuple[str, str], ...]) -> int:
+        """Count a prompt's tokens, the template's included."""
+        return len(self.model.render(turns, think=True)[0])
+
+    def submit(self, work: Work, emit: Callable[[Event], None]) -> None:
+        """Queue the work; its events go to `emit`, from the engine's thread. Raises QueueFull."""
+        work.emit = emit
+        work.left = work.ask.candidates
+        work.candidates = [
+            Candidate(
+                work,
+                index,
+                Answer(self.model.decode, stops=work.ask.stop, inside=work.inside),
+                Sampler(work.ask, index, self.model.token_text),
+                None if work.constraint is None else work.constraint.copy(),
+            )
+            for index in range(work.ask.candidates)
+        ]
+        with self._changed:
+            if self._stopping:
+                raise Unavailable("the model is being unloaded; try again", retry_after_s=1)
+            if len(self._waiting) + work.ask.candidates > self._max_waiting:
+                wait_s = len(self._waiting) * self._token_s * 64 / len(self._running)
+                raise QueueFull(f"the queue of model {self.name} is full", retry_after_s=max(1.0, wait_s))
+            self._waiting.extend(work.candidates)
+            self._idle.clear()
+            self._changed.notify()
+
+    def cancel(self, work: Work) -> None:
+        """Stop the work within one token; nothing more is emitted. No effect once it ended."""
+        with self._changed:
+            work.cancelled = True
+            self._changed.notify()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing runs or waits; tell whether that came true in time."""
+        return self._idle.wait(timeout_s)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopping and not self._waiting and not any(self._running):
+                    self._idle.set()
+                    self._changed.wait()
+                self._idle.clear()
+                if self._stopping:
+                    break
+            try:
+                self.tick()
+            except Exception:
+                _log.exception("text.tick_failed", model=self.name)
+                self._fail(Internal("the model failed while it generated"))
+        self._fail(Unavailable("the model was unloaded; try again", retry_after_s=1))
+
+    def tick(self) -> None:
+        """Go one token further with every running answer."""
+        with torch.inference_mode():
+            self._schedule()
+            ready = [c for c in self._running if c is not None and c.last >= 0]
+            if ready:
+                self._finish(ready, self._run(ready))
+
+    def _schedule(self) -> None:
+        """Free the slots of callers who left, fill free slots, and read a chunk of one prompt."""
+        with self._changed:
+            for slot, candidate in enumerate(self._running):
+                if candidate is not None and candidate.work.cancelled:
+                    self._release(slot, "cancelled")
+            for slot, candidate in enumerate(self._running):
+                while candidate is None and self._waiting:
+                    candidate = self._waiting.popleft()
+                    if candidate.work.cancelled:
+                        candidate = None
+                        continue
+                    candidate.slot = slot
+                    self._running[slot] = candidate
+            metrics.WAITING.labels(self.name).set(len(self._waiting))
+            metrics.RUNNING.labels(self.name).set(sum(c is not None for c in self._running))
+        reading = next((c for c in self._running if c is not None and c.last < 0), None)
+        if reading is not None:
+            self._read(reading)
+
+    def _read(self, candidate: Candidate) -> None:
+        """Put the next chunk of a prompt into the cache; after the last one, choose the first token."""
+        prompt = candidate.work.prompt
+        start = candidate.read
+        end = min(start + CHUNK, len(prompt))
+        self._slots.reserve(end + 1)
+        mask, places = self._slots.plan_prefill(candidate.slot, start, end, self._dtype)
+        logits = self._forward(torch.tensor([prompt[start:end]]), mask, places)
+        candidate.read = end
+        self._slots.lengths[candidate.slot] = end
+        if end == len(prompt):
+            candidate.work.emit(candidate.work.counted())
+            self._accept(candidate, logits[0])
+
+    def _run(self, ready: list[Candidate]) -> Tensor:
+        """Decode one token for every slot; give the logits, (slots, vocabulary)."""
+        started = time.perf_counter()
+        self._slots.reserve(int(self._slots.lengths.max()) + 1)
+        tokens = torch.zeros(len(self._running), 1, dtype=torch.long)
+        for candidate in ready:
+            tokens[candidate.slot] = candidate.last
+        mask, places = self._slots.plan_decode(self._dtype)
+        logits = self._forward(tokens, mask, places)
+        for candidate in ready:
+            self._slots.lengths[candidate.slot] += 1
+        self.ticks += 1
+        took = time.perf_counter() - started
+        self._token_s += 0.1 * (took - self._token_s)
+        metrics.TICKS.labels(self.name).inc()
+        metrics.ROWS.labels(self.name).inc(len(ready))
+        metrics.TICK_SECONDS.labels(self.name).observe(took)
+        return logits
+
+    def _forward(self, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
+        output = self.model.network(
+            input_ids=tokens.to(self.model.device),
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=self._slots.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1].float().cpu()  # type: ignore[no-any-return]
+
+    def _finish(self, ready: list[Candidate], logits: Tensor) -> None:
+        for candidate in ready:
+            self._accept(candidate, logits[candidate.slot])
+
+    def _accept(self, candidate: Candidate, logits: Tensor) -> None:
+        """Choose a candidate's next token, show its text, and end the candidate where it ends."""
+        work = candidate.work
+        if work.cancelled:
+            return
+        # Reasoning is free; the answer after it is held to its schema.
+        constraint = None if candidate.answer.inside else candidate.constraint
+        token, score = candidate.sampler.pick(logits, None if constraint is None else constraint.allowed())
+        if constraint is not None:
+            constraint.accept(token)
+        metrics.TOKENS.labels(self.name).inc()
+        answer = candidate.answer
+        ended = token in self.model.ends
+        pieces = answer.end(token) if ended else answer.feed(token, score)
+        at_bound = not ended and answer.stopped_by is None and answer.tokens >= work.bound
+        if at_bound:
+            pieces += answer.end()
+        for piece in pieces:
+            if not piece.reasoning or work.ask.include_reasoning:
+                work.emit(Shown(candidate.index, piece))
+        candidate.last = token
+        if ended or at_bound or answer.stopped_by is not None:
+            self._end(candidate, at_bound)
+        elif answer.tokens % 32 == 0:
+            work.emit(work.counted())
+
+    def _end(self, candidate: Candidate, at_bound: bool) -> None:
+        work = candidate.work
+        self._release(candidate.slot, "finished")
+        work.left -= 1
+        work.emit(CandidateEnded(candidate.index, at_bound, candidate.answer.stopped_by or ""))
+        if not work.left:
+            work.emit(Ended(work.counted()))
+
+    def _release(self, slot: int, how: str) -> None:
+        self._running[slot] = None
+        self._slots.lengths[slot] = 0
+        metrics.ENDED.labels(self.name, how).inc()
+
+    def _fail(self, error: MoaError) -> None:
+        """End everything with an error."""
+        with self._changed:
+            lost = {c.work for c in (*self._waiting, *self._running) if c is not None}
+            self._waiting.clear()
+            for slot, candidate in enumerate(self._running):
+                if candidate is not None:
+                    self._release(slot, "failed")
+        for work in lost:
+            if not work.cancelled:
+                work.emit(Failed(error))

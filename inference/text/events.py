@@ -1,0 +1,51 @@
+"""What happens to a request for an answer. Free of torch, for the event loop's thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inference.text.answer import Piece
+from services.common.errors import MoaError
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A piece of a candidate's answer."""
+
+    candidate: int
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Tokens so far, of all candidates."""
+
+    prompt: int
+    completion: int
+    reasoning: int
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateEnded:
+    """A candidate ended: by itself or a stop string, or at the bound."""
+
+    candidate: int
+    at_bound: bool
+    stop: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """All candidates ended."""
+
+    counted: Counted
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The work failed."""
+
+    error: MoaError
+
+
+Event = Shown | Counted | CandidateEnded | Ended | Failed

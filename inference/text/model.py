@@ -1,0 +1,125 @@
+"""Load a causal language model and its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from inference import machine, sources
+from inference.text.answer import OPEN
+from services.common.catalogue import Model
+from services.common.errors import InvalidField, Unavailable
+
+Report = Callable[[str, float], None]
+"""Told the stage and the part that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A model that is in memory."""
+
+    network: Any
+    tokenizer: Any
+    device: str
+    context: int
+    """Longest prompt and answer together, in tokens."""
+    ends: frozenset[int]
+    """Tokens that end an answer."""
+    revision: str
+    size_bytes: int
+    longest: int
+    """Characters of the longest token."""
+
+    def hopeless(self, turns: tuple[tuple[str, str], ...]) -> bool:
+        """Tell, without tokenizing, whether a conversation is far beyond the context.
+
+        Characters that are composed on the way (four to one at most, in Unicode's composition) are allowed for.
+        """
+        return sum(len(content) for _, content in turns) > 4 * self.longest * self.context
+
+    def render(self, turns: tuple[tuple[str, str], ...], *, think: bool) -> tuple[list[int], bool]:
+        """Give the prompt's tokens by the chat template, and whether it already opened the reasoning."""
+        messages = [{"role": role, "content": content} for role, content in turns]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=think
+            )
+        except Exception as error:  # the template is the model's own program; it refuses in its own words
+            raise InvalidField(f"the model's chat template refuses this conversation: {error}"[:300]) from None
+        inside = text.rstrip().endswith(OPEN)
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"], inside
+
+    def decode(self, tokens: list[int]) -> str:
+        """Give the text of tokens; special ones are left out, broken bytes become U+FFFD."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def token_text(self, token: int) -> tuple[str, bytes]:
+        """Give one token's text and bytes."""
+        text = str(self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        if "\ufffd" not in text:
+            return text, text.encode()
+        name = self.tokenizer.convert_ids_to_tokens(token)
+        raw = bytes(_BYTE_OF[c] for c in name) if all(c in _BYTE_OF for c in name) else text.encode()
+        return text, raw
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Give the alphabet in which byte-level BPE writes its tokens (openai/gpt-2, `bytes_to_unicode`)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+def load(model: Model, report: Report, trusted: tuple[str, ...]) -> LanguageModel:
+    """Load a catalogue model. Weights are read from safetensors only; code of the repository runs only if trusted."""
+    assert model.load is not None
+    source = sources.fetch(model.load, report)
+    device = machine.device_of(model.load.device)
+    dtype = machine.dtype_of(model.load.dtype, device)
+    trust = model.load.source in trusted
+    report("tokenizer", 0.3)
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
+    if not tokenizer.chat_template:
+        raise Unavailable(f"model {model.id} has no chat template")
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise Unavailable(f"model {model.id} has layers that this engine does not batch: {', '.join(sorted(kinds))}")
+    report("weights", 0.4)
+    network = AutoModelForCausalLM.from_pretrained(
+        source.folder,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=trust,
+        attn_implementation=model.load.options.get("attention", "sdpa"),
+    )
+    network.eval().requires_grad_(False)
+    report("device", 0.9)
+    network.to(device)
+    limit = int(getattr(config, "max_position_embeddings", 0) or 4096)
+    return LanguageModel(
+        network=network,
+        tokenizer=tokenizer,
+        device=device,
+        context=min(model.context_tokens or limit, limit),
+        ends=_ends(network, tokenizer),
+        revision=source.revision,
+        size_bytes=sum(p.numel() * p.element_size() for p in network.parameters()),
+        longest=max(map(len, tokenizer.get_vocab())),
+    )
+
+
+def _ends(network: Any, tokenizer: Any) -> frozenset[int]:
+    given = network.generation_config.eos_token_id
+    listed = given if isinstance(given, list) else [given]
+    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
+
+
+__all__ = ["LanguageModel", "Report", "load"]

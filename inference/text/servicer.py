@@ -1,0 +1,145 @@
+"""`moa.text.v1.TextService` over the models of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from inference.catalogued import find
+from inference.mailbox import Mailbox
+from inference.registry import Registry
+from inference.text import events as kinds
+from inference.text.answer import Score
+from inference.text.ask import TextAsk, ask_from, turns_from
+from inference.text.events import Counted, Event
+from moa.common.v1 import usage_pb2
+from moa.quota.v1 import quota_pb2
+from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.common.admission import VanishedCallers
+from services.common.catalogue import Model, Watched
+from services.common.errors import Unsupported, detail_of, error_of
+from services.common.rpc import call as calls
+from services.common.rpc.whole import whole_text
+
+if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
+    from inference.text.engine import TextEngine
+
+
+class TextServicer(text_service_pb2_grpc.TextServiceServicer):
+    """Answers with catalogue models that this process loads.
+
+    Args:
+        catalogue: Which models there are.
+        registry: Loads them.
+        workers: Where prompts are tokenized.
+        vanished: Books what callers may have died before booking; None: nobody does.
+    """
+
+    def __init__(
+        self, catalogue: Watched, registry: Registry, workers: Executor, vanished: VanishedCallers | None = None
+    ) -> None:
+        self._catalogue = catalogue
+        self._registry = registry
+        self._workers = workers
+        self._vanished = vanished
+
+    async def GenerateText(  # type: ignore[override]  # a coroutine that writes, not a generator
+        self, request: text_service_pb2.GenerateTextRequest, context: Any
+    ) -> None:
+        """Answer a conversation as a stream; the caller's leaving ends the work at the next token."""
+        model = find(self._catalogue, request.model, request.provider, "text")
+        ask = ask_from(request, model)
+        async with self._registry.use(model) as engine:
+            await self._generate(engine, ask, model, request.stream, context)  # type: ignore[arg-type]
+
+    async def _generate(self, engine: TextEngine, ask: TextAsk, model: Model, stream: bool, context: Any) -> None:
+        loop = asyncio.get_running_loop()
+        work = await loop.run_in_executor(self._workers, engine.prepare, ask)
+        mailbox: Mailbox[Event] = Mailbox()
+        engine.submit(work, mailbox.put)
+        held: list[text_pb2.TextEvent] = []
+        delivered = 0
+        ended = over = False
+        try:
+            while not ended:
+                events = await mailbox.take()
+                held += map(_rendered, events)
+                ended = isinstance(events[-1], kinds.Ended | kinds.Failed)
+                if stream or ended:
+                    over = ended and isinstance(events[-1], kinds.Failed)
+                    # Before the write: one that is interrupted may have arrived.
+                    delivered += sum(isinstance(event, kinds.Shown) for event in events) if stream else 0
+                    await _write(held, context)
+                    held = []
+            over = True
+        finally:
+            engine.cancel(work)
+            if not over and delivered and self._vanished:
+                used = _usage(dataclasses.replace(work.counted(), completion=delivered, reasoning=0))
+                self._vanished.left_midway(context, usage=used, operation=quota_pb2.OPERATION_TEXT, model=model)
+
+    async def GenerateWholeText(
+        self, request: text_service_pb2.GenerateWholeTextRequest, context: Any
+    ) -> text_service_pb2.GenerateWholeTextResponse:
+        """Answer a conversation in one message."""
+        return await whole_text(self.GenerateText, request, context)
+
+    async def CountTokens(self, request: text_service_pb2.CountTokensRequest, context: Any) -> Any:
+        """Count the prompt's tokens with the model's own tokenizer and template."""
+        model = find(self._catalogue, request.model, request.provider, "text")
+        if request.tools:
+            raise Unsupported("this model calls no tools", param="tools")
+        turns = turns_from(request.messages)
+        async with self._registry.use(model) as engine:
+            counted: TextEngine = engine  # type: ignore[assignment]
+            count = await asyncio.get_running_loop().run_in_executor(self._workers, counted.count, turns)
+        return text_service_pb2.CountTokensResponse(prompt_tokens=count)
+
+
+async def _write(events: Iterable[text_pb2.TextEvent], context: Any) -> None:
+    """Write events in one message; a failure before the first message is raised instead."""
+    call = calls.current()
+    response = text_service_pb2.GenerateTextResponse(events=events)
+    last = response.events[-1]
+    if last.HasField("error") and not call.wrote:
+        raise error_of(last.error)
+    if last.HasField("finished"):
+        usage = last.finished.usage
+        call.fields.update(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+    call.wrote = True
+    await context.write(response)
+
+
+def _rendered(event: Event) -> text_pb2.TextEvent:
+    match event:
+        case kinds.Shown(candidate, piece) if piece.reasoning:
+            return text_pb2.TextEvent(candidate=candidate, reasoning=text_pb2.ReasoningDelta(text=piece.text))
+        case kinds.Shown(candidate, piece):
+            delta = text_pb2.TextDelta(text=piece.text, logprobs=map(_scored, piece.scores))
+            return text_pb2.TextEvent(candidate=candidate, text=delta)
+        case kinds.Counted():
+            return text_pb2.TextEvent(usage=_usage(event))
+        case kinds.CandidateEnded(candidate, at_bound, stop):
+            reason = text_pb2.FINISH_REASON_LENGTH if at_bound else text_pb2.FINISH_REASON_STOP
+            ended = text_pb2.CandidateFinished(reason=reason, stop_sequence=stop)
+            return text_pb2.TextEvent(candidate=candidate, candidate_finished=ended)
+        case kinds.Ended(counted):
+            return text_pb2.TextEvent(finished=text_pb2.Finished(usage=_usage(counted)))
+        case kinds.Failed(error):
+            return text_pb2.TextEvent(error=detail_of(error, calls.current().request_id))
+
+
+def _usage(counted: Counted) -> usage_pb2.Usage:
+    return usage_pb2.Usage(
+        prompt_tokens=counted.prompt,
+        completion_tokens=counted.completion,
+        reasoning_tokens=counted.reasoning,
+        exact=True,
+    )
+
+
+def _scored(score: Score) -> text_pb2.TokenLogprob:
+    return text_pb2.TokenLogprob(token=score.token, raw=score.raw, logprob=score.logprob, top=map(_scored, score.top))

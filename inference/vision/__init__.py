@@ -1,0 +1,1 @@
+"""What is on an image: captions, objects with boxes, statements judged."""
