@@ -1,0 +1,1 @@
+"""The public operations in every dialect: admission, the choice of who answers, accounting."""

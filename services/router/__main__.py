@@ -1,0 +1,106 @@
+"""Run the router: `python -m services.router`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+
+from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
+from moa.router.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    files_service_pb2,
+    files_service_pb2_grpc,
+    google_service_pb2,
+    google_service_pb2_grpc,
+    native_service_pb2,
+    native_service_pb2_grpc,
+    openai_service_pb2,
+    openai_service_pb2_grpc,
+)
+from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.common import logs, metrics, settings
+from services.common.admission import Admission
+from services.common.catalogue import CatalogueError, Watched
+from services.common.egress import Egress
+from services.common.rpc import server
+from services.common.rpc.client import channel
+from services.common.store import links_of, store_of
+from services.router.adapters.backends import Backends
+from services.router.adapters.inputs import Inputs
+from services.router.dialects.google.servicer import GoogleServicer
+from services.router.dialects.native.servicer import NativeServicer
+from services.router.dialects.openai.image_reply import Shelf
+from services.router.dialects.openai.servicer import OpenAIServicer
+from services.router.domain.listing import Listing
+from services.router.domain.operations import Operations
+from services.router.files import FilesServicer
+from services.router.grpc_api import CatalogServicer, ImageServicer, TextServicer
+from services.router.serving import own_keys
+from services.router.settings import RouterSettings
+
+
+async def main(config: RouterSettings, stop: asyncio.Event) -> None:
+    try:
+        watched = Watched(config.catalogue)
+    except CatalogueError as error:
+        raise SystemExit(f"bad catalogue: {error}") from None
+    if config.metrics_port:
+        metrics.serve(config.metrics_port, config.metrics_host)
+    token = config.service_token.get_secret_value()
+
+    def catalogue() -> object:
+        return watched.now
+
+    admission = Admission(channel(config.auth_address), service_token=token, journal=config.state_dir)
+    channels = {"text": channel(config.text_address), "inference": channel(config.inference_address)}
+    if config.image_address:
+        channels["image"] = channel(config.image_address)
+    backends = Backends(channels, service_token=token, catalogue=catalogue)
+    store, links = store_of(config), links_of(config)
+    egress = Egress(config.egress_allow.split(","))
+    inputs = Inputs(egress=egress, store=store, links=links)
+    operations = Operations(catalogue=lambda: watched.now, admission=admission, backends=backends, inputs=inputs)
+    listing = Listing(catalogue=lambda: watched.now, admission=admission)
+
+    serving = server.Server(service_token=None)
+    text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations), serving.grpc)
+    image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), serving.grpc)
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), serving.grpc)
+    native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), serving.grpc)
+    begin = own_keys(token, allowed=config.byok)
+    openai = OpenAIServicer(operations, listing, Shelf(store, links), begin=begin)
+    openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, serving.grpc)
+    google = GoogleServicer(operations, listing, begin=begin)
+    google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, serving.grpc)
+    files_service_pb2_grpc.add_FilesServiceServicer_to_server(FilesServicer(store, links, admission), serving.grpc)
+    for module, name in (
+        (text_service_pb2, "TextService"),
+        (image_service_pb2, "ImageService"),
+        (catalog_service_pb2, "CatalogService"),
+        (native_service_pb2, "NativeService"),
+        (openai_service_pb2, "OpenAIService"),
+        (google_service_pb2, "GoogleService"),
+        (files_service_pb2, "FilesService"),
+    ):
+        serving.offer(module.DESCRIPTOR.services_by_name[name].full_name)
+
+    await admission.start()
+    watching = asyncio.create_task(watched.watch())
+    port = await serving.start(config.listen)
+    logs.get("router").info("router.started", port=port, pid=os.getpid(), configured=sorted(watched.now.configured))
+    await stop.wait()
+    await serving.stop(config.drain_s)
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    await admission.stop()
+    await egress.aclose()
+    await store.aclose()
+
+
+if __name__ == "__main__":
+    read = settings.read(RouterSettings)
+    logs.configure("router", read.log_level)
+    server.run(lambda stop: main(read, stop))

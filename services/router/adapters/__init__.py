@@ -1,0 +1,1 @@
+"""What the router's domain needs from outside: the services that really answer."""

@@ -1,0 +1,196 @@
+"""Calls to the services that really answer: text, image and inference, all by the same two contracts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
+from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.common import byok
+from services.common.catalogue import Catalogue, Model, Timeouts
+from services.common.errors import DeadlineExceeded, Unavailable, UpstreamTimeout
+from services.common.rpc import call as calls
+from services.common.rpc.client import metadata
+from services.common.rpc.status import error_from_rpc
+from services.router.domain.answer import Booking
+from services.router.domain.caller import Caller
+
+GRACE_S = 5.0
+"""How much longer than the service the router waits, so that the service's own, better-worded timeout comes first."""
+
+
+class Backends:
+    """Stubs of the services, by name.
+
+    Args:
+        channels: A channel for each of `text`, `inference`, and `image` that this gateway has.
+        service_token: The credential between services.
+        catalogue: Gives the catalogue as it is now.
+    """
+
+    def __init__(self, channels: dict[str, grpc.aio.Channel], *, service_token: str, catalogue: Any) -> None:
+        self._text = {name: text_service_pb2_grpc.TextServiceStub(c) for name, c in channels.items()}
+        self._image = {name: image_service_pb2_grpc.ImageServiceStub(c) for name, c in channels.items()}
+        self._token = service_token
+        self._catalogue = catalogue
+
+    def generate_text(
+        self, request: text_service_pb2.GenerateTextRequest, model: Model, caller: Caller, reserved: Booking
+    ) -> RpcSource | WholeSource:
+        """Begin a text answer: one message when no pieces are wanted, for a unary call costs less than a stream."""
+        service, timeouts = self._target(model)
+        stub = self._stub(self._text, service)
+        sent = self._metadata(caller, reserved)
+        if request.stream:
+            return RpcSource(stub.GenerateText(request, metadata=sent), timeouts)
+        asked = text_service_pb2.GenerateWholeTextRequest(request=request)
+        within_s = timeouts.connect_s + timeouts.first_token_s + GRACE_S
+        return WholeSource(stub.GenerateWholeText(asked, metadata=sent, timeout=within_s))
+
+    def generate_image(
+        self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Booking
+    ) -> RpcSource:
+        """Begin images."""
+        service, timeouts = self._target(model)
+        call = self._stub(self._image, service).GenerateImage(request, metadata=self._metadata(caller, reserved))
+        return RpcSource(call, timeouts)
+
+    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
+        """Count a prompt's tokens."""
+        service, timeouts = self._target(model)
+        try:
+            answer = await self._stub(self._text, service).CountTokens(
+                request,
+                metadata=metadata(self._token, caller.request_id, *_own_key(caller)),
+                timeout=timeouts.first_token_s + GRACE_S,
+            )
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None
+        return int(answer.prompt_tokens)
+
+    def _target(self, model: Model) -> tuple[str, Timeouts]:
+        catalogue: Catalogue = self._catalogue()
+        provider = catalogue.provider(model.provider)
+        return provider.service, provider.timeouts
+
+    @staticmethod
+    def _stub(stubs: dict[str, Any], service: str) -> Any:
+        try:
+            return stubs[service]
+        except KeyError:
+            raise Unavailable(f"this gateway runs no {service} service") from None
+
+    def _metadata(self, caller: Caller, reserved: Booking) -> tuple[tuple[str, str], ...]:
+        return metadata(
+            self._token,
+            caller.request_id,
+            (calls.ACCOUNT_KEY, reserved.account_id),
+            (calls.RESERVATION_KEY, reserved.reservation_id),
+            *_own_key(caller),
+        )
+
+
+def _own_key(caller: Caller) -> tuple[tuple[str, str], ...]:
+    return ((byok.METADATA_KEY, caller.own_key),) if caller.own_key else ()
+
+
+_ENDING: set[Any] = set()
+"""Calls whose last event was read and whose status is on its way."""
+
+
+class RpcSource:
+    """The messages of one streaming call, guarded against a service that falls silent.
+
+    One timer a call is moved forward rather than made anew for every message.
+    """
+
+    __slots__ = ("_call", "_fired", "_idle_s", "_last", "_loop", "_timer", "_wait_s")
+
+    def __init__(self, call: Any, timeouts: Timeouts) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self._idle_s = timeouts.idle_s + GRACE_S
+        self._wait_s = timeouts.connect_s + timeouts.first_token_s + GRACE_S
+        self._last = self._loop.time()
+        self._fired = False
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(self._wait_s, self._check)
+
+    def _check(self) -> None:
+        left = self._last + self._wait_s - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            self._fired = True
+            self._call.cancel()
+
+    async def read(self) -> Any | None:
+        """Give the next message, None after the last. Raises MoaError."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as failure:
+            self._stop_timer()
+            raise error_from_rpc(failure) from None
+        except asyncio.CancelledError:
+            self._stop_timer()
+            if self._fired:
+                raise UpstreamTimeout("the model fell silent") from None
+            self._call.cancel()
+            raise
+        self._last = self._loop.time()
+        self._wait_s = self._idle_s
+        if message is grpc.aio.EOF:
+            self._stop_timer()
+            return None
+        return message
+
+    def cancel(self) -> None:
+        """Stop the work behind it."""
+        self._stop_timer()
+        self._call.cancel()
+
+    def close(self) -> None:
+        """Let go of an answer whose last event was read."""
+        self._stop_timer()
+        # A call that is forgotten before its status arrived is cancelled, and its service would log a leaver.
+        if not self._call.done():
+            _ENDING.add(self._call)
+            self._call.add_done_callback(_ENDING.discard)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class WholeSource:
+    """The one message of a unary call."""
+
+    __slots__ = ("_call", "_read")
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._read = False
+
+    async def read(self) -> Any | None:
+        """Give the message, then None. Raises MoaError."""
+        if self._read:
+            return None
+        self._read = True
+        try:
+            whole = await self._call
+        except grpc.aio.AioRpcError as failure:
+            error = error_from_rpc(failure)
+            if isinstance(error, DeadlineExceeded):
+                raise UpstreamTimeout("the model did not answer in time") from None
+            raise error from None
+        return text_service_pb2.GenerateTextResponse(events=whole.events)
+
+    def cancel(self) -> None:
+        """Stop the work behind it."""
+        self._call.cancel()
+
+    def close(self) -> None:
+        """Let go of it; a unary call that was read is over."""

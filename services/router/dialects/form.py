@@ -1,0 +1,80 @@
+"""Read a `multipart/form-data` body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
+
+from services.common import images
+from services.common.errors import InvalidField, Malformed, TooLarge, UnsupportedMedia
+
+MAX_PARTS = 64
+MAX_FIELD_BYTES = 128 * 1024
+"""Largest value that is not a file."""
+
+
+@dataclass(slots=True)
+class Form:
+    """A form's fields and files. The suffix `[]`, with which clients mark lists, is taken off the names."""
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, list[bytes]] = field(default_factory=dict)
+
+
+def is_form(content_type: str) -> bool:
+    """Tell whether a body of this type is a form."""
+    return content_type.strip().lower().startswith("multipart/form-data")
+
+
+def parse(data: bytes, content_type: str) -> Form:
+    """Read the form. A part with a file name, or with a media type that is no text, is a file.
+
+    Raises Malformed, TooLarge, UnsupportedMedia or InvalidField.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind != "multipart/form-data":
+        raise UnsupportedMedia("a multipart/form-data body is expected")
+    if not options.get("boundary"):
+        raise Malformed("the content type names no boundary")
+    form = Form()
+    try:
+        with PushMultipartParser(
+            options["boundary"], max_segment_count=MAX_PARTS, max_segment_size=images.MAX_BYTES + 1, strict=True
+        ) as parser:
+            _read(parser, data, form)
+    except ParserLimitReached:
+        raise TooLarge(f"a form may have {MAX_PARTS} parts of at most {images.MAX_BYTES >> 20} MB each") from None
+    except MultipartError:
+        raise Malformed("the body is not the form that its content type says") from None
+    return form
+
+
+def _read(parser: PushMultipartParser, data: bytes, form: Form) -> None:
+    segment: MultipartSegment | None = None
+    content = bytearray()
+    for event in [*parser.parse(data), *parser.parse(b"")]:
+        if isinstance(event, MultipartSegment):
+            segment, content = event, bytearray()
+        elif event is None:
+            assert segment is not None
+            _keep(form, segment, bytes(content))
+        else:
+            content += event
+
+
+def _keep(form: Form, segment: MultipartSegment, content: bytes) -> None:
+    name = (segment.name or "").removesuffix("[]")
+    if not name:
+        raise Malformed("a part of the form has no name")
+    if segment.filename is not None or not (segment.content_type or "text/plain").startswith(
+        ("text/", "application/json")
+    ):
+        form.files.setdefault(name, []).append(content)
+        return
+    if len(content) > MAX_FIELD_BYTES:
+        raise TooLarge(f"{name} is too long", param=name)
+    try:
+        form.fields.setdefault(name, []).append(content.decode())
+    except UnicodeDecodeError:
+        raise InvalidField(f"{name} is not UTF-8 text", param=name) from None

@@ -1,0 +1,213 @@
+"""Google's bodies, typed. Source: google/ai/generativelanguage/v1beta and the Gemini API reference.
+
+Keys come in camel case or, as proto JSON allows, in snake case (`spelling`). An unknown field is refused by name, as
+Google's API does. What is taken and has no effect stands in `IGNORED`; what no model here has, in `REFUSED`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+IGNORED = ("safetySettings", "labels", "serviceTier", "store", "cachedContent")
+"""Of the body: they concern Google's own filters, billing, storage and caches. `cachedContent` is refused instead when
+it names one."""
+
+IGNORED_CONFIG = ("mediaResolution", "enableEnhancedCivicAnswers", "audioTimestamp", "routingConfig")
+"""Of `generationConfig`: hints to Google's own models."""
+
+IGNORED_FOR_IMAGES = (
+    "temperature",
+    "topP",
+    "topK",
+    "maxOutputTokens",
+    "stopSequences",
+    "presencePenalty",
+    "frequencyPenalty",
+    "thinkingConfig",
+)
+"""Of `generationConfig`, when the model makes images: they steer text."""
+
+
+class _Google(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Base: camel case on the wire."""
+
+
+class Blob(_Google):
+    """Bytes."""
+
+    data: str
+    mime_type: str = ""
+    display_name: str = ""
+
+
+class FileData(_Google):
+    """A file by its URI."""
+
+    file_uri: str
+    mime_type: str = ""
+    display_name: str = ""
+
+
+class FunctionCall(_Google):
+    """A call that the model made earlier."""
+
+    name: str
+    id: str | None = None
+    args: dict[str, Any] | None = None
+
+
+class FunctionResponse(_Google):
+    """What a function gave."""
+
+    name: str
+    response: dict[str, Any] | None = None
+    id: str | None = None
+    parts: list[Any] | None = None
+    will_continue: bool | None = None
+    scheduling: str | None = None
+
+
+class Part(_Google):
+    """One part of a turn: exactly one of text, inlineData, fileData, functionCall, functionResponse."""
+
+    text: str | None = None
+    inline_data: Blob | None = None
+    file_data: FileData | None = None
+    function_call: FunctionCall | None = None
+    function_response: FunctionResponse | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    video_metadata: Any = None
+    executable_code: Any = None
+    code_execution_result: Any = None
+    media_resolution: Any = None
+    part_metadata: Any = None
+
+
+class Content(_Google):
+    """One turn."""
+
+    parts: list[Part] | None = None
+    role: Literal["user", "model", "function", "system", ""] | None = None
+
+
+class ImageConfig(_Google):
+    """How an image is made."""
+
+    aspect_ratio: Annotated[str, Meta(pattern=r"^\d{1,2}:\d{1,2}$")] | None = None
+    image_size: str | None = None
+
+
+class ThinkingConfig(_Google):
+    """How much the model thinks."""
+
+    include_thoughts: bool | None = None
+    thinking_budget: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    thinking_level: str | None = None
+
+
+class GenerationConfig(_Google):
+    """How the answer is made."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[float, Meta(ge=1, le=2**31 - 1)] | None = None
+    candidate_count: Annotated[int, Meta(ge=1, le=8)] | None = None
+    max_output_tokens: Count | None = None
+    stop_sequences: list[str] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    response_logprobs: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_mime_type: str | None = None
+    response_schema: dict[str, Any] | None = None
+    response_json_schema: Any = None
+    response_modalities: list[str] | None = None
+    image_config: ImageConfig | None = None
+    thinking_config: ThinkingConfig | None = None
+    speech_config: Any = None
+    media_resolution: Any = None
+    enable_enhanced_civic_answers: Any = None
+    audio_timestamp: Any = None
+    routing_config: Any = None
+
+
+class FunctionDeclaration(_Google):
+    """A function that the model may call."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    parameters_json_schema: Any = None
+    response: Any = None
+    response_json_schema: Any = None
+    behavior: str | None = None
+
+
+class Tool(_Google):
+    """Functions; Google's own tools are refused."""
+
+    function_declarations: list[FunctionDeclaration] | None = None
+    google_search: Any = None
+    google_search_retrieval: Any = None
+    code_execution: Any = None
+    url_context: Any = None
+    google_maps: Any = None
+    file_search: Any = None
+    computer_use: Any = None
+    enterprise_web_search: Any = None
+    retrieval: Any = None
+
+
+OWN_TOOLS = tuple(name for name in Tool.__struct_encode_fields__ if name != "functionDeclarations")
+"""Tools that run at Google."""
+
+
+class FunctionCallingConfig(_Google):
+    """Which functions must be called."""
+
+    mode: Literal["MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"] | None = None
+    allowed_function_names: list[str] | None = None
+    stream_function_call_arguments: bool | None = None
+
+
+class ToolConfig(_Google):
+    """Which tools must be called."""
+
+    function_calling_config: FunctionCallingConfig | None = None
+    retrieval_config: Any = None
+    include_server_side_tool_invocations: bool | None = None
+
+
+class Body(_Google):
+    """`generateContent` and `streamGenerateContent`."""
+
+    contents: Annotated[list[Content], Meta(min_length=1)]
+    system_instruction: Content | None = None
+    generation_config: GenerationConfig | None = None
+    tools: list[Tool] | None = None
+    tool_config: ToolConfig | None = None
+    safety_settings: list[Any] | None = None
+    cached_content: str | None = None
+    labels: Any = None
+    service_tier: Any = None
+    store: Any = None
+    model: str | None = None
+
+
+class CountBody(_Google):
+    """`countTokens`: contents alone, or a whole request."""
+
+    contents: list[Content] | None = None
+    generate_content_request: Body | None = None
+    # What clients for Google's other product send beside contents.
+    system_instruction: Content | None = None
+    tools: list[Tool] | None = None
+    generation_config: GenerationConfig | None = None
+    model: str | None = None

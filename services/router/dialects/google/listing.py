@@ -1,0 +1,65 @@
+"""Models in Google's form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.common.catalogue import Model
+from services.common.errors import InvalidField
+from services.router.domain.caller import Caller
+from services.router.domain.listing import Listing
+
+PAGE = 50
+MAX_PAGE = 1000
+
+
+def is_asked(context: Any) -> bool:
+    """Tell whether a call of a path that two vendors share means Google's: it carries Google's key header.
+
+    The edge has moved `?key=` there.
+    """
+    return any(name == "x-goog-api-key" for name, _ in context.invocation_metadata() or ())
+
+
+async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[str, Any]:
+    """Give a page of the models that the key may use. Raises as `Listing.models`, and InvalidField."""
+    if size < 0:
+        raise InvalidField("pageSize must not be negative", param="pageSize")
+    if token and not token.isdecimal():
+        raise InvalidField("pageToken is not one that was given", param="pageToken")
+    models = await listing.models(caller)
+    start = int(token or 0)
+    stop = start + min(size or PAGE, MAX_PAGE)
+    found: dict[str, Any] = {"models": [describe(model) for model in models[start:stop]]}
+    if stop < len(models):
+        found["nextPageToken"] = str(stop)
+    return found
+
+
+async def one(listing: Listing, caller: Caller, name: str) -> dict[str, Any]:
+    """Describe one model. Raises as `Listing.model`."""
+    return describe(await listing.model(caller, name_of(name)))
+
+
+def name_of(path: str) -> str:
+    """Give the model's name of a path `models/{name}`."""
+    return path.removeprefix("models/")
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Give a model as Google's `Model` resource."""
+    found: dict[str, Any] = {
+        "name": f"models/{model.id}",
+        "baseModelId": model.id,
+        "version": model.id,
+        "displayName": model.id,
+        "description": f"{model.id} of {model.provider}",
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
+    }
+    if model.context_tokens:
+        found["inputTokenLimit"] = model.context_tokens
+    if model.max_output_tokens:
+        found["outputTokenLimit"] = model.max_output_tokens
+    if model.can("reasoning"):
+        found["thinking"] = True
+    return found

@@ -1,0 +1,163 @@
+"""The Google dialect's handlers. For the `override` ignores see `dialects.native.servicer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from google.api import httpbody_pb2
+
+from moa.router.v1 import google_service_pb2, google_service_pb2_grpc
+from moa.text.v1 import text_service_pb2
+from services.common.dialects import GOOGLE
+from services.common.errors import InvalidField, MoaError, Unsupported
+from services.router.dialects import reply
+from services.router.dialects.google import bodies, image_request, listing, text_request
+from services.router.dialects.google.reply import ImageReply, TextReply
+from services.router.dialects.google.spelling import parse_either
+from services.router.domain.caller import Caller
+from services.router.domain.listing import Listing
+from services.router.domain.operations import Operations
+from services.router.serving import begin, note
+
+_BODY = msgspec.json.Decoder(bodies.Body)
+_COUNT = msgspec.json.Decoder(bodies.CountBody)
+
+
+class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
+    """Answers the Gemini API.
+
+    Args:
+        begin: Gives the caller of a call.
+    """
+
+    def __init__(self, operations: Operations, listing: Listing, *, begin: Callable[[Any], Caller] = begin) -> None:
+        self._operations = operations
+        self._listing = listing
+        self._caller = begin
+
+    async def GenerateContent(
+        self, request: google_service_pb2.GoogleServiceRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """Answer a conversation, or make images."""
+        caller = self._caller(context)
+        rendered, ignored = await self._begin(request, caller, stream=False)
+        async with rendered.answer as answer:
+            note(answer, caller)
+            while await rendered.advance():
+                pass
+            if isinstance(rendered, ImageReply):
+                answer.usage.images = rendered.images
+            body = reply.json_body(rendered.render(last=True))
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+            rendered.delivered()
+            return body
+
+    async def StreamGenerateContent(  # type: ignore[override]
+        self, request: google_service_pb2.GoogleServiceRequest, context: Any
+    ) -> None:
+        """The same in pieces."""
+        caller = self._caller(context)
+        rendered, ignored = await self._begin(request, caller, stream=True)
+        pieces = _Events() if request.alt == "sse" else _Array()
+        async with rendered.answer as answer:
+            note(answer, caller)
+            await context.send_initial_metadata(reply.headers(answer, ignored=ignored))
+            try:
+                more = True
+                while more:
+                    more = await rendered.advance()
+                    shown = rendered.render(last=not more)
+                    if shown is not None:
+                        await context.write(pieces.of(shown, last=not more))
+                        rendered.delivered()
+            except MoaError as error:
+                await context.write(pieces.of(GOOGLE.render(error), last=True))
+
+    async def CountTokens(
+        self, request: google_service_pb2.GoogleServiceRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """Count a prompt's tokens."""
+        caller = self._caller(context)
+        body = parse_either(request.body.data, _COUNT)
+        whole = body.generate_content_request
+        if (whole is None) == (body.contents is None):
+            raise InvalidField("give contents or generateContentRequest", param="contents")
+        asked = whole or body
+        count = await self._operations.count_tokens(
+            text_service_pb2.CountTokensRequest(
+                model=listing.name_of(request.model),
+                messages=text_request.messages_from(asked.contents or [], asked.system_instruction),
+                tools=text_request.tools_from(asked.tools),
+            ),
+            caller,
+        )
+        details = [{"modality": "TEXT", "tokenCount": count}]
+        return reply.json_body({"totalTokens": count, "promptTokensDetails": details})
+
+    async def ListModels(
+        self, request: google_service_pb2.GoogleServiceListModelsRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """List the models that the key may use."""
+        page = await listing.page(self._listing, self._caller(context), request.page_size, request.page_token)
+        return reply.json_body(page)
+
+    async def GetModel(
+        self, request: google_service_pb2.GoogleServiceGetModelRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """Describe one model."""
+        return reply.json_body(await listing.one(self._listing, self._caller(context), request.model))
+
+    async def _begin(
+        self, request: google_service_pb2.GoogleServiceRequest, caller: Caller, *, stream: bool
+    ) -> tuple[TextReply | ImageReply, list[str]]:
+        """Begin the answer that the model gives: text, or images. Give what renders it, and what was ignored."""
+        body = parse_either(request.body.data, _BODY)
+        if body.cached_content:
+            raise Unsupported("cachedContent is not supported here", param="cachedContent")
+        name = listing.name_of(request.model)
+        _, makes = await self._operations.model(name, caller)
+        ignored = [*_set_names(body, bodies.IGNORED, "")]
+        if body.generation_config is not None:
+            unused = (*bodies.IGNORED_CONFIG, *(bodies.IGNORED_FOR_IMAGES if makes == "image" else ()))
+            ignored += _set_names(body.generation_config, unused, "generationConfig.")
+        if makes == "image":
+            images = await self._operations.generate_image(
+                image_request.request_from(body, name, stream=stream), caller
+            )
+            return ImageReply(images, caller.request_id), ignored
+        asked = text_request.request_from(body, name, stream=stream)
+        thoughts = asked.reasoning.include
+        text = await self._operations.generate_text(asked, caller)
+        return TextReply(text, caller.request_id, thoughts=thoughts), ignored
+
+
+def _set_names(of: msgspec.Struct, names: Iterable[str], prefix: str) -> Iterable[str]:
+    """Give those of `names` (as the wire spells them) that are set."""
+    by_wire = dict(zip(of.__struct_encode_fields__, of.__struct_fields__, strict=True))
+    for name in names:
+        if getattr(of, by_wire[name]) is not None:
+            yield prefix + name
+
+
+class _Events:
+    """Server-sent events, without an end mark: Google's stream just ends."""
+
+    def of(self, value: Any, *, last: bool) -> httpbody_pb2.HttpBody:
+        """Give one event."""
+        return reply.sse_body(reply.frame(value))
+
+
+class _Array(_Events):
+    """One JSON array, an element at a time."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def of(self, value: Any, *, last: bool) -> httpbody_pb2.HttpBody:
+        """Give one element, with the array's begin and end where they belong."""
+        head = b",\r\n" if self._begun else b"["
+        self._begun = True
+        data = head + reply.encode(value) + (b"]" if last else b"")
+        return httpbody_pb2.HttpBody(content_type=reply.JSON, data=data)

@@ -1,0 +1,292 @@
+"""From Google's body to the text contract's request."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections import deque
+from itertools import groupby
+from typing import Any
+
+from moa.common.v1 import media_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.errors import InvalidField, Unsupported
+from services.router.dialects.google import bodies
+from services.router.dialects.google.schema import to_json_schema
+from services.router.dialects.media import image_from_base64, image_from_url
+from services.router.dialects.reply import encode
+
+_MODES = {
+    "MODE_UNSPECIFIED": text_pb2.ToolChoice.MODE_AUTO,
+    "AUTO": text_pb2.ToolChoice.MODE_AUTO,
+    "VALIDATED": text_pb2.ToolChoice.MODE_AUTO,
+    "ANY": text_pb2.ToolChoice.MODE_REQUIRED,
+    "NONE": text_pb2.ToolChoice.MODE_NONE,
+}
+
+_LEVELS = {
+    "MINIMAL": text_pb2.ReasoningOptions.EFFORT_MINIMAL,
+    "LOW": text_pb2.ReasoningOptions.EFFORT_LOW,
+    "MEDIUM": text_pb2.ReasoningOptions.EFFORT_MEDIUM,
+    "HIGH": text_pb2.ReasoningOptions.EFFORT_HIGH,
+}
+
+
+def request_from(body: bodies.Body, model: str, *, stream: bool) -> text_service_pb2.GenerateTextRequest:
+    """Give the request. Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
+    request = text_service_pb2.GenerateTextRequest(model=model, stream=stream)
+    request.messages.extend(messages_from(body.contents, body.system_instruction))
+    request.tools.extend(tools_from(body.tools))
+    _set_choice(request, body.tool_config)
+    _set_config(request, body.generation_config or bodies.GenerationConfig())
+    return request
+
+
+def messages_from(contents: list[bodies.Content], system: bodies.Content | None) -> list[text_pb2.Message]:
+    """Give the conversation. Calls without an id get one, and their results find it by the function's name."""
+    found = []
+    if system is not None and system.parts:
+        parts = [_system_part(part, index) for index, part in enumerate(system.parts)]
+        found.append(text_pb2.Message(role=text_pb2.ROLE_SYSTEM, parts=parts))
+    turns = _Turns()
+    for index, content in enumerate(contents):
+        found.extend(turns.of(content, f"contents[{index}]"))
+    return found
+
+
+def _system_part(part: bodies.Part, index: int) -> text_pb2.Part:
+    if part.text is None:
+        where = f"systemInstruction.parts[{index}]"
+        raise Unsupported(f"{where}: only text is taken", param=where)
+    return text_pb2.Part(text=part.text)
+
+
+class _Turns:
+    """Turns contents to messages, in order, and remembers which calls wait for a result."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._waiting: dict[str, deque[str]] = {}
+
+    def of(self, content: bodies.Content, where: str) -> list[text_pb2.Message]:
+        """Give a content's messages: results of functions stand in messages of their own."""
+        if not content.parts:
+            raise InvalidField(f"{where}.parts must not be empty", param=f"{where}.parts")
+        if content.role == "model":
+            role = text_pb2.ROLE_ASSISTANT
+        elif content.role == "system":
+            role = text_pb2.ROLE_SYSTEM
+        else:
+            role = text_pb2.ROLE_USER
+        found: list[text_pb2.Message] = []
+        numbered = enumerate(content.parts)
+        for is_result, group in groupby(numbered, key=lambda pair: pair[1].function_response is not None):
+            message = text_pb2.Message(role=text_pb2.ROLE_TOOL if is_result else role)
+            for index, part in group:
+                self._add(message, part, f"{where}.parts[{index}]")
+            found.append(message)
+        return found
+
+    def _add(self, message: text_pb2.Message, part: bodies.Part, where: str) -> None:
+        kinds = [
+            name
+            for name in ("text", "inline_data", "file_data", "function_call", "function_response")
+            if getattr(part, name) is not None
+        ]
+        if len(kinds) > 1:
+            raise InvalidField(f"{where} holds more than one kind of data", param=where)
+        signature = _signature(part, where)
+        if part.text is not None:
+            if part.thought:
+                reasoning = text_pb2.ReasoningPart(text=part.text, signature=signature)
+                message.parts.add().reasoning.CopyFrom(reasoning)
+                return
+            if part.text or not signature:
+                message.parts.add(text=part.text)
+            if signature:
+                message.parts.add().reasoning.signature = signature
+        elif part.inline_data is not None:
+            image = image_from_base64(part.inline_data.data, param=f"{where}.inlineData.data")
+            message.parts.add().image.CopyFrom(image)
+        elif part.file_data is not None:
+            message.parts.add().image.CopyFrom(file_image(part.file_data, where))
+        elif part.function_call is not None:
+            message.parts.add().tool_call.CopyFrom(self._call(part.function_call, signature))
+        elif part.function_response is not None:
+            message.parts.add().tool_result.CopyFrom(self._result(part.function_response, where))
+        elif signature:
+            message.parts.add().reasoning.signature = signature
+        else:
+            raise Unsupported(f"{where}: only text, images, function calls and their results are taken", param=where)
+
+    def _call(self, call: bodies.FunctionCall, signature: bytes) -> text_pb2.ToolCall:
+        self._calls += 1
+        call_id = call.id or f"call_{self._calls}"
+        self._waiting.setdefault(call.name, deque()).append(call_id)
+        return text_pb2.ToolCall(
+            id=call_id, name=call.name, arguments_json=encode(call.args or {}).decode(), signature=signature
+        )
+
+    def _result(self, result: bodies.FunctionResponse, where: str) -> text_pb2.ToolResult:
+        if result.parts:
+            param = f"{where}.functionResponse.parts"
+            raise Unsupported(f"{param}: a function's result may hold only JSON", param=param)
+        waiting = self._waiting.get(result.name)
+        if result.id:
+            call_id = result.id
+            if waiting and call_id in waiting:
+                waiting.remove(call_id)
+        elif waiting:
+            call_id = waiting.popleft()
+        else:
+            raise InvalidField(
+                f"{where}.functionResponse answers no call of {result.name}", param=f"{where}.functionResponse"
+            )
+        given = result.response or {}
+        # `{"error": …}` is how Google's clients tell that a function failed.
+        failed = set(given) == {"error"}
+        shown = given["error"] if failed else given
+        return text_pb2.ToolResult(
+            tool_call_id=call_id,
+            name=result.name,
+            content=shown if isinstance(shown, str) else encode(shown).decode(),
+            is_error=failed,
+        )
+
+
+def _signature(part: bodies.Part, where: str) -> bytes:
+    if not part.thought_signature:
+        return b""
+    try:
+        return from_base64(part.thought_signature)
+    except ValueError:
+        param = f"{where}.thoughtSignature"
+        raise InvalidField(f"{param}: not valid base64", param=param) from None
+
+
+def from_base64(text: str) -> bytes:
+    """Decode base64 in either alphabet, padded or not, as proto JSON takes it. Raises ValueError."""
+    padded = text.translate(str.maketrans("-_", "+/")) + "=" * (-len(text) % 4)
+    return binascii.a2b_base64(padded, strict_mode=True)
+
+
+def to_base64(data: bytes) -> str:
+    """Encode as proto JSON does."""
+    return base64.b64encode(data).decode()
+
+
+def file_image(file: bodies.FileData, where: str) -> media_pb2.ImageInput:
+    """Give the image that a file's URI means."""
+    return image_from_url(file.file_uri, param=f"{where}.fileData.fileUri")
+
+
+def tools_from(tools: list[bodies.Tool] | None) -> list[text_pb2.Tool]:
+    """Give the functions. Raises Unsupported for Google's own tools."""
+    found = []
+    for index, tool in enumerate(tools or ()):
+        for name, attribute in zip(tool.__struct_encode_fields__, tool.__struct_fields__, strict=True):
+            if name in bodies.OWN_TOOLS and getattr(tool, attribute) is not None:
+                raise Unsupported(f"tools[{index}].{name} is not supported here", param=f"tools[{index}].{name}")
+        for function in tool.function_declarations or ():
+            schema: Any = function.parameters_json_schema
+            if schema is None and function.parameters is not None:
+                schema = to_json_schema(function.parameters)
+            found.append(
+                text_pb2.Tool(
+                    name=function.name,
+                    description=function.description or "",
+                    parameters_json=encode(schema).decode() if schema else "",
+                )
+            )
+    return found
+
+
+def _set_choice(request: text_service_pb2.GenerateTextRequest, config: bodies.ToolConfig | None) -> None:
+    calling = config.function_calling_config if config else None
+    if calling is None:
+        return
+    if calling.mode is not None:
+        request.tool_choice.mode = _MODES[calling.mode]
+    allowed = calling.allowed_function_names
+    if not allowed:
+        return
+    unknown = set(allowed) - {tool.name for tool in request.tools}
+    if unknown:
+        param = "toolConfig.functionCallingConfig.allowedFunctionNames"
+        raise InvalidField(f"{param}: no function {min(unknown)}", param=param)
+    if len(allowed) == 1 and calling.mode == "ANY":
+        request.tool_choice.mode = text_pb2.ToolChoice.MODE_NAMED
+        request.tool_choice.name = allowed[0]
+        return
+    kept = [tool for tool in request.tools if tool.name in allowed]
+    del request.tools[:]
+    request.tools.extend(kept)
+
+
+def _set_config(request: text_service_pb2.GenerateTextRequest, config: bodies.GenerationConfig) -> None:
+    if config.response_modalities and set(config.response_modalities) != {"TEXT"}:
+        raise Unsupported("this model answers with text only", param="generationConfig.responseModalities")
+    for name in ("speech_config", "image_config"):
+        if getattr(config, name) is not None:
+            param = "generationConfig." + ("speechConfig" if name == "speech_config" else "imageConfig")
+            raise Unsupported(f"{param}: this model answers with text only", param=param)
+    if config.max_output_tokens is not None:
+        request.max_tokens = config.max_output_tokens
+    request.candidates = config.candidate_count or 1
+    request.stop.extend(config.stop_sequences or ())
+    _set_sampling(request.sampling, config)
+    _set_format(request.response_format, config)
+    _set_thinking(request.reasoning, config.thinking_config)
+
+
+def _set_sampling(sampling: text_pb2.Sampling, config: bodies.GenerationConfig) -> None:
+    for name in ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"):
+        value = getattr(config, name)
+        if value is not None:
+            setattr(sampling, name, value)
+    if config.top_k is not None:
+        # Google's field is a float; a fraction of a token keeps none more.
+        sampling.top_k = math.floor(config.top_k)
+    if config.logprobs is not None and not config.response_logprobs:
+        raise InvalidField("logprobs needs responseLogprobs", param="generationConfig.logprobs")
+    if config.response_logprobs:
+        sampling.logprobs = True
+        sampling.top_logprobs = config.logprobs or 0
+
+
+def _set_format(form: text_pb2.ResponseFormat, config: bodies.GenerationConfig) -> None:
+    mime = config.response_mime_type or "text/plain"
+    schema = config.response_json_schema
+    if schema is None and config.response_schema is not None:
+        schema = to_json_schema(config.response_schema)
+    if mime == "application/json":
+        form.kind = (
+            text_pb2.ResponseFormat.KIND_JSON_OBJECT if schema is None else text_pb2.ResponseFormat.KIND_JSON_SCHEMA
+        )
+        if schema is not None:
+            form.name = "response"
+            form.schema_json = encode(schema).decode()
+    elif mime != "text/plain":
+        param = "generationConfig.responseMimeType"
+        raise Unsupported(f"{param}: only text/plain and application/json are supported", param=param)
+    elif schema is not None:
+        param = "generationConfig.responseSchema"
+        raise InvalidField(f"{param} needs responseMimeType application/json", param=param)
+
+
+def _set_thinking(options: text_pb2.ReasoningOptions, config: bodies.ThinkingConfig | None) -> None:
+    if config is None:
+        return
+    options.include = bool(config.include_thoughts)
+    if config.thinking_budget == 0:
+        options.effort = text_pb2.ReasoningOptions.EFFORT_NONE
+    elif config.thinking_budget is not None and config.thinking_budget > 0:
+        options.budget_tokens = config.thinking_budget
+    if config.thinking_level is not None:
+        level = config.thinking_level.upper().removeprefix("THINKING_LEVEL_")
+        if level not in _LEVELS and level != "UNSPECIFIED":
+            param = "generationConfig.thinkingConfig.thinkingLevel"
+            raise InvalidField(f"{param}: not a level", param=param)
+        if level in _LEVELS:
+            options.effort = _LEVELS[level]

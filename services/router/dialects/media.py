@@ -1,0 +1,54 @@
+"""Images inside JSON: raw base64, `data:` URIs, or links that are fetched later."""
+
+from __future__ import annotations
+
+import binascii
+
+from moa.common.v1 import media_pb2
+from services.common import images
+from services.common.errors import InvalidField
+
+# Both alphabets are taken (Google's clients write the one for URLs), and line breaks inside.
+_CLEAN = str.maketrans("-_", "+/", " \t\r\n")
+
+MAX_URL = 8192
+
+
+def image_from_text(text: str, *, param: str) -> media_pb2.ImageInput:
+    """Give the image of raw base64, a `data:` URI or an http(s) link.
+
+    The media type that a `data:` URI declares is ignored: the content decides. A link is kept as it is, to be
+    fetched once its caller is known (`domain.inputs`). Raises InvalidField, UnsupportedMedia or TooLarge, each naming
+    `param`.
+    """
+    if text[:8].lower().startswith(("http://", "https://")):
+        return image_from_url(text, param=param)
+    encoded = text
+    if text.startswith("data:"):
+        head, comma, encoded = text.partition(",")
+        if not comma or not head.rstrip().lower().endswith(";base64"):
+            raise InvalidField(f"{param}: a data: URI must carry base64", param=param)
+    return image_from_base64(encoded, param=param)
+
+
+def image_from_base64(encoded: str, *, param: str) -> media_pb2.ImageInput:
+    """Decode base64 to an image whose kind and size are allowed. Raises as `image_from_text`."""
+    clean = encoded.translate(_CLEAN)
+    clean += "=" * (-len(clean) % 4)
+    try:
+        data = binascii.a2b_base64(clean, strict_mode=True)
+    except ValueError:
+        raise InvalidField(f"{param}: not valid base64", param=param) from None
+    info = images.inspect(data, param=param)
+    return media_pb2.ImageInput(data=data, mime_type=info.mime_type)
+
+
+def image_from_url(url: str, *, param: str) -> media_pb2.ImageInput:
+    """Give the image that a `data:` URI holds or a link names. Raises as `image_from_text`."""
+    if url.startswith("data:"):
+        return image_from_text(url, param=param)
+    if not url[:8].lower().startswith(("http://", "https://")):
+        raise InvalidField(f"{param}: an https link or a data: URI is expected", param=param)
+    if len(url) > MAX_URL:
+        raise InvalidField(f"{param}: the link is too long", param=param)
+    return media_pb2.ImageInput(url=url)

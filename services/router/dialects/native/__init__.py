@@ -1,0 +1,1 @@
+"""The documented native API: catalogue, text, images and edits."""

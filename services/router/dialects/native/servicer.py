@@ -1,0 +1,112 @@
+"""The native API's handlers.
+
+Streaming handlers are coroutines that call `context.write`: an async generator would be cleaned up in another task
+when the client leaves. The stubs know only generators, hence the `override` ignores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.api import httpbody_pb2
+
+from moa.image.v1 import image_service_pb2
+from moa.router.v1 import native_service_pb2, native_service_pb2_grpc
+from services.common.errors import PermissionDenied
+from services.router.dialects import reply
+from services.router.dialects.native import image, text
+from services.router.domain.caller import Caller
+from services.router.domain.listing import Listing
+from services.router.domain.operations import Operations
+from services.router.serving import begin, note
+
+
+class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
+    """Answers the documented native REST API."""
+
+    def __init__(self, operations: Operations, listing: Listing) -> None:
+        self._operations = operations
+        self._listing = listing
+
+    async def ListProviders(
+        self, request: native_service_pb2.ListProvidersRequest, context: Any
+    ) -> native_service_pb2.ListProvidersResponse:
+        """List the providers that the key may use and that are configured."""
+        models = await self._listing.models(begin(context))
+        return native_service_pb2.ListProvidersResponse(providers=dict.fromkeys(m.provider for m in models))
+
+    async def ListProviderModels(
+        self, request: native_service_pb2.ListProviderModelsRequest, context: Any
+    ) -> native_service_pb2.ListProviderModelsResponse:
+        """List a provider's models. Unknown provider 404; none of its models permitted 403."""
+        models = await self._listing.models(begin(context), provider=request.provider)
+        if not models:
+            raise PermissionDenied(f"this key may not use provider {request.provider}", param="provider")
+        return native_service_pb2.ListProviderModelsResponse(models=[m.id for m in models])
+
+    async def GenerateText(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Answer a conversation."""
+        caller = begin(context)
+        wanted = text.request_from(request.data)
+        reasoning = wanted.reasoning.include
+        async with await self._operations.generate_text(wanted, caller) as answer:
+            note(answer, caller)
+            if not wanted.stream:
+                body = await text.whole(answer, include_reasoning=reasoning)
+                await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
+                await context.write(reply.json_body(body))
+                return
+            await context.send_initial_metadata(reply.headers(answer))
+            frames = text.Frames(answer, include_reasoning=reasoning)
+            while (message := await answer.next()) is not None:
+                if out := frames.of(message):
+                    await context.write(reply.sse_body(out))
+
+    async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Make images."""
+        await self._image(request, context, edit=False)
+
+    async def EditImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Change or describe an image."""
+        await self._image(request, context, edit=True)
+
+    async def _image(self, request: httpbody_pb2.HttpBody, context: Any, *, edit: bool) -> None:
+        caller = begin(context)
+        wanted = image.request_from(request.data, edit=edit)
+        if edit:
+            _, makes = await self._operations.model(wanted.model, caller, provider=wanted.provider)
+            if makes == "text":
+                await self._analyse(wanted, caller, context)
+                return
+        async with await self._operations.generate_image(wanted, caller) as answer:
+            note(answer, caller)
+            gathered = image.Reply(answer, wanted.prompt)
+            if wanted.stream:
+                await context.send_initial_metadata(reply.headers(answer))
+            while (message := await answer.next()) is not None:
+                if out := gathered.take(message, stream=wanted.stream):
+                    await context.write(reply.sse_body(out))
+            if wanted.stream:
+                if answer.succeeded:
+                    answer.delivered(gathered.count)
+                return
+            answer.usage.images = gathered.count
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
+            await context.write(reply.json_body(gathered.object()))
+            answer.delivered(gathered.count)
+
+    async def _analyse(self, wanted: image_service_pb2.GenerateImageRequest, caller: Caller, context: Any) -> None:
+        """Answer an edit that a model which makes text was asked for: it looks at the image and says."""
+        prompt = wanted.prompt
+        async with await self._operations.generate_text(image.analysis_of(wanted), caller) as answer:
+            note(answer, caller)
+            if wanted.stream:
+                await context.send_initial_metadata(reply.headers(answer))
+                frames = text.Frames(answer, include_reasoning=False)
+                while (message := await answer.next()) is not None:
+                    if out := frames.of(message):
+                        await context.write(reply.sse_body(out))
+                return
+            body = image.analysis_object(await text.whole(answer, include_reasoning=False), prompt)
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
+            await context.write(reply.json_body(body))

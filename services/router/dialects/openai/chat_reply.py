@@ -1,0 +1,198 @@
+"""From the contract's events to OpenAI's chat completion, whole or in chunks."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from moa.common.v1 import usage_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.dialects import OPENAI
+from services.common.errors import error_of
+from services.router.dialects.reply import DONE, encode, frame
+from services.router.dialects.tools import Calls
+from services.router.domain.answer import TextAnswer
+
+_FINISH = {
+    text_pb2.FINISH_REASON_STOP: "stop",
+    text_pb2.FINISH_REASON_LENGTH: "length",
+    text_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
+    text_pb2.FINISH_REASON_CONTENT_FILTER: "content_filter",
+}
+
+
+def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
+    """Give the usage as OpenAI writes it."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _logprobs(tokens: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "token": token.token,
+            "logprob": token.logprob,
+            "bytes": list(token.raw),
+            "top_logprobs": [{"token": top.token, "logprob": top.logprob, "bytes": list(top.raw)} for top in token.top],
+        }
+        for token in tokens
+    ]
+
+
+class _Candidate:
+    """One candidate, gathered."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls = Calls()
+        self.logprobs: list[dict[str, Any]] = []
+        self.refusal = ""
+        self.finish = "stop"
+
+    def take(self, event: text_pb2.TextEvent, kind: str | None) -> None:
+        if kind == "text":
+            self.text.append(event.text.text)
+            if event.text.logprobs:
+                self.logprobs += _logprobs(event.text.logprobs)
+        elif kind == "reasoning":
+            self.reasoning.append(event.reasoning.text)
+        elif kind == "tool_call":
+            self.calls.take(event.tool_call)
+        elif kind == "candidate_finished":
+            self.finish = _FINISH.get(event.candidate_finished.reason, "stop")
+            self.refusal = event.candidate_finished.refusal
+
+    def choice(self, index: int) -> dict[str, Any]:
+        text = "".join(self.text)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": text if text or not (self.calls or self.refusal) else None,
+            "refusal": self.refusal or None,
+        }
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
+        if self.calls:
+            message["tool_calls"] = self.calls.whole()
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": {"content": self.logprobs, "refusal": None} if self.logprobs else None,
+            "finish_reason": self.finish,
+        }
+
+
+async def whole(answer: TextAnswer, request_id: str) -> dict[str, Any]:
+    """Drain the answer to one `chat.completion`. Raises MoaError when it failed."""
+    candidates: dict[int, _Candidate] = {}
+    while (message := await answer.next()) is not None:
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            if kind == "error":
+                raise error_of(event.error)
+            if kind in ("text", "reasoning", "tool_call", "candidate_finished"):
+                candidates.setdefault(event.candidate, _Candidate()).take(event, kind)
+    return {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": answer.model.id,
+        "choices": [candidates[i].choice(i) for i in sorted(candidates)] or [_Candidate().choice(0)],
+        "usage": usage_of(answer.usage),
+        "service_tier": None,
+        "system_fingerprint": None,
+    }
+
+
+class Chunks:
+    """Renders an answer's messages to `chat.completion.chunk` events.
+
+    Text, by far the commonest event, is one byte concatenation around its JSON string.
+    """
+
+    def __init__(self, answer: TextAnswer, request_id: str, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._begun: set[int] = set()
+        self._common: dict[str, Any] = {
+            "id": f"chatcmpl-{request_id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": answer.model.id,
+            "system_fingerprint": None,
+        }
+        head = b"data: " + encode(self._common)[:-1] + b',"choices":[{"index":'
+        null_usage = b',"usage":null' if include_usage else b""
+        self._head = head
+        self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + null_usage + b"}\n\n"
+
+    def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
+        """Render one message; empty when none of its events shows in this dialect."""
+        out: list[bytes] = []
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            candidate = event.candidate
+            if kind in ("text", "reasoning", "tool_call", "candidate_finished") and candidate not in self._begun:
+                self._begun.add(candidate)
+                out.append(self._chunk(candidate, {"role": "assistant", "content": "", "refusal": None}))
+            if kind == "text":
+                if event.text.logprobs:
+                    out.append(self._chunk(candidate, {"content": event.text.text}, tokens=event.text.logprobs))
+                else:
+                    out.append(self._text(candidate, event.text.text))
+            elif kind == "finished":
+                out.append(self._end(event.finished.usage))
+            elif kind == "error":
+                out.append(frame(OPENAI.render(error_of(event.error))))
+            elif kind in ("reasoning", "tool_call", "candidate_finished"):
+                out.append(self._other(event, kind))
+        return b"".join(out)
+
+    def _text(self, candidate: int, text: str) -> bytes:
+        return b"%b%d%b%b%b" % (self._head, candidate, b',"delta":{"content":', encode(text), self._text_tail)
+
+    def _other(self, event: text_pb2.TextEvent, kind: str) -> bytes:
+        if kind == "reasoning":
+            if not event.reasoning.text:
+                return b""
+            return self._chunk(event.candidate, {"reasoning_content": event.reasoning.text})
+        if kind == "tool_call":
+            return self._chunk(event.candidate, {"tool_calls": [_tool_call(event.tool_call)]})
+        ended = event.candidate_finished
+        delta = {"refusal": ended.refusal} if ended.refusal else {}
+        return self._chunk(event.candidate, delta, finish=_FINISH.get(ended.reason, "stop"))
+
+    def _chunk(self, candidate: int, delta: dict[str, Any], *, finish: str | None = None, tokens: Any = None) -> bytes:
+        chunk = dict(self._common)
+        chunk["choices"] = [
+            {
+                "index": candidate,
+                "delta": delta,
+                "logprobs": {"content": _logprobs(tokens), "refusal": None} if tokens else None,
+                "finish_reason": finish,
+            }
+        ]
+        if self._include_usage:
+            chunk["usage"] = None
+        return frame(chunk)
+
+    def _end(self, usage: usage_pb2.Usage) -> bytes:
+        if not self._include_usage:
+            return DONE
+        return frame({**self._common, "choices": [], "usage": usage_of(usage)}) + DONE
+
+
+def _tool_call(piece: text_pb2.ToolCallDelta) -> dict[str, Any]:
+    """Give a piece of a call as OpenAI's delta: id, type and name only on the first."""
+    function: dict[str, Any] = {"arguments": piece.arguments_json}
+    found: dict[str, Any] = {"index": piece.call_index, "function": function}
+    if piece.id:
+        found["id"] = piece.id
+        found["type"] = "function"
+    if piece.name:
+        function["name"] = piece.name
+    return found

@@ -1,0 +1,187 @@
+"""From OpenAI's chat body to the contract's request."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.errors import InvalidField, Unsupported
+from services.router.dialects.body import parse
+from services.router.dialects.media import image_from_url
+from services.router.dialects.openai import bodies
+from services.router.dialects.reply import encode
+from services.router.dialects.tools import call_from, tool_from
+
+_DECODER = msgspec.json.Decoder(bodies.ChatBody)
+
+_ROLES = {
+    "system": text_pb2.ROLE_SYSTEM,
+    "developer": text_pb2.ROLE_SYSTEM,
+    "user": text_pb2.ROLE_USER,
+    "assistant": text_pb2.ROLE_ASSISTANT,
+    "tool": text_pb2.ROLE_TOOL,
+}
+
+_CHOICES = {
+    "none": text_pb2.ToolChoice.MODE_NONE,
+    "auto": text_pb2.ToolChoice.MODE_AUTO,
+    "required": text_pb2.ToolChoice.MODE_REQUIRED,
+}
+
+_EFFORTS = {
+    "none": text_pb2.ReasoningOptions.EFFORT_NONE,
+    "minimal": text_pb2.ReasoningOptions.EFFORT_MINIMAL,
+    "low": text_pb2.ReasoningOptions.EFFORT_LOW,
+    "medium": text_pb2.ReasoningOptions.EFFORT_MEDIUM,
+    "high": text_pb2.ReasoningOptions.EFFORT_HIGH,
+    "xhigh": text_pb2.ReasoningOptions.EFFORT_HIGH,
+}
+
+_FORMATS = {
+    "text": text_pb2.ResponseFormat.KIND_TEXT,
+    "json_object": text_pb2.ResponseFormat.KIND_JSON_OBJECT,
+    "json_schema": text_pb2.ResponseFormat.KIND_JSON_SCHEMA,
+}
+
+
+class Read(NamedTuple):
+    """What a body says."""
+
+    request: text_service_pb2.GenerateTextRequest
+    include_usage: bool
+    """Whether the stream shall end with the usage."""
+    ignored: list[str]
+    """Parameters that were given and have no effect."""
+
+
+def request_from(data: bytes) -> Read:
+    """Read the body.
+
+    Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
+    """
+    body = parse(data, _DECODER)
+    _refuse(body)
+    request = text_service_pb2.GenerateTextRequest(
+        model=body.model,
+        stream=bool(body.stream),
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        candidates=body.n or 1,
+        user=body.user or "",
+    )
+    for index, message in enumerate(body.messages):
+        _add_message(request, message, index)
+    if body.stop is not None:
+        request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
+    _set_sampling(request.sampling, body)
+    _set_tools(request, body)
+    _set_format(request, body)
+    # Clients of this dialect that know of reasoning read `reasoning_content`; others skip it.
+    request.reasoning.include = True
+    if body.reasoning_effort is not None:
+        request.reasoning.effort = _EFFORTS[body.reasoning_effort]
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    return Read(request, include_usage, [name for name in bodies.IGNORED if getattr(body, name) is not None])
+
+
+def _refuse(body: bodies.ChatBody) -> None:
+    for name in ("functions", "function_call"):
+        if getattr(body, name) is not UNSET and getattr(body, name) is not None:
+            raise Unsupported(f"{name} is the form before tools; send tools and tool_choice", param=name)
+    for name in ("audio", "web_search_options"):
+        if getattr(body, name) is not UNSET and getattr(body, name) is not None:
+            raise Unsupported(f"{name} is not supported", param=name)
+    if body.modalities is not None and body.modalities != ["text"]:
+        raise Unsupported("modalities: only text is supported here", param="modalities")
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise InvalidField("give max_completion_tokens or max_tokens, not both", param="max_tokens")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidField("top_logprobs needs logprobs", param="top_logprobs")
+
+
+def _add_message(request: text_service_pb2.GenerateTextRequest, message: bodies.Message, index: int) -> None:
+    where = f"messages[{index}]"
+    turn = request.messages.add(role=_ROLES[message.role], name=message.name or "")
+    if message.role == "tool":
+        if not message.tool_call_id:
+            raise InvalidField(f"{where}.tool_call_id is required", param=f"{where}.tool_call_id")
+        result = _text_of(message, where)
+        turn.parts.add().tool_result.CopyFrom(
+            text_pb2.ToolResult(tool_call_id=message.tool_call_id, name=message.name or "", content=result)
+        )
+        return
+    if message.reasoning_content:
+        turn.parts.add().reasoning.text = message.reasoning_content
+    if isinstance(message.content, str):
+        turn.parts.add(text=message.content)
+    else:
+        for number, part in enumerate(message.content or ()):
+            _add_part(turn, part, f"{where}.content[{number}]")
+    if message.refusal:
+        turn.parts.add(text=message.refusal)
+    for call in message.tool_calls or ():
+        turn.parts.add().tool_call.CopyFrom(call_from(call))
+    if not turn.parts:
+        raise InvalidField(f"{where}.content is required", param=f"{where}.content")
+
+
+def _text_of(message: bodies.Message, where: str) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    texts = [part.text for part in message.content or () if isinstance(part, bodies.TextPart)]
+    if len(texts) != len(message.content or ()):
+        raise Unsupported(f"{where}.content: a tool's result may hold only text", param=f"{where}.content")
+    return "".join(texts)
+
+
+def _add_part(turn: text_pb2.Message, part: bodies.ContentPart, where: str) -> None:
+    if isinstance(part, bodies.TextPart):
+        turn.parts.add(text=part.text)
+    elif isinstance(part, bodies.RefusalPart):
+        turn.parts.add(text=part.refusal)
+    elif isinstance(part, bodies.ImagePart):
+        url = part.image_url.url
+        turn.parts.add().image.CopyFrom(image_from_url(url, param=f"{where}.image_url.url"))
+    else:
+        raise Unsupported(f"{where}: only text and images are taken", param=where)
+
+
+def _set_sampling(sampling: text_pb2.Sampling, body: bodies.ChatBody) -> None:
+    for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty"):
+        value = getattr(body, name)
+        if value is not None:
+            setattr(sampling, name, value)
+    for token, bias in (body.logit_bias or {}).items():
+        sampling.logit_bias[token] = bias
+    if body.logprobs:
+        sampling.logprobs = True
+        sampling.top_logprobs = body.top_logprobs or 0
+
+
+def _set_tools(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody) -> None:
+    request.tools.extend(tool_from(tool) for tool in body.tools or ())
+    choice = body.tool_choice
+    if isinstance(choice, str):
+        request.tool_choice.mode = _CHOICES[choice]
+    elif choice is not None:
+        request.tool_choice.mode = text_pb2.ToolChoice.MODE_NAMED
+        request.tool_choice.name = choice.function.name
+    if body.parallel_tool_calls is not None:
+        request.tool_choice.parallel = body.parallel_tool_calls
+
+
+def _set_format(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody) -> None:
+    form = body.response_format
+    if form is None:
+        return
+    request.response_format.kind = _FORMATS[form.type]
+    if form.type == "json_schema":
+        schema = form.json_schema
+        if schema is None or schema.schema is None:
+            raise InvalidField("response_format.json_schema is required", param="response_format.json_schema")
+        request.response_format.name = schema.name
+        request.response_format.schema_json = encode(schema.schema).decode()
+        if schema.strict is not None:
+            request.response_format.strict = schema.strict

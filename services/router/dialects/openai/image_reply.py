@@ -1,0 +1,154 @@
+"""From the contract's events to OpenAI's images: one object, or a stream of partial and completed images."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from typing import Any
+
+from moa.common.v1 import media_pb2, usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from services.common.dialects import OPENAI
+from services.common.errors import MoaError, error_of
+from services.common.store import Links, Store, object_name
+from services.router.dialects.openai.image_request import Wanted
+from services.router.dialects.reencode import as_format
+from services.router.dialects.reply import encode
+from services.router.domain.answer import ImageAnswer
+
+EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
+
+
+class Shelf:
+    """Puts made images into the store and gives links to them."""
+
+    def __init__(self, store: Store, links: Links) -> None:
+        self._store = store
+        self._links = links
+
+    async def link(self, image: media_pb2.ImageData, account_id: str, request_id: str) -> str:
+        """Store an image; give its link. Raises StorageFailed."""
+        name = object_name(account_id, EXTENSIONS.get(image.mime_type, "bin"))
+        await self._store.put(name, image.data, content_type=image.mime_type, metadata={"request-id": request_id})
+        return self._links.make(name)
+
+
+def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
+    """Give the usage as OpenAI's images have it; zeros where the model counts no tokens."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": usage.prompt_tokens},
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+class Images:
+    """Takes an answer's messages in, and renders what is made of them."""
+
+    def __init__(self, answer: ImageAnswer, wanted: Wanted, shelf: Shelf, request_id: str) -> None:
+        self._answer = answer
+        self._wanted = wanted
+        self._shelf = shelf
+        self._request_id = request_id
+        self._made: dict[int, image_pb2.Image] = {}
+        self._partial: dict[int, int] = {}
+        self._created = int(time.time())
+
+    @property
+    def count(self) -> int:
+        """How many images are in hand."""
+        return len(self._made)
+
+    async def take(self, message: image_service_pb2.GenerateImageResponse) -> None:
+        """Take one message in. Raises MoaError for an error event."""
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            if kind == "error":
+                raise error_of(event.error)
+            if kind == "image":
+                await self._keep(event)
+
+    async def _keep(self, event: image_pb2.ImageEvent) -> None:
+        self._made[event.index] = event.image
+        image = await as_format(event.image.image, self._wanted.output_format, quality=self._wanted.compression)
+        if image is not event.image.image:
+            event.image.image.CopyFrom(image)
+
+    async def object(self) -> dict[str, Any]:
+        """Give the whole answer. Raises StorageFailed."""
+        made = [self._made[index] for index in sorted(self._made)]
+        data = await asyncio.gather(*(self._datum(image) for image in made))
+        found: dict[str, Any] = {"created": self._created, "data": data, "usage": usage_of(self._answer.usage)}
+        if made:
+            found |= self._form(made[0].image)
+        return found
+
+    async def _datum(self, image: image_pb2.Image) -> dict[str, Any]:
+        if self._wanted.links:
+            account = self._answer.booking.account_id
+            found = {"url": await self._shelf.link(image.image, account, self._request_id)}
+        else:
+            found = {"b64_json": base64.b64encode(image.image.data).decode()}
+        if image.revised_prompt:
+            found["revised_prompt"] = image.revised_prompt
+        return found
+
+    def _form(self, image: media_pb2.ImageData) -> dict[str, Any]:
+        return {
+            "background": self._wanted.background,
+            "output_format": image.mime_type.removeprefix("image/"),
+            "quality": self._wanted.quality,
+            "size": f"{image.width}x{image.height}",
+        }
+
+    async def frames(self, message: image_service_pb2.GenerateImageResponse) -> tuple[bytes, int]:
+        """Render one message as events of the stream; give them and how many finished images they carry.
+
+        Completed images are held until the answer's end, because each carries the usage.
+        """
+        out = bytearray()
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            if kind == "progress" and event.progress.HasField("preview"):
+                out += await self._preview(event)
+            elif kind == "image":
+                await self._keep(event)
+            elif kind == "error":
+                out += _frame("error", OPENAI.render(error_of(event.error)))
+            elif kind == "finished":
+                out += await self._completed()
+                return bytes(out), self.count
+        return bytes(out), 0
+
+    async def _preview(self, event: image_pb2.ImageEvent) -> bytes:
+        number = self._partial.get(event.index, 0)
+        if number >= self._wanted.partial_images:
+            return b""
+        self._partial[event.index] = number + 1
+        image = await as_format(event.progress.preview, self._wanted.output_format or "png")
+        return self._event("partial_image", image, {"partial_image_index": number})
+
+    async def _completed(self) -> bytes:
+        out = bytearray()
+        for index in sorted(self._made):
+            made = self._made[index]
+            more: dict[str, Any] = {"usage": usage_of(self._answer.usage)}
+            if self._wanted.explicit_links:
+                more["url"] = (await self._datum(made))["url"]
+            out += self._event("completed", made.image, more)
+        return bytes(out)
+
+    def _event(self, name: str, image: media_pb2.ImageData, more: dict[str, Any]) -> bytes:
+        kind = f"image_{self._wanted.kind}.{name}"
+        body = {"type": kind, "b64_json": base64.b64encode(image.data).decode(), "created_at": self._created}
+        return _frame(kind, {**body, **self._form(image), **more})
+
+    def failed(self, error: MoaError) -> bytes:
+        """Render a failure of this gateway's own after the stream had begun."""
+        return _frame("error", OPENAI.render(error))
+
+
+def _frame(name: str, value: Any) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + encode(value) + b"\n\n"

@@ -1,0 +1,193 @@
+"""From OpenAI's image bodies, JSON or form, to the contract's request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from google.api import httpbody_pb2
+
+from moa.common.v1 import media_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from services.common import images
+from services.common.errors import InvalidField, Unsupported
+from services.router.dialects import form
+from services.router.dialects.body import field_error, parse
+from services.router.dialects.media import image_from_text
+from services.router.dialects.openai.image_bodies import DEFAULT_MODEL, IGNORED, REFUSED, ImageBody, ImageRef
+
+Kind = Literal["generation", "edit", "variation"]
+
+MAX_IMAGES = 16
+"""Input images of one request, as OpenAI has it."""
+
+_DECODER = msgspec.json.Decoder(ImageBody)
+
+_QUALITIES = {
+    "low": image_pb2.QUALITY_LOW,
+    "medium": image_pb2.QUALITY_MEDIUM,
+    "standard": image_pb2.QUALITY_MEDIUM,
+    "high": image_pb2.QUALITY_HIGH,
+    "hd": image_pb2.QUALITY_HIGH,
+    "xhigh": image_pb2.QUALITY_HIGH,
+    "max": image_pb2.QUALITY_HIGH,
+}
+_BACKGROUNDS = {"transparent": image_pb2.BACKGROUND_TRANSPARENT, "opaque": image_pb2.BACKGROUND_OPAQUE}
+_FORMATS = {
+    "png": image_pb2.OUTPUT_FORMAT_PNG,
+    "jpeg": image_pb2.OUTPUT_FORMAT_JPEG,
+    "webp": image_pb2.OUTPUT_FORMAT_WEBP,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What of a request concerns the answer's form and not the model."""
+
+    kind: Kind
+    links: bool
+    """Whether images are answered as links, which is the default."""
+    explicit_links: bool
+    """Whether links were asked for by name; a stream carries them only then."""
+    stream: bool
+    partial_images: int
+    output_format: str
+    """`png`, `jpeg`, `webp`, or empty for what the model gives."""
+    compression: int | None
+    quality: str
+    background: str
+    ignored: list[str]
+    """Parameters that were given and have no effect."""
+
+
+def request_from(body: httpbody_pb2.HttpBody, kind: Kind) -> tuple[image_service_pb2.GenerateImageRequest, Wanted]:
+    """Read a body. Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
+    if form.is_form(body.content_type):
+        read, files = _from_form(form.parse(body.data, body.content_type))
+    else:
+        read, files = parse(body.data, _DECODER), {}
+    for name in REFUSED:
+        if getattr(read, name) is not None:
+            raise Unsupported(f"{name} is not supported here", param=name)
+    given, mask = _images(read, files)
+    _check(read, kind, given, mask)
+    width, height = _size(read.size)
+    request = image_service_pb2.GenerateImageRequest(
+        model=read.model or DEFAULT_MODEL,
+        operation=_operation(kind, given),
+        prompt=read.prompt or "",
+        negative_prompt=read.negative_prompt or "",
+        count=read.n or 1,
+        width=width,
+        height=height,
+        aspect_ratio=read.aspect_ratio or "",
+        quality=_QUALITIES.get(read.quality or "", image_pb2.QUALITY_UNSPECIFIED),
+        background=_BACKGROUNDS.get(read.background or "", image_pb2.BACKGROUND_UNSPECIFIED),
+        output_format=_FORMATS.get(read.output_format or "", image_pb2.OUTPUT_FORMAT_UNSPECIFIED),
+        style=read.style or "",
+        seed=read.seed,
+        images=given,
+        mask=mask,
+        stream=bool(read.stream),
+        user=read.user or read.safety_identifier or "",
+        moderation=read.moderation or "",
+    )
+    return request, Wanted(
+        kind=kind,
+        links=read.response_format != "b64_json",
+        explicit_links=read.response_format == "url",
+        stream=bool(read.stream),
+        partial_images=read.partial_images or 0,
+        output_format=read.output_format or "",
+        compression=read.output_compression,
+        quality=read.quality or "auto",
+        background=read.background or "auto",
+        ignored=[name for name in IGNORED if getattr(read, name) is not None],
+    )
+
+
+def _from_form(read: form.Form) -> tuple[ImageBody, Mapping[str, list[bytes]]]:
+    values: dict[str, object] = {}
+    for name, given in read.fields.items():
+        if name == "image":
+            values[name] = given
+        elif len(given) > 1:
+            raise InvalidField(f"{name} stands twice", param=name)
+        else:
+            values[name] = given[0]
+    unknown = set(read.files) - {"image", "mask"}
+    if unknown:
+        name = min(unknown)
+        raise Unsupported(f"{name} is not a file that is taken here", param=name)
+    try:
+        return msgspec.convert(values, ImageBody, strict=False), read.files
+    except msgspec.ValidationError as error:
+        raise field_error(str(error)) from None
+
+
+def _images(
+    read: ImageBody, files: Mapping[str, list[bytes]]
+) -> tuple[list[media_pb2.ImageInput], media_pb2.ImageInput | None]:
+    found = [_uploaded(data, "image") for data in files.get("image", ())]
+    texts = [read.image] if isinstance(read.image, str) else read.image or ()
+    found += [image_from_text(text, param="image") for text in texts]
+    for index, ref in enumerate(read.images or ()):
+        found.append(_referred(ref, f"images[{index}]"))
+    if len(found) > MAX_IMAGES:
+        raise InvalidField(f"at most {MAX_IMAGES} images are taken", param="image")
+    masks = [_uploaded(data, "mask") for data in files.get("mask", ())]
+    if len(masks) > 1:
+        raise InvalidField("one mask is taken", param="mask")
+    if isinstance(read.mask, str):
+        masks.append(image_from_text(read.mask, param="mask"))
+    elif read.mask is not None:
+        masks.append(_referred(read.mask, "mask"))
+    return found, masks[0] if masks else None
+
+
+def _uploaded(data: bytes, param: str) -> media_pb2.ImageInput:
+    return media_pb2.ImageInput(data=data, mime_type=images.inspect(data, param=param).mime_type)
+
+
+def _referred(ref: ImageRef | str, param: str) -> media_pb2.ImageInput:
+    if isinstance(ref, str):
+        return image_from_text(ref, param=param)
+    if ref.image_url is None:
+        raise Unsupported(f"{param}: files are not stored here; send image_url", param=param)
+    return image_from_text(ref.image_url, param=f"{param}.image_url")
+
+
+def _check(read: ImageBody, kind: Kind, given: list[media_pb2.ImageInput], mask: media_pb2.ImageInput | None) -> None:
+    if kind != "variation" and not (read.prompt or "").strip():
+        raise InvalidField("prompt is required", param="prompt")
+    if kind != "generation" and not given:
+        raise InvalidField("image is required", param="image")
+    if kind == "variation" and len(given) > 1:
+        raise InvalidField("a variation takes one image", param="image")
+    if mask is not None and kind != "edit":
+        raise InvalidField("a mask belongs to /v1/images/edits", param="mask")
+    if kind == "variation" and read.stream:
+        raise InvalidField("variations are not streamed", param="stream")
+    if read.partial_images and not read.stream:
+        raise InvalidField("partial_images needs stream", param="partial_images")
+    if read.output_compression is not None and read.output_format not in ("jpeg", "webp"):
+        raise InvalidField("output_compression needs output_format jpeg or webp", param="output_compression")
+    if read.background == "transparent" and read.output_format == "jpeg":
+        raise InvalidField("jpeg has no transparency", param="background")
+
+
+def _operation(kind: Kind, given: list[media_pb2.ImageInput]) -> image_pb2.Operation.ValueType:
+    if kind == "variation":
+        return image_pb2.OPERATION_VARIATION
+    return image_pb2.OPERATION_EDIT if given else image_pb2.OPERATION_GENERATE
+
+
+def _size(size: str | None) -> tuple[int | None, int | None]:
+    if size is None or size == "auto":
+        return None, None
+    width, _, height = size.partition("x")
+    if not (1 <= int(width) <= images.MAX_SIDE and 1 <= int(height) <= images.MAX_SIDE):
+        raise InvalidField(f"size: each side must be 1 to {images.MAX_SIDE} pixels", param="size")
+    return int(width), int(height)

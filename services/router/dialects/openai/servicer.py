@@ -1,0 +1,133 @@
+"""The OpenAI dialect's handlers. For the `override` ignores see `dialects.native.servicer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.api import httpbody_pb2
+
+from moa.router.v1 import openai_service_pb2, openai_service_pb2_grpc
+from services.common.catalogue import Model
+from services.common.errors import MoaError
+from services.router.dialects import reply
+from services.router.dialects.google import listing as google
+from services.router.dialects.openai import chat_reply, chat_request, image_reply, image_request
+from services.router.domain.answer import ImageAnswer
+from services.router.domain.caller import Caller
+from services.router.domain.listing import Listing
+from services.router.domain.operations import Operations
+from services.router.serving import begin, note
+
+
+class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
+    """Answers OpenAI's REST API.
+
+    Args:
+        shelf: Where images are put for those who want links.
+        begin: Gives the caller of a call whose key may be a provider's (images, and what is Google's form).
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        listing: Listing,
+        shelf: image_reply.Shelf,
+        *,
+        begin: Callable[[Any], Caller] = begin,
+    ) -> None:
+        self._operations = operations
+        self._listing = listing
+        self._shelf = shelf
+        self._caller = begin
+
+    async def CreateChatCompletion(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Answer a conversation."""
+        caller = begin(context)
+        wanted, include_usage, ignored = chat_request.request_from(request.data)
+        stream = wanted.stream
+        async with await self._operations.generate_text(wanted, caller) as answer:
+            note(answer, caller)
+            if not stream:
+                body = await chat_reply.whole(answer, caller.request_id)
+                await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+                await context.write(reply.json_body(body))
+                return
+            await context.send_initial_metadata(reply.headers(answer, ignored=ignored))
+            chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=include_usage)
+            while (message := await answer.next()) is not None:
+                if out := chunks.of(message):
+                    await context.write(reply.sse_body(out))
+
+    async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Make images from a prompt."""
+        await self._image(request, context, "generation")
+
+    async def CreateImageEdit(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Change images."""
+        await self._image(request, context, "edit")
+
+    async def CreateImageVariation(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Make images like one."""
+        await self._image(request, context, "variation")
+
+    async def _image(self, request: httpbody_pb2.HttpBody, context: Any, kind: image_request.Kind) -> None:
+        caller = self._caller(context)
+        asked, wanted = image_request.request_from(request, kind)
+        if wanted.partial_images:
+            model, _ = await self._operations.model(asked.model, caller)
+            asked.preview_every = _preview_every(model, wanted.partial_images)
+        async with await self._operations.generate_image(asked, caller) as answer:
+            note(answer, caller)
+            images = image_reply.Images(answer, wanted, self._shelf, caller.request_id)
+            if wanted.stream:
+                await context.send_initial_metadata(reply.headers(answer, ignored=wanted.ignored))
+                await self._image_stream(answer, images, context)
+                return
+            while (message := await answer.next()) is not None:
+                await images.take(message)
+            body = await images.object()
+            answer.usage.images = images.count
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=wanted.ignored))
+            await context.write(reply.json_body(body))
+            answer.delivered(images.count)
+
+    @staticmethod
+    async def _image_stream(answer: ImageAnswer, images: image_reply.Images, context: Any) -> None:
+        try:
+            while (message := await answer.next()) is not None:
+                frames, finished = await images.frames(message)
+                if frames:
+                    await context.write(reply.sse_body(frames))
+                answer.delivered(finished)
+        except MoaError as error:
+            # The stream has begun: a failure of the gateway's own (the store, a broken file) is its last event.
+            await context.write(reply.sse_body(images.failed(error)))
+
+    async def ListModels(
+        self, request: openai_service_pb2.OpenAIServiceListModelsRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """List the models that the key may use; in Google's form for a caller with Google's key header."""
+        if google.is_asked(context):
+            page = await google.page(self._listing, self._caller(context), request.page_size, request.page_token)
+            return reply.json_body(page)
+        models = await self._listing.models(begin(context))
+        return reply.json_body({"object": "list", "data": [_model(m) for m in models]})
+
+    async def GetModel(
+        self, request: openai_service_pb2.OpenAIServiceGetModelRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """Describe one model; as ListModels."""
+        if google.is_asked(context):
+            return reply.json_body(await google.one(self._listing, self._caller(context), request.model))
+        return reply.json_body(_model(await self._listing.model(begin(context), request.model)))
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
+
+
+def _preview_every(model: Model, partial_images: int) -> int:
+    """Give how many steps lie between previews, so that `partial_images` of them are spread over the work."""
+    steps = int(model.defaults.get("steps", 20))
+    return max(1, steps // (partial_images + 1))

@@ -1,0 +1,86 @@
+"""How an answer reaches the wire: the response's headers, JSON bodies and server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import msgspec
+from google.api import httpbody_pb2
+
+from moa.common.v1 import usage_pb2
+from services.common import ratelimit
+from services.common.catalogue import Retirement
+from services.router.domain.answer import Answer
+
+JSON = "application/json"
+SSE = "text/event-stream"
+DONE = b"data: [DONE]\n\n"
+
+encode = msgspec.json.Encoder().encode
+
+
+class Context(Protocol):
+    """What a handler needs of the RPC's context."""
+
+    async def write(self, message: Any) -> None:
+        """Send a message."""
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        """Send the response's headers."""
+
+
+def json_body(value: Any) -> httpbody_pb2.HttpBody:
+    """Make a JSON response body."""
+    return httpbody_pb2.HttpBody(content_type=JSON, data=encode(value))
+
+
+def sse_body(frames: bytes) -> httpbody_pb2.HttpBody:
+    """Make a piece of an event stream."""
+    return httpbody_pb2.HttpBody(content_type=SSE, data=frames)
+
+
+def frame(value: Any) -> bytes:
+    """Make one server-sent event of a JSON value."""
+    return b"data: " + encode(value) + b"\n\n"
+
+
+def headers(
+    answer: Answer[Any], *, cost: usage_pb2.Usage | None = None, ignored: Iterable[str] = ()
+) -> list[tuple[str, str]]:
+    """Give the headers that tell who answered, what is left, and, once it is known, what it cost.
+
+    `ignored` are parameters that were taken without effect, by the dialect's documented rule: nothing is lost in
+    silence.
+    """
+    found = [("x-moa-provider", answer.model.provider), ("x-moa-model", answer.model.id)]
+    if cost is not None:
+        found.append(("x-moa-cost", cost_of(cost)))
+    if answer.ending is not None:
+        found.extend(_ending(answer.ending))
+    names = ", ".join(ignored)
+    if names:
+        found.append(("x-moa-ignored", names))
+    found.extend(ratelimit.headers(answer.booking.identity.remaining()))
+    return found
+
+
+def _ending(ending: Retirement) -> list[tuple[str, str]]:
+    """Tell that the model that was asked for is or will be gone (RFC 9745, RFC 8594), and what to use instead."""
+    over = datetime.combine(ending.date, datetime.min.time(), UTC)
+    told = datetime.combine(ending.announced or ending.date, datetime.min.time(), UTC)
+    return [
+        ("deprecation", f"@{int(told.timestamp())}"),
+        ("sunset", format_datetime(over, usegmt=True)),
+        ("link", f'</v1/models/{quote(ending.successor, safe="/")}>; rel="successor-version"'),
+    ]
+
+
+def cost_of(usage: usage_pb2.Usage) -> str:
+    """Write a cost as the `x-moa-cost` header has it: `tokens=60` or `images=2`."""
+    if usage.images:
+        return f"images={usage.images}"
+    return f"tokens={usage.prompt_tokens + usage.completion_tokens}"

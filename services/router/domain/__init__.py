@@ -1,0 +1,1 @@
+"""What the router decides: who answers, what it may cost, what it did cost. No grpc servers, no JSON."""

@@ -1,0 +1,256 @@
+"""An answer under way: its messages in order, one end, and its settlement, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from moa.quota.v1 import quota_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.catalogue import Model, Retirement
+from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
+from services.common.ratelimit import Remaining
+
+M = TypeVar("M", text_service_pb2.GenerateTextResponse, image_service_pb2.GenerateImageResponse)
+
+M_co = TypeVar("M_co", covariant=True)
+
+
+def _nobody(_: object) -> None:
+    """Listen to nothing."""
+
+
+class Identity(Protocol):
+    """A verified key."""
+
+    @property
+    def account_id(self) -> str:
+        """Whose key it is."""
+
+    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
+        """Tell whether the key may do this."""
+
+    def remaining(self) -> Remaining:
+        """Tell what is left of its account's day."""
+
+
+class Booking(Protocol):
+    """A reservation of quota; `services.common.admission.Reservation` is one."""
+
+    @property
+    def account_id(self) -> str:
+        """Whose quota it is."""
+
+    @property
+    def reservation_id(self) -> str:
+        """Its id."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens reserved."""
+
+    @property
+    def identity(self) -> Identity:
+        """The key that it was made for."""
+
+    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Tell what was consumed so far; charged should this process vanish. Cheap."""
+
+    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Book what was consumed. Once; later calls do nothing."""
+
+    def release(self) -> None:
+        """Give everything back."""
+
+    def annul(self) -> None:
+        """Give everything back, and let nobody else's word count: for a call that was left before its end."""
+
+
+class Source(Protocol[M_co]):
+    """Where messages come from: one call to whoever really answers."""
+
+    async def read(self) -> M_co | None:
+        """Give the next message, None when there are no more. Raises MoaError."""
+
+    def cancel(self) -> None:
+        """Stop the work behind it."""
+
+    def close(self) -> None:
+        """Let go of it, once its last event was read."""
+
+
+class Answer(Generic[M]):
+    """The messages of one answer. An async context manager: leaving it stops the work and settles.
+
+    The first message is in hand when an answer exists, so an early failure was raised instead. From then on a
+    failure is an `error` event, and exactly one `finished` or `error` event is the last.
+    """
+
+    _message: type[M]
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        source: Source[M],
+        first: M,
+        booking: Booking,
+        request_id: str,
+        ending: Retirement | None = None,
+    ) -> None:
+        self.model = model
+        self.ending = ending
+        """The retirement of the model that was asked for, to be told to the caller."""
+        self.usage = usage_pb2.Usage()
+        self.booking = booking
+        self._source: Source[M] = source
+        self._first: M | None = first
+        self._request_id = request_id
+        self._ended = False
+        self._cut_off = False
+        self._settled = False
+        self.succeeded = False
+        """Whether the last event was `finished`."""
+        self.on_settled: Callable[[usage_pb2.Usage], None] = _nobody
+        """Told what was charged."""
+        self.on_broken: Callable[[MoaError], None] = _nobody
+        """Told of a failure after the first event."""
+
+    async def next(self) -> M | None:
+        """Give the next message; None after the one that held the last event."""
+        if self._ended:
+            return None
+        if self._first is not None:
+            message, self._first = self._first, None
+        else:
+            try:
+                read = await self._source.read()
+                if read is None:
+                    raise UpstreamBroken("the answer broke off")
+                message = read
+            except MoaError as error:
+                self._cut_off = True
+                message = self._message()
+                message.events.add().error.CopyFrom(detail_of(error, self._request_id))
+        self._watch(message)
+        if not self._ended and (consumed := self._consumed()) is not None:
+            self.booking.report(usage=consumed, provider=self.model.provider, model=self.model.id)
+        return message
+
+    def _watch(self, message: M) -> None:
+        """Note what the message's events say of the consumption and the end."""
+        raise NotImplementedError
+
+    def _consumed(self) -> usage_pb2.Usage | None:
+        """Give what is to be charged; None when nothing was delivered or reported."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Settle now, by what is known. Leaving the context does this too; only the first time counts."""
+        if self._settled:
+            return
+        self._settled = True
+        consumed = self._consumed()
+        if consumed is None:
+            if self._ended and not self._cut_off:
+                self.booking.release()
+            else:
+                self.booking.annul()
+        else:
+            self.booking.settle(usage=consumed, provider=self.model.provider, model=self.model.id)
+            self.on_settled(consumed)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ended:
+            self._source.close()
+        else:
+            self._source.cancel()
+        self.settle()
+
+
+class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
+    """A text answer. Charged by what the provider reported; where a stream broke, by what was delivered."""
+
+    _message = text_service_pb2.GenerateTextResponse
+
+    def __init__(self, *, prompt_estimate: int, **known: Any) -> None:
+        super().__init__(**known)
+        self._prompt_estimate = prompt_estimate
+        self._pieces = 0
+
+    def _watch(self, message: text_service_pb2.GenerateTextResponse) -> None:
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            if kind == "text" or kind == "reasoning" or kind == "tool_call":
+                self._pieces += 1
+            elif kind == "usage":
+                self.usage = event.usage
+            elif kind == "finished":
+                self.usage = event.finished.usage
+                self._ended = self.succeeded = True
+            elif kind == "error":
+                self._ended = True
+                self.on_broken(error_of(event.error))
+
+    def _consumed(self) -> usage_pb2.Usage | None:
+        if self.usage.prompt_tokens or self.usage.completion_tokens:
+            # A provider that reports as it goes may have delivered more since.
+            if not self._ended and self.usage.completion_tokens < self._pieces:
+                self.usage.completion_tokens = self._pieces
+            return self.usage
+        if not self._pieces:
+            return None
+        # No provider sends a piece that holds no token, so pieces are a fair count where nothing was reported.
+        return usage_pb2.Usage(prompt_tokens=self._prompt_estimate, completion_tokens=self._pieces)
+
+
+class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
+    """Images. Charged for those that were handed to the caller, which the handler tells by `delivered`."""
+
+    _message = image_service_pb2.GenerateImageResponse
+
+    def __init__(self, **known: Any) -> None:
+        super().__init__(**known)
+        self._delivered = 0
+
+    def delivered(self, count: int) -> None:
+        """Note that `count` more images have been written to the caller."""
+        self._delivered += count
+
+    def _watch(self, message: image_service_pb2.GenerateImageResponse) -> None:
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            if kind == "usage":
+                self.usage = event.usage
+            elif kind == "finished":
+                self.usage = event.finished.usage
+                self._ended = self.succeeded = True
+            elif kind == "error":
+                self._ended = True
+                self.on_broken(error_of(event.error))
+
+    def _consumed(self) -> usage_pb2.Usage | None:
+        if not self._delivered:
+            return None
+        self.usage.images = self._delivered
+        return self.usage
+
+
+def text_started(model: Model) -> text_service_pb2.GenerateTextResponse:
+    """Make the event that tells who answers."""
+    started = text_pb2.Started(provider=model.provider, model=model.id)
+    return text_service_pb2.GenerateTextResponse(events=[text_pb2.TextEvent(started=started)])
+
+
+def image_started(model: Model) -> image_service_pb2.GenerateImageResponse:
+    """Make the event that tells who answers."""
+    started = image_pb2.ImageStarted(provider=model.provider, model=model.id)
+    return image_service_pb2.GenerateImageResponse(events=[image_pb2.ImageEvent(started=started)])

@@ -1,0 +1,64 @@
+"""How many tokens a request can cost at most, told without a tokenizer.
+
+A token of the tokenizers in use (byte-level BPE, SentencePiece with byte fallback) stands for at least one byte, so
+the bytes of the text bound its tokens from above. Templates and images add constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from moa.text.v1 import text_pb2, text_service_pb2
+
+PER_REQUEST = 16
+"""Tokens that a chat template puts around a conversation."""
+PER_MESSAGE = 8
+"""Tokens that a chat template puts around one message."""
+PER_IMAGE = 3_000
+"""Tokens of one image, at the dearest (a 4096x4096 image at the documented providers)."""
+BYTES_PER_TOKEN = 4
+"""Typical bytes a token, for estimates (never for bounds)."""
+
+
+LONGEST_TOKEN_BYTES = 128
+"""Bytes of the longest tokens of the vocabularies in use (runs of spaces)."""
+
+
+def fits_context(prompt: int, context_tokens: int) -> bool:
+    """Tell whether a prompt of this bound can fit, without a tokenizer's work: megabytes of text plainly cannot."""
+    return not context_tokens or prompt // LONGEST_TOKEN_BYTES <= context_tokens
+
+
+def prompt_bound(request: text_service_pb2.GenerateTextRequest) -> int:
+    """Bound the prompt's tokens from above."""
+    total = PER_REQUEST
+    for message in request.messages:
+        total += PER_MESSAGE + len(message.name)
+        for part in message.parts:
+            total += _part_bound(part)
+    for tool in request.tools:
+        total += PER_MESSAGE + _bytes(tool.name, tool.description, tool.parameters_json)
+    total += _bytes(request.response_format.schema_json)
+    return total
+
+
+def _part_bound(part: text_pb2.Part) -> int:
+    kind = part.WhichOneof("part")
+    if kind == "text":
+        return len(part.text.encode())
+    if kind == "image":
+        return PER_IMAGE
+    if kind == "tool_call":
+        return PER_MESSAGE + _bytes(part.tool_call.name, part.tool_call.arguments_json)
+    if kind == "tool_result":
+        return PER_MESSAGE + _bytes(part.tool_result.name, part.tool_result.content)
+    return _bytes(part.reasoning.text)
+
+
+def _bytes(*texts: str) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def estimate(texts: Iterable[str]) -> int:
+    """Estimate the tokens of text whose provider told nothing."""
+    return -(-sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN)

@@ -1,0 +1,23 @@
+"""Who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.common.rpc.keys import key_of
+
+__all__ = ["Caller", "key_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A caller as the wire shows it; its key is not verified yet."""
+
+    key: str = field(repr=False)
+    """The API key; empty when none was sent."""
+    request_id: str
+    """The request's id."""
+    began: float = 0.0
+    """When it arrived, by `time.perf_counter`."""
+    own_key: str = field(default="", repr=False)
+    """The caller's own key of a provider; `key` is then what stands for it here."""

@@ -1,0 +1,72 @@
+"""Which models a key may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from moa.quota.v1 import quota_pb2
+from services.common import byok
+from services.common.catalogue import Catalogue, Model
+from services.common.errors import ModelNotFound, PermissionDenied, ProviderNotConfigured
+from services.router.domain import retirement
+from services.router.domain.answer import Identity
+from services.router.domain.caller import Caller
+from services.router.domain.operations import Admission
+
+_OPERATION = {"text": quota_pb2.OPERATION_TEXT, "image": quota_pb2.OPERATION_IMAGE}
+
+
+class Listing:
+    """Reads the catalogue through a key's permissions."""
+
+    def __init__(self, *, catalogue: Callable[[], Catalogue], admission: Admission) -> None:
+        self._catalogue = catalogue
+        self._admission = admission
+
+    async def models(self, caller: Caller, *, provider: str = "") -> list[Model]:
+        """List the models of configured providers that the key may use.
+
+        Raises Unauthenticated; NotFound for an unknown provider; ProviderNotConfigured.
+        """
+        identity = await self._admission.identify(caller.key)
+        catalogue = self._catalogue()
+        on = retirement.today()
+        if provider:
+            catalogue.provider(provider)
+            if provider not in catalogue.configured:
+                raise ProviderNotConfigured(f"provider {provider} is not configured here", param="provider")
+        return [
+            model
+            for model in catalogue.models
+            if self._reaches(catalogue, model, caller)
+            and not retirement.is_over(model, on)
+            and (not provider or model.provider == provider)
+            and self._may(identity, catalogue, model)
+        ]
+
+    async def model(self, caller: Caller, name: str) -> Model:
+        """Give one model; a retired one's successor.
+
+        Raises as `models`, and ModelNotFound, ModelRetired, PermissionDenied.
+        """
+        identity = await self._admission.identify(caller.key)
+        catalogue = self._catalogue()
+        model, _ = retirement.standing(catalogue, catalogue.find(name), retirement.today())
+        if not self._reaches(catalogue, model, caller):
+            if caller.own_key:
+                raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
+            raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="model")
+        if not self._may(identity, catalogue, model):
+            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+        return model
+
+    @staticmethod
+    def _reaches(catalogue: Catalogue, model: Model, caller: Caller) -> bool:
+        """Tell whether the model can be asked: by the gateway's credentials, or the caller's own."""
+        if caller.own_key:
+            return byok.reaches(catalogue.providers[model.provider])
+        return model.provider in catalogue.configured
+
+    @staticmethod
+    def _may(identity: Identity, catalogue: Catalogue, model: Model) -> bool:
+        return identity.may(_OPERATION[catalogue.providers[model.provider].makes], model.provider, model.id)

@@ -1,0 +1,310 @@
+"""The operations themselves: find the model, admit the caller, call whoever answers, and give the answer.
+
+Every dialect and the gRPC API come through here, so policy exists once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from moa.common.v1 import media_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from moa.quota.v1 import quota_pb2
+from moa.text.v1 import text_service_pb2
+from services.common import byok
+from services.common.catalogue import Catalogue, Model, Retirement
+from services.common.errors import (
+    Cancelled,
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidField,
+    MoaError,
+    ModelNotFound,
+    ModelRetired,
+    NotFound,
+    PermissionDenied,
+    ProviderNotConfigured,
+    QuotaExhausted,
+    Unavailable,
+    Unsupported,
+    UpstreamBroken,
+    UpstreamTimeout,
+    error_of,
+)
+from services.router.domain import bounds, retirement
+from services.router.domain.answer import Booking, Identity, ImageAnswer, M, Source, TextAnswer
+from services.router.domain.caller import Caller
+from services.router.domain.capabilities import check_image, check_text
+
+_CUT_OFF: Final = (Cancelled, DeadlineExceeded, Unavailable, UpstreamTimeout)
+"""Failures of a call whose other end may not have come to its own end, so that it takes the router for dead."""
+
+
+class Admission(Protocol):
+    """Who verifies keys and lends quota; `services.common.admission.Admission` is one."""
+
+    async def identify(self, key: str) -> Identity:
+        """Verify a key."""
+
+    async def reserve(
+        self,
+        key: str,
+        *,
+        operation: quota_pb2.Operation.ValueType,
+        provider: str,
+        model: str,
+        tokens: int = 0,
+        images: int = 0,
+        min_tokens: int = 0,
+        request_id: str,
+    ) -> Booking:
+        """Verify a key and lend it quota."""
+
+
+class Backends(Protocol):
+    """Whoever really answers."""
+
+    def generate_text(
+        self, request: text_service_pb2.GenerateTextRequest, model: Model, caller: Caller, reserved: Booking
+    ) -> Source[text_service_pb2.GenerateTextResponse]:
+        """Begin a text answer."""
+
+    def generate_image(
+        self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Booking
+    ) -> Source[image_service_pb2.GenerateImageResponse]:
+        """Begin images."""
+
+    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
+        """Count a prompt's tokens."""
+
+
+class Inputs(Protocol):
+    """Who reads the images that callers give as links."""
+
+    async def image(self, url: str, *, account_id: str, param: str) -> media_pb2.ImageInput:
+        """Give the image behind a link."""
+
+
+class Operations:
+    """The gateway's operations, over the catalogue as it is at each request."""
+
+    def __init__(
+        self, *, catalogue: Callable[[], Catalogue], admission: Admission, backends: Backends, inputs: Inputs
+    ) -> None:
+        self._catalogue = catalogue
+        self._admission = admission
+        self._backends = backends
+        self._inputs = inputs
+
+    async def generate_text(self, request: text_service_pb2.GenerateTextRequest, caller: Caller) -> TextAnswer:
+        """Begin a text answer; its first message is in hand when this returns.
+
+        `request` is changed: model and provider are resolved, and the bound on tokens fits the reservation.
+        Raises MoaError for everything that can be known before the first event.
+        """
+        model, ending = await self._model(request.model, request.provider, "text", caller)
+        check_text(request, model)
+        parts = [part for message in request.messages for part in message.parts if part.HasField("image")]
+        linked = [("image_url", part.image) for part in parts]
+        await self._fetch(linked, quota_pb2.OPERATION_TEXT, model, caller)
+        wanted = self._bounded(request, model)
+        prompt = bounds.prompt_bound(request)
+        if not bounds.fits_context(prompt, model.context_tokens):
+            await self._admission.identify(caller.key)
+            raise ContextTooLong(
+                f"the prompt is longer than the {model.context_tokens} tokens of {model.id}'s context", param="messages"
+            )
+        prompt, reserved = await self._reserve_text(request, model, caller, prompt, wanted)
+        request.max_tokens = max(1, min(wanted, (reserved.tokens - prompt) // max(1, request.candidates)))
+        request.model, request.provider = model.id, model.provider
+        try:
+            source = self._backends.generate_text(request, model, caller, reserved)
+            first = await _first(source)
+        except BaseException as error:
+            _unspent(reserved, error)
+            raise
+        return TextAnswer(
+            model=model,
+            source=source,
+            first=first,
+            booking=reserved,
+            request_id=caller.request_id,
+            prompt_estimate=-(-prompt // bounds.BYTES_PER_TOKEN),
+            ending=ending,
+        )
+
+    async def generate_image(self, request: image_service_pb2.GenerateImageRequest, caller: Caller) -> ImageAnswer:
+        """Begin images; the first message is in hand when this returns. As `generate_text`."""
+        model, ending = await self._model(request.model, request.provider, "image", caller)
+        if request.operation == image_pb2.OPERATION_UNSPECIFIED:
+            request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
+        check_image(request, model)
+        given = [(f"images[{index}]", image) for index, image in enumerate(request.images)]
+        given += [("mask", request.mask)] if request.HasField("mask") else []
+        await self._fetch(given, quota_pb2.OPERATION_IMAGE, model, caller)
+        request.count = max(1, request.count)
+        request.model, request.provider = model.id, model.provider
+        reserved = await self._admission.reserve(
+            caller.key,
+            operation=quota_pb2.OPERATION_IMAGE,
+            provider=model.provider,
+            model=model.id,
+            images=request.count,
+            request_id=caller.request_id,
+        )
+        try:
+            source = self._backends.generate_image(request, model, caller, reserved)
+            first = await _first(source)
+        except BaseException as error:
+            _unspent(reserved, error)
+            raise
+        return ImageAnswer(
+            model=model, source=source, first=first, booking=reserved, request_id=caller.request_id, ending=ending
+        )
+
+    async def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
+        """Find the model that a caller names, and what it makes: `text` or `image`.
+
+        For dialects where one call serves both. Raises as the operations do.
+        """
+        model, _ = await self._model(name, provider, "", caller)
+        return model, self._catalogue().providers[model.provider].makes
+
+    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, caller: Caller) -> int:
+        """Count a prompt's tokens as its model would. Costs nothing."""
+        model, _ = await self._model(request.model, request.provider, "text", caller)
+        identity = await self._admission.identify(caller.key)
+        if not identity.may(quota_pb2.OPERATION_TEXT, model.provider, model.id):
+            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+        request.model, request.provider = model.id, model.provider
+        return await self._backends.count_tokens(request, model, caller)
+
+    async def _fetch(
+        self,
+        images: list[tuple[str, media_pb2.ImageInput]],
+        operation: quota_pb2.Operation.ValueType,
+        model: Model,
+        caller: Caller,
+    ) -> None:
+        """Put the bytes in the place of links, each under the name by which a refusal tells which it was.
+
+        Nothing is fetched for a caller who may not use the model.
+        """
+        linked = [(param, image) for param, image in images if image.WhichOneof("source") == "url"]
+        if not linked:
+            return
+        identity = await self._admission.identify(caller.key)
+        if not identity.may(operation, model.provider, model.id):
+            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+
+        # Strangers share the account of those who bring their own key: none of them owns its files.
+        owner = "" if caller.own_key else identity.account_id
+
+        async def fetch(param: str, image: media_pb2.ImageInput) -> None:
+            image.CopyFrom(await self._inputs.image(image.url, account_id=owner, param=param))
+
+        tasks = [asyncio.create_task(fetch(param, image)) for param, image in linked]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _model(self, name: str, provider: str, makes: str, caller: Caller) -> tuple[Model, Retirement | None]:
+        """Find the model that answers to a name, and the retirement that its caller is to be told of.
+
+        A caller without a valid key learns nothing of the catalogue.
+        """
+        catalogue = self._catalogue()
+        try:
+            if not name:
+                raise InvalidField("a model is required", param="model")
+            asked = catalogue.find(name, provider=provider)
+            model, ending = retirement.standing(catalogue, asked, retirement.today())
+            if caller.own_key:
+                # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
+                if not byok.reaches(catalogue.providers[model.provider]):
+                    raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
+            elif model.provider not in catalogue.configured:
+                raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
+            if makes and catalogue.providers[model.provider].makes != makes:
+                raise Unsupported(f"model {model.id} does not make {makes}", param="model")
+        except (InvalidField, ModelNotFound, ModelRetired, NotFound, ProviderNotConfigured, Unsupported):
+            await self._admission.identify(caller.key)
+            raise
+        return model, ending
+
+    @staticmethod
+    def _bounded(request: text_service_pb2.GenerateTextRequest, model: Model) -> int:
+        """Give the bound on one candidate's tokens: the caller's, else the catalogue's, and never above the model's."""
+        if request.HasField("max_tokens"):
+            if request.max_tokens < 1:
+                raise InvalidField("max_tokens must be positive", param="max_tokens")
+            wanted = request.max_tokens
+        else:
+            wanted = model.default_max_tokens
+        return min(wanted, model.max_output_tokens) if model.max_output_tokens else wanted
+
+    async def _reserve_text(
+        self,
+        request: text_service_pb2.GenerateTextRequest,
+        model: Model,
+        caller: Caller,
+        prompt: int,
+        wanted: int,
+    ) -> tuple[int, Booking]:
+        """Give how many of the reserved tokens the prompt takes at most, and the reservation."""
+
+        async def reserve(prompt_tokens: int) -> Booking:
+            return await self._admission.reserve(
+                caller.key,
+                operation=quota_pb2.OPERATION_TEXT,
+                provider=model.provider,
+                model=model.id,
+                tokens=prompt_tokens + wanted * max(1, request.candidates),
+                min_tokens=prompt_tokens + max(1, request.candidates),
+                request_id=caller.request_id,
+            )
+
+        try:
+            return prompt, await reserve(prompt)
+        except QuotaExhausted as refused:
+            # The bound may be several times the truth (Korean text is three bytes a letter); before a caller is
+            # refused, whoever would answer counts.
+            try:
+                exact = await self._backends.count_tokens(
+                    text_service_pb2.CountTokensRequest(
+                        model=model.id, provider=model.provider, messages=request.messages, tools=request.tools
+                    ),
+                    model,
+                    caller,
+                )
+            except (Unsupported, UpstreamBroken):
+                raise refused from None
+            if exact >= prompt:
+                raise
+            return exact, await reserve(exact)
+
+
+def _unspent(reserved: Booking, error: BaseException) -> None:
+    """Book that nothing was consumed by a call that failed with this error before its first message."""
+    if isinstance(error, MoaError) and not isinstance(error, _CUT_OFF):
+        reserved.release()
+    else:
+        reserved.annul()
+
+
+async def _first(source: Source[M]) -> M:
+    """Wait for the first message; a failure before it is raised with its own status."""
+    try:
+        first = await source.read()
+    except BaseException:
+        source.cancel()
+        raise
+    if first is None:
+        raise UpstreamBroken("the answer was empty")
+    if first.events and first.events[0].HasField("error"):
+        raise error_of(first.events[0].error)
+    return first

@@ -1,0 +1,77 @@
+"""What every handler of the router does first and notes last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from moa.common.v1 import usage_pb2
+from services.common import byok, errors, grants
+from services.common.rpc import call as calls
+from services.router import metrics
+from services.router.domain.answer import Answer
+from services.router.domain.caller import Caller, key_of
+
+
+def begin(context: Any) -> Caller:
+    """Give the caller of the call that is being served. Raises Unauthenticated for two different keys."""
+    return Caller(
+        key=key_of(context.invocation_metadata() or ()),
+        request_id=calls.current().request_id,
+        began=time.perf_counter(),
+    )
+
+
+def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
+    """Give a `begin` for dialects where callers may bring their own Google key, if the operator lets them.
+
+    Such a caller runs as the account `byok`, by a grant in the place of a key of this gateway.
+    """
+    if not allowed:
+        return begin
+    acting = grants.ActingFor(account_id=byok.ACCOUNT_ID, key_id=byok.KEY_ID)
+
+    def begun(context: Any) -> Caller:
+        caller = begin(context)
+        if not byok.is_google_key(caller.key):
+            return caller
+        return replace(caller, key=grants.mint(service_token, acting), own_key=caller.key)
+
+    return begun
+
+
+def note(answer: Answer[Any], caller: Caller) -> None:
+    """Put who answers, and for whom, on the call's log line and into the metrics; the consumption when it is known."""
+    fields = calls.current().fields
+    provider, model = answer.model.provider, answer.model.id
+    fields["account"] = answer.booking.account_id
+    fields["provider"] = provider
+    fields["model"] = model
+    meters = metrics.of_model(provider, model)
+    meters.first_event.observe(time.perf_counter() - caller.began)
+
+    def settled(consumed: usage_pb2.Usage) -> None:
+        fields["tokens"] = consumed.prompt_tokens + consumed.completion_tokens
+        meters.prompt.inc(consumed.prompt_tokens)
+        meters.completion.inc(consumed.completion_tokens)
+        if consumed.images:
+            fields["images"] = consumed.images
+            meters.images.inc(consumed.images)
+        if answer.model.prices is not None:
+            cost = answer.model.prices.cost(
+                prompt=consumed.prompt_tokens,
+                cached=consumed.cached_tokens,
+                completion=consumed.completion_tokens,
+                images=consumed.images,
+            )
+            fields["cost_usd"] = round(cost, 8)
+            meters.cost.inc(cost)
+
+    def broke(error: errors.MoaError) -> None:
+        fields["broken"] = errors.word(error.reason)
+        metrics.BROKEN.labels(provider, errors.word(error.reason)).inc()
+
+    answer.on_settled = settled
+    answer.on_broken = broke

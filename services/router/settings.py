@@ -1,0 +1,32 @@
+"""The router's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from services.common.store import StoreSettings
+
+
+class RouterSettings(StoreSettings):
+    """Settings of the router process."""
+
+    listen: str = "127.0.0.1:8101"
+    """Where it serves, `host:port`."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Loopback port of `/metrics`; 0: none."""
+    auth_address: str = "127.0.0.1:8102"
+    """The auth service; several as `ipv4:a:1,b:2`."""
+    text_address: str = "127.0.0.1:8103"
+    """The text service."""
+    inference_address: str = "127.0.0.1:8104"
+    """The inference service."""
+    image_address: str = "127.0.0.1:8108"
+    """The image service (cloud providers' images); empty: this gateway runs none."""
+    byok: bool = False
+    """Whether callers may bring a Google key of their own instead of one of this gateway's, for Google's models."""
+    egress_allow: str = ""
+    """Hosts beside public https ones that callers' image links may name, parted by commas (`127.0.0.1:9000`)."""
+    state_dir: Path | None = None
+    """Where settlements are journalled until auth has booked them; none: kept in memory only."""
