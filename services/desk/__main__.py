@@ -1,0 +1,97 @@
+"""Run the desk service: `python -m services.desk`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from moa.desk.v1 import desk_service_pb2, desk_service_pb2_grpc
+from services.common import grants, logs, metrics, settings
+from services.common.catalogue import CatalogueError
+from services.common.catalogue.load import load
+from services.common.egress import Egress
+from services.common.errors import MoaError
+from services.common.rpc.client import channel
+from services.common.rpc.server import Server, run
+from services.common.store import links_of, store_of
+from services.desk import health
+from services.desk.adapters.fetch import Fetcher
+from services.desk.adapters.naver import Naver
+from services.desk.adapters.parts import RouterPainter, Shelf, VisionClient
+from services.desk.domain.pipeline import Pipeline, Style
+from services.desk.servicer import DeskServicer
+from services.desk.settings import DeskSettings
+
+
+def _version() -> str:
+    """Read the version where the project states it, beside the packages."""
+    for line in (Path(__file__).parents[2] / "pyproject.toml").read_text().splitlines():
+        if line.startswith("version = "):
+            return line.partition('"')[2].rstrip('"')
+    return "unknown"
+
+
+def _max_side(config: DeskSettings) -> int:
+    """Give the longest side that is asked for: a small model answers large sizes with nonsense."""
+    if config.desk_max_side:
+        return config.desk_max_side
+    try:
+        defaults = load(config.catalogue).find(config.desk_model).defaults
+    except (CatalogueError, MoaError) as error:
+        raise SystemExit(f"bad setting MOA_DESK_MODEL or MOA_CATALOGUE: {error}") from None
+    return max(int(defaults.get("width", 1024)), int(defaults.get("height", 1024)))
+
+
+async def main(config: DeskSettings, stop: asyncio.Event) -> None:
+    if config.metrics_port:
+        metrics.serve(config.metrics_port, config.metrics_host)
+    token = config.service_token.get_secret_value()
+    router, vision = channel(config.router_address), channel(config.vision_address)
+    store = store_of(config)
+    egress = Egress(config.egress_allow.split(","))
+    naver = Naver(
+        config.naver_url,
+        client_id=config.naver_client_id.get_secret_value(),
+        client_secret=config.naver_client_secret.get_secret_value(),
+        count=config.naver_count,
+    )
+    style = Style(
+        model=config.desk_model,
+        lora=config.desk_lora,
+        lora_scale=config.desk_lora_scale,
+        trigger=config.desk_trigger,
+        words=config.desk_style,
+        strength=config.desk_strength,
+        max_side=_max_side(config),
+    )
+    fetcher = Fetcher(egress, store, links_of(config))
+    looking = VisionClient(vision, service_token=token)
+    shelf = Shelf(store)
+
+    def pipeline(acting: grants.ActingFor) -> Pipeline:
+        painter = RouterPainter(router, service_token=token, acting=acting)
+        return Pipeline(style=style, fetch=fetcher, vision=looking, painter=painter, keep=shelf, shops=naver)
+
+    checks = {
+        "vision": health.of_service(vision, "moa.vision.v1.VisionService"),
+        "image": health.of_service(router, "moa.image.v1.ImageService"),
+        "shopping": health.of_shops(naver),
+        "store": health.of_store(store),
+    }
+    server = Server(service_token=token)
+    servicer = DeskServicer(pipeline, checks, style, version=_version(), service_token=token)
+    desk_service_pb2_grpc.add_DeskServiceServicer_to_server(servicer, server.grpc)
+    server.offer(desk_service_pb2.DESCRIPTOR.services_by_name["DeskService"].full_name)
+    port = await server.start(config.listen)
+    logs.get("desk").info("desk.started", port=port, model=style.model)
+    await stop.wait()
+    await server.stop(config.drain_s)
+    await naver.aclose()
+    await egress.aclose()
+    await store.aclose()
+
+
+if __name__ == "__main__":
+    read = settings.read(DeskSettings)
+    logs.configure("desk", read.log_level)
+    run(lambda stop: main(read, stop))

@@ -1,0 +1,1 @@
+"""The pipeline's ways out: vision, the router, shops, callers' images."""

@@ -1,0 +1,225 @@
+"""The task process: `serve` (the default: answers, and works unless it is told not to), `migrate`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import sys
+
+from moa.task.v1 import (
+    desk_task_service_pb2,
+    desk_task_service_pb2_grpc,
+    image_task_service_pb2,
+    image_task_service_pb2_grpc,
+    prediction_service_pb2,
+    prediction_service_pb2_grpc,
+    task_service_pb2,
+    task_service_pb2_grpc,
+    webhook_service_pb2,
+    webhook_service_pb2_grpc,
+)
+from services.common import logs, metrics, settings
+from services.common.admission import Admission
+from services.common.catalogue import CatalogueError, Watched
+from services.common.rpc.client import channel
+from services.common.rpc.server import Server, run
+from services.common.store import links_of, store_of
+from services.tasks.adapters.database import Bell, Database, Listener
+from services.tasks.adapters.outbox import Outbox
+from services.tasks.adapters.outside import Outside
+from services.tasks.adapters.queue import Queue
+from services.tasks.adapters.quota import Quota
+from services.tasks.adapters.tasks import Tasks
+from services.tasks.adapters.upstream import Upstream
+from services.tasks.api import TaskServicer
+from services.tasks.dialects.desk import DeskTaskServicer
+from services.tasks.dialects.predictions.servicer import PredictionServicer
+from services.tasks.dialects.tasks import ImageTaskQueryServicer, ImageTaskServicer
+from services.tasks.keeper import Keeper
+from services.tasks.migrate import migrate
+from services.tasks.operations import Operations
+from services.tasks.settings import TaskSettings
+from services.tasks.views import Views
+from services.tasks.webhooks.deliverer import Deliverer
+from services.tasks.webhooks.servicer import WebhookServicer
+from services.tasks.webhooks.signing import Secrets
+from services.tasks.worker.sealing import BadCertificate, Seal
+from services.tasks.worker.work import Work
+from services.tasks.worker.worker import Worker
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
+
+
+class Process:
+    """Everything of one process, wired.
+
+    Raises CatalogueError when the catalogue is bad, BadCertificate when outputs cannot be signed.
+    """
+
+    def __init__(self, config: TaskSettings) -> None:
+        token = config.service_token.get_secret_value()
+        self.config = config
+        self.watched = Watched(config.catalogue)
+        self.database = Database(config.database_url.get_secret_value(), size=8 + config.task_workers)
+        self.bell = Bell()
+        self.store = store_of(config)
+        self.outside = Outside(config.egress_allow)
+        auth = channel(config.auth_address)
+        self.admission = Admission(auth, service_token=token)
+        quota = Quota(auth, self.database, service_token=token)
+        tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
+        views = Views(links_of(config))
+        secrets = Secrets(config.webhook_secret.get_secret_value() or token)
+        outbox = Outbox(self.database)
+        upstream = Upstream(channel(config.router_address), channel(config.desk_address), service_token=token)
+        queue = Queue(
+            self.database,
+            per_account=config.task_per_account,
+            lease_s=config.task_lease_s,
+            attempts=config.task_attempts,
+        )
+        operations = Operations(
+            tasks=tasks,
+            admission=self.admission,
+            quota=quota,
+            catalogue=lambda: self.watched.now,
+            bell=self.bell,
+            views=views,
+            targets=self.outside,
+            deadline_s=config.task_deadline_s,
+        )
+        self.server = _served(config, operations, upstream, outbox, secrets)
+        self.keeper = Keeper(self.database, queue, quota, self.store, keep_s=config.task_keep_s)
+        self.deliverer = Deliverer(
+            outbox=outbox,
+            tasks=tasks,
+            views=views,
+            sender=self.outside,
+            secrets=secrets,
+            bell=self.bell,
+            public_url=config.public_url,
+            pauses_s=config.webhook_pauses_s,
+            timeout_s=config.webhook_timeout_s,
+        )
+        self.worker = Worker(
+            self.database,
+            queue,
+            Work(
+                self.database,
+                upstream,
+                quota,
+                self.store,
+                provenance=config.task_provenance,
+                seal=_seal_of(config),
+            ),
+            self.bell,
+            room=config.task_workers,
+            attempts=config.task_attempts,
+            retry_s=config.task_retry_s,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve and work until `stop`."""
+        await self.database.open()
+        await self.admission.start()
+        duties = [
+            Listener(self.config.database_url.get_secret_value(), self.bell).run(),
+            self.watched.watch(),
+            self.keeper.run(),
+        ]
+        if self.config.task_workers:
+            duties += [self.worker.run(), self.deliverer.run()]
+        running = [asyncio.create_task(duty) for duty in duties]
+        port = await self.server.start(self.config.listen)
+        logs.get("tasks").info("tasks.started", port=port, worker=self.worker.name)
+        await stop.wait()
+        await self.server.stop(self.config.drain_s)
+        for task in running:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*running, return_exceptions=True)
+        await self.admission.stop()
+        await self.outside.aclose()
+        await self.store.aclose()
+        await self.database.close()
+
+
+def _served(
+    config: TaskSettings, operations: Operations, upstream: Upstream, outbox: Outbox, secrets: Secrets
+) -> Server:
+    server = Server(service_token=None)
+    grpc = server.grpc
+    task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(operations), grpc)
+    webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(WebhookServicer(operations, outbox, secrets), grpc)
+    image_task_service_pb2_grpc.add_ImageTaskServiceServicer_to_server(ImageTaskServicer(operations), grpc)
+    image_task_service_pb2_grpc.add_ImageTaskQueryServiceServicer_to_server(ImageTaskQueryServicer(operations), grpc)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        PredictionServicer(operations, config.public_url), grpc
+    )
+    desk_task_service_pb2_grpc.add_DeskTaskServiceServicer_to_server(
+        DeskTaskServicer(operations, upstream, model=config.desk_model), grpc
+    )
+    for module in (
+        task_service_pb2,
+        webhook_service_pb2,
+        image_task_service_pb2,
+        prediction_service_pb2,
+        desk_task_service_pb2,
+    ):
+        server.offer(*(service.full_name for service in module.DESCRIPTOR.services_by_name.values()))
+    return server
+
+
+def _seal_of(config: TaskSettings) -> Seal | None:
+    """Give what signs outputs. Raises BadCertificate."""
+    if config.task_c2pa_cert is None and config.task_c2pa_key is None:
+        return None
+    if config.task_c2pa_cert is None or config.task_c2pa_key is None:
+        raise BadCertificate("MOA_TASK_C2PA_CERT and MOA_TASK_C2PA_KEY go together")
+    return Seal(config.task_c2pa_cert, config.task_c2pa_key, timestamp_url=config.task_c2pa_timestamp_url)
+
+
+def _give_memory_back() -> None:
+    """Have glibc return large blocks when they are freed: images come and go, and its heap would keep the holes.
+
+    Its threshold grows with the first large block that is freed unless it was set. Other systems' allocators do well.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
+
+async def serve(config: TaskSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop`."""
+    _give_memory_back()
+    await asyncio.to_thread(migrate, config.database_url.get_secret_value())
+    if config.metrics_port:
+        metrics.serve(config.metrics_port, config.metrics_host)
+    try:
+        process = Process(config)
+    except CatalogueError as error:
+        raise SystemExit(f"bad catalogue: {error}") from None
+    except BadCertificate as error:
+        raise SystemExit(f"MOA_TASK_C2PA_CERT: {error}") from None
+    await process.run(stop)
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m services.tasks", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve moa.task.v1 and its dialects, and run tasks")
+    commands.add_parser("migrate", help="bring the database's schema up to date")
+    chosen = parser.parse_args(arguments)
+    config = settings.read(TaskSettings)
+    logs.configure("tasks", config.log_level)
+    if chosen.command == "migrate":
+        migrate(config.database_url.get_secret_value())
+    else:
+        run(lambda stop: serve(config, stop))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

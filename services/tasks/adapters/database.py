@@ -1,0 +1,139 @@
+"""Connections to PostgreSQL, and word of what others committed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from services.common import logs
+from services.common.errors import Unavailable
+
+_log = logs.get("tasks.database")
+
+Link = psycopg.AsyncConnection[TupleRow]
+
+AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+"""What psycopg raises while the database is not there."""
+
+QUEUE: Final = "tasks_queue"
+"""Told when something new can be claimed."""
+EVENTS: Final = "tasks_events"
+"""Told a task's id when its log grew."""
+CANCEL: Final = "tasks_cancel"
+"""Told when a running task's account asked for its end."""
+WEBHOOKS: Final = "tasks_webhooks"
+"""Told when a webhook is due."""
+
+_EVERY_S: Final = 2.0
+
+
+class Database:
+    """A pool of connections.
+
+    Args:
+        url: As libpq takes it.
+        size: Connections at most.
+    """
+
+    def __init__(self, url: str, *, size: int = 12) -> None:
+        self.url = url
+        self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=size,
+            open=False,
+            timeout=5.0,
+            # A restart of the database leaves dead connections in the pool.
+            check=AsyncConnectionPool.check_connection,
+            reconnect_timeout=5.0,
+            kwargs={"connect_timeout": 2, "options": "-c statement_timeout=20000 -c lock_timeout=10000"},
+        )
+
+    async def open(self) -> None:
+        """Start to connect; does not wait for the first connection."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Link]:
+        """Lend a connection inside a transaction, committed at the end.
+
+        Raises Unavailable when the database is away. Whether the commit took place is not known then.
+        """
+        try:
+            async with self._pool.connection() as link:
+                yield link
+        except AWAY as error:
+            raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
+
+
+class Bell:
+    """Wakes whoever waits for something of a name to change. Spurious wakes are part of the deal."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def ring(self, name: str) -> None:
+        """Wake all who wait for `name`."""
+        for event in self._waiting.get(name, ()):
+            event.set()
+
+    def ring_all(self) -> None:
+        """Wake everybody: something may have been missed."""
+        for name in self._waiting:
+            self.ring(name)
+
+    @contextmanager
+    def listening(self, name: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set whenever `name` rings; clear it before looking."""
+        event = asyncio.Event()
+        self._waiting[name].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[name].discard(event)
+            if not self._waiting[name]:
+                del self._waiting[name]
+
+
+class Listener:
+    """Turns the database's notifications into rings, over one connection that is made anew when it breaks."""
+
+    def __init__(self, url: str, bell: Bell) -> None:
+        self._url = url
+        self._bell = bell
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            try:
+                await self._listen()
+            except AWAY as error:
+                _log.warning("listener.lost", why=type(error).__name__)
+                await asyncio.sleep(0.5)
+
+    async def _listen(self) -> None:
+        link = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=2)
+        async with link:
+            for channel in (QUEUE, EVENTS, CANCEL, WEBHOOKS):
+                await link.execute(f"listen {channel}")
+            self._bell.ring_all()
+            async for note in link.notifies():
+                self._bell.ring(note.payload or note.channel)
+
+
+async def wait(event: asyncio.Event, at_most_s: float = _EVERY_S) -> None:
+    """Wait for a ring, or for so long: a notification that was lost with its connection delays, and loses nothing."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), at_most_s)

@@ -1,0 +1,146 @@
+"""What a worker writes of the task that it holds: every write counts only while it still holds it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from moa.task.v1 import task_pb2
+from services.tasks.adapters import log
+from services.tasks.adapters.database import Database, Link
+from services.tasks.domain.task import LeaseLost, Task, now_utc
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """An output that was made and is not in the store yet."""
+
+    position: int
+    name: str
+    data: bytes
+    output: task_pb2.TaskOutput
+
+
+class Holding:
+    """A claimed task, for the worker that claimed it. Every method raises LeaseLost once it holds it no more."""
+
+    def __init__(self, database: Database, task: Task) -> None:
+        self._database = database
+        self.id = task.id
+        self.fence = task.fence
+        self.claimed = task
+
+    @asynccontextmanager
+    async def change(self) -> AsyncIterator[Task]:
+        """Lend the task, locked; what was changed is written at the end."""
+        async with self._changing() as (_, task):
+            yield task
+            self.claimed = task
+
+    async def restart(self) -> None:
+        """Forget what an earlier attempt made: its spool, and its outputs, which become orphans in the store."""
+        async with self._changing() as (link, _):
+            await link.execute("delete from tasks.spool where task_id = %s", (self.id,))
+            await link.execute(
+                "update tasks.objects set kind = 'orphan' where task_id = %s and kind <> 'orphan'", (self.id,)
+            )
+
+    async def spool(self, made: Spooled, *, last: bool) -> None:
+        """Keep an output until it is in the store. After the last, a later attempt only stores what was made."""
+        async with self._changing() as (link, task):
+            task.made = task.made or last
+            await link.execute(
+                "insert into tasks.spool (task_id, position, name, data, output) values (%s, %s, %s, %b, %s) "
+                "on conflict do nothing",
+                (self.id, made.position, made.name, made.data, made.output.SerializeToString()),
+            )
+
+    async def made(self) -> None:
+        """Note that everything is made: a later attempt only stores it."""
+        async with self.change() as task:
+            task.made = True
+
+    async def spooled(self) -> int:
+        """Count the outputs that are not in the store yet."""
+        async with self._database.transaction() as link:
+            found = await link.execute("select count(*) from tasks.spool where task_id = %s", (self.id,))
+            row = await found.fetchone()
+        return row[0] if row else 0
+
+    async def next_spooled(self) -> Spooled | None:
+        """Give the first output that is not in the store yet; one at a time, so that memory holds one."""
+        async with self._database.transaction() as link:
+            found = await link.execute(
+                "select position, name, data, output from tasks.spool where task_id = %s order by position limit 1",
+                (self.id,),
+                binary=True,
+            )
+            row = await found.fetchone()
+        if row is None:
+            return None
+        return Spooled(row[0], row[1], bytes(row[2]), task_pb2.TaskOutput.FromString(row[3]))
+
+    async def stored(self, output: task_pb2.TaskOutput, *, last: bool = False) -> None:
+        """Note that an output is in the store, whether it came from the spool or was stored by the desk.
+
+        With the last one the task ends well, charged for the outputs that are in the store.
+        """
+        async with self._database.transaction() as link:
+            task = await self._mine(link)
+            await link.execute("delete from tasks.spool where task_id = %s and position = %s", (self.id, output.index))
+            # A commit whose answer was lost is tried again: it must not be told twice.
+            if await self._add_object(link, "output", output.name, output.index, output):
+                task.deliver(output, now_utc())
+                if task.webhook_url and "output" in task.webhook_events:
+                    await log.add_delivery(link, task, "output")
+            outputs = await self._succeed(link, task) if last else 0
+            await log.save(link, task, outputs=outputs)
+
+    async def preview(self, name: str, progress: task_pb2.TaskProgress) -> None:
+        """Note how far the task is, with a picture that lies in the store."""
+        async with self._changing() as (link, task):
+            await self._add_object(link, "preview", name, 0, task_pb2.TaskOutput(name=name))
+            task.advance(progress, now_utc())
+
+    async def succeed(self) -> None:
+        """End the task well, charged for the outputs that are in the store."""
+        async with self._database.transaction() as link:
+            task = await self._mine(link)
+            await log.save(link, task, outputs=await self._succeed(link, task))
+
+    async def _succeed(self, link: Link, task: Task) -> int:
+        """End the task well; give how many outputs are in the store."""
+        found = await link.execute(
+            "select count(*) from tasks.objects where task_id = %s and kind = 'output'", (self.id,)
+        )
+        row = await found.fetchone()
+        task.succeed(now_utc())
+        return row[0] if row else 0
+
+    async def webhook(self, event: str) -> None:
+        """Report progress by webhook, to those who asked for it."""
+        async with self._changing() as (link, task):
+            if task.webhook_url and event in task.webhook_events:
+                await log.add_delivery(link, task, event)
+
+    async def _add_object(self, link: Link, kind: str, name: str, position: int, output: task_pb2.TaskOutput) -> bool:
+        done = await link.execute(
+            "insert into tasks.objects (name, task_id, kind, position, output) values (%s, %s, %s, %s, %s) "
+            "on conflict (name) do nothing",
+            (name, self.id, kind, position, output.SerializeToString()),
+        )
+        return done.rowcount == 1
+
+    async def _mine(self, link: Link) -> Task:
+        task = await log.load(link, self.id, fence=self.fence)
+        if task is None:
+            raise LeaseLost(self.id)
+        return task
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[tuple[Link, Task]]:
+        async with self._database.transaction() as link:
+            task = await self._mine(link)
+            yield link, task
+            await log.save(link, task)

@@ -1,0 +1,87 @@
+"""Writing a changed task: its row, its events, and, when it ended, all that goes with the end, in one transaction."""
+
+from __future__ import annotations
+
+import uuid
+
+from psycopg import sql
+
+from moa.common.v1 import usage_pb2
+from moa.quota.v1 import quota_pb2
+from services.tasks.adapters import balance, records
+from services.tasks.adapters.database import EVENTS, QUEUE, WEBHOOKS, Link
+from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal, now_utc
+
+_NOTIFY = "select pg_notify(%s, %s)"
+_ADD_DELIVERY = "insert into tasks.deliveries (id, task_id, account_id, event, url) values (%s, %s, %s, %s, %s)"
+
+
+async def load(link: Link, task_id: str, *, fence: int | None = None) -> Task | None:
+    """Lock a task's row and give it; None when there is none. Raises LeaseLost for a worker whose fence is old."""
+    found = await link.execute(records.SELECT + sql.SQL(" where id = %s for update"), (task_id,))
+    row = await found.fetchone()
+    if row is None:
+        return None
+    task = records.task_of(row)
+    if fence is not None and (task.fence != fence or task.leased_by is None):
+        raise LeaseLost(task_id)
+    return task
+
+
+async def save(link: Link, task: Task, *, outputs: int = 0) -> None:
+    """Write a locked task and its fresh events.
+
+    A task that ends here settles its credits and quota and writes its webhook in the same transaction: either all of
+    that happened, or none. `outputs` says how many images its quota is charged for.
+    """
+    async with link.pipeline():  # one round trip for all of it
+        await link.execute(records.UPDATE, records.values(task))
+        if task.fresh:
+            async with link.cursor() as cursor:
+                await cursor.executemany(records.ADD_EVENT, records.event_rows(task))
+            await link.execute(_NOTIFY, (EVENTS, task.id))
+        if any(is_terminal(event) for event in task.fresh):
+            await _end(link, task, outputs)
+        elif task.state == PENDING:
+            await link.execute(_NOTIFY, (QUEUE, ""))
+    task.fresh.clear()
+
+
+async def _end(link: Link, task: Task, outputs: int) -> None:
+    await balance.close(link, task)
+    await _close_quota(link, task, outputs)
+    if task.webhook_url and "completed" in task.webhook_events:
+        await add_delivery(link, task, "completed")
+
+
+async def add_delivery(link: Link, task: Task, event: str) -> None:
+    """Write a webhook to the outbox."""
+    await link.execute(_ADD_DELIVERY, (f"msg_{uuid.uuid4().hex}", task.id, task.account_id, event, task.webhook_url))
+    await link.execute(_NOTIFY, (WEBHOOKS, ""))
+
+
+async def _close_quota(link: Link, task: Task, outputs: int) -> None:
+    if not task.quota_lease or not task.reservation_id:
+        return
+    reserved = int(task.reservation_id.rpartition(".")[2])
+    if task.state == SUCCEEDED:
+        usage = usage_pb2.Usage(images=outputs, exact=True)
+        settlement = quota_pb2.Settlement(
+            reservation_id=task.reservation_id,
+            charged=quota_pb2.Amount(images=min(outputs, reserved)),
+            usage=usage,
+            operation=quota_pb2.OPERATION_IMAGE,
+            provider=task.provider,
+            model=task.model,
+            request_id=task.id,
+        )
+        settlement.ended_at.FromDatetime(task.ended_at or now_utc())
+        message, settles = settlement.SerializeToString(), True
+    else:
+        back = quota_pb2.LeaseReturn(
+            return_id=task.id, lease_id=task.quota_lease, amount=quota_pb2.Amount(images=reserved)
+        )
+        message, settles = back.SerializeToString(), False
+    await link.execute(
+        "insert into tasks.quota_outbox (task_id, message, settles) values (%s, %s, %s)", (task.id, message, settles)
+    )

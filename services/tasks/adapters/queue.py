@@ -1,0 +1,150 @@
+"""The queue: which task a worker gets next, for how long, and what becomes of those whose worker vanished.
+
+Claims are taken one after the other (a transaction-long advisory lock, a few milliseconds), so that the limit on an
+account's running tasks is exact. Accounts take turns: the one with the fewest running tasks first, then the one that
+waited longest for its turn; within an account, first come first served. Rows that another transaction holds (a
+cancellation) are skipped, not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from psycopg import sql
+
+from services.common.errors import DeadlineExceeded, Unavailable
+from services.tasks.adapters import log, records
+from services.tasks.adapters.database import Database, Link
+from services.tasks.domain.task import PENDING, Task, now_utc
+
+_LOCK: Final = 0x6D6F6171  # "moaq"
+
+# The accounts with something waiting are found by jumping along the index, one step an account, however many tasks
+# wait.
+_CHOOSE: Final = """
+with recursive waiting(account_id) as (
+    (select account_id from tasks.tasks where state = 1 order by account_id limit 1)
+    union all
+    select (select t.account_id from tasks.tasks t where t.state = 1 and t.account_id > w.account_id
+            order by t.account_id limit 1)
+    from waiting w where w.account_id is not null
+), running as (
+    select account_id, count(*) as n from tasks.tasks where state in (2, 3) group by account_id
+), candidates as (
+    select t.id, a.claimed_at, t.number, coalesce(r.n, 0)
+               + row_number() over (partition by w.account_id order by t.not_before, t.number) as turn
+    from waiting w
+    join tasks.accounts a using (account_id)
+    left join running r using (account_id)
+    cross join lateral (
+        select id, not_before, number from tasks.tasks q
+        where q.account_id = w.account_id and q.state = 1 and q.not_before <= now()
+        order by q.not_before, q.number
+        limit least(%(count)s, greatest(0, %(per_account)s - coalesce(r.n, 0)))
+    ) t
+)
+select id from candidates order by turn, claimed_at, number limit %(count)s
+"""
+
+_EXPIRED: Final = "state in (2, 3) and leased_until < now()"
+_OVERDUE: Final = "state = 1 and deadline < now()"
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker learns of a task when it renews its lease."""
+
+    task_id: str
+    cancel: bool
+    """Whether its account asked for its end."""
+
+
+class Queue:
+    """Hands tasks to workers.
+
+    Args:
+        database: Where they are.
+        per_account: How many of one account's tasks run at once.
+        lease_s: How long a silent worker keeps a task.
+        attempts: How often a task is taken up before it fails.
+    """
+
+    def __init__(self, database: Database, *, per_account: int, lease_s: float, attempts: int) -> None:
+        self._database = database
+        self._per_account = per_account
+        self._lease_s = lease_s
+        self._attempts = attempts
+
+    @property
+    def lease_s(self) -> float:
+        """How long a claim lasts without renewal."""
+        return self._lease_s
+
+    async def claim(self, worker: str, count: int) -> list[Task]:
+        """Take up to `count` tasks for a worker."""
+        async with self._database.transaction() as link:
+            await link.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+            given = {"count": count, "per_account": self._per_account}
+            ids = [row[0] for row in await (await link.execute(_CHOOSE, given)).fetchall()]
+            if not ids:
+                return []
+            tasks = await _locked(link, sql.SQL("id = any(%s) and state = 1 order by array_position(%s, id)"), ids, ids)
+            now = now_utc()
+            for task in tasks:
+                task.claim(worker, now, self._lease_s)
+            async with link.pipeline():
+                for task in tasks:
+                    await log.save(link, task)
+            await link.execute(
+                "update tasks.accounts set claimed_at = now() where account_id = any(%s)",
+                ([task.account_id for task in tasks],),
+            )
+        return tasks
+
+    async def beat(self, worker: str, tasks: Iterable[Task]) -> list[Beat]:
+        """Renew the leases of a worker's tasks. A task that is not in the answer is the worker's no more."""
+        held = list(tasks)
+        async with self._database.transaction() as link:
+            found = await link.execute(
+                "update tasks.tasks t set leased_until = now() + %s "
+                "from unnest(%s::text[], %s::bigint[]) as mine(id, fence) "
+                "where t.id = mine.id and t.fence = mine.fence and t.leased_by = %s and t.state in (2, 3) "
+                "returning t.id, t.cancel_asked_at is not null",
+                (timedelta(seconds=self._lease_s), [t.id for t in held], [t.fence for t in held], worker),
+            )
+            return [Beat(*row) for row in await found.fetchall()]
+
+    async def sweep(self, *, limit: int = 100) -> int:
+        """Put back what vanished workers held, and end what is overdue; give how many tasks that were."""
+        async with self._database.transaction() as link:
+            tasks = await _locked(link, sql.SQL(f"({_EXPIRED}) or ({_OVERDUE}) limit %s"), limit)
+            for task in tasks:
+                self._settle_fate(task)
+                await log.save(link, task)
+        return len(tasks)
+
+    def _settle_fate(self, task: Task) -> None:
+        now = now_utc()
+        if task.cancel_asked_at is not None:
+            task.cancel(now)
+        elif task.deadline < now:
+            task.fail(DeadlineExceeded("the task did not end before its deadline"), now)
+        elif task.attempts >= self._attempts:
+            task.fail(Unavailable(f"the task's worker was lost {task.attempts} times"), now)
+        elif task.state != PENDING:
+            task.put_back("the worker was lost", now)
+
+    async def depth(self) -> dict[int, int]:
+        """Count the open tasks by state."""
+        async with self._database.transaction() as link:
+            found = await link.execute("select state, count(*) from tasks.tasks where state < 4 group by state")
+            return {state: count async for state, count in found}
+
+
+async def _locked(link: Link, where: sql.Composable, *given: object) -> list[Task]:
+    query = records.SELECT + sql.SQL(" where ") + where + sql.SQL(" for update skip locked")
+    found = await link.execute(query, given)
+    return [records.task_of(row) for row in await found.fetchall()]

@@ -1,0 +1,174 @@
+"""Quota of tasks: reserved at creation, kept while the task waits, settled once when it succeeds.
+
+The reservation's id lies with the task, and what must be booked lies in an outbox that the task's last transaction
+fills; so whoever dies, it is booked once: auth books an id once, however often it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.common import logs
+from services.common.errors import MoaError, Unavailable
+from services.common.rpc.client import metadata
+from services.common.rpc.status import error_from_rpc
+from services.tasks.adapters.database import Database
+
+_log = logs.get("tasks.quota")
+
+HOLDER: Final = "tasks"
+"""Who holds the leases: all task processes together, so that any of them renews any task's."""
+_CALL_S: Final = 5.0
+_PAGE: Final = 1000
+_RENEW_LOCK: Final = 0x6D6F6172  # "moar"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Quota that is set aside for a task."""
+
+    account_id: str
+    key_id: str
+    lease_id: str
+    reservation_id: str
+    granted_micros: int
+    """Credits that the account was granted in all, in millionths."""
+
+
+class Quota:
+    """The quota service, as tasks use it."""
+
+    def __init__(self, auth: grpc.aio.Channel, database: Database, *, service_token: str) -> None:
+        self._stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
+        self._database = database
+        self._token = service_token
+
+    async def hold(
+        self, *, provider: str, model: str, images: int, request_id: str, api_key: str = "", key_id: str = ""
+    ) -> Hold:
+        """Verify a key, or one that was verified before by its id, and reserve images for a task.
+
+        Raises Unauthenticated, PermissionDenied, QuotaExhausted or Unavailable.
+        """
+        request = quota_service_pb2.AdmitRequest(
+            holder=HOLDER,
+            lasting=True,
+            operation=quota_pb2.OPERATION_TASK,
+            provider=provider,
+            model=model,
+            need=quota_pb2.Amount(images=images),
+            want=quota_pb2.Amount(images=images),
+        )
+        if key_id:
+            request.key_id = key_id
+        else:
+            request.api_key = api_key
+        answer = await self._called(self._stub.Admit, request, request_id)
+        grant = answer.grant
+        lease = grant.lease.lease_id
+        reservation = f"{lease}.1.0.{images}" if lease else ""
+        return Hold(grant.account_id, grant.key_id, lease, reservation, grant.granted_micro_credits)
+
+    async def renew(self) -> int:
+        """Renew every open task's lease; forget those that auth does not know any more; give how many there were.
+
+        Only one process does this at a time; the others find the lock taken and give 0.
+        """
+        count, after = 0, ""
+        while True:
+            async with self._database.transaction() as link:
+                locked = await (await link.execute("select pg_try_advisory_xact_lock(%s)", (_RENEW_LOCK,))).fetchone()
+                if not locked or not locked[0]:
+                    return count
+                found = await link.execute(
+                    "select id, quota_lease from tasks.tasks where state < 4 and quota_lease is not null "
+                    "and id > %s order by id limit %s",
+                    (after, _PAGE),
+                )
+                leases = dict(await found.fetchall())
+                if not leases:
+                    return count
+                alive = await self._renewed(list(leases.values()))
+                lost = [task_id for task_id, lease in leases.items() if lease not in alive]
+                if lost:
+                    # Their workers reserve anew before they begin.
+                    await link.execute(
+                        "update tasks.tasks set quota_lease = null, reservation_id = null "
+                        "where id = any(%s) and state = 1",
+                        (lost,),
+                    )
+            count += len(leases)
+            after = max(leases)
+
+    async def give_back(self, hold: Hold, *, images: int, return_id: str) -> None:
+        """Give back what a task that was not created after all had reserved. What fails here ends with its lease."""
+        if not hold.lease_id:
+            return
+        back = quota_pb2.LeaseReturn(
+            return_id=return_id, lease_id=hold.lease_id, amount=quota_pb2.Amount(images=images)
+        )
+        try:
+            await self._called(
+                self._stub.ReturnLeases, quota_service_pb2.ReturnLeasesRequest(returns=[back]), return_id
+            )
+        except MoaError as error:
+            _log.info("return.failed", why=error.message)
+
+    async def flush(self) -> int:
+        """Book what ended tasks owe; give how many were booked. Raises MoaError when auth is away; then try later."""
+        async with self._database.transaction() as link:
+            found = await link.execute(
+                "select task_id, message, settles from tasks.quota_outbox where next_at <= now() "
+                "order by next_at limit %s for update skip locked",
+                (_PAGE,),
+            )
+            rows = await found.fetchall()
+            if not rows:
+                return 0
+            settlements = {r[0]: quota_pb2.Settlement.FromString(r[1]) for r in rows if r[2]}
+            returns = {r[0]: quota_pb2.LeaseReturn.FromString(r[1]) for r in rows if not r[2]}
+            done = await self._settled(settlements)
+            if returns:
+                message = quota_service_pb2.ReturnLeasesRequest(returns=returns.values())
+                await self._called(self._stub.ReturnLeases, message, "")
+                done |= returns.keys()
+            await link.execute("delete from tasks.quota_outbox where task_id = any(%s)", (list(done),))
+            await link.execute(
+                "update tasks.quota_outbox set attempts = attempts + 1, "
+                "next_at = now() + least(60, 2 ^ least(attempts, 6)) * interval '1 s' where task_id = any(%s)",
+                ([row[0] for row in rows if row[0] not in done],),
+            )
+        return len(done)
+
+    async def _settled(self, settlements: dict[str, quota_pb2.Settlement]) -> set[str]:
+        if not settlements:
+            return set()
+        message = quota_service_pb2.SettleRequest(settlements=settlements.values())
+        answer = await self._called(self._stub.Settle, message, "")
+        refused = set(answer.refused)
+        for task_id, settlement in settlements.items():
+            if settlement.reservation_id in refused:
+                _log.error("settlement.refused", task=task_id, reservation=settlement.reservation_id)
+        known = refused | set(answer.booked)
+        return {task_id for task_id, s in settlements.items() if s.reservation_id in known}
+
+    async def _renewed(self, leases: list[str]) -> set[str]:
+        message = quota_service_pb2.RefreshRequest(holder=HOLDER, lease_ids=leases)
+        answer = await self._called(self._stub.Refresh, message, "")
+        return {lease.lease_id for lease in answer.leases}
+
+    async def _called(self, method: Any, request: Any, request_id: str) -> Any:
+        pauses = [0.05, 0.2, 0.5]
+        while True:
+            try:
+                return await method(request, metadata=metadata(self._token, request_id), timeout=_CALL_S)
+            except grpc.aio.AioRpcError as failure:
+                error = error_from_rpc(failure)
+                if not isinstance(error, Unavailable) or not pauses:
+                    raise error from None
+            await asyncio.sleep(pauses.pop(0))

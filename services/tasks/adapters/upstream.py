@@ -1,0 +1,82 @@
+"""Whoever does a task's work: the router for images, the desk service for desks. Both are called as the account."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import grpc
+
+from moa.desk.v1 import desk_pb2, desk_service_pb2, desk_service_pb2_grpc
+from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
+from services.common import grants
+from services.common.errors import UpstreamBroken, error_of
+from services.common.rpc.client import metadata
+from services.common.rpc.status import error_from_rpc
+from services.tasks.domain.task import Task
+
+
+class Upstream:
+    """Streams of work, one event at a time. A stream that ends without `finished` raises."""
+
+    def __init__(self, router: grpc.aio.Channel, desk: grpc.aio.Channel, *, service_token: str) -> None:
+        self._images: Any = image_service_pb2_grpc.ImageServiceStub(router)
+        self._desk: Any = desk_service_pb2_grpc.DeskServiceStub(desk)
+        self._token = service_token
+
+    def images(
+        self, request: image_service_pb2.GenerateImageRequest, task: Task
+    ) -> AsyncGenerator[image_pb2.ImageEvent, None]:
+        """Make images. Raises MoaError. Leaving the iterator cancels the work."""
+        return _drained(self._images.GenerateImage(request, metadata=self._acting(task, request.count)))
+
+    def desk(self, request: desk_service_pb2.StyleDeskRequest, task: Task) -> AsyncGenerator[desk_pb2.DeskEvent, None]:
+        """Style a desk. As `images`."""
+        return _drained(self._desk.StyleDesk(request, metadata=self._acting(task, 1)))
+
+    async def desk_health(self) -> desk_service_pb2.CheckHealthResponse:
+        """Tell how the desk's parts are. Raises MoaError when the desk itself is away."""
+        answer: desk_service_pb2.CheckHealthResponse = await self._asked(
+            self._desk.CheckHealth, desk_service_pb2.CheckHealthRequest()
+        )
+        return answer
+
+    async def desk_info(self) -> desk_service_pb2.GetInfoResponse:
+        """Tell what the desk runs with. Raises MoaError."""
+        answer: desk_service_pb2.GetInfoResponse = await self._asked(
+            self._desk.GetInfo, desk_service_pb2.GetInfoRequest()
+        )
+        return answer
+
+    async def _asked(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, metadata=metadata(self._token, ""), timeout=5)
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None
+
+    def _acting(self, task: Task, images: int) -> tuple[tuple[str, str], ...]:
+        acting = grants.ActingFor(
+            account_id=task.account_id,
+            key_id=task.key_id,
+            reservation_id=task.reservation_id or "",
+            images=max(1, images),
+        )
+        return metadata(self._token, task.id, ("x-api-key", grants.mint(self._token, acting)))
+
+
+async def _drained(call: Any) -> AsyncGenerator[Any, None]:
+    """Give a call's events up to `finished`; an `error` event is raised."""
+    try:
+        async for message in call:
+            for event in message.events:
+                kind = event.WhichOneof("event")
+                if kind == "error":
+                    raise error_of(event.error)
+                yield event
+                if kind == "finished":
+                    return
+        raise UpstreamBroken("the work broke off")
+    except grpc.aio.AioRpcError as failure:
+        raise error_from_rpc(failure) from None
+    finally:
+        call.cancel()

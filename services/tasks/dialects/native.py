@@ -1,0 +1,12 @@
+"""The task contract's own JSON, as webhooks carry it."""
+
+from __future__ import annotations
+
+from google.protobuf.json_format import MessageToJson
+
+from moa.task.v1 import task_pb2
+
+
+def callback(shown: task_pb2.Task) -> bytes:
+    """Give the task in proto JSON."""
+    return MessageToJson(shown, preserving_proto_field_name=True, indent=None).encode()

@@ -1,0 +1,180 @@
+"""The predictions API's handlers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+from google.api import httpbody_pb2
+
+from moa.task.v1 import prediction_service_pb2 as pb
+from moa.task.v1 import prediction_service_pb2_grpc, task_pb2
+from services.common.body import parse
+from services.common.catalogue import Model
+from services.common.errors import InvalidField, ModelNotFound, NotFound
+from services.common.rpc import call as calls
+from services.tasks.api import header, idempotency_key, last_event_id, note
+from services.tasks.dialects import reply
+from services.tasks.dialects.predictions import paths
+from services.tasks.dialects.predictions.render import Given, frames, prediction
+from services.tasks.domain.task import Task
+from services.tasks.operations import Identity, Operations, Order
+
+WAIT_S: Final = 60.0
+"""How long an answer waits for a prediction's end at most, and by default."""
+_PAGE: Final = 100
+_EVENTS: Final = ("start", "output", "logs", "completed")
+_WAIT: Final = re.compile(r"wait(?:\s*=\s*(\d+(?:\.\d+)?))?", re.ASCII)
+_CLIENTS: Final = ("replicate-", "replicate/")
+"""How the `User-Agent` of the public clients begins: `replicate-python/…`, `replicate-javascript/…`, `replicate/…`."""
+
+
+class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of a prediction's creation."""
+
+    input: dict[str, Any] = {}
+    version: str = ""
+    model: str = ""
+    webhook: str | None = None
+    webhook_events_filter: list[str] | None = None
+    stream: bool | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(Body)
+
+
+def wait_s(prefer: str, agent: str) -> float:
+    """Tell how long the answer may wait, by the headers `Prefer` and `User-Agent`.
+
+    The document's callers send no `Prefer` and expect to wait. The public clients (`replicate-python/1.0.7`) say when
+    they want to; for `wait=False` they say nothing, and a wait would be none of their asking. Raises InvalidField for
+    a time out of range.
+    """
+    for part in prefer.lower().split(","):
+        choice = part.partition(";")[0].strip()
+        if choice == "respond-async":
+            return 0.0
+        found = _WAIT.fullmatch(choice)
+        if found and found[1] is not None:
+            seconds = float(found[1])
+            if not 1 <= seconds <= WAIT_S:
+                raise InvalidField(f"Prefer: wait takes 1 to {WAIT_S:.0f} seconds", param="Prefer")
+            return seconds
+        if found:
+            return WAIT_S
+    return 0.0 if agent.lower().startswith(_CLIENTS) else WAIT_S
+
+
+class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Answers the documented predictions API.
+
+    Args:
+        operations: What can be done with tasks.
+        public_url: Where callers reach this gateway; predictions' own URLs begin with it.
+    """
+
+    def __init__(self, operations: Operations, public_url: str) -> None:
+        self._operations = operations
+        self._public_url = public_url
+
+    async def CreatePrediction(self, request: pb.CreatePredictionRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """Create a prediction of the path's model."""
+        key, who = await self._operations.caller(context)
+        return await self._create(key, who, request.model_path, parse(request.body.data, _DECODER), context)
+
+    async def CreateVersionPrediction(self, request: httpbody_pb2.HttpBody, context: Any) -> httpbody_pb2.HttpBody:
+        """Create a prediction of the model that the body names."""
+        key, who = await self._operations.caller(context)
+        body = parse(request.data, _DECODER)
+        path = body.model or body.version
+        if not path:
+            raise InvalidField("version or model is required", param="version")
+        return await self._create(key, who, path, body, context)
+
+    async def GetPrediction(self, request: pb.GetPredictionRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """Give a prediction."""
+        _, who = await self._operations.caller(context)
+        return await self._shown(await self._operations.get(who, request.prediction_id))
+
+    async def ListPredictions(self, request: pb.ListPredictionsRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """List predictions."""
+        _, who = await self._operations.caller(context)
+        page, token = await self._operations.page(who, dialect="predictions", token=request.cursor, size=_PAGE)
+        following = f"{self._public_url}/v1/predictions?cursor={token}" if token else None
+        results = [prediction(task, shown, self._public_url) for task, shown in page]
+        return reply.json_body({"previous": None, "next": following, "results": results})
+
+    async def CancelPrediction(self, request: pb.CancelPredictionRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """Cancel a prediction; answers when it has ended, or after a few seconds."""
+        _, who = await self._operations.caller(context)
+        task = await self._operations.cancel(who, request.prediction_id)
+        return await self._shown(await self._operations.until_end(who, task, 5.0))
+
+    async def StreamPrediction(self, request: pb.StreamPredictionRequest, context: Any) -> None:  # type: ignore[override]
+        """Follow a prediction."""
+        _, who = await self._operations.caller(context)
+        task = await self._operations.get(who, request.prediction_id)
+        after = last_event_id(context)
+        if task.ended and task.last_sequence <= after:
+            await reply.with_status(context, 204)
+            return
+        async for events in self._operations.watch(task.id, after):
+            out = b"".join(map(frames, events)) if events else reply.STILL_THERE
+            if out:
+                await context.write(reply.sse_body(out))
+
+    async def _create(self, key: str, who: Identity, path: str, body: Body, context: Any) -> httpbody_pb2.HttpBody:
+        seconds = wait_s(header(context, "prefer"), header(context, "user-agent"))
+        known = paths.find(path)
+        request = paths.request_of(known, body.input)
+        model = self._model(known, path)
+        order = Order(
+            work=task_pb2.TaskWork(image=request),
+            dialect="predictions",
+            given=reply.encode(Given(path, _without_bytes(body.input))),
+            model=model.id,
+            provider=model.provider,
+            images=request.count,
+            webhook_url=body.webhook or "",
+            webhook_events=_filter(body),
+            webhook_param="webhook",
+            idempotency_key=idempotency_key(context),
+        )
+        task = await self._operations.create(key, who, order, request_id=calls.current().request_id)
+        note(task)
+        if seconds:
+            task = await self._operations.until_end(who, task, seconds)
+        await reply.with_status(context, 201)
+        return await self._shown(task)
+
+    def _model(self, known: paths.Path, path: str) -> Model:
+        for name in known.names:
+            try:
+                return self._operations.model(name)
+            except (ModelNotFound, NotFound):
+                continue
+        raise ModelNotFound(f"model {path[:200]} is not configured here", param="model")
+
+    async def _shown(self, task: Task) -> httpbody_pb2.HttpBody:
+        return reply.json_body(prediction(task, await self._operations.shown(task), self._public_url))
+
+
+def _filter(body: Body) -> tuple[str, ...]:
+    wanted = body.webhook_events_filter
+    if wanted is None:
+        return _EVENTS
+    for event in wanted:
+        if event not in _EVENTS:
+            raise InvalidField(
+                f"webhook_events_filter: one of {', '.join(_EVENTS)} is expected", param="webhook_events_filter"
+            )
+    return tuple(dict.fromkeys(wanted))
+
+
+def _without_bytes(given: dict[str, Any]) -> dict[str, Any]:
+    """Leave out images that were given as bytes: they are not shown again, and would be kept twice."""
+    return {
+        name: "data:" if isinstance(value, str) and value.startswith("data:") else value
+        for name, value in given.items()
+    }

@@ -1,0 +1,33 @@
+"""Which failures may pass by themselves, and how long to wait before the next try."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from moa.common.v1 import error_pb2
+from services.common.errors import MoaError
+
+PASSING: Final = frozenset(
+    (
+        error_pb2.REASON_UNAVAILABLE,
+        error_pb2.REASON_QUEUE_FULL,
+        error_pb2.REASON_RATE_LIMITED,
+        error_pb2.REASON_CANCELLED,  # the callee was stopped; the caller's own cancellation is no failure
+        error_pb2.REASON_UPSTREAM_RATE_LIMITED,
+        error_pb2.REASON_UPSTREAM_OVERLOADED,
+        error_pb2.REASON_UPSTREAM_TIMEOUT,
+        error_pb2.REASON_UPSTREAM_BROKEN,
+        error_pb2.REASON_UPSTREAM_FAILED,
+        error_pb2.REASON_STORAGE_FAILED,
+    )
+)
+"""Reasons for which the same work may succeed later."""
+
+LONGEST_S: Final = 60.0
+
+
+def pause_s(error: MoaError, attempts: int, first_s: float) -> float:
+    """Give the pause before the next try: doubled each time, jittered, and never shorter than the error asks for."""
+    doubled = min(LONGEST_S, first_s * (1 << min(attempts - 1, 16)))
+    return max(error.retry_after_s or 0.0, doubled * random.uniform(0.75, 1.25))  # noqa: S311  # spreads load

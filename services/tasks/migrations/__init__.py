@@ -1,0 +1,1 @@
+"""The schema `tasks`, by Alembic."""

@@ -1,0 +1,333 @@
+"""What callers can do with tasks, whatever dialect they speak."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from moa.task.v1 import task_pb2
+from services.common.catalogue import Catalogue, Model
+from services.common.errors import Conflict, InvalidField, ProviderNotConfigured, Unsupported
+from services.common.rpc.keys import key_of
+from services.tasks import metrics
+from services.tasks.adapters.database import Bell, wait
+from services.tasks.adapters.quota import Quota
+from services.tasks.adapters.tasks import Tasks
+from services.tasks.domain.task import FAILED, Task, error_of, is_terminal, new_id, now_utc
+from services.tasks.views import Views
+
+MAX_IMAGES: Final = 10
+MAX_DEADLINE_S: Final = 86_400.0
+MAX_URL: Final = 2048
+_KEY_LENGTH: Final = 255
+_ALIVE_S: Final = 15.0
+"""How long a stream says nothing at most: proxies on the way close what looks dead."""
+
+
+class Identity(Protocol):
+    """A verified key."""
+
+    account_id: str
+    key_id: str
+
+    @property
+    def scoped(self) -> bool:
+        """Whether the key has scopes: it sees no secret of the account."""
+
+
+class Admission(Protocol):
+    """Who verifies keys; `services.common.admission.Admission` is one."""
+
+    async def identify(self, key: str) -> Identity:
+        """Verify a key. Raises Unauthenticated."""
+
+
+class Targets(Protocol):
+    """Which URLs callers may name; the egress guard is one."""
+
+    def check(self, url: str, *, param: str) -> object:
+        """Raise InvalidField for a URL that is never called, as far as can be told without asking anybody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a caller asks for."""
+
+    work: task_pb2.TaskWork
+    dialect: str
+    given: bytes = b""
+    """The caller's own words, for dialects that show them again."""
+    model: str
+    provider: str = ""
+    images: int = 1
+    webhook_url: str = ""
+    webhook_events: tuple[str, ...] = ("completed",)
+    webhook_param: str = "webhook_url"
+    """What the dialect calls the webhook's URL."""
+    deadline_s: float | None = None
+    idempotency_key: str = ""
+
+
+class Operations:
+    """Creates, reads, follows and ends tasks.
+
+    Args:
+        tasks: Where they are.
+        admission: Verifies keys.
+        quota: Lends quota.
+        catalogue: Gives the catalogue as it is now.
+        bell: Rings when a task's log grew.
+        views: Shows tasks.
+        targets: Which webhook URLs are taken.
+        deadline_s: How long a task may take unless its caller says otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: Tasks,
+        admission: Admission,
+        quota: Quota,
+        catalogue: Callable[[], Catalogue],
+        bell: Bell,
+        views: Views,
+        targets: Targets,
+        deadline_s: float,
+    ) -> None:
+        self._tasks = tasks
+        self._admission = admission
+        self._quota = quota
+        self._catalogue = catalogue
+        self._bell = bell
+        self.views = views
+        self._targets = targets
+        self._deadline_s = deadline_s
+
+    async def caller(self, context: object) -> tuple[str, Identity]:
+        """Give the key of the call that is being served, and who it belongs to. Raises Unauthenticated."""
+        key = key_of(context.invocation_metadata() or ())  # type: ignore[attr-defined]
+        return key, await self._admission.identify(key)
+
+    def model(self, name: str, provider: str = "") -> Model:
+        """Find the image model that a name means. Raises InvalidField, ModelNotFound, NotFound, Unsupported, …"""
+        if not name:
+            raise InvalidField("model is required", param="model")
+        catalogue = self._catalogue()
+        model = catalogue.find(name, provider=provider)
+        if model.provider not in catalogue.configured:
+            raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="model")
+        if catalogue.providers[model.provider].makes != "image":
+            raise Unsupported(f"model {model.id} does not make images", param="model")
+        return model
+
+    async def create(self, key: str, who: Identity, order: Order, *, request_id: str) -> Task:
+        """Create a task, or give the one that was created under the same idempotency key.
+
+        Raises what `Quota.hold` and `Tasks.create` raise, and InvalidField for a webhook that is never called.
+        """
+        model = self.model(order.model, order.provider)
+        images = max(1, order.images)
+        if images > MAX_IMAGES:
+            raise InvalidField(f"at most {MAX_IMAGES} images a task", param="n")
+        if order.webhook_url:
+            self._check_webhook(order)
+        task = self._task(who, order, model, images)
+        if task.idempotency_key:
+            known = await self._tasks.known(who.account_id, task.idempotency_key, task.fingerprint)
+            if known is not None:
+                return known
+        hold = await self._quota.hold(
+            api_key=key, provider=model.provider, model=model.id, images=images, request_id=request_id
+        )
+        task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
+        try:
+            created = await self._tasks.create(task, granted_micros=hold.granted_micros)
+        except BaseException:
+            await self._quota.give_back(hold, images=images, return_id=task.id)
+            raise
+        if created.id != task.id:
+            await self._quota.give_back(hold, images=images, return_id=task.id)
+        else:
+            metrics.CREATED.labels(order.dialect).inc()
+        return created
+
+    async def get(self, who: Identity, task_id: str) -> Task:
+        """Give an account's task. Raises NotFound."""
+        return await self._tasks.get(who.account_id, task_id)
+
+    async def shown(self, task: Task) -> task_pb2.Task:
+        """Give a task as callers see it."""
+        outputs = await self._tasks.outputs([task.id])
+        return self.views.task(task, outputs.get(task.id, ()))
+
+    async def page(
+        self,
+        who: Identity,
+        *,
+        dialect: str | None = None,
+        state: task_pb2.TaskState.ValueType = task_pb2.TASK_STATE_UNSPECIFIED,
+        token: str = "",
+        size: int,
+    ) -> tuple[list[tuple[Task, task_pb2.Task]], str]:
+        """Give a page of tasks, as stored and as shown, and the next page's token. Raises InvalidField."""
+        if token and not (token.isascii() and token.isdigit() and len(token) < 19):
+            raise InvalidField("not a page token of this gateway", param="page_token")
+        before = int(token) if token else None
+        tasks, following = await self._tasks.page(
+            who.account_id, dialect=dialect, state=state, before=before, size=size
+        )
+        outputs = await self._tasks.outputs(task.id for task in tasks)
+        shown = [(task, self.views.task(task, outputs.get(task.id, ()))) for task in tasks]
+        return shown, "" if following is None else str(following)
+
+    async def cancel(self, who: Identity, task_id: str) -> Task:
+        """End a task. Raises NotFound."""
+        return await self._tasks.cancel(who.account_id, task_id)
+
+    async def resume(self, key: str, who: Identity, task_id: str, *, request_id: str) -> Task:
+        """Go on with a task whose outputs could not be stored. Raises NotFound or Conflict."""
+        old = await self._tasks.get(who.account_id, task_id)
+        error = error_of(old)
+        if old.state != FAILED or error is None or not old.made:
+            raise Conflict("only a task whose outputs could not be stored can be resumed")
+        now = now_utc()
+        task = Task(
+            id=new_id(),
+            account_id=old.account_id,
+            key_id=who.key_id,
+            dialect=old.dialect,
+            provider=old.provider,
+            model=old.model,
+            work=old.work,
+            given=old.given,
+            fingerprint=old.fingerprint,
+            resumed_from=old.id,
+            created_at=now,
+            not_before=now,
+            deadline=now + timedelta(seconds=self._deadline_s),
+            made=True,
+            price_micros=old.price_micros,
+            webhook_url=old.webhook_url,
+            webhook_events=old.webhook_events,
+        )
+        images = max(1, old.what.image.count)
+        hold = await self._quota.hold(
+            api_key=key, provider=old.provider, model=old.model, images=images, request_id=request_id
+        )
+        task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
+        task.create()
+        try:
+            created = await self._tasks.resume(task, old, granted_micros=hold.granted_micros)
+        except BaseException:
+            await self._quota.give_back(hold, images=images, return_id=task.id)
+            raise
+        if created.id != task.id:
+            await self._quota.give_back(hold, images=images, return_id=task.id)
+        return created
+
+    async def watch(self, task_id: str, after: int) -> AsyncGenerator[list[task_pb2.TaskEvent], None]:
+        """Give a task's events behind `after` as they come, in batches, until its last. Whose it is was checked.
+
+        An empty batch now and then says that the task is still followed.
+        """
+        with self._bell.listening(task_id) as rung:
+            told_at = time.monotonic()
+            while True:
+                rung.clear()
+                events = await self._tasks.events(task_id, after)
+                if events:
+                    after, told_at = events[-1].sequence, time.monotonic()
+                    yield [self.views.event(event) for event in events]
+                    if is_terminal(events[-1]):
+                        return
+                    continue
+                if await self._is_over(task_id, after):
+                    return
+                await wait(rung)
+                if time.monotonic() - told_at > _ALIVE_S:
+                    told_at = time.monotonic()
+                    yield []
+
+    async def until_end(self, who: Identity, task: Task, at_most_s: float) -> Task:
+        """Wait for a task's end, or for so long; give it as it is then."""
+        loop_until = now_utc() + timedelta(seconds=at_most_s)
+        with self._bell.listening(task.id) as rung:
+            while not task.ended:
+                rung.clear()
+                task = await self._tasks.get(who.account_id, task.id)
+                left_s = (loop_until - now_utc()).total_seconds()
+                if task.ended or left_s <= 0:
+                    break
+                await wait(rung, min(left_s, 2.0))
+        return task
+
+    async def healthy(self) -> None:
+        """Raise Unavailable when tasks cannot be reached."""
+        await self._tasks.find("")
+
+    async def _is_over(self, task_id: str, after: int) -> bool:
+        """Tell whether nothing will follow: the reader has the last event already, or the task was cleaned up."""
+        task = await self._tasks.find(task_id)
+        return task is None or (task.ended and task.last_sequence <= after)
+
+    def _task(self, who: Identity, order: Order, model: Model, images: int) -> Task:
+        if len(order.idempotency_key) > _KEY_LENGTH:
+            raise InvalidField(f"an idempotency key has at most {_KEY_LENGTH} characters", param="Idempotency-Key")
+        now = now_utc()
+        task = Task(
+            id=new_id(),
+            account_id=who.account_id,
+            key_id=who.key_id,
+            dialect=order.dialect,
+            provider=model.provider,
+            model=model.id,
+            work=order.work.SerializeToString(deterministic=True),
+            given=order.given,
+            idempotency_key=order.idempotency_key or None,
+            fingerprint=_fingerprint(order, model),
+            created_at=now,
+            not_before=now,
+            deadline=self._deadline(order, now),
+            price_micros=round(model.credits * 1_000_000) * images,
+            webhook_url=order.webhook_url,
+            webhook_events=list(order.webhook_events),
+        )
+        task.create()
+        return task
+
+    def _deadline(self, order: Order, now: datetime) -> datetime:
+        seconds = self._deadline_s if order.deadline_s is None else order.deadline_s
+        if not 0 < seconds <= MAX_DEADLINE_S:
+            raise InvalidField("a deadline lies between now and a day from now", param="deadline")
+        return now + timedelta(seconds=seconds)
+
+    def _check_webhook(self, order: Order) -> None:
+        url, param = order.webhook_url, order.webhook_param
+        if len(url) > MAX_URL:
+            raise InvalidField(f"{param}: a URL has at most {MAX_URL} characters", param=param)
+        try:
+            host = urlsplit(url).hostname
+        except ValueError:
+            host = None
+        if not host:
+            raise InvalidField(f"{param}: not a URL", param=param)
+        self._targets.check(url, param=param)
+
+
+def _fingerprint(order: Order, model: Model) -> bytes:
+    digest = hashlib.sha256()
+    for part in (
+        order.dialect.encode(),
+        model.full_id.encode(),
+        order.work.SerializeToString(deterministic=True),
+        order.webhook_url.encode(),
+        ",".join(order.webhook_events).encode(),
+    ):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()

@@ -1,0 +1,63 @@
+"""What the task process is told by its environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from services.common.store import StoreSettings
+
+
+class TaskSettings(StoreSettings):
+    """Settings of the task service and of its workers."""
+
+    database_url: SecretStr = Field(min_length=1)
+    """`postgresql://…`, as libpq takes it."""
+    listen: str = "127.0.0.1:8106"
+    """Where it serves, `host:port`."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Loopback port of `/metrics`; 0: none."""
+    auth_address: str = "127.0.0.1:8102"
+    """The auth service."""
+    router_address: str = "127.0.0.1:8101"
+    """The router, which does the work of image tasks."""
+    desk_address: str = "127.0.0.1:8107"
+    """The desk service."""
+
+    desk_model: str = "moa-tiny-image"
+    """The image model that desks are made with."""
+    egress_allow: str = ""
+    """Hosts beside public https ones that callers' URLs may name, parted by commas (`127.0.0.1:9000`, `localhost`)."""
+
+    task_workers: int = Field(default=4, ge=0, le=1000)
+    """Tasks that this process runs at once; 0: it answers only."""
+    task_per_account: int = Field(default=2, ge=1)
+    """Tasks of one account that run at once, over all processes."""
+    task_waiting_per_account: int = Field(default=1000, ge=1)
+    """Tasks of one account that may wait."""
+    task_lease_s: float = Field(default=15.0, gt=0)
+    """How long a worker that fell silent keeps a task before another takes it."""
+    task_deadline_s: float = Field(default=3600.0, gt=0, le=86400)
+    """How long a task may take, waiting included, unless its caller says otherwise."""
+    task_attempts: int = Field(default=8, ge=1)
+    """How often a task is taken up before it fails."""
+    task_retry_s: float = Field(default=1.0, gt=0)
+    """Pause before the first retry; each later one is twice as long, at most a minute."""
+    task_keep_s: float = Field(default=7 * 86400.0, gt=0)
+    """How long an ended task and its outputs are kept."""
+    task_provenance: bool = False
+    """Whether outputs carry how they were made, inside the file."""
+    task_c2pa_cert: Path | None = None
+    """A PEM file with the certificate chain that signs that as C2PA content credentials; none: it is not signed."""
+    task_c2pa_key: Path | None = None
+    """A PEM file with the certificate's private key."""
+    task_c2pa_timestamp_url: str = ""
+    """A time-stamping authority for those signatures; empty: none."""
+
+    webhook_secret: SecretStr = SecretStr("")
+    """What accounts' webhook secrets are derived from; empty: from the service credential."""
+    webhook_pauses_s: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 36000)
+    """Pauses between a delivery's attempts; after the last it is given up."""
+    webhook_timeout_s: float = Field(default=15.0, gt=0)
+    """How long a receiver may take to answer."""

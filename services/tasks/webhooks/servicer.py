@@ -1,0 +1,90 @@
+"""moa.task.v1.WebhookService."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from moa.task.v1 import webhook_service_pb2 as pb
+from moa.task.v1 import webhook_service_pb2_grpc
+from services.common.errors import InvalidField, PermissionDenied
+from services.tasks.adapters.outbox import Delivery, Outbox
+from services.tasks.operations import Identity, Operations
+from services.tasks.webhooks.signing import OVERLAP, Secrets
+
+_PAGE: Final = 50
+_MOST: Final = 200
+
+
+class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
+    """Answers accounts about their webhooks."""
+
+    def __init__(self, operations: Operations, outbox: Outbox, secrets: Secrets) -> None:
+        self._operations = operations
+        self._outbox = outbox
+        self._secrets = secrets
+
+    async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Any) -> pb.ListDeliveriesResponse:
+        """List deliveries."""
+        _, who = await self._operations.caller(context)
+        token = request.page_token
+        if token and not (token.isascii() and token.isdigit() and len(token) < 19):
+            raise InvalidField("not a page token of this gateway", param="page_token")
+        found, following = await self._outbox.page(
+            who.account_id,
+            task_id=request.task_id,
+            state=request.state,
+            before=int(token) if token else None,
+            size=min(_MOST, request.page_size or _PAGE),
+        )
+        return pb.ListDeliveriesResponse(
+            deliveries=map(_message, found), next_page_token="" if following is None else str(following)
+        )
+
+    async def Redeliver(self, request: pb.RedeliverRequest, context: Any) -> pb.RedeliverResponse:
+        """Deliver again."""
+        _, who = await self._operations.caller(context)
+        return pb.RedeliverResponse(
+            delivery=_message(await self._outbox.redeliver(who.account_id, request.delivery_id))
+        )
+
+    async def GetWebhookSecret(self, request: pb.GetWebhookSecretRequest, context: Any) -> pb.GetWebhookSecretResponse:
+        """Give the secret."""
+        who = await self._whole(context)
+        generation, _ = await self._outbox.generation(who.account_id)
+        return pb.GetWebhookSecretResponse(key=self._secrets.secret(who.account_id, generation))
+
+    async def RotateWebhookSecret(
+        self, request: pb.RotateWebhookSecretRequest, context: Any
+    ) -> pb.RotateWebhookSecretResponse:
+        """Change the secret."""
+        who = await self._whole(context)
+        generation, rotated_at = await self._outbox.rotate(who.account_id)
+        answer = pb.RotateWebhookSecretResponse(key=self._secrets.secret(who.account_id, generation))
+        answer.previous_until.FromDatetime(rotated_at + OVERLAP)
+        return answer
+
+    async def _whole(self, context: Any) -> Identity:
+        """Give the caller. Raises PermissionDenied for a key with scopes: who holds the secret can pose as us."""
+        _, who = await self._operations.caller(context)
+        if who.scoped:
+            raise PermissionDenied("a key with scopes cannot see or change the account's secrets")
+        return who
+
+
+def _message(delivery: Delivery) -> pb.Delivery:
+    found = pb.Delivery(
+        id=delivery.id,
+        task_id=delivery.task_id,
+        event=delivery.event,
+        url=delivery.url,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        last_status=delivery.last_status,
+        last_error=delivery.last_error,
+    )
+    found.created_at.FromDatetime(delivery.created_at)
+    if delivery.state == pb.DELIVERY_STATE_PENDING:
+        found.next_attempt_at.FromDatetime(delivery.next_at)
+    if delivery.delivered_at is not None:
+        found.delivered_at.FromDatetime(delivery.delivered_at)
+    return found

@@ -1,0 +1,49 @@
+"""Secrets and signatures, by the Standard Webhooks scheme (standardwebhooks.com)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from standardwebhooks import Webhook
+
+OVERLAP: Final = timedelta(days=1)
+"""How long a replaced secret still signs beside the new one."""
+
+
+class Secrets:
+    """Derives accounts' secrets, so that no database holds them.
+
+    Args:
+        root: What they are derived from; a change replaces every secret at once.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = hmac.digest(root.encode(), b"moa webhook secrets", hashlib.sha256)
+
+    def secret(self, account_id: str, generation: int) -> str:
+        """Give an account's secret of a generation, as its receiver configures it: `whsec_` and base64."""
+        derived = hmac.digest(self._root, f"{account_id}\n{generation}".encode(), hashlib.sha256)
+        return "whsec_" + base64.b64encode(derived).decode()
+
+    def in_force(self, account_id: str, generation: int, rotated_at: datetime, now: datetime) -> list[str]:
+        """Give the secrets that sign now: the newest first, and the one before it while they overlap."""
+        found = [self.secret(account_id, generation)]
+        if generation > 1 and now < rotated_at + OVERLAP:
+            found.append(self.secret(account_id, generation - 1))
+        return found
+
+
+def headers(secrets: Sequence[str], message_id: str, body: str, now: datetime) -> Mapping[str, str]:
+    """Give the headers of a delivery; several secrets give several signatures, of which a receiver needs one."""
+    return {
+        "content-type": "application/json",
+        "user-agent": "moa-webhooks/1",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": " ".join(Webhook(secret).sign(message_id, now, body) for secret in secrets),
+    }
