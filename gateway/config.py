@@ -1,0 +1,293 @@
+"""Envoy's whole configuration: listeners, filters, clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway import pages, routes, script
+from gateway.address import Address
+from gateway.bindings import Binding
+from gateway.routes import TYPE, Json
+from gateway.settings import EdgeSettings
+from moa.common.v1 import error_pb2
+
+_FILTERS: Final = f"{TYPE}extensions.filters.http."
+_ADMIN: Final = "admin"
+_ADMIN_SOCKET: Final = "admin.sock"
+"""Relative to Envoy's working folder: a socket's whole path must fit in about 100 bytes."""
+
+_ACCESS_LINE: Final = {
+    "event": "request.finished",
+    "process": "edge",
+    "timestamp": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    # Queries may hold keys: they are never logged.
+    "path": "%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "grpc": "%GRPC_STATUS%",
+    "duration_ms": "%DURATION%",
+    "first_byte_ms": "%RESPONSE_DURATION%",
+    "bytes_in": "%BYTES_RECEIVED%",
+    "bytes_out": "%BYTES_SENT%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "peer": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "upstream": "%UPSTREAM_HOST%",
+}
+
+
+def bootstrap(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
+    """Give the configuration. `lua` is the script's text."""
+    return {
+        "admin": {"address": {"pipe": {"path": _ADMIN_SOCKET}}},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{TYPE}extensions.resource_monitors.downstream_connections.v3"
+                        ".DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": 10_000,
+                    },
+                }
+            ]
+        },
+        "static_resources": {
+            "listeners": [_public(settings, bindings, lua), _internal(settings)],
+            "clusters": [*_clusters(settings)],
+        },
+    }
+
+
+def _public(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
+    chain: Json = {"filters": [_network(_public_http(settings, bindings, lua))]}
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        certificate = {
+            "certificate_chain": {"filename": str(settings.tls_cert.resolve())},
+            "private_key": {"filename": str(settings.tls_key.resolve())},
+        }
+        chain["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": f"{TYPE}extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [certificate]},
+            },
+        }
+    return {"name": "public", "address": _socket(settings.listen), "filter_chains": [chain]}
+
+
+def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
+    return {
+        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "public",
+        "server_name": "moa",
+        "use_remote_address": True,
+        # A caller on this machine is a caller like any other: its x-envoy-* headers are not obeyed.
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "192.0.2.0", "prefix_len": 32}]},
+        "normalize_path": True,
+        "merge_slashes": True,
+        "generate_request_id": True,
+        "always_set_request_id_in_response": True,
+        "stream_idle_timeout": f"{settings.stream_idle_s:g}s",
+        "request_headers_timeout": "10s",
+        # The whole request must have arrived by then: 64 MiB at 2 Mbit/s.
+        "request_timeout": "300s",
+        "max_request_headers_kb": 60,
+        "http2_protocol_options": {"max_concurrent_streams": 1000},
+        "local_reply_config": _local_replies(),
+        "access_log": [_access_log()],
+        "http_filters": [*_filters(settings, bindings, lua)],
+        "route_config": routes.route_config(bindings, settings),
+    }
+
+
+def _local_replies() -> Json:
+    """Mark what Envoy itself answers; word what the script does not: broken HTTP, answers to gRPC callers."""
+    unreadable = {"json_format": {"detail": "the request is not HTTP that can be read", "code": "malformed"}}
+    absent = {"text_format_source": {"inline_string": script.sentence(error_pb2.REASON_UNAVAILABLE)}}
+    mark = {"header": {"key": "x-moa-edge", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "mappers": [
+            {"filter": {"response_flag_filter": {"flags": ["DPE"]}}, "body_format_override": unreadable},
+            {"filter": _status("EQ", 503), "headers_to_add": [mark], "body_format_override": absent},
+            {"filter": _status("GE", 400), "headers_to_add": [mark]},
+        ]
+    }
+
+
+def _status(op: str, status: int) -> Json:
+    value = {"default_value": status, "runtime_key": f"moa.status_{status}"}
+    return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
+
+
+def _access_log() -> Json:
+    formatter = {
+        "name": "envoy.formatter.req_without_query",
+        "typed_config": {"@type": f"{TYPE}extensions.formatter.req_without_query.v3.ReqWithoutQuery"},
+    }
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": {
+            "@type": f"{TYPE}extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": {"json_format": _ACCESS_LINE, "formatters": [formatter]},
+        },
+    }
+
+
+def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Iterable[Json]:
+    """The order is the order of a request; answers pass it backwards, so the script has the last word."""
+    yield _filter(routes.LUA, "lua.v3.Lua", default_source_code={"inline_string": lua})
+    yield _filter(routes.CORS, "cors.v3.Cors")
+    # Inside, x-moa-* is believed. Nobody outside may say it.
+    strip = {"remove_on_match": {"key_matcher": {"prefix": "x-moa-", "ignore_case": True}}}
+    original = [{"remove": f"x-envoy-original-{part}"} for part in ("path", "method")]
+    yield _filter(
+        pages.HEADERS,
+        "header_mutation.v3.HeaderMutation",
+        mutations={"request_mutations": [strip, *original]},
+    )
+    # A REST caller over HTTP/2 would see the trailers of the gRPC call behind its answer.
+    leftovers = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("grpc-", "x-moa-")]
+    yield _filter(
+        routes.TRAILERS, "header_mutation.v3.HeaderMutation", mutations={"response_trailers_mutations": leftovers}
+    )
+    size = "body_size_limit.v3.BodySizeLimit"
+    yield _filter(routes.JSON_LIMIT, size, max_request_bytes=settings.json_limit_bytes)
+    yield {
+        **_filter(routes.UPLOAD_LIMIT, size, max_request_bytes=settings.upload_limit_bytes),
+        "disabled": True,
+    }
+    yield {"name": pages.FILES, "typed_config": pages.server(), "disabled": True}
+    yield _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb")
+    yield _transcoder(settings, bindings)
+    yield _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True)
+
+
+def _transcoder(settings: EdgeSettings, bindings: list[Binding]) -> Json:
+    fields: set[str] = set().union(*(binding.fields for binding in bindings))
+    return _filter(
+        routes.TRANSCODER,
+        "grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        proto_descriptor=str(settings.descriptors.resolve()),
+        services=sorted({binding.service for binding in bindings} & set(routes.DIALECTS)),
+        print_options={"preserve_proto_field_names": True, "always_print_primitive_fields": True},
+        # The route was chosen by the caller's path, which the transcoder rewrites.
+        match_incoming_request_route=True,
+        ignore_unknown_query_parameters=True,
+        # A query parameter would override what the path or the body bound.
+        ignored_query_parameters=sorted(fields | {"content_type", "data", "extensions"}),
+        url_unescape_spec="ALL_CHARACTERS",
+        query_param_unescape_plus=True,
+        request_validation_options={"reject_unknown_method": True, "reject_binding_body_field_collisions": True},
+        # The limit filters refuse first, with a dialect's 413; the default here is 1 MiB.
+        max_request_body_size=settings.upload_limit_bytes + 2**20,
+        max_response_body_size=256 * 2**20,
+    )
+
+
+def _filter(name: str, kind: str, **fields: object) -> Json:
+    return {"name": name, "typed_config": {"@type": _FILTERS + kind, **fields}}
+
+
+def _network(manager: Json) -> Json:
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+
+
+def _internal(settings: EdgeSettings) -> Json:
+    """Prometheus's listener: each process's metrics, and whether requests can be served."""
+    served = [
+        {
+            "match": {"path": f"/metrics/{name}"},
+            "route": {"cluster": f"metrics_{name}", "prefix_rewrite": "/metrics", "timeout": "5s"},
+        }
+        for name in settings.metrics_targets
+    ]
+    own = {
+        "match": {"path": "/metrics/edge"},
+        "route": {"cluster": _ADMIN, "prefix_rewrite": "/stats/prometheus", "timeout": "5s"},
+    }
+    ready = _filter(
+        "envoy.filters.http.health_check",
+        "health_check.v3.HealthCheck",
+        pass_through_mode=False,
+        headers=[{"name": ":path", "string_match": {"exact": "/ready"}}],
+        cluster_min_healthy_percentages={routes.ROUTER: {"value": 1}},
+    )
+    host = {"name": "internal", "domains": ["*"], "routes": [own, *served]}
+    manager = {
+        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "internal",
+        "http_filters": [ready, _filter("envoy.filters.http.router", "router.v3.Router")],
+        "route_config": {"name": "internal", "virtual_hosts": [host]},
+    }
+    chain = {"filters": [_network(manager)]}
+    return {"name": "internal", "address": _socket(settings.internal_listen), "filter_chains": [chain]}
+
+
+def _clusters(settings: EdgeSettings) -> Iterable[Json]:
+    yield _service(routes.ROUTER, settings.router_addresses)
+    yield _service(routes.TASKS, settings.tasks_addresses)
+    yield _service(routes.ACCOUNTS, settings.account_addresses)
+    for name, address in settings.metrics_targets.items():
+        yield _cluster(f"metrics_{name}", [address])
+    admin = {"endpoint": {"address": {"pipe": {"path": _ADMIN_SOCKET}}}}
+    yield {
+        "name": _ADMIN,
+        "load_assignment": {"cluster_name": _ADMIN, "endpoints": [{"lb_endpoints": [admin]}]},
+    }
+
+
+def _service(name: str, addresses: Iterable[Address]) -> Json:
+    """Give the cluster of a service's processes, which speak gRPC."""
+    h2 = {"http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}}
+    return {
+        **_cluster(name, addresses),
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": h2,
+            }
+        },
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": "5s",
+                "no_traffic_interval": "1s",
+                "unhealthy_interval": "0.5s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "grpc_health_check": {},
+            }
+        ],
+        # A worker that cannot be reached is left out at once; what it answers never counts against it.
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 3,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
+            "base_ejection_time": "2s",
+            "max_ejection_percent": 50,
+        },
+        "circuit_breakers": {
+            "thresholds": [{"max_connections": 1000, "max_pending_requests": 2000, "max_requests": 10_000}]
+        },
+    }
+
+
+def _cluster(name: str, addresses: Iterable[Address]) -> Json:
+    endpoints = [{"endpoint": {"address": _socket(address)}} for address in addresses]
+    return {
+        "name": name,
+        "type": "STATIC" if all(address.is_ip for address in addresses) else "STRICT_DNS",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+
+
+def _socket(address: Address) -> Json:
+    return {"socket_address": {"address": address.host, "port_value": address.port}}

@@ -1,0 +1,126 @@
+-- Every failure in the words of the route's dialect: a service's, and Envoy's own.
+--
+-- A template: `gateway.script` fills in the tables between `{{` and `}}` from `services.common.dialects`, where
+-- each envelope is written once. Runs first in the chain, so it sees an answer last. It buffers failures only.
+
+-- dialect -> { status[reason], words..., body(values) }
+local DIALECTS = {{dialects}}
+
+-- What a status without a reason means: one that Envoy gave, or gRPC's own library.
+local BY_STATUS = {{by_status}}
+local BY_GRPC = {{by_grpc}}
+
+-- Sentences for failures that no service worded. Envoy's own prose never leaves.
+local SENTENCE = {{sentences}}
+
+local LEFTOVERS = {"grpc-status", "grpc-message", "grpc-status-details-bin", "x-moa-reason", "x-moa-param",
+  "x-moa-edge", "grpc-encoding", "grpc-accept-encoding"}
+
+local ESCAPES = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}
+
+local function quote(text)
+  return '"' .. text:gsub('[%c"\\]', function(c)
+    return ESCAPES[c] or string.format("\\u%04x", c:byte())
+  end) .. '"'
+end
+
+local function decoded(text)
+  return (text:gsub("%%(%x%x)", function(x) return string.char(tonumber(x, 16)) end))
+end
+
+-- The query's `key` and the path without it. Keys are compared, not shown: a bad one only has to stay bad.
+local function without_key(path)
+  local head, query = path:match("^([^?]*)%?(.*)$")
+  if query == nil then return path, nil end
+  local kept, key = {}, nil
+  for pair in query:gmatch("[^&]+") do
+    local value = pair:match("^key=(.*)$")
+    if value == nil and pair ~= "key" then
+      kept[#kept + 1] = pair
+    else
+      local this = decoded((value or ""):gsub("%+", " ")):gsub("[^%w%-%._~]", "?")
+      -- Two different keys are refused, as two different headers are: together they match none.
+      if key ~= nil and key ~= this then this = key .. "," .. this end
+      key = this
+    end
+  end
+  return #kept > 0 and head .. "?" .. table.concat(kept, "&") or head, key
+end
+
+-- Headers that HTTP allows and gRPC does not would fail the whole call: their names, their bytes, or what gRPC takes
+-- them for. A REST caller's are dropped; nothing reads them.
+local function drop_ungrpc(headers)
+  local odd = {}
+  for key, value in pairs(headers) do
+    local odd_key = key:find("[^%w_.-]") or key:find("%-bin$") or key:find("^grpc%-")
+    if key:byte() ~= 58 and (odd_key or value:find("[^\32-\126]")) then -- 58: a pseudo-header's colon
+      odd[#odd + 1] = key
+    end
+  end
+  for _, key in ipairs(odd) do headers:remove(key) end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  drop_ungrpc(headers)
+  local path = headers:get(":path") or ""
+  if not path:find("?", 1, true) then return end
+  local rest, key = without_key(path)
+  if key == nil then return end
+  local given = headers:get("x-goog-api-key")
+  if given ~= nil and given ~= key then key = given .. "," .. key end
+  headers:replace("x-goog-api-key", key)
+  headers:replace(":path", rest)
+end
+
+local function reason_of(headers, status)
+  local reason = headers:get("x-moa-reason")
+  if reason ~= nil then return reason end
+  -- `x-moa-edge` marks an answer that Envoy itself made; a gRPC status beside it is only a translation.
+  local grpc = tonumber(headers:get("grpc-status") or "")
+  if grpc ~= nil and headers:get("x-moa-edge") == nil then return BY_GRPC[grpc] or "internal" end
+  return BY_STATUS[status] or (status >= 500 and "unavailable" or "malformed")
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local status = tonumber(headers:get(":status")) or 0
+  if status < 400 then
+    -- The transcoder leaves traces of its source behind; a gRPC caller's are meant for it.
+    local kind = headers:get("content-type") or ""
+    if kind:find("application/grpc", 1, true) ~= 1 then
+      for _, name in ipairs(LEFTOVERS) do headers:remove(name) end
+    end
+    -- A status other than 200 and a length, of a service whose answer gRPC could not say them for.
+    for header, meant in pairs({["x-moa-status"] = ":status", ["x-moa-length"] = "content-length"}) do
+      local value = headers:get(header)
+      if value ~= nil then
+        headers:replace(meant, value)
+        headers:remove(header)
+      end
+    end
+    return
+  end
+  local dialect = DIALECTS[handle:metadata():get("dialect") or ""] or DIALECTS["native"]
+  local known = headers:get("x-moa-reason") ~= nil
+  local reason = reason_of(headers, status)
+  if dialect.status[reason] == nil then reason, known = "internal", false end
+  local message = known and decoded(headers:get("grpc-message") or "") or ""
+  if message == "" then message = SENTENCE[reason] or SENTENCE["internal"] end
+  local param = known and headers:get("x-moa-param") or nil
+  local final = dialect.status[reason]
+  local text = dialect.body(reason, {
+    message = quote(message),
+    param = param and quote(decoded(param)) or "null",
+    field = quote(param and decoded(param) or ""),
+    status = tostring(final),
+  })
+  local body = handle:body(true) -- true: a body also where there was none
+  local length = body:setBytes(text)
+  headers = handle:headers() -- the earlier object died when `body` yielded
+  headers:replace(":status", tostring(final))
+  headers:replace("content-type", "application/json")
+  headers:replace("content-length", tostring(length))
+  if not known and final == 503 then headers:replace("retry-after", "1") end
+  for _, name in ipairs(LEFTOVERS) do headers:remove(name) end
+end

@@ -1,0 +1,153 @@
+"""Render the edge's one Lua file from the table of dialects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from moa.common.v1 import error_pb2
+from moa.common.v1.error_pb2 import Reason
+from services.common.dialects import DIALECTS, FIELD, MESSAGE, PARAM, STATUS, Dialect
+from services.common.errors import HTTP_STATUS, word
+
+_TEMPLATE = Path(__file__).with_name("errors.lua")
+
+_BY_STATUS: Mapping[int, Reason.ValueType] = {
+    400: error_pb2.REASON_MALFORMED,
+    401: error_pb2.REASON_UNAUTHENTICATED,
+    403: error_pb2.REASON_PERMISSION_DENIED,
+    404: error_pb2.REASON_NOT_FOUND,
+    405: error_pb2.REASON_METHOD_NOT_ALLOWED,
+    408: error_pb2.REASON_DEADLINE_EXCEEDED,
+    413: error_pb2.REASON_TOO_LARGE,
+    415: error_pb2.REASON_UNSUPPORTED_MEDIA,
+    429: error_pb2.REASON_RATE_LIMITED,
+    # A transcoder that cannot bind, or a buffer that overflowed on the way out: ours, not the caller's.
+    500: error_pb2.REASON_INTERNAL,
+    502: error_pb2.REASON_UNAVAILABLE,
+    503: error_pb2.REASON_UNAVAILABLE,
+    504: error_pb2.REASON_DEADLINE_EXCEEDED,
+}
+"""What Envoy's own statuses mean."""
+
+_BY_GRPC: Mapping[int, Reason.ValueType] = {
+    1: error_pb2.REASON_CANCELLED,
+    3: error_pb2.REASON_MALFORMED,
+    4: error_pb2.REASON_DEADLINE_EXCEEDED,
+    5: error_pb2.REASON_NOT_FOUND,
+    7: error_pb2.REASON_PERMISSION_DENIED,
+    # gRPC's own library says this of a message over its size limit; services always give a reason.
+    8: error_pb2.REASON_TOO_LARGE,
+    12: error_pb2.REASON_NOT_FOUND,
+    14: error_pb2.REASON_UNAVAILABLE,
+    16: error_pb2.REASON_UNAUTHENTICATED,
+}
+"""What a gRPC status without a reason means."""
+
+_SENTENCES: Mapping[Reason.ValueType, str] = {
+    error_pb2.REASON_MALFORMED: "the request could not be read",
+    error_pb2.REASON_UNAUTHENTICATED: "an API key is required",
+    error_pb2.REASON_PERMISSION_DENIED: "this is not permitted",
+    error_pb2.REASON_NOT_FOUND: "no such path",
+    error_pb2.REASON_METHOD_NOT_ALLOWED: "this path does not take that method",
+    error_pb2.REASON_TOO_LARGE: "the request body is too large",
+    error_pb2.REASON_UNSUPPORTED_MEDIA: "this content type is not taken here",
+    error_pb2.REASON_RATE_LIMITED: "too many requests",
+    error_pb2.REASON_UNAVAILABLE: "a part of the gateway is not reachable; try again",
+    error_pb2.REASON_DEADLINE_EXCEEDED: "the gateway did not finish in time",
+    error_pb2.REASON_CANCELLED: "the request was cancelled",
+    error_pb2.REASON_INTERNAL: "internal error",
+}
+
+_SLOTS = {MESSAGE: "v.message", PARAM: "v.param", FIELD: "v.field", STATUS: "v.status"}
+"""Placeholders that are known at run time only, as the script names them."""
+
+
+def render() -> str:
+    """Give the script's text."""
+    tables = {
+        "dialects": _table({name: _dialect(dialect) for name, dialect in DIALECTS.items()}),
+        "by_status": _words(_BY_STATUS),
+        "by_grpc": _words(_BY_GRPC),
+        "sentences": _table({word(reason): _text(sentence) for reason, sentence in _SENTENCES.items()}),
+    }
+    script = _TEMPLATE.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        script = script.replace("{{" + name + "}}", table)
+    return script
+
+
+def sentence(reason: Reason.ValueType) -> str:
+    """Give the edge's own sentence for a reason."""
+    return _SENTENCES[reason]
+
+
+def _dialect(dialect: Dialect) -> str:
+    status = {word(reason): str(dialect.status(reason)) for reason in HTTP_STATUS}
+    fields = {"status": _table(status)}
+    for name, table in dialect.words.items():
+        entries = {word(reason): _text(json.dumps(literal)) for reason, literal in table.items()}
+        fields[f"w_{name}"] = _table(entries)
+    locals_ = "".join(f"local {name} = {table} " for name, table in fields.items())
+    variants = "".join(
+        f"if reason == {_text(word(reason))} then return {_expression(envelope, dialect)} end "
+        for reason, envelope in dialect.variants.items()
+    )
+    body = f"function(reason, v) {variants}return {_expression(dialect.envelope, dialect)} end"
+    return f"(function() {locals_}return {{status = status, body = {body}}} end)()"
+
+
+def _expression(envelope: Mapping[str, Any], dialect: Dialect) -> str:
+    """Give the Lua expression that joins the envelope's fixed JSON with its placeholders."""
+    pieces: list[str] = []
+    fixed = ""
+
+    def walk(shape: Any) -> None:
+        nonlocal fixed
+        if isinstance(shape, Mapping):
+            for place, (key, value) in enumerate(shape.items()):
+                fixed += ("," if place else "{") + json.dumps(key) + ":"
+                walk(value)
+            fixed += "}" if shape else "{}"
+        elif isinstance(shape, list):
+            for place, value in enumerate(shape):
+                fixed += "," if place else "["
+                walk(value)
+            fixed += "]" if shape else "[]"
+        elif isinstance(shape, str) and shape.startswith("$"):
+            pieces.extend((_text(fixed), _slot(shape, dialect)))
+            fixed = ""
+        else:
+            fixed += json.dumps(shape)
+
+    walk(envelope)
+    return " .. ".join([*pieces, _text(fixed)])
+
+
+def _slot(placeholder: str, dialect: Dialect) -> str:
+    if placeholder in _SLOTS:
+        return _SLOTS[placeholder]
+    name = placeholder.removeprefix("$")
+    if name not in dialect.words:
+        raise ValueError(f"dialect {dialect.name}: the edge cannot fill {placeholder}")
+    default = _text(json.dumps(dialect.defaults.get(name)))
+    return f"(w_{name}[reason] or {default})"
+
+
+def _words(table: Mapping[int, Reason.ValueType]) -> str:
+    return "{" + ", ".join(f"[{number}] = {_text(word(reason))}" for number, reason in table.items()) + "}"
+
+
+def _table(entries: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"[{_text(key)}] = {value}" for key, value in entries.items()) + "}"
+
+
+def _text(value: str) -> str:
+    """Give a Lua string literal. JSON's escapes of ASCII text are Lua's too, but for `\\u` and `\\/`."""
+    return (
+        '"'
+        + "".join(c if c.isprintable() and c not in '"\\' else "".join(f"\\{b:03d}" for b in c.encode()) for c in value)
+        + '"'
+    )

@@ -1,0 +1,73 @@
+"""The edge's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gateway.address import Address, addresses, named
+
+
+class EdgeSettings(BaseSettings):
+    """Settings of the edge. Each comes from the environment variable `MOA_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="MOA_", frozen=True, extra="ignore", arbitrary_types_allowed=True)
+
+    listen: Annotated[Address, NoDecode] = Address("127.0.0.1", 8080)
+    """Where callers come in, `host:port`."""
+    internal_listen: Annotated[Address, NoDecode] = Address("127.0.0.1", 8200)
+    """Where `/metrics/<process>` and `/ready` are answered; never to be published."""
+    router_addresses: Annotated[tuple[Address, ...], NoDecode] = (Address("127.0.0.1", 8101),)
+    """The router's workers, `host:port`, parted by commas; each takes its share of the requests."""
+    tasks_addresses: Annotated[tuple[Address, ...], NoDecode] = (Address("127.0.0.1", 8106),)
+    """The task service's processes, likewise."""
+    account_addresses: Annotated[tuple[Address, ...], NoDecode] = (Address("127.0.0.1", 8105),)
+    """The auth service's public ports, likewise."""
+    metrics_targets: Annotated[dict[str, Address], NoDecode] = Field(default_factory=dict)
+    """Where each process's metrics are: `router=127.0.0.1:8201,auth=…`."""
+    tls_cert: Path | None = None
+    """Certificate chain, PEM. With it and `tls_key`, the public port speaks TLS only."""
+    tls_key: Path | None = None
+    """The certificate's private key, PEM."""
+    descriptors: Path = Path("build/moa.binpb")
+    """The contracts' descriptor set (`make proto`)."""
+    edge_dir: Path = Path(".moa/edge")
+    """A folder for the rendered configuration."""
+    edge_workers: int = Field(default=2, ge=1, le=256)
+    """Envoy's worker threads."""
+    json_limit_bytes: int = Field(default=20 * 2**20, gt=0)
+    """Largest body that is not multipart."""
+    upload_limit_bytes: int = Field(default=64 * 2**20, gt=0)
+    """Largest multipart body."""
+    stream_idle_s: float = Field(default=900.0, gt=0)
+    """How long a request may stay without a byte in either direction. The router's own limits are shorter, but for
+    an unstreamed picture on a slow machine, which says nothing until it is done."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """The least severe level that Envoy logs; `info` is Envoy's `warning`, beside one access line a request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, values: dict[str, object]) -> dict[str, object]:
+        parsers = {
+            "listen": Address.parse,
+            "internal_listen": Address.parse,
+            "router_addresses": addresses,
+            "tasks_addresses": addresses,
+            "account_addresses": addresses,
+            "metrics_targets": named,
+        }
+        # An empty variable is an unset one: compose files cannot leave one out.
+        given = {name: value for name, value in values.items() if value != ""}
+        return {k: parsers[k](v) if k in parsers and isinstance(v, str) else v for k, v in given.items()}
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> EdgeSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("MOA_TLS_CERT and MOA_TLS_KEY belong together")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"no such file: {path}")
+        return self

@@ -1,0 +1,31 @@
+// Every sentence of the page, in both languages.
+export const WORDS = {
+  en: {
+    skip: "Skip to content", language: "한국어", logout: "Log out", login: "Log in", signup: "Sign up", email: "Email",
+    password: "Password", newPassword: "Password (10 characters or more)", name: "Name", invitation: "Invitation (if you have one)",
+    secretTitle: "Your new key", secretNote: "It is shown this once. Keep it somewhere safe.", copy: "Copy", copied: "Copied.",
+    secretDone: "I have kept it", limits: "Today", keys: "API keys", usage: "Usage of the last 30 days", prefix: "Begins with",
+    created: "Created", lastUsed: "Last used", state: "State", actions: "Actions", keyName: "Name of a new key",
+    createKey: "Create a key", rename: "Rename", rotate: "Rotate", revoke: "Revoke", active: "active", revoked: "revoked",
+    expired: "expired", never: "never", day: "Day", model: "Model", requests: "Requests", tokens: "Tokens", images: "Images",
+    noUsage: "Nothing yet.", resets: "Begins anew {when}.", left: "{free} of {limit} left", unlimited: "no limit",
+    credits: "Credits", askRename: "New name", askRevoke: "Revoke “{name}”? What uses it stops working within two seconds.",
+    askRotate: "Replace “{name}”? The old secret stops working.", hello: "Signed in as {email}", bye: "You have logged out.",
+    ended: "The session has ended; please log in again.", offline: "The gateway cannot be reached.",
+    madeKey: "The key was created.", gone: "The key was revoked.", renamed: "The key was renamed.",
+  },
+  ko: {
+    skip: "본문으로 건너뛰기", language: "English", logout: "로그아웃", login: "로그인", signup: "가입하기", email: "이메일",
+    password: "비밀번호", newPassword: "비밀번호 (10자 이상)", name: "이름", invitation: "초대 코드 (있는 경우)",
+    secretTitle: "새 API 키", secretNote: "지금 한 번만 보입니다. 안전한 곳에 보관하세요.", copy: "복사", copied: "복사했습니다.",
+    secretDone: "보관했습니다", limits: "오늘", keys: "API 키", usage: "최근 30일 사용량", prefix: "앞부분",
+    created: "만든 날", lastUsed: "마지막 사용", state: "상태", actions: "작업", keyName: "새 키 이름",
+    createKey: "키 만들기", rename: "이름 변경", rotate: "교체", revoke: "폐기", active: "사용 중", revoked: "폐기됨",
+    expired: "만료됨", never: "없음", day: "날짜", model: "모델", requests: "요청", tokens: "토큰", images: "이미지",
+    noUsage: "아직 없습니다.", resets: "{when}에 다시 시작합니다.", left: "{limit} 중 {free} 남음", unlimited: "제한 없음",
+    credits: "크레딧", askRename: "새 이름", askRevoke: "“{name}” 키를 폐기할까요? 2초 안에 사용할 수 없게 됩니다.",
+    askRotate: "“{name}” 키를 교체할까요? 이전 키는 사용할 수 없게 됩니다.", hello: "{email} 로그인됨", bye: "로그아웃했습니다.",
+    ended: "세션이 끝났습니다. 다시 로그인하세요.", offline: "게이트웨이에 연결할 수 없습니다.",
+    madeKey: "키를 만들었습니다.", gone: "키를 폐기했습니다.", renamed: "키 이름을 바꿨습니다.",
+  },
+};
