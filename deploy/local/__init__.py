@@ -1,0 +1,1 @@
+"""Moa on one machine, without containers."""

@@ -1,0 +1,67 @@
+"""`make run`: start a gateway on this machine, say how to use it, stop it on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from deploy.local.stack import REPOSITORY, Stack, StackError
+from deploy.local.topology import PUBLIC_PORT
+from deploy.local.words import Steps, ready
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> int:
+    # SIGINT too: a shell that runs this in the background has it ignored, and Python then leaves it so.
+    for number in _ENDINGS:
+        signal.signal(number, _interrupt)
+    steps = Steps(sys.stdout)
+    try:
+        stack = _stack(steps)
+        steps.tell(f"starting; logs are in {stack.root / 'logs'}")
+        try:
+            stack.start()
+            print(ready(stack), flush=True)
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            for number in _ENDINGS:
+                signal.signal(number, signal.SIG_IGN)
+            steps.tell("stopping")
+        stack.stop()
+    except StackError as error:
+        print(f"\nMoa cannot start: {error}", file=sys.stderr)
+        return 1
+    steps.tell("stopped")
+    return 0
+
+
+def _stack(steps: Steps) -> Stack:
+    return Stack(
+        Path(os.environ.get("MOA_HOME", REPOSITORY / ".moa")),
+        port=_number("MOA_PORT", PUBLIC_PORT, 65535),
+        host=os.environ.get("MOA_HOST", "127.0.0.1"),
+        routers=_number("MOA_ROUTERS", 1, 64),
+        environment={"MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3")},
+        keep_ports=True,
+        tell=steps.tell,
+    )
+
+
+def _number(name: str, default: int, most: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdigit() or not 0 < int(text) <= most:
+        raise StackError(f"{name}={text} is not a number from 1 to {most}")
+    return int(text)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,69 @@
+"""Wait until processes can serve: by gRPC health, or by the edge's `/ready`."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_ASK_AGAIN_S: Final = 0.02
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class NotReady(Exception):
+    """A process did not become ready. The message says which, and why when that is known."""
+
+
+def await_grpc(address: str, *, until: float, alive: Callable[[], None]) -> None:
+    """Return when the server at `address` says that it serves.
+
+    Args:
+        address: `host:port`.
+        until: Monotonic time at which NotReady is raised.
+        alive: Called every now and then; raises when waiting is no use any more.
+    """
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise NotReady(f"nothing answers at {address}")
+            answer: Future[health_pb2.HealthCheckResponse] = stub.Check.future(
+                health_pb2.HealthCheckRequest(), timeout=min(left, 0.25), wait_for_ready=True
+            )
+            try:
+                if answer.result().status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.RpcError:
+                pass
+            else:
+                time.sleep(_ASK_AGAIN_S)
+            alive()
+
+
+def await_http(port: int, path: str, *, until: float, alive: Callable[[], None]) -> None:
+    """Return when the loopback `port` answers `path` with 200. Arguments as for `await_grpc`."""
+    while True:
+        link = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        try:
+            link.request("GET", path)
+            if link.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            link.close()
+        if time.monotonic() > until:
+            raise NotReady(f"nothing is ready behind port {port}")
+        alive()
+        time.sleep(_ASK_AGAIN_S)

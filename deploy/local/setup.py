@@ -1,0 +1,125 @@
+"""`make setup`: the virtual environment and everything in it, pinned by hash. Run by the system's Python.
+
+Only the standard library is used: nothing else is there yet.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "ready"
+LOCKS = tuple(ROOT / "requirements" / name for name in ("base.txt", "inference.txt", "dev.txt"))
+_ROOM_BYTES = 3 * 2**30
+_TELL_EVERY_S = 10.0
+_BEGAN = time.monotonic()
+
+
+def tell(what: str) -> None:
+    """Print a step, with the seconds since the start."""
+    print(f"  {time.monotonic() - _BEGAN:5.1f} s  {what}", flush=True)
+
+
+def check_machine() -> None:
+    """Refuse what cannot work, before anything is downloaded."""
+    if sys.platform not in ("linux", "darwin"):
+        raise SystemExit("make setup: Linux or macOS is needed (on Windows: WSL).")
+    if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
+        raise SystemExit(
+            f"make setup: {sys.executable} has no venv module; install it (Debian, Ubuntu: "
+            f"apt install python{sys.version_info.major}.{sys.version_info.minor}-venv) and try again."
+        )
+    free = shutil.disk_usage(ROOT).free
+    if free < _ROOM_BYTES and not PYTHON.exists():
+        raise SystemExit(f"make setup: 3 GB of disk are needed in {ROOT}, and {free / 2**30:.1f} GB are free.")
+
+
+def make_environment() -> None:
+    """Make the virtual environment; anew where it belongs to a Python that is gone or has moved."""
+    try:
+        usable = PYTHON.exists() and subprocess.run([PYTHON, "-c", "import pip"], check=False).returncode == 0
+    except OSError:
+        usable = False
+    if usable:
+        return
+    tell("making a virtual environment in .venv")
+    done = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise SystemExit(f"make setup: the virtual environment cannot be made: {said[-1]}")
+
+
+def install() -> None:
+    """Install the locked packages, telling now and then how far it is."""
+    names = {name for lock in LOCKS for name in re.findall(r"^([A-Za-z0-9_.-]+)==", lock.read_text(), re.MULTILINE)}
+    files = [part for lock in LOCKS for part in ("-r", str(lock))]
+    tell(f"installing {len(names)} packages; the first time takes some minutes")
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--require-hashes"]
+    # Nothing is built here, so no compiler is needed.
+    pip += ["--only-binary", ":all:"]
+    seen, told = 0, time.monotonic()
+    tail: list[str] = []
+    with subprocess.Popen([*pip, *files], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            tail = [*tail[-20:], line.rstrip()]
+            if line.startswith("Collecting "):
+                seen += 1
+            if line.startswith("Installing collected packages"):
+                tell("  all are here; unpacking takes another minute")
+            elif time.monotonic() - told > _TELL_EVERY_S:
+                told = time.monotonic()
+                tell(f"  {seen} of {len(names)}")
+    if process.returncode != 0:
+        said = "\n".join(tail)
+        print(said, file=sys.stderr)
+        raise SystemExit(f"make setup: {meaning(said)} (pip's last words are above).")
+
+
+def meaning(said: str) -> str:
+    """Give a sentence for what pip said at its end."""
+    if "No space left" in said:
+        return f"the disk of {ROOT} is full"
+    if "No matching distribution" in said:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return (
+            f"a package has no ready-made build for Python {version} on this system, or the package index cannot be "
+            "reached; Python 3.11 to 3.13 on x86-64 or ARM have them"
+        )
+    if "HASH" in said.upper() and "DO NOT MATCH" in said.upper():
+        return "a package is not the one that was pinned"
+    return "pip could not install the packages"
+
+
+def install_torch() -> None:
+    """Install torch for what this machine has."""
+    tell("torch")
+    if subprocess.run([PYTHON, ROOT / "deploy" / "local" / "install_torch.py"], check=False).returncode != 0:
+        raise SystemExit("make setup: torch could not be installed (pip's last words are above).")
+
+
+def main() -> None:
+    """Do all of it; what is done already costs seconds."""
+    check_machine()
+    make_environment()
+    install()
+    install_torch()
+    STAMP.touch()
+    tell("set up")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("make setup: interrupted; run it again to go on.") from None
+    except OSError as error:
+        raise SystemExit(f"make setup: {error}") from None

@@ -1,0 +1,379 @@
+"""A whole gateway on this machine, in a state folder: what `make run`, the tests and the bench start."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deploy.local import keep
+from deploy.local.database import Database, DatabaseError
+from deploy.local.ports import Ports, is_free
+from deploy.local.readiness import NotReady, await_grpc, await_http
+from deploy.local.supervisor import Spec, Supervisor
+from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, ROUTER, Process, callers_first
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_LEAST_DISK_BYTES = 200 * 2**20
+
+
+class StackError(Exception):
+    """The gateway cannot start. The message is one sentence for the person in front of the terminal."""
+
+
+class Stack:
+    """A gateway: PostgreSQL, the services, the edge.
+
+    Args:
+        root: The state folder: database, secrets, logs. Two stacks cannot share one at a time.
+        port: The public port; None: any free one, for tests.
+        host: The public address.
+        environment: Variables on top of this process's own, for every process.
+        processes: Names of the processes to start; all by default. What is left out is not waited for.
+        routers: How many router workers share the requests.
+        keep_ports: Whether internal ports are the documented ones where they are free.
+        durable: Whether the database survives a power failure; tests say no and are faster.
+        tell: Told each step, for a person.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        environment: Mapping[str, str] | None = None,
+        processes: Iterable[str] | None = None,
+        routers: int = 1,
+        keep_ports: bool = False,
+        durable: bool = True,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.root = root.absolute()
+        self.host = host
+        self._given = {**os.environ, **(environment or {})}
+        self._tell = tell
+        self._ports = Ports()
+        self._asked_port = port
+        self._wanted = [p for p in PROCESSES if processes is None or p.name in set(processes)]
+        self._keep_ports = keep_ports
+        self._routers = routers
+        self._database = Database(self.root / DATABASE, durable=durable)
+        self._supervisor: Supervisor | None = None
+        self._addresses: dict[str, str] = {}
+        self._metrics: dict[str, int] = {}
+        self._public: dict[str, str] = {}
+        self._deaths: dict[str, int] = {}
+        self._lock: int | None = None
+        self._secrets: dict[str, str] = {}
+        self._stopping = threading.Lock()
+        self._given_up = threading.Event()
+        self.port = 0
+        self.new_key = False
+        """Whether this start made the first key."""
+        self.seconds: dict[str, float] = {}
+        """From `start` until each part was ready."""
+
+    # What callers read.
+
+    @property
+    def url(self) -> str:
+        """Give the public address."""
+        scheme = "https" if self._given.get("MOA_TLS_CERT") else "http"
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  # compared, not bound
+        return f"{scheme}://{host}:{self.port}"
+
+    @property
+    def api_key(self) -> str:
+        """Give the first key, which may do everything."""
+        return keep.read(self.root / "dev.env").get("MOA_API_KEY", "")
+
+    @property
+    def names(self) -> list[str]:
+        """List the started processes; workers after the first have a number."""
+        return list(self._addresses)
+
+    @property
+    def database_url(self) -> str:
+        """Give the database's address."""
+        return self._database.url("moa") if self._owns_database else self._given["MOA_DATABASE_URL"]
+
+    @property
+    def internal_url(self) -> str:
+        """Give the address of `/metrics/<process>` and `/ready`."""
+        return f"http://127.0.0.1:{self._metrics[EDGE.name]}"
+
+    def address(self, name: str) -> str:
+        """Give where a process listens, `host:port`."""
+        return self._addresses[name]
+
+    def pid(self, name: str) -> int | None:
+        """Give a process's id (`postgres` too); None while it is down."""
+        if name == DATABASE:
+            return self._database.pid
+        return self._supervisor.pid(name) if self._supervisor else None
+
+    def log(self, name: str) -> Path:
+        """Give the file that a process's output goes to."""
+        return self._database.log if name == DATABASE else self.root / "logs" / f"{name}.log"
+
+    # Life.
+
+    def start(self, *, wait_s: float = 60.0) -> Self:
+        """Start everything; return when requests are served. On failure stop what was started, raise StackError."""
+        try:
+            self._start(time.monotonic(), wait_s)
+        except (NotReady, DatabaseError, OSError) as error:
+            self.stop()
+            raise StackError(str(error)) from error
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop everything in order: callers first, the database last. Safe to repeat."""
+        with self._stopping:
+            if self._supervisor is not None:
+                drain = float(self._given.get("MOA_DRAIN_S", "10"))
+                for group in callers_first():
+                    names = [name for name in self._addresses if name.partition("-")[0] in group]
+                    self._supervisor.stop(names, wait_s=drain + 5)
+                self._supervisor.close()
+                self._supervisor = None
+            if self._owns_database:
+                self._database.stop()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def kill(self, name: str) -> None:
+        """Kill a process with -9 and return when it is gone. It is started again by itself."""
+        if name == DATABASE:
+            self._database.kill()
+            self._database.start()
+            return
+        assert self._supervisor is not None
+        self._supervisor.kill(name)
+
+    def await_ready(self, name: str, *, wait_s: float = 30.0) -> None:
+        """Return when the process serves (again). Raises StackError when it does not in time."""
+        try:
+            self._await(name, until=time.monotonic() + wait_s, alive=lambda: None)
+        except NotReady as error:
+            raise StackError(f"{name}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    # How.
+
+    @property
+    def _owns_database(self) -> bool:
+        return any(p.needs_database for p in self._wanted) and not self._given.get("MOA_DATABASE_URL")
+
+    def _start(self, began: float, wait_s: float) -> None:
+        self._check_room()
+        self._secrets = keep.internal_secrets(self.root / "secrets.env")
+        self._assign()
+        self._supervisor = Supervisor(REPOSITORY, on_death=self._died)
+        until = began + wait_s
+        # Whoever needs no database starts at once; the rest waits for it.
+        order = sorted(self._addresses, key=self._needs_database)
+        with ThreadPoolExecutor(max_workers=len(order) + 1) as threads:
+            try:
+                waits, url = [], None
+                for name in order:
+                    if url is None and self._needs_database(name):
+                        url = self._prepared_database(began, until)
+                    self._launch(name, url or "")
+                    waits.append(threads.submit(self._ready, name, began, until))
+                for wait in waits:
+                    wait.result()
+            except BaseException:
+                self._given_up.set()
+                raise
+        self._write_dev_env()
+
+    @staticmethod
+    def _needs_database(name: str) -> bool:
+        return BY_NAME[name.partition("-")[0]].needs_database
+
+    def _prepared_database(self, began: float, until: float) -> str:
+        """Start the database and make the first account where they are not there; give the URL."""
+        if not self._owns_database:
+            url = self._given["MOA_DATABASE_URL"]
+            if not self.api_key:
+                self._bootstrap(url)
+            return url
+        is_new = not (self._database.folder / "PG_VERSION").exists()
+        self._database.start(wait_s=until - time.monotonic())
+        url = self._database.create("moa")
+        self._done(DATABASE, began)
+        if is_new or not self.api_key:
+            self._bootstrap(url)
+        return url
+
+    def _ready(self, name: str, began: float, until: float) -> None:
+        self._await(name, until=until, alive=self._still_alive)
+        self._done(name, began)
+
+    def _done(self, name: str, began: float) -> None:
+        self.seconds[name] = time.monotonic() - began
+        self._tell(f"{name} ready")
+
+    def _check_room(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StackError(f"a gateway already runs in {self.root}; stop it first (Ctrl-C where it runs)") from None
+        free = shutil.disk_usage(self.root).free
+        if free < _LEAST_DISK_BYTES:
+            raise StackError(f"the disk of {self.root} is full: {free // 2**20} MB are left, 200 MB are needed")
+        if not (REPOSITORY / "build" / "moa.binpb").exists() or not (REPOSITORY / "gen" / "moa").exists():
+            raise StackError("the generated stubs are missing; run `make proto`")
+        port = self._asked_port
+        if port is not None and EDGE in self._wanted and not is_free(port, self.host):
+            raise StackError(f"port {port} is in use or not yours to use; choose another: MOA_PORT={port + 1} make run")
+
+    def _assign(self) -> None:
+        give = self._ports.preferring if self._keep_ports else lambda _: self._ports.any()
+        for process in self._wanted:
+            count = self._routers if process is ROUTER else 1
+            for number in range(count):
+                name = process.name if number == 0 else f"{process.name}-{number + 1}"
+                self._metrics[name] = give(process.metrics_port) if number == 0 else self._ports.any()
+                if process is EDGE:
+                    self.port = self._asked_port or self._ports.any()
+                    self._addresses[name] = f"{self.host}:{self.port}"
+                else:
+                    port = give(process.port) if number == 0 else self._ports.any()
+                    self._addresses[name] = f"127.0.0.1:{port}"
+                if process.public_port is not None:
+                    self._public[process.name] = f"127.0.0.1:{give(process.public_port)}"
+
+    def _launch(self, name: str, database_url: str) -> None:
+        process = BY_NAME[name.partition("-")[0]]
+        assert self._supervisor is not None
+        environment = self._environment(name, process, database_url)
+        spec = Spec(name=name, module=process.module, environment=environment, log=self.log(name))
+        self._supervisor.start(spec)
+
+    def _environment(self, name: str, process: Process, database_url: str) -> dict[str, str]:
+        """Give a process's whole environment. Secrets that it has no use for are left out."""
+        pool = {
+            "MOA_CATALOGUE": str(REPOSITORY / "gateway" / "catalogue.yaml"),
+            "MOA_LOG_LEVEL": "info",
+            "MOA_BYOK": "0",
+        }
+        pool = {**pool, **self._secrets, **{k: v for k, v in self._given.items() if k.startswith("MOA_")}}
+        pool |= self._secrets
+        out = {k: v for k, v in self._given.items() if k not in self._secrets and k != "MOA_DATABASE_URL"}
+        out |= {variable: pool[variable] for variable in process.shared}
+        out["PYTHONPATH"] = f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"
+        out["MOA_LISTEN"] = self._addresses[name]
+        if process.public_port is not None:
+            out["MOA_PUBLIC_LISTEN"] = self._public[name]
+        for variable, callee in process.calls.items():
+            out[variable] = database_url if callee == DATABASE else self._callees(callee, process)
+        for variable, folder in process.folders.items():
+            path = self.root / "state" / folder
+            path.mkdir(parents=True, exist_ok=True)
+            out[variable] = str(path)
+        if process.store:
+            out.setdefault("MOA_STORE_DIR", str(self.root / "objects"))
+            out.setdefault("MOA_PUBLIC_URL", self.url)
+        if process is EDGE:
+            targets = ",".join(f"{n}=127.0.0.1:{p}" for n, p in self._metrics.items() if n != name)
+            out |= {"MOA_METRICS_TARGETS": targets, "MOA_INTERNAL_LISTEN": f"127.0.0.1:{self._metrics[name]}"}
+            out["MOA_DESCRIPTORS"] = str(REPOSITORY / "build" / "moa.binpb")
+        else:
+            out["MOA_METRICS_PORT"] = str(self._metrics[name])
+        return out
+
+    def _callees(self, name: str, caller: Process) -> str:
+        """Give where a process is called. One that this stack leaves out may be named by the environment."""
+        book = {**self._addresses, **self._public} if caller is EDGE else self._addresses
+        found = [a for n, a in book.items() if n.partition("-")[0] == name]
+        if found:
+            return ",".join(found)
+        variable = next(variable for variable, callee in caller.calls.items() if callee == name)
+        # Nobody listens there, not even another gateway on this machine.
+        return self._given.get(variable) or f"127.0.0.1:{self._ports.any()}"
+
+    def _bootstrap(self, database_url: str) -> None:
+        """Make the first administrator and key."""
+        self._tell("making the first account")
+        done = subprocess.run(
+            [sys.executable, "-m", AUTH.module, "bootstrap", "--json"],
+            cwd=REPOSITORY,
+            env=self._environment(AUTH.name, AUTH, database_url),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        try:
+            made = json.loads(done.stdout) if done.returncode == 0 else {}
+        except ValueError:
+            made = {}
+        if not made:
+            raise StackError(f"the first account cannot be made: {_last_line(done.stderr)}")
+        if "api_key" in made:
+            self.new_key = True
+            keep.write_private(self.root / "dev.env", {"MOA_URL": "", "MOA_API_KEY": made["api_key"]})
+
+    def _write_dev_env(self) -> None:
+        if EDGE in self._wanted:
+            keep.write_private(self.root / "dev.env", {"MOA_URL": self.url, "MOA_API_KEY": self.api_key})
+
+    def _await(self, name: str, *, until: float, alive: Callable[[], None]) -> None:
+        process = BY_NAME[name.partition("-")[0]]
+        try:
+            if process.serves_grpc:
+                await_grpc(self._addresses[name], until=until, alive=alive)
+            else:
+                await_http(self._metrics[name], "/ready", until=until, alive=alive)
+        except NotReady as error:
+            raise NotReady(f"{name} is not ready: {error}; it last said: {_last_line_of(self.log(name))}") from None
+
+    def _still_alive(self) -> None:
+        """Raise when a process died at its start: it would only die again."""
+        for name, code in self._deaths.items():
+            raise StackError(f"{name} ended at its start ({_ending(code)}): {_last_line_of(self.log(name))}")
+        if self._given_up.is_set():
+            raise StackError("the start was given up")
+
+    def _died(self, name: str, code: int) -> None:
+        self._deaths[name] = code
+        self._tell(f"{name} ended ({_ending(code)}); starting it again")
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it gave no reason"
+
+
+def _last_line_of(path: Path) -> str:
+    try:
+        return f"{_last_line(path.read_text(errors='replace'))} (log: {path})"
+    except OSError:
+        return "it left no log"

@@ -1,0 +1,44 @@
+"""Run a command of the auth service on the local gateway's database: `python -m deploy.local.tool audit [ARG…]`.
+
+The database may be running (the gateway runs) or not; it is left as it was found.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.local import keep
+from deploy.local.database import Database, DatabaseError
+from deploy.local.stack import REPOSITORY
+from deploy.local.topology import AUTH, DATABASE
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; give its exit code."""
+    root = Path(os.environ.get("MOA_HOME", REPOSITORY / ".moa")).absolute()
+    known = keep.read(root / "secrets.env")
+    if not known:
+        print(f"there is no gateway in {root}; `make run` makes one", file=sys.stderr)
+        return 1
+    url, database = os.environ.get("MOA_DATABASE_URL", ""), Database(root / DATABASE, follow=False)
+    found_running = bool(url) or database.pid is not None
+    try:
+        if not url:
+            database.start()
+            url = database.create("moa")
+        environment = {**os.environ, **known, "MOA_DATABASE_URL": url}
+        line = [sys.executable, "-m", AUTH.module, *arguments]
+        return subprocess.run(line, cwd=REPOSITORY, env=environment, check=False).returncode
+    except DatabaseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        if not found_running:
+            database.stop()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

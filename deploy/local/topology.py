@@ -1,0 +1,171 @@
+"""The one table of Moa's processes: what each runs, where it listens, whom it calls.
+
+The launcher starts this table on one machine; `docker-compose.yml` says the same for containers, and a test holds
+the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """One kind of process.
+
+    `calls` maps an environment variable to the process whose address it takes. `shared` names the variables that the
+    process takes from the common pool (credentials, the catalogue). `folders` maps a variable to a folder of the state
+    folder, which all workers of a kind share. `providers` tells that it reads the providers' credentials, `store` that
+    it keeps or gives objects. `public_port` is where the edge reaches what the process offers to callers, when that is
+    apart from what it offers to services. `serves_grpc` tells how readiness is asked: by gRPC health, else by the
+    internal listener's `/ready`.
+    """
+
+    name: str
+    module: str
+    port: int
+    metrics_port: int
+    public_port: int | None = None
+    calls: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+    providers: bool = False
+    store: bool = False
+    serves_grpc: bool = True
+
+    @property
+    def needs_database(self) -> bool:
+        """Tell whether it is started after the database."""
+        return DATABASE in self.calls.values()
+
+
+PUBLIC_PORT: Final = 8080
+"""Where callers come in (`MOA_PORT`)."""
+INTERNAL_PORT: Final = 8200
+"""The edge's internal listener: `/metrics/<process>`, `/ready`."""
+
+DATABASE: Final = "postgres"
+"""PostgreSQL; embedded by the launcher, a container of its own in compose."""
+
+STORE: Final = (
+    "MOA_PUBLIC_URL",
+    "MOA_STORE_DIR",
+    "MOA_STORE_BUCKET",
+    "MOA_STORE_ENDPOINT",
+    "MOA_STORE_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+)
+"""What processes with `store` are told."""
+
+_COMMON: Final = ("MOA_SERVICE_TOKEN", "MOA_CATALOGUE", "MOA_LOG_LEVEL")
+
+AUTH: Final = Process(
+    name="auth",
+    module="services.auth",
+    port=8102,
+    metrics_port=8202,
+    public_port=8105,
+    calls={"MOA_DATABASE_URL": DATABASE},
+    shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK"),
+)
+_SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
+"""For who answers a router: it settles what a killed router cannot."""
+
+TEXT: Final = Process(
+    name="text",
+    module="services.text",
+    port=8103,
+    metrics_port=8203,
+    calls=_SETTLES,
+    shared=_COMMON,
+    providers=True,
+)
+IMAGE: Final = Process(
+    name="image",
+    module="services.image",
+    port=8108,
+    metrics_port=8208,
+    calls=_SETTLES,
+    shared=_COMMON,
+    providers=True,
+)
+INFERENCE: Final = Process(
+    name="inference", module="inference", port=8104, metrics_port=8204, calls=_SETTLES, shared=_COMMON
+)
+ROUTER: Final = Process(
+    name="router",
+    module="services.router",
+    port=8101,
+    metrics_port=8201,
+    calls={
+        "MOA_AUTH_ADDRESS": "auth",
+        "MOA_TEXT_ADDRESS": "text",
+        "MOA_IMAGE_ADDRESS": "image",
+        "MOA_INFERENCE_ADDRESS": "inference",
+    },
+    shared=(*_COMMON, "MOA_BYOK"),
+    folders={"MOA_STATE_DIR": "router"},
+    # Which providers are configured is told by their credentials being there.
+    providers=True,
+    store=True,
+)
+DESK: Final = Process(
+    name="desk",
+    module="services.desk",
+    port=8107,
+    metrics_port=8207,
+    calls={"MOA_ROUTER_ADDRESS": "router", "MOA_VISION_ADDRESS": "inference"},
+    shared=_COMMON,
+    # The shop's credentials stand among the providers'.
+    providers=True,
+    store=True,
+)
+TASKS: Final = Process(
+    name="tasks",
+    module="services.tasks",
+    port=8106,
+    metrics_port=8206,
+    calls={
+        "MOA_DATABASE_URL": DATABASE,
+        "MOA_AUTH_ADDRESS": "auth",
+        "MOA_ROUTER_ADDRESS": "router",
+        "MOA_DESK_ADDRESS": "desk",
+    },
+    shared=_COMMON,
+    # Which models can be asked for is told by their providers' credentials being there.
+    providers=True,
+    store=True,
+)
+EDGE: Final = Process(
+    name="edge",
+    module="gateway",
+    port=PUBLIC_PORT,
+    metrics_port=INTERNAL_PORT,
+    calls={"MOA_ROUTER_ADDRESSES": "router", "MOA_TASKS_ADDRESSES": "tasks", "MOA_ACCOUNT_ADDRESSES": "auth"},
+    shared=("MOA_LOG_LEVEL",),
+    folders={"MOA_EDGE_DIR": "edge"},
+    serves_grpc=False,
+)
+
+PROCESSES: Final[tuple[Process, ...]] = (AUTH, TEXT, IMAGE, INFERENCE, ROUTER, DESK, TASKS, EDGE)
+"""In the order of starting: nobody waits for a later one."""
+
+BY_NAME: Final[Mapping[str, Process]] = {process.name: process for process in PROCESSES}
+
+
+def callers_first() -> Iterator[frozenset[str]]:
+    """Give the names in groups, in the order of stopping: nobody is stopped before those that call it."""
+    callers: dict[str, set[str]] = {process.name: set() for process in PROCESSES}
+    for process in PROCESSES:
+        for callee in process.calls.values():
+            callers.setdefault(callee, set()).add(process.name)
+    order = TopologicalSorter(callers)
+    order.prepare()
+    while order.is_active():
+        group = frozenset(order.get_ready())
+        yield group
+        order.done(*group)

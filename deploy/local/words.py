@@ -1,0 +1,70 @@
+"""What the launcher says."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TextIO
+
+from deploy.local.stack import Stack
+
+
+class Steps:
+    """Prints one line a step, with the seconds since the start."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+        self._began = time.monotonic()
+
+    def tell(self, what: str) -> None:
+        """Print a step."""
+        print(f"  {time.monotonic() - self._began:5.1f} s  {what}", file=self._to, flush=True)
+
+
+_READY = """
+Moa is ready at {url} after {seconds:.1f} s.
+{key}Its address and key for scripts: {dev_env} (metrics: {internal}/metrics/<process>)
+
+Chat, token by token (any OpenAI client works the same way):
+
+curl -N{insecure} {url}/v1/chat/completions -H "Authorization: Bearer {secret}" \\
+  -H "Content-Type: application/json" \\
+  -d '{{"model": "moa-tiny-chat", "stream": true, "messages": [{{"role": "user", "content": "Hello! Who are you?"}}]}}'
+
+Text in Moa's own API:
+
+curl{insecure} {url}/generate/text -H "X-API-Key: {secret}" \\
+  -H "Content-Type: application/json" -d '{{"provider": "local-text", "model_id": "moa-tiny-chat",
+  "messages": [{{"role": "user", "content": "안녕하세요!"}}]}}'
+
+A picture, into picture.png:
+
+curl -s{insecure} {url}/create/image -H "X-API-Key: {secret}" \\
+  -H "Content-Type: application/json" \\
+  -d '{{"provider": "local-image", "model_id": "moa-tiny-image", "prompt": "a red circle", "seed": 7}}' \\
+  | sed 's/.*"images": *\\["\\([^"]*\\)".*/\\1/' | base64 -d > picture.png
+
+Ctrl-C stops it.
+"""
+
+
+def ready(stack: Stack) -> str:
+    """Give the greeting, with three commands that work as pasted in any folder. The key is shown when it is made."""
+    dev_env = stack.root / "dev.env"
+    key = f"The first key, which may do everything (shown this once): {stack.api_key}\n" if stack.new_key else ""
+    return _READY.format(
+        url=stack.url,
+        seconds=max(stack.seconds.values(), default=0.0),
+        key=key,
+        dev_env=_short(dev_env),
+        internal=stack.internal_url,
+        insecure=" -k" if stack.url.startswith("https") else "",
+        secret=f"$(sed -n s/^MOA_API_KEY=//p '{dev_env}')",
+    )
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
