@@ -1,0 +1,193 @@
+"""A real auth server over the real PostgreSQL, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+
+from moa.quota.v1 import quota_pb2
+from services.auth.account_servicer import SignUpMode
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.identities import Identities
+from services.auth.adapters.keys import Keys
+from services.auth.adapters.postgres import Postgres
+from services.auth.domain import keys
+from services.auth.domain.accounts import EVERYTHING, Limits
+from services.auth.migrations import migrate
+from services.auth.replica import Tuning, serving
+from services.common.admission import Admission
+from services.common.rpc.client import channel
+from tests.auth.asking import PEPPER, TOKEN
+
+
+@dataclass
+class Auth:
+    """One replica, and the database behind it."""
+
+    url: str
+    postgres: Postgres
+    accounts: Accounts
+    keys: Keys
+    port: int
+    public_port: int
+    stack: AsyncExitStack = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def account(
+        self, *, tokens: int = 100_000, images: int = 50, rules: Sequence[quota_pb2.Rule] = (EVERYTHING,), **more: Any
+    ) -> tuple[str, str, str]:
+        """Create an account with a key; give the ids and the key."""
+        limits = Limits(tokens_a_day=tokens, images_a_day=images, key_count=10)
+        account_id = await self.accounts.create(role="user", limits=limits, rules=rules)
+        key_id, secret = await self.key(account_id, **more)
+        return account_id, key_id, secret
+
+    async def key(self, account_id: str, **more: Any) -> tuple[str, str]:
+        key = keys.make(PEPPER)
+        return (await self.keys.create(account_id, key, **more)).id, key.secret
+
+    async def quota_day(self, account_id: str) -> tuple[date, datetime]:
+        """Give an account's quota day, and when it ends."""
+        key_id, _ = await self.key(account_id)
+        (who,) = await Identities(self.postgres).by_ids([key_id])
+        return who.day, who.resets_at.astimezone(UTC)
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as link:
+            return link.execute(statement, parameters).fetchall()
+
+    def spent(self, account_id: str) -> tuple[int, int]:
+        """Give the tokens and images that the ledger charged to an account."""
+        rows = self.query(
+            "select coalesce(sum(tokens), 0)::bigint, coalesce(sum(images), 0)::bigint from ledger"
+            " where account_id = %s and kind in ('settle', 'orphan', 'late')",
+            account_id,
+        )
+        return rows[0][0], rows[0][1]
+
+    def taken(self, subject: str) -> tuple[int, int]:
+        """Give what is settled or held of today's quota."""
+        rows = self.query("select tokens, images from quota_days where subject = %s", subject)
+        return (rows[0][0], rows[0][1]) if rows else (0, 0)
+
+
+Start = Callable[..., Awaitable[Auth]]
+Admit = Callable[..., Awaitable[Admission]]
+
+
+async def started(
+    url: str,
+    *,
+    lease_s: float = 20.0,
+    block_s: float = 60.0,
+    fresh_s: float = 1.5,
+    port: int = 0,
+    signup: SignUpMode = "open",
+) -> Auth:
+    """Start a replica."""
+    stack = AsyncExitStack()
+    replica = await stack.enter_async_context(
+        serving(
+            url,
+            pepper=PEPPER,
+            service_token=TOKEN,
+            listen=f"127.0.0.1:{port}",
+            public_listen="127.0.0.1:0",
+            signup=signup,
+            tuning=Tuning(lease_s=lease_s, block_s=block_s, fresh_s=fresh_s),
+        )
+    )
+    postgres = replica.postgres
+    return Auth(url, postgres, Accounts(postgres), Keys(postgres), replica.port, replica.public_port, stack)
+
+
+@pytest.fixture(scope="module")
+def migrated(database_url: str) -> str:
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture
+async def start(migrated: str) -> AsyncIterator[Start]:
+    """Start replicas that end with the test."""
+    running: list[Auth] = []
+
+    async def go(**settings: Any) -> Auth:
+        auth = await started(migrated, **settings)
+        running.append(auth)
+        return auth
+
+    yield go
+    for auth in running:
+        await auth.stack.aclose()
+
+
+@pytest.fixture
+async def auth(start: Start) -> Auth:
+    return await start()
+
+
+@pytest.fixture
+async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
+    """Start the router's half against replicas; ends with the test."""
+    running: list[tuple[Admission, grpc.aio.Channel]] = []
+
+    async def go(*replicas: Auth, journal: Path | None = tmp_path / "journal") -> Admission:
+        link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
+        admission = Admission(link, service_token=TOKEN, journal=journal)
+        await admission.start()
+        running.append((admission, link))
+        return admission
+
+    yield go
+    for admission, link in running:
+        await admission.stop()
+        await link.close()
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on, below the range that the system hands out."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> tuple[Process, str]:
+    """Start a replica as a process of its own; give it and its address."""
+    address = f"127.0.0.1:{free_port()}"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "MOA_DATABASE_URL": url,
+        "MOA_KEY_PEPPER": PEPPER.decode(),
+        "MOA_SERVICE_TOKEN": TOKEN,
+        "MOA_LISTEN": address,
+        "MOA_PUBLIC_LISTEN": f"127.0.0.1:{free_port()}",
+        "MOA_LEASE_S": str(lease_s),
+        "MOA_BLOCK_S": str(block_s),
+        "MOA_LOG_LEVEL": "error",
+    }
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.auth", env=environment)
+    async with grpc.aio.insecure_channel(address) as link:
+        await asyncio.wait_for(link.channel_ready(), 30)
+    return process, address

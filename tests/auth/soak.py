@@ -1,0 +1,259 @@
+"""The run that shows exactness: many requests over several routers and replicas, some of which are killed midway.
+
+    python -m tests.auth.soak      the large run: 1,000 requests, room for 400
+
+`make test` runs a small one (`test_soak.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from deploy.local.database import Database
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.checker import Findings
+from services.auth.adapters.keys import Keys
+from services.auth.adapters.postgres import Postgres
+from services.auth.domain import keys
+from services.auth.domain.accounts import EVERYTHING, Limits
+from services.auth.migrations import migrate
+from services.common.admission import Admission
+from services.common.errors import MoaError
+from services.common.reservations import ReservationId
+from services.common.rpc.client import channel
+from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle
+from tests.auth.conftest import spawned
+from tests.auth.holder import TOKENS
+
+REPLICAS = ROUTERS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How large a run is."""
+
+    requests: int
+    room: int
+    lease_s: float = 4.0
+    block_s: float = 8.0
+    kill_after_s: float = 1.0
+    """When a replica, a router and the database are killed: while requests run."""
+    pause_s: float = 0.1
+    """Between two parts of an answer."""
+    spread_s: float = 2.0
+    """Over how long requests arrive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a run."""
+
+    answered: int
+    refused: int
+    invoiced: int
+    charged: int
+    unmatched: list[str]
+    """Reservations whose charge differs from the invoice, and which are not listed as orphans."""
+    findings: Findings
+    limit: int
+    had_the_rest: bool
+    """Whether what was left of the limit could be had in the end, all of it."""
+    outstanding: int
+    """Tokens still held when everything had ended."""
+    took_s: float
+
+
+async def run(plan: Plan, folder: Path) -> Outcome:
+    """Do it; every process is gone at the end."""
+    began = time.monotonic()
+    database = Database(folder / "database")
+    await asyncio.to_thread(database.start)
+    processes: list[Process] = []
+    try:
+        return await _run(plan, folder, database, processes, began)
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        await asyncio.to_thread(database.stop)
+
+
+async def _run(plan: Plan, folder: Path, database: Database, processes: list[Process], began: float) -> Outcome:
+    url = database.create("moa")
+    await asyncio.to_thread(migrate, url)
+    limit = plan.room * TOKENS
+    account_id, key = await _account(url, limit)
+    replicas = await asyncio.gather(
+        *(spawned(url, lease_s=plan.lease_s, block_s=plan.block_s) for _ in range(REPLICAS))
+    )
+    processes.extend(process for process, _ in replicas)
+    addresses = "ipv4:" + ",".join(address for _, address in replicas)
+    shares = [plan.requests // ROUTERS + (n < plan.requests % ROUTERS) for n in range(ROUTERS)]
+    routers = [await _router(addresses, key, folder, n, share, plan) for n, share in enumerate(shares)]
+    processes.extend(routers)
+    told = [asyncio.create_task(_outcomes(router)) for router in routers]
+
+    await asyncio.sleep(plan.kill_after_s)
+    replicas[0][0].kill()
+    routers[0].kill()
+    await asyncio.to_thread(database.kill)
+    await asyncio.to_thread(database.start)
+    # The router's successor finds its journal.
+    successor = await _router(addresses, key, folder, 0, 0, plan)
+    processes.append(successor)
+    told.append(asyncio.create_task(_outcomes(successor)))
+
+    outcomes = sum(await asyncio.gather(*told), Counter[str]())
+    for router in (*routers[1:], successor):
+        router.send_signal(signal.SIGTERM)
+        assert await router.wait() == 0
+    await asyncio.sleep(plan.block_s + plan.lease_s)
+    had_the_rest = await _had_the_rest(addresses, key, url, account_id, limit, within_s=plan.block_s + plan.lease_s)
+    for process, _ in replicas[1:]:
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    findings = await audited(url)
+    charges = _charges(url, account_id)
+    invoice = _invoice(folder)
+    orphans = {row["reservation"] for row in findings.notes["orphans"]}
+    return Outcome(
+        answered=outcomes["answered"],
+        refused=outcomes["refused"],
+        invoiced=sum(invoice.values()),
+        charged=sum(charges.get(name, 0) for name in invoice),
+        unmatched=[name for name, used in invoice.items() if charges.get(name, 0) != used and name not in orphans],
+        findings=findings,
+        limit=limit,
+        had_the_rest=had_the_rest,
+        outstanding=_outstanding(url, account_id),
+        took_s=time.monotonic() - began,
+    )
+
+
+async def _account(url: str, limit: int) -> tuple[str, str]:
+    postgres = Postgres(url, size=1)
+    await postgres.open()
+    limits = Limits(tokens_a_day=limit, images_a_day=0, key_count=1)
+    account_id = await Accounts(postgres).create(role="user", limits=limits, rules=[EVERYTHING])
+    key = keys.make(PEPPER)
+    await Keys(postgres).create(account_id, key)
+    await postgres.close()
+    return account_id, key.secret
+
+
+async def _router(addresses: str, key: str, folder: Path, number: int, count: int, plan: Plan) -> Process:
+    router = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.auth.holder",
+        addresses,
+        key,
+        str(folder / f"journal-{number}"),
+        str(folder / f"invoice-{number}"),
+        str(count),
+        str(plan.pause_s),
+        str(plan.spread_s),
+        stdout=PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert router.stdout is not None
+    assert await router.stdout.readline() == b"ready\n"
+    return router
+
+
+async def _outcomes(router: Process) -> Counter[str]:
+    """Count what a router says until it is done or dead."""
+    assert router.stdout is not None
+    seen: Counter[str] = Counter()
+    async for line in router.stdout:
+        word = line.decode().strip()
+        if word == "done":
+            break
+        seen[word] += 1
+    return seen
+
+
+async def _had_the_rest(addresses: str, key: str, url: str, account_id: str, limit: int, *, within_s: float) -> bool:
+    rest = limit - sum(_charges(url, account_id).values())
+    if rest == 0:
+        return True
+    link = channel(addresses)
+    admission = Admission(link, service_token=TOKEN)
+    await admission.start()
+    end = time.monotonic() + within_s
+    try:
+        while time.monotonic() < end:
+            try:
+                settle(await reserve(admission, key, rest), rest)
+            except MoaError:
+                await asyncio.sleep(0.1)
+            else:
+                return True
+        return False
+    finally:
+        await admission.stop()
+        await link.close()
+
+
+def _charges(url: str, account_id: str) -> dict[str, int]:
+    with psycopg.connect(url) as link:
+        return dict(
+            link.execute(
+                "select reference, sum(tokens)::bigint from ledger where account_id = %s"
+                " and kind in ('settle', 'orphan', 'late') group by reference",
+                (account_id,),
+            ).fetchall()
+        )
+
+
+def _outstanding(url: str, account_id: str) -> int:
+    with psycopg.connect(url) as link:
+        row = link.execute(
+            "select coalesce(sum(tokens - settled_tokens - returned_tokens), 0)::bigint from blocks"
+            " where account_id = %s and (closed_at is not null or expires_at < now())",
+            (account_id,),
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _invoice(folder: Path) -> dict[str, int]:
+    """Read the provider's own books: what it delivered on each reservation."""
+    used: dict[str, int] = {}
+    for path in folder.glob("invoice-*"):
+        for line in path.read_text().splitlines():
+            name, _, amount = line.partition(" ")
+            assert ReservationId.parse(name) is not None
+            used[name] = int(amount)
+    return used
+
+
+def main() -> None:
+    """Do the large run and say what came of it."""
+    plan = Plan(requests=1000, room=400, kill_after_s=1.5, pause_s=0.3, spread_s=4.0)
+    with tempfile.TemporaryDirectory(prefix="moa-soak-") as folder:
+        outcome = asyncio.run(run(plan, Path(folder)))
+    orphans = outcome.findings.notes["orphans"]
+    print(f"answered {outcome.answered} of {plan.requests} (room for {plan.room}), refused {outcome.refused}")
+    print(f"the provider invoiced {outcome.invoiced:,} tokens; the ledger charged {outcome.charged:,} for them")
+    print(f"orphans {len(orphans)}; unmatched {len(outcome.unmatched)}; outstanding {outcome.outstanding}")
+    print(f"the rest of the limit could be had: {outcome.had_the_rest}; took {outcome.took_s:.1f} s")
+    print("the ledger balances" if not outcome.findings.faults else "the ledger does NOT balance")
+    good = outcome.had_the_rest and not outcome.unmatched and not outcome.outstanding and outcome.answered <= plan.room
+    raise SystemExit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""Keys, permissions and daily limits, as the router meets them: the real auth service and the real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from moa.common.v1 import usage_pb2
+from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.common.admission import Admission
+from services.common.errors import MoaError, PermissionDenied, QuotaExhausted, RateLimited, Unauthenticated
+from services.common.rpc import call as calls
+from services.common.rpc.client import metadata
+from tests.auth.asking import TOKEN, reserve, settle, until
+from tests.auth.conftest import Admit, Auth, Start
+
+TEXT, IMAGE = quota_pb2.OPERATION_TEXT, quota_pb2.OPERATION_IMAGE
+
+
+async def refused(admission: Admission, key: str, within_s: float = 5.0) -> None:
+    """Ask until the key is refused."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            (await reserve(admission, key, 1)).release()
+        except Unauthenticated:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the key was never refused")
+
+
+async def test_what_a_request_consumed_is_in_the_ledger_once(auth: Auth, admit: Admit) -> None:
+    """A settlement is booked with its usage, and a second settle or release changes nothing."""
+    account, key_id, key = await auth.account()
+    admission = await admit(auth)
+    reservation = await reserve(admission, key, 300)
+    assert (reservation.account_id, reservation.key_id, reservation.tokens) == (account, key_id, 300)
+    settle(reservation, 120)
+    settle(reservation, 200)
+    reservation.release()
+    await until(lambda: auth.spent(account) == (120, 0))
+    rows = auth.query(
+        "select tokens, prompt_tokens, completion_tokens, provider, model, request_id from ledger"
+        " where account_id = %s and kind = 'settle'",
+        account,
+    )
+    assert rows == [(120, 60, 60, "local-text", "m", "r")]
+
+
+async def test_more_than_reserved_is_never_charged(auth: Auth, admit: Admit) -> None:
+    """What exceeds the reservation is cut off, and stands in the ledger as uncovered."""
+    account, _, key = await auth.account()
+    admission = await admit(auth)
+    settle(await reserve(admission, key, 100), 150)
+    await until(lambda: auth.spent(account) == (100, 0))
+    assert auth.query("select uncovered_tokens from ledger where account_id = %s and kind = 'settle'", account) == [
+        (50,)
+    ]
+
+
+async def test_a_settlement_sent_twice_is_booked_once(auth: Auth) -> None:
+    """Settle is idempotent by reservation id, across calls and within one."""
+    account, _, key = await auth.account()
+    async with grpc.aio.insecure_channel(auth.address) as link:
+        stub = quota_service_pb2_grpc.QuotaServiceStub(link)
+        service = metadata(TOKEN, "r")
+        need = quota_pb2.Amount(tokens=1000)
+        granted = await stub.Admit(
+            quota_service_pb2.AdmitRequest(api_key=key, holder="h", operation=TEXT, need=need, want=need),
+            metadata=service,
+        )
+        one = quota_pb2.Settlement(
+            reservation_id=f"{granted.grant.lease.lease_id}.1.500.0", charged=quota_pb2.Amount(tokens=400)
+        )
+        forged = quota_pb2.Settlement(reservation_id="A" * 48 + ".1.500.0", charged=quota_pb2.Amount(tokens=1))
+        for _ in range(2):
+            answer = await stub.Settle(
+                quota_service_pb2.SettleRequest(settlements=[one, one, forged]), metadata=service
+            )
+            assert set(answer.booked) == {one.reservation_id}
+            assert list(answer.refused) == [forged.reservation_id]
+    assert auth.spent(account) == (400, 0)
+
+
+@pytest.mark.parametrize("key", ["", "moa-unknown", "x" * 5000, "열쇠", "\ud800", "moa-\x00"])
+async def test_a_key_that_is_none_is_refused(auth: Auth, admit: Admit, key: str) -> None:
+    """No key, an unknown one, and nonsense are all Unauthenticated."""
+    admission = await admit(auth)
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await reserve(admission, key)
+        with pytest.raises(Unauthenticated):
+            await admission.identify(key)
+
+
+async def test_an_expired_key_ends_in_use(auth: Auth, admit: Admit) -> None:
+    """A key stops at its expiry, though it was warm."""
+    account, _, _ = await auth.account()
+    _, key = await auth.key(account, expires_in_s=1.0)
+    admission = await admit(auth)
+    started = time.monotonic()
+    await refused(admission, key)
+    assert 0.9 < time.monotonic() - started < 3.1
+
+
+@pytest.mark.parametrize("act", ["revoke", "disable"])
+async def test_a_revoked_key_ends_everywhere_within_two_seconds(start: Start, admit: Admit, act: str) -> None:
+    """Routers on different replicas refuse a warm key within 2 s of its end; work under way goes on and is booked."""
+    first, second = await start(), await start()
+    account, key_id, key = await first.account()
+    routers = [await admit(first, journal=None), await admit(second, journal=None)]
+    under_way = [await reserve(router, key, 500) for router in routers]
+    for router in routers:
+        for _ in range(10):
+            (await reserve(router, key, 100)).release()
+    if act == "revoke":
+        await first.keys.revoke(account, key_id)
+    else:
+        await first.accounts.disable(account, actor="console")
+    ended = time.monotonic()
+    for router in routers:
+        await refused(router, key)
+        assert time.monotonic() - ended < 2.0
+    for reservation in under_way:
+        settle(reservation, 200)
+    await until(lambda: first.spent(account) == (400, 0))
+
+
+async def test_permissions_are_globs_on_provider_model_and_operation(auth: Auth, admit: Admit) -> None:
+    """A request needs a matching rule of the account, and of the key's scopes where it has any."""
+    rules = [
+        quota_pb2.Rule(provider="local-*", model="*"),
+        quota_pb2.Rule(provider="openai-text", model="gpt-4*", operations=[TEXT]),
+    ]
+    account, _, key = await auth.account(rules=rules)
+    _, narrow = await auth.key(account, scopes=[quota_pb2.Rule(provider="*", model="gpt-4o-mini")])
+    admission = await admit(auth)
+    who, narrowed = await admission.identify(key), await admission.identify(narrow)
+    table = [
+        (TEXT, "local-text", "anything", True, False),
+        (IMAGE, "local-image", "anything", True, False),
+        (TEXT, "openai-text", "gpt-4o", True, False),
+        (TEXT, "openai-text", "gpt-4o-mini", True, True),
+        (IMAGE, "openai-text", "gpt-4o", False, False),
+        (TEXT, "openai-text", "o3", False, False),
+        (TEXT, "gemini-text", "gemini-2.0", False, False),
+        (quota_pb2.OPERATION_UNSPECIFIED, "openai-text", "", True, True),
+        (quota_pb2.OPERATION_UNSPECIFIED, "gemini-text", "", False, False),
+    ]
+    for operation, provider, model, wide, tight in table:
+        assert who.may(operation, provider, model) is wide, (provider, model)
+        assert narrowed.may(operation, provider, model) is tight, (provider, model)
+    for _ in range(2):  # cold, then warm
+        with pytest.raises(PermissionDenied):
+            await reserve(admission, key, provider="gemini-text", model="gemini-2.0")
+
+
+async def test_a_new_rule_works_within_seconds(auth: Auth, admit: Admit) -> None:
+    """A warm key gains what is granted to its account, without asking anew."""
+    account, _, key = await auth.account(rules=[quota_pb2.Rule(provider="local-*", model="*")])
+    admission = await admit(auth)
+    who = await admission.identify(key)
+    assert not who.may(TEXT, "openai-text", "gpt-4o")
+    auth.query("insert into rules (account_id, provider, model) values (%s, 'openai-*', '*') returning 1", account)
+    end = time.monotonic() + 3
+    while not (await admission.identify(key)).may(TEXT, "openai-text", "gpt-4o"):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+async def test_an_exhausted_quota_says_when_it_begins_anew(auth: Auth, admit: Admit) -> None:
+    """A request that does not fit is refused with the time to midnight UTC, and what is left can still be used."""
+    account, _, key = await auth.account(tokens=1000, images=2)
+    admission = await admit(auth)
+    settle(await reserve(admission, key, 900), 900)
+    for _ in range(3):
+        with pytest.raises(QuotaExhausted) as refusal:
+            await reserve(admission, key, 101)
+    to_midnight = 86_400 - time.time() % 86_400
+    assert refusal.value.retry_after_s == pytest.approx(to_midnight, abs=5)
+    settle(await reserve(admission, key, 100), 100)
+    with pytest.raises(QuotaExhausted):
+        await reserve(admission, key, 1)
+    both = await reserve(admission, key, 0, images=2, operation=IMAGE)
+    with pytest.raises(QuotaExhausted, match="image"):
+        await reserve(admission, key, 0, images=1, operation=IMAGE)
+    both.settle(usage=usage_pb2.Usage(images=1), provider="local-image", model="m")
+    await reserve(admission, key, 0, images=1, operation=IMAGE)
+    await until(lambda: auth.spent(account) == (1000, 1))
+
+
+async def test_a_large_wish_is_cut_to_what_is_left(auth: Auth, admit: Admit) -> None:
+    """With a minimum, the reservation is what is left; below the minimum it is refused."""
+    _, _, key = await auth.account(tokens=1000)
+    admission = await admit(auth)
+    first = await reserve(admission, key, 700, min_tokens=50)
+    assert first.tokens == 700
+    second = await reserve(admission, key, 5000, min_tokens=50)
+    assert second.tokens == 300
+    with pytest.raises(QuotaExhausted):
+        await reserve(admission, key, 5000, min_tokens=50)
+    first.release()
+    assert (await reserve(admission, key, 5000, min_tokens=50)).tokens == 700
+
+
+async def test_a_key_has_limits_of_its_own(auth: Auth, admit: Admit) -> None:
+    """A key's own limit binds before the account's does."""
+    account, _, wide = await auth.account(tokens=10_000)
+    _, narrow = await auth.key(account, limits=(500, None))
+    admission = await admit(auth)
+    settle(await reserve(admission, narrow, 500), 500)
+    with pytest.raises(QuotaExhausted):
+        await reserve(admission, narrow, 1)
+    assert (await admission.identify(narrow)).remaining().limit_tokens == 500
+    settle(await reserve(admission, wide, 9_500), 9_500)
+    with pytest.raises(QuotaExhausted):
+        await reserve(admission, wide, 1)
+    await until(lambda: auth.spent(account) == (10_000, 0))
+
+
+async def test_a_service_account_has_no_limit(auth: Auth, admit: Admit) -> None:
+    """An unlimited account is never refused, and its usage is booked all the same."""
+    account, _, key = await auth.account()
+    auth.query("update accounts set unlimited = true where id = %s returning 1", account)
+    admission = await admit(auth)
+    reservation = await reserve(admission, key, 50_000_000)
+    settle(reservation, 40_000_000)
+    assert reservation.identity.remaining().unlimited
+    await until(lambda: auth.spent(account) == (40_000_000, 0))
+
+
+async def test_concurrent_requests_never_exceed_the_limit(start: Start, admit: Admit) -> None:
+    """300 requests at once over three routers and two replicas, with room for 100: exactly 100 are let through."""
+    first, second = await start(), await start()
+    account, _, key = await first.account(tokens=10_000)
+    routers = [await admit(r, journal=None) for r in (first, second, first)]
+
+    async def one(router: Admission) -> bool:
+        try:
+            reservation = await reserve(router, key, 100)
+        except QuotaExhausted:
+            return False
+        await asyncio.sleep(0)
+        settle(reservation, 100)
+        return True
+
+    answers = await asyncio.gather(*(one(routers[n % 3]) for n in range(300)))
+    let_through = sum(answers)
+    assert let_through <= 100
+    # What a router leased ahead and did not need comes back when it is idle; then the rest fits.
+    end = time.monotonic() + 15
+    while let_through < 100 and time.monotonic() < end:
+        let_through += await one(routers[let_through % 3])
+        await asyncio.sleep(0.02)
+    assert let_through == 100
+    await until(lambda: first.spent(account) == (10_000, 0))
+    assert not await one(routers[0])
+
+
+async def test_what_a_vanished_router_held_comes_back(start: Start, admit: Admit) -> None:
+    """A holder that never returns its lease loses it after the lease's time; others can then use the quota."""
+    auth = await start(lease_s=1.0)
+    _, _, key = await auth.account(tokens=1000)
+    async with grpc.aio.insecure_channel(auth.address) as link:
+        amount = quota_pb2.Amount(tokens=1000)
+        await quota_service_pb2_grpc.QuotaServiceStub(link).Admit(
+            quota_service_pb2.AdmitRequest(api_key=key, holder="gone", need=amount, want=amount),
+            metadata=metadata(TOKEN, "r"),
+        )
+    admission = await admit(auth)
+    with pytest.raises(QuotaExhausted):
+        await reserve(admission, key, 1000)
+    started = time.monotonic()
+    while True:
+        try:
+            await reserve(admission, key, 1000)
+            break
+        except QuotaExhausted:
+            assert time.monotonic() - started < 5
+            await asyncio.sleep(0.05)
+
+
+async def test_a_restart_of_auth_loses_nothing(start: Start, admit: Admit) -> None:
+    """Settlements wait while auth is away and are booked when it is back; requests then work again."""
+    auth = await start()
+    account, _, key = await auth.account()
+    admission = await admit(auth)
+    reservations = [await reserve(admission, key, 100) for _ in range(20)]
+    await auth.stack.aclose()
+    for reservation in reservations:
+        settle(reservation, 70)
+    back = await start(port=auth.port)
+    await until(lambda: back.spent(account) == (1400, 0))
+    end = time.monotonic() + 10
+    while True:
+        try:
+            settle(await reserve(admission, key, 100), 1)
+            break
+        except MoaError:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+    await until(lambda: back.spent(account) == (1401, 0))
+
+
+async def test_stopping_gives_everything_back(start: Start, admit: Admit) -> None:
+    """After a clean stop of router and auth nothing is held: what is taken of the day is what was charged."""
+    auth = await start()
+    account, key_id, key = await auth.account()
+    admission = await admit(auth)
+    for _ in range(50):
+        settle(await reserve(admission, key, 100), 30)
+    await admission.stop()
+    await auth.stack.aclose()
+    assert auth.taken(account) == auth.taken(key_id) == auth.spent(account) == (1500, 0)
+
+
+async def test_pace_limits_hold(auth: Auth, admit: Admit) -> None:
+    """Requests beyond the concurrency or the rate are RateLimited, with a time to wait."""
+    account, _, key = await auth.account()
+    auth.query("update accounts set concurrent_requests = 2, requests_a_minute = 5 where id = %s returning 1", account)
+    admission = await admit(auth)
+    running = [await reserve(admission, key, 10) for _ in range(2)]
+    with pytest.raises(RateLimited, match="at once"):
+        await reserve(admission, key, 10)
+    for reservation in running:
+        reservation.release()
+    for _ in range(3):
+        (await reserve(admission, key, 10)).release()
+    with pytest.raises(RateLimited, match="a minute") as refusal:
+        await reserve(admission, key, 10)
+    assert refusal.value.retry_after_s is not None
+    assert 0 < refusal.value.retry_after_s <= 12
+
+
+async def test_guessing_keys_is_slowed_by_address(auth: Auth, admit: Admit) -> None:
+    """An address that tries many wrong keys is told to wait; a right key from it works all the same."""
+    _, _, key = await auth.account()
+    admission = await admit(auth)
+    calls.begin("/test", "r", "203.0.113.7")
+    answers = []
+    for number in range(40):
+        with pytest.raises((Unauthenticated, RateLimited)) as refusal:
+            await admission.identify(f"moa-guess-{number}")
+        answers.append(refusal.type)
+    assert answers[:30] == [Unauthenticated] * 30
+    assert RateLimited in answers
+    assert (await admission.identify(key)).key_id

@@ -1,0 +1,97 @@
+"""The ledger's single steps, where a random life would seldom come by."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from moa.quota.v1 import quota_pb2
+from services.auth.adapters.identities import Identities
+from services.auth.adapters.ledger import Ledger
+from services.auth.domain.leases import LeaseIds, sized
+from services.auth.domain.ledger import Amount, Booking, Ending
+from tests.auth.asking import PEPPER, audited
+from tests.auth.conftest import Auth
+
+
+async def test_a_late_settlement_does_not_eat_what_the_block_still_lends(auth: Auth) -> None:
+    """What is settled under a lease that was taken back comes from the day: the block's rest may be lent meanwhile."""
+    account, key_id, _ = await auth.account(tokens=1000)
+    ledger = Ledger(auth.postgres, grace_s=10, alive_s=20)
+    (who,) = await Identities(auth.postgres).by_ids([key_id])
+    amount = Amount(tokens=200)
+    borrowed = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
+    assert borrowed is not None
+    lease_id = LeaseIds(PEPPER).make(borrowed.block_id, 1)
+    await ledger.end([Ending(lease_id, borrowed.block_id, Amount(tokens=100))])
+    await ledger.end([Ending(lease_id, borrowed.block_id, Amount(tokens=100))])
+    assert auth.taken(account) == (100, 0)
+    settlement = quota_pb2.Settlement(reservation_id=f"{lease_id}.1.100.0", charged=quota_pb2.Amount(tokens=100))
+    booking = Booking(settlement.reservation_id, lease_id, borrowed.block_id, Amount(tokens=100), settlement)
+    for _ in range(2):
+        assert (await ledger.settle([booking])).booked == [settlement.reservation_id]
+    assert auth.query("select kind, tokens from ledger where reference = %s", settlement.reservation_id) == [
+        ("late", 100)
+    ]
+    rows = auth.query("select tokens - settled_tokens - returned_tokens from blocks where id = %s", borrowed.block_id)
+    assert rows == [(100,)]
+    assert auth.taken(account) == (200, 0)
+    await audited(auth.url)
+
+
+@pytest.mark.parametrize("statement", ["update ledger set tokens = 0", "delete from ledger", "truncate ledger"])
+async def test_the_ledger_is_append_only(auth: Auth, statement: str) -> None:
+    """The database itself refuses to change or delete what is booked."""
+    with psycopg.connect(auth.url) as link, pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+        link.execute(statement.encode())
+
+
+async def test_the_audit_finds_what_does_not_balance(auth: Auth) -> None:
+    """A counter that differs from the ledger is found."""
+    account, key_id, _ = await auth.account(tokens=1000)
+    (who,) = await Identities(auth.postgres).by_ids([key_id])
+    amount = Amount(tokens=200)
+    ledger = Ledger(auth.postgres, grace_s=10, alive_s=20)
+    assert await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
+    for statement in (
+        "update quota_days set tokens = tokens - 1 where subject = %s returning 1",
+        "update blocks set settled_tokens = settled_tokens + 5 where account_id = %s returning 1",
+    ):
+        with psycopg.connect(auth.url) as link:
+            link.execute(statement.encode(), (account,))
+        with pytest.raises(AssertionError):
+            await audited(auth.url)
+        with psycopg.connect(auth.url) as link:
+            undo = statement.replace("tokens - 1", "tokens + 1").replace("settled_tokens + 5", "settled_tokens - 5")
+            link.execute(undo.encode(), (account,))
+    await audited(auth.url)
+
+
+@pytest.mark.parametrize(
+    ("least", "need", "want", "free", "given"),
+    [
+        (100, 100, 400, 10_000, 400),
+        (100, 100, 4000, 10_000, 100 + 9900 // 8),
+        (100, 100, 400, 100, 100),
+        (100, 100, 400, 99, None),
+        (10, 100, 400, 99, 99),
+        (0, 0, 800, 1600, 200),
+        (0, 0, 0, 0, 0),
+    ],
+)
+def test_a_lease_is_sized_by_what_is_free(least: int, need: int, want: int, free: int, given: int | None) -> None:
+    """Beyond the need, at most an eighth of what would remain; near the limit, the need alone."""
+    assert sized(least=least, need=need, want=want, free=free) == given
+
+
+def test_a_lease_id_cannot_be_made_up() -> None:
+    """An id that was changed, or signed with another secret, is none."""
+    block = uuid4()
+    ids = LeaseIds(b"one secret")
+    lease = ids.make(block, 7)
+    assert ids.read(lease) == (block, 7)
+    assert LeaseIds(b"another").read(lease) is None
+    for bad in ("", "x", "A" * 48, "B" + lease[1:], lease[:-4], "é" * 48):
+        assert ids.read(bad) is None

@@ -1,0 +1,271 @@
+"""Nothing is lost and nothing is granted twice when a part goes away: the database, auth, the router."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.database import Database
+from moa.quota.v1 import quota_pb2
+from services.auth.migrations import migrate
+from services.common.admission import Admission, Reservation, VanishedCallers
+from services.common.errors import MoaError, QuotaExhausted, Unavailable
+from services.common.rpc.client import channel
+from tests.auth.asking import TOKEN, audited, reserve, settle, tokens, until
+from tests.auth.conftest import Admit, Auth, Start, spawned, started
+
+
+@pytest.fixture
+def own_database(tmp_path: Path) -> Iterator[Database]:
+    """A server of the test's own, which it may kill."""
+    server = Database(tmp_path / "database")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def fragile(own_database: Database) -> AsyncIterator[Auth]:
+    """A replica on the test's own database."""
+    url = own_database.create("moa")
+    migrate(url)
+    auth = await started(url, lease_s=4.0, block_s=12.0)
+    yield auth
+    await auth.stack.aclose()
+
+
+async def test_a_warm_key_works_while_the_database_is_away(fragile: Auth, own_database: Database, admit: Admit) -> None:
+    """Without the database a warm key goes on within what was borrowed, then gets a 503; everything is booked later."""
+    account, _, key = await fragile.account(tokens=1_000_000)
+    admission = await admit(fragile)
+    charged = 0
+    for _ in range(30):
+        settle(await reserve(admission, key, 100), 60)
+        charged += 60
+        await asyncio.sleep(0.01)
+    await until(lambda: fragile.spent(account) == (charged, 0))
+    own_database.kill()
+    down_at = time.monotonic()
+    served = 0
+    while time.monotonic() - down_at < 6:
+        settle(await reserve(admission, key, 100), 60)
+        served += 1
+        await asyncio.sleep(0.1)
+    assert served > 40
+    while True:
+        try:
+            settle(await reserve(admission, key, 100), 60)
+        except Unavailable:
+            break
+        served += 1
+        assert time.monotonic() - down_at < 40
+        await asyncio.sleep(0.1)
+    own_database.start()
+    await until(lambda: fragile.spent(account) == (charged + 60 * served, 0))
+    end = time.monotonic() + 10
+    while True:
+        try:
+            settle(await reserve(admission, key, 100), 60)
+            break
+        except Unavailable:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.1)
+    await admission.stop()
+    await audited(fragile.url)
+
+
+async def test_a_killed_routers_settlements_are_in_its_journal(auth: Auth, tmp_path: Path) -> None:
+    """What a router settled and could not book before kill -9 is booked by the next one in its folder, once."""
+    account, _, key = await auth.account()
+    journal = tmp_path / "journal"
+    doomed = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.auth.doomed",
+        auth.address,
+        key,
+        str(journal),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert await doomed.wait() == -signal.SIGKILL
+    assert auth.spent(account) == (0, 0)
+    link = channel(auth.address)
+    for _ in range(2):
+        admission = Admission(link, service_token=TOKEN, journal=journal)
+        await admission.start()
+        await until(lambda: auth.spent(account) == (5 * 70, 0))
+        # Gone too is the dead one's journal, once auth knows of the sixth reservation, which was left open.
+        await until(lambda: len(list(journal.iterdir())) == 1)
+        await admission.stop()
+        assert list(journal.iterdir()) == []
+    await link.close()
+    assert auth.query("select count(*) from open_reservations") == [(1,)]
+
+
+async def test_an_orphan_is_charged_what_was_last_reported(start: Start) -> None:
+    """A reservation whose holder vanished is charged as reported, listed, and corrected by a late settlement."""
+    auth = await start(lease_s=2.0, block_s=4.0)
+    account, _, key = await auth.account(tokens=1000)
+    link = channel(auth.address)
+    admission = Admission(link, service_token=TOKEN)
+    await admission.start()
+    reservation = await reserve(admission, key, 600)
+    reservation.report(usage=tokens(40), provider="local-text", model="m")
+    await until(lambda: auth.query("select count(*) from open_reservations") == [(1,)])
+    reservation.report(usage=tokens(90), provider="local-text", model="m")
+    await asyncio.sleep(1.5)  # two more reports
+    # It vanishes: no settlement, no renewal, no return.
+    assert admission._rounds is not None
+    admission._rounds.cancel()
+    await until(lambda: auth.spent(account) == (90, 0))
+    found = await audited(auth.url)
+    assert [(row["reservation"], row["tokens"]) for row in found.notes["orphans"]] == [(reservation.reservation_id, 90)]
+    assert auth.taken(account)[0] < 600
+    settle(reservation, 250)
+    await until(lambda: auth.spent(account) == (250, 0))
+    (orphan,) = (await audited(auth.url)).notes["orphans"]
+    assert orphan["corrected_tokens"] == 160
+    await admission.stop()
+    await link.close()
+
+
+async def test_a_late_settlement_never_exceeds_the_limit(start: Start) -> None:
+    """When others took what an orphan had reserved, its late settlement is charged as far as there is room."""
+    auth = await start(lease_s=1.0, block_s=2.0)
+    account, _, key = await auth.account(tokens=1000)
+    link = channel(auth.address)
+    gone = Admission(link, service_token=TOKEN)
+    await gone.start()
+    reservation = await reserve(gone, key, 900)
+    assert gone._rounds is not None
+    gone._rounds.cancel()
+    other = Admission(link, service_token=TOKEN)
+    await other.start()
+    end = time.monotonic() + 10
+    while True:
+        try:
+            settle(await reserve(other, key, 950), 950)
+            break
+        except QuotaExhausted:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+    await until(lambda: auth.spent(account) == (950, 0))
+    settle(reservation, 800)
+    await until(lambda: auth.spent(account)[0] > 950)
+    await other.stop()
+    await gone.stop()
+    await link.close()
+    charged = auth.spent(account)[0] - 950
+    assert 0 < charged <= 50
+    found = await audited(auth.url)
+    assert [(row["kind"], row["uncovered_tokens"]) for row in found.notes["uncovered"]] == [("late", 800 - charged)]
+
+
+async def test_a_backend_settles_for_a_router_that_vanished(start: Start) -> None:
+    """By the reservation's id alone the backend books what it delivered; a router that did settle is not overruled."""
+    auth = await start()
+    account, _, key = await auth.account()
+    link = channel(auth.address)
+    router = Admission(link, service_token=TOKEN)
+    await router.start()
+    backend = VanishedCallers(link, service_token=TOKEN, after_s=0.5)
+    await backend.start()
+    lost, kept = await reserve(router, key, 300), await reserve(router, key, 300)
+    for reservation in (lost, kept):
+        backend.left(
+            reservation.reservation_id,
+            usage=tokens(200),
+            operation=quota_pb2.OPERATION_TEXT,
+            provider="local-text",
+            model="m",
+            request_id="r",
+        )
+    backend.left(
+        "", usage=tokens(1), operation=quota_pb2.OPERATION_TEXT, provider="local-text", model="m", request_id="r"
+    )
+    settle(kept, 150)
+    await until(lambda: auth.spent(account) == (350, 0))
+    await backend.stop()
+    await router.stop()
+    await link.close()
+    assert auth.spent(account) == (350, 0)
+    await audited(auth.url)
+
+
+async def test_a_backend_does_not_charge_what_a_living_router_left(start: Start) -> None:
+    """A call that the router left before it read anything of it is free, whatever the backend had sent by then."""
+    auth = await start()
+    account, _, key = await auth.account()
+    link = channel(auth.address)
+    router = Admission(link, service_token=TOKEN)
+    await router.start()
+    backend = VanishedCallers(link, service_token=TOKEN, after_s=0.5)
+    await backend.start()
+    left = await reserve(router, key, 300)
+    assert isinstance(left, Reservation)
+    left.annul()
+    backend.left(
+        left.reservation_id,
+        usage=tokens(200),
+        operation=quota_pb2.OPERATION_TEXT,
+        provider="local-text",
+        model="m",
+        request_id="r",
+    )
+    await until(lambda: bool(auth.query("select 1 from ledger where reference = %s", left.reservation_id)))
+    await backend.stop()
+    await router.stop()
+    await link.close()
+    assert auth.spent(account) == (0, 0)
+    await audited(auth.url)
+
+
+async def test_what_a_killed_replica_had_borrowed_comes_back(start: Start, admit: Admit) -> None:
+    """A replica that vanishes with its memory costs the account its block for the block's time, and no longer."""
+    other = await start(lease_s=1.0, block_s=2.0)
+    account, _, key = await other.account(tokens=10_000)
+    doomed, address = await spawned(other.url, lease_s=1.0, block_s=2.0)
+    link = channel(address)
+    router = Admission(link, service_token=TOKEN)
+    await router.start()
+    settle(await reserve(router, key, 1000), 1000)
+    await until(lambda: other.spent(account) == (1000, 0))
+    doomed.kill()
+    await doomed.wait()
+    await router.stop()
+    await link.close()
+    assert other.taken(account)[0] > 1000
+    router = await admit(other, journal=None)
+    began = time.monotonic()
+    while True:
+        try:
+            reservation = await reserve(router, key, 9000)
+            break
+        except QuotaExhausted:
+            assert time.monotonic() - began < 6
+            await asyncio.sleep(0.05)
+    settle(reservation, 9000)
+    await until(lambda: other.spent(account) == (10_000, 0))
+    await audited(other.url)
+
+
+async def test_work_that_outlives_its_lease_is_still_booked(start: Start, admit: Admit) -> None:
+    """A stream that runs longer than a lease keeps its reservation, because the router renews it."""
+    auth = await start(lease_s=1.5, block_s=3.0)
+    account, _, key = await auth.account(tokens=1000)
+    router = await admit(auth)
+    reservation = await reserve(router, key, 1000)
+    await asyncio.sleep(7)
+    other = await admit(auth, journal=None)
+    with pytest.raises(MoaError):
+        await reserve(other, key, 1)
+    settle(reservation, 1000)
+    await until(lambda: auth.spent(account) == (1000, 0))
+    assert auth.query("select kind from ledger where reference = %s", reservation.reservation_id) == [("settle",)]

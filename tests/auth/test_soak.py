@@ -1,0 +1,41 @@
+"""Exactness under kill -9: a small run of `tests.auth.soak`, and disconnects at every point of a stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.auth.asking import audited, reserve, settle, until
+from tests.auth.conftest import Admit, Auth
+from tests.auth.soak import Plan, run
+
+
+@pytest.mark.timeout(300)
+async def test_a_run_with_kills_is_exact(tmp_path: Path) -> None:
+    """With a replica and a router killed -9 and the database restarted midway, the ledger equals the invoice."""
+    plan = Plan(requests=120, room=48)
+    outcome = await run(plan, tmp_path)
+    assert outcome.answered <= plan.room
+    assert outcome.answered + outcome.refused > 0
+    assert outcome.unmatched == []
+    assert outcome.charged <= outcome.invoiced
+    assert outcome.outstanding == 0
+    assert outcome.had_the_rest
+
+
+async def test_a_stream_cut_anywhere_is_charged_what_was_delivered(auth: Auth, admit: Admit) -> None:
+    """Disconnects at ten points of a stream: the ledger equals the provider's invoice to the token."""
+    account, _, key = await auth.account()
+    admission = await admit(auth)
+    invoice = 0
+    for delivered in range(0, 100, 10):
+        reservation = await reserve(admission, key, 100)
+        if delivered:
+            settle(reservation, delivered)
+        else:
+            reservation.release()
+        invoice += delivered
+    await until(lambda: auth.spent(account) == (invoice, 0))
+    await admission.stop()
+    await audited(auth.url)

@@ -1,0 +1,49 @@
+"""What is left of a day, as headers."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import grpc
+
+from services.common import ratelimit
+from services.common.admission import Remaining
+from services.common.errors import QuotaExhausted
+from services.common.rpc import status
+
+_ITEM = r'"[a-z]+"(;[a-z]+=([0-9]+|"[a-z]+"))+'
+
+
+def _left(*, unlimited: bool = False) -> Remaining:
+    resets_at = datetime.now(UTC) + timedelta(seconds=100)
+    return Remaining(
+        limit_tokens=100_000, free_tokens=1234, limit_images=50, free_images=0, resets_at=resets_at, unlimited=unlimited
+    )
+
+
+def test_both_spellings_say_the_same() -> None:
+    """OpenAI's names and the IETF's structured fields tell each quota, what is left of it, and its reset."""
+    told = dict(ratelimit.headers(_left()))
+    assert told["ratelimit-policy"] == '"tokens";q=100000;qu="tokens";w=86400, "images";q=50;qu="images";w=86400'
+    match = re.fullmatch(r'"tokens";r=1234;t=(\d+), "images";r=0;t=(\d+)', told["ratelimit"])
+    assert match
+    assert match[1] == match[2]
+    assert 98 <= int(match[1]) <= 100
+    assert told["x-ratelimit-reset-tokens"] == f"{match[1]}s"
+    assert (told["x-ratelimit-remaining-tokens"], told["x-ratelimit-remaining-images"]) == ("1234", "0")
+    for name in ("ratelimit", "ratelimit-policy"):
+        assert re.fullmatch(f"{_ITEM}(, {_ITEM})*", told[name])
+
+
+def test_no_limit_has_no_headers() -> None:
+    """Who has no limit is told of none."""
+    assert ratelimit.headers(_left(unlimited=True)) == []
+
+
+def test_a_refusal_carries_them() -> None:
+    """What an error says in headers is in the trailers of the failed call, which the edge sends as headers."""
+    refused = QuotaExhausted("no more today", retry_after_s=100)
+    refused.headers = tuple(ratelimit.headers(_left()))
+    assert set(refused.headers) <= set(status.trailers_of(refused, "r"))
+    assert status.CODE[refused.reason] is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -1,0 +1,26 @@
+"""What tests of several parts share: the real PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.database import Database
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Run one PostgreSQL for the whole session."""
+    server = Database(Path(tmp_path_factory.mktemp("database")) / "data", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def database_url(database: Database, request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database that this test module alone uses."""
+    return database.create("t_" + re.sub(r"\W", "_", request.module.__name__)[-50:].lower())

@@ -1,0 +1,250 @@
+"""Callers who bring their own Google key, through the real edge, with Gemini's emulator behind."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import openai
+import psycopg
+import pytest
+import requests
+from google import genai
+from google.genai import errors, types
+from PIL import Image
+
+from deploy.local.database import Database
+from deploy.local.stack import Stack
+from tests.e2e.conftest import Gateway
+from tests.emulators.gemini import GeminiEmulator
+from tests.emulators.gemini_images import GeminiImagesEmulator
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
+
+CANARY = "AIzaCanary-7f3b9d51c2e84a06b1d7e5f0"
+BAD = "AIzaCanary-that-google-does-not-know"
+TEXT_MODEL, IMAGE_MODEL = "gemini-2.5-flash", "gemini-2.5-flash-image"
+SAID = "Hello 안녕 🌍!"
+
+
+class Google:
+    """The emulated text and image services, in a thread."""
+
+    def __init__(self) -> None:
+        self.text, self.image = GeminiEmulator(), GeminiImagesEmulator()
+        self.text.keys = self.image.keys = frozenset({CANARY})
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="google")
+
+    def start(self) -> None:
+        self._thread.start()
+        for emulator in (self.text, self.image):
+            asyncio.run_coroutine_threadsafe(emulator.start(), self._loop).result(20)
+
+    def stop(self) -> None:
+        for emulator in (self.text, self.image):
+            asyncio.run_coroutine_threadsafe(emulator.stop(), self._loop).result(20)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def catalogue(self) -> dict[str, Any]:
+        """Give the catalogue: Google's providers, whose credentials the operator has not got, and another's."""
+        google = {"adapter": "gemini", "credentials": {"api_key": "NO_SUCH_GEMINI_KEY"}}
+        return {
+            "providers": [
+                {"id": "gemini-text", "makes": "text", "base_url": f"{self.text.url}/v1beta", **google},
+                {"id": "gemini-image", "makes": "image", "base_url": f"{self.image.url}/v1beta", **google},
+                {"id": "other-text", "adapter": "openai", "makes": "text", "base_url": "http://127.0.0.1:9"},
+            ],
+            "models": [
+                {"id": TEXT_MODEL, "provider": "gemini-text"},
+                {"id": IMAGE_MODEL, "provider": "gemini-image", "capabilities": ["edit", "references"]},
+                {"id": "other", "provider": "other-text"},
+            ],
+        }
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[Google]:
+    served = Google()
+    served.start()
+    yield served
+    served.stop()
+
+
+@pytest.fixture(scope="module")
+def byok(google: Google, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway whose operator allows it."""
+    root = tmp_path_factory.mktemp("byok")
+    catalogue = root / "catalogue.yaml"
+    catalogue.write_bytes(msgspec.yaml.encode(google.catalogue()))
+    environment = {"MOA_CATALOGUE": str(catalogue), "MOA_DRAIN_S": "1", "MOA_BYOK": "1"}
+    names = ("auth", "text", "image", "router", "edge")
+    with Stack(root / "state", durable=False, environment=environment, processes=names) as stack:
+        yield Gateway(stack)
+
+
+def google_client(gateway: Gateway, key: str) -> genai.Client:
+    return genai.Client(api_key=key, http_options=types.HttpOptions(base_url=gateway.url))
+
+
+def openai_client(gateway: Gateway, key: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)
+
+
+def test_text(byok: Gateway, google: Google) -> None:
+    """Google's client, with Google's key, whole, streamed and counted: the key goes to Google and the answer comes."""
+    with google_client(byok, CANARY) as client:
+        assert client.models.generate_content(model=TEXT_MODEL, contents="hi").text == SAID
+        pieces = client.models.generate_content_stream(model=TEXT_MODEL, contents="hi")
+        assert "".join(piece.text or "" for piece in pieces) == SAID
+        assert client.models.count_tokens(model=TEXT_MODEL, contents="hi").total_tokens == 31
+    assert [seen.headers["x-goog-api-key"] for seen in google.text.seen[-3:]] == [CANARY] * 3
+
+
+def test_key_in_the_query(byok: Gateway) -> None:
+    """`?key=` is as good as the header."""
+    body = {"contents": [{"parts": [{"text": "hi"}]}]}
+    path = f"/v1beta/models/{TEXT_MODEL}:generateContent"
+    answer = requests.post(byok.url + path, params={"key": CANARY}, json=body, timeout=20)
+    assert answer.json()["candidates"][0]["content"]["parts"][0]["text"] == SAID
+
+
+@pytest.mark.parametrize(
+    "key", ["AIza", "AIza x", "AIza%0d%0aX-Evil:%201", "AIza\u00e9", "aiza-lower", "AIza" + "a" * 600]
+)
+def test_what_only_begins_like_a_key(byok: Gateway, google: Google, key: str) -> None:
+    """What has not the shape of Google's keys is an unknown key, and never sent to Google."""
+    seen, refused = len(google.text.seen), len(google.text.refused)
+    url = f"{byok.url}/v1beta/models/{TEXT_MODEL}:generateContent?key={key}"
+    answer = requests.post(url, json={"contents": [{"parts": [{"text": "hi"}]}]}, timeout=20)
+    assert answer.status_code == 401
+    assert (len(google.text.seen), len(google.text.refused)) == (seen, refused)
+
+
+def test_images(byok: Gateway, google: Google) -> None:
+    """OpenAI's client makes an image with Google's key, and reads it by its link; Google's client does too."""
+    with openai_client(byok, CANARY) as client:
+        made = client.images.generate(model=IMAGE_MODEL, prompt="a red circle")
+    assert made.data
+    linked = requests.get(made.data[0].url or "", timeout=20).content
+    assert Image.open(BytesIO(linked)).size == (16, 16)
+    with google_client(byok, CANARY) as client:
+        contents: list[Any] = ["a red circle", Image.open(BytesIO(linked))]
+        answer = client.models.generate_content(model=IMAGE_MODEL, contents=contents)
+    assert answer.parts
+    assert any(part.inline_data for part in answer.parts)
+    assert {seen.headers["x-goog-api-key"] for seen in google.image.seen} == {CANARY}
+
+
+def test_strangers_own_nothing(byok: Gateway) -> None:
+    """A file that another such caller made is read by its signed link only, though both run as one account."""
+    with openai_client(byok, CANARY) as client:
+        made = client.images.generate(model=IMAGE_MODEL, prompt="x")
+        assert made.data
+        bare = (made.data[0].url or "").partition("?")[0]
+        with pytest.raises(openai.BadRequestError, match="image"):
+            client.images.generate(model=IMAGE_MODEL, prompt="x", extra_body={"image": bare})
+
+
+def test_google_refuses_the_key(byok: Gateway) -> None:
+    """Google's API_KEY_INVALID is the caller's 401, in both dialects, whole and streamed."""
+    with google_client(byok, BAD) as client:
+        for ask in (client.models.generate_content, client.models.count_tokens):
+            with pytest.raises(errors.ClientError) as refused:
+                ask(model=TEXT_MODEL, contents="hi")
+            assert refused.value.code == 401
+        with pytest.raises(errors.ClientError) as refused:
+            list(client.models.generate_content_stream(model=TEXT_MODEL, contents="hi"))
+        assert refused.value.code == 401
+    with openai_client(byok, BAD) as client, pytest.raises(openai.AuthenticationError):
+        client.images.generate(model=IMAGE_MODEL, prompt="x")
+
+
+def test_only_googles_models(byok: Gateway) -> None:
+    """Another provider's model is told like one that does not exist, and the list shows Google's alone."""
+    told = []
+    with google_client(byok, CANARY) as client:
+        for name in ("other", "none-such"):
+            with pytest.raises(errors.ClientError) as refused:
+                client.models.generate_content(model=name, contents="hi")
+            assert refused.value.code == 404
+            told.append((refused.value.message or "").replace(name, "…"))
+        assert told[0] == told[1]
+        assert {model.name for model in client.models.list()} == {f"models/{TEXT_MODEL}", f"models/{IMAGE_MODEL}"}
+
+
+def test_only_images_and_google(byok: Gateway) -> None:
+    """OpenAI's chat and the native API take keys of this gateway only."""
+    with openai_client(byok, CANARY) as client, pytest.raises(openai.AuthenticationError):
+        client.chat.completions.create(model=TEXT_MODEL, messages=[{"role": "user", "content": "hi"}])
+    body = {"model_id": TEXT_MODEL, "messages": [{"role": "user", "content": "hi"}]}
+    answer = requests.post(f"{byok.url}/generate/text", json=body, headers={"X-API-Key": CANARY}, timeout=20)
+    assert answer.status_code == 401
+
+
+def test_off_by_default(gateway: Gateway) -> None:
+    """Without MOA_BYOK a Google key is an unknown key."""
+    with google_client(gateway, CANARY) as client, pytest.raises(errors.ClientError) as refused:
+        client.models.generate_content(model="moa-tiny-chat", contents="hi")
+    assert refused.value.code == 401
+
+
+def test_pace(byok: Gateway) -> None:
+    """All of them together have a pace, which an administrator sets; who disables their account ends it all."""
+    headers = {"X-API-Key": byok.key}
+    account = f"{byok.url}/admin/accounts/byok"
+    told = requests.get(account, headers=headers, timeout=20).json()["account"]
+    assert told["limits"]["requests_per_minute"] == 60
+
+    def ask(session: requests.Session) -> requests.Response:
+        body = {"contents": [{"parts": [{"text": "hi"}]}]}
+        url = f"{byok.url}/v1beta/models/{TEXT_MODEL}:generateContent"
+        return session.post(url, json=body, headers={"x-goog-api-key": CANARY}, timeout=20)
+
+    changed = {"limits": {"requests_per_minute": 3}}
+    assert requests.patch(account, json=changed, headers=headers, timeout=20).status_code == 200
+    with requests.Session() as session:
+        answers = (ask(session) for _ in range(100))
+        refused = next(answer for answer in answers if answer.status_code != 200)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["status"] == "RESOURCE_EXHAUSTED"
+        assert requests.patch(account, json={"disabled": True}, headers=headers, timeout=20).status_code == 200
+        answers = (ask(session) for _ in range(1000))
+        assert next(answer for answer in answers if answer.status_code != 429).status_code == 401
+
+
+def _tables(state: Path) -> Iterator[tuple[str, bytes]]:
+    """Give every table of the gateway's database, as text."""
+    with psycopg.connect(Database(state / "postgres").url("moa")) as link:
+        names = link.execute(
+            "select table_schema, table_name from information_schema.tables"
+            " where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        for schema, name in names:
+            with link.cursor().copy(f'copy "{schema}"."{name}" to stdout'.encode()) as rows:
+                yield f"{schema}.{name}", b"".join(bytes(row) for row in rows)
+
+
+def test_the_key_is_nowhere(byok: Gateway) -> None:
+    """After all that, no log, metric, table, journal or other file of the gateway holds the key, nor its base64."""
+    state = byok.stack.root
+    marks = [key.encode() for key in (CANARY, BAD)]
+    marks += [base64.b64encode(mark)[:-4] for mark in marks]
+    places = {name: byok.metrics(name).encode() for name in ("auth", "text", "image", "router", "edge")}
+    tables = dict(_tables(state))
+    assert b"byok" in tables["public.ledger"]
+    places |= tables
+    files = [path for path in state.rglob("*") if path.is_file()]
+    places |= {str(path.relative_to(state)): path.read_bytes() for path in files}
+    assert b"rpc.finished" in places["logs/router.log"]
+    assert b'"account":"byok"' in places["logs/router.log"].replace(b'": "', b'":"')
+    assert not [name for name, data in places.items() if any(mark in data for mark in marks)]

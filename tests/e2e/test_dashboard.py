@@ -1,0 +1,74 @@
+"""The dashboard at `/`, used by a person in headless Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import requests
+
+from tests.e2e import browser
+from tests.e2e.conftest import Gateway
+from tests.e2e.test_native import CHAT
+
+pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
+
+FILL = """(() => {
+  const form = document.getElementById('%s');
+  for (const [name, value] of Object.entries(%s)) form.elements[name].value = value;
+  form.requestSubmit();
+})()"""
+
+
+async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tmp_path: Path) -> None:
+    """Sign up, make a key that works, see limits and usage, revoke it, switch languages, log out and in again."""
+    email = f"{uuid4().hex}@example.com"
+    async with browser.browser(gateway.url + "/") as page:
+        await page.until("document.querySelector('#outside:not([hidden])') !== null")
+        await page.run(FILL % ("signup", f"{{name: '모아', email: '{email}', password: 'correct horse battery'}}"))
+        await page.until("!document.getElementById('inside').hidden && document.querySelectorAll('meter').length === 2")
+        await page.run(FILL % ("new-key", "{name: '<b>laptop</b>'}"))
+        key = await page.until("document.getElementById('secret-value').textContent")
+        answer = requests.post(gateway.url + "/generate/text", json=CHAT, headers={"X-API-Key": key}, timeout=60)
+        assert answer.status_code == 200
+
+        # A name is text, whatever it looks like.
+        assert await page.run("document.querySelector('#keys td').textContent") == "<b>laptop</b>"
+        assert await page.run("document.querySelectorAll('#keys b').length") == 0
+
+        await page.run("document.getElementById('secret-done').click()")
+        assert await page.run("document.getElementById('secret-value').textContent") == ""
+        assert key not in await page.run("document.documentElement.outerHTML")
+
+        for language, title, first in (("ko", "API 키", "토큰"), ("en", "API keys", "Tokens")):
+            if await page.run("document.documentElement.lang") != language:
+                await page.run("document.getElementById('language').click()")
+            await page.until(f"document.documentElement.lang === '{language}'")
+            assert await page.run("document.getElementById('keys-title').textContent") == title
+            await page.until(f"document.querySelector('#limits dt').textContent === '{first}'")
+            assert await page.run("document.getElementById('outside').offsetHeight") == 0
+            await page.screenshot(tmp_path / f"dashboard-{language}.png")
+
+        await page.run("window.confirm = () => true")
+        await page.run("document.querySelector('#keys tr td:last-child button:last-child').click()")
+        await page.until("document.querySelectorAll('#keys tr td:last-child button').length === 0")
+        await page.run("document.getElementById('logout').click()")
+        await page.until("!document.getElementById('outside').hidden")
+        await page.run(FILL % ("login", f"{{email: '{email}', password: 'wrong horse battery'}}"))
+        await page.until("document.getElementById('error').textContent")
+        await page.run(FILL % ("login", f"{{email: '{email}', password: 'correct horse battery'}}"))
+        await page.until("!document.getElementById('inside').hidden")
+        assert page.errors == []
+
+
+async def test_every_control_has_a_name(gateway: Gateway) -> None:
+    """What assistive technology reads: each input has a label, each button a text, the page a language."""
+    async with browser.browser(gateway.url + "/") as page:
+        await page.until("document.querySelector('#outside:not([hidden])') !== null")
+        unnamed = await page.run(
+            "[...document.querySelectorAll('input')].filter(i => !i.labels.length || !i.labels[0].textContent.trim())"
+            ".concat([...document.querySelectorAll('button')].filter(b => !b.textContent.trim())).length"
+        )
+        assert unnamed == 0
+        assert await page.run("document.documentElement.lang") in ("en", "ko")

@@ -1,0 +1,225 @@
+"""The ledger against the provider's own invoice: callers that leave at every point, and a router that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+import psycopg
+import pytest
+
+from deploy.local.ports import Ports
+from deploy.local.stack import REPOSITORY, Stack
+from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.script import Counts, Script
+
+PIECES = ("Once ", "upon ", "a ", "time ", "there ", "was ", "a ", "cat.")
+"""Each is a token: shorter pieces than eight letters are counted as one wherever they are counted."""
+POINTS = (-1, *range(len(PIECES) + 1))
+"""Before the provider's headers, before each piece, and before its closing words: ten."""
+ASK = {
+    "model": "gpt-4o-mini",
+    "messages": [{"role": "user", "content": "Tell me a story."}],
+    "stream": True,
+    "max_tokens": 500,
+}
+
+
+class Charge(NamedTuple):
+    """A row of the ledger that closes a reservation."""
+
+    kind: str
+    tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A gateway, and the one provider behind it, which keeps its own invoice."""
+
+    stack: Stack
+    upstream: OpenAIEmulator
+
+    def play(self, **how: Any) -> Script:
+        """Queue what the provider does next."""
+        script = Script(text=PIECES, counts=Counts(prompt=7, completion=len(PIECES)), **how)
+        self.upstream.scripts.append(script)
+        return script
+
+    def charges(self) -> list[Charge]:
+        """Give what the ledger closed, in order."""
+        with psycopg.connect(self.stack.database_url) as link:
+            rows = link.execute(
+                "select kind, tokens, coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0),"
+                " coalesce(exact, false) from ledger where kind in ('settle', 'orphan', 'late') order by id"
+            ).fetchall()
+        return [Charge(*row) for row in rows]
+
+    def audit(self) -> dict[str, Any]:
+        """Run the audit that anyone can run; it ends with 0."""
+        done = subprocess.run(
+            [sys.executable, "-m", "services.auth", "audit", "--json"],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"gen{os.pathsep}.",
+                "MOA_DATABASE_URL": self.stack.database_url,
+                "MOA_KEY_PEPPER": "not needed to read it",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    @contextlib.asynccontextmanager
+    async def asked(self) -> AsyncIterator[asyncio.Task[aiohttp.ClientResponse]]:
+        """Ask for a story; leaving hangs up, wherever it is."""
+        async with aiohttp.ClientSession() as session:
+            asking = asyncio.create_task(
+                session.post(
+                    self.stack.url + "/v1/chat/completions",
+                    json=ASK,
+                    headers={"Authorization": f"Bearer {self.stack.api_key}"},
+                )
+            )
+            try:
+                yield asking
+            finally:
+                asking.cancel()
+                for answer in await asyncio.gather(asking, return_exceptions=True):
+                    if isinstance(answer, aiohttp.ClientResponse):
+                        answer.close()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int]]:
+    root: Path = tmp_path_factory.mktemp("invoice")
+    port = Ports().any()
+    provider = {
+        "id": "cloud",
+        "adapter": "openai",
+        "makes": "text",
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "credentials": {"api_key": "CLOUD_KEY"},
+        "timeouts": {"connect_s": 5, "first_token_s": 60, "idle_s": 60},
+    }
+    model = {"id": "gpt-4o-mini", "provider": "cloud", "context_tokens": 128_000}
+    catalogue = root / "catalogue.yaml"
+    catalogue.write_bytes(msgspec.yaml.encode({"providers": [provider], "models": [model]}))
+    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_DRAIN_S": "1"}
+    names = ("auth", "text", "router", "edge")
+    with Stack(root / "state", durable=False, environment=environment, processes=names) as running:
+        yield running, port
+
+
+@pytest.fixture
+async def shop(stack: tuple[Stack, int]) -> AsyncIterator[Shop]:
+    upstream = OpenAIEmulator()
+    await upstream.start(stack[1])
+    yield Shop(stack[0], upstream)
+    await upstream.stop()
+
+
+async def until(true: Callable[[], bool], *, within_s: float = 20.0) -> None:
+    """Wait for a condition of another process that nothing announces."""
+    async with asyncio.timeout(within_s):
+        while not true():
+            await asyncio.sleep(0.05)
+
+
+async def pieces_of(answer: aiohttp.ClientResponse, count: int) -> list[str]:
+    """Read so many pieces of a stream."""
+    got: list[str] = []
+    while len(got) < count:
+        line = (await answer.content.readuntil(b"\n\n")).decode().removeprefix("data: ")
+        got += [text for choice in json.loads(line)["choices"] if (text := choice["delta"].get("content"))]
+    return got
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_caller_that_leaves_is_charged_what_the_provider_delivered(shop: Shop, point: int) -> None:
+    """The rule: of a stream whose caller leaves before the provider has told its counts, the completion is charged by
+    the pieces that the provider delivered, one token each, plus an estimate of the prompt, marked as inexact; when
+    nothing was delivered, nothing is charged. One reservation is closed by one row."""
+    before = len(shop.charges())
+    script = shop.play(hold_at=point)
+    async with shop.asked() as asking:
+        if point > 0:
+            assert await pieces_of(await asking, point) == list(PIECES[:point])
+        await asyncio.wait_for(script.held.wait(), 20)
+    await asyncio.wait_for(script.left.wait(), 20)
+    await until(lambda: len(shop.charges()) > before)
+    [charge] = shop.charges()[before:]
+    assert not script.reported
+    assert script.delivered == max(0, point)
+    assert charge.kind == "settle"
+    assert charge.completion_tokens == script.delivered
+    assert charge.tokens == charge.prompt_tokens + script.delivered
+    assert (charge.prompt_tokens > 0) == (point > 0)
+    assert not charge.exact
+
+
+async def test_a_stream_that_is_read_to_its_end_is_charged_what_the_provider_reports(shop: Shop) -> None:
+    """Once the provider has told its counts, they are the charge, to the token."""
+    before = len(shop.charges())
+    script = shop.play()
+    async with shop.asked() as asking:
+        await (await asking).read()
+    await until(lambda: len(shop.charges()) > before)
+    assert script.counts is not None
+    assert script.reported
+    told = script.counts
+    assert shop.charges()[before:] == [
+        Charge("settle", told.prompt + told.completion, told.prompt, told.completion, True)
+    ]
+
+
+async def test_a_killed_routers_stream_is_charged_once_for_what_was_delivered(shop: Shop) -> None:
+    """kill -9 of the router mid-stream: the service behind it books the pieces by the reservation's id; the router's
+    successor, which finds the reservation in the journal, adds nothing, and no backend's word counts twice."""
+    before = len(shop.charges())
+    script = shop.play(hold_at=5)
+    async with shop.asked() as asking:
+        answer = await asking
+        assert await pieces_of(answer, 5) == list(PIECES[:5])
+        await asyncio.to_thread(shop.stack.kill, "router")
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+    await asyncio.wait_for(script.left.wait(), 20)
+    await asyncio.to_thread(shop.stack.await_ready, "router")
+    assert script.delivered == 5
+    await until(lambda: sum(c.completion_tokens for c in shop.charges()[before:]) == 5)
+    # The gateway goes on, and what the successor still does about the journal changes nothing.
+    shop.play()
+    async with shop.asked() as asking:
+        await (await asking).read()
+    await until(lambda: any(c.exact for c in shop.charges()[before:]))
+    await until(lambda: not _open(shop))
+    lost = [c for c in shop.charges()[before:] if not c.exact]
+    assert sum(c.completion_tokens for c in lost) == 5
+    assert sum(c.tokens for c in lost) == lost[0].prompt_tokens + 5
+    found = await asyncio.to_thread(shop.audit)
+    assert not any(found["faults"].values())
+
+
+def _open(shop: Shop) -> int:
+    """Count the reservations that auth takes for running."""
+    with psycopg.connect(shop.stack.database_url) as link:
+        row = link.execute("select count(*) from open_reservations").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,78 @@
+"""The official OpenAI client against the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e.conftest import Gateway
+
+MESSAGES: list[Any] = [{"role": "user", "content": "What is 2 + 3?"}]
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> openai.OpenAI:
+    return openai.OpenAI(base_url=gateway.url + "/v1", api_key=gateway.key, max_retries=0)
+
+
+def test_a_completion(client: openai.OpenAI) -> None:
+    """The sync client reads an answer, its usage and its finish reason."""
+    answer = client.chat.completions.create(model="moa-tiny-chat", messages=MESSAGES)
+    assert "5" in (answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == "moa-tiny-chat"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens > 4
+    client.close()
+
+
+async def test_a_stream_with_usage(gateway: Gateway) -> None:
+    """The async client reads chunks as they come, the usage last."""
+    async with openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key=gateway.key) as client:
+        stream = await client.chat.completions.create(
+            model="moa-tiny-chat",
+            messages=MESSAGES,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = [chunk async for chunk in stream]
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert "5" in text
+    assert len(chunks) > 3
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens > 1
+
+
+def test_models(client: openai.OpenAI) -> None:
+    """Models are listed and retrieved."""
+    assert {m.id for m in client.models.list()} >= {"moa-tiny-chat", "moa-tiny-image"}
+    assert client.models.retrieve("moa-tiny-chat").owned_by == "local-text"
+    client.close()
+
+
+def test_a_bound_on_tokens_ends_with_length(client: openai.OpenAI) -> None:
+    """`max_tokens` is kept exactly."""
+    answer = client.chat.completions.create(model="moa-tiny-chat", messages=MESSAGES, max_tokens=2)
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 2
+    client.close()
+
+
+def test_errors_raise_the_clients_own_classes(gateway: Gateway) -> None:
+    """401, 404 and 400 raise what the client's users catch."""
+    with openai.OpenAI(base_url=gateway.url + "/v1", api_key="sk-wrong", max_retries=0) as stranger:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            stranger.models.list()
+        assert refused.value.code == "invalid_api_key"
+    with openai.OpenAI(base_url=gateway.url + "/v1", api_key=gateway.key, max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError) as unknown:
+            client.chat.completions.create(model="gpt-99", messages=MESSAGES)
+        assert unknown.value.code == "model_not_found"
+        with pytest.raises(openai.BadRequestError) as bad:
+            client.chat.completions.create(model="moa-tiny-chat", messages=MESSAGES, temperature=9)
+        assert bad.value.param == "temperature"
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("gpt-99")

@@ -1,0 +1,103 @@
+"""What callers see when they leave, and when a process is killed: a gateway of its own, because it is broken."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from deploy.local.stack import Stack
+from tests.e2e.conftest import Gateway
+from tests.e2e.test_native import CHAT, DRAW
+
+LONG_DRAW = {**DRAW, "num_inference_steps": 150, "n": 4, "stream": True}
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway whose processes may be killed."""
+    environment = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
+    with Stack(tmp_path_factory.mktemp("fragile"), durable=False, environment=environment) as stack:
+        yield Gateway(stack)
+
+
+def until(true: Callable[[], bool], *, within_s: float = 20.0) -> None:
+    """Wait for a condition of another process that nothing announces."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.05)
+
+
+def begun(gateway: Gateway) -> tuple[requests.Response, Iterator[bytes]]:
+    """Start a long image and read up to its first progress event."""
+    answer = gateway.post("/create/image", LONG_DRAW, stream=True)
+    lines = answer.iter_lines()
+    for line in lines:
+        if b'"progress"' in line:
+            return answer, lines
+    raise AssertionError("no progress")
+
+
+def test_a_client_that_leaves_stops_the_diffusion(fragile: Gateway) -> None:
+    """Closing the connection mid-way stops the steps long before the end."""
+    answer, _ = begun(fragile)
+    before = fragile.metric("inference", "moa_engine_ticks_total")
+    answer.close()
+    until(lambda: fragile.metric("inference", "moa_engine_running") == 0)
+    after = fragile.metric("inference", "moa_engine_ticks_total")
+    assert after - before < 100
+    # The engine is free for the next caller at once, and nobody was charged for the image that never came.
+    assert fragile.post("/create/image", {**DRAW, "num_inference_steps": 2}).status_code == 200
+
+
+def test_a_killed_engine_ends_the_stream_with_an_error_and_comes_back(fragile: Gateway) -> None:
+    """kill -9 mid-stream is an in-band error, never a clean end; a moment later requests are answered again."""
+    answer, lines = begun(fragile)
+    fragile.stack.kill("inference")
+    rest = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+    assert rest[-1]["error"]["code"] == "unavailable"
+    answer.close()
+    fragile.stack.await_ready("inference")
+    until(lambda: fragile.post("/generate/text", CHAT).status_code == 200)
+
+
+def test_a_killed_router_breaks_the_connection_visibly(fragile: Gateway) -> None:
+    """A stream whose router died does not end as if it were complete."""
+    answer, lines = begun(fragile)
+    fragile.stack.kill("router")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        for _ in lines:
+            pass
+    answer.close()
+    fragile.stack.await_ready("router")
+    until(lambda: fragile.post("/generate/text", CHAT).status_code == 200)
+
+
+def test_a_service_that_is_down_is_503_in_the_dialect(tmp_path: Path) -> None:
+    """While a part is down, callers read a clear 503, with the time after which to retry."""
+    with Stack(tmp_path, durable=False, processes=("auth", "router", "edge")) as stack:
+        crippled = Gateway(stack)
+        answer = crippled.post("/generate/text", CHAT)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"]
+        assert crippled.get("/providers").status_code == 200
+
+
+def test_a_second_start_keeps_keys_and_usage(tmp_path: Path) -> None:
+    """The key made at the first start works after the second, and what was spent stays spent."""
+    processes = ("auth", "router", "inference", "edge")
+    with Stack(tmp_path, durable=False, processes=processes) as stack:
+        assert stack.new_key
+        first = Gateway(stack)
+        key = first.key
+        assert first.post("/generate/text", CHAT).status_code == 200
+    with Stack(tmp_path, durable=False, processes=processes) as stack:
+        assert not stack.new_key
+        second = Gateway(stack)
+        assert second.key == key
+        assert second.post("/generate/text", CHAT).status_code == 200

@@ -1,0 +1,201 @@
+"""A cloud provider behind the real edge: what its failures, silences and leavers look like to a caller."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import openai
+import pytest
+
+from deploy.local.ports import Ports
+from deploy.local.stack import Stack
+from tests.e2e.conftest import Gateway
+from tests.e2e.test_accounts import Person
+from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.script import Script
+
+MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
+NATIVE = {"messages": MESSAGES, "model_id": "gpt-4o-mini", "provider": "cloud"}
+PATIENT = {"messages": MESSAGES, "model_id": "gpt-4o", "provider": "patient"}
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A gateway with one cloud provider, whose emulator runs in the test's own loop."""
+
+    gateway: Gateway
+    upstream: OpenAIEmulator
+
+    @property
+    def client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=self.gateway.url + "/v1", api_key=self.gateway.key, max_retries=0)
+
+    def play(self, **how: Any) -> Script:
+        """Queue what the provider does next."""
+        script = Script(**how)
+        self.upstream.scripts.append(script)
+        return script
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int]]:
+    """A gateway whose provider listens at a port of ours and may be silent for half a second."""
+    root: Path = tmp_path_factory.mktemp("cloud")
+    port = Ports().any()
+    provider = {
+        "id": "cloud",
+        "adapter": "openai",
+        "makes": "text",
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "credentials": {"api_key": "CLOUD_KEY"},
+        "timeouts": {"connect_s": 0.5, "first_token_s": 0.5, "idle_s": 0.5},
+    }
+    model = {"id": "gpt-4o-mini", "provider": "cloud", "context_tokens": 128_000, "capabilities": ["tools", "vision"]}
+    # For callers that leave: nothing but their leaving can end a request here in time.
+    patient = {**provider, "id": "patient", "timeouts": {"connect_s": 0.5, "first_token_s": 60, "idle_s": 60}}
+    slow = {**model, "id": "gpt-4o", "provider": "patient"}
+    catalogue = root / "catalogue.yaml"
+    catalogue.write_bytes(msgspec.yaml.encode({"providers": [provider, patient], "models": [model, slow]}))
+    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_DRAIN_S": "1"}
+    names = ("auth", "text", "router", "edge")
+    with Stack(root / "state", durable=False, environment=environment, processes=names) as running:
+        yield running, port
+
+
+@pytest.fixture
+async def cloud(stack: tuple[Stack, int]) -> AsyncIterator[Cloud]:
+    """The gateway, with its provider answering."""
+    upstream = OpenAIEmulator()
+    await upstream.start(stack[1])
+    yield Cloud(Gateway(stack[0]), upstream)
+    await upstream.stop()
+
+
+REASONS = {
+    "upstream_auth": (502, openai.InternalServerError),
+    "upstream_rate_limited": (429, openai.RateLimitError),
+    "upstream_overloaded": (503, openai.InternalServerError),
+    "upstream_failed": (502, openai.InternalServerError),
+    "context_too_long": (400, openai.BadRequestError),
+    "content_policy": (400, openai.BadRequestError),
+}
+
+
+@pytest.mark.parametrize(("reason", "known"), REASONS.items(), ids=REASONS.keys())
+async def test_a_providers_refusal_keeps_its_meaning(cloud: Cloud, reason: str, known: tuple[int, Any]) -> None:
+    """Each refusal reaches the official client with the right status and class; the gateway's key is never the
+    caller's 401, and a retry time is passed on."""
+    cloud.play(refuse=reason, retry_after_s=7 if reason == "upstream_rate_limited" else None)
+    status, kind = known
+    async with cloud.client as client:
+        with pytest.raises(kind) as caught:
+            await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
+    assert caught.value.status_code == status
+    if reason == "upstream_rate_limited":
+        assert caught.value.response.headers["retry-after"] == "7"
+
+
+async def test_silence_before_the_first_token_is_504(cloud: Cloud) -> None:
+    """A provider that takes the request and says nothing is a timeout, in the dialect, and its socket is closed."""
+    script = cloud.play(hold_at=-1)
+    async with cloud.client as client:
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
+    assert caught.value.status_code == 504
+    assert caught.value.code == "upstream_timeout"
+    await asyncio.wait_for(script.left.wait(), 5)
+
+
+async def test_a_provider_that_is_down_is_502_or_503(cloud: Cloud) -> None:
+    """Nobody listens: the caller reads it as the provider's fault, at once."""
+    await cloud.upstream.stop()
+    async with cloud.client as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
+    assert caught.value.status_code in (502, 503)
+
+
+@pytest.mark.parametrize("how", [{"cut_at": 2}, {"clip_at": 2}, {"hold_at": 2}], ids=["cut", "clipped", "silent"])
+async def test_a_stream_that_breaks_ends_in_an_error_event(cloud: Cloud, how: dict[str, int]) -> None:
+    """After the first byte a failure is an event that the official client raises, never a clean end."""
+    cloud.play(**how)
+    got: list[str] = []
+    async with cloud.client as client:
+        stream = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)
+        with pytest.raises(openai.APIError):  # noqa: PT012  # it breaks on the way
+            async for chunk in stream:
+                got += [choice.delta.content or "" for choice in chunk.choices]
+    assert "".join(got) == "Hello "
+
+
+async def test_reasoning_comes_apart_from_the_answer(cloud: Cloud) -> None:
+    """Asked for, reasoning has events of its own; not asked for, it is left out; either way it is no answer."""
+    for include in (True, False):
+        cloud.play(reasoning=("Let me ", "think."), text=("Four", "."))
+        events = await streamed(cloud, {**NATIVE, "stream": True, "include_reasoning": include})
+        assert "".join(e.get("response", "") for e in events) == "Four."
+        assert "".join(e.get("reasoning", "") for e in events) == ("Let me think." if include else "")
+
+
+async def test_leaving_closes_the_providers_socket(cloud: Cloud) -> None:
+    """A caller that hangs up mid-stream ends the upstream request too."""
+    script = cloud.play(hold_at=2)
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(
+            cloud.gateway.url + "/generate/text",
+            json={**PATIENT, "stream": True},
+            headers={"X-API-Key": cloud.gateway.key},
+        )
+        await answer.content.readuntil(b"\n\n")
+        answer.close()
+    await asyncio.wait_for(script.left.wait(), 10)
+
+
+async def test_leaving_before_the_first_event_closes_it_too(cloud: Cloud) -> None:
+    """A caller that hangs up while the provider still thinks stops it as well."""
+    script = cloud.play(hold_at=-1)
+    async with aiohttp.ClientSession() as session:
+        asked = asyncio.create_task(
+            session.post(cloud.gateway.url + "/generate/text", json=PATIENT, headers={"X-API-Key": cloud.gateway.key})
+        )
+        await asyncio.wait_for(script.held.wait(), 5)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+    await asyncio.wait_for(script.left.wait(), 10)
+
+
+async def test_a_new_account_may_not_use_the_cloud(cloud: Cloud) -> None:
+    """A provider that was not granted is 403, in the native envelope and as the official client's class."""
+    person = await asyncio.to_thread(Person, cloud.gateway)
+    answer = await asyncio.to_thread(person.post, "/generate/text", NATIVE)
+    assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+    async with openai.AsyncOpenAI(base_url=cloud.gateway.url + "/v1", api_key=person.key, max_retries=0) as client:
+        with pytest.raises(openai.PermissionDeniedError):
+            await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
+
+
+async def test_a_malformed_piece_is_skipped(cloud: Cloud) -> None:
+    """One unreadable chunk costs that chunk, not the answer."""
+    cloud.play(malformed_at=1)
+    events = await streamed(cloud, {**NATIVE, "stream": True})
+    assert "".join(e.get("response", "") for e in events) == "Hello 안녕 🌍!"
+    assert events[-1]["usageMetadata"]["totalTokenCount"] == 12
+
+
+async def streamed(cloud: Cloud, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the events of a native stream."""
+    headers = {"X-API-Key": cloud.gateway.key}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(cloud.gateway.url + "/generate/text", json=body, headers=headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+        lines = (await answer.read()).decode().split("\n\n")
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]

@@ -1,0 +1,218 @@
+"""Failures leave the edge in the words of the route's dialect, with the right status."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from typing import Any
+
+import pytest
+import requests
+
+from deploy.local.stack import Stack
+from services.common import errors
+from services.common.dialects import DIALECTS
+from tests.edge.upstream import Upstream
+
+PATHS = {"native": "/generate/text", "openai": "/v1/chat/completions"}
+EVERY_PATH = {
+    **PATHS,
+    "google": "/v1beta/models/any:streamGenerateContent",
+    "task": "/api/image/gen",
+    "task_query": "/api/task/query",
+    "predictions": "/v1/predictions",
+    "desk": "/v1/generate",
+}
+MESSAGE = 'a "quoted" \\ reason,\nover two lines, 이유 🙂 100%'
+
+
+def post(edge: Stack, dialect: str, body: Any) -> requests.Response:
+    if dialect == "task_query":  # a GET: what to do stands where the id does
+        return requests.get(edge.url + EVERY_PATH[dialect], params={"task_id": json.dumps(body)}, timeout=20)
+    return requests.post(edge.url + EVERY_PATH[dialect], json=body, timeout=20)
+
+
+def rendered(dialect: str, word: str, message: str, **more: Any) -> Any:
+    return DIALECTS[dialect].render(errors.BY_WORD[word](message, **more))
+
+
+def test_every_dialect_is_tried() -> None:
+    """The table of paths has a path of each dialect that there is."""
+    assert set(EVERY_PATH) == set(DIALECTS)
+
+
+@pytest.mark.parametrize("dialect", EVERY_PATH)
+@pytest.mark.parametrize("word", errors.BY_WORD)
+def test_reason(edge: Stack, upstream: Upstream, dialect: str, word: str) -> None:
+    """A service's failure has the same body and status as the dialect table renders, for every reason."""
+    answer = post(edge, dialect, {"act": "fail", "reason": word, "message": MESSAGE})
+    assert answer.json() == rendered(dialect, word, MESSAGE)
+    assert answer.status_code == DIALECTS[dialect].status(errors.BY_WORD[word].reason)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    leaked = [name for name in answer.headers if name.lower().startswith(("grpc-", "x-moa-", "x-envoy-"))]
+    assert leaked == []
+
+
+@pytest.mark.parametrize("dialect", EVERY_PATH)
+def test_field_and_retry(edge: Stack, upstream: Upstream, dialect: str) -> None:
+    """The field at fault and the time to wait reach the caller."""
+    asked = {"act": "fail", "reason": "rate_limited", "message": "slow down", "param": "입력[0]", "retry_after_s": 2.4}
+    answer = post(edge, dialect, asked)
+    assert answer.json() == rendered(dialect, "rate_limited", "slow down", param="입력[0]")
+    assert answer.headers["retry-after"] == "3"
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("RESOURCE_EXHAUSTED", "too_large"),
+        ("UNAVAILABLE", "unavailable"),
+        ("UNKNOWN", "internal"),
+        ("INTERNAL", "internal"),
+        ("UNIMPLEMENTED", "not_found"),
+        ("DEADLINE_EXCEEDED", "deadline_exceeded"),
+    ],
+)
+def test_status_without_reason(edge: Stack, upstream: Upstream, dialect: str, code: str, word: str) -> None:
+    """A bare gRPC status is worded by the edge, and its own prose stays inside."""
+    answer = post(edge, dialect, {"act": "bare", "code": code, "message": "a secret detail"})
+    assert answer.status_code == DIALECTS[dialect].status(errors.BY_WORD[word].reason)
+    assert "secret" not in answer.text
+    assert (
+        rendered(dialect, word, "")["error"]["code"] == answer.json()["error"]["code"]
+        if dialect == "openai"
+        else (answer.json()["code"] == word)
+    )
+
+
+def test_crash(edge: Stack, upstream: Upstream) -> None:
+    """A bug tells the request's id and nothing else."""
+    answer = post(edge, "native", {"act": "crash"})
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "detail": f"internal error (request {answer.headers['x-request-id']})",
+        "code": "internal",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "dialect"),
+    [
+        ("GET", "/no/such/path", 404, "not_found", "native"),
+        ("POST", "/", 404, "not_found", "native"),
+        ("GET", "/v1/nothing", 404, "not_found", "openai"),
+        ("GET", "/generate/text", 405, "method_not_allowed", "native"),
+        ("DELETE", "/providers", 405, "method_not_allowed", "native"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed", "openai"),
+        ("OPTIONS", "/v1/chat/completions", 405, "method_not_allowed", "openai"),
+        ("POST", "/v1/models/some/model", 405, "method_not_allowed", "openai"),
+        ("GET", "/moa.router.v1.NativeService/GenerateText", 404, "not_found", "native"),
+        ("GET", "/generate/text/", 404, "not_found", "native"),
+    ],
+)
+def test_routes(edge: Stack, method: str, path: str, status: int, code: str, dialect: str) -> None:
+    """An unknown path is 404 and a wrong method 405, in the dialect that the path belongs to."""
+    answer = requests.request(method, edge.url + path, timeout=20)
+    assert answer.status_code == status
+    body = answer.json()
+    assert (body["error"]["code"] if dialect == "openai" else body["code"]) == code
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_head(edge: Stack) -> None:
+    """HEAD is refused without a body, and the connection stays usable."""
+    with requests.Session() as session:
+        assert session.head(edge.url + "/providers", timeout=20).status_code == 405
+        assert session.get(edge.url + "/providers", timeout=20).json() == {"providers": []}
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_too_large(edge: Stack, upstream: Upstream, dialect: str, chunked: bool) -> None:
+    """A JSON body over 20 MiB is 413, whether its length is told or not; nothing of it reaches the router."""
+    size = 20 * 2**20 + 1
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(0, size, 2**20):
+            yield b"x" * 2**20
+
+    framing = "transfer-encoding: chunked" if chunked else f"content-length: {size}"
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
+        head = f"POST {PATHS[dialect]} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{framing}\r\n\r\n"
+        link.sendall(head.encode())
+        try:
+            for piece in pieces() if chunked else ():
+                link.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        except OSError:
+            pass  # refused while sending; the answer is there already
+        status, body = answer_on(link)
+    assert status == 413
+    assert (body["error"]["code"] if dialect == "openai" else body["code"]) == "too_large"
+    assert upstream.held.calls == 0
+
+
+def answer_on(link: socket.socket) -> tuple[int, Any]:
+    answer = HTTPResponse(link)
+    answer.begin()
+    return answer.status, json.loads(answer.read(answer.length))
+
+
+def test_just_fits(edge: Stack, upstream: Upstream) -> None:
+    """A JSON body of exactly 20 MiB passes whole, and so does a multipart body of more."""
+    whole = requests.post(
+        edge.url + PATHS["native"], data=b"x" * (20 * 2**20), headers={"content-type": "application/json"}, timeout=60
+    )
+    assert whole.json()["size"] == 20 * 2**20
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    upload = requests.post(edge.url + PATHS["native"], data=b"x" * (30 * 2**20), headers=form, timeout=60)
+    assert upload.json()["size"] == 30 * 2**20
+    assert upload.json()["content_type"] == form["content-type"]
+
+
+def test_multipart_too_large(edge: Stack, upstream: Upstream) -> None:
+    """A multipart body over 64 MiB is 413."""
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
+        head = f"POST {PATHS['native']} HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=b\r\n"
+        link.sendall(f"{head}content-length: {64 * 2**20 + 1}\r\n\r\n".encode())
+        status, body = answer_on(link)
+    assert (status, body["code"]) == (413, "too_large")
+    assert upstream.held.calls == 0
+
+
+def test_bad_json(edge: Stack, upstream: Upstream) -> None:
+    """Bytes that are no JSON reach the router whole, whose refusal is 400."""
+    answer = requests.post(
+        edge.url + PATHS["native"], data=b"{nope", headers={"content-type": "application/json"}, timeout=20
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+def test_no_http(edge: Stack) -> None:
+    """Bytes that are no HTTP are refused as JSON."""
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
+        link.sendall(b"\x16\x03\x01nonsense\r\n\r\n")
+        answer = link.recv(4096)
+    assert b" 400 " in answer
+    assert b'"code":"malformed"' in answer
+
+
+def test_header_too_large(edge: Stack) -> None:
+    """A huge header is refused as JSON, without Envoy's own words."""
+    answer = requests.get(edge.url + "/providers", headers={"x-much": "y" * 100_000}, timeout=20)
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["code"] in ("malformed", "too_large")
+    assert "envoy" not in answer.text.lower()
+
+
+def test_typed_binding(edge: Stack, upstream: Upstream) -> None:
+    """A typed unary method answers and fails as the raw ones do; nothing of gRPC shows."""
+    good = requests.get(edge.url + "/models/local-text", timeout=20)
+    assert good.json() == {"models": ["local-text"]}
+    assert not [name for name in good.headers if name.lower().startswith("grpc")]
+    bad = requests.get(edge.url + "/models/absent", timeout=20)
+    assert bad.status_code == 404
+    assert bad.json() == {"detail": "unknown provider 'absent'", "code": "not_found"}

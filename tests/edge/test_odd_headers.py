@@ -1,0 +1,38 @@
+"""Headers that HTTP allows and gRPC does not."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+import pytest
+
+from deploy.local.stack import Stack
+from tests.edge.upstream import Upstream
+
+ODD = [
+    ("$h", "x"),
+    ("%bTq", "x"),
+    ("*", "x"),
+    ("+r1", "x"),
+    ("it's", "x"),
+    ("x-bin", "not base64 ***"),
+    ("grpc-timeout", "soon"),
+    ("grpc-encoding", "nothing"),
+    ("x-latin", "caf\xe9"),
+    ("x-tab", "a\tb"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ODD, ids=[name for name, _ in ODD])
+def test_an_odd_header_does_no_harm(edge: Stack, upstream: Upstream, name: str, value: str) -> None:
+    """It is dropped, and the call goes on; ordinary ones beside it arrive."""
+    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+    headers = {"content-type": "application/json", "x-ordinary_1.a": "kept ~ !", name: value}
+    connection.request("POST", "/generate/text?a=b", body=b"{}", headers=headers)
+    answer = connection.getresponse()
+    seen = json.loads(answer.read())
+    connection.close()
+    assert answer.status == 200
+    assert seen["metadata"]["x-ordinary_1.a"] == "kept ~ !"
+    assert name not in seen["metadata"]

@@ -1,0 +1,97 @@
+"""The public port with a certificate."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from deploy.local.stack import Stack, StackError
+from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from tests.edge.upstream import TIMEOUT_S, Upstream
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "moa")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(private)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture(scope="module")
+def secure(
+    certificate: tuple[Path, Path], _running: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    environment = {
+        "MOA_ROUTER_ADDRESSES": f"127.0.0.1:{_running.port}",
+        "MOA_TLS_CERT": str(certificate[0]),
+        "MOA_TLS_KEY": str(certificate[1]),
+    }
+    with Stack(tmp_path_factory.mktemp("secure"), processes=["edge"], environment=environment) as stack:
+        yield stack
+
+
+def test_https(secure: Stack, certificate: tuple[Path, Path]) -> None:
+    """REST works over TLS with the certificate that was given, and plain HTTP does not."""
+    assert secure.url.startswith("https://")
+    answer = requests.get(secure.url + "/providers", verify=str(certificate[0]), timeout=TIMEOUT_S)
+    assert answer.json() == {"providers": []}
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{secure.port}/providers", timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+def test_alpn(secure: Stack, certificate: tuple[Path, Path], protocol: str) -> None:
+    """Both HTTP/2 and HTTP/1.1 are agreed on by ALPN."""
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    context.set_alpn_protocols([protocol])
+    address = ("127.0.0.1", secure.port)
+    plain = socket.create_connection(address, timeout=TIMEOUT_S)
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as link:
+        assert link.selected_alpn_protocol() == protocol
+
+
+def test_grpc_over_tls(secure: Stack, certificate: tuple[Path, Path]) -> None:
+    """gRPC works over TLS on the same port."""
+    credentials = grpc.ssl_channel_credentials(certificate[0].read_bytes())
+    with grpc.secure_channel(f"127.0.0.1:{secure.port}", credentials) as channel:
+        stub = text_service_pb2_grpc.TextServiceStub(channel)
+        answer = stub.CountTokens(text_service_pb2.CountTokensRequest(), timeout=TIMEOUT_S)
+    assert answer.prompt_tokens == 7
+
+
+def test_half_a_pair(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    """A certificate without its key stops the start with a clear sentence."""
+    environment = {"MOA_TLS_CERT": str(certificate[0]), "MOA_ROUTER_ADDRESSES": "127.0.0.1:9"}
+    stack = Stack(tmp_path, processes=["edge"], environment=environment)
+    with pytest.raises(StackError, match="MOA_TLS_CERT and MOA_TLS_KEY belong together"):
+        stack.start()

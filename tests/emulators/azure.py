@@ -1,0 +1,102 @@
+"""Azure OpenAI, as strict as the real one: deployments, API versions, keys, Entra tokens, content filter results.
+
+https://learn.microsoft.com/azure/ai-services/openai/reference
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from tests.emulators.openai import REFUSALS, OpenAIEmulator, Refused, check_chat, event, json_of
+
+KEYS = frozenset({"azure-good"})
+API_VERSIONS = frozenset({"2024-10-21", "2024-06-01"})
+DEPLOYMENTS = {"chat-deployment": "gpt-4o-mini", "thinking-deployment": "o4-mini"}
+TENANT = "11111111-2222-3333-4444-555555555555"
+CLIENT_ID = "66666666-7777-8888-9999-000000000000"
+CLIENT_SECRET = "an-application-secret"
+
+_FILTER = {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": False, "severity": "safe"}}
+
+
+class AzureEmulator(OpenAIEmulator):
+    """`/openai/deployments/{deployment}/chat/completions`, the list of models, and the tenant's token endpoint."""
+
+    refusals: ClassVar[Mapping[str, tuple[int, dict[str, Any]]]] = {
+        **REFUSALS,
+        "upstream_auth": (401, {"code": "401"}),
+        "model_not_found": (404, {"code": "DeploymentNotFound"}),
+        "content_policy": (
+            400,
+            {"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}, "status": 400},
+        ),
+        "upstream_rate_limited": (429, {"code": "429"}),
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens_given = 0
+        self.tokens: set[str] = set()
+        self.token_life_s = 3600
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        """Give the service's routes."""
+        return [
+            web.post("/openai/deployments/{deployment}/chat/completions", self.completions),
+            web.get("/openai/models", self._models_of_resource),
+            web.post("/{tenant}/oauth2/v2.0/token", self._token),
+        ]
+
+    def check_key(self, request: web.Request) -> None:
+        """Raise Refused unless the request names a good version and brings a key or a token."""
+        if request.query.get("api-version") not in API_VERSIONS:
+            raise Refused(404, "Resource not found", kind="", code="404")
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if request.headers.get("api-key") not in KEYS and not (scheme == "Bearer" and token in self.tokens):
+            raise Refused(401, "Access denied due to invalid subscription key.", kind="", code="401")
+
+    async def chat_of(self, request: web.Request) -> dict[str, Any]:
+        """Give the request's body as OpenAI would see it: the deployment says which model."""
+        deployment = request.match_info["deployment"]
+        if deployment not in DEPLOYMENTS:
+            words = "The API deployment for this resource does not exist."
+            raise Refused(404, words, kind="", code="DeploymentNotFound")
+        body = await json_of(request)
+        if not isinstance(body, dict):
+            raise Refused(400, "The body must be an object.", kind="invalid_request_error")
+        body = {**body, "model": DEPLOYMENTS[deployment]}
+        check_chat(body)
+        return body
+
+    def preamble(self) -> list[bytes]:
+        """Say what the content filter thought of the prompt, before anything else."""
+        results = [{"prompt_index": 0, "content_filter_results": _FILTER}]
+        return [event({"id": "", "object": "", "choices": [], "prompt_filter_results": results})]
+
+    async def _models_of_resource(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self.check_key(request)
+        except Refused as refused:
+            return self.refusal(refused)
+        return web.json_response({"data": [{"id": "gpt-4o-mini"}]})
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        form = {name: values[0] for name, values in parse_qs((await request.read()).decode()).items()}
+        good = {
+            "grant_type": "client_credentials",
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "scope": "https://cognitiveservices.azure.com/.default",
+        }
+        if request.match_info["tenant"] != TENANT or form != good:
+            return web.Response(status=401, body=json.dumps({"error": "invalid_client"}).encode())
+        self.tokens_given += 1
+        token = f"token-{self.tokens_given}"
+        self.tokens.add(token)
+        answer = {"token_type": "Bearer", "expires_in": self.token_life_s, "access_token": token}
+        return web.json_response(answer)

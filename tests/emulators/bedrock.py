@@ -1,0 +1,262 @@
+"""AWS Bedrock's Converse API, as strict as the real one: signatures, botocore's service model, the models' rules."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from tests.emulators.aws import (
+    AwsRefused,
+    check_shape,
+    event_frame,
+    exception_frame,
+    service_model,
+    verify_signature,
+)
+from tests.emulators.base import Emulator
+from tests.emulators.script import Counts, Script
+
+CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+NOVA = "amazon.nova-lite-v1:0"
+MODELS = frozenset({CLAUDE, NOVA})
+NEEDS_PROFILE = frozenset({"anthropic.claude-sonnet-4-5-20250929-v1:0"})
+SIGNATURE = "signed-by-the-emulator=="
+
+FINISHES = {"stop": "end_turn", "tool_calls": "tool_use", "length": "max_tokens", "content_filter": "content_filtered"}
+REFUSALS: Mapping[str, tuple[int, str]] = {
+    "upstream_auth": (403, "AccessDeniedException"),
+    "model_not_found": (404, "ResourceNotFoundException"),
+    "upstream_rejected": (400, "ValidationException"),
+    "upstream_rate_limited": (429, "ThrottlingException"),
+    "upstream_failed": (500, "InternalServerException"),
+    "upstream_overloaded": (503, "ServiceUnavailableException"),
+    "upstream_timeout": (408, "ModelTimeoutException"),
+}
+_MAGIC = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "gif": b"GIF8", "webp": b"RIFF"}
+_MODEL = service_model("bedrock-runtime")
+
+
+def invalid(message: str) -> AwsRefused:
+    """Give a refusal of a bad request."""
+    return AwsRefused(400, "ValidationException", message)
+
+
+class BedrockEmulator(Emulator):
+    """`/model/{id}/converse`, `/converse-stream`, `/count-tokens`, and the control plane's list."""
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        """Give the service's routes."""
+        return [
+            web.post("/model/{model}/{method}", self._call),
+            web.get("/foundation-models", self._list),
+        ]
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        try:
+            verify_signature(request, b"", service="bedrock")
+        except AwsRefused as refused:
+            self.refused.append((refused.status, str(refused)))
+            return refused.response()
+        return web.json_response({"modelSummaries": [{"modelId": NOVA}]})
+
+    async def _call(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        model, method = request.match_info["model"], request.match_info["method"]
+        try:
+            verify_signature(request, raw, service="bedrock")
+            body = _checked(raw, method)
+            if model in NEEDS_PROFILE:
+                raise invalid(f"Invocation of model ID {model} with on-demand throughput isn't supported.")
+            if model not in MODELS:
+                raise invalid("The provided model identifier is invalid.")
+            if method != "count-tokens":
+                check(body, model)
+        except AwsRefused as refused:
+            self.refused.append((refused.status, str(refused)))
+            return refused.response()
+        self.note(request, body)
+        if method == "count-tokens":
+            return web.json_response({"inputTokens": 29})
+        script = self.next_script()
+        if script.refuse:
+            made = AwsRefused(*REFUSALS[script.refuse], f"Words about {script.refuse}.").response()
+            if script.retry_after_s is not None:
+                made.headers["Retry-After"] = str(script.retry_after_s)
+            return made
+        if method == "converse":
+            answer: dict[str, Any] = {
+                "output": {"message": {"role": "assistant", "content": blocks_of(script)}},
+                "stopReason": FINISHES[script.reason],
+                "metrics": {"latencyMs": 12},
+            }
+            if script.counts is not None:
+                answer["usage"] = usage_of(script.counts)
+            headers = {"x-amzn-requestid": "aws-req-1"}
+            response = web.Response(body=json.dumps(answer).encode(), content_type="application/json", headers=headers)
+            return await self.whole(request, script, response)
+        pieces = pieces_of(script)
+        # As the real service does: the counts before the stop for tools, after it else.
+        closing = [_event("messageStop", {"stopReason": FINISHES[script.reason]})]
+        if script.counts is not None:
+            counts = _event("metadata", {"usage": usage_of(script.counts), "metrics": {"latencyMs": 12}})
+            closing.insert(0 if script.calls else 1, counts)
+        return await self.stream(
+            request,
+            script,
+            pieces,
+            opening=[_event("messageStart", {"role": "assistant"})],
+            closing=closing,
+            malformed=event_frame("contentBlockDelta", b'{"contentBlockIndex": 0, "delta": {"te'),
+            failure=exception_frame("modelStreamErrorException", b'{"message": "broke", "originalStatusCode": 500}'),
+            headers={"Content-Type": "application/vnd.amazon.eventstream", "x-amzn-requestid": "aws-req-1"},
+        )
+
+
+def _checked(raw: bytes, method: str) -> dict[str, Any]:
+    operations = {"converse": "Converse", "converse-stream": "ConverseStream", "count-tokens": "CountTokens"}
+    if method not in operations:
+        raise AwsRefused(404, "UnknownOperationException", "no such operation")
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        raise AwsRefused(400, "SerializationException", "not JSON") from None
+    shape = _MODEL.operation_model(operations[method]).input_shape
+    assert shape is not None
+    check_shape(body, shape)
+    assert isinstance(body, dict)
+    return body
+
+
+def check(body: dict[str, Any], model: str) -> None:
+    """Raise AwsRefused for what the service model allows but the service does not."""
+    if not body.get("messages"):
+        raise invalid("messages must not be empty.")
+    expected = "user"
+    calls: set[str] = set()
+    for index, message in enumerate(body["messages"]):
+        if message["role"] != expected:
+            raise invalid("A conversation must alternate between user and assistant roles, and start with user.")
+        expected = "assistant" if expected == "user" else "user"
+        calls = _check_blocks(message["content"], calls, f"messages.{index}")
+    if body["messages"][-1]["role"] != "user":
+        raise invalid("The model does not support assistant message prefill.")
+    tools = body.get("toolConfig")
+    if tools is None and any("toolUse" in b or "toolResult" in b for m in body["messages"] for b in m["content"]):
+        raise invalid("The toolConfig field must be defined when using toolUse and toolResult content blocks.")
+    if tools is not None:
+        named = tools.get("toolChoice", {}).get("tool", {}).get("name")
+        if named is not None and named not in {t["toolSpec"]["name"] for t in tools["tools"]}:
+            raise invalid("toolChoice names an unknown tool.")
+    _check_thinking(body, model)
+
+
+def _check_blocks(blocks: list[dict[str, Any]], before: set[str], where: str) -> set[str]:
+    """Check one turn after the calls `before`; give the calls that it makes."""
+    if not blocks:
+        raise invalid(f"The content field in the Message object at {where} is empty.")
+    results = {block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block}
+    if results != before:
+        raise invalid(f"{where}: toolResult blocks must match the toolUse blocks of the turn before.")
+    for block in blocks:
+        if "text" in block and not block["text"].strip():
+            raise invalid(f"The text field in the ContentBlock object at {where} is blank.")
+        if "image" in block:
+            data = base64.b64decode(block["image"]["source"]["bytes"])
+            if not data.startswith(_MAGIC[block["image"]["format"]]):
+                raise invalid(f"{where}: Could not process image")
+        signature = block.get("reasoningContent", {}).get("reasoningText", {}).get("signature")
+        if signature is not None and signature != SIGNATURE:
+            raise invalid(f"{where}: Invalid `signature` in `thinking` block")
+    return {block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block}
+
+
+def _check_thinking(body: dict[str, Any], model: str) -> None:
+    more = body.get("additionalModelRequestFields") or {}
+    config = body.get("inferenceConfig", {})
+    allowed = {CLAUDE: {"thinking", "top_k"}, NOVA: {"inferenceConfig"}}[model]
+    if set(more) - allowed:
+        raise invalid(f"Malformed input request: extraneous key {sorted(set(more) - allowed)} is not permitted")
+    thinking = more.get("thinking")
+    if thinking is None:
+        return
+    if set(thinking) != {"type", "budget_tokens"} or thinking["type"] != "enabled":
+        raise invalid("thinking: Input should be a valid dictionary")
+    if thinking["budget_tokens"] < 1024:
+        raise invalid("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+    if thinking["budget_tokens"] >= config.get("maxTokens", 0):
+        raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`")
+    if config.get("temperature", 1) != 1 or "top_k" in more or config.get("topP", 1) < 0.95:
+        raise invalid("`temperature` may only be set to 1 when thinking is enabled.")
+    choice = body.get("toolConfig", {}).get("toolChoice", {"auto": {}})
+    if "auto" not in choice:
+        raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
+    for message in body["messages"]:
+        blocks = message["content"]
+        if any("toolUse" in block for block in blocks) and "reasoningContent" not in blocks[0]:
+            raise invalid("Expected `thinking` or `redacted_thinking`, but found `tool_use`.")
+
+
+def blocks_of(script: Script) -> list[dict[str, Any]]:
+    """Give the blocks of a whole message."""
+    made: list[dict[str, Any]] = []
+    if script.reasoning:
+        text = {"text": "".join(script.reasoning), "signature": SIGNATURE}
+        made.append({"reasoningContent": {"reasoningText": text}})
+    if script.text:
+        made.append({"text": "".join(script.text)})
+    for call in script.calls:
+        arguments = json.loads("".join(call.arguments))
+        made.append({"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}})
+    return made
+
+
+def pieces_of(script: Script) -> list[bytes]:
+    """Give the events of a streamed message."""
+    made: list[bytes] = []
+    block = 0
+
+    def delta(value: dict[str, Any]) -> None:
+        # The real service pads its events, against guesses at their content from their length.
+        made.append(_event("contentBlockDelta", {"contentBlockIndex": block, "delta": value, "p": "abcdefgh"}))
+
+    def stop() -> None:
+        nonlocal block
+        made[-1] += _event("contentBlockStop", {"contentBlockIndex": block})
+        block += 1
+
+    for piece in script.reasoning:
+        delta({"reasoningContent": {"text": piece}})
+    if script.reasoning:
+        delta({"reasoningContent": {"signature": SIGNATURE}})
+        stop()
+    for piece in script.text:
+        delta({"text": piece})
+    if script.text:
+        stop()
+    for call in script.calls:
+        start = {"toolUse": {"toolUseId": call.id, "name": call.name}}
+        made.append(_event("contentBlockStart", {"contentBlockIndex": block, "start": start}))
+        for arguments in call.arguments:
+            delta({"toolUse": {"input": arguments}})
+        stop()
+    return made
+
+
+def _event(name: str, value: dict[str, Any]) -> bytes:
+    return event_frame(name, json.dumps(value, ensure_ascii=False).encode())
+
+
+def usage_of(counts: Counts) -> dict[str, int]:
+    """Give the counts as Bedrock tells them: what came from the cache is apart."""
+    made = {
+        "inputTokens": counts.prompt - counts.cached,
+        "outputTokens": counts.completion,
+        "totalTokens": counts.prompt + counts.completion,
+    }
+    if counts.cached:
+        made |= {"cacheReadInputTokens": counts.cached, "cacheWriteInputTokens": 0}
+    return made

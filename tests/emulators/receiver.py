@@ -1,0 +1,70 @@
+"""A webhook receiver: keeps what arrives, answers what it is told to, and has each effect once, by the message's id."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+
+class Receiver:
+    """Listens on a free loopback port. `scripts`: statuses of the next answers; then 204."""
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[dict[str, str], bytes]] = []
+        self.scripts: deque[int] = deque()
+        self.files: dict[str, bytes] = {}
+        """What it gives to those who ask, by path."""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", "0")))
+                outer.arrived.append(({k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(outer.scripts.popleft() if outer.scripts else 204)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                found = outer.files.get(self.path)
+                self.send_response(200 if found else 404)
+                self.send_header("content-length", str(len(found or b"")))
+                self.end_headers()
+                self.wfile.write(found or b"")
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    def of(self, task_id: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
+        """Give what arrived about a task."""
+        found = []
+        for headers, body in list(self.arrived):
+            value = json.loads(body)
+            if task_id in (value.get("task_id"), value.get("id")):
+                found.append((headers, value))
+        return found
+
+    def effects(self, task_id: str) -> int:
+        """Count the messages about a task, each once however often it arrived."""
+        return len({headers["webhook-id"] for headers, _ in self.of(task_id)})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,110 @@
+"""The real image service on a free port, with the catalogue's own rows pointed at an emulator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+
+from moa.common.v1.media_pb2 import ImageInput
+from moa.image.v1.image_pb2 import ImageEvent
+from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
+from moa.image.v1.image_service_pb2_grpc import ImageServiceStub, add_ImageServiceServicer_to_server
+from services.common.admission import VanishedCallers
+from services.common.catalogue import Watched
+from services.common.errors import MoaError, error_of
+from services.common.rpc.client import channel, metadata
+from services.common.rpc.server import Server
+from services.common.rpc.status import error_from_rpc
+from services.image.servicer import ImageServicer
+from services.image.targets import Targets
+
+TOKEN = "a-service-token-for-tests"
+SHIPPED = Path("gateway/catalogue.yaml")
+Row = dict[str, Any]
+
+
+class Failed(Exception):
+    """The stream ended with an `error` event."""
+
+    def __init__(self, error: MoaError, before: list[ImageEvent]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.before = before
+
+
+class ImageClient:
+    """Calls the service as the router does."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+
+    def call(
+        self, request: GenerateImageRequest, *more: tuple[str, str]
+    ) -> grpc.aio.UnaryStreamCall[Any, GenerateImageResponse]:
+        """Begin a call."""
+        made: grpc.aio.UnaryStreamCall[Any, GenerateImageResponse] = self._stub.GenerateImage(
+            request, metadata=metadata(TOKEN, "req-test", *more)
+        )
+        return made
+
+    async def ask(self, request: GenerateImageRequest) -> list[ImageEvent]:
+        """Give all events. Raises MoaError for a status, Failed for an `error` event."""
+        events: list[ImageEvent] = []
+        try:
+            async for message in self.call(request):
+                events += message.events
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None
+        if events and events[-1].HasField("error"):
+            raise Failed(error_of(events[-1].error), events[:-1])
+        return events
+
+
+def shipped_rows(provider: str, url: str, **more: Any) -> tuple[list[Row], list[Row]]:
+    """Give the catalogue's own rows of a provider and its models, at the address of an emulator, none retired."""
+    file = msgspec.yaml.decode(SHIPPED.read_bytes())
+    (row,) = [row for row in file["providers"] if row["id"] == provider]
+    models = [row for row in file["models"] if row["provider"] == provider]
+    for model in models:
+        model.pop("retirement", None)
+    return [{**row, "base_url": url, **more}], models
+
+
+@asynccontextmanager
+async def image_service(
+    folder: Path,
+    providers: Sequence[Row],
+    models: Sequence[Row],
+    environment: Mapping[str, str],
+    vanished: VanishedCallers | None = None,
+) -> AsyncIterator[ImageClient]:
+    """Serve until the block ends."""
+    path = folder / "catalogue.yaml"
+    path.write_bytes(msgspec.yaml.encode({"providers": list(providers), "models": list(models)}))
+    targets = Targets(environment)
+    server = Server(service_token=TOKEN)
+    add_ImageServiceServicer_to_server(ImageServicer(Watched(path, environment), targets, vanished), server.grpc)
+    port = await server.start("127.0.0.1:0")
+    try:
+        async with channel(f"127.0.0.1:{port}") as opened:
+            yield ImageClient(ImageServiceStub(opened))
+    finally:
+        await server.stop(0)
+        await targets.close()
+
+
+def given(data: bytes) -> ImageInput:
+    """Give an input image."""
+    return ImageInput(data=data)
+
+
+def images_of(events: Sequence[ImageEvent]) -> list[bytes]:
+    """Give the delivered images, by index."""
+    found = sorted((event.index, event.image.image.data) for event in events if event.HasField("image"))
+    assert [index for index, _ in found] == list(range(len(found)))
+    return [data for _, data in found]

@@ -1,0 +1,44 @@
+"""What the image service books when a caller vanishes in the middle of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.quota.v1 import quota_pb2
+from services.common.admission import VanishedCallers
+from services.common.rpc import call as calls
+from services.common.rpc.client import channel
+from tests.books import keeping
+from tests.emulators.openai_images import OpenAIImagesEmulator
+from tests.emulators.pictures import ImageScript
+from tests.image.harness import TOKEN, image_service, shipped_rows
+
+
+async def test_images_are_booked_as_far_as_they_were_delivered(tmp_path: Path) -> None:
+    """Of two images one was written before the caller left: one is booked. Who wanted no stream got none."""
+    timeouts = {"connect_s": 2, "first_token_s": 30, "idle_s": 30}
+    async with keeping(TOKEN) as (kept, address), channel(address) as auth, OpenAIImagesEmulator() as upstream:
+        vanished = VanishedCallers(auth, service_token=TOKEN)
+        await vanished.start()
+        rows = shipped_rows("openai-image", upstream.url + "/v1", timeouts=timeouts)
+        async with image_service(tmp_path, *rows, {"OPENAI_API_KEY": "sk-good"}, vanished) as service:
+            for reservation, stream in (("lease.1.0.2", True), ("lease.2.0.2", False)):
+                ask = GenerateImageRequest(
+                    model="dall-e-3", provider="openai-image", prompt="A sea", count=2, stream=stream
+                )
+                held = ImageScript(hold_at=0)
+                upstream.scripts.extend([ImageScript(), held])
+                call = service.call(ask, (calls.RESERVATION_KEY, reservation))
+                first: Any = await call.read()
+                assert [e.WhichOneof("event") for e in first.events] == ["image"]
+                await asyncio.wait_for(held.held.wait(), 5)
+                call.cancel()
+                await asyncio.wait_for(held.left.wait(), 5)
+        await vanished.stop()
+    [settlement] = kept.settled
+    assert settlement.reservation_id == "lease.1.0.2"
+    assert (settlement.charged.images, settlement.charged.tokens) == (1, 0)
+    assert (settlement.operation, settlement.model) == (quota_pb2.OPERATION_IMAGE, "dall-e-3")

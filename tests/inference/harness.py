@@ -1,0 +1,203 @@
+"""A running inference server, and calls to it as a service makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from pydantic import SecretStr
+
+from inference.__main__ import Process
+from inference.settings import InferenceSettings
+from moa.common.v1 import error_pb2, media_pb2, usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
+from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.common.errors import MoaError
+from services.common.rpc import client
+from services.common.rpc.status import error_from_rpc
+
+TOKEN = "a-service-token-for-tests"
+CATALOGUE = Path("gateway/catalogue.yaml")
+CHAT = "moa-tiny-chat"
+IMAGE = "moa-tiny-image"
+
+
+class Running:
+    """A `Process` on a loop and thread of its own, as far from the tests' loops as another process would be."""
+
+    def __init__(self, catalogue: Path = CATALOGUE, **settings: Any) -> None:
+        # One thread an operation: tests share few cores, and two threads then wait for each other.
+        self._config = InferenceSettings(
+            service_token=SecretStr(TOKEN),
+            catalogue=catalogue,
+            listen="127.0.0.1:0",
+            torch_threads=1,
+            drain_s=0.5,
+            **settings,
+        )
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        assert self._started.wait(30)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self.process = Process(self._config)
+        self._stop = asyncio.Event()
+        self._loop.run_until_complete(self._main())
+        self._loop.close()
+
+    async def _main(self) -> None:
+        self.address = f"127.0.0.1:{await self.process.start()}"
+        self._started.set()
+        await self._stop.wait()
+        await self.process.stop()
+
+    def stop(self) -> None:
+        """Stop as on SIGTERM."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def engine(self, name: str) -> Any:
+        """Give a loaded model's engine."""
+        return next(r.engine for r in self.process.registry._residents.values() if r.model.id == name)
+
+
+@dataclass
+class TextOut:
+    """A drained answer."""
+
+    text: str = ""
+    reasoning: str = ""
+    messages: int = 0
+    usage: usage_pb2.Usage | None = None
+    ends: list[text_pb2.CandidateFinished] = field(default_factory=list)
+    logprobs: list[text_pb2.TokenLogprob] = field(default_factory=list)
+    by_candidate: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class ImageOut:
+    """A drained order."""
+
+    images: dict[int, image_pb2.Image] = field(default_factory=dict)
+    events: list[image_pb2.ImageEvent] = field(default_factory=list)
+
+    @property
+    def data(self) -> bytes:
+        """The first image's file."""
+        return self.images[0].image.data
+
+    def kinds(self) -> list[str]:
+        """The kinds of the events, in order."""
+        return [str(e.WhichOneof("event")) for e in self.events]
+
+
+class Client:
+    """Calls a running server. Use inside one event loop."""
+
+    def __init__(self, address: str, token: str = TOKEN) -> None:
+        self.channel = client.channel(address)
+        self._metadata = client.metadata(token, "test")
+        self.text_stub = text_service_pb2_grpc.TextServiceStub(self.channel)
+        self.image_stub = image_service_pb2_grpc.ImageServiceStub(self.channel)
+
+    def text_call(self, prompt: str = "", **fields: Any) -> grpc.aio.UnaryStreamCall[Any, Any]:
+        """Open a text stream."""
+        return self.text_stub.GenerateText(chat(prompt, **fields), metadata=self._metadata)
+
+    def image_call(self, *more: tuple[str, str], timeout_s: float | None = None, **fields: Any) -> Any:
+        """Open an image stream."""
+        fields.setdefault("model", IMAGE)
+        fields.setdefault("stream", True)
+        request = image_service_pb2.GenerateImageRequest(**fields)
+        return self.image_stub.GenerateImage(request, metadata=(*self._metadata, *more), timeout=timeout_s)
+
+    async def text(self, prompt: str = "", **fields: Any) -> TextOut:
+        """Ask and drain. Raises the error that the call ended with."""
+        out = TextOut()
+        async for event in _events(
+            self.text_call(prompt, **fields), lambda: setattr(out, "messages", out.messages + 1)
+        ):
+            out.text += event.text.text
+            out.by_candidate[event.candidate] = out.by_candidate.get(event.candidate, "") + event.text.text
+            out.reasoning += event.reasoning.text
+            out.logprobs.extend(event.text.logprobs)
+            if event.HasField("candidate_finished"):
+                out.ends.append(event.candidate_finished)
+            if event.HasField("finished"):
+                out.usage = event.finished.usage
+        return out
+
+    async def image(self, *more: tuple[str, str], timeout_s: float | None = None, **fields: Any) -> ImageOut:
+        """Ask and drain. Raises the error that the call ended with."""
+        out = ImageOut()
+        async for event in _events(self.image_call(*more, timeout_s=timeout_s, **fields)):
+            out.events.append(event)
+            if event.HasField("image"):
+                out.images[event.index] = event.image
+        return out
+
+    async def count(self, prompt: str) -> int:
+        """Count a prompt's tokens."""
+        request = text_service_pb2.CountTokensRequest(model=CHAT, messages=chat(prompt).messages)
+        return int((await self.text_stub.CountTokens(request, metadata=self._metadata)).prompt_tokens)
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self.channel.close()
+
+
+async def _events(call: Any, on_message: Callable[[], None] = lambda: None) -> AsyncIterator[Any]:
+    try:
+        async for response in call:
+            assert response.events, "a message holds at least one event"
+            on_message()
+            for event in response.events:
+                if event.HasField("error"):
+                    raise InBand(event.error)
+                yield event
+    except grpc.aio.AioRpcError as failure:
+        raise error_from_rpc(failure) from None
+
+
+class InBand(Exception):
+    """A stream ended with an error event."""
+
+    def __init__(self, detail: error_pb2.ErrorDetail) -> None:
+        super().__init__(detail.message)
+        self.detail = detail
+
+
+def chat(prompt: str, **fields: Any) -> text_service_pb2.GenerateTextRequest:
+    """Make a request of one user turn."""
+    fields.setdefault("model", CHAT)
+    fields.setdefault("stream", True)
+    fields.setdefault("sampling", text_pb2.Sampling(temperature=0))
+    if prompt:
+        fields["messages"] = [text_pb2.Message(role=text_pb2.ROLE_USER, parts=[text_pb2.Part(text=prompt)])]
+    return text_service_pb2.GenerateTextRequest(**fields)
+
+
+def small(**fields: Any) -> dict[str, Any]:
+    """Give the fields of a cheap image request."""
+    fields.setdefault("prompt", "a red circle on a white background")
+    fields.setdefault("width", 64)
+    fields.setdefault("height", 64)
+    fields.setdefault("seed", 7)
+    fields.setdefault("diffusion", image_pb2.Diffusion(steps=4))
+    return fields
+
+
+def given(data: bytes) -> media_pb2.ImageInput:
+    """Give image bytes as an input."""
+    return media_pb2.ImageInput(data=data)
+
+
+__all__ = ["CHAT", "IMAGE", "Client", "ImageOut", "InBand", "MoaError", "Running", "TextOut", "chat", "given", "small"]

@@ -1,0 +1,106 @@
+"""The process itself: how it starts, dies and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from moa.image.v1 import image_pb2
+from tests.inference.harness import TOKEN, Client, small
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def started(port: int, **more: str) -> asyncio.subprocess.Process:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"gen{os.pathsep}.",
+        "MOA_SERVICE_TOKEN": TOKEN,
+        "MOA_LISTEN": f"127.0.0.1:{port}",
+        "MOA_TORCH_THREADS": "1",
+        "MOA_LOG_LEVEL": "error",
+        **more,
+    }
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "inference", env=environment)
+
+
+async def serving(client: Client) -> None:
+    stub = health_pb2_grpc.HealthStub(client.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def at_step(call: Any, step: int) -> None:
+    while True:
+        response = await call.read()
+        if any(event.progress.step >= step for event in response.events):
+            return
+
+
+async def drained(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_killed_while_streaming_it_goes_on_elsewhere(client: Client, tmp_path: Path) -> None:
+    """A client of a process killed with -9 mid-image is told at once; another process on the same port goes on from
+    the checkpoint, on the same channel, to the bytes of an undisturbed run."""
+    fields = small(diffusion=image_pb2.Diffusion(steps=60))
+    whole = await client.image(**fields)
+    port, name = free_port(), ("x-moa-resume", "order-1")
+    first = await started(port, MOA_CHECKPOINTS=str(tmp_path))
+    caller = Client(f"127.0.0.1:{port}")
+    try:
+        await serving(caller)
+        call = caller.image_call(name, **fields)
+        await at_step(call, 12)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        began = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await drained(call)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert time.monotonic() - began < 5
+        second = await started(port, MOA_CHECKPOINTS=str(tmp_path))
+        try:
+            await serving(caller)
+            again = await caller.image(name, **fields)
+            assert min(e.progress.step for e in again.events if e.HasField("progress")) > 5
+            assert again.data == whole.data
+        finally:
+            second.terminate()
+            assert await second.wait() == 0
+    finally:
+        await caller.close()
+
+
+async def test_bad_settings_stop_the_start_with_their_name(capfd: pytest.CaptureFixture[str]) -> None:
+    """A bad setting ends the process with the variable's name, and no trace."""
+    process = await started(free_port(), MOA_TORCH_THREADS="many")
+    assert await process.wait() == 2
+    told = capfd.readouterr().err
+    assert "MOA_TORCH_THREADS" in told
+    assert "Traceback" not in told
+
+
+async def test_a_bad_catalogue_stops_the_start(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A catalogue that cannot be read ends the process with the place of the fault."""
+    bad = tmp_path / "catalogue.yaml"
+    bad.write_text("providers: 3\n")
+    process = await started(free_port(), MOA_CATALOGUE=str(bad))
+    assert await process.wait() == 1
+    assert "catalogue.yaml" in capfd.readouterr().err

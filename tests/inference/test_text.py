@@ -1,0 +1,303 @@
+"""Text from the model that ships, through a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from moa.common.v1 import media_pb2
+from moa.text.v1 import text_pb2
+from services.common import errors
+from tests.inference.harness import CHAT, Client, Running, TextOut, chat
+
+STORY = "Tell me a story about a fox."
+
+
+async def test_an_answer_comes_token_by_token(client: Client) -> None:
+    """An answer comes in several messages whose pieces join to it, with usage by the tokenizer at the end."""
+    out = await client.text("What is the capital of Korea?")
+    assert "Seoul" in out.text
+    assert out.messages > 4
+    assert out.usage is not None
+    assert out.usage.exact
+    assert out.usage.prompt_tokens == await client.count("What is the capital of Korea?")
+    assert out.usage.completion_tokens > 4
+    assert [end.reason for end in out.ends] == [text_pb2.FINISH_REASON_STOP]
+
+
+async def test_korean_is_whole_in_every_piece(client: Client) -> None:
+    """No piece of a Korean answer holds half a character, though characters are split over tokens."""
+    out = await client.text("한국의 수도는 어디야?")
+    assert "서울" in out.text
+    assert "\ufffd" not in out.text
+
+
+async def test_greedy_equals_transformers(client: Client, running: Running) -> None:
+    """Greedy tokens are those that transformers' own `generate` gives."""
+    import torch
+
+    out = await client.text(STORY)
+    model = running.engine(CHAT).model
+    prompt, _ = model.render((("user", STORY),), think=True)
+    with torch.inference_mode():
+        ids = model.network.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=128
+        )
+    assert out.text == model.decode(ids[0, len(prompt) :].tolist())
+
+
+async def test_the_same_seed_gives_the_same_answer_in_any_crowd(client: Client) -> None:
+    """A seeded answer and its log probabilities are the same to the bit, alone and among eleven others."""
+
+    def ask(seed: int) -> Any:
+        sampling = text_pb2.Sampling(temperature=1.2, top_p=0.95, seed=seed, logprobs=True, top_logprobs=3)
+        prompt = (STORY, "What is 3 plus 4?", "파란색 말고 다른 색은?", "Hello")[seed % 4]
+        return client.text(prompt, sampling=sampling, max_tokens=48)
+
+    alone = [await ask(seed) for seed in (1, 2)]
+    crowd = await asyncio.gather(*(ask(seed) for seed in range(12)))
+    for one, same in zip(alone, crowd[1:3], strict=True):
+        assert same.text == one.text
+        assert [(p.token, p.logprob) for p in same.logprobs] == [(p.token, p.logprob) for p in one.logprobs]
+    assert len({out.text for out in crowd}) > 2
+
+
+async def test_logprobs_belong_to_their_tokens(client: Client) -> None:
+    """Log probabilities cover the whole answer, and the greedy token is the likeliest of its alternatives."""
+    out = await client.text(
+        "서울 말고 뭐가 있어?", sampling=text_pb2.Sampling(temperature=0, logprobs=True, top_logprobs=2)
+    )
+    assert b"".join(p.raw for p in out.logprobs).decode() == out.text
+    assert all(p.top[0].logprob == p.logprob and len(p.top) == 2 for p in out.logprobs)
+
+
+async def test_a_stop_string_ends_the_answer_before_it(client: Client) -> None:
+    """The answer ends before the stop string, which is named and not shown, even though tokens straddle it."""
+    whole = await client.text(STORY)
+    stop = whole.text[20:27]
+    out = await client.text(STORY, stop=["never said", stop])
+    assert out.text == whole.text[: whole.text.find(stop)]
+    assert out.ends[0].stop_sequence == stop
+    assert out.ends[0].reason == text_pb2.FINISH_REASON_STOP
+
+
+async def test_the_bound_is_kept(client: Client) -> None:
+    """`max_tokens` bounds the answer, with the finish reason `length`."""
+    out = await client.text(STORY, max_tokens=3)
+    assert out.usage is not None
+    assert out.usage.completion_tokens == 3
+    assert out.ends[0].reason == text_pb2.FINISH_REASON_LENGTH
+
+
+async def test_unary_is_one_message(client: Client) -> None:
+    """Without `stream` the whole answer is one message, and the same text."""
+    out = await client.text(STORY, stream=False)
+    assert out.messages == 1
+    assert out.text == (await client.text(STORY)).text
+
+
+async def test_candidates_are_apart(client: Client) -> None:
+    """Several candidates have seeds of their own: each is the answer that its seed gives alone, and all are counted."""
+
+    def sampling(seed: int) -> text_pb2.Sampling:
+        return text_pb2.Sampling(temperature=2, seed=seed)
+
+    alone = [await client.text(STORY, sampling=sampling(seed), max_tokens=20) for seed in (3, 4, 5)]
+    out = await client.text(STORY, sampling=sampling(3), max_tokens=20, candidates=3)
+    assert [out.by_candidate[i] for i in range(3)] == [one.text for one in alone]
+    assert len(out.ends) == 3
+    assert out.usage is not None
+    assert out.usage.completion_tokens == sum(one.usage.completion_tokens for one in alone if one.usage is not None)
+
+
+async def test_a_caller_who_leaves_stops_the_generation(client: Client, running: Running) -> None:
+    """After the caller left, the engine decodes no further than the token it was at."""
+    await client.text("Hello")  # loaded
+    engine = running.engine(CHAT)
+    assert engine.wait_idle(10)
+    before = engine.ticks
+    call = client.text_call(STORY, sampling=text_pb2.Sampling(temperature=2, logit_bias={1: -100}), max_tokens=256)
+    await call.read()
+    call.cancel()
+    assert await asyncio.to_thread(engine.wait_idle, 10)
+    assert engine.ticks - before < 60  # of 256
+    assert (await client.text("Hello")).text
+
+
+async def test_a_prompt_beyond_the_context_is_refused(client: Client) -> None:
+    """A prompt that does not fit is refused as such, before anything is generated."""
+    with pytest.raises(errors.ContextTooLong):
+        await client.text("가나다라 " * 600)
+    with pytest.raises(errors.ContextTooLong):
+        await client.text("x" * 20_000_000)
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 2**63 - 1])
+async def test_every_seed_is_one(client: Client, seed: int) -> None:
+    """The least, a negative and the largest seed all work, for several candidates too."""
+    out = await client.text("Hello", sampling=text_pb2.Sampling(temperature=1, seed=seed), candidates=2, max_tokens=4)
+    assert len(out.ends) == 2
+
+
+BAD: list[tuple[dict[str, Any], type[errors.MoaError], str]] = [
+    ({"model": ""}, errors.InvalidField, "model"),
+    ({"model": "nobody"}, errors.ModelNotFound, "model"),
+    ({"model": "moa-tiny-image"}, errors.ModelNotFound, "model"),
+    ({"provider": "nowhere"}, errors.NotFound, "provider"),
+    ({"messages": []}, errors.InvalidField, "messages"),
+    ({"messages": [text_pb2.Message(role=text_pb2.ROLE_USER)]}, errors.InvalidField, "messages[0].content"),
+    ({"messages": [text_pb2.Message(parts=[text_pb2.Part(text="x")])]}, errors.InvalidField, "messages[0].role"),
+    (
+        {
+            "messages": [
+                text_pb2.Message(role=text_pb2.ROLE_USER, parts=[text_pb2.Part(image=media_pb2.ImageInput(data=b"x"))])
+            ]
+        },
+        errors.Unsupported,
+        "messages[0].content",
+    ),
+    ({"tools": [text_pb2.Tool(name="f")]}, errors.Unsupported, "tools"),
+    ({"sampling": text_pb2.Sampling(temperature=float("nan"))}, errors.InvalidField, "temperature"),
+    ({"sampling": text_pb2.Sampling(temperature=-1)}, errors.InvalidField, "temperature"),
+    ({"sampling": text_pb2.Sampling(top_p=float("inf"))}, errors.InvalidField, "top_p"),
+    ({"sampling": text_pb2.Sampling(top_k=0)}, errors.InvalidField, "top_k"),
+    ({"sampling": text_pb2.Sampling(top_logprobs=2)}, errors.InvalidField, "top_logprobs"),
+    ({"sampling": text_pb2.Sampling(logit_bias={1: float("nan")})}, errors.InvalidField, "logit_bias"),
+    ({"max_tokens": 0}, errors.InvalidField, "max_tokens"),
+    ({"stop": [""]}, errors.InvalidField, "stop"),
+    ({"stop": ["x"] * 17}, errors.InvalidField, "stop"),
+    ({"candidates": 99}, errors.InvalidField, "candidates"),
+]
+
+
+@pytest.mark.parametrize(("fields", "kind", "param"), BAD)
+async def test_bad_input_is_refused_by_its_field(
+    client: Client, fields: dict[str, Any], kind: type[errors.MoaError], param: str
+) -> None:
+    """Every bad field is refused with its reason and its name, before anything is generated."""
+    with pytest.raises(kind) as caught:
+        await client.text("" if "messages" in fields else "Hello", **fields)
+    assert caught.value.param == param
+
+
+async def test_emoji_and_odd_text_are_taken(client: Client) -> None:
+    """Emoji, control characters and unpaired marks in a prompt are answered like any other text."""
+    out = await client.text("🦊👩‍👩‍👧 \u0000\u202e <|end|> ﷽")
+    assert out.usage is not None
+
+
+async def test_a_wrong_service_token_is_refused(running: Running) -> None:
+    """A caller without the service credential gets nothing."""
+    stranger = Client(running.address, token="not-the-service-token")
+    with pytest.raises(errors.Internal):
+        await stranger.text("Hello")
+    call = stranger.text_stub.GenerateText(chat("Hello"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    await stranger.close()
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": ["Seoul", "서울", "Paris"]},
+        "count": {"type": "integer", "minimum": 0, "maximum": 99},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2},
+    },
+    "required": ["city", "count", "tags"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def more(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Serve the model under another name, and one that reasons and claims no JSON."""
+    folder = tmp_path_factory.mktemp("models")
+    thinking = folder / "thinking"
+    shutil.copytree("inference/models/moa-tiny-chat", thinking)
+    template = thinking / "chat_template.jinja"
+    template.write_text(template.read_text().replace("{{ '<|assistant|>' }}", "{{ '<|assistant|><think>' }}"))
+    models = [
+        {"id": name, "provider": "local-text", "capabilities": can, "load": {"source": str(source)}}
+        for name, can, source in (
+            ("strict", ["json", "json_schema"], Path("inference/models/moa-tiny-chat").resolve()),
+            ("thinking", [], thinking),
+        )
+    ]
+    file = folder / "catalogue.yaml"
+    providers = [{"id": "local-text", "adapter": "inference", "makes": "text"}]
+    file.write_text(json.dumps({"providers": providers, "models": models}))
+    server = Running(file)
+    yield server
+    server.stop()
+
+
+def form(schema: object) -> text_pb2.ResponseFormat:
+    kind = text_pb2.ResponseFormat.KIND_JSON_SCHEMA
+    return text_pb2.ResponseFormat(kind=kind, schema_json=schema if isinstance(schema, str) else json.dumps(schema))
+
+
+async def test_an_answer_is_held_to_its_schema(more: Running) -> None:
+    """Whatever is asked at whatever temperature, the answer is a document of the schema."""
+    client = Client(more.address)
+
+    async def ask(seed: int) -> TextOut:
+        sampling = text_pb2.Sampling(temperature=1.5, seed=seed)
+        return await client.text("Hello", model="strict", sampling=sampling, response_format=form(SCHEMA))
+
+    for out in await asyncio.gather(*(ask(seed) for seed in range(6))):
+        held = json.loads(out.text)
+        assert set(held) == {"city", "count", "tags"}
+        assert held["city"] in ("Seoul", "서울", "Paris")
+        assert 0 <= held["count"] <= 99
+        assert out.ends[0].reason == text_pb2.FINISH_REASON_STOP
+    await client.close()
+
+
+@pytest.mark.parametrize("schema", ["{", '{"type": 3}', '{"$ref": "https://example.com/x"}'])
+async def test_a_schema_that_is_none_is_refused(more: Running, schema: str) -> None:
+    """A schema that does not parse, or cannot be enforced, is the caller's bad field."""
+    client = Client(more.address)
+    with pytest.raises(errors.InvalidField) as caught:
+        await client.text("Hello", model="strict", response_format=form(schema))
+    assert caught.value.param == "response_format"
+    await client.close()
+
+
+async def test_json_is_refused_where_the_catalogue_does_not_offer_it(more: Running) -> None:
+    """A model that the catalogue does not say can be held to JSON refuses it by the field's name."""
+    client = Client(more.address)
+    with pytest.raises(errors.Unsupported) as caught:
+        await client.text("Hello", model="thinking", response_format=form(SCHEMA))
+    assert caught.value.param == "response_format"
+    await client.close()
+
+
+async def test_the_shipped_model_is_held_to_json(client: Client) -> None:
+    """As the catalogue says, its answer is a document of the schema."""
+    out = await client.text("Hello", response_format=form(SCHEMA))
+    assert set(json.loads(out.text)) == {"city", "count", "tags"}
+
+
+async def test_reasoning_is_apart_and_counted(more: Running) -> None:
+    """What a model writes inside its reasoning tags is told apart, only if asked for, and counted either way."""
+    client = Client(more.address)
+    shown = await client.text(
+        "Hello", model="thinking", max_tokens=20, reasoning=text_pb2.ReasoningOptions(include=True)
+    )
+    hidden = await client.text("Hello", model="thinking", max_tokens=20)
+    assert shown.reasoning
+    assert not shown.text
+    assert not hidden.reasoning
+    assert shown.usage is not None
+    assert hidden.usage is not None
+    assert shown.usage.reasoning_tokens == hidden.usage.reasoning_tokens > 0
+    await client.close()

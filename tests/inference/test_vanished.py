@@ -1,0 +1,60 @@
+"""What the inference process books when a caller vanishes in the middle of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from moa.quota.v1 import quota_pb2
+from moa.text.v1 import text_pb2, text_service_pb2_grpc
+from services.common.rpc import call as calls
+from services.common.rpc import client as rpc
+from tests.books import Books, keeping
+from tests.inference.harness import TOKEN, Client, Running, chat
+
+STORY = "Tell me a story about a cat."
+
+
+@pytest.fixture
+async def books() -> AsyncIterator[tuple[Books, str]]:
+    async with keeping(TOKEN) as kept:
+        yield kept
+
+
+async def test_text_is_booked_as_far_as_it_was_delivered(books: tuple[Books, str]) -> None:
+    """The prompt as counted and the pieces that were written, on the reservation that the metadata names; calls that
+    came to their end, that name no reservation, or that wanted the answer whole are nobody's to book here."""
+    kept, auth = books
+    running = Running(auth_address=auth)
+    try:
+        caller = Client(running.address)
+        assert (await caller.text("Hello")).text
+        prompt = await caller.count(STORY)
+        pieces = 0
+        for reservation, stream in (("lease.1.400.0", True), ("", True), ("lease.2.400.0", False)):
+            link = rpc.channel(running.address)
+            asking = chat(
+                STORY, sampling=text_pb2.Sampling(temperature=2, logit_bias={1: -100}), max_tokens=256, stream=stream
+            )
+            sent = rpc.metadata(TOKEN, f"request of {reservation}", (calls.RESERVATION_KEY, reservation))
+            call: Any = text_service_pb2_grpc.TextServiceStub(link).GenerateText(asking, metadata=sent)
+            while stream and reservation and pieces < 3:
+                pieces += sum(event.HasField("text") for event in (await call.read()).events)
+            call.cancel()
+            await link.close()
+        ended = rpc.metadata(TOKEN, "to the end", (calls.RESERVATION_KEY, "lease.3.400.0"))
+        async for _ in caller.text_stub.GenerateText(chat("Hello"), metadata=ended):
+            pass
+        await caller.close()
+    finally:
+        await asyncio.to_thread(running.stop)
+    [settlement] = kept.settled
+    assert settlement.reservation_id == "lease.1.400.0"
+    assert settlement.request_id == "request of lease.1.400.0"
+    assert settlement.usage.prompt_tokens == prompt
+    assert pieces <= settlement.usage.completion_tokens < 256
+    assert settlement.charged.tokens == prompt + settlement.usage.completion_tokens
+    assert (settlement.operation, settlement.provider) == (quota_pb2.OPERATION_TEXT, "local-text")

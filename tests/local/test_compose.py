@@ -1,0 +1,122 @@
+"""The containers are the same system as `make run` starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.local.stack import REPOSITORY
+from deploy.local.topology import DATABASE, EDGE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
+
+COMPOSE: dict[str, Any] = msgspec.yaml.decode((REPOSITORY / "docker-compose.yml").read_bytes())
+
+each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+
+
+def service(process: Process) -> dict[str, Any]:
+    found: dict[str, Any] = COMPOSE["services"][process.name]
+    return found
+
+
+def environment(process: Process) -> dict[str, str]:
+    found: dict[str, str] = service(process)["environment"]
+    return found
+
+
+def test_same_services() -> None:
+    """Every process of the table is a service, and there is no other."""
+    assert set(COMPOSE["services"]) == {process.name for process in PROCESSES} | {DATABASE}
+
+
+@each_process
+def test_same_command(process: Process) -> None:
+    """Each service runs the module that the launcher runs, from the one image."""
+    assert service(process)["command"] == ["python", "-m", process.module]
+    assert service(process)["image"] == "moa"
+
+
+@each_process
+def test_same_ports(process: Process) -> None:
+    """Each service listens where the table says; only the edge is published."""
+    assert environment(process)["MOA_LISTEN"] == f"0.0.0.0:{process.port}"
+    if process.public_port is not None:
+        assert environment(process)["MOA_PUBLIC_LISTEN"] == f"0.0.0.0:{process.public_port}"
+    if process is EDGE:
+        assert service(process)["ports"] == [f"${{MOA_PORT:-{PUBLIC_PORT}}}:{PUBLIC_PORT}"]
+        assert environment(process)["MOA_INTERNAL_LISTEN"] == f"0.0.0.0:{INTERNAL_PORT}"
+    else:
+        assert "ports" not in service(process)
+        assert environment(process)["MOA_METRICS_PORT"] == str(process.metrics_port)
+
+
+@each_process
+def test_same_callees(process: Process) -> None:
+    """Each service calls whom the table says, at its port, and waits for it to be started."""
+    for variable, callee in process.calls.items():
+        if callee == DATABASE:
+            assert f"@{DATABASE}/" in environment(process)[variable]
+        else:
+            other = next(other for other in PROCESSES if other.name == callee)
+            port = other.public_port if process is EDGE and other.public_port else other.port
+            assert environment(process)[variable] == f"{callee}:{port}"
+        assert callee in service(process)["depends_on"]
+
+
+@each_process
+def test_same_variables(process: Process) -> None:
+    """Each service gets the variables of the table and no others: no secret goes where it has no use."""
+    expected = {"MOA_LISTEN", *process.shared, *process.calls, *process.folders}
+    if process.public_port is not None:
+        expected.add("MOA_PUBLIC_LISTEN")
+    if process is EDGE:
+        expected |= {"MOA_INTERNAL_LISTEN", "MOA_METRICS_TARGETS", "MOA_TLS_CERT", "MOA_TLS_KEY"}
+    else:
+        expected |= {"MOA_METRICS_PORT", "MOA_METRICS_HOST"}
+    if process.store:
+        expected |= set(STORE)
+    assert set(environment(process)) == expected
+
+
+@each_process
+def test_same_providers(process: Process) -> None:
+    """The processes that read providers' credentials get them all from one file, and no other does."""
+    files = [{"path": "providers.env", "required": False}]
+    assert service(process).get("env_file") == (files if process.providers else None)
+
+
+def test_metrics_targets() -> None:
+    """The edge finds the metrics of every other process."""
+    others = [process for process in PROCESSES if process is not EDGE]
+    told = environment(EDGE)["MOA_METRICS_TARGETS"].split(",")
+    assert set(told) == {f"{p.name}={p.name}:{p.metrics_port}" for p in others}
+
+
+def test_no_secret_has_a_default() -> None:
+    """A secret that is not set stops compose with its name; none is written in the file."""
+    text = (REPOSITORY / "docker-compose.yml").read_text()
+    for name in ("MOA_SERVICE_TOKEN", "MOA_KEY_PEPPER", "POSTGRES_PASSWORD"):
+        assert f"${{{name}:?" in text
+        assert f"${{{name}:-" not in text
+
+
+def test_ports_are_distinct() -> None:
+    """No two processes of the table want one port, and all are below the range that the kernel hands out."""
+    ports = [port for process in PROCESSES for port in (process.port, process.metrics_port)]
+    assert len(set(ports)) == len(ports)
+    assert max(ports) < 32768
+
+
+def test_dockerfile_runs_every_command() -> None:
+    """The image holds what the commands need: each package is copied, the stubs are generated."""
+    text = (REPOSITORY / "deploy" / "container" / "Dockerfile").read_text()
+    assert "COPY . ." in text
+    assert "deploy.build.protos" in text
+    assert "USER moa" in text
+    ignored = (REPOSITORY / ".dockerignore").read_text().split()
+    packages = {process.module.partition(".")[0] for process in PROCESSES}
+    assert not packages & set(ignored)
+    for process in PROCESSES:
+        for folder in process.folders.values():
+            assert f"/moa/state/{folder}" in text

@@ -1,0 +1,145 @@
+"""`make run` as a stranger uses it: start, paste the three commands, Ctrl-C, start again, kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from deploy.local import keep
+from deploy.local.ports import Ports
+from deploy.local.stack import REPOSITORY
+
+PATIENCE_S = 60
+
+
+class Launched:
+    """A launcher in a process of its own, and what it has said."""
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home = home
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.local"],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{REPOSITORY / 'gen'}:{REPOSITORY}",
+                "MOA_HOME": str(home),
+                "MOA_DRAIN_S": "1",
+                "MOA_TORCH_THREADS": "1",
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said = ""
+
+    def until_ready(self) -> str:
+        """Read until the greeting is out."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+            if line.startswith("Ctrl-C"):
+                return self.said
+        raise AssertionError(self.said + self.rest()[1])
+
+    def rest(self) -> tuple[str, str]:
+        """Wait for the end; give what was still said."""
+        return self.process.communicate(timeout=PATIENCE_S)
+
+    def family(self) -> list[int]:
+        """List the ids of the processes that it started and that live."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                mine = f"MOA_HOME={self.home}".encode() in status.read_bytes()
+            except OSError:
+                continue
+            if mine and int(status.parent.name) != self.process.pid:
+                found.append(int(status.parent.name))
+        postmaster = self.home / "postgres" / "postmaster.pid"
+        return [*found, *([int(postmaster.read_text().split()[0])] if postmaster.exists() else [])]
+
+
+def commands(said: str) -> list[str]:
+    """Give the commands of the greeting as a person would paste them."""
+    return re.findall(r"^curl .*?(?=\n\n)", said, re.MULTILINE | re.DOTALL)
+
+
+def pasted(command: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_life_of_a_gateway(tmp_path: Path) -> None:
+    """A first start shows a key once; its commands work; Ctrl-C leaves nothing; a second start knows it all."""
+    home, port = tmp_path / "home", str(Ports().any())
+    first = Launched(home, MOA_PORT=port)
+    said = first.until_ready()
+    kept = keep.read(home / "dev.env")
+    assert kept["MOA_URL"] == f"http://127.0.0.1:{port}"
+    assert said.count(kept["MOA_API_KEY"]) == 1
+    assert stat.S_IMODE((home / "dev.env").stat().st_mode) == 0o600
+    assert stat.S_IMODE((home / "secrets.env").stat().st_mode) == 0o600
+
+    chat, text, picture = commands(said)
+    lines = pasted(chat, tmp_path).splitlines()
+    assert lines[-2:] == ["data: [DONE]", ""] or "data: [DONE]" in lines
+    assert sum(line.startswith("data: {") for line in lines) > 3
+    assert json.loads(pasted(text, tmp_path))["response"]
+    pasted(picture, tmp_path)
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+    family = first.family()
+    assert len(family) >= 6
+    first.process.send_signal(signal.SIGINT)
+    out, err = first.rest()
+    assert (first.process.returncode, err) == (0, "")
+    assert out.rstrip().endswith("stopped")
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+    again = Launched(home, MOA_PORT=port)
+    assert kept["MOA_API_KEY"] not in again.until_ready()
+    assert keep.read(home / "dev.env") == kept
+    answer = requests.get(f"{kept['MOA_URL']}/providers", headers={"X-API-Key": kept["MOA_API_KEY"]}, timeout=20)
+    assert "local-text" in answer.json()["providers"]
+
+    waits = [os.pidfd_open(pid) for pid in again.family()]
+    again.process.kill()
+    again.rest()
+    while waits:
+        ready, _, _ = select.select(waits, [], [], PATIENCE_S)
+        assert ready, "something outlived a launcher that was killed with -9"
+        for descriptor in ready:
+            os.close(descriptor)
+        waits = [descriptor for descriptor in waits if descriptor not in ready]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("MOA_PORT", "eighty", "MOA_PORT=eighty is not a number from 1 to 65535"),
+        ("MOA_PORT", "99999", "MOA_PORT=99999 is not a number"),
+        ("MOA_ROUTERS", "0", "MOA_ROUTERS=0 is not a number"),
+    ],
+)
+def test_refusals_are_sentences(tmp_path: Path, name: str, value: str, sentence: str) -> None:
+    """What cannot start says why in one sentence, with exit code 1 and no trace."""
+    launched = Launched(tmp_path, **{name: value})
+    _, err = launched.rest()
+    assert launched.process.returncode == 1
+    assert sentence in err
+    assert "Traceback" not in err

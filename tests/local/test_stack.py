@@ -1,0 +1,54 @@
+"""What the launcher refuses, and in which words."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from deploy.local.stack import Stack, StackError
+
+
+def test_port_in_use(tmp_path: Path) -> None:
+    """Somebody else's port is named, with the way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        stack = Stack(tmp_path, port=port, processes=["edge"])
+        with pytest.raises(StackError, match=f"port {port} is in use .*MOA_PORT={port + 1} make run"):
+            stack.start()
+
+
+def test_one_gateway_a_folder(tmp_path: Path) -> None:
+    """Two gateways on one state folder would share a database: the second is refused, and the first goes on."""
+    first = Stack(tmp_path, processes=[]).start()
+    with pytest.raises(StackError, match="already runs in"):
+        Stack(tmp_path, processes=[]).start()
+    first.stop()
+    Stack(tmp_path, processes=[]).start().stop()
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is said before anything breaks over it."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 90, 10 * 2**20))
+    with pytest.raises(StackError, match="is full: 10 MB are left, 200 MB are needed"):
+        Stack(tmp_path, processes=[]).start()
+
+
+def test_bad_setting(tmp_path: Path) -> None:
+    """A process that refuses its settings ends the start with the variable's name, not with a time-out."""
+    stack = Stack(tmp_path, processes=["edge"], environment={"MOA_EDGE_WORKERS": "many"})
+    with pytest.raises(StackError, match=r"edge ended at its start .*MOA_EDGE_WORKERS"):
+        stack.start()
+    assert stack.pid("edge") is None
+
+
+def test_not_ready_in_time(tmp_path: Path) -> None:
+    """A part that does not become ready is named, with its log; nothing is left running."""
+    stack = Stack(tmp_path, processes=["edge"], environment={"MOA_ROUTER_ADDRESSES": "127.0.0.1:9"})
+    with pytest.raises(StackError, match=r"edge is not ready: .*edge\.log"):
+        stack.start(wait_s=2)
+    assert stack.pid("edge") is None

@@ -1,0 +1,136 @@
+"""The OpenAPI document: valid, whole, and true of real answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import requests
+from openapi_spec_validator import validate
+
+from deploy.build.openapi import document
+from gateway import bindings
+from gateway.routes import DIALECTS
+from services.common.errors import BY_WORD, Cancelled
+from tests.e2e import browser
+from tests.router.conftest import played, rig, site, url
+from tests.router.rig import KEY, Played, picture
+
+__all__ = ["played", "rig", "site", "url"]
+
+DESCRIPTORS = Path(__file__).resolve().parents[2] / "build" / "moa.binpb"
+IMAGE = base64.b64encode(picture()).decode()
+HI = [{"role": "user", "content": "x"}]
+CONTENTS = [{"parts": [{"text": "x"}]}]
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    return document(DESCRIPTORS.read_bytes())
+
+
+def test_it_is_openapi_3_1(made: dict[str, Any]) -> None:
+    """The document follows its own specification, and every reference leads somewhere."""
+    validate(made)
+    assert made["openapi"] == "3.1.0"
+    names = [operation["operationId"] for item in made["paths"].values() for operation in item.values()]
+    assert len(names) == len(set(names))
+
+
+def test_every_binding_is_described(made: dict[str, Any]) -> None:
+    """What the edge serves is what the document tells, no more and no less, each with a sentence."""
+    served = {(b.template, b.verb.lower()) for b in bindings.read(DESCRIPTORS) if b.service in DIALECTS}
+    told = {(path, verb) for path, item in made["paths"].items() for verb in item}
+    assert len(told) == len(served)
+    for item in made["paths"].values():
+        for operation in item.values():
+            assert operation["summary"], operation["operationId"]
+
+
+CALLS: list[tuple[str, str, Any]] = [
+    ("get", "/providers", None),
+    ("get", "/models/{provider}", None),
+    ("post", "/generate/text", {"model_id": "smart", "messages": HI}),
+    ("post", "/create/image", {"model_id": "gemini-2.5-flash-image", "prompt": "x"}),
+    ("post", "/generate/image", {"model_id": "smart", "prompt": "x", "image_data": IMAGE}),
+    ("post", "/v1/chat/completions", {"model": "smart", "messages": HI}),
+    ("post", "/v1/images/generations", {"prompt": "x"}),
+    ("post", "/v1/images/edits", {"prompt": "x", "image": IMAGE}),
+    ("get", "/v1/models", None),
+    ("get", "/v1/models/{model}", None),
+    ("get", "/v1beta/models", None),
+    ("get", "/v1beta/models/{model}", None),
+    ("post", "/v1beta/models/{model}:generateContent", {"contents": CONTENTS}),
+    ("post", "/v1beta/models/{model}:streamGenerateContent", {"contents": CONTENTS}),
+    ("post", "/v1beta/models/{model}:countTokens", {"contents": CONTENTS}),
+]
+NAMES = [f"{verb} {path}" for verb, path, _ in CALLS]
+
+
+def check(made: dict[str, Any], schema: Any, value: Any) -> None:
+    whole = {"components": made["components"], **schema}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+@pytest.mark.parametrize(("verb", "path", "body"), CALLS, ids=NAMES)
+def test_answers_are_as_told(made: dict[str, Any], url: str, played: Played, verb: str, path: str, body: Any) -> None:
+    """The request fits the document, and the answer that comes fits it too."""
+    operation = made["paths"][path][verb]
+    if body is not None:
+        check(made, operation["requestBody"]["content"]["application/json"]["schema"], body)
+    address = url + path.replace("{model}", "smart").replace("{provider}", "p-text")
+    got = requests.request(verb, address, json=body, headers={"x-api-key": KEY}, timeout=10)
+    assert got.status_code == 200, got.text
+    check(made, operation["responses"]["2XX"]["content"]["application/json"]["schema"], json.loads(got.content))
+
+
+@pytest.mark.parametrize("path", ["/generate/text", "/v1/chat/completions", "/v1beta/models/{model}:generateContent"])
+def test_failures_are_as_told(made: dict[str, Any], url: str, played: Played, path: str) -> None:
+    """Every reason's body fits the document."""
+    body = next(body for _, each, body in CALLS if each == path)
+    schema = made["paths"][path]["post"]["responses"]["4XX"]["content"]["application/json"]["schema"]
+    for kind in BY_WORD.values():
+        if kind is Cancelled:
+            continue
+        played.refusal = kind("no", param="model")
+        address = url + path.replace("{model}", "smart")
+        got = requests.post(address, json=body, headers={"x-api-key": KEY}, timeout=10)
+        assert got.status_code >= 400
+        check(made, schema, got.json())
+
+
+def test_it_is_served_with_its_page(url: str) -> None:
+    """`/openapi.json` is the document, `/docs` the page that shows it; neither needs a key or another host."""
+    got = requests.get(f"{url}/openapi.json", timeout=10)
+    assert got.headers["content-type"] == "application/json"
+    assert got.json()["openapi"] == "3.1.0"
+    page = requests.get(f"{url}/docs", timeout=10)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("docs.js", "docs.css", "style.css"):
+        assert name in page.text
+        assert requests.get(f"{url}/{name}", timeout=10).status_code == 200
+    assert "https://" not in page.text
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
+async def test_the_page_shows_every_operation(made: dict[str, Any], url: str) -> None:
+    """A reader finds an operation and opens it: its body's fields, an example and the failure are there."""
+    count = sum(len(item) for item in made["paths"].values())
+    async with browser.browser(f"{url}/docs") as page:
+        await page.until(f"document.querySelectorAll('details').length === {count}")
+        await page.run(
+            "(() => { const find = document.getElementById('find'); find.value = 'post /v1/chat/completions';"
+            " find.dispatchEvent(new Event('input')); })()"
+        )
+        shown = "document.querySelectorAll('details:not([hidden])')"
+        assert await page.run(f"{shown}.length") == 1
+        await page.run(f"{shown}[0].open = true")
+        text = await page.until(f"{shown}[0].children.length > 1 && {shown}[0].innerText")
+        for words in ("messages (required)", "curl -X POST", "X-API-Key", "Failure"):
+            assert words in text
+        assert page.errors == []

@@ -1,0 +1,178 @@
+"""Write `docs/providers.md` from what the contract suites show: `python -m tests.providers`.
+
+Each cell is the outcome of a test, run now. What a protocol or a model lacks is refused with the field's name, which
+the suites show too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from services.common.catalogue import load
+from tests.image.subjects import SUBJECTS as IMAGE_SUBJECTS
+from tests.text.subjects import REASONS
+from tests.text.subjects import SUBJECTS as TEXT_SUBJECTS
+
+OUT = Path("docs/providers.md")
+YES, REFUSED, NO = "yes", "–", "**FAILS**"
+Columns = Sequence[tuple[str, str, str]]
+"""Heading, test, and the ability without which the test shows a refusal."""
+
+TEXT: Columns = (
+    ("text, streamed and whole", "test_text", ""),
+    ("images in", "test_image_in", ""),
+    ("tools", "test_tools", ""),
+    ("JSON schema", "test_json_schema", "json_schema"),
+    ("reasoning apart", "test_reasoning_apart", ""),
+    ("reasoning budget", "test_own_settings", "budget"),
+    ("candidates", "test_candidates", "candidates"),
+    ("log probabilities", "test_logprobs", "logprobs"),
+    ("seed", "test_a_seed_is_sent_or_refused", "seed"),
+    ("usage", "test_usage", ""),
+)
+TEXT_FAILURES: Columns = (
+    ("refusals typed", "test_refusals_are_typed", ""),
+    ("retry time", "test_the_retry_time_is_passed_on", ""),
+    ("leaver closes socket", "test_a_caller_who_leaves_closes_the_upstream_socket", ""),
+    ("slow first token", "test_slow_first_token", ""),
+    ("silence", "test_silence_between_pieces", ""),
+    ("cut stream", "test_cut_stream", ""),
+    ("failure inside", "test_failure_inside_the_stream", ""),
+    ("malformed chunk", "test_malformed_chunk", ""),
+    ("split at every byte", "test_every_byte_boundary", ""),
+    ("upstream restart", "test_the_upstream_comes_back", ""),
+)
+IMAGE: Columns = (
+    ("text to image", "test_one_image", ""),
+    ("edit", "test_edit", "edit"),
+    ("mask", "test_edit_with_mask", "mask"),
+    ("variation", "test_other_operations", "variation"),
+    ("outpaint", "test_other_operations", "outpaint"),
+    ("remove background", "test_other_operations", "remove_background"),
+    ("pixels", "test_sizes", "size"),
+    ("ratio", "test_aspect_ratio", "aspect_ratio"),
+    ("seed", "test_a_seed_is_sent_or_refused", "seed"),
+    ("quality", "test_words_of_quality_style_and_format", "quality"),
+    ("negative prompt", "test_words_of_quality_style_and_format", "negative_prompt"),
+    ("colours", "test_words_of_quality_style_and_format", "colors"),
+    ("previews", "test_previews", "preview"),
+)
+IMAGE_FAILURES: Columns = (
+    ("refusals typed", "test_refusals_are_typed", ""),
+    ("withheld image", "test_a_withheld_image_is_a_content_policy_error", ""),
+    ("retry time", "test_the_retry_time_is_passed_on", ""),
+    ("leaver closes sockets", "test_a_caller_who_leaves_closes_the_upstream_sockets", ""),
+    ("silence", "test_a_silent_provider_is_a_timeout", ""),
+    ("half an answer", "test_half_an_answer_is_broken", ""),
+    ("20 MB", "test_large_images", ""),
+)
+
+
+class Outcomes:
+    """How each test fared, by its subject.
+
+    Args:
+        report: What pytest wrote, as JUnit XML.
+        subjects: The subjects' names, one of which stands in each test's parameters.
+    """
+
+    def __init__(self, report: Path, subjects: Sequence[str]) -> None:
+        self._found: dict[tuple[str, str], list[str]] = {}
+        for case in ElementTree.parse(report).iter("testcase"):
+            name, _, parameters = case.attrib["name"].partition("[")
+            bounded = f"-{parameters.removesuffix(']')}-"
+            fits = [subject for subject in subjects if f"-{subject}-" in bounded]
+            if fits:
+                outcome = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
+                self._found.setdefault((max(fits, key=len), name), []).append(outcome)
+
+    def cell(self, subject: str, test: str, can: bool) -> str:
+        """Give what a test showed of a subject."""
+        outcomes = set(self._found.get((subject, test), ["missing"]))
+        if outcomes - {"passed", "skipped"}:
+            return NO
+        return YES if can and "passed" in outcomes else REFUSED
+
+
+def table(outcomes: Outcomes, columns: Columns, lacks: dict[str, frozenset[str]]) -> str:
+    """Give a table in Markdown: a row each ability, a column each provider."""
+    names = list(lacks)
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for heading, test, ability in columns:
+        cells = [outcomes.cell(name, test, ability not in lacks[name]) for name in names]
+        lines.append(f"| {heading} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def run(paths: Sequence[str], subjects: Sequence[str]) -> Outcomes:
+    """Run the suites."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", f"--junitxml={report}", *paths]
+        subprocess.run(command, check=False)
+        return Outcomes(report, subjects)
+
+
+def document() -> str:
+    """Run both suites and give the page."""
+    catalogue = load(Path("gateway/catalogue.yaml"), {})
+    text_lacks = {s.name: s.lacks for s in TEXT_SUBJECTS}
+    abilities = frozenset(ability for _, _, ability in IMAGE if ability)
+    image_lacks = {
+        s.name: abilities - catalogue.find(s.model, provider=s.provider).capabilities for s in IMAGE_SUBJECTS
+    }
+    text = run(["tests/text/test_contract.py", "tests/text/test_split.py"], list(text_lacks))
+    image = run(["tests/image/test_contract.py"], list(image_lacks))
+    models = "\n".join(f"- {s.name}: `{s.provider}` with `{s.model}`" for s in IMAGE_SUBJECTS)
+    unsaid = "\n".join(
+        f"- {s.name} has no typed word for: {', '.join(sorted(set(REASONS) - set(s.reasons)))}; the status decides."
+        for s in TEXT_SUBJECTS
+        if set(s.reasons) != set(REASONS)
+    )
+    return f"""# Providers and what they can do
+
+Written by `python -m tests.providers` from the contract suites' outcome; do not edit. Each adapter runs through the
+real service against an emulator of its provider that checks requests as the provider does: signatures, types, fields,
+enum values. The emulators of OpenAI, Azure OpenAI, Gemini and Bedrock are proven by the official SDKs; Ideogram's and
+Stability's, which have none, follow their API references. No cloud was reached from here.
+
+`{YES}`: shown. `{REFUSED}`: the protocol or the model cannot, and a request for it is refused with the field's name.
+
+## Text
+
+{table(text, TEXT, text_lacks)}
+
+### When things go wrong
+
+{table(text, TEXT_FAILURES, text_lacks)}
+
+{unsaid}
+
+## Images
+
+{models}
+
+{table(image, IMAGE, image_lacks)}
+
+### When things go wrong
+
+{table(image, IMAGE_FAILURES, image_lacks)}
+"""
+
+
+def main() -> None:
+    """Write the page; fail when a cell fails."""
+    page = document()
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(page)
+    print(f"written to {OUT}")
+    sys.exit(1 if NO in page else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The router's handlers behind the real edge."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import structlog
+
+from deploy.local.stack import Stack
+from tests.router.rig import Played, Rig, picture
+
+
+class _Pictures(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = picture(30, 20) if self.path == "/picture.png" else b"<html>"
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """Give the URL of a server on loopback, which the handlers may fetch from; `/picture.png` is one."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Pictures)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Rig]:
+    """Give the running handlers."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    with Rig(tmp_path_factory.mktemp("objects"), allow=site.removeprefix("http://")) as running:
+        yield running
+    structlog.configure(**before)
+
+
+@pytest.fixture(scope="session")
+def url(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the public URL of an edge in front of them."""
+    environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{rig.port}"}
+    with Stack(tmp_path_factory.mktemp("edge"), processes=["edge"], environment=environment) as stack:
+        rig.publish(stack.url)
+        yield stack.url
+
+
+@pytest.fixture
+def played(rig: Rig) -> Played:
+    """Give what is played behind the handlers, with no memory of earlier tests."""
+    rig.played.reset()
+    return rig.played

@@ -1,0 +1,350 @@
+"""The router's real handlers over the real operations, behind the real edge; admission and whoever answers are played.
+
+So a dialect is tried by its official client, byte for byte as a caller would, without the other services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+
+from moa.common.v1 import media_pb2, usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from moa.quota.v1 import quota_pb2
+from moa.router.v1 import (
+    files_service_pb2,
+    files_service_pb2_grpc,
+    google_service_pb2,
+    google_service_pb2_grpc,
+    native_service_pb2,
+    native_service_pb2_grpc,
+    openai_service_pb2,
+    openai_service_pb2_grpc,
+)
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.admission import Remaining
+from services.common.catalogue import Catalogue, Model, Provider, Retirement
+from services.common.egress import Egress
+from services.common.errors import MoaError, PermissionDenied, Unauthenticated
+from services.common.rpc.server import Server
+from services.common.store import FolderStore, Links
+from services.router.adapters.inputs import Inputs
+from services.router.dialects.google.servicer import GoogleServicer
+from services.router.dialects.native.servicer import NativeServicer
+from services.router.dialects.openai.image_reply import Shelf
+from services.router.dialects.openai.servicer import OpenAIServicer
+from services.router.domain.listing import Listing
+from services.router.domain.operations import Operations
+from services.router.files import FilesServicer
+
+TIMEOUT_S = 20
+KEY = "moa-test-key"
+OTHER_KEY = "moa-other-key"
+"""A valid key of another account, which may use no model."""
+ACCOUNTS = {KEY: "acc1", OTHER_KEY: "acc2"}
+
+TEXT_CAPABILITIES = frozenset(
+    {"vision", "tools", "reasoning", "json", "json_schema", "logprobs", "candidates", "seed", "stop"}
+)
+CATALOGUE = Catalogue(
+    [
+        Provider(id="p-text", adapter="played", makes="text", base_url="x"),
+        Provider(id="p-image", adapter="played", makes="image", base_url="x"),
+        Provider(id="p-bare", adapter="played", makes="text", base_url="x"),
+        Provider(id="p-vision", adapter="inference", makes="vision"),
+    ],
+    [
+        Model(id="smart", provider="p-text", capabilities=TEXT_CAPABILITIES, context_tokens=1000, created=1700000000),
+        Model(id="anthropic.smart-v1:0", provider="p-text", capabilities=TEXT_CAPABILITIES),
+        Model(id="plain", provider="p-text"),
+        Model(
+            id="gemini-2.5-flash-image",
+            provider="p-image",
+            capabilities=frozenset({"edit", "mask", "variation", "size", "aspect_ratio", "preview"}),
+            defaults={"steps": 12},
+        ),
+        Model(id="away", provider="p-bare"),
+        Model(id="eye", provider="p-vision"),
+        Model(
+            id="old-alias",
+            provider="p-text",
+            retirement=Retirement(date=date(2025, 1, 2), announced=date(2024, 1, 2), successor="smart"),
+        ),
+        Model(
+            id="old-gone",
+            provider="p-text",
+            retirement=Retirement(date=date(2025, 1, 2), successor="smart", policy="gone"),
+        ),
+        Model(id="ending", provider="p-text", retirement=Retirement(date=date(2999, 1, 2), successor="p-text/smart")),
+    ],
+    frozenset({"p-text", "p-image", "p-vision"}),
+)
+
+
+@dataclass
+class Identity:
+    """A key of a played account."""
+
+    account_id: str
+
+    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
+        return self.account_id == "acc1"
+
+    def remaining(self) -> Remaining:
+        return Remaining(
+            limit_tokens=100,
+            free_tokens=90,
+            limit_images=5,
+            free_images=4,
+            resets_at=datetime.now(UTC) + timedelta(hours=1),
+            unlimited=False,
+        )
+
+
+class Books:
+    """What reservations came to: a usage, or None for one that was given back."""
+
+    def __init__(self) -> None:
+        self._ended: list[usage_pb2.Usage | None] = []
+        self._changed = threading.Condition()
+
+    def add(self, usage: usage_pb2.Usage | None) -> None:
+        """Note how a reservation ended."""
+        with self._changed:
+            self._ended.append(usage)
+            self._changed.notify_all()
+
+    def ended(self, count: int = 1) -> list[usage_pb2.Usage | None]:
+        """Wait until `count` have ended (a caller has its answer before), and give them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._ended) >= count, TIMEOUT_S)
+            return list(self._ended)
+
+
+@dataclass
+class Booking:
+    """A reservation that remembers what it was settled by."""
+
+    identity: Identity
+    tokens: int
+    books: Books
+    reservation_id: str = "r1"
+
+    @property
+    def account_id(self) -> str:
+        return self.identity.account_id
+
+    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None: ...
+
+    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        self.books.add(usage)
+
+    def release(self) -> None:
+        self.books.add(None)
+
+    def annul(self) -> None:
+        self.books.add(None)
+
+
+class Source:
+    """Plays messages; a MoaError among them is raised."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self._left = list(messages)
+
+    async def read(self) -> Any:
+        if not self._left:
+            return None
+        message = self._left.pop(0)
+        if isinstance(message, MoaError):
+            raise message
+        return message
+
+    def close(self) -> None: ...
+
+    def cancel(self) -> None:
+        self._left = []
+
+
+def text(*events: text_pb2.TextEvent) -> text_service_pb2.GenerateTextResponse:
+    """Make a message of text events."""
+    return text_service_pb2.GenerateTextResponse(events=events)
+
+
+def said(piece: str, candidate: int = 0) -> text_pb2.TextEvent:
+    """Make a piece of text."""
+    return text_pb2.TextEvent(candidate=candidate, text=text_pb2.TextDelta(text=piece))
+
+
+def thought(piece: str = "", signature: bytes = b"") -> text_pb2.TextEvent:
+    """Make a piece of reasoning."""
+    return text_pb2.TextEvent(reasoning=text_pb2.ReasoningDelta(text=piece, signature=signature))
+
+
+def called(index: int, name: str = "", arguments: str = "", call_id: str = "", sign: bytes = b"") -> text_pb2.TextEvent:
+    """Make a piece of a tool call."""
+    piece = text_pb2.ToolCallDelta(call_index=index, id=call_id, name=name, arguments_json=arguments, signature=sign)
+    return text_pb2.TextEvent(tool_call=piece)
+
+
+def ended(
+    reason: text_pb2.FinishReason.ValueType = text_pb2.FINISH_REASON_STOP, *, candidates: int = 1
+) -> text_service_pb2.GenerateTextResponse:
+    """Make the last message."""
+    usage = usage_pb2.Usage(prompt_tokens=7, completion_tokens=5, reasoning_tokens=2, exact=True)
+    events = [
+        text_pb2.TextEvent(candidate=n, candidate_finished=text_pb2.CandidateFinished(reason=reason))
+        for n in range(candidates)
+    ]
+    return text(*events, text_pb2.TextEvent(finished=text_pb2.Finished(usage=usage)))
+
+
+def picture(width: int = 8, height: int = 8, form: str = "PNG", colour: str = "red") -> bytes:
+    """Make an encoded image."""
+    out = BytesIO()
+    Image.new("RGB", (width, height), colour).save(out, form)
+    return out.getvalue()
+
+
+def _image(width: int, height: int, colour: str) -> media_pb2.ImageData:
+    return media_pb2.ImageData(
+        data=picture(width, height, colour=colour), mime_type="image/png", width=width, height=height
+    )
+
+
+@dataclass
+class Played:
+    """What the played services do, and what they saw. `script` is taken once; without one they give a default."""
+
+    script: list[Any] = field(default_factory=list)
+    texts: list[text_service_pb2.GenerateTextRequest] = field(default_factory=list)
+    pictures: list[image_service_pb2.GenerateImageRequest] = field(default_factory=list)
+    counts: list[text_service_pb2.CountTokensRequest] = field(default_factory=list)
+    books: Books = field(default_factory=Books)
+    refusal: MoaError | None = None
+    """Raised by admission instead of a reservation."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.__init__()  # type: ignore[misc]
+
+    # Admission.
+
+    async def identify(self, key: str) -> Identity:
+        if key not in ACCOUNTS:
+            raise Unauthenticated("the API key is not valid")
+        return Identity(ACCOUNTS[key])
+
+    async def reserve(self, key: str, *, tokens: int = 0, **_: Any) -> Booking:
+        identity = await self.identify(key)
+        if self.refusal is not None:
+            raise self.refusal
+        if identity.account_id != "acc1":
+            raise PermissionDenied("this key may not use this model", param="model")
+        return Booking(identity, tokens, self.books)
+
+    # Whoever answers.
+
+    def generate_text(self, request: text_service_pb2.GenerateTextRequest, *_: Any) -> Source:
+        kept = text_service_pb2.GenerateTextRequest()
+        kept.CopyFrom(request)
+        self.texts.append(kept)
+        script, self.script = self.script, []
+        return Source(script or [text(said("Hel")), text(said("lo"), said(" 안녕")), ended()])
+
+    def generate_image(self, request: image_service_pb2.GenerateImageRequest, *_: Any) -> Source:
+        kept = image_service_pb2.GenerateImageRequest()
+        kept.CopyFrom(request)
+        self.pictures.append(kept)
+        script, self.script = self.script, []
+        return Source(script or self._images(request))
+
+    @staticmethod
+    def _images(request: image_service_pb2.GenerateImageRequest) -> list[Any]:
+        width, height = request.width or 16, request.height or 12
+        messages = [image_service_pb2.GenerateImageResponse(events=[image_pb2.ImageEvent(queued=image_pb2.Queued())])]
+        if request.preview_every:
+            for step in range(request.preview_every, 13, request.preview_every):
+                progress = image_pb2.Progress(step=step, steps=12, preview=_image(4, 4, "gray"))
+                event = image_pb2.ImageEvent(progress=progress)
+                messages.append(image_service_pb2.GenerateImageResponse(events=[event]))
+        made = [
+            image_pb2.ImageEvent(index=n, image=image_pb2.Image(image=_image(width, height, ("red", "blue")[n % 2])))
+            for n in range(request.count)
+        ]
+        usage = usage_pb2.Usage(prompt_tokens=3, images=request.count)
+        last = image_pb2.ImageEvent(finished=image_pb2.ImageFinished(usage=usage))
+        return [*messages, image_service_pb2.GenerateImageResponse(events=[*made, last])]
+
+    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, *_: Any) -> int:
+        self.counts.append(request)
+        return 42
+
+
+class Rig:
+    """The router's server in a thread of this process."""
+
+    def __init__(self, folder: Path, *, allow: str = "") -> None:
+        self._allowed = [allow]
+        self.played = Played()
+        self.store = FolderStore(folder)
+        self.links: Links
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rig")
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Run a coroutine in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(TIMEOUT_S)
+
+    def publish(self, url: str) -> None:
+        """Tell under which URL the edge is reached, which links name."""
+        self.links = Links(url, "a-secret-of-the-rig", ttl_s=60)
+        for each in self._linking:
+            each._links = self.links
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.run(self._start)
+        return self
+
+    async def _start(self) -> None:
+        self.links = Links("http://nowhere.invalid", "a-secret-of-the-rig", ttl_s=60)
+        shelf = Shelf(self.store, self.links)
+        played: Any = self.played
+        self.egress = Egress(self._allowed)
+        inputs = Inputs(egress=self.egress, store=self.store, links=self.links)
+        operations = Operations(catalogue=lambda: CATALOGUE, admission=played, backends=played, inputs=inputs)
+        listing = Listing(catalogue=lambda: CATALOGUE, admission=played)
+        files = FilesServicer(self.store, self.links, played)
+        self._linking: list[Any] = [shelf, inputs, files]
+        self._server = Server(service_token=None)
+        grpc = self._server.grpc
+        native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), grpc)
+        openai = OpenAIServicer(operations, listing, shelf)
+        openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
+        google_service_pb2_grpc.add_GoogleServiceServicer_to_server(GoogleServicer(operations, listing), grpc)
+        files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
+        for module, name in (
+            (native_service_pb2, "NativeService"),
+            (openai_service_pb2, "OpenAIService"),
+            (google_service_pb2, "GoogleService"),
+            (files_service_pb2, "FilesService"),
+        ):
+            self._server.offer(module.DESCRIPTOR.services_by_name[name].full_name)
+        self.port = await self._server.start("127.0.0.1:0")
+
+    def __exit__(self, *_: object) -> None:
+        self.run(lambda: self._server.stop(0))
+        self.run(self.egress.aclose)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

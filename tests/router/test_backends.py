@@ -1,0 +1,246 @@
+"""Calls to whoever really answers, against a real gRPC server that misbehaves on request."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from moa.common.v1 import media_pb2, usage_pb2
+from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.common.catalogue import Catalogue, Model, Provider, Timeouts
+from services.common.errors import ContextTooLong, Internal, Unavailable, UpstreamTimeout
+from services.common.rpc import server
+from services.common.rpc.client import channel
+from services.common.rpc.whole import whole_text
+from services.router.adapters import backends
+from services.router.domain.caller import Caller
+from services.router.domain.operations import Operations
+
+TOKEN = "a-service-token-for-tests"
+MODEL = Model(id="m", provider="p", default_max_tokens=8)
+
+
+def text(words: str) -> text_service_pb2.GenerateTextResponse:
+    event = text_pb2.TextEvent(text=text_pb2.TextDelta(text=words))
+    return text_service_pb2.GenerateTextResponse(events=[event])
+
+
+class Moody(text_service_pb2_grpc.TextServiceServicer):
+    """Behaves as the last message's text says."""
+
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+        self.seen: dict[str, str] = {}
+        self.bound = 0
+
+    async def GenerateText(self, request: text_service_pb2.GenerateTextRequest, context: Any) -> None:  # type: ignore[override]
+        self.seen = dict(context.invocation_metadata())
+        self.bound = request.max_tokens
+        mood = request.messages[-1].parts[0].text
+        if mood == "long":
+            raise ContextTooLong("too long", param="messages")
+        if mood == "bug":
+            raise ValueError("a secret that must not leak")
+        if mood != "mute":
+            await context.write(text("one"))
+        if mood in ("hang", "mute"):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        if mood == "stop":
+            return
+        usage = usage_pb2.Usage(prompt_tokens=1, completion_tokens=1, exact=True)
+        done = text_pb2.TextEvent(finished=text_pb2.Finished(usage=usage))
+        await context.write(text_service_pb2.GenerateTextResponse(events=[done]))
+
+    async def GenerateWholeText(
+        self, request: text_service_pb2.GenerateWholeTextRequest, context: Any
+    ) -> text_service_pb2.GenerateWholeTextResponse:
+        return await whole_text(self.GenerateText, request, context)
+
+    async def CountTokens(
+        self, request: text_service_pb2.CountTokensRequest, context: Any
+    ) -> text_service_pb2.CountTokensResponse:
+        return text_service_pb2.CountTokensResponse(prompt_tokens=1)
+
+
+class Lender:
+    """Admission that lends what is asked and remembers how it ended."""
+
+    account_id, reservation_id = "acct", "resv"
+    identity: Any = None
+    tokens = images = 0
+    ended = ""
+
+    async def reserve(self, key: str, *, tokens: int = 0, images: int = 0, **_: Any) -> Lender:
+        self.tokens, self.images = tokens, images
+        return self
+
+    async def identify(self, key: str) -> Any:
+        return self
+
+    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        pass
+
+    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        self.ended = f"{usage.prompt_tokens}+{usage.completion_tokens}"
+
+    def release(self) -> None:
+        self.ended = "released"
+
+    def annul(self) -> None:
+        self.ended = "annulled"
+
+
+class Rig:
+    """A router's core in front of a moody service."""
+
+    def __init__(self, moody: Moody, operations: Operations, lender: Lender, running: server.Server) -> None:
+        self.moody, self.operations, self.lender, self.running = moody, operations, lender, running
+
+    async def ask(self, mood: str, *, stream: bool = True) -> Any:
+        request = text_service_pb2.GenerateTextRequest(model="m", stream=stream)
+        request.messages.add(role=text_pb2.ROLE_USER).parts.add(text=mood)
+        return await self.operations.generate_text(request, Caller(key="k", request_id="rid-1"))
+
+
+class Nowhere:
+    """No request of these tests has a link."""
+
+    async def image(self, url: str, *, account_id: str, param: str) -> media_pb2.ImageInput:
+        raise AssertionError(url)
+
+
+@pytest.fixture
+async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    monkeypatch.setattr(backends, "GRACE_S", 0.0)
+    moody, lender, running = Moody(), Lender(), server.Server(service_token=TOKEN)
+    text_service_pb2_grpc.add_TextServiceServicer_to_server(moody, running.grpc)
+    port = await running.start("127.0.0.1:0")
+    timeouts = Timeouts(connect_s=0.5, first_token_s=1.0, idle_s=1.0)
+    catalogue = Catalogue([Provider(id="p", adapter="x", makes="text", timeouts=timeouts)], [MODEL], frozenset({"p"}))
+    async with channel(f"127.0.0.1:{port}") as to_text:
+        calls = backends.Backends({"text": to_text}, service_token=TOKEN, catalogue=lambda: catalogue)
+        operations = Operations(catalogue=lambda: catalogue, admission=lender, backends=calls, inputs=Nowhere())
+        yield Rig(moody, operations, lender, running)
+    await running.stop(0)
+
+
+async def drained(answer: Any) -> list[text_pb2.TextEvent]:
+    events: list[text_pb2.TextEvent] = []
+    async with answer:
+        while (message := await answer.next()) is not None:
+            events += message.events
+    return events
+
+
+async def test_an_answer_comes_whole_and_is_settled_by_its_usage(rig: Rig) -> None:
+    """Identity travels as metadata, the bound fits the reservation, and the reported usage is booked."""
+    events = await drained(await rig.ask("fine"))
+    assert [e.WhichOneof("event") for e in events] == ["text", "finished"]
+    assert rig.moody.seen["x-request-id"] == "rid-1"
+    assert rig.moody.seen["x-moa-account"] == "acct"
+    assert rig.moody.seen["x-moa-reservation"] == "resv"
+    assert rig.moody.bound == 8
+    assert rig.lender.ended == "1+1"
+
+
+async def test_a_whole_answer_is_the_stream_drained(rig: Rig) -> None:
+    """Without pieces the same events come in one message, by a unary call, and are settled the same."""
+    answer = await rig.ask("fine", stream=False)
+    events = await drained(answer)
+    assert [e.WhichOneof("event") for e in events] == ["text", "finished"]
+    assert rig.lender.ended == "1+1"
+
+
+@pytest.mark.parametrize(("mood", "error"), [("long", ContextTooLong), ("bug", Internal), ("mute", UpstreamTimeout)])
+async def test_a_whole_answer_that_fails_is_a_status(rig: Rig, mood: str, error: type[Exception]) -> None:
+    """Failures of unary calls keep their reasons, and cost nothing."""
+    with pytest.raises(error):
+        await rig.ask(mood, stream=False)
+    assert rig.lender.ended == ("annulled" if mood == "mute" else "released")
+
+
+async def test_an_early_failure_is_raised_with_its_reason_and_costs_nothing(rig: Rig) -> None:
+    """A failure before the first event keeps its reason and field across the hop."""
+    with pytest.raises(ContextTooLong) as caught:
+        await rig.ask("long")
+    assert caught.value.param == "messages"
+    assert rig.lender.ended == "released"
+
+
+async def test_a_bug_tells_nothing(rig: Rig) -> None:
+    """An unknown exception of a service reaches the caller as an internal error without its text."""
+    with pytest.raises(Internal) as caught:
+        await rig.ask("bug")
+    assert "secret" not in caught.value.message
+
+
+async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None:
+    """First-token silence becomes a timeout, the work behind it is cancelled, and what it may yet claim is void."""
+    with pytest.raises(UpstreamTimeout):
+        await rig.ask("mute")
+    await asyncio.wait_for(rig.moody.cancelled.wait(), 5)
+    assert rig.lender.ended == "annulled"
+
+
+async def test_silence_between_events_ends_in_band(rig: Rig) -> None:
+    """Idle silence becomes the stream's one error event; what was delivered is charged."""
+    events = await drained(await rig.ask("hang"))
+    assert [e.WhichOneof("event") for e in events] == ["text", "error"]
+    await asyncio.wait_for(rig.moody.cancelled.wait(), 5)
+    assert rig.lender.ended.endswith("+1")
+
+
+async def test_a_stream_without_an_end_is_an_error(rig: Rig) -> None:
+    """A service that stops without a last event never looks like success."""
+    events = await drained(await rig.ask("stop"))
+    assert [e.WhichOneof("event") for e in events] == ["text", "error"]
+
+
+async def test_leaving_cancels_the_work(rig: Rig) -> None:
+    """A caller that leaves mid-stream stops the service's handler."""
+    answer = await rig.ask("hang")
+    async with answer:
+        await answer.next()
+    await asyncio.wait_for(rig.moody.cancelled.wait(), 5)
+
+
+async def test_a_service_that_is_down_is_503(rig: Rig) -> None:
+    """A dead service is unavailable, safe to retry, and nothing is charged."""
+    await rig.running.stop(0)
+    with pytest.raises(Unavailable):
+        await rig.ask("fine")
+    assert rig.lender.ended == "annulled"
+
+
+async def test_an_answer_leaves_nothing_behind(rig: Rig) -> None:
+    """A hundred answers leave no call and no timer alive."""
+    for _ in range(100):
+        await drained(await rig.ask("fine"))
+    await asyncio.sleep(0)
+    gc.collect()
+    # `type`, not `isinstance`: torch has objects that import half of it when they are asked for their class.
+    assert sum(type(thing) is backends.RpcSource for thing in gc.get_objects()) == 0
+
+
+async def test_a_stranger_is_no_service() -> None:
+    """Internal servers refuse calls without the service credential."""
+    running = server.Server(service_token=TOKEN)
+    text_service_pb2_grpc.add_TextServiceServicer_to_server(Moody(), running.grpc)
+    port = await running.start("127.0.0.1:0")
+    async with channel(f"127.0.0.1:{port}") as to_text:
+        call = text_service_pb2_grpc.TextServiceStub(to_text).GenerateText(
+            text_service_pb2.GenerateTextRequest(model="m")
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    await running.stop(0)

@@ -1,0 +1,116 @@
+"""Every reason in every dialect of the router: the status, the body, and what the official client raises."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+import requests
+from google import genai
+from google.genai import errors as google_errors
+from google.genai import types
+
+from services.common import dialects
+from services.common.errors import BY_WORD, HTTP_STATUS, Cancelled, MoaError
+from tests.router.rig import KEY, Played, said, text
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
+
+MESSAGE = 'no: "x\\y"\n가 \x01'
+PARAM = 'messages[0]."가"'
+# Nobody is told that a call was cancelled: the caller has left.
+KINDS = {name: kind for name, kind in BY_WORD.items() if kind is not Cancelled}
+
+HI = [{"role": "user", "content": "x"}]
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "native": ("/generate/text", {"model_id": "smart", "messages": HI}),
+    "openai": ("/v1/chat/completions", {"model": "smart", "messages": HI}),
+    "google": ("/v1beta/models/smart:generateContent", {"contents": [{"parts": [{"text": "x"}]}]}),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("reason", KINDS)
+def test_the_status_and_the_body(url: str, played: Played, reason: str, name: str) -> None:
+    """The edge words a failure exactly as the one table says; the time to wait is in its header."""
+    error = KINDS[reason](MESSAGE, param=PARAM, retry_after_s=7)
+    played.refusal = error
+    path, body = CALLS[name]
+    got = requests.post(url + path, json=body, headers={"x-api-key": KEY}, timeout=10)
+    dialect = dialects.DIALECTS[name]
+    assert got.status_code == dialect.status(error.reason)
+    assert got.json() == dialect.render(error)
+    assert got.headers["retry-after"] == "7"
+    assert got.headers["x-request-id"]
+    assert got.headers["content-type"] == "application/json"
+
+
+OPENAI_CLASSES: dict[int, type[openai.APIStatusError]] = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+    429: openai.RateLimitError,
+}
+
+
+@pytest.mark.parametrize("reason", KINDS)
+def test_what_openais_client_raises(url: str, played: Played, reason: str) -> None:
+    """The class that the client has for the status; its message, code, field and request id are ours."""
+    played.refusal = KINDS[reason]("no", param="model")
+    status = dialects.OPENAI.status(played.refusal.reason)
+    kind = OPENAI_CLASSES.get(status) or (openai.InternalServerError if status >= 500 else openai.APIStatusError)
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as client, pytest.raises(kind) as caught:
+        client.chat.completions.create(model="smart", messages=[{"role": "user", "content": "x"}])
+    assert caught.value.status_code == status
+    assert caught.value.param == "model"
+    assert caught.value.code == dialects.OPENAI.render(played.refusal)["error"]["code"]
+    assert caught.value.request_id
+
+
+@pytest.mark.parametrize("reason", KINDS)
+def test_what_googles_client_raises(url: str, played: Played, reason: str) -> None:
+    """ClientError for what the caller can mend, ServerError for the rest, with code and status."""
+    played.refusal = KINDS[reason]("no", param="model")
+    status = dialects.GOOGLE.status(played.refusal.reason)
+    kind = google_errors.ServerError if status >= 500 else google_errors.ClientError
+    # The client's own retries would only make this slow.
+    options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=1))
+    with genai.Client(api_key=KEY, http_options=options) as client, pytest.raises(kind) as caught:
+        client.models.generate_content(model="smart", contents="x")
+    wanted = dialects.GOOGLE.render(played.refusal)["error"]
+    assert (caught.value.code, caught.value.status, caught.value.message) == (status, wanted["status"], "no")
+
+
+STREAMS = {
+    "native": ("/generate/text", {"model_id": "smart", "messages": HI, "stream": True}, {"error": ...}),
+    "openai": ("/v1/chat/completions", {"model": "smart", "messages": HI, "stream": True}, ...),
+    "google": ("/v1beta/models/smart:streamGenerateContent?alt=sse", CALLS["google"][1], ...),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("reason", KINDS)
+def test_a_failure_inside_a_stream(url: str, played: Played, reason: str, name: str) -> None:
+    """After the first piece a failure is an event in the dialect's own form, and the last but for an end mark."""
+    error: MoaError = KINDS[reason](MESSAGE, param=PARAM)
+    played.script = [text(said("a")), error]
+    path, body, form = STREAMS[name]
+    got = requests.post(url + path, json=body, headers={"x-api-key": KEY}, timeout=10)
+    assert got.status_code == 200
+    lines = [line.removeprefix("data: ") for line in got.content.decode().split("\n\n") if line]
+    if lines[-1] == "[DONE]":
+        lines.pop()
+    rendered = dialects.DIALECTS[name].render(error)
+    assert json.loads(lines[-1]) == ({"error": rendered} if isinstance(form, dict) else rendered)
+
+
+def test_every_reason_has_a_status_and_a_word() -> None:
+    """No reason is missing from the tables that callers meet."""
+    assert {kind.reason for kind in BY_WORD.values()} == set(HTTP_STATUS)
+    for dialect in dialects.DIALECTS.values():
+        for reason in HTTP_STATUS:
+            assert 400 <= dialect.status(reason) < 600

@@ -1,0 +1,429 @@
+"""The Google dialect, by the official client through the real edge."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import pytest
+import requests
+from google import genai
+from google.genai import errors, types
+from PIL import Image
+
+from moa.common.v1 import error_pb2
+from moa.image.v1 import image_pb2
+from moa.text.v1 import text_pb2
+from services.common.errors import QuotaExhausted, UpstreamFailed
+from tests.router.rig import KEY, OTHER_KEY, Played, called, ended, picture, said, text, thought
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
+
+IMAGE_MODEL = "google/gemini-2.5-flash-image"
+
+
+def client_of(url: str, key: str = KEY, version: str | None = None) -> genai.Client:
+    return genai.Client(api_key=key, http_options=types.HttpOptions(base_url=url, api_version=version))
+
+
+@pytest.fixture(params=[None, "v1beta", "v1"])
+def client(request: pytest.FixtureRequest, url: str) -> Iterator[genai.Client]:
+    with client_of(url, version=request.param) as made:
+        yield made
+
+
+def test_the_documented_image_call(client: genai.Client, played: Played) -> None:
+    """The image comes as inline data, and the usage has its integers."""
+    response = client.models.generate_content(model=IMAGE_MODEL, contents="미래 도시의 사이버펑크 고양이")
+    assert response.candidates
+    blobs = [p.inline_data for c in response.candidates if c.content for p in c.content.parts or ()]
+    assert [Image.open(BytesIO(blob.data or b"")).size for blob in blobs if blob] == [(16, 12)]
+    usage = response.usage_metadata
+    assert usage
+    assert usage.prompt_token_count == 3
+    assert usage.total_token_count is not None
+    assert usage.total_token_count - (usage.prompt_token_count or 0) == 0
+    assert [u and u.images for u in played.books.ended()] == [1]
+
+
+def test_the_documented_edit_with_a_pil_image(client: genai.Client, played: Played) -> None:
+    """A PIL image among the contents is the input of an edit."""
+    source = Image.open(BytesIO(picture(20, 10)))
+    contents: list[Any] = ["파란색 톤으로 변환해주세요", source]
+    response = client.models.generate_content(model=IMAGE_MODEL, contents=contents)
+    assert response.candidates
+    asked = played.pictures[0]
+    assert asked.operation == image_pb2.OPERATION_EDIT
+    assert asked.prompt == "파란색 톤으로 변환해주세요"
+    assert Image.open(BytesIO(asked.images[0].data)).size == (20, 10)
+
+
+def test_an_image_chat_goes_on_from_its_last_picture(client: genai.Client, played: Played) -> None:
+    """A turn without an image of its own changes the newest of the conversation."""
+    chat = client.chats.create(model=IMAGE_MODEL)
+    chat.send_message("a red cat")
+    chat.send_message("now blue")
+    first, second = played.pictures
+    assert first.operation == image_pb2.OPERATION_GENERATE
+    assert second.operation == image_pb2.OPERATION_EDIT
+    assert second.prompt == "now blue"
+    assert Image.open(BytesIO(second.images[0].data)).size == (16, 12)
+
+
+def test_image_settings(client: genai.Client, played: Played) -> None:
+    """Aspect ratio and modalities are understood; each candidate has its own image."""
+    config = types.GenerateContentConfig(
+        response_modalities=["TEXT", "IMAGE"],
+        image_config=types.ImageConfig(aspect_ratio="16:9"),
+        candidate_count=2,
+        seed=4,
+    )
+    response = client.models.generate_content(model=IMAGE_MODEL, contents="x", config=config)
+    assert (played.pictures[0].aspect_ratio, played.pictures[0].count, played.pictures[0].seed) == ("16:9", 2, 4)
+    assert [c.finish_reason for c in response.candidates or ()] == [types.FinishReason.STOP] * 2
+
+
+def test_text(client: genai.Client, played: Played) -> None:
+    """Text, finish reason, who answered, and the usage: thoughts apart from the candidates, as Google counts."""
+    response = client.models.generate_content(model="smart", contents="hi")
+    assert response.text == "Hello 안녕"
+    assert response.candidates
+    assert response.candidates[0].finish_reason == types.FinishReason.STOP
+    assert response.model_version == "smart"
+    assert response.response_id
+    usage = response.usage_metadata
+    assert usage
+    assert (usage.prompt_token_count, usage.candidates_token_count, usage.thoughts_token_count) == (7, 3, 2)
+    assert usage.total_token_count == 12
+
+
+def test_a_stream(client: genai.Client, played: Played) -> None:
+    """Pieces come as they are made, the last with the usage."""
+    pieces = list(client.models.generate_content_stream(model="models/smart", contents="hi"))
+    assert [p.text for p in pieces if p.text] == ["Hel", "lo 안녕"]
+    assert pieces[-1].usage_metadata
+    assert pieces[-1].usage_metadata.total_token_count == 12
+    assert len({p.response_id for p in pieces}) == 1
+
+
+async def test_async_and_its_stream(url: str, played: Played) -> None:
+    """The asynchronous client does the same."""
+    async with client_of(url).aio as client:
+        response = await client.models.generate_content(model="smart", contents="hi")
+        assert response.text == "Hello 안녕"
+        stream = await client.models.generate_content_stream(model="smart", contents="hi")
+        assert "".join([piece.text or "" async for piece in stream]) == "Hello 안녕"
+        chat = client.chats.create(model="smart")
+        await chat.send_message("one")
+        await chat.send_message("two")
+    roles = [message.role for message in played.texts[-1].messages]
+    assert roles == [text_pb2.ROLE_USER, text_pb2.ROLE_ASSISTANT, text_pb2.ROLE_USER]
+
+
+def test_images_stream_too(client: genai.Client, played: Played) -> None:
+    """A stream of an image model gives the image and an end."""
+    pieces = list(client.models.generate_content_stream(model=IMAGE_MODEL, contents="x"))
+    parts = [p for piece in pieces for c in piece.candidates or () if c.content for p in c.content.parts or ()]
+    assert [bool(p.inline_data) for p in parts] == [True]
+    assert [u and u.images for u in played.books.ended()] == [1]
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": ["integer", "null"]}}, "required": ["a"]}
+
+
+def test_every_setting_arrives(client: genai.Client, played: Played) -> None:
+    """System instruction, sampling, schema, thinking and logprobs arrive where the contract keeps them."""
+    config = types.GenerateContentConfig(
+        system_instruction="be brief",
+        temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        candidate_count=2,
+        max_output_tokens=50,
+        stop_sequences=["x", "y"],
+        seed=-3,
+        presence_penalty=0.1,
+        frequency_penalty=-0.2,
+        response_logprobs=True,
+        logprobs=3,
+        response_mime_type="application/json",
+        response_schema=types.Schema(
+            type=types.Type.OBJECT,
+            properties={"a": types.Schema(type=types.Type.INTEGER, nullable=True)},
+            required=["a"],
+            property_ordering=["a"],
+        ),
+        thinking_config=types.ThinkingConfig(include_thoughts=True, thinking_budget=100),
+        safety_settings=[
+            types.SafetySetting(
+                category=types.HarmCategory.HARM_CATEGORY_HARASSMENT,
+                threshold=types.HarmBlockThreshold.BLOCK_NONE,
+            )
+        ],
+    )
+    played.script = [text(said("{}"), said("[]", 1)), ended(candidates=2)]
+    response = client.models.generate_content(model="smart", contents="hi", config=config)
+    assert len(response.candidates or ()) == 2
+    assert response.sdk_http_response
+    assert (response.sdk_http_response.headers or {})["x-moa-ignored"] == "safetySettings"
+    asked = played.texts[0]
+    assert asked.messages[0].role == text_pb2.ROLE_SYSTEM
+    assert asked.messages[0].parts[0].text == "be brief"
+    sampling = asked.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.5, 0.9, 40, -3)
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.1, -0.2)
+    assert (sampling.logprobs, sampling.top_logprobs, asked.candidates) == (True, 3, 2)
+    assert list(asked.stop) == ["x", "y"]
+    assert asked.reasoning.include
+    assert asked.reasoning.budget_tokens == 100
+    assert asked.response_format.kind == text_pb2.ResponseFormat.KIND_JSON_SCHEMA
+    assert json.loads(asked.response_format.schema_json) == SCHEMA
+
+
+def test_a_json_schema_and_thinking_off(url: str, played: Played) -> None:
+    """`response_json_schema` comes through as it is; a budget of 0 is no thinking."""
+    config = types.GenerateContentConfig(
+        response_mime_type="application/json",
+        response_json_schema=SCHEMA,
+        thinking_config=types.ThinkingConfig(thinking_budget=0),
+    )
+    with client_of(url) as client:
+        client.models.generate_content(model="smart", contents="hi", config=config)
+    asked = played.texts[0]
+    assert json.loads(asked.response_format.schema_json) == SCHEMA
+    assert asked.reasoning.effort == text_pb2.ReasoningOptions.EFFORT_NONE
+
+
+def test_vision(client: genai.Client, played: Played) -> None:
+    """An image before a text model is part of the message, in order."""
+    contents: list[Any] = [Image.open(BytesIO(picture())), "what is it?"]
+    client.models.generate_content(model="smart", contents=contents)
+    parts = played.texts[0].messages[0].parts
+    assert [part.WhichOneof("part") for part in parts] == ["image", "text"]
+    assert parts[0].image.mime_type == "image/png"
+
+
+def test_tools_and_their_signatures_round_trip(url: str, played: Played) -> None:
+    """Parallel calls come whole with ids and signatures, and go back with the results that answer them."""
+    declared = types.FunctionDeclaration(
+        name="weather",
+        description="the weather",
+        parameters=types.Schema(type=types.Type.OBJECT, properties={"city": types.Schema(type=types.Type.STRING)}),
+    )
+    mode = types.FunctionCallingConfig(mode=types.FunctionCallingConfigMode.ANY, allowed_function_names=["weather"])
+    config = types.GenerateContentConfig(
+        tools=[types.Tool(function_declarations=[declared])],
+        tool_config=types.ToolConfig(function_calling_config=mode),
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        thinking_config=types.ThinkingConfig(include_thoughts=True),
+    )
+    played.script = [
+        text(thought("hm"), thought("m"), called(0, "weather", '{"ci', "c1", b"\xfb\xff1")),
+        text(called(0, arguments='ty":"서울"}'), called(1, "weather", '{"city":"부산"}', "c2")),
+        ended(text_pb2.FINISH_REASON_TOOL_CALLS),
+    ]
+    with client_of(url) as client:
+        first = client.models.generate_content(model="smart", contents="날씨?", config=config)
+        calls = first.function_calls
+        assert calls
+        assert [(c.id, c.name, c.args) for c in calls] == [
+            ("c1", "weather", {"city": "서울"}),
+            ("c2", "weather", {"city": "부산"}),
+        ]
+        assert first.candidates
+        turn = first.candidates[0].content
+        assert turn
+        assert turn.parts
+        assert (turn.parts[0].text, turn.parts[0].thought) == ("hmm", True)
+        assert turn.parts[1].thought_signature == b"\xfb\xff1"
+        results = [types.Part.from_function_response(name="weather", response={"result": n}) for n in ("맑음", "흐림")]
+        history = [types.Content(role="user", parts=[types.Part(text="날씨?")]), turn]
+        history.append(types.Content(role="user", parts=results))
+        client.models.generate_content(model="smart", contents=history, config=config)
+    asked = played.texts[1]
+    assert asked.tools[0].name == "weather"
+    assert json.loads(asked.tools[0].parameters_json)["properties"] == {"city": {"type": "string"}}
+    assert (asked.tool_choice.mode, asked.tool_choice.name) == (text_pb2.ToolChoice.MODE_NAMED, "weather")
+    answered = asked.messages[1].parts
+    assert answered[0].reasoning.text == "hmm"
+    assert answered[1].tool_call.signature == b"\xfb\xff1"
+    assert asked.messages[2].role == text_pb2.ROLE_TOOL
+    given = [(p.tool_result.tool_call_id, json.loads(p.tool_result.content)) for p in asked.messages[2].parts]
+    assert given == [("c1", {"result": "맑음"}), ("c2", {"result": "흐림"})]
+
+
+def test_a_function_is_called_by_the_client_itself(url: str, played: Played) -> None:
+    """The client's automatic function calling drives a whole turn."""
+
+    def double(number: int) -> int:
+        """Double a number."""
+        return 2 * number
+
+    played.script = [text(called(0, "double", '{"number": 21}', "c1")), ended(text_pb2.FINISH_REASON_TOOL_CALLS)]
+    with client_of(url) as client:
+        config = types.GenerateContentConfig(tools=[double])
+        response = client.models.generate_content(model="smart", contents="double 21", config=config)
+    assert response.text == "Hello 안녕"
+    result = played.texts[1].messages[2].parts[0].tool_result
+    assert (result.tool_call_id, json.loads(result.content)) == ("c1", {"result": 42})
+
+
+def test_arguments_that_are_no_object_are_said_to_be_malformed(url: str, played: Played) -> None:
+    """Google's form has no place for broken arguments; it has a finish reason."""
+    played.script = [text(called(0, "f", '{"a":', "c1")), ended(text_pb2.FINISH_REASON_TOOL_CALLS)]
+    with client_of(url) as client:
+        response = client.models.generate_content(model="smart", contents="x")
+    assert response.candidates
+    assert response.candidates[0].finish_reason == types.FinishReason.MALFORMED_FUNCTION_CALL
+
+
+def test_count_tokens(client: genai.Client, played: Played) -> None:
+    """The count is whoever answers' own."""
+    assert client.models.count_tokens(model="smart", contents="hi").total_tokens == 42
+    assert played.counts[0].messages[0].parts[0].text == "hi"
+
+
+def test_models(client: genai.Client, played: Played) -> None:
+    """The list is paged as the client pages; one model is found by a name that holds dots and colons."""
+    pager = client.models.list(config={"page_size": 2})
+    names = [model.name for model in pager]
+    assert names == [
+        "models/smart",
+        "models/anthropic.smart-v1:0",
+        "models/plain",
+        "models/gemini-2.5-flash-image",
+        "models/ending",
+    ]
+    model = client.models.get(model="anthropic.smart-v1:0")
+    assert model.name == "models/anthropic.smart-v1:0"
+    assert client.models.get(model="smart").input_token_limit == 1000
+    response = client.models.generate_content(model="anthropic.smart-v1:0", contents="hi")
+    assert response.model_version == "anthropic.smart-v1:0"
+
+
+def test_models_are_in_openais_form_for_openais_callers(url: str, played: Played) -> None:
+    """The same path answers by which vendor's header the key is in; `?key=` counts as Google's."""
+    ours = requests.get(f"{url}/v1/models", headers={"authorization": f"Bearer {KEY}"}, timeout=10).json()
+    assert ours["object"] == "list"
+    theirs = requests.get(f"{url}/v1/models?key={KEY}&pageSize=1", timeout=10).json()
+    assert theirs == {"models": theirs["models"], "nextPageToken": "1"}
+    assert requests.get(f"{url}/v1/models/smart?key={KEY}", timeout=10).json()["name"] == "models/smart"
+    assert requests.get(f"{url}/v1/models/smart", headers={"x-api-key": KEY}, timeout=10).json()["id"] == "smart"
+    refused = requests.get(f"{url}/v1/models", headers={"x-goog-api-key": "wrong"}, timeout=10)
+    assert (refused.status_code, refused.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
+
+
+def test_the_array_form(url: str, played: Played) -> None:
+    """Without `alt=sse` a stream is one JSON array; snake case is understood as camel case is."""
+    body = {
+        "contents": [
+            {"parts": [{"inline_data": {"mime_type": "x", "data": base64.urlsafe_b64encode(picture()).decode()}}]}
+        ],
+        "generation_config": {"max_output_tokens": 9, "thinking_config": {"include_thoughts": True}},
+        "tools": [{"function_declarations": [{"name": "f", "parameters": {"type": "OBJECT", "max_items": {}}}]}],
+    }
+    path = f"{url}/v1beta/models/smart:streamGenerateContent?key={KEY}"
+    got = requests.post(path, json=body, timeout=10)
+    assert got.headers["content-type"] == "application/json"
+    pieces = got.json()
+    assert "".join(p["text"] for r in pieces for c in r["candidates"] for p in c["content"]["parts"]) == "Hello 안녕"
+    assert pieces[-1]["usageMetadata"]["totalTokenCount"] == 12
+    asked = played.texts[0]
+    assert asked.max_tokens == 9
+    assert asked.reasoning.include
+    assert asked.messages[0].parts[0].image.data == picture()
+
+
+def test_a_stream_that_breaks_raises(url: str, played: Played) -> None:
+    """A failure after the first piece is the client's error with Google's status; the array form stays valid JSON."""
+    failed = text_pb2.TextEvent(
+        error=error_pb2.ErrorDetail(reason=error_pb2.REASON_UPSTREAM_FAILED, message="the model failed")
+    )
+    played.script = [text(said("a")), text(failed)]
+    with client_of(url) as client, pytest.raises(errors.APIError) as caught:
+        list(client.models.generate_content_stream(model="smart", contents="x"))
+    assert (caught.value.code, caught.value.status) == (502, "UNAVAILABLE")
+    played.script = [text(said("a")), UpstreamFailed("the model failed")]
+    body = {"contents": [{"parts": [{"text": "x"}]}]}
+    headers = {"x-goog-api-key": KEY}
+    got = requests.post(f"{url}/v1/models/smart:streamGenerateContent", json=body, headers=headers, timeout=10)
+    assert got.json()[-1]["error"]["message"] == "the model failed"
+
+
+def test_errors_are_the_clients_own(url: str, played: Played) -> None:
+    """Each refusal has its code, status and reason in Google's envelope."""
+
+    def attempt(key: str = KEY, model: str = "smart") -> errors.ClientError:
+        with client_of(url, key) as client, pytest.raises(errors.ClientError) as caught:
+            client.models.generate_content(model=model, contents="x")
+        return caught.value
+
+    unknown = attempt("wrong")
+    assert (unknown.code, unknown.status) == (401, "UNAUTHENTICATED")
+    assert unknown.details["error"]["details"][0]["reason"] == "API_KEY_INVALID"
+    assert (attempt(OTHER_KEY).code, attempt(model="none").status) == (403, "NOT_FOUND")
+    played.refusal = QuotaExhausted("the day's tokens are spent", retry_after_s=90)
+    assert (attempt().code, attempt().status) == (429, "RESOURCE_EXHAUSTED")
+    stray = requests.get(f"{url}/v1beta/nothing", timeout=10)
+    assert stray.json()["error"]["status"] == "NOT_FOUND"
+
+
+HI: dict[str, Any] = {"contents": [{"parts": [{"text": "x"}]}]}
+BAD: dict[str, tuple[Any, str]] = {
+    "no contents": ({}, "contents"),
+    "empty contents": ({"contents": []}, "contents"),
+    "empty parts": ({"contents": [{"parts": []}]}, "contents[0].parts"),
+    "an empty part": ({"contents": [{"parts": [{}]}]}, "contents[0].parts[0]"),
+    "two kinds": (
+        {"contents": [{"parts": [{"text": "a", "functionCall": {"name": "f"}}]}]},
+        "contents[0].parts[0]",
+    ),
+    "unknown": ({**HI, "temprature": 1}, "temprature"),
+    "unknown inside": ({**HI, "generation_config": {"topX": 1}}, "generationConfig.topX"),
+    "hot": ({**HI, "generationConfig": {"temperature": 3}}, "generationConfig.temperature"),
+    "search": ({**HI, "tools": [{"googleSearch": {}}]}, "tools[0].googleSearch"),
+    "audio": ({**HI, "generationConfig": {"responseModalities": ["AUDIO"]}}, "generationConfig.responseModalities"),
+    "cache": ({**HI, "cachedContent": "cachedContents/1"}, "cachedContent"),
+    "result of no call": (
+        {"contents": [{"parts": [{"functionResponse": {"name": "f", "response": {}}}]}]},
+        "contents[0].parts[0].functionResponse",
+    ),
+    "no image": (
+        {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}]}]},
+        "contents[0].parts[0].inlineData.data",
+    ),
+    "a bucket": (
+        {"contents": [{"parts": [{"fileData": {"fileUri": "gs://a/b"}}]}]},
+        "contents[0].parts[0].fileData.fileUri",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "field"), BAD.values(), ids=BAD.keys())
+def test_bad_bodies_name_their_field(url: str, played: Played, body: Any, field: str) -> None:
+    """What is wrong is INVALID_ARGUMENT with the field's path among the details; no model is asked."""
+    headers = {"x-goog-api-key": KEY}
+    got = requests.post(f"{url}/v1beta/models/smart:generateContent", json=body, headers=headers, timeout=10)
+    error = got.json()["error"]
+    assert (got.status_code, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
+    assert error["details"][0]["metadata"] == {"field": field}
+    assert played.texts == []
+
+
+def test_models_for_the_gateways_own_use_are_not_there(url: str, played: Played) -> None:
+    """A model that makes neither text nor images is nowhere to be found, in any dialect."""
+    headers = {"x-api-key": KEY}
+    body = {"model_id": "eye", "messages": [{"role": "user", "content": "x"}]}
+    for path in ("/v1/models", "/v1beta/models", "/providers"):
+        got = requests.get(url + path, headers=headers, timeout=10)
+        assert got.status_code == 200
+        assert "eye" not in got.text
+        assert "p-vision" not in got.text
+    for path in ("/v1/models/eye", "/v1beta/models/eye"):
+        assert requests.get(url + path, headers=headers, timeout=10).status_code == 404
+    contents = {"contents": [{"parts": [{"text": "x"}]}]}
+    for path, asked in (("/generate/text", body), ("/v1beta/models/eye:generateContent", contents)):
+        assert requests.post(url + path, json=asked, headers=headers, timeout=10).status_code == 404

@@ -1,0 +1,294 @@
+"""OpenAI's images, by the official client through the real edge."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
+from typing import Any
+
+import pytest
+import requests
+from openai import (
+    APIError,
+    AsyncOpenAI,
+    AuthenticationError,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    OpenAI,
+    PermissionDeniedError,
+    RateLimitError,
+)
+from PIL import Image
+
+from moa.common.v1 import error_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from services.common.errors import QuotaExhausted
+from tests.router.rig import KEY, OTHER_KEY, Played, Rig, picture
+
+PROMPT = "귀여운 고양이 🐱"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=20) as made:
+        yield made
+
+
+@pytest.fixture
+async def aclient(url: str) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=20) as made:
+        yield made
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(BytesIO(data))
+    image.load()
+    return image
+
+
+def test_the_documented_call_answers_with_a_link(client: OpenAI, played: Played, url: str) -> None:
+    """`data[0].url` is absolute, under the public URL, and opens without a key; the vendor's prefix is taken off."""
+    made = client.images.generate(model="google/gemini-2.5-flash-image", prompt=PROMPT, n=1, size="1024x1024")
+    assert made.data
+    link = made.data[0].url
+    assert link
+    assert link.startswith(f"{url}/files/acc1_")
+    assert opened(requests.get(link, timeout=10).content).size == (1024, 1024)
+    assert made.usage
+    assert made.usage.total_tokens == 3
+    assert (made.size, made.output_format) == ("1024x1024", "png")
+    asked = played.pictures[0]
+    assert (asked.prompt, asked.count, asked.width, asked.height) == (PROMPT, 1, 1024, 1024)
+    assert asked.operation == image_pb2.OPERATION_GENERATE
+    assert [usage and usage.images for usage in played.books.ended()] == [1]
+
+
+async def test_the_documented_async_call_needs_no_more_than_a_prompt(aclient: AsyncOpenAI, played: Played) -> None:
+    """The model is the documented default."""
+    made = await aclient.images.generate(prompt="수채화 스타일의 봄꽃 정원")
+    assert made.data
+    assert made.data[0].url
+    assert played.pictures[0].model == "gemini-2.5-flash-image"
+
+
+def test_the_documented_extras(client: OpenAI, played: Played) -> None:
+    """`aspect_ratio` and a base64 `image` in the extra body arrive; an image makes it an edit."""
+    client.images.generate(prompt=PROMPT, extra_body={"aspect_ratio": "16:9"})
+    encoded = base64.b64encode(picture()).decode()
+    client.images.generate(prompt=PROMPT, extra_body={"image": encoded})
+    client.images.generate(prompt=PROMPT, extra_body={"image": f"data:image/jpeg;base64,{encoded}"})
+    assert played.pictures[0].aspect_ratio == "16:9"
+    for asked in played.pictures[1:]:
+        assert asked.operation == image_pb2.OPERATION_EDIT
+        assert asked.images[0].data == picture()
+
+
+def test_every_documented_parameter_arrives(client: OpenAI, played: Played) -> None:
+    """All of them are taken; several images come in order, in the file format asked for."""
+    made = client.images.generate(
+        prompt=PROMPT,
+        model="gemini-2.5-flash-image",
+        background="opaque",
+        moderation="low",
+        n=3,
+        output_compression=40,
+        output_format="jpeg",
+        quality="hd",
+        response_format="b64_json",
+        size="auto",
+        style="vivid",
+        user="u1",
+        extra_body={"negative_prompt": "dogs", "seed": 5},
+    )
+    asked = played.pictures[0]
+    assert (asked.count, asked.background, asked.quality) == (3, image_pb2.BACKGROUND_OPAQUE, image_pb2.QUALITY_HIGH)
+    assert (asked.moderation, asked.style, asked.user, asked.seed) == ("low", "vivid", "u1", 5)
+    assert asked.output_format == image_pb2.OUTPUT_FORMAT_JPEG
+    assert not asked.HasField("width")
+    assert asked.negative_prompt == "dogs"
+    assert made.data
+    pictures = [opened(base64.b64decode(d.b64_json or "")) for d in made.data]
+    assert [p.format for p in pictures] == ["JPEG"] * 3
+    reds = [p.getpixel((0, 0))[0] > 100 for p in pictures]  # type: ignore[index]
+    assert reds == [True, False, True]
+    assert made.output_format == "jpeg"
+
+
+def test_edits_by_form(client: OpenAI, played: Played) -> None:
+    """Several images and a mask arrive by multipart, numbers as numbers."""
+    made = client.images.edit(
+        image=[("a.png", picture()), ("b.webp", picture(9, 9, "WEBP")), ("c.jpg", picture(5, 5, "JPEG"))],
+        mask=("m.png", picture(colour="white")),
+        prompt="파란색 톤으로",
+        n=2,
+        size="64x32",
+        response_format="b64_json",
+        quality="low",
+        input_fidelity="high",
+    )
+    asked = played.pictures[0]
+    assert asked.operation == image_pb2.OPERATION_EDIT
+    assert [i.mime_type for i in asked.images] == ["image/png", "image/webp", "image/jpeg"]
+    assert asked.images[0].data == picture()
+    assert asked.mask.data == picture(colour="white")
+    assert (asked.prompt, asked.count, asked.width, asked.quality) == ("파란색 톤으로", 2, 64, image_pb2.QUALITY_LOW)
+    assert made.data
+    assert len(made.data) == 2
+
+
+def test_variations(client: OpenAI, played: Played) -> None:
+    """A variation needs an image and no prompt."""
+    with pytest.warns(DeprecationWarning, match="deprecated"):  # the client's own
+        made = client.images.create_variation(image=picture(), n=1, size="256x256", model="gemini-2.5-flash-image")
+    assert made.data
+    assert made.data[0].url
+    assert played.pictures[0].operation == image_pb2.OPERATION_VARIATION
+
+
+def test_a_json_edit(url: str, played: Played) -> None:
+    """The newer JSON form takes images as data URIs."""
+    image = "data:image/png;base64," + base64.b64encode(picture()).decode()
+    body = {"prompt": "x", "images": [{"image_url": image}], "mask": {"image_url": image}}
+    got = requests.post(f"{url}/v1/images/edits", json=body, headers={"x-api-key": KEY}, timeout=10)
+    assert got.status_code == 200, got.text
+    assert played.pictures[0].images[0].data == picture()
+    assert played.pictures[0].HasField("mask")
+
+
+def test_a_stream_gives_partial_images_and_the_end(client: OpenAI, played: Played) -> None:
+    """The events are those that the client parses; as many partial images as were asked for, spread evenly."""
+    with client.images.generate(prompt=PROMPT, stream=True, partial_images=2, n=2, size="32x16") as stream:
+        events = list(stream)
+    kinds = [event.type for event in events]
+    assert kinds == ["image_generation.partial_image"] * 2 + ["image_generation.completed"] * 2
+    assert [e.partial_image_index for e in events if e.type == "image_generation.partial_image"] == [0, 1]
+    assert played.pictures[0].preview_every == 4
+    last = events[-1]
+    assert last.type == "image_generation.completed"
+    assert opened(base64.b64decode(last.b64_json)).size == (32, 16)
+    assert (last.size, last.output_format, last.usage.total_tokens) == ("32x16", "png", 3)
+    assert [usage and usage.images for usage in played.books.ended()] == [2]
+
+
+def test_an_edit_streams_with_its_own_events(client: OpenAI, played: Played) -> None:
+    """The names of an edit's events are its own."""
+    with client.images.edit(image=picture(), prompt=PROMPT, stream=True, partial_images=1) as stream:
+        kinds = [event.type for event in stream]
+    assert kinds == ["image_edit.partial_image", "image_edit.completed"]
+
+
+def test_a_stream_that_fails_ends_with_an_error(client: OpenAI, played: Played) -> None:
+    """A failure after the first event is the client's APIError with the reason, and costs nothing."""
+    failed = error_pb2.ErrorDetail(reason=error_pb2.REASON_UPSTREAM_FAILED, message="the model failed")
+    queued = image_pb2.ImageEvent(queued=image_pb2.Queued())
+    played.script = [
+        image_service_pb2.GenerateImageResponse(events=[queued]),
+        image_service_pb2.GenerateImageResponse(events=[image_pb2.ImageEvent(error=failed)]),
+    ]
+    with (
+        pytest.raises(APIError, match="the model failed"),
+        client.images.generate(prompt=PROMPT, stream=True) as stream,
+    ):
+        list(stream)
+    assert played.books.ended() == [None]
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "prompt": {"prompt": " "},
+    "n": {"prompt": "x", "n": 11},
+    "size": {"prompt": "x", "size": "5000x10"},
+    "quality": {"prompt": "x", "quality": "best"},
+    "partial_images": {"prompt": "x", "partial_images": 1},
+    "output_compression": {"prompt": "x", "output_compression": 5},
+    "svg": {"prompt": "x", "svg": {}},
+    "image": {"prompt": "x", "image": "***"},
+    "mask": {"prompt": "x", "mask": base64.b64encode(picture()).decode()},
+    "typo": {"prompt": "x", "typo": 1},
+}
+
+
+@pytest.mark.parametrize(("param", "body"), REFUSED.items(), ids=REFUSED.keys())
+def test_bad_bodies_name_their_field(client: OpenAI, played: Played, param: str, body: dict[str, Any]) -> None:
+    """What is wrong is BadRequestError with the field's name; nothing is asked of a model."""
+    with pytest.raises(BadRequestError) as caught:
+        client.post("/images/generations", body=body, cast_to=object)
+    assert caught.value.param == param
+    assert played.pictures == []
+
+
+def multipart(*parts: bytes, boundary: str = "b") -> tuple[bytes, str]:
+    body = b"".join(b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--b--\r\n"
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
+PNG = b'name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n' + picture()
+BAD_FORMS = {
+    "not an image": (*multipart(b'name="image"; filename="a.png"\r\n\r\nhello', b'name="prompt"\r\n\r\nx'), 400),
+    "no image": (*multipart(b'name="prompt"\r\n\r\nx'), 400),
+    "two prompts": (*multipart(PNG, b'name="prompt"\r\n\r\nx', b'name="prompt"\r\n\r\ny'), 400),
+    "a strange file": (*multipart(PNG, b'name="other"; filename="x"\r\n\r\nx'), 400),
+    "another boundary": (*multipart(PNG, boundary="c"), 400),
+    "no boundary": (multipart(PNG)[0], "multipart/form-data", 400),
+    "cut short": (multipart(PNG)[0][:-30], "multipart/form-data; boundary=b", 400),
+    "not UTF-8": (*multipart(PNG, b'name="prompt"\r\n\r\n\xff\xfe'), 400),
+    "many parts": (*multipart(*[b'name="prompt"\r\n\r\nx'] * 70), 413),
+    "too many images": (*multipart(*[PNG] * 17, b'name="prompt"\r\n\r\nx'), 400),
+    "a heavy image": (*multipart(PNG + b"\0" * (10 * 2**20), b'name="prompt"\r\n\r\nx'), 413),
+}
+
+
+@pytest.mark.parametrize(("body", "form", "status"), BAD_FORMS.values(), ids=BAD_FORMS.keys())
+def test_bad_forms_are_refused(url: str, played: Played, body: bytes, form: str, status: int) -> None:
+    """A form that is broken, too large or not about images is the caller's error, in OpenAI's envelope."""
+    headers = {"x-api-key": KEY, "content-type": form}
+    got = requests.post(f"{url}/v1/images/edits", data=body, headers=headers, timeout=20)
+    assert got.status_code == status, got.text
+    assert set(got.json()["error"]) == {"message", "type", "param", "code"}
+    assert played.pictures == []
+
+
+def test_the_client_raises_its_own_classes(url: str, played: Played) -> None:
+    """Each status is the class that the documentation tells callers to catch, with the time to wait on 429."""
+
+    def attempt(key: str = KEY, **given: Any) -> None:
+        with OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=20) as client:
+            client.images.generate(prompt="x", **given)
+
+    with pytest.raises(AuthenticationError) as unknown:
+        attempt("wrong")
+    assert unknown.value.code == "invalid_api_key"
+    assert unknown.value.request_id
+    with pytest.raises(PermissionDeniedError):
+        attempt(OTHER_KEY)
+    with pytest.raises(NotFoundError):
+        attempt(model="no-such-model")
+    with pytest.raises(BadRequestError):
+        attempt(model="smart")
+    played.refusal = QuotaExhausted("the day's images are spent", retry_after_s=90)
+    with pytest.raises(RateLimitError) as spent:
+        attempt()
+    assert spent.value.response.headers["retry-after"] == "90"
+
+
+def test_storage_that_fails_costs_nothing(client: OpenAI, rig: Rig, played: Played, monkeypatch: Any) -> None:
+    """An image that cannot be stored is not delivered: 500 in the envelope, and no charge."""
+    monkeypatch.setattr(rig.store, "_coming", rig.store._folder / "a-file" / "x")
+    (rig.store._folder / "a-file").write_bytes(b"")
+    with pytest.raises(InternalServerError) as caught:
+        client.images.generate(prompt="x")
+    assert caught.value.code == "storage_failed"
+    assert played.books.ended() == [None]
+
+
+def test_the_answer_tells_who_made_it_and_what_it_cost(url: str, played: Played) -> None:
+    """Headers name provider, model, cost and what is left."""
+    body = json.dumps({"prompt": "x", "n": 2})
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    got = requests.post(f"{url}/v1/images/generations", data=body, headers=headers, timeout=10)
+    assert got.headers["x-moa-provider"] == "p-image"
+    assert got.headers["x-moa-model"] == "gemini-2.5-flash-image"
+    assert got.headers["x-moa-cost"] == "images=2"
+    assert got.headers["x-ratelimit-remaining-images"] == "4"

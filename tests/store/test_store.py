@@ -1,0 +1,184 @@
+"""Both stores keep one promise: the folder, and S3 by a real client against moto's server."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from services.common.errors import NotFound, StorageFailed
+from services.common.store import FolderStore, S3Store, Store, object_name, owner_of
+from services.common.store.model import CHUNK_BYTES
+from services.common.store.names import is_name, owns
+from services.common.store.s3 import PART_BYTES
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+
+
+@pytest.fixture(params=["folder", "s3"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, s3_endpoint: str, credentials: None
+) -> AsyncIterator[Store]:
+    if request.param == "folder":
+        made: Store = FolderStore(tmp_path / "objects")
+    else:
+        client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+        client.create_bucket(Bucket="moa")
+        client.close()
+        made = S3Store("moa", endpoint=s3_endpoint, region="us-east-1")
+    yield made
+    await made.aclose()
+
+
+async def read(store: Store, name: str, *, start: int = 0, stop: int | None = None) -> bytes:
+    async with store.open(name, start=start, stop=stop) as opened:
+        return b"".join([chunk async for chunk in opened.chunks])
+
+
+async def pieces(size: int, count: int) -> AsyncIterator[bytes]:
+    for number in range(count):
+        yield bytes([number % 251]) * size
+
+
+async def test_what_was_put_is_read(store: Store) -> None:
+    """Bytes, media type and notes come back; the size is known without reading."""
+    name = object_name("acc", "png")
+    put = await store.put(name, b"\x89PNG data", content_type="image/png", metadata={"Task": "t1"})
+    info = await store.head(name)
+    assert info == put
+    assert (info.size_bytes, info.content_type, dict(info.metadata)) == (9, "image/png", {"task": "t1"})
+    assert await read(store, name) == b"\x89PNG data"
+
+
+RANGES = [(0, 5, b"01234"), (3, None, b"3456789"), (9, 99, b"9"), (10, None, b""), (4, 4, b""), (50, 60, b"")]
+
+
+@pytest.mark.parametrize(("start", "stop", "expected"), RANGES)
+async def test_a_range_is_read(store: Store, start: int, stop: int | None, expected: bytes) -> None:
+    """A range gives exactly its bytes; bounds past the end are brought back to it."""
+    name = object_name("acc", "bin")
+    await store.put(name, b"0123456789", content_type="application/octet-stream")
+    assert await read(store, name, start=start, stop=stop) == expected
+
+
+async def test_a_large_iterator_is_stored_in_parts_and_read_in_chunks(store: Store) -> None:
+    """Three parts and a bit arrive whole, through memory that holds a few parts at most."""
+    name = object_name("acc", "bin")
+    size, count = 1024 * 1024, 26
+    tracemalloc.start()
+    info = await store.put(name, pieces(size, count), content_type="application/octet-stream")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert info.size_bytes == size * count
+    # moto keeps what it was sent in this very process, so only the folder's peak is the store's alone.
+    if isinstance(store, FolderStore):
+        assert peak < 2 * PART_BYTES
+    seen = 0
+    async with store.open(name) as opened:
+        async for chunk in opened.chunks:
+            assert len(chunk) <= CHUNK_BYTES
+            assert chunk[0] == (seen // size) % 251
+            seen += len(chunk)
+    assert seen == size * count
+
+
+async def test_an_upload_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    """What the iterator raises comes through, and no object, whole or half, is there."""
+
+    async def breaks() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"x" * (2 * 1024 * 1024)
+        raise ConnectionError("the sender left")
+
+    name = object_name("acc", "bin")
+    with pytest.raises(ConnectionError):
+        await store.put(name, breaks(), content_type="application/octet-stream")
+    with pytest.raises(NotFound):
+        await store.head(name)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+async def test_an_object_can_be_replaced_and_removed(store: Store) -> None:
+    """The later content counts; removing twice is fine; then it is not there."""
+    name = object_name("acc", "txt")
+    await store.put(name, b"one", content_type="text/plain")
+    await store.put(name, b"other", content_type="text/plain")
+    assert await read(store, name) == b"other"
+    await store.delete(name)
+    await store.delete(name)
+    with pytest.raises(NotFound):
+        await read(store, name)
+
+
+ODD = ["", ".", "..", "../etc/passwd", "a/b", "a\\b", ".notes", "a..b", "a\0b", "a b", "ä.png", "a\n", "x" * 300, "-a"]
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_names_name_nothing(store: Store, name: str) -> None:
+    """A name that could leave the folder, or that no object can have, is refused before any access."""
+    for attempt in (store.head(name), read(store, name), store.delete(name)):
+        with pytest.raises(NotFound):
+            await attempt
+    with pytest.raises(ValueError, match="name"):
+        await store.put(name, b"x", content_type="text/plain")
+
+
+async def test_many_at_once_do_not_mix(store: Store) -> None:
+    """Twenty objects written and read together each keep their own content."""
+    names = [object_name("acc", "bin") for _ in range(20)]
+
+    async def one(number: int, name: str) -> bool:
+        content = bytes([number]) * 300_000
+        await store.put(name, content, content_type="application/octet-stream")
+        return await read(store, name) == content
+
+    assert all(await asyncio.gather(*(one(n, name) for n, name in enumerate(names))))
+
+
+async def test_a_store_that_fails_says_so(tmp_path: Path, s3_endpoint: str, credentials: None) -> None:
+    """A folder that cannot be made and a bucket that is not there are StorageFailed, with nothing of the inside."""
+    (tmp_path / "file").write_bytes(b"")
+    stores: list[Store] = [
+        FolderStore(tmp_path / "file" / "objects"),
+        S3Store("no-such-bucket", endpoint=s3_endpoint, region="us-east-1"),
+    ]
+    for store in stores:
+        with pytest.raises(StorageFailed) as caught:
+            await store.put("a.png", b"x", content_type="image/png")
+        assert str(caught.value) == "the object store failed"
+        await store.aclose()
+
+
+def test_names_are_unguessable_and_tell_their_owner() -> None:
+    """A name carries its account and at least 128 random bits, and any account's id makes a legal one."""
+    names = {object_name("acc-1", "png") for _ in range(100)}
+    assert len(names) == 100
+    for name in names:
+        assert is_name(name)
+        assert owner_of(name) == "acc-1"
+        assert owns("acc-1", name)
+        assert not owns("acc-2", name)
+        assert len(bytes.fromhex(name.rsplit("_", 1)[1].removesuffix(".png"))) == 16
+    assert is_name(object_name("../weird_id/", "png"))
+    assert owns("../weird_id/", object_name("../weird_id/", "png"))
+    assert not owns("", object_name("", "png"))
+    with pytest.raises(ValueError, match="extension"):
+        object_name("a", "../png")

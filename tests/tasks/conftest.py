@@ -1,0 +1,88 @@
+"""What the tests of tasks share: a migrated database, and tasks in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from moa.image.v1 import image_service_pb2
+from moa.task.v1 import task_pb2
+from services.tasks.adapters.database import Database
+from services.tasks.domain.task import Task, new_id, now_utc
+from services.tasks.migrate import migrate
+from tests.emulators.receiver import Receiver
+from tests.tasks.system import System
+
+Make = Callable[..., Task]
+
+IMAGE = task_pb2.TaskWork(image=image_service_pb2.GenerateImageRequest(prompt="a red circle"))
+
+
+@pytest.fixture(scope="module")
+def tasks_url(database_url: str) -> str:
+    """Give the URL of a migrated database."""
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture
+async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
+    """Give a pool on an empty, migrated database."""
+    pool = Database(tasks_url)
+    await pool.open()
+    async with pool.transaction() as link:
+        await link.execute(
+            "truncate tasks.tasks, tasks.events, tasks.objects, tasks.spool, tasks.accounts, tasks.quota_outbox, "
+            "tasks.deliveries, tasks.webhook_keys cascade"
+        )
+        await link.execute("truncate tasks.credit_entries")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def make() -> Make:
+    """Give a maker of new tasks."""
+
+    def made(account: str = "acc", *, price_micros: int = 0, deadline_s: float = 60, **known: object) -> Task:
+        now = now_utc()
+        task = Task(
+            id=new_id(),
+            account_id=account,
+            key_id=f"key-{account}",
+            dialect="native",
+            provider="local-image",
+            model="moa-tiny-image",
+            work=IMAGE.SerializeToString(),
+            created_at=now,
+            not_before=now,
+            deadline=now + timedelta(seconds=deadline_s),
+            price_micros=price_micros,
+            **known,  # type: ignore[arg-type]
+        )
+        task.create()
+        return task
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    """Give a webhook receiver that the system may call."""
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
+    """Give the whole task path as processes."""
+    environment = {
+        "MOA_EGRESS_ALLOW": f"127.0.0.1:{receiver.port}",
+        "MOA_WEBHOOK_PAUSES_S": "[0.2, 0.2, 0.2]",
+        "MOA_TASK_WORKERS": "8",
+        "MOA_TASK_PER_ACCOUNT": "8",
+    }
+    with System(tmp_path_factory.mktemp("system"), environment=environment) as running:
+        yield running

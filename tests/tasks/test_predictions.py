@@ -1,0 +1,273 @@
+"""The documented predictions API, with the public `replicate` client, through the real edge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+from replicate.client import Client
+from replicate.exceptions import ModelError, ReplicateError
+from standardwebhooks import Webhook
+
+from tests.emulators.painter import paint
+from tests.emulators.receiver import Receiver
+from tests.tasks.system import System, until
+
+LOCAL = "local/moa-tiny-image"
+
+
+Connect = Callable[[str], Client]
+
+
+@pytest.fixture
+def connect(system: System) -> Iterator[Connect]:
+    """Give clients by key, closed at the end: they would leave their sockets open."""
+    made: list[Client] = []
+
+    def go(key: str) -> Client:
+        made.append(Client(api_token=key, base_url=system.url))
+        return made[-1]
+
+    yield go
+    for client in made:
+        client._client.close()
+
+
+@pytest.fixture
+def client(system: System, connect: Connect) -> Client:
+    return connect(system.api_key)
+
+
+def begun(system: System, prompt: str) -> str:
+    """Create a prediction without waiting, as a caller other than the public client asks for it."""
+    made = system.post(f"/v1/models/{LOCAL}/predictions", {"input": {"prompt": prompt}}, prefer="respond-async")
+    assert made.status_code == 201
+    found: str = made.json()["id"]
+    return found
+
+
+PATHS: list[tuple[str, dict[str, Any], int]] = [
+    (
+        "opanai/gpt-image-1",
+        {"size": "1024x1024", "n": 1, "quality": "high", "moderation": "low", "background": "auto"},
+        1,
+    ),
+    ("openai/gpt-image-1", {"n": 2}, 2),
+    ("opanai/dall-e-3", {"size": "64x64", "quality": "hd", "style": "vivid"}, 1),
+    ("ideogram/V3", {"rendering_speed": "QUALITY", "aspect_ratio": "2x1"}, 1),
+    ("stability/Stable-Diffusion-3-5-Large", {"n": 1}, 1),
+    ("google/imagen-3.0-generate-002", {"numberOfImages": 1}, 1),
+    ("imagen-3.0-generate-002", {"numberOfImages": 2}, 2),
+    ("google/imagen-4.0-generate-preview-05-20", {}, 1),
+    ("imagen-4.0-generate-preview-05-20", {}, 1),
+    ("google/imagen-4.0-ultra-generate-exp-05-20", {}, 1),
+    ("imagen-4.0-ultra-generate-exp-05-20", {}, 1),
+    (LOCAL, {"num_inference_steps": 3, "width": 32, "height": 32, "seed": 7, "n": 3}, 3),
+]
+
+PROMPT = "호수에서 물을 마시는 사슴, 벚꽃 잎이 떨어지고, 푸르고 깨끗한 물, 일본 사원"
+
+
+@pytest.mark.parametrize(("path", "given", "count"), PATHS, ids=[row[0] for row in PATHS])
+def test_every_documented_path_takes_its_documented_parameters(
+    system: System, path: str, given: dict[str, Any], count: int
+) -> None:
+    """The document's curl, path by path: 201, succeeded, a list of as many links as were asked for."""
+    body = {"input": {"prompt": PROMPT, **given}}
+    made = system.post(f"/v1/models/{path}/predictions", body)
+    assert made.status_code == 201, made.text
+    found = made.json()
+    assert found["status"] == "succeeded", found
+    assert found["model"] == path
+    assert found["input"] == body["input"]
+    assert len(found["output"]) == count
+    for number, link in enumerate(found["output"]):
+        answer = requests.get(link, timeout=10)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "image/png"
+        if path == LOCAL:
+            assert answer.content == paint(PROMPT, number, 32, 32)
+
+
+REFUSED = [
+    ("opanai/gpt-4o-image-vip", {}, 400, "reverse-engineered"),
+    ("opanai/gpt-4o-image", {}, 400, "reverse-engineered"),
+    ("ideogram/V_2", {}, 400, "legacy API"),
+    ("ideogram/V_1_TURBO", {}, 400, "legacy API"),
+    ("ideogram/V2", {}, 400, "legacy API"),
+    ("google/gemini-2.5-flash-image", {}, 400, "Gemini"),
+    ("no/such", {}, 404, "no model"),
+    ("local/no-such", {}, 404, "not configured"),
+    ("opanai/gpt-image-1", {"prompt": ""}, 422, "prompt is required"),
+    ("opanai/gpt-image-1", {"size": "big"}, 422, "input.size"),
+    ("opanai/gpt-image-1", {"n": 11}, 422, "input.n"),
+    ("opanai/gpt-image-1", {"n": True}, 422, "input.n"),
+    ("opanai/gpt-image-1", {"quality": "best"}, 422, "input.quality"),
+    ("opanai/dall-e-3", {"n": 2}, 422, "input.n"),
+    ("ideogram/V3", {"aspect_ratio": "wide"}, 422, "input.aspect_ratio"),
+    ("imagen-3.0-generate-002", {"n": 1}, 422, "input.n is not taken"),
+    (LOCAL, {"guidance_scale": float("nan")}, 422, "input.guidance_scale"),
+    (LOCAL, {"image": "http:/x"}, 422, "input.image"),
+]
+
+
+@pytest.mark.parametrize(("path", "given", "status", "words"), REFUSED)
+def test_refusals_are_problems_with_the_reason(
+    system: System, path: str, given: dict[str, Any], status: int, words: str
+) -> None:
+    """{title, detail, status}, as the clients raise it."""
+    found = requests.post(
+        f"{system.url}/v1/models/{path}/predictions",
+        data=_json({"input": {"prompt": "x", **given}}),
+        headers=system.auth,
+        timeout=10,
+    )
+    assert found.status_code == status, found.text
+    assert set(found.json()) == {"title", "detail", "status"}
+    assert found.json()["status"] == status
+    assert words in found.json()["detail"]
+
+
+def _json(value: Any) -> str:
+    """NaN is written as Python does."""
+    return json.dumps(value)
+
+
+def test_the_public_client_runs_a_model(client: Client) -> None:
+    """`run` waits and gives the links (which the client wraps as files where they are https)."""
+    [link] = client.run(LOCAL, input={"prompt": "run", "width": 32, "height": 32})
+    assert requests.get(link, timeout=10).content == paint("run", 0, 32, 32)
+
+
+def test_the_public_client_raises_a_models_failure(client: Client) -> None:
+    """A prediction that fails is a ModelError with its reason."""
+    with pytest.raises(ModelError, match="as asked"):
+        client.run(LOCAL, input={"prompt": "fail=content_policy"})
+
+
+def test_the_public_client_creates_gets_waits_and_lists(system: System, client: Client) -> None:
+    """`models.predictions.create`, `reload`, `wait`, `predictions.get`, `predictions.list`."""
+    made = client.models.predictions.create(LOCAL, input={"prompt": "later gate=later"}, wait=False)
+    assert made.completed_at is None
+    (system.gates / "later").touch()
+    made.wait()
+    assert made.status == "succeeded"
+    assert made.metrics is not None
+    assert made.metrics["predict_time"] > 0
+    again = client.predictions.get(made.id)
+    assert (again.id, again.status, again.model) == (made.id, "succeeded", LOCAL)
+    assert made.id in [each.id for each in client.predictions.list().results]
+
+
+def test_the_public_client_pages_through_its_predictions(system: System, connect: Connect) -> None:
+    """`next` leads through all of them, and on to none."""
+    _, key = system.account()
+    own = connect(key)
+    made = [own.models.predictions.create(LOCAL, input={"prompt": f"page {n}"}, wait=False).id for n in range(3)]
+    page = own.predictions.list()
+    assert [each.id for each in page.results] == made[::-1]
+    assert page.next is None
+
+
+def test_the_public_client_cancels(system: System, client: Client) -> None:
+    """A running prediction is stopped, down to the model, and is charged nothing."""
+    prompt = "cancel me gate=never-opened"
+    made = client.predictions.get(begun(system, prompt))
+    until(lambda: (system.gates / "never-opened.reached").exists(), what="the model's start")
+    made.cancel()
+    assert made.status == "canceled"
+    until(lambda: system.paintings("cancelled", prompt) == 1, what="the model's stop")
+    assert system.query("select consumed_micros from tasks.tasks where id = %s", made.id) == [(0,)]
+
+
+def test_the_public_client_streams(client: Client) -> None:
+    """`stream` gives each output as it comes, then the end."""
+    made = client.models.predictions.create(LOCAL, input={"prompt": "stream", "n": 2}, wait=False)
+    kinds = [event.event.value for event in made.stream()]
+    assert kinds.count("output") == 2
+    assert kinds[-1] == "done"
+
+
+def test_the_clients_read_progress_from_the_logs(system: System, client: Client) -> None:
+    """While it runs, `progress` says how far it is."""
+    made = client.predictions.get(begun(system, "steps=4 gate=half"))
+    until(lambda: (system.gates / "half.reached").exists(), what="half of the steps")
+
+    def progress() -> Any:
+        made.reload()
+        return made.progress
+
+    found = until(progress, what="progress")
+    assert found.total == 4
+    assert 1 <= found.current < 4
+    (system.gates / "half").touch()
+    made.wait()
+    assert made.status == "succeeded"
+
+
+@pytest.mark.parametrize(("prefer", "waits"), [("respond-async", False), ("wait=1", True), ("wait=5", True)])
+def test_prefer_decides_how_long_the_answer_waits(system: System, prefer: str, waits: bool) -> None:
+    """respond-async answers at once, wait=n after n seconds at the latest."""
+    gate = f"prefer-{prefer.replace('=', '-')}"
+    began = time.monotonic()
+    made = system.post(
+        f"/v1/models/{LOCAL}/predictions", {"input": {"prompt": f"gate={gate}"}}, prefer="wait=1" if waits else prefer
+    )
+    taken = time.monotonic() - began
+    assert made.status_code == 201
+    assert made.json()["status"] in ("starting", "processing")
+    assert (taken >= 1.0) == waits
+    (system.gates / gate).touch()
+    ended = until(
+        lambda: (f := system.get(f"/v1/predictions/{made.json()['id']}").json())["completed_at"] and f, what="the end"
+    )
+    assert ended["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=61", "wait=1000"])
+def test_a_wait_out_of_range_is_refused(system: System, prefer: str) -> None:
+    """One to sixty seconds."""
+    found = system.post(f"/v1/models/{LOCAL}/predictions", {"input": {"prompt": "x"}}, prefer=prefer)
+    assert found.status_code == 422
+
+
+def test_webhooks_come_for_the_filtered_events_only(system: System, client: Client, receiver: Receiver) -> None:
+    """start and completed were asked for: nothing else comes, each once, signed, in the prediction's shape."""
+    made = client.models.predictions.create(
+        LOCAL,
+        input={"prompt": "hooked"},
+        webhook=receiver.url,
+        webhook_events_filter=["start", "completed"],
+        wait=False,
+    )
+    until(lambda: receiver.effects(made.id) == 2, what="two webhooks")
+    statuses = [body["status"] for _, body in receiver.of(made.id)]
+    assert statuses[-1] == "succeeded"
+    secret = client.webhooks.default.secret()
+    for headers, raw in [(h, b) for h, b in receiver.arrived if made.id.encode() in b]:
+        Webhook(secret.key).verify(raw, headers)
+
+
+def test_the_client_shows_a_bad_key_and_a_missing_prediction(client: Client, connect: Connect) -> None:
+    """ReplicateError with title, detail and status."""
+    with pytest.raises(ReplicateError) as caught:
+        connect("sk-wrong").predictions.get("ta0")
+    assert caught.value.status == 401
+    with pytest.raises(ReplicateError) as caught:
+        client.predictions.get("ta0")
+    assert (caught.value.status, caught.value.title) == (404, "Not found")
+
+
+async def test_the_asynchronous_client_works_too(system: System) -> None:
+    """`async_run` waits as `run` does."""
+    client = Client(api_token=system.api_key, base_url=system.url)
+    found: Any = await client.async_run(LOCAL, input={"prompt": "async", "width": 32, "height": 32})
+    [link] = found
+    await client._async_client.aclose()
+    answer = await asyncio.to_thread(requests.get, link, timeout=10)
+    assert answer.content == paint("async", 0, 32, 32)

@@ -1,0 +1,112 @@
+"""The real text service on a free port, over a catalogue of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+
+from moa.text.v1.text_pb2 import Message, Part, Role, TextEvent
+from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest, GenerateTextResponse
+from moa.text.v1.text_service_pb2_grpc import TextServiceStub, add_TextServiceServicer_to_server
+from services.common.catalogue import Watched
+from services.common.errors import MoaError, error_of
+from services.common.rpc.client import channel, metadata
+from services.common.rpc.server import Server
+from services.common.rpc.status import error_from_rpc
+from services.text.servicer import TextServicer
+from services.text.targets import Targets
+
+TOKEN = "a-service-token-for-tests"
+Row = dict[str, object]
+
+
+class Failed(Exception):
+    """The stream ended with an `error` event."""
+
+    def __init__(self, error: MoaError, before: list[TextEvent]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.before = before
+
+
+class TextClient:
+    """Calls the service as the router does."""
+
+    def __init__(self, stub: Any, targets: Targets, catalogue_path: Path, watched: Watched) -> None:
+        self.stub = stub
+        self.targets = targets
+        self.catalogue_path = catalogue_path
+        self.watched = watched
+
+    def call(self, request: GenerateTextRequest) -> grpc.aio.UnaryStreamCall[GenerateTextRequest, GenerateTextResponse]:
+        """Begin a call."""
+        made: grpc.aio.UnaryStreamCall[GenerateTextRequest, GenerateTextResponse] = self.stub.GenerateText(
+            request, metadata=metadata(TOKEN, "req-test")
+        )
+        return made
+
+    async def ask(self, request: GenerateTextRequest) -> list[TextEvent]:
+        """Give all events. Raises MoaError for a status, Failed for an `error` event."""
+        events: list[TextEvent] = []
+        try:
+            async for message in self.call(request):
+                events += message.events
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None
+        if events and events[-1].HasField("error"):
+            raise Failed(error_of(events[-1].error), events[:-1])
+        return events
+
+    async def count(self, request: CountTokensRequest) -> int:
+        """Count a prompt."""
+        try:
+            return int((await self.stub.CountTokens(request, metadata=metadata(TOKEN, "req-test"))).prompt_tokens)
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None
+
+
+def write_catalogue(path: Path, providers: Sequence[Row], models: Sequence[Row]) -> None:
+    """Write a catalogue's file."""
+    path.write_bytes(msgspec.yaml.encode({"providers": list(providers), "models": list(models)}))
+
+
+@asynccontextmanager
+async def text_service(
+    folder: Path, providers: Sequence[Row], models: Sequence[Row], environment: Mapping[str, str]
+) -> AsyncIterator[TextClient]:
+    """Serve until the block ends."""
+    path = folder / "catalogue.yaml"
+    write_catalogue(path, providers, models)
+    watched = Watched(path, environment)
+    targets = Targets(environment)
+    server = Server(service_token=TOKEN)
+    add_TextServiceServicer_to_server(TextServicer(watched, targets), server.grpc)
+    port = await server.start("127.0.0.1:0")
+    try:
+        async with channel(f"127.0.0.1:{port}") as opened:
+            yield TextClient(TextServiceStub(opened), targets, path, watched)
+    finally:
+        await server.stop(0)
+        await targets.close()
+
+
+def chat(text: str = "hello", **more: object) -> GenerateTextRequest:
+    """Give a request with one user message, for the model `m` of the provider `p`."""
+    request = GenerateTextRequest(model="m", provider="p", stream=True, **more)  # type: ignore[arg-type]
+    request.messages.append(Message(role=Role.ROLE_USER, parts=[Part(text=text)]))
+    return request
+
+
+def text_of(events: Sequence[TextEvent], candidate: int = 0) -> str:
+    """Join the text of a candidate."""
+    return "".join(e.text.text for e in events if e.candidate == candidate and e.HasField("text"))
+
+
+def reasoning_of(events: Sequence[TextEvent]) -> str:
+    """Join the reasoning."""
+    return "".join(e.reasoning.text for e in events if e.HasField("reasoning"))

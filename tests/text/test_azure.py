@@ -1,0 +1,84 @@
+"""What is Azure's own, and the emulator proven by the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncAzureOpenAI
+
+from services.common import errors
+from tests.emulators.azure import CLIENT_ID, CLIENT_SECRET, TENANT, AzureEmulator
+from tests.emulators.script import Script
+from tests.text.harness import Row, chat, text_of, text_service
+
+APPLICATION = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT_ID, "AZURE_CLIENT_SECRET": CLIENT_SECRET}
+MODELS: list[Row] = [{"id": "m", "provider": "p", "upstream": "chat-deployment"}]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[AzureEmulator]:
+    async with AzureEmulator() as emulator:
+        yield emulator
+
+
+def _entra(upstream: AzureEmulator) -> Row:
+    return {
+        "id": "p",
+        "makes": "text",
+        "adapter": "azure",
+        "base_url": upstream.url,
+        "credentials": {
+            "tenant_id": "AZURE_TENANT_ID",
+            "client_id": "AZURE_CLIENT_ID",
+            "client_secret": "AZURE_CLIENT_SECRET",
+        },
+        "options": {"login_url": upstream.url},
+    }
+
+
+async def test_the_sdk_gets_an_answer_and_its_own_errors(upstream: AzureEmulator) -> None:
+    """The SDK's Azure client is answered; a filtered prompt and a wrong deployment are raised as its classes."""
+    async with AsyncAzureOpenAI(
+        azure_endpoint=upstream.url, api_key="azure-good", api_version="2024-10-21", max_retries=0
+    ) as sdk:
+        messages: list[Any] = [{"role": "user", "content": "hi"}]
+        got = await sdk.chat.completions.create(model="chat-deployment", messages=messages)
+        assert got.choices[0].message.content == "Hello 안녕 🌍!"
+        upstream.scripts.append(Script(refuse="content_policy"))
+        with pytest.raises(openai.BadRequestError):
+            await sdk.chat.completions.create(model="chat-deployment", messages=messages)
+        with pytest.raises(openai.NotFoundError):
+            await sdk.chat.completions.create(model="no-deployment", messages=messages)
+
+
+async def test_one_token_serves_many(upstream: AzureEmulator, tmp_path: Path) -> None:
+    """An application's token is fetched once for requests at the same time, and kept."""
+    async with text_service(tmp_path, [_entra(upstream)], MODELS, APPLICATION) as service:
+        await asyncio.gather(*(service.ask(chat()) for _ in range(8)))
+        assert text_of(await service.ask(chat()))
+    assert upstream.tokens_given == 1
+
+
+async def test_a_revoked_token_is_replaced(upstream: AzureEmulator, tmp_path: Path) -> None:
+    """A token that is refused is forgotten: the next request brings a new one."""
+    async with text_service(tmp_path, [_entra(upstream)], MODELS, APPLICATION) as service:
+        await service.ask(chat())
+        upstream.tokens.clear()
+        with pytest.raises(errors.UpstreamAuth):
+            await service.ask(chat())
+        assert text_of(await service.ask(chat()))
+    assert upstream.tokens_given == 2
+
+
+async def test_a_wrong_application_is_an_upstream_auth_error(upstream: AzureEmulator, tmp_path: Path) -> None:
+    """A refused secret is the gateway's failure, told without it."""
+    environment = {**APPLICATION, "AZURE_CLIENT_SECRET": "wrong-secret"}
+    async with text_service(tmp_path, [_entra(upstream)], MODELS, environment) as service:
+        with pytest.raises(errors.UpstreamAuth) as refused:
+            await service.ask(chat())
+    assert "wrong-secret" not in refused.value.message

@@ -1,0 +1,215 @@
+"""What is Bedrock's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from moa.text.v1.text_pb2 import (
+    FinishReason,
+    Message,
+    Part,
+    ReasoningOptions,
+    ReasoningPart,
+    Role,
+    Sampling,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from moa.text.v1.text_service_pb2 import CountTokensRequest
+from services.common import errors
+from services.common.catalogue import Model, Provider
+from services.common.http.sigv4 import region_of
+from services.text.adapters.bedrock.read import BedrockReader
+from services.text.adapters.bedrock.request import body_from, request_from
+from tests.emulators import aws
+from tests.emulators.bedrock import CLAUDE, NOVA, SIGNATURE, BedrockEmulator
+from tests.emulators.script import Call, Script
+from tests.text.harness import Row, TextClient, chat, reasoning_of, text_of, text_service
+
+# What the real service sent for a tool call: the counts come before the stop, and no message start.
+RECORDED = [
+    ("contentBlockStart", '{"contentBlockIndex":0,"start":{"toolUse":{"toolUseId":"tool-use-id","name":"test-tool"}}}'),
+    ("contentBlockDelta", '{"contentBlockIndex":0,"delta":{"toolUse":{"input":"{\\"value\\":"}}}'),
+    ("contentBlockDelta", '{"contentBlockIndex":0,"delta":{"toolUse":{"input":"\\"Sparkle Day\\"}"}}}'),
+    ("contentBlockStop", '{"contentBlockIndex":0}'),
+    (
+        "metadata",
+        '{"usage":{"inputTokens":125,"outputTokens":45,"totalTokens":170,"serverToolUsage":{}},'
+        '"metrics":{"latencyMs":234}}',
+    ),
+    ("messageStop", '{"additionalModelResponseFields":{"delta":{"stop_sequence":null}},"stopReason":"tool_use"}'),
+]
+
+ENVIRONMENT = {"AWS_ACCESS_KEY_ID": aws.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": aws.SECRET_KEY}
+ABLE = ["tools", "reasoning", "vision"]
+
+
+def _row(url: str) -> Row:
+    return {
+        "id": "p",
+        "makes": "text",
+        "adapter": "bedrock",
+        "base_url": url,
+        "credentials": {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"},
+        "options": {"region": aws.REGION},
+    }
+
+
+MODELS: list[Row] = [
+    {"id": "m", "provider": "p", "upstream": CLAUDE, "capabilities": ABLE, "default_max_tokens": 8192},
+    {"id": "nova", "provider": "p", "upstream": NOVA, "capabilities": ABLE},
+]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[BedrockEmulator]:
+    async with BedrockEmulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def service(upstream: BedrockEmulator, tmp_path: Path) -> AsyncIterator[TextClient]:
+    async with text_service(tmp_path, [_row(upstream.url)], MODELS, ENVIRONMENT) as client:
+        yield client
+
+
+def test_a_recorded_stream_is_read() -> None:
+    """A call in pieces, and the answer is over when stop and counts are both there, in either order."""
+    reader = BedrockReader(chat(), streamed=True, upstream_id="x")
+    events = [e for name, line in RECORDED for e in reader.feed(aws.event_frame(name, line.encode()))]
+    assert reader.done
+    assert "".join(e.tool_call.arguments_json for e in events) == '{"value":"Sparkle Day"}'
+    assert events[0].tool_call.name == "test-tool"
+    assert events[-2].candidate_finished.reason == FinishReason.FINISH_REASON_TOOL_CALLS
+    assert events[-1].finished.usage.prompt_tokens == 125
+
+
+def test_a_damaged_frame_breaks_the_stream() -> None:
+    """A checksum that is wrong is a broken stream, not a piece to pass over: where the next frame begins is unknown."""
+    frame = bytearray(aws.event_frame("contentBlockDelta", b'{"contentBlockIndex":0,"delta":{"text":"a"}}'))
+    frame[-6] ^= 1
+    reader = BedrockReader(chat(), streamed=True, upstream_id="x")
+    assert reader.feed(bytes(frame)) == []
+    assert isinstance(reader.failure, errors.UpstreamBroken)
+
+
+async def test_thinking_goes_round_with_its_signature(service: TextClient, upstream: BedrockEmulator) -> None:
+    """The signed reasoning of a tool turn is taken back; the service checks that it is its own."""
+    upstream.scripts.append(Script(reasoning=("hm",), text=(), calls=(Call("t1", "look", ("{}",)),)))
+    request = chat("look", tools=[Tool(name="look")], reasoning=ReasoningOptions(include=True))
+    events = await service.ask(request)
+    signature = next(e.reasoning.signature for e in events if e.reasoning.signature)
+    assert signature == SIGNATURE.encode()
+    parts = [
+        Part(reasoning=ReasoningPart(text=reasoning_of(events), signature=signature)),
+        Part(tool_call=ToolCall(id="t1", name="look", arguments_json="{}")),
+    ]
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=parts))
+    result = ToolResult(tool_call_id="t1", content="seen", is_error=True)
+    request.messages.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=result)]))
+    assert text_of(await service.ask(request))
+    sent = upstream.seen[-1].body
+    assert sent["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
+    assert sent["messages"][2]["content"][0]["toolResult"]["status"] == "error"
+    assert upstream.refused == []
+
+
+async def test_a_tool_turn_without_its_reasoning_goes_on_without(
+    service: TextClient, upstream: BedrockEmulator
+) -> None:
+    """A dialect that cannot give reasoning back still gets its tool's answer."""
+    request = chat("look", tools=[Tool(name="look")], reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_LOW))
+    call = ToolCall(id="t1", name="look", arguments_json="{}")
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[Part(tool_call=call)]))
+    result = ToolResult(tool_call_id="t1", content="seen")
+    request.messages.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=result)]))
+    assert text_of(await service.ask(request))
+    assert upstream.refused == []
+
+
+@pytest.mark.parametrize(("model", "sent"), [("m", {"top_k": 5}), ("nova", {"inferenceConfig": {"topK": 5}})])
+async def test_top_k_by_family(service: TextClient, upstream: BedrockEmulator, model: str, sent: object) -> None:
+    """What Converse leaves to the models is said in each family's words."""
+    request = chat(sampling=Sampling(top_k=5))
+    request.model = model
+    await service.ask(request)
+    assert upstream.seen[-1].body["additionalModelRequestFields"] == sent
+    assert upstream.refused == []
+
+
+async def test_consecutive_turns_of_one_side_are_joined(service: TextClient, upstream: BedrockEmulator) -> None:
+    """Converse wants the sides to take turns; a caller need not."""
+    request = chat("one")
+    request.messages.append(Message(role=Role.ROLE_USER, parts=[Part(text="two")]))
+    await service.ask(request)
+    assert upstream.seen[-1].body["messages"] == [{"role": "user", "content": [{"text": "one"}, {"text": "two"}]}]
+
+
+async def test_counting(service: TextClient) -> None:
+    """A prompt is counted by Bedrock itself."""
+    request = CountTokensRequest(model="m", provider="p", messages=chat("hi").messages, tools=[Tool(name="look")])
+    assert await service.count(request) == 29
+
+
+async def test_keys_in_rotation(upstream: BedrockEmulator, tmp_path: Path) -> None:
+    """Two key pairs take turns, each signing with its own secret."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": ",".join(aws.SECRETS),
+        "AWS_SECRET_ACCESS_KEY": ",".join(aws.SECRETS.values()),
+    }
+    async with text_service(tmp_path, [_row(upstream.url)], MODELS, environment) as service:
+        for _ in range(4):
+            await service.ask(chat())
+    used = [seen.headers["authorization"].split("Credential=")[1].split("/")[0] for seen in upstream.seen]
+    assert used == [*aws.SECRETS, *aws.SECRETS]
+
+
+def test_the_region_is_in_the_address() -> None:
+    """The usual address names the region; another one needs the option."""
+    url = "https://bedrock-runtime.ap-northeast-2.amazonaws.com"
+    assert region_of(Provider(id="p", adapter="bedrock", makes="text", base_url=url)) == "ap-northeast-2"
+    with pytest.raises(errors.ProviderNotConfigured, match=r"options\.region"):
+        region_of(Provider(id="p", adapter="bedrock", makes="text", base_url="https://proxy.example.com"))
+
+
+def test_a_model_name_is_one_segment_of_the_path() -> None:
+    """Colons of a version and slashes of an ARN are escaped."""
+    provider = Provider(id="p", adapter="bedrock", makes="text", base_url="https://x")
+    model = Model(
+        id="m", provider="p", upstream="arn:aws:bedrock:us-east-1:1:inference-profile/us.amazon.nova-lite-v1:0"
+    )
+    path = request_from(chat(), model, provider).url.raw_path
+    assert path.startswith("/model/arn%3Aaws%3Abedrock")
+    assert path.count("/") == 3
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (chat(sampling=Sampling(temperature=1.5)), "temperature"),
+        (chat(sampling=Sampling(presence_penalty=1)), "presence_penalty"),
+        (chat(candidates=2), "candidates"),
+        (chat(tools=[Tool(name="x")], tool_choice=ToolChoice(parallel=False)), "tool_choice.parallel"),
+        (chat(reasoning=ReasoningOptions(budget_tokens=2048), sampling=Sampling(temperature=0.5)), "temperature"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_by_name(request_: object, param: str) -> None:
+    """Nothing is dropped in silence."""
+    model = Model(id="m", provider="p", upstream=CLAUDE, capabilities=frozenset({"reasoning"}), default_max_tokens=4096)
+    with pytest.raises(errors.Unsupported) as refused:
+        body_from(request_, model)  # type: ignore[arg-type]
+    assert refused.value.param == param
+
+
+def test_the_budget_fits_the_bound() -> None:
+    """The thinking budget stays below max_tokens, which the reservation bounds."""
+    model = Model(id="m", provider="p", upstream=CLAUDE, capabilities=frozenset({"reasoning"}))
+    request = chat(max_tokens=2000, reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH))
+    body = json.loads(json.dumps(body_from(request, model)))
+    assert body["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1999

@@ -1,0 +1,232 @@
+"""The shared HTTP pieces."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from services.common import errors
+from services.common.catalogue import Timeouts
+from services.common.http import retry_after
+from services.common.http.classify import classified
+from services.common.http.client import Outgoing, Pool
+from services.common.http.credentials import HeaderKeys, Keys
+from services.common.http.deadline import Deadline
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "999999999"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_in_every_spelling(headers: dict[str, str], seconds: float | None) -> None:
+    """Seconds, milliseconds and nonsense are told apart."""
+    assert retry_after.from_headers(headers) == seconds
+
+
+def test_retry_after_as_a_date_is_counted_from_now() -> None:
+    """An HTTP date gives what is left until then."""
+    when = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    seconds = retry_after.from_headers({"retry-after": when})
+    assert seconds is not None
+    assert 27 < seconds <= 30
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("34.4s", 34.4), ("6m0s", 360.0), ("1h2m", 3720.0), ("250ms", 0.25), ("", None), ("x", None)]
+)
+def test_durations_are_read(text: str, seconds: float | None) -> None:
+    """Google's and Go's durations become seconds."""
+    assert retry_after.from_duration(text) == pytest.approx(seconds)
+
+
+def test_the_providers_words_reach_the_caller_only_about_the_callers_request() -> None:
+    """A bad request's words are passed on, bounded; those about the gateway's key are not."""
+    told = classified(400, codes={}, words="image too small\n" + "x" * 900)
+    assert isinstance(told, errors.UpstreamRejected)
+    assert "image too small" in told.message
+    assert len(told.message) < 600
+    hidden = classified(401, codes={}, words="key sk-secret is wrong")
+    assert isinstance(hidden, errors.UpstreamAuth)
+    assert "sk-secret" not in hidden.message
+
+
+def test_keys_take_turns_and_pass_over_the_resting_one() -> None:
+    """Three keys rotate; a resting one is skipped until it wakes."""
+    now = [0.0]
+    keys = Keys(["a", "b", "c"], clock=lambda: now[0])
+    assert [keys.take() for _ in range(4)] == [0, 1, 2, 0]
+    assert keys.rest(1, 10)
+    assert [keys.take() for _ in range(3)] == [2, 0, 2]
+    now[0] = 11
+    assert sorted(keys.take() for _ in range(3)) == [0, 1, 2]
+    assert not all([keys.rest(0, 5), keys.rest(1, 5), keys.rest(2, 9)])
+    assert keys.take() == 0
+
+
+async def test_without_keys_no_credential_is_sent() -> None:
+    """A server of one's own gets no Authorization header."""
+    outgoing = Outgoing(URL("http://x/"), b"", {})
+    assert await HeaderKeys("Authorization", [], {"A": "b"}).headers(outgoing) == {"A": "b"}
+
+
+async def test_a_deadline_that_moves_does_not_fire_early() -> None:
+    """A wait longer than the first bound survives when the bound was moved; the last one fires."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+
+    async def work() -> None:
+        with Deadline() as deadline:
+            deadline.within(0.02, "begin")
+            deadline.rest()
+            await asyncio.sleep(0.05)
+            deadline.within(10, "wait")
+            deadline.within(0.02, "go on")
+            await asyncio.sleep(5)
+
+    with pytest.raises(errors.UpstreamTimeout, match="did not go on in time"):
+        await work()
+    assert loop.time() - started < 2
+
+
+async def test_a_cancellation_inside_a_deadline_stays_one() -> None:
+    """Who is cancelled from outside sees a cancellation, not a timeout."""
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        with Deadline() as deadline:
+            deadline.within(30, "answer")
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+class _Cut(bytes):
+    """An answer after which the connection is closed."""
+
+
+class _Raw:
+    """A TCP server that answers each request with the next of `answers`; None closes the connection instead."""
+
+    def __init__(self, answers: list[bytes | None]) -> None:
+        self.answers = answers
+        self.requests: list[bytes] = []
+        self.connections = 0
+
+    async def __aenter__(self) -> str:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}/"
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        await self.server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append(head)
+                answer = self.answers.pop(0)
+                if answer is None:
+                    break
+                writer.write(answer)
+                await writer.drain()
+                if isinstance(answer, _Cut):
+                    break
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def _get(pool: Pool, url: str) -> bytes:
+    reply = await pool.send(Outgoing(URL(url), b"", {}, "POST"), {})
+    try:
+        return await reply.read_all()
+    finally:
+        reply.close()
+
+
+async def test_a_stale_connection_is_replaced_once() -> None:
+    """A kept connection that the provider drops unanswered is retried on a fresh one."""
+    server = _Raw([OK, None, OK])
+    pool = Pool(Timeouts())
+    async with server as url:
+        assert await _get(pool, url) == b"ok"
+        assert await _get(pool, url) == b"ok"
+        await pool.close()
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_a_fresh_connection_that_drops_is_not_asked_again() -> None:
+    """A request that may have been worked on is not sent twice."""
+    server = _Raw([None, OK])
+    pool = Pool(Timeouts())
+    async with server as url:
+        with pytest.raises(errors.UpstreamBroken):
+            await _get(pool, url)
+        await pool.close()
+    assert len(server.requests) == 1
+
+
+async def test_an_answer_that_began_is_not_asked_again() -> None:
+    """Half an answer on a kept connection is a broken one, not a reason to ask twice."""
+    server = _Raw([OK, _Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), OK])
+    pool = Pool(Timeouts())
+    async with server as url:
+        assert await _get(pool, url) == b"ok"
+        with pytest.raises(errors.UpstreamBroken):
+            await _get(pool, url)
+        await pool.close()
+    assert len(server.requests) == 2
+
+
+async def test_nobody_listening_is_an_upstream_failure() -> None:
+    """A refused connection is the provider's failure, told without addresses."""
+    async with _Raw([]) as url:
+        pass
+    pool = Pool(Timeouts())
+    with pytest.raises(errors.UpstreamFailed, match="cannot be reached") as told:
+        await _get(pool, url)
+    assert "127.0.0.1" not in told.value.message
+    await pool.close()
+
+
+async def test_redirects_are_not_followed() -> None:
+    """A provider's redirect would take the credentials elsewhere."""
+    app = web.Application()
+
+    async def away(request: web.Request) -> web.Response:
+        raise web.HTTPFound("http://127.0.0.1:1/")
+
+    app.add_routes([web.post("/", away)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    pool = Pool(Timeouts())
+    reply = await pool.send(Outgoing(URL(f"http://127.0.0.1:{runner.addresses[0][1]}/"), b"", {}), {})
+    assert reply.status == 302
+    reply.close()
+    await pool.close()
+    await runner.cleanup()

@@ -1,0 +1,142 @@
+"""Providers that come and go: credentials, rotation, reloads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common import errors
+from services.common.catalogue import load
+from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.script import Script
+from tests.text.harness import Row, chat, text_of, text_service, write_catalogue
+
+MODELS: list[Row] = [{"id": "m", "provider": "p", "upstream": "gpt-4o-mini"}]
+
+
+def _row(url: str, **more: object) -> Row:
+    return {
+        "id": "p",
+        "makes": "text",
+        "adapter": "openai",
+        "base_url": url,
+        "credentials": {"api_key": "OPENAI_API_KEY"},
+        **more,
+    }
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[OpenAIEmulator]:
+    async with OpenAIEmulator() as emulator:
+        yield emulator
+
+
+def _keys(upstream: OpenAIEmulator) -> list[str]:
+    return [seen.headers.get("authorization", "") for seen in upstream.seen]
+
+
+async def test_keys_take_turns(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """Two good keys share the requests."""
+    environment = {"OPENAI_API_KEY": "sk-good, sk-also-good"}
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
+        for _ in range(4):
+            await service.ask(chat())
+    assert _keys(upstream) == ["Bearer sk-good", "Bearer sk-also-good"] * 2
+
+
+@pytest.mark.parametrize("bad", ["sk-revoked", "sk-limited"])
+async def test_a_refused_or_limited_key_is_passed_over(upstream: OpenAIEmulator, tmp_path: Path, bad: str) -> None:
+    """The caller does not notice: the next key answers at once, and the bad one rests."""
+    environment = {"OPENAI_API_KEY": f"{bad},sk-good"}
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
+        for _ in range(3):
+            assert text_of(await service.ask(chat()))
+    assert _keys(upstream) == ["Bearer sk-good"] * 3
+    assert len(upstream.refused) == 1
+
+
+async def test_when_no_key_is_good_the_refusal_is_told(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """With every key tried once, the last refusal is the answer."""
+    environment = {"OPENAI_API_KEY": "sk-limited,sk-poor"}
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
+        with pytest.raises(errors.UpstreamRateLimited):
+            await service.ask(chat())
+    assert len(upstream.refused) == 2
+
+
+async def test_a_key_from_a_file(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """A secret may stand in a file that a variable names."""
+    file = tmp_path / "key"
+    file.write_text("sk-good\n")
+    environment = {"OPENAI_API_KEY_FILE": str(file)}
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
+        assert text_of(await service.ask(chat()))
+
+
+async def test_a_server_that_needs_no_key_gets_none(tmp_path: Path) -> None:
+    """Without credentials in its row, nothing is sent."""
+    async with OpenAIEmulator(needs_key=False) as upstream:
+        row = _row(upstream.base_url, credentials={})
+        async with text_service(tmp_path, [row], MODELS, {}) as service:
+            assert text_of(await service.ask(chat()))
+        assert "authorization" not in upstream.seen[0].headers
+
+
+async def test_a_provider_without_credentials_is_not_configured(tmp_path: Path) -> None:
+    """It is not asked, and the catalogue says that it is not configured."""
+    async with text_service(tmp_path, [_row("http://127.0.0.1:1/v1")], MODELS, {}) as service:
+        with pytest.raises(errors.ProviderNotConfigured):
+            await service.ask(chat())
+        assert service.watched.now.configured == frozenset()
+
+
+async def test_bad_options_are_told_by_name(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """A misspelt option does not pass in silence."""
+    row = _row(upstream.base_url, options={"stream_usages": False})
+    async with text_service(tmp_path, [row], MODELS, {"OPENAI_API_KEY": "sk-good"}) as service:
+        with pytest.raises(errors.ProviderNotConfigured, match="stream_usages"):
+            await service.ask(chat())
+
+
+async def test_a_reload_lets_running_answers_end(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """A row that changes serves new requests at once, while an answer from the old one goes on to its end."""
+    environment = {"OPENAI_API_KEY": "sk-good"}
+    async with (
+        OpenAIEmulator() as other,
+        text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service,
+    ):
+        script = Script(hold_at=1)
+        upstream.scripts.append(script)
+        running = asyncio.create_task(service.ask(chat()))
+        await asyncio.wait_for(script.held.wait(), 5)
+        write_catalogue(service.catalogue_path, [_row(other.base_url)], MODELS)
+        service.watched.now = load(service.catalogue_path, environment)
+        assert text_of(await service.ask(chat()))
+        assert len(other.seen) == 1
+        script.gate.set()
+        assert text_of(await running) == "Hello 안녕 🌍!"
+
+
+async def test_a_reload_without_changes_keeps_connections(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """A new snapshot with the same row goes on with the same connection."""
+    environment = {"OPENAI_API_KEY": "sk-good"}
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
+        await service.ask(chat())
+        service.watched.now = load(service.catalogue_path, environment)
+        await service.ask(chat())
+    assert len({seen.peer for seen in upstream.seen}) == 1
+
+
+async def test_an_answer_that_may_be_long_is_streamed_from_the_provider(
+    upstream: OpenAIEmulator, tmp_path: Path
+) -> None:
+    """Nobody can tell a busy provider from a dead one when a long answer comes in one piece."""
+    environment = {"OPENAI_API_KEY": "sk-good"}
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
+        request = chat(max_tokens=8000)
+        request.stream = False
+        assert text_of(await service.ask(request)) == "Hello 안녕 🌍!"
+        assert upstream.seen[-1].body["stream"] is True
