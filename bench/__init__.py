@@ -1,0 +1,1 @@
+"""Measure the gateway against the same upstream called directly, in one run on one machine."""

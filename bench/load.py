@@ -1,0 +1,156 @@
+"""A cheap HTTP/1.1 load generator: N kept connections, each with one request under way, for so many seconds.
+
+It reads no more of an answer than it must: the status, where the answer ends, how many events it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+
+@dataclass
+class Result:
+    """What was measured. Times in seconds."""
+
+    seconds: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    """From each request to the first byte of its answer."""
+    events: int = 0
+    """Server-sent events."""
+    broken: int = 0
+    """Connections that broke."""
+
+    @property
+    def requests(self) -> int:
+        """How many answers came."""
+        return len(self.latencies)
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.requests / self.seconds
+
+    @property
+    def events_per_second(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds
+
+    @property
+    def clean(self) -> bool:
+        """Whether every answer was a 200."""
+        return not self.broken and set(self.statuses) == {200}
+
+    def percentile(self, share: float) -> float:
+        """Give the latency that `share` (0 to 1) of the answers did not exceed, in milliseconds."""
+        ordered = sorted(self.latencies)
+        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, request: bytes, result: Result, until: float, ended: asyncio.Future[None]) -> None:
+        self._request = request
+        self._result = result
+        self._until = until
+        self._ended = ended
+        self._transport: asyncio.Transport | None = None
+        self._sent = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._head = b""
+        self._in_body = False
+        self._left = -1
+        """Bytes of the body that are still to come; -1: chunked."""
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._ended.done():
+            self._result.broken += 1
+            self._ended.set_result(None)
+
+    def _send(self) -> None:
+        assert self._transport is not None
+        self._sent = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._in_body:
+            if not self._head:
+                self._result.first.append(time.perf_counter() - self._sent)
+            self._head += data
+            head, found, data = self._head.partition(b"\r\n\r\n")
+            if not found:
+                return
+            self._in_body = True
+            self._result.statuses[int(head[9:12])] += 1
+            _, has_length, length = head.lower().partition(b"\r\ncontent-length:")
+            self._left = int(length.partition(b"\r\n")[0]) if has_length else -1
+        if self._left >= 0:
+            self._left -= len(data)
+            if self._left <= 0:
+                self._done()
+            return
+        # An event's first bytes, or the last chunk, may be split over two reads.
+        joined = self._tail + data
+        self._result.events += joined.count(b"data: ") - self._tail.count(b"data: ")
+        self._tail = joined[-7:]
+        if self._tail.endswith(b"\r\n0\r\n\r\n"):
+            self._done()
+
+    def _done(self) -> None:
+        now = time.perf_counter()
+        self._result.latencies.append(now - self._sent)
+        if now >= self._until:
+            if not self._ended.done():
+                self._ended.set_result(None)
+            assert self._transport is not None
+            self._transport.close()
+            return
+        self._reset()
+        self._send()
+
+
+async def _run(url: str, body: bytes, headers: Mapping[str, str], connections: int, seconds: float) -> Result:
+    parts = urlsplit(url)
+    lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/json"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {len(body)}", "", ""]
+    request = "\r\n".join(lines).encode() + body
+    loop = asyncio.get_running_loop()
+    result = Result()
+    started = time.perf_counter()
+    ends: list[asyncio.Future[None]] = []
+    for _ in range(connections):
+        ended: asyncio.Future[None] = loop.create_future()
+        ends.append(ended)
+        await loop.create_connection(
+            lambda ended=ended: _Connection(request, result, started + seconds, ended),  # type: ignore[misc]
+            parts.hostname or "127.0.0.1",
+            parts.port or 80,
+        )
+    async with asyncio.timeout(seconds + 30):
+        await asyncio.gather(*ends)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def run(
+    url: str, body: object, *, headers: Mapping[str, str] | None = None, connections: int = 16, seconds: float = 2.0
+) -> Result:
+    """Ask `url` with the JSON `body` over `connections` connections at once for `seconds`."""
+    return uvloop.run(_run(url, json.dumps(body).encode(), headers or {}, connections, seconds))

@@ -1,0 +1,115 @@
+"""A very cheap OpenAI-compatible upstream: it answers from bytes made beforehand, so that it costs next to nothing.
+
+`python -m bench.upstream` prints its port on the first line of standard output and serves until it is ended.
+Tokens of a stream are written one at a time, each in a write of its own, as a model makes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Final, cast
+
+import uvloop
+
+TOKENS: Final = 200
+"""Tokens of a streamed answer."""
+MODEL: Final = "gpt-4o-mini"
+
+
+def _whole() -> bytes:
+    message = {"role": "assistant", "content": "Hello! How can I help you today?", "refusal": None}
+    answer = {
+        "id": "chatcmpl-bench",
+        "object": "chat.completion",
+        "created": 1,
+        "model": MODEL,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
+    }
+    body = json.dumps(answer).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def _event(choices: list[dict[str, object]], **more: object) -> bytes:
+    value = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
+    return _chunk(b"data: " + json.dumps({**value, "choices": choices, **more}).encode() + b"\n\n")
+
+
+def _choice(delta: dict[str, str], finish: str | None = None) -> list[dict[str, object]]:
+    return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
+
+
+WHOLE: Final = _whole()
+HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + _event(
+    _choice({"role": "assistant", "content": ""})
+)
+TOKEN: Final = _event(_choice({"content": " token"}))
+TAIL: Final = (
+    _event(_choice({}, "stop"))
+    + _event([], usage={"prompt_tokens": 9, "completion_tokens": TOKENS, "total_tokens": 9 + TOKENS})
+    + _chunk(b"data: [DONE]\n\n")
+    + b"0\r\n\r\n"
+)
+
+
+class Upstream(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._buffer = b""
+        self._left = 0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop writing."""
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        """Answer once a request is whole."""
+        self._buffer += data
+        head, found, rest = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        _, _, length = head.lower().partition(b"content-length:")
+        if len(rest) < int(length.partition(b"\r\n")[0] or b"0"):
+            return
+        self._buffer = b""
+        assert self._transport is not None
+        if b'"stream":true' in rest or b'"stream": true' in rest:
+            self._transport.write(HEAD)
+            self._left = TOKENS
+            self._loop.call_soon(self._write_token)
+        else:
+            self._transport.write(WHOLE)
+
+    def _write_token(self) -> None:
+        if self._transport is None:
+            return
+        if self._left == 0:
+            self._transport.write(TAIL)
+            return
+        self._left -= 1
+        self._transport.write(TOKEN)
+        self._loop.call_soon(self._write_token)
+
+
+async def serve() -> None:
+    """Serve on a free port until cancelled."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Upstream(loop), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())
