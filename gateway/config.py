@@ -14,7 +14,7 @@ from moa.common.v1 import error_pb2
 
 _FILTERS: Final = f"{TYPE}extensions.filters.http."
 _ADMIN: Final = "admin"
-_ADMIN_SOCKET: Final = "admin.sock"
+ADMIN_SOCKET: Final = "admin.sock"
 """Relative to Envoy's working folder: a socket's whole path must fit in about 100 bytes."""
 
 _ACCESS_LINE: Final = {
@@ -41,7 +41,7 @@ _ACCESS_LINE: Final = {
 def bootstrap(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
     """Give the configuration. `lua` is the script's text."""
     return {
-        "admin": {"address": {"pipe": {"path": _ADMIN_SOCKET}}},
+        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -75,7 +75,13 @@ def _public(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
                 "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [certificate]},
             },
         }
-    return {"name": "public", "address": _socket(settings.listen), "filter_chains": [chain]}
+    return {
+        "name": "public",
+        "address": _socket(settings.listen),
+        "filter_chains": [chain],
+        # Told to drain, this one closes; metrics and readiness are answered to the end.
+        "traffic_direction": "INBOUND",
+    }
 
 
 def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
@@ -232,7 +238,7 @@ def _clusters(settings: EdgeSettings) -> Iterable[Json]:
     yield _service(routes.ACCOUNTS, settings.account_addresses)
     for name, address in settings.metrics_targets.items():
         yield _cluster(f"metrics_{name}", [address])
-    admin = {"endpoint": {"address": {"pipe": {"path": _ADMIN_SOCKET}}}}
+    admin = {"endpoint": {"address": {"pipe": {"path": ADMIN_SOCKET}}}}
     yield {
         "name": _ADMIN,
         "load_assignment": {"cluster_name": _ADMIN, "endpoints": [{"lb_endpoints": [admin]}]},

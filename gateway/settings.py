@@ -45,6 +45,8 @@ class EdgeSettings(BaseSettings):
     stream_idle_s: float = Field(default=900.0, gt=0)
     """How long a request may stay without a byte in either direction. The router's own limits are shorter, but for
     an unstreamed picture on a slow machine, which says nothing until it is done."""
+    drain_s: float = Field(default=10.0, ge=0)
+    """How long running requests may go on after the edge was asked to stop, in seconds. New ones are refused."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """The least severe level that Envoy logs; `info` is Envoy's `warning`, beside one access line a request."""
 

@@ -189,6 +189,24 @@ async def test_a_stream_that_is_read_to_its_end_is_charged_what_the_provider_rep
     ]
 
 
+async def test_a_killed_edges_stream_is_charged_for_what_was_delivered(shop: Shop) -> None:
+    """kill -9 of the edge mid-stream: its caller sees a broken stream, and the call behind it ends like any other that
+    was left."""
+    before = len(shop.charges())
+    script = shop.play(hold_at=3)
+    async with shop.asked() as asking:
+        answer = await asking
+        assert await pieces_of(answer, 3) == list(PIECES[:3])
+        await asyncio.to_thread(shop.stack.kill, "edge")
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+    await asyncio.wait_for(script.left.wait(), 20)
+    await until(lambda: len(shop.charges()) > before)
+    [charge] = shop.charges()[before:]
+    assert (charge.kind, charge.completion_tokens, charge.exact) == ("settle", 3, False)
+    await asyncio.to_thread(shop.stack.await_ready, "edge")
+
+
 async def test_a_killed_routers_stream_is_charged_once_for_what_was_delivered(shop: Shop) -> None:
     """kill -9 of the router mid-stream: the service behind it books the pieces by the reservation's id; the router's
     successor, which finds the reservation in the journal, adds nothing, and no backend's word counts twice."""
