@@ -33,7 +33,8 @@ class Dialect:
 
     `envelope` is nested dicts and lists whose leaves are literals, the placeholders above, or `"$<word>"` naming an
     entry of `words`. `words[name]` maps a reason to a literal; `defaults[name]` is the literal of every other reason.
-    `variants` are envelopes of other shapes, for the reasons that a dialect words apart.
+    `variants` are envelopes of other shapes, for the reasons that a dialect words apart. `fields` gives this dialect's
+    names of the contract's fields where they differ and its errors name fields.
     """
 
     name: str
@@ -42,6 +43,22 @@ class Dialect:
     words: Mapping[str, Mapping[Reason.ValueType, str | int | None]] = field(default_factory=dict)
     defaults: Mapping[str, str | int | None] = field(default_factory=dict)
     variants: Mapping[Reason.ValueType, Mapping[str, Any]] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def spelled(self, param: str) -> str:
+        """Give the caller's name of the field at fault (`messages[1].parts[0]`), which is named as the contract has it.
+
+        A field that is called otherwise here stands for the whole path; `head.name` renames what is below a head.
+        """
+        head, *below = param.split(".")
+        head_name = head.partition("[")[0]
+        if head_name in self.fields:
+            return self.fields[head_name]
+        spelled = [head]
+        for segment in below:
+            name, bracket, index = segment.partition("[")
+            spelled.append(self.fields.get(f"{head_name}.{name}", name) + bracket + index)
+        return ".".join(spelled)
 
     def status(self, reason: Reason.ValueType) -> int:
         """Give the HTTP status of a reason in this dialect."""
@@ -119,6 +136,14 @@ OPENAI: Final = Dialect(
         },
     },
     defaults={"type": "invalid_request_error"},
+    fields={
+        "messages.parts": "content",
+        "image_data": "image",
+        "candidates": "n",
+        "count": "n",
+        "width": "size",
+        "height": "size",
+    },
 )
 """OpenAI's: `{"error": {"message", "type", "param", "code"}}`."""
 
@@ -142,6 +167,8 @@ _GOOGLE_STATUS: Final[Mapping[int, str]] = {
 """The canonical code of each status (google.rpc.Code's HTTP mapping, and the nearest for the rest)."""
 
 _IN_GOOGLE: Final[Mapping[Reason.ValueType, int]] = dict.fromkeys(_BAD_REQUEST, 400)
+
+_CONFIG: Final = "generationConfig"
 
 GOOGLE: Final = Dialect(
     name="google",
@@ -170,6 +197,34 @@ GOOGLE: Final = Dialect(
             error_pb2.REASON_RATE_LIMITED: "RATE_LIMIT_EXCEEDED",
             error_pb2.REASON_UPSTREAM_RATE_LIMITED: "RATE_LIMIT_EXCEEDED",
         },
+    },
+    fields={
+        # The system's message is none of the contents, so the contract's indices do not count them.
+        "messages": "contents",
+        "prompt": "contents",
+        "images": "contents",
+        "image_data": "contents",
+        "image_url": "contents",
+        "n": f"{_CONFIG}.candidateCount",
+        "count": f"{_CONFIG}.candidateCount",
+        "candidates": f"{_CONFIG}.candidateCount",
+        "max_tokens": f"{_CONFIG}.maxOutputTokens",
+        "temperature": f"{_CONFIG}.temperature",
+        "top_p": f"{_CONFIG}.topP",
+        "top_k": f"{_CONFIG}.topK",
+        "seed": f"{_CONFIG}.seed",
+        "stop": f"{_CONFIG}.stopSequences",
+        "logprobs": f"{_CONFIG}.responseLogprobs",
+        "top_logprobs": f"{_CONFIG}.logprobs",
+        "presence_penalty": f"{_CONFIG}.presencePenalty",
+        "frequency_penalty": f"{_CONFIG}.frequencyPenalty",
+        "response_format": f"{_CONFIG}.responseSchema",
+        "reasoning": f"{_CONFIG}.thinkingConfig",
+        "width": f"{_CONFIG}.imageConfig.imageSize",
+        "height": f"{_CONFIG}.imageConfig.imageSize",
+        "size": f"{_CONFIG}.imageConfig.imageSize",
+        "aspect_ratio": f"{_CONFIG}.imageConfig.aspectRatio",
+        "tool_choice": "toolConfig",
     },
 )
 """Google's: `{"error": {"code", "message", "status", "details"}}`, a `google.rpc.Status` as its REST APIs print it."""

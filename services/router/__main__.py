@@ -37,6 +37,7 @@ from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
 from services.router.grpc_api import CatalogServicer, ImageServicer, TextServicer
+from services.router.refusals import Refusals
 from services.router.serving import own_keys
 from services.router.settings import RouterSettings
 
@@ -64,12 +65,12 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     operations = Operations(catalogue=lambda: watched.now, admission=admission, backends=backends, inputs=inputs)
     listing = Listing(catalogue=lambda: watched.now, admission=admission)
 
-    serving = server.Server(service_token=None)
+    begin = own_keys(token, allowed=config.byok)
+    serving = server.Server(service_token=None, reword=Refusals(admission, begin=begin))
     text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations), serving.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), serving.grpc)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), serving.grpc)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), serving.grpc)
-    begin = own_keys(token, allowed=config.byok)
     openai = OpenAIServicer(operations, listing, Shelf(store, links), begin=begin)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, serving.grpc)
     google = GoogleServicer(operations, listing, begin=begin)

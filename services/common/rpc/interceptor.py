@@ -19,6 +19,9 @@ _log = logs.get("rpc")
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
+Reword = Callable[[Any, str, errors.MoaError], Awaitable[errors.MoaError]]
+"""Gives the error that a caller is told instead, from the RPC's context, the full method and what was raised."""
+
 _OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 
@@ -28,10 +31,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
     Args:
         service_token: The credential that internal callers must send; None on a server that callers reach with
             keys of their own.
+        reword: What a refusal becomes before it is told; None tells it as it was raised.
     """
 
-    def __init__(self, *, service_token: str | None) -> None:
+    def __init__(self, *, service_token: str | None, reword: Reword | None = None) -> None:
         self._token = service_token.encode() if service_token else None
+        self._reword = reword
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -75,8 +80,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
                     return await inner(request, context)
                 except errors.MoaError as error:
-                    code = status.CODE[error.reason].name
-                    await _abort(context, error, call)
+                    told = error if self._reword is None else await self._reword(context, method, error)
+                    code = status.CODE[told.reason].name
+                    await _abort(context, told, call)
                 except asyncio.CancelledError:
                     code = "CANCELLED"
                     raise

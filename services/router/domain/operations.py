@@ -22,8 +22,6 @@ from services.common.errors import (
     InvalidField,
     MoaError,
     ModelNotFound,
-    ModelRetired,
-    NotFound,
     PermissionDenied,
     ProviderNotConfigured,
     QuotaExhausted,
@@ -104,7 +102,7 @@ class Operations:
         `request` is changed: model and provider are resolved, and the bound on tokens fits the reservation.
         Raises MoaError for everything that can be known before the first event.
         """
-        model, ending = await self._model(request.model, request.provider, "text", caller)
+        model, ending = self._model(request.model, request.provider, "text", caller)
         check_text(request, model)
         parts = [part for message in request.messages for part in message.parts if part.HasField("image")]
         linked = [("image_url", part.image) for part in parts]
@@ -112,7 +110,6 @@ class Operations:
         wanted = self._bounded(request, model)
         prompt = bounds.prompt_bound(request)
         if not bounds.fits_context(prompt, model.context_tokens):
-            await self._admission.identify(caller.key)
             raise ContextTooLong(
                 f"the prompt is longer than the {model.context_tokens} tokens of {model.id}'s context", param="messages"
             )
@@ -137,7 +134,7 @@ class Operations:
 
     async def generate_image(self, request: image_service_pb2.GenerateImageRequest, caller: Caller) -> ImageAnswer:
         """Begin images; the first message is in hand when this returns. As `generate_text`."""
-        model, ending = await self._model(request.model, request.provider, "image", caller)
+        model, ending = self._model(request.model, request.provider, "image", caller)
         if request.operation == image_pb2.OPERATION_UNSPECIFIED:
             request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
         check_image(request, model)
@@ -164,17 +161,17 @@ class Operations:
             model=model, source=source, first=first, booking=reserved, request_id=caller.request_id, ending=ending
         )
 
-    async def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
+    def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
         """Find the model that a caller names, and what it makes: `text` or `image`.
 
         For dialects where one call serves both. Raises as the operations do.
         """
-        model, _ = await self._model(name, provider, "", caller)
+        model, _ = self._model(name, provider, "", caller)
         return model, self._catalogue().providers[model.provider].makes
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, caller: Caller) -> int:
         """Count a prompt's tokens as its model would. Costs nothing."""
-        model, _ = await self._model(request.model, request.provider, "text", caller)
+        model, _ = self._model(request.model, request.provider, "text", caller)
         identity = await self._admission.identify(caller.key)
         if not identity.may(quota_pb2.OPERATION_TEXT, model.provider, model.id):
             raise PermissionDenied(f"this key may not use model {model.id}", param="model")
@@ -212,28 +209,21 @@ class Operations:
             for task in tasks:
                 task.cancel()
 
-    async def _model(self, name: str, provider: str, makes: str, caller: Caller) -> tuple[Model, Retirement | None]:
-        """Find the model that answers to a name, and the retirement that its caller is to be told of.
-
-        A caller without a valid key learns nothing of the catalogue.
-        """
+    def _model(self, name: str, provider: str, makes: str, caller: Caller) -> tuple[Model, Retirement | None]:
+        """Find the model that answers to a name, and the retirement that its caller is to be told of."""
         catalogue = self._catalogue()
-        try:
-            if not name:
-                raise InvalidField("a model is required", param="model")
-            asked = catalogue.find(name, provider=provider)
-            model, ending = retirement.standing(catalogue, asked, retirement.today())
-            if caller.own_key:
-                # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
-                if not byok.reaches(catalogue.providers[model.provider]):
-                    raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
-            elif model.provider not in catalogue.configured:
-                raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
-            if makes and catalogue.providers[model.provider].makes != makes:
-                raise Unsupported(f"model {model.id} does not make {makes}", param="model")
-        except (InvalidField, ModelNotFound, ModelRetired, NotFound, ProviderNotConfigured, Unsupported):
-            await self._admission.identify(caller.key)
-            raise
+        if not name:
+            raise InvalidField("a model is required", param="model")
+        asked = catalogue.find(name, provider=provider)
+        model, ending = retirement.standing(catalogue, asked, retirement.today())
+        if caller.own_key:
+            # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
+            if not byok.reaches(catalogue.providers[model.provider]):
+                raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
+        elif model.provider not in catalogue.configured:
+            raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
+        if makes and catalogue.providers[model.provider].makes != makes:
+            raise Unsupported(f"model {model.id} does not make {makes}", param="model")
         return model, ending
 
     @staticmethod

@@ -117,7 +117,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         if body.cached_content:
             raise Unsupported("cachedContent is not supported here", param="cachedContent")
         name = listing.name_of(request.model)
-        _, makes = await self._operations.model(name, caller)
+        _, makes = self._operations.model(name, caller)
         ignored = [*_set_names(body, bodies.IGNORED, "")]
         if body.generation_config is not None:
             unused = (*bodies.IGNORED_CONFIG, *(bodies.IGNORED_FOR_IMAGES if makes == "image" else ()))

@@ -74,7 +74,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         caller = begin(context)
         wanted = image.request_from(request.data, edit=edit)
         if edit:
-            _, makes = await self._operations.model(wanted.model, caller, provider=wanted.provider)
+            _, makes = self._operations.model(wanted.model, caller, provider=wanted.provider)
             if makes == "text":
                 await self._analyse(wanted, caller, context)
                 return

@@ -75,7 +75,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         caller = self._caller(context)
         asked, wanted = image_request.request_from(request, kind)
         if wanted.partial_images:
-            model, _ = await self._operations.model(asked.model, caller)
+            model, _ = self._operations.model(asked.model, caller)
             asked.preview_every = _preview_every(model, wanted.partial_images)
         async with await self._operations.generate_image(asked, caller) as answer:
             note(answer, caller)

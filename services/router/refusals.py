@@ -1,0 +1,72 @@
+"""How the router words a refusal: to whom, and in whose terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from moa.common.v1 import error_pb2
+from services.common.dialects import GOOGLE, OPENAI, Dialect
+from services.common.errors import MoaError, Unauthenticated
+from services.router.domain.caller import Caller
+
+_DIALECTS: Final[Mapping[str, Dialect]] = {
+    "/moa.router.v1.OpenAIService/": OPENAI,
+    "/moa.router.v1.GoogleService/": GOOGLE,
+}
+"""The dialects whose errors name fields, by the prefix of their methods."""
+
+_OPEN: Final = "/moa.router.v1.FilesService/"
+"""Files are had by their signed links; nobody needs a key."""
+
+_OF_REQUEST: Final = frozenset(
+    (
+        error_pb2.REASON_MALFORMED,
+        error_pb2.REASON_INVALID_FIELD,
+        error_pb2.REASON_UNSUPPORTED,
+        error_pb2.REASON_UNSUPPORTED_MEDIA,
+        error_pb2.REASON_TOO_LARGE,
+        error_pb2.REASON_CONTEXT_TOO_LONG,
+        error_pb2.REASON_NOT_FOUND,
+        error_pb2.REASON_MODEL_NOT_FOUND,
+        error_pb2.REASON_MODEL_RETIRED,
+        error_pb2.REASON_PROVIDER_NOT_CONFIGURED,
+    )
+)
+"""What is found out about a request before, or whether or not, its caller is known."""
+
+
+class Verifier(Protocol):
+    """Who verifies keys."""
+
+    async def identify(self, key: str) -> Any:
+        """Verify a key. Raises Unauthenticated."""
+
+
+class Refusals:
+    """Rewords what handlers raise.
+
+    A body is read before its caller is admitted, so that one call admits and reserves. Whoever has no valid key is told
+    that all the same, whatever else is wrong, and learns nothing of the catalogue.
+
+    Args:
+        begin: Gives the caller of a call.
+    """
+
+    def __init__(self, admission: Verifier, *, begin: Callable[[Any], Caller]) -> None:
+        self._admission = admission
+        self._begin = begin
+
+    async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
+        """Give the error that the caller is told: about the key first, then in the dialect's own names."""
+        if error.reason in _OF_REQUEST and not method.startswith(_OPEN):
+            try:
+                await self._admission.identify(self._begin(context).key)
+            except Unauthenticated as stranger:
+                return stranger
+            except MoaError:
+                pass  # Who asks cannot be told now; what is wrong with the request is as true.
+        for prefix, dialect in _DIALECTS.items():
+            if method.startswith(prefix):
+                error.param = dialect.spelled(error.param)
+        return error
