@@ -20,11 +20,11 @@ help: ## List every target.
 .PHONY: setup
 setup: $(READY) ## Make the virtual environment with everything in it (run and test do this by themselves).
 
-$(READY): $(LOCKS) deploy/local/setup.py deploy/local/install_torch.py
+$(READY): $(LOCKS) deploy/local/setup.py deploy/local/alone.py deploy/local/install_torch.py
 	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	  if command -v $$python >/dev/null 2>&1 && \
 	     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	    exec $$python deploy/local/setup.py; fi; \
+	    exec $$python -m deploy.local.setup; fi; \
 	done; \
 	echo 'make: Python 3.11 or newer is needed and was not found (name one with PYTHON=/path/to/python make …).' >&2; \
 	exit 1

@@ -10,8 +10,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from importlib.resources import files
 from pathlib import Path
+
+from deploy.local.alone import alone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -46,6 +49,15 @@ def main() -> int:
     """Write `gen/`, `build/moa.binpb` and `build/openapi.json`."""
     build = REPOSITORY / "build"
     build.mkdir(exist_ok=True)
+    began = time.time()
+    waiting = "proto: another one is at work here; waiting for it"
+    with alone(build / "lock", waiting=lambda: print(waiting, flush=True)) as waited:
+        if waited and (build / "openapi.json").exists() and (build / "openapi.json").stat().st_mtime >= began:
+            return 0
+        return _generate(build)
+
+
+def _generate(build: Path) -> int:
     with tempfile.TemporaryDirectory(dir=build, prefix="proto-") as scratch:
         new = Path(scratch) / "gen"
         new.mkdir()

@@ -6,12 +6,15 @@ Only the standard library is used: nothing else is there yet.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from deploy.local.alone import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
@@ -107,12 +110,19 @@ def install_torch() -> None:
 
 
 def main() -> None:
-    """Do all of it; what is done already costs seconds."""
+    """Do all of it; what is done already costs seconds. Two at once would unpack over each other."""
     check_machine()
-    make_environment()
-    install()
-    install_torch()
-    STAMP.touch()
+    # Beside what .venv really is: several checkouts may share one by a link.
+    lock = Path(os.path.realpath(VENV)).with_name(".venv.lock")
+    began = time.time()
+    with alone(lock, waiting=lambda: tell("another set-up is at work here; waiting for it")) as waited:
+        if waited and STAMP.exists() and STAMP.stat().st_mtime >= began:
+            tell("the other one has set it up")
+            return
+        make_environment()
+        install()
+        install_torch()
+        STAMP.touch()
     tell("set up")
 
 

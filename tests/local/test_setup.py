@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import threading
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
 from deploy.local import setup
+from deploy.local.alone import alone
 
 
 def test_no_venv_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,3 +44,56 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 def test_what_pip_says(said: str, sentence: str) -> None:
     """pip's commonest endings are told in words."""
     assert sentence in setup.meaning(said)
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """Who comes second is told so, waits, and learns that the first one has been there."""
+    lock, told, entered = tmp_path / "lock", threading.Event(), threading.Event()
+    found: list[bool] = []
+
+    def second() -> None:
+        with alone(lock, waiting=told.set) as waited:
+            found.append(waited)
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with alone(lock, waiting=told.set) as waited:
+        assert not waited
+        thread.start()
+        assert told.wait(20)
+        assert not entered.is_set()
+    thread.join(20)
+    assert found == [True]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_second_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finished: bool
+) -> None:
+    """`make run` twice at once: the second waits, and does only what the first has left undone."""
+    done: list[str] = []
+    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(setup, "STAMP", tmp_path / "ready")
+    for name in ("make_environment", "install", "install_torch"):
+        monkeypatch.setattr(setup, name, lambda name=name: done.append(name))
+    entered = threading.Event()
+    real = setup.tell
+
+    def tell(what: str) -> None:
+        real(what)
+        if "waiting" in what:
+            entered.set()
+
+    monkeypatch.setattr(setup, "tell", tell)
+    thread = threading.Thread(target=setup.main)
+    with alone(tmp_path / ".venv.lock", waiting=lambda: None):
+        thread.start()
+        assert entered.wait(20)
+        if finished:
+            setup.STAMP.touch()
+            # File systems keep coarser times than the clock gives.
+            after = setup.STAMP.stat().st_mtime + 10
+            os.utime(setup.STAMP, (after, after))
+    thread.join(20)
+    assert done == ([] if finished else ["make_environment", "install", "install_torch"])
+    assert "another set-up is at work here" in capsys.readouterr().out
