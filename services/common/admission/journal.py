@@ -7,6 +7,7 @@ its owner while it lives; the next process in the same folder reads the unlocked
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -47,7 +48,9 @@ class Journal:
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self.size = 0
-        """Bytes written since it was last compact."""
+        """The file's length in bytes."""
+        self.behind = False
+        """Whether something could not be written (a full disk) since it was last compact."""
 
     def opened(self, reservation_id: str) -> None:
         """Note that a reservation was made."""
@@ -67,17 +70,21 @@ class Journal:
         return self.size > _ROTATE_BYTES
 
     def compact(self, settlements: list[bytes], opened: list[str]) -> None:
-        """Start anew with what still matters. The old content is replaced at once, or not at all."""
+        """Start anew with what still matters. The old content is replaced at once, or not at all: then OSError."""
+        records = [_record(_OPENED, reservation_id.encode()) for reservation_id in opened]
+        content = b"".join([*records, *(_record(_SETTLED, settlement) for settlement in settlements)])
         fresh = self._path.with_suffix(".new")
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        old, self._file, self.size = self._file, file, 0
-        for reservation_id in opened:
-            self.opened(reservation_id)
-        for settlement in settlements:
-            self.settled(settlement)
-        fresh.replace(self._path)
-        os.close(old)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _write(file, content, at=0)
+            fresh.replace(self._path)
+        except OSError:
+            os.close(file)
+            fresh.unlink(missing_ok=True)
+            raise
+        os.close(self._file)
+        self._file, self.size, self.behind = file, len(content), False
 
     def close(self, *, keep: bool) -> None:
         """Close; the file is deleted unless something in it still matters."""
@@ -113,9 +120,24 @@ class Journal:
         os.close(left.lock)
 
     def _append(self, kind: bytes, body: bytes) -> None:
-        record = _HEAD.pack(kind, len(body), zlib.crc32(body)) + body
-        os.write(self._file, record)
+        record = _record(kind, body)
+        try:
+            _write(self._file, record, at=self.size)
+        except OSError:
+            self.behind = True
+            raise
         self.size += len(record)
+
+
+def _record(kind: bytes, body: bytes) -> bytes:
+    return _HEAD.pack(kind, len(body), zlib.crc32(body)) + body
+
+
+def _write(file: int, data: bytes, *, at: int) -> None:
+    """Append all of it or, on a full disk, nothing: what follows a torn record could not be read. Raises OSError."""
+    if os.write(file, data) < len(data):
+        os.ftruncate(file, at)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _read(path: Path, file: int) -> Left:

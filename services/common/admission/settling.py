@@ -192,5 +192,12 @@ class Settling:
                 Journal.forget(left)
                 self._left.remove((left, mine))
         journal = self._journal
-        if journal and (journal.full or (not self._pending and journal.size > _WORTH_COMPACTING_BYTES)):
-            journal.compact([s.SerializeToString() for s in self._pending.values()], list(self._open))
+        if journal is None:
+            return
+        grown = journal.full or (not self._pending and journal.size > _WORTH_COMPACTING_BYTES)
+        if grown or journal.behind:
+            try:
+                journal.compact([s.SerializeToString() for s in self._pending.values()], list(self._open))
+            except OSError as error:
+                # The disk is still full; the old content stands.
+                _log.error("journal.failed", why=error.strerror)
