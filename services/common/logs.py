@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import structlog
 
 _ENCODER = msgspec.json.Encoder(enc_hook=repr)
+
+
+class _Lossy:
+    """Standard error for lines that may be lost: where the disk of the log is full, the work goes on."""
+
+    def __init__(self) -> None:
+        self._file = sys.stderr.fileno()
+
+    def write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._file, line)
+
+    def flush(self) -> None:
+        pass
 
 
 def _encode(event: Any, **_: Any) -> bytes:
@@ -34,7 +50,7 @@ def configure(process: str, level: str) -> None:
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, _Lossy())),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")
