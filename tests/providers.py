@@ -20,6 +20,10 @@ from tests.text.subjects import SUBJECTS as TEXT_SUBJECTS
 
 OUT = Path("docs/providers.md")
 YES, REFUSED, NO = "yes", "–", "**FAILS**"
+SUITES = {
+    "text": ["contract", "contract_parts", "contract_failures", "split"],
+    "image": ["contract", "contract_failures", "contract_streams", "split"],
+}
 Columns = Sequence[tuple[str, str, str]]
 """Heading, test, and the ability without which the test shows a refusal."""
 
@@ -61,6 +65,7 @@ IMAGE: Columns = (
     ("negative prompt", "test_words_of_quality_style_and_format", "negative_prompt"),
     ("colours", "test_words_of_quality_style_and_format", "colors"),
     ("previews", "test_previews", "preview"),
+    ("token usage", "test_usage", ""),
 )
 IMAGE_FAILURES: Columns = (
     ("refusals typed", "test_refusals_are_typed", ""),
@@ -69,7 +74,18 @@ IMAGE_FAILURES: Columns = (
     ("leaver closes sockets", "test_a_caller_who_leaves_closes_the_upstream_sockets", ""),
     ("silence", "test_a_silent_provider_is_a_timeout", ""),
     ("half an answer", "test_half_an_answer_is_broken", ""),
+    ("malformed answer", "test_a_malformed_answer_is_broken", ""),
+    ("failure after some images", "test_a_failure_after_some_images_is_an_event", ""),
+    ("upstream restart", "test_the_upstream_comes_back", ""),
+    ("split at every byte", "test_every_byte_boundary", ""),
     ("20 MB", "test_large_images", ""),
+    ("stream: leaver closes socket", "test_a_caller_who_leaves_a_stream_closes_the_upstream_socket", "preview"),
+    ("stream: slow first picture", "test_slow_first_picture", "preview"),
+    ("stream: silence", "test_silence_between_pictures", "preview"),
+    ("stream: cut", "test_cut_stream", "preview"),
+    ("stream: failure inside", "test_failure_inside_the_stream", "preview"),
+    ("stream: malformed chunk", "test_malformed_chunk", "preview"),
+    ("stream: split at every byte", "test_every_byte_boundary_of_a_stream", "preview"),
 )
 
 
@@ -109,8 +125,9 @@ def table(outcomes: Outcomes, columns: Columns, lacks: dict[str, frozenset[str]]
     return "\n".join(lines)
 
 
-def run(paths: Sequence[str], subjects: Sequence[str]) -> Outcomes:
-    """Run the suites."""
+def run(makes: str, subjects: Sequence[str]) -> Outcomes:
+    """Run the suites of the adapters that make `makes`."""
+    paths = [f"tests/{makes}/test_{suite}.py" for suite in SUITES[makes]]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "--tb=no", f"--junitxml={report}", *paths]
@@ -126,8 +143,8 @@ def document() -> str:
     image_lacks = {
         s.name: abilities - catalogue.find(s.model, provider=s.provider).capabilities for s in IMAGE_SUBJECTS
     }
-    text = run(["tests/text/test_contract.py", "tests/text/test_split.py"], list(text_lacks))
-    image = run(["tests/image/test_contract.py"], list(image_lacks))
+    text = run("text", list(text_lacks))
+    image = run("image", list(image_lacks))
     models = "\n".join(f"- {s.name}: `{s.provider}` with `{s.model}`" for s in IMAGE_SUBJECTS)
     unsaid = "\n".join(
         f"- {s.name} has no typed word for: {', '.join(sorted(set(REASONS) - set(s.reasons)))}; the status decides."

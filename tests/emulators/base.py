@@ -95,7 +95,21 @@ class Emulator:
             await partial.write(body[: len(body) // 2])
             _break(request)
             return partial
+        if script.malformed_at is not None:
+            assert isinstance(response.body, bytes)
+            response.body = b"<" + response.body[1:]
+        if script.write_bytes:
+            return await self._torn(request, script, response)
         return response
+
+    @staticmethod
+    async def _torn(request: web.Request, script: Script, response: web.Response) -> web.StreamResponse:
+        assert isinstance(response.body, bytes)
+        torn = web.StreamResponse(status=response.status, headers=response.headers)
+        await torn.prepare(request)
+        await _write(torn, response.body, script)
+        await torn.write_eof()
+        return torn
 
     async def stream(
         self,

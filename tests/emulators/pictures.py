@@ -11,11 +11,16 @@ from PIL import Image
 from tests.emulators.script import Script
 
 
+def encoded(image: Image.Image) -> bytes:
+    """Write a picture as a PNG."""
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
 def png(width: int = 16, height: int = 16, colour: str = "teal") -> bytes:
     """Make a PNG."""
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), colour).save(out, "PNG")
-    return out.getvalue()
+    return encoded(Image.new("RGB", (width, height), colour))
 
 
 @dataclass(kw_only=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Final
+
+_TURN_S: Final = 0.005
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,18 @@ class Script:
     """Set when the emulator waits at `hold_at`."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the client hung up before the end."""
+
+    async def hung_up(self, within_s: float = 0.2) -> None:
+        """Wait until the client hung up, and fail when that takes longer.
+
+        The time is counted by the loop's turns, five milliseconds each: emulator, service and client run in one
+        loop, so that another process that takes the CPU stretches the allowance as it stretches the work.
+        """
+        for _ in range(round(within_s / _TURN_S)):
+            if self.left.is_set():
+                return
+            await asyncio.sleep(_TURN_S)
+        assert self.left.is_set(), f"the client did not hang up within {within_s} s"
 
     @property
     def reason(self) -> str:

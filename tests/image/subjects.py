@@ -39,6 +39,8 @@ class Subject:
     """What follows the emulator's address in the provider's."""
     options: Mapping[str, Any] | None = None
     reasons: frozenset[str] = ALL
+    counts: tuple[int, int] | None = None
+    """Tokens of prompt and completion that its emulator reports, where the provider counts them."""
     revises: bool = False
     """Whether the provider rewrites prompts and says so."""
     seed_of: Callable[[Any], Any] = field(default=lambda body: body["seed"])
@@ -65,6 +67,7 @@ SUBJECTS = [
         path="/v1",
         model="gpt-image-2.5-flare",
         environment=_OPENAI,
+        counts=(11, 100),
     ),
     Subject(
         name="dall-e-3",
@@ -81,6 +84,7 @@ SUBJECTS = [
         provider="azure-openai-image",
         model="gpt-image-1-mini",
         environment={"AZURE_OPENAI_API_KEY": "azure-good"},
+        counts=(11, 100),
     ),
     Subject(
         name="gemini",
@@ -89,6 +93,7 @@ SUBJECTS = [
         path="/v1beta",
         model="gemini-3.1-flash-image",
         environment=_GEMINI,
+        counts=(11, 100),
         seed_of=lambda body: body["generationConfig"]["seed"],
     ),
     Subject(

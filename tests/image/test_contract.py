@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import grpc
 import pytest
 
 from moa.image.v1.image_pb2 import (
@@ -23,53 +18,14 @@ from moa.image.v1.image_pb2 import (
 )
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
-from services.common.catalogue import Model, load
+from services.common.catalogue import Model
 from tests.emulators.base import Emulator
 from tests.emulators.pictures import ImageScript, png
-from tests.image.harness import SHIPPED, ImageClient, given, image_service, images_of, shipped_rows
-from tests.image.subjects import ALL, SUBJECTS, Subject
+from tests.image.harness import ImageClient, given, images_of
+from tests.image.subjects import Subject
 
 PICTURE = png(64, 48, "orange")
 MASK = png(64, 48, "white")
-
-
-@pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.name)
-def subject(request: pytest.FixtureRequest) -> Subject:
-    assert isinstance(request.param, Subject)
-    return request.param
-
-
-@pytest.fixture
-def model(subject: Subject) -> Model:
-    return load(SHIPPED, {}).find(subject.model, provider=subject.provider)
-
-
-@pytest.fixture
-async def upstream(subject: Subject) -> AsyncIterator[Emulator]:
-    async with subject.emulator() as emulator:
-        yield emulator
-        assert emulator.refused == [], "the adapter sent something that the real service would refuse"
-
-
-@pytest.fixture
-async def service(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[ImageClient]:
-    rows = shipped_rows(subject.provider, upstream.url + subject.path, **subject.row(upstream))
-    async with image_service(tmp_path, *rows, subject.environment) as client:
-        yield client
-
-
-@pytest.fixture
-async def impatient(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[ImageClient]:
-    """A service whose provider may be silent for half a second only."""
-    row = subject.row(upstream, connect_s=0.5, first_token_s=0.5, idle_s=0.5)
-    rows = shipped_rows(subject.provider, upstream.url + subject.path, **row)
-    async with image_service(tmp_path, *rows, subject.environment) as client:
-        yield client
-
-
-@pytest.fixture
-def ask(subject: Subject) -> GenerateImageRequest:
-    return GenerateImageRequest(model=subject.model, provider=subject.provider, prompt="A 바다 at night 🌊")
 
 
 async def test_one_image(service: ImageClient, upstream: Emulator, ask: GenerateImageRequest) -> None:
@@ -256,111 +212,6 @@ async def test_every_style_is_taken(service: ImageClient, model: Model, ask: Gen
     assert refused.value.param == "style"
 
 
-async def test_previews(service: ImageClient, model: Model, ask: GenerateImageRequest) -> None:
-    """Where the provider sends pictures that are not finished, they come as progress before the image."""
-    if not model.can("preview"):
-        pytest.skip("no previews")
-    ask.stream = True
-    ask.preview_every = 5
-    kinds = [event.WhichOneof("event") for event in await service.ask(ask)]
-    assert kinds == ["progress", "progress", "progress", "image", "finished"]
-
-
-async def test_a_withheld_image_is_a_content_policy_error(
-    service: ImageClient, upstream: Emulator, ask: GenerateImageRequest
-) -> None:
-    """However the provider withholds an image, the caller hears of the policy."""
-    upstream.scripts.append(ImageScript(filtered=True))
-    with pytest.raises(errors.ContentPolicy):
-        await service.ask(ask)
-
-
-@pytest.mark.parametrize("reason", sorted(ALL))
-async def test_refusals_are_typed(
-    service: ImageClient, upstream: Emulator, subject: Subject, reason: str, ask: GenerateImageRequest
-) -> None:
-    """Each way to be refused is one reason."""
-    if reason not in subject.reasons:
-        pytest.skip("the protocol has no word for it")
-    upstream.scripts.append(ImageScript(refuse=reason))
-    with pytest.raises(errors.BY_WORD[reason]) as refused:
-        await service.ask(ask)
-    about_the_caller = reason in ("content_policy", "upstream_rejected")
-    assert (f"Words about {reason}" in refused.value.message) == about_the_caller
-
-
-async def test_the_retry_time_is_passed_on(service: ImageClient, upstream: Emulator, ask: GenerateImageRequest) -> None:
-    """A rate limit says when to come back."""
-    upstream.scripts.append(ImageScript(refuse="upstream_rate_limited", retry_after_s=17))
-    with pytest.raises(errors.UpstreamRateLimited) as refused:
-        await service.ask(ask)
-    assert refused.value.retry_after_s == 17
-
-
-async def test_a_caller_who_leaves_closes_the_upstream_sockets(
-    service: ImageClient, upstream: Emulator, ask: GenerateImageRequest
-) -> None:
-    """Every call of the request is hung up within 200 ms."""
-    scripts = [ImageScript(hold_at=0) for _ in range(2)]
-    upstream.scripts.extend(scripts)
-    ask.count = 2
-    call = service.call(ask)
-    reading = asyncio.ensure_future(call.read())
-    await asyncio.wait_for(scripts[0].held.wait(), 5)
-    call.cancel()
-    await asyncio.wait_for(scripts[0].left.wait(), 0.2)
-    if scripts[1].held.is_set():
-        await asyncio.wait_for(scripts[1].left.wait(), 0.2)
-    with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
-        await reading
-
-
-async def test_a_silent_provider_is_a_timeout(
-    impatient: ImageClient, upstream: Emulator, ask: GenerateImageRequest
-) -> None:
-    """A provider that does not answer in time is a timeout, and its socket is closed."""
-    script = ImageScript(hold_at=0)
-    upstream.scripts.append(script)
-    with pytest.raises(errors.UpstreamTimeout):
-        await impatient.ask(ask)
-    await asyncio.wait_for(script.left.wait(), 0.2)
-
-
-async def test_half_an_answer_is_broken(service: ImageClient, upstream: Emulator, ask: GenerateImageRequest) -> None:
-    """An answer that breaks off is never an image."""
-    upstream.scripts.append(ImageScript(cut_at=0))
-    with pytest.raises(errors.UpstreamBroken):
-        await service.ask(ask)
-
-
-async def test_what_is_no_image_is_broken(service: ImageClient, upstream: Emulator, ask: GenerateImageRequest) -> None:
-    """Bytes that are no image are not passed on as one."""
-    upstream.scripts.append(ImageScript(image=b"<html>" * 20))
-    with pytest.raises(errors.UpstreamBroken):
-        await service.ask(ask)
-
-
-async def test_a_failure_after_some_images_is_an_event(
-    service: ImageClient, upstream: Emulator, model: Model, ask: GenerateImageRequest
-) -> None:
-    """What was delivered stands and is counted; then the error, in the stream."""
-    count = model.limits.get("count", 1)
-    if count >= 10:
-        pytest.skip("one call makes them all")
-    second = ImageScript(hold_at=0, cut_at=0)
-    upstream.scripts.extend([ImageScript(), second])
-    ask.count = min(10, 2 * count)
-    messages = aiter(service.call(ask))
-    first = await anext(messages)
-    assert first.events[0].HasField("image")
-    second.gate.set()
-    rest = [event async for message in messages for event in message.events]
-    assert rest[-1].HasField("error")
-    assert rest[-1].error.reason == errors.UpstreamBroken.reason
-    delivered = 1 + sum(event.HasField("image") for event in rest)
-    assert rest[-2].usage.images == delivered
-
-
 async def test_bad_input_images_are_refused(service: ImageClient, model: Model, ask: GenerateImageRequest) -> None:
     """What is no image never leaves."""
     if not model.can("edit"):
@@ -383,3 +234,11 @@ async def test_large_images(service: ImageClient, upstream: Emulator, ask: Gener
     large = PICTURE + b"\0" * (20 * 2**20)
     upstream.scripts.append(ImageScript(image=large))
     assert images_of(await service.ask(ask)) == [large]
+
+
+async def test_usage(service: ImageClient, subject: Subject, ask: GenerateImageRequest) -> None:
+    """Where the provider counts tokens, its own counts are told."""
+    if subject.counts is None:
+        pytest.skip("the provider counts no tokens")
+    usage = (await service.ask(ask))[-1].finished.usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == subject.counts

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import msgspec
 
-from moa.text.v1.text_pb2 import Message, Part, Role, TextEvent
+from moa.text.v1.text_pb2 import FinishReason, Message, Part, Role, TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest, GenerateTextResponse
 from moa.text.v1.text_service_pb2_grpc import TextServiceStub, add_TextServiceServicer_to_server
 from services.common.catalogue import Watched
@@ -105,6 +105,12 @@ def chat(text: str = "hello", **more: object) -> GenerateTextRequest:
 def text_of(events: Sequence[TextEvent], candidate: int = 0) -> str:
     """Join the text of a candidate."""
     return "".join(e.text.text for e in events if e.candidate == candidate and e.HasField("text"))
+
+
+def ending_of(events: Sequence[TextEvent]) -> FinishReason.ValueType:
+    """Give the reason for which the one candidate ended."""
+    (ended,) = [e.candidate_finished for e in events if e.HasField("candidate_finished")]
+    return ended.reason
 
 
 def reasoning_of(events: Sequence[TextEvent]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from tests.emulators import aws
 from tests.emulators.azure import AzureEmulator
 from tests.emulators.base import Emulator
@@ -62,6 +64,11 @@ class Subject:
             {"id": "thinker", "upstream": self.reasoning_model, **row},
             {"id": "plain", "upstream": self.model, "provider": "p"},
         ]
+
+    def skip_without(self, ability: str) -> None:
+        """Skip the test when the protocol lacks `ability`."""
+        if ability in self.lacks:
+            pytest.skip(f"the protocol has no {ability}")
 
 
 def _last_text(body: Any) -> str:

@@ -1,0 +1,47 @@
+"""The contract suite's services: one of each adapter, before its emulator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.emulators.base import Emulator
+from tests.text.harness import TextClient, text_service
+from tests.text.subjects import SUBJECTS, Subject
+
+
+@pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.name)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    assert isinstance(request.param, Subject)
+    return request.param
+
+
+@pytest.fixture
+async def upstream(subject: Subject) -> AsyncIterator[Emulator]:
+    async with subject.emulator() as emulator:
+        yield emulator
+        assert emulator.refused == [], "the adapter sent something that the real service would refuse"
+
+
+@pytest.fixture
+async def service(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[TextClient]:
+    async with text_service(tmp_path, subject.providers(upstream), subject.models(), subject.environment) as client:
+        yield client
+
+
+@pytest.fixture
+async def impatient(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[TextClient]:
+    """A service whose provider has to begin within half a second."""
+    rows = subject.providers(upstream, first_token_s=0.5)
+    async with text_service(tmp_path, rows, subject.models(), subject.environment) as client:
+        yield client
+
+
+@pytest.fixture
+async def restless(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[TextClient]:
+    """A service whose provider may be silent for a second between two pieces."""
+    rows = subject.providers(upstream, idle_s=1)
+    async with text_service(tmp_path, rows, subject.models(), subject.environment) as client:
+        yield client
