@@ -15,6 +15,9 @@ from services.desk.adapters.naver import Naver
 
 _TIMEOUT_S = 2.0
 
+OPTIONAL = frozenset(("shopping",))
+"""The parts without which a desk is made all the same."""
+
 Check = Callable[[], Awaitable[str]]
 """Gives what is wrong in one sentence; empty when nothing is."""
 
@@ -32,7 +35,7 @@ async def _ask(name: str, check: Check) -> desk_pb2.Dependency:
         detail = "it does not answer"
     except MoaError as error:
         detail = error.message
-    return desk_pb2.Dependency(name=name, healthy=not detail, detail=detail)
+    return desk_pb2.Dependency(name=name, healthy=not detail, detail=detail, optional=name in OPTIONAL)
 
 
 def of_service(channel: grpc.aio.Channel, name: str) -> Check:

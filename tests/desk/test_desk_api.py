@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -280,6 +282,19 @@ def test_health_and_info_need_no_key(system: System) -> None:
     assert info["defaults"]["num_inference_steps"] == 50
     assert info["defaults"]["guidance_scale"] == 7.5
     assert info["version"]
+
+
+def test_health_without_a_part_that_desks_need(system: System) -> None:
+    """503 while the desk service answers nothing, and which part it is; well again when it does."""
+    stopped = system.pid("desk")
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        gone = requests.get(f"{system.url}/healthcheck", timeout=30)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert (gone.status_code, gone.json()["status"]) == (503, "down")
+    assert gone.json()["dependencies"]["desk"]["status"] == "down"
+    until(lambda: requests.get(f"{system.url}/healthcheck", timeout=20).status_code == 200, what="the desk's return")
 
 
 def test_a_store_that_fails_is_the_documented_error(system: System) -> None:

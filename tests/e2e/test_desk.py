@@ -105,6 +105,14 @@ def test_a_picture_of_no_desk_is_not_styled(styled: Gateway) -> None:
     assert "desk" not in task["desk"]["seen"]["caption"]
 
 
+def test_a_desk_can_be_made_without_shops(gateway: Gateway) -> None:
+    """Nobody configured the shopping search here: that is told, and is no reason to take the gateway out of service."""
+    answer = requests.get(gateway.url + "/healthcheck", timeout=20)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    down = [name for name, part in answer.json()["dependencies"].items() if part["status"] != "ok"]
+    assert down == ["shopping"]
+
+
 def test_every_part_of_the_pipeline_is_well_and_told(styled: Gateway) -> None:
     """`/healthcheck` asks each part, `/info` tells what desks are made with; neither needs a key."""
     info = requests.get(styled.url + "/info", timeout=10).json()

@@ -180,25 +180,30 @@ class DeskTaskServicer(desk_task_service_pb2_grpc.DeskTaskServiceServicer):
     async def CheckDeskHealth(
         self, request: desk_task_service_pb2.CheckDeskHealthRequest, context: Any
     ) -> httpbody_pb2.HttpBody:
-        """Tell how every part is."""
+        """Tell how every part is: 503 when one is down that no desk can be made without."""
         parts: dict[str, dict[str, str]] = {"tasks": {"status": "ok"}}
+        whole = True
         try:
             await self._operations.healthy()
         except MoaError as error:
+            whole = False
             parts["tasks"] = {"status": "down", "detail": error.message}
         try:
             health = await self._upstream.desk_health()
         except MoaError as error:
+            whole = False
             parts["desk"] = {"status": "down", "detail": error.message}
         else:
             parts["desk"] = {"status": "ok"}
             for part in health.dependencies:
+                whole = whole and (part.healthy or part.optional)
                 state = {"status": "ok"} if part.healthy else {"status": "down", "detail": part.detail}
                 parts[part.name] = state
-        whole = all(part["status"] == "ok" for part in parts.values())
         if not whole:
             await reply.with_status(context, 503)
-        return reply.json_body({"status": "ok" if whole else "degraded", "dependencies": parts})
+        well = all(part["status"] == "ok" for part in parts.values())
+        status = "ok" if well else "degraded" if whole else "down"
+        return reply.json_body({"status": status, "dependencies": parts})
 
     async def GetDeskInfo(
         self, request: desk_task_service_pb2.GetDeskInfoRequest, context: Any
