@@ -41,6 +41,11 @@ def settle(reservation: Reservation, count: int) -> None:
     reservation.settle(usage=tokens(count), provider="local-text", model="m")
 
 
+async def vanish(admission: Admission) -> None:
+    """Have a router's half fall silent as if it were dead: no renewal, no report, no return."""
+    await admission._refreshing.stop()
+
+
 async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
     """Wait for a condition that others bring about."""
     end = time.monotonic() + within_s

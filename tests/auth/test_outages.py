@@ -18,7 +18,7 @@ from services.auth.migrations import migrate
 from services.common.admission import Admission, Reservation, VanishedCallers
 from services.common.errors import MoaError, QuotaExhausted, Unavailable
 from services.common.rpc.client import channel
-from tests.auth.asking import TOKEN, audited, reserve, settle, tokens, until
+from tests.auth.asking import TOKEN, audited, reserve, settle, tokens, until, vanish
 from tests.auth.conftest import Admit, Auth, Start, spawned, started
 
 
@@ -121,9 +121,7 @@ async def test_an_orphan_is_charged_what_was_last_reported(start: Start) -> None
     await until(lambda: auth.query("select count(*) from open_reservations") == [(1,)])
     reservation.report(usage=tokens(90), provider="local-text", model="m")
     await asyncio.sleep(1.5)  # two more reports
-    # It vanishes: no settlement, no renewal, no return.
-    assert admission._rounds is not None
-    admission._rounds.cancel()
+    await vanish(admission)
     await until(lambda: auth.spent(account) == (90, 0))
     found = await audited(auth.url)
     assert [(row["reservation"], row["tokens"]) for row in found.notes["orphans"]] == [(reservation.reservation_id, 90)]
@@ -144,8 +142,7 @@ async def test_a_late_settlement_never_exceeds_the_limit(start: Start) -> None:
     gone = Admission(link, service_token=TOKEN)
     await gone.start()
     reservation = await reserve(gone, key, 900)
-    assert gone._rounds is not None
-    gone._rounds.cancel()
+    await vanish(gone)
     other = Admission(link, service_token=TOKEN)
     await other.start()
     end = time.monotonic() + 10

@@ -1,82 +1,32 @@
-"""What this process holds for one key: its identity, its leases, and how much it tends to need."""
+"""What this process holds for one key: its identity, its leases, its reservations, and how much it tends to need."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
 
+from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.common.admission.identity import Identity
+from services.common.admission.lease import Appetite, Lease
+from services.common.admission.reservation import Reservation
+from services.common.admission.settling import Settling
 from services.common.errors import RateLimited
-
-if TYPE_CHECKING:
-    from services.common.admission.reservation import Reservation
-
-FIRST_TIMES: Final = 4
-"""How many times its first need a key is leased."""
-_MOST_TOKENS: Final = 1 << 22
-_MOST_IMAGES: Final = 1 << 10
-_BRISK_S: Final = 10.0
-
-
-class Lease:
-    """A lease of this process. `tokens` and `images` are what is neither reserved nor spent of it."""
-
-    __slots__ = ("alive_until", "images", "lease_id", "number", "open", "renew_after", "tokens", "usable_until")
-
-    def __init__(self, granted: quota_pb2.Lease, *, asked_at: float, resets_in_s: float) -> None:
-        self.lease_id = granted.lease_id
-        self.tokens = granted.amount.tokens
-        self.images = granted.amount.images
-        self.number = 0
-        self.open = 0
-        self.usable_until = asked_at + resets_in_s
-        """Its day ends then: no reservation after it, though running ones go on."""
-        self.alive_until = 0.0
-        self.renew_after = 0.0
-        self.renew(granted, asked_at)
-
-    def renew(self, granted: quota_pb2.Lease, asked_at: float) -> None:
-        """Let it live on, counted from when that was asked for."""
-        lasts_s = granted.expires_in.ToMilliseconds() / 1000
-        self.alive_until = max(self.alive_until, asked_at + lasts_s)
-        self.renew_after = asked_at + lasts_s / 4
-
-    def has(self, tokens: int, images: int, now: float) -> bool:
-        """Tell whether that much can be reserved."""
-        return self.tokens >= tokens and self.images >= images and now < self.usable_until and now < self.alive_until
-
-
-class Appetite:
-    """How much quota to hold, from how fast it goes: doubled when the last helping went quickly, else halved."""
-
-    __slots__ = ("_helped_at", "images", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.images = 0
-        self._helped_at = -_BRISK_S
-
-    def next(self, tokens: int, images: int, now: float) -> tuple[int, int]:
-        """Give how much to ask for when `tokens` and `images` are needed at once."""
-        brisk = now - self._helped_at < _BRISK_S
-        self._helped_at = now
-        self.tokens = _stepped(self.tokens, tokens, _MOST_TOKENS, brisk=brisk)
-        self.images = _stepped(self.images, images, _MOST_IMAGES, brisk=brisk)
-        return self.tokens, self.images
-
-
-def _stepped(size: int, need: int, most: int, *, brisk: bool) -> int:
-    return max(need, min(most, max(size * 2 if brisk else size // 2, need * FIRST_TIMES)))
 
 
 class Holding:
-    """One key's state in this process."""
+    """One key's state in this process.
+
+    Args:
+        digest: What the key is found by.
+        grant: What auth said of it.
+        settling: Who books what its reservations come to.
+    """
 
     __slots__ = (
         "_allowance",
         "_allowance_at",
+        "_settling",
         "appetite",
         "digest",
         "fresh_until",
@@ -94,8 +44,9 @@ class Holding:
         "waiting_tokens",
     )
 
-    def __init__(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> None:
+    def __init__(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float, settling: Settling) -> None:
         self.digest = digest
+        self._settling = settling
         self.leases: list[Lease] = []
         self.open: dict[str, Reservation] = {}
         self.lock = asyncio.Lock()
@@ -131,6 +82,41 @@ class Holding:
         self.leases = [lease for lease in self.leases if lease.open or (lease.tokens or lease.images)]
         return None
 
+    def reserve(
+        self,
+        lease: Lease,
+        tokens: int,
+        images: int,
+        *,
+        operation: quota_pb2.Operation.ValueType,
+        request_id: str,
+        now: float,
+    ) -> Reservation:
+        """Set so much of a lease aside; it must have as much."""
+        lease.tokens -= tokens
+        lease.images -= images
+        lease.open += 1
+        reservation = Reservation(
+            self, lease, tokens=tokens, images=images, operation=operation, request_id=request_id, made_at=now
+        )
+        self.open[reservation.reservation_id] = reservation
+        self._settling.opened(reservation.reservation_id)
+        return reservation
+
+    def settled(self, reservation: Reservation, settlement: quota_pb2.Settlement) -> None:
+        """Book what a reservation came to (`Reservation.settle` calls this)."""
+        self._close(reservation, settlement.charged.tokens, settlement.charged.images)
+        self._settling.settled(settlement)
+
+    def released(self, reservation: Reservation) -> None:
+        """Take a reservation back unspent (`Reservation.release` calls this)."""
+        self._close(reservation, 0, 0)
+        if reservation.reported_at:
+            # Auth would charge it as an orphan one day.
+            self._settling.settled(reservation.settlement(usage_pb2.Usage(), "", ""))
+        else:
+            self._settling.released(reservation.reservation_id)
+
     def free(self) -> tuple[int, int]:
         """Give what is held and not reserved."""
         now = time.monotonic()
@@ -160,3 +146,10 @@ class Holding:
                 wait_s = (1 - self._allowance) / per_s
                 raise RateLimited(f"at most {most} requests a minute for this key", retry_after_s=wait_s)
             self._allowance -= 1
+
+    def _close(self, reservation: Reservation, tokens: int, images: int) -> None:
+        lease = reservation.lease
+        lease.open -= 1
+        lease.tokens += max(0, reservation.tokens - tokens)
+        lease.images += max(0, reservation.images - images)
+        self.open.pop(reservation.reservation_id, None)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.common.admission.identity import Identity
+from services.common.admission.lease import Lease
 
-if TYPE_CHECKING:
-    from services.common.admission.admission import Admission
-    from services.common.admission.holding import Holding, Lease
-    from services.common.admission.identity import Identity
+
+class Keeper(Protocol):
+    """Who made a reservation, and hears of its end; a `Holding` is one."""
+
+    identity: Identity
+
+    def settled(self, reservation: Reservation, settlement: quota_pb2.Settlement) -> None:
+        """Book what a reservation came to."""
+
+    def released(self, reservation: Reservation) -> None:
+        """Take a reservation back unspent."""
 
 
 class Reservation:
     """Quota for one request. Exactly one of `settle` and `release` counts: the first."""
 
     __slots__ = (
-        "_admission",
         "_done",
-        "holding",
+        "_keeper",
         "identity",
         "images",
         "lease",
@@ -34,8 +42,7 @@ class Reservation:
 
     def __init__(
         self,
-        admission: Admission,
-        holding: Holding,
+        keeper: Keeper,
         lease: Lease,
         *,
         tokens: int,
@@ -44,11 +51,10 @@ class Reservation:
         request_id: str,
         made_at: float,
     ) -> None:
-        self._admission = admission
+        self._keeper = keeper
         self._done = False
-        self.holding = holding
         self.lease = lease
-        self.identity: Identity = holding.identity
+        self.identity = keeper.identity
         self.tokens = tokens
         """Tokens set aside: bound the provider's answer by them."""
         self.images = images
@@ -81,13 +87,13 @@ class Reservation:
         """Say what was consumed in the end. Durable when it returns, booked soon after; never more than reserved."""
         if not self._done:
             self._done = True
-            self._admission.settled(self, usage, provider, model)
+            self._keeper.settled(self, self.settlement(usage, provider, model))
 
     def release(self) -> None:
         """Say that nothing was consumed."""
         if not self._done:
             self._done = True
-            self._admission.released(self)
+            self._keeper.released(self)
 
     def annul(self) -> None:
         """Say that nothing was consumed, and have it booked, so that a backend which takes this process for dead

@@ -1,0 +1,202 @@
+"""The keys that this process holds, and how it asks auth for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+import grpc
+
+from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.common.admission.holding import Holding
+from services.common.admission.lease import FIRST_TIMES
+from services.common.admission.settling import Settling
+from services.common.errors import MoaError, Unauthenticated
+from services.common.rpc import call as calls
+from services.common.rpc import status
+from services.common.rpc.client import metadata
+from services.common.throttle import Throttle
+
+_CALL_S: Final = 3.0
+_PAUSES_S: Final = (0.05, 0.2)
+_UNKNOWN_S: Final = 1.0
+_UNKNOWN_COUNT: Final = 10_000
+_GUESSES: Final = 30
+"""Wrong keys that one address may try at once, before it has to wait a second for each."""
+
+
+class Asked(NamedTuple):
+    """What one request asks for."""
+
+    key: str
+    operation: quota_pb2.Operation.ValueType
+    provider: str
+    model: str
+    tokens: int
+    images: int
+    least_tokens: int
+    request_id: str
+    key_id: str = ""
+    """The key's id, where another service acts for its account; `key` is a grant then."""
+
+
+class Holdings:
+    """Holdings by key.
+
+    Args:
+        stub: Auth.
+        service_token: The internal credential.
+        holder: This process's name, unique.
+        settling: Who books.
+    """
+
+    def __init__(
+        self,
+        stub: quota_service_pb2_grpc.QuotaServiceAsyncStub,
+        *,
+        service_token: str,
+        holder: str,
+        settling: Settling,
+    ) -> None:
+        self._stub = stub
+        self._token = service_token
+        self._holder = holder
+        self._settling = settling
+        self.by_digest: dict[bytes, Holding] = {}
+        """What may be used."""
+        self.by_key_id: dict[str, Holding] = {}
+        """These, and those whose key ended while requests ran under it."""
+        self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        self._guesses = Throttle(tries=_GUESSES, every_s=1.0)
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._returned = 0
+
+    async def ask(self, digest: bytes, asked: Asked, *, least: int) -> Holding:
+        """Ask auth; what it grants is kept even when the caller leaves meanwhile."""
+        now = time.monotonic()
+        if self._unknown.get(digest, 0.0) > now:
+            raise Unauthenticated("the API key is not valid")
+        task = asyncio.create_task(self._admit(digest, asked, least))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    def top_up_ahead(self, holding: Holding, now: float) -> None:
+        """Lease more in the background before the lease runs dry."""
+        if holding.topping_up is None and now >= holding.poor_until:
+            holding.topping_up = asyncio.create_task(self._topped_up(holding))
+            self._tasks.add(holding.topping_up)
+            holding.topping_up.add_done_callback(self._tasks.discard)
+
+    def give_back(self, holding: Holding) -> None:
+        """Return what is held for a key and not reserved."""
+        pieces: list[tuple[quota_pb2.LeaseReturn, float]] = []
+        for lease in holding.leases:
+            if not lease.tokens and not lease.images:
+                continue
+            self._returned += 1
+            piece = quota_pb2.LeaseReturn(
+                return_id=f"{self._holder}.{self._returned}",
+                lease_id=lease.lease_id,
+                amount=quota_pb2.Amount(tokens=lease.tokens, images=lease.images),
+            )
+            lease.tokens = lease.images = 0
+            pieces.append((piece, lease.alive_until))
+        self._settling.give_back(pieces)
+
+    def end(self, digest: bytes) -> None:
+        """Refuse a key from now on; what runs under it goes on."""
+        self.by_digest.pop(digest, None)
+        self._unknown[digest] = time.monotonic() + _UNKNOWN_S
+        self._unknown.move_to_end(digest)
+        while len(self._unknown) > _UNKNOWN_COUNT:
+            self._unknown.popitem(last=False)
+
+    def drop(self, holding: Holding) -> None:
+        """Forget a key that nobody uses; it is asked for anew when somebody does."""
+        self.by_key_id.pop(holding.identity.key_id, None)
+        if self.by_digest.get(holding.digest) is holding:
+            del self.by_digest[holding.digest]
+
+    async def close(self) -> None:
+        """Let what was asked end, and give every lease back."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for holding in self.by_key_id.values():
+            self.give_back(holding)
+
+    async def _admit(self, digest: bytes, asked: Asked, least: int) -> Holding:
+        holding = self.by_digest.get(digest)
+        asked_at = time.monotonic()
+        want_tokens, want_images = asked.tokens * FIRST_TIMES, asked.images * FIRST_TIMES
+        if holding is not None and (asked.tokens or asked.images):
+            want_tokens, want_images = holding.appetite.next(asked.tokens, asked.images, asked_at)
+            want_tokens = max(want_tokens, holding.waiting_tokens)
+            want_images = max(want_images, holding.waiting_images)
+        request = quota_service_pb2.AdmitRequest(
+            api_key=asked.key,
+            holder=self._holder,
+            operation=asked.operation,
+            provider=asked.provider,
+            model=asked.model,
+            need=quota_pb2.Amount(tokens=asked.tokens, images=asked.images),
+            want=quota_pb2.Amount(tokens=want_tokens, images=want_images),
+            least=quota_pb2.Amount(tokens=least, images=asked.images),
+        )
+        if asked.key_id:
+            request.key_id = asked.key_id
+        try:
+            answer = await self._call(request, asked.request_id)
+        except Unauthenticated:
+            self.end(digest)
+            if address := calls.current().address:
+                self._guesses.check(address)
+            raise
+        return self._take(digest, answer.grant, asked_at)
+
+    async def _call(self, request: quota_service_pb2.AdmitRequest, request_id: str) -> quota_service_pb2.AdmitResponse:
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                return await self._stub.Admit(request, metadata=metadata(self._token, request_id), timeout=_CALL_S)
+            except grpc.aio.AioRpcError as failure:
+                away = failure.code() == grpc.StatusCode.UNAVAILABLE and not _told(failure)
+                if pause_s is None or not away:
+                    raise status.error_from_rpc(failure) from failure
+                # The replica is gone or restarting. An unheard grant costs its lease's time, never quota.
+                await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> Holding:
+        holding = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
+        if holding is None:
+            holding = Holding(digest, grant, asked_at, self._settling)
+        else:
+            holding.take(grant, asked_at)
+        self.by_digest[digest] = holding
+        self.by_key_id[grant.key_id] = holding
+        self._unknown.pop(digest, None)
+        return holding
+
+    async def _topped_up(self, holding: Holding) -> None:
+        asked_at = time.monotonic()
+        tokens, images = holding.appetite.next(0, 0, asked_at)
+        request = quota_service_pb2.AdmitRequest(
+            key_id=holding.identity.key_id,
+            holder=self._holder,
+            want=quota_pb2.Amount(tokens=tokens, images=images),
+        )
+        try:
+            answer = await self._call(request, "")
+        except MoaError:
+            # Too little is free, or auth is away. Who needs more will ask, and be told.
+            holding.poor_until = asked_at + 1.0
+        else:
+            self._take(holding.digest, answer.grant, asked_at)
+        finally:
+            holding.topping_up = None
+
+
+def _told(failure: grpc.aio.AioRpcError) -> bool:
+    """Tell whether auth itself answered, rather than the connection."""
+    return any(name == status.DETAILS_KEY for name, _ in failure.trailing_metadata() or ())

@@ -1,0 +1,147 @@
+"""Keeps what this process holds fresh: keys verified again, leases renewed, open reservations reported, idle ones given
+back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import grpc
+
+from moa.common.v1 import usage_pb2
+from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.common import logs
+from services.common.admission.holding import Holding
+from services.common.admission.holdings import Holdings
+from services.common.admission.reservation import Reservation
+from services.common.admission.settling import Settling
+from services.common.rpc.client import metadata
+
+_log = logs.get("admission")
+
+_ROUND_S: Final = 0.4
+_CALL_S: Final = 1.0
+_ACTIVE_S: Final = 10.0
+_KEEP_S: Final = 60.0
+_IDLE_LEASE_S: Final = 5.0
+_REPORT_S: Final = 1.0
+
+
+class Refreshing:
+    """The rounds of one process.
+
+    Args:
+        stub: Auth.
+        service_token: The internal credential.
+        holder: This process's name, unique.
+        holdings: What is kept fresh.
+        settling: Whose journal remembers what earlier processes left open.
+    """
+
+    def __init__(
+        self,
+        stub: quota_service_pb2_grpc.QuotaServiceAsyncStub,
+        *,
+        service_token: str,
+        holder: str,
+        holdings: Holdings,
+        settling: Settling,
+    ) -> None:
+        self._stub = stub
+        self._metadata = metadata(service_token, "")
+        self._holder = holder
+        self._holdings = holdings
+        self._settling = settling
+        self._orphans: Sequence[str] = ()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, orphans: Sequence[str]) -> None:
+        """Begin; `orphans` are the reservations that earlier processes left open."""
+        self._orphans = orphans
+        self._task = asyncio.create_task(self._run(), name="admission")
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_ROUND_S)
+            try:
+                await self._round()
+            except grpc.aio.AioRpcError as failure:
+                _log.warning("refresh.failed", code=failure.code().name)
+            except Exception:
+                # A bug must not let every key go stale.
+                _log.exception("refresh.failed")
+
+    async def _round(self) -> None:
+        now = time.monotonic()
+        active: list[Holding] = []
+        for holding in list(self._holdings.by_key_id.values()):
+            idle_s = now - holding.used_at
+            if idle_s > _IDLE_LEASE_S:
+                self._holdings.give_back(holding)
+            if holding.open or idle_s < _ACTIVE_S:
+                active.append(holding)
+            elif idle_s > _KEEP_S:
+                self._holdings.drop(holding)
+        if active or self._orphans:
+            await self._refresh(active, now)
+
+    async def _refresh(self, active: list[Holding], asked_at: float) -> None:
+        leases = {
+            lease.lease_id: lease
+            for holding in active
+            for lease in holding.leases
+            if asked_at > lease.renew_after and (lease.open or lease.tokens or lease.images)
+        }
+        reported = list(_aged(active, asked_at))
+        request = quota_service_pb2.RefreshRequest(
+            holder=self._holder,
+            key_ids=[holding.identity.key_id for holding in active],
+            lease_ids=list(leases),
+            open=[
+                *map(_open, reported),
+                *map(_orphaned, self._orphans),
+            ],
+        )
+        for reservation in reported:
+            # Before the call: one that is released meanwhile must take the report back.
+            reservation.reported_at = asked_at
+        answer = await self._stub.Refresh(request, metadata=self._metadata, timeout=_CALL_S)
+        if answer.reported and self._orphans:
+            self._orphans = ()
+            self._settling.orphans_reported()
+        for grant in answer.grants:
+            holding = self._holdings.by_key_id.get(grant.key_id)
+            if holding is not None:
+                holding.take(grant, asked_at)
+        for key_id in answer.ended_key_ids:
+            ended = self._holdings.by_key_id.get(key_id)
+            if ended is not None:
+                self._holdings.end(ended.digest)
+        for granted in answer.leases:
+            leases[granted.lease_id].renew(granted, asked_at)
+
+
+def _aged(active: Iterable[Holding], now: float) -> Iterable[Reservation]:
+    """Give the reservations that auth should know of, should this process vanish."""
+    for holding in active:
+        for reservation in holding.open.values():
+            if now - (reservation.reported_at or reservation.made_at) > _REPORT_S:
+                yield reservation
+
+
+def _open(reservation: Reservation) -> quota_pb2.OpenReservation:
+    usage, provider, model = reservation.so_far or (usage_pb2.Usage(), "", "")
+    return quota_pb2.OpenReservation(so_far=reservation.settlement(usage, provider, model))
+
+
+def _orphaned(reservation_id: str) -> quota_pb2.OpenReservation:
+    return quota_pb2.OpenReservation(so_far=quota_pb2.Settlement(reservation_id=reservation_id))
