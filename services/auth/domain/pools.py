@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 IDLE_S: Final = 5.0
 """A pool that nobody cut from for so long goes back."""
-_BRISK_S: Final = 10.0
+_SHARE: Final = 8
 _MOST: Final = Amount(1 << 23, 1 << 11)
 _BLOCKS_A_CALL: Final = 500
 
@@ -90,14 +90,27 @@ class _Pool:
     poor_until: float = 0.0
     filling: asyncio.Task[None] | None = None
 
-    def hungrier(self, want: Amount, now: float) -> Amount:
-        """Give how much to borrow: twice as much as last time when that went quickly, half of it when slowly."""
-        brisk = now - self.filled_at < _BRISK_S
-        self.filled_at = now
-        last = self.appetite
-        stepped = Amount(last.tokens * 2, last.images * 2) if brisk else Amount(last.tokens // 2, last.images // 2)
-        self.appetite = stepped.at_least(Amount(want.tokens * 2, want.images * 2)).at_most(_MOST).at_least(want)
-        return self.appetite
+    @property
+    def free(self) -> Amount:
+        """What is borrowed and not leased."""
+        return sum((block.free for block in self.blocks), Amount())
+
+    def hungrier(self, want: Amount, now: float, outage_s: float) -> Amount:
+        """Give how much to hold, so that the half at which it is filled up again lasts for `outage_s`."""
+        last, lasted_s = self.appetite, now - self.filled_at
+        if lasted_s < outage_s:
+            last = Amount(last.tokens * 2, last.images * 2)
+        elif lasted_s > outage_s * 4:
+            last = Amount(last.tokens // 2, last.images // 2)
+        return last.at_least(Amount(want.tokens * 2, want.images * 2)).at_most(_MOST).at_least(want)
+
+    def goal(self, who: Identity, appetite: Amount) -> Amount:
+        """Give how much may be held of what the day has left: however hungry, an eighth of it, once."""
+        free = Amount(who.account.free_tokens, who.account.free_images)
+        if who.key:
+            free = free.at_most(Amount(who.key.free_tokens, who.key.free_images))
+        within = free + self.free
+        return appetite.at_most(Amount(within.tokens // _SHARE, within.images // _SHARE))
 
 
 class Pools:
@@ -134,7 +147,7 @@ class Pools:
     def free(self, key_id: str) -> Amount:
         """Give what is borrowed for a key and not leased."""
         pool = self._pools.get(key_id)
-        return sum((block.free for block in pool.blocks), Amount()) if pool else Amount()
+        return pool.free if pool else Amount()
 
     async def cut(
         self, who: Identity, *, least: Amount, need: Amount, want: Amount
@@ -225,15 +238,14 @@ class Pools:
         self, pool: _Pool, who: Identity, *, least: Amount, need: Amount, want: Amount
     ) -> Borrowed | None:
         asked_at = self._clock()
+        appetite = pool.hungrier(want, asked_at, self.block_s / 2)
+        spare = (pool.goal(who, appetite) - pool.free).at_least(Amount())
         borrowed = await self._store.borrow(
-            who,
-            holder=self._owner,
-            least=least,
-            need=need,
-            want=pool.hungrier(want, asked_at),
-            ttl_s=self.block_s,
+            who, holder=self._owner, least=least, need=need, want=need + spare, ttl_s=self.block_s
         )
         if borrowed is not None:
+            # Only now: one who asks in vain, as while the database is away, is not hungrier for it.
+            pool.appetite, pool.filled_at = appetite, asked_at
             block = _Block(borrowed.block_id, who.day, borrowed.amount, asked_at + self.block_s)
             pool.blocks.append(block)
             self._owned[block.id] = block
@@ -241,8 +253,8 @@ class Pools:
 
     def _fill_ahead(self, pool: _Pool, who: Identity, now: float) -> None:
         """Borrow more in the background before memory runs dry, so that callers wait for no database."""
-        free = sum((block.free for block in pool.blocks), Amount())
-        low = free.tokens * 2 < pool.appetite.tokens or free.images * 2 < pool.appetite.images
+        free, goal = pool.free, pool.goal(who, pool.appetite)
+        low = free.tokens * 2 < goal.tokens or free.images * 2 < goal.images
         if low and pool.filling is None and now >= pool.poor_until:
             pool.filling = asyncio.create_task(self._fill(pool, who))
             self._tasks.add(pool.filling)

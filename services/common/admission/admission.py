@@ -14,7 +14,7 @@ import grpc
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.common import grants, ratelimit
 from services.common.admission.held import Held
-from services.common.admission.holding import Holding
+from services.common.admission.holding import LOW, Holding
 from services.common.admission.holdings import Asked, Holdings
 from services.common.admission.identity import Identity
 from services.common.admission.lease import Lease
@@ -24,7 +24,6 @@ from services.common.admission.settling import Settling
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated
 
 _REFUSAL_S: Final = 0.25
-_LOW: Final = 4
 
 
 class Admission:
@@ -106,7 +105,7 @@ class Admission:
             lease = holding.find(tokens, images, now)
             if lease is not None:
                 holding.keep_pace(now)
-                if tokens and lease.tokens - tokens < holding.appetite.tokens // _LOW:
+                if tokens and lease.tokens - tokens < holding.appetite.tokens // LOW:
                     self._holdings.top_up_ahead(holding, now)
                 return holding.reserve(lease, tokens, images, operation=operation, request_id=request_id, now=now)
         least = min(tokens, min_tokens) if min_tokens else tokens

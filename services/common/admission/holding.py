@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
@@ -12,6 +13,9 @@ from services.common.admission.lease import Appetite, Lease
 from services.common.admission.reservation import Reservation
 from services.common.admission.settling import Settling
 from services.common.errors import RateLimited
+
+LOW: Final = 4
+"""What part of a helping is left when it is time for the next."""
 
 
 class Holding:
@@ -122,6 +126,10 @@ class Holding:
         now = time.monotonic()
         usable = [lease for lease in self.leases if lease.has(0, 0, now)]
         return sum(lease.tokens for lease in usable), sum(lease.images for lease in usable)
+
+    def low(self) -> bool:
+        """Tell whether it is time to lease more tokens."""
+        return self.free()[0] < self.appetite.tokens // LOW
 
     def refused_before(self, tokens: int, images: int, now: float) -> bool:
         """Tell whether as little was refused a moment ago."""

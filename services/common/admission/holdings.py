@@ -13,7 +13,7 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common.admission.holding import Holding
 from services.common.admission.lease import FIRST_TIMES
 from services.common.admission.settling import Settling
-from services.common.errors import MoaError, Unauthenticated
+from services.common.errors import MoaError, Unauthenticated, Unavailable
 from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.common.rpc.client import metadata
@@ -84,8 +84,8 @@ class Holdings:
         return await asyncio.shield(task)
 
     def top_up_ahead(self, holding: Holding, now: float) -> None:
-        """Lease more in the background before the lease runs dry."""
-        if holding.topping_up is None and now >= holding.poor_until:
+        """Lease more in the background before what is leased runs dry."""
+        if holding.topping_up is None and now >= holding.poor_until and holding.low():
             holding.topping_up = asyncio.create_task(self._topped_up(holding))
             self._tasks.add(holding.topping_up)
             holding.topping_up.add_done_callback(self._tasks.discard)
@@ -129,11 +129,12 @@ class Holdings:
     async def _admit(self, digest: bytes, asked: Asked, least: int) -> Holding:
         holding = self.by_digest.get(digest)
         asked_at = time.monotonic()
-        want_tokens, want_images = asked.tokens * FIRST_TIMES, asked.images * FIRST_TIMES
+        wanted = asked.tokens * FIRST_TIMES, asked.images * FIRST_TIMES
+        want_tokens, want_images = wanted
         if holding is not None and (asked.tokens or asked.images):
-            want_tokens, want_images = holding.appetite.next(asked.tokens, asked.images, asked_at)
-            want_tokens = max(want_tokens, holding.waiting_tokens)
-            want_images = max(want_images, holding.waiting_images)
+            wanted = holding.appetite.next(asked.tokens, asked.images, asked_at)
+            want_tokens = max(wanted[0], holding.waiting_tokens)
+            want_images = max(wanted[1], holding.waiting_images)
         request = quota_service_pb2.AdmitRequest(
             api_key=asked.key,
             holder=self._holder,
@@ -153,15 +154,20 @@ class Holdings:
             if address := calls.current().address:
                 self._guesses.check(address)
             raise
-        return self._take(digest, answer.grant, asked_at)
+        holding = self._take(digest, answer.grant, asked_at)
+        if asked.tokens or asked.images:
+            holding.appetite.helped(wanted, asked_at)
+        return holding
 
     async def _call(self, request: quota_service_pb2.AdmitRequest, request_id: str) -> quota_service_pb2.AdmitResponse:
         for pause_s in (*_PAUSES_S, None):
             try:
                 return await self._stub.Admit(request, metadata=metadata(self._token, request_id), timeout=_CALL_S)
             except grpc.aio.AioRpcError as failure:
-                away = failure.code() == grpc.StatusCode.UNAVAILABLE and not _told(failure)
-                if pause_s is None or not away:
+                told = _told(failure)
+                if failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED and not told:
+                    raise Unavailable("accounts cannot be reached now; try again", retry_after_s=1) from failure
+                if pause_s is None or told or failure.code() != grpc.StatusCode.UNAVAILABLE:
                     raise status.error_from_rpc(failure) from failure
                 # The replica is gone or restarting. An unheard grant costs its lease's time, never quota.
                 await asyncio.sleep(pause_s)
@@ -180,11 +186,11 @@ class Holdings:
 
     async def _topped_up(self, holding: Holding) -> None:
         asked_at = time.monotonic()
-        tokens, images = holding.appetite.next(0, 0, asked_at)
+        wanted = holding.appetite.next(0, 0, asked_at)
         request = quota_service_pb2.AdmitRequest(
             key_id=holding.identity.key_id,
             holder=self._holder,
-            want=quota_pb2.Amount(tokens=tokens, images=images),
+            want=quota_pb2.Amount(tokens=wanted[0], images=wanted[1]),
         )
         try:
             answer = await self._call(request, "")
@@ -193,6 +199,7 @@ class Holdings:
             holding.poor_until = asked_at + 1.0
         else:
             self._take(holding.digest, answer.grant, asked_at)
+            holding.appetite.helped(wanted, asked_at)
         finally:
             holding.topping_up = None
 

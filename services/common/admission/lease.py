@@ -54,10 +54,15 @@ class Appetite:
     def next(self, tokens: int, images: int, now: float) -> tuple[int, int]:
         """Give how much to ask for when `tokens` and `images` are needed at once."""
         brisk = now - self._helped_at < _BRISK_S
+        return (
+            _stepped(self.tokens, tokens, _MOST_TOKENS, brisk=brisk),
+            _stepped(self.images, images, _MOST_IMAGES, brisk=brisk),
+        )
+
+    def helped(self, wanted: tuple[int, int], now: float) -> None:
+        """Note that some of what was asked for was given; one who asks in vain is not hungrier for it."""
+        self.tokens, self.images = wanted
         self._helped_at = now
-        self.tokens = _stepped(self.tokens, tokens, _MOST_TOKENS, brisk=brisk)
-        self.images = _stepped(self.images, images, _MOST_IMAGES, brisk=brisk)
-        return self.tokens, self.images
 
 
 def _stepped(size: int, need: int, most: int, *, brisk: bool) -> int:

@@ -1,0 +1,147 @@
+"""How much a replica borrows ahead of need: enough for an outage, and never all that there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from uuid import UUID, uuid4
+
+from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.leases import LeaseIds, sized
+from services.auth.domain.ledger import Amount, Ending, Return
+from services.auth.domain.pools import Pools
+from services.common.admission.lease import Appetite
+from services.common.errors import Unavailable
+
+_HUNGRY = 40
+
+
+@dataclass(frozen=True)
+class _Borrowed:
+    block_id: UUID
+    amount: Amount
+    account: Held
+    key: Held | None = None
+
+
+class _Day:
+    """An account's day, in memory, that can be out of reach."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+        self.away = False
+
+    @property
+    def who(self) -> Identity:
+        return Identity(
+            account_id="a",
+            key_id="k",
+            digest=b"",
+            ended=False,
+            rules=(),
+            unlimited=False,
+            day=date(2026, 11, 20),
+            resets_at=datetime(2026, 11, 21, tzinfo=UTC),
+            account=Held(limit_tokens=self.limit, limit_images=0, taken_tokens=self.taken, taken_images=0),
+            key=None,
+        )
+
+    async def borrow(
+        self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
+    ) -> _Borrowed | None:
+        if self.away:
+            raise Unavailable("away")
+        given = sized(least=least.tokens, need=need.tokens, want=want.tokens, free=self.limit - self.taken)
+        if not given:
+            return None
+        self.taken += given
+        return _Borrowed(uuid4(), Amount(given), self.who.account)
+
+    async def give_back(self, returns: Sequence[Return]) -> None:
+        self.taken -= sum(piece.amount.tokens for piece in returns)
+
+    async def extend(self, block_ids: Sequence[UUID], *, ttl_s: float) -> set[UUID]:
+        return set(block_ids)
+
+    async def end(self, endings: Sequence[Ending]) -> None:
+        """Nothing comes back: here every lease is spent."""
+
+
+class _Replica:
+    """Pools of one replica on a clock that the test turns."""
+
+    def __init__(self, day: _Day) -> None:
+        self.now = 0.0
+        self.day = day
+        self.pools = Pools(day, LeaseIds(b"s"), owner="one", lease_s=20, block_s=60, clock=lambda: self.now)
+
+    async def spend(self, tokens: int) -> bool:
+        """Cut a lease of so much and no more; tell whether it could be had."""
+        amount = Amount(tokens)
+        try:
+            cut = await self.pools.cut(self.day.who, least=amount, need=amount, want=amount)
+        except Unavailable:
+            return False
+        await asyncio.gather(*self.pools._tasks)
+        return cut is not None
+
+    @property
+    def ahead(self) -> int:
+        return self.pools.free("k").tokens
+
+
+async def test_what_is_borrowed_ahead_lasts_for_an_outage() -> None:
+    """A key in steady use goes on for 30 s after the database went away, whenever that is."""
+    for before_s in range(60, 200, 7):
+        day = _Day(10_000_000)
+        replica = _Replica(day)
+        for _ in range(before_s):
+            assert await replica.spend(100)
+            await replica.pools.tend()
+            replica.now += 1
+        day.away = True
+        for second in range(30):
+            assert await replica.spend(100), f"refused after {second} s, away after {before_s} s"
+            replica.now += 1
+
+
+async def test_nobody_is_hungrier_for_asking_in_vain() -> None:
+    """After an outage in which much was asked for in vain, as much is borrowed as before it."""
+    day = _Day(10_000_000)
+    replica = _Replica(day)
+    for _ in range(100):
+        assert await replica.spend(100)
+        replica.now += 1
+    before = day.taken
+    day.away = True
+    while await replica.spend(100):
+        pass
+    for _ in range(_HUNGRY):
+        assert not await replica.spend(100)
+        replica.now += 1
+    day.away = False
+    assert await replica.spend(100)
+    assert replica.ahead < 4 * before
+
+
+def test_a_router_is_not_hungrier_for_asking_in_vain() -> None:
+    """What a router asks for grows with the helpings that it got, not with how often it asked."""
+    appetite = Appetite()
+    for asked_at in range(_HUNGRY):
+        assert appetite.next(100, 0, asked_at) == (400, 0)
+    appetite.helped((400, 0), _HUNGRY)
+    assert appetite.next(100, 0, _HUNGRY + 1) == (800, 0)
+
+
+async def test_what_lies_ahead_is_an_eighth_of_the_day_at_most() -> None:
+    """However fast a key is used, a replica holds no more than an eighth of what is left: others find some."""
+    day = _Day(100_000)
+    replica = _Replica(day)
+    for _ in range(500):
+        assert await replica.spend(100)
+        left = day.limit - day.taken + replica.ahead
+        assert replica.ahead <= left // 8 + 1
+        replica.now += 0.01
