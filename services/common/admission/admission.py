@@ -21,7 +21,7 @@ from services.common.admission.lease import Lease
 from services.common.admission.refreshing import Refreshing
 from services.common.admission.reservation import Reservation
 from services.common.admission.settling import Settling
-from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated
+from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 
 _REFUSAL_S: Final = 0.25
 
@@ -91,10 +91,12 @@ class Admission:
 
         With `min_tokens`, fewer than `tokens` may be granted when no more are free; never fewer than that. A grant
         (`services.common.grants`) that carries a reservation is taken at its word: its signer settles.
-        Raises Unauthenticated, PermissionDenied, RateLimited, or QuotaExhausted with the time to the reset.
+        Raises Unauthenticated, PermissionDenied, RateLimited, Unavailable, or QuotaExhausted with the reset's time.
         """
         if key.startswith(grants.PREFIX):
             return await self._reserve_acting(key, operation, provider, model, tokens, images, min_tokens, request_id)
+        if self._settling.overwhelmed:
+            raise Unavailable("what this request uses could not be recorded now; try again", retry_after_s=1)
         now = time.monotonic()
         digest = self._digest(key)
         holding = self._by_digest.get(digest)

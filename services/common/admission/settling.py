@@ -49,8 +49,14 @@ class Settling:
         self._open: dict[str, None] = {}
         self._left: list[tuple[Left, set[str]]] = []
         self._unreported = False
+        self._failing = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def overwhelmed(self) -> bool:
+        """Whether what is consumed now could be neither booked nor kept: auth is away, and the journal's disk full."""
+        return self._failing and self._journal is not None and self._journal.behind
 
     def start(self) -> list[str]:
         """Begin, with what earlier processes left; give the reservations that they left open."""
@@ -156,11 +162,14 @@ class Settling:
             await self._return()
         except grpc.aio.AioRpcError as failure:
             _log.warning("settling.postponed", code=failure.code().name, waiting=len(self._pending))
+            self._failing = True
+            self._catch_up()
             return False
         except Exception:
             # A bug must not end the only thing that books.
             _log.exception("settling.failed", waiting=len(self._pending))
             return False
+        self._failing = False
         self._tidy()
         return True
 
@@ -192,12 +201,19 @@ class Settling:
                 Journal.forget(left)
                 self._left.remove((left, mine))
         journal = self._journal
-        if journal is None:
-            return
-        grown = journal.full or (not self._pending and journal.size > _WORTH_COMPACTING_BYTES)
-        if grown or journal.behind:
-            try:
-                journal.compact([s.SerializeToString() for s in self._pending.values()], list(self._open))
-            except OSError as error:
-                # The disk is still full; the old content stands.
-                _log.error("journal.failed", why=error.strerror)
+        if journal and (journal.full or (not self._pending and journal.size > _WORTH_COMPACTING_BYTES)):
+            self._compact(journal)
+        else:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Write what a full disk did not take."""
+        if self._journal and self._journal.behind:
+            self._compact(self._journal)
+
+    def _compact(self, journal: Journal) -> None:
+        try:
+            journal.compact([s.SerializeToString() for s in self._pending.values()], list(self._open))
+        except OSError as error:
+            # The old content stands.
+            _log.error("journal.failed", why=error.strerror)

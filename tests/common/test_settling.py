@@ -1,0 +1,73 @@
+"""Settlements while neither auth nor the journal's disk takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from moa.quota.v1 import quota_pb2, quota_service_pb2
+from services.common.admission.journal import Journal
+from services.common.admission.settling import Settling
+
+
+class Auth:
+    """Books settlements, when it is there."""
+
+    def __init__(self) -> None:
+        self.away = True
+        self.booked: list[str] = []
+
+    async def Settle(self, request: quota_service_pb2.SettleRequest, **_: Any) -> quota_service_pb2.SettleResponse:
+        if self.away:
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+        ids = [settlement.reservation_id for settlement in request.settlements]
+        self.booked += ids
+        return quota_service_pb2.SettleResponse(booked=ids)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def no_room(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("first", ["auth", "disk"])
+async def test_what_can_be_neither_booked_nor_kept_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """With auth away and the disk full, nothing more is admitted; either coming back is enough, and nothing is lost."""
+    auth: Any = Auth()
+    settling = Settling(auth, service_token="token", folder=tmp_path, holder="one")
+    settling.start()
+    settling.opened("kept")
+    settling.settled(quota_pb2.Settlement(reservation_id="kept"))
+    await until(lambda: settling._failing)
+    assert not settling.overwhelmed, "the journal has it"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", no_room)
+        settling.settled(quota_pb2.Settlement(reservation_id="in memory"))
+        await until(lambda: settling.overwhelmed)
+        if first == "auth":
+            auth.away = False
+            await until(lambda: not settling.overwhelmed)
+            assert auth.booked == ["kept", "in memory"]
+    await until(lambda: not settling.overwhelmed)
+    if first == "disk":
+        await until(lambda: settling._journal is not None and not settling._journal.behind)
+        await settling.stop(within_s=0)
+        (left,) = Journal(tmp_path, "successor").left()
+        found = [quota_pb2.Settlement.FromString(settlement).reservation_id for settlement in left.settlements]
+        assert found == ["kept", "in memory"]
+    else:
+        await settling.stop(within_s=5)
