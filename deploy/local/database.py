@@ -7,6 +7,7 @@ folder (mode 700), so that there is no port to collide and no password to keep.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -14,7 +15,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,6 +35,7 @@ _SETTINGS = {
     "shared_buffers": "32MB",
     "log_min_messages": "warning",
 }
+_LOOK_EVERY_S = 0.5
 _UNSAFE = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -56,6 +60,10 @@ class Database:
         self._server: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._sockets: Path | None = None
+        self._nurse: threading.Thread | None = None
+        self._dismissed = threading.Event()
+        self.changing = threading.RLock()
+        """Held while the server is started or stopped; hold it to do both without `keep` coming between."""
 
     @property
     def pid(self) -> int | None:
@@ -71,15 +79,42 @@ class Database:
 
         Raises DatabaseError with the reason.
         """
-        if self.pid is None:
-            self._initialise()
-            self._launch()
-        self._await_ready(wait_s)
-        if self._follow:
-            self._watch()
+        with self.changing:
+            if self.pid is None:
+                self._initialise()
+                self._launch()
+            self._await_ready(wait_s)
+            if self._follow:
+                self._watch()
+
+    def keep(self, *, on_death: Callable[[], None]) -> None:
+        """Start the server again whenever it ends by itself, until `stop`. `on_death` is told each time."""
+        self._dismissed.clear()
+        self._nurse = threading.Thread(target=self._revive, args=(on_death,), name="database", daemon=True)
+        self._nurse.start()
+
+    def _revive(self, on_death: Callable[[], None]) -> None:
+        told = False
+        while not self._dismissed.wait(_LOOK_EVERY_S):
+            with self.changing:
+                if self._server is not None:
+                    self._server.poll()  # a zombie would count as running
+                if self._dismissed.is_set() or self.pid is not None:
+                    told = False
+                    continue
+                if not told:
+                    on_death()
+                    told = True
+                # Why it cannot start yet stands in its log: a full disk, processes of the old one that still end.
+                with contextlib.suppress(DatabaseError, OSError):
+                    self.start(wait_s=5.0)
 
     def stop(self, *, wait_s: float = 20.0) -> None:
         """Stop the server: running transactions are rolled back, what was committed stays."""
+        self._dismissed.set()
+        if self._nurse is not None:
+            self._nurse.join()
+            self._nurse = None
         self._unwatch()
         for number in (signal.SIGINT, signal.SIGQUIT):
             pid = self.pid

@@ -160,8 +160,9 @@ class Stack:
     def kill(self, name: str) -> None:
         """Kill a process with -9 and return when it is gone. It is started again by itself."""
         if name == DATABASE:
-            self._database.kill()
-            self._database.start()
+            with self._database.changing:
+                self._database.kill()
+                self._database.start()
             return
         assert self._supervisor is not None
         self._supervisor.kill(name)
@@ -222,6 +223,7 @@ class Stack:
         is_new = not (self._database.folder / "PG_VERSION").exists()
         self._database.start(wait_s=until - time.monotonic())
         url = self._database.create("moa")
+        self._database.keep(on_death=lambda: self._tell(f"{DATABASE} ended; starting it again"))
         self._done(DATABASE, began)
         if is_new or not self.api_key:
             self._bootstrap(url)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
+import time
 from collections import namedtuple
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from deploy.local.stack import Stack, StackError
@@ -52,3 +56,26 @@ def test_not_ready_in_time(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"edge is not ready: .*edge\.log"):
         stack.start(wait_s=2)
     assert stack.pid("edge") is None
+
+
+def test_a_killed_database_is_started_again(tmp_path: Path) -> None:
+    """PostgreSQL killed with -9 comes back by itself, in the same folder, and the launcher says so."""
+    told: list[str] = []
+    with Stack(tmp_path, processes=["auth"], durable=False, tell=told.append) as stack:
+        first = stack.pid("postgres")
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while stack.pid("postgres") in (None, first) or not answers(stack.database_url):
+            assert time.monotonic() < until, stack.log("postgres").read_text()
+            time.sleep(0.05)
+    assert told.count("postgres ended; starting it again") == 1
+    assert stack.pid("postgres") is None
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
