@@ -9,6 +9,9 @@ import hmac
 import re
 import struct
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +23,16 @@ ACCESS_KEY = "AKIDEXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 SECRETS = {ACCESS_KEY: SECRET_KEY, "AKIDSECOND": "another/secret+key"}
 REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """Temporary credentials that were issued."""
+
+    access: str
+    secret: str
+    token: str
+    ends: datetime
 
 
 class AwsRefused(Exception):
@@ -41,8 +54,23 @@ def service_model(name: str) -> ServiceModel:
     return botocore.session.Session().get_service_model(name)
 
 
-def verify_signature(request: web.Request, body: bytes, *, service: str, secrets: dict[str, str] = SECRETS) -> None:
+def _check_temporary(request: web.Request, names: list[str], issued: Temporary | None) -> None:
+    """Raise unless the session token is the one that belongs to temporary credentials, signed, and they are good."""
+    token = request.headers.get("X-Amz-Security-Token")
+    if token != (issued.token if issued else None):
+        raise AwsRefused(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
+    if issued and "x-amz-security-token" not in names:
+        raise AwsRefused(403, "IncompleteSignatureException", "The security token must be signed.")
+    if issued and issued.ends <= datetime.now(UTC):
+        raise AwsRefused(403, "ExpiredTokenException", "The security token included in the request is expired")
+
+
+def verify_signature(
+    request: web.Request, body: bytes, *, service: str, issued: Mapping[str, Temporary] | None = None
+) -> None:
     """Compute the request's Signature Version 4 anew, from the specification, and compare.
+
+    `issued` are temporary credentials that are good beside those of `SECRETS`, by access key.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
@@ -55,11 +83,14 @@ def verify_signature(request: web.Request, body: bytes, *, service: str, secrets
     if not found:
         raise AwsRefused(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
     access, day, region, signed_service, signed_headers, signature = found.groups()
-    if access not in secrets:
+    temporary = (issued or {}).get(access)
+    secret = temporary.secret if temporary else SECRETS.get(access)
+    if secret is None:
         raise AwsRefused(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
     if region != REGION or signed_service != service:
         raise AwsRefused(403, "InvalidSignatureException", "Credential should be scoped to a valid region and service.")
     names = signed_headers.split(";")
+    _check_temporary(request, names, temporary)
     stamp = request.headers.get("X-Amz-Date", "")
     if "host" not in names or not stamp.startswith(day):
         raise AwsRefused(403, "IncompleteSignatureException", "host must be signed and the date must fit.")
@@ -77,7 +108,7 @@ def verify_signature(request: web.Request, body: bytes, *, service: str, secrets
     )
     scope = f"{day}/{region}/{service}/aws4_request"
     to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = f"AWS4{secrets[access]}".encode()
+    key = f"AWS4{secret}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     if not hmac.compare_digest(hmac.digest(key, to_sign.encode(), "sha256").hex(), signature):

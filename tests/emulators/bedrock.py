@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.emulators.aws import (
     AwsRefused,
+    Temporary,
     check_shape,
     event_frame,
     exception_frame,
@@ -46,7 +47,15 @@ def invalid(message: str) -> AwsRefused:
 
 
 class BedrockEmulator(Emulator):
-    """`/model/{id}/converse`, `/converse-stream`, `/count-tokens`, and the control plane's list."""
+    """`/model/{id}/converse`, `/converse-stream`, `/count-tokens`, and the control plane's list.
+
+    Args:
+        issued: Temporary credentials that are good, by access key.
+    """
+
+    def __init__(self, issued: Mapping[str, Temporary] | None = None) -> None:
+        super().__init__()
+        self._issued = issued
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
@@ -57,7 +66,7 @@ class BedrockEmulator(Emulator):
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         try:
-            verify_signature(request, b"", service="bedrock")
+            verify_signature(request, b"", service="bedrock", issued=self._issued)
         except AwsRefused as refused:
             self.refused.append((refused.status, str(refused)))
             return refused.response()
@@ -67,7 +76,7 @@ class BedrockEmulator(Emulator):
         raw = await request.read()
         model, method = request.match_info["model"], request.match_info["method"]
         try:
-            verify_signature(request, raw, service="bedrock")
+            verify_signature(request, raw, service="bedrock", issued=self._issued)
             body = _checked(raw, method)
             if model in NEEDS_PROFILE:
                 raise invalid(f"Invocation of model ID {model} with on-demand throughput isn't supported.")

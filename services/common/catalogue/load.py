@@ -35,16 +35,24 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Catalogue:
         raise CatalogueError(f"{path}: {error.strerror}") from None
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise CatalogueError(f"{path}: {error}") from None
-    providers = [msgspec.structs.replace(p, base_url=_expanded(p.base_url, environment)) for p in file.providers]
+    providers = [_settled(p, environment) for p in file.providers]
     _check(path, providers, file.models)
     models = [_located(m, path.parent) for m in file.models]
     configured = frozenset(
-        p.id
-        for p in providers
-        if all(environment.get(name) or environment.get(f"{name}_FILE") for name in p.credentials.values())
-        and (p.adapter == "inference" or p.base_url)
+        p.id for p in providers if _all_set(p.credentials, environment) and (p.adapter == "inference" or p.base_url)
     )
     return Catalogue(providers, models, configured)
+
+
+def _settled(provider: Provider, environment: Mapping[str, str]) -> Provider:
+    """Give a provider with its address written out, and with the first credentials that are all set."""
+    ways = (provider.credentials, *provider.alternatives)
+    chosen = next((way for way in ways if _all_set(way, environment)), provider.credentials)
+    return msgspec.structs.replace(provider, base_url=_expanded(provider.base_url, environment), credentials=chosen)
+
+
+def _all_set(credentials: Mapping[str, str], environment: Mapping[str, str]) -> bool:
+    return all(environment.get(name) or environment.get(f"{name}_FILE") for name in credentials.values())
 
 
 def _expanded(text: str, environment: Mapping[str, str]) -> str:

@@ -41,6 +41,9 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     credentials: Mapping[str, str] = {}
     """Which environment variable holds each secret: `{"api_key": "OPENAI_API_KEY"}`. Several keys in one
     variable, parted by commas, are used in rotation. A provider any of whose variables is unset is not configured."""
+    alternatives: tuple[Mapping[str, str], ...] = ()
+    """Other ways to the same, each like `credentials`: the first whose variables are all set is what `credentials`
+    holds once the file is read."""
     options: Mapping[str, Any] = {}
     """What the adapter alone understands (API version, region, …)."""
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)

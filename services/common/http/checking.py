@@ -48,8 +48,7 @@ async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider
     except ProviderNotConfigured as error:
         if provider.id in catalogue.configured:
             return Finding(provider.id, "failed", error.message)
-        lacks = list(provider.credentials.values()) + ([] if provider.base_url else ["its address"])
-        return Finding(provider.id, "hidden", f"needs {', '.join(lacks)}")
+        return Finding(provider.id, "hidden", f"needs {_needs(provider)}")
     make = target.adapter.check_request
     if not callable(make):
         return Finding(provider.id, "untried", "its protocol has no call that costs nothing")
@@ -65,6 +64,13 @@ async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider
     finally:
         await target.pool.close()
     return Finding(provider.id, "ok", str(outgoing.url.origin()))
+
+
+def _needs(provider: Provider) -> str:
+    """Name the variables, of each way there is to be configured."""
+    address = [] if provider.base_url else ["its address"]
+    ways = [", ".join([*way.values(), *address]) for way in (provider.credentials, *provider.alternatives)]
+    return " or ".join(ways)
 
 
 def table(findings: list[Finding]) -> str:

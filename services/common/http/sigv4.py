@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials, ReadOnlyCredentials
 from yarl import URL
 
 from services.common.catalogue import Provider
@@ -34,6 +34,24 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The region that requests are signed for; empty: the one in the address."""
 
 
+_CHAIN: Final = frozenset({"profile", "role_arn", "container", "instance_role"})
+"""Names of credentials that say: ask botocore's own chain."""
+
+
+def signed(
+    outgoing: Outgoing,
+    more: Mapping[str, str],
+    credentials: Credentials | ReadOnlyCredentials,
+    service: str,
+    region: str,
+) -> Mapping[str, str]:
+    """Give a request's headers, `more` and its own, with its signature."""
+    headers = {**more, **outgoing.headers}
+    request = AWSRequest(method=outgoing.method, url=str(outgoing.url), headers=headers, data=outgoing.body)
+    SigV4Auth(credentials, service, region).add_auth(request)
+    return dict(request.headers.items())
+
+
 class SigV4:
     """Signs each request anew.
 
@@ -55,18 +73,15 @@ class SigV4:
         more: Mapping[str, str] = JSON_HEADERS,
     ) -> None:
         self._access = [access for access, _ in pairs]
-        self._signers = [
-            SigV4Auth(Credentials(access, key, session_token or None), service, region) for access, key in pairs
-        ]
+        self._credentials = [Credentials(access, key, session_token or None) for access, key in pairs]
+        self._service = service
+        self._region = region
         self._keys = Keys(self._access)
         self._more = more
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """Give the request's headers with its signature."""
-        headers = {**self._more, **outgoing.headers}
-        request = AWSRequest(method=outgoing.method, url=str(outgoing.url), headers=headers, data=outgoing.body)
-        self._signers[self._keys.take()].add_auth(request)
-        return dict(request.headers.items())
+        return signed(outgoing, self._more, self._credentials[self._keys.take()], self._service, self._region)
 
     def rest(self, headers: Mapping[str, str], seconds: float) -> bool:
         """Pass over the key that signed `headers`, for a while. Tells whether another one is awake."""
@@ -81,8 +96,13 @@ def authority(provider: Provider, environment: Mapping[str, str], *, service: st
     """Give what signs a provider's requests: `access_key` and `secret_key`, or an `api_key` (a Bedrock API key).
 
     Several access keys, parted by commas, go with as many secret keys. Temporary credentials name their
-    `session_token` too.
+    `session_token` too. Where the credentials name a `profile`, a `role_arn`, a `container` or an `instance_role`,
+    botocore's own chain finds and renews them; the variables are botocore's, which reads them itself.
     """
+    if _CHAIN & provider.credentials.keys():
+        from services.common.http.aws_chain import ChainSigV4  # only where it is asked for: see there
+
+        return ChainSigV4(service=service, region=region, instance_role="instance_role" in provider.credentials)
     if "api_key" in provider.credentials:
         keys = keys_of(secret(provider, "api_key", environment))
         return HeaderKeys(_KEY_HEADER, [f"Bearer {key}" for key in keys], JSON_HEADERS)
