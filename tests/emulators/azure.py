@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/ai-services/openai/reference
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
@@ -20,6 +21,8 @@ DEPLOYMENTS = {"chat-deployment": "gpt-4o-mini", "thinking-deployment": "o4-mini
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT_ID = "66666666-7777-8888-9999-000000000000"
 CLIENT_SECRET = "an-application-secret"
+IDENTITY_HEADER = "the-app-service-secret"
+_RESOURCE = "https://cognitiveservices.azure.com"
 
 _FILTER = {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": False, "severity": "safe"}}
 
@@ -43,6 +46,8 @@ class AzureEmulator(OpenAIEmulator):
         self.tokens_given = 0
         self.tokens: set[str] = set()
         self.token_life_s = 3600
+        self.federated = "the-first-federated-token"
+        """What a workload identity proves itself with."""
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
@@ -50,6 +55,8 @@ class AzureEmulator(OpenAIEmulator):
             web.post("/openai/deployments/{deployment}/chat/completions", self.completions),
             web.get("/openai/models", self._models_of_resource),
             web.post("/{tenant}/oauth2/v2.0/token", self._token),
+            web.get("/metadata/identity/oauth2/token", self._instance_token),
+            web.get("/msi/token", self._app_service_token),
         ]
 
     def check_key(self, request: web.Request) -> None:
@@ -87,16 +94,36 @@ class AzureEmulator(OpenAIEmulator):
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
         form = {name: values[0] for name, values in parse_qs((await request.read()).decode()).items()}
-        good = {
+        common = {
             "grant_type": "client_credentials",
             "client_id": CLIENT_ID,
-            "client_secret": CLIENT_SECRET,
-            "scope": "https://cognitiveservices.azure.com/.default",
+            "scope": f"{_RESOURCE}/.default",
         }
-        if request.match_info["tenant"] != TENANT or form != good:
+        assertion = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        good = (
+            {**common, "client_secret": CLIENT_SECRET},
+            {**common, "client_assertion_type": assertion, "client_assertion": self.federated},
+        )
+        if request.match_info["tenant"] != TENANT or form not in good:
             return web.Response(status=401, body=json.dumps({"error": "invalid_client"}).encode())
+        return web.json_response({"token_type": "Bearer", "expires_in": self.token_life_s, **self._given()})
+
+    def _given(self) -> dict[str, str]:
         self.tokens_given += 1
         token = f"token-{self.tokens_given}"
         self.tokens.add(token)
-        answer = {"token_type": "Bearer", "expires_in": self.token_life_s, "access_token": token}
-        return web.json_response(answer)
+        return {"access_token": token}
+
+    async def _instance_token(self, request: web.Request) -> web.StreamResponse:
+        query = dict(request.query)
+        wanted = {"api-version": "2018-02-01", "resource": _RESOURCE}
+        if request.headers.get("Metadata") != "true" or query not in (wanted, {**wanted, "client_id": CLIENT_ID}):
+            return web.json_response({"error": "invalid_request"}, status=400)
+        # Numbers come as strings here.
+        return web.json_response({"expires_in": str(self.token_life_s), "resource": _RESOURCE, **self._given()})
+
+    async def _app_service_token(self, request: web.Request) -> web.StreamResponse:
+        wanted = {"api-version": "2019-08-01", "resource": _RESOURCE}
+        if request.headers.get("X-IDENTITY-HEADER") != IDENTITY_HEADER or dict(request.query) != wanted:
+            return web.json_response({"statusCode": 401, "message": "no"}, status=401)
+        return web.json_response({"expires_on": str(int(time.time()) + self.token_life_s), **self._given()})

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 from openai import AsyncAzureOpenAI
 
 from services.common import errors
-from tests.emulators.azure import CLIENT_ID, CLIENT_SECRET, TENANT, AzureEmulator
+from tests.emulators.azure import CLIENT_ID, CLIENT_SECRET, IDENTITY_HEADER, TENANT, AzureEmulator
 from tests.emulators.script import Script
 from tests.text.harness import Row, chat, text_of, text_service
 
@@ -27,18 +28,10 @@ async def upstream() -> AsyncIterator[AzureEmulator]:
 
 
 def _entra(upstream: AzureEmulator) -> Row:
-    return {
-        "id": "p",
-        "makes": "text",
-        "adapter": "azure",
-        "base_url": upstream.url,
-        "credentials": {
-            "tenant_id": "AZURE_TENANT_ID",
-            "client_id": "AZURE_CLIENT_ID",
-            "client_secret": "AZURE_CLIENT_SECRET",
-        },
-        "options": {"login_url": upstream.url},
-    }
+    """Give the shipped row of Azure, at an emulator's address."""
+    rows = msgspec.yaml.decode(Path("gateway/catalogue.yaml").read_bytes())["providers"]
+    (row,) = [row for row in rows if row["id"] == "azure-openai-text"]
+    return {**row, "id": "p", "base_url": upstream.url, "options": {"login_url": upstream.url}}
 
 
 async def test_the_sdk_gets_an_answer_and_its_own_errors(upstream: AzureEmulator) -> None:
@@ -82,3 +75,59 @@ async def test_a_wrong_application_is_an_upstream_auth_error(upstream: AzureEmul
         with pytest.raises(errors.UpstreamAuth) as refused:
             await service.ask(chat())
     assert "wrong-secret" not in refused.value.message
+
+
+@pytest.mark.parametrize("identity", ["system", CLIENT_ID])
+async def test_a_virtual_machines_identity_gets_tokens(upstream: AzureEmulator, tmp_path: Path, identity: str) -> None:
+    """The metadata service gives the token of the machine's own identity, or of one that is named; kept while good."""
+    environment = {"MOA_AZURE_MANAGED_IDENTITY": identity, "AZURE_POD_IDENTITY_AUTHORITY_HOST": upstream.url}
+    async with text_service(tmp_path, [_entra(upstream)], MODELS, environment) as service:
+        for _ in range(2):
+            assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"
+    assert upstream.tokens_given == 1
+
+
+async def test_an_app_services_identity_gets_tokens(upstream: AzureEmulator, tmp_path: Path) -> None:
+    """App Service's endpoint tells only when a token ends; it is kept until then."""
+    environment = {"IDENTITY_ENDPOINT": f"{upstream.url}/msi/token", "IDENTITY_HEADER": IDENTITY_HEADER}
+    async with text_service(tmp_path, [_entra(upstream)], MODELS, environment) as service:
+        for _ in range(2):
+            assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"
+    assert upstream.tokens_given == 1
+
+
+async def test_a_workload_identity_proves_itself_anew_each_time(upstream: AzureEmulator, tmp_path: Path) -> None:
+    """The federated token is read from its file for each fetch: what Kubernetes renews is used."""
+    file = tmp_path / "federated"
+    file.write_text(upstream.federated)
+    environment = {
+        "AZURE_TENANT_ID": TENANT,
+        "AZURE_CLIENT_ID": CLIENT_ID,
+        "AZURE_FEDERATED_TOKEN_FILE": str(file),
+    }
+    upstream.token_life_s = 0
+    async with text_service(tmp_path, [_entra(upstream)], MODELS, environment) as service:
+        assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"
+        upstream.federated = "the-second-federated-token"
+        file.write_text(upstream.federated)
+        assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"
+    assert upstream.tokens_given == 2
+
+
+async def test_a_token_that_someone_else_renews_is_read_again(upstream: AzureEmulator, tmp_path: Path) -> None:
+    """A given token is taken from its file, and from what is written there later, without a restart."""
+    file = tmp_path / "token"
+    upstream.tokens = {"given-1"}
+    file.write_text("given-1\n")
+    environment = {"AZURE_OPENAI_AD_TOKEN_FILE": str(file)}
+    async with text_service(tmp_path, [_entra(upstream)], MODELS, environment) as service:
+        assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"
+        upstream.tokens = {"given-2"}
+        file.write_text("given-2\n")
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"
+                    break
+                except errors.UpstreamAuth:  # files are looked at once a second
+                    await asyncio.sleep(0.05)

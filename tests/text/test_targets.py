@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from services.common import errors
 from services.common.catalogue import load
+from services.common.http.client import Outgoing
+from services.common.http.targets import LOOK_EVERY_S, Targets
+from services.text.adapters import ADAPTERS
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script
 from tests.text.harness import Row, chat, text_of, text_service, write_catalogue
@@ -74,6 +79,30 @@ async def test_a_key_from_a_file(upstream: OpenAIEmulator, tmp_path: Path) -> No
     environment = {"OPENAI_API_KEY_FILE": str(file)}
     async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
         assert text_of(await service.ask(chat()))
+
+
+async def test_a_key_that_is_replaced_in_its_file_is_used(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """Rotation needs no restart: a new key in the file is taken up, and an answer under way goes on to its end."""
+    file = tmp_path / "key"
+    file.write_text("sk-good")
+    now = [0.0]
+    environment = {"OPENAI_API_KEY_FILE": str(file)}
+    targets = Targets(ADAPTERS, makes="text", environment=environment, clock=lambda: now[0])
+    catalogue_path = tmp_path / "catalogue.yaml"
+    write_catalogue(catalogue_path, [_row(upstream.base_url)], MODELS)
+    catalogue = load(catalogue_path, environment)
+    outgoing = Outgoing(URL("http://x/"), b"", {})
+
+    async def key() -> str:
+        return (await targets.find(catalogue, "m", "p")[1].authority.headers(outgoing))["Authorization"]
+
+    assert [await key(), await key()] == ["Bearer sk-good"] * 2
+    file.write_text("sk-also-good")
+    os.utime(file, ns=(1, 1))
+    assert await key() == "Bearer sk-good"
+    now[0] = LOOK_EVERY_S
+    assert await key() == "Bearer sk-also-good"
+    await targets.close()
 
 
 async def test_a_server_that_needs_no_key_gets_none(tmp_path: Path) -> None:

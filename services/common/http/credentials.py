@@ -124,6 +124,12 @@ def optional_secret(provider: Provider, name: str, environment: Mapping[str, str
     return environment.get(variable, "").strip()
 
 
+def files_of(provider: Provider, environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Give the files that hold a provider's secrets."""
+    names = (environment.get(f"{variable}_FILE") for variable in provider.credentials.values())
+    return tuple(Path(name) for name in names if name)
+
+
 def keys_of(text: str) -> list[str]:
     """Give the keys in `one,two,three`."""
     return [key for key in (part.strip() for part in text.split(",")) if key]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -23,7 +25,7 @@ from services.common.errors import (
     UpstreamRateLimited,
 )
 from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, proxy_for
-from services.common.http.credentials import REST_S, Authority, HeaderKeys
+from services.common.http.credentials import REST_S, Authority, HeaderKeys, files_of
 
 _log = logs.get("providers")
 
@@ -56,6 +58,13 @@ class Protocoled(Protocol):
 
 
 A = TypeVar("A", bound=Protocoled)
+LOOK_EVERY_S: Final = 1.0
+"""How often the files of secrets are looked at."""
+
+
+def _stamp_of(files: tuple[Path, ...]) -> tuple[int, ...]:
+    """Tell when files were written; 0 for one that is gone."""
+    return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,10 @@ class Target(Generic[A]):
     adapter: A
     authority: Authority
     pool: Pool
+    files: tuple[Path, ...] = ()
+    """The files that hold its secrets."""
+    stamp: tuple[int, ...] = ()
+    """When those were written, as they were read."""
     of_caller: bool = False
     """Whether `authority` is the caller's own key."""
 
@@ -113,9 +126,17 @@ class Targets(Generic[A]):
         adapters: The protocols that are spoken, by name.
         makes: What the providers make, `text` or `image`.
         environment: Where the providers' secrets are.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, adapters: Mapping[str, A], *, makes: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        adapters: Mapping[str, A],
+        *,
+        makes: str,
+        environment: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._adapters = adapters
         self._makes = makes
         self._environment = environment
@@ -124,6 +145,11 @@ class Targets(Generic[A]):
         self._keyless: dict[str, Target[A]] = {}
         """Providers that are asked with callers' keys only."""
         self._closing: set[asyncio.Task[None]] = set()
+        self._with_files = False
+        """Whether any target's secrets are in files."""
+        self._clock = clock
+        self._look_at = 0.0
+        """When the files are looked at next."""
 
     def find(self, catalogue: Catalogue, name: str, provider: str, *, caller_key: str = "") -> tuple[Model, Target[A]]:
         """Give the model that is meant and the provider to ask; with `caller_key`, by that key for this once.
@@ -134,24 +160,35 @@ class Targets(Generic[A]):
             raise InvalidField("model is required", param="model")
         if catalogue is not self._catalogue:
             self._follow(catalogue)
+        elif self._with_files and self._clock() >= self._look_at:
+            self._look_at = self._clock() + LOOK_EVERY_S
+            self._drop_rewritten()
         model = catalogue.find(name, provider=provider)
         if caller_key:
             return model, self._for_caller(catalogue, model.provider, caller_key)
         target = self._targets.get(model.provider)
         if target is None:
-            target = self._targets[model.provider] = self.make(catalogue, model.provider)
+            target = self._keep(self.make(catalogue, model.provider))
         return model, target
+
+    def _keep(self, target: Target[A]) -> Target[A]:
+        self._targets[target.provider.id] = target
+        self._with_files = self._with_files or bool(target.files)
+        return target
 
     def make(self, catalogue: Catalogue, provider_id: str) -> Target[A]:
         """Make the target of a provider. Raises ProviderNotConfigured with the fault."""
         provider, adapter = self._row(catalogue, provider_id)
         if provider_id not in catalogue.configured:
             raise ProviderNotConfigured(f"provider {provider_id!r} has no credentials here", param="provider")
+        files = files_of(provider, self._environment)
+        stamp = _stamp_of(files)
         try:
             authority = adapter.authority(provider, self._environment)
         except msgspec.ValidationError as error:
             raise ProviderNotConfigured(f"provider {provider_id!r}: bad options: {error}") from None
-        return Target(provider, adapter, authority, Pool(provider.timeouts, proxy=proxy_for(provider.base_url)))
+        pool = Pool(provider.timeouts, proxy=proxy_for(provider.base_url))
+        return Target(provider, adapter, authority, pool, files, stamp)
 
     def _row(self, catalogue: Catalogue, provider_id: str) -> tuple[Provider, A]:
         provider = catalogue.provider(provider_id)
@@ -183,7 +220,7 @@ class Targets(Generic[A]):
             except ProviderNotConfigured as error:
                 _log.info("provider.hidden", provider=provider.id, why=error.message)
             else:
-                self._targets[provider.id] = found
+                self._keep(found)
                 _log.info("provider.ready", provider=provider.id, adapter=provider.adapter)
 
     def _follow(self, catalogue: Catalogue) -> None:
@@ -194,10 +231,19 @@ class Targets(Generic[A]):
     def _drop(self, targets: dict[str, Target[A]], catalogue: Catalogue, *, only: Container[str]) -> None:
         for provider_id, target in list(targets.items()):
             if catalogue.providers.get(provider_id) != target.provider or provider_id not in only:
-                del targets[provider_id]
-                task = asyncio.create_task(target.pool.retire())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+                self._retire(targets.pop(provider_id))
+
+    def _drop_rewritten(self) -> None:
+        """Drop the targets whose secrets' files were written since they were read: they are read when next needed."""
+        for provider_id, target in list(self._targets.items()):
+            if target.files and _stamp_of(target.files) != target.stamp:
+                _log.info("provider.rekeyed", provider=provider_id)
+                self._retire(self._targets.pop(provider_id))
+
+    def _retire(self, target: Target[A]) -> None:
+        task = asyncio.create_task(target.pool.retire())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -6,17 +6,15 @@ https://learn.microsoft.com/azure/ai-services/openai/reference#image-generation
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from yarl import URL
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.catalogue import Model, Provider
-from services.common.http import openai_errors
+from services.common.http import entra, openai_errors
 from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority, HeaderKeys, keys_of, secret
-from services.common.http.entra import EntraToken
+from services.common.http.credentials import Authority
 from services.image.adapters import openai
 from services.image.adapters.base import Adapter, Call
 
@@ -42,14 +40,8 @@ def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) 
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the resource's key, or the tokens of an application."""
-    options = _options_of(provider)
-    if "api_key" in provider.credentials:
-        return HeaderKeys("api-key", keys_of(secret(provider, "api_key", environment)), openai.HEADERS)
-    secrets: Any = [secret(provider, name, environment) for name in ("tenant_id", "client_id", "client_secret")]
-    tenant, client_id, client_secret = secrets
-    url = f"{options.login_url}/{tenant}/oauth2/v2.0/token"
-    return EntraToken(url, client_id, client_secret, more=openai.HEADERS)
+    """Give the resource's key, or an Entra token (see `entra.authority` for what the credentials may name)."""
+    return entra.authority(provider, environment, _options_of(provider).login_url, more=openai.HEADERS)
 
 
 def check_request(provider: Provider) -> Outgoing:

@@ -13,9 +13,9 @@ from yarl import URL
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.catalogue import Model, Provider
+from services.common.http import entra
 from services.common.http.client import Outgoing
-from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
-from services.common.http.entra import EntraToken
+from services.common.http.credentials import Authority
 from services.common.http.openai_errors import error_from
 from services.text.adapters.base import Adapter
 from services.text.adapters.openai.read import reader
@@ -46,16 +46,8 @@ def request_from(request: GenerateTextRequest, model: Model, provider: Provider)
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the resource's key, or the tokens of an application (`tenant_id`, `client_id`, `client_secret`)."""
-    options = options_of(provider)
-    if "api_key" in provider.credentials:
-        return HeaderKeys("api-key", keys_of(secret(provider, "api_key", environment)), JSON_HEADERS)
-    tenant = secret(provider, "tenant_id", environment)
-    return EntraToken(
-        f"{options.login_url}/{tenant}/oauth2/v2.0/token",
-        secret(provider, "client_id", environment),
-        secret(provider, "client_secret", environment),
-    )
+    """Give the resource's key, or an Entra token (see `entra.authority` for what the credentials may name)."""
+    return entra.authority(provider, environment, options_of(provider).login_url)
 
 
 def check_request(provider: Provider) -> Outgoing:
