@@ -18,8 +18,9 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     # Reconnect quickly to a service that was restarted.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # In spite of its name, how long one attempt to connect may take: a busy machine needs more than a moment.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # gRPC shares connections by address within a process, and with them the back-off after a failure: a server that is
     # new at an old address would seem dead.
     ("grpc.use_local_subchannel_pool", 1),
