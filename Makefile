@@ -9,7 +9,7 @@ VENV := .venv/bin
 PY := PYTHONPATH=gen:. $(VENV)/python
 READY := .venv/ready
 PROTOS := $(shell find proto -name '*.proto')
-LOCKS := requirements/base.txt requirements/inference.txt requirements/dev.txt
+LOCKS := requirements/base.txt requirements/web.txt requirements/inference.txt requirements/dev.txt
 # The folders that are code of ours, as far as they are there.
 CODE := $(wildcard services inference gateway deploy tests bench examples)
 

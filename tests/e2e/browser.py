@@ -60,7 +60,7 @@ class Page:
         assert "exceptionDetails" not in got, got
         return got["result"].get("value")
 
-    async def until(self, script: str, *, within_s: float = 20.0) -> Any:
+    async def until(self, script: str, *, within_s: float = 90.0) -> Any:
         """Wait for an expression to be true; give its value."""
         async with asyncio.timeout(within_s):
             while not (value := await self.run(script)):
