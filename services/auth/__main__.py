@@ -16,10 +16,11 @@ from services.auth.adapters.checker import Checker
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import BYOK_LIMITS, BYOK_RULE, CEILINGS, EVERYTHING
-from services.auth.migrations import migrate
+from services.auth.migrations import SCHEMA, migrate
 from services.auth.replica import Tuning, serving
 from services.auth.settings import AuthSettings, DatabaseSettings
 from services.common import byok, logs, metrics, settings
+from services.common.migrations import bring_up_to_date
 from services.common.rpc.server import run
 
 _FIRST_MICRO_CREDITS = 1_000_000 * 10**6
@@ -28,7 +29,7 @@ _FIRST_MICRO_CREDITS = 1_000_000 * 10**6
 async def serve(config: AuthSettings, stop: asyncio.Event) -> None:
     """Serve until `stop`."""
     url = config.database_url.get_secret_value()
-    await asyncio.to_thread(migrate, url)
+    await bring_up_to_date(url, SCHEMA)
     if config.byok:
         await make_byok(url)
     if config.metrics_port:
@@ -61,7 +62,7 @@ async def make_byok(url: str) -> None:
 async def bootstrap(config: DatabaseSettings) -> dict[str, str | bool]:
     """Create the first administrator and its key; what it gives holds the key, which is shown only now."""
     url = config.database_url.get_secret_value()
-    migrate(url)
+    await asyncio.to_thread(migrate, url)
     postgres = Postgres(url, size=1)
     await postgres.open()
     key = keys.make(config.key_pepper.get_secret_value().encode())

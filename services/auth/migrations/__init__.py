@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
-import psycopg
-from alembic import command
-from alembic.config import Config
+from services.common import migrations
 
-_LOCK = 0x6D6F61  # "moa": replicas that start together migrate one after the other
+SCHEMA: Final = migrations.Schema(Path(__file__).parent, table=("alembic_version",))
 
 
 def migrate(database_url: str) -> None:
-    """Bring the database's schema up to date. Safe to run from several processes at once."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.set_main_option("path_separator", "os")
-    config.attributes["url"] = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    with psycopg.connect(database_url, autocommit=True) as link:
-        link.execute("select pg_advisory_lock(%s)", (_LOCK,))
-        command.upgrade(config, "head")
+    """Bring the database's schema up to date, in this process. Safe to run from several processes at once."""
+    migrations.upgrade(database_url, SCHEMA.folder)
