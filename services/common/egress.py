@@ -191,7 +191,7 @@ class Egress:
                             continue
                         return await _read(response, limit_bytes, param)
         except TimeoutError:
-            raise UpstreamTimeout(f"{param}: the URL did not answer in time") from None
+            raise UpstreamTimeout(f"{param}: the URL did not answer in time", param=param) from None
         except Refused as refused:
             # The resolver knows no field.
             raise refused if refused.param else Refused(f"{param}: {refused.message}", param=param) from None
@@ -248,7 +248,7 @@ class Egress:
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) -> Fetched:
     if response.status >= 500:
-        raise UpstreamFailed(f"{param}: the URL answered {response.status}")
+        raise UpstreamFailed(f"{param}: the URL answered {response.status}", param=param)
     if response.status != 200:
         raise InvalidField(f"{param}: the URL answered {response.status}", param=param)
     if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -272,4 +272,4 @@ def _told(error: Any, param: str) -> Exception:
         if isinstance(seen, Refused):
             return Refused(f"{param}: {seen.message}", param=param)
         seen = seen.__cause__ or seen.__context__
-    return UpstreamFailed(f"{param}: the URL cannot be reached")
+    return UpstreamFailed(f"{param}: the URL cannot be reached", param=param)

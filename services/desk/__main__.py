@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from moa.desk.v1 import desk_service_pb2, desk_service_pb2_grpc
-from services.common import grants, logs, metrics, settings
+from services.common import grants, logs, memory, metrics, settings
 from services.common.catalogue import CatalogueError
 from services.common.catalogue.load import load
 from services.common.egress import Egress
@@ -17,7 +17,7 @@ from services.common.store import links_of, store_of
 from services.desk import health
 from services.desk.adapters.fetch import Fetcher
 from services.desk.adapters.naver import Naver
-from services.desk.adapters.parts import RouterPainter, Shelf, VisionClient
+from services.desk.adapters.parts import RouterPainter, VisionClient
 from services.desk.domain.pipeline import Pipeline, Style
 from services.desk.servicer import DeskServicer
 from services.desk.settings import DeskSettings
@@ -43,6 +43,7 @@ def _max_side(config: DeskSettings) -> int:
 
 
 async def main(config: DeskSettings, stop: asyncio.Event) -> None:
+    memory.give_back_freed()
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
     token = config.service_token.get_secret_value()
@@ -66,11 +67,10 @@ async def main(config: DeskSettings, stop: asyncio.Event) -> None:
     )
     fetcher = Fetcher(egress, store, links_of(config))
     looking = VisionClient(vision, service_token=token)
-    shelf = Shelf(store)
 
     def pipeline(acting: grants.ActingFor) -> Pipeline:
         painter = RouterPainter(router, service_token=token, acting=acting)
-        return Pipeline(style=style, fetch=fetcher, vision=looking, painter=painter, keep=shelf, shops=naver)
+        return Pipeline(style=style, fetch=fetcher, vision=looking, painter=painter, shops=naver)
 
     checks = {
         "vision": health.of_service(vision, "moa.vision.v1.VisionService"),

@@ -11,7 +11,7 @@ import uvloop
 
 from moa.image.v1 import image_service_pb2
 from moa.image.v1.image_service_pb2_grpc import add_ImageServiceServicer_to_server
-from services.common import logs, metrics, settings
+from services.common import logs, memory, metrics, settings
 from services.common.admission import VanishedCallers
 from services.common.catalogue import CatalogueError, Watched, load
 from services.common.http import checking
@@ -31,6 +31,7 @@ async def serve(config: ImageSettings, stop: asyncio.Event) -> None:
         raise SystemExit(str(error)) from None
     targets = Targets(os.environ)
     targets.report(catalogue.now)
+    memory.give_back_freed()
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
     token = config.service_token.get_secret_value()

@@ -20,7 +20,7 @@ from moa.router.v1 import (
     openai_service_pb2_grpc,
 )
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
-from services.common import logs, metrics, settings
+from services.common import logs, memory, metrics, settings
 from services.common.admission import Admission
 from services.common.catalogue import CatalogueError, Watched
 from services.common.egress import Egress
@@ -47,6 +47,7 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
         watched = Watched(config.catalogue)
     except CatalogueError as error:
         raise SystemExit(f"bad catalogue: {error}") from None
+    memory.give_back_freed()
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
     token = config.service_token.get_secret_value()

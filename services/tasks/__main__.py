@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import sys
 
 from moa.task.v1 import (
@@ -20,9 +19,10 @@ from moa.task.v1 import (
     webhook_service_pb2,
     webhook_service_pb2_grpc,
 )
-from services.common import logs, metrics, settings
+from services.common import logs, memory, metrics, settings
 from services.common.admission import Admission
 from services.common.catalogue import CatalogueError, Watched
+from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.store import links_of, store_of
@@ -38,18 +38,17 @@ from services.tasks.dialects.desk import DeskTaskServicer
 from services.tasks.dialects.predictions.servicer import PredictionServicer
 from services.tasks.dialects.tasks import ImageTaskQueryServicer, ImageTaskServicer
 from services.tasks.keeper import Keeper
-from services.tasks.migrate import migrate
+from services.tasks.migrate import SCHEMA, migrate
 from services.tasks.operations import Operations
 from services.tasks.settings import TaskSettings
 from services.tasks.views import Views
 from services.tasks.webhooks.deliverer import Deliverer
 from services.tasks.webhooks.servicer import WebhookServicer
 from services.tasks.webhooks.signing import Secrets
+from services.tasks.worker.finishing import Finisher
 from services.tasks.worker.sealing import BadCertificate, Seal
 from services.tasks.worker.work import Work
 from services.tasks.worker.worker import Worker
-
-_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 class Process:
@@ -68,52 +67,55 @@ class Process:
         self.outside = Outside(config.egress_allow)
         auth = channel(config.auth_address)
         self.admission = Admission(auth, service_token=token)
-        quota = Quota(auth, self.database, service_token=token)
-        tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
-        views = Views(links_of(config))
-        secrets = Secrets(config.webhook_secret.get_secret_value() or token)
-        outbox = Outbox(self.database)
-        upstream = Upstream(channel(config.router_address), channel(config.desk_address), service_token=token)
-        queue = Queue(
+        self.quota = Quota(auth, self.database, service_token=token)
+        self.tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
+        self.views = Views(links_of(config))
+        self.secrets = Secrets(config.webhook_secret.get_secret_value() or token)
+        self.outbox = Outbox(self.database)
+        self.upstream = Upstream(channel(config.router_address), channel(config.desk_address), service_token=token)
+        self.queue = Queue(
             self.database,
             per_account=config.task_per_account,
             lease_s=config.task_lease_s,
             attempts=config.task_attempts,
         )
-        operations = Operations(
-            tasks=tasks,
+        self.server = _served(self, self._operations())
+        self.keeper = Keeper(self.database, self.queue, self.quota, self.store, keep_s=config.task_keep_s)
+        self.deliverer = self._deliverer()
+        self.worker = self._worker()
+
+    def _operations(self) -> Operations:
+        return Operations(
+            tasks=self.tasks,
             admission=self.admission,
-            quota=quota,
+            quota=self.quota,
             catalogue=lambda: self.watched.now,
             bell=self.bell,
-            views=views,
+            views=self.views,
             targets=self.outside,
-            deadline_s=config.task_deadline_s,
+            deadline_s=self.config.task_deadline_s,
         )
-        self.server = _served(config, operations, upstream, outbox, secrets)
-        self.keeper = Keeper(self.database, queue, quota, self.store, keep_s=config.task_keep_s)
-        self.deliverer = Deliverer(
-            outbox=outbox,
-            tasks=tasks,
-            views=views,
+
+    def _deliverer(self) -> Deliverer:
+        return Deliverer(
+            outbox=self.outbox,
+            tasks=self.tasks,
+            views=self.views,
             sender=self.outside,
-            secrets=secrets,
+            secrets=self.secrets,
             bell=self.bell,
-            public_url=config.public_url,
-            pauses_s=config.webhook_pauses_s,
-            timeout_s=config.webhook_timeout_s,
+            public_url=self.config.public_url,
+            pauses_s=self.config.webhook_pauses_s,
+            timeout_s=self.config.webhook_timeout_s,
         )
-        self.worker = Worker(
+
+    def _worker(self) -> Worker:
+        config = self.config
+        finisher = Finisher(provenance=config.task_provenance, seal=_seal_of(config))
+        return Worker(
             self.database,
-            queue,
-            Work(
-                self.database,
-                upstream,
-                quota,
-                self.store,
-                provenance=config.task_provenance,
-                seal=_seal_of(config),
-            ),
+            self.queue,
+            Work(self.database, self.upstream, self.quota, self.store, finisher),
             self.bell,
             room=config.task_workers,
             attempts=config.task_attempts,
@@ -146,21 +148,19 @@ class Process:
         await self.database.close()
 
 
-def _served(
-    config: TaskSettings, operations: Operations, upstream: Upstream, outbox: Outbox, secrets: Secrets
-) -> Server:
+def _served(process: Process, operations: Operations) -> Server:
+    config = process.config
     server = Server(service_token=None)
     grpc = server.grpc
     task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(operations), grpc)
-    webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(WebhookServicer(operations, outbox, secrets), grpc)
+    webhooks = WebhookServicer(operations, process.outbox, process.secrets)
+    webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, grpc)
     image_task_service_pb2_grpc.add_ImageTaskServiceServicer_to_server(ImageTaskServicer(operations), grpc)
     image_task_service_pb2_grpc.add_ImageTaskQueryServiceServicer_to_server(ImageTaskQueryServicer(operations), grpc)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionServicer(operations, config.public_url), grpc
-    )
-    desk_task_service_pb2_grpc.add_DeskTaskServiceServicer_to_server(
-        DeskTaskServicer(operations, upstream, model=config.desk_model), grpc
-    )
+    predictions = PredictionServicer(operations, config.public_url)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, grpc)
+    desk = DeskTaskServicer(operations, process.upstream, model=config.desk_model)
+    desk_task_service_pb2_grpc.add_DeskTaskServiceServicer_to_server(desk, grpc)
     for module in (
         task_service_pb2,
         webhook_service_pb2,
@@ -181,20 +181,10 @@ def _seal_of(config: TaskSettings) -> Seal | None:
     return Seal(config.task_c2pa_cert, config.task_c2pa_key, timestamp_url=config.task_c2pa_timestamp_url)
 
 
-def _give_memory_back() -> None:
-    """Have glibc return large blocks when they are freed: images come and go, and its heap would keep the holes.
-
-    Its threshold grows with the first large block that is freed unless it was set. Other systems' allocators do well.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-
-
 async def serve(config: TaskSettings, stop: asyncio.Event) -> None:
     """Serve until `stop`."""
-    _give_memory_back()
-    await asyncio.to_thread(migrate, config.database_url.get_secret_value())
+    memory.give_back_freed()
+    await bring_up_to_date(config.database_url.get_secret_value(), SCHEMA)
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
     try:

@@ -211,6 +211,7 @@ class Operations:
             not_before=now,
             deadline=now + timedelta(seconds=self._deadline_s),
             made=True,
+            desk=old.desk,
             price_micros=old.price_micros,
             webhook_url=old.webhook_url,
             webhook_events=old.webhook_events,

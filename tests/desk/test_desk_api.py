@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 from standardwebhooks import Webhook
 
 from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver, shelf
@@ -38,6 +42,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, naver: Naver, receiver: Rec
         "MOA_NAVER_CLIENT_SECRET": CLIENT_SECRET,
         "MOA_EGRESS_ALLOW": f"127.0.0.1:{receiver.port}",
         "MOA_DESK_MAX_SIDE": "128",
+        "MOA_TASK_PROVENANCE": "1",
     }
     with System(tmp_path_factory.mktemp("desk"), environment=environment, desk=True) as running:
         yield running
@@ -297,18 +302,79 @@ def test_health_without_a_part_that_desks_need(system: System) -> None:
     until(lambda: requests.get(f"{system.url}/healthcheck", timeout=20).status_code == 200, what="the desk's return")
 
 
-def test_a_store_that_fails_is_the_documented_error(system: System) -> None:
-    """S3_UPLOAD_FAILED; when the store works again, the task API goes on without making anything anew."""
+@contextmanager
+def store_away(system: System) -> Iterator[None]:
+    """Nothing can be stored meanwhile."""
     system.objects.rename(system.objects.with_name("away"))
     system.objects.write_text("not a folder")
     try:
-        task_id = begun(system, prompt="nowhere to go", num_inference_steps=1)
-        waiting = until(
-            lambda: system.query("select attempts from tasks.tasks where id = %s and attempts > 1", task_id),
-            what="another attempt",
-        )
-        assert waiting[0][0] > 1
+        yield
     finally:
         system.objects.unlink()
         system.objects.with_name("away").rename(system.objects)
-    assert result(system, task_id)["status"] == "done"
+
+
+def paintings(system: System, wish: str) -> int:
+    """Count the images that were begun for a wish; it is part of what the model is asked for."""
+    lines = [line.split("\t") for line in system.painted.read_text().splitlines()]
+    return sum(line[0] == "begin" and wish in line[2] for line in lines)
+
+
+def test_a_store_that_is_away_for_a_while_costs_no_second_image(system: System) -> None:
+    """The task waits, with what shops offer already in hand; then it stores the image that was made."""
+    with store_away(system):
+        task_id = begun(system, image_url=data_uri(scene(["mouse"])), prompt="nowhere to go", num_inference_steps=1)
+        until(
+            lambda: system.query("select 1 from tasks.tasks where id = %s and made and attempts > 1", task_id),
+            what="another attempt",
+        )
+    found = result(system, task_id)
+    assert found["status"] == "done"
+    assert found["마우스"] == cheapest("마우스")
+    assert requests.get(found["processed_image_url"], timeout=10).content.startswith(b"\x89PNG")
+    assert paintings(system, "nowhere to go") == 1
+
+
+def test_a_store_that_fails_for_good_is_the_documented_error_and_can_be_resumed(system: System) -> None:
+    """S3_UPLOAD_FAILED; the resumed task has the image and the offers of the first, and nothing is made anew."""
+    with store_away(system):
+        task_id = begun(system, image_url=data_uri(scene(["mouse"])), prompt="never arrives", num_inference_steps=1)
+        until(lambda: system.query("select 1 from tasks.tasks where id = %s and made", task_id), what="the image")
+        # Its last attempt.
+        system.query("update tasks.tasks set attempts = 100 where id = %s", task_id)
+        assert result(system, task_id) == {
+            "status": "failed",
+            "error_code": "S3_UPLOAD_FAILED",
+            "message": "Failed to upload image to S3.",
+        }
+    resumed = system.post(f"/v1/tasks/{task_id}/resume", {})
+    assert resumed.status_code == 200, resumed.text
+    again = result(system, resumed.json()["task"]["id"])
+    assert again["status"] == "done"
+    assert again["마우스"] == cheapest("마우스")
+    assert requests.get(again["processed_image_url"], timeout=10).content.startswith(b"\x89PNG")
+    assert paintings(system, "never arrives") == 1
+
+
+def test_an_original_that_does_not_answer_is_tried_twice_and_named(system: System, receiver: Receiver) -> None:
+    """It is the caller's to mend."""
+    receiver.broken.add("/desk.png")
+    task_id = begun(system, image_url=f"{receiver.url.removesuffix('/hook')}/desk.png")
+    found = result(system, task_id)
+    assert found["status"] == "failed"
+    assert found["message"] == "initial_image_url: the URL answered 503"
+    assert receiver.asked.count("/desk.png") == 2
+
+
+def test_a_desk_says_how_it_was_made(system: System) -> None:
+    """The file itself names model and task, as every task's output does; beside it lies what made it, and no prompt."""
+    task_id = begun(system, prompt="a secret desk", num_inference_steps=2)
+    link = result(system, task_id)["processed_image_url"]
+    with Image.open(io.BytesIO(requests.get(link, timeout=10).content)) as image:
+        said = str(image.info["Description"])
+    assert "local-image/moa-tiny-image" in said
+    assert task_id in said
+    name = link.rpartition("/")[2].partition("?")[0]
+    noted = (system.objects / ".notes" / f"{name}.json").read_text()
+    assert {"task", "model", "prompt-sha256", "sha256", "steps"} <= set(json.loads(noted)["metadata"])
+    assert "secret desk" not in noted + said

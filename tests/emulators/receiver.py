@@ -18,6 +18,9 @@ class Receiver:
         self.scripts: deque[int] = deque()
         self.files: dict[str, bytes] = {}
         """What it gives to those who ask, by path."""
+        self.broken: set[str] = set()
+        """Paths that it cannot serve now."""
+        self.asked: list[str] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,8 +32,9 @@ class Receiver:
                 self.end_headers()
 
             def do_GET(self) -> None:
+                outer.asked.append(self.path)
                 found = outer.files.get(self.path)
-                self.send_response(200 if found else 404)
+                self.send_response(503 if self.path in outer.broken else 200 if found else 404)
                 self.send_header("content-length", str(len(found or b"")))
                 self.end_headers()
                 self.wfile.write(found or b"")

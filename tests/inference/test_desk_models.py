@@ -12,7 +12,6 @@ from inference.training.loop import dice
 from inference.training.pictures import scenes
 from moa.common.v1 import media_pb2
 from moa.desk.v1 import desk_pb2, desk_service_pb2
-from moa.image.v1 import image_pb2
 from services.common import grants
 from services.common.rpc import client as clients
 from services.desk.adapters.parts import RouterPainter, VisionClient
@@ -25,19 +24,14 @@ ACTING = grants.ActingFor(account_id="acct", key_id="key")
 
 
 class Given:
-    """Gives one image, keeps what is made, and finds no shop."""
+    """Gives one image, and finds no shop."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image_data = png(image)
-        self.kept: list[image_pb2.Image] = []
         self.searched: list[str] = []
 
     async def image(self, url: str, account_id: str) -> media_pb2.ImageInput:
         return media_pb2.ImageInput(data=self.image_data)
-
-    async def put(self, image: image_pb2.Image, account_id: str) -> desk_pb2.Styled:
-        self.kept.append(image)
-        return desk_pb2.Styled(object_name="x", mime_type=image.image.mime_type)
 
     async def search(self, name: str) -> list[desk_pb2.Offer]:
         self.searched.append(name)
@@ -53,7 +47,6 @@ async def run(running: Running, image: Image.Image) -> tuple[Given, list[Any]]:
             fetch=given,
             vision=VisionClient(channel, service_token=TOKEN),
             painter=RouterPainter(channel, service_token=TOKEN, acting=ACTING),
-            keep=given,
             shops=given,
         )
         request = desk_service_pb2.StyleDeskRequest(initial_image_url="given", account_id="acct")
@@ -71,7 +64,7 @@ async def test_a_desk_is_seen_and_styled(running: Running) -> None:
     there = {words.get(f.name, f.name) for f in desk.found if f.name != "desk"}
     assert set(seen.objects) == there
     assert given.searched == [ITEMS[kind] for kind in seen.objects]
-    (made,) = given.kept
+    (made,) = [event.image for event in events if event.HasField("image")]
     assert Image.open(io.BytesIO(made.image.data)).size == (64, 64)
     assert events[-1].finished.usage.images == 1
 
@@ -79,9 +72,9 @@ async def test_a_desk_is_seen_and_styled(running: Running) -> None:
 async def test_what_is_no_desk_is_not_styled(running: Running) -> None:
     """A house is described, and no image is made."""
     drawn = scenes.house(dice(7))
-    given, events = await run(running, sights.Sight(drawn.image, drawn.found).image)
+    _, events = await run(running, sights.Sight(drawn.image, drawn.found).image)
     (seen,) = [event.seen for event in events if event.HasField("seen")]
     assert not seen.is_desk
     assert "house" in seen.caption
-    assert not given.kept
+    assert not any(event.HasField("image") for event in events)
     assert events[-1].finished.skipped == desk_pb2.SKIP_REASON_NOT_A_DESK

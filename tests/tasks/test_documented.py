@@ -141,6 +141,18 @@ def test_reference_images_by_link_are_fetched_through_the_guard(system: System, 
         assert failed["status_reason"]["message"].startswith("images[1]")
 
 
+def test_a_link_that_does_not_answer_is_tried_twice_and_named(system: System, receiver: Receiver) -> None:
+    """It is the caller's to mend, so the task fails soon, with the reason, and no model is asked."""
+    receiver.broken.add("/down.png")
+    link = f"{receiver.url.removesuffix('/hook')}/down.png"
+    task_id = created(system, {"model": "google/gempix2", "prompt": "nobody answers", "images": [link]})
+    failed = finished(system, task_id)
+    assert (failed["status"], failed["consumed"]) == ("failed", "0.000000")
+    assert failed["status_reason"]["message"] == "images[0]: the URL answered 503"
+    assert receiver.asked.count("/down.png") == 2
+    assert system.paintings("begin", "nobody answers") == 0
+
+
 G_ERRORS = [
     ("no prompt", {"model": "google/gempix2"}, 400, {"code": 1, "message": "failed", "detail": "prompt is required"}),
     (

@@ -21,6 +21,8 @@ from services.tasks.adapters.tasks import Tasks
 from services.tasks.domain.task import Task, now_utc
 from services.tasks.keeper import Keeper
 from services.tasks.worker import finishing
+from services.tasks.worker.finishing import Finisher
+from services.tasks.worker.made import Made
 from tests.emulators.painter import paint
 from tests.tasks.conftest import Make
 
@@ -36,7 +38,7 @@ async def ended_with_output(database: Database, store: FolderStore, task: Task) 
         changed.begin("p", "m", now_utc())
     name = object_name(task.account_id, "png")
     output = task_pb2.TaskOutput(name=name, mime_type="image/png")
-    await holding.spool(Spooled(0, name, b"data", output), last=True)
+    await holding.spool(Spooled(0, name, output), b"data", last=True)
     await store.put(name, b"data", content_type="image/png")
     await holding.stored(output, last=True)
     return claimed, name
@@ -121,15 +123,15 @@ async def test_outputs_have_the_asked_for_format_and_say_how_they_were_made(
         image=media_pb2.ImageData(data=data, mime_type="image/png", width=24, height=16),
         receipt=image_pb2.Receipt(seed=7),
     )
-    spooled = await finishing.finished(task, 0, made, provenance=provenance)
+    spooled, stored = await Finisher(provenance=provenance).finish(task, Made.of(0, made))
     assert spooled.output.mime_type == mime_type
     assert spooled.name.endswith("." + finishing.EXTENSIONS[mime_type])
-    with Image.open(io.BytesIO(spooled.data)) as image:
+    with Image.open(io.BytesIO(stored)) as image:
         assert (image.format, image.size) == (kind, (24, 16))
         told = str(image.info.get("Description", "")) + str(image.getexif().get(0x010E, ""))
     assert (f"seed 7; task {task.id}" in told) == provenance
     if kind == "PNG" and not provenance:
-        assert spooled.data == data
+        assert stored == data
 
 
 def test_what_is_noted_beside_an_object_holds_no_prompt(make: Make) -> None:

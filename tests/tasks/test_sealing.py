@@ -20,7 +20,8 @@ from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
 from services.tasks.domain.task import Task
-from services.tasks.worker import finishing
+from services.tasks.worker.finishing import Finisher
+from services.tasks.worker.made import Made
 from services.tasks.worker.sealing import BadCertificate, Seal
 from tests.emulators.painter import paint
 from tests.tasks.conftest import Make
@@ -114,11 +115,11 @@ async def test_an_output_carries_signed_credentials(
     """
     chain, key, root = files
     task = prompted(make(), wanted)
-    spooled = await finishing.finished(task, 0, painted(), provenance=False, seal=Seal(chain, key))
-    assert spooled.output.size_bytes == len(spooled.data)
-    with Image.open(io.BytesIO(spooled.data)) as image:
+    spooled, sealed = await Finisher(seal=Seal(chain, key)).finish(task, Made.of(0, painted()))
+    assert spooled.output.size_bytes == len(sealed)
+    with Image.open(io.BytesIO(sealed)) as image:
         assert image.size == (64, 48)
-    found = read(spooled.data, mime_type, root)
+    found = read(sealed, mime_type, root)
     assert found["validation_state"] == "Trusted"
     manifest = found["manifests"][found["active_manifest"]]
     assert manifest["signature_info"]["common_name"] == "Moa's test"
@@ -126,22 +127,22 @@ async def test_an_output_carries_signed_credentials(
     assert action["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
     assert action["softwareAgent"]["name"] == f"{task.provider}/{task.model}"
     assert action["parameters"] == {"task": task.id, "seed": str(2**62 + 1)}
-    assert b"secret wish" not in spooled.data
+    assert b"secret wish" not in sealed
 
 
 async def test_a_changed_image_is_told_by_its_seal(make: Make, files: tuple[Path, Path, bytes]) -> None:
     """One changed byte of the picture, and the verifier says that it is invalid."""
     chain, key, root = files
-    spooled = await finishing.finished(prompted(make()), 0, painted(), provenance=False, seal=Seal(chain, key))
-    at = spooled.data.rindex(b"IDAT") + 10
-    changed = spooled.data[:at] + bytes([spooled.data[at] ^ 1]) + spooled.data[at + 1 :]
+    _, sealed = await Finisher(seal=Seal(chain, key)).finish(prompted(make()), Made.of(0, painted()))
+    at = sealed.rindex(b"IDAT") + 10
+    changed = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
     assert read(changed, "image/png", root)["validation_state"] == "Invalid"
 
 
 async def test_without_a_certificate_nothing_is_signed(make: Make) -> None:
     """It is off by default: the bytes stay as the model made them."""
-    spooled = await finishing.finished(prompted(make()), 0, painted(), provenance=False)
-    assert spooled.data == painted().image.data
+    _, stored = await Finisher().finish(prompted(make()), Made.of(0, painted()))
+    assert stored == painted().image.data
 
 
 def test_what_cannot_sign_is_refused_at_the_start(files: tuple[Path, Path, bytes], tmp_path: Path) -> None:

@@ -1,30 +1,25 @@
-"""Vision, the router and the store, as the pipeline calls them."""
+"""Vision and the router, as the pipeline calls them."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 import grpc
 
 from moa.common.v1 import media_pb2
-from moa.desk.v1 import desk_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from services.common import grants
-from services.common.errors import ProviderNotConfigured, StorageFailed, UpstreamBroken, error_of
+from services.common.errors import ProviderNotConfigured, UpstreamBroken, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
-from services.common.store import Store, object_name
 from services.desk.domain.pipeline import Seen
 
 _DESK: Final = "a photo of a desk"
 _TIMEOUT_S: Final = 60.0
-_EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-_PAUSES_S: Final = (0.2, 1.0)
 
 
 class VisionClient:
@@ -85,36 +80,3 @@ class RouterPainter:
             raise error_from_rpc(failure) from None
         finally:
             call.cancel()
-
-
-class Shelf:
-    """The store, where new images go."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def put(self, image: image_pb2.Image, account_id: str) -> desk_pb2.Styled:
-        """Store an image; a failure that passes is waited out briefly. Raises StorageFailed."""
-        given = image.image
-        name = object_name(account_id, _EXTENSIONS.get(given.mime_type, "png"))
-        digest = hashlib.sha256(given.data).hexdigest()
-        noted = {"model": image.receipt.model, "seed": str(image.receipt.seed), "sha256": digest}
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                await self._store.put(name, given.data, content_type=given.mime_type, metadata=noted)
-                break
-            except StorageFailed:
-                if pause_s is None:
-                    raise StorageFailed("Failed to upload image to S3.") from None
-            await asyncio.sleep(pause_s)
-        styled = desk_pb2.Styled(
-            object_name=name,
-            mime_type=given.mime_type,
-            width=given.width,
-            height=given.height,
-            size_bytes=len(given.data),
-        )
-        if image.HasField("receipt"):
-            styled.receipt.CopyFrom(image.receipt)
-        styled.receipt.sha256 = digest
-        return styled

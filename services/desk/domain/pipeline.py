@@ -1,4 +1,4 @@
-"""The pipeline: fetch, look, compose, make, store, shop; each step an event."""
+"""The pipeline: fetch, look, compose, make, hand over, shop; each step an event."""
 
 from __future__ import annotations
 
@@ -60,13 +60,6 @@ class Painter(Protocol):
         """Give the events up to `finished`. Raises MoaError."""
 
 
-class Keep(Protocol):
-    """Stores images."""
-
-    async def put(self, image: image_pb2.Image, account_id: str) -> desk_pb2.Styled:
-        """Store one. Raises StorageFailed."""
-
-
 class Shops(Protocol):
     """Searches shops."""
 
@@ -97,14 +90,11 @@ class Style:
 class Pipeline:
     """Runs the pipeline, over whoever does each part."""
 
-    def __init__(
-        self, *, style: Style, fetch: Fetch, vision: Vision, painter: Painter, keep: Keep, shops: Shops
-    ) -> None:
+    def __init__(self, *, style: Style, fetch: Fetch, vision: Vision, painter: Painter, shops: Shops) -> None:
         self._style = style
         self._fetch = fetch
         self._vision = vision
         self._painter = painter
-        self._keep = keep
         self._shops = shops
 
     async def run(self, request: Request) -> AsyncGenerator[Event, None]:
@@ -141,7 +131,7 @@ class Pipeline:
         image: media_pb2.ImageInput | None,
         finished: desk_pb2.Finished,
     ) -> AsyncGenerator[Event, None]:
-        """Make and store the new image; a failure to make it is noted in `finished`."""
+        """Make the new image; a failure to make it is noted in `finished`."""
         yield _stage(desk_pb2.STAGE_PROMPT)
         asked = self._asked(request, seen, kinds, image)
         yield _stage(desk_pb2.STAGE_SYNTHESIS, 0, asked.diffusion.steps)
@@ -165,7 +155,7 @@ class Pipeline:
             finished.skipped = desk_pb2.SKIP_REASON_SYNTHESIS_FAILED
             return
         yield _stage(desk_pb2.STAGE_STORE)
-        yield Event(styled=await self._keep.put(made, request.account_id))
+        yield Event(image=made)
         finished.usage.images = 1
 
     async def _shopped(self, kinds: Sequence[str]) -> AsyncGenerator[Event, None]:

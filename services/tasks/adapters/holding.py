@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from moa.task.v1 import task_pb2
 from services.tasks.adapters import log
 from services.tasks.adapters.database import Database, Link
 from services.tasks.domain.task import LeaseLost, Task, now_utc
+
+PART_BYTES: Final = 256 * 1024
+"""How much of an output is written or read at once: a connection keeps a buffer for the longest that it ever sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,6 @@ class Spooled:
 
     position: int
     name: str
-    data: bytes
     output: task_pb2.TaskOutput
 
 
@@ -46,15 +49,22 @@ class Holding:
                 "update tasks.objects set kind = 'orphan' where task_id = %s and kind <> 'orphan'", (self.id,)
             )
 
-    async def spool(self, made: Spooled, *, last: bool) -> None:
+    async def spool(self, made: Spooled, data: bytes, *, last: bool) -> None:
         """Keep an output until it is in the store. After the last, a later attempt only stores what was made."""
         async with self._changing() as (link, task):
             task.made = task.made or last
-            await link.execute(
-                "insert into tasks.spool (task_id, position, name, data, output) values (%s, %s, %s, %b, %s) "
+            added = await link.execute(
+                "insert into tasks.spool (task_id, position, name, output) values (%s, %s, %s, %s) "
                 "on conflict do nothing",
-                (self.id, made.position, made.name, made.data, made.output.SerializeToString()),
+                (self.id, made.position, made.name, made.output.SerializeToString()),
             )
+            if not added.rowcount:
+                return
+            for part, at in enumerate(range(0, len(data), PART_BYTES)):
+                await link.execute(
+                    "insert into tasks.spool_parts (task_id, position, part, data) values (%s, %s, %s, %b)",
+                    (self.id, made.position, part, data[at : at + PART_BYTES]),
+                )
 
     async def made(self) -> None:
         """Note that everything is made: a later attempt only stores it."""
@@ -69,17 +79,25 @@ class Holding:
         return row[0] if row else 0
 
     async def next_spooled(self) -> Spooled | None:
-        """Give the first output that is not in the store yet; one at a time, so that memory holds one."""
+        """Give the first output that is not in the store yet."""
         async with self._database.transaction() as link:
             found = await link.execute(
-                "select position, name, data, output from tasks.spool where task_id = %s order by position limit 1",
+                "select position, name, output from tasks.spool where task_id = %s order by position limit 1",
                 (self.id,),
+            )
+            row = await found.fetchone()
+        return None if row is None else Spooled(row[0], row[1], task_pb2.TaskOutput.FromString(row[2]))
+
+    async def spooled_part(self, spooled: Spooled, part: int) -> bytes:
+        """Give a part of a spooled output; empty behind the last."""
+        async with self._database.transaction() as link:
+            found = await link.execute(
+                "select data from tasks.spool_parts where task_id = %s and position = %s and part = %s",
+                (self.id, spooled.position, part),
                 binary=True,
             )
             row = await found.fetchone()
-        if row is None:
-            return None
-        return Spooled(row[0], row[1], bytes(row[2]), task_pb2.TaskOutput.FromString(row[3]))
+        return row[0] if row else b""
 
     async def stored(self, output: task_pb2.TaskOutput, *, last: bool = False) -> None:
         """Note that an output is in the store, whether it came from the spool or was stored by the desk.

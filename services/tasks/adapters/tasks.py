@@ -64,6 +64,10 @@ class Tasks:
             await balance.know(link, task.account_id, granted_micros)
             await self._insert(link, task)
             await link.execute("update tasks.spool set task_id = %s where task_id = %s", (task.id, old.id))
+            # Some of its outputs may have been stored before the store failed.
+            await link.execute(
+                "update tasks.objects set task_id = %s where task_id = %s and kind = 'output'", (task.id, old.id)
+            )
             await balance.hold(link, task)
             await link.execute(_NOTIFY, (QUEUE, ""))
         return task

@@ -65,14 +65,20 @@ class Upstream:
 
 
 async def _drained(call: Any) -> AsyncGenerator[Any, None]:
-    """Give a call's events up to `finished`; an `error` event is raised."""
+    """Give a call's events up to `finished`; an `error` event is raised.
+
+    Nothing here holds an event that was given: an image in it is freed as soon as its reader lets go of it.
+    """
     try:
-        async for message in call:
-            for event in message.events:
-                kind = event.WhichOneof("event")
+        # Iterating over the call would hold each message until the next.
+        while (message := await call.read()) is not grpc.aio.EOF:
+            events = list(reversed(message.events))
+            del message
+            while events:
+                kind = events[-1].WhichOneof("event")
                 if kind == "error":
-                    raise error_of(event.error)
-                yield event
+                    raise error_of(events[-1].error)
+                yield events.pop()
                 if kind == "finished":
                     return
         raise UpstreamBroken("the work broke off")

@@ -25,6 +25,17 @@ PASSING: Final = frozenset(
 """Reasons for which the same work may succeed later."""
 
 LONGEST_S: Final = 60.0
+CALLERS_ATTEMPTS: Final = 2
+"""How often a task is tried whose caller gave a link that does not answer: that is the caller's to mend."""
+_LINKS: Final = frozenset((error_pb2.REASON_UPSTREAM_TIMEOUT, error_pb2.REASON_UPSTREAM_FAILED))
+
+
+def is_worthwhile(error: MoaError, attempts: int, most: int) -> bool:
+    """Tell whether a task that failed like this after so many attempts is tried again."""
+    if error.reason in _LINKS and error.param:
+        # An upstream of ours is no field of the request.
+        most = min(most, CALLERS_ATTEMPTS)
+    return error.reason in PASSING and attempts < most
 
 
 def pause_s(error: MoaError, attempts: int, first_s: float) -> float:

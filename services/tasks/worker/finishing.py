@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import zlib
 from typing import Any, Final
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2
 from moa.task.v1 import task_pb2
 from services.common.store import object_name
 from services.tasks.adapters.holding import Spooled
 from services.tasks.domain.task import Task
+from services.tasks.worker.made import Made
 from services.tasks.worker.sealing import Seal
 
 _FORMATS: Final = {
@@ -23,42 +24,71 @@ _FORMATS: Final = {
     image_pb2.OUTPUT_FORMAT_WEBP: ("WEBP", "image/webp"),
 }
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+_PNG_HEADER: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG_HEADER_END: Final = 33
+_AT_ONCE: Final = 2
+"""Images that are decoded or signed at once: decoded, one takes many times its size."""
 
 
-async def finished(
-    task: Task, index: int, made: image_pb2.Image, *, provenance: bool, seal: Seal | None = None
-) -> Spooled:
-    """Give an output as it will be stored: in its format, saying how it was made, sealed last of all."""
-    wanted = _FORMATS.get(task.what.image.output_format)
-    image = made.image
-    if (wanted and wanted[1] != image.mime_type) or provenance or image.mime_type not in EXTENSIONS:
-        kind = wanted or ("PNG", "image/png")
-        if not wanted and image.mime_type in EXTENSIONS:
-            kind = next(f for f in _FORMATS.values() if f[1] == image.mime_type)
-        note = _note(task, made) if provenance else ""
-        image = await asyncio.to_thread(_encoded, image.data, kind, note)
-    data = image.data  # each reading of the field makes a copy
-    if seal is not None:
-        data = await seal.sealed(data, image.mime_type, task, made)
-    output = task_pb2.TaskOutput(
-        index=index,
-        name=object_name(task.account_id, EXTENSIONS[image.mime_type]),
-        mime_type=image.mime_type,
-        width=image.width,
-        height=image.height,
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        revised_prompt=made.revised_prompt,
-    )
-    if made.HasField("receipt"):
-        output.receipt.CopyFrom(made.receipt)
-        output.receipt.sha256 = output.sha256
-    return Spooled(index, output.name, data, output)
+class Finisher:
+    """Brings outputs, of images and of desks, into the form in which they are stored.
+
+    Args:
+        provenance: Whether they say how they were made.
+        seal: Signs that; none: it is not signed.
+    """
+
+    def __init__(self, *, provenance: bool = False, seal: Seal | None = None) -> None:
+        self._provenance = provenance
+        self._seal = seal
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def finish(self, task: Task, made: Made) -> tuple[Spooled, bytes]:
+        """Give an output as it will be stored, in its format, saying how it was made, sealed last of all; its bytes.
+
+        Raises what `Seal.sealed` raises.
+        """
+        what = task.what
+        made = await self._formatted(task, what, made)
+        if self._seal is not None:
+            edited = bool(what.image.images or what.desk.initial_image_url)
+            async with self._turns:
+                made.data = await self._seal.sealed(made, task, edited=edited)
+        output = task_pb2.TaskOutput(
+            index=made.index,
+            name=object_name(task.account_id, EXTENSIONS[made.mime_type]),
+            mime_type=made.mime_type,
+            width=made.width,
+            height=made.height,
+            size_bytes=len(made.data),
+            sha256=await asyncio.to_thread(_digest, made.data),
+            revised_prompt=made.revised_prompt,
+        )
+        if made.receipt is not None:
+            output.receipt.CopyFrom(made.receipt)
+            output.receipt.sha256 = output.sha256
+        return Spooled(made.index, output.name, output), made.data
+
+    async def _formatted(self, task: Task, what: task_pb2.TaskWork, made: Made) -> Made:
+        wanted = _FORMATS.get(what.image.output_format)
+        if wanted is None and made.mime_type in EXTENSIONS:
+            wanted = next(known for known in _FORMATS.values() if known[1] == made.mime_type)
+        name, mime_type = wanted or ("PNG", "image/png")
+        as_it_is = made.mime_type == mime_type
+        if as_it_is and not self._provenance:
+            return made
+        note = _note(task, made) if self._provenance else ""
+        if as_it_is and made.data.startswith(_PNG_HEADER):
+            made.data = _with_text(made.data, {"Software": "moa", "Description": note})
+            return made
+        async with self._turns:
+            return await asyncio.to_thread(_encoded, made, name, mime_type, note)
 
 
 def metadata_of(task: Task, output: task_pb2.TaskOutput) -> dict[str, str]:
     """Give what is noted beside the object: enough to make it again, and no prompt."""
-    prompt = task.what.image.prompt or task.what.desk.prompt
+    what = task.what
+    prompt = what.image.prompt or what.desk.prompt
     found = {
         "task": task.id,
         "model": task.model,
@@ -79,30 +109,42 @@ def metadata_of(task: Task, output: task_pb2.TaskOutput) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _note(task: Task, made: image_pb2.Image) -> str:
-    seed = f"; seed {made.receipt.seed}" if made.HasField("receipt") else ""
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _note(task: Task, made: Made) -> str:
+    seed = f"; seed {made.receipt.seed}" if made.receipt is not None else ""
     return f"Made by a generative model: {task.provider}/{task.model}{seed}; task {task.id}"
 
 
-def _encoded(data: bytes, kind: tuple[str, str], note: str) -> media_pb2.ImageData:
+def _with_text(data: bytes, texts: dict[str, str]) -> bytes:
+    """Put text behind a PNG's header (PNG 3rd edition, 11.3.3.4): nothing is decoded, and no pixel changes."""
+    chunks = b""
+    for keyword, text in texts.items():
+        chunk = b"iTXt" + keyword.encode("ascii") + b"\0\0\0\0\0" + text.encode()
+        chunks += (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    whole = memoryview(data)
+    return b"".join((whole[:_PNG_HEADER_END], chunks, whole[_PNG_HEADER_END:]))
+
+
+def _encoded(made: Made, name: str, mime_type: str, note: str) -> Made:
     """Encode again. The note goes where the format has room for one: PNG text, else the EXIF description."""
-    name, mime_type = kind
-    with Image.open(io.BytesIO(data)) as opened:
+    with Image.open(io.BytesIO(made.data)) as opened:
         more: dict[str, Any] = {}
         image: Image.Image = opened
         if name == "JPEG":
             image = opened.convert("RGB")  # JPEG has no transparency
             more["quality"] = 95
-        if note and name == "PNG":
-            info = PngImagePlugin.PngInfo()
-            info.add_text("Software", "moa")
-            info.add_text("Description", note)
-            more["pnginfo"] = info
-        elif note:
+        if note and name != "PNG":
             exif = Image.Exif()
             exif[0x010E] = note  # ImageDescription
             exif[0x0131] = "moa"  # Software
             more["exif"] = exif.tobytes()
         out = io.BytesIO()
         image.save(out, name, **more)
-        return media_pb2.ImageData(data=out.getvalue(), mime_type=mime_type, width=image.width, height=image.height)
+        made.width, made.height = image.size
+    made.data, made.mime_type = out.getvalue(), mime_type
+    if note and name == "PNG":
+        made.data = _with_text(made.data, {"Software": "moa", "Description": note})
+    return made

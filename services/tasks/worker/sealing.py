@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from moa.image.v1 import image_pb2
 from services.common import logs
 from services.common.errors import Internal, Unavailable
 from services.tasks.domain.task import Task
+from services.tasks.worker.made import Made
 
 _log = logs.get("tasks.seal")
 
@@ -65,19 +65,18 @@ class Seal:
         except c2pa.C2paError as error:
             raise BadCertificate(f"{certificate.name}: {error}") from None
 
-    async def sealed(self, data: bytes, mime_type: str, task: Task, made: image_pb2.Image) -> bytes:
+    async def sealed(self, made: Made, task: Task, *, edited: bool) -> bytes:
         """Give the image with its credentials: model, task and seed, and no prompt.
 
         Raises Unavailable while the time-stamping authority is away, Internal for an image that cannot be signed.
         """
         parameters = {"task": task.id}
-        if made.HasField("receipt"):
+        if made.receipt is not None:
             # As text: readers in JavaScript lose what is beyond 53 bits.
             parameters["seed"] = str(made.receipt.seed)
-        source = _EDITED if task.what.image.images else _MADE
-        manifest = _manifest(f"{task.provider}/{task.model}", source, parameters)
+        manifest = _manifest(f"{task.provider}/{task.model}", _EDITED if edited else _MADE, parameters)
         try:
-            return await asyncio.to_thread(self._sign, data, mime_type, manifest)
+            return await asyncio.to_thread(self._sign, made.data, made.mime_type, manifest)
         except self._c2pa.C2paError as error:
             _log.warning("seal.failed", task=task.id, why=str(error)[:200])
             failure = Unavailable if self._asks_outside else Internal

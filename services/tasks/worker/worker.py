@@ -16,7 +16,8 @@ from services.tasks.adapters.holding import Holding
 from services.tasks.adapters.queue import Queue
 from services.tasks.domain import retry
 from services.tasks.domain.task import LeaseLost, Task, now_utc
-from services.tasks.worker.work import Work, steadily
+from services.tasks.worker.notes import steadily
+from services.tasks.worker.work import Work
 
 _log = logs.get("tasks.worker")
 
@@ -186,7 +187,7 @@ class Worker:
     async def _failed(self, holding: Holding, error: MoaError) -> None:
         """Put a task back whose failure may pass; fail it otherwise, or when it was tried often enough."""
         task = holding.claimed
-        if error.reason not in retry.PASSING or task.attempts >= self._attempts:
+        if not retry.is_worthwhile(error, task.attempts, self._attempts):
             await self._fail(holding, error)
             return
         pause_s = retry.pause_s(error, task.attempts, self._retry_s)
