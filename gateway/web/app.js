@@ -65,7 +65,13 @@ function leave() {
   byId("secret").hidden = true;
   byId("secret-value").textContent = "";
   byId("sample").textContent = "";
+  tellWebhooks({});
   show();
+}
+
+function tellWebhooks({ key = "", previous_until: until }) {
+  byId("webhook-secret").textContent = key;
+  byId("webhook-until").textContent = until ? word("overlap", { when: new Date(until).toLocaleString(language) }) : "";
 }
 
 function translate() {
@@ -254,6 +260,14 @@ byId("language").addEventListener("click", () => {
   localStorage.setItem("language", language);
   attempt(show);
 });
+byId("webhook-show").addEventListener("click", () =>
+  attempt(async () => tellWebhooks(await ask("GET", "/account/webhook-secret"))),
+);
+byId("webhook-rotate").addEventListener("click", () =>
+  attempt(async () => {
+    if (confirm(word("askSecret"))) tellWebhooks(await ask("POST", "/account/webhook-secret/rotate", {}));
+  }),
+);
 byId("copy").addEventListener("click", () =>
   attempt(async () => {
     await navigator.clipboard.writeText(byId("secret-value").textContent);

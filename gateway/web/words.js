@@ -13,6 +13,9 @@ export const WORDS = {
     askRotate: "Replace “{name}”? The old secret stops working.", hello: "Signed in as {email}", bye: "You have logged out.",
     ended: "The session has ended; please log in again.", offline: "The gateway cannot be reached.",
     madeKey: "The key was created.", gone: "The key was revoked.", renamed: "The key was renamed.",
+    webhooks: "Webhook secret", webhooksNote: "It verifies the signatures of what the gateway sends to you.",
+    showSecret: "Show", rotateSecret: "Change the secret", askSecret: "Change the secret of your webhooks?",
+    overlap: "The old one signs too until {when}.",
   },
   ko: {
     skip: "본문으로 건너뛰기", language: "English", logout: "로그아웃", login: "로그인", signup: "가입하기", email: "이메일",
@@ -27,5 +30,8 @@ export const WORDS = {
     askRotate: "“{name}” 키를 교체할까요? 이전 키는 사용할 수 없게 됩니다.", hello: "{email} 로그인됨", bye: "로그아웃했습니다.",
     ended: "세션이 끝났습니다. 다시 로그인하세요.", offline: "게이트웨이에 연결할 수 없습니다.",
     madeKey: "키를 만들었습니다.", gone: "키를 폐기했습니다.", renamed: "키 이름을 바꿨습니다.",
+    webhooks: "웹훅 비밀 키", webhooksNote: "게이트웨이가 보내는 웹훅의 서명을 확인할 때 씁니다.",
+    showSecret: "보기", rotateSecret: "비밀 키 바꾸기", askSecret: "웹훅 비밀 키를 바꿀까요?",
+    overlap: "이전 비밀 키도 {when}까지 함께 서명합니다.",
   },
 };

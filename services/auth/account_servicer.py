@@ -14,11 +14,12 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.usage import Usage
-from services.auth.callers import SESSION_PREFIX, Callers, address_of
+from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
+from services.common.rpc.keys import SESSION_PREFIX
 from services.common.throttle import Throttle
 
 SignUpMode = Literal["open", "invite", "closed"]

@@ -10,9 +10,9 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import Identity
 from services.common.errors import PermissionDenied, Unauthenticated
 from services.common.rpc import call as calls
+from services.common.rpc.keys import SESSION_PREFIX
 from services.common.throttle import Throttle
 
-SESSION_PREFIX = "ses-"
 INVITATION_PREFIX = "inv-"
 
 
@@ -67,12 +67,17 @@ class Callers:
     async def _found(self, token: str) -> Caller:
         if token.startswith(SESSION_PREFIX):
             digest = keys.digest(self._pepper, token)
-            account_id = await self._sessions.account_of(digest)
-            if account_id is None:
-                raise Unauthenticated("the session has ended; log in again")
-            return Caller(account_id=account_id, session=digest, scoped=False)
+            return Caller(account_id=await live_account(self._sessions, digest), session=digest, scoped=False)
         who = await self._quota.verify(token)
         return Caller(account_id=who.account_id, session=None, scoped=bool(who.scopes))
+
+
+async def live_account(sessions: Sessions, digest: bytes) -> str:
+    """Give the account of a live session. Raises Unauthenticated."""
+    account_id = await sessions.account_of(digest)
+    if account_id is None:
+        raise Unauthenticated("the session has ended; log in again")
+    return account_id
 
 
 def _credential(metadata: dict[str, str | bytes]) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.auth.adapters.sessions import Sessions
+from services.auth.callers import live_account
+from services.auth.domain import keys
 from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.ledger import Amount
 from services.auth.domain.pools import Lease
@@ -24,10 +27,13 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
     Args:
         fresh_s: How long a verified key counts as verified.
+        pepper: What tokens of sessions are digested with.
     """
 
-    def __init__(self, quota: Quota, *, fresh_s: float) -> None:
+    def __init__(self, quota: Quota, sessions: Sessions, *, fresh_s: float, pepper: bytes) -> None:
         self._quota = quota
+        self._sessions = sessions
+        self._pepper = pepper
         self._fresh_for = _duration(fresh_s)
 
     async def Admit(self, request: quota_service_pb2.AdmitRequest, context: Any) -> quota_service_pb2.AdmitResponse:
@@ -80,6 +86,14 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         _bounded("returns", request.returns, _MAX_BATCH)
         await self._quota.give_back(request.returns)
         return quota_service_pb2.ReturnLeasesResponse()
+
+    async def IdentifySession(
+        self, request: quota_service_pb2.IdentifySessionRequest, context: Any
+    ) -> quota_service_pb2.IdentifySessionResponse:
+        """Tell whose session it is."""
+        account_id = await live_account(self._sessions, keys.digest(self._pepper, request.session_token))
+        calls.current().fields["account"] = account_id
+        return quota_service_pb2.IdentifySessionResponse(account_id=account_id)
 
     def _refreshed(self, who: Identity) -> quota_pb2.Grant:
         pooled = self._quota.pools.free(who.key_id)

@@ -12,6 +12,7 @@ from services.auth.adapters.cached import CachedIdentities
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.sessions import Sessions
 from services.auth.domain.quota import Quota
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
@@ -67,7 +68,7 @@ async def serving(
         stack.push_async_callback(quota.pools.close)
         server = Server(service_token=service_token)
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(
-            QuotaServicer(quota, fresh_s=tuned.fresh_s), server.grpc
+            QuotaServicer(quota, Sessions(postgres), fresh_s=tuned.fresh_s, pepper=pepper), server.grpc
         )
         server.offer(quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name)
         public = public_server(postgres, quota, pepper=pepper, signup=signup)

@@ -31,6 +31,7 @@ from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.outside import Outside
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.quota import Quota
+from services.tasks.adapters.sessions import Sessions
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.adapters.upstream import Upstream
 from services.tasks.api import TaskServicer
@@ -72,6 +73,7 @@ class Process:
         self.views = Views(links_of(config))
         self.secrets = Secrets(config.webhook_secret.get_secret_value() or token)
         self.outbox = Outbox(self.database)
+        self.sessions = Sessions(auth, service_token=token)
         self.upstream = Upstream(channel(config.router_address), channel(config.desk_address), service_token=token)
         self.queue = Queue(
             self.database,
@@ -153,7 +155,7 @@ def _served(process: Process, operations: Operations) -> Server:
     server = Server(service_token=None)
     grpc = server.grpc
     task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(operations), grpc)
-    webhooks = WebhookServicer(operations, process.outbox, process.secrets)
+    webhooks = WebhookServicer(operations, process.sessions, process.outbox, process.secrets)
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, grpc)
     image_task_service_pb2_grpc.add_ImageTaskServiceServicer_to_server(ImageTaskServicer(operations), grpc)
     image_task_service_pb2_grpc.add_ImageTaskQueryServiceServicer_to_server(ImageTaskQueryServicer(operations), grpc)

@@ -22,7 +22,7 @@ FILL = """(() => {
 
 
 async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tmp_path: Path) -> None:
-    """Sign up, make a key that works, see limits and usage, revoke it, switch languages, log out and in again."""
+    """Sign up, make a key that works, see limits, usage and webhook secret, revoke it, switch languages, come back."""
     email = f"{uuid4().hex}@example.com"
     async with browser.browser(gateway.url + "/") as page:
         await page.until("document.querySelector('#outside:not([hidden])') !== null")
@@ -40,6 +40,11 @@ async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tm
         await page.run("document.getElementById('secret-done').click()")
         assert await page.run("document.getElementById('secret-value').textContent") == ""
         assert key not in await page.run("document.documentElement.outerHTML")
+
+        await page.run("document.getElementById('webhook-show').click()")
+        shown = await page.until("document.getElementById('webhook-secret').textContent")
+        found = requests.get(gateway.url + "/account/webhook-secret", headers={"X-API-Key": key}, timeout=20)
+        assert shown == found.json()["key"]
 
         for language, title, first in (("ko", "API 키", "토큰"), ("en", "API keys", "Tokens")):
             if await page.run("document.documentElement.lang") != language:

@@ -104,6 +104,28 @@ def test_a_changed_secret_signs_beside_the_old_one_for_a_day(system: System, rec
         Webhook(old).verify(raw + b" ", sent)
 
 
+def test_whoever_is_logged_in_sees_and_changes_the_accounts_secret(system: System) -> None:
+    """The dashboard's session does what the account's key does, as with everything under /account, until it ends."""
+    body = {"email": "hooks@example.com", "password": "correct horse battery", "name": "hooks"}
+    made = requests.post(f"{system.url}/account/signup", json=body, timeout=20)
+    assert made.status_code == 200, made.text
+    url = f"{system.url}/account/webhook-secret"
+    session = {"authorization": f"Bearer {made.json()['session_token']}"}
+    found = requests.post(f"{system.url}/account/keys", json={"name": "k"}, headers=session, timeout=10)
+    assert found.status_code == 200, found.text
+    key = {"authorization": f"Bearer {found.json()['api_key']}"}
+    first = requests.get(url, headers=session, timeout=10).json()["key"]
+    assert first.startswith("whsec_")
+    assert requests.get(url, headers=key, timeout=10).json()["key"] == first
+    changed = requests.post(f"{url}/rotate", json={}, headers=session, timeout=10).json()
+    assert changed["previous_until"]
+    assert requests.get(url, headers=key, timeout=10).json()["key"] == changed["key"] != first
+    assert requests.get(url, headers={"authorization": "Bearer ses-of-nobody"}, timeout=10).status_code == 401
+    assert requests.post(f"{system.url}/account/logout", json={}, headers=session, timeout=10).status_code == 200
+    ended = requests.get(url, headers=session, timeout=10)
+    assert (ended.status_code, ended.json()["detail"]) == (401, "the session has ended; log in again")
+
+
 @pytest.mark.parametrize("path", ["/v1/webhooks/default/secret", "/account/webhook-secret"])
 def test_a_key_with_scopes_sees_no_secret(system: System, path: str) -> None:
     """Who holds the secret can pose as the gateway: a narrow key neither reads nor changes it."""

@@ -1,12 +1,15 @@
-"""Where callers put their API key."""
+"""Where callers put their API key, or the token of a session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from services.common.errors import Unauthenticated
 
-_HEADERS = ("x-api-key", "authorization", "x-goog-api-key")
+SESSION_PREFIX: Final = "ses-"
+"""How a session's token begins, which the dashboard sends where others send a key."""
+_HEADERS: Final = ("x-api-key", "authorization", "x-goog-api-key")
 
 
 def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:

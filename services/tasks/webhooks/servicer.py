@@ -7,8 +7,10 @@ from typing import Any, Final
 from moa.task.v1 import webhook_service_pb2 as pb
 from moa.task.v1 import webhook_service_pb2_grpc
 from services.common.errors import InvalidField, PermissionDenied
+from services.common.rpc.keys import SESSION_PREFIX, key_of
 from services.tasks.adapters.outbox import Delivery, Outbox
-from services.tasks.operations import Identity, Operations
+from services.tasks.adapters.sessions import Sessions
+from services.tasks.operations import Operations
 from services.tasks.webhooks.signing import OVERLAP, Secrets
 
 _PAGE: Final = 50
@@ -18,8 +20,9 @@ _MOST: Final = 200
 class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
     """Answers accounts about their webhooks."""
 
-    def __init__(self, operations: Operations, outbox: Outbox, secrets: Secrets) -> None:
+    def __init__(self, operations: Operations, sessions: Sessions, outbox: Outbox, secrets: Secrets) -> None:
         self._operations = operations
+        self._sessions = sessions
         self._outbox = outbox
         self._secrets = secrets
 
@@ -49,26 +52,32 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
 
     async def GetWebhookSecret(self, request: pb.GetWebhookSecretRequest, context: Any) -> pb.GetWebhookSecretResponse:
         """Give the secret."""
-        who = await self._whole(context)
-        generation, _ = await self._outbox.generation(who.account_id)
-        return pb.GetWebhookSecretResponse(key=self._secrets.secret(who.account_id, generation))
+        account_id = await self._owner(context)
+        generation, _ = await self._outbox.generation(account_id)
+        return pb.GetWebhookSecretResponse(key=self._secrets.secret(account_id, generation))
 
     async def RotateWebhookSecret(
         self, request: pb.RotateWebhookSecretRequest, context: Any
     ) -> pb.RotateWebhookSecretResponse:
         """Change the secret."""
-        who = await self._whole(context)
-        generation, rotated_at = await self._outbox.rotate(who.account_id)
-        answer = pb.RotateWebhookSecretResponse(key=self._secrets.secret(who.account_id, generation))
+        account_id = await self._owner(context)
+        generation, rotated_at = await self._outbox.rotate(account_id)
+        answer = pb.RotateWebhookSecretResponse(key=self._secrets.secret(account_id, generation))
         answer.previous_until.FromDatetime(rotated_at + OVERLAP)
         return answer
 
-    async def _whole(self, context: Any) -> Identity:
-        """Give the caller. Raises PermissionDenied for a key with scopes: who holds the secret can pose as us."""
+    async def _owner(self, context: Any) -> str:
+        """Give the account of the caller, who is logged in or has a key.
+
+        Raises PermissionDenied for a key with scopes: who holds the secret can pose as us.
+        """
+        token = key_of(context.invocation_metadata() or ())
+        if token.startswith(SESSION_PREFIX):
+            return await self._sessions.account_of(token)
         _, who = await self._operations.caller(context)
         if who.scoped:
             raise PermissionDenied("a key with scopes cannot see or change the account's secrets")
-        return who
+        return who.account_id
 
 
 def _message(delivery: Delivery) -> pb.Delivery:

@@ -1,0 +1,32 @@
+"""Sessions of the dashboard: auth keeps them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
+from services.common.rpc import call as calls
+from services.common.rpc.client import metadata
+from services.common.rpc.status import error_from_rpc
+
+_TIMEOUT_S = 5.0
+
+
+class Sessions:
+    """Asks auth whose a session is."""
+
+    def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
+        self._stub: Any = quota_service_pb2_grpc.QuotaServiceStub(auth)
+        self._token = service_token
+
+    async def account_of(self, token: str) -> str:
+        """Give the account of a live session. Raises Unauthenticated, or Unavailable while auth is away."""
+        request = quota_service_pb2.IdentifySessionRequest(session_token=token)
+        sent = metadata(self._token, calls.current().request_id)
+        try:
+            answer = await self._stub.IdentifySession(request, metadata=sent, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None
+        return str(answer.account_id)
