@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from services.common import logs
+from services.common import database, logs
 from services.common.errors import Unavailable
 
 Link = psycopg.AsyncConnection[TupleRow]
@@ -20,6 +20,8 @@ _log = logs.get("postgres")
 
 _CONNECTION_S: Final = 1.0
 _PROBE_S: Final = 0.3
+_ANSWER_S: Final = 8.0
+"""How long a transaction may take: its statements are refused earlier by a server that is there."""
 _GONE: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 
 
@@ -39,7 +41,7 @@ class Postgres:
             open=False,
             timeout=_CONNECTION_S,
             # A restart of the database leaves dead connections in the pool.
-            check=AsyncConnectionPool.check_connection,
+            check=database.check,
             reconnect_timeout=5.0,
             kwargs={"connect_timeout": 2, "options": "-c statement_timeout=5000 -c lock_timeout=3000"},
         )
@@ -66,7 +68,8 @@ class Postgres:
             raise _away()
         try:
             async with self._pool.connection() as link:
-                yield link
+                with database.answering(link, within_s=_ANSWER_S):
+                    yield link
         except _GONE as error:
             if self._probe is None and not _of_one_statement(error):
                 _log.warning("database.lost", why=type(error).__name__)
@@ -76,8 +79,9 @@ class Postgres:
     async def _until_back(self) -> None:
         while True:
             try:
-                async with self._pool.connection() as link:
-                    await link.execute("select 1")
+                # What the pool lends has just answered.
+                async with self._pool.connection():
+                    pass
             except _GONE:
                 await asyncio.sleep(_PROBE_S)
             else:

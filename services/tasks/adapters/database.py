@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from services.common import logs
+from services.common import database, logs
 from services.common.errors import Unavailable
 
 _log = logs.get("tasks.database")
@@ -33,6 +33,8 @@ WEBHOOKS: Final = "tasks_webhooks"
 """Told when a webhook is due."""
 
 _EVERY_S: Final = 2.0
+_ANSWER_S: Final = 25.0
+"""How long a transaction may take: its statements are refused earlier by a server that is there."""
 
 
 class Database:
@@ -52,7 +54,7 @@ class Database:
             open=False,
             timeout=5.0,
             # A restart of the database leaves dead connections in the pool.
-            check=AsyncConnectionPool.check_connection,
+            check=database.check,
             reconnect_timeout=5.0,
             kwargs={"connect_timeout": 2, "options": "-c statement_timeout=20000 -c lock_timeout=10000"},
         )
@@ -73,7 +75,8 @@ class Database:
         """
         try:
             async with self._pool.connection() as link:
-                yield link
+                with database.answering(link, within_s=_ANSWER_S):
+                    yield link
         except AWAY as error:
             raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
 

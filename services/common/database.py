@@ -1,0 +1,40 @@
+"""PostgreSQL that is connected and does not answer: stopped, behind a broken network, on a disk that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+_CHECK_S: Final = 1.0
+
+
+@contextmanager
+def answering(link: psycopg.AsyncConnection[Any], *, within_s: float) -> Iterator[None]:
+    """Break the connection when what is done with it takes longer: it fails then as if the server had gone.
+
+    A cancellation would not do. psycopg answers one by asking the server to stop, and waits for what it says.
+    """
+    timer = asyncio.get_running_loop().call_later(within_s, _break, link)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def check(link: psycopg.AsyncConnection[Any]) -> None:
+    """Return when the server answers on this connection; raise psycopg.OperationalError when it does not, soon."""
+    with answering(link, within_s=_CHECK_S):
+        await AsyncConnectionPool.check_connection(link)
+
+
+def _break(link: psycopg.AsyncConnection[Any]) -> None:
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as connected:
+        connected.shutdown(socket.SHUT_RDWR)
