@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,13 +15,16 @@ from tests.emulators.pictures import png
 
 _DRIP_S = 0.1
 _PIECE = 1 << 16
+SENDING_BYTES = 1 << 18
+"""The buffer of a pouring socket: by this much what its caller has read is told too high at the most."""
 
 
 class Hostile:
     """Listens on a free loopback port; GET and POST behave alike.
 
     `/slow` drips bytes, `/endless` pours them, `/huge` promises a terabyte, `/silent` says nothing, `/redirect/<n>`
-    leads to the nth of `inside`; `/image.png` is an image. `left` counts the callers of each that hung up.
+    leads to the nth of `inside`; `/image.png` is an image. `left` names the callers of each that hung up, `read_bytes`
+    how much of each was read by its callers: what only waits in the kernel's buffers is not.
 
     Args:
         inside: Where redirects lead.
@@ -27,7 +33,7 @@ class Hostile:
     def __init__(self, *inside: str) -> None:
         self.asked: list[str] = []
         self.left: list[str] = []
-        self.poured_bytes = 0
+        self.read_bytes: Counter[str] = Counter()
         self._over = threading.Event()
         outer = self
 
@@ -61,15 +67,22 @@ class Hostile:
 
             def _endless(self) -> None:
                 self._begin(200, content_type="image/png", transfer_encoding="chunked")
-                while not outer._over.is_set():
-                    self.wfile.write(b"%x\r\n" % _PIECE + bytes(_PIECE) + b"\r\n")
-                    outer.poured_bytes += _PIECE
+                self._pour(b"%x\r\n" % _PIECE + bytes(_PIECE) + b"\r\n")
 
             def _huge(self) -> None:
                 self._begin(200, content_type="image/png", content_length=str(1 << 40))
+                self._pour(bytes(_PIECE))
+
+            def _pour(self, piece: bytes) -> None:
+                # Half of what is set here, or the kernel would let it grow to megabytes; it doubles it (socket(7)).
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_BYTES // 2)
+                poured = 0
                 while not outer._over.is_set():
-                    self.wfile.write(bytes(_PIECE))
-                    outer.poured_bytes += _PIECE
+                    self.wfile.write(piece)
+                    poured += len(piece)
+                    unread = _unread(self.connection)
+                    if unread is not None:
+                        outer.read_bytes[self.path] = max(outer.read_bytes[self.path], poured - unread)
 
             def _silent(self) -> None:
                 self.connection.settimeout(60)
@@ -104,3 +117,17 @@ class Hostile:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _unread(connection: socket.socket) -> int | None:
+    """Give how many bytes lie in the buffers of both ends of a loopback connection; None once one end is gone.
+
+    Both ends are rows of /proc/net/tcp (proc(5)): local address, remote address, state (01 is established), queues.
+    """
+    here, there = (f"0100007F:{name[1]:04X}" for name in (connection.getsockname(), connection.getpeername()))
+    queued: dict[str, int] = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, remote, state, queues = line.split()[1:5]
+        if (local, remote) in ((here, there), (there, here)) and state == "01":
+            queued[local] = sum(int(each, 16) for each in queues.split(":"))
+    return sum(queued.values()) if len(queued) == 2 else None
