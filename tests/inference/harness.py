@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Running:
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
-        assert self._started.wait(30)
+        assert self._started.wait(120)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -67,6 +68,26 @@ class Running:
     def engine(self, name: str) -> Any:
         """Give a loaded model's engine."""
         return next(r.engine for r in self.process.registry._residents.values() if r.model.id == name)
+
+    @contextlib.contextmanager
+    def held(self, name: str, *, after_ticks: int = 0) -> Iterator[Any]:
+        """Hold a loaded model's image engine after so many more ticks, until the block ends; give the engine."""
+        engine = self.engine(name)
+        ticks = threading.Semaphore(after_ticks)
+        go_on = threading.Event()
+        tick = engine.tick
+
+        def waiting() -> None:
+            if not ticks.acquire(blocking=False):
+                go_on.wait()
+            tick()
+
+        engine.tick = waiting
+        try:
+            yield engine
+        finally:
+            del engine.tick
+            go_on.set()
 
 
 @dataclass
@@ -175,6 +196,13 @@ class InBand(Exception):
         self.detail = detail
 
 
+async def until(true: Callable[[], Any], *, within_s: float = 60.0) -> None:
+    """Wait for what other threads bring about."""
+    async with asyncio.timeout(within_s):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
 def chat(prompt: str, **fields: Any) -> text_service_pb2.GenerateTextRequest:
     """Make a request of one user turn."""
     fields.setdefault("model", CHAT)
@@ -200,4 +228,17 @@ def given(data: bytes) -> media_pb2.ImageInput:
     return media_pb2.ImageInput(data=data)
 
 
-__all__ = ["CHAT", "IMAGE", "Client", "ImageOut", "InBand", "MoaError", "Running", "TextOut", "chat", "given", "small"]
+__all__ = [
+    "CHAT",
+    "IMAGE",
+    "Client",
+    "ImageOut",
+    "InBand",
+    "MoaError",
+    "Running",
+    "TextOut",
+    "chat",
+    "given",
+    "small",
+    "until",
+]

@@ -142,11 +142,17 @@ def test_the_queue_is_bounded_and_says_when_to_retry(make: Make) -> None:
 def test_a_deadline_frees_the_place_without_decoding(make: Make) -> None:
     """An order whose deadline passes ends with that error within one tick, and is not decoded."""
     bench = make()
-    _, late = bench.submit(ask(1, steps=100), deadline=time.monotonic() + 0.3)
+    order, late = bench.submit(ask(1, steps=100), deadline=time.monotonic() + 3600)
     stays = bench.submit(ask(2, steps=4))[1]
     decodes = bench.engine.decodes
-    bench.drain()
+    for _ in range(2):
+        bench.engine.tick()
+    assert len(late.of("Stepped")) == 2
+    order.deadline = time.monotonic()
+    bench.engine.tick()
     assert isinstance(late.events[-1].error, errors.DeadlineExceeded)
+    assert len(late.of("Stepped")) == 2
+    bench.drain()
     assert stays.files
     assert bench.engine.decodes == decodes + 1
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2
 from services.common import errors
-from tests.inference.harness import IMAGE, Client, InBand, Running, given, small
+from tests.inference.harness import IMAGE, Client, InBand, Running, given, small, until
 
 
 def drawn(kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> bytes:
@@ -130,7 +130,10 @@ async def test_a_picture_has_the_same_bytes_in_any_crowd(client: Client, running
         order = list(range(len(alone)))
         rng.shuffle(order)
         before = engine.ticks
-        crowd = await asyncio.gather(*(client.image(**mixed()[i]) for i in order))
+        with running.held(IMAGE):
+            crowding = asyncio.gather(*(client.image(**mixed()[i]) for i in order))
+            await until(lambda: len(engine._queue.everyone()) == len(alone))
+        crowd = await crowding
         ticks = engine.ticks - before
         for i, out in zip(order, crowd, strict=True):
             assert {k: v.image.data for k, v in out.images.items()} == {
@@ -195,13 +198,17 @@ async def test_a_caller_who_leaves_stops_the_steps(client: Client, running: Runn
     """After the caller left, at most one more step is run, and nothing is decoded."""
     await client.image(**small(diffusion=settings(steps=1)))  # loaded
     engine = running.engine(IMAGE)
-    assert await asyncio.to_thread(engine.wait_idle, 20)
+    assert await asyncio.to_thread(engine.wait_idle, 60)
     ticks, decodes = engine.ticks, engine.decodes
-    call = client.image_call(**small(diffusion=settings(steps=150)))
-    await call.read()
-    call.cancel()
-    assert await asyncio.to_thread(engine.wait_idle, 20)
-    assert engine.ticks - ticks < 30  # of 150: what was run while the news travelled
+    with running.held(IMAGE, after_ticks=3):
+        call = client.image_call(**small(diffusion=settings(steps=150)))
+        await until(lambda: engine.ticks == ticks + 3)
+        (order,) = engine._queue.everyone()
+        call.cancel()
+        # It is held until it has heard, however long the news travels.
+        await until(lambda: order.cancelled)
+    assert await asyncio.to_thread(engine.wait_idle, 60)
+    assert engine.ticks <= ticks + 4
     assert engine.decodes == decodes
 
 
@@ -211,7 +218,7 @@ async def test_a_deadline_ends_the_work(client: Client, running: Running) -> Non
     before = engine.ticks
     with pytest.raises((errors.DeadlineExceeded, InBand)):
         await client.image(timeout_s=0.4, **small(width=128, height=128, diffusion=settings(steps=150)))
-    assert await asyncio.to_thread(engine.wait_idle, 20)
+    assert await asyncio.to_thread(engine.wait_idle, 60)
     assert engine.ticks - before < 100
 
 
