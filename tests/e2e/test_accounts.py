@@ -67,9 +67,11 @@ def test_a_revoked_key_is_401_within_two_seconds(person: Person) -> None:
     """A warm key that is revoked ends everywhere within two seconds."""
     assert person.post("/generate/text", CHAT).status_code == 200
     assert person.ask("delete", f"/account/keys/{person.key_id}").status_code == 200
-    revoked = time.monotonic()
+    revoked = asked = time.monotonic()
     while (answer := person.post("/generate/text", CHAT)).status_code == 200:
-        assert time.monotonic() - revoked < 2.0
+        # Judged by when the request began: how long the machine took to answer it counts for nothing.
+        assert asked - revoked < 2.0
+        asked = time.monotonic()
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
