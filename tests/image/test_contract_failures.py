@@ -58,7 +58,7 @@ async def test_a_caller_who_leaves_closes_the_upstream_sockets(
     ask.count = 2
     call = service.call(ask)
     reading = asyncio.ensure_future(call.read())
-    await asyncio.wait_for(scripts[0].held.wait(), 5)
+    await asyncio.wait_for(scripts[0].held.wait(), 30)
     call.cancel()
     await scripts[0].hung_up()
     if scripts[1].held.is_set():

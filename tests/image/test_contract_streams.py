@@ -49,7 +49,7 @@ async def test_previews_come_as_they_are_made(
     messages = aiter(service.call(streamed))
     first = await anext(messages)
     assert _kinds(list(first.events)) == ["progress"]
-    await asyncio.wait_for(script.held.wait(), 5)
+    await asyncio.wait_for(script.held.wait(), 30)
     script.gate.set()
     rest = [event async for message in messages for event in message.events]
     assert _kinds(rest) == ["progress", "progress", "image", "finished"]
@@ -65,7 +65,7 @@ async def test_a_caller_who_leaves_a_stream_closes_the_upstream_socket(
     call = service.call(streamed)
     if at == 1:
         await call.read()
-    await asyncio.wait_for(script.held.wait(), 5)
+    await asyncio.wait_for(script.held.wait(), 30)
     call.cancel()
     await script.hung_up()
 

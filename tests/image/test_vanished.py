@@ -34,9 +34,9 @@ async def test_images_are_booked_as_far_as_they_were_delivered(tmp_path: Path) -
                 call = service.call(ask, (calls.RESERVATION_KEY, reservation))
                 first: Any = await call.read()
                 assert [e.WhichOneof("event") for e in first.events] == ["image"]
-                await asyncio.wait_for(held.held.wait(), 5)
+                await asyncio.wait_for(held.held.wait(), 30)
                 call.cancel()
-                await asyncio.wait_for(held.left.wait(), 5)
+                await asyncio.wait_for(held.left.wait(), 30)
         await vanished.stop()
     [settlement] = kept.settled
     assert settlement.reservation_id == "lease.1.0.2"

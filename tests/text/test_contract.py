@@ -36,7 +36,7 @@ async def test_pieces_come_as_they_are_made(service: TextClient, upstream: Emula
     messages = aiter(service.call(chat()))
     first = await anext(messages)
     assert text_of(first.events) == "one"
-    await asyncio.wait_for(script.held.wait(), 5)
+    await asyncio.wait_for(script.held.wait(), 30)
     script.gate.set()
     rest = [event async for message in messages for event in message.events]
     assert text_of(rest) == "two"

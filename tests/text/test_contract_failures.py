@@ -48,7 +48,7 @@ async def test_a_caller_who_leaves_closes_the_upstream_socket(service: TextClien
     call = service.call(chat())
     if at == 1:
         await call.read()
-    await asyncio.wait_for(script.held.wait(), 5)
+    await asyncio.wait_for(script.held.wait(), 30)
     call.cancel()
     await script.hung_up()
 
@@ -63,7 +63,7 @@ async def test_a_caller_who_leaves_a_whole_answer_closes_the_upstream_socket(
     request.stream = False
     call = service.call(request)
     reading = asyncio.ensure_future(call.read())
-    await asyncio.wait_for(script.held.wait(), 5)
+    await asyncio.wait_for(script.held.wait(), 30)
     call.cancel()
     await script.hung_up()
     with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):

@@ -140,7 +140,7 @@ async def test_a_reload_lets_running_answers_end(upstream: OpenAIEmulator, tmp_p
         script = Script(hold_at=1)
         upstream.scripts.append(script)
         running = asyncio.create_task(service.ask(chat()))
-        await asyncio.wait_for(script.held.wait(), 5)
+        await asyncio.wait_for(script.held.wait(), 30)
         write_catalogue(service.catalogue_path, [_row(other.base_url)], MODELS)
         service.watched.now = load(service.catalogue_path, environment)
         assert text_of(await service.ask(chat()))
