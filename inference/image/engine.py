@@ -25,6 +25,7 @@ from inference.image.checkpoints import Checkpoints
 from inference.image.deliver import Delivery, facts
 from inference.image.events import Done, Event, Failed, Made, Stepped
 from inference.image.families import Condition, Family
+from inference.image.families.base import plain
 from inference.image.lanes import PROOFS, Lanes, steady
 from inference.image.loras import Adapters
 from inference.image.memory import Budget, is_out_of_memory, release_memory
@@ -288,9 +289,7 @@ class ImageEngine:
                 timesteps.append(timestep.to(torch.float32))
                 lanes.append(lane | mixed)
         inputs = {name: torch.cat([lane[name] for lane in lanes]) for name in lanes[0]}
-        # In one memory layout: kernels choose by it, and `cat` takes it from what it is given.
-        together = torch.cat(latents).contiguous(memory_format=torch.contiguous_format)
-        predicted = self.lanes.run(together, torch.stack(timesteps), inputs)
+        predicted = plain(self.lanes.run(plain(torch.cat(latents)), torch.stack(timesteps), inputs))
         return list(torch.split(predicted, [picture.lanes for picture in batch]))
 
     def _forward(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Tensor]) -> Tensor:
@@ -318,8 +317,8 @@ class ImageEngine:
             hidden, shown = predicted[:1], predicted[1:]
             predicted = hidden + picture.order.ask.guidance * (shown - hidden)
         timestep = picture.timesteps[picture.at]
-        picture.latents = self.family.stepped(
-            predicted, timestep, picture.latents, picture.scheduler, picture.generator
+        picture.latents = plain(
+            self.family.stepped(predicted, timestep, picture.latents, picture.scheduler, picture.generator)
         )
         picture.scaled = None
         picture.at += 1

@@ -56,6 +56,7 @@ class Picture:
     timesteps: Tensor
     generator: torch.Generator
     latents: Tensor
+    """In plain order in memory, always: kernels choose by that, and a checkpoint keeps no other."""
     room: int
     """Lanes of its size that fit into one call."""
     scaled: Tensor | None = None

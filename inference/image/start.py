@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inference.image.families import Condition, Family
+from inference.image.families.base import plain
 from inference.image.order import Order, Picture
 from services.common.errors import InvalidField
 
@@ -50,7 +51,7 @@ def _picture(family: Family, order: Order, index: int, condition: Condition, roo
         room=room,
     )
     if order.image is None:
-        made.latents = family.initial(family.packed(family.noise(shape, generator)), scheduler)
+        made.latents = plain(family.initial(family.packed(family.noise(shape, generator)), scheduler))
         return made
     skipped = family.skipped(ask.steps, ask.strength, scheduler)
     made.timesteps = scheduler.timesteps[skipped:]
@@ -59,9 +60,9 @@ def _picture(family: Family, order: Order, index: int, condition: Condition, roo
     latents = family.packed(family.encode(order.image, generator))
     noise = family.packed(family.noise(shape, generator))
     if order.mask is not None and ask.strength == 1:
-        made.latents = family.initial(noise, scheduler)
+        made.latents = plain(family.initial(noise, scheduler))
     else:
-        made.latents = family.noised(latents, noise, made.timesteps[:1], scheduler)
+        made.latents = plain(family.noised(latents, noise, made.timesteps[:1], scheduler))
     if order.mask is not None:
         made.source, made.noise = latents, noise
         made.mask = _latent_mask(order, family, shape)
@@ -93,4 +94,4 @@ def blended(family: Family, picture: Picture) -> None:
     if picture.at < picture.steps:
         following = picture.timesteps[picture.at : picture.at + 1]
         original = family.noised(original, picture.noise, following, picture.scheduler)
-    picture.latents = (1 - picture.mask) * original + picture.mask * picture.latents
+    picture.latents = plain((1 - picture.mask) * original + picture.mask * picture.latents)

@@ -139,6 +139,11 @@ def pixels_of(decoded: Tensor) -> Pixels:
     return (shown * 255).round().to(torch.uint8).cpu().numpy()
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """Give a tensor in plain order in memory. Kernels choose by the order, and bits may depend on the kernel."""
+    return tensor.contiguous(memory_format=torch.contiguous_format)
+
+
 _TAKES: dict[type, bool] = {}
 
 
