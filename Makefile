@@ -94,8 +94,8 @@ soak: proto ## Show that quotas are exact: replicas killed under 1,000 requests,
 	@$(PY) -m tests.auth.soak; first=$$?; $(PY) -m tests.auth.outage && exit $$first
 
 .PHONY: soak-inference
-soak-inference: proto ## Switch image models 100 times over 2,000 images and watch the memory (some 20 minutes).
-	@$(PY) -m inference.bench soak --switches 100 --requests 2000 --size 64 $(ARGS)
+soak-inference: proto ## Watch the memory over 100 model switches and 2,000 requests, and the bytes over 20 kills (ARGS=switches, kills).
+	@$(PY) -m tests.inference.soak $(ARGS)
 
 .PHONY: providers
 providers: proto ## Check each configured cloud provider with its cheapest real call.

@@ -159,11 +159,15 @@ class Client:
     async def image(self, *more: tuple[str, str], timeout_s: float | None = None, **fields: Any) -> ImageOut:
         """Ask and drain. Raises the error that the call ended with."""
         out = ImageOut()
-        async for event in _events(self.image_call(*more, timeout_s=timeout_s, **fields)):
+        async for event in self.image_events(*more, timeout_s=timeout_s, **fields):
             out.events.append(event)
             if event.HasField("image"):
                 out.images[event.index] = event.image
         return out
+
+    def image_events(self, *more: tuple[str, str], timeout_s: float | None = None, **fields: Any) -> AsyncIterator[Any]:
+        """Ask and give the events as they come. Raises the error that the call ended with."""
+        return _events(self.image_call(*more, timeout_s=timeout_s, **fields))
 
     async def count(self, prompt: str) -> int:
         """Count a prompt's tokens."""

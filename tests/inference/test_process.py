@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
-import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from moa.image.v1 import image_pb2
-from tests.inference.harness import TOKEN, Client, small
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def started(port: int, **more: str) -> asyncio.subprocess.Process:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"gen{os.pathsep}.",
-        "MOA_SERVICE_TOKEN": TOKEN,
-        "MOA_LISTEN": f"127.0.0.1:{port}",
-        "MOA_TORCH_THREADS": "1",
-        "MOA_LOG_LEVEL": "error",
-        **more,
-    }
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "inference", env=environment)
-
-
-async def serving(client: Client) -> None:
-    stub = health_pb2_grpc.HealthStub(client.channel)
-    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+from tests.inference import kills
+from tests.inference.harness import Client, small
+from tests.inference.processes import drained, free_port, serving, started
 
 
 async def at_step(call: Any, step: int) -> None:
@@ -49,11 +21,6 @@ async def at_step(call: Any, step: int) -> None:
         response = await call.read()
         if any(event.progress.step >= step for event in response.events):
             return
-
-
-async def drained(call: Any) -> None:
-    while await call.read() is not grpc.aio.EOF:
-        pass
 
 
 async def test_killed_while_streaming_it_goes_on_elsewhere(client: Client, tmp_path: Path) -> None:
@@ -89,6 +56,17 @@ async def test_killed_while_streaming_it_goes_on_elsewhere(client: Client, tmp_p
             assert await second.wait() == 0
     finally:
         await caller.close()
+
+
+@pytest.mark.timeout(600)
+async def test_killed_again_and_again_every_picture_keeps_its_bytes(tmp_path: Path) -> None:
+    """Two processes in a row are killed with orders of all kinds under way; the third finishes all of them to the bytes
+    of undisturbed runs, from the middle. `make soak-inference` kills twenty."""
+    outcome = await kills.run(2, tmp_path, together=4, steps=(12, 16), lives=(5, 7))
+    assert not outcome.other
+    assert outcome.pictures >= 4
+    assert outcome.resumed
+    assert outcome.saved
 
 
 async def test_bad_settings_stop_the_start_with_their_name(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,48 @@
+"""The inference process as a process: started, asked, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.inference.harness import TOKEN, Client
+
+
+def free_port() -> int:
+    """Give a port of the loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def started(port: int, **more: str) -> asyncio.subprocess.Process:
+    """Start the process on a port, with more of its settings."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"gen{os.pathsep}.",
+        "MOA_SERVICE_TOKEN": TOKEN,
+        "MOA_LISTEN": f"127.0.0.1:{port}",
+        "MOA_TORCH_THREADS": "1",
+        "MOA_LOG_LEVEL": "error",
+        **more,
+    }
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "inference", env=environment)
+
+
+async def serving(client: Client) -> None:
+    """Wait until the process behind a client serves."""
+    stub = health_pb2_grpc.HealthStub(client.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=120)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def drained(call: Any) -> None:
+    """Read a call to its end."""
+    while await call.read() is not grpc.aio.EOF:
+        pass
