@@ -90,8 +90,10 @@ class Delivery:
         self._finish(picture.order, Made(picture.index, data, ask.format, ask.width, ask.height, receipt))
 
 
-def facts(picture: Picture, sha256: str, *, revision: str, lanes: int, engine: str) -> ReceiptFacts:
-    """Give a picture's receipt."""
+def facts(
+    picture: Picture, sha256: str, *, revision: str, lanes: Callable[[int, int], int], engine: str
+) -> ReceiptFacts:
+    """Give a picture's receipt; `lanes` says whose bits a size's pictures have."""
     ask = picture.order.ask
     return ReceiptFacts(
         revision=revision,
@@ -99,7 +101,7 @@ def facts(picture: Picture, sha256: str, *, revision: str, lanes: int, engine: s
         seed=picture.seed,
         steps=ask.steps,
         guidance=ask.guidance,
-        bucket=f"{ask.width}x{ask.height}x{lanes}",
+        bucket=f"{ask.width}x{ask.height}x{lanes(ask.width, ask.height)}",
         engine=engine,
         sha256=sha256,
     )

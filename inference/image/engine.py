@@ -53,7 +53,7 @@ class ImageEngine:
         size_bytes: Of the weights.
         workers: Where images are decoded and encoded.
         most_lanes: Lanes of one denoiser call.
-        fixed_lanes: Pad every call to so many lanes; 0: see `Lanes`.
+        fixed_lanes: Pad calls to so many lanes; 0: see `Lanes`.
         max_waiting: Orders that may wait.
         memory_bytes: Most bytes of one call; 0: what the device has left.
         checkpoints: Where unfinished pictures are kept; None: nowhere.
@@ -88,7 +88,7 @@ class ImageEngine:
             name,
             family,
             workers,
-            receipt=functools.partial(facts, revision=revision, lanes=self.lanes.canonical(), engine=engine),
+            receipt=functools.partial(facts, revision=revision, lanes=self.lanes.canonical, engine=engine),
             finish=self._finished,
         )
         self._budget = Budget(family, memory_bytes)
@@ -112,11 +112,13 @@ class ImageEngine:
         latents = self.family.packed(torch.zeros(self.family.latent_shape(width, height)))
         latents = latents.to(self.family.device, self.family.dtype)
         mixed = {_ADAPTER + name: torch.zeros(1, 1) for name in self.adapters.names}
-        for count, with_adapters in itertools.product(self.lanes.sizes(self._most_lanes), {False, bool(mixed)}):
+        sizes = self.lanes.sizes(self._most_lanes, width, height)
+        for count, with_adapters in itertools.product(sizes, {False, bool(mixed)}):
             lane = condition | mixed if with_adapters else condition
             inputs = {name: torch.cat([value] * count) for name, value in lane.items()}
             for _ in range(PROOFS + 1):
-                self.lanes.run(torch.cat([latents] * count), torch.ones(count, device=latents.device), inputs)
+                times = torch.ones(count, device=latents.device)
+                self.lanes.run(torch.cat([latents] * count), times, inputs, self.lanes.canonical(width, height))
 
     def start(self) -> None:
         """Start the loop's thread."""
@@ -236,7 +238,7 @@ class ImageEngine:
         """Give how many lanes of an order's size fit into one call. Raises InvalidField when not even it alone does."""
         ask = order.ask
         fit = self._budget.lanes(ask.width, ask.height, condition)
-        if fit < max(len(condition.lanes), self.lanes.canonical()):
+        if fit < max(len(condition.lanes), self.lanes.canonical(ask.width, ask.height)):
             need = self._budget.need(ask.width, ask.height) / (1 << 20)
             raise InvalidField(
                 f"an image of {ask.width}x{ask.height} needs about {need:.0f} MB; ask for less", param="width"
@@ -289,7 +291,9 @@ class ImageEngine:
                 timesteps.append(timestep.to(torch.float32))
                 lanes.append(lane | mixed)
         inputs = {name: torch.cat([lane[name] for lane in lanes]) for name in lanes[0]}
-        predicted = plain(self.lanes.run(plain(torch.cat(latents)), torch.stack(timesteps), inputs))
+        one = batch[0].order.ask
+        canonical = self.lanes.canonical(one.width, one.height)
+        predicted = plain(self.lanes.run(plain(torch.cat(latents)), torch.stack(timesteps), inputs, canonical))
         return list(torch.split(predicted, [picture.lanes for picture in batch]))
 
     def _forward(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Tensor]) -> Tensor:

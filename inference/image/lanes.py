@@ -4,7 +4,8 @@ A kernel may round differently at another batch size. Two ways keep a lane's bit
 
 - *proven* (default): a pair of lanes is the truth. The first times that a batch size is used with a latent shape, its
   lanes are also run in pairs; equal bits prove the size, and it is used from then on, else never again.
-- *fixed*: every call is padded to one number of lanes. For devices on which sizes differ (mostly GPUs).
+- *fixed*: every call of a picture's size is padded to one number of lanes. For devices on which sizes differ (mostly
+  GPUs). Larger pictures have fewer lanes: their calls fill the device by themselves, and padding would only cost.
 
 Measured on CPU with torch 2.13: convolutions of one lane take another path than those of more, matrix products with
 few rows (the time embedding has one row a lane) change with the number of rows, and nothing else does. Hence pairs,
@@ -24,6 +25,8 @@ STEADY_ROWS = 64
 SCALE = "stored_scale"
 """Buffer of a layer whose weights are stored in 8 bits: what each row was divided by."""
 PAIR = 2
+FULL_AREA = 512 * 512
+"""Up to how many pixels a picture's calls have all of the fixed lanes."""
 SIZES = (2, 3, 4, 6, 8, 10, 12, 16, 24, 32)
 PROOFS = 2
 """How often a size must have given equal bits before it is trusted."""
@@ -39,7 +42,8 @@ class Lanes:
 
     Args:
         forward: The denoiser.
-        fixed: Pad every call to so many lanes; 0: prove sizes instead.
+        fixed: Pad calls of 512x512 pictures to so many lanes, those of larger ones to fewer in proportion; 0: prove
+            sizes instead.
     """
 
     def __init__(self, forward: Forward, *, fixed: int = 0) -> None:
@@ -48,27 +52,22 @@ class Lanes:
         self._proofs: dict[tuple[Any, int], int] = {}  # -1: refused
         self.calls = 0
 
-    def room(self, lanes: int, most: int) -> int:
-        """Give how many lanes a call that needs `lanes` of at most `most` really runs."""
-        if self._fixed:
-            return self._fixed
-        return next((size for size in SIZES if lanes <= size <= most), lanes)
-
-    def sizes(self, most: int) -> list[int]:
+    def sizes(self, most: int, width: int, height: int) -> list[int]:
         """List the batch sizes that calls of up to `most` lanes have."""
-        return [self._fixed] if self._fixed else [size for size in SIZES if size <= most]
+        return [self.canonical(width, height)] if self._fixed else [size for size in SIZES if size <= most]
 
-    def canonical(self) -> int:
-        """Give the batch size whose bits every result has."""
-        return self._fixed or PAIR
+    def canonical(self, width: int, height: int) -> int:
+        """Give the batch size whose bits every result of a picture's size has."""
+        fitting = self._fixed * FULL_AREA // (width * height)
+        return max(PAIR, min(self._fixed, fitting - fitting % PAIR))
 
-    def run(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """Give every lane's prediction, with the bits that it would have alone."""
+    def run(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Tensor], canonical: int = PAIR) -> Tensor:
+        """Give every lane's prediction, with the bits that it would have alone: in calls of `canonical` lanes."""
         lanes = (latents, timesteps, inputs)
         count = latents.shape[0]
         if self._fixed or count <= PAIR:
-            return self._in_parts(lanes, self.canonical())
-        size = self.room(count, SIZES[-1])
+            return self._in_parts(lanes, canonical)
+        size = next((size for size in SIZES if size >= count), count)
         key = (tuple(latents.shape[1:]), tuple(sorted((k, tuple(v.shape[1:])) for k, v in inputs.items())))
         proofs = self._proofs.get((key, size), 0)
         if proofs >= PROOFS:

@@ -283,6 +283,26 @@ def test_calls_are_kept_within_memory(make: Make) -> None:
     assert max(sum(lanes for _, lanes in tick) for tick in ticks) < 8
 
 
+def test_fixed_lanes_keep_the_bytes_in_a_crowd(make: Make) -> None:
+    """With calls padded to one number of lanes, as on GPUs, a file is the same alone and in a crowd too."""
+    bench = make(most_lanes=8, fixed_lanes=4)
+    asks = [ask(seed, steps=3, guidance=g) for seed, g in ((1, 5.0), (2, 1.0), (3, 5.0))]
+    alone = [taken.files for one in asks for taken in bench.make(one)]
+    assert [taken.files for taken in bench.make(*asks)] == alone
+    assert bench.make(asks[0])[0].of("Made")[0].receipt.bucket == "64x64x4"
+
+
+@pytest.mark.parametrize(
+    ("fixed", "side", "lanes"),
+    [(8, 64, 8), (8, 512, 8), (8, 640, 4), (8, 768, 2), (8, 1024, 2), (16, 1024, 4), (0, 64, 2)],
+)
+def test_large_pictures_are_padded_less(fixed: int, side: int, lanes: int) -> None:
+    """One picture of 1024x1024 alone is not run as four: fixed lanes shrink with the area, to a pair at least."""
+    from inference.image.lanes import Lanes
+
+    assert Lanes(lambda latents, timesteps, inputs: latents, fixed=fixed).canonical(side, side) == lanes
+
+
 def test_random_arrivals_and_leavers_change_no_bytes(make: Make) -> None:
     """Whatever the order of arrival and whoever leaves, every file is the one that its ask gives alone."""
     rng = random.Random(11)
