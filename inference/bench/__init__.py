@@ -1,0 +1,1 @@
+"""Measurements of the image engine beside plain diffusers."""
