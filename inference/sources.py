@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from services.common import logs
 from services.common.catalogue import Load
@@ -13,8 +15,15 @@ from services.common.errors import Unavailable
 
 _log = logs.get("sources")
 
+Report = Callable[[str, float], None]
+"""Told the stage and the part that is done."""
+
+DOWNLOADED = 0.1
+"""Which part of a model's loading its download counts for."""
 _WHOLE_BYTES = 1 << 30
 _END_BYTES = 1 << 20
+_UNREAD = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl", "*.onnx", "*.msgpack", "*.h5"]
+"""Weights in forms that are not loaded here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +37,79 @@ class Source:
     """Bytes of the weights' files."""
 
 
-def fetch(load: Load, report: Callable[[str, float], None]) -> Source:
+def fetch(load: Load, report: Report) -> Source:
     """Give a model's folder, from the hub if it is not here. Weights in pickle files are not fetched.
 
-    Raises Unavailable when the source is no folder and the hub does not have it or cannot be reached.
+    What was fetched before is not fetched again, and serves when the hub cannot be reached; what broke off goes on.
+
+    Raises Unavailable when the source is no folder and the hub does not have it or cannot be reached, and when it has
+    no safetensors.
     """
     folder = Path(load.source)
     if folder.is_dir():
         report("files", 0.05)
-        weights = sorted(folder.rglob("*.safetensors"))
+        weights = _weights(folder)
         return Source(str(folder), digest(weights), sum(path.stat().st_size for path in weights))
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import errors, snapshot_download
 
     report("download", 0.0)
     try:
         at = snapshot_download(
             load.source,
             revision=load.revision or None,
-            ignore_patterns=["*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl", "*.onnx", "*.msgpack", "*.h5"],
+            ignore_patterns=_UNREAD,
+            tqdm_class=_progress(report, _size_of(load)),
         )
     except Exception as error:
         _log.error("source.absent", source=load.source, revision=load.revision, why=type(error).__name__)
-        raise Unavailable("the model's source is no folder here, and the hub did not give it") from error
+        told = "the model's source is no folder here, and the hub could not be reached or broke off"
+        if isinstance(error, errors.RevisionNotFoundError):
+            told = "the hub does not have the revision that the catalogue pins"
+        elif isinstance(error, errors.GatedRepoError):
+            told = "the hub gives the model's source only to those whom its owner lets in"
+        elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
+            told = "the model's source is no folder here, and the hub does not have it"
+        raise Unavailable(told) from error
     path = Path(at)
-    return Source(at, path.name, sum(p.stat().st_size for p in path.rglob("*.safetensors")))
+    return Source(at, path.name, sum(file.stat().st_size for file in _weights(path)))
+
+
+def _weights(folder: Path) -> list[Path]:
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise Unavailable("the model's source has no safetensors, and weights in pickles are not loaded")
+    return files
+
+
+def _size_of(load: Load) -> int:
+    """Give how many bytes the hub says a source has; 0: it says nothing, and the download will tell why."""
+    from huggingface_hub import HfApi
+
+    try:
+        listed = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True).siblings or []
+    except Exception:
+        return 0
+    read = [file for file in listed if not any(fnmatch(file.rfilename, pattern) for pattern in _UNREAD)]
+    return sum(file.size or 0 for file in read)
+
+
+def _progress(report: Report, total: int) -> Any:
+    """Give a progress bar's class that reports instead: how many bytes have come, each percent of `total`."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._counts = total and kwargs.get("name") == "huggingface_hub.snapshot_download"
+            self._told = 0
+            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self._counts and (percent := min(100, int(100 * self.n / total))) > self._told:
+                self._told = percent
+                report(f"download, {self.n / 1e6:.1f} of {total / 1e6:.1f} MB", DOWNLOADED * percent / 100)
+
+    return Bar
 
 
 def digest(weights: list[Path]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from inference import machine, sources
 from inference.text.answer import OPEN
@@ -83,6 +85,8 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> LanguageMode
     device = machine.device_of(model.load.device)
     dtype = machine.dtype_of(model.load.dtype, device)
     trust = model.load.source in trusted
+    if not trust and _has_own_code(Path(source.folder)):
+        raise Unavailable(f"model {model.id} needs its repository's own code, which runs here only if it is allowed")
     report("tokenizer", 0.3)
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
     if not tokenizer.chat_template:
@@ -114,6 +118,12 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> LanguageMode
         size_bytes=sum(p.numel() * p.element_size() for p in network.parameters()),
         longest=max(map(len, tokenizer.get_vocab())),
     )
+
+
+def _has_own_code(folder: Path) -> bool:
+    """Tell whether a model is of a kind that transformers does not have itself."""
+    config = json.loads((folder / "config.json").read_text())
+    return "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
 
 
 def _ends(network: Any, tokenizer: Any) -> frozenset[int]:
