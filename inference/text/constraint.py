@@ -14,6 +14,10 @@ from services.common.errors import InvalidField
 
 _OPTIONS: Any = {"whitespace_flexible": False}
 
+MAX_SCHEMA_BYTES = 32 << 10
+"""Largest schema. Up to it any compiles within some seconds in a worker (the worst found: 1,000 optional properties,
+1.4 s on a busy core), and a step takes a quarter of a second at most (a constant of 30,000 characters)."""
+
 
 class Grammars:
     """Compiles schemas for one tokenizer.
@@ -33,6 +37,8 @@ class Grammars:
 
         No white space between tokens: where it is free, a small model at a high temperature writes nothing else.
         """
+        if len(schema.encode()) > MAX_SCHEMA_BYTES:
+            raise InvalidField(f"a schema has at most {MAX_SCHEMA_BYTES >> 10} KiB", param="response_format")
         try:
             grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
         except ValueError as error:
@@ -40,7 +46,9 @@ class Grammars:
         fault = LLMatcher.validate_grammar(grammar, self._tokenizer)
         if fault:
             raise InvalidField(f"the schema cannot be used: {fault}"[:300], param="response_format")
-        return Constraint(LLMatcher(self._tokenizer, grammar), self._size)
+        made = Constraint(LLMatcher(self._tokenizer, grammar, log_level=0), self._size)
+        made.copy().allowed()  # one that no document begins fails here, before anything is generated
+        return made
 
 
 class Constraint:
@@ -55,9 +63,14 @@ class Constraint:
         return Constraint(self._matcher.deep_copy(), self._size)
 
     def allowed(self) -> Tensor:
-        """Give which tokens may come next, (vocabulary,) of booleans; at least one."""
+        """Give which tokens may come next, (vocabulary,) of booleans; at least one.
+
+        Raises InvalidField when the schema allows no document, or following it takes more than the library's bounds.
+        """
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         mask = np.unpackbits(bits, bitorder="little", count=self._size).astype(bool)
+        if self._matcher.is_error():  # it then allows the end, wherever it is
+            raise InvalidField("the schema allows nothing here, or is too large to follow", param="response_format")
         return torch.from_numpy(mask)
 
     def accept(self, token: int) -> None:

@@ -280,7 +280,12 @@ class TextEngine:
             return
         # Reasoning is free; the answer after it is held to its schema.
         constraint = None if candidate.answer.inside else candidate.constraint
-        token, score = candidate.sampler.pick(logits, None if constraint is None else constraint.allowed())
+        try:
+            allowed = None if constraint is None else constraint.allowed()
+        except MoaError as error:
+            self._give_up(work, error)
+            return
+        token, score = candidate.sampler.pick(logits, allowed)
         if constraint is not None:
             constraint.accept(token)
         metrics.TOKENS.labels(self.name).inc()
@@ -306,6 +311,17 @@ class TextEngine:
         work.emit(CandidateEnded(candidate.index, at_bound, candidate.answer.stopped_by or ""))
         if not work.left:
             work.emit(Ended(work.counted()))
+
+    def _give_up(self, work: Work, error: MoaError) -> None:
+        """End one request with an error."""
+        with self._changed:
+            self._waiting = deque(candidate for candidate in self._waiting if candidate.work is not work)
+            for slot, candidate in enumerate(self._running):
+                if candidate is not None and candidate.work is work:
+                    self._release(slot, "failed")
+        if not work.cancelled:
+            work.cancelled = True
+            work.emit(Failed(error))
 
     def _release(self, slot: int, how: str) -> None:
         self._running[slot] = None

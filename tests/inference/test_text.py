@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2
 from services.common import errors
-from tests.inference.harness import CHAT, Client, Running, TextOut, chat
+from tests.inference.harness import CHAT, Client, InBand, Running, TextOut, chat
 
 STORY = "Tell me a story about a fox."
 
@@ -262,13 +264,111 @@ async def test_an_answer_is_held_to_its_schema(more: Running) -> None:
     await client.close()
 
 
-@pytest.mark.parametrize("schema", ["{", '{"type": 3}', '{"$ref": "https://example.com/x"}'])
-async def test_a_schema_that_is_none_is_refused(more: Running, schema: str) -> None:
-    """A schema that does not parse, or cannot be enforced, is the caller's bad field."""
+def nested(levels: int) -> str:
+    return '{"type": "array", "items": ' * levels + "{}" + "}" * levels
+
+
+REFUSED = {
+    "not JSON": "{",
+    "no schema": '{"type": 3}',
+    "another's": '{"$ref": "https://example.com/x"}',
+    "itself": '{"$ref": "#"}',
+    "nested 2,000 times": nested(2000),
+    "many ways": json.dumps(
+        {"allOf": [{"anyOf": [{"properties": {f"p{i}{j}": {"type": "integer"}}} for j in range(4)]} for i in range(12)]}
+    ),
+    "long": json.dumps({"const": "x" * 40_000}),
+    "wide": json.dumps({"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(5000)}}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_schema_that_is_none_is_refused(more: Running, case: str) -> None:
+    """A schema that does not parse, cannot be enforced, has no document or is too large is the caller's bad field."""
+    schema = REFUSED[case]
     client = Client(more.address)
     with pytest.raises(errors.InvalidField) as caught:
         await client.text("Hello", model="strict", response_format=form(schema))
     assert caught.value.param == "response_format"
+    await client.close()
+
+
+HOSTILE = {
+    "without end": '{"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}',
+    "nested 50 times": nested(50),
+    "a pattern that backtracks": json.dumps({"type": "string", "pattern": "^(a+)+$"}),
+    "a pattern with many states": json.dumps({"type": "string", "pattern": "(a|b)*a(a|b){18}"}),
+    "repeated": json.dumps({"type": "string", "pattern": "[a-z]{1,100000}"}),
+    "as long as it likes": json.dumps({"type": "string", "maxLength": 10**9}),
+    "a million things": json.dumps({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}),
+    "doubling": json.dumps(
+        {
+            "$ref": "#/$defs/d0",
+            "$defs": {
+                f"d{i}": {"type": "object", "properties": {p: {"$ref": f"#/$defs/d{i + 1}"} for p in "xy"}}
+                for i in range(30)
+            }
+            | {"d30": {"type": "integer"}},
+        }
+    ),
+    "wide": json.dumps({"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(600)}}),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+async def test_a_hostile_schema_holds_nobody_up(more: Running, case: str) -> None:
+    """A schema made to explode is answered or refused, and who is served beside it gets the same answer as alone."""
+    client = Client(more.address)
+    alone = await client.text(STORY, model="strict", max_tokens=24)
+
+    async def hostile() -> None:
+        sampling = text_pb2.Sampling(temperature=1, seed=1)
+        with contextlib.suppress(errors.InvalidField, InBand):
+            await client.text(
+                "Hello", model="strict", max_tokens=24, sampling=sampling, response_format=form(HOSTILE[case])
+            )
+
+    async with asyncio.timeout(90):
+        beside, _ = await asyncio.gather(client.text(STORY, model="strict", max_tokens=24), hostile())
+    assert beside.text == alone.text
+    await client.close()
+
+
+async def test_a_schema_that_becomes_too_hard_fails_alone(more: Running) -> None:
+    """When following a schema fails midway, that request ends with its error, and nobody else's does."""
+    client = Client(more.address)
+    engine = more.engine("strict")
+    compiled = engine._grammars().compiled
+    steps = itertools.count()
+
+    def failing(schema: str) -> Any:
+        constraint = compiled(schema)
+        kind = type(constraint)
+
+        class Failing(kind):  # type: ignore[misc,valid-type]
+            def copy(self) -> Any:
+                return Failing(self._matcher.deep_copy(), self._size)
+
+            def allowed(self) -> Any:
+                if next(steps) > 6:
+                    raise errors.InvalidField("too large to follow", param="response_format")
+                return super().allowed()
+
+        return Failing(constraint._matcher, constraint._size)
+
+    engine._grammars().compiled = failing
+    try:
+        beside, outcome = await asyncio.gather(
+            client.text(STORY, model="strict", max_tokens=24),
+            client.text("Hello", model="strict", candidates=2, response_format=form(SCHEMA)),
+            return_exceptions=True,
+        )
+    finally:
+        engine._grammars().compiled = compiled
+    assert isinstance(outcome, InBand | errors.InvalidField)
+    assert isinstance(beside, TextOut)
+    assert beside.text
+    assert await asyncio.to_thread(engine.wait_idle, 60)
     await client.close()
 
 
