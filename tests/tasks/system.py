@@ -130,6 +130,12 @@ class System:
         """Give what a process wrote."""
         return (self.root / "logs" / f"{name}.log").read_text(errors="replace")
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """Give what a process measured, by name and labels as Prometheus reads them."""
+        shown = requests.get(f"http://127.0.0.1:{self._metrics[name]}/metrics", timeout=10).text
+        lines = [line.rpartition(" ") for line in shown.splitlines() if not line.startswith("#")]
+        return {sample: float(value) for sample, _, value in lines}
+
     def query(self, statement: str, *given: object) -> list[tuple[Any, ...]]:
         """Ask the database."""
         with psycopg.connect(self.database.url("moa"), autocommit=True) as link:
@@ -243,6 +249,8 @@ class System:
             "PAINTER_GATES": str(self.gates),
             **self._more,
         }
+        if name != "edge":
+            found["MOA_METRICS_PORT"] = str(self._metrics[name])
         if name == "tasks":
             # This one answers; the one named `worker` works.
             found["MOA_TASK_WORKERS"] = "0"

@@ -13,6 +13,8 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
+from moa.task.v1 import task_pb2
+from services.tasks.dialects.tasks import result_of
 from tests.emulators.painter import paint
 from tests.emulators.receiver import Receiver
 from tests.tasks.system import System, until
@@ -238,6 +240,66 @@ def test_bad_json_and_no_credit(system: System) -> None:
         lambda: system.query("select images from quota_days where subject = %s", account) in ([], [(0,)]),
         what="the quota's return",
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts", "status"),
+    [
+        (task_pb2.TASK_STATE_PENDING, 0, "pending"),
+        (task_pb2.TASK_STATE_PENDING, 1, "submitted"),
+        (task_pb2.TASK_STATE_SUBMITTED, 1, "submitted"),
+        (task_pb2.TASK_STATE_RUNNING, 1, "in_progress"),
+        (task_pb2.TASK_STATE_SUCCEEDED, 1, "success"),
+        (task_pb2.TASK_STATE_FAILED, 1, "failed"),
+        (task_pb2.TASK_STATE_CANCELLED, 1, "failed"),
+    ],
+)
+def test_every_state_has_a_documented_word(state: task_pb2.TaskState.ValueType, attempts: int, status: str) -> None:
+    """The document knows five words; a result is shown with one of them alone."""
+    shown = task_pb2.Task(id="ta1", state=state, attempts=attempts, consumed_micros=1_234_567)
+    shown.outputs.add(link="https://moa.example/files/x.png")
+    found = result_of(shown)
+    assert (found["status"], found["consumed"]) == (status, "1.234567")
+    assert (found["result"] is not None) == (status == "success")
+
+
+def test_a_task_waits_behind_its_accounts_others(system: System) -> None:
+    """Eight of an account run at once here: the ninth is pending while the others are in progress, then it runs too."""
+    body = {"model": "google/gempix2", "prompt": "crowd gate=crowd steps=4"}
+    made = [created(system, body) for _ in range(9)]
+
+    def statuses() -> list[str]:
+        return sorted(system.get(f"/api/task/query?task_id={task_id}").json()["data"]["status"] for task_id in made)
+
+    until(lambda: statuses() == ["in_progress"] * 8 + ["pending"], what="eight at once")
+    (system.gates / "crowd").touch()
+    assert [finished(system, task_id)["status"] for task_id in made] == ["success"] * 9
+
+
+def test_another_accounts_output_is_no_reference_without_its_signature(system: System) -> None:
+    """The owner names it by its bare address, whoever was given the whole link by that; nobody else reaches it."""
+    link = finished(system, created(system, {"model": "google/gempix2", "prompt": "mine alone"}))["result"][0]["image"]
+    bare = link.partition("?")[0]
+    _, key = system.account()
+    stranger = {"authorization": f"Bearer {key}"}
+
+    def used(reference: str, headers: dict[str, str]) -> dict[str, Any]:
+        body = {"model": "google/gempix2", "prompt": "use it", "images": [reference]}
+        made = requests.post(f"{system.url}/api/image/gen", json=body, headers=headers, timeout=10).json()
+        url = f"{system.url}/api/task/query?task_id={made['data']['task_id']}"
+
+        def ended() -> dict[str, Any] | None:
+            data: dict[str, Any] = requests.get(url, headers=headers, timeout=10).json()["data"]
+            return data if data["status"] in ("success", "failed") else None
+
+        found: dict[str, Any] = until(ended, what="the end")
+        return found
+
+    assert used(bare, system.auth)["status"] == "success"
+    assert used(link, stranger)["status"] == "success"
+    refused = used(bare, stranger)
+    assert (refused["status"], refused["consumed"]) == ("failed", "0.000000")
+    assert refused["status_reason"]["message"].startswith("images[0]: ")
 
 
 def test_an_image_of_a_task_counts_once_as_an_image(system: System) -> None:

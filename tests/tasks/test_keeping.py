@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ from PIL import Image
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
+from services.common.errors import StorageFailed
 from services.common.store import FolderStore, object_name
 from services.tasks.adapters.database import Database
-from services.tasks.adapters.holding import Holding, Spooled
+from services.tasks.adapters.holding import PART_BYTES, Holding, Spooled
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.tasks import Tasks
-from services.tasks.domain.task import Task, now_utc
+from services.tasks.domain.task import LeaseLost, Task, now_utc
 from services.tasks.keeper import Keeper
 from services.tasks.worker import finishing
 from services.tasks.worker.finishing import Finisher
 from services.tasks.worker.made import Made
+from services.tasks.worker.work import read_back
 from tests.emulators.painter import paint
 from tests.tasks.conftest import Make
 
@@ -101,6 +104,71 @@ async def test_a_lost_attempts_outputs_become_orphans_and_go(
     await store.aclose()
 
 
+async def half_stored(database: Database, task: Task) -> tuple[Task, list[bytes]]:
+    """Fail a task of two outputs whose store took one; give the task and their bytes."""
+    await Tasks(database).create(task)
+    [claimed] = await Queue(database, per_account=10, lease_s=30, attempts=3).claim("w", 1)
+    holding = Holding(database, claimed)
+    async with holding.change() as changed:
+        changed.begin("p", "m", now_utc())
+    datas = [bytes([index + 1]) * (2 * PART_BYTES + 5) for index in range(2)]
+    for index, data in enumerate(datas):
+        output = task_pb2.TaskOutput(index=index, name=f"acc_2026_{index}.png", size_bytes=len(data))
+        await holding.spool(Spooled(index, output.name, output), data, last=index == 1)
+    first = await holding.next_spooled()
+    assert first is not None
+    await holding.stored(first.output)
+    async with holding.change() as changed:
+        changed.fail(StorageFailed("Failed to upload image to S3."), now_utc())
+    return changed, datas
+
+
+async def test_a_resumed_task_has_what_was_stored_before_too(tasks_database: Database, make: Make) -> None:
+    """The store failed between two outputs: the second life stores the second, and has both."""
+    tasks, queue = Tasks(tasks_database), Queue(tasks_database, per_account=10, lease_s=30, attempts=3)
+    old, datas = await half_stored(tasks_database, make())
+    new = await tasks.resume(make(made=True, resumed_from=old.id), old)
+    [claimed] = await queue.claim("w", 1)
+    assert claimed.id == new.id
+    holding = Holding(tasks_database, claimed)
+    async with holding.change() as changed:
+        changed.begin("p", "m", now_utc())
+    left = await holding.next_spooled()
+    assert left is not None
+    assert b"".join([part async for part in read_back(holding, left)]) == datas[1]
+    await holding.stored(left.output, last=True)
+    found = await tasks.outputs([old.id, new.id])
+    assert {task_id: [output.index for output in outputs] for task_id, outputs in found.items()} == {new.id: [0, 1]}
+
+
+async def test_half_an_output_never_takes_the_place_of_a_whole_one(
+    tasks_database: Database, make: Make, tmp_path: Path
+) -> None:
+    """A worker that was taken for dead reads what the next one has stored and removed: it stores nothing."""
+    old, datas = await half_stored(tasks_database, make())
+    await Tasks(tasks_database).resume(make(made=True, resumed_from=old.id), old)
+    [claimed] = await Queue(tasks_database, per_account=10, lease_s=30, attempts=3).claim("w", 1)
+    holding = Holding(tasks_database, claimed)
+    left = await holding.next_spooled()
+    assert left is not None
+    store = FolderStore(tmp_path)
+    await store.put(left.name, datas[1], content_type="image/png")
+
+    async def cut_short() -> AsyncIterator[bytes]:
+        parts = read_back(holding, left)
+        yield await anext(parts)
+        async with tasks_database.transaction() as link:
+            await link.execute("delete from tasks.spool where task_id = %s", (claimed.id,))
+        async for part in parts:
+            yield part
+
+    with pytest.raises(LeaseLost):
+        await store.put(left.name, cut_short(), content_type="image/png")
+    async with store.open(left.name) as opened:
+        assert b"".join([chunk async for chunk in opened.chunks]) == datas[1]
+    await store.aclose()
+
+
 FORMATS = [
     (image_pb2.OUTPUT_FORMAT_UNSPECIFIED, "image/png", "PNG"),
     (image_pb2.OUTPUT_FORMAT_PNG, "image/png", "PNG"),
@@ -132,6 +200,9 @@ async def test_outputs_have_the_asked_for_format_and_say_how_they_were_made(
     assert (f"seed 7; task {task.id}" in told) == provenance
     if kind == "PNG" and not provenance:
         assert stored == data
+    if kind == "PNG":
+        # Text is put before the picture, which stays as it was, byte for byte.
+        assert stored.endswith(data[33:])
 
 
 def test_what_is_noted_beside_an_object_holds_no_prompt(make: Make) -> None:

@@ -252,6 +252,22 @@ def test_webhooks_come_for_the_filtered_events_only(system: System, client: Clie
         Webhook(secret.key).verify(raw, headers)
 
 
+def test_progress_webhooks_are_throttled(system: System, client: Client, receiver: Receiver) -> None:
+    """Two hundred steps, and no more than a report of a stage's beginning and two a second from then on."""
+    made = client.models.predictions.create(
+        LOCAL,
+        input={"prompt": "throttled steps=200"},
+        webhook=receiver.url,
+        webhook_events_filter=["logs", "completed"],
+        wait=False,
+    )
+    found = "select extract(epoch from ended_at - started_at)::float from tasks.tasks where id = %s and state = 4"
+    [(ran_s,)] = until(lambda: system.query(found, made.id), what="the end")
+    reports = system.query("select 1 from tasks.deliveries where task_id = %s and event = 'logs'", made.id)
+    stages = len({"queued", "diffusion", "storing"})
+    assert 1 <= len(reports) <= stages + 2 * ran_s
+
+
 def test_the_client_shows_a_bad_key_and_a_missing_prediction(client: Client, connect: Connect) -> None:
     """ReplicateError with title, detail and status."""
     with pytest.raises(ReplicateError) as caught:

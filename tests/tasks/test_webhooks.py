@@ -8,6 +8,7 @@ import pytest
 import requests
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from services.tasks.settings import TaskSettings
 from tests.emulators.receiver import Receiver
 from tests.tasks.system import System, until
 
@@ -42,6 +43,40 @@ def test_a_receiver_that_recovers_gets_it_with_the_same_id(system: System, recei
     assert (found["attempts"], found["last_status"]) == (3, 204)
     assert len(receiver.of(task_id)) == 3
     assert receiver.effects(task_id) == 1
+
+
+def test_queue_run_retries_and_deliveries_are_measured(system: System, receiver: Receiver) -> None:
+    """A task that is tried twice and whose webhook fails once: each shows in the worker's metrics."""
+    before = system.metrics("worker")
+    receiver.broken.add("/measured.png")
+    receiver.scripts.append(500)
+    body = {
+        "model": "google/gempix2",
+        "prompt": "measured",
+        "images": [f"{receiver.url.removesuffix('/hook')}/measured.png"],
+        "callback_url": receiver.url,
+    }
+    task_id = system.post("/api/image/gen", body).json()["data"]["task_id"]
+    awaited(system, task_id, "DELIVERED")
+    after = system.metrics("worker")
+    for sample, times in (
+        ("moa_tasks_queue_wait_seconds_count", 2),
+        ("moa_tasks_run_seconds_count", 2),
+        ('moa_tasks_retried_total{reason="upstream_failed"}', 1),
+        ('moa_tasks_ended_total{state="failed"}', 1),
+        ('moa_webhook_attempts_total{outcome="failed"}', 1),
+        ('moa_webhook_attempts_total{outcome="delivered"}', 1),
+        ("moa_webhook_delay_seconds_count", 1),
+    ):
+        # Others' tasks may end meanwhile.
+        assert after[sample] - before.get(sample, 0.0) >= times, sample
+
+
+def test_by_default_a_receiver_has_hours_to_come_back() -> None:
+    """Each pause is as long as the one before or longer, and together they last a day."""
+    pauses = TaskSettings.model_fields["webhook_pauses_s"].default
+    assert list(pauses) == sorted(pauses)
+    assert sum(pauses) > 24 * 3600
 
 
 def test_what_nobody_takes_is_given_up_and_can_be_delivered_again(system: System, receiver: Receiver) -> None:

@@ -150,7 +150,7 @@ class Work:
         left = await steadily(holding.spooled)
         while (next_one := await steadily(holding.next_spooled)) is not None:
             await notes.progress(task_pb2.TaskProgress(stage="storing", step=next_one.position))
-            await self._put(holding.claimed, next_one, _read_back(holding, next_one))
+            await self._put(holding.claimed, next_one, read_back(holding, next_one))
             left -= 1
             await steadily(partial(holding.stored, next_one.output, last=left == 0))
             if left == 0:
@@ -170,7 +170,7 @@ class Work:
             raise StorageFailed("Failed to upload image to S3.") from None
 
 
-async def _read_back(holding: Holding, spooled: Spooled) -> AsyncIterator[bytes]:
+async def read_back(holding: Holding, spooled: Spooled) -> AsyncIterator[bytes]:
     """Read an output from the spool, a part at a time. Raises LeaseLost when whoever holds the task now removed it."""
     left = spooled.output.size_bytes
     part = 0
