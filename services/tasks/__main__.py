@@ -185,7 +185,7 @@ def _seal_of(config: TaskSettings) -> Seal | None:
 
 async def serve(config: TaskSettings, stop: asyncio.Event) -> None:
     """Serve until `stop`."""
-    memory.give_back_freed()
+    memory.give_back_freed(heaps=2)
     await bring_up_to_date(config.database_url.get_secret_value(), SCHEMA)
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
