@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import sys
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -27,12 +28,14 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
-from services.auth.domain.accounts import EVERYTHING, Limits
+from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.migrations import migrate
 from services.auth.replica import Tuning, serving
 from services.common.admission import Admission
+from services.common.errors import Unavailable
 from services.common.rpc.client import channel
 from tests.auth.asking import PEPPER, TOKEN
+from tests.auth.client import Client, connected
 
 
 @dataclass
@@ -116,7 +119,20 @@ async def started(
         )
     )
     postgres = replica.postgres
+    await _reached(postgres)
     return Auth(url, postgres, Accounts(postgres), Keys(postgres), replica.port, replica.public_port, stack)
+
+
+async def _reached(postgres: Postgres, within_s: float = 30.0) -> None:
+    """Wait for the first connection: a replica starts without it."""
+    end = time.monotonic() + within_s
+    while True:
+        try:
+            async with postgres.transaction():
+                return
+        except Unavailable:
+            assert time.monotonic() < end, "the database never answered"
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +177,22 @@ async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
     for admission, link in running:
         await admission.stop()
         await link.close()
+
+
+@pytest.fixture
+async def client(auth: Auth) -> AsyncIterator[Client]:
+    """A caller of the public services."""
+    made, link = await connected(auth.public_port)
+    yield made
+    await link.close()
+
+
+@pytest.fixture
+async def root(auth: Auth) -> str:
+    """An administrator's key."""
+    key = keys.make(PEPPER)
+    await auth.accounts.create(role="admin", limits=CEILINGS, rules=[EVERYTHING], key=key, actor="console")
+    return key.secret
 
 
 def free_port() -> int:

@@ -1,0 +1,105 @@
+"""What administrators do, and that it is written down."""
+
+from __future__ import annotations
+
+import grpc
+
+from moa.account.v1 import account_pb2
+from moa.account.v1 import account_service_pb2 as pb
+from moa.account.v1 import admin_service_pb2 as admin_pb
+from moa.quota.v1 import quota_pb2
+from tests.auth.client import Client, code_of
+from tests.auth.conftest import Auth
+
+
+async def test_users_cannot_administer(client: Client, auth: Auth) -> None:
+    """Every admin method refuses users, and callers without credentials."""
+    session = (await client.sign_up("plain@example.com")).session_token
+    service = admin_pb.DESCRIPTOR.services_by_name["AdminService"]
+    for method in service.methods:
+        request = getattr(admin_pb, method.input_type.name)()
+        call = getattr(client.admin, method.name)
+        assert await code_of(call(request, metadata=client.sent(session))) == grpc.StatusCode.PERMISSION_DENIED
+        assert await code_of(call(request, metadata=client.sent())) == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_administrators_look_after_accounts(client: Client, root: str, auth: Auth) -> None:
+    """Search, limits within the ceilings, rules, credits and disabling work, and each is in the audit log."""
+    admin = client.sent(root)
+    made = await client.sign_up("looked.after@example.com")
+    account_id = made.account.account_id
+    found = await client.admin.ListAccounts(admin_pb.ListAccountsRequest(query="LOOKED.after"), metadata=admin)
+    assert [account.account_id for account in found.accounts] == [account_id]
+    limits = account_pb2.Limits(tokens_a_day=1_000_000, images_a_day=500, keys=10)
+    changed = await client.admin.UpdateAccount(
+        admin_pb.UpdateAccountRequest(account_id=account_id, limits=limits), metadata=admin
+    )
+    assert changed.account.limits == limits
+    for over in ({"tokens_a_day": 1_000_001}, {"images_a_day": 501}, {"keys": 11}):
+        too_much = admin_pb.UpdateAccountRequest(account_id=account_id, limits=account_pb2.Limits(**over))
+        assert await code_of(client.admin.UpdateAccount(too_much, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
+    rule = quota_pb2.Rule(provider="openai-text", model="gpt-4*")
+    granted = await client.admin.GrantRule(admin_pb.GrantRuleRequest(account_id=account_id, rule=rule), metadata=admin)
+    listed = await client.admin.ListRules(admin_pb.ListRulesRequest(account_id=account_id), metadata=admin)
+    assert [one.rule.provider for one in listed.rules] == ["local-*", "openai-text"]
+    revoke = admin_pb.RevokeRuleRequest(account_id=account_id, rule_id=granted.rule.rule_id)
+    await client.admin.RevokeRule(revoke, metadata=admin)
+    assert await code_of(client.admin.RevokeRule(revoke, metadata=admin)) == grpc.StatusCode.NOT_FOUND
+    for _ in range(2):
+        credited = await client.admin.AddCredits(
+            admin_pb.AddCreditsRequest(account_id=account_id, micro_credits=5_000_000, reference="paid 1"),
+            metadata=admin,
+        )
+    assert credited.account.granted_micro_credits == 5_000_000
+    overdraw = admin_pb.AddCreditsRequest(account_id=account_id, micro_credits=-5_000_001)
+    assert await code_of(client.admin.AddCredits(overdraw, metadata=admin)) == grpc.StatusCode.FAILED_PRECONDITION
+    await client.admin.UpdateAccount(
+        admin_pb.UpdateAccountRequest(account_id=account_id, disabled=True), metadata=admin
+    )
+    ended = client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(made.session_token))
+    assert await code_of(ended) == grpc.StatusCode.UNAUTHENTICATED
+    audit = await client.admin.ListAudit(admin_pb.ListAuditRequest(account_id=account_id), metadata=admin)
+    assert [entry.act for entry in audit.entries] == [
+        "account.disabled",
+        "credits.added",
+        "rule.revoked",
+        "rule.granted",
+        "account.changed",
+    ]
+    assert auth.query("select sum(micro_credits) from credits where account_id = %s", account_id) == [(5_000_000,)]
+
+
+async def test_lists_are_paged_without_gaps(client: Client, root: str, auth: Auth) -> None:
+    """Walking the pages of accounts gives every one once."""
+    admin = client.sent(root)
+    for _ in range(7):
+        await auth.account()
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await client.admin.ListAccounts(
+            admin_pb.ListAccountsRequest(page_size=3, page_token=token), metadata=admin
+        )
+        seen.extend(account.account_id for account in page.accounts)
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(seen) == len(set(seen)) == auth.query("select count(*) from accounts")[0][0]
+    bad = admin_pb.ListAccountsRequest(page_token="?")
+    assert await code_of(client.admin.ListAccounts(bad, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_new_time_zone_counts_from_the_next_day(client: Client, root: str, auth: Auth) -> None:
+    """A change of zone leaves today as it is."""
+    admin = client.sent(root)
+    account_id, _, _ = await auth.account()
+    before = await auth.quota_day(account_id)
+    await client.admin.UpdateAccount(
+        admin_pb.UpdateAccountRequest(account_id=account_id, zone="Asia/Seoul"), metadata=admin
+    )
+    assert await auth.quota_day(account_id) == before
+    auth.query("update accounts set next_zone_day = next_zone_day - 1 where id = %s returning 1", account_id)
+    (_, resets_at) = await auth.quota_day(account_id)
+    assert resets_at.hour == 15  # midnight in Seoul
+    unknown = admin_pb.UpdateAccountRequest(account_id=account_id, zone="Mars/Base")
+    assert await code_of(client.admin.UpdateAccount(unknown, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
