@@ -84,7 +84,8 @@ _CORS_POLICY: Final[Json] = {
     "x-user-agent, grpc-timeout, idempotency-key, prefer, range, *",
     "expose_headers": "x-request-id, x-moa-provider, x-moa-model, x-moa-cost, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ratelimit-limit-images, x-ratelimit-remaining-images, "
-    "x-ratelimit-reset-images, ratelimit, ratelimit-policy, x-moa-ignored, deprecation, sunset, content-range, "
+    "x-ratelimit-reset-images, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "x-ratelimit-reset-requests, ratelimit, ratelimit-policy, x-moa-ignored, deprecation, sunset, content-range, "
     "retry-after, grpc-status, grpc-message, grpc-status-details-bin, *",
     "max_age": "86400",
 }

@@ -12,7 +12,9 @@ from services.auth import render
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
 from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
@@ -20,7 +22,6 @@ from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
-from services.common.throttle import Throttle
 
 SignUpMode = Literal["open", "invite", "closed"]
 _WRONG_LOGIN = "the email or the password is wrong"
@@ -38,6 +39,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     def __init__(
         self,
         *,
+        postgres: Postgres,
         accounts: Accounts,
         keys_kept: Keys,
         sessions: Sessions,
@@ -57,12 +59,12 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._passwords = passwords
         self._pepper = pepper
         self._signup = signup
-        self._by_address = Throttle(tries=10, every_s=6)
-        self._by_email = Throttle(tries=5, every_s=12)
+        self._by_address = Tries(postgres, pepper=pepper, kind="address", tries=10, every_s=6)
+        self._by_email = Tries(postgres, pepper=pepper, kind="email", tries=5, every_s=12)
 
     async def SignUp(self, request: pb.SignUpRequest, context: Any) -> pb.SignUpResponse:
         """Create an account and a session."""
-        self._by_address.check(address_of(context))
+        await self._by_address.check(address_of(context))
         if self._signup == "closed":
             raise PermissionDenied("sign-up is closed; ask an administrator for an account")
         if self._signup == "invite" and not request.invitation:
@@ -84,12 +86,12 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def LogIn(self, request: pb.LogInRequest, context: Any) -> pb.LogInResponse:
         """Begin a session."""
         email = request.email.strip().lower()[:254]
-        self._by_address.check(address_of(context))
-        self._by_email.check(email)
+        await self._by_address.check(address_of(context))
+        await self._by_email.check(email)
         found = await self._accounts.password_of(email)
         if not await self._passwords.verify(found[1] if found else None, request.password) or found is None:
             raise Unauthenticated(_WRONG_LOGIN)
-        self._by_email.forgive(email)
+        await self._by_email.forgive(email)
         token, expires_at = await self._begin(found[0])
         account = render.account(await self._accounts.get(found[0]))
         return pb.LogInResponse(session_token=token, expires_at=expires_at, account=account)
@@ -114,7 +116,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             await self._accounts.rename(caller.account_id, render.read_name(request.name))
         if request.HasField("password"):
             record = await self._accounts.get(caller.account_id)
-            self._by_email.check(record.email or record.id)
+            await self._by_email.check(record.email or record.id)
             found = await self._accounts.password_of(record.email) if record.email else None
             if not await self._passwords.verify(found[1] if found else None, request.old_password):
                 raise InvalidField("the old password is wrong", param="old_password")
@@ -147,10 +149,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             name=render.read_name(request.name),
             expires_in_s=expires_in_s,
             scopes=render.read_rules(request.scopes, "scopes"),
-            limits=(
-                request.tokens_a_day if request.HasField("tokens_a_day") else None,
-                request.images_a_day if request.HasField("images_a_day") else None,
-            ),
+            limits=render.read_key_limits(request),
         )
         return pb.CreateKeyResponse(key=render.key(record), api_key=key.secret)
 

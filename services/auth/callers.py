@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.tries import Tries
 from services.auth.domain import keys
 from services.auth.domain.accounts import Identity
 from services.common.errors import PermissionDenied, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import SESSION_PREFIX
-from services.common.throttle import Throttle
 
 INVITATION_PREFIX = "inv-"
 
@@ -42,14 +42,15 @@ class Callers:
     """Finds out who calls.
 
     Args:
+        wrong: Counts wrong credentials by the address that they came from.
         pepper: What tokens are digested with.
     """
 
-    def __init__(self, quota: Verifier, sessions: Sessions, *, pepper: bytes) -> None:
+    def __init__(self, quota: Verifier, sessions: Sessions, wrong: Tries, *, pepper: bytes) -> None:
         self._quota = quota
         self._sessions = sessions
         self._pepper = pepper
-        self._wrong = Throttle(tries=20, every_s=3)
+        self._wrong = wrong
 
     async def of(self, context: Any) -> Caller:
         """Give the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address."""
@@ -59,7 +60,7 @@ class Callers:
         try:
             caller = await self._found(token)
         except Unauthenticated:
-            self._wrong.check(address_of(context))
+            await self._wrong.check(address_of(context))
             raise
         calls.current().fields["account"] = caller.account_id
         return caller

@@ -14,6 +14,7 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
 from services.auth.admin_servicer import AdminServicer
 from services.auth.callers import Callers, Verifier
@@ -24,11 +25,13 @@ from services.common.rpc.server import Server
 def public_server(postgres: Postgres, quota: Verifier, *, pepper: bytes, signup: SignUpMode) -> Server:
     """Give a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
-    callers = Callers(quota, sessions, pepper=pepper)
+    wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
+    callers = Callers(quota, sessions, wrong, pepper=pepper)
     passwords = Passwords()
     server = Server(service_token=None)
     account_service_pb2_grpc.add_AccountServiceServicer_to_server(
         AccountServicer(
+            postgres=postgres,
             accounts=accounts,
             keys_kept=keys,
             sessions=sessions,

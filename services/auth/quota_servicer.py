@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -13,13 +13,20 @@ from services.auth.callers import live_account
 from services.auth.domain import keys
 from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.ledger import Amount
+from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
 from services.auth.domain.quota import Admitted, Quota
-from services.common.errors import InvalidField
+from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
 
 _MAX_KEYS = 10_000
 _MAX_BATCH = 1_000
+
+
+class Guesses(Protocol):
+    """Who counts wrong keys by the address that they came from."""
+
+    async def check(self, name: str) -> None: ...  # noqa: D102
 
 
 class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
@@ -30,9 +37,13 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         pepper: What tokens of sessions are digested with.
     """
 
-    def __init__(self, quota: Quota, sessions: Sessions, *, fresh_s: float, pepper: bytes) -> None:
+    def __init__(
+        self, quota: Quota, sessions: Sessions, paces: Paces, guesses: Guesses, *, fresh_s: float, pepper: bytes
+    ) -> None:
         self._quota = quota
         self._sessions = sessions
+        self._paces = paces
+        self._guesses = guesses
         self._pepper = pepper
         self._fresh_for = _duration(fresh_s)
 
@@ -41,7 +52,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         if request.WhichOneof("credential") == "key_id":
             who = await self._quota.known(request.key_id)
         else:
-            who = await self._quota.verify(request.api_key)
+            who = await self._verified(request.api_key, request.address)
         calls.current().fields.update(account=who.account_id, key=who.key_id)
         need = Amount.of(request.need)
         admitted = await self._quota.admit(
@@ -79,6 +90,13 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         calls.current().fields.update(booked=len(booked), refused=len(refused))
         return quota_service_pb2.SettleResponse(booked=booked, refused=refused)
 
+    async def LeasePace(
+        self, request: quota_service_pb2.LeasePaceRequest, context: Any
+    ) -> quota_service_pb2.LeasePaceResponse:
+        """Lease some of the paces that accounts and keys must keep."""
+        _bounded("needs", request.needs, _MAX_BATCH)
+        return quota_service_pb2.LeasePaceResponse(shares=await self._paces.lease(request.holder, request.needs))
+
     async def ReturnLeases(
         self, request: quota_service_pb2.ReturnLeasesRequest, context: Any
     ) -> quota_service_pb2.ReturnLeasesResponse:
@@ -94,6 +112,14 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         account_id = await live_account(self._sessions, keys.digest(self._pepper, request.session_token))
         calls.current().fields["account"] = account_id
         return quota_service_pb2.IdentifySessionResponse(account_id=account_id)
+
+    async def _verified(self, api_key: str, address: str) -> Identity:
+        try:
+            return await self._quota.verify(api_key)
+        except Unauthenticated:
+            if address:
+                await self._guesses.check(address)
+            raise
 
     def _refreshed(self, who: Identity) -> quota_pb2.Grant:
         pooled = self._quota.pools.free(who.key_id)
@@ -113,6 +139,8 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))
+        if who.key_pace:
+            grant.key_pace.CopyFrom(who.key_pace)
         if admitted.key:
             grant.key_remaining.CopyFrom(_remaining(who, admitted.key, admitted.pooled))
         return grant

@@ -9,10 +9,10 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from moa.account.v1 import account_pb2
+from moa.account.v1 import account_pb2, account_service_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.identities import rule_of
-from services.auth.domain.accounts import CEILINGS, Limits
+from services.auth.domain.accounts import CEILINGS, KeyLimits, Limits
 from services.auth.domain.records import (
     AccountRecord,
     AuditRecord,
@@ -68,6 +68,8 @@ def key(record: KeyRecord) -> account_pb2.Key:
         scopes=[rule_of(scope) for scope in record.scopes],
         tokens_a_day=record.tokens_a_day,
         images_a_day=record.images_a_day,
+        requests_per_minute=record.requests_a_minute,
+        concurrent_requests=record.concurrent_requests,
         created_at=_stamp(record.created_at),
         expires_at=_stamp(record.expires_at),
         revoked_at=_stamp(record.revoked_at),
@@ -167,6 +169,16 @@ def read_rules(given: Iterable[quota_pb2.Rule], param: str) -> list[quota_pb2.Ru
     if len(rules) > MAX_RULES:
         raise InvalidField(f"at most {MAX_RULES} rules", param=param)
     return rules
+
+
+def read_key_limits(given: account_service_pb2.CreateKeyRequest) -> KeyLimits:
+    """Read a key's own limits."""
+    return KeyLimits(
+        tokens_a_day=given.tokens_a_day if given.HasField("tokens_a_day") else None,
+        images_a_day=given.images_a_day if given.HasField("images_a_day") else None,
+        requests_a_minute=given.requests_per_minute if given.HasField("requests_per_minute") else None,
+        concurrent_requests=given.concurrent_requests if given.HasField("concurrent_requests") else None,
+    )
 
 
 def read_limits(given: account_pb2.Limits, *, role: str) -> Limits:

@@ -11,8 +11,11 @@ from services.auth.account_servicer import SignUpMode
 from services.auth.adapters.cached import CachedIdentities
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
+from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.tries import Tries, tidy
+from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
@@ -67,12 +70,20 @@ async def serving(
         quota = Quota(identities, ledger, pepper=pepper, lease_s=tuned.lease_s, block_s=tuned.block_s)
         stack.push_async_callback(quota.pools.close)
         server = Server(service_token=service_token)
+        kept = PacesKept(postgres)
+        paces = Paces(identities, kept, ttl_s=tuned.lease_s)
+        guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(
-            QuotaServicer(quota, Sessions(postgres), fresh_s=tuned.fresh_s, pepper=pepper), server.grpc
+            QuotaServicer(quota, Sessions(postgres), paces, guesses, fresh_s=tuned.fresh_s, pepper=pepper), server.grpc
         )
         server.offer(quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name)
         public = public_server(postgres, quota, pepper=pepper, signup=signup)
-        sweeper = Sweeper(ledger, quota.pools, every_s=tuned.lease_s / 20, patience_s=tuned.grace_s)
+
+        async def tidied() -> None:
+            await kept.tidy()
+            await tidy(postgres)
+
+        sweeper = Sweeper(ledger, quota.pools, tidied, every_s=tuned.lease_s / 20, patience_s=tuned.grace_s)
         await stack.enter_async_context(sweeper)
         public_port = await public.start(public_listen)
         stack.push_async_callback(public.stop, drain_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -14,20 +15,32 @@ from services.common.errors import Unavailable
 
 _log = logs.get("sweeper")
 _BATCH = 200
+_TIDY_S = 60.0
 
 
 class Sweeper:
     """Tends this replica's pools, and ends anybody's blocks whose time is over, while its context is open.
 
     Args:
+        tidy: Forgets what is over and never counted as money; called once a minute.
         every_s: How often it looks.
         patience_s: After the database was away, how long it waits before it takes anything back: settlements that
             waited meanwhile come first.
     """
 
-    def __init__(self, ledger: Ledger, pools: Pools, *, every_s: float, patience_s: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        pools: Pools,
+        tidy: Callable[[], Awaitable[None]],
+        *,
+        every_s: float,
+        patience_s: float,
+    ) -> None:
         self._ledger = ledger
         self._pools = pools
+        self._tidy = tidy
+        self._tidy_at = time.monotonic() + _TIDY_S
         self._every_s = every_s
         self._patience_s = patience_s
         self._not_before = 0.0
@@ -65,3 +78,6 @@ class Sweeper:
             _log.info("blocks.expired", count=ended)
         while (lost := await self._ledger.lose(limit=_BATCH)) > 0:
             _log.info("reservations.lost", count=lost)
+        if time.monotonic() > self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDY_S
+            await self._tidy()

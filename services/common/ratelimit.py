@@ -1,4 +1,4 @@
-"""What is left of a day's quota, as response headers: OpenAI's names, and the IETF's fields.
+"""What is left of quotas and paces, as response headers: OpenAI's names, and the IETF's fields.
 
 The fields are those of draft-ietf-httpapi-ratelimit-headers-10: `RateLimit-Policy` names each quota, its size and its
 window, `RateLimit` what is left of each and the seconds until it begins anew.
@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 _DAY_S: Final = 86_400
+_MINUTE_S: Final = 60
+
+
+class _Window(NamedTuple):
+    unit: str
+    limit: int
+    free: int
+    window_s: int
+    reset_s: int
 
 
 class Remaining(Protocol):
-    """What is left of a day's quota."""
+    """What is left of a day's quota, and of a minute's requests."""
 
     @property
     def limit_tokens(self) -> int:
@@ -37,27 +46,39 @@ class Remaining(Protocol):
         """When the day ends."""
 
     @property
+    def limit_requests(self) -> int:
+        """Requests a minute; 0: any number."""
+
+    @property
+    def free_requests(self) -> int:
+        """Requests that may begin now."""
+
+    @property
     def unlimited(self) -> bool:
         """Whether there is no limit; the rest means nothing then."""
 
 
 def headers(left: Remaining) -> list[tuple[str, str]]:
     """Give the headers that tell what is left; none where there is no limit."""
-    if left.unlimited:
+    windows: list[_Window] = []
+    if left.limit_requests:
+        used = max(0, left.limit_requests - left.free_requests)
+        # Full again after this long: requests come back one by one.
+        reset_s = -(-used * _MINUTE_S // left.limit_requests)
+        windows.append(_Window("requests", left.limit_requests, left.free_requests, _MINUTE_S, reset_s))
+    if not left.unlimited:
+        reset_s = max(0, int(left.resets_at.timestamp() - time.time()))
+        windows.append(_Window("tokens", left.limit_tokens, left.free_tokens, _DAY_S, reset_s))
+        windows.append(_Window("images", left.limit_images, left.free_images, _DAY_S, reset_s))
+    if not windows:
         return []
-    reset_s = max(0, int(left.resets_at.timestamp() - time.time()))
     found: list[tuple[str, str]] = []
-    policies: list[str] = []
-    limits: list[str] = []
-    for unit, limit, free in (
-        ("tokens", left.limit_tokens, left.free_tokens),
-        ("images", left.limit_images, left.free_images),
-    ):
+    for unit, limit, free, _, reset_s in windows:
         found += [
             (f"x-ratelimit-limit-{unit}", str(limit)),
-            (f"x-ratelimit-remaining-{unit}", str(free)),
+            (f"x-ratelimit-remaining-{unit}", str(max(0, free))),
             (f"x-ratelimit-reset-{unit}", f"{reset_s}s"),
         ]
-        policies.append(f'"{unit}";q={limit};qu="{unit}";w={_DAY_S}')
-        limits.append(f'"{unit}";r={max(0, free)};t={reset_s}')
-    return [*found, ("ratelimit-policy", ", ".join(policies)), ("ratelimit", ", ".join(limits))]
+    policies = ", ".join(f'"{unit}";q={limit};qu="{unit}";w={window_s}' for unit, limit, _, window_s, _ in windows)
+    limits = ", ".join(f'"{unit}";r={max(0, free)};t={reset_s}' for unit, _, free, _, reset_s in windows)
+    return [*found, ("ratelimit-policy", policies), ("ratelimit", limits)]

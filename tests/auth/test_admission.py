@@ -11,6 +11,7 @@ import pytest
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.auth.domain.accounts import KeyLimits
 from services.common.admission import Admission, holdings
 from services.common.errors import MoaError, PermissionDenied, QuotaExhausted, RateLimited, Unauthenticated
 from services.common.rpc import call as calls
@@ -218,7 +219,7 @@ async def test_a_large_wish_is_cut_to_what_is_left(auth: Auth, admit: Admit) -> 
 async def test_a_key_has_limits_of_its_own(auth: Auth, admit: Admit) -> None:
     """A key's own limit binds before the account's does."""
     account, _, wide = await auth.account(tokens=10_000)
-    _, narrow = await auth.key(account, limits=(500, None))
+    _, narrow = await auth.key(account, limits=KeyLimits(tokens_a_day=500))
     admission = await admit(auth)
     settle(await reserve(admission, narrow, 500), 500)
     with pytest.raises(QuotaExhausted):
@@ -358,3 +359,15 @@ async def test_guessing_keys_is_slowed_by_address(auth: Auth, admit: Admit, monk
         answers.append(refusal.type)
     assert answers == [Unauthenticated] * 30 + [RateLimited] * 10
     assert (await admission.identify(key)).key_id
+
+
+async def test_a_key_refused_at_its_first_request_is_told_what_is_left(auth: Auth, admit: Admit) -> None:
+    """A 429 carries limit, rest and reset though nobody had seen the key before."""
+    _, _, key = await auth.account(tokens=1000)
+    admission = await admit(auth)
+    with pytest.raises(QuotaExhausted) as refusal:
+        await reserve(admission, key, 1001)
+    told = dict(refusal.value.headers)
+    assert told["x-ratelimit-limit-tokens"] == told["x-ratelimit-remaining-tokens"] == "1000"
+    assert told["ratelimit"].startswith('"tokens";r=1000;t=')
+    assert told["ratelimit-policy"].startswith('"tokens";q=1000;')

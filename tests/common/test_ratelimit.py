@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -34,6 +35,18 @@ def test_both_spellings_say_the_same() -> None:
     assert (told["x-ratelimit-remaining-tokens"], told["x-ratelimit-remaining-images"]) == ("1234", "0")
     for name in ("ratelimit", "ratelimit-policy"):
         assert re.fullmatch(f"{_ITEM}(, {_ITEM})*", told[name])
+
+
+def test_a_minutes_requests_stand_beside_the_day() -> None:
+    """A pace has its own window, and stands alone where the day has no limit."""
+    paced = replace(_left(), limit_requests=60, free_requests=45)
+    told = dict(ratelimit.headers(paced))
+    assert told["ratelimit-policy"].startswith('"requests";q=60;qu="requests";w=60, "tokens"')
+    assert told["ratelimit"].startswith('"requests";r=45;t=15, "tokens"')
+    assert told["x-ratelimit-reset-requests"] == "15s"
+    alone = dict(ratelimit.headers(replace(paced, unlimited=True)))
+    assert alone["ratelimit"] == '"requests";r=45;t=15'
+    assert "x-ratelimit-limit-tokens" not in alone
 
 
 def test_no_limit_has_no_headers() -> None:

@@ -12,11 +12,13 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
+from services.auth.domain.accounts import NO_LIMITS, KeyLimits
 from services.auth.domain.records import KeyRecord
 from services.common.errors import Conflict, NotFound
 
 _COLUMNS: LiteralString = (
-    "id, account_id, name, prefix, scopes, tokens_a_day, images_a_day, created_at, expires_at, revoked_at, last_used_at"
+    "id, account_id, name, prefix, scopes, tokens_a_day, images_a_day, requests_a_minute, concurrent_requests,"
+    " created_at, expires_at, revoked_at, last_used_at"
 )
 _ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true)"
 
@@ -35,7 +37,7 @@ class Keys:
         name: str = "",
         expires_in_s: float | None = None,
         scopes: Sequence[quota_pb2.Rule] = (),
-        limits: tuple[int | None, int | None] = (None, None),
+        limits: KeyLimits = NO_LIMITS,
     ) -> KeyRecord:
         """Store a key. Raises Conflict when the account has as many as it may."""
         async with self._postgres.transaction() as link:
@@ -86,8 +88,10 @@ class Keys:
             new_id = keys.new_id("key")
             cursor = await link.execute(
                 "insert into keys"
-                " (id, account_id, name, prefix, digest, scopes, tokens_a_day, images_a_day, expires_at)"
-                " select %s, account_id, name, %s, %s, scopes, tokens_a_day, images_a_day, expires_at from keys"
+                " (id, account_id, name, prefix, digest, scopes, tokens_a_day, images_a_day, requests_a_minute,"
+                " concurrent_requests, expires_at)"
+                " select %s, account_id, name, %s, %s, scopes, tokens_a_day, images_a_day, requests_a_minute,"
+                " concurrent_requests, expires_at from keys"
                 " where id = %s and account_id = %s and " + _ALIVE + " for update",
                 (new_id, key.prefix, key.digest, key_id, account_id),
             )
@@ -106,7 +110,7 @@ async def insert_key(
     name: str = "",
     expires_in_s: float | None = None,
     scopes: Sequence[quota_pb2.Rule] = (),
-    limits: tuple[int | None, int | None] = (None, None),
+    limits: KeyLimits = NO_LIMITS,
 ) -> str:
     """Insert a key; give its id."""
     key_id = keys.new_id("key")
@@ -115,8 +119,9 @@ async def insert_key(
         for rule in scopes
     ]
     await link.execute(
-        "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, tokens_a_day, images_a_day)"
-        " values (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s), %s, %s)",
+        "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, tokens_a_day, images_a_day,"
+        " requests_a_minute, concurrent_requests)"
+        " values (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s), %s, %s, %s, %s)",
         (key_id, account_id, name, key.prefix, key.digest, Jsonb(stored), expires_in_s, *limits),
     )
     return key_id

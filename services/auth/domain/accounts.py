@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from moa.quota.v1 import quota_pb2
 
@@ -22,6 +22,17 @@ class Limits:
     """0: any number."""
 
 
+class KeyLimits(NamedTuple):
+    """What a key may use; None: what its account may."""
+
+    tokens_a_day: int | None = None
+    images_a_day: int | None = None
+    requests_a_minute: int | None = None
+    concurrent_requests: int | None = None
+
+
+NO_LIMITS: Final = KeyLimits()
+"""A key that has no limits of its own."""
 DEFAULT_LIMITS: Final = Limits(tokens_a_day=100_000, images_a_day=50, key_count=1)
 """A new account's."""
 CEILINGS: Final = Limits(tokens_a_day=1_000_000, images_a_day=500, key_count=10)
@@ -82,5 +93,7 @@ class Identity:
     """The key's own limits; None when it has none."""
     expires_at: datetime | None = None
     pace: quota_pb2.Pace = field(default_factory=quota_pb2.Pace)
+    key_pace: quota_pb2.Pace | None = None
+    """The key's own; None when it has none."""
     micro_credits: int = 0
     """Credits granted in all, in millionths."""

@@ -38,6 +38,8 @@ class KeyRecord:
     scopes: list[dict[str, Any]]
     tokens_a_day: int | None
     images_a_day: int | None
+    requests_a_minute: int | None
+    concurrent_requests: int | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -18,10 +19,18 @@ from services.common.admission.holding import LOW, Holding
 from services.common.admission.holdings import Asked, Holdings
 from services.common.admission.identity import Identity
 from services.common.admission.lease import Lease
+from services.common.admission.pace import Paces, entered
 from services.common.admission.refreshing import Refreshing
 from services.common.admission.reservation import Reservation
 from services.common.admission.settling import Settling
-from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
+from services.common.errors import (
+    MoaError,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 
 _REFUSAL_S: Final = 0.25
 
@@ -42,7 +51,10 @@ class Admission:
         self._secret = os.urandom(32)
         self._arriving: dict[bytes, asyncio.Lock] = {}
         self._settling = Settling(stub, service_token=service_token, folder=journal, holder=self.holder)
-        self._holdings = Holdings(stub, service_token=service_token, holder=self.holder, settling=self._settling)
+        self._paces = Paces(stub, service_token=service_token, holder=self.holder)
+        self._holdings = Holdings(
+            stub, service_token=service_token, holder=self.holder, settling=self._settling, paces=self._paces
+        )
         self._by_digest = self._holdings.by_digest
         self._refreshing = Refreshing(
             stub,
@@ -50,6 +62,7 @@ class Admission:
             holder=self.holder,
             holdings=self._holdings,
             settling=self._settling,
+            paces=self._paces,
         )
 
     async def start(self) -> None:
@@ -105,11 +118,12 @@ class Admission:
                 raise PermissionDenied(f"this key may not use {model or provider}")
             holding.used_at = now
             lease = holding.find(tokens, images, now)
-            if lease is not None:
-                holding.keep_pace(now)
+            if lease is not None and (not holding.paces or entered(holding.paces, now)):
                 if tokens and lease.tokens - tokens < holding.appetite.tokens // LOW:
                     self._holdings.top_up_ahead(holding, now)
-                return holding.reserve(lease, tokens, images, operation=operation, request_id=request_id, now=now)
+                return holding.reserve(
+                    lease, tokens, images, operation=operation, request_id=request_id, now=now, paces=holding.paces
+                )
         least = min(tokens, min_tokens) if min_tokens else tokens
         asked = Asked(key, operation, provider, model, tokens, images, least, request_id)
         return await self._reserve_cold(digest, asked)
@@ -167,10 +181,10 @@ class Admission:
         lock = holding.lock if holding else self._arriving.setdefault(digest, asyncio.Lock())
         try:
             async with lock:
-                return await self._reserve_locked(digest, asked)
-        except QuotaExhausted as refused:
-            if known := self._by_digest.get(digest):
-                refused.headers = tuple(ratelimit.headers(known.identity.remaining()))
+                reservation = await self._reserve_locked(digest, asked)
+            return await self._in_pace(digest, reservation)
+        except (QuotaExhausted, RateLimited) as refused:
+            await self._tell(refused, digest, asked)
             raise
         finally:
             if holding is not None:
@@ -178,6 +192,28 @@ class Admission:
                 holding.waiting_images -= asked.images
             elif not lock.locked():
                 self._arriving.pop(digest, None)
+
+    async def _in_pace(self, digest: bytes, reservation: Reservation) -> Reservation:
+        """Have a request that has its quota wait for its pace, too. Raises RateLimited."""
+        holding = self._by_digest.get(digest)
+        if holding is not None and (shares := holding.paces):
+            try:
+                await self._paces.enter(shares)
+            except BaseException:
+                reservation.release()
+                raise
+            reservation.paces = shares
+        return reservation
+
+    async def _tell(self, refused: QuotaExhausted | RateLimited, digest: bytes, asked: Asked) -> None:
+        """Put into a refusal what is left; nothing for a key that is none."""
+        known = self._by_digest.get(digest)
+        if known is None and isinstance(refused, QuotaExhausted):
+            # Refused at its first request: nothing has been told of it yet.
+            with contextlib.suppress(MoaError):
+                known = await self._holdings.ask(digest, asked._replace(tokens=0, images=0), least=0)
+        if known is not None:
+            refused.headers = tuple(ratelimit.headers(known.identity.remaining()))
 
     async def _reserve_locked(self, digest: bytes, asked: Asked) -> Reservation:
         """Try what is held, then a lease for the whole need, then, with what is held returned, for the least."""
@@ -227,7 +263,6 @@ class Admission:
             if lease is None:
                 raise self._exhausted(holding, asked)
             tokens = min(tokens, lease.tokens)
-        holding.keep_pace(now)
         holding.used_at = now
         return holding.reserve(
             lease, tokens, asked.images, operation=asked.operation, request_id=asked.request_id, now=now

@@ -10,9 +10,9 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.common.admission.identity import Identity
 from services.common.admission.lease import Appetite, Lease
+from services.common.admission.pace import Paces, Share
 from services.common.admission.reservation import Reservation
 from services.common.admission.settling import Settling
-from services.common.errors import RateLimited
 
 LOW: Final = 4
 """What part of a helping is left when it is time for the next."""
@@ -25,11 +25,11 @@ class Holding:
         digest: What the key is found by.
         grant: What auth said of it.
         settling: Who books what its reservations come to.
+        paces: What this process may do of paces.
     """
 
     __slots__ = (
-        "_allowance",
-        "_allowance_at",
+        "_paces",
         "_settling",
         "appetite",
         "digest",
@@ -38,6 +38,7 @@ class Holding:
         "leases",
         "lock",
         "open",
+        "paces",
         "poor_until",
         "refused_images",
         "refused_tokens",
@@ -48,7 +49,9 @@ class Holding:
         "waiting_tokens",
     )
 
-    def __init__(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float, settling: Settling) -> None:
+    def __init__(
+        self, digest: bytes, grant: quota_pb2.Grant, asked_at: float, settling: Settling, paces: Paces
+    ) -> None:
         self.digest = digest
         self._settling = settling
         self.leases: list[Lease] = []
@@ -56,7 +59,7 @@ class Holding:
         self.lock = asyncio.Lock()
         self.appetite = Appetite()
         self.used_at = asked_at
-        self.identity = Identity(grant, self.free)
+        self.identity = Identity(grant, self)
         self.fresh_until = 0.0
         self.topping_up: asyncio.Task[None] | None = None
         self.poor_until = 0.0
@@ -66,13 +69,15 @@ class Holding:
         self.refused_images = 0
         self.waiting_tokens = 0
         self.waiting_images = 0
-        self._allowance = float(grant.pace.requests_per_minute)
-        self._allowance_at = asked_at
+        self._paces = paces
+        self.paces: tuple[Share, ...] = ()
+        """The paces that bind it; none for most."""
         self.take(grant, asked_at)
 
     def take(self, grant: quota_pb2.Grant, asked_at: float) -> None:
         """Take a grant over: freshness, rules, and the lease in it."""
         self.identity = self.identity.renewed(grant)
+        self.paces = self._paces.of(grant)
         self.fresh_until = max(self.fresh_until, asked_at + grant.fresh_for.ToMilliseconds() / 1000)
         if grant.HasField("lease") and (grant.lease.amount.tokens or grant.lease.amount.images):
             resets_in_s = grant.remaining.resets_at.ToMilliseconds() / 1000 - time.time()
@@ -95,14 +100,16 @@ class Holding:
         operation: quota_pb2.Operation.ValueType,
         request_id: str,
         now: float,
+        paces: tuple[Share, ...] = (),
     ) -> Reservation:
-        """Set so much of a lease aside; it must have as much."""
+        """Set so much of a lease aside, which must have as much; `paces` are those that it was entered in."""
         lease.tokens -= tokens
         lease.images -= images
         lease.open += 1
         reservation = Reservation(
             self, lease, tokens=tokens, images=images, operation=operation, request_id=request_id, made_at=now
         )
+        reservation.paces = paces
         self.open[reservation.reservation_id] = reservation
         self._settling.opened(reservation.reservation_id)
         return reservation
@@ -127,6 +134,11 @@ class Holding:
         usable = [lease for lease in self.leases if lease.has(0, 0, now)]
         return sum(lease.tokens for lease in usable), sum(lease.images for lease in usable)
 
+    def starts(self) -> tuple[int, int] | None:
+        """Give the requests a minute that bind most, and how many of them are left; None where none bind."""
+        bound = [(share.a_minute, share.free_starts + int(share.starts)) for share in self.paces if share.a_minute]
+        return min(bound, key=lambda pair: pair[1], default=None)
+
     def low(self) -> bool:
         """Tell whether it is time to lease more tokens."""
         return self.free()[0] < self.appetite.tokens // LOW
@@ -141,23 +153,11 @@ class Holding:
         """Remember a refusal."""
         self.refused_tokens, self.refused_images, self.refused_until = tokens, images, until
 
-    def keep_pace(self, now: float) -> None:
-        """Count a request against the key's pace. Raises RateLimited."""
-        pace = self.identity.pace
-        if pace.concurrent_requests and len(self.open) >= pace.concurrent_requests:
-            raise RateLimited(f"at most {pace.concurrent_requests} requests at once for this key", retry_after_s=1)
-        if most := pace.requests_per_minute:
-            per_s = most / 60
-            self._allowance = min(most, self._allowance + (now - self._allowance_at) * per_s)
-            self._allowance_at = now
-            if self._allowance < 1:
-                wait_s = (1 - self._allowance) / per_s
-                raise RateLimited(f"at most {most} requests a minute for this key", retry_after_s=wait_s)
-            self._allowance -= 1
-
     def _close(self, reservation: Reservation, tokens: int, images: int) -> None:
         lease = reservation.lease
         lease.open -= 1
         lease.tokens += max(0, reservation.tokens - tokens)
         lease.images += max(0, reservation.images - images)
         self.open.pop(reservation.reservation_id, None)
+        for share in reservation.paces:
+            share.end()

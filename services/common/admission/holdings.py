@@ -12,8 +12,9 @@ import grpc
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common.admission.holding import Holding
 from services.common.admission.lease import FIRST_TIMES
+from services.common.admission.pace import Paces
 from services.common.admission.settling import Settling
-from services.common.errors import MoaError, Unauthenticated, Unavailable
+from services.common.errors import MoaError, RateLimited, Unauthenticated, Unavailable
 from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.common.rpc.client import metadata
@@ -50,6 +51,7 @@ class Holdings:
         service_token: The internal credential.
         holder: This process's name, unique.
         settling: Who books.
+        paces: What this process may do of paces.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Holdings:
         service_token: str,
         holder: str,
         settling: Settling,
+        paces: Paces,
     ) -> None:
         self._stub = stub
         self._token = service_token
         self._holder = holder
         self._settling = settling
+        self._paces = paces
         self.by_digest: dict[bytes, Holding] = {}
         """What may be used."""
         self.by_key_id: dict[str, Holding] = {}
@@ -147,11 +151,17 @@ class Holdings:
         )
         if asked.key_id:
             request.key_id = asked.key_id
+        address = calls.current().address
+        request.address = address
         try:
             answer = await self._call(request, asked.request_id)
+        except RateLimited:
+            # A wrong key, from an address that has tried many.
+            self.end(digest)
+            raise
         except Unauthenticated:
             self.end(digest)
-            if address := calls.current().address:
+            if address:
                 self._guesses.check(address)
             raise
         holding = self._take(digest, answer.grant, asked_at)
@@ -176,7 +186,7 @@ class Holdings:
     def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> Holding:
         holding = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
         if holding is None:
-            holding = Holding(digest, grant, asked_at, self._settling)
+            holding = Holding(digest, grant, asked_at, self._settling, self._paces)
         else:
             holding.take(grant, asked_at)
         self.by_digest[digest] = holding

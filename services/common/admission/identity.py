@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from moa.quota.v1 import quota_pb2
 from services.common.permissions import permitted
@@ -22,6 +22,19 @@ class Remaining:
     free_images: int
     resets_at: datetime
     unlimited: bool
+    limit_requests: int = 0
+    """Requests a minute; 0: any number."""
+    free_requests: int = 0
+
+
+class Held(Protocol):
+    """What this process holds of a key's quota and pace."""
+
+    def free(self) -> tuple[int, int]:
+        """Give the tokens and images that are held and not reserved."""
+
+    def starts(self) -> tuple[int, int] | None:
+        """Give the requests a minute, and how many of them are left; None where any number may begin."""
 
 
 class Identity:
@@ -29,22 +42,17 @@ class Identity:
 
     Args:
         grant: What auth said.
-        held: Gives what this process holds of the key's quota and has not reserved, tokens and images.
+        held: What this process holds for it.
     """
 
     __slots__ = ("_grant", "_held", "_memo", "account_id", "key_id")
 
-    def __init__(self, grant: quota_pb2.Grant, held: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, grant: quota_pb2.Grant, held: Held) -> None:
         self.account_id = grant.account_id
         self.key_id = grant.key_id
         self._grant = grant
         self._held = held
         self._memo: dict[tuple[int, str, str], bool] = {}
-
-    @property
-    def pace(self) -> quota_pb2.Pace:
-        """The pace that the key must keep."""
-        return self._grant.pace
 
     @property
     def scoped(self) -> bool:
@@ -66,7 +74,8 @@ class Identity:
     def remaining(self) -> Remaining:
         """Give what is left: the account's, or the key's own where that is less. A second old at most."""
         grant = self._grant
-        tokens, images = self._held()
+        tokens, images = self._held.free()
+        limit_requests, free_requests = self._held.starts() or (0, 0)
         told = grant.remaining
         free_tokens, free_images = told.free.tokens, told.free.images
         limit_tokens, limit_images = told.limit.tokens, told.limit.images
@@ -83,6 +92,8 @@ class Identity:
             free_images=min(limit_images, free_images + images),
             resets_at=told.resets_at.ToDatetime(tzinfo=UTC),
             unlimited=told.unlimited,
+            limit_requests=limit_requests,
+            free_requests=min(limit_requests, free_requests),
         )
 
     def renewed(self, grant: quota_pb2.Grant) -> Identity:

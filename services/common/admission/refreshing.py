@@ -15,6 +15,7 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.admission.holding import Holding
 from services.common.admission.holdings import Holdings
+from services.common.admission.pace import Paces
 from services.common.admission.reservation import Reservation
 from services.common.admission.settling import Settling
 from services.common.rpc.client import metadata
@@ -37,6 +38,7 @@ class Refreshing:
         service_token: The internal credential.
         holder: This process's name, unique.
         holdings: What is kept fresh.
+        paces: What is kept fresh too.
         settling: Whose journal remembers what earlier processes left open.
     """
 
@@ -48,12 +50,14 @@ class Refreshing:
         holder: str,
         holdings: Holdings,
         settling: Settling,
+        paces: Paces,
     ) -> None:
         self._stub = stub
         self._metadata = metadata(service_token, "")
         self._holder = holder
         self._holdings = holdings
         self._settling = settling
+        self._paces = paces
         self._orphans: Sequence[str] = ()
         self._task: asyncio.Task[None] | None = None
 
@@ -93,6 +97,7 @@ class Refreshing:
                 self._holdings.drop(holding)
         if active or self._orphans:
             await self._refresh(active, now)
+        await self._paces.round()
 
     async def _refresh(self, active: list[Holding], asked_at: float) -> None:
         leases = {

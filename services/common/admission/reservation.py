@@ -8,6 +8,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.common.admission.identity import Identity
 from services.common.admission.lease import Lease
+from services.common.admission.pace import Share
 
 
 class Keeper(Protocol):
@@ -33,6 +34,7 @@ class Reservation:
         "lease",
         "made_at",
         "operation",
+        "paces",
         "reported_at",
         "request_id",
         "reservation_id",
@@ -62,6 +64,8 @@ class Reservation:
         self.operation = operation
         self.request_id = request_id
         self.made_at = made_at
+        self.paces: tuple[Share, ...] = ()
+        """The paces that it runs in."""
         self.so_far: tuple[usage_pb2.Usage, str, str] | None = None
         """What was reported: usage, provider, model."""
         self.reported_at = 0.0

@@ -1,0 +1,110 @@
+"""The pace that accounts and keys must keep, over all routers together: who may begin and run how many requests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from moa.quota.v1 import quota_pb2
+from services.auth.domain.accounts import Identity
+from services.auth.domain.leases import sized
+from services.common.errors import Unavailable
+
+
+class Limit(NamedTuple):
+    """Of one account or key; 0: any number."""
+
+    a_minute: int
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """How many requests can begin now, and what other holders have."""
+
+    starts: float
+    other_slots: int
+    other_holders: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What one holder is given, and what is left of the bucket."""
+
+    starts: int
+    slots: int
+    wait_s: float
+    left: float
+
+
+class PaceStore(Protocol):
+    """Where all replicas count together."""
+
+    async def lease(  # noqa: D102
+        self, holder: str, needs: Sequence[tuple[quota_pb2.PaceNeed, Limit]], *, ttl_s: float
+    ) -> list[quota_pb2.PaceShare]: ...
+
+
+class IdentityStore(Protocol):
+    """Where keys are looked up."""
+
+    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
+
+
+class Paces:
+    """Divides paces among holders.
+
+    Args:
+        ttl_s: How long a holder that vanished keeps its slots.
+    """
+
+    def __init__(self, identities: IdentityStore, store: PaceStore, *, ttl_s: float) -> None:
+        self._identities = identities
+        self._store = store
+        self._ttl_s = ttl_s
+
+    async def lease(self, holder: str, needs: Sequence[quota_pb2.PaceNeed]) -> list[quota_pb2.PaceShare]:
+        """Give each need its share; none to keys that ended or have no such pace. Raises Unavailable."""
+        if not holder:
+            raise Unavailable("nobody to lease to")
+        known = {who.key_id: who for who in await self._identities.by_ids([need.key_id for need in needs])}
+        limited: dict[str, tuple[quota_pb2.PaceNeed, Limit]] = {}
+        for need in needs:
+            who = known.get(need.key_id)
+            limit = limit_of(who, need.subject) if who and not who.ended else None
+            if limit is not None:
+                limited[need.subject] = need, limit
+        return await self._store.lease(holder, list(limited.values()), ttl_s=self._ttl_s) if limited else []
+
+
+def limit_of(who: Identity, subject: str) -> Limit | None:
+    """Give the pace that an account (by its id), or one of its keys, must keep; None when it has none."""
+    pace = who.pace if subject == who.account_id else who.key_pace if subject == who.key_id else None
+    if pace is None or not (pace.requests_per_minute or pace.concurrent_requests):
+        return None
+    return Limit(pace.requests_per_minute, pace.concurrent_requests)
+
+
+def refilled(limit: Limit, starts: float, passed_s: float, returned: int) -> float:
+    """Give how many requests can begin after a while, never more than a minute's worth."""
+    return min(float(limit.a_minute), starts + max(0.0, passed_s) * limit.a_minute / 60 + returned)
+
+
+def share(limit: Limit, bucket: Bucket, need: quota_pb2.PaceNeed) -> Given:
+    """Divide: beyond the need, a holder is given an eighth of what would remain at most, as of quota."""
+    slots = 0
+    if limit.at_once:
+        free = max(0, limit.at_once - bucket.other_slots)
+        given = sized(least=need.slots, need=need.slots, want=need.want_slots, free=free)
+        # What runs already is told as it is, even when the limit has sunk below it.
+        slots = max(need.running, min(need.slots, free) if given is None else given)
+    if need.starts and limit.at_once and slots < need.slots:
+        return Given(0, slots, 0.0, bucket.starts)
+    if not limit.a_minute or not need.starts:
+        return Given(0, slots, 0.0, bucket.starts)
+    starts = sized(least=need.starts, need=need.starts, want=need.want_starts, free=math.floor(bucket.starts))
+    if starts is None:
+        return Given(0, slots, (need.starts - bucket.starts) * 60 / limit.a_minute, bucket.starts)
+    return Given(starts, slots, 0.0, bucket.starts - starts)

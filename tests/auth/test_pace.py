@@ -1,0 +1,192 @@
+"""The pace of accounts and keys, and of those who guess, over several routers and replicas: limits do not multiply."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from moa.account.v1 import account_service_pb2 as pb
+from moa.account.v1 import account_service_pb2_grpc
+from services.auth.domain.accounts import KeyLimits
+from services.common.admission import Admission, Reservation
+from services.common.errors import RateLimited, Unauthenticated
+from services.common.rpc import call as calls
+from tests.auth.asking import reserve, until, vanish
+from tests.auth.conftest import Admit, Auth, Start
+
+
+async def three(start: Start, admit: Admit) -> tuple[Auth, list[Admission]]:
+    """Start three replicas with a router each; give the first replica and the routers."""
+    replicas = [await start(lease_s=2.0, block_s=4.0) for _ in range(3)]
+    return replicas[0], [await admit(replica, journal=None) for replica in replicas]
+
+
+async def tried(router: Admission, key: str) -> Reservation | RateLimited:
+    try:
+        return await reserve(router, key, 1)
+    except RateLimited as refusal:
+        return refusal
+
+
+async def all_at_once(routers: list[Admission], *keys: str, each: int) -> list[Reservation]:
+    """Try so often on every router with every key; give what was let through."""
+    tries = [tried(router, key) for _ in range(each) for router in routers for key in keys]
+    return [answer for answer in await asyncio.gather(*tries) if isinstance(answer, Reservation)]
+
+
+def paced(auth: Auth, account: str, *, a_minute: int = 0, at_once: int = 0) -> None:
+    auth.query(
+        "update accounts set requests_a_minute = %s, concurrent_requests = %s where id = %s returning 1",
+        a_minute,
+        at_once,
+        account,
+    )
+
+
+async def test_requests_a_minute_are_counted_over_all_routers(start: Start, admit: Admit) -> None:
+    """Three routers together begin what one alone may in a minute, over all of the account's keys."""
+    auth, routers = await three(start, admit)
+    account, _, first = await auth.account()
+    _, second = await auth.key(account)
+    paced(auth, account, a_minute=30)
+    began = time.monotonic()
+    let_through = await all_at_once(routers, first, second, each=20)
+    came_back = (time.monotonic() - began) / 2 + 1
+    assert 30 <= len(let_through) <= 30 + came_back
+    with pytest.raises(RateLimited, match="30 requests a minute for this account") as refusal:
+        await reserve(routers[0], first, 1)
+    assert refusal.value.retry_after_s is not None
+    assert 0 < refusal.value.retry_after_s <= 2.1
+
+
+async def test_requests_at_once_are_counted_over_all_routers(start: Start, admit: Admit) -> None:
+    """Never more than the limit run at once on three routers, and one that ends makes room on another."""
+    auth, routers = await three(start, admit)
+    account, _, key = await auth.account()
+    paced(auth, account, at_once=7)
+    running = await all_at_once(routers, key, each=7)
+    assert len(running) == 7
+    assert await all_at_once(routers, key, each=2) == []
+    for reservation in running:
+        reservation.release()
+    # The slots are the last router's within moments.
+    running = []
+    end = time.monotonic() + 20
+    while len(running) < 7:
+        assert time.monotonic() < end, f"only {len(running)} of 7 slots came to one router"
+        answer = await tried(routers[2], key)
+        if isinstance(answer, Reservation):
+            running.append(answer)
+        else:
+            await asyncio.sleep(0.05)
+    assert await all_at_once(routers, key, each=2) == []
+
+
+async def test_slots_of_a_vanished_router_come_back(start: Start, admit: Admit) -> None:
+    """A router that vanishes with requests under way costs the account their slots for a lease's time."""
+    auth, routers = await three(start, admit)
+    account, _, key = await auth.account()
+    paced(auth, account, at_once=2)
+    assert len([await reserve(routers[0], key, 1) for _ in range(2)]) == 2
+    assert isinstance(await tried(routers[1], key), RateLimited)
+    await vanish(routers[0])
+    end = time.monotonic() + 20
+    while not isinstance(await tried(routers[1], key), Reservation):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+
+
+async def test_what_a_router_does_not_use_goes_back(auth: Auth, admit: Admit) -> None:
+    """What a router was allowed beyond its need goes back within moments of its last request."""
+    account, _, key = await auth.account()
+    paced(auth, account, a_minute=600, at_once=600)
+    router = await admit(auth)
+    (await reserve(router, key, 1)).release()
+    (share,) = router._paces._shares.values()
+    assert share.starts > 10
+    assert share.slots > 10
+    left = auth.query("select starts from paces where subject = %s", account)[0][0]
+    await until(lambda: share.starts == 0 and share.slots == 0)
+    await until(lambda: auth.query("select count(*) from pace_slots where subject = %s", account) == [(0,)])
+    assert auth.query("select starts from paces where subject = %s", account)[0][0] > left + 10
+
+
+async def test_a_key_has_a_pace_of_its_own(start: Start, admit: Admit) -> None:
+    """A key's pace binds that key alone, on whatever router; the account's binds all of them."""
+    auth, routers = await three(start, admit)
+    account, _, wide = await auth.account()
+    _, narrow = await auth.key(account, limits=KeyLimits(concurrent_requests=2))
+    paced(auth, account, at_once=5)
+    assert len(await all_at_once(routers, narrow, each=3)) == 2
+    with pytest.raises(RateLimited, match="2 requests at once for this key"):
+        await reserve(routers[0], narrow, 1)
+    assert len(await all_at_once(routers, wide, each=5)) == 3
+    refusal = await tried(routers[1], wide)
+    assert isinstance(refusal, RateLimited)
+    assert "5 requests at once for this account" in refusal.message
+
+
+async def test_a_paced_answer_tells_its_pace(auth: Auth, admit: Admit) -> None:
+    """What is left of a minute stands beside what is left of the day, in answers and in refusals."""
+    account, _, key = await auth.account()
+    paced(auth, account, a_minute=3)
+    router = await admit(auth)
+    reservation = await reserve(router, key, 1)
+    assert reservation.identity.remaining().limit_requests == 3
+    assert reservation.identity.remaining().free_requests == 2
+    for _ in range(2):
+        await reserve(router, key, 1)
+    refusal = await tried(router, key)
+    assert isinstance(refusal, RateLimited)
+    told = dict(refusal.headers)
+    assert told["x-ratelimit-limit-requests"] == "3"
+    assert told["x-ratelimit-remaining-requests"] == "0"
+    assert '"requests";q=3;qu="requests";w=60' in told["ratelimit-policy"]
+    assert '"tokens"' in told["ratelimit"]
+
+
+async def test_guesses_of_keys_are_counted_over_all_routers(start: Start, admit: Admit) -> None:
+    """An address that tries wrong keys on three routers has no more tries than on one."""
+    _, routers = await three(start, admit)
+    calls.begin("/test", "r", "198.51.100.20")
+    answers = []
+    began = time.monotonic()
+    for number in range(66):
+        with pytest.raises((Unauthenticated, RateLimited)) as refusal:
+            await routers[number % 3].identify(f"moa-guess-{number}")
+        answers.append(refusal.type)
+    came_back = time.monotonic() - began + 1
+    assert 30 <= answers.count(Unauthenticated) <= 30 + came_back
+
+
+async def test_logins_are_counted_over_all_replicas(start: Start) -> None:
+    """An address that guesses passwords on three replicas has no more tries than on one, whatever the emails."""
+    replicas = [await start() for _ in range(3)]
+    links = [grpc.aio.insecure_channel(f"127.0.0.1:{replica.public_port}") for replica in replicas]
+    stubs = [account_service_pb2_grpc.AccountServiceStub(link) for link in links]
+    sent = (("x-envoy-external-address", "198.51.100.21"),)
+    codes: list[grpc.StatusCode] = []
+    began = time.monotonic()
+    while codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) < 3:
+        request = pb.LogInRequest(email=f"absent{len(codes)}@example.com", password="wrong")
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await stubs[len(codes) % 3].LogIn(request, metadata=sent)
+        codes.append(failure.value.code())
+    came_back = (time.monotonic() - began) / 6 + 1
+    assert 10 <= codes.count(grpc.StatusCode.UNAUTHENTICATED) <= 10 + came_back
+    for link in links:
+        await link.close()
+
+
+async def test_who_guesses_is_not_stored_by_name(start: Start) -> None:
+    """What was typed where an email belongs, a password maybe, is in no row; rows go when they count no more."""
+    auth = await start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{auth.public_port}") as link:
+        stub = account_service_pb2_grpc.AccountServiceStub(link)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.LogIn(pb.LogInRequest(email="my secret words", password="x"))
+    assert auth.query("select count(*) from tries where full_at > now()")[0][0] >= 1
+    assert "secret" not in str(auth.query("select t::text from tries t"))
