@@ -46,7 +46,7 @@ async def vanish(admission: Admission) -> None:
     await admission._refreshing.stop()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
     """Wait for a condition that others bring about."""
     end = time.monotonic() + within_s
     while not condition():

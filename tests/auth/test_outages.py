@@ -54,11 +54,10 @@ async def test_a_warm_key_works_while_the_database_is_away(fragile: Auth, own_da
     own_database.kill()
     down_at = time.monotonic()
     served = 0
-    while time.monotonic() - down_at < 6:
+    while served < 50:  # five seconds or more: longer than a lease lasts
         settle(await reserve(admission, key, 100), 60)
         served += 1
         await asyncio.sleep(0.1)
-    assert served > 40
     while True:
         try:
             settle(await reserve(admission, key, 100), 60)
@@ -69,7 +68,7 @@ async def test_a_warm_key_works_while_the_database_is_away(fragile: Auth, own_da
         await asyncio.sleep(0.1)
     own_database.start()
     await until(lambda: fragile.spent(account) == (charged + 60 * served, 0))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 40
     while True:
         try:
             settle(await reserve(admission, key, 100), 60)
@@ -119,8 +118,9 @@ async def test_an_orphan_is_charged_what_was_last_reported(start: Start) -> None
     reservation = await reserve(admission, key, 600)
     reservation.report(usage=tokens(40), provider="local-text", model="m")
     await until(lambda: auth.query("select count(*) from open_reservations") == [(1,)])
+    first = auth.query("select so_far from open_reservations")
     reservation.report(usage=tokens(90), provider="local-text", model="m")
-    await asyncio.sleep(1.5)  # two more reports
+    await until(lambda: auth.query("select so_far from open_reservations") != first)
     await vanish(admission)
     await until(lambda: auth.spent(account) == (90, 0))
     found = await audited(auth.url)
@@ -145,7 +145,7 @@ async def test_a_late_settlement_never_exceeds_the_limit(start: Start) -> None:
     await vanish(gone)
     other = Admission(link, service_token=TOKEN)
     await other.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 40
     while True:
         try:
             settle(await reserve(other, key, 950), 950)
@@ -236,18 +236,19 @@ async def test_what_a_killed_replica_had_borrowed_comes_back(start: Start, admit
     await until(lambda: other.spent(account) == (1000, 0))
     doomed.kill()
     await doomed.wait()
+    assert other.taken(account)[0] > 1000
     await router.stop()
     await link.close()
-    assert other.taken(account)[0] > 1000
     router = await admit(other, journal=None)
-    began = time.monotonic()
+    began = asked = time.monotonic()
     while True:
         try:
             reservation = await reserve(router, key, 9000)
             break
         except QuotaExhausted:
-            assert time.monotonic() - began < 6
+            assert asked - began < 6
             await asyncio.sleep(0.05)
+            asked = time.monotonic()
     settle(reservation, 9000)
     await until(lambda: other.spent(account) == (10_000, 0))
     await audited(other.url)
@@ -255,7 +256,7 @@ async def test_what_a_killed_replica_had_borrowed_comes_back(start: Start, admit
 
 async def test_work_that_outlives_its_lease_is_still_booked(start: Start, admit: Admit) -> None:
     """A stream that runs longer than a lease keeps its reservation, because the router renews it."""
-    auth = await start(lease_s=1.5, block_s=3.0)
+    auth = await start(lease_s=3.0, block_s=6.0)
     account, _, key = await auth.account(tokens=1000)
     router = await admit(auth)
     reservation = await reserve(router, key, 1000)
