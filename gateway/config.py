@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from gateway import pages, routes, script
+from gateway import limits, pages, routes, script
 from gateway.address import Address
 from gateway.bindings import Binding
 from gateway.routes import TYPE, Json
@@ -42,18 +42,7 @@ def bootstrap(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json
     """Give the configuration. `lua` is the script's text."""
     return {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{TYPE}extensions.resource_monitors.downstream_connections.v3"
-                        ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": 10_000,
-                    },
-                }
-            ]
-        },
+        "overload_manager": limits.overload(settings),
         "static_resources": {
             "listeners": [_public(settings, bindings, lua), _internal(settings)],
             "clusters": [*_clusters(settings)],
@@ -62,7 +51,10 @@ def bootstrap(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json
 
 
 def _public(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
-    chain: Json = {"filters": [_network(_public_http(settings, bindings, lua))]}
+    chain: Json = {
+        "filters": [_network(_public_http(settings, bindings, lua))],
+        "transport_socket_connect_timeout": "10s",
+    }
     if settings.tls_cert is not None and settings.tls_key is not None:
         certificate = {
             "certificate_chain": {"filename": str(settings.tls_cert.resolve())},
@@ -81,6 +73,7 @@ def _public(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
         "filter_chains": [chain],
         # Told to drain, this one closes; metrics and readiness are answered to the end.
         "traffic_direction": "INBOUND",
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
     }
 
 
@@ -101,7 +94,8 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str) -> J
         # The whole request must have arrived by then: 64 MiB at 2 Mbit/s.
         "request_timeout": "300s",
         "max_request_headers_kb": 60,
-        "http2_protocol_options": {"max_concurrent_streams": 1000},
+        "common_http_protocol_options": {"idle_timeout": f"{settings.connection_idle_s:g}s", "max_headers_count": 100},
+        "http2_protocol_options": limits.CALLERS,
         "local_reply_config": _local_replies(),
         "access_log": [_access_log()],
         "http_filters": [*_filters(settings, bindings, lua)],
@@ -112,15 +106,32 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str) -> J
 def _local_replies() -> Json:
     """Mark what Envoy itself answers; word what the script does not: broken HTTP, answers to gRPC callers."""
     unreadable = {"json_format": {"detail": "the request is not HTTP that can be read", "code": "malformed"}}
-    absent = {"text_format_source": {"inline_string": script.sentence(error_pb2.REASON_UNAVAILABLE)}}
-    mark = {"header": {"key": "x-moa-edge", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    sentence = script.sentence(error_pb2.REASON_UNAVAILABLE)
+    absent = {"text_format_source": {"inline_string": sentence}}
+    # What is refused for want of memory is refused before a route, and so a dialect, is looked for.
+    overloaded = {"json_format": {"detail": sentence, "code": "unavailable"}}
+    mark = _header("x-moa-edge", "1")
+    typed = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
     return {
         "mappers": [
             {"filter": {"response_flag_filter": {"flags": ["DPE"]}}, "body_format_override": unreadable},
-            {"filter": _status("EQ", 503), "headers_to_add": [mark], "body_format_override": absent},
+            {
+                "filter": {"and_filter": {"filters": [_status("EQ", 503), typed]}},
+                "headers_to_add": [mark],
+                "body_format_override": absent,
+            },
+            {
+                "filter": _status("EQ", 503),
+                "headers_to_add": [mark, _header("retry-after", "1")],
+                "body_format_override": overloaded,
+            },
             {"filter": _status("GE", 400), "headers_to_add": [mark]},
         ]
     }
+
+
+def _header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _status(op: str, status: int) -> Json:
@@ -247,15 +258,15 @@ def _clusters(settings: EdgeSettings) -> Iterable[Json]:
 
 def _service(name: str, addresses: Iterable[Address]) -> Json:
     """Give the cluster of a service's processes, which speak gRPC."""
-    h2 = {"http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}}
     return {
         **_cluster(name, addresses),
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": h2,
+                "explicit_http_config": {"http2_protocol_options": limits.SERVICES},
             }
         },
         "health_checks": [

@@ -45,6 +45,10 @@ class EdgeSettings(BaseSettings):
     stream_idle_s: float = Field(default=900.0, gt=0)
     """How long a request may stay without a byte in either direction. The router's own limits are shorter, but for
     an unstreamed picture on a slow machine, which says nothing until it is done."""
+    connection_idle_s: float = Field(default=180.0, gt=0)
+    """How long a connection may stay without a request."""
+    edge_heap_mb: int = Field(default=1024, ge=64)
+    """Memory at most, in MiB: near it new requests are refused with 503, so that the edge does not die of bodies."""
     drain_s: float = Field(default=10.0, ge=0)
     """How long running requests may go on after the edge was asked to stop, in seconds. New ones are refused."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")

@@ -16,6 +16,8 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # With the probe a stream may run megabytes ahead of a reader that has stopped; services are near each other.
+    ("grpc.http2.bdp_probe", 0),
     # Reconnect quickly to a service that was restarted.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),

@@ -1,0 +1,65 @@
+"""What one caller, and all of them together, may take of the edge: buffers, windows, connections, memory.
+
+Envoy's own defaults bound the rest: reset, ping, settings, priority and window-update frames, empty and continuation
+frames, the header table.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.routes import TYPE, Json
+from gateway.settings import EdgeSettings
+
+BUFFER_BYTES: Final = 256 * 2**10
+"""Beyond this much waiting for a slow peer, the other side is not read from."""
+
+CALLERS: Final[Json] = {
+    "max_concurrent_streams": 250,
+    "initial_stream_window_size": 256 * 2**10,
+    "initial_connection_window_size": 2**20,
+    "connection_keepalive": {"interval": "60s", "timeout": "20s"},
+}
+"""HTTP/2 with callers. By default a stream may send 16 MiB ahead of whoever reads it."""
+
+SERVICES: Final[Json] = {
+    # What a slow caller does not read stays in its stream's window, and all streams of a worker share a connection's:
+    # a smaller one would let a few slow callers stop all others.
+    "initial_stream_window_size": 64 * 2**10,
+    "initial_connection_window_size": 64 * 2**20,
+    "connection_keepalive": {"interval": "30s", "timeout": "5s"},
+}
+"""HTTP/2 with services."""
+
+
+def overload(settings: EdgeSettings) -> Json:
+    """Give the overload manager: beyond so many connections or so much memory, the edge refuses rather than dies."""
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            _monitor(
+                "global_downstream_max_connections",
+                "downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=10_000,
+            ),
+            _monitor("fixed_heap", "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=settings.edge_heap_mb * 2**20),
+        ],
+        "actions": [
+            _beyond("shrink_heap", 0.8),
+            # A body waits here until it is whole, before anybody has looked at its key.
+            _beyond("stop_accepting_requests", 0.9),
+            _beyond("disable_http_keepalive", 0.9),
+        ],
+    }
+
+
+def _monitor(name: str, kind: str, **config: int) -> Json:
+    return {
+        "name": f"envoy.resource_monitors.{name}",
+        "typed_config": {"@type": f"{TYPE}extensions.resource_monitors.{kind}", **config},
+    }
+
+
+def _beyond(action: str, share: float) -> Json:
+    trigger = {"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": share}}
+    return {"name": f"envoy.overload_actions.{action}", "triggers": [trigger]}
