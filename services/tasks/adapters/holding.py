@@ -10,7 +10,7 @@ from typing import Final
 from moa.task.v1 import task_pb2
 from services.tasks.adapters import log
 from services.tasks.adapters.database import Database, Link
-from services.tasks.domain.task import LeaseLost, Task, now_utc
+from services.tasks.domain.task import Task, now_utc
 
 PART_BYTES: Final = 256 * 1024
 """How much of an output is written or read at once: a connection keeps a buffer for the longest that it ever sent."""
@@ -31,7 +31,6 @@ class Holding:
     def __init__(self, database: Database, task: Task) -> None:
         self._database = database
         self.id = task.id
-        self.fence = task.fence
         self.claimed = task
 
     @asynccontextmanager
@@ -151,10 +150,7 @@ class Holding:
         return done.rowcount == 1
 
     async def _mine(self, link: Link) -> Task:
-        task = await log.load(link, self.id, fence=self.fence)
-        if task is None:
-            raise LeaseLost(self.id)
-        return task
+        return await log.load_held(link, self.claimed)
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[tuple[Link, Task]]:

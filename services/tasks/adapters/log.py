@@ -16,15 +16,25 @@ _NOTIFY = "select pg_notify(%s, %s)"
 _ADD_DELIVERY = "insert into tasks.deliveries (id, task_id, account_id, event, url) values (%s, %s, %s, %s, %s)"
 
 
-async def load(link: Link, task_id: str, *, fence: int | None = None) -> Task | None:
-    """Lock a task's row and give it; None when there is none. Raises LeaseLost for a worker whose fence is old."""
+async def load(link: Link, task_id: str) -> Task | None:
+    """Lock a task's row and give it; None when there is none."""
     found = await link.execute(records.SELECT + sql.SQL(" where id = %s for update"), (task_id,))
     row = await found.fetchone()
+    return None if row is None else records.task_of(row)
+
+
+async def load_held(link: Link, held: Task) -> Task:
+    """Lock the row of a task that a worker holds, and give it as it is now. Raises LeaseLost when its fence is old.
+
+    What never changes is not read again: the work may carry images.
+    """
+    found = await link.execute(records.SELECT_MOVING + sql.SQL(" where id = %s for update"), (held.id,))
+    row = await found.fetchone()
     if row is None:
-        return None
-    task = records.task_of(row)
-    if fence is not None and (task.fence != fence or task.leased_by is None):
-        raise LeaseLost(task_id)
+        raise LeaseLost(held.id)
+    task = records.moved(held, row)
+    if task.fence != held.fence or task.leased_by is None:
+        raise LeaseLost(held.id)
     return task
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from psycopg import sql
@@ -59,6 +60,7 @@ UPDATE: Final = sql.SQL("update tasks.tasks set {} where id = %(id)s").format(
     sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(c), sql.Placeholder(c)) for c in MOVING)
 )
 SELECT: Final = sql.SQL("select {} from tasks.tasks").format(COLUMNS)
+SELECT_MOVING: Final = sql.SQL("select {} from tasks.tasks").format(sql.SQL(", ").join(map(sql.Identifier, MOVING)))
 
 ADD_EVENT: Final = "insert into tasks.events (task_id, sequence, terminal, event) values (%s, %s, %s, %s)"
 
@@ -71,6 +73,11 @@ def values(task: Task) -> dict[str, Any]:
 def task_of(row: Sequence[Any]) -> Task:
     """Give the task of a row of `SELECT`."""
     return Task(**dict(zip(ALL, row, strict=True)))
+
+
+def moved(task: Task, row: Sequence[Any]) -> Task:
+    """Give a known task as a row of `SELECT_MOVING` shows it."""
+    return replace(task, fresh=[], **dict(zip(MOVING, row, strict=True)))
 
 
 def event_rows(task: Task) -> list[tuple[str, int, bool, bytes]]:
