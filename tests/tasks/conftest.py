@@ -83,6 +83,8 @@ def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
         "MOA_WEBHOOK_PAUSES_S": "[0.2, 0.2, 0.2]",
         "MOA_TASK_WORKERS": "8",
         "MOA_TASK_PER_ACCOUNT": "8",
+        # A process that was killed is back when the machine lets it: each try meanwhile counts.
+        "MOA_TASK_ATTEMPTS": "12",
     }
     with System(tmp_path_factory.mktemp("system"), environment=environment) as running:
         yield running

@@ -106,7 +106,7 @@ class System:
 
     def ready(self, name: str) -> None:
         """Return when a process serves."""
-        until = time.monotonic() + 40
+        until = time.monotonic() + 180
         if name == "edge":
             await_http(self._metrics[name], "/ready", until=until, alive=lambda: None)
         else:
@@ -257,7 +257,7 @@ class System:
         return found
 
 
-def until(true: Callable[[], Any], *, what: str, wait_s: float = 40.0) -> Any:
+def until(true: Callable[[], Any], *, what: str, wait_s: float = 180.0) -> Any:
     """Wait until something is true, and give it."""
     end = time.monotonic() + wait_s
     pause = threading.Event()

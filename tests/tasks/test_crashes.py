@@ -120,8 +120,9 @@ def half_way(journey: Journey, kill: Callable[[], None]) -> None:
 def half_way_twice(journey: Journey, kill: Callable[[], None]) -> None:
     journey.create()
     journey.await_half()
-    kill()
+    # Before the death: whoever takes over may come to half of the work before this one is back.
     (journey.system.gates / f"{journey.gate}.reached").unlink()
+    kill()
     # Only the deaths of who does the work have it done again.
     if journey.victim in ("worker", "router", "painter"):
         journey.await_half()
