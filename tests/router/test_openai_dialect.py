@@ -13,6 +13,7 @@ from moa.common.v1 import error_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Malformed, MoaError, Unsupported
+from services.common.estimate import Meter
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.domain.answer import TextAnswer
 from tests.router.test_native_dialect import png
@@ -84,7 +85,7 @@ def answer(books: Books, first: text_service_pb2.GenerateTextResponse, *more: An
         first=first,
         booking=books,
         request_id="rid",
-        prompt_estimate=7,
+        meter=Meter(7),
     )
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model
+from services.common.estimate import Meter
 from services.router.dialects.google import bodies as google_bodies
 from services.router.dialects.google import reply as google_reply
 from services.router.dialects.google import text_request
@@ -305,7 +306,7 @@ def playing(script: list[text_service_pb2.GenerateTextResponse]) -> TextAnswer:
         first=copies[0],
         booking=Booking(Identity("acc1"), 1, Books()),
         request_id="r",
-        prompt_estimate=1,
+        meter=Meter(1),
     )
 
 

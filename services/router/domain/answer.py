@@ -12,6 +12,7 @@ from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model, Retirement
 from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
+from services.common.estimate import Meter
 from services.common.ratelimit import Remaining
 
 M = TypeVar("M", text_service_pb2.GenerateTextResponse, image_service_pb2.GenerateImageResponse)
@@ -181,9 +182,9 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
 
     _message = text_service_pb2.GenerateTextResponse
 
-    def __init__(self, *, prompt_estimate: int, **known: Any) -> None:
+    def __init__(self, *, meter: Meter, **known: Any) -> None:
         super().__init__(**known)
-        self._prompt_estimate = prompt_estimate
+        self._meter = meter
         self._pieces = 0
 
     def _watch(self, message: text_service_pb2.GenerateTextResponse) -> None:
@@ -191,6 +192,12 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
             kind = event.WhichOneof("event")
             if kind == "text" or kind == "reasoning" or kind == "tool_call":
                 self._pieces += 1
+            if kind == "text":
+                self._meter.saw(event.text.text)
+            elif kind == "reasoning":
+                self._meter.saw(event.reasoning.text, reasoning=True)
+            elif kind == "tool_call":
+                self._meter.saw(event.tool_call.arguments_json)
             elif kind == "usage":
                 self.usage = event.usage
             elif kind == "finished":
@@ -203,13 +210,11 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
     def _consumed(self) -> usage_pb2.Usage | None:
         if self.usage.prompt_tokens or self.usage.completion_tokens:
             # A provider that reports as it goes may have delivered more since.
+            # No provider sends a piece that holds no token.
             if not self._ended and self.usage.completion_tokens < self._pieces:
                 self.usage.completion_tokens = self._pieces
             return self.usage
-        if not self._pieces:
-            return None
-        # No provider sends a piece that holds no token, so pieces are a fair count where nothing was reported.
-        return usage_pb2.Usage(prompt_tokens=self._prompt_estimate, completion_tokens=self._pieces)
+        return self._meter.usage() if self._pieces else None
 
 
 class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):

@@ -6,8 +6,6 @@ the bytes of the text bound its tokens from above. Templates and images add cons
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from moa.text.v1 import text_pb2, text_service_pb2
 
 PER_REQUEST = 16
@@ -16,8 +14,6 @@ PER_MESSAGE = 8
 """Tokens that a chat template puts around one message."""
 PER_IMAGE = 3_000
 """Tokens of one image, at the dearest (a 4096x4096 image at the documented providers)."""
-BYTES_PER_TOKEN = 4
-"""Typical bytes a token, for estimates (never for bounds)."""
 
 
 LONGEST_TOKEN_BYTES = 128
@@ -57,8 +53,3 @@ def _part_bound(part: text_pb2.Part) -> int:
 
 def _bytes(*texts: str) -> int:
     return sum(len(text.encode()) for text in texts)
-
-
-def estimate(texts: Iterable[str]) -> int:
-    """Estimate the tokens of text whose provider told nothing."""
-    return -(-sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN)

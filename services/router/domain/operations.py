@@ -31,6 +31,7 @@ from services.common.errors import (
     UpstreamTimeout,
     error_of,
 )
+from services.common.estimate import Meter, prompt_tokens
 from services.router.domain import bounds, retirement
 from services.router.domain.answer import Booking, Identity, ImageAnswer, M, Source, TextAnswer
 from services.router.domain.caller import Caller
@@ -128,7 +129,7 @@ class Operations:
             first=first,
             booking=reserved,
             request_id=caller.request_id,
-            prompt_estimate=-(-prompt // bounds.BYTES_PER_TOKEN),
+            meter=Meter(prompt_tokens(request)),
             ending=ending,
         )
 

@@ -11,8 +11,8 @@ import msgspec
 from moa.text.v1.text_pb2 import CandidateFinished, Finished, FinishReason, TextEvent, ToolCallDelta
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
+from services.common.estimate import Meter, prompt_tokens
 from services.common.http.client import MAX_ANSWER_BYTES
-from services.text.estimate import Meter
 
 
 class Framing(Protocol):
@@ -65,7 +65,7 @@ class BaseReader:
         self._whole = bytearray()
         self._wanted = max(1, request.candidates)
         self._with_reasoning = request.reasoning.include
-        self._meter = Meter(request.messages)
+        self._meter = Meter(prompt_tokens(request))
         self._finished: set[int] = set()
         self._begun_calls: set[tuple[int, int]] = set()
         self._events: list[TextEvent] = []
