@@ -56,10 +56,12 @@ async def test_requests_a_minute_are_counted_over_all_routers(start: Start, admi
     let_through = await all_at_once(routers, first, second, each=20)
     came_back = (time.monotonic() - began) / 2 + 1
     assert 30 <= len(let_through) <= 30 + came_back
-    with pytest.raises(RateLimited, match="30 requests a minute for this account") as refusal:
-        await reserve(routers[0], first, 1)
-    assert refusal.value.retry_after_s is not None
-    assert 0 < refusal.value.retry_after_s <= 2.1
+    end = time.monotonic() + 60
+    while isinstance(refusal := await tried(routers[0], first), Reservation):  # one comes back every two seconds
+        assert time.monotonic() < end
+    assert "30 requests a minute for this account" in refusal.message
+    assert refusal.retry_after_s is not None
+    assert 0 < refusal.retry_after_s <= 2.1
 
 
 async def test_requests_at_once_are_counted_over_all_routers(start: Start, admit: Admit) -> None:
