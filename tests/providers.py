@@ -22,7 +22,7 @@ OUT = Path("docs/providers.md")
 YES, REFUSED, NO = "yes", "–", "**FAILS**"
 SUITES = {
     "text": ["contract", "contract_parts", "contract_failures", "split"],
-    "image": ["contract", "contract_failures", "contract_streams", "split"],
+    "image": ["contract", "contract_failures", "contract_streams", "split", "memory"],
 }
 Columns = Sequence[tuple[str, str, str]]
 """Heading, test, and the ability without which the test shows a refusal."""
@@ -78,7 +78,7 @@ IMAGE_FAILURES: Columns = (
     ("failure after some images", "test_a_failure_after_some_images_is_an_event", ""),
     ("upstream restart", "test_the_upstream_comes_back", ""),
     ("split at every byte", "test_every_byte_boundary", ""),
-    ("20 MB", "test_large_images", ""),
+    ("20 MB, not doubled in memory", "test_a_large_image_is_not_doubled", ""),
     ("stream: leaver closes socket", "test_a_caller_who_leaves_a_stream_closes_the_upstream_socket", "preview"),
     ("stream: slow first picture", "test_slow_first_picture", "preview"),
     ("stream: silence", "test_silence_between_pictures", "preview"),

@@ -10,14 +10,13 @@ from pathlib import Path
 import uvloop
 
 from moa.image.v1 import image_service_pb2
-from moa.image.v1.image_service_pb2_grpc import add_ImageServiceServicer_to_server
 from services.common import logs, memory, metrics, settings
 from services.common.admission import VanishedCallers
 from services.common.catalogue import CatalogueError, Watched, load
 from services.common.http import checking
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
-from services.image.servicer import ImageServicer
+from services.image.servicer import ImageServicer, add_to_server
 from services.image.settings import ImageSettings
 from services.image.targets import Targets
 
@@ -39,7 +38,7 @@ async def serve(config: ImageSettings, stop: asyncio.Event) -> None:
     vanished = VanishedCallers(auth, service_token=token)
     await vanished.start()
     server = Server(service_token=token)
-    add_ImageServiceServicer_to_server(ImageServicer(catalogue, targets, vanished), server.grpc)
+    add_to_server(ImageServicer(catalogue, targets, vanished), server.grpc)
     server.offer(image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name)
     port = await server.start(config.listen)
     logs.get("image").info("process.started", port=port)

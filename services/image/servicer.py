@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+import grpc
 
 from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_service_pb2
 from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
@@ -15,8 +18,19 @@ from services.common.catalogue import Watched
 from services.common.errors import MoaError, detail_of
 from services.common.rpc import call as calls
 from services.image import capable
+from services.image.picture import encoded
 from services.image.targets import Targets
 from services.image.work import Work
+
+_NAME: Final = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
+
+
+def add_to_server(servicer: ImageServicer, server: grpc.aio.Server) -> None:
+    """Offer the service. Its responses are written serialized, so that a picture is not copied into a message."""
+    handler: Any = grpc.unary_stream_rpc_method_handler(
+        servicer.GenerateImage, request_deserializer=GenerateImageRequest.FromString, response_serializer=None
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_NAME, {"GenerateImage": handler}),))
 
 
 class ImageServicer(ImageServiceServicer):
@@ -54,7 +68,7 @@ class ImageServicer(ImageServiceServicer):
             async with work:
                 while (event := await work.next()) is not None:
                     wrote = True
-                    await context.write(GenerateImageResponse(events=[event]))
+                    await context.write(encoded(event))
                     delivered = work.usage.images
             over = True
         except MoaError as error:
@@ -63,7 +77,7 @@ class ImageServicer(ImageServiceServicer):
                 raise
             call.fields["broke"] = type(error).__name__
             last = [ImageEvent(usage=work.usage), ImageEvent(error=detail_of(error, call.request_id))]
-            await context.write(GenerateImageResponse(events=last))
+            await context.write(GenerateImageResponse(events=last).SerializeToString())
             over = True
         finally:
             # The router gives callers who want no stream all images at once, or none.

@@ -20,6 +20,7 @@ from services.common.http.client import Outgoing, Pool, proxy_for
 from services.common.http.deadline import Deadline
 from services.image.adapters import Call, Link
 from services.image.adapters.reading import Out, image_event
+from services.image.picture import Picture
 from services.image.targets import Target
 
 SIDE_BY_SIDE: Final = 4
@@ -36,10 +37,12 @@ class Work:
         self._request = request
         self._model = model
         self._target = target
-        self._events: asyncio.Queue[ImageEvent | BaseException | None] = asyncio.Queue()
+        self._events: asyncio.Queue[ImageEvent | Picture | BaseException | None] = asyncio.Queue()
         self._turns = asyncio.Semaphore(SIDE_BY_SIDE)
         self._tasks: list[asyncio.Task[None]] = []
         self._running = 0
+        self._out = False
+        """Whether an event was given out, and not known to be written yet."""
         self._links: Pool | None = None
         self.usage = Usage(exact=True)
         """What was consumed so far."""
@@ -64,16 +67,21 @@ class Work:
         if self._links is not None:
             await self._links.close()
 
-    async def next(self) -> ImageEvent | None:
-        """Give the next event; None after `finished`."""
+    async def next(self) -> ImageEvent | Picture | None:
+        """Give the next event; None after `finished`. Whoever asks has written the one before."""
+        if self._out:
+            self._out = False
+            self._events.task_done()
         while self._running:
             event = await self._events.get()
             if isinstance(event, BaseException):
                 raise event
             if event is not None:
-                if event.HasField("image"):
+                if (event.event if isinstance(event, Picture) else event).HasField("image"):
                     self.usage.images += 1
+                self._out = True
                 return event
+            self._events.task_done()
             self._running -= 1
             if not self._running:
                 return ImageEvent(finished=ImageFinished(usage=self.usage))
@@ -116,10 +124,15 @@ class Work:
     async def _give(self, events: list[Out], first: int, deadline: Deadline) -> None:
         for event in events:
             made = await self._fetched(event, deadline) if isinstance(event, Link) else event
-            made.index += first
+            (made.event if isinstance(made, Picture) else made).index += first
             self._events.put_nowait(made)
+            del made
+            # Nothing more is read before this has been written to the caller, however long that takes: pictures
+            # would pile up. The wait is not the provider's.
+            deadline.rest()
+            await self._events.join()
 
-    async def _fetched(self, link: Link, deadline: Deadline) -> ImageEvent:
+    async def _fetched(self, link: Link, deadline: Deadline) -> Picture:
         """Fetch an image that the answer links to, without credentials."""
         url = URL(link.url)
         base = URL(self._target.provider.base_url)

@@ -13,14 +13,14 @@ import msgspec
 from moa.common.v1.media_pb2 import ImageInput
 from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
-from moa.image.v1.image_service_pb2_grpc import ImageServiceStub, add_ImageServiceServicer_to_server
+from moa.image.v1.image_service_pb2_grpc import ImageServiceStub
 from services.common.admission import VanishedCallers
 from services.common.catalogue import Watched
 from services.common.errors import MoaError, error_of
 from services.common.rpc.client import channel, metadata
 from services.common.rpc.server import Server
 from services.common.rpc.status import error_from_rpc
-from services.image.servicer import ImageServicer
+from services.image.servicer import ImageServicer, add_to_server
 from services.image.targets import Targets
 
 TOKEN = "a-service-token-for-tests"
@@ -88,7 +88,7 @@ async def image_service(
     path.write_bytes(msgspec.yaml.encode({"providers": list(providers), "models": list(models)}))
     targets = Targets(environment)
     server = Server(service_token=TOKEN)
-    add_ImageServiceServicer_to_server(ImageServicer(Watched(path, environment), targets, vanished), server.grpc)
+    add_to_server(ImageServicer(Watched(path, environment), targets, vanished), server.grpc)
     port = await server.start("127.0.0.1:0")
     try:
         async with channel(f"127.0.0.1:{port}") as opened:

@@ -41,6 +41,8 @@ class Subject:
     reasons: frozenset[str] = ALL
     counts: tuple[int, int] | None = None
     """Tokens of prompt and completion that its emulator reports, where the provider counts them."""
+    streams: bool = False
+    """Whether its images can be streamed, with previews."""
     revises: bool = False
     """Whether the provider rewrites prompts and says so."""
     seed_of: Callable[[Any], Any] = field(default=lambda body: body["seed"])
@@ -68,6 +70,7 @@ SUBJECTS = [
         model="gpt-image-2.5-flare",
         environment=_OPENAI,
         counts=(11, 100),
+        streams=True,
     ),
     Subject(
         name="dall-e-3",
@@ -85,6 +88,7 @@ SUBJECTS = [
         model="gpt-image-1-mini",
         environment={"AZURE_OPENAI_API_KEY": "azure-good"},
         counts=(11, 100),
+        streams=True,
     ),
     Subject(
         name="gemini",

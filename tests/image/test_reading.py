@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from moa.image.v1.image_pb2 import ImageEvent
 from services.common import errors
 from services.common.catalogue import Model
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing
-from services.image.adapters import Call, Link
+from services.image.adapters import Call
 from services.image.adapters.openai import reader
+from services.image.adapters.reading import Out
+from services.image.picture import Picture
 from tests.emulators.openai import event
 from tests.emulators.pictures import png
 
@@ -40,7 +41,7 @@ def _lifted(pieces: Iterable[bytes]) -> tuple[object, bytes | None, bytes | None
     for piece in pieces:
         lifter.feed(piece)
     got = json.loads(bytes(lifter.skeleton))
-    one, two = lifter.blob_of(got["a"]), lifter.blob_of(got['quoted "name"\\'][2]["b"])
+    one, two = lifter.take(got["a"]), lifter.take(got['quoted "name"\\'][2]["b"])
     got["a"], got['quoted "name"\\'][2]["b"] = DOCUMENT["a"], DOCUMENT['quoted "name"\\'][2]["b"]
     return got, one, two
 
@@ -102,7 +103,7 @@ COMPLETED = {"type": "image_generation.completed", "b64_json": FULL, "usage": {"
 STREAM = b"".join([*(event({**PARTIAL, "partial_image_index": i}) for i in range(3)), event(COMPLETED)])
 
 
-def _events(pieces: Iterable[bytes]) -> list[ImageEvent | Link]:
+def _events(pieces: Iterable[bytes]) -> list[Out]:
     read = reader(CALL, MODEL, {"content-type": "text/event-stream"})
     out = [made for piece in pieces for made in read.feed(piece)] + read.end()
     assert read.failure is None
@@ -112,7 +113,7 @@ def _events(pieces: Iterable[bytes]) -> list[ImageEvent | Link]:
 def test_partial_images_are_previews() -> None:
     """Three previews, then the image, wherever the stream is split."""
     expected = _events([STREAM])
-    kinds = [made.WhichOneof("event") for made in expected if isinstance(made, ImageEvent)]
+    kinds = [made.event.WhichOneof("event") for made in expected if isinstance(made, Picture)]
     assert kinds == ["progress", "progress", "progress", "image"]
     for at in range(1, len(STREAM), 7):
         assert _events([STREAM[:at], STREAM[at:]]) == expected

@@ -17,6 +17,7 @@ from services.common.catalogue import Model, Provider
 from services.common.errors import MoaError
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
+from services.image.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Reader(Protocol):
     usage: Usage
     """Tokens that the provider counted; images are counted by who delivers them."""
 
-    def feed(self, data: bytes) -> list[ImageEvent | Link]:
+    def feed(self, data: bytes) -> list[ImageEvent | Picture | Link]:
         """Give the events that `data` completes, up to a failure."""
         ...
 
-    def end(self) -> list[ImageEvent | Link]:
+    def end(self) -> list[ImageEvent | Picture | Link]:
         """Give the closing events. An answer that is not whole becomes a `failure`."""
         ...
 

@@ -18,13 +18,14 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.catalogue import Model, Provider
 from services.common.http import openai_errors
+from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority, HeaderKeys, keys_of, secret
 from services.common.http.multipart import File, form
 from services.common.http.sse import EventParser
 from services.image import capable, masks
 from services.image.adapters.base import Adapter, Call, Link, Reader
-from services.image.adapters.reading import Out, WholeReader, decoded, image_event, preview_event
+from services.image.adapters.reading import Out, WholeReader, blob_or_decoded, image_event, preview_event
 
 HEADERS: Final[Mapping[str, str]] = {"User-Agent": "moa", "Accept-Encoding": "identity"}
 _JSON: Final = {"Content-Type": "application/json"}
@@ -154,6 +155,7 @@ class _StreamReader:
     def __init__(self) -> None:
         self.failure: errors.MoaError | None = None
         self.usage = Usage()
+        self._lifter = BlobLifter(lines=True)
         self._parser = EventParser()
         self._completed = 0
 
@@ -161,7 +163,10 @@ class _StreamReader:
         """Give the events that `data` completes."""
         out: list[Out] = []
         try:
-            for payload in self._parser.feed(data):
+            self._lifter.feed(data)
+            rest = bytes(self._lifter.skeleton)
+            self._lifter.skeleton.clear()
+            for payload in self._parser.feed(rest):
                 out += self._take(payload)
         except errors.MoaError as error:
             self.failure = error
@@ -183,13 +188,16 @@ class _StreamReader:
         if event.error is not None:
             raise openai_errors.failed(0, event.error)
         if event.type.endswith(".partial_image"):
-            return [preview_event(0, event.partial_image_index + 1, _MAX_PARTIAL + 1, decoded(event.b64_json))]
+            return [preview_event(0, event.partial_image_index + 1, _MAX_PARTIAL + 1, self._blob(event.b64_json))]
         if event.type.endswith(".completed"):
             self._completed += 1
             if event.usage is not None:
                 self.usage = _usage(event.usage)
-            return [image_event(self._completed - 1, decoded(event.b64_json))]
+            return [image_event(self._completed - 1, self._blob(event.b64_json))]
         return []
+
+    def _blob(self, text: str) -> bytes:
+        return blob_or_decoded(self._lifter, text)
 
 
 def _usage(counts: _Counts) -> Usage:

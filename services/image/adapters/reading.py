@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import io
 from collections.abc import Sequence
 
 import msgspec
@@ -13,31 +14,34 @@ from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import Image, ImageEvent, ImageText, Progress, Receipt
 from services.common import errors, images
 from services.common.http.blobs import BlobLifter
+from services.common.http.client import MAX_ANSWER_BYTES
 from services.image.adapters.base import Link
+from services.image.picture import Picture
 
-Out = ImageEvent | Link
+Out = ImageEvent | Picture | Link
 
 
-def picture(data: bytes) -> ImageData:
-    """Describe an image file that a provider sent. Raises UpstreamBroken when it is none."""
+def described(data: bytes) -> ImageData:
+    """Describe an image file that a provider sent, without its bytes. Raises UpstreamBroken when it is none."""
     try:
         info = images.describe(data)
     except errors.MoaError as error:
         raise errors.UpstreamBroken("the provider sent something that is no image") from error
-    return ImageData(data=data, mime_type=info.mime_type, width=info.width, height=info.height)
+    return ImageData(mime_type=info.mime_type, width=info.width, height=info.height)
 
 
-def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: int | None = None) -> ImageEvent:
+def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: int | None = None) -> Picture:
     """Give the event of a finished image."""
-    made = Image(image=picture(data), revised_prompt=revised_prompt)
+    made = Image(image=described(data), revised_prompt=revised_prompt)
     if seed is not None:
         made.receipt.CopyFrom(Receipt(seed=seed, sha256=hashlib.sha256(data).hexdigest()))
-    return ImageEvent(index=index, image=made)
+    return Picture(ImageEvent(index=index, image=made), data)
 
 
-def preview_event(index: int, step: int, steps: int, data: bytes) -> ImageEvent:
+def preview_event(index: int, step: int, steps: int, data: bytes) -> Picture:
     """Give the event of a picture that is not finished."""
-    return ImageEvent(index=index, progress=Progress(step=step, steps=steps, preview=picture(data)))
+    progress = Progress(step=step, steps=steps, preview=described(data))
+    return Picture(ImageEvent(index=index, progress=progress), data)
 
 
 def text_event(text: str) -> ImageEvent:
@@ -55,7 +59,7 @@ class WholeReader:
         self.failure: errors.MoaError | None = None
         self.usage = Usage()
         self._lifter = BlobLifter() if json else None
-        self._pieces: list[bytes] = []
+        self._plain = io.BytesIO()
 
     def _take(self, data: bytes) -> Sequence[Out]:
         """Read the whole answer (without its blobs)."""
@@ -64,7 +68,9 @@ class WholeReader:
     def feed(self, data: bytes) -> list[Out]:
         """Keep a piece."""
         if self._lifter is None:
-            self._pieces.append(data)
+            self._plain.write(data)
+            if self._plain.tell() > MAX_ANSWER_BYTES:
+                self.failure = errors.UpstreamBroken("the provider's answer is too long")
             return []
         try:
             self._lifter.feed(data)
@@ -76,8 +82,8 @@ class WholeReader:
         """Give the events of the answer."""
         if self.failure is not None:
             return []
-        data = bytes(self._lifter.skeleton) if self._lifter is not None else b"".join(self._pieces)
-        self._pieces.clear()
+        data = bytes(self._lifter.skeleton) if self._lifter is not None else self._plain.getvalue()
+        self._plain = io.BytesIO()
         try:
             return list(self._take(data))
         except errors.MoaError as error:
@@ -95,7 +101,7 @@ class WholeReader:
 
 def blob_or_decoded(lifter: BlobLifter, text: str) -> bytes:
     """Give a blob that was taken out, or decode a string that was too short for that. Raises UpstreamBroken."""
-    found = lifter.blob_of(text)
+    found = lifter.take(text)
     return decoded(text) if found is None else found
 
 
