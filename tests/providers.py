@@ -38,6 +38,7 @@ TEXT: Columns = (
     ("log probabilities", "test_logprobs", "logprobs"),
     ("seed", "test_a_seed_is_sent_or_refused", "seed"),
     ("usage", "test_usage", ""),
+    ("tokens counted beforehand", "test_counting", "count"),
 )
 TEXT_FAILURES: Columns = (
     ("refusals typed", "test_refusals_are_typed", ""),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 from openai.types.chat import completion_create_params as params
+from openai.types.responses import InputTokenCountParams
 
 from tests.emulators import shapes
 from tests.emulators.base import Emulator
@@ -60,8 +61,19 @@ REFUSALS: Mapping[str, tuple[int, dict[str, Any]]] = {
 """What the service says for each reason."""
 
 
+def check_count(body: Any) -> None:
+    """Raise Refused for a wrong prompt to count."""
+    try:
+        shapes.check(body, InputTokenCountParams)
+    except shapes.Wrong as wrong:
+        code = "unknown_parameter" if wrong.kind == "unknown" else "invalid_value"
+        raise _invalid(f"Invalid: {wrong.message}.", wrong.path, code) from None
+    if body.get("model") not in MODELS:
+        raise Refused(404, "Model not found.", kind="invalid_request_error", code="model_not_found")
+
+
 class OpenAIEmulator(Emulator):
-    """`POST /v1/chat/completions` and `GET /v1/models`."""
+    """`POST /v1/chat/completions`, `POST /v1/responses/input_tokens` and `GET /v1/models`."""
 
     refusals: ClassVar[Mapping[str, tuple[int, dict[str, Any]]]] = REFUSALS
 
@@ -80,7 +92,21 @@ class OpenAIEmulator(Emulator):
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
-        return [web.post("/v1/chat/completions", self.completions), web.get("/v1/models", self._models)]
+        return [
+            web.post("/v1/chat/completions", self.completions),
+            web.post("/v1/responses/input_tokens", self._count),
+            web.get("/v1/models", self._models),
+        ]
+
+    async def _count(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self.check_key(request)
+            body = await json_of(request)
+            check_count(body)
+        except Refused as refused:
+            return self.refusal(refused)
+        self.note(request, body)
+        return web.json_response({"object": "response.input_tokens", "input_tokens": 31})
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -20,10 +20,12 @@ from moa.text.v1.text_pb2 import (
     ToolChoice,
     ToolResult,
 )
+from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.common import errors
 from tests.emulators.base import Emulator
 from tests.emulators.script import Call, Counts, Script
 from tests.text.harness import TextClient, chat, ending_of, reasoning_of, text_of
+from tests.text.subjects import Subject
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -135,3 +137,28 @@ async def test_reasoning_that_nobody_wants_is_not_sent(service: TextClient, upst
     events = await service.ask(request)
     assert reasoning_of(events) == ""
     assert text_of(events) == "42"
+
+
+async def test_counting(service: TextClient, upstream: Emulator, subject: Subject) -> None:
+    """A prompt is counted by the provider, with instructions, images, tools, calls and results, or refused by name."""
+    request = CountTokensRequest(model="m", provider="p", tools=[WEATHER])
+    call = ToolCall(id="call_a", name="weather", arguments_json='{"city": "서울"}')
+    image = Part(image=ImageInput(data=PNG))
+    request.messages.extend(
+        [
+            Message(role=Role.ROLE_SYSTEM, parts=[Part(text="Be brief.")]),
+            Message(role=Role.ROLE_USER, parts=[Part(text="What is this, and the weather?"), image]),
+            Message(role=Role.ROLE_ASSISTANT, parts=[Part(text="I look."), Part(tool_call=call)]),
+            Message(
+                role=Role.ROLE_TOOL,
+                parts=[Part(tool_result=ToolResult(tool_call_id="call_a", name="weather", content="맑음"))],
+            ),
+        ]
+    )
+    if "count" in subject.lacks:
+        with pytest.raises(errors.Unsupported, match="does not count"):
+            await service.count(request)
+        return
+    assert await service.count(request) > 0
+    sent = str(upstream.seen[-1].body)
+    assert all(word in sent for word in ("Be brief.", base64.b64encode(PNG).decode(), "Tell the weather", "맑음"))

@@ -33,6 +33,17 @@ async def test_the_sdk_gets_a_whole_answer(sdk: AsyncOpenAI) -> None:
     assert got.usage.total_tokens == 12
 
 
+async def test_the_sdk_counts(sdk: AsyncOpenAI, upstream: OpenAIEmulator) -> None:
+    """A prompt is counted, and a wrong one refused."""
+    got = await sdk.responses.input_tokens.count(
+        model="gpt-4o-mini", input=[{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]
+    )
+    assert got.input_tokens == 31
+    wrong: Any = [{"role": "nobody", "content": "hi"}]
+    with pytest.raises(openai.BadRequestError):
+        await sdk.responses.input_tokens.count(model="gpt-4o-mini", input=wrong)
+
+
 async def test_the_sdk_gets_a_stream(sdk: AsyncOpenAI, upstream: OpenAIEmulator) -> None:
     """The SDK's own accumulator puts text and tool calls together."""
     upstream.scripts.append(Script(text=("a", "b"), calls=(Call("call_1", "look", ('{"x"', ": 1}")),)))

@@ -9,6 +9,7 @@ from services.common.http.client import Outgoing
 from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
 from services.common.http.openai_errors import error_from
 from services.text.adapters.base import Adapter
+from services.text.adapters.openai.count import count_from, count_request_from
 from services.text.adapters.openai.read import reader
 from services.text.adapters.openai.request import options_of, request_from, url_of
 
@@ -33,4 +34,6 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="x-request-id",
     check_request=check_request,
+    count_request_from=count_request_from,
+    count_from=count_from,
 )

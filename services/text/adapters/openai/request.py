@@ -33,6 +33,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether links to images are passed on for the provider to fetch. Never for a server inside one's own network."""
     reasoning_input: Literal["refuse", "reasoning_content"] = "refuse"
     """What becomes of reasoning that the caller gives back: refused, or sent under that name."""
+    counts_tokens: bool = False
+    """Whether the server has `/responses/input_tokens`. OpenAI has; Azure and compatible servers have not."""
     extensions: frozenset[Literal["top_k"]] = frozenset()
     """Fields beyond OpenAI's own that the server takes."""
 
