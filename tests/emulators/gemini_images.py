@@ -62,7 +62,11 @@ class GeminiImagesEmulator(GeminiEmulator):
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
-        return [web.post("/v1beta/models/{model}:{method}", self._image_call)]
+        return [
+            web.post("/v1beta/models/{model}:{method}", self._image_call),
+            # The SDK's way to `:predict`: of the Gemini API it no longer offers it. Body and answer are the same.
+            web.post("/v1beta/publishers/google/models/{model}:{method}", self._image_call),
+        ]
 
     async def _image_call(self, request: web.Request) -> web.StreamResponse:
         model, method = request.match_info["model"], request.match_info["method"]

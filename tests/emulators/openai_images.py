@@ -18,7 +18,8 @@ from tests.emulators.base import Emulator
 from tests.emulators.openai import KEYS, REFUSALS, Refused, event, json_of
 from tests.emulators.pictures import ImageScript, Upload, form_of
 
-GPT = frozenset({"gpt-image-2.5-flare", "gpt-image-1-mini", "gpt-image-1"})
+_FREE_SIZES = frozenset({"gpt-image-2.6-flare", "gpt-image-2.5-flare"})
+GPT = _FREE_SIZES | {"gpt-image-1-mini", "gpt-image-1"}
 DALLE = frozenset({"dall-e-3"})
 _GPT_ONLY = ("background", "moderation", "output_format", "output_compression", "partial_images", "stream")
 _DALLE_ONLY = ("style", "response_format")
@@ -179,7 +180,7 @@ def check_generation(body: Any) -> None:
         if name in body:
             raise _invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     sizes = {"1024x1024", "1792x1024", "1024x1792"} if model in DALLE else {"1024x1024", "1536x1024", "1024x1536"}
-    if "size" in body and body["size"] not in sizes and model != "gpt-image-2.5-flare":
+    if "size" in body and body["size"] not in sizes and model not in _FREE_SIZES:
         raise _invalid(f"Invalid size '{body['size']}'.", "size", "invalid_value")
     qualities = {"standard", "hd"} if model in DALLE else {"low", "medium", "high", "auto"}
     if body.get("quality", "auto") not in qualities | {"auto"}:

@@ -15,6 +15,7 @@ import openai
 import pytest
 from botocore.config import Config
 from google import genai
+from google.genai import errors as genai_errors
 from google.genai import types
 from openai import AsyncOpenAI
 from PIL import Image
@@ -34,6 +35,7 @@ from tests.image.harness import ImageClient, given, image_service, images_of, sh
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 
 PICTURE = png(64, 48, "orange")
+IMAGEN = "imagen-4.0-generate-preview-06-06"
 
 
 async def test_the_openai_sdk_makes_edits_and_streams() -> None:
@@ -87,6 +89,35 @@ async def test_the_google_sdk_makes_an_image() -> None:
     assert parts[0].text == "Here it is."
     assert parts[1].inline_data is not None
     assert parts[1].inline_data.data == PICTURE
+
+
+@pytest.mark.filterwarnings("ignore:The generate_images method is deprecated")
+async def test_the_google_sdk_makes_images_by_imagen() -> None:
+    """The SDK's generate_images parses: several images, the rewritten prompt, what was filtered and why, refusals."""
+    async with GeminiImagesEmulator() as upstream:
+        upstream.scripts.append(ImageScript(image=PICTURE, revised="A sea, at night"))
+        options = types.HttpOptions(base_url=upstream.url, api_version="v1beta")
+        async with genai.Client(vertexai=True, api_key="AIza-good", http_options=options).aio as sdk:
+
+            async def ask(**more: Any) -> types.GenerateImagesResponse:
+                config = types.GenerateImagesConfig(include_rai_reason=True, **more)
+                got: types.GenerateImagesResponse = await sdk.models.generate_images(
+                    model=IMAGEN, prompt="sea", config=config
+                )
+                return got
+
+            got = await ask(number_of_images=2, aspect_ratio="16:9", output_mime_type="image/jpeg")
+            made = got.generated_images or []
+            assert [each.image.image_bytes for each in made if each.image] == [PICTURE] * 2
+            assert made[0].enhanced_prompt == "A sea, at night"
+            upstream.scripts.append(ImageScript(filtered=True))
+            (withheld,) = (await ask(number_of_images=1)).generated_images or []
+            assert withheld.rai_filtered_reason == "Unable to show generated images."
+            for wrong in ({"number_of_images": 5}, {"number_of_images": 1, "aspect_ratio": "17:31"}):
+                with pytest.raises(genai_errors.ClientError) as refused:
+                    await ask(**wrong)
+                assert refused.value.code == 400
+    assert len(upstream.refused) == 2
 
 
 async def test_boto3_makes_an_image() -> None:

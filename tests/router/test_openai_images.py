@@ -101,7 +101,7 @@ def test_every_documented_parameter_arrives(client: OpenAI, played: Played) -> N
         size="auto",
         style="vivid",
         user="u1",
-        extra_body={"negative_prompt": "dogs", "seed": 5},
+        extra_body={"negative_prompt": "dogs", "seed": 5, "colors": ["#FF9800", "#0000ff"]},
     )
     asked = played.pictures[0]
     assert (asked.count, asked.background, asked.quality) == (3, image_pb2.BACKGROUND_OPAQUE, image_pb2.QUALITY_HIGH)
@@ -109,6 +109,7 @@ def test_every_documented_parameter_arrives(client: OpenAI, played: Played) -> N
     assert asked.output_format == image_pb2.OUTPUT_FORMAT_JPEG
     assert not asked.HasField("width")
     assert asked.negative_prompt == "dogs"
+    assert list(asked.colors) == ["#FF9800", "#0000ff"]
     assert made.data
     pictures = [opened(base64.b64decode(d.b64_json or "")) for d in made.data]
     assert [p.format for p in pictures] == ["JPEG"] * 3

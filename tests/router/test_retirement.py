@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.catalogue import CatalogueError, load
-from services.common.errors import ModelRetired
-from services.router.domain.retirement import standing
+from services.common.catalogue import CatalogueError, Retirement, load
+from services.common.errors import ModelRetired, Unsupported
+from services.router.domain.retirement import speaking_for, standing
 
 FILE = """
 providers: [{id: p, adapter: openai, makes: image, base_url: "http://x"}]
@@ -66,3 +66,15 @@ def test_a_bad_line_of_successors_is_refused(tmp_path: Path, change: tuple[str, 
     """The catalogue is refused where a successor is missing, or the line of them never ends."""
     with pytest.raises(CatalogueError, match=why):
         load(written(tmp_path, FILE.replace(*change)), {})
+
+
+def test_a_refusal_says_for_whom_the_successor_answers() -> None:
+    """Who asked for a retired model and hears of another's limits is told why; before its end nothing is added."""
+    ended = Retirement(date=date(2025, 3, 4), successor="b")
+    words = r"no masks; it answers for a, which was retired on 2025-03-04"
+    with pytest.raises(Unsupported, match=words) as refused, speaking_for("a", ended):
+        raise Unsupported("no masks", param="mask")
+    assert refused.value.param == "mask"
+    for told in (None, Retirement(date=date(2999, 1, 1), successor="b")):
+        with pytest.raises(Unsupported, match=r"^no masks$"), speaking_for("a", told):
+            raise Unsupported("no masks")

@@ -103,7 +103,14 @@ class Operations:
         `request` is changed: model and provider are resolved, and the bound on tokens fits the reservation.
         Raises MoaError for everything that can be known before the first event.
         """
-        model, ending = self._model(request.model, request.provider, "text", caller)
+        name = request.model
+        model, ending = self._model(name, request.provider, "text", caller)
+        with retirement.speaking_for(name, ending):
+            return await self._begin_text(request, model, ending, caller)
+
+    async def _begin_text(
+        self, request: text_service_pb2.GenerateTextRequest, model: Model, ending: Retirement | None, caller: Caller
+    ) -> TextAnswer:
         check_text(request, model)
         parts = [part for message in request.messages for part in message.parts if part.HasField("image")]
         linked = [("image_url", part.image) for part in parts]
@@ -135,7 +142,14 @@ class Operations:
 
     async def generate_image(self, request: image_service_pb2.GenerateImageRequest, caller: Caller) -> ImageAnswer:
         """Begin images; the first message is in hand when this returns. As `generate_text`."""
-        model, ending = self._model(request.model, request.provider, "image", caller)
+        name = request.model
+        model, ending = self._model(name, request.provider, "image", caller)
+        with retirement.speaking_for(name, ending):
+            return await self._begin_image(request, model, ending, caller)
+
+    async def _begin_image(
+        self, request: image_service_pb2.GenerateImageRequest, model: Model, ending: Retirement | None, caller: Caller
+    ) -> ImageAnswer:
         if request.operation == image_pb2.OPERATION_UNSPECIFIED:
             request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
         check_image(request, model)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 
 from services.common.catalogue import Catalogue, Model, Retirement
-from services.common.errors import ModelRetired
+from services.common.errors import ModelRetired, Unsupported
 
 
 def today() -> date:
@@ -16,6 +18,18 @@ def today() -> date:
 def is_over(model: Model, on: date) -> bool:
     """Tell whether a model's owner has stopped it."""
     return model.retirement is not None and on >= model.retirement.date
+
+
+@contextmanager
+def speaking_for(name: str, told: Retirement | None) -> Iterator[None]:
+    """Let a refusal of what the successor cannot do say for whom it answers: the caller asked for `name`."""
+    try:
+        yield
+    except Unsupported as error:
+        if told is None or today() < told.date:
+            raise
+        words = f"{error.message}; it answers for {name}, which was retired on {told.date:%Y-%m-%d}"
+        raise Unsupported(words, param=error.param) from error
 
 
 def standing(catalogue: Catalogue, model: Model, on: date) -> tuple[Model, Retirement | None]:

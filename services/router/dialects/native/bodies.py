@@ -59,6 +59,7 @@ class ImageBody(Struct, forbid_unknown_fields=True, kw_only=True):
     guidance_scale: Annotated[float, Meta(ge=0, le=50)] | None = None
     num_inference_steps: Annotated[int, Meta(ge=1, le=150)] | None = None
     strength: Annotated[float, Meta(ge=0, le=1)] | None = None
+    colors: Annotated[list[str], Meta(max_length=10)] = []
     seed: Seed | None = None
     stream: bool = False
     preview_every: Annotated[int, Meta(ge=0, le=150)] = 0

@@ -33,6 +33,7 @@ def request_from(data: bytes, *, edit: bool) -> image_service_pb2.GenerateImageR
         width=width,
         height=height,
         seed=body.seed,
+        colors=body.colors,
         stream=body.stream,
         preview_every=body.preview_every,
     )

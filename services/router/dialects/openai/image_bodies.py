@@ -1,7 +1,7 @@
 """OpenAI's image bodies, typed. Source: OpenAI's API reference, "Create image", "… edit", "… variation".
 
 The rule for parameters is that of `bodies`: unknown ones are refused by name, documented ones without effect stand in
-`IGNORED`. `image`, `aspect_ratio`, `negative_prompt` and `seed` are this gateway's additions for generations.
+`IGNORED`. `image`, `aspect_ratio`, `negative_prompt`, `seed` and `colors` are this gateway's additions for generations.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class ImageBody(Struct, forbid_unknown_fields=True, kw_only=True):
     aspect_ratio: Annotated[str, Meta(pattern=r"^\d{1,2}:\d{1,2}$")] | None = None
     negative_prompt: str | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    colors: Annotated[list[str], Meta(max_length=10)] | None = None
     # Refused, with the reason.
     complexity: Any = None
     frame_count: Any = None

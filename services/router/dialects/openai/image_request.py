@@ -88,6 +88,7 @@ def request_from(body: httpbody_pb2.HttpBody, kind: Kind) -> tuple[image_service
         output_format=_FORMATS.get(read.output_format or "", image_pb2.OUTPUT_FORMAT_UNSPECIFIED),
         style=read.style or "",
         seed=read.seed,
+        colors=read.colors or [],
         images=given,
         mask=mask,
         stream=bool(read.stream),

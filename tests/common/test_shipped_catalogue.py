@@ -1,0 +1,38 @@
+"""The catalogue that ships says of every cloud model what an operator and a caller need to know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.common.catalogue import Catalogue, Model, load
+
+CATALOGUE: Catalogue = load(Path("gateway/catalogue.yaml"), {})
+CLOUD = [model for model in CATALOGUE.models if CATALOGUE.providers[model.provider].service != "inference"]
+
+
+def _last(model: Model) -> Model:
+    while model.retirement is not None:
+        model = CATALOGUE.find(model.retirement.successor)
+    return model
+
+
+@pytest.mark.parametrize("model", CLOUD, ids=lambda model: model.full_id)
+def test_each_model_has_its_price_and_bounds(model: Model) -> None:
+    """Every one has a price; those of text a context and a longest answer, those of images a longest prompt."""
+    assert model.prices is not None
+    if CATALOGUE.makes(model) == "text":
+        assert 0 < model.default_max_tokens <= model.max_output_tokens < model.context_tokens
+        assert model.prices.image == 0
+    else:
+        assert model.limits["prompt_chars"] > 0
+
+
+@pytest.mark.parametrize("model", [m for m in CLOUD if m.retirement], ids=lambda model: model.full_id)
+def test_each_retired_model_has_a_living_successor(model: Model) -> None:
+    """The line of successors ends with a model that makes the same, and changes images where the first one did."""
+    last = _last(model)
+    assert CATALOGUE.makes(last) == CATALOGUE.makes(model)
+    assert last.can("edit") or not model.can("edit")
+    assert last.can("vision") or not model.can("vision")
