@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from services.common import logs
+from services.common import logs, memory
 from services.common.catalogue import Watched
 from services.common.rpc.server import Server
 from services.image.servicer import ImageServicer, add_to_server
@@ -27,4 +27,5 @@ async def serve(path: Path) -> None:
 
 if __name__ == "__main__":
     logs.configure("image", "error")
+    memory.give_back_freed()
     uvloop.run(serve(Path(sys.argv[1])))
