@@ -161,6 +161,19 @@ def test_whoever_is_logged_in_sees_and_changes_the_accounts_secret(system: Syste
     assert (ended.status_code, ended.json()["detail"]) == (401, "the session has ended; log in again")
 
 
+def test_guessing_sessions_is_slowed(system: System) -> None:
+    """Many wrong tokens from one address are refused for a while, and a right one is not."""
+    body = {"email": "guessed@example.com", "password": "correct horse battery", "name": "guessed"}
+    made = requests.post(f"{system.url}/account/signup", json=body, timeout=20).json()
+
+    def status(token: str) -> int:
+        headers = {"authorization": f"Bearer {token}"}
+        return requests.get(f"{system.url}/account/webhook-secret", headers=headers, timeout=10).status_code
+
+    until(lambda: status("ses-of-nobody") == 429, what="the refusal")
+    assert status(made["session_token"]) == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/webhooks/default/secret", "/account/webhook-secret"])
 def test_a_key_with_scopes_sees_no_secret(system: System, path: str) -> None:
     """Who holds the secret can pose as the gateway: a narrow key neither reads nor changes it."""

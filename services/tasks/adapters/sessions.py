@@ -7,9 +7,11 @@ from typing import Any
 import grpc
 
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
+from services.common.errors import Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
+from services.common.throttle import Throttle
 
 _TIMEOUT_S = 5.0
 
@@ -20,13 +22,20 @@ class Sessions:
     def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
         self._stub: Any = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._token = service_token
+        self._wrong = Throttle(tries=20, every_s=3)
 
     async def account_of(self, token: str) -> str:
-        """Give the account of a live session. Raises Unauthenticated, or Unavailable while auth is away."""
+        """Give the account of a live session.
+
+        Raises Unauthenticated, RateLimited after many wrong tokens from one address, Unavailable while auth is away.
+        """
         request = quota_service_pb2.IdentifySessionRequest(session_token=token)
         sent = metadata(self._token, calls.current().request_id)
         try:
             answer = await self._stub.IdentifySession(request, metadata=sent, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as failure:
-            raise error_from_rpc(failure) from None
+            error = error_from_rpc(failure)
+            if isinstance(error, Unauthenticated):
+                self._wrong.check(calls.current().address)
+            raise error from None
         return str(answer.account_id)
