@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.database import Database
+from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.migrations import migrate
 from services.common.admission import Admission, Reservation, VanishedCallers
@@ -194,6 +195,69 @@ async def test_a_backend_settles_for_a_router_that_vanished(start: Start) -> Non
     await link.close()
     assert auth.spent(account) == (350, 0)
     await audited(auth.url)
+
+
+async def test_images_are_booked_by_a_backend_as_they_were_delivered(start: Start) -> None:
+    """A router dies with one of three images handed over: one is charged, and two are free again, without an orphan."""
+    auth = await start(lease_s=2.0, block_s=4.0)
+    account, _, key = await auth.account(images=3)
+    link = channel(auth.address)
+    router = Admission(link, service_token=TOKEN)
+    await router.start()
+    backend = VanishedCallers(link, service_token=TOKEN, after_s=0.5)
+    await backend.start()
+    reservation = await reserve(router, key, 0, images=3, operation=quota_pb2.OPERATION_IMAGE)
+    await vanish(router)
+    backend.left(
+        reservation.reservation_id,
+        usage=usage_pb2.Usage(images=1, exact=True),
+        operation=quota_pb2.OPERATION_IMAGE,
+        provider="local-image",
+        model="m",
+        request_id="r",
+    )
+    await until(lambda: auth.spent(account) == (0, 1))
+    await until(lambda: auth.taken(account) == (0, 1), within_s=20)
+    await backend.stop()
+    await router.stop()
+    await link.close()
+    found = await audited(auth.url)
+    assert [row for row in found.notes["orphans"] if row["account_id"] == account] == []
+    assert auth.spent(account) == (0, 1)
+
+
+async def test_when_backend_and_router_die_together_the_last_report_is_charged(start: Start) -> None:
+    """A backend that dies before it told what it had delivered takes that with it: the charge is what the router
+    reported last, and the audit lists it."""
+    auth = await start(lease_s=2.0, block_s=4.0)
+    account, _, key = await auth.account()
+    link = channel(auth.address)
+    router = Admission(link, service_token=TOKEN)
+    await router.start()
+    backend = VanishedCallers(link, service_token=TOKEN, after_s=3600)
+    await backend.start()
+    reservation = await reserve(router, key, 300)
+    reservation.report(usage=tokens(80), provider="local-text", model="m")
+    await until(lambda: bool(auth.query("select 1 from open_reservations where so_far <> ''")))
+    await vanish(router)
+    backend.left(
+        reservation.reservation_id,
+        usage=tokens(120),
+        operation=quota_pb2.OPERATION_TEXT,
+        provider="local-text",
+        model="m",
+        request_id="r",
+    )
+    # The backend is gone here: what it had still to tell is in its memory alone.
+    backend._waiting.clear()
+    await until(lambda: auth.spent(account) == (80, 0), within_s=20)
+    found = await audited(auth.url)
+    assert [(row["reservation"], row["tokens"]) for row in found.notes["orphans"] if row["account_id"] == account] == [
+        (reservation.reservation_id, 80)
+    ]
+    await backend.stop()
+    await router.stop()
+    await link.close()
 
 
 async def test_a_backend_does_not_charge_what_a_living_router_left(start: Start) -> None:

@@ -13,7 +13,7 @@ from moa.text.v1 import text_pb2, text_service_pb2_grpc
 from services.common.rpc import call as calls
 from services.common.rpc import client as rpc
 from tests.books import Books, keeping
-from tests.inference.harness import TOKEN, Client, Running, chat
+from tests.inference.harness import IMAGE, TOKEN, Client, Running, chat, small
 
 STORY = "Tell me a story about a cat."
 
@@ -58,3 +58,43 @@ async def test_text_is_booked_as_far_as_it_was_delivered(books: tuple[Books, str
     assert pieces <= settlement.usage.completion_tokens < 256
     assert settlement.charged.tokens == prompt + settlement.usage.completion_tokens
     assert (settlement.operation, settlement.provider) == (quota_pb2.OPERATION_TEXT, "local-text")
+
+
+async def test_images_are_booked_as_far_as_they_were_delivered(books: tuple[Books, str]) -> None:
+    """A caller that vanishes in the middle of an order is charged for the images that were written, and no others; one
+    that vanishes before the first, or that wanted all at once, for none."""
+    kept, auth = books
+    running = Running(auth_address=auth)
+    got = 0
+    try:
+        first = Client(running.address)
+        await first.image(**small())
+        await first.close()
+        for reservation, stream, ticks in (
+            ("lease.1.0.10", True, 8),
+            ("lease.2.0.10", True, 1),
+            ("lease.3.0.10", False, 8),
+        ):
+            caller = Client(running.address)
+            with running.held(IMAGE, after_ticks=ticks):
+                call = caller.image_call((calls.RESERVATION_KEY, reservation), **small(count=10, stream=stream))
+                if stream:
+                    while not (got if ticks > 1 else await _began(call)):
+                        got += sum(event.HasField("image") for event in (await call.read()).events)
+                else:
+                    await call.wait_for_connection()
+                call.cancel()
+                await caller.close()
+    finally:
+        await asyncio.to_thread(running.stop)
+    [settlement] = kept.settled
+    assert settlement.reservation_id == "lease.1.0.10"
+    assert 0 < got <= settlement.charged.images < 10
+    assert (settlement.operation, settlement.provider) == (quota_pb2.OPERATION_IMAGE, "local-image")
+
+
+async def _began(call: Any) -> bool:
+    """Wait for an order's first step."""
+    while not any(event.HasField("progress") for event in (await call.read()).events):
+        pass
+    return True
