@@ -20,7 +20,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
-from services.common.http import aws_errors, sigv4
+from services.common.http import aws_access, aws_errors
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
 from services.image import capable, masks
@@ -190,7 +190,7 @@ class _BedrockReader(WholeReader):
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
     """Give what signs requests."""
-    return sigv4.authority(provider, environment, service="bedrock", region=sigv4.region_of(provider))
+    return aws_access.authority(provider, environment, service="bedrock", region=aws_access.region_of(provider))
 
 
 def check_request(provider: Provider) -> Outgoing:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from yarl import URL
 
 from services.common.catalogue import Provider
-from services.common.http import sigv4
+from services.common.http import aws_access
 from services.common.http.aws_errors import error_from
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
@@ -18,7 +18,7 @@ from services.text.adapters.bedrock.request import count_request_from, request_f
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
     """Give what signs requests."""
-    return sigv4.authority(provider, environment, service="bedrock", region=sigv4.region_of(provider))
+    return aws_access.authority(provider, environment, service="bedrock", region=aws_access.region_of(provider))
 
 
 def check_request(provider: Provider) -> Outgoing:
