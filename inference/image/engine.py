@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -23,12 +22,12 @@ from inference.image import codec, start
 from inference.image.ask import ImageAsk
 from inference.image.checkpoints import Checkpoints
 from inference.image.deliver import Delivery, facts
+from inference.image.denoise import Denoiser
 from inference.image.events import Done, Event, Failed, Made, Stepped
 from inference.image.families import Condition, Family
 from inference.image.families.base import plain
-from inference.image.lanes import PROOFS, Lanes, steady
 from inference.image.loras import Adapters
-from inference.image.memory import Budget, is_out_of_memory, release_memory
+from inference.image.memory import Budget
 from inference.image.order import Order, Picture
 from inference.image.previews import Previewer
 from inference.image.queue import Queue
@@ -37,9 +36,7 @@ from services.common.errors import DeadlineExceeded, Internal, InvalidField, Moa
 
 _log = logs.get("image")
 
-VERSION = "1"
-_ADAPTER = "adapter:"
-"""Marks an adapter's scales among a denoiser's inputs."""
+VERSION = "2"
 
 
 class ImageEngine:
@@ -80,9 +77,8 @@ class ImageEngine:
         self.revision = revision
         self.size_bytes = size_bytes
         self.ticks = 0
-        self._most_lanes = most_lanes
-        steady(family.denoiser)
-        self.lanes = Lanes(self._forward, fixed=fixed_lanes)
+        self.denoiser = Denoiser(name, family, adapters, most_lanes=most_lanes, fixed_lanes=fixed_lanes)
+        self.lanes = self.denoiser.lanes
         engine = f"moa-{VERSION} torch-{torch.__version__} {family.device} {family.dtype}".replace("torch.", "")
         self._delivery = Delivery(
             name,
@@ -105,20 +101,9 @@ class ImageEngine:
         """How many pictures were decoded."""
         return self._delivery.decodes
 
-    @torch.inference_mode()
     def warm(self, width: int, height: int) -> None:
         """Run every number of lanes at a size, until it is compiled and proven; call it before `start`."""
-        condition = self.family.condition("", "", 2.0, width, height).lanes[0]
-        latents = self.family.packed(torch.zeros(self.family.latent_shape(width, height)))
-        latents = latents.to(self.family.device, self.family.dtype)
-        mixed = {_ADAPTER + name: torch.zeros(1, 1) for name in self.adapters.names}
-        sizes = self.lanes.sizes(self._most_lanes, width, height)
-        for count, with_adapters in itertools.product(sizes, {False, bool(mixed)}):
-            lane = condition | mixed if with_adapters else condition
-            inputs = {name: torch.cat([value] * count) for name, value in lane.items()}
-            for _ in range(PROOFS + 1):
-                times = torch.ones(count, device=latents.device)
-                self.lanes.run(torch.cat([latents] * count), times, inputs, self.lanes.canonical(width, height))
+        self.denoiser.warm(width, height)
 
     def start(self) -> None:
         """Start the loop's thread."""
@@ -212,6 +197,49 @@ class ImageEngine:
         with self._changed:
             return self._queue.batch()
 
+    def _run(self, batch: list[Picture]) -> list[Tensor | None]:
+        """Put the batch through the denoiser in one call; give each picture's lanes, None for one that was lost."""
+        started = time.perf_counter()
+        predicted = self.denoiser.predict(batch, lambda picture, error: self._fail(picture.order, error))
+        took = time.perf_counter() - started
+        self.ticks += 1
+        self._queue.took(batch, took)
+        metrics.TICKS.labels(self.name).inc()
+        metrics.ROWS.labels(self.name).inc(sum(picture.lanes for picture in batch))
+        metrics.TICK_SECONDS.labels(self.name).observe(took)
+        return predicted
+
+    def _finish(self, batch: list[Picture], predicted: list[Tensor | None]) -> None:
+        """Take each picture's own step; hand out progress, previews and finished images."""
+        for picture, mine in zip(batch, predicted, strict=True):
+            if mine is None or picture.order.cancelled or picture.order.over:
+                continue
+            try:
+                self._step(picture, mine)
+            except MoaError as error:
+                self._fail(picture.order, error)
+            except Exception:
+                _log.exception("image.step_failed", model=self.name)
+                self._fail(picture.order, Internal("the model failed while it made this image"))
+
+    def _step(self, picture: Picture, predicted: Tensor) -> None:
+        if picture.lanes == 2:
+            hidden, shown = predicted[:1], predicted[1:]
+            predicted = hidden + picture.order.ask.guidance * (shown - hidden)
+        timestep = picture.timesteps[picture.at]
+        picture.latents = plain(
+            self.family.stepped(predicted, timestep, picture.latents, picture.scheduler, picture.generator)
+        )
+        picture.scaled = None
+        picture.at += 1
+        start.blended(self.family, picture)
+        self._tell_step(picture)
+        if self._checkpoints is not None:
+            self._checkpoints.note(picture)
+        if picture.at == picture.steps:
+            self._queue.leave(picture)
+            self._delivery.deliver(picture)
+
     def _begin(self, order: Order) -> None:
         try:
             if self._checkpoints is not None:
@@ -244,95 +272,6 @@ class ImageEngine:
                 f"an image of {ask.width}x{ask.height} needs about {need:.0f} MB; ask for less", param="width"
             )
         return fit
-
-    def _run(self, batch: list[Picture]) -> list[Tensor | None]:
-        """Put the batch through the denoiser in one call; give each picture's lanes, None for one that cannot run."""
-        started = time.perf_counter()
-        try:
-            predicted = self._predicted(batch)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                _log.exception("image.call_failed", model=self.name, pictures=len(batch))
-            predicted = [self._alone(picture) for picture in batch]
-        took = time.perf_counter() - started
-        self.ticks += 1
-        self._queue.took(batch, took)
-        metrics.TICKS.labels(self.name).inc()
-        metrics.ROWS.labels(self.name).inc(sum(picture.lanes for picture in batch))
-        metrics.TICK_SECONDS.labels(self.name).observe(took)
-        return predicted
-
-    def _alone(self, picture: Picture) -> Tensor | None:
-        """Run one picture of a call that failed, so that only the one at fault fails."""
-        release_memory()
-        try:
-            return self._predicted([picture])[0]
-        except Exception as error:
-            if is_out_of_memory(error):
-                self._fail(
-                    picture.order, Unavailable("there is no memory for this image now; try again or ask for less")
-                )
-            else:
-                _log.exception("image.picture_failed", model=self.name)
-                self._fail(picture.order, Internal("the model failed while it made this image"))
-            return None
-
-    def _predicted(self, batch: list[Picture]) -> list[Tensor | None]:
-        latents, timesteps, lanes = [], [], []
-        adapters = sorted({name for picture in batch for name, _ in picture.order.ask.loras})
-        for picture in batch:
-            timestep = picture.timesteps[picture.at]
-            if picture.scaled is None:
-                picture.scaled = self.family.scaled(picture.latents, timestep, picture.scheduler)
-            scales = dict(picture.order.ask.loras)
-            mixed = {_ADAPTER + name: torch.full((1, 1), scales.get(name, 0.0)) for name in adapters}
-            for lane in picture.condition.lanes:
-                latents.append(picture.scaled)
-                timesteps.append(timestep.to(torch.float32))
-                lanes.append(lane | mixed)
-        inputs = {name: torch.cat([lane[name] for lane in lanes]) for name in lanes[0]}
-        one = batch[0].order.ask
-        canonical = self.lanes.canonical(one.width, one.height)
-        predicted = plain(self.lanes.run(plain(torch.cat(latents)), torch.stack(timesteps), inputs, canonical))
-        return list(torch.split(predicted, [picture.lanes for picture in batch]))
-
-    def _forward(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """Run the family's denoiser with the adapters that its inputs name."""
-        scales = {k.removeprefix(_ADAPTER): v.to(latents.device) for k, v in inputs.items() if k.startswith(_ADAPTER)}
-        plain = {k: v for k, v in inputs.items() if not k.startswith(_ADAPTER)}
-        with self.adapters.applied(scales):
-            return self.family.forward(latents, timesteps, plain)
-
-    def _finish(self, batch: list[Picture], predicted: list[Tensor | None]) -> None:
-        """Take each picture's own step; hand out progress, previews and finished images."""
-        for picture, mine in zip(batch, predicted, strict=True):
-            if mine is None or picture.order.cancelled or picture.order.over:
-                continue
-            try:
-                self._step(picture, mine)
-            except MoaError as error:
-                self._fail(picture.order, error)
-            except Exception:
-                _log.exception("image.step_failed", model=self.name)
-                self._fail(picture.order, Internal("the model failed while it made this image"))
-
-    def _step(self, picture: Picture, predicted: Tensor) -> None:
-        if picture.lanes == 2:
-            hidden, shown = predicted[:1], predicted[1:]
-            predicted = hidden + picture.order.ask.guidance * (shown - hidden)
-        timestep = picture.timesteps[picture.at]
-        picture.latents = plain(
-            self.family.stepped(predicted, timestep, picture.latents, picture.scheduler, picture.generator)
-        )
-        picture.scaled = None
-        picture.at += 1
-        start.blended(self.family, picture)
-        self._tell_step(picture)
-        if self._checkpoints is not None:
-            self._checkpoints.note(picture)
-        if picture.at == picture.steps:
-            self._queue.leave(picture)
-            self._delivery.deliver(picture)
 
     def _tell_step(self, picture: Picture) -> None:
         order = picture.order

@@ -177,13 +177,13 @@ def test_a_cancelled_order_is_gone_with_the_next_tick(make: Make) -> None:
 
 def faulty(bench: Bench, seed: int, fault: Any) -> None:
     """Let every denoiser call that holds the picture with `seed` go through `fault`."""
-    predicted = bench.engine._predicted
+    predicted = bench.engine.denoiser.together
 
     def through(batch: list[Any]) -> Any:
         given = predicted(batch)
         return fault(batch, given) if any(p.seed == seed for p in batch) else given
 
-    bench.engine._predicted = through  # type: ignore[method-assign]
+    bench.engine.denoiser.together = through  # type: ignore[method-assign,assignment]
 
 
 def test_out_of_memory_fails_only_who_does_not_fit(make: Make) -> None:
@@ -211,14 +211,14 @@ def test_out_of_memory_of_a_large_call_fails_nobody(make: Make) -> None:
 
     bench = make()
     alone = [bench.make(ask(seed))[0].files for seed in (1, 2, 3)]
-    predicted = bench.engine._predicted
+    predicted = bench.engine.denoiser.together
 
     def through(batch: list[Any]) -> Any:
         if len(batch) > 1:
             raise torch.OutOfMemoryError("injected")
         return predicted(batch)
 
-    bench.engine._predicted = through  # type: ignore[method-assign]
+    bench.engine.denoiser.together = through  # type: ignore[method-assign,assignment]
     assert [taken.files for taken in bench.make(ask(1), ask(2), ask(3))] == alone
 
 
