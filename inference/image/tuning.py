@@ -2,7 +2,7 @@
 
 attention: sdpa | eager, and for transformers any backend of diffusers' own list
 compile: {backend: inductor, mode: default}
-storage: float8        the denoiser's layers in 8 bits, with a scale a row; they compute as before
+quantize: int8 | float8   the denoiser's weights in 8 bits, with a scale a row; they compute as before
 offload: [text_encoder, …]   these come to the device for their calls alone
 """
 
@@ -19,8 +19,8 @@ from inference.image.families import Family
 from inference.image.lanes import SCALE
 from services.common.errors import Unavailable
 
-_FLOAT8: Final = torch.float8_e4m3fn
-_NO_QUANTISATION: Final = "`quantize` is not offered: `storage: float8` halves the denoiser's weights"
+_QUANTISED: Final = {"int8": (torch.int8, 127.0), "float8": (torch.float8_e4m3fn, torch.finfo(torch.float8_e4m3fn).max)}
+"""Formats of weights, with the largest number of each."""
 
 
 def tune(family: Family, options: Mapping[str, Any]) -> None:
@@ -28,14 +28,10 @@ def tune(family: Family, options: Mapping[str, Any]) -> None:
 
     Raises Unavailable for an option that this pipeline or machine does not have.
     """
-    if "quantize" in options:
-        raise Unavailable(_NO_QUANTISATION)
     if "attention" in options:
         _attend(family.denoiser, str(options["attention"]))
-    if "storage" in options:
-        if options["storage"] != "float8":
-            raise Unavailable(f"the engine stores no weights as {options['storage']!r}; it does as float8")
-        _store(family.denoiser)
+    if "quantize" in options:
+        _quantise(family.denoiser, str(options["quantize"]))
     if "offload" in options:
         _offload(family, tuple(options["offload"]))
     if "compile" in options:
@@ -63,14 +59,18 @@ def _attend(denoiser: Any, name: str) -> None:
         _AttentionBackendRegistry.set_active_backend(before)
 
 
-def _store(denoiser: nn.Module) -> None:
-    """Keep weights of linear layers and convolutions in 8 bits; the layers widen them as they run."""
+def _quantise(denoiser: nn.Module, name: str) -> None:
+    """Keep weights of linear layers and convolutions in 8 bits; the layers widen them as they run (`lanes.steady`)."""
+    if name not in _QUANTISED:
+        raise Unavailable(f"weights are quantised to {' or '.join(_QUANTISED)}, not to {name!r}")
+    kind, most = _QUANTISED[name]
     for module in denoiser.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             rows = module.weight.flatten(1).abs().amax(1).clamp(min=1e-12)
-            scale = (rows / torch.finfo(_FLOAT8).max).view(-1, *[1] * (module.weight.dim() - 1))
+            scale = (rows / most).view(-1, *[1] * (module.weight.dim() - 1))
+            narrow = module.weight / scale
             module.register_buffer(SCALE, scale)
-            module.weight = nn.Parameter((module.weight / scale).to(_FLOAT8), requires_grad=False)
+            module.weight = nn.Parameter(narrow.to(kind) if kind.is_floating_point else narrow.round().to(kind), False)
 
 
 def _offload(family: Family, names: tuple[str, ...]) -> None:
