@@ -94,7 +94,13 @@ IMAGE: Final = Process(
     providers=True,
 )
 INFERENCE: Final = Process(
-    name="inference", module="inference", port=8104, metrics_port=8204, calls=_SETTLES, shared=_COMMON
+    name="inference",
+    module="inference",
+    port=8104,
+    metrics_port=8204,
+    calls=_SETTLES,
+    shared=_COMMON,
+    folders={"MOA_CHECKPOINTS": "checkpoints"},
 )
 ROUTER: Final = Process(
     name="router",

@@ -78,8 +78,12 @@ class Checkpoints:
 
     def begin(self, order: Order) -> None:
         """Keep the order's seed, which may have been drawn."""
-        if order.key:
+        if not order.key:
+            return
+        try:
             _replace(self._seed_file(order), str(order.ask.seed).encode())
+        except OSError:
+            _log.exception("checkpoint.failed")  # the order goes on without
 
     def restore(self, picture: Picture) -> bool:
         """Put a freshly started picture where its checkpoint was; tell whether there was one that fits."""

@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
 
 PRIORITY_KEY = "x-moa-priority"
 """Metadata by which the router may set an order's priority: low, normal or high."""
-RESUME_KEY = "x-moa-resume"
-"""Metadata by which a caller names an order: asked again under the same name, it goes on where it was."""
 
 
 class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
@@ -92,7 +90,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 engine.prepare,
                 ask,
                 tenant=str(metadata.get(calls.ACCOUNT_KEY, "")),
-                key=str(metadata.get(RESUME_KEY, ""))[:200],
+                key=str(metadata.get(calls.RESUME_KEY, ""))[:200],
             )
             order = await asyncio.get_running_loop().run_in_executor(self._workers, prepare)
             priority = str(metadata.get(PRIORITY_KEY, "normal"))

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from inference.image.ask import SCHEDULERS
-from inference.image.servicer import RESUME_KEY
 from moa.image.v1 import image_pb2
 from services.common.catalogue import load
 from services.common.errors import Unavailable
+from services.common.rpc.call import RESUME_KEY
 from tests.inference.harness import CATALOGUE, IMAGE, Client, given
 from tests.inference.processes import free_port, serving, started
 from tests.inference.test_image import drawn, half_mask

@@ -101,3 +101,14 @@ def test_a_broken_checkpoint_is_overlooked(folders: dict[str, Path], tmp_path: P
     last.drain()
     assert len(taken.of("Stepped")) == 9
     assert taken.files
+
+
+def test_without_a_place_for_checkpoints_pictures_are_made(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A store that takes nothing (a full or vanished disk) costs the checkpoints, never the picture."""
+    kept = tmp_path / "kept"
+    bench = Bench(folders["sd"], kept=kept)
+    kept.rmdir()
+    kept.write_text("a file where the folder was")
+    _, taken = bench.submit(ask(), key="k")
+    bench.drain()
+    assert taken.files == Bench(folders["sd"]).make(ask())[0].files

@@ -11,9 +11,12 @@ import grpc
 import pytest
 
 from moa.common.v1 import media_pb2, usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.common.admission import Held
 from services.common.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common.errors import ContextTooLong, Internal, Unavailable, UpstreamTimeout
+from services.common.grants import ActingFor
 from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.rpc.whole import whole_text
@@ -244,3 +247,37 @@ async def test_a_stranger_is_no_service() -> None:
             await call.read()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     await running.stop(0)
+
+
+class Painter(image_service_pb2_grpc.ImageServiceServicer):
+    """Notes who asks, and makes nothing."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, str] = {}
+
+    async def GenerateImage(self, request: image_service_pb2.GenerateImageRequest, context: Any) -> None:  # type: ignore[override]
+        self.seen = dict(context.invocation_metadata())
+        done = image_pb2.ImageEvent(finished=image_pb2.ImageFinished())
+        await context.write(image_service_pb2.GenerateImageResponse(events=[done]))
+
+
+async def test_only_who_asks_again_after_a_crash_names_the_order() -> None:
+    """Where a task holds the quota, its images are asked for under the request's id, which stays the same when another
+    worker takes the task up; requests that pay here have no name, so that nothing is kept for them."""
+    painter, running = Painter(), server.Server(service_token=TOKEN)
+    image_service_pb2_grpc.add_ImageServiceServicer_to_server(painter, running.grpc)
+    port = await running.start("127.0.0.1:0")
+    catalogue = Catalogue([Provider(id="p", adapter="x", makes="image")], [MODEL], frozenset({"p"}))
+    caller = Caller(key="k", request_id="task-1")
+    payer: Any = Lender()
+    held = Held(payer, ActingFor(account_id="a", key_id="k", reservation_id="r", images=1))
+    names = []
+    async with channel(f"127.0.0.1:{port}") as to_image:
+        calls = backends.Backends({"image": to_image}, service_token=TOKEN, catalogue=lambda: catalogue)
+        for reserved in (held, payer):
+            source = calls.generate_image(image_service_pb2.GenerateImageRequest(), MODEL, caller, reserved)
+            while await source.read() is not None:
+                pass
+            names.append(painter.seen.get("x-moa-resume"))
+    await running.stop(0)
+    assert names == ["task-1", None]

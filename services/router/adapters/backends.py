@@ -10,6 +10,7 @@ import grpc
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common import byok
+from services.common.admission import Held
 from services.common.catalogue import Catalogue, Model, Timeouts
 from services.common.errors import DeadlineExceeded, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
@@ -55,7 +56,8 @@ class Backends:
     ) -> RpcSource:
         """Begin images."""
         service, timeouts = self._target(model)
-        call = self._stub(self._image, service).GenerateImage(request, metadata=self._metadata(caller, reserved))
+        sent = (*self._metadata(caller, reserved), *_resumed(caller, reserved))
+        call = self._stub(self._image, service).GenerateImage(request, metadata=sent)
         return RpcSource(call, timeouts)
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
@@ -91,6 +93,11 @@ class Backends:
             (calls.RESERVATION_KEY, reserved.reservation_id),
             *_own_key(caller),
         )
+
+
+def _resumed(caller: Caller, reserved: Booking) -> tuple[tuple[str, str], ...]:
+    """Name the order where whoever holds the quota asks again under the same request id: a task does, after a crash."""
+    return ((calls.RESUME_KEY, caller.request_id),) if isinstance(reserved, Held) else ()
 
 
 def _own_key(caller: Caller) -> tuple[tuple[str, str], ...]:
