@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -101,3 +102,31 @@ def test_a_second_start_keeps_keys_and_usage(tmp_path: Path) -> None:
         second = Gateway(stack)
         assert second.key == key
         assert second.post("/generate/text", CHAT).status_code == 200
+
+
+def test_a_tasks_image_goes_on_where_a_killed_engine_left_it(fragile: Gateway) -> None:
+    """kill -9 of the inference process amid a task: the task is done all the same, its image has the bytes of a task
+    that nothing happened to, and steps that a checkpoint held are not taken again."""
+    image = {"model": "moa-tiny-image", "prompt": "a red circle on a white background", "seed": 11}
+    image |= {"width": 64, "height": 64, "diffusion": {"steps": 150}}
+
+    def made() -> str:
+        answer = fragile.post("/v1/tasks", {"work": {"image": image}})
+        assert answer.ok, answer.text
+        return str(answer.json()["task"]["id"])
+
+    def task(name: str) -> dict[str, Any]:
+        shown: dict[str, Any] = fragile.get(f"/v1/tasks/{name}").json()["task"]
+        return shown
+
+    disturbed = made()
+    kept = fragile.stack.root / "state" / "checkpoints"
+    until(lambda: any(kept.glob("*.safetensors")), within_s=120)
+    fragile.stack.kill("inference")
+    fragile.stack.await_ready("inference", wait_s=120)
+    until(lambda: task(disturbed).get("outputs", []) != [], within_s=240)
+    steps = fragile.metric("inference", "moa_engine_ticks_total")
+    assert 0 < steps < 150, "what the checkpoint held was not made again"
+    undisturbed = made()
+    until(lambda: task(undisturbed).get("outputs", []) != [], within_s=240)
+    assert task(disturbed)["outputs"][0]["sha256"] == task(undisturbed)["outputs"][0]["sha256"]
