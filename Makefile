@@ -81,6 +81,10 @@ bench: proto ## Measure the gateway against the same upstream called directly (a
 bench-dialects: proto ## Measure what each dialect adds over the typed call (about a minute).
 	@$(PY) -m bench.dialects $(ARGS)
 
+.PHONY: bench-admission
+bench-admission: proto ## Measure admissions a second, warm and cold, with and without the ledger (about a minute).
+	@$(PY) -m bench.admission $(ARGS)
+
 .PHONY: bench-inference
 bench-inference: proto ## Measure the image engine against one-at-a-time diffusers on the same weights.
 	@$(PY) -m inference.bench $(ARGS)

@@ -1,19 +1,21 @@
 """Measure admission: a second's worth of admissions, warm and cold, with and without the ledger.
 
-    python -m bench.admission
+    make bench-admission
 
 Auth runs in a process of its own over the embedded PostgreSQL (durable: every commit is on disk). Warm is what a
 request costs in the router while its key is warm; asking is what a lease costs from auth's memory; cold is a key that
-nobody has seen, down to the ledger.
+nobody has seen, down to the ledger; booking is what the ledger takes for what requests came to, off their path.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -56,18 +58,20 @@ async def main() -> None:
 async def _measured(url: str, address: str, folder: Path) -> None:
     made = await _keys(url, 400)
     link = channel(address)
+    paced = (await _keys(url, 1, requests_a_minute=1_000_000, concurrent_requests=1_000_000))[0]
     print(f"{'':38}{'a second':>10}{'p50':>10}{'p99':>10}")
-    for name, journal, settling in (
-        ("warm, reserve and release", None, False),
-        ("warm, reserve and settle", None, True),
-        ("warm, reserve and settle, journal", folder / "journal", True),
+    for name, key, journal, settling in (
+        ("warm, reserve and release", made[0], None, False),
+        ("warm, reserve and settle", made[0], None, True),
+        ("warm, reserve and settle, journal", made[0], folder / "journal", True),
+        ("warm with a pace, settle, journal", paced, folder / "journal-2", True),
     ):
         admission = Admission(link, service_token=TOKEN, journal=journal)
         await admission.start()
 
-        async def warm(admission: Admission = admission, settling: bool = settling) -> None:
+        async def warm(admission: Admission = admission, key: str = key, settling: bool = settling) -> None:
             reservation = await admission.reserve(
-                made[0], operation=_TEXT, provider="local-text", model="m", tokens=100, request_id="r"
+                key, operation=_TEXT, provider="local-text", model="m", tokens=100, request_id="r"
             )
             if settling:
                 reservation.settle(usage=_USAGE, provider="local-text", model="m")
@@ -93,7 +97,8 @@ async def _measured(url: str, address: str, folder: Path) -> None:
         await asyncio.sleep(0.02)
     _print("asking auth, one at a time", await _timed(ask, 1000, at_once=1))
     _print("asking auth, 32 at once", await _timed(ask, 4000, at_once=32))
-    fresh = iter(made[2:])
+    await _settled(stub, made[2])
+    fresh = iter(made[3:])
 
     async def cold() -> None:
         await ask(next(fresh))
@@ -103,11 +108,37 @@ async def _measured(url: str, address: str, folder: Path) -> None:
     await link.close()
 
 
-async def _keys(url: str, count: int) -> list[str]:
+async def _settled(stub: quota_service_pb2_grpc.QuotaServiceAsyncStub, key: str) -> None:
+    """Measure what booking costs: a settlement a call, and the batches that a busy router makes of them."""
+    amount = quota_pb2.Amount(tokens=1 << 20)
+    answer = await stub.Admit(
+        quota_service_pb2.AdmitRequest(api_key=key, holder="bench", operation=_TEXT, need=amount, want=amount),
+        metadata=metadata(TOKEN, "r"),
+    )
+    numbers = itertools.count(1)
+
+    async def book(count: int) -> None:
+        batch = [
+            quota_pb2.Settlement(
+                reservation_id=f"{answer.grant.lease.lease_id}.{next(numbers):x}.100.0",
+                charged=quota_pb2.Amount(tokens=50),
+                usage=_USAGE,
+            )
+            for _ in range(count)
+        ]
+        request = quota_service_pb2.SettleRequest(settlements=batch)
+        booked = await stub.Settle(request, metadata=metadata(TOKEN, "r"))
+        assert len(booked.booked) == count
+
+    _print("booking in the ledger, one a call", await _timed(partial(book, 1), 200, at_once=1))
+    _print("booking in the ledger, 100 a call", await _timed(partial(book, 100), 40, at_once=1))
+
+
+async def _keys(url: str, count: int, **pace: int) -> list[str]:
     postgres = Postgres(url, size=1)
     await postgres.open()
     made = []
-    limits = Limits(tokens_a_day=UNLIMITED, images_a_day=0, key_count=10)
+    limits = Limits(tokens_a_day=UNLIMITED, images_a_day=0, key_count=10, **pace)
     for _ in range(count):
         account_id = await Accounts(postgres).create(role="service", limits=limits, rules=[EVERYTHING])
         key = keys.make(PEPPER)
