@@ -119,3 +119,50 @@ def test_usage_is_told_by_day_and_model(person: Person) -> None:
     assert [(r["model"], int(r["prompt_tokens"]), int(r["completion_tokens"])) for r in rows] == [
         ("moa-tiny-chat", spent["promptTokenCount"], spent["candidatesTokenCount"])
     ]
+
+
+_HELLO = [{"role": "user", "content": "Hello!"}]
+_DIALECTS: list[tuple[str, dict[str, Any], str, str]] = [
+    (
+        "/generate/text",
+        {"provider": "local-text", "model_id": "moa-tiny-chat", "messages": _HELLO},
+        "X-API-Key",
+        "{}",
+    ),
+    ("/v1/chat/completions", {"model": "moa-tiny-chat", "messages": _HELLO}, "Authorization", "Bearer {}"),
+    (
+        "/v1beta/models/moa-tiny-chat:generateContent",
+        {"contents": [{"parts": [{"text": "Hello!"}]}]},
+        "x-goog-api-key",
+        "{}",
+    ),
+]
+_TOLD = {
+    "ratelimit",
+    "ratelimit-policy",
+    *(
+        f"x-ratelimit-{what}-{unit}"
+        for what in ("limit", "remaining", "reset")
+        for unit in ("requests", "tokens", "images")
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "header", "form"), _DIALECTS, ids=["native", "openai", "google"])
+def test_every_answer_and_every_429_tells_what_is_left(
+    gateway: Gateway, person: Person, path: str, body: dict[str, Any], header: str, form: str
+) -> None:
+    """Answers and refusals of each dialect carry limits, rests and resets of requests, tokens and images."""
+    limit(gateway, person, requests_per_minute=1)
+    refused = 0
+    for _ in range(30):
+        answer = requests.post(gateway.url + path, json=body, headers={header: form.format(person.key)}, timeout=60)
+        assert answer.status_code in (200, 429), answer.text
+        # The limit is a moment old: the first requests may not have heard of it.
+        if "x-ratelimit-limit-requests" in answer.headers or answer.status_code == 429:
+            assert set(map(str.lower, answer.headers)) >= _TOLD
+        refused += answer.status_code == 429
+        if refused == 2:
+            break
+    assert refused == 2
+    assert int(answer.headers["retry-after"]) > 0

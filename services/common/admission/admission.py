@@ -118,7 +118,7 @@ class Admission:
                 raise PermissionDenied(f"this key may not use {model or provider}")
             holding.used_at = now
             lease = holding.find(tokens, images, now)
-            if lease is not None and (not holding.paces or entered(holding.paces, now)):
+            if lease is not None and (not holding.paces or _entered(holding, now)):
                 if tokens and lease.tokens - tokens < holding.appetite.tokens // LOW:
                     self._holdings.top_up_ahead(holding, now)
                 return holding.reserve(
@@ -277,3 +277,12 @@ class Admission:
             wait_s = max(1.0, resets_at.timestamp() - time.time())
             when = f"; it begins anew at {resets_at:%Y-%m-%dT%H:%M:%SZ}"
         return QuotaExhausted(f"the daily {what} quota does not cover this request{when}", retry_after_s=wait_s)
+
+
+def _entered(holding: Holding, now: float) -> bool:
+    """Begin a request in its paces if that needs no call. Raises RateLimited, which tells what is left."""
+    try:
+        return entered(holding.paces, now)
+    except RateLimited as refused:
+        refused.headers = tuple(ratelimit.headers(holding.identity.remaining()))
+        raise
