@@ -121,6 +121,14 @@ def _target(settings: EdgeSettings, service: str = "") -> Json:
         "retry_policy": {
             "retry_on": "connect-failure,refused-stream",
             "num_retries": 2,
+            # Another worker, where there is one.
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": {"@type": f"{TYPE}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+                }
+            ],
+            "host_selection_retry_max_attempts": "5",
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         },
     }
