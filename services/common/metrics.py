@@ -16,5 +16,8 @@ RPC_DURATION = Histogram(
 
 
 def serve(port: int, host: str) -> None:
-    """Answer `GET /metrics` at `host:port`, from a thread of its own."""
-    start_http_server(port, addr=host)
+    """Answer `GET /metrics` at `host:port`, from a thread of its own; a taken port ends the process with a sentence."""
+    try:
+        start_http_server(port, addr=host)
+    except OSError as error:
+        raise SystemExit(f"cannot listen on {host}:{port} for metrics: {error.strerror}") from None

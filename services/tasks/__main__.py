@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import sys
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from moa.task.v1 import (
     desk_task_service_pb2,
@@ -128,26 +129,29 @@ class Process:
         """Serve and work until `stop`."""
         await self.database.open()
         await self.admission.start()
-        duties = [
-            Listener(self.config.database_url.get_secret_value(), self.bell).run(),
-            self.watched.watch(),
-            self.keeper.run(),
-        ]
-        if self.config.task_workers:
-            duties += [self.worker.run(), self.deliverer.run()]
-        running = [asyncio.create_task(duty) for duty in duties]
-        port = await self.server.start(self.config.listen)
-        logs.get("tasks").info("tasks.started", port=port, worker=self.worker.name)
-        await stop.wait()
-        await self.server.stop(self.config.drain_s)
-        for task in running:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        running: list[asyncio.Task[None]] = []
+        try:
+            port = await self.server.start(self.config.listen)
+            running = [asyncio.create_task(duty) for duty in self._duties()]
+            logs.get("tasks").info("tasks.started", port=port, worker=self.worker.name)
+            await stop.wait()
+            await self.server.stop(self.config.drain_s)
+        finally:
+            for task in running:
+                task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        await self.admission.stop()
-        await self.outside.aclose()
-        await self.store.aclose()
-        await self.database.close()
+            await self.admission.stop()
+            await self.outside.aclose()
+            await self.store.aclose()
+            await self.database.close()
+
+    def _duties(self) -> Iterable[Coroutine[Any, Any, None]]:
+        yield Listener(self.config.database_url.get_secret_value(), self.bell).run()
+        yield self.watched.watch()
+        yield self.keeper.run()
+        if self.config.task_workers:
+            yield self.worker.run()
+            yield self.deliverer.run()
 
 
 def _served(process: Process, operations: Operations) -> Server:

@@ -2,74 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from pathlib import Path
-
-import uvloop
-
 from moa.text.v1 import text_service_pb2
 from moa.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_server
-from services.common import logs, metrics, settings
 from services.common.admission import VanishedCallers
-from services.common.catalogue import CatalogueError, Watched, load
-from services.common.http import checking
-from services.common.rpc.client import channel
-from services.common.rpc.server import Server, run
+from services.common.catalogue import Watched
+from services.common.providing import Providing
+from services.common.rpc.server import Server
 from services.text.servicer import TextServicer
 from services.text.settings import TextSettings
 from services.text.targets import Targets
 
-CATALOGUE = "gateway/catalogue.yaml"
 
-
-async def serve(config: TextSettings, stop: asyncio.Event) -> None:
-    try:
-        catalogue = Watched(config.catalogue)
-    except CatalogueError as error:
-        raise SystemExit(str(error)) from None
-    targets = Targets(os.environ)
-    targets.report(catalogue.now)
-    if config.metrics_port:
-        metrics.serve(config.metrics_port, config.metrics_host)
-    token = config.service_token.get_secret_value()
-    auth = channel(config.auth_address)
-    vanished = VanishedCallers(auth, service_token=token)
-    await vanished.start()
-    server = Server(service_token=token)
+def add(catalogue: Watched, targets: Targets, vanished: VanishedCallers, server: Server) -> None:
     add_TextServiceServicer_to_server(TextServicer(catalogue, targets, vanished), server.grpc)
-    server.offer(text_service_pb2.DESCRIPTOR.services_by_name["TextService"].full_name)
-    port = await server.start(config.listen)
-    logs.get("text").info("process.started", port=port)
-    watching = asyncio.create_task(catalogue.watch())
-    await stop.wait()
-    watching.cancel()
-    await server.stop(config.drain_s)
-    await vanished.stop()
-    await auth.close()
-    await targets.close()
 
 
-async def check(path: Path) -> bool:
-    """Print how each provider fares; tell whether none failed."""
-    try:
-        catalogue = load(path)
-    except CatalogueError as error:
-        raise SystemExit(str(error)) from None
-    findings = await checking.check_all(Targets(os.environ), catalogue, "text")
-    print(checking.table(findings))
-    return all(finding.state != "failed" for finding in findings)
-
-
-def main() -> None:
-    if sys.argv[1:] == ["check"]:
-        logs.configure("text", "error")
-        raise SystemExit(0 if uvloop.run(check(Path(os.environ.get("MOA_CATALOGUE", CATALOGUE)))) else 1)
-    config = settings.read(TextSettings)
-    logs.configure("text", config.log_level)
-    run(lambda stop: serve(config, stop))
-
+SERVICE = Providing(
+    name="text",
+    makes="text",
+    service=text_service_pb2.DESCRIPTOR.services_by_name["TextService"].full_name,
+    settings=TextSettings,
+    targets=Targets,
+    add=add,
+)
 
 if __name__ == "__main__":
-    main()
+    SERVICE.main()

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from services.common.settings import ServiceSettings
+from services.common.providing import ProvidingSettings
 
 
-class TextSettings(ServiceSettings):
+class TextSettings(ProvidingSettings):
     """Settings of the text service."""
 
     listen: str = "127.0.0.1:8103"
-    """Where it listens."""
-    auth_address: str = "127.0.0.1:8102"
-    """The auth service, which books for a router that was killed; several as `ipv4:a:1,b:2`."""
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Loopback port of its metrics; 0: none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections import deque
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ class Seen:
     peer: tuple[str, int]
 
 
-class Emulator:
+class Emulator(abc.ABC):
     """A provider. Use it as `async with Emulator() as upstream`."""
 
     def __init__(self) -> None:
@@ -35,9 +36,9 @@ class Emulator:
         self.port = 0
         self._runner: web.AppRunner | None = None
 
+    @abc.abstractmethod
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
-        raise NotImplementedError
 
     @property
     def url(self) -> str:

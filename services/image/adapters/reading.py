@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import binascii
 import hashlib
 import io
@@ -49,7 +50,7 @@ def text_event(text: str) -> ImageEvent:
     return ImageEvent(text=ImageText(text=text))
 
 
-class WholeReader:
+class WholeReader(abc.ABC):
     """Reads an answer that comes at once. Subclasses say what it means (`_take`).
 
     With `json` the images are taken out of the JSON while it arrives, and `_take` sees the rest.
@@ -61,9 +62,9 @@ class WholeReader:
         self._lifter = BlobLifter() if json else None
         self._plain = io.BytesIO()
 
+    @abc.abstractmethod
     def _take(self, data: bytes) -> Sequence[Out]:
         """Read the whole answer (without its blobs)."""
-        raise NotImplementedError
 
     def feed(self, data: bytes) -> list[Out]:
         """Keep a piece."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -83,7 +84,7 @@ class Source(Protocol[M_co]):
         """Let go of it, once its last event was read."""
 
 
-class Answer(Generic[M]):
+class Answer(abc.ABC, Generic[M]):
     """The messages of one answer. An async context manager: leaving it stops the work and settles.
 
     The first message is in hand when an answer exists, so an early failure was raised instead. From then on a
@@ -141,13 +142,13 @@ class Answer(Generic[M]):
             self.booking.report(usage=consumed, provider=self.model.provider, model=self.model.id)
         return message
 
+    @abc.abstractmethod
     def _watch(self, message: M) -> None:
         """Note what the message's events say of the consumption and the end."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _consumed(self) -> usage_pb2.Usage | None:
         """Give what is to be charged; None when nothing was delivered or reported."""
-        raise NotImplementedError
 
     def settle(self) -> None:
         """Settle now, by what is known. Leaving the context does this too; only the first time counts."""

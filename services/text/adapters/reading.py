@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Any, Protocol
 from uuid import uuid4
@@ -31,7 +32,7 @@ class Malformed(Exception):
     """A payload cannot be read; it is passed over."""
 
 
-class BaseReader:
+class BaseReader(abc.ABC):
     """A `Reader` but for the payloads: subclasses say what one means (`_take`), and what a whole answer does.
 
     Args:
@@ -72,15 +73,15 @@ class BaseReader:
 
     # For subclasses to say.
 
+    @abc.abstractmethod
     def _take(self, payload: Any) -> None:
         """Read one payload of a stream. Raises Malformed, or MoaError for a failure that the provider reports."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _take_whole(self, data: bytes) -> None:
         """Read a whole answer. Raises as `_take` does."""
-        raise NotImplementedError
 
-    def _conclude(self) -> None:
+    def _conclude(self) -> None:  # noqa: B027  # most have nothing left to do
         """Do what is left to do when the provider has said its last word."""
 
     # The `Reader` contract.

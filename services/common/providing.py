@@ -1,0 +1,99 @@
+"""Run a service that answers with providers: what the text and the image service have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import uvloop
+from pydantic import Field
+
+from services.common import logs, metrics, settings
+from services.common.admission import VanishedCallers
+from services.common.catalogue import CatalogueError, Watched, load
+from services.common.http import checking
+from services.common.http.targets import Targets
+from services.common.rpc.client import channel
+from services.common.rpc.server import Server, run
+
+T = TypeVar("T", bound=Targets[Any])
+
+_CATALOGUE: Final = "gateway/catalogue.yaml"
+
+
+class ProvidingSettings(settings.ServiceSettings):
+    """Settings of a service that answers with providers."""
+
+    listen: str
+    """Where it listens."""
+    auth_address: str = "127.0.0.1:8102"
+    """The auth service, which books for a router that was killed; several as `ipv4:a:1,b:2`."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Loopback port of its metrics; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Providing(Generic[T]):
+    """What a service that answers with providers is made of."""
+
+    name: str
+    """As in logs."""
+    makes: str
+    """What its providers make, as in the catalogue."""
+    service: str
+    """The full name of the gRPC service."""
+    settings: type[ProvidingSettings]
+    targets: Callable[[Mapping[str, str]], T]
+    """Makes the providers that can be asked, from the environment."""
+    add: Callable[[Watched, T, VanishedCallers, Server], None]
+    """Adds the servicer to the server."""
+
+    def main(self) -> None:
+        """Serve; with the argument `check`, try the providers instead."""
+        if sys.argv[1:] == ["check"]:
+            logs.configure(self.name, "error")
+            raise SystemExit(0 if uvloop.run(self._check(Path(os.environ.get("MOA_CATALOGUE", _CATALOGUE)))) else 1)
+        config = settings.read(self.settings)
+        logs.configure(self.name, config.log_level)
+        run(lambda stop: self._serve(config, stop))
+
+    async def _serve(self, config: ProvidingSettings, stop: asyncio.Event) -> None:
+        try:
+            catalogue = Watched(config.catalogue)
+        except CatalogueError as error:
+            raise SystemExit(str(error)) from None
+        targets = self.targets(os.environ)
+        targets.report(catalogue.now)
+        if config.metrics_port:
+            metrics.serve(config.metrics_port, config.metrics_host)
+        token = config.service_token.get_secret_value()
+        auth = channel(config.auth_address)
+        vanished = VanishedCallers(auth, service_token=token)
+        await vanished.start()
+        server = Server(service_token=token)
+        self.add(catalogue, targets, vanished, server)
+        server.offer(self.service)
+        port = await server.start(config.listen)
+        logs.get(self.name).info("process.started", port=port)
+        watching = asyncio.create_task(catalogue.watch())
+        await stop.wait()
+        watching.cancel()
+        await server.stop(config.drain_s)
+        await vanished.stop()
+        await auth.close()
+        await targets.close()
+
+    async def _check(self, path: Path) -> bool:
+        """Print how each provider fares; tell whether none failed."""
+        try:
+            catalogue = load(path)
+        except CatalogueError as error:
+            raise SystemExit(str(error)) from None
+        findings = await checking.check_all(self.targets(os.environ), catalogue, self.makes)
+        print(checking.table(findings))
+        return all(finding.state != "failed" for finding in findings)
