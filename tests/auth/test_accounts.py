@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -186,3 +188,12 @@ async def test_sign_up_by_invitation_and_closed(start: Start) -> None:
     closed, link = await connected((await start(signup="closed")).public_port)
     assert await code_of(closed.sign_up("late@example.com")) == grpc.StatusCode.PERMISSION_DENIED
     await link.close()
+
+
+async def test_passwords_are_kept_as_argon2_and_sessions_are_short(client: Client, auth: Auth) -> None:
+    """What is stored of a password is an argon2id hash, and a session ends within twelve hours."""
+    made = await client.sign_up("hashed@example.com")
+    ((stored,),) = auth.query("select password_hash from accounts where id = %s", made.account.account_id)
+    assert stored.startswith("$argon2id$")
+    assert PASSWORD not in stored
+    assert 0 < made.expires_at.seconds - time.time() <= 12 * 3600

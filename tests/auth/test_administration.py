@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
@@ -103,3 +104,34 @@ async def test_a_new_time_zone_counts_from_the_next_day(client: Client, root: st
     assert resets_at.hour == 15  # midnight in Seoul
     unknown = admin_pb.UpdateAccountRequest(account_id=account_id, zone="Mars/Base")
     assert await code_of(client.admin.UpdateAccount(unknown, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_every_admin_act_is_in_the_audit_log(client: Client, root: str, auth: Auth) -> None:
+    """Each method that changes something leaves an entry with who did it; no method of the service is left out."""
+    admin = client.sent(root)
+    stub = client.admin
+    account_id, key_id, _ = await auth.account()
+    rule = quota_pb2.Rule(provider="openai-*", model="*")
+    granted = await stub.GrantRule(admin_pb.GrantRuleRequest(account_id=account_id, rule=rule), metadata=admin)
+    acts = {
+        "CreateAccount": ("account.created", admin_pb.CreateAccountRequest(email="made@example.com")),
+        "UpdateAccount": ("account.disabled", admin_pb.UpdateAccountRequest(account_id=account_id, disabled=True)),
+        "AddCredits": ("credits.added", admin_pb.AddCreditsRequest(account_id=account_id, micro_credits=1)),
+        "GrantRule": ("rule.granted", admin_pb.GrantRuleRequest(account_id=account_id, rule=rule)),
+        "RevokeRule": (
+            "rule.revoked",
+            admin_pb.RevokeRuleRequest(account_id=account_id, rule_id=granted.rule.rule_id),
+        ),
+        "RevokeAccountKey": (
+            "key.revoked",
+            admin_pb.RevokeAccountKeyRequest(account_id=account_id, key_id=key_id),
+        ),
+        "CreateInvitation": ("invitation.made", admin_pb.CreateInvitationRequest(expires_in=Duration(seconds=60))),
+    }
+    methods = {method.name for method in admin_pb.DESCRIPTOR.services_by_name["AdminService"].methods}
+    assert {name for name in methods if not name.startswith(("List", "Get"))} == set(acts)
+    me = (await client.account.GetMe(pb.GetMeRequest(), metadata=admin)).account.account_id
+    for name, (act, request) in acts.items():
+        await getattr(stub, name)(request, metadata=admin)
+        newest = (await stub.ListAudit(admin_pb.ListAuditRequest(), metadata=admin)).entries[0]
+        assert (newest.act, newest.actor) == (act, me), name

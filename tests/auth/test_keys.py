@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from moa.account.v1 import account_service_pb2 as pb
 from moa.quota.v1 import quota_pb2
 from services.common.errors import Unauthenticated
+from tests.auth.asking import reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
 
@@ -68,3 +70,59 @@ async def test_a_scoped_key_reads_and_changes_nothing(client: Client) -> None:
         client.account.UpdateMe(pb.UpdateMeRequest(name="x"), metadata=narrow),
     ):
         assert await code_of(call) == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_keys_of_every_style_work_alike(client: Client, auth: Auth, admit: Admit) -> None:
+    """`moa-`, `sk-` and `dk-` keys are the same; an account has ten at most, one unless it is granted more."""
+    made = await client.sign_up("styles@example.com")
+    session = client.sent(made.session_token)
+    auth.query("update accounts set key_count = 10 where id = %s returning 1", made.account.account_id)
+    admission = await admit(auth)
+    for number in range(10):
+        style = ("", "moa", "sk", "dk")[number % 4]
+        key = await client.account.CreateKey(pb.CreateKeyRequest(style=style), metadata=session)
+        assert key.api_key.startswith(f"{style or 'moa'}-")
+        assert (await admission.identify(key.api_key)).key_id == key.key.key_id
+    more = client.account.CreateKey(pb.CreateKeyRequest(), metadata=session)
+    assert await code_of(more) == grpc.StatusCode.ABORTED
+    other = client.account.CreateKey(pb.CreateKeyRequest(style="xx"), metadata=session)
+    assert await code_of(other) == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_key_ends_when_it_was_to_end(client: Client, auth: Auth, admit: Admit) -> None:
+    """A key with an expiry shows it, works until then, and makes room for another after it."""
+    session = client.sent((await client.sign_up("expiry@example.com")).session_token)
+    for bad in (Duration(), Duration(seconds=-1), Duration(seconds=11 * 366 * 86_400)):
+        call = client.account.CreateKey(pb.CreateKeyRequest(expires_in=bad), metadata=session)
+        assert await code_of(call) == grpc.StatusCode.INVALID_ARGUMENT
+    made = await client.account.CreateKey(pb.CreateKeyRequest(expires_in=Duration(seconds=3600)), metadata=session)
+    admission = await admit(auth)
+    assert (await admission.identify(made.api_key)).key_id == made.key.key_id
+    assert 3590 < made.key.expires_at.seconds - made.key.created_at.seconds <= 3600
+    auth.query("update keys set expires_at = now() where id = %s returning 1", made.key.key_id)
+    fresh = await admit(auth, journal=None)
+    with pytest.raises(Unauthenticated):
+        await fresh.identify(made.api_key)
+    assert (await client.account.CreateKey(pb.CreateKeyRequest(), metadata=session)).api_key
+
+
+async def test_a_key_shows_when_it_was_last_used(client: Client, auth: Auth, admit: Admit) -> None:
+    """A key that was never used says so; one that was, when."""
+    session = client.sent((await client.sign_up("used@example.com")).session_token)
+    made = await client.account.CreateKey(pb.CreateKeyRequest(), metadata=session)
+    assert not made.key.HasField("last_used_at")
+    settle(await reserve(await admit(auth), made.api_key), 10)
+    await until(lambda: auth.query("select last_used_at from keys where id = %s", made.key.key_id) != [(None,)])
+    (listed,) = (await client.account.ListKeys(pb.ListKeysRequest(), metadata=session)).keys
+    assert listed.last_used_at.seconds >= made.key.created_at.seconds
+
+
+async def test_a_keys_own_limits_are_shown_and_outlive_its_rotation(client: Client) -> None:
+    """What a key may use of its account's limits stands in every list of it, and in its successor."""
+    session = client.sent((await client.sign_up("own@example.com")).session_token)
+    asked = pb.CreateKeyRequest(tokens_a_day=500, images_a_day=0, requests_per_minute=30, concurrent_requests=2)
+    made = await client.account.CreateKey(asked, metadata=session)
+    rotated = await client.account.RotateKey(pb.RotateKeyRequest(key_id=made.key.key_id), metadata=session)
+    for key in (made.key, rotated.key):
+        assert (key.tokens_a_day, key.images_a_day) == (500, 0)
+        assert (key.requests_per_minute, key.concurrent_requests) == (30, 2)
