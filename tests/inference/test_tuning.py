@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -33,13 +34,16 @@ def workers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def engine(folder: Path, workers: ThreadPoolExecutor, most_lanes: int = 4, **options: Any) -> Any:
+def engine(folder: Path, workers: ThreadPoolExecutor, most_lanes: int = 4, dtype: str = "auto", **options: Any) -> Any:
     """Load a model with options into an engine of its own."""
     machine.bring_up(1)
     from inference.image.engine import ImageEngine
     from inference.image.load import load
 
-    loaded = load(model_at(folder, max_sequence_length=32, **options), lambda stage, fraction: None)
+    model = model_at(folder, max_sequence_length=32, **options)
+    assert model.load is not None
+    model = msgspec.structs.replace(model, load=msgspec.structs.replace(model.load, dtype=dtype))
+    loaded = load(model, lambda stage, fraction: None)
     return ImageEngine(
         "tuned",
         loaded.family,
@@ -82,6 +86,20 @@ def test_attention_is_chosen(folders: dict[str, Path], workers: ThreadPoolExecut
         assert kinds == {"AttnProcessor" if name == "eager" else "AttnProcessor2_0"}
     plain = engine(folders[family], workers)
     assert apart(made(tuned, workers, ASK)[0], made(plain, workers, ASK)[0]) <= 1
+
+
+def test_the_number_format_is_chosen(folders: dict[str, Path], workers: ThreadPoolExecutor) -> None:
+    """Loaded as bfloat16, all parts are, the image stays close, and its bytes do not depend on the crowd."""
+    import torch
+
+    exact, short = engine(folders["tiny"], workers), engine(folders["tiny"], workers, dtype="bfloat16")
+    parts = short.family.pipeline.components.values()
+    kinds = {p.dtype for part in parts if isinstance(part, torch.nn.Module) for p in part.parameters()}
+    assert kinds == {torch.bfloat16}
+    alone = made(short, workers, ASK)[0]
+    other = ImageAsk(prompt="a car", width=64, height=64, steps=3, seed=1, guidance=1.0)
+    assert made(short, workers, ASK, other)[0] == alone
+    assert np.abs(pixels(alone) - pixels(made(exact, workers, ASK)[0])).mean() < 12
 
 
 @pytest.mark.parametrize("kind", ["int8", "float8"])
