@@ -125,7 +125,15 @@ class BedrockImagesEmulator(Emulator):
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
-        return [web.post("/model/{model}/invoke", self._invoke)]
+        return [web.post("/model/{model}/invoke", self._invoke), web.get("/foundation-models", self._list)]
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        try:
+            verify_signature(request, b"", service="bedrock")
+        except AwsRefused as refused:
+            self.refused.append((refused.status, str(refused)))
+            return refused.response()
+        return web.json_response({"modelSummaries": [{"modelId": NOVA_CANVAS}]})
 
     async def _invoke(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()

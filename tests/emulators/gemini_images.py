@@ -65,6 +65,7 @@ class GeminiImagesEmulator(GeminiEmulator):
         return [
             web.post("/v1beta/models/{model}:{method}", self._image_call),
             # The SDK's way to `:predict`: of the Gemini API it no longer offers it. Body and answer are the same.
+            web.get("/v1beta/models", self._list),
             web.post("/v1beta/publishers/google/models/{model}:{method}", self._image_call),
         ]
 

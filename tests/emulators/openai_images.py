@@ -38,7 +38,19 @@ class OpenAIImagesEmulator(Emulator):
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
-        return [web.post("/v1/images/generations", self.generations), web.post("/v1/images/edits", self.edits)]
+        return [
+            web.post("/v1/images/generations", self.generations),
+            web.post("/v1/images/edits", self.edits),
+            web.get("/v1/models", self.models),
+        ]
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """List the models."""
+        try:
+            self.check_key(request)
+        except Refused as refused:
+            return self.refusal(refused)
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in sorted(GPT)]})
 
     def next_script(self) -> ImageScript:
         """Give what to answer now."""
@@ -118,7 +130,11 @@ class AzureImagesEmulator(OpenAIImagesEmulator):
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
         base = "/openai/deployments/{deployment}/images"
-        return [web.post(f"{base}/generations", self.generations), web.post(f"{base}/edits", self.edits)]
+        return [
+            web.post(f"{base}/generations", self.generations),
+            web.post(f"{base}/edits", self.edits),
+            web.get("/openai/models", self.models),
+        ]
 
     def check_key(self, request: web.Request) -> None:
         """Raise Refused unless the request names a version and brings the resource's key."""

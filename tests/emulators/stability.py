@@ -70,7 +70,15 @@ class StabilityEmulator(Emulator):
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Give the service's routes."""
-        return [web.post("/v2beta/stable-image/{kind}/{method}", self._call)]
+        return [
+            web.post("/v2beta/stable-image/{kind}/{method}", self._call),
+            web.get("/v1/user/balance", self._balance),
+        ]
+
+    async def _balance(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return self._refusal(401, "unauthorized", "authorization: is invalid")
+        return web.json_response({"credits": 12.5})
 
     def _refusal(self, status: int, name: str, words: str) -> web.Response:
         self.refused.append((status, words))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 from services.common.catalogue import Catalogue, Provider
-from services.common.errors import MoaError, ProviderNotConfigured
+from services.common.errors import MoaError, ProviderNotConfigured, UpstreamRejected
 from services.common.http.client import Outgoing
 from services.common.http.deadline import Deadline
 from services.common.http.targets import Protocoled, Targets
@@ -18,6 +18,11 @@ class Checkable(Protocoled, Protocol):
     @property
     def check_request(self) -> object:
         """Give the function that makes the call, or None."""
+        ...
+
+    @property
+    def check_by_refusal(self) -> bool:
+        """Tell whether the call is wrong on purpose, so that nothing is made."""
         ...
 
 
@@ -60,7 +65,8 @@ async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider
             reply = await target.ask(outgoing)
             reply.close()
     except MoaError as error:
-        return Finding(provider.id, "failed", error.message)
+        if not (target.adapter.check_by_refusal and isinstance(error, UpstreamRejected)):
+            return Finding(provider.id, "failed", error.message)
     finally:
         await target.pool.close()
     return Finding(provider.id, "ok", str(outgoing.url.origin()))

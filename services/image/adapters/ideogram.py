@@ -144,8 +144,11 @@ def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
 
 
 def check_request(provider: Provider) -> Outgoing:
-    """Ask for the account's models: it costs nothing and needs the key."""
-    return Outgoing(URL(f"{provider.base_url.rstrip('/')}/v1/models"), b"", {}, "GET")
+    """Ask for an image of nothing: it is refused, and so costs nothing, but only after the key was looked at."""
+    body, content_type = form([("num_images", "1")])
+    return Outgoing(
+        URL(f"{provider.base_url.rstrip('/')}/v1/ideogram-v3/generate"), body, {"Content-Type": content_type}
+    )
 
 
 ADAPTER = Adapter(
@@ -156,4 +159,5 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="x-request-id",
     check_request=check_request,
+    check_by_refusal=True,
 )

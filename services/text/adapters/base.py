@@ -71,5 +71,7 @@ class Adapter:
     """Read the count out of the answer."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Give the cheapest real request that proves address and credentials."""
+    check_by_refusal: bool = False
+    """Whether that request is wrong on purpose: refused for what it says, it shows that the credentials are good."""
     caller_authority: Callable[[str], Authority] | None = None
     """Give what signs requests with a caller's own key; None where callers bring none."""
