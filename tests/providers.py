@@ -156,8 +156,9 @@ def document() -> str:
 
 Written by `python -m tests.providers` from the contract suites' outcome; do not edit. Each adapter runs through the
 real service against an emulator of its provider that checks requests as the provider does: signatures, types, fields,
-enum values. The emulators of OpenAI, Azure OpenAI, Gemini and Bedrock are proven by the official SDKs; Ideogram's and
-Stability's, which have none, follow their API references. No cloud was reached from here.
+enum values. The emulators of OpenAI, Azure OpenAI, Gemini, Imagen and Bedrock are proven by the official SDKs (Imagen's
+by the SDK's other way to the same method: of the Gemini API it no longer offers it); Ideogram's and Stability's, whose
+owners have no SDK for these endpoints, follow their API references. No cloud was reached from here.
 
 `{YES}`: shown. `{REFUSED}`: the protocol or the model cannot, and a request for it is refused with the field's name.
 

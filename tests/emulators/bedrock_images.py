@@ -42,7 +42,16 @@ class _TextToImage(_Words):
     controlMode: Literal["CANNY_EDGE", "SEGMENTATION"] | None = None  # noqa: N815
     controlStrength: float | None = Field(default=None, ge=0, le=1)  # noqa: N815
     style: (
-        Literal["3D_ANIMATED_FAMILY_FILM", "DESIGN_SKETCH", "FLAT_VECTOR_ILLUSTRATION", "PHOTOREALISM", "MAXIMALISM"]
+        Literal[
+            "3D_ANIMATED_FAMILY_FILM",
+            "DESIGN_SKETCH",
+            "FLAT_VECTOR_ILLUSTRATION",
+            "GRAPHIC_NOVEL_ILLUSTRATION",
+            "MAXIMALISM",
+            "MIDCENTURY_RETRO",
+            "PHOTOREALISM",
+            "SOFT_DIGITAL_PAINTING",
+        ]
         | None
     ) = None
 

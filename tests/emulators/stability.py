@@ -13,7 +13,11 @@ KEY = "sk-stability-good"
 _ANY = frozenset[str]()
 _RATIOS = frozenset({"16:9", "1:1", "21:9", "2:3", "3:2", "4:5", "5:4", "9:16", "9:21"})
 _FORMATS = frozenset({"png", "jpeg", "webp"})
-_STYLES = frozenset({"3d-model", "analog-film", "anime", "cinematic", "comic-book", "digital-art", "photographic"})
+_STYLES = frozenset(
+    {"enhance", "anime", "photographic", "digital-art", "comic-book", "fantasy-art", "line-art", "analog-film"}
+    | {"neon-punk", "isometric", "low-poly", "origami", "modeling-compound", "cinematic", "3d-model", "pixel-art"}
+    | {"tile-texture"}
+)
 _WORDS = {"prompt": _ANY, "negative_prompt": _ANY, "seed": _ANY, "output_format": _FORMATS, "style_preset": _STYLES}
 _FIELDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "generate/ultra": {**_WORDS, "aspect_ratio": _RATIOS, "strength": _ANY},

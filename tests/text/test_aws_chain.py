@@ -211,5 +211,5 @@ async def test_what_is_missing_is_said_in_every_way_there_is() -> None:
     findings = await checking.check_all(Targets({}), load(SHIPPED, {}), "text")
     (found,) = [finding for finding in findings if finding.provider == "aws-bedrock-text"]
     assert found.state == "hidden"
-    assert "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in found.why
+    assert "or AWS_ACCESS_KEY_ID + AWS_SECRET_ACCESS_KEY, or" in found.why
     assert "or AWS_PROFILE" in found.why

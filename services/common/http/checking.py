@@ -74,9 +74,9 @@ async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider
 
 def _needs(provider: Provider) -> str:
     """Name the variables, of each way there is to be configured."""
+    ways = [" + ".join(way.values()) for way in (provider.credentials, *provider.alternatives) if way]
     address = [] if provider.base_url else ["its address"]
-    ways = [", ".join([*way.values(), *address]) for way in (provider.credentials, *provider.alternatives)]
-    return " or ".join(ways)
+    return "; ".join([*address, *([", or ".join(ways)] if ways else [])])
 
 
 def table(findings: list[Finding]) -> str:
