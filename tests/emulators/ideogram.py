@@ -34,6 +34,7 @@ REFUSALS = {
     "upstream_rate_limited": 429,
     "upstream_failed": 500,
     "upstream_overloaded": 503,
+    "upstream_timeout": 504,
 }
 
 

@@ -60,6 +60,8 @@ REFUSALS: Mapping[str, tuple[int, str]] = {
     "upstream_rate_limited": (429, "rate_limit_exceeded"),
     "upstream_failed": (500, "internal_error"),
     "upstream_overloaded": (503, "service_unavailable"),
+    "upstream_timeout": (504, "gateway_timeout"),
+    "model_not_found": (404, "model_not_found"),
 }
 
 

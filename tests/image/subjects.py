@@ -17,11 +17,13 @@ from tests.emulators.stability import StabilityEmulator
 ALL = frozenset(
     {
         "upstream_auth",
+        "model_not_found",
         "content_policy",
         "upstream_rejected",
         "upstream_rate_limited",
         "upstream_failed",
         "upstream_overloaded",
+        "upstream_timeout",
     }
 )
 
@@ -135,6 +137,7 @@ SUBJECTS = [
         provider="ideogram-image",
         model="V3",
         environment={"IDEOGRAM_API_KEY": ideogram.KEY},
+        reasons=ALL - {"model_not_found"},
         revises=True,
         seed_of=lambda body: int(body["seed"]),
     ),
