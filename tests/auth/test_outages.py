@@ -238,7 +238,8 @@ async def test_when_backend_and_router_die_together_the_last_report_is_charged(s
     await backend.start()
     reservation = await reserve(router, key, 300)
     reservation.report(usage=tokens(80), provider="local-text", model="m")
-    await until(lambda: bool(auth.query("select 1 from open_reservations where so_far <> ''")))
+    told = "select 1 from open_reservations where reservation_id = %s"
+    await until(lambda: bool(auth.query(told, reservation.reservation_id)))
     await vanish(router)
     backend.left(
         reservation.reservation_id,

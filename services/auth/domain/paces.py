@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from moa.quota.v1 import quota_pb2
 from services.auth.domain.accounts import Identity
 from services.auth.domain.leases import sized
-from services.common.errors import Unavailable
+from services.common.errors import InvalidField
 
 
 class Limit(NamedTuple):
@@ -68,7 +68,7 @@ class Paces:
     async def lease(self, holder: str, needs: Sequence[quota_pb2.PaceNeed]) -> list[quota_pb2.PaceShare]:
         """Give each need its share; none to keys that ended or have no such pace. Raises Unavailable."""
         if not holder:
-            raise Unavailable("nobody to lease to")
+            raise InvalidField("a holder is required", param="holder")
         known = {who.key_id: who for who in await self._identities.by_ids([need.key_id for need in needs])}
         limited: dict[str, tuple[quota_pb2.PaceNeed, Limit]] = {}
         for need in needs:
