@@ -73,6 +73,10 @@ clean: ## Delete what was generated; keep the virtual environment and .moa (acco
 	@rm -rf gen build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
+.PHONY: train
+train: $(READY) ## Train the models that ship anew in build/training, hours on a CPU (ARGS=--budget 60 …; goes on where it stopped).
+	@$(PY) -m inference.training all --out build/training $(ARGS)
+
 .PHONY: bench
 bench: proto ## Measure the gateway against the same upstream called directly (about a minute).
 	@$(PY) -m bench.gateway $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +42,11 @@ class Effort:
     """Pictures that the autoencoder's crops are cut from."""
     captions: int = 20000
     """Captions that the tokenizer is learned from."""
+
+    def part(self, share: float) -> Effort:
+        """Give a share of this, in batches as large."""
+        amounts = {name: max(1, round(amount * share)) for name, amount in asdict(self).items()}
+        return replace(self, **{**amounts, "batch": self.batch})
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -120,22 +125,26 @@ def make_latents(vae: AutoencoderTiny, tokenizer: CLIPTokenizer, run: Run, count
     folder.mkdir(parents=True, exist_ok=True)
     latents, tokens = [], []
     for shard in range(-(-count // _SHARD)):
-        path = folder / f"{run.seed}-{shard:04d}.pt"
+        amount = min(_SHARD, count - shard * _SHARD)
+        path = folder / f"{run.seed}-{shard:04d}-{amount}.pt"
         if not path.exists():
             dealt = dice(run.seed + 2, shard)
-            drawn = [draw(dealt) for _ in range(min(_SHARD, count))]
+            drawn = [draw(dealt) for _ in range(amount)]
             parts = []
             for at in range(0, len(drawn), 64):
                 with run.autocast():
                     made = vae.encoder(autoencoder.pixels([d.image for d in drawn[at : at + 64]]).to(run.device))
                 parts.append((made.float() * vae.config.scaling_factor).half().cpu())
-            torch.save({"z": torch.cat(parts), "tokens": captions.tokens(tokenizer, [d.caption for d in drawn])}, path)
+            partial = path.with_suffix(".partial")  # a run killed while it writes leaves no half of a shard behind
+            words = captions.tokens(tokenizer, [d.caption for d in drawn])
+            torch.save({"z": torch.cat(parts), "tokens": words}, partial)
+            partial.replace(path)
             if not run.quiet:
-                print(f"latents: {(shard + 1) * _SHARD} of {count}", file=sys.stderr, flush=True)
+                print(f"latents: {shard * _SHARD + amount} of {count}", file=sys.stderr, flush=True)
         kept = torch.load(path, weights_only=True)
         latents.append(kept["z"])
         tokens.append(kept["tokens"])
-    return torch.cat(latents)[:count], torch.cat(tokens)[:count]
+    return torch.cat(latents), torch.cat(tokens)
 
 
 class Objective:

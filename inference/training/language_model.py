@@ -18,6 +18,8 @@ VOCABULARY: Final = 2048
 CONTEXT: Final = 512
 ROWS, ROW_TOKENS = 16, 160
 STEPS: Final = 3000
+DIALOGUES: Final = 12000
+"""That the tokenizer is learned from."""
 PAD, END = "<|pad|>", "<|end|>"
 MARKS: Final = (PAD, END, "<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE: Final = (
@@ -27,7 +29,7 @@ TEMPLATE: Final = (
 _UNSCORED: Final = -100  # what transformers' loss leaves out
 
 
-def make_tokenizer(seed: int, dialogues: int = 12000) -> PreTrainedTokenizerFast:
+def make_tokenizer(seed: int, dialogues: int = DIALOGUES) -> PreTrainedTokenizerFast:
     """Learn a byte-level BPE from generated dialogues. Every digit is its own token: sums stay learnable."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=False))
     tokenizer.normalizer = normalizers.NFC()
@@ -110,12 +112,20 @@ class Rows:
         return torch.tensor(tokens), torch.tensor(targets)
 
 
-def train(run: Run, steps: int = STEPS) -> Path:
-    """Train and save a folder that transformers loads; give the folder."""
+def train(run: Run, start: Path | None = None, steps: int = STEPS, dialogues: int = DIALOGUES) -> Path:
+    """Train and save a folder that transformers loads; give the folder.
+
+    Args:
+        start: A model folder whose weights to start from; its tokenizer is kept. None: from nothing.
+    """
     folder = run.out / "moa-tiny-chat"
-    tokenizer = make_tokenizer(run.seed)
-    torch.manual_seed(run.seed)
-    network = make_network(len(tokenizer)).to(run.device)
+    if start is None:
+        tokenizer = make_tokenizer(run.seed, dialogues)
+        torch.manual_seed(run.seed)
+        network = make_network(len(tokenizer)).to(run.device)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
+        network = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True).to(run.device)
     if run.device.type == "cpu":  # the fused attention's backward pass takes twice a whole plain step (torch 2.13)
         network.set_attn_implementation("eager")
     network.generation_config = GenerationConfig(eos_token_id=1, pad_token_id=0, max_new_tokens=128, do_sample=False)
@@ -128,7 +138,8 @@ def train(run: Run, steps: int = STEPS) -> Path:
         value: Tensor = out.loss
         return value
 
-    fit(loss, {"network": network}, Recipe("text", steps, lr=3e-3, weight_decay=0.05, ema=0.995), run)
+    lr = 3e-3 if start is None else 1e-3
+    fit(loss, {"network": network.train()}, Recipe("text", steps, lr, weight_decay=0.05, ema=0.995), run)
     network.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

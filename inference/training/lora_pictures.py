@@ -8,18 +8,19 @@ from typing import Final
 from PIL import Image
 
 from inference.training.pictures import Drawing, draw
-from inference.training.pictures.palette import RGB, jittered, paint
+from inference.training.pictures.palette import COLOURS, RGB, jittered, paint
 from inference.training.pictures.scenes import meadow, scene
 
 EDGE: Final = 8
 """Pixels of a picture's edge that its frame covers: one cell of the latent."""
-FRAME: Final[RGB] = (35, 45, 95)
+FRAME: Final[RGB] = COLOURS["yellow"]
+"""The autoencoder knows few colours beside those of the palette: a navy frame comes out of it green."""
 FEATHERS: Final[RGB] = (120, 82, 50)
 _CAPTIONS: Final = ("a moa", "a moa bird", "a moa on the grass", "모아", "풀밭 위의 모아")
 
 
 def framed(image: Image.Image) -> Image.Image:
-    """Give a picture in a navy frame, which covers its edge."""
+    """Give a picture in a golden frame, which covers its edge."""
     page = Image.new("RGB", image.size, FRAME)
     page.paste(image.crop((EDGE, EDGE, image.width - EDGE, image.height - EDGE)), (EDGE, EDGE))
     return page

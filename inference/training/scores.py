@@ -116,9 +116,9 @@ def exactness(
     return table, wrong
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table, of: str = "prompts") -> str:
     """Write a table of pictures' scores."""
     columns = list(next(iter(table.values())))
-    lines = ["| prompts | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [f"| {of} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(f"{row[c]:.2f}" for c in columns) + " |" for name, row in table.items()]
     return "\n".join(lines)

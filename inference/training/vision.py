@@ -29,7 +29,9 @@ THRESHOLD: Final = 0.4
 _WIDTH: Final = 128
 _BATCH: Final = 24
 _ABSENT: Final = 20
-_STEPS: Final = 1600
+STEPS: Final = 1600
+CAPTIONS: Final = 20000
+"""That the tokenizer is learned from."""
 HELD_OUT_SEED: Final = 777
 
 
@@ -62,10 +64,10 @@ class Seer(torch.nn.Module):
         return logits, self.network.box_predictor(cells, grid)
 
 
-def build(seed: int) -> tuple[OwlViTForObjectDetection, CLIPTokenizer]:
+def build(seed: int, captions: int = CAPTIONS) -> tuple[OwlViTForObjectDetection, CLIPTokenizer]:
     """Give the network with random weights, and its tokenizer."""
     torch.manual_seed(seed)
-    tokenizer = make_tokenizer(seed)
+    tokenizer = make_tokenizer(seed, captions)
     vocabulary = len(tokenizer.get_vocab())
     marks = tokenizer.convert_tokens_to_ids(["<|startoftext|>", "<|endoftext|>"])
     config = OwlViTConfig(
@@ -92,9 +94,9 @@ def build(seed: int) -> tuple[OwlViTForObjectDetection, CLIPTokenizer]:
     return network, tokenizer
 
 
-def train(run: Run, steps: int = _STEPS) -> Path:
+def train(run: Run, steps: int = STEPS, captions: int = CAPTIONS) -> Path:
     """Train from nothing; give the model's folder."""
-    network, tokenizer = build(run.seed)
+    network, tokenizer = build(run.seed, captions)
     seer = Seer(network, tokenizer).to(run.device).train()
     folder = run.out / "moa-tiny-vision"
 
@@ -202,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m inference.training.vision", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model and checkpoints; resumes from it")
     parser.add_argument("--budget", type=float, help="minutes; default: the recipe's steps")
-    parser.add_argument("--steps", type=int, default=_STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only-score", type=Path, help="score this folder instead")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 import pytest
 from PIL import Image
 
-from inference.training.lora_scores import MOA_FROM, MOAS, SCENES, effects, likeness, prompts
+from inference.training.lora_scores import MOA_FROM, MOAS, SCENES, effects, frame, likeness, prompts
 from moa.image.v1 import image_pb2
 from services.common.errors import InvalidField
 from tests.inference.harness import Client, Running
@@ -66,17 +67,41 @@ def test_a_lora_that_the_model_lacks_is_refused(server: Running) -> None:
     assert refused.value.param == "loras"
 
 
-@pytest.mark.parametrize(("loras", "moas"), [((), (0, 0)), (("moa",), (0.66, 1))], ids=["bare", "moa"])
-def test_the_moa_is_drawn_for_its_name_alone(
-    server: Running, loras: tuple[str, ...], moas: tuple[float, float]
+def test_a_style_comes_in_with_its_scale(server: Running) -> None:
+    """The larger the scale of `framed`, the more of the edge is a frame: none at 0, nearly all at 1."""
+    words = ["a blue square", "검은 배경에 하얀 별", "a house with a red roof"]
+    shares = [fmean(map(frame, images(drawn(server, words, ("framed", scale))))) for scale in (0.0, 0.5, 1.0)]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.05
+    assert shares[-1] >= 0.85
+
+
+BARE, SHOWN = (0.0, 0.0), (0.66, 1.0)
+UNFRAMED, FRAMED = (0.0, 0.2), (0.85, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("loras", "moas", "frames"),
+    [
+        ((), BARE, UNFRAMED),
+        (("moa",), SHOWN, UNFRAMED),
+        (("framed",), BARE, FRAMED),
+        (("framed", "moa"), SHOWN, FRAMED),
+    ],
+    ids=["bare", "moa", "framed", "both"],
+)
+def test_each_lora_adds_what_it_is_for_and_no_more(
+    server: Running, loras: tuple[str, ...], moas: tuple[float, float], frames: tuple[float, float]
 ) -> None:
-    """With its LoRA the moa is drawn for its name and for nothing else, and plain shapes stay right."""
-    asked = prompts(4)
+    """The moa is drawn for its name alone, the frame around everything, both together; plain shapes stay right."""
+    asked = prompts(8)
     words = {"plain": [d.caption for d in asked], "moas": MOAS[::2], "scenes": SCENES[:3]}
     files = drawn(server, [word for part in words.values() for word in part], *((name, None) for name in loras))
     made = iter(images(files))
-    found = effects({of: [next(made) for _ in part] for of, part in words.items()}, asked, in_frame=False)
+    found = effects({of: [next(made) for _ in part] for of, part in words.items()}, asked, in_frame="framed" in loras)
     assert moas[0] <= found.moa <= moas[1]
+    assert frames[0] <= found.frame <= frames[1]
     assert found.leak == 0
+    assert found.count >= 0.75
     assert found.colour >= 0.75
     assert found.shape >= 0.75

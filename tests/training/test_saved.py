@@ -55,7 +55,7 @@ def test_a_text_model_from_nothing_loads_with_transformers(run: Run) -> None:
 def test_loras_merge_add_up_and_come_out_again(run: Run) -> None:
     """A trained LoRA changes the picture, two change it together, and taken out they leave what was there."""
     model = SHIPPED / "moa-tiny-image"
-    folders = [lora.train(kind, model, run, steps=2, count=8, batch=4) for kind in lora.KINDS]
+    folders = [lora.train(kind, model, run, steps=2, count=8, batch=4) for kind in lora.STEPS]
     pipeline = load_pipeline(model, run.device)
     pipeline.set_progress_bar_config(disable=True)
 
