@@ -66,6 +66,18 @@ def test_internal_services_are_hidden(channel: grpc.Channel, method: str) -> Non
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.parametrize("method", ["GenerateText", "CountTokens"])
+def test_garbage_is_refused_in_our_words(channel: grpc.Channel, upstream: Upstream, method: str) -> None:
+    """Bytes that are no message are INVALID_ARGUMENT with our reason; no name of a class or a field gets out."""
+    call: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/moa.text.v1.TextService/{method}")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(b"\xff" * 100, timeout=TIMEOUT_S))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "the request's message cannot be read"
+    metadata: Any = caught.value.trailing_metadata()
+    assert dict(metadata)["x-moa-reason"] == "malformed"
+
+
 def test_health_and_reflection(channel: grpc.Channel, upstream: Upstream) -> None:
     """Health answers for the public services, and reflection names them."""
     health = health_pb2_grpc.HealthStub(channel)

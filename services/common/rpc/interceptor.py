@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from services.common import errors, logs
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
@@ -121,11 +122,27 @@ async def _abort(context: Any, error: errors.MoaError, call: calls.Call) -> None
 
 def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler]) -> Any:
     """Give the same kind of handler around the wrapped function. Streams are written with `context.write`."""
-    shape = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
+    given, shape = handler.request_deserializer, {"response_serializer": handler.response_serializer}
     if handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary), **shape)
+        return grpc.unary_unary_rpc_method_handler(wrap(_reading(handler.unary_unary, given)), **shape)
     if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(wrap(handler.unary_stream), **shape)
+        return grpc.unary_stream_rpc_method_handler(wrap(_reading(handler.unary_stream, given)), **shape)
+    shape["request_deserializer"] = given
     if handler.stream_unary:
         return grpc.stream_unary_rpc_method_handler(wrap(handler.stream_unary), **shape)
     return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream), **shape)
+
+
+def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None) -> Handler:
+    """Read the request where its failure is worded: grpc.aio's own tells the caller the names of our classes."""
+    if deserialize is None:
+        return inner
+
+    async def serve(request: bytes, context: Any) -> Any:
+        try:
+            message = deserialize(request)
+        except DecodeError:
+            raise errors.Malformed("the request's message cannot be read") from None
+        return await inner(message, context)
+
+    return serve

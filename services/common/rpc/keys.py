@@ -18,15 +18,15 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     The edge has moved `?key=` to `x-goog-api-key`. Two different keys in one request are refused, because one of
     them was meant to be charged and nobody can tell which. Raises Unauthenticated.
     """
-    found: dict[str, str] = {}
+    found: set[str] = set()
     for name, value in metadata:
         if name in _HEADERS and isinstance(value, str):
             key = _bearer(value) if name == "authorization" else value.strip()
             if key:
-                found[name] = key
-    if len(set(found.values())) > 1:
+                found.add(key)
+    if len(found) > 1:
         raise Unauthenticated("the request carries two different API keys")
-    return next(iter(found.values()), "")
+    return next(iter(found), "")
 
 
 def _bearer(value: str) -> str:

@@ -1,0 +1,30 @@
+"""Where a call's API key is looked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.common.errors import Unauthenticated
+from services.common.rpc.keys import key_of
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [("x-api-key", "moa-one"), ("x-api-key", "moa-two")],
+        [("x-api-key", "moa-one"), ("authorization", "Bearer moa-two")],
+        [("authorization", "Bearer moa-one"), ("authorization", "Bearer moa-two")],
+    ],
+)
+def test_two_keys_are_refused(metadata: list[tuple[str, str]]) -> None:
+    """Also where one header comes twice, as gRPC allows: nobody can tell which key is meant to pay."""
+    for given in (metadata, metadata[::-1]):
+        with pytest.raises(Unauthenticated, match="two different API keys"):
+            key_of(given)
+
+
+def test_one_key_said_twice_is_one() -> None:
+    """The same key in several places is no contradiction."""
+    assert (
+        key_of([("x-api-key", "moa-one"), ("x-api-key", "moa-one"), ("authorization", "Bearer moa-one")]) == "moa-one"
+    )
