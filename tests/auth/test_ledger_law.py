@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -307,7 +306,6 @@ class LedgerLaw(RuleBasedStateMachine):
         )
 
 
-@pytest.mark.timeout(300)
 def test_no_interleaving_breaks_the_law(database_url: str) -> None:
     """Settled and outstanding never exceed the limit, and nothing is refused that is free, whatever happens when."""
     migrate(database_url)

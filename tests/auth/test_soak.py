@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.auth.asking import audited, reserve, settle, until
 from tests.auth.conftest import Admit, Auth
 from tests.auth.holder import TOKENS
 from tests.auth.soak import Plan, run
 
 
-@pytest.mark.timeout(300)
 async def test_a_run_with_kills_is_exact(tmp_path: Path) -> None:
     """With a replica and a router killed -9 and the database restarted midway, the ledger equals the invoice."""
     plan = Plan(requests=120, room=48)

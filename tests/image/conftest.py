@@ -42,7 +42,7 @@ async def service(subject: Subject, upstream: Emulator, tmp_path: Path) -> Async
 @pytest.fixture
 async def impatient(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[ImageClient]:
     """A service whose provider has to begin within half a second."""
-    row = subject.row(upstream, first_token_s=0.5)
+    row = subject.row(upstream, connect_s=1, first_token_s=0.5)
     rows = shipped_rows(subject.provider, upstream.url + subject.path, **row)
     async with image_service(tmp_path, *rows, subject.environment) as client:
         yield client
