@@ -1,4 +1,8 @@
-"""A light tenant's waits while another floods, beside its waits alone; by the clock."""
+"""A light tenant's waits while another floods, beside its waits alone; by the clock.
+
+Light is who uses less than a fair share: it sends its next request once the other got two more images. Who sends
+without a pause is as heavy as the other, and two such share the engine by halves.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from inference.image.engine import ImageEngine
 GOAL = 1.5
 EACH = 4
 """Requests of the light tenant in each round, one after the other, alone and then amid the flood."""
+BETWEEN = 2
+"""Images that the other gets between two requests of the light one."""
 FLOOD = 16
 """Orders of the other tenant that are always under way."""
 LEAST_ROUNDS, MOST_ROUNDS = 3, 25
@@ -30,6 +36,7 @@ class Flood:
         self._lock = threading.Lock()
         self._on = True
         self.made = 0
+        self._more = threading.Semaphore(0)
         for _ in range(FLOOD):
             self._next()
 
@@ -37,7 +44,13 @@ class Flood:
         ask = self._asks[len(self._orders) % len(self._asks)]
         self._orders.append(makers.submit(self._engine, ask, self._ended, "flood"))
 
+    def wait(self, images: int) -> None:
+        """Wait until it got so many more images."""
+        for _ in range(images):
+            self._more.acquire()
+
     def _ended(self) -> None:
+        self._more.release()
         with self._lock:
             self.made += 1
             if self._on:
@@ -69,7 +82,9 @@ def measure(folder: Path, side: int, seconds: float, steps: int = 20) -> float:
                 break
             alone += [makers.made(engine, light, "light") for _ in range(EACH)]
             flood = Flood(engine, side, steps)
-            amid += [makers.made(engine, light, "light") for _ in range(EACH)]
+            for _ in range(EACH):
+                flood.wait(BETWEEN)
+                amid.append(makers.made(engine, light, "light"))
             flooded += flood.made
             flood.stop()
         engine.stop()
