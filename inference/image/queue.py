@@ -62,7 +62,9 @@ class Queue:
                 f"the queue of model {self._name} is full", retry_after_s=max(1.0, self._backlog_s(self.everyone()) / 2)
             )
         order.number = next(self._numbers)
-        credit = min(_cost(order.ask), CREDIT_LANES * order.ask.width * order.ask.height / 64)
+        # Others join whose tenant is less than two steps ahead: its last steps are to be its own as well.
+        own = _cost(order.ask) * (1 + 3 / order.ask.steps)
+        credit = min(own, CREDIT_LANES * order.ask.width * order.ask.height / 64)
         self._shares.enter(order.tenant, {o.tenant for o in self.everyone()}, credit)
         self._waiting.append(order)
 
