@@ -9,8 +9,9 @@ from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
+from tests.auth.asking import reserve, settle, until
 from tests.auth.client import Client, code_of
-from tests.auth.conftest import Auth
+from tests.auth.conftest import Admit, Auth
 
 
 async def test_users_cannot_administer(client: Client, auth: Auth) -> None:
@@ -88,6 +89,29 @@ async def test_lists_are_paged_without_gaps(client: Client, root: str, auth: Aut
     assert len(seen) == len(set(seen)) == auth.query("select count(*) from accounts")[0][0]
     bad = admin_pb.ListAccountsRequest(page_token="?")
     assert await code_of(client.admin.ListAccounts(bad, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_administrator_reads_the_ledger(client: Client, root: str, auth: Auth, admit: Admit) -> None:
+    """Every settlement of an account is there, newest first, page by page, with who answered; nobody else's is."""
+    account, key_id, key = await auth.account()
+    other, _, other_key = await auth.account()
+    admission = await admit(auth)
+    for count in (30, 50, 70):
+        settle(await reserve(admission, key, 100), count)
+    settle(await reserve(admission, other_key, 100), 11)
+    await until(lambda: (auth.spent(account), auth.spent(other)) == ((150, 0), (11, 0)))
+    rows: list[account_pb2.LedgerRow] = []
+    token = ""
+    while token or not rows:
+        page = await client.admin.ListLedger(
+            admin_pb.ListLedgerRequest(account_id=account, page_size=2, page_token=token), metadata=client.sent(root)
+        )
+        rows.extend(page.rows)
+        token = page.next_page_token
+    assert [row.id for row in rows] == sorted((row.id for row in rows), reverse=True)
+    settled = [(row.tokens, row.key_id, row.provider, row.model) for row in rows if row.kind == "settle"]
+    assert sorted(settled) == [(count, key_id, "local-text", "m") for count in (30, 50, 70)]
+    assert {row.kind for row in rows} >= {"borrow", "settle"}
 
 
 async def test_a_new_time_zone_counts_from_the_next_day(client: Client, root: str, auth: Auth) -> None:
