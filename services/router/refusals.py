@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import error_pb2
 from services.common.dialects import GOOGLE, OPENAI, Dialect
 from services.common.errors import MoaError, Unauthenticated
-from services.router.domain.caller import Caller
+from services.common.rpc import call as calls
+from services.common.rpc.keys import key_of
 
 _DIALECTS: Final[Mapping[str, Dialect]] = {
     "/moa.router.v1.OpenAIService/": OPENAI,
@@ -48,20 +49,17 @@ class Refusals:
 
     A body is read before its caller is admitted, so that one call admits and reserves. Whoever has no valid key is told
     that all the same, whatever else is wrong, and learns nothing of the catalogue.
-
-    Args:
-        begin: Gives the caller of a call.
     """
 
-    def __init__(self, admission: Verifier, *, begin: Callable[[Any], Caller]) -> None:
+    def __init__(self, admission: Verifier) -> None:
         self._admission = admission
-        self._begin = begin
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
         """Give the error that the caller is told: about the key first, then in the dialect's own names."""
         if error.reason in _OF_REQUEST and not method.startswith(_OPEN):
             try:
-                await self._admission.identify(self._begin(context).key)
+                key = calls.current().key or key_of(context.invocation_metadata() or ())
+                await self._admission.identify(key)
             except Unauthenticated as stranger:
                 return stranger
             except MoaError:

@@ -17,9 +17,11 @@ from services.router.domain.caller import Caller, key_of
 
 def begin(context: Any) -> Caller:
     """Give the caller of the call that is being served. Raises Unauthenticated for two different keys."""
+    call = calls.current()
+    call.key = key_of(context.invocation_metadata() or ())
     return Caller(
-        key=key_of(context.invocation_metadata() or ()),
-        request_id=calls.current().request_id,
+        key=call.key,
+        request_id=call.request_id,
         began=time.perf_counter(),
     )
 
@@ -37,7 +39,8 @@ def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
         caller = begin(context)
         if not byok.is_google_key(caller.key):
             return caller
-        return replace(caller, key=grants.mint(service_token, acting), own_key=caller.key)
+        calls.current().key = standing_in = grants.mint(service_token, acting)
+        return replace(caller, key=standing_in, own_key=caller.key)
 
     return begun
 

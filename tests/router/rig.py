@@ -45,7 +45,6 @@ from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
 from services.router.refusals import Refusals
-from services.router.serving import begin
 
 TIMEOUT_S = 20
 KEY = "moa-test-key"
@@ -328,7 +327,7 @@ class Rig:
         listing = Listing(catalogue=lambda: CATALOGUE, admission=played)
         files = FilesServicer(self.store, self.links, played)
         self._linking: list[Any] = [shelf, inputs, files]
-        self._server = Server(service_token=None, reword=Refusals(played, begin=begin))
+        self._server = Server(service_token=None, reword=Refusals(played))
         grpc = self._server.grpc
         native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), grpc)
         openai = OpenAIServicer(operations, listing, shelf)

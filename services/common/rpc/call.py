@@ -18,7 +18,7 @@ RESUME_KEY = "x-moa-resume"
 class Call:
     """One call being served. `fields` become part of its log line."""
 
-    __slots__ = ("address", "fields", "method", "request_id", "wrote")
+    __slots__ = ("address", "fields", "key", "method", "request_id", "wrote")
 
     def __init__(self, method: str, request_id: str, address: str = "") -> None:
         self.method = method
@@ -26,6 +26,8 @@ class Call:
         """Where the caller is, as the edge saw it; empty between services."""
         self.request_id = request_id
         self.fields: dict[str, Any] = {}
+        self.key = ""
+        """What the handler takes for the caller's key; empty until it has read it."""
         self.wrote = False
         """Whether a first message was sent: from then on an error must be an event of the stream."""
 
