@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import requests
 
+from deploy.local.stack import Stack
 from tests.e2e import browser
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT
@@ -19,6 +21,16 @@ FILL = """(() => {
   for (const [name, value] of Object.entries(%s)) form.elements[name].value = value;
   form.requestSubmit();
 })()"""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Give a gateway of its own: sign-ups and log-ins are counted by address, and all tests have the same."""
+    environment = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
+    names = ("auth", "inference", "router", "tasks", "edge")
+    root = tmp_path_factory.mktemp("dashboard")
+    with Stack(root, durable=False, environment=environment, processes=names) as stack:
+        yield Gateway(stack)
 
 
 async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tmp_path: Path) -> None:
