@@ -24,7 +24,7 @@ async def test_a_run_with_kills_is_exact(tmp_path: Path) -> None:
 
 
 async def test_a_stream_cut_anywhere_is_charged_what_was_delivered(auth: Auth, admit: Admit) -> None:
-    """Disconnects at ten points of a stream: the ledger equals the provider's invoice to the token."""
+    """Settlements as after a cut at ten points: the ledger has each to the token (real streams: e2e/test_invoice)."""
     account, _, key = await auth.account()
     admission = await admit(auth)
     invoice = 0

@@ -187,9 +187,7 @@ class Operations:
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, caller: Caller) -> int:
         """Count a prompt's tokens as its model would. Costs nothing."""
         model, _ = self._model(request.model, request.provider, "text", caller)
-        identity = await self._admission.identify(caller.key)
-        if not identity.may(quota_pb2.OPERATION_TEXT, model.provider, model.id):
-            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+        await self._permitted(caller, quota_pb2.OPERATION_TEXT, model)
         request.model, request.provider = model.id, model.provider
         return await self._backends.count_tokens(request, model, caller)
 
@@ -207,10 +205,7 @@ class Operations:
         linked = [(param, image) for param, image in images if image.WhichOneof("source") == "url"]
         if not linked:
             return
-        identity = await self._admission.identify(caller.key)
-        if not identity.may(operation, model.provider, model.id):
-            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
-
+        identity = await self._permitted(caller, operation, model)
         # Strangers share the account of those who bring their own key: none of them owns its files.
         owner = "" if caller.own_key else identity.account_id
 
@@ -223,6 +218,13 @@ class Operations:
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _permitted(self, caller: Caller, operation: quota_pb2.Operation.ValueType, model: Model) -> Identity:
+        """Give who asks, for what is done without a reservation. Raises Unauthenticated or PermissionDenied."""
+        identity = await self._admission.identify(caller.key)
+        if not identity.may(operation, model.provider, model.id):
+            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+        return identity
 
     def _model(self, name: str, provider: str, makes: str, caller: Caller) -> tuple[Model, Retirement | None]:
         """Find the model that answers to a name, and the retirement that its caller is to be told of."""
