@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.training.optimise import Average, Muon
+from inference.training.precision import narrowest
 
 _SAVE_EVERY_S = 180.0
 _TELL_EVERY_S = 10.0
@@ -35,8 +36,9 @@ class Run:
     quiet: bool = False
 
     def autocast(self) -> torch.autocast:
-        """Compute in bfloat16 where that is safe."""
-        return torch.autocast(self.device.type, torch.bfloat16)
+        """Compute in bfloat16 where that is safe, on devices that have it."""
+        narrow = narrowest(self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=narrow == torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)

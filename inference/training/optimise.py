@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from inference.training.precision import narrowest
+
 # Coefficients of five steps towards the nearest orthogonal matrix (Polar Express, arXiv:2505.16932, table 1, rounded).
 _STEPS: Final = (
     (4.0848, -6.8946, 2.9270),
@@ -23,8 +25,8 @@ _MATCH: Final = 0.2
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Give the matrix with all singular values near one, by five matrix polynomials in bfloat16."""
-    x = matrix.bfloat16()
+    """Give the matrix with all singular values near one, by five matrix polynomials in `narrowest` numbers."""
+    x = matrix.to(narrowest(matrix.device))
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)
