@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import random
-import socket
 import sys
 import time
 from asyncio.subprocess import Process
@@ -21,6 +18,7 @@ import grpc
 import psycopg
 import pytest
 
+from deploy.local.ports import Ports
 from moa.quota.v1 import quota_pb2
 from services.auth.account_servicer import SignUpMode
 from services.auth.adapters.accounts import Accounts
@@ -195,18 +193,10 @@ async def root(auth: Auth) -> str:
     return key.secret
 
 
-def free_port() -> int:
-    """Give a port that nobody listens on, below the range that the system hands out."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> tuple[Process, str]:
     """Start a replica as a process of its own; give it and its address."""
-    address = f"127.0.0.1:{free_port()}"
+    ports = Ports()
+    address = f"127.0.0.1:{ports.any()}"
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -214,7 +204,7 @@ async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> 
         "MOA_KEY_PEPPER": PEPPER.decode(),
         "MOA_SERVICE_TOKEN": TOKEN,
         "MOA_LISTEN": address,
-        "MOA_PUBLIC_LISTEN": f"127.0.0.1:{free_port()}",
+        "MOA_PUBLIC_LISTEN": f"127.0.0.1:{ports.any()}",
         "MOA_LEASE_S": str(lease_s),
         "MOA_BLOCK_S": str(block_s),
         "MOA_LOG_LEVEL": "error",

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deploy.local.ports import Ports
 from inference.image.ask import SCHEDULERS
 from moa.image.v1 import image_pb2
 from services.common.catalogue import load
 from services.common.errors import Unavailable
 from services.common.rpc.call import RESUME_KEY
 from tests.inference.harness import CATALOGUE, IMAGE, Client, given
-from tests.inference.processes import free_port, serving, started
+from tests.inference.processes import serving, started
 from tests.inference.test_image import drawn, half_mask
 
 
@@ -109,7 +110,7 @@ async def run(
     rng = random.Random(seed)
     coming = orders(seed, steps)
     everyone = [next(coming) for _ in range(together)]
-    port = free_port()
+    port = Ports().any()
     settings = {"MOA_CHECKPOINTS": str(folder), "MOA_CHECKPOINT_EVERY": "2"}
     for kill in range(kills):
         process = await started(port, **settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from typing import Any
 
@@ -12,13 +11,6 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.inference.harness import TOKEN, Client
-
-
-def free_port() -> int:
-    """Give a port of the loopback on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def started(port: int, **more: str) -> asyncio.subprocess.Process:

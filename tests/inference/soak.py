@@ -25,11 +25,12 @@ from typing import Any
 
 import psutil
 
+from deploy.local.ports import Ports
 from services.common.catalogue import load
 from services.common.errors import MoaError
 from tests.inference import kills
 from tests.inference.harness import CATALOGUE, CHAT, IMAGE, Client
-from tests.inference.processes import free_port, serving, started
+from tests.inference.processes import serving, started
 
 MODELS = ("one", "two", "chat")
 TOGETHER = 8
@@ -98,7 +99,7 @@ def _killed(outcome: kills.Outcome) -> bool:
 
 async def switches(count: int, requests: int, folder: Path, *, seed: int) -> Grown:
     """Serve requests over so many switches from one process."""
-    port, metrics = free_port(), free_port()
+    port, metrics = Ports().any(), Ports().any()
     # No two models fit into a byte, so each switch unloads.
     settings = {"MOA_CATALOGUE": str(_catalogue(folder)), "MOA_MODEL_BYTES": "1", "MOA_METRICS_PORT": str(metrics)}
     process = await started(port, **settings)

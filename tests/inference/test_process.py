@@ -11,10 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
+from deploy.local.ports import Ports
 from moa.image.v1 import image_pb2
 from tests.inference import kills
 from tests.inference.harness import Client, small
-from tests.inference.processes import drained, free_port, serving, started
+from tests.inference.processes import drained, serving, started
 
 
 async def at_step(call: Any, step: int) -> None:
@@ -29,7 +30,7 @@ async def test_killed_while_streaming_it_goes_on_elsewhere(client: Client, tmp_p
     the checkpoint, on the same channel, to the bytes of an undisturbed run."""
     fields = small(diffusion=image_pb2.Diffusion(steps=150))
     whole = await client.image(**fields)
-    port, name = free_port(), ("x-moa-resume", "order-1")
+    port, name = Ports().any(), ("x-moa-resume", "order-1")
     first = await started(port, MOA_CHECKPOINTS=str(tmp_path))
     caller = Client(f"127.0.0.1:{port}")
     try:
@@ -72,7 +73,7 @@ async def test_killed_again_and_again_every_picture_keeps_its_bytes(tmp_path: Pa
 
 async def test_bad_settings_stop_the_start_with_their_name(capfd: pytest.CaptureFixture[str]) -> None:
     """A bad setting ends the process with the variable's name, and no trace."""
-    process = await started(free_port(), MOA_TORCH_THREADS="many")
+    process = await started(Ports().any(), MOA_TORCH_THREADS="many")
     assert await process.wait() == 2
     told = capfd.readouterr().err
     assert "MOA_TORCH_THREADS" in told
@@ -83,6 +84,6 @@ async def test_a_bad_catalogue_stops_the_start(tmp_path: Path, capfd: pytest.Cap
     """A catalogue that cannot be read ends the process with the place of the fault."""
     bad = tmp_path / "catalogue.yaml"
     bad.write_text("providers: 3\n")
-    process = await started(free_port(), MOA_CATALOGUE=str(bad))
+    process = await started(Ports().any(), MOA_CATALOGUE=str(bad))
     assert await process.wait() == 1
     assert "catalogue.yaml" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Every process says which port it cannot have, and ends."""
+"""Nobody is given another's port, and every process says which one it cannot have, and ends."""
 
 from __future__ import annotations
 
@@ -51,3 +51,54 @@ def test_a_taken_port(process: Process, variable: str, database_url: str, tmp_pa
     assert ended.returncode == 1
     assert f"cannot listen on {address}" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+CHOOSER = """
+import sys
+from deploy.local.ports import Ports
+ports = []
+try:
+    while len(ports) < int(sys.argv[1]):
+        ports.append(Ports().any())
+except OSError as error:
+    print(error, file=sys.stderr)
+print(*ports, flush=True)
+sys.stdin.read()
+"""
+
+
+def _choosing(count: int, folder: Path) -> subprocess.Popen[str]:
+    """Start a process that chooses ports, as many as it can get, prints them and stays until its input ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CHOOSER, str(count)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _chosen(process: subprocess.Popen[str]) -> list[int]:
+    assert process.stdout is not None
+    return [int(port) for port in process.stdout.readline().split()]
+
+
+def test_two_that_choose_at_once_choose_apart(tmp_path: Path) -> None:
+    """A port that was chosen and not bound yet is given to nobody else, in the process or in another."""
+    with _choosing(250, tmp_path) as first, _choosing(250, tmp_path) as second:
+        chosen = [*_chosen(first), *_chosen(second)]
+    assert len(chosen) == len(set(chosen)) == 500
+    assert all(20_000 <= port < 32_000 for port in chosen)
+
+
+def test_the_ports_of_a_killed_process_come_back(tmp_path: Path) -> None:
+    """While a process has every port another is told that there is none; after kill -9 it gets them."""
+    with _choosing(12_001, tmp_path) as greedy:
+        assert len(_chosen(greedy)) > 10_000
+        assert _choosing(1, tmp_path).communicate() == ("\n", "no free port\n")
+        greedy.kill()
+        greedy.wait()
+        with _choosing(1, tmp_path) as patient:
+            assert len(_chosen(patient)) == 1
