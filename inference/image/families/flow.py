@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.image import schedulers
+from inference.image.families import prompts
 from inference.image.families.base import Family
 
 
@@ -26,6 +27,18 @@ class FlowMatching(Family):
     def sequence(self) -> int:
         """Tokens of the T5 encoder."""
         return int(self.options.get("max_sequence_length", 256))
+
+    def check_length(self, tokenizer: Any, prompt: str, negative: str) -> None:
+        """Raise InvalidField for a prompt that is longer than the T5 encoder reads, or CLIP's where there is no T5.
+
+        CLIP's part of a longer one is cut off, as these models were trained with: T5's has all of it.
+        """
+        most = self.sequence
+        if tokenizer is None:
+            tokenizer = self.pipeline.tokenizer
+            most = int(tokenizer.model_max_length)
+        prompts.refuse_longer(tokenizer, prompt, most, "prompt")
+        prompts.refuse_longer(tokenizer, negative, most, "negative_prompt")
 
     def shift(self, width: int, height: int) -> float:
         """Give the schedule's shift for a size: linear in the number of image tokens (arXiv:2403.03206, 5.3.2)."""

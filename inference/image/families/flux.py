@@ -25,6 +25,7 @@ class Flux(FlowMatching):
         """Encode the prompt, the places of the patches, and the guidance where the model is told it."""
         if negative:
             raise Unsupported("this model takes no negative prompt", param="negative_prompt")
+        self.check_length(self.pipeline.tokenizer_2, prompt, negative)
         text, pooled, places = self.pipeline.encode_prompt(
             prompt, None, self.device, 1, max_sequence_length=self.sequence
         )

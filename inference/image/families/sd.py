@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from inference.image.families import prompts
 from inference.image.families.base import Condition, Family, Inputs
 
 
@@ -20,7 +23,11 @@ class StableDiffusion(Family):
         """Encode the prompts; guidance above 1 takes a second lane, unless the model was distilled to be told it."""
         told = self.pipeline.unet.config.time_cond_proj_dim
         guided = guidance > 1 and told is None
-        shown, hidden = self.pipeline.encode_prompt(prompt, self.device, 1, guided, negative_prompt=negative or None)
+
+        def encode(one: str, other: str | None) -> tuple[Any, ...]:
+            return self.pipeline.encode_prompt(one, self.device, 1, guided, negative_prompt=other)  # type: ignore[no-any-return]
+
+        shown, hidden = prompts.encoded(self.pipeline.tokenizer, prompt, negative, encode)
         texts = (hidden, shown) if guided else (shown,)
         lanes: tuple[Inputs, ...] = tuple({"encoder_hidden_states": text.to(self.dtype)} for text in texts)
         if told is not None:

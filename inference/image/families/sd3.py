@@ -14,6 +14,7 @@ class StableDiffusion3(FlowMatching):
     def condition(self, prompt: str, negative: str, guidance: float, width: int, height: int) -> Condition:
         """Encode the prompts; guidance above 1 takes a second lane."""
         guided = guidance > 1
+        self.check_length(self.pipeline.tokenizer_3, prompt, negative)
         shown, hidden, shown_pooled, hidden_pooled = self.pipeline.encode_prompt(
             prompt,
             None,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from inference.image.families import prompts
 from inference.image.families.base import Condition, Family, Inputs
 
 
@@ -19,9 +22,12 @@ class StableDiffusionXL(Family):
     def condition(self, prompt: str, negative: str, guidance: float, width: int, height: int) -> Condition:
         """Encode the prompts and the size; guidance above 1 takes a second lane."""
         guided = guidance > 1
-        shown, hidden, shown_pooled, hidden_pooled = self.pipeline.encode_prompt(
-            prompt, None, self.device, 1, guided, negative_prompt=negative or None
-        )
+
+        def encode(one: str, other: str | None) -> tuple[Any, ...]:
+            return self.pipeline.encode_prompt(one, None, self.device, 1, guided, negative_prompt=other)  # type: ignore[no-any-return]
+
+        tokenizer = self.pipeline.tokenizer or self.pipeline.tokenizer_2
+        shown, hidden, shown_pooled, hidden_pooled = prompts.encoded(tokenizer, prompt, negative, encode)
         size = (height, width)
         times = self.pipeline._get_add_time_ids(
             size, (0, 0), size, dtype=shown.dtype, text_encoder_projection_dim=int(shown_pooled.shape[-1])
