@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from gateway import limits, pages, routes, script
@@ -38,21 +39,21 @@ _ACCESS_LINE: Final = {
 }
 
 
-def bootstrap(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
-    """Give the configuration. `lua` is the script's text."""
+def bootstrap(settings: EdgeSettings, bindings: list[Binding], lua: str, *, contracts: Path) -> Json:
+    """Give the configuration. `lua` is the script's text, `contracts` the transcoder's descriptor set."""
     return {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
         "overload_manager": limits.overload(settings),
         "static_resources": {
-            "listeners": [_public(settings, bindings, lua), _internal(settings)],
+            "listeners": [_public(settings, bindings, lua, contracts), _internal(settings)],
             "clusters": [*_clusters(settings)],
         },
     }
 
 
-def _public(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
+def _public(settings: EdgeSettings, bindings: list[Binding], lua: str, contracts: Path) -> Json:
     chain: Json = {
-        "filters": [_network(_public_http(settings, bindings, lua))],
+        "filters": [_network(_public_http(settings, bindings, lua, contracts))],
         "transport_socket_connect_timeout": "10s",
     }
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -77,7 +78,7 @@ def _public(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
     }
 
 
-def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Json:
+def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, contracts: Path) -> Json:
     return {
         "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "public",
@@ -98,7 +99,7 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str) -> J
         "http2_protocol_options": limits.CALLERS,
         "local_reply_config": _local_replies(),
         "access_log": [_access_log()],
-        "http_filters": [*_filters(settings, bindings, lua)],
+        "http_filters": [*_filters(settings, bindings, lua, contracts)],
         "route_config": routes.route_config(bindings, settings),
     }
 
@@ -153,7 +154,7 @@ def _access_log() -> Json:
     }
 
 
-def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Iterable[Json]:
+def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contracts: Path) -> Iterable[Json]:
     """The order is the order of a request; answers pass it backwards, so the script has the last word."""
     yield _filter(routes.LUA, "lua.v3.Lua", default_source_code={"inline_string": lua})
     yield _filter(routes.CORS, "cors.v3.Cors")
@@ -178,16 +179,16 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str) -> Itera
     }
     yield {"name": pages.FILES, "typed_config": pages.server(), "disabled": True}
     yield _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb")
-    yield _transcoder(settings, bindings)
+    yield _transcoder(settings, bindings, contracts)
     yield _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True)
 
 
-def _transcoder(settings: EdgeSettings, bindings: list[Binding]) -> Json:
+def _transcoder(settings: EdgeSettings, bindings: list[Binding], contracts: Path) -> Json:
     fields: set[str] = set().union(*(binding.fields for binding in bindings))
     return _filter(
         routes.TRANSCODER,
         "grpc_json_transcoder.v3.GrpcJsonTranscoder",
-        proto_descriptor=str(settings.descriptors.resolve()),
+        proto_descriptor=str(contracts.resolve()),
         services=sorted({binding.service for binding in bindings} & set(routes.DIALECTS)),
         print_options={"preserve_proto_field_names": True, "always_print_primitive_fields": True},
         # The route was chosen by the caller's path, which the transcoder rewrites.

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gateway import bindings, config, script
+from gateway import bindings, config, contracts, script
 from gateway.settings import EdgeSettings
 
 
 def render(settings: EdgeSettings) -> Path:
-    """Write `envoy.json` into the settings' folder and give its path.
+    """Write `envoy.json`, and the contracts that it names, into the settings' folder; give its path.
 
     Raises FileNotFoundError when the descriptor set is not there (`make proto` writes it).
     """
     folder = settings.edge_dir
     folder.mkdir(parents=True, exist_ok=True)
     bound = bindings.read(settings.descriptors)
+    described = folder / "contracts.binpb"
+    described.write_bytes(contracts.for_transcoder(settings.descriptors.read_bytes()))
     path = folder / "envoy.json"
-    path.write_text(json.dumps(config.bootstrap(settings, bound, script.render()), indent=1), encoding="utf-8")
+    rendered = config.bootstrap(settings, bound, script.render(), contracts=described)
+    path.write_text(json.dumps(rendered, indent=1), encoding="utf-8")
     return path

@@ -178,7 +178,8 @@ class _Operation:
             return content
         if self._method.input_type == HTTP_BODY or rule.body != "*":
             return {"application/json": {"schema": {"type": "object"}}}
-        return {"application/json": {"schema": self._schemas.object(self._method.input_type, without=frozenset(bound))}}
+        schema = self._schemas.object(self._method.input_type, without=frozenset(bound))
+        return {"application/json": {"schema": schema | {"additionalProperties": False}}}
 
     def _responses(self) -> Json:
         dialect = DIALECTS[self._service]

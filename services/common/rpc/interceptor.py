@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from services.common import errors, logs
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
 from services.common.rpc import call as calls
-from services.common.rpc import status
+from services.common.rpc import rest, status
 
 _log = logs.get("rpc")
 
@@ -104,7 +104,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
             return serve
 
-        return _rewrapped(handler, around)
+        return _rewrapped(handler, around, rest.reader(method))
 
     def _allows(self, metadata: dict[str, str | bytes]) -> bool:
         """Tell whether the caller is a service, where only services may call."""
@@ -120,21 +120,24 @@ async def _abort(context: Any, error: errors.MoaError, call: calls.Call) -> None
     await context.abort(status.CODE[error.reason], error.message, status.trailers_of(error, call.request_id))
 
 
-def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler]) -> Any:
+def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], read: rest.Read | None) -> Any:
     """Give the same kind of handler around the wrapped function. Streams are written with `context.write`."""
     given, shape = handler.request_deserializer, {"response_serializer": handler.response_serializer}
     if handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(wrap(_reading(handler.unary_unary, given)), **shape)
+        return grpc.unary_unary_rpc_method_handler(wrap(_reading(handler.unary_unary, given, read)), **shape)
     if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(wrap(_reading(handler.unary_stream, given)), **shape)
+        return grpc.unary_stream_rpc_method_handler(wrap(_reading(handler.unary_stream, given, read)), **shape)
     shape["request_deserializer"] = given
     if handler.stream_unary:
         return grpc.stream_unary_rpc_method_handler(wrap(handler.stream_unary), **shape)
     return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream), **shape)
 
 
-def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None) -> Handler:
-    """Read the request where its failure is worded: grpc.aio's own tells the caller the names of our classes."""
+def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None, complete: rest.Read | None) -> Handler:
+    """Read the request where its failure is worded: grpc.aio's own tells the caller the names of our classes.
+
+    `complete` reads what of a REST request the edge did not.
+    """
     if deserialize is None:
         return inner
 
@@ -143,6 +146,10 @@ def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None) -> Hand
             message = deserialize(request)
         except DecodeError:
             raise errors.Malformed("the request's message cannot be read") from None
+        if complete is not None:
+            original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
+            if original is not None:
+                complete(message, str(original))
         return await inner(message, context)
 
     return serve

@@ -1,0 +1,121 @@
+"""How a REST request becomes a typed message: the edge binds the path, and this reads the query and the body.
+
+Envoy's transcoder passes over what a message does not have, in a body and in a query, and has no switch for a body.
+So the edge leaves both alone (`gateway.contracts`): the body arrives as it is, in a field that no contract has, and the
+query in the header that names the original path. Here each field is known, or refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from google.api import annotations_pb2, httpbody_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from services.common import protojson
+from services.common.errors import InvalidField, Malformed
+
+BODY_FIELD: Final = 2**29 - 1
+"""Which field of a request holds the body, a google.api.HttpBody: the last number there is."""
+ORIGINAL_PATH: Final = "x-envoy-original-path"
+"""Metadata that the edge alone sets: the path and query that a REST caller asked for."""
+
+_RAW: Final = f".{httpbody_pb2.HttpBody.DESCRIPTOR.full_name}"
+_VARIABLE: Final = re.compile(r"\{([a-z0-9_.]+)")
+_MOST_PARAMETERS: Final = 100
+
+Read = Callable[[Any, str], None]
+"""Completes a message, from the original path."""
+
+
+def is_typed(method: descriptor_pb2.MethodDescriptorProto, request: descriptor_pb2.DescriptorProto) -> bool:
+    """Tell whether a method has REST bindings, and neither takes nor gives a raw body."""
+    return (
+        method.options.HasExtension(annotations_pb2.http)
+        and _RAW not in (method.input_type, method.output_type)
+        and all(field.type_name != _RAW for field in request.field)
+    )
+
+
+def bound(method: descriptor_pb2.MethodDescriptorProto) -> frozenset[str]:
+    """Give the fields that some path of the method binds."""
+    rule = method.options.Extensions[annotations_pb2.http]
+    paths = [getattr(each, each.WhichOneof("pattern")) for each in (rule, *rule.additional_bindings)]
+    return frozenset(name for path in paths for name in _VARIABLE.findall(path))
+
+
+def reader(path: str) -> Read | None:
+    """Give what completes the messages of a method (`/package.Service/Method`); None when none is needed."""
+    try:
+        method = descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", "."))
+    except KeyError:
+        return None
+    proto, request = descriptor_pb2.MethodDescriptorProto(), descriptor_pb2.DescriptorProto()
+    method.CopyToProto(proto)
+    method.input_type.CopyToProto(request)
+    if not is_typed(proto, request):
+        return None
+    return _Reader(method, bound(proto), takes_body=bool(proto.options.Extensions[annotations_pb2.http].body)).read
+
+
+class _Reader:
+    def __init__(self, method: MethodDescriptor, in_path: frozenset[str], *, takes_body: bool) -> None:
+        self._takes_body = takes_body
+        self._in_path = in_path
+        free = [field for field in method.input_type.fields if field.name not in in_path and not takes_body]
+        self._parameters: dict[str, FieldDescriptor] = {
+            name: field for field in free if field.message_type is None for name in (field.json_name, field.name)
+        }
+
+    def read(self, message: Message, original: str) -> None:
+        """Complete a message of a REST call."""
+        if self._takes_body:
+            self._read_body(message)
+        self._read_query(message, original.partition("?")[2])
+
+    def _read_body(self, message: Message) -> None:
+        body = httpbody_pb2.HttpBody()
+        for unknown in UnknownFieldSet(message):  # type: ignore[attr-defined]  # the stubs lack it
+            if unknown.field_number == BODY_FIELD and isinstance(unknown.data, bytes):
+                body.MergeFromString(unknown.data)
+        message.DiscardUnknownFields()
+        given = protojson.load(body.data)
+        for name in self._in_path & given.keys():
+            # Who sends back what they were given says the same thing twice.
+            if given.pop(name) != getattr(message, name):
+                raise InvalidField(f"{name} is not the one in the path", param=name)
+        protojson.fill(message, given)
+
+    def _read_query(self, message: Message, query: str) -> None:
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        except ValueError:
+            raise Malformed("the query cannot be read") from None
+        seen: set[str] = set()
+        for name, text in pairs:
+            field = self._parameters.get(name)
+            if field is None:
+                raise InvalidField(f"unknown query parameter {name}", param=name)
+            if field.is_repeated:
+                getattr(message, field.name).append(_scalar(field, text, name))
+                continue
+            if field.name in seen:
+                raise InvalidField(f"{name} is given twice", param=name)
+            seen.add(field.name)
+            setattr(message, field.name, _scalar(field, text, name))
+
+
+def _scalar(field: FieldDescriptor, text: str, name: str) -> Any:
+    """Give the value that a query says: all of them are text there."""
+    value: Any = text
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        value = {"true": True, "false": False}.get(text, text)
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_ENUM and text.isascii() and text.isdigit():
+        value = int(text)
+    return protojson.scalar(field, value, name)

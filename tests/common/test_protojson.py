@@ -1,0 +1,165 @@
+"""JSON read into messages: nothing that does not fit is passed over, and each refusal names its field."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TypeVar
+
+import pytest
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moa.account.v1 import account_service_pb2, admin_service_pb2
+from moa.image.v1 import image_service_pb2
+from moa.task.v1 import task_pb2, task_service_pb2
+from services.common import protojson
+from services.common.errors import InvalidField, Malformed, TooLarge
+
+KEY = account_service_pb2.CreateKeyRequest
+TASK = task_service_pb2.CreateTaskRequest
+
+
+M = TypeVar("M", bound=Message)
+
+
+def read(kind: type[M], body: bytes) -> M:
+    message = kind()
+    protojson.fill(message, protojson.load(body))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"scope": []}', "scope"),
+        (b'{"scopes": [{"model": "a"}, {"modle": "b"}]}', "scopes[1].modle"),
+        (b'{"scopes": {"model": "a"}}', "scopes"),
+        (b'{"scopes": [null]}', "scopes[0]"),
+        (b'{"scopes": [{"operations": ["OPERATION_FLY"]}]}', "scopes[0].operations[0]"),
+        (b'{"scopes": [{"operations": [99]}]}', "scopes[0].operations[0]"),
+        (b'{"scopes": [{"operations": [true]}]}', "scopes[0].operations[0]"),
+        (b'{"name": 5}', "name"),
+        (b'{"name": "\\ud800"}', "name"),
+        (b'{"name": "a", "name": "b"}', "name"),
+        (b'{"tokens_a_day": 1, "tokensADay": 2}', "tokensADay"),
+        (b'{"tokens_a_day": -1}', "tokens_a_day"),
+        (b'{"tokens_a_day": 4294967296}', "tokens_a_day"),
+        (b'{"tokens_a_day": 1.5}', "tokens_a_day"),
+        (b'{"tokens_a_day": 1e999}', "tokens_a_day"),
+        (b'{"tokens_a_day": true}', "tokens_a_day"),
+        (b'{"tokens_a_day": "many"}', "tokens_a_day"),
+        (b'{"tokens_a_day": [1]}', "tokens_a_day"),
+        (b'{"expires_in": "an hour"}', "expires_in"),
+        (b'{"expires_in": 3600}', "expires_in"),
+        (b'{"expires_in": {"seconds": 3600}}', "expires_in"),
+        (b"[]", ""),
+        (b"null", ""),
+    ],
+)
+def test_what_does_not_fit_is_named(body: bytes, param: str) -> None:
+    """An unknown field, a wrong type, a number out of range, a name twice: refused, with the path to it."""
+    with pytest.raises(InvalidField) as refused:
+        read(KEY, body)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"work": {"image": {}, "desk": {}}}', "work.desk"),
+        (b'{"work": {"image": {"images": [{"data": "!!!!"}]}}}', "work.image.images[0].data"),
+        (b'{"work": {"image": {"images": [{"data": "AAAAA"}]}}}', "work.image.images[0].data"),
+        (b'{"work": {"image": {"diffusion": {"strength": "NaN"}}}}', "work.image.diffusion.strength"),
+        (b'{"work": {"image": {"diffusion": {"strength": true}}}}', "work.image.diffusion.strength"),
+        (b'{"work": {"image": []}}', "work.image"),
+    ],
+)
+def test_what_does_not_fit_deep_inside_is_named(body: bytes, param: str) -> None:
+    """Two of a choice, bytes that are not base64 and numbers that are none are refused at any depth."""
+    with pytest.raises(InvalidField) as refused:
+        read(TASK, body)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "a"} {}',
+        b'{"name": "a"',
+        b"{'name': 'a'}",
+        b'\xef\xbb\xbf{"name": "a"}',
+        b'{"name": "\xff"}',
+        '{"name": "a"}'.encode("utf-16"),
+        b'{"tokens_a_day": NaN}',
+        b'{"tokens_a_day": -Infinity}',
+        b'{"tokens_a_day": ' + b"9" * 100_000 + b"}",
+        b'{"a":' * 10_000,
+        b"[" * 40_000,
+    ],
+    ids=range(11),
+)
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    """Rubbish behind the object, other encodings, NaN and depths that exhaust a parser are the caller's 400."""
+    with pytest.raises(Malformed):
+        read(KEY, body)
+
+
+def test_a_body_of_very_many_values_is_not_parsed() -> None:
+    """What would occupy the process for seconds is refused by its length in values."""
+    with pytest.raises(TooLarge):
+        protojson.load(b'{"scopes":[' + b"{}," * 5_000_000 + b"{}]}")
+
+
+@pytest.mark.parametrize(
+    ("body", "same"),
+    [
+        (b"", b"{}"),
+        (b" \n", b"{}"),
+        (b'{"tokensADay": 5}', b'{"tokens_a_day": 5}'),
+        (b'{"tokens_a_day": "5"}', b'{"tokens_a_day": 5}'),
+        (b'{"tokens_a_day": 5.0}', b'{"tokens_a_day": 5}'),
+        (b'{"tokens_a_day": null, "scopes": null}', b"{}"),
+        (b'{"scopes": [{"operations": [1]}]}', b'{"scopes": [{"operations": ["OPERATION_TEXT"]}]}'),
+        (b'{"name": "two\nlines"}', b'{"name": "two\\nlines"}'),
+    ],
+)
+def test_the_spellings_of_proto_json_are_the_same(body: bytes, same: bytes) -> None:
+    """Both cases of a name, numbers as strings, null for nothing and raw newlines are taken."""
+    assert read(KEY, body) == read(KEY, same)
+
+
+def test_base64_is_read_in_either_alphabet_and_wrapped() -> None:
+    """As GNU base64 wraps it, padded or not."""
+    for text in ("+/+/\\n+w==", "-_-_-w", "+/+/+w"):
+        made = read(TASK, b'{"work": {"image": {"images": [{"data": "%s"}]}}}' % text.encode())
+        assert made.work.image.images[0].data == b"\xfb\xff\xbf\xfb"
+
+
+def test_an_empty_object_chooses() -> None:
+    """`{"image": {}}` says which work it is."""
+    assert read(task_pb2.TaskWork, b'{"image": {}}').WhichOneof("work") == "image"
+
+
+@given(
+    st.builds(
+        image_service_pb2.GenerateImageRequest,
+        model=st.text(),
+        count=st.integers(0, 2**32 - 1),
+        seed=st.integers(-(2**63), 2**63 - 1),
+        colors=st.lists(st.text()),
+    )
+)
+def test_what_a_message_prints_reads_back(message: image_service_pb2.GenerateImageRequest) -> None:
+    """Protobuf's own JSON of a message is that message."""
+    assert read(type(message), json_format.MessageToJson(message).encode()) == message
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner)))
+def test_any_value_is_taken_or_refused(value: object) -> None:
+    """Whatever stands in a field, the answer is a refusal or the field set."""
+    for name in admin_service_pb2.UpdateAccountRequest.DESCRIPTOR.fields_by_name:
+        with contextlib.suppress(InvalidField, Malformed):
+            read(admin_service_pb2.UpdateAccountRequest, json.dumps({name: value}).encode())
