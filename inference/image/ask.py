@@ -19,7 +19,9 @@ MAX_STEPS = 150
 MAX_GUIDANCE = 50.0
 MAX_PROMPT_CHARS = 10_000
 SIDE_STEP = 8
-"""Sides are multiples of this: one latent pixel."""
+"""Sides are multiples of this: one latent pixel. Some models want more (`Family.side_step`)."""
+FITTED_STEP = 16
+"""Sides that are chosen here are multiples of this, which suits every family: two latent pixels."""
 LEAST_SIDE = 64
 DEFAULT_SIDE = 512
 DEFAULT_STEPS = 20
@@ -232,6 +234,6 @@ def _fitted(ratio: float, area: int, bounds: dict[str, tuple[float, float]]) -> 
 
     def stepped(side: float, name: str) -> int:
         low, high = bounds[name]
-        return int(min(max(round(side / SIDE_STEP) * SIDE_STEP, low), high))
+        return int(min(max(round(side / FITTED_STEP) * FITTED_STEP, low), high))
 
     return stepped(math.sqrt(area * ratio), "width"), stepped(math.sqrt(area / ratio), "height")

@@ -36,7 +36,7 @@ from services.common.errors import DeadlineExceeded, Internal, InvalidField, Moa
 
 _log = logs.get("image")
 
-VERSION = "2"
+VERSION = "3"
 
 
 class ImageEngine:
@@ -122,8 +122,11 @@ class ImageEngine:
 
         `key` is the tenant's name of the order: asked again under it, an unfinished order goes on where it was.
 
-        Raises UnsupportedMedia for a broken image, InvalidField for an adapter that the model does not have.
+        Raises UnsupportedMedia for a broken image, InvalidField for a size or an adapter that the model does not have.
         """
+        for side in ("width", "height"):
+            if getattr(ask, side) % self.family.side_step:
+                raise InvalidField(f"this model's {side} must be a multiple of {self.family.side_step}", param=side)
         for name, _ in ask.loras:
             if name not in self.adapters.names:
                 known = ", ".join(self.adapters.names) or "none"

@@ -63,13 +63,15 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         try:
             while not stream.ended:
                 taking = asyncio.ensure_future(mailbox.take())
-                await asyncio.wait({taking, making}, return_when=asyncio.FIRST_COMPLETED)
-                if making.done() and making.exception() is not None:
+                try:
+                    await asyncio.wait({taking, making}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
                     taking.cancel()
+                if making.done() and making.exception() is not None:
                     over = True
                     await stream.fail(making.exception())
                     return
-                await stream.write(await taking)
+                await stream.write(taking.result())
             over = True
         finally:
             making.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from inference.image import codec
 from inference.image.ask import ImageAsk
+from services.common.errors import InvalidField
 from tests.inference.bench import TINY, Bench, pixels
 from tests.inference.pipes import FAMILIES, built
 from tests.inference.test_image import drawn, half_mask
@@ -122,3 +124,17 @@ def test_every_family_gives_the_same_bytes_in_a_crowd(folders: dict[str, Path], 
     order = rng.sample(range(len(mix)), len(mix))
     crowd = bench.make(*(mix[i] for i in order))
     assert [crowd[at].files for at in np.argsort(order)] == alone
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_file_has_the_size_that_was_asked_for(folders: dict[str, Path], name: str) -> None:
+    """Sizes that are no multiples of what a family is made of are refused; all others are kept to the pixel."""
+    bench = Bench(folders[name])
+    step = bench.engine.family.side_step
+    ask = ImageAsk(prompt="노을", width=64 + step, height=64 + 3 * step, steps=2, guidance=2.0)
+    assert pixels(bench.make(ask)[0].files[0]).shape == (64 + 3 * step, 64 + step, 3)
+    off = 64 + step // 2
+    for side, bad in (("width", replace(ask, width=off)), ("height", replace(ask, height=off))):
+        with pytest.raises(InvalidField, match=f"multiple of {step}") as refused:
+            bench.submit(bad)
+        assert refused.value.param == side

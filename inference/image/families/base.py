@@ -54,6 +54,11 @@ class Family(ABC):
         """Pixels of a latent pixel's side."""
 
     @property
+    def side_step(self) -> int:
+        """Pixels that a picture's sides are multiples of."""
+        return self.scale
+
+    @property
     @abstractmethod
     def denoiser(self) -> torch.nn.Module:
         """The network that every step runs."""

@@ -19,6 +19,11 @@ class FlowMatching(Family):
     schedulers = ("euler",)
 
     @property
+    def side_step(self) -> int:
+        """Pixels that a picture's sides are multiples of: the transformer takes patches of 2x2 latent pixels."""
+        return 2 * self.scale
+
+    @property
     def denoiser(self) -> torch.nn.Module:
         """The transformer."""
         return self.pipeline.transformer  # type: ignore[no-any-return]
