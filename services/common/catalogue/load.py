@@ -84,6 +84,7 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
         if (model.load is not None) != (provider.adapter == "inference"):
             raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
     _check_successors(path, models)
+    _check_fallbacks(path, by_id, models)
 
 
 def _check_successors(path: Path, models: list[Model]) -> None:
@@ -99,3 +100,29 @@ def _check_successors(path: Path, models: list[Model]) -> None:
                 raise CatalogueError(f"{path}: model {model.id}: its successors go round in a circle")
             line.add(successor.full_id)
             last = successor
+
+
+def _check_fallbacks(path: Path, providers: Mapping[str, Provider], models: list[Model]) -> None:
+    """A model's fallbacks must be here, make what it makes, be named without doubt, and stand once in its chain."""
+    by_name: dict[str, list[Model]] = {}
+    for model in models:
+        for name in (model.id, model.full_id):
+            by_name.setdefault(name, []).append(model)
+    for model in models:
+        chain = {model.full_id}
+        for name in model.fallback:
+            found = by_name.get(name, [])
+            if not found:
+                raise CatalogueError(f"{path}: model {model.full_id}: no fallback {name!r}")
+            if len(found) > 1:
+                ids = " or ".join(one.full_id for one in found)
+                raise CatalogueError(f"{path}: model {model.full_id}: fallback {name!r} may be {ids}")
+            (other,) = found
+            if other.full_id in chain:
+                raise CatalogueError(f"{path}: model {model.full_id}: its fallbacks come round to {other.full_id}")
+            made, wanted = providers[other.provider].makes, providers[model.provider].makes
+            if made != wanted:
+                raise CatalogueError(
+                    f"{path}: model {model.full_id} makes {wanted}, its fallback {other.full_id} {made}"
+                )
+            chain.add(other.full_id)

@@ -136,6 +136,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one of its images costs as a task, in credits."""
     retirement: Retirement | None = None
     """When its owner ends it, if that was announced."""
+    fallback: tuple[Id, ...] = ()
+    """Who answers when it cannot, in this order: ids or full ids. Their own fallbacks do not count."""
     load: Load | None = None
     """How to load it; set exactly for models of the `inference` adapter."""
 
@@ -182,6 +184,11 @@ class Catalogue:
                     found.setdefault(name, []).append(model)
             for name, of in found.items():
                 self._names.setdefault(name, of)
+        self._fallbacks = {
+            model.full_id: tuple(self._names[name][0] for name in model.fallback)
+            for model in self.models
+            if model.fallback
+        }
 
     @staticmethod
     def _ids(model: Model) -> Iterable[str]:
@@ -216,6 +223,10 @@ class Catalogue:
                 return next((m for m in fits if m.provider in self.configured), fits[0])
         where = f" of provider {provider!r}" if provider else ""
         raise ModelNotFound(f"unknown model {name[:200]!r}{where}", param="model")
+
+    def fallbacks(self, model: Model) -> tuple[Model, ...]:
+        """Give who answers when a model cannot, in order."""
+        return self._fallbacks.get(model.full_id, ()) if model.fallback else ()
 
     def find_vision(self, name: str) -> Model:
         """Give the vision model of an id, full id or alias, or raise ModelNotFound."""
