@@ -166,8 +166,7 @@ class Admission:
             asked = Asked(key, operation, provider, model, tokens, images, least, request_id, acting.key_id)
             return await self._reserve_cold(self._digest(grants.PREFIX + acting.key_id), asked)
         identity = await self.identify(key)
-        # A reservation in a grant was made for a task, whatever the task is made of.
-        if not identity.may(quota_pb2.OPERATION_TASK, provider, model):
+        if not identity.may(Held.operation, provider, model):
             raise PermissionDenied(f"this key may not use {model or provider}")
         if tokens or images > acting.images:
             raise QuotaExhausted("the reservation does not cover this request")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final, Self
+
 from moa.common.v1 import usage_pb2
+from moa.quota.v1 import quota_pb2
 from services.common.admission.identity import Identity
 from services.common.grants import ActingFor
 
@@ -11,6 +14,9 @@ class Held:
     """Quota that the signer of a grant holds. Looks like a `Reservation`; nothing is booked through it."""
 
     __slots__ = ("identity", "images", "reservation_id", "tokens")
+
+    operation: Final = quota_pb2.OPERATION_TASK
+    """A reservation in a grant was made for a task, whatever the task is made of."""
 
     def __init__(self, identity: Identity, acting: ActingFor) -> None:
         self.identity = identity
@@ -42,3 +48,7 @@ class Held:
 
     def annul(self) -> None:
         """Nothing, likewise."""
+
+    def renewed(self) -> Self:
+        """Itself: backends are not told of it, so nobody else can have a word."""
+        return self

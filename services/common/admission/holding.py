@@ -128,6 +128,23 @@ class Holding:
         else:
             self._settling.released(reservation.reservation_id)
 
+    def renewed(self, reservation: Reservation) -> Reservation:
+        """Give the same of the same lease under another id (`Reservation.renewed` calls this)."""
+        paces, reservation.paces = reservation.paces, ()
+        self.settled(reservation, reservation.settlement(usage_pb2.Usage(), "", ""))
+        # What was just put back is there to be taken, though the lease may be too old for others.
+        fresh = self.reserve(
+            reservation.lease,
+            reservation.tokens,
+            reservation.images,
+            operation=reservation.operation,
+            request_id=reservation.request_id,
+            now=time.monotonic(),
+            paces=paces,
+        )
+        fresh.so_far = reservation.so_far
+        return fresh
+
     def free(self) -> tuple[int, int]:
         """Give what is held and not reserved."""
         now = time.monotonic()

@@ -22,6 +22,9 @@ class Keeper(Protocol):
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent."""
 
+    def renewed(self, reservation: Reservation) -> Reservation:
+        """Give another reservation of the same quota, in the same paces, and book that this one came to nothing."""
+
 
 class Reservation:
     """Quota for one request. Exactly one of `settle` and `release` counts: the first."""
@@ -103,6 +106,16 @@ class Reservation:
         """Say that nothing was consumed, and have it booked, so that a backend which takes this process for dead
         charges nothing (`VanishedCallers`)."""
         self.settle(usage=usage_pb2.Usage(), provider="", model="")
+
+    def renewed(self) -> Reservation:
+        """Give the same quota under another id, and annul this one.
+
+        For another call after one that was left before its end, whose backend may take this process for dead and book
+        this id: then its word is void, and what the next call delivers is booked once all the same.
+        """
+        fresh = self._keeper.renewed(self)
+        self._done = True
+        return fresh
 
     def settlement(self, usage: usage_pb2.Usage, provider: str, model: str) -> quota_pb2.Settlement:
         """Give the settlement that this usage makes."""
