@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 FIRST_EVENT = Histogram(
     "moa_first_event_seconds",
@@ -19,6 +19,23 @@ COST = Counter(
     "moa_cost_usd_total", "What answers cost by the catalogue's prices, in US dollars.", ["provider", "model"]
 )
 BROKEN = Counter("moa_answers_broken_total", "Answers that failed after their first event.", ["provider", "reason"])
+
+
+ATTEMPTS_FAILED = Counter(
+    "moa_attempts_failed_total",
+    "Calls of targets that failed, before or after their first event.",
+    ["provider", "model", "reason"],
+)
+FALLBACKS = Counter(
+    "moa_fallbacks_total",
+    "Answers that another target began in the place of the one that was asked for.",
+    ["provider", "model", "by_provider", "by_model"],
+)
+TARGET_OPEN = Gauge(
+    "moa_target_open",
+    "Whether a target failed again and again and is left alone (its breaker is open).",
+    ["provider", "model"],
+)
 
 
 class Meters(NamedTuple):

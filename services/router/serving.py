@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
 from services.common import byok, errors, grants
@@ -14,16 +15,36 @@ from services.router import metrics
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller, key_of
 
+FALLBACK_KEY: Final = "moa-fallback"
+"""The header by which a caller says that it wants no model but the one that it asks for: `none`."""
+
 
 def begin(context: Any) -> Caller:
-    """Give the caller of the call that is being served. Raises Unauthenticated for two different keys."""
+    """Give the caller of the call that is being served.
+
+    Raises Unauthenticated for two different keys, InvalidField for an unknown `moa-fallback`.
+    """
     call = calls.current()
-    call.key = key_of(context.invocation_metadata() or ())
+    metadata = context.invocation_metadata() or ()
+    call.key = key_of(metadata)
+    left_s = context.time_remaining()
     return Caller(
         key=call.key,
         request_id=call.request_id,
         began=time.perf_counter(),
+        until=math.inf if left_s is None else time.monotonic() + left_s,
+        fallback=_wants_fallback(metadata),
     )
+
+
+def _wants_fallback(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """Tell whether another model may answer. Raises InvalidField for a wish that is not known."""
+    for name, value in metadata:
+        if name == FALLBACK_KEY:
+            if value != "none":
+                raise errors.InvalidField(f"{FALLBACK_KEY} may only be none", param=FALLBACK_KEY)
+            return False
+    return True
 
 
 def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
@@ -52,6 +73,10 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     fields["account"] = answer.booking.account_id
     fields["provider"] = provider
     fields["model"] = model
+    if answer.attempts.count > 1:
+        fields["attempts"] = answer.attempts.count
+    if answer.model is not answer.asked:
+        fields["asked"] = answer.asked.full_id
     meters = metrics.of_model(provider, model)
     meters.first_event.observe(time.perf_counter() - caller.began)
 

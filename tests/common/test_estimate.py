@@ -10,8 +10,8 @@ import pytest
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.estimate import Meter, prompt_tokens, tokens_of
-from services.router.domain.answer import TextAnswer
 from services.text.adapters.reading import BaseReader
+from tests.router.answering import text_answer
 
 TEXTS = ("", "a", "Once upon a time", "옛날 옛적에", "mixed 섞인 text", "🙂" * 9, "x" * 1000)
 
@@ -52,14 +52,8 @@ async def test_a_cut_stream_is_guessed_alike_by_router_and_backend() -> None:
     for text in TEXTS[1:]:
         backend._say(0, text)
     message = text_service_pb2.GenerateTextResponse(events=backend._events)
-    router: Any = TextAnswer(
-        meter=Meter(prompt_tokens(request)),
-        model=Mock(provider="p", id="m"),
-        source=Mock(),
-        first=message,
-        booking=(booking := Mock()),
-        request_id="r",
-    )
+    booking = Mock()
+    router = text_answer(booking, Mock(), message, meter=Meter(prompt_tokens(request)))
     await router.next()
     router.settle()
     told = booking.settle.call_args.kwargs["usage"]

@@ -41,6 +41,7 @@ from services.router.dialects.google.servicer import GoogleServicer
 from services.router.dialects.native.servicer import NativeServicer
 from services.router.dialects.openai.image_reply import Shelf
 from services.router.dialects.openai.servicer import OpenAIServicer
+from services.router.domain.attempts import Patience
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
@@ -138,6 +139,7 @@ class Booking:
     tokens: int
     books: Books
     reservation_id: str = "r1"
+    operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
 
     @property
     def account_id(self) -> str:
@@ -153,6 +155,13 @@ class Booking:
 
     def annul(self) -> None:
         self.books.add(None)
+
+    def renewed(self) -> Self:
+        return self
+
+
+async def _at_once(_: float) -> None:
+    """Pass the time."""
 
 
 class Source:
@@ -323,7 +332,13 @@ class Rig:
         played: Any = self.played
         self.egress = Egress(self._allowed)
         inputs = Inputs(egress=self.egress, store=self.store, links=self.links)
-        operations = Operations(catalogue=lambda: CATALOGUE, admission=played, backends=played, inputs=inputs)
+        operations = Operations(
+            catalogue=lambda: CATALOGUE,
+            admission=played,
+            backends=played,
+            inputs=inputs,
+            patience=Patience(pause=_at_once),
+        )
         listing = Listing(catalogue=lambda: CATALOGUE, admission=played)
         files = FilesServicer(self.store, self.links, played)
         self._linking: list[Any] = [shelf, inputs, files]

@@ -12,6 +12,7 @@ import pytest
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
+from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common.admission import Held
 from services.common.catalogue import Catalogue, Model, Provider, Timeouts
@@ -78,6 +79,7 @@ class Lender:
     """Admission that lends what is asked and remembers how it ended."""
 
     account_id, reservation_id = "acct", "resv"
+    operation = quota_pb2.OPERATION_TEXT
     identity: Any = None
     tokens = images = 0
     ended = ""
@@ -100,6 +102,10 @@ class Lender:
 
     def annul(self) -> None:
         self.ended = "annulled"
+
+    def renewed(self) -> Lender:
+        self.annul()
+        return self
 
 
 class Rig:

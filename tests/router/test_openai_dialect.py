@@ -11,11 +11,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from moa.common.v1 import error_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.catalogue import Model
 from services.common.errors import InvalidField, Malformed, MoaError, Unsupported
-from services.common.estimate import Meter
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.domain.answer import TextAnswer
+from tests.router.answering import text_answer
 from tests.router.test_native_dialect import png
 
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -79,14 +78,7 @@ def ended(
 
 
 def answer(books: Books, first: text_service_pb2.GenerateTextResponse, *more: Any) -> TextAnswer:
-    return TextAnswer(
-        model=Model(id="m", provider="p"),
-        source=Script(*more),
-        first=first,
-        booking=books,
-        request_id="rid",
-        meter=Meter(7),
-    )
+    return text_answer(books, Script(*more), first, request_id="rid")
 
 
 async def chunks(play: TextAnswer, *, include_usage: bool = True) -> list[str]:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model
-from services.common.estimate import Meter
 from services.router.dialects.google import bodies as google_bodies
 from services.router.dialects.google import reply as google_reply
 from services.router.dialects.google import text_request
@@ -31,6 +30,7 @@ from services.text.adapters.gemini import read as gemini_read
 from services.text.adapters.gemini import request as gemini_request
 from services.text.adapters.openai import read as openai_read
 from services.text.adapters.openai import request as openai_request
+from tests.router.answering import text_answer
 from tests.router.rig import Booking, Books, Identity, Source, picture
 
 Json = dict[str, Any]
@@ -300,14 +300,7 @@ def summed(events: list[text_pb2.TextEvent]) -> Json:
 
 def playing(script: list[text_service_pb2.GenerateTextResponse]) -> TextAnswer:
     copies = [text_service_pb2.GenerateTextResponse.FromString(message.SerializeToString()) for message in script]
-    return TextAnswer(
-        model=MODEL,
-        source=Source(copies[1:]),
-        first=copies[0],
-        booking=Booking(Identity("acc1"), 1, Books()),
-        request_id="r",
-        meter=Meter(1),
-    )
+    return text_answer(Booking(Identity("acc1"), 1, Books()), Source(copies[1:]), copies[0], model=MODEL)
 
 
 ASKED = text_service_pb2.GenerateTextRequest(

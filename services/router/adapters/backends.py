@@ -16,8 +16,8 @@ from services.common.errors import DeadlineExceeded, Unavailable, UpstreamTimeou
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
-from services.router.domain.answer import Booking
 from services.router.domain.caller import Caller
+from services.router.domain.ports import Booking
 
 GRACE_S = 5.0
 """How much longer than the service the router waits, so that the service's own, better-worded timeout comes first."""

@@ -5,83 +5,20 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
-from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model, Retirement
 from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
 from services.common.estimate import Meter
-from services.common.ratelimit import Remaining
-
-M = TypeVar("M", text_service_pb2.GenerateTextResponse, image_service_pb2.GenerateImageResponse)
-
-M_co = TypeVar("M_co", covariant=True)
+from services.router.domain.attempts import Attempts, Begun
+from services.router.domain.ports import M, Source
 
 
 def _nobody(_: object) -> None:
     """Listen to nothing."""
-
-
-class Identity(Protocol):
-    """A verified key."""
-
-    @property
-    def account_id(self) -> str:
-        """Whose key it is."""
-
-    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
-        """Tell whether the key may do this."""
-
-    def remaining(self) -> Remaining:
-        """Tell what is left of its account's day."""
-
-
-class Booking(Protocol):
-    """A reservation of quota; `services.common.admission.Reservation` is one."""
-
-    @property
-    def account_id(self) -> str:
-        """Whose quota it is."""
-
-    @property
-    def reservation_id(self) -> str:
-        """Its id."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens reserved."""
-
-    @property
-    def identity(self) -> Identity:
-        """The key that it was made for."""
-
-    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
-        """Tell what was consumed so far; charged should this process vanish. Cheap."""
-
-    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
-        """Book what was consumed. Once; later calls do nothing."""
-
-    def release(self) -> None:
-        """Give everything back."""
-
-    def annul(self) -> None:
-        """Give everything back, and let nobody else's word count: for a call that was left before its end."""
-
-
-class Source(Protocol[M_co]):
-    """Where messages come from: one call to whoever really answers."""
-
-    async def read(self) -> M_co | None:
-        """Give the next message, None when there are no more. Raises MoaError."""
-
-    def cancel(self) -> None:
-        """Stop the work behind it."""
-
-    def close(self) -> None:
-        """Let go of it, once its last event was read."""
 
 
 class Answer(abc.ABC, Generic[M]):
@@ -96,20 +33,22 @@ class Answer(abc.ABC, Generic[M]):
     def __init__(
         self,
         *,
-        model: Model,
-        source: Source[M],
-        first: M,
-        booking: Booking,
+        begun: Begun[M],
+        attempts: Attempts[M],
         request_id: str,
         ending: Retirement | None = None,
     ) -> None:
-        self.model = model
+        self.model = begun.model
+        """Who answers."""
+        self.asked = attempts.asked
+        """Who was asked for."""
         self.ending = ending
         """The retirement of the model that was asked for, to be told to the caller."""
         self.usage = usage_pb2.Usage()
-        self.booking = booking
-        self._source: Source[M] = source
-        self._first: M | None = first
+        self.booking = attempts.booking
+        self.attempts: Attempts[M] = attempts
+        self._source: Source[M] = begun.source
+        self._first: M | None = begun.first
         self._request_id = request_id
         self._ended = False
         self._cut_off = False
@@ -146,6 +85,10 @@ class Answer(abc.ABC, Generic[M]):
     def _watch(self, message: M) -> None:
         """Note what the message's events say of the consumption and the end."""
 
+    def _broke(self, error: MoaError) -> None:
+        self.attempts.failed(self.model, error)
+        self.on_broken(error)
+
     @abc.abstractmethod
     def _consumed(self) -> usage_pb2.Usage | None:
         """Give what is to be charged; None when nothing was delivered or reported."""
@@ -171,6 +114,8 @@ class Answer(abc.ABC, Generic[M]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.succeeded:
+            self.attempts.finished(self.model)
         if self._ended:
             self._source.close()
         else:
@@ -206,7 +151,7 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
                 self._ended = self.succeeded = True
             elif kind == "error":
                 self._ended = True
-                self.on_broken(error_of(event.error))
+                self._broke(error_of(event.error))
 
     def _consumed(self) -> usage_pb2.Usage | None:
         if self.usage.prompt_tokens or self.usage.completion_tokens:
@@ -241,7 +186,7 @@ class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
                 self._ended = self.succeeded = True
             elif kind == "error":
                 self._ended = True
-                self.on_broken(error_of(event.error))
+                self._broke(error_of(event.error))
 
     def _consumed(self) -> usage_pb2.Usage | None:
         if not self._delivered:

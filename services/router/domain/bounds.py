@@ -7,6 +7,8 @@ the bytes of the text bound its tokens from above. Templates and images add cons
 from __future__ import annotations
 
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.catalogue import Model
+from services.common.errors import ContextTooLong
 
 PER_REQUEST = 16
 """Tokens that a chat template puts around a conversation."""
@@ -23,6 +25,19 @@ LONGEST_TOKEN_BYTES = 128
 def fits_context(prompt: int, context_tokens: int) -> bool:
     """Tell whether a prompt of this bound can fit, without a tokenizer's work: megabytes of text plainly cannot."""
     return not context_tokens or prompt // LONGEST_TOKEN_BYTES <= context_tokens
+
+
+def check_context(prompt: int, model: Model) -> None:
+    """Raise ContextTooLong where a prompt of this bound plainly does not fit."""
+    if not fits_context(prompt, model.context_tokens):
+        raise ContextTooLong(
+            f"the prompt is longer than the {model.context_tokens} tokens of {model.id}'s context", param="messages"
+        )
+
+
+def bounded(tokens: int, model: Model) -> int:
+    """Give a bound on an answer's tokens that is never above the model's own."""
+    return min(tokens, model.max_output_tokens) if model.max_output_tokens else tokens
 
 
 def prompt_bound(request: text_service_pb2.GenerateTextRequest) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from services.common.rpc.keys import key_of
@@ -21,3 +22,7 @@ class Caller:
     """When it arrived, by `time.perf_counter`."""
     own_key: str = field(default="", repr=False)
     """The caller's own key of a provider; `key` is then what stands for it here."""
+    until: float = math.inf
+    """When it gives up, by `time.monotonic`."""
+    fallback: bool = True
+    """Whether another model may answer when the one that it asks for cannot."""

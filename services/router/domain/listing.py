@@ -9,9 +9,9 @@ from services.common import byok
 from services.common.catalogue import Catalogue, Model
 from services.common.errors import ModelNotFound, PermissionDenied, ProviderNotConfigured
 from services.router.domain import retirement
-from services.router.domain.answer import Identity
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Admission
+from services.router.domain.ports import Identity
 
 _OPERATION = {"text": quota_pb2.OPERATION_TEXT, "image": quota_pb2.OPERATION_IMAGE}
 

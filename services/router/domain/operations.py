@@ -6,8 +6,9 @@ Every dialect and the gRPC API come through here, so policy exists once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Protocol
 
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
@@ -16,29 +17,24 @@ from moa.text.v1 import text_service_pb2
 from services.common import byok
 from services.common.catalogue import Catalogue, Model, Retirement
 from services.common.errors import (
-    Cancelled,
     ContextTooLong,
-    DeadlineExceeded,
     InvalidField,
     MoaError,
     ModelNotFound,
     PermissionDenied,
     ProviderNotConfigured,
     QuotaExhausted,
-    Unavailable,
     Unsupported,
-    UpstreamBroken,
-    UpstreamTimeout,
-    error_of,
 )
 from services.common.estimate import Meter, prompt_tokens
-from services.router.domain import bounds, retirement
-from services.router.domain.answer import Booking, Identity, ImageAnswer, M, Source, TextAnswer
+from services.router.domain import bounds, fallbacks, retirement
+from services.router.domain.answer import ImageAnswer, TextAnswer
+from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
+from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.capabilities import check_image, check_text
-
-_CUT_OFF: Final = (Cancelled, DeadlineExceeded, Unavailable, UpstreamTimeout)
-"""Failures of a call whose other end may not have come to its own end, so that it takes the router for dead."""
+from services.router.domain.ports import Booking, Identity, Source
+from services.router.domain.text_call import TextBackends, TextCall
 
 
 class Admission(Protocol):
@@ -62,13 +58,8 @@ class Admission(Protocol):
         """Verify a key and lend it quota."""
 
 
-class Backends(Protocol):
+class Backends(TextBackends, Protocol):
     """Whoever really answers."""
-
-    def generate_text(
-        self, request: text_service_pb2.GenerateTextRequest, model: Model, caller: Caller, reserved: Booking
-    ) -> Source[text_service_pb2.GenerateTextResponse]:
-        """Begin a text answer."""
 
     def generate_image(
         self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Booking
@@ -90,12 +81,19 @@ class Operations:
     """The gateway's operations, over the catalogue as it is at each request."""
 
     def __init__(
-        self, *, catalogue: Callable[[], Catalogue], admission: Admission, backends: Backends, inputs: Inputs
+        self,
+        *,
+        catalogue: Callable[[], Catalogue],
+        admission: Admission,
+        backends: Backends,
+        inputs: Inputs,
+        patience: Patience | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._admission = admission
         self._backends = backends
         self._inputs = inputs
+        self._patience = patience or Patience()
 
     async def generate_text(self, request: text_service_pb2.GenerateTextRequest, caller: Caller) -> TextAnswer:
         """Begin a text answer; its first message is in hand when this returns.
@@ -117,24 +115,21 @@ class Operations:
         await self._fetch(linked, quota_pb2.OPERATION_TEXT, model, caller)
         wanted = self._bounded(request, model)
         prompt = bounds.prompt_bound(request)
-        if not bounds.fits_context(prompt, model.context_tokens):
-            raise ContextTooLong(
-                f"the prompt is longer than the {model.context_tokens} tokens of {model.id}'s context", param="messages"
-            )
-        prompt, reserved = await self._reserve_text(request, model, caller, prompt, wanted)
-        request.max_tokens = max(1, min(wanted, (reserved.tokens - prompt) // max(1, request.candidates)))
-        request.model, request.provider = model.id, model.provider
-        try:
-            source = self._backends.generate_text(request, model, caller, reserved)
-            first = await _first(source)
-        except BaseException as error:
-            _unspent(reserved, error)
-            raise
+        catalogue = self._catalogue()
+        outgrown = _outgrown(prompt, model, fallbacks.reachable(catalogue, model, caller))
+        bound, reserved = await self._reserve_text(request, model, caller, prompt, wanted)
+        granted = max(1, min(wanted, (reserved.tokens - bound) // max(1, request.candidates)))
+        call = TextCall(request, caller, self._backends, prompt=prompt, granted=granted)
+        attempts: Attempts[text_service_pb2.GenerateTextResponse] = Attempts(
+            model,
+            lambda: fallbacks.able(catalogue, model, caller, reserved, call.check),
+            terms=self._terms(caller, reserved),
+            outgrown=outgrown,
+        )
+        begun = await attempts.first(call.ask)
         return TextAnswer(
-            model=model,
-            source=source,
-            first=first,
-            booking=reserved,
+            begun=begun,
+            attempts=attempts,
             request_id=caller.request_id,
             meter=Meter(prompt_tokens(request)),
             ending=ending,
@@ -157,7 +152,6 @@ class Operations:
         given += [("mask", request.mask)] if request.HasField("mask") else []
         await self._fetch(given, quota_pb2.OPERATION_IMAGE, model, caller)
         request.count = max(1, request.count)
-        request.model, request.provider = model.id, model.provider
         reserved = await self._admission.reserve(
             caller.key,
             operation=quota_pb2.OPERATION_IMAGE,
@@ -166,15 +160,19 @@ class Operations:
             images=request.count,
             request_id=caller.request_id,
         )
-        try:
-            source = self._backends.generate_image(request, model, caller, reserved)
-            first = await _first(source)
-        except BaseException as error:
-            _unspent(reserved, error)
-            raise
-        return ImageAnswer(
-            model=model, source=source, first=first, booking=reserved, request_id=caller.request_id, ending=ending
+        catalogue = self._catalogue()
+
+        def ask(target: Model, paying: Booking) -> Source[image_service_pb2.GenerateImageResponse]:
+            request.model, request.provider = target.id, target.provider
+            return self._backends.generate_image(request, target, caller, paying)
+
+        attempts: Attempts[image_service_pb2.GenerateImageResponse] = Attempts(
+            model,
+            lambda: fallbacks.able(catalogue, model, caller, reserved, lambda other: check_image(request, other)),
+            terms=self._terms(caller, reserved),
         )
+        begun = await attempts.first(ask)
+        return ImageAnswer(begun=begun, attempts=attempts, request_id=caller.request_id, ending=ending)
 
     def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
         """Find the model that a caller names, and what it makes: `text` or `image`.
@@ -243,6 +241,18 @@ class Operations:
             raise Unsupported(f"model {model.id} does not make {makes}", param="model")
         return model, ending
 
+    def _terms(self, caller: Caller, reserved: Booking) -> Terms:
+        # Tasks come again by themselves, and remember it.
+        retries = 0 if reserved.operation == quota_pb2.OPERATION_TASK else RETRIES
+        return Terms(
+            booking=reserved,
+            request_id=caller.request_id,
+            until=caller.until,
+            retries=retries,
+            # A key of the caller's own says nothing of the operator's.
+            patience=replace(self._patience, breakers=Breakers()) if caller.own_key else self._patience,
+        )
+
     @staticmethod
     def _bounded(request: text_service_pb2.GenerateTextRequest, model: Model) -> int:
         """Give the bound on one candidate's tokens: the caller's, else the catalogue's, and never above the model's."""
@@ -252,7 +262,7 @@ class Operations:
             wanted = request.max_tokens
         else:
             wanted = model.default_max_tokens
-        return min(wanted, model.max_output_tokens) if model.max_output_tokens else wanted
+        return bounds.bounded(wanted, model)
 
     async def _reserve_text(
         self,
@@ -288,30 +298,19 @@ class Operations:
                     model,
                     caller,
                 )
-            except (Unsupported, UpstreamBroken):
+            except MoaError:
                 raise refused from None
             if exact >= prompt:
                 raise
             return exact, await reserve(exact)
 
 
-def _unspent(reserved: Booking, error: BaseException) -> None:
-    """Book that nothing was consumed by a call that failed with this error before its first message."""
-    if isinstance(error, MoaError) and not isinstance(error, _CUT_OFF):
-        reserved.release()
-    else:
-        reserved.annul()
-
-
-async def _first(source: Source[M]) -> M:
-    """Wait for the first message; a failure before it is raised with its own status."""
+def _outgrown(prompt: int, model: Model, others: Iterable[Model]) -> ContextTooLong | None:
+    """Tell why a prompt plainly does not fit a model, where it may fit another; raise it where it fits none."""
     try:
-        first = await source.read()
-    except BaseException:
-        source.cancel()
+        bounds.check_context(prompt, model)
+    except ContextTooLong as refusal:
+        if any(bounds.fits_context(prompt, other.context_tokens) for other in others):
+            return refusal
         raise
-    if first is None:
-        raise UpstreamBroken("the answer was empty")
-    if first.events and first.events[0].HasField("error"):
-        raise error_of(first.events[0].error)
-    return first
+    return None

@@ -1,0 +1,232 @@
+"""The attempts at one request: its targets are asked in turn until one begins to answer.
+
+Each target once, without a pause; then, where a failure may pass in a moment, the same ones again after one. One
+reservation pays for all of it. `docs/routing.md` tells callers and operators what this comes to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, NamedTuple
+
+from moa.common.v1 import error_pb2
+from services.common import logs
+from services.common.catalogue import Model
+from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of, word
+from services.router import metrics
+from services.router.domain.breaker import Breakers
+from services.router.domain.failures import Course, course_after, most_useful, was_left
+from services.router.domain.ports import Booking, M, Source
+
+RETRIES: Final = 2
+"""So often a target is asked again: as OpenAI's clients do."""
+BACK_OFF_S: Final = 0.5
+"""The first pause before that at most, and half of it at least; the second is twice as long."""
+LONGEST_WAIT_S: Final = 5.0
+"""A target that asks to be left alone for longer is not waited for: the caller is told instead."""
+
+_log = logs.get("attempts")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What attempts share: who failed of late, and how time passes."""
+
+    breakers: Breakers = field(default_factory=Breakers)
+    clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    jitter: Callable[[], float] = random.random
+    """Gives a number from 0 to 1."""
+
+
+class Begun(NamedTuple, Generic[M]):
+    """An answer that has begun."""
+
+    model: Model
+    source: Source[M]
+    first: M
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On what terms one request is attempted."""
+
+    booking: Booking
+    """What pays, whoever answers."""
+    request_id: str
+    """For the log."""
+    patience: Patience
+    """What attempts share."""
+    until: float = math.inf
+    """When the caller gives up, by the clock."""
+    retries: int = RETRIES
+    """How often the same target is asked again."""
+
+
+class Attempts(Generic[M]):
+    """The attempts at one request.
+
+    Args:
+        asked: The model that was asked for.
+        others: Gives who may answer in its place, in order; called once, when it is needed.
+        terms: On what terms.
+        outgrown: Why the prompt plainly does not fit `asked`: only models with a longer context are asked then.
+    """
+
+    def __init__(
+        self,
+        asked: Model,
+        others: Callable[[], Sequence[Model]],
+        *,
+        terms: Terms,
+        outgrown: ContextTooLong | None = None,
+    ) -> None:
+        self.asked = asked
+        self.booking = terms.booking
+        """What pays for the call that is running, or would for the next."""
+        self.count = 0
+        """How many calls were made."""
+        self._others = others
+        self._terms = terms
+        self._patience = terms.patience
+        self._longer_than = asked.context_tokens if outgrown else None
+        """Only models with a longer context than this are asked."""
+        self._chain: Sequence[Model] | None = None
+        self._tried: set[str] = set()
+        self._errors: list[MoaError] = [outgrown] if outgrown else []
+        self._again: list[tuple[float, Model]] = []
+        self._left = False
+
+    async def first(self, ask: Callable[[Model, Booking], Source[M]]) -> Begun[M]:
+        """As `begin`; where none begins, book that nothing was consumed."""
+        try:
+            return await self.begin(ask)
+        except BaseException as error:
+            if isinstance(error, MoaError) and not self._left:
+                self.booking.release()
+            else:
+                self.booking.annul()
+            raise
+
+    async def begin(self, ask: Callable[[Model, Booking], Source[M]]) -> Begun[M]:
+        """Give the first answer that begins, of targets that were not asked before.
+
+        Raises the MoaError that helps the caller most when none does.
+        """
+        self._again = []
+        targets: Iterable[Model] = self._admitted()
+        for retry in range(self._terms.retries + 1):
+            for model in targets:
+                try:
+                    return await self._asked(model, ask)
+                except MoaError as error:
+                    if self.failed(model, error, retry) is Course.TELL:
+                        raise
+            if retry == self._terms.retries or not (targets := await self._rested()):
+                break
+        raise most_useful(self._errors)
+
+    def failed(self, model: Model, error: MoaError, retry: int = RETRIES) -> Course:
+        """Note that a target failed, and tell what to do."""
+        self._left = was_left(error)
+        self._errors.append(error)
+        breakers = self._patience.breakers
+        breakers.failed(model, error)
+        course = course_after(error, asked_for=model is self.asked)
+        reason = word(error.reason)
+        metrics.ATTEMPTS_FAILED.labels(model.provider, model.id, reason).inc()
+        if course is Course.LARGER:
+            self._longer_than = max(self._longer_than or 0, model.context_tokens)
+        elif course is Course.AGAIN and retry < self._terms.retries and not breakers.is_open(model):
+            self._put_off(model, error, retry)
+        if course is not Course.TELL:
+            _log.info(
+                "attempt.failed",
+                request_id=self._terms.request_id,
+                provider=model.provider,
+                model=model.id,
+                reason=reason,
+                attempt=self.count,
+            )
+        return course
+
+    def finished(self, model: Model) -> None:
+        """Note that a target answered to the end."""
+        self._patience.breakers.finished(model)
+
+    async def _asked(self, model: Model, ask: Callable[[Model, Booking], Source[M]]) -> Begun[M]:
+        if self._left:
+            # The call before may still be running at its end, under the id that it was given.
+            self.booking, self._left = self.booking.renewed(), False
+        self.count += 1
+        self._tried.add(model.full_id)
+        source = ask(model, self.booking)
+        first = await _first(source)
+        self._patience.breakers.began(model)
+        if model is not self.asked:
+            metrics.FALLBACKS.labels(self.asked.provider, self.asked.id, model.provider, model.id).inc()
+        return Begun(model, source, first)
+
+    def _admitted(self) -> Iterator[Model]:
+        """Give those who may answer and are not left alone; all, where all are: a try is better than a sure refusal."""
+        found = False
+        for model in self._able():
+            if self._patience.breakers.admits(model):
+                found = True
+                yield model
+        if not found:
+            yield from self._able()
+
+    def _able(self) -> Iterator[Model]:
+        if self._fits(self.asked):
+            yield self.asked
+        if self._chain is None:
+            self._chain = self._others()
+        yield from filter(self._fits, self._chain)
+
+    def _fits(self, model: Model) -> bool:
+        if model.full_id in self._tried:
+            return False
+        return self._longer_than is None or model.context_tokens > self._longer_than
+
+    def _put_off(self, model: Model, error: MoaError, retry: int) -> None:
+        """Keep a target in mind for another try, if that may come soon enough."""
+        wait_s = error.retry_after_s or 0.0
+        if wait_s > LONGEST_WAIT_S:
+            return
+        if error.reason == error_pb2.REASON_UPSTREAM_RATE_LIMITED and error.retry_after_s is None:
+            return
+        back_off_s = BACK_OFF_S * 2**retry * (1 + self._patience.jitter()) / 2
+        at = self._patience.clock() + max(wait_s, back_off_s)
+        if at < self._terms.until:
+            self._again.append((at, model))
+
+    async def _rested(self) -> list[Model]:
+        """Wait for targets that may be asked again, and give those whose time has come; none when there are none."""
+        if not self._again:
+            return []
+        at = min(at for at, _ in self._again)
+        await self._patience.pause(max(0.0, at - self._patience.clock()))
+        due = [model for ready, model in self._again if ready <= at]
+        self._again = [(ready, model) for ready, model in self._again if ready > at]
+        return due
+
+
+async def _first(source: Source[M]) -> M:
+    """Wait for the first message; a failure before it is raised with its own status."""
+    try:
+        first = await source.read()
+    except BaseException:
+        source.cancel()
+        raise
+    if first is None:
+        raise UpstreamBroken("the answer was empty")
+    if first.events and first.events[0].HasField("error"):
+        source.close()
+        raise error_of(first.events[0].error)
+    return first

@@ -1,0 +1,107 @@
+"""What a failure of one target means for the next: whose fault it is, and who could do better."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from moa.common.v1 import error_pb2
+from moa.common.v1.error_pb2 import Reason
+from services.common.errors import MoaError
+
+
+class Course(enum.Enum):
+    """What to do after a failure."""
+
+    TELL = enum.auto()
+    """The caller has to mend it: nobody else is asked."""
+    ONWARD = enum.auto()
+    """Another target may do better; the same one would not."""
+    AGAIN = enum.auto()
+    """Another target may do better; the same one may too, in a moment."""
+    LARGER = enum.auto()
+    """A target with a longer context may do better."""
+
+
+_COURSES: Final[Mapping[Reason.ValueType, Course]] = {
+    error_pb2.REASON_UPSTREAM_OVERLOADED: Course.AGAIN,
+    error_pb2.REASON_UPSTREAM_BROKEN: Course.AGAIN,
+    error_pb2.REASON_UPSTREAM_FAILED: Course.AGAIN,
+    error_pb2.REASON_UPSTREAM_RATE_LIMITED: Course.AGAIN,
+    error_pb2.REASON_UNAVAILABLE: Course.AGAIN,
+    # It has used up the patience that its caller had for it.
+    error_pb2.REASON_UPSTREAM_TIMEOUT: Course.ONWARD,
+    # The services try a provider's other keys themselves.
+    error_pb2.REASON_UPSTREAM_AUTH: Course.ONWARD,
+    # More of the same would lengthen the queue.
+    error_pb2.REASON_QUEUE_FULL: Course.ONWARD,
+    # The catalogue promises what its owner, or this gateway's service, does not have.
+    error_pb2.REASON_MODEL_NOT_FOUND: Course.ONWARD,
+    error_pb2.REASON_PROVIDER_NOT_CONFIGURED: Course.ONWARD,
+    error_pb2.REASON_INTERNAL: Course.ONWARD,
+    error_pb2.REASON_CONTEXT_TOO_LONG: Course.LARGER,
+}
+"""Whatever is not here is told."""
+
+_FINAL: Final = frozenset(
+    (error_pb2.REASON_CONTENT_POLICY, error_pb2.REASON_CANCELLED, error_pb2.REASON_DEADLINE_EXCEEDED)
+)
+"""Told even by a target that the caller did not ask for."""
+
+_SICK: Final = frozenset(_COURSES) - {error_pb2.REASON_QUEUE_FULL, error_pb2.REASON_CONTEXT_TOO_LONG}
+"""Failures that speak of the target, whatever was asked of it."""
+
+_LEFT: Final = frozenset(
+    (
+        error_pb2.REASON_CANCELLED,
+        error_pb2.REASON_DEADLINE_EXCEEDED,
+        error_pb2.REASON_UNAVAILABLE,
+        error_pb2.REASON_UPSTREAM_TIMEOUT,
+    )
+)
+
+_PASSING: Final = frozenset(
+    (
+        error_pb2.REASON_UPSTREAM_RATE_LIMITED,
+        error_pb2.REASON_UPSTREAM_OVERLOADED,
+        error_pb2.REASON_QUEUE_FULL,
+        error_pb2.REASON_UNAVAILABLE,
+    )
+)
+"""Failures that pass by themselves."""
+
+
+def course_after(error: MoaError, *, asked_for: bool) -> Course:
+    """Tell what to do; `asked_for`: whether the target is the one that the caller asked for.
+
+    What another target cannot do of the request is no news to the caller, who did not ask for it.
+    """
+    course = _COURSES.get(error.reason, Course.TELL)
+    if course is Course.TELL and not asked_for and error.reason not in _FINAL:
+        return Course.ONWARD
+    return course
+
+
+def is_sick(error: MoaError) -> bool:
+    """Tell whether a failure says that its target is not well."""
+    return error.reason in _SICK
+
+
+def was_left(error: MoaError) -> bool:
+    """Tell whether the call's other end may not have come to its own end, so that it takes the router for dead."""
+    return error.reason in _LEFT
+
+
+def most_useful(errors: Sequence[MoaError]) -> MoaError:
+    """Give the one of several targets' failures, in the order in which they were asked, that helps the caller most.
+
+    One that passes by itself, of these the one that passes soonest: the same request can succeed then, whoever answers.
+    Else the first: it speaks of the model that was asked for.
+    """
+    passing = [error for error in errors if error.reason in _PASSING]
+    soonest = min(
+        passing, key=lambda error: math.inf if error.retry_after_s is None else error.retry_after_s, default=None
+    )
+    return soonest or errors[0]

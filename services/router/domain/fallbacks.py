@@ -1,0 +1,49 @@
+"""Who may answer in a model's place: its chain of the catalogue, as far as this caller and this request can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from services.common import byok
+from services.common.catalogue import Catalogue, Model
+from services.common.errors import ContextTooLong, InvalidField, ModelRetired, Unsupported
+from services.router.domain import retirement
+from services.router.domain.caller import Caller
+from services.router.domain.ports import Booking
+
+
+def reachable(catalogue: Catalogue, model: Model, caller: Caller) -> Iterator[Model]:
+    """Give the models of the chain that can be asked at all: configured, and not retired without a successor."""
+    chain = catalogue.fallbacks(model) if caller.fallback else ()
+    for named in chain:
+        try:
+            other, _ = retirement.standing(catalogue, named, retirement.today())
+        except ModelRetired:
+            continue
+        if caller.own_key:
+            reached = byok.reaches(catalogue.providers[other.provider])
+        else:
+            reached = other.provider in catalogue.configured
+        if reached:
+            yield other
+
+
+def able(
+    catalogue: Catalogue, model: Model, caller: Caller, booking: Booking, check: Callable[[Model], None]
+) -> list[Model]:
+    """Give those of them that the caller's key may use and that can do what is asked.
+
+    Args:
+        booking: The reservation, with what it was made for.
+        check: Raises ContextTooLong, InvalidField or Unsupported for a model that cannot do what the request asks.
+    """
+    found: dict[str, Model] = {}
+    for other in reachable(catalogue, model, caller):
+        if not booking.identity.may(booking.operation, other.provider, other.id):
+            continue
+        try:
+            check(other)
+        except (ContextTooLong, InvalidField, Unsupported):
+            continue
+        found.setdefault(other.full_id, other)
+    return list(found.values())

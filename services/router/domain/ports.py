@@ -1,0 +1,81 @@
+"""What the answers need of those who pay for them and those who give them."""
+
+from __future__ import annotations
+
+from typing import Protocol, Self, TypeVar
+
+from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_service_pb2
+from moa.quota.v1 import quota_pb2
+from moa.text.v1 import text_service_pb2
+from services.common.ratelimit import Remaining
+
+M = TypeVar("M", text_service_pb2.GenerateTextResponse, image_service_pb2.GenerateImageResponse)
+
+M_co = TypeVar("M_co", covariant=True)
+
+
+class Identity(Protocol):
+    """A verified key."""
+
+    @property
+    def account_id(self) -> str:
+        """Whose key it is."""
+
+    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
+        """Tell whether the key may do this."""
+
+    def remaining(self) -> Remaining:
+        """Tell what is left of its account's day."""
+
+
+class Booking(Protocol):
+    """A reservation of quota; `services.common.admission.Reservation` is one."""
+
+    @property
+    def account_id(self) -> str:
+        """Whose quota it is."""
+
+    @property
+    def reservation_id(self) -> str:
+        """Its id."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens reserved."""
+
+    @property
+    def operation(self) -> quota_pb2.Operation.ValueType:
+        """What it was made for, and so what its key must be permitted."""
+
+    @property
+    def identity(self) -> Identity:
+        """The key that it was made for."""
+
+    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Tell what was consumed so far; charged should this process vanish. Cheap."""
+
+    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        """Book what was consumed. Once; later calls do nothing."""
+
+    def release(self) -> None:
+        """Give everything back."""
+
+    def annul(self) -> None:
+        """Give everything back, and let nobody else's word count: for a call that was left before its end."""
+
+    def renewed(self) -> Self:
+        """Give the same quota under another id, and annul this one: for another call after one that was left."""
+
+
+class Source(Protocol[M_co]):
+    """Where messages come from: one call to whoever really answers."""
+
+    async def read(self) -> M_co | None:
+        """Give the next message, None when there are no more. Raises MoaError."""
+
+    def cancel(self) -> None:
+        """Stop the work behind it."""
+
+    def close(self) -> None:
+        """Let go of it, once its last event was read."""

@@ -1,0 +1,209 @@
+"""A provider that fails, and another that answers in its place, behind the real edge; the ledger afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import openai
+import psycopg
+import pytest
+
+from deploy.local.ports import Ports
+from deploy.local.stack import Stack
+from tests.e2e.conftest import Gateway
+from tests.emulators.gemini import GeminiEmulator
+from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.script import Counts, Script
+
+MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
+SPARE = "gemini-2.5-flash"
+NAMES = ("refuses", "denies", "is-hasty", "is-down", "is-strict", "fails", "is-lent", "is-kept")
+"""Each test has a model of its own, so that none opens another's breaker."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A gateway with a provider that was asked for, and one that stands in for it."""
+
+    gateway: Gateway
+    main: OpenAIEmulator
+    spare: GeminiEmulator
+
+    @property
+    def client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=self.gateway.url + "/v1", api_key=self.gateway.key, max_retries=0)
+
+    def play(self, who: OpenAIEmulator | GeminiEmulator, **how: Any) -> Script:
+        """Queue what a provider does next."""
+        script = Script(**how)
+        who.scripts.append(script)
+        return script
+
+    async def charged(self, before: int, count: int = 1) -> list[tuple[str, str, int]]:
+        """Give what the ledger closed since, without what came to nothing: provider, model, tokens."""
+        async with asyncio.timeout(20):
+            while len(rows := await asyncio.to_thread(self.rows)) < before + count:
+                await asyncio.sleep(0.05)
+        return [row for row in rows[before:] if row[2]]
+
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Give every row of the ledger that closes a reservation."""
+        with psycopg.connect(self.gateway.stack.database_url) as link:
+            return link.execute(
+                "select provider, model, tokens from ledger where kind in ('settle', 'orphan', 'late') order by id"
+            ).fetchall()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int, int]]:
+    root: Path = tmp_path_factory.mktemp("pair")
+    ports = Ports()
+    main, spare = ports.any(), ports.any()
+    patient = {"connect_s": 5, "first_token_s": 60, "idle_s": 60}
+    openai_row = {
+        "adapter": "openai",
+        "makes": "text",
+        "base_url": f"http://127.0.0.1:{main}/v1",
+        "credentials": {"api_key": "MAIN_KEY"},
+    }
+    providers: list[dict[str, Any]] = [
+        {**openai_row, "id": "main", "timeouts": patient},
+        {**openai_row, "id": "hasty", "timeouts": {**patient, "first_token_s": 0.5}},
+        {
+            "id": "spare",
+            "adapter": "gemini",
+            "makes": "text",
+            "base_url": f"http://127.0.0.1:{spare}/v1beta",
+            "credentials": {"api_key": "SPARE_KEY"},
+            "timeouts": patient,
+        },
+    ]
+    models: list[dict[str, Any]] = [
+        {
+            "id": name,
+            "provider": "hasty" if name == "is-hasty" else "main",
+            "upstream": "gpt-4o-mini",
+            "fallback": [SPARE],
+        }
+        for name in NAMES
+    ]
+    models.append({"id": SPARE, "provider": "spare", "max_output_tokens": 64})
+    catalogue = root / "catalogue.yaml"
+    catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
+    environment = {"MOA_CATALOGUE": str(catalogue), "MAIN_KEY": "sk-good", "SPARE_KEY": "AIza-good"}
+    names = ("auth", "text", "router", "edge")
+    with Stack(
+        root / "state", durable=False, environment={**environment, "MOA_DRAIN_S": "1"}, processes=names
+    ) as running:
+        yield running, main, spare
+
+
+@pytest.fixture
+async def pair(stack: tuple[Stack, int, int]) -> AsyncIterator[Pair]:
+    """The gateway, with both providers answering."""
+    running, main_port, spare_port = stack
+    main, spare = OpenAIEmulator(), GeminiEmulator()
+    await main.start(main_port)
+    await spare.start(spare_port)
+    yield Pair(Gateway(running), main, spare)
+    await main.stop()
+    await spare.stop()
+
+
+def refuse(reason: str) -> Callable[[Pair], Any]:
+    return lambda pair: pair.play(pair.main, refuse=reason)
+
+
+FAILURES: dict[str, Callable[[Pair], Any]] = {
+    "refuses": refuse("upstream_failed"),
+    "denies": refuse("upstream_auth"),
+    "is-hasty": lambda pair: pair.play(pair.main, hold_at=-1),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", FAILURES)
+async def test_the_fallback_answers(pair: Pair, name: str, stream: bool) -> None:
+    """A 500, a refused key, silence: the next provider's answer comes, under its own name, bounded by what it can
+    give, and it alone is charged, by its own counts."""
+    before = len(await asyncio.to_thread(pair.rows))
+    FAILURES[name](pair)
+    pair.play(pair.spare, text=("I ", "stand ", "in."), counts=Counts(prompt=9, completion=3))
+    async with pair.client as client:
+        asked = client.chat.completions.with_raw_response.create
+        raw = await asked(model=name, messages=MESSAGES, stream=stream, max_tokens=500)
+        assert (raw.headers["x-moa-provider"], raw.headers["x-moa-model"]) == ("spare", SPARE)
+        answer: Any = raw.parse()
+        if stream:
+            chunks = [chunk async for chunk in answer]
+            told = {chunk.model for chunk in chunks}
+            said = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+        else:
+            told, said = {answer.model}, answer.choices[0].message.content
+            assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (9, 3)
+    assert (said, told) == ("I stand in.", {SPARE})
+    assert pair.spare.seen[-1].body["generationConfig"]["maxOutputTokens"] == 64
+    silent = name == "is-hasty"
+    assert await pair.charged(before, 2 if silent else 1) == [("spare", SPARE, 12)]
+
+
+async def test_a_provider_that_is_down_is_stood_in_for(pair: Pair) -> None:
+    """Nobody listens: the caller notices nothing but the name."""
+    await pair.main.stop()
+    async with pair.client as client:
+        answer = await client.chat.completions.create(model="is-down", messages=MESSAGES)
+    assert answer.model == SPARE
+
+
+async def test_content_policy_is_told_untried_elsewhere(pair: Pair) -> None:
+    """The provider's refusal reaches the caller; the other is not asked, and nothing is charged."""
+    pair.play(pair.main, refuse="content_policy")
+    async with pair.client as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.chat.completions.create(model="is-strict", messages=MESSAGES)
+    assert caught.value.code == "content_policy_violation"
+    assert not pair.spare.seen
+
+
+async def test_when_all_fail_the_caller_hears_what_helps(pair: Pair) -> None:
+    """The first has no good key, the second is overloaded: come again. Nothing is charged, and the metrics tell of
+    each failure."""
+    before = len(await asyncio.to_thread(pair.rows))
+    pair.play(pair.main, refuse="upstream_auth")
+    for _ in range(3):
+        pair.play(pair.spare, refuse="upstream_overloaded")
+    async with pair.client as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="fails", messages=MESSAGES)
+        assert (caught.value.status_code, caught.value.code) == (503, "upstream_overloaded")
+        pair.play(pair.spare, counts=Counts(prompt=1, completion=1))
+        await client.chat.completions.create(model=SPARE, messages=MESSAGES)
+    assert await pair.charged(before) == [("spare", SPARE, 2)]
+    text = await asyncio.to_thread(pair.gateway.metrics, "router")
+    failed = 'moa_attempts_failed_total{model="%s",provider="%s",reason="%s"} %s'
+    assert failed % ("fails", "main", "upstream_auth", "1.0") in text
+    assert failed % (SPARE, "spare", "upstream_overloaded", "3.0") in text
+    assert (
+        'moa_fallbacks_total{by_model="gemini-2.5-flash",by_provider="spare",model="refuses",provider="main"}' in text
+    )
+
+
+async def test_a_caller_may_want_no_other(pair: Pair) -> None:
+    """With `moa-fallback: none` the failure of the model that was asked for is told, and nobody else is asked."""
+    pair.play(pair.main, refuse="upstream_auth")
+    async with pair.client as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(
+                model="is-kept", messages=MESSAGES, extra_headers={"moa-fallback": "none"}
+            )
+        assert caught.value.code == "upstream_auth"
+        assert not pair.spare.seen
+        with pytest.raises(openai.BadRequestError, match="moa-fallback"):
+            await client.chat.completions.create(
+                model="is-kept", messages=MESSAGES, extra_headers={"moa-fallback": "maybe"}
+            )

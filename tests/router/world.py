@@ -1,0 +1,206 @@
+"""The router's operations over targets that are played, a ledger that remembers, and a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from moa.common.v1 import media_pb2, usage_pb2
+from moa.image.v1 import image_service_pb2
+from moa.quota.v1 import quota_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.catalogue import Catalogue, Model, Provider
+from services.common.errors import MoaError
+from services.router.domain.attempts import Patience
+from services.router.domain.breaker import Breakers
+from services.router.domain.caller import Caller
+from services.router.domain.operations import Operations
+from tests.router.rig import ended, said, text
+
+PROVIDERS = [Provider(id=name, adapter="x", makes="text", base_url="x") for name in ("one", "two", "three")]
+CHAIN = ("two/b", "three/c")
+LIMIT = 1_000
+
+
+def models(**changes: dict[str, Any]) -> list[Model]:
+    """Give the model `a`, which falls back to `b` and `c`, each of a provider of its own, with changes to them."""
+    rows: dict[str, dict[str, Any]] = {
+        "a": {"provider": "one", "fallback": CHAIN},
+        "b": {"provider": "two"},
+        "c": {"provider": "three"},
+    }
+    return [Model(id=name, **{**row, **changes.get(name, {})}) for name, row in rows.items()]
+
+
+@dataclass
+class Ledger:
+    """Lends what is asked; each reservation ends by one row."""
+
+    rows: list[tuple[str, int, int, str]] = field(default_factory=list)
+    """Reservation, tokens of prompt and completion, and the model that answered; empty for nothing."""
+    open: dict[str, Lent] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
+    account_id = "acc"
+    made = 0
+
+    async def identify(self, key: str) -> Any:
+        return self
+
+    async def reserve(self, key: str, *, tokens: int = 0, min_tokens: int = 0, **_: Any) -> Lent:
+        return self.lend(max(min_tokens, min(tokens, LIMIT)))
+
+    def lend(self, tokens: int) -> Lent:
+        self.made += 1
+        lent = self.open[f"r{self.made}"] = Lent(self, f"r{self.made}", tokens)
+        return lent
+
+    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
+        return operation == self.operation and model not in self.forbidden
+
+    def remaining(self) -> Any:
+        raise AssertionError
+
+
+@dataclass
+class Lent:
+    """A reservation."""
+
+    ledger: Ledger
+    reservation_id: str
+    tokens: int
+    told: usage_pb2.Usage | None = None
+
+    @property
+    def identity(self) -> Ledger:
+        return self.ledger
+
+    @property
+    def operation(self) -> quota_pb2.Operation.ValueType:
+        return self.ledger.operation
+
+    account_id = "acc"
+
+    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        self.told = usage
+
+    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
+        # As the real one: only the first word counts.
+        if self.ledger.open.pop(self.reservation_id, None):
+            row = (self.reservation_id, usage.prompt_tokens, usage.completion_tokens, model)
+            self.ledger.rows.append(row)
+
+    def release(self) -> None:
+        self.settle(usage=usage_pb2.Usage(), provider="", model="released")
+
+    def annul(self) -> None:
+        self.settle(usage=usage_pb2.Usage(), provider="", model="annulled")
+
+    def renewed(self) -> Lent:
+        self.annul()
+        return self.ledger.lend(self.tokens)
+
+
+class Played:
+    """A call: plays messages; a MoaError among them is raised."""
+
+    def __init__(self, messages: Iterable[Any]) -> None:
+        self._left = list(messages)
+        self.ended = ""
+
+    async def read(self) -> Any:
+        if not self._left:
+            return None
+        message = self._left.pop(0)
+        if isinstance(message, MoaError):
+            raise message
+        return message
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def cancel(self) -> None:
+        self.ended = "cancelled"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call that was made."""
+
+    model: str
+    bound: int
+    reservation: str
+    messages: tuple[str, ...]
+
+
+class World:
+    """Operations, and what they were played and did."""
+
+    def __init__(self, *, configured: Iterable[str] = ("one", "two", "three"), **changes: dict[str, Any]) -> None:
+        self.ledger = Ledger()
+        self.scripts: dict[str, list[Any]] = defaultdict(list)
+        """What each model does at its next calls; without a script it answers with its name."""
+        self.asked: list[Asked] = []
+        self.calls: list[Played] = []
+        self.pauses: list[float] = []
+        self.now = 100.0
+        self.breakers = Breakers(lambda: self.now)
+        self.catalogue = Catalogue(PROVIDERS, models(**changes), frozenset(configured))
+        patience = Patience(breakers=self.breakers, clock=lambda: self.now, pause=self._pause, jitter=lambda: 1.0)
+        me: Any = self
+        self.operations = Operations(
+            catalogue=lambda: self.catalogue, admission=self.ledger, backends=me, inputs=me, patience=patience
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(round(seconds, 3))
+        self.now += seconds
+
+    def play(self, model: str, *messages: Any) -> None:
+        """Queue what a model does at a call."""
+        self.scripts[model].append(messages)
+
+    def generate_text(
+        self, request: text_service_pb2.GenerateTextRequest, model: Model, caller: Caller, reserved: Lent
+    ) -> Played:
+        said_before = tuple("".join(part.text for part in message.parts) for message in request.messages)
+        assert (request.model, request.provider) == (model.id, model.provider)
+        self.asked.append(Asked(model.id, request.max_tokens, reserved.reservation_id, said_before))
+        queue = self.scripts[model.id]
+        call = Played(queue.pop(0) if queue else [text(said(f"I am {model.id}")), ended()])
+        self.calls.append(call)
+        return call
+
+    def generate_image(
+        self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Lent
+    ) -> Played:
+        raise AssertionError(request)
+
+    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
+        raise AssertionError(request)
+
+    async def image(self, url: str, *, account_id: str, param: str) -> media_pb2.ImageInput:
+        raise AssertionError(url)
+
+    async def begin(self, prompt: str = "hi", *, caller: Caller | None = None, model: str = "a", **fields: Any) -> Any:
+        """Begin an answer."""
+        fields.setdefault("max_tokens", 100)
+        request = text_service_pb2.GenerateTextRequest(model=model, stream=True, **fields)
+        request.messages.add(role=text_pb2.ROLE_USER).parts.add(text=prompt)
+        return await self.operations.generate_text(request, caller or Caller(key="k", request_id="rid"))
+
+    async def ask(self, prompt: str = "hi", **fields: Any) -> tuple[str, list[text_pb2.TextEvent], Any]:
+        """Ask, and read to the end; give the text, all events, and the answer."""
+        answer = await self.begin(prompt, **fields)
+        events: list[text_pb2.TextEvent] = []
+        async with answer:
+            while (message := await answer.next()) is not None:
+                events += message.events
+        return "".join(event.text.text for event in events), events, answer
+
+    @property
+    def order(self) -> str:
+        """The models in the order in which they were asked."""
+        return "".join(asked.model for asked in self.asked)
