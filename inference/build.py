@@ -48,7 +48,10 @@ class Builder:
 
         assert model.load is not None
         loaded = load(model, report, self._settings.listed(self._settings.remote_code))
-        return TextEngine(model.id, loaded, rows=int(model.load.options.get("rows", 8)))
+        options = model.load.options
+        return TextEngine(
+            model.id, loaded, rows=int(options.get("rows", 8)), max_waiting=int(options.get("max_waiting", 256))
+        )
 
     def _image(self, model: Model, report: Report) -> Engine:
         from inference.image.checkpoints import Checkpoints

@@ -10,6 +10,11 @@ DECODES = Counter("moa_engine_decodes_total", "Latents decoded to images.", ["mo
 WAITING = Gauge("moa_engine_waiting", "Requests that wait for a place.", ["model"])
 RUNNING = Gauge("moa_engine_running", "Requests that are being worked on.", ["model"])
 ENDED = Counter("moa_engine_ended_total", "Requests ended, by how.", ["model", "how"])
+WORK = Counter(
+    "moa_engine_work_total",
+    "What requests cost, by their priority: tokens read and decoded, or lanes times latent pixels of steps.",
+    ["model", "priority"],
+)
 TOKENS = Counter("moa_engine_tokens_total", "Tokens generated.", ["model"])
 TICK_SECONDS = Histogram(
     "moa_engine_tick_seconds",

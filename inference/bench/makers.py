@@ -15,6 +15,7 @@ import diffusers
 import torch
 
 from inference import machine
+from inference.fair import Flow
 from inference.image import schedulers
 from inference.image.ask import ImageAsk
 from inference.image.engine import ImageEngine
@@ -87,7 +88,7 @@ def submit(engine: ImageEngine, ask: ImageAsk, ended: Callable[[], None], tenant
         if isinstance(event, Done):
             ended()
 
-    order = engine.prepare(ask, tenant=tenant)
+    order = engine.prepare(ask, flow=Flow(tenant))
     engine.submit(order, take)
     return order
 

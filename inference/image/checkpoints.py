@@ -128,7 +128,7 @@ class Checkpoints:
 
 
 def _name(order: Order) -> str:
-    return hashlib.sha256(f"{order.tenant}\0{order.key}".encode()).hexdigest()[:40]
+    return hashlib.sha256(f"{order.flow.tenant}\0{order.key}".encode()).hexdigest()[:40]
 
 
 def _replace(file: Path, data: bytes) -> None:

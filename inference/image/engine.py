@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from inference import metrics
+from inference.fair import NAMELESS, Flow
 from inference.image import codec, start
 from inference.image.ask import ImageAsk
 from inference.image.checkpoints import Checkpoints
@@ -117,10 +118,10 @@ class ImageEngine:
         if self._thread.is_alive():
             self._thread.join()
 
-    def prepare(self, ask: ImageAsk, *, tenant: str = "", key: str = "") -> Order:
+    def prepare(self, ask: ImageAsk, *, flow: Flow = NAMELESS, key: str = "") -> Order:
         """Decode an ask's images; slow, so not for the event loop's thread.
 
-        `key` is the tenant's name of the order: asked again under it, an unfinished order goes on where it was.
+        `key` is the account's name of the order: asked again under it, an unfinished order goes on where it was.
 
         Raises UnsupportedMedia for a broken image, InvalidField for a size or an adapter that the model does not have.
         """
@@ -136,7 +137,7 @@ class ImageEngine:
             ask=ask,
             image=None if ask.image is None else codec.source(ask.image, *size),
             mask=None if ask.mask is None else codec.mask(ask.mask, *size),
-            tenant=tenant,
+            flow=flow,
             key=key,
         )
         if self._checkpoints is not None and key and ask.drawn:

@@ -11,6 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from inference.fair import NAMELESS, Flow
 from inference.image.ask import ImageAsk
 from inference.image.events import Event
 from inference.image.families import Condition
@@ -27,8 +28,7 @@ class Order:
     ask: ImageAsk
     image: Image | None = None
     mask: Image | None = None
-    tenant: str = ""
-    priority: str = "normal"
+    flow: Flow = NAMELESS
     deadline: float = math.inf
     """When it is of no more use, on the monotonic clock."""
     key: str = ""

@@ -1,9 +1,9 @@
 """Who waits, who runs, and whose pictures go on in the next tick.
 
-An order waits until its tenant has a place, then runs until its pictures are done. Latents are small, so places are
-counted a tenant: a flood by one leaves the others theirs. A tick takes the pictures of the tenant that is furthest
-behind (`Shares`), those that waited longest for a turn first, and fills the call up with others of the same bucket
-where that is nearly free or they are due as well.
+An order waits until its flow (an account at one priority, `inference.fair`) has a place, then runs until its pictures
+are done. Latents are small, so places are counted a flow: a flood by one leaves the others theirs. A tick takes the
+pictures of the flow that is furthest behind, those that waited longest for a turn first, and fills the call up with
+others of the same bucket where that is nearly free or they are due as well.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import itertools
 
 from inference import metrics
+from inference.fair import Flow, Shares, crowded
 from inference.image.ask import ImageAsk
 from inference.image.events import Waiting
-from inference.image.fair import Shares
 from inference.image.order import Order, Picture
 from services.common.errors import QueueFull
 
 MOST_PLACES = 256
-"""Pictures that run at once, of all tenants."""
+"""Pictures that run at once, of all flows."""
 NEARLY_FREE = 1.25
 """How much longer a tick may become for the sake of others than the one that is due."""
 CREDIT_LANES = 4 * 2 * 20
-"""Up to how many lanes of its first order's size a tenant comes back ahead with: four usual pictures."""
+"""Up to how many lanes of its first order's size a flow comes back ahead with: four usual pictures."""
 
 
 class Queue:
@@ -31,7 +31,7 @@ class Queue:
     Args:
         name: The model's catalogue id, for metrics.
         most_lanes: Lanes of one denoiser call.
-        max_waiting: Orders that may wait.
+        max_waiting: Orders of one flow that may wait.
     """
 
     def __init__(self, name: str, *, most_lanes: int, max_waiting: int) -> None:
@@ -57,15 +57,16 @@ class Queue:
 
     def add(self, order: Order) -> None:
         """Let an order wait. Raises QueueFull with the time in which half of what waits will be done."""
-        if len(self._waiting) >= self._max_waiting:
+        mine = sum(o.flow == order.flow for o in self._waiting)
+        if crowded(mine + 1, len(self._waiting) + 1, self._max_waiting):
             raise QueueFull(
                 f"the queue of model {self._name} is full", retry_after_s=max(1.0, self._backlog_s(self.everyone()) / 2)
             )
         order.number = next(self._numbers)
-        # Others join whose tenant is less than two steps ahead: its last steps are to be its own as well.
+        # Others join whose flow is less than two steps ahead: its last steps are to be its own as well.
         own = _cost(order.ask) * (1 + 3 / order.ask.steps)
         credit = min(own, CREDIT_LANES * order.ask.width * order.ask.height / 64)
-        self._shares.enter(order.tenant, {o.tenant for o in self.everyone()}, credit)
+        self._shares.enter(order.flow, {o.flow for o in self.everyone()}, credit)
         self._waiting.append(order)
 
     def sweep(self, now: float) -> list[Order]:
@@ -88,8 +89,8 @@ class Queue:
     def admit(self) -> list[Order]:
         """Move orders from waiting to running, as far as there are places; tell the others their position."""
         entering: list[Order] = []
-        for order in sorted(self._waiting, key=lambda o: (self._shares.clock(o.tenant), o.number)):
-            mine = sum(o.ask.count for o in self._running if o.tenant == order.tenant)
+        for order in sorted(self._waiting, key=lambda o: (self._shares.clock(o.flow), o.number)):
+            mine = sum(o.ask.count for o in self._running if o.flow == order.flow)
             everyone = sum(o.ask.count for o in self._running)
             if mine and (mine + order.ask.count > self._most_lanes // 2 or everyone >= MOST_PLACES):
                 continue
@@ -103,7 +104,7 @@ class Queue:
 
     def _tell_positions(self) -> None:
         before: list[Order] = list(self._running)
-        waiting = sorted(self._waiting, key=lambda o: (self._shares.clock(o.tenant), o.number))
+        waiting = sorted(self._waiting, key=lambda o: (self._shares.clock(o.flow), o.number))
         for position, order in enumerate(waiting):
             if order.shown != position:
                 order.shown = position
@@ -124,12 +125,12 @@ class Queue:
         return cost / self._cost_per_s
 
     def batch(self) -> list[Picture]:
-        """Choose the pictures of the next tick: all of one bucket, at most so many lanes; charge their tenants."""
+        """Choose the pictures of the next tick: all of one bucket, at most so many lanes; charge their flows."""
         pictures = [p for o in self._running for p in o.pictures if p.at < p.steps]
         if not pictures:
             return []
-        clocks = {o.tenant: self._shares.clock(o.tenant) for o in self._running}
-        pictures.sort(key=lambda p: (clocks[p.order.tenant], p.turn, p.order.number, p.index))
+        clocks = {o.flow: self._shares.clock(o.flow) for o in self._running}
+        pictures.sort(key=lambda p: (clocks[p.order.flow], p.turn, p.order.number, p.index))
         head = pictures[0]
         chosen: list[Picture] = []
         lanes = 0
@@ -144,12 +145,13 @@ class Queue:
         turn = next(self._turns)
         for picture in chosen:
             picture.turn = turn
-            self._shares.charge(picture.order.tenant, picture.cost, picture.order.priority)
+            self._shares.charge(picture.order.flow, picture.cost)
+            metrics.WORK.labels(self._name, picture.order.flow.priority).inc(picture.cost)
         return chosen
 
-    def _may_join(self, picture: Picture, head: Picture, clocks: dict[str, float], lanes: int) -> bool:
-        """Tell whether a picture may share the head's call: if its tenant is as due, or the call hardly longer."""
-        ahead = clocks[picture.order.tenant] - clocks[head.order.tenant]
+    def _may_join(self, picture: Picture, head: Picture, clocks: dict[Flow, float], lanes: int) -> bool:
+        """Tell whether a picture may share the head's call: if its flow is as due, or the call hardly longer."""
+        ahead = clocks[picture.order.flow] - clocks[head.order.flow]
         if ahead <= 2 * head.cost:
             return True
         times = sorted((n, s) for (bucket, n), s in self._lane_s.items() if bucket == head.bucket)

@@ -10,10 +10,10 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from inference.catalogued import find
+from inference.fair import Flow
 from inference.image import events as kinds
 from inference.image.ask import ImageAsk, ask_from
 from inference.image.events import Event
-from inference.image.fair import WEIGHTS
 from inference.mailbox import Mailbox
 from inference.registry import Registry
 from moa.common.v1 import media_pb2, usage_pb2
@@ -27,9 +27,6 @@ from services.common.rpc import call as calls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
     from inference.image.engine import ImageEngine
-
-PRIORITY_KEY = "x-moa-priority"
-"""Metadata by which the router may set an order's priority: low, normal or high."""
 
 
 class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
@@ -91,12 +88,10 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             prepare = functools.partial(
                 engine.prepare,
                 ask,
-                tenant=str(metadata.get(calls.ACCOUNT_KEY, "")),
+                flow=Flow.of(metadata),
                 key=str(metadata.get(calls.RESUME_KEY, ""))[:200],
             )
             order = await asyncio.get_running_loop().run_in_executor(self._workers, prepare)
-            priority = str(metadata.get(PRIORITY_KEY, "normal"))
-            order.priority = priority if priority in WEIGHTS else "normal"
             left_s = context.time_remaining()
             order.deadline = math.inf if left_s is None else time.monotonic() + left_s
             engine.submit(order, mailbox.put)

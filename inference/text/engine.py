@@ -1,74 +1,33 @@
 """The text engine: one thread, one loop, all running answers a token further in each tick.
 
-`schedule` gives waiting answers a slot and reads their prompts in chunks, `run` decodes one token for every slot,
-`finish` hands text out and frees the slots of answers that ended or whose callers left.
+`schedule` frees the slots of callers who left, fills free ones and reads a chunk of one prompt (`Queue` chooses whose),
+`run` decodes one token for every slot, `finish` hands text out and frees the slots of answers that ended.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from inference import metrics
+from inference.fair import NAMELESS, Flow
 from inference.text.answer import Answer
 from inference.text.ask import TextAsk
-from inference.text.constraint import Constraint, Grammars
-from inference.text.events import CandidateEnded, Counted, Ended, Event, Failed, Shown
+from inference.text.constraint import Grammars
+from inference.text.events import CandidateEnded, Ended, Event, Failed, Shown
 from inference.text.model import LanguageModel
+from inference.text.queue import Queue
 from inference.text.sampling import Sampler
 from inference.text.slots import Slots
+from inference.text.work import Candidate, Work
 from services.common import logs
-from services.common.errors import ContextTooLong, Internal, MoaError, QueueFull, Unavailable
+from services.common.errors import ContextTooLong, Internal, MoaError, Unavailable
 
 _log = logs.get("text")
-
-CHUNK = 256
-"""Tokens of a prompt that are read in one tick, so that running answers go on meanwhile."""
-
-
-@dataclass(slots=True, eq=False)
-class Candidate:
-    """One answer being generated."""
-
-    work: Work
-    index: int
-    answer: Answer
-    sampler: Sampler
-    constraint: Constraint | None = None
-    slot: int = -1
-    read: int = 0
-    """Tokens of the prompt that are in the cache."""
-    last: int = -1
-    """The newest token, not yet in the cache."""
-
-
-@dataclass(slots=True, eq=False)
-class Work:
-    """One request in the engine."""
-
-    ask: TextAsk
-    prompt: list[int]
-    inside: bool
-    bound: int
-    constraint: Constraint | None = None
-    emit: Callable[[Event], None] = lambda event: None
-    candidates: list[Candidate] = field(default_factory=list)
-    left: int = 0
-    cancelled: bool = False
-
-    def counted(self) -> Counted:
-        """Count the tokens so far."""
-        return Counted(
-            len(self.prompt),
-            sum(c.answer.tokens for c in self.candidates),
-            sum(c.answer.reasoning_tokens for c in self.candidates),
-        )
 
 
 class TextEngine:
@@ -78,7 +37,7 @@ class TextEngine:
         name: The model's catalogue id, for logs and metrics.
         model: The loaded model.
         rows: Answers that are decoded together.
-        max_waiting: Answers that may wait for a slot.
+        max_waiting: Answers of one flow that may wait for a slot.
     """
 
     def __init__(self, name: str, model: LanguageModel, *, rows: int = 8, max_waiting: int = 256) -> None:
@@ -89,15 +48,12 @@ class TextEngine:
             layers=model.network.config.num_hidden_layers, rows=rows, limit=model.context, device=model.device
         )
         self._dtype: torch.dtype = model.network.dtype
-        self._max_waiting = max_waiting
+        self._queue = Queue(name, rows=rows, max_waiting=max_waiting)
         self._changed = threading.Condition()
-        self._waiting: deque[Candidate] = deque()
-        self._running: list[Candidate | None] = [None] * rows
         self._stopping = False
         self._idle = threading.Event()
         self._making_grammars = threading.Lock()
         self._made_grammars: Grammars | None = None
-        self._token_s = 0.01
         self._thread = threading.Thread(target=self._loop, name=f"text-{name}", daemon=True)
 
     @property
@@ -117,7 +73,7 @@ class TextEngine:
         if self._thread.is_alive():
             self._thread.join()
 
-    def prepare(self, ask: TextAsk) -> Work:
+    def prepare(self, ask: TextAsk, *, flow: Flow = NAMELESS) -> Work:
         """Tokenize and compile; slow for long prompts, so not for the event loop's thread.
 
         Raises ContextTooLong, and InvalidField for a schema that cannot be used.
@@ -133,7 +89,7 @@ class TextEngine:
                 f"the prompt has {len(prompt)} tokens; the model's context is {self.model.context}", param="messages"
             )
         constraint = None if ask.schema is None else self._grammars().compiled(ask.schema)
-        return Work(ask, prompt, inside, min(ask.max_tokens, room), constraint)
+        return Work(ask, prompt, inside, min(ask.max_tokens, room), constraint, flow)
 
     def _grammars(self) -> Grammars:
         """Give the schema compiler; made on first use, for it takes a while."""
@@ -164,10 +120,7 @@ class TextEngine:
         with self._changed:
             if self._stopping:
                 raise Unavailable("the model is being unloaded; try again", retry_after_s=1)
-            if len(self._waiting) + work.ask.candidates > self._max_waiting:
-                wait_s = len(self._waiting) * self._token_s * 64 / len(self._running)
-                raise QueueFull(f"the queue of model {self.name} is full", retry_after_s=max(1.0, wait_s))
-            self._waiting.extend(work.candidates)
+            self._queue.add(work)
             self._idle.clear()
             self._changed.notify()
 
@@ -175,6 +128,7 @@ class TextEngine:
         """Stop the work within one token; nothing more is emitted. No effect once it ended."""
         with self._changed:
             work.cancelled = True
+            self._queue.drop(work)
             self._changed.notify()
 
     def wait_idle(self, timeout_s: float) -> bool:
@@ -184,7 +138,7 @@ class TextEngine:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while not self._stopping and not self._waiting and not any(self._running):
+                while not self._stopping and not self._queue.busy:
                     self._idle.set()
                     self._changed.wait()
                 self._idle.clear()
@@ -201,35 +155,25 @@ class TextEngine:
         """Go one token further with every running answer."""
         with torch.inference_mode():
             self._schedule()
-            ready = [c for c in self._running if c is not None and c.last >= 0]
+            ready = [c for c in self._queue.running if c is not None and c.last >= 0]
             if ready:
                 self._finish(ready, self._run(ready))
 
     def _schedule(self) -> None:
         """Free the slots of callers who left, fill free slots, and read a chunk of one prompt."""
         with self._changed:
-            for slot, candidate in enumerate(self._running):
+            for candidate in self._queue.running:
                 if candidate is not None and candidate.work.cancelled:
-                    self._release(slot, "cancelled")
-            for slot, candidate in enumerate(self._running):
-                while candidate is None and self._waiting:
-                    candidate = self._waiting.popleft()
-                    if candidate.work.cancelled:
-                        candidate = None
-                        continue
-                    candidate.slot = slot
-                    self._running[slot] = candidate
-            metrics.WAITING.labels(self.name).set(len(self._waiting))
-            metrics.RUNNING.labels(self.name).set(sum(c is not None for c in self._running))
-        reading = next((c for c in self._running if c is not None and c.last < 0), None)
+                    self._release(candidate, "cancelled")
+            self._queue.admit()
+            reading = self._queue.reading()
         if reading is not None:
-            self._read(reading)
+            self._read(*reading)
 
-    def _read(self, candidate: Candidate) -> None:
-        """Put the next chunk of a prompt into the cache; after the last one, choose the first token."""
+    def _read(self, candidate: Candidate, end: int) -> None:
+        """Put a prompt up to a token into the cache; after its last one, choose the first token."""
         prompt = candidate.work.prompt
         start = candidate.read
-        end = min(start + CHUNK, len(prompt))
         self._slots.reserve(end + 1)
         mask, places = self._slots.plan_prefill(candidate.slot, start, end, self._dtype)
         logits = self._forward(torch.tensor([prompt[start:end]]), mask, places)
@@ -243,7 +187,7 @@ class TextEngine:
         """Decode one token for every slot; give the logits, (slots, vocabulary)."""
         started = time.perf_counter()
         self._slots.reserve(int(self._slots.lengths.max()) + 1)
-        tokens = torch.zeros(len(self._running), 1, dtype=torch.long)
+        tokens = torch.zeros(self._slots.rows, 1, dtype=torch.long)
         for candidate in ready:
             tokens[candidate.slot] = candidate.last
         mask, places = self._slots.plan_decode(self._dtype)
@@ -252,7 +196,7 @@ class TextEngine:
             self._slots.lengths[candidate.slot] += 1
         self.ticks += 1
         took = time.perf_counter() - started
-        self._token_s += 0.1 * (took - self._token_s)
+        self._queue.took(took)
         metrics.TICKS.labels(self.name).inc()
         metrics.ROWS.labels(self.name).inc(len(ready))
         metrics.TICK_SECONDS.labels(self.name).observe(took)
@@ -306,7 +250,8 @@ class TextEngine:
 
     def _end(self, candidate: Candidate, at_bound: bool) -> None:
         work = candidate.work
-        self._release(candidate.slot, "finished")
+        with self._changed:
+            self._release(candidate, "finished")
         work.left -= 1
         work.emit(CandidateEnded(candidate.index, at_bound, candidate.answer.stopped_by or ""))
         if not work.left:
@@ -315,27 +260,23 @@ class TextEngine:
     def _give_up(self, work: Work, error: MoaError) -> None:
         """End one request with an error."""
         with self._changed:
-            self._waiting = deque(candidate for candidate in self._waiting if candidate.work is not work)
-            for slot, candidate in enumerate(self._running):
+            self._queue.drop(work)
+            for candidate in self._queue.running:
                 if candidate is not None and candidate.work is work:
-                    self._release(slot, "failed")
+                    self._release(candidate, "failed")
         if not work.cancelled:
             work.cancelled = True
             work.emit(Failed(error))
 
-    def _release(self, slot: int, how: str) -> None:
-        self._running[slot] = None
-        self._slots.lengths[slot] = 0
-        metrics.ENDED.labels(self.name, how).inc()
+    def _release(self, candidate: Candidate, how: str) -> None:
+        self._queue.release(candidate, how)
+        self._slots.lengths[candidate.slot] = 0
 
     def _fail(self, error: MoaError) -> None:
         """End everything with an error."""
         with self._changed:
-            lost = {c.work for c in (*self._waiting, *self._running) if c is not None}
-            self._waiting.clear()
-            for slot, candidate in enumerate(self._running):
-                if candidate is not None:
-                    self._release(slot, "failed")
+            lost = self._queue.clear()
+            self._slots.lengths.zero_()
         for work in lost:
             if not work.cancelled:
                 work.emit(Failed(error))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from inference.catalogued import find
+from inference.fair import Flow
 from inference.mailbox import Mailbox
 from inference.registry import Registry
 from inference.text import events as kinds
@@ -57,7 +59,8 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
 
     async def _generate(self, engine: TextEngine, ask: TextAsk, model: Model, stream: bool, context: Any) -> None:
         loop = asyncio.get_running_loop()
-        work = await loop.run_in_executor(self._workers, engine.prepare, ask)
+        flow = Flow.of(dict(context.invocation_metadata() or ()))
+        work = await loop.run_in_executor(self._workers, functools.partial(engine.prepare, ask, flow=flow))
         mailbox: Mailbox[Event] = Mailbox()
         engine.submit(work, mailbox.put)
         held: list[text_pb2.TextEvent] = []

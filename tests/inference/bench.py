@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference import machine
+from inference.fair import Flow
 from inference.image.ask import ImageAsk
 from services.common.catalogue import Load, Model
 
@@ -77,7 +78,8 @@ class Bench:
 
     def submit(self, ask: ImageAsk, **fields: Any) -> tuple[Any, Taken]:
         """Queue an ask; give the order and what it will give."""
-        order = self.engine.prepare(ask, tenant=str(fields.pop("tenant", "")), key=str(fields.pop("key", "")))
+        flow = Flow(str(fields.pop("tenant", "")), str(fields.pop("priority", "normal")))
+        order = self.engine.prepare(ask, flow=flow, key=str(fields.pop("key", "")))
         for name, value in fields.items():
             setattr(order, name, value)
         taken = Taken()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,11 @@ class Client:
         self.text_stub = text_service_pb2_grpc.TextServiceStub(self.channel)
         self.image_stub = image_service_pb2_grpc.ImageServiceStub(self.channel)
 
-    def text_call(self, prompt: str = "", **fields: Any) -> grpc.aio.UnaryStreamCall[Any, Any]:
+    def text_call(
+        self, prompt: str = "", *, metadata: Iterable[tuple[str, str]] = (), **fields: Any
+    ) -> grpc.aio.UnaryStreamCall[Any, Any]:
         """Open a text stream."""
-        return self.text_stub.GenerateText(chat(prompt, **fields), metadata=self._metadata)
+        return self.text_stub.GenerateText(chat(prompt, **fields), metadata=(*self._metadata, *metadata))
 
     def image_call(self, *more: tuple[str, str], timeout_s: float | None = None, **fields: Any) -> Any:
         """Open an image stream."""

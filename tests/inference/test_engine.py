@@ -42,7 +42,7 @@ def watch_lanes(bench: Bench) -> list[list[tuple[str, int]]]:
     run = bench.engine._run
 
     def noted(batch: list[Any]) -> Any:
-        ticks.append([(p.order.tenant, p.lanes) for p in batch])
+        ticks.append([(p.order.flow.tenant, p.lanes) for p in batch])
         return run(batch)
 
     bench.engine._run = noted  # type: ignore[method-assign]
@@ -120,6 +120,20 @@ def test_buckets_take_turns(make: Make) -> None:
     for _ in range(8):
         bench.engine.tick()
     assert len(small.of("Stepped")) == len(large.of("Stepped")) == 4
+
+
+def test_a_flood_leaves_room_to_wait(make: Make) -> None:
+    """While one tenant's orders fill its part of the waiting room, others find a place, and so does its urgent work."""
+    bench = make(most_lanes=2, max_waiting=3)
+    bench.submit(ask(0), tenant="flood")
+    bench.engine.tick()
+    for seed in (1, 2, 3):
+        bench.submit(ask(seed), tenant="flood")
+    with pytest.raises(errors.QueueFull):
+        bench.submit(ask(4), tenant="flood")
+    others = [bench.submit(ask(5), tenant="light"), bench.submit(ask(6), tenant="flood", priority="high")]
+    bench.drain()
+    assert all(taken.of("Done") for _, taken in others)
 
 
 def test_the_queue_is_bounded_and_says_when_to_retry(make: Make) -> None:

@@ -11,6 +11,8 @@ REQUEST_ID_KEY = "x-request-id"
 SERVICE_KEY = "x-moa-service"
 ACCOUNT_KEY = "x-moa-account"
 RESERVATION_KEY = "x-moa-reservation"
+PRIORITY_KEY = "x-moa-priority"
+"""How much of a contended engine the call gets: low, normal or high."""
 RESUME_KEY = "x-moa-resume"
 """Names an order of images: asked again under the same name, an unfinished one goes on where it was."""
 

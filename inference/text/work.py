@@ -1,0 +1,62 @@
+"""Requests in the text engine: work and its candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from inference.fair import NAMELESS, Flow
+from inference.text.answer import Answer
+from inference.text.ask import TextAsk
+from inference.text.constraint import Constraint
+from inference.text.events import Counted, Event
+from inference.text.sampling import Sampler
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """One answer being generated."""
+
+    work: Work
+    index: int
+    answer: Answer
+    sampler: Sampler
+    constraint: Constraint | None = None
+    number: int = 0
+    """In order of arrival."""
+    slot: int = -1
+    read: int = 0
+    """Tokens of the prompt that are in the cache."""
+    last: int = -1
+    """The newest token, not yet in the cache."""
+    paid: float = 0.0
+    """Tokens that its flow was charged for it, some of them ahead."""
+
+    @property
+    def used(self) -> int:
+        """What it cost so far: tokens of its prompt that were read, and tokens decoded."""
+        return self.read + self.answer.tokens
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One request in the engine."""
+
+    ask: TextAsk
+    prompt: list[int]
+    inside: bool
+    bound: int
+    constraint: Constraint | None = None
+    flow: Flow = NAMELESS
+    emit: Callable[[Event], None] = lambda event: None
+    candidates: list[Candidate] = field(default_factory=list)
+    left: int = 0
+    cancelled: bool = False
+
+    def counted(self) -> Counted:
+        """Count the tokens so far."""
+        return Counted(
+            len(self.prompt),
+            sum(c.answer.tokens for c in self.candidates),
+            sum(c.answer.reasoning_tokens for c in self.candidates),
+        )
