@@ -115,8 +115,16 @@ function quotaRow(name, limit, free) {
   return [title, value];
 }
 
+function factRow(name, text) {
+  const title = document.createElement("dt");
+  title.textContent = word(name);
+  const value = document.createElement("dd");
+  value.textContent = text;
+  return [title, value];
+}
+
 async function showLimits() {
-  const { remaining = {}, granted_micro_credits: credits = 0 } = await ask("GET", "/account/limits");
+  const { remaining = {}, granted_micro_credits: credits = 0, priority } = await ask("GET", "/account/limits");
   const list = byId("limits");
   list.replaceChildren();
   if (remaining.unlimited) {
@@ -127,11 +135,8 @@ async function showLimits() {
     list.append(...quotaRow("tokens", remaining.limit?.tokens, remaining.free?.tokens));
     list.append(...quotaRow("images", remaining.limit?.images, remaining.free?.images));
   }
-  const title = document.createElement("dt");
-  title.textContent = word("credits");
-  const value = document.createElement("dd");
-  value.textContent = asNumber(Number(credits) / MICRO);
-  list.append(title, value);
+  list.append(...factRow("credits", asNumber(Number(credits) / MICRO)));
+  list.append(...factRow("priority", word(priority ?? "PRIORITY_NORMAL")));
   const when = remaining.resets_at ? new Date(remaining.resets_at).toLocaleString(language) : "";
   byId("resets").textContent = when && !remaining.unlimited ? word("resets", { when }) : "";
 }
@@ -157,7 +162,8 @@ function keyRow(key) {
   const row = document.createElement("tr");
   const state = stateOf(key);
   row.append(cell(key.name), cell(`${key.prefix}…`), cell(asDay(key.created_at)));
-  row.append(cell(asDay(key.last_used_at)), cell(word(state)));
+  const own = key.priority && key.priority !== "PRIORITY_UNSPECIFIED" ? `, ${word(key.priority)}` : "";
+  row.append(cell(asDay(key.last_used_at)), cell(word(state) + own));
   const actions = cell("");
   if (state !== "revoked") {
     const path = `/account/keys/${encodeURIComponent(key.key_id)}`;
@@ -241,8 +247,8 @@ async function enter(path, values, form) {
 
 onSubmit("login", (values, form) => enter("/account/login", values, form));
 onSubmit("signup", (values, form) => enter("/account/signup", values, form));
-onSubmit("new-key", async ({ name }, form) => {
-  const made = await ask("POST", "/account/keys", { name });
+onSubmit("new-key", async (values, form) => {
+  const made = await ask("POST", "/account/keys", values);
   form.reset();
   await showKeys();
   say(word("madeKey"));

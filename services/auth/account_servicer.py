@@ -20,6 +20,7 @@ from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
+from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
 
@@ -157,8 +158,21 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         """Rename a key."""
         caller = await self._callers.of(context)
         caller.may_change()
-        record = await self._keys.rename(caller.account_id, request.key_id, render.read_name(request.name))
+        record = await self._keys.update(caller.account_id, request.key_id, name=render.read_name(request.name))
         return pb.RenameKeyResponse(key=render.key(record))
+
+    async def UpdateKey(self, request: pb.UpdateKeyRequest, context: Any) -> pb.UpdateKeyResponse:
+        """Change a key's name or priority."""
+        caller = await self._callers.of(context)
+        caller.may_change()
+        changes: dict[str, str | None] = {}
+        if request.HasField("name"):
+            changes["name"] = render.read_name(request.name)
+        if request.HasField("priority"):
+            changes["priority"] = render.read_priority(request.priority)
+        return pb.UpdateKeyResponse(
+            key=render.key(await self._keys.update(caller.account_id, request.key_id, **changes))
+        )
 
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Any) -> pb.RevokeKeyResponse:
         """Revoke a key."""
@@ -201,6 +215,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             remaining=remaining,
             granted_micro_credits=record.micro_credits,
             rules=rules,
+            priority=priorities.NUMBERS[record.priority],
         )
 
     async def _begin(self, account_id: str) -> tuple[str, Any]:

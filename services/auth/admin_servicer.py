@@ -20,6 +20,7 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.records import AccountRecord
+from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied
 
 _WEEK_S = 7 * 86_400.0
@@ -82,6 +83,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             email=render.read_email(request.email) if request.email else None,
             password_hash=await self._passwords.hash(request.password) if request.password else None,
             unlimited=request.unlimited,
+            priority=render.read_priority(request.priority) or priorities.NORMAL,
             actor=actor,
             key=key,
         )
@@ -212,6 +214,8 @@ def _changes(request: pb.UpdateAccountRequest, record: AccountRecord) -> dict[st
         raise InvalidField("only service accounts can be unlimited", param="unlimited")
     if request.HasField("unlimited"):
         changes["unlimited"] = unlimited
+    if priority := render.read_priority(request.priority):
+        changes["priority"] = priority
     if request.HasField("limits"):
         limits = render.read_limits(request.limits, role=role)
         changes |= {

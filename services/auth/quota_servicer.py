@@ -16,6 +16,7 @@ from services.auth.domain.ledger import Amount
 from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
 from services.auth.domain.quota import Admitted, Quota
+from services.common import priorities
 from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
 
@@ -136,6 +137,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             fresh_for=self._fresh_for,
             pace=who.pace,
             granted_micro_credits=who.micro_credits,
+            priority=priorities.NUMBERS[who.priority],
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))

@@ -21,6 +21,7 @@ from services.auth.domain.records import (
     RuleRecord,
     UsageRecord,
 )
+from services.common import priorities
 from services.common.errors import InvalidField
 
 ROLES: Final = {"user": account_pb2.ROLE_USER, "admin": account_pb2.ROLE_ADMIN, "service": account_pb2.ROLE_SERVICE}
@@ -45,6 +46,7 @@ def account(record: AccountRecord) -> account_pb2.Account:
         granted_micro_credits=record.micro_credits,
         zone=record.zone,
         created_at=_stamp(record.created_at),
+        priority=priorities.NUMBERS[record.priority],
     )
 
 
@@ -70,6 +72,7 @@ def key(record: KeyRecord) -> account_pb2.Key:
         images_a_day=record.images_a_day,
         requests_per_minute=record.requests_a_minute,
         concurrent_requests=record.concurrent_requests,
+        priority=priorities.NUMBERS[record.priority] if record.priority else quota_pb2.PRIORITY_UNSPECIFIED,
         created_at=_stamp(record.created_at),
         expires_at=_stamp(record.expires_at),
         revoked_at=_stamp(record.revoked_at),
@@ -172,13 +175,23 @@ def read_rules(given: Iterable[quota_pb2.Rule], param: str) -> list[quota_pb2.Ru
 
 
 def read_key_limits(given: account_service_pb2.CreateKeyRequest) -> KeyLimits:
-    """Read a key's own limits."""
+    """Read a key's own limits. Raises InvalidField."""
     return KeyLimits(
         tokens_a_day=given.tokens_a_day if given.HasField("tokens_a_day") else None,
         images_a_day=given.images_a_day if given.HasField("images_a_day") else None,
         requests_a_minute=given.requests_per_minute if given.HasField("requests_per_minute") else None,
         concurrent_requests=given.concurrent_requests if given.HasField("concurrent_requests") else None,
+        priority=read_priority(given.priority),
     )
+
+
+def read_priority(given: quota_pb2.Priority.ValueType) -> str | None:
+    """Read a priority; None for none in particular. Raises InvalidField."""
+    if given == quota_pb2.PRIORITY_UNSPECIFIED:
+        return None
+    if given not in priorities.NAMES:
+        raise InvalidField("no such priority", param="priority")
+    return priorities.NAMES[given]
 
 
 def read_limits(given: account_pb2.Limits, *, role: str) -> Limits:

@@ -40,6 +40,7 @@ async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tm
         await page.until("document.querySelector('#outside:not([hidden])') !== null")
         await page.run(FILL % ("signup", f"{{name: '모아', email: '{email}', password: 'correct horse battery'}}"))
         await page.until("!document.getElementById('inside').hidden && document.querySelectorAll('meter').length === 2")
+        await page.run("document.querySelector('#new-key [name=priority]').checked = true")
         await page.run(FILL % ("new-key", "{name: '<b>laptop</b>'}"))
         key = await page.until("document.getElementById('secret-value').textContent")
         answer = requests.post(gateway.url + "/generate/text", json=CHAT, headers={"X-API-Key": key}, timeout=60)
@@ -58,12 +59,17 @@ async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tm
         found = requests.get(gateway.url + "/account/webhook-secret", headers={"X-API-Key": key}, timeout=20)
         assert shown == found.json()["key"]
 
-        for language, title, first in (("ko", "API 키", "토큰"), ("en", "API keys", "Tokens")):
+        for language, title, first, state, priority in (
+            ("ko", "API 키", "토큰", "사용 중, 낮음", "보통"),
+            ("en", "API keys", "Tokens", "active, low", "normal"),
+        ):
             if await page.run("document.documentElement.lang") != language:
                 await page.run("document.getElementById('language').click()")
             await page.until(f"document.documentElement.lang === '{language}'")
             assert await page.run("document.getElementById('keys-title').textContent") == title
             await page.until(f"document.querySelector('#limits dt').textContent === '{first}'")
+            await page.until(f"document.querySelector('#keys td:nth-child(5)').textContent === '{state}'")
+            assert await page.run("document.querySelector('#limits dd:last-child').textContent") == priority
             assert await page.run("document.getElementById('outside').offsetHeight") == 0
             await page.screenshot(tmp_path / f"dashboard-{language}.png")
 

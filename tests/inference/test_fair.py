@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.fair import NAMELESS, WEIGHTS, Flow, Shares, crowded
+from moa.quota.v1 import quota_pb2
+from services.common import priorities
 from services.common.rpc import call as calls
 
 A, B, C = Flow("a"), Flow("b"), Flow("c")
@@ -87,6 +89,14 @@ def test_however_many_flood_there_is_a_place(floods: int) -> None:
     assert max(waiting) <= most
     assert floods > 1 or waiting == [most]
     assert not crowded(1, sum(waiting) + 1, most)
+
+
+def test_every_priority_has_its_weight() -> None:
+    """Each word that accounts are given is one that engines know, and a higher one weighs more."""
+    assert sorted(WEIGHTS, key=priorities.NUMBERS.__getitem__) == sorted(WEIGHTS, key=WEIGHTS.__getitem__)
+    assert set(WEIGHTS) == set(priorities.NUMBERS)
+    named = {name for name, number in quota_pb2.Priority.items() if number}
+    assert named == {f"PRIORITY_{word.upper()}" for word in WEIGHTS}
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ class Booking:
     tokens: int
     books: Books
     reservation_id: str = "r1"
+    priority: str = "normal"
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
 
     @property

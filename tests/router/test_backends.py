@@ -78,7 +78,7 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
 class Lender:
     """Admission that lends what is asked and remembers how it ended."""
 
-    account_id, reservation_id = "acct", "resv"
+    account_id, reservation_id, priority = "acct", "resv", "high"
     operation = quota_pb2.OPERATION_TEXT
     identity: Any = None
     tokens = images = 0
@@ -157,6 +157,7 @@ async def test_an_answer_comes_whole_and_is_settled_by_its_usage(rig: Rig) -> No
     assert rig.moody.seen["x-request-id"] == "rid-1"
     assert rig.moody.seen["x-moa-account"] == "acct"
     assert rig.moody.seen["x-moa-reservation"] == "resv"
+    assert rig.moody.seen["x-moa-priority"] == "high"
     assert rig.moody.bound == 8
     assert rig.lender.ended == "1+1"
 
@@ -277,7 +278,7 @@ async def test_only_who_asks_again_after_a_crash_names_the_order() -> None:
     caller = Caller(key="k", request_id="task-1")
     payer: Any = Lender()
     held = Held(payer, ActingFor(account_id="a", key_id="k", reservation_id="r", images=1))
-    names = []
+    names, priorities = [], []
     async with channel(f"127.0.0.1:{port}") as to_image:
         calls = backends.Backends({"image": to_image}, service_token=TOKEN, catalogue=lambda: catalogue)
         for reserved in (held, payer):
@@ -285,5 +286,7 @@ async def test_only_who_asks_again_after_a_crash_names_the_order() -> None:
             while await source.read() is not None:
                 pass
             names.append(painter.seen.get("x-moa-resume"))
+            priorities.append(painter.seen["x-moa-priority"])
     await running.stop(0)
     assert names == ["task-1", None]
+    assert priorities == ["normal", "high"], "a task does not come before other accounts' people"

@@ -39,7 +39,7 @@ class Script:
 class Books:
     """A booking that remembers."""
 
-    account_id, reservation_id, tokens = "a", "r", 100
+    account_id, reservation_id, tokens, priority = "a", "r", 100, "normal"
     identity: Any = None
 
     def __init__(self) -> None:

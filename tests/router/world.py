@@ -81,7 +81,7 @@ class Lent:
     def operation(self) -> quota_pb2.Operation.ValueType:
         return self.ledger.operation
 
-    account_id = "acc"
+    account_id, priority = "acc", "normal"
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         self.told = usage

@@ -17,6 +17,7 @@ from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import Limits
 from services.auth.domain.records import AccountRecord, AuditRecord, RuleRecord
+from services.common import priorities
 from services.common.errors import Conflict, NoCredit, NotFound
 
 CONSOLE: Final = "console"
@@ -24,7 +25,7 @@ CONSOLE: Final = "console"
 
 _COLUMNS: LiteralString = (
     "id, email, name, role, disabled_at, unlimited, zone, tokens_a_day, images_a_day, key_count, requests_a_minute,"
-    " concurrent_requests, micro_credits, created_at"
+    " concurrent_requests, priority, micro_credits, created_at"
 )
 _BOOTSTRAP_LOCK: Final = 0x6D6F6162
 
@@ -45,6 +46,7 @@ class Accounts:
         email: str | None = None,
         password_hash: str | None = None,
         unlimited: bool = False,
+        priority: str = priorities.NORMAL,
         actor: str | None = None,
         invitation: bytes | None = None,
         key: keys.NewKey | None = None,
@@ -53,7 +55,18 @@ class Accounts:
         async with self._postgres.transaction() as link:
             account_id = keys.new_id("acc")
             try:
-                await _insert(link, account_id, role, limits, rules, name, email, password_hash, unlimited=unlimited)
+                await _insert(
+                    link,
+                    account_id,
+                    role,
+                    limits,
+                    rules,
+                    name,
+                    email,
+                    password_hash,
+                    unlimited=unlimited,
+                    priority=priority,
+                )
             except psycopg.errors.UniqueViolation:
                 raise Conflict("an account with this email exists", param="email") from None
             if invitation is not None:
@@ -66,7 +79,8 @@ class Accounts:
             if key is not None:
                 await insert_key(link, account_id, key, name="first key")
             if actor is not None:
-                await audit(link, actor, "account.created", account_id, f"role={role}", f"email={email or ''}")
+                details = f"role={role}", f"email={email or ''}", f"priority={priority}"
+                await audit(link, actor, "account.created", account_id, *details)
         return account_id
 
     async def first(
@@ -272,10 +286,11 @@ async def _insert(
     password_hash: str | None,
     *,
     unlimited: bool,
+    priority: str = priorities.NORMAL,
 ) -> None:
     await link.execute(
         "insert into accounts (id, email, name, role, password_hash, unlimited, tokens_a_day, images_a_day, key_count,"
-        " requests_a_minute, concurrent_requests) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " requests_a_minute, concurrent_requests, priority) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             account_id,
             email,
@@ -288,6 +303,7 @@ async def _insert(
             limits.key_count,
             limits.requests_a_minute,
             limits.concurrent_requests,
+            priority,
         ),
     )
     for rule in rules:

@@ -9,6 +9,7 @@ from typing import Any
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.accounts import UNLIMITED, Held, Identity
+from services.common import priorities
 from services.common.errors import NotFound
 
 # The zone changes at the end of a day, so that no day's quota is given twice.
@@ -16,6 +17,7 @@ _SELECT = """
 with found as (
     select k.id as key_id, k.digest, k.scopes, k.expires_at, k.tokens_a_day as key_tokens, k.images_a_day as key_images,
            k.requests_a_minute as key_requests_a_minute, k.concurrent_requests as key_concurrent_requests,
+           a.priority, k.priority as key_priority,
            k.revoked_at is not null or a.disabled_at is not null or coalesce(k.expires_at <= now(), false) as ended,
            a.id as account_id, a.unlimited, a.tokens_a_day, a.images_a_day, a.requests_a_minute, a.concurrent_requests,
            a.micro_credits,
@@ -30,7 +32,7 @@ select d.account_id, d.key_id, d.digest, d.ended, d.expires_at, d.unlimited, d.s
        d.tokens_a_day, d.images_a_day, coalesce(qa.tokens, 0), coalesce(qa.images, 0),
        d.key_tokens, d.key_images, coalesce(qk.tokens, 0), coalesce(qk.images, 0),
        d.requests_a_minute, d.concurrent_requests, d.key_requests_a_minute, d.key_concurrent_requests,
-       d.micro_credits,
+       d.priority, d.key_priority, d.micro_credits,
        (select coalesce(jsonb_agg(jsonb_build_object(
                    'provider', r.provider, 'model', r.model, 'operations', r.operations) order by r.id), '[]')
         from rules r where r.account_id = d.account_id)
@@ -102,7 +104,7 @@ def _identity(row: tuple[Any, ...]) -> Identity:
     (account_id, key_id, digest, ended, expires_at, unlimited, scopes, day, resets_at) = row[:9]
     (tokens, images, taken_tokens, taken_images, key_tokens, key_images, key_taken_tokens, key_taken_images) = row[9:17]
     (requests_a_minute, concurrent_requests, key_requests_a_minute, key_concurrent_requests) = row[17:21]
-    (micro_credits, rules) = row[21:]
+    (priority, key_priority, micro_credits, rules) = row[21:]
     key = None
     if key_tokens is not None or key_images is not None:
         key = Held(
@@ -137,6 +139,7 @@ def _identity(row: tuple[Any, ...]) -> Identity:
             if key_requests_a_minute or key_concurrent_requests
             else None
         ),
+        priority=priorities.lower(priority, key_priority),
         micro_credits=micro_credits,
     )
 

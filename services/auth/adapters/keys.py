@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import LiteralString
 
+from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
@@ -14,11 +15,12 @@ from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import NO_LIMITS, KeyLimits
 from services.auth.domain.records import KeyRecord
-from services.common.errors import Conflict, NotFound
+from services.common import priorities
+from services.common.errors import Conflict, InvalidField, NotFound
 
 _COLUMNS: LiteralString = (
     "id, account_id, name, prefix, scopes, tokens_a_day, images_a_day, requests_a_minute, concurrent_requests,"
-    " created_at, expires_at, revoked_at, last_used_at"
+    " priority, created_at, expires_at, revoked_at, last_used_at"
 )
 _ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true)"
 
@@ -39,7 +41,7 @@ class Keys:
         scopes: Sequence[quota_pb2.Rule] = (),
         limits: KeyLimits = NO_LIMITS,
     ) -> KeyRecord:
-        """Store a key. Raises Conflict when the account has as many as it may."""
+        """Store a key. Raises Conflict when the account has as many as it may, InvalidField for a higher priority."""
         async with self._postgres.transaction() as link:
             # The row is locked, so that two calls at once cannot both take the last place.
             cursor = await link.execute(
@@ -53,6 +55,7 @@ class Keys:
                 raise NotFound("no such account")
             if row[1] >= row[0]:
                 raise Conflict(f"the account has all the keys that it may have ({row[0]}); revoke one first")
+            await _check(link, account_id, limits.priority)
             key_id = await insert_key(
                 link, account_id, key, name=name, expires_in_s=expires_in_s, scopes=scopes, limits=limits
             )
@@ -66,12 +69,15 @@ class Keys:
             )
             return await cursor.fetchall()
 
-    async def rename(self, account_id: str, key_id: str, name: str) -> KeyRecord:
-        """Rename a key."""
+    async def update(self, account_id: str, key_id: str, **changes: str | None) -> KeyRecord:
+        """Set a key's `name` or its own `priority`. Raises InvalidField for a priority above the account's."""
         async with self._postgres.transaction() as link:
-            await link.execute(
-                "update keys set name = %s where id = %s and account_id = %s", (name, key_id, account_id)
-            )
+            await _check(link, account_id, changes.get("priority"))
+            for column, value in changes.items():
+                await link.execute(
+                    sql.SQL("update keys set {} = %s where id = %s and account_id = %s").format(sql.Identifier(column)),
+                    (value, key_id, account_id),
+                )
             return await _get(link, account_id, key_id)
 
     async def revoke(self, account_id: str, key_id: str, *, actor: str | None = None) -> KeyRecord:
@@ -89,9 +95,9 @@ class Keys:
             cursor = await link.execute(
                 "insert into keys"
                 " (id, account_id, name, prefix, digest, scopes, tokens_a_day, images_a_day, requests_a_minute,"
-                " concurrent_requests, expires_at)"
+                " concurrent_requests, priority, expires_at)"
                 " select %s, account_id, name, %s, %s, scopes, tokens_a_day, images_a_day, requests_a_minute,"
-                " concurrent_requests, expires_at from keys"
+                " concurrent_requests, priority, expires_at from keys"
                 " where id = %s and account_id = %s and " + _ALIVE + " for update",
                 (new_id, key.prefix, key.digest, key_id, account_id),
             )
@@ -120,8 +126,8 @@ async def insert_key(
     ]
     await link.execute(
         "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, tokens_a_day, images_a_day,"
-        " requests_a_minute, concurrent_requests)"
-        " values (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s), %s, %s, %s, %s)",
+        " requests_a_minute, concurrent_requests, priority)"
+        " values (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s), %s, %s, %s, %s, %s)",
         (key_id, account_id, name, key.prefix, key.digest, Jsonb(stored), expires_in_s, *limits),
     )
     return key_id
@@ -134,6 +140,16 @@ async def revoke_key(link: Link, account_id: str, key_id: str) -> KeyRecord:
         (key_id, account_id),
     )
     return await _get(link, account_id, key_id)
+
+
+async def _check(link: Link, account_id: str, priority: str | None) -> None:
+    """Raise InvalidField for a key's priority that is higher than its account's."""
+    if priority is None:
+        return
+    cursor = await link.execute("select priority from accounts where id = %s", (account_id,))
+    row = await cursor.fetchone()
+    if row is not None and priorities.lower(row[0], priority) != priority:
+        raise InvalidField(f"a key can only lower its account's priority, which is {row[0]}", param="priority")
 
 
 async def _get(link: Link, account_id: str, key_id: str) -> KeyRecord:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Final, NamedTuple
 
 from moa.quota.v1 import quota_pb2
+from services.common import priorities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class KeyLimits(NamedTuple):
     images_a_day: int | None = None
     requests_a_minute: int | None = None
     concurrent_requests: int | None = None
+    priority: str | None = None
 
 
 NO_LIMITS: Final = KeyLimits()
@@ -95,5 +97,7 @@ class Identity:
     pace: quota_pb2.Pace = field(default_factory=quota_pb2.Pace)
     key_pace: quota_pb2.Pace | None = None
     """The key's own; None when it has none."""
+    priority: str = priorities.NORMAL
+    """The account's, or the key's own where it is lower."""
     micro_credits: int = 0
     """Credits granted in all, in millionths."""

@@ -23,6 +23,7 @@ class AccountRecord:
     key_count: int
     requests_a_minute: int
     concurrent_requests: int
+    priority: str
     micro_credits: int
     created_at: datetime
 
@@ -40,6 +41,7 @@ class KeyRecord:
     images_a_day: int | None
     requests_a_minute: int | None
     concurrent_requests: int | None
+    priority: str | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

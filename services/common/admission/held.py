@@ -6,6 +6,7 @@ from typing import Final, Self
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.common import priorities
 from services.common.admission.identity import Identity
 from services.common.grants import ActingFor
 
@@ -36,6 +37,12 @@ class Held:
     def key_id(self) -> str:
         """The key that asked."""
         return self.identity.key_id
+
+    @property
+    def priority(self) -> str:
+        """What the work gets where engines are contended: nobody waits at a task as at a call, so at most a normal
+        share, lest it come before other accounts' people."""
+        return priorities.lower(self.identity.priority, priorities.NORMAL)
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Nothing: the holder of the lease reports."""

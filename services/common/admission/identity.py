@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from moa.quota.v1 import quota_pb2
+from services.common import priorities
 from services.common.permissions import permitted
 
 _MEMO_SIZE = 4096
@@ -45,11 +46,13 @@ class Identity:
         held: What this process holds for it.
     """
 
-    __slots__ = ("_grant", "_held", "_memo", "account_id", "key_id")
+    __slots__ = ("_grant", "_held", "_memo", "account_id", "key_id", "priority")
 
     def __init__(self, grant: quota_pb2.Grant, held: Held) -> None:
         self.account_id = grant.account_id
         self.key_id = grant.key_id
+        self.priority = priorities.NAMES.get(grant.priority, priorities.NORMAL)
+        """What its requests get where engines are contended: `low`, `normal` or `high`."""
         self._grant = grant
         self._held = held
         self._memo: dict[tuple[int, str, str], bool] = {}

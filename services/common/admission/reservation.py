@@ -86,6 +86,11 @@ class Reservation:
         """The key that asked."""
         return self.identity.key_id
 
+    @property
+    def priority(self) -> str:
+        """What the request gets where engines are contended."""
+        return self.identity.priority
+
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Say what was consumed so far; charged should this process vanish. Costs nothing, call it often."""
         self.so_far = (usage, provider, model)

@@ -91,6 +91,7 @@ class Backends:
             caller.request_id,
             (calls.ACCOUNT_KEY, reserved.account_id),
             (calls.RESERVATION_KEY, reserved.reservation_id),
+            (calls.PRIORITY_KEY, reserved.priority),
             *_own_key(caller),
         )
 

@@ -49,6 +49,10 @@ class Booking(Protocol):
         """What it was made for, and so what its key must be permitted."""
 
     @property
+    def priority(self) -> str:
+        """What its request gets where engines are contended: `low`, `normal` or `high`."""
+
+    @property
     def identity(self) -> Identity:
         """The key that it was made for."""
 
