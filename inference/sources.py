@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from inference import hub
 from services.common import logs
 from services.common.catalogue import Load
 from services.common.errors import Unavailable
@@ -22,8 +26,9 @@ DOWNLOADED = 0.1
 """Which part of a model's loading its download counts for."""
 _WHOLE_BYTES = 1 << 30
 _END_BYTES = 1 << 20
-_UNREAD = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl", "*.onnx", "*.msgpack", "*.h5"]
-"""Weights in forms that are not loaded here."""
+_HUB_FILE = re.compile(
+    r"(?P<source>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w.-]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,10 @@ class Source:
 
 
 def fetch(load: Load, report: Report) -> Source:
-    """Give a model's folder, from the hub if it is not here. Weights in pickle files are not fetched.
+    """Give a model's folder, from the hub if it is not here.
 
-    What was fetched before is not fetched again, and serves when the hub cannot be reached; what broke off goes on.
+    Only what a model is loaded from is fetched (`hub.unread`), and no weights in pickle files. What was fetched before
+    is not fetched again, and serves when the hub cannot be reached; what broke off goes on.
 
     Raises Unavailable when the source is no folder and the hub does not have it or cannot be reached, and when it has
     no safetensors.
@@ -50,18 +56,41 @@ def fetch(load: Load, report: Report) -> Source:
         report("files", 0.05)
         weights = _weights(folder)
         return Source(str(folder), digest(weights), sum(path.stat().st_size for path in weights))
+    report("download", 0.0)
+    total, skipped = _listed(load)
+    at = _snapshot(
+        load.source,
+        load.revision,
+        ignore_patterns=[*hub.OTHER_FORMS, *map(glob.escape, skipped)],
+        tqdm_class=_progress(report, total),
+    )
+    return Source(str(at), at.name, sum(file.stat().st_size for file in _weights(at)))
+
+
+def fetch_adapter(place: str, beside: Path) -> Path:
+    """Give a LoRA's file or folder.
+
+    `place` is a path relative to the model's folder, else `owner/name[/file][@revision]` of the hub.
+
+    Raises Unavailable as `fetch` does.
+    """
+    path = beside / place
+    found = _HUB_FILE.fullmatch(place)
+    if path.exists() or found is None:
+        return path
+    wanted = glob.escape(found["file"]) if found["file"] else "*.safetensors"
+    at = _snapshot(found["source"], found["revision"] or "", allow_patterns=[wanted])
+    return at / found["file"] if found["file"] else at
+
+
+def _snapshot(source: str, revision: str, **which: Any) -> Path:
+    """Give the folder of a hub repository's files, fetched as far as they are not here. Raises Unavailable."""
     from huggingface_hub import errors, snapshot_download
 
-    report("download", 0.0)
     try:
-        at = snapshot_download(
-            load.source,
-            revision=load.revision or None,
-            ignore_patterns=_UNREAD,
-            tqdm_class=_progress(report, _size_of(load)),
-        )
+        return Path(snapshot_download(source, revision=revision or None, **which))
     except Exception as error:
-        _log.error("source.absent", source=load.source, revision=load.revision, why=type(error).__name__)
+        _log.error("source.absent", source=source, revision=revision, why=type(error).__name__)
         told = "the model's source is no folder here, and the hub could not be reached or broke off"
         if isinstance(error, errors.RevisionNotFoundError):
             told = "the hub does not have the revision that the catalogue pins"
@@ -70,8 +99,6 @@ def fetch(load: Load, report: Report) -> Source:
         elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
             told = "the model's source is no folder here, and the hub does not have it"
         raise Unavailable(told) from error
-    path = Path(at)
-    return Source(at, path.name, sum(file.stat().st_size for file in _weights(path)))
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -81,16 +108,26 @@ def _weights(folder: Path) -> list[Path]:
     return files
 
 
-def _size_of(load: Load) -> int:
-    """Give how many bytes the hub says a source has; 0: it says nothing, and the download will tell why."""
-    from huggingface_hub import HfApi
+def _listed(load: Load) -> tuple[int, list[str]]:
+    """Ask the hub how many bytes of a source are read, and which of its files are not.
+
+    0 and none: it says nothing, and the download will tell why.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
 
     try:
-        listed = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True).siblings or []
+        told = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True)
+        files = {file.rfilename: file.size or 0 for file in told.siblings or []}
+        parts = None
+        if hub.PIPELINE in files:
+            parts = json.loads(Path(hf_hub_download(load.source, hub.PIPELINE, revision=told.sha)).read_text())
     except Exception:
-        return 0
-    read = [file for file in listed if not any(fnmatch(file.rfilename, pattern) for pattern in _UNREAD)]
-    return sum(file.size or 0 for file in read)
+        return 0, []
+    adapters = tuple(map(str, dict(load.options.get("loras", {})).values()))
+    skipped = hub.unread(files, parts, str(load.options.get("variant", "")))
+    skipped = [file for file in skipped if file not in adapters and str(PurePosixPath(file).parent) not in adapters]
+    read = {f for f in files if f not in skipped and not any(fnmatch(f, form) for form in hub.OTHER_FORMS)}
+    return sum(files[file] for file in read), skipped
 
 
 def _progress(report: Report, total: int) -> Any:

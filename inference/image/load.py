@@ -12,7 +12,7 @@ import diffusers
 import torch
 import transformers
 
-from inference import machine, sources
+from inference import hub, machine, sources
 from inference.image.families import Family, family_of
 from inference.image.loras import Adapters
 from inference.image.tuning import tune
@@ -22,7 +22,6 @@ from services.common.errors import Unavailable
 Report = Callable[[str, float], None]
 
 _LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
-_UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,7 @@ def load(model: Model, report: Report) -> Loaded:
     if not index.is_file():
         raise Unavailable(f"the source of model {model.id} has no model_index.json: not a diffusers pipeline")
     parts: dict[str, Any] = {}
+    variant = str(model.load.options.get("variant", ""))
     listed = {
         name: spec
         for name, spec in json.loads(index.read_text()).items()
@@ -55,10 +55,10 @@ def load(model: Model, report: Report) -> Loaded:
     }
     for done, (name, (library, kind)) in enumerate(listed.items()):
         report(name, 0.1 + 0.8 * done / len(listed))
-        if name in _UNUSED or kind is None:
+        if name in hub.UNUSED or kind is None:
             parts[name] = None
         else:
-            parts[name] = _part(Path(source.folder) / name, library, kind, dtype)
+            parts[name] = _part(Path(source.folder) / name, library, kind, dtype, variant)
     report("assembling", 0.9)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(source.folder, **parts)
     for part in pipeline.components.values():
@@ -75,20 +75,20 @@ def load(model: Model, report: Report) -> Loaded:
     adapters = Adapters(networks)
     for name, place in sorted(dict(model.load.options.get("loras", {})).items()):
         report(f"adapter {name}", 0.97)
-        adapters.load(name, pipeline, Path(source.folder) / place)
+        adapters.load(name, pipeline, sources.fetch_adapter(str(place), Path(source.folder)))
     report("tuning", 0.98)
     tune(family, model.load.options)
     return Loaded(family, adapters, source.revision, _size(pipeline))
 
 
-def _part(folder: Path, library: str, kind: str, dtype: object) -> Any:
+def _part(folder: Path, library: str, kind: str, dtype: object, variant: str) -> Any:
     """Load one component by the class that the pipeline's index names, from the two known libraries only."""
     module = _LIBRARIES.get(library)
     cls: Any = getattr(module, kind, None) if module is not None else None
     if cls is None:
         raise Unavailable(f"the pipeline's part {folder.name!r} is a {library}.{kind}, which is not loaded here")
     if _is_network(cls):
-        return cls.from_pretrained(folder, use_safetensors=True, dtype=dtype)
+        return cls.from_pretrained(folder, use_safetensors=True, dtype=dtype, variant=hub.variant_in(folder, variant))
     return cls.from_pretrained(folder)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from inference import machine, sources
+from inference import hub, machine, sources
 from inference.text.answer import OPEN
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unavailable
@@ -101,6 +101,7 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> LanguageMode
         config=config,
         dtype=dtype,
         use_safetensors=True,
+        variant=hub.variant_in(Path(source.folder), str(model.load.options.get("variant", ""))),
         trust_remote_code=trust,
         attn_implementation=model.load.options.get("attention", "sdpa"),
     )

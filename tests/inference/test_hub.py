@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from inference import hub as choosing
 from inference import machine, sources
+from moa.image.v1 import image_pb2
 from services.common.catalogue import Load
 from services.common.errors import Unavailable
 from tests.inference.harness import Client, Running
@@ -216,3 +218,108 @@ async def test_a_caller_sees_the_download(hub: Hub, tmp_path: Path) -> None:
     assert len([one for one in loading if one.stage.startswith("download, ")]) > 2
     assert [one.fraction for one in loading] == sorted(one.fraction for one in loading)
     assert out.images[0].receipt.revision == commit
+
+
+SDXL = {
+    "model_index.json": {
+        "_class_name": "StableDiffusionXLPipeline",
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "image_encoder": [None, None],
+    },
+    "files": [
+        "model_index.json sd_xl_base_1.0.safetensors sd_xl_base_1.0_0.9vae.safetensors",
+        "sd_xl_offset_example-lora_1.0.safetensors scheduler/scheduler_config.json",
+        "text_encoder/model.fp16.safetensors text_encoder/model.safetensors text_encoder/openvino_model.bin",
+        "text_encoder_2/model.fp16.safetensors text_encoder_2/model.safetensors unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors vae_1_0/diffusion_pytorch_model.safetensors",
+    ],
+}
+"""How the SDXL base repository is laid out."""
+
+
+def weights_read(files: list[str], parts: dict[str, Any] | None, wanted: str = "") -> set[str]:
+    there = [name for line in files for name in line.split()]
+    return {f for f in there if f.endswith(".safetensors")} - set(choosing.unread(there, parts, wanted))
+
+
+def test_of_a_pipeline_the_parts_alone_are_read() -> None:
+    """Of SDXL's repository each part comes once: no weights in one file, no second precision, no other VAE."""
+    index: Any = SDXL["model_index.json"]
+    files: Any = SDXL["files"]
+    assert weights_read(files, index) == {
+        "text_encoder/model.safetensors",
+        "text_encoder_2/model.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
+    assert weights_read(files, index, "fp16") == {
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder_2/model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "read"),
+    [
+        ("model-00001-of-00002.safetensors model-00002-of-00002.safetensors consolidated.safetensors", "", 2),
+        ("model-00001-of-00002.safetensors model-00002-of-00002.safetensors model.fp16.safetensors", "fp16", 1),
+        ("model.fp16-00001-of-00002.safetensors model.fp16-00002-of-00002.safetensors model.safetensors", "", 1),
+        ("model.fp16-00001-of-00002.safetensors model.fp16-00002-of-00002.safetensors model.safetensors", "fp16", 2),
+        ("model.fp16.safetensors", "", 1),
+        ("weights.safetensors", "", 1),
+        ("model.fp16.safetensors model.bf16.safetensors", "", 2),
+    ],
+)
+def test_a_variant_is_read_whole_and_alone(files: str, wanted: str, read: int) -> None:
+    """The wanted variant, else the plain weights, else the only variant; where it is not clear, nothing is left out."""
+    assert len(weights_read([files], None, wanted)) == read
+
+
+def narrowed(files: dict[str, bytes], part: str) -> dict[str, bytes]:
+    """Put a second precision of a part's weights beside the first, under the name that it has on hubs."""
+    from safetensors.torch import load, save
+
+    plain = next(name for name in files if name.startswith(f"{part}/") and name.endswith(".safetensors"))
+    halved = {name: tensor.half() * 0.5 for name, tensor in load(files[plain]).items()}
+    return files | {plain.replace(".safetensors", ".fp16.safetensors"): save(halved)}
+
+
+async def test_a_variant_and_adapters_come_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    """A model in another precision and LoRAs by hub id, a pinned one too, are fetched and used; nothing else comes."""
+    hub.repositories["acme/image"] = Repository()
+    hub.repositories["acme/image"].commit(
+        narrowed(files_of(IMAGE), "unet") | {"whole.safetensors": b"never", "other/model.safetensors": b"never"}
+    )
+    lora = files_of(Path("inference/models/moa-tiny-image-loras/moa"))["pytorch_lora_weights.safetensors"]
+    hub.repositories["acme/lora"] = Repository()
+    pinned = hub.repositories["acme/lora"].commit({"bird.safetensors": lora, "other.safetensors": b"never"})
+    hub.repositories["acme/lora"].commit({"README.md": b"moved away"})
+    loras = {"bird": f"acme/lora/bird.safetensors@{pinned}"}
+    models: dict[str, tuple[str, dict[str, Any]]] = {
+        "plain": ("image", {"source": "acme/image", "options": {"loras": loras}}),
+        "half": ("image", {"source": "acme/image", "options": {"variant": "fp16"}}),
+    }
+    running = served(tmp_path, models)
+    client = Client(running.address)
+    usual: dict[str, Any] = {"prompt": "a moa", "width": 64, "height": 64, "seed": 1}
+    try:
+        plain = await client.image(model="plain", **usual)
+        assert not [path for path in hub.fetched() if "fp16" in path]
+        bird = await client.image(
+            model="plain",
+            diffusion=image_pb2.Diffusion(steps=4, loras=[image_pb2.Lora(name="bird")]),
+            **{name: value for name, value in usual.items() if name != "seed"},
+        )
+        half = await client.image(model="half", **usual)
+    finally:
+        await client.close()
+        await asyncio.to_thread(running.stop)
+    assert len({out.images[0].image.data for out in (plain, bird, half)}) == 3
+    assert not [path for path in hub.fetched() if "never" in path or "whole" in path or "other" in path]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from inference import hub
 from services.common.errors import Unsupported
 
 Report = Callable[[str, float], None]
@@ -42,6 +43,7 @@ class Files:
             self.folder,
             dtype=self.dtype,
             use_safetensors=True,
+            variant=hub.variant_in(self.folder, str(self.options.get("variant", ""))),
             attn_implementation=self.options.get("attention", "sdpa"),
             **more,
         )
