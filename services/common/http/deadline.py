@@ -32,8 +32,8 @@ class Deadline:
         at = self._loop.time() + seconds
         if self._timer is None:
             self._timer = self._loop.call_at(at, self._check)
-        elif at < self._at < math.inf:
-            # The timer might fire too late.
+        elif at < self._timer.when():
+            # It would fire too late.
             self._timer.cancel()
             self._timer = self._loop.call_at(at, self._check)
         self._at = at
