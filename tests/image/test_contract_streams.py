@@ -13,15 +13,23 @@ from services.common.catalogue import Model
 from tests.emulators.base import Emulator
 from tests.emulators.pictures import ImageScript, png
 from tests.image.harness import Failed, ImageClient, given
+from tests.image.subjects import Subject
 
 PREVIEWS = ["progress", "progress", "progress"]
 
 
 @pytest.fixture
-def streamed(model: Model, ask: GenerateImageRequest) -> GenerateImageRequest:
-    """Ask for previews; skip what has no stream."""
-    if not model.can("preview"):
+def subject(subject: Subject) -> Subject:
+    """Skip what has no stream, before anything is started for it."""
+    if not subject.streams:
         pytest.skip("the protocol answers at once, without a stream")
+    return subject
+
+
+@pytest.fixture
+def streamed(model: Model, ask: GenerateImageRequest) -> GenerateImageRequest:
+    """Ask for previews."""
+    assert model.can("preview")
     ask.stream = True
     ask.preview_every = 5
     return ask
