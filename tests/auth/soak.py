@@ -32,7 +32,7 @@ from services.common.admission import Admission
 from services.common.errors import MoaError
 from services.common.reservations import ReservationId
 from services.common.rpc.client import channel
-from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle
+from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle, until
 from tests.auth.conftest import spawned
 from tests.auth.holder import TOKENS
 
@@ -138,11 +138,14 @@ async def _run(plan: Plan, folder: Path, database: Database, processes: list[Pro
     told.append(asyncio.create_task(_outcomes(successor)))
 
     outcomes = sum(await asyncio.gather(*told), Counter[str]())
+    # Until auth has all that the killed router's journal says, and its successor alone has one.
+    await until(lambda: len(list((folder / "journal-0").glob("*.journal"))) == 1)
     for router in (*routers[1:], successor):
         router.send_signal(signal.SIGTERM)
         assert await router.wait() == 0
     patience_s = plan.block_s + plan.lease_s
     await asyncio.sleep(patience_s)
+    await until(lambda: not _open(url))
     findings = await audited(url)
     charges, invoice = charges_of(url, account_id), _invoice(folder)
     left = limit - sum(charges.values())
@@ -262,6 +265,14 @@ def charges_of(url: str, account_id: str) -> dict[str, int]:
                 (account_id,),
             ).fetchall()
         )
+
+
+def _open(url: str) -> int:
+    """Count the reservations that are neither settled nor charged as orphans yet."""
+    with psycopg.connect(url) as link:
+        row = link.execute("select count(*) from open_reservations").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _outstanding(url: str, account_id: str) -> int:
