@@ -83,6 +83,7 @@ class Process:
         """Let running calls end within the drain time, then stop the engines."""
         for task in self._background:
             task.cancel()
+        self.vanished.ending()
         await self.server.stop(self.config.drain_s)
         await self.vanished.stop()
         await self.auth.close()

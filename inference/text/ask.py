@@ -28,6 +28,8 @@ class TextAsk:
 
     turns: tuple[tuple[str, str], ...]
     """(role, content), in order."""
+    goes_on: bool = False
+    """Whether the last turn is the beginning of the answer."""
     max_tokens: int
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
@@ -72,8 +74,10 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
     if request.candidates > MAX_CANDIDATES:
         raise InvalidField(f"at most {MAX_CANDIDATES} candidates", param="candidates")
     seed = sampling.seed if sampling.HasField("seed") else secrets.randbits(62)
+    turns = turns_from(request.messages)
     return TextAsk(
-        turns=turns_from(request.messages),
+        turns=turns,
+        goes_on=model.can("prefill") and turns[-1][0] == "assistant",
         max_tokens=_bound(request, model),
         stop=_stops(request.stop),
         temperature=number("temperature", 0, 2, 1.0),

@@ -82,7 +82,7 @@ class TextEngine:
             raise ContextTooLong(
                 f"the prompt is far beyond the context of {self.model.context} tokens", param="messages"
             )
-        prompt, inside = self.model.render(ask.turns, think=ask.think)
+        prompt, inside = self.model.render(ask.turns, think=ask.think, goes_on=ask.goes_on)
         room = self.model.context - len(prompt)
         if room < 1:
             raise ContextTooLong(

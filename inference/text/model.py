@@ -42,12 +42,21 @@ class LanguageModel:
         """
         return sum(len(content) for _, content in turns) > 4 * self.longest * self.context
 
-    def render(self, turns: tuple[tuple[str, str], ...], *, think: bool) -> tuple[list[int], bool]:
-        """Give the prompt's tokens by the chat template, and whether it already opened the reasoning."""
+    def render(
+        self, turns: tuple[tuple[str, str], ...], *, think: bool, goes_on: bool = False
+    ) -> tuple[list[int], bool]:
+        """Give the prompt's tokens by the chat template, and whether it already opened the reasoning.
+
+        `goes_on`: the last turn is the beginning of the answer.
+        """
         messages = [{"role": role, "content": content} for role, content in turns]
         try:
             text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=think
+                messages,
+                tokenize=False,
+                add_generation_prompt=not goes_on,
+                continue_final_message=goes_on,
+                enable_thinking=think,
             )
         except Exception as error:  # the template is the model's own program; it refuses in its own words
             raise InvalidField(f"the model's chat template refuses this conversation: {error}"[:300]) from None

@@ -83,6 +83,7 @@ class Providing(Generic[T]):
         watching = asyncio.create_task(catalogue.watch())
         await stop.wait()
         watching.cancel()
+        vanished.ending()
         await server.stop(config.drain_s)
         await vanished.stop()
         await auth.close()

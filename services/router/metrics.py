@@ -31,6 +31,11 @@ FALLBACKS = Counter(
     "Answers that another target began in the place of the one that was asked for.",
     ["provider", "model", "by_provider", "by_model"],
 )
+RESCUES = Counter(
+    "moa_rescues_total",
+    "Streams that died after their first event: gone on with elsewhere (done), or not (failed).",
+    ["outcome"],
+)
 TARGET_OPEN = Gauge(
     "moa_target_open",
     "Whether a target failed again and again and is left alone (its breaker is open).",

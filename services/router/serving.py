@@ -73,14 +73,12 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     fields["account"] = answer.booking.account_id
     fields["provider"] = provider
     fields["model"] = model
-    if answer.attempts.count > 1:
-        fields["attempts"] = answer.attempts.count
-    if answer.model is not answer.asked:
-        fields["asked"] = answer.asked.full_id
-    meters = metrics.of_model(provider, model)
-    meters.first_event.observe(time.perf_counter() - caller.began)
+    _note_others(answer, fields)
+    metrics.of_model(provider, model).first_event.observe(time.perf_counter() - caller.began)
 
     def settled(consumed: usage_pb2.Usage) -> None:
+        _note_others(answer, fields)
+        meters = metrics.of_model(answer.model.provider, answer.model.id)
         fields["tokens"] = consumed.prompt_tokens + consumed.completion_tokens
         meters.prompt.inc(consumed.prompt_tokens)
         meters.completion.inc(consumed.completion_tokens)
@@ -99,7 +97,16 @@ def note(answer: Answer[Any], caller: Caller) -> None:
 
     def broke(error: errors.MoaError) -> None:
         fields["broken"] = errors.word(error.reason)
-        metrics.BROKEN.labels(provider, errors.word(error.reason)).inc()
+        metrics.BROKEN.labels(answer.model.provider, errors.word(error.reason)).inc()
 
     answer.on_settled = settled
     answer.on_broken = broke
+
+
+def _note_others(answer: Answer[Any], fields: dict[str, Any]) -> None:
+    """Put on the log line that others were asked, and who answers; in the middle of a stream that may change."""
+    if answer.attempts.count > 1:
+        fields["attempts"] = answer.attempts.count
+        fields["provider"], fields["model"] = answer.model.provider, answer.model.id
+    if answer.model is not answer.asked:
+        fields["asked"] = answer.asked.full_id

@@ -151,8 +151,8 @@ def check(body: dict[str, Any], model: str) -> None:
             raise invalid("A conversation must alternate between user and assistant roles, and start with user.")
         expected = "assistant" if expected == "user" else "user"
         calls = _check_blocks(message["content"], calls, f"messages.{index}")
-    if body["messages"][-1]["role"] != "user":
-        raise invalid("The model does not support assistant message prefill.")
+    if body["messages"][-1]["role"] == "assistant":
+        _check_prefill(body["messages"][-1]["content"], body)
     tools = body.get("toolConfig")
     if tools is None and any("toolUse" in b or "toolResult" in b for m in body["messages"] for b in m["content"]):
         raise invalid("The toolConfig field must be defined when using toolUse and toolResult content blocks.")
@@ -161,6 +161,16 @@ def check(body: dict[str, Any], model: str) -> None:
         if named is not None and named not in {t["toolSpec"]["name"] for t in tools["tools"]}:
             raise invalid("toolChoice names an unknown tool.")
     _check_thinking(body, model)
+
+
+def _check_prefill(blocks: list[dict[str, Any]], body: dict[str, Any]) -> None:
+    """Check that the beginning of an answer can be gone on from."""
+    if "thinking" in body.get("additionalModelRequestFields", {}):
+        raise invalid(
+            "Your API request included an `assistant` message in the final position, which would pre-fill it."
+        )
+    if blocks[-1].get("text", "") != blocks[-1].get("text", "").rstrip():
+        raise invalid("final assistant content cannot end with trailing whitespace")
 
 
 def _check_blocks(blocks: list[dict[str, Any]], before: set[str], where: str) -> set[str]:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from moa.common.v1 import usage_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
 from services.common.admission import VanishedCallers
@@ -42,3 +43,22 @@ async def test_images_are_booked_as_far_as_they_were_delivered(tmp_path: Path) -
     assert settlement.reservation_id == "lease.1.0.2"
     assert (settlement.charged.images, settlement.charged.tokens) == (1, 0)
     assert (settlement.operation, settlement.model) == (quota_pb2.OPERATION_IMAGE, "dall-e-3")
+
+
+async def test_a_service_that_ends_leaves_the_word_to_its_callers() -> None:
+    """Calls that its own end cuts are settled by who called; those that were left before are booked all the same."""
+    async with keeping(TOKEN) as (kept, address), channel(address) as auth:
+        vanished = VanishedCallers(auth, service_token=TOKEN)
+        await vanished.start()
+        for number in (1, 2):
+            vanished.left(
+                f"lease.{number}.0.2",
+                usage=usage_pb2.Usage(images=1),
+                operation=quota_pb2.OPERATION_IMAGE,
+                provider="p",
+                model="m",
+                request_id="r",
+            )
+            vanished.ending()
+        await vanished.stop()
+    assert [settlement.reservation_id for settlement in kept.settled] == ["lease.1.0.2"]

@@ -55,6 +55,15 @@ async def test_greedy_equals_transformers(client: Client, running: Running) -> N
     assert out.text == model.decode(ids[0, len(prompt) :].tolist())
 
 
+async def test_an_answer_goes_on_from_its_beginning(client: Client) -> None:
+    """Given an answer's first words as the assistant's last message, the model says the rest, and no more."""
+    question = text_pb2.Message(role=text_pb2.ROLE_USER, parts=[text_pb2.Part(text=STORY)])
+    whole = (await client.text(STORY)).text
+    for cut in [place for place, letter in enumerate(whole) if letter == " "]:
+        begun = text_pb2.Message(role=text_pb2.ROLE_ASSISTANT, parts=[text_pb2.Part(text=whole[:cut])])
+        assert (await client.text(messages=[question, begun])).text == whole[cut:]
+
+
 async def test_the_same_seed_gives_the_same_answer_in_any_crowd(client: Client) -> None:
     """A seeded answer and its log probabilities are the same to the bit, alone and among eleven others."""
 

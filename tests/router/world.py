@@ -133,6 +133,7 @@ class Asked:
     bound: int
     reservation: str
     messages: tuple[str, ...]
+    books: bool
 
 
 class World:
@@ -163,11 +164,17 @@ class World:
         self.scripts[model].append(messages)
 
     def generate_text(
-        self, request: text_service_pb2.GenerateTextRequest, model: Model, caller: Caller, reserved: Lent
+        self,
+        request: text_service_pb2.GenerateTextRequest,
+        model: Model,
+        caller: Caller,
+        reserved: Lent,
+        *,
+        books: bool = True,
     ) -> Played:
         said_before = tuple("".join(part.text for part in message.parts) for message in request.messages)
         assert (request.model, request.provider) == (model.id, model.provider)
-        self.asked.append(Asked(model.id, request.max_tokens, reserved.reservation_id, said_before))
+        self.asked.append(Asked(model.id, request.max_tokens, reserved.reservation_id, said_before, books))
         queue = self.scripts[model.id]
         call = Played(queue.pop(0) if queue else [text(said(f"I am {model.id}")), ended()])
         self.calls.append(call)

@@ -213,3 +213,19 @@ def test_the_budget_fits_the_bound() -> None:
     request = chat(max_tokens=2000, reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH))
     body = json.loads(json.dumps(body_from(request, model)))
     assert body["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1999
+
+
+async def test_an_answer_goes_on_from_its_beginning(tmp_path: Path) -> None:
+    """A last message of the assistant is a last turn of the conversation; one that ends with white space is refused by
+    the provider, whose word it stays."""
+    async with BedrockEmulator() as upstream:
+        model: Row = {"id": "m", "provider": "p", "upstream": CLAUDE, "capabilities": ["prefill"]}
+        async with text_service(tmp_path, [_row(upstream.url)], [model], ENVIRONMENT) as service:
+            upstream.scripts.append(Script(text=(" upon", " a time")))
+            asked = chat("Tell me a story.")
+            asked.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[Part(text="Once")]))
+            assert text_of(await service.ask(asked)) == " upon a time"
+            assert upstream.seen[-1].body["messages"][-1] == {"role": "assistant", "content": [{"text": "Once"}]}
+            asked.messages[-1].parts[0].text = "Once "
+            with pytest.raises(errors.UpstreamRejected, match="trailing whitespace"):
+                await service.ask(asked)

@@ -40,11 +40,19 @@ class VanishedCallers:
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._settling = Settling(stub, service_token=service_token, folder=journal, holder=holder)
         self._after_s = after_s
+        self._ending = False
         self._waiting: dict[str, tuple[asyncio.TimerHandle, quota_pb2.Settlement]] = {}
 
     async def start(self) -> None:
         """Start the background work."""
         self._settling.start()
+
+    def ending(self) -> None:
+        """Take nothing more: calls that end midway from here on are ended by this process, and whoever called lives.
+
+        It settles them itself, perhaps for an answer that went on elsewhere; a word from here might be heard first.
+        """
+        self._ending = True
 
     async def stop(self) -> None:
         """Book what is waiting, without further delay, and end."""
@@ -83,7 +91,7 @@ class VanishedCallers:
         Never raises, and books nothing when the id is none.
         """
         reservation = ReservationId.parse(reservation_id)
-        if reservation is None:
+        if reservation is None or self._ending:
             return
         settlement = quota_pb2.Settlement(
             reservation_id=reservation_id,

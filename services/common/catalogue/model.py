@@ -119,7 +119,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Other names that resolve to it."""
     capabilities: frozenset[str] = frozenset()
     """What it can do beyond plain text in and out: `vision`, `tools`, `reasoning`, `json`, `json_schema`,
-    `logprobs`, `candidates`, `seed`, `prefill`; for images `edit`, `mask`, `variation`, `size`, `aspect_ratio`, …"""
+    `logprobs`, `candidates`, `seed`, `prefill` (it goes on from a last message that is the assistant's); for images
+    `edit`, `mask`, `variation`, `size`, `aspect_ratio`, …"""
     context_tokens: Annotated[int, Meta(ge=0)] = 0
     """Longest prompt and answer together; 0: unknown."""
     max_output_tokens: Annotated[int, Meta(ge=0)] = 0

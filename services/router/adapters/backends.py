@@ -39,12 +39,21 @@ class Backends:
         self._catalogue = catalogue
 
     def generate_text(
-        self, request: text_service_pb2.GenerateTextRequest, model: Model, caller: Caller, reserved: Booking
+        self,
+        request: text_service_pb2.GenerateTextRequest,
+        model: Model,
+        caller: Caller,
+        reserved: Booking,
+        *,
+        books: bool = True,
     ) -> RpcSource | WholeSource:
-        """Begin a text answer: one message when no pieces are wanted, for a unary call costs less than a stream."""
+        """Begin a text answer: one message when no pieces are wanted, for a unary call costs less than a stream.
+
+        `books`: whether the service is told the reservation, and so may book what it delivered when it is left.
+        """
         service, timeouts = self._target(model)
         stub = self._stub(self._text, service)
-        sent = self._metadata(caller, reserved)
+        sent = self._metadata(caller, reserved, books=books)
         if request.stream:
             return RpcSource(stub.GenerateText(request, metadata=sent), timeouts)
         asked = text_service_pb2.GenerateWholeTextRequest(request=request)
@@ -85,12 +94,12 @@ class Backends:
         except KeyError:
             raise Unavailable(f"this gateway runs no {service} service") from None
 
-    def _metadata(self, caller: Caller, reserved: Booking) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, caller: Caller, reserved: Booking, *, books: bool = True) -> tuple[tuple[str, str], ...]:
         return metadata(
             self._token,
             caller.request_id,
             (calls.ACCOUNT_KEY, reserved.account_id),
-            (calls.RESERVATION_KEY, reserved.reservation_id),
+            (calls.RESERVATION_KEY, reserved.reservation_id if books else ""),
             (calls.PRIORITY_KEY, reserved.priority),
             *_own_key(caller),
         )

@@ -14,7 +14,8 @@ from services.common.catalogue import Model, Retirement
 from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
 from services.common.estimate import Meter
 from services.router.domain.attempts import Attempts, Begun
-from services.router.domain.ports import M, Source
+from services.router.domain.ports import Booking, M, Source
+from services.router.domain.rescue import Rescue
 
 
 def _nobody(_: object) -> None:
@@ -45,13 +46,14 @@ class Answer(abc.ABC, Generic[M]):
         self.ending = ending
         """The retirement of the model that was asked for, to be told to the caller."""
         self.usage = usage_pb2.Usage()
-        self.booking = attempts.booking
         self.attempts: Attempts[M] = attempts
         self._source: Source[M] = begun.source
         self._first: M | None = begun.first
         self._request_id = request_id
         self._ended = False
         self._cut_off = False
+        self._failure: MoaError | None = None
+        """A failure that may be mended before anybody hears of it."""
         self._settled = False
         self.succeeded = False
         """Whether the last event was `finished`."""
@@ -60,11 +62,18 @@ class Answer(abc.ABC, Generic[M]):
         self.on_broken: Callable[[MoaError], None] = _nobody
         """Told of a failure after the first event."""
 
+    @property
+    def booking(self) -> Booking:
+        """What pays."""
+        return self.attempts.booking
+
     async def next(self) -> M | None:
         """Give the next message; None after the one that held the last event."""
         if self._ended:
             return None
-        if self._first is not None:
+        if self._failure is not None:
+            message = await self._mended(self._failure)
+        elif self._first is not None:
             message, self._first = self._first, None
         else:
             try:
@@ -74,9 +83,12 @@ class Answer(abc.ABC, Generic[M]):
                 message = read
             except MoaError as error:
                 self._cut_off = True
-                message = self._message()
-                message.events.add().error.CopyFrom(detail_of(error, self._request_id))
-        self._watch(message)
+                message = self._failed(error)
+        if not self._ended:
+            self._watch(message)
+        if not message.events:
+            # All that it held was a failure.
+            return await self.next()
         if not self._ended and (consumed := self._consumed()) is not None:
             self.booking.report(usage=consumed, provider=self.model.provider, model=self.model.id)
         return message
@@ -85,8 +97,19 @@ class Answer(abc.ABC, Generic[M]):
     def _watch(self, message: M) -> None:
         """Note what the message's events say of the consumption and the end."""
 
-    def _broke(self, error: MoaError) -> None:
-        self.attempts.failed(self.model, error)
+    async def _mended(self, error: MoaError) -> M:
+        """Give what comes in the place of a failure; the failure, where nothing does."""
+        self._end(error)
+        return self._failed(error)
+
+    def _failed(self, error: MoaError) -> M:
+        message = self._message()
+        message.events.add().error.CopyFrom(detail_of(error, self._request_id))
+        return message
+
+    def _end(self, error: MoaError) -> None:
+        """Note that the last event is this failure."""
+        self._ended, self._failure = True, None
         self.on_broken(error)
 
     @abc.abstractmethod
@@ -128,9 +151,10 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
 
     _message = text_service_pb2.GenerateTextResponse
 
-    def __init__(self, *, meter: Meter, **known: Any) -> None:
+    def __init__(self, *, meter: Meter, rescue: Rescue | None = None, **known: Any) -> None:
         super().__init__(**known)
         self._meter = meter
+        self._rescue = rescue
         self._pieces = 0
 
     def _watch(self, message: text_service_pb2.GenerateTextResponse) -> None:
@@ -150,8 +174,29 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
                 self.usage = event.finished.usage
                 self._ended = self.succeeded = True
             elif kind == "error":
-                self._ended = True
-                self._broke(error_of(event.error))
+                self._take_failure(message, error_of(event.error))
+                return
+            if self._rescue is not None:
+                self._rescue.saw(event, kind)
+
+    def _take_failure(self, message: text_service_pb2.GenerateTextResponse, error: MoaError) -> None:
+        self.attempts.failed(self.model, error)
+        if self._rescue is None or not self._rescue.may_help(self.model, error):
+            self._end(error)
+            return
+        # What came with it is on its way to the caller before another target is asked.
+        del message.events[-1]
+        self._failure = error
+
+    async def _mended(self, error: MoaError) -> text_service_pb2.GenerateTextResponse:
+        begun = await self._rescue.go_on(self.model, error) if self._rescue is not None else None
+        if begun is None:
+            return await super()._mended(error)
+        self._source.close()
+        self._failure, self._cut_off = None, False
+        self.model, self._source = begun.model, begun.source
+        self.usage.exact = False
+        return begun.first
 
     def _consumed(self) -> usage_pb2.Usage | None:
         if self.usage.prompt_tokens or self.usage.completion_tokens:
@@ -185,8 +230,9 @@ class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
                 self.usage = event.finished.usage
                 self._ended = self.succeeded = True
             elif kind == "error":
-                self._ended = True
-                self._broke(error_of(event.error))
+                error = error_of(event.error)
+                self.attempts.failed(self.model, error)
+                self._end(error)
 
     def _consumed(self) -> usage_pb2.Usage | None:
         if not self._delivered:

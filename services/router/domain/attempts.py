@@ -17,10 +17,10 @@ from typing import Final, Generic, NamedTuple
 from moa.common.v1 import error_pb2
 from services.common import logs
 from services.common.catalogue import Model
-from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of, word
+from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of
 from services.router import metrics
 from services.router.domain.breaker import Breakers
-from services.router.domain.failures import Course, course_after, most_useful, was_left
+from services.router.domain.failures import Course, course_after, label_of, most_useful, was_left
 from services.router.domain.ports import Booking, M, Source
 
 RETRIES: Final = 2
@@ -42,6 +42,10 @@ class Patience:
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random.random
     """Gives a number from 0 to 1."""
+
+
+def _any(_: Model) -> bool:
+    return True
 
 
 class Begun(NamedTuple, Generic[M]):
@@ -101,6 +105,7 @@ class Attempts(Generic[M]):
         self._errors: list[MoaError] = [outgrown] if outgrown else []
         self._again: list[tuple[float, Model]] = []
         self._left = False
+        self._is_able: Callable[[Model], bool] = _any
 
     async def first(self, ask: Callable[[Model, Booking], Source[M]]) -> Begun[M]:
         """As `begin`; where none begins, book that nothing was consumed."""
@@ -113,12 +118,14 @@ class Attempts(Generic[M]):
                 self.booking.annul()
             raise
 
-    async def begin(self, ask: Callable[[Model, Booking], Source[M]]) -> Begun[M]:
-        """Give the first answer that begins, of targets that were not asked before.
+    async def begin(
+        self, ask: Callable[[Model, Booking], Source[M]], *, able: Callable[[Model], bool] = _any
+    ) -> Begun[M]:
+        """Give the first answer that begins, of targets that were not asked before and are `able`.
 
         Raises the MoaError that helps the caller most when none does.
         """
-        self._again = []
+        self._again, self._is_able = [], able
         targets: Iterable[Model] = self._admitted()
         for retry in range(self._terms.retries + 1):
             for model in targets:
@@ -138,7 +145,7 @@ class Attempts(Generic[M]):
         breakers = self._patience.breakers
         breakers.failed(model, error)
         course = course_after(error, asked_for=model is self.asked)
-        reason = word(error.reason)
+        reason = label_of(error)
         metrics.ATTEMPTS_FAILED.labels(model.provider, model.id, reason).inc()
         if course is Course.LARGER:
             self._longer_than = max(self._longer_than or 0, model.context_tokens)
@@ -154,6 +161,10 @@ class Attempts(Generic[M]):
                 attempt=self.count,
             )
         return course
+
+    def forgive(self, model: Model) -> None:
+        """Let a target be asked again, once it is its turn."""
+        self._tried.discard(model.full_id)
 
     def finished(self, model: Model) -> None:
         """Note that a target answered to the end."""
@@ -190,7 +201,7 @@ class Attempts(Generic[M]):
         yield from filter(self._fits, self._chain)
 
     def _fits(self, model: Model) -> bool:
-        if model.full_id in self._tried:
+        if model.full_id in self._tried or not self._is_able(model):
             return False
         return self._longer_than is None or model.context_tokens > self._longer_than
 
@@ -225,6 +236,7 @@ async def _first(source: Source[M]) -> M:
         source.cancel()
         raise
     if first is None:
+        source.close()
         raise UpstreamBroken("the answer was empty")
     if first.events and first.events[0].HasField("error"):
         source.close()

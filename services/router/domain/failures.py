@@ -9,7 +9,13 @@ from typing import Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
-from services.common.errors import MoaError
+from services.common.errors import MoaError, word
+
+
+class Diverged(MoaError):
+    """Another target was asked to go on with an answer, and gave another one. It was left, and is well."""
+
+    reason = error_pb2.REASON_UPSTREAM_BROKEN
 
 
 class Course(enum.Enum):
@@ -78,6 +84,8 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
 
     What another target cannot do of the request is no news to the caller, who did not ask for it.
     """
+    if isinstance(error, Diverged):
+        return Course.ONWARD
     course = _COURSES.get(error.reason, Course.TELL)
     if course is Course.TELL and not asked_for and error.reason not in _FINAL:
         return Course.ONWARD
@@ -86,12 +94,17 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
 
 def is_sick(error: MoaError) -> bool:
     """Tell whether a failure says that its target is not well."""
-    return error.reason in _SICK
+    return error.reason in _SICK and not isinstance(error, Diverged)
 
 
 def was_left(error: MoaError) -> bool:
     """Tell whether the call's other end may not have come to its own end, so that it takes the router for dead."""
-    return error.reason in _LEFT
+    return error.reason in _LEFT or isinstance(error, Diverged)
+
+
+def label_of(error: MoaError) -> str:
+    """Give a failure's name for logs and metrics."""
+    return "diverged" if isinstance(error, Diverged) else word(error.reason)
 
 
 def most_useful(errors: Sequence[MoaError]) -> MoaError:

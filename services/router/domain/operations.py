@@ -34,6 +34,7 @@ from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.capabilities import check_image, check_text
 from services.router.domain.ports import Booking, Identity, Source
+from services.router.domain.rescue import rescue_for
 from services.router.domain.text_call import TextBackends, TextCall
 
 
@@ -133,6 +134,7 @@ class Operations:
             request_id=caller.request_id,
             meter=Meter(prompt_tokens(request)),
             ending=ending,
+            rescue=rescue_for(call, attempts, others=caller.fallback and bool(model.fallback)),
         )
 
     async def generate_image(self, request: image_service_pb2.GenerateImageRequest, caller: Caller) -> ImageAnswer:

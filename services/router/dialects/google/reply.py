@@ -154,6 +154,9 @@ class TextReply:
                 raise error_of(event.error)
             if kind == "finished":
                 return True
+            if kind == "started":
+                # Another model goes on.
+                self._common["modelVersion"] = event.started.model
             if kind in ("text", "reasoning", "tool_call", "candidate_finished"):
                 candidate = self._candidates.setdefault(event.candidate, _Candidate())
                 candidate.take(event, kind, thoughts=self._thoughts)

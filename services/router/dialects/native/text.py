@@ -137,6 +137,8 @@ class Frames:
         self._reasoning = include_reasoning
         self._finish = "stop"
         self._calls = Calls()
+        self._went_on: dict[str, str] = {}
+        """Who went on with the answer, where another model did."""
 
     def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
         """Render one message; empty when none of its events shows in this dialect."""
@@ -155,8 +157,11 @@ class Frames:
                     out += frame({"tool_calls": self._calls.whole()})
                 self._finish = FINISH.get(event.candidate_finished.reason, "stop")
             elif kind == "finished":
-                out += frame({"finish_reason": self._finish, "usageMetadata": usage_of(event.finished.usage)})
+                usage = usage_of(event.finished.usage)
+                out += frame({"finish_reason": self._finish, "usageMetadata": usage, **self._went_on})
                 out += DONE
+            elif kind == "started":
+                self._went_on = {"model_id": event.started.model, "provider": event.started.provider}
             elif kind == "error":
                 out += frame({"error": NATIVE.render(error_of(event.error))})
                 out += DONE

@@ -125,10 +125,12 @@ class Chunks:
             "model": answer.model.id,
             "system_fingerprint": None,
         }
-        head = b"data: " + encode(self._common)[:-1] + b',"choices":[{"index":'
+        self._head = self._header()
         null_usage = b',"usage":null' if include_usage else b""
-        self._head = head
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + null_usage + b"}\n\n"
+
+    def _header(self) -> bytes:
+        return b"data: " + encode(self._common)[:-1] + b',"choices":[{"index":'
 
     def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
         """Render one message; empty when none of its events shows in this dialect."""
@@ -150,6 +152,10 @@ class Chunks:
                 out.append(frame(OPENAI.render(error_of(event.error))))
             elif kind in ("reasoning", "tool_call", "candidate_finished"):
                 out.append(self._other(event, kind))
+            elif kind == "started":
+                # Another model goes on.
+                self._common["model"] = event.started.model
+                self._head = self._header()
         return b"".join(out)
 
     def _text(self, candidate: int, text: str) -> bytes:

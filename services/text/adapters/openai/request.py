@@ -35,6 +35,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What becomes of reasoning that the caller gives back: refused, or sent under that name."""
     counts_tokens: bool = False
     """Whether the server has `/responses/input_tokens`. OpenAI has; Azure and compatible servers have not."""
+    prefill: Literal["as_is", "continue_final_message", "prefix"] = "as_is"
+    """How a server is told to go on from a last message of the assistant, for models with `prefill`: `as_is` by nothing
+    (llama.cpp, Ollama), by vLLM's and SGLang's field, or by a mark of the message (Mistral, DeepSeek)."""
     extensions: frozenset[Literal["top_k"]] = frozenset()
     """Fields beyond OpenAI's own that the server takes."""
 
@@ -70,6 +73,9 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options) -> J
     messages: list[Json] = []
     for index, message in enumerate(request.messages):
         messages += _messages_from(message, f"messages[{index}]", options)
+    prefilled = model.can("prefill") and request.messages[-1].role == Role.ROLE_ASSISTANT
+    if prefilled and options.prefill == "prefix":
+        messages[-1]["prefix"] = True
     body: Json = {
         "model": model.name,
         "messages": messages,
@@ -79,6 +85,9 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options) -> J
         body["stream"] = True
         if options.stream_usage:
             body["stream_options"] = {"include_usage": True}
+    if prefilled and options.prefill == "continue_final_message":
+        body["continue_final_message"] = True
+        body["add_generation_prompt"] = False
     if request.stop:
         body["stop"] = list(request.stop)
     if request.candidates > 1:

@@ -1,0 +1,182 @@
+"""Rescue: a text stream that died after its first events goes on at another target, without a seam or with an error.
+
+Where the target takes an assistant's prefill it is given what was delivered, and continues from there. Else it begins
+anew, and what it says first is left out as long as it is, letter for letter, what was delivered; at the first
+difference it is given up. What cannot be gone on with is not rescued: half a tool call, several candidates, a form
+that the answer is held to, log probabilities.
+"""
+
+from __future__ import annotations
+
+from moa.common.v1 import error_pb2, usage_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.catalogue import Model
+from services.common.errors import MoaError, error_of
+from services.common.estimate import Meter
+from services.router import metrics
+from services.router.domain.attempts import Attempts, Begun
+from services.router.domain.failures import Course, Diverged, course_after
+from services.router.domain.ports import Booking
+from services.router.domain.text_call import TextCall, TextSource
+
+Message = text_service_pb2.GenerateTextResponse
+
+_FREE = (text_pb2.ResponseFormat.KIND_UNSPECIFIED, text_pb2.ResponseFormat.KIND_TEXT)
+_AGAIN = frozenset((error_pb2.REASON_UPSTREAM_BROKEN, error_pb2.REASON_UNAVAILABLE))
+"""After these the same target may go on, where it takes a prefill: another of its machines, or itself restarted."""
+
+
+def rescue_for(call: TextCall, attempts: Attempts[Message], others: bool) -> Rescue | None:
+    """Give what may rescue an answer; None where nothing could."""
+    request = call.request
+    formed = request.response_format.kind not in _FREE
+    if not request.stream or request.candidates > 1 or request.sampling.logprobs or formed:
+        return None
+    return Rescue(call, attempts) if others or attempts.asked.can("prefill") else None
+
+
+class Rescue:
+    """What one answer has shown so far, and the way on from there."""
+
+    def __init__(self, call: TextCall, attempts: Attempts[Message]) -> None:
+        self._call = call
+        self._attempts = attempts
+        self._pieces: list[str] = []
+        self._meter = Meter(0)
+        self._thought = False
+        self._lost = False
+        self._repeated = False
+
+    def saw(self, event: text_pb2.TextEvent, kind: str | None) -> None:
+        """Note an event that is on its way to the caller."""
+        if kind == "text":
+            self._pieces.append(event.text.text)
+            self._meter.saw(event.text.text)
+        elif kind == "reasoning":
+            self._thought = True
+            self._meter.saw(event.reasoning.text, reasoning=True)
+        elif kind == "tool_call" or kind == "candidate_finished":
+            self._lost = True
+
+    def may_help(self, model: Model, error: MoaError) -> bool:
+        """Tell whether an answer that failed like this may go on elsewhere."""
+        asked_for = model is self._attempts.asked
+        return not self._lost and course_after(error, asked_for=asked_for) in (Course.AGAIN, Course.ONWARD)
+
+    async def go_on(self, model: Model, error: MoaError) -> Begun[Message] | None:
+        """Give what goes on after the events that `saw` noted; None when nobody can. `model` failed by `error`."""
+        if error.reason in _AGAIN and model.can("prefill") and not self._repeated:
+            self._repeated = True
+            self._attempts.forgive(model)
+        try:
+            begun = await self._attempts.begin(self._ask, able=self._is_able)
+        except MoaError:
+            metrics.RESCUES.labels("failed").inc()
+            return None
+        metrics.RESCUES.labels("done").inc()
+        return begun
+
+    def _ask(self, model: Model, paying: Booking) -> TextSource:
+        said = "".join(self._pieces)
+        counted = self._meter.usage()
+        spent = counted.completion_tokens
+        prefix = self._prefix(model, said)
+        if prefix:
+            # Its prompt holds the prefix, so its own count of both is what was delivered: it may book that itself.
+            source = self._call.ask(model, paying, prefix=prefix, spent=spent)
+            return Continuation(source, model, expected=said[len(prefix) :], before=counted, most=paying.tokens)
+        # It says again what was delivered, and until then has less to book than was.
+        source = self._call.ask(model, paying, books=not said)
+        return Continuation(source, model, expected=said, before=None, most=paying.tokens)
+
+    def _is_able(self, model: Model) -> bool:
+        """Tell whether a target may go on: one that has to begin anew would reason anew."""
+        return not self._thought or bool(self._prefix(model, "".join(self._pieces)))
+
+    def _prefix(self, model: Model, said: str) -> str:
+        """Give what a target is given to go on from; empty where it has to begin anew."""
+        prefix = said.rstrip()  # Anthropic's models refuse one that ends with white space
+        request = self._call.request
+        if not model.can("prefill") or request.messages[-1].role == text_pb2.ROLE_ASSISTANT:
+            return ""
+        if self._meter.usage().completion_tokens >= self._call.granted:
+            return ""
+        # A stop string that has begun would not be seen.
+        begun = any(prefix.endswith(stop[:size]) for stop in request.stop for size in range(1, len(stop)))
+        return "" if begun else prefix
+
+
+class Continuation:
+    """A target's messages as they go on after what was delivered. The first begins with who answers now.
+
+    Args:
+        expected: What the target has to say first, and is not shown again.
+        before: What was delivered before, for a target whose prompt holds it; None for one that begins anew.
+        most: What is charged at most, in tokens.
+    """
+
+    def __init__(
+        self, source: TextSource, model: Model, *, expected: str, before: usage_pb2.Usage | None, most: int
+    ) -> None:
+        self._source = source
+        self._expected = expected
+        self._before = before
+        self._most = most
+        self._started: text_pb2.Started | None = text_pb2.Started(provider=model.provider, model=model.id)
+
+    async def read(self) -> Message | None:
+        """Give the next message that has something new. Raises MoaError, Diverged at the first difference."""
+        while (message := await self._source.read()) is not None:
+            events = [event for event in message.events if self._is_new(event)]
+            if not events:
+                continue
+            shown = Message()
+            if self._started is not None:
+                shown.events.add(started=self._started)
+                self._started = None
+            shown.events.extend(events)
+            return shown
+        return None
+
+    def _is_new(self, event: text_pb2.TextEvent) -> bool:
+        kind = event.WhichOneof("event")
+        if kind == "error" and self._started is not None:
+            raise error_of(event.error)
+        if kind == "usage":
+            self._count(event.usage)
+        elif kind == "finished":
+            self._count(event.finished.usage)
+        if not self._expected:
+            return True
+        if kind == "reasoning" or kind == "usage":
+            return False
+        if kind != "text":
+            raise Diverged("the answer that goes on ends before what was delivered")
+        text = event.text.text
+        size = min(len(text), len(self._expected))
+        if text[:size] != self._expected[:size]:
+            raise Diverged("the answer that goes on is another one")
+        self._expected = self._expected[size:]
+        event.text.text = text[size:]
+        return bool(event.text.text)
+
+    def _count(self, usage: usage_pb2.Usage) -> None:
+        """Make a target's own count that of the whole answer, and never more than is reserved."""
+        before = self._before
+        if before is not None:
+            given = min(before.completion_tokens - before.reasoning_tokens, usage.prompt_tokens)
+            usage.prompt_tokens -= given
+            usage.cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
+            usage.completion_tokens += given + before.reasoning_tokens
+            usage.reasoning_tokens += before.reasoning_tokens
+            usage.exact = False
+        usage.prompt_tokens = min(usage.prompt_tokens, self._most)
+        usage.completion_tokens = min(usage.completion_tokens, self._most - usage.prompt_tokens)
+
+    def cancel(self) -> None:
+        """Stop the work behind it."""
+        self._source.cancel()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._source.close()
