@@ -92,8 +92,7 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "always_set_request_id_in_response": True,
         "stream_idle_timeout": f"{settings.stream_idle_s:g}s",
         "request_headers_timeout": "10s",
-        # The whole request must have arrived by then: 64 MiB at 2 Mbit/s.
-        "request_timeout": "300s",
+        "request_timeout": f"{settings.request_s:g}s",
         "max_request_headers_kb": 60,
         "common_http_protocol_options": {"idle_timeout": f"{settings.connection_idle_s:g}s", "max_headers_count": 100},
         "http2_protocol_options": limits.CALLERS,
@@ -111,7 +110,10 @@ def _local_replies() -> Json:
     absent = {"text_format_source": {"inline_string": sentence}}
     # What is refused for want of memory is refused before a route, and so a dialect, is looked for.
     overloaded = {"json_format": {"detail": sentence, "code": "unavailable"}}
+    # A request that did not arrive whole in time. An idle stream is 408 too, by its own flag: that is our fault.
+    late = "the request did not arrive in time"
     mark = _header("x-moa-edge", "1")
+    mistaken = [mark, _header("x-moa-reason", "malformed"), _header("grpc-message", late)]
     typed = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
     return {
         "mappers": [
@@ -125,6 +127,17 @@ def _local_replies() -> Json:
                 "filter": _status("EQ", 503),
                 "headers_to_add": [mark, _header("retry-after", "1")],
                 "body_format_override": overloaded,
+            },
+            {"filter": {"response_flag_filter": {"flags": ["SI"]}}, "headers_to_add": [mark]},
+            {
+                # A REST caller's too: the transcoder has made a gRPC call of it by then.
+                "filter": {"and_filter": {"filters": [_status("EQ", 408), typed]}},
+                "headers_to_add": mistaken,
+                "body_format_override": {"text_format_source": {"inline_string": late}},
+            },
+            {
+                "filter": _status("EQ", 408),
+                "headers_to_add": mistaken,
             },
             {"filter": _status("GE", 400), "headers_to_add": [mark]},
         ]

@@ -45,6 +45,9 @@ class EdgeSettings(BaseSettings):
     stream_idle_s: float = Field(default=900.0, gt=0)
     """How long a request may stay without a byte in either direction. The router's own limits are shorter, but for
     an unstreamed picture on a slow machine, which says nothing until it is done."""
+    request_s: float = Field(default=300.0, gt=0)
+    """How long a request may take to arrive whole, REST and gRPC alike: 64 MiB at 2 Mbit/s. A bound on silence alone
+    would end answers too, which may be silent for longer, and a caller who sends a byte a minute would hold on."""
     connection_idle_s: float = Field(default=180.0, gt=0)
     """How long a connection may stay without a request."""
     edge_heap_mb: int = Field(default=1024, ge=64)

@@ -18,6 +18,7 @@ import pytest
 from deploy.local.stack import Stack
 from gateway import limits
 from tests.edge.test_ending import envoy
+from tests.edge.test_streams import opened
 from tests.edge.upstream import TIMEOUT_S, Upstream
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -136,6 +137,51 @@ def test_a_connection_that_stops_speaking_is_closed(upstream: Upstream, tmp_path
                 pass
         except ConnectionResetError:
             pass
+
+
+GRPC = (
+    b"\x83\x86\x04\x25/moa.text.v1.TextService/GenerateText\x01\x03moa"
+    b"\x00\x0ccontent-type\x10application/grpc\x00\x02te\x08trailers"
+)
+"""A gRPC call's headers: RFC 7541, literal strings."""
+TRAILERS = bytes((HEADERS, END_HEADERS | END_STREAM))
+UNFINISHED = {
+    "rest": b"POST /generate/text HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+    "grpc, no message": PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, GRPC),
+    "grpc, half a message": PREFACE
+    + frame(SETTINGS, 0, 0)
+    + frame(HEADERS, END_HEADERS, 1, GRPC)
+    + frame(DATA, 0, 1, b"\0\0\0\0\x50half"),
+}
+
+
+@pytest.mark.parametrize("said", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_request_that_never_ends_is_ended(upstream: Upstream, tmp_path: Path, said: bytes) -> None:
+    """What did not arrive whole in time is told so; an answer that is silent for longer goes on."""
+    environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_REQUEST_S": "1"}
+    with Stack(tmp_path, processes=["edge"], environment=environment) as edge, contextlib.ExitStack() as closing:
+        for each in (answers := opened(edge, "/generate/text", {"act": "hang", "begin": True})):
+            closing.callback(each.close)
+        with socket.create_connection(("127.0.0.1", edge.port), timeout=TIMEOUT_S) as link:
+            link.sendall(said)
+            assert ended(link) in (b"400", TRAILERS)
+        assert answers[1].readline() == b"data: 0\n"
+        assert not upstream.held.cancelled.is_set()
+
+
+def ended(link: socket.socket) -> bytes:
+    """Wait for the end of a request; give its HTTP status, or TRAILERS for those of a gRPC call."""
+    with link.makefile("rb") as reader:
+        head = reader.read(9)
+        if head == b"HTTP/1.1 ":
+            return reader.read(3)
+        while len(head) == 9:
+            kind, flags, stream = struct.unpack(">BBI", head[3:])
+            reader.read(int.from_bytes(head[:3], "big"))
+            if stream == 1:
+                return bytes((kind, flags))
+            head = reader.read(9)
+    return b""
 
 
 def test_bodies_that_wait_are_bounded(upstream: Upstream, tmp_path: Path) -> None:
