@@ -119,6 +119,8 @@ def _refuse(request: image_service_pb2.GenerateImageRequest) -> None:
         raise Unsupported("this model makes opaque images only", param="background")
     if request.style:
         raise Unsupported("this model has no styles; say it in the prompt", param="style")
+    if request.colors:
+        raise Unsupported("this model takes no colors; say them in the prompt", param="colors")
     if request.operation in (image_pb2.OPERATION_OUTPAINT, image_pb2.OPERATION_REMOVE_BACKGROUND):
         word = image_pb2.Operation.Name(request.operation).removeprefix("OPERATION_").lower().replace("_", " ")
         raise Unsupported(f"this model does not {word}", param="operation")

@@ -217,14 +217,18 @@ def read_limits(given: account_pb2.Limits, *, role: str) -> Limits:
 
 def read_days(from_day: str, to_day: str) -> tuple[date, date]:
     """Read a range of days; thirty days to today (UTC, or the day that has begun elsewhere) by default."""
-    try:
-        last = date.fromisoformat(to_day) if to_day else (datetime.now(UTC) + timedelta(hours=14)).date()
-        first = date.fromisoformat(from_day) if from_day else last - timedelta(days=30)
-    except (ValueError, OverflowError):
-        raise InvalidField("a day is written 2026-11-20", param="from_day") from None
+    last = _day(to_day, "to_day") if to_day else (datetime.now(UTC) + timedelta(hours=14)).date()
+    first = _day(from_day, "from_day") if from_day else date.fromordinal(max(1, last.toordinal() - 30))
     if not timedelta(0) <= last - first <= timedelta(days=366):
         raise InvalidField("the range is empty, or longer than a year", param="to_day")
     return first, last
+
+
+def _day(text: str, param: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidField("a day is written 2026-11-20", param=param) from None
 
 
 def read_token(text: str) -> int | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from services.common.errors import InvalidField, Malformed
+from services.common.errors import InvalidField, Malformed, TooLarge
 
 T = TypeVar("T")
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_MOST_LENIENT = 500_000
+"""How many values, and commas in strings, are read by the slow parser: half a second's worth."""
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_NO_TEXT = "the body holds bytes or escapes that are not Unicode text"
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
 
@@ -29,21 +33,31 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise field_error(str(error)) from None
     except RecursionError:
         raise Malformed("the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise Malformed(_NO_TEXT) from None
     except msgspec.DecodeError as error:
-        return _leniently(data, decoder.type, str(error))
-
-
-def _leniently(data: bytes, kind: type[T], why: str) -> T:
-    if not data.strip():
-        raise Malformed("the body is empty; a JSON object is expected")
+        value = leniently(data, str(error))
     try:
-        value = json.loads(data, strict=False)
-    except (ValueError, RecursionError):
-        raise Malformed(f"the body is not valid JSON ({why})") from None
-    try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, decoder.type)
     except msgspec.ValidationError as error:
         raise field_error(str(error)) from None
+
+
+def leniently(data: bytes, why: str = "") -> Any:
+    """Give a body's JSON, with raw control characters and NaN where they are. Raises Malformed, TooLarge."""
+    if not data.strip():
+        raise Malformed("the body is empty; a JSON object is expected")
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_LENIENT:
+        raise TooLarge(f"a body with raw control characters may hold at most {_MOST_LENIENT} values")
+    try:
+        value = json.loads(data.decode("utf-8-sig"), strict=False)
+        # Escapes can write half of a surrogate pair, which no message can hold.
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError:
+        raise Malformed(_NO_TEXT) from None
+    except (ValueError, RecursionError):
+        raise Malformed(f"the body is not valid JSON ({why})" if why else "the body is not valid JSON") from None
+    return value
 
 
 def field_error(text: str) -> InvalidField:
@@ -55,5 +69,5 @@ def field_error(text: str) -> InvalidField:
         if named:
             path = f"{path}.{named['name']}" if path else named["name"]
             return InvalidField(sentence.format(path), param=path)
-    sentence = what[:1].lower() + what[1:].replace("`", "")
+    sentence = ("a key: " if found and found["key"] else "") + what[:1].lower() + what[1:].replace("`", "")
     return InvalidField(f"{path}: {sentence}" if path else sentence, param=path)

@@ -13,6 +13,8 @@ from typing import Any, Final
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from services.common.errors import InvalidField
+
 _CHECK_S: Final = 1.0
 
 
@@ -21,10 +23,16 @@ def answering(link: psycopg.AsyncConnection[Any], *, within_s: float) -> Iterato
     """Break the connection when what is done with it takes longer: it fails then as if the server had gone.
 
     A cancellation would not do. psycopg answers one by asking the server to stop, and waits for what it says.
+    Raises InvalidField for a text with a NUL, which callers may send and PostgreSQL cannot hold.
     """
     timer = asyncio.get_running_loop().call_later(within_s, _break, link)
     try:
         yield
+    except psycopg.DataError as error:
+        if error.sqlstate is not None:
+            raise
+        # psycopg itself said it: the server was never asked.
+        raise InvalidField("a text holds a character that cannot be stored (NUL)") from error
     finally:
         timer.cancel()
 

@@ -110,3 +110,13 @@ def test_a_body_says_what_a_query_does_not(gateway: Gateway) -> None:
 def test_parameters_of_a_list(gateway: Gateway, query: str, status: int) -> None:
     """Each is read as its type says, once."""
     assert gateway.get("/v1/tasks" + query).status_code == status
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["/admin/accounts?query=%00", "/admin/audit?account_id=%00", "/v1/webhooks/deliveries?task_id=%00"],
+)
+def test_a_text_that_cannot_be_stored_is_refused(gateway: Gateway, query: str) -> None:
+    """PostgreSQL holds no NUL: the caller is told, and nothing is called a fault of ours."""
+    answer = gateway.get(query)
+    assert told(answer) == (422, "invalid_field", "a text holds a character that cannot be stored (NUL)")

@@ -5,15 +5,14 @@ Only keys of typed objects change: what lies in free-form ones (arguments, schem
 
 from __future__ import annotations
 
-import json
 import types
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from services.common.errors import InvalidField, Malformed
-from services.router.dialects.body import field_error, parse
+from services.common.errors import InvalidField
+from services.router.dialects.body import field_error, leniently, parse
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -25,10 +24,7 @@ def parse_either(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     except InvalidField as error:
         refused = error
     # An unknown field may be a known one in its other spelling.
-    try:
-        value = json.loads(data, strict=False)
-    except (ValueError, RecursionError):
-        raise Malformed("the body is not valid JSON") from None
+    value = leniently(data)
     camel = _respelled(value, decoder.type)
     if camel == value:
         raise refused

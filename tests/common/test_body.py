@@ -1,0 +1,71 @@
+"""JSON bodies of the dialects: what is no text is the caller's mistake, and told so."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from services.common import body
+from services.common.errors import InvalidField, Malformed, TooLarge
+
+
+class Model(msgspec.Struct, forbid_unknown_fields=True):
+    text: str = ""
+    free: Any = None
+    bias: dict[Annotated[int, msgspec.Meta(ge=0, le=9)], float] = {}
+
+
+DECODER = msgspec.json.Decoder(Model)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"text": "\xff"}',
+        b'{"text": "\xed\xa0\x80"}',
+        b'{"text": "\\ud800"}',
+        b'{"text": "\\udc00\\ud800"}',
+        b'{"free": {"\\ud800": 1}}',
+        b'{"text": "a\nb", "free": ["\\ud83d"]}',
+        b'{"text": "a\nb\xff"}',
+        '{"text": "a"}'.encode("utf-16"),
+        b"",
+        b'{"text": "a"} x',
+        b'{"free": ' + b"[" * 100_000,
+    ],
+    ids=range(11),
+)
+def test_what_is_not_json_in_unicode_is_malformed(data: bytes) -> None:
+    """Bytes that are not UTF-8, halves of surrogate pairs, other encodings, depth: 400, never 500."""
+    with pytest.raises(Malformed):
+        body.parse(data, DECODER)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b'{"text": "\\ud83d\\ude00"}', "\U0001f600"),
+        (b'{"text": "a\nb\\ud83d\\ude00"}', "a\nb\U0001f600"),
+        (b'\xef\xbb\xbf{"text": "a"}', "a"),
+        (b'{"text": "\\u0000"}', "\0"),
+    ],
+)
+def test_what_can_be_read_is(data: bytes, text: str) -> None:
+    """Whole pairs, raw newlines, a byte-order mark."""
+    assert body.parse(data, DECODER).text == text
+
+
+@pytest.mark.parametrize("data", [b'{"bias": {"99999999999999": 1}}', b'{"bias": {"a": 1}}', b'{"bias": {"1": "a"}}'])
+def test_a_wrong_key_of_a_map_names_the_map(data: bytes) -> None:
+    """What is wrong inside an object of the caller's own keys is told by the object's name."""
+    with pytest.raises(InvalidField) as refused:
+        body.parse(data, DECODER)
+    assert refused.value.param.removesuffix("[...]") == "bias"
+
+
+def test_the_slow_reader_is_not_kept_busy() -> None:
+    """A raw newline calls the lenient reader: millions of values are not for it."""
+    with pytest.raises(TooLarge):
+        body.parse(b'{"text": "a\nb", "free": [' + b"{}," * 1_000_000 + b"{}]}", DECODER)
