@@ -24,6 +24,8 @@ _BY_STATUS: Mapping[int, Reason.ValueType] = {
     413: error_pb2.REASON_TOO_LARGE,
     415: error_pb2.REASON_UNSUPPORTED_MEDIA,
     429: error_pb2.REASON_RATE_LIMITED,
+    # A transfer coding that Envoy does not know.
+    501: error_pb2.REASON_MALFORMED,
     # A transcoder that cannot bind, or a buffer that overflowed on the way out: ours, not the caller's.
     500: error_pb2.REASON_INTERNAL,
     502: error_pb2.REASON_UNAVAILABLE,

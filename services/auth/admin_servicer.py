@@ -134,6 +134,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def GrantRule(self, request: pb.GrantRuleRequest, context: Any) -> pb.GrantRuleResponse:
         """Let an account use models."""
         actor = await self._administrator(context)
+        if not request.HasField("rule"):
+            # An empty rule permits everything: whoever means that says `"rule": {}`.
+            raise InvalidField("rule is required", param="rule")
         (rule,) = render.read_rules([request.rule], "rule")
         if len(await self._accounts.rules(request.account_id)) >= render.MAX_RULES:
             raise InvalidField(f"at most {render.MAX_RULES} rules for an account", param="rule")

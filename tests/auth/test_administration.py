@@ -159,3 +159,13 @@ async def test_every_admin_act_is_in_the_audit_log(client: Client, root: str, au
         await getattr(stub, name)(request, metadata=admin)
         newest = (await stub.ListAudit(admin_pb.ListAuditRequest(), metadata=admin)).entries[0]
         assert (newest.act, newest.actor) == (act, me), name
+
+
+async def test_a_grant_says_what_it_grants(client: Client, root: str, auth: Auth) -> None:
+    """A grant that lost its rule is refused: an empty one would permit every model."""
+    admin = client.sent(root)
+    account_id = (await client.sign_up("granted@example.com")).account.account_id
+    empty = admin_pb.GrantRuleRequest(account_id=account_id)
+    assert await code_of(client.admin.GrantRule(empty, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
+    listed = await client.admin.ListRules(admin_pb.ListRulesRequest(account_id=account_id), metadata=admin)
+    assert [one.rule.provider for one in listed.rules] == ["local-*"]

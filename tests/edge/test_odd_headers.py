@@ -36,3 +36,23 @@ def test_an_odd_header_does_no_harm(edge: Stack, upstream: Upstream, name: str, 
     assert answer.status == 200
     assert seen["metadata"]["x-ordinary_1.a"] == "kept ~ !"
     assert name not in seen["metadata"]
+
+
+def test_a_long_header_passes(edge: Stack, upstream: Upstream) -> None:
+    """Cookies of a shared domain, say: what the edge lets in, the services take."""
+    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+    headers = {"content-type": "application/json", "x-long": "a" * 40_000}
+    connection.request("POST", "/generate/text", body=b"{}", headers=headers)
+    answer = connection.getresponse()
+    seen = json.loads(answer.read())
+    connection.close()
+    assert (answer.status, len(seen["metadata"]["x-long"])) == (200, 40_000)
+
+
+def test_an_unknown_transfer_coding_is_the_callers_mistake(edge: Stack, upstream: Upstream) -> None:
+    """400, not the 503 of a part that is away."""
+    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+    connection.request("POST", "/generate/text", headers={"transfer-encoding": "gzip, chunked"})
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (400, "malformed")
+    connection.close()

@@ -255,6 +255,7 @@ BAD: list[tuple[dict[str, Any], type[errors.MoaError], str]] = [
     ({"operation": image_pb2.OPERATION_OUTPAINT}, errors.Unsupported, "operation"),
     ({"mask": given(half_mask())}, errors.InvalidField, "mask"),
     ({"style": "anime"}, errors.Unsupported, "style"),
+    ({"colors": ["#ff0000"]}, errors.Unsupported, "colors"),
     ({"background": image_pb2.BACKGROUND_TRANSPARENT}, errors.Unsupported, "background"),
     ({"quality": image_pb2.QUALITY_HIGH}, errors.Unsupported, "quality"),
 ]

@@ -14,11 +14,13 @@ from google.protobuf.message import DecodeError
 from services.common import errors, logs
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
 from services.common.rpc import call as calls
-from services.common.rpc import rest, status
+from services.common.rpc import known, rest, status
 
 _log = logs.get("rpc")
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
+
+Reading = Callable[[Any, str | None], None]
 
 Reword = Callable[[Any, str, errors.MoaError], Awaitable[errors.MoaError]]
 """Gives the error that a caller is told instead, from the RPC's context, the full method and what was raised."""
@@ -104,7 +106,19 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
             return serve
 
-        return _rewrapped(handler, around, rest.reader(method))
+        return _rewrapped(handler, around, self._reader(method))
+
+    def _reader(self, method: str) -> Reading:
+        """Give what completes and checks a message, given the REST path that was asked for, if any."""
+        complete, public = rest.reader(method), self._token is None
+
+        def read(message: Any, original: str | None) -> None:
+            if complete is not None and original is not None:
+                complete(message, original)
+            if public:
+                known.refuse_unknown(message)
+
+        return read
 
     def _allows(self, metadata: dict[str, str | bytes]) -> bool:
         """Tell whether the caller is a service, where only services may call."""
@@ -120,7 +134,7 @@ async def _abort(context: Any, error: errors.MoaError, call: calls.Call) -> None
     await context.abort(status.CODE[error.reason], error.message, status.trailers_of(error, call.request_id))
 
 
-def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], read: rest.Read | None) -> Any:
+def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], read: Reading) -> Any:
     """Give the same kind of handler around the wrapped function. Streams are written with `context.write`."""
     given, shape = handler.request_deserializer, {"response_serializer": handler.response_serializer}
     if handler.unary_unary:
@@ -133,10 +147,10 @@ def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], read: rest.Read
     return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream), **shape)
 
 
-def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None, complete: rest.Read | None) -> Handler:
+def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None, read: Reading) -> Handler:
     """Read the request where its failure is worded: grpc.aio's own tells the caller the names of our classes.
 
-    `complete` reads what of a REST request the edge did not.
+    `read` completes and checks the message, given the REST path that was asked for, if any.
     """
     if deserialize is None:
         return inner
@@ -146,10 +160,8 @@ def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None, complet
             message = deserialize(request)
         except DecodeError:
             raise errors.Malformed("the request's message cannot be read") from None
-        if complete is not None:
-            original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
-            if original is not None:
-                complete(message, str(original))
+        original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
+        read(message, None if original is None else str(original))
         return await inner(message, context)
 
     return serve

@@ -23,6 +23,9 @@ MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # What the edge lets in, and what it adds: headers beyond gRPC's own 8 KiB would read as too large a body.
+    ("grpc.max_metadata_size", 96 * 1024),
+    ("grpc.absolute_max_metadata_size", 96 * 1024),
     # A second process on the same port would silently take half of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 10_000),
