@@ -109,17 +109,19 @@ class Adapters:
         for name, scales in self._scales.items():
             change = changes.get(name)
             if change is not None:
-                weights = (scales * change.factor).to(output.dtype).view(-1, *(1,) * (output.dim() - 1))
+                weights = (scales * change.factor).to(output).view(-1, *(1,) * (output.dim() - 1))
                 output = output + weights * _product(layer, given[0], change)
         return output
 
 
 def _product(layer: torch.nn.Module, given: Tensor, change: _Change) -> Tensor:
+    # Encoders that are kept off the device come to it for their calls; so do their changes.
+    down, up = change.down.to(given.device), change.up.to(given.device)
     if isinstance(layer, torch.nn.Linear):
-        return steadily(steadily(given, change.down, None), change.up, None)
+        return steadily(steadily(given, down, None), up, None)
     assert isinstance(layer, torch.nn.Conv2d)
-    inner = functional.conv2d(given, change.down, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    return functional.conv2d(inner, change.up)
+    inner = functional.conv2d(given, down, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return functional.conv2d(inner, up)
 
 
 def _file_of(source: Path) -> Path:
