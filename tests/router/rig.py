@@ -264,7 +264,7 @@ class Played:
 
     # Whoever answers.
 
-    def generate_text(self, request: text_service_pb2.GenerateTextRequest, *_: Any) -> Source:
+    def generate_text(self, request: text_service_pb2.GenerateTextRequest, *_: Any, books: bool = True) -> Source:
         kept = text_service_pb2.GenerateTextRequest()
         kept.CopyFrom(request)
         self.texts.append(kept)
