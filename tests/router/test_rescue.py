@@ -295,7 +295,8 @@ async def test_whatever_happens_it_is_one_answer_charged_once(
             self.scripts[model.id] = [messages]
             return super().generate_text(request, model, caller, reserved, books=books)
 
-    world = Story(**{name: PREFILL for name, fill in zip("bc", fills, strict=True) if fill})
+    able: dict[str, Any] = {name: PREFILL for name, fill in zip("bc", fills, strict=True) if fill}
+    world = Story(**able)
     try:
         got, events, answer = await world.ask(max_tokens=LIMIT)
     except MoaError:

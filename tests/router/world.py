@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_service_pb2
@@ -19,7 +19,6 @@ from services.router.domain.caller import Caller
 from services.router.domain.operations import Operations
 from tests.router.rig import ended, said, text
 
-PROVIDERS = [Provider(id=name, adapter="x", makes="text", base_url="x") for name in ("one", "two", "three")]
 CHAIN = ("two/b", "three/c")
 LIMIT = 1_000
 
@@ -39,7 +38,7 @@ class Ledger:
     """Lends what is asked; each reservation ends by one row."""
 
     rows: list[tuple[str, int, int, str]] = field(default_factory=list)
-    """Reservation, tokens of prompt and completion, and the model that answered; empty for nothing."""
+    """Reservation, tokens of the prompt, tokens of the completion or images, and the model that answered."""
     open: dict[str, Lent] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
@@ -49,8 +48,10 @@ class Ledger:
     async def identify(self, key: str) -> Any:
         return self
 
-    async def reserve(self, key: str, *, tokens: int = 0, min_tokens: int = 0, **_: Any) -> Lent:
-        return self.lend(max(min_tokens, min(tokens, LIMIT)))
+    async def reserve(self, key: str, *, tokens: int = 0, min_tokens: int = 0, images: int = 0, **_: Any) -> Lent:
+        if images:
+            self.operation = quota_pb2.OPERATION_IMAGE
+        return self.lend(images or max(min_tokens, min(tokens, LIMIT)))
 
     def lend(self, tokens: int) -> Lent:
         self.made += 1
@@ -89,7 +90,7 @@ class Lent:
     def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         # As the real one: only the first word counts.
         if self.ledger.open.pop(self.reservation_id, None):
-            row = (self.reservation_id, usage.prompt_tokens, usage.completion_tokens, model)
+            row = (self.reservation_id, usage.prompt_tokens, usage.completion_tokens + usage.images, model)
             self.ledger.rows.append(row)
 
     def release(self) -> None:
@@ -139,7 +140,13 @@ class Asked:
 class World:
     """Operations, and what they were played and did."""
 
-    def __init__(self, *, configured: Iterable[str] = ("one", "two", "three"), **changes: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        *,
+        configured: Iterable[str] = ("one", "two", "three"),
+        makes: Literal["text", "image"] = "text",
+        **changes: dict[str, Any],
+    ) -> None:
         self.ledger = Ledger()
         self.scripts: dict[str, list[Any]] = defaultdict(list)
         """What each model does at its next calls; without a script it answers with its name."""
@@ -148,7 +155,8 @@ class World:
         self.pauses: list[float] = []
         self.now = 100.0
         self.breakers = Breakers(lambda: self.now)
-        self.catalogue = Catalogue(PROVIDERS, models(**changes), frozenset(configured))
+        providers = [Provider(id=name, adapter="x", makes=makes, base_url="x") for name in ("one", "two", "three")]
+        self.catalogue = Catalogue(providers, models(**changes), frozenset(configured))
         patience = Patience(breakers=self.breakers, clock=lambda: self.now, pause=self._pause, jitter=lambda: 1.0)
         me: Any = self
         self.operations = Operations(
@@ -183,7 +191,11 @@ class World:
     def generate_image(
         self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Lent
     ) -> Played:
-        raise AssertionError(request)
+        assert (request.model, request.provider) == (model.id, model.provider)
+        self.asked.append(Asked(model.id, 0, reserved.reservation_id, (request.prompt,), True))
+        call = Played(self.scripts[model.id].pop(0))
+        self.calls.append(call)
+        return call
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
         raise AssertionError(request)

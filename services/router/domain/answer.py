@@ -13,7 +13,8 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model, Retirement
 from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
 from services.common.estimate import Meter
-from services.router.domain.attempts import Attempts, Begun
+from services.router import metrics
+from services.router.domain.attempts import Ask, Attempts, Begun
 from services.router.domain.ports import Booking, M, Source
 from services.router.domain.rescue import Rescue
 
@@ -97,10 +98,35 @@ class Answer(abc.ABC, Generic[M]):
     def _watch(self, message: M) -> None:
         """Note what the message's events say of the consumption and the end."""
 
+    @abc.abstractmethod
+    def _may_mend(self, error: MoaError) -> bool:
+        """Tell whether the answer may go on elsewhere after a failure."""
+
+    @abc.abstractmethod
+    async def _go_on(self, error: MoaError) -> Begun[M] | None:
+        """Give the answer that goes on, from who answers now; None when nobody can."""
+
+    def _take_failure(self, message: M, error: MoaError) -> None:
+        """Note the failure that a message ends with; one that may be mended is taken off it."""
+        self.attempts.failed(self.model, error)
+        if not self._may_mend(error):
+            self._end(error)
+            return
+        # What came with it is on its way to the caller before another target is asked.
+        del message.events[-1]
+        self._failure = error
+
     async def _mended(self, error: MoaError) -> M:
         """Give what comes in the place of a failure; the failure, where nothing does."""
-        self._end(error)
-        return self._failed(error)
+        begun = await self._go_on(error)
+        metrics.RESCUES.labels("failed" if begun is None else "done").inc()
+        if begun is None:
+            self._end(error)
+            return self._failed(error)
+        self._source.close()
+        self._failure, self._cut_off = None, False
+        self.model, self._source = begun.model, begun.source
+        return begun.first
 
     def _failed(self, error: MoaError) -> M:
         message = self._message()
@@ -179,24 +205,12 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
             if self._rescue is not None:
                 self._rescue.saw(event, kind)
 
-    def _take_failure(self, message: text_service_pb2.GenerateTextResponse, error: MoaError) -> None:
-        self.attempts.failed(self.model, error)
-        if self._rescue is None or not self._rescue.may_help(self.model, error):
-            self._end(error)
-            return
-        # What came with it is on its way to the caller before another target is asked.
-        del message.events[-1]
-        self._failure = error
+    def _may_mend(self, error: MoaError) -> bool:
+        return self._rescue is not None and self._rescue.may_help(self.model, error)
 
-    async def _mended(self, error: MoaError) -> text_service_pb2.GenerateTextResponse:
-        begun = await self._rescue.go_on(self.model, error) if self._rescue is not None else None
-        if begun is None:
-            return await super()._mended(error)
-        self._source.close()
-        self._failure, self._cut_off = None, False
-        self.model, self._source = begun.model, begun.source
+    async def _go_on(self, error: MoaError) -> Begun[text_service_pb2.GenerateTextResponse] | None:
         self.usage.exact = False
-        return begun.first
+        return await self._rescue.go_on(self.model, error) if self._rescue is not None else None
 
     def _consumed(self) -> usage_pb2.Usage | None:
         if self.usage.prompt_tokens or self.usage.completion_tokens:
@@ -213,8 +227,10 @@ class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
 
     _message = image_service_pb2.GenerateImageResponse
 
-    def __init__(self, **known: Any) -> None:
+    def __init__(self, *, ask: Ask[image_service_pb2.GenerateImageResponse] | None, **known: Any) -> None:
         super().__init__(**known)
+        self._ask = ask
+        self._shown = False
         self._delivered = 0
 
     def delivered(self, count: int) -> None:
@@ -230,9 +246,26 @@ class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
                 self.usage = event.finished.usage
                 self._ended = self.succeeded = True
             elif kind == "error":
-                error = error_of(event.error)
-                self.attempts.failed(self.model, error)
-                self._end(error)
+                self._take_failure(message, error_of(event.error))
+                return
+            elif kind == "image" or kind == "text":
+                self._shown = True
+
+    def _may_mend(self, error: MoaError) -> bool:
+        # Waiting and progress are no part of the answer.
+        return self._ask is not None and not self._shown and self.attempts.may_go_on(self.model, error)
+
+    async def _go_on(self, error: MoaError) -> Begun[image_service_pb2.GenerateImageResponse] | None:
+        try:
+            begun = await self.attempts.begin(self._ask) if self._ask is not None else None
+        except MoaError:
+            return None
+        if begun is None:
+            return None
+        self.usage = usage_pb2.Usage()
+        first = image_started(begun.model)
+        first.events.extend(begun.first.events)
+        return begun._replace(first=first)
 
     def _consumed(self) -> usage_pb2.Usage | None:
         if not self._delivered:

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple
+from typing import Final, Generic, NamedTuple, Protocol
 
 from moa.common.v1 import error_pb2
 from services.common import logs
@@ -21,7 +21,7 @@ from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, err
 from services.router import metrics
 from services.router.domain.breaker import Breakers
 from services.router.domain.failures import Course, course_after, label_of, most_useful, was_left
-from services.router.domain.ports import Booking, M, Source
+from services.router.domain.ports import Booking, M, M_co, Source
 
 RETRIES: Final = 2
 """So often a target is asked again: as OpenAI's clients do."""
@@ -72,6 +72,13 @@ class Terms:
     """How often the same target is asked again."""
 
 
+class Ask(Protocol[M_co]):
+    """Puts a request to a target."""
+
+    def __call__(self, model: Model, paying: Booking, /) -> Source[M_co]:
+        """Begin a call."""
+
+
 class Attempts(Generic[M]):
     """The attempts at one request.
 
@@ -107,7 +114,7 @@ class Attempts(Generic[M]):
         self._left = False
         self._is_able: Callable[[Model], bool] = _any
 
-    async def first(self, ask: Callable[[Model, Booking], Source[M]]) -> Begun[M]:
+    async def first(self, ask: Ask[M]) -> Begun[M]:
         """As `begin`; where none begins, book that nothing was consumed."""
         try:
             return await self.begin(ask)
@@ -118,9 +125,7 @@ class Attempts(Generic[M]):
                 self.booking.annul()
             raise
 
-    async def begin(
-        self, ask: Callable[[Model, Booking], Source[M]], *, able: Callable[[Model], bool] = _any
-    ) -> Begun[M]:
+    async def begin(self, ask: Ask[M], *, able: Callable[[Model], bool] = _any) -> Begun[M]:
         """Give the first answer that begins, of targets that were not asked before and are `able`.
 
         Raises the MoaError that helps the caller most when none does.
@@ -162,6 +167,10 @@ class Attempts(Generic[M]):
             )
         return course
 
+    def may_go_on(self, model: Model, error: MoaError) -> bool:
+        """Tell whether another target may go on after a failure in the middle of an answer."""
+        return course_after(error, asked_for=model is self.asked) in (Course.AGAIN, Course.ONWARD)
+
     def forgive(self, model: Model) -> None:
         """Let a target be asked again, once it is its turn."""
         self._tried.discard(model.full_id)
@@ -170,7 +179,7 @@ class Attempts(Generic[M]):
         """Note that a target answered to the end."""
         self._patience.breakers.finished(model)
 
-    async def _asked(self, model: Model, ask: Callable[[Model, Booking], Source[M]]) -> Begun[M]:
+    async def _asked(self, model: Model, ask: Ask[M]) -> Begun[M]:
         if self._left:
             # The call before may still be running at its end, under the id that it was given.
             self.booking, self._left = self.booking.renewed(), False

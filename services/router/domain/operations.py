@@ -174,7 +174,14 @@ class Operations:
             terms=self._terms(caller, reserved),
         )
         begun = await attempts.first(ask)
-        return ImageAnswer(begun=begun, attempts=attempts, request_id=caller.request_id, ending=ending)
+        others = caller.fallback and model.fallback
+        return ImageAnswer(
+            begun=begun,
+            attempts=attempts,
+            request_id=caller.request_id,
+            ending=ending,
+            ask=ask if others else None,
+        )
 
     def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
         """Find the model that a caller names, and what it makes: `text` or `image`.

@@ -13,9 +13,8 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model
 from services.common.errors import MoaError, error_of
 from services.common.estimate import Meter
-from services.router import metrics
 from services.router.domain.attempts import Attempts, Begun
-from services.router.domain.failures import Course, Diverged, course_after
+from services.router.domain.failures import Diverged
 from services.router.domain.ports import Booking
 from services.router.domain.text_call import TextCall, TextSource
 
@@ -60,8 +59,7 @@ class Rescue:
 
     def may_help(self, model: Model, error: MoaError) -> bool:
         """Tell whether an answer that failed like this may go on elsewhere."""
-        asked_for = model is self._attempts.asked
-        return not self._lost and course_after(error, asked_for=asked_for) in (Course.AGAIN, Course.ONWARD)
+        return not self._lost and self._attempts.may_go_on(model, error)
 
     async def go_on(self, model: Model, error: MoaError) -> Begun[Message] | None:
         """Give what goes on after the events that `saw` noted; None when nobody can. `model` failed by `error`."""
@@ -69,12 +67,9 @@ class Rescue:
             self._repeated = True
             self._attempts.forgive(model)
         try:
-            begun = await self._attempts.begin(self._ask, able=self._is_able)
+            return await self._attempts.begin(self._ask, able=self._is_able)
         except MoaError:
-            metrics.RESCUES.labels("failed").inc()
             return None
-        metrics.RESCUES.labels("done").inc()
-        return begun
 
     def _ask(self, model: Model, paying: Booking) -> TextSource:
         said = "".join(self._pieces)

@@ -198,6 +198,9 @@ class ImageReply:
                 raise error_of(event.error)
             if kind == "finished":
                 return True
+            if kind == "started":
+                # Another model goes on.
+                self._common["modelVersion"] = event.started.model
             if kind == "text":
                 self._parts.setdefault(event.index, []).append({"text": event.text.text})
             elif kind == "image":
