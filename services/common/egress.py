@@ -160,7 +160,7 @@ class Egress:
             host, port = parsed.host, parsed.port
         except ValueError:
             raise Refused(f"{param}: not a URL", param=param) from None
-        if not host or any(letter.isspace() for letter in host) or parsed.scheme not in ("http", "https"):
+        if not host or not host.isprintable() or " " in host or parsed.scheme not in ("http", "https"):
             raise Refused(f"{param}: an https URL is expected", param=param)
         if parsed.user is not None or parsed.password is not None:
             raise Refused(f"{param}: a URL with credentials is not called", param=param)

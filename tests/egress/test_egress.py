@@ -165,6 +165,7 @@ async def test_inside_is_refused_however_it_is_spelt(url: str) -> None:
         "",
         "https://exa mple.com/",
         "https://example.com:99999/",
+        "https://a\0b.example/",
         "https://[::1",
         "https://" + "a" * 9000,
     ],
