@@ -41,6 +41,17 @@ def test_text_streams_with_one_start_and_one_end(gateway: Gateway) -> None:
     assert kinds.count("text") > 2
 
 
+def test_a_whole_text_is_the_stream_in_one_message(gateway: Gateway) -> None:
+    """The unary call gives what the stream gives: one start, the text, one end."""
+    request = text_service_pb2.GenerateWholeTextRequest(request=ask("Hi"))
+    with grpc.insecure_channel(gateway.address) as channel:
+        stub = text_service_pb2_grpc.TextServiceStub(channel)
+        answer = stub.GenerateWholeText(request, metadata=(("x-api-key", gateway.key),), timeout=60)
+    kinds = [event.WhichOneof("event") for event in answer.events]
+    assert (kinds[0], kinds[-1], kinds.count("finished")) == ("started", "finished", 1)
+    assert "text" in kinds
+
+
 def test_images_show_progress(gateway: Gateway) -> None:
     """Progress comes before the image; the receipt tells how it was made."""
     request = image_service_pb2.GenerateImageRequest(model="moa-tiny-image", prompt="파란 원", seed=1, stream=True)

@@ -27,6 +27,9 @@ class _Gathering:
     def invocation_metadata(self) -> Any:
         return self._context.invocation_metadata()
 
+    def time_remaining(self) -> float | None:
+        return self._context.time_remaining()  # type: ignore[no-any-return]  # grpc.aio's, untyped here
+
 
 async def whole_text(
     generate: Handler, request: text_service_pb2.GenerateWholeTextRequest, context: Any
