@@ -1,0 +1,106 @@
+"""A cloud's stream whose service dies under it goes on at a model of one's own, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import psycopg
+import pytest
+
+from deploy.local.ports import Ports
+from deploy.local.stack import REPOSITORY, Stack
+from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.script import Script
+
+LOCAL = "moa-tiny-chat"
+ASK = {
+    "model": "cloud",
+    "messages": [{"role": "user", "content": "Tell me a story about a fox."}],
+    "stream": True,
+    "max_tokens": 60,
+    "temperature": 0,
+}
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path) -> AsyncIterator[tuple[Stack, OpenAIEmulator]]:
+    port = Ports().any()
+    timeouts = {"connect_s": 30, "first_token_s": 120, "idle_s": 120}
+    providers = [
+        {
+            "id": "cloud",
+            "adapter": "openai",
+            "makes": "text",
+            "base_url": f"http://127.0.0.1:{port}/v1",
+            "credentials": {"api_key": "CLOUD_KEY"},
+            "timeouts": timeouts,
+        },
+        {"id": "local-text", "adapter": "inference", "makes": "text", "timeouts": timeouts},
+    ]
+    models = [
+        {"id": "cloud", "provider": "cloud", "upstream": "gpt-4o-mini", "fallback": [LOCAL]},
+        {
+            "id": LOCAL,
+            "provider": "local-text",
+            "context_tokens": 512,
+            "capabilities": ["prefill"],
+            "load": {"source": str(REPOSITORY / "inference/models" / LOCAL)},
+        },
+    ]
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
+    environment = {
+        "MOA_CATALOGUE": str(catalogue),
+        "CLOUD_KEY": "sk-good",
+        "MOA_DRAIN_S": "1",
+        "MOA_TORCH_THREADS": "1",
+    }
+    names = ("auth", "text", "inference", "router", "edge")
+    upstream = OpenAIEmulator()
+    await upstream.start(port)
+    with Stack(tmp_path / "state", durable=False, environment=environment, processes=names) as stack:
+        yield stack, upstream
+    await upstream.stop()
+
+
+async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, OpenAIEmulator]) -> None:
+    """kill -9 of the text service: the local model goes on from the words that came, the caller reads one answer, and
+    the ledger has one charge, of the model that ended it; the call that died is booked as nothing."""
+    stack, upstream = cloud
+    script = Script(text=("Once ", "upon ", "a ", "time"), hold_at=3)
+    upstream.scripts.append(script)
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(stack.url + "/v1/chat/completions", json=ASK, headers={"X-API-Key": stack.api_key})
+        assert answer.status == 200
+        read = b""
+        while b'"a "' not in read:
+            read += await answer.content.readuntil(b"\n\n")
+        await asyncio.to_thread(stack.kill, "text")
+        read += await answer.read()
+    chunks = [json.loads(line[6:]) for line in read.decode().split("\n\n") if line.startswith("data: {")]
+    choices: list[Any] = [choice for chunk in chunks for choice in chunk["choices"]]
+    said = "".join(choice["delta"].get("content") or "" for choice in choices)
+    assert said.startswith("Once upon a ")
+    assert len(said) > len("Once upon a ")
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
+    assert chunks[-1]["model"] == LOCAL
+
+    def rows() -> list[tuple[str, str, int]]:
+        with psycopg.connect(stack.database_url) as link:
+            return link.execute(
+                "select kind, model, tokens from ledger where kind in ('settle', 'orphan', 'late') order by id"
+            ).fetchall()
+
+    async with asyncio.timeout(30):
+        while len(await asyncio.to_thread(rows)) < 2:
+            await asyncio.sleep(0.05)
+    first, second = await asyncio.to_thread(rows)
+    assert first == ("settle", "", 0)
+    assert second[:2] == ("settle", LOCAL)
+    assert second[2] > 6
