@@ -89,10 +89,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
             "provider": "hasty" if name == "is-hasty" else "main",
             "upstream": "gpt-4o-mini",
             "fallback": [SPARE],
+            "prices": {"input": 1_000_000, "output": 1_000_000},
         }
         for name in NAMES
     ]
-    models.append({"id": SPARE, "provider": "spare", "max_output_tokens": 64})
+    models.append(
+        {"id": SPARE, "provider": "spare", "max_output_tokens": 64, "prices": {"input": 1_000_000, "output": 2_000_000}}
+    )
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
     environment = {"MOA_CATALOGUE": str(catalogue), "MAIN_KEY": "sk-good", "SPARE_KEY": "AIza-good"}
@@ -132,6 +135,7 @@ async def test_the_fallback_answers(pair: Pair, name: str, stream: bool) -> None
     """A 500, a refused key, silence: the next provider's answer comes, under its own name, bounded by what it can
     give, and it alone is charged, by its own counts."""
     before = len(await asyncio.to_thread(pair.rows))
+    cost = await asyncio.to_thread(pair.gateway.metric, "router", "moa_cost_usd_total")
     FAILURES[name](pair)
     pair.play(pair.spare, text=("I ", "stand ", "in."), counts=Counts(prompt=9, completion=3))
     async with pair.client as client:
@@ -150,6 +154,8 @@ async def test_the_fallback_answers(pair: Pair, name: str, stream: bool) -> None
     assert pair.spare.seen[-1].body["generationConfig"]["maxOutputTokens"] == 64
     silent = name == "is-hasty"
     assert await pair.charged(before, 2 if silent else 1) == [("spare", SPARE, 12)]
+    # 9 tokens at the spare's price of a prompt, 3 at that of a completion.
+    assert await asyncio.to_thread(pair.gateway.metric, "router", "moa_cost_usd_total") == cost + 15
 
 
 async def test_a_provider_that_is_down_is_stood_in_for(pair: Pair) -> None:
