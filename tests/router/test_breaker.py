@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-import structlog
 from prometheus_client import REGISTRY
 
 from services.common import errors
 from services.common.catalogue import Model
 from services.common.errors import MoaError
+from services.router.domain import breaker
 from services.router.domain.breaker import LIMIT, LONGEST_REST_S, PROBE_S, REST_S, Breakers
 from services.router.domain.caller import Caller
 from tests.router.rig import ended, said, text
@@ -118,21 +119,25 @@ def test_a_retry_time_lengthens_the_rest(breakers: Breakers, clock: Clock) -> No
     assert breakers.admits(MODEL)
 
 
-def test_its_state_is_seen(breakers: Breakers, clock: Clock) -> None:
+def test_its_state_is_seen(breakers: Breakers, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gauge tells who is left alone, and a line each time that this changes."""
+    log = Mock()
+    monkeypatch.setattr(breaker, "_log", log)
 
     def gauge() -> float | None:
         return REGISTRY.get_sample_value("moa_target_open", {"provider": "p", "model": "m"})
 
-    with structlog.testing.capture_logs() as lines:
-        fail(breakers)
-        assert gauge() == 1
-        clock.now = REST_S
-        assert breakers.admits(MODEL)
-        breakers.began(MODEL)
-        assert gauge() == 0
-    seen = [(line["event"], line["provider"], line["model"]) for line in lines]
-    assert seen == [("breaker.opened", "p", "m"), ("breaker.closed", "p", "m")]
+    fail(breakers)
+    assert gauge() == 1
+    log.warning.assert_called_once_with(
+        "breaker.opened", provider="p", model="m", reason="upstream_failed", rest_s=REST_S
+    )
+    clock.now = REST_S
+    assert breakers.admits(MODEL)
+    log.info.assert_not_called()
+    breakers.began(MODEL)
+    assert gauge() == 0
+    log.info.assert_called_once_with("breaker.closed", provider="p", model="m")
 
 
 async def failing(world: World, times: int, error: MoaError = DOWN) -> None:
