@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,21 @@ def rgb(data: bytes, param: str) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+class Sources(NamedTuple):
+    """The decoded images of a request."""
+
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+
+
+def sources(image: bytes | None, given_mask: bytes | None, width: int, height: int) -> Sources:
+    """Decode a request's images. Raises as `opened` does."""
+    return Sources(
+        None if image is None else source(image, width, height),
+        None if given_mask is None else mask(given_mask, width, height),
+    )
 
 
 def source(data: bytes, width: int, height: int) -> Image.Image:

@@ -118,8 +118,10 @@ class ImageEngine:
         if self._thread.is_alive():
             self._thread.join()
 
-    def prepare(self, ask: ImageAsk, *, flow: Flow = NAMELESS, key: str = "") -> Order:
-        """Decode an ask's images; slow, so not for the event loop's thread.
+    def prepare(
+        self, ask: ImageAsk, *, flow: Flow = NAMELESS, key: str = "", sources: codec.Sources | None = None
+    ) -> Order:
+        """Make an order of an ask. Its images are decoded unless they are given: not for the event loop's thread.
 
         `key` is the account's name of the order: asked again under it, an unfinished order goes on where it was.
 
@@ -132,14 +134,8 @@ class ImageEngine:
             if name not in self.adapters.names:
                 known = ", ".join(self.adapters.names) or "none"
                 raise InvalidField(f"no LoRA {name[:100]!r}; this model has: {known}", param="loras")
-        size = (ask.width, ask.height)
-        order = Order(
-            ask=ask,
-            image=None if ask.image is None else codec.source(ask.image, *size),
-            mask=None if ask.mask is None else codec.mask(ask.mask, *size),
-            flow=flow,
-            key=key,
-        )
+        decoded = sources or codec.sources(ask.image, ask.mask, ask.width, ask.height)
+        order = Order(ask=ask, image=decoded.image, mask=decoded.mask, flow=flow, key=key)
         if self._checkpoints is not None and key and ask.drawn:
             seed = self._checkpoints.seed(order)
             order.ask = ask if seed is None else dataclasses.replace(ask, seed=seed)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from inference.catalogued import find
 from inference.fair import Flow
+from inference.image import codec
 from inference.image import events as kinds
 from inference.image.ask import ImageAsk, ask_from
 from inference.image.events import Event
@@ -81,7 +82,10 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     async def _make(
         self, model: Model, ask: ImageAsk, mailbox: Mailbox[Event | tuple[str, float]], context: Any
     ) -> None:
-        """Load the model, submit the order, and hold both until cancelled."""
+        """Decode the images, load the model, submit the order, and hold both until cancelled."""
+        in_worker = asyncio.get_running_loop().run_in_executor
+        # First, so that a broken image is told by the status: loading's events begin a stream.
+        sources = await in_worker(self._workers, codec.sources, ask.image, ask.mask, ask.width, ask.height)
         async with self._registry.use(model, lambda stage, fraction: mailbox.put((stage, fraction))) as loaded:
             engine: ImageEngine = loaded  # type: ignore[assignment]
             metadata = dict(context.invocation_metadata() or ())
@@ -90,8 +94,9 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 ask,
                 flow=Flow.of(metadata),
                 key=str(metadata.get(calls.RESUME_KEY, ""))[:200],
+                sources=sources,
             )
-            order = await asyncio.get_running_loop().run_in_executor(self._workers, prepare)
+            order = await in_worker(self._workers, prepare)
             left_s = context.time_remaining()
             order.deadline = math.inf if left_s is None else time.monotonic() + left_s
             engine.submit(order, mailbox.put)
