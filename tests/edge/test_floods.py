@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -190,16 +191,23 @@ def test_bodies_that_wait_are_bounded(upstream: Upstream, tmp_path: Path) -> Non
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_EDGE_HEAP_MB": "128"}
     with Stack(tmp_path, processes=["edge"], environment=environment) as edge, contextlib.ExitStack() as opened:
         before = psutil.Process(envoy(edge)).memory_info().rss
-        refusals = set()
-        for _ in range(40):
+
+        def poured() -> tuple[int, str] | None:
             link = opened.enter_context(socket.create_connection(("127.0.0.1", edge.port), timeout=TIMEOUT_S))
             with contextlib.suppress(ConnectionError):
                 link.sendall(
                     b"POST /generate/text HTTP/1.1\r\nHost: moa\r\nContent-Type: application/json\r\n"
                     b"Content-Length: %d\r\n\r\n" % (19 * 2**20) + bytes(18 * 2**20)
                 )
-            refusals.add(asked(edge))
-        assert refusals == {None, (503, "unavailable")}
+            return asked(edge)
+
+        refusals = [poured()]
+        while refusals[-1] is None and len(refusals) < 40:
+            refusals.append(poured())
+        # Envoy lets go of each that it refuses after a second: those wait together.
+        with ThreadPoolExecutor(8) as threads:
+            refusals += threads.map(lambda _: poured(), range(40 - len(refusals)))
+        assert set(refusals) == {None, (503, "unavailable")}
         # 720 MiB were sent.
         assert psutil.Process(envoy(edge)).memory_info().rss - before < 400 * 2**20
         opened.close()
