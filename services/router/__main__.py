@@ -66,7 +66,8 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     operations = Operations(catalogue=lambda: watched.now, admission=admission, backends=backends, inputs=inputs)
     listing = Listing(catalogue=lambda: watched.now, admission=admission)
 
-    serving = server.Server(service_token=None, reword=Refusals(admission))
+    refusals = Refusals(admission, own_keys=config.byok)
+    serving = server.Server(service_token=None, reword=refusals, welcome=refusals.welcome)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations), serving.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), serving.grpc)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), serving.grpc)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import error_pb2
+from services.common import byok
 from services.common.dialects import GOOGLE, OPENAI, Dialect
 from services.common.errors import MoaError, Unauthenticated
 from services.common.rpc import call as calls
@@ -49,10 +50,27 @@ class Refusals:
 
     A body is read before its caller is admitted, so that one call admits and reserves. Whoever has no valid key is told
     that all the same, whatever else is wrong, and learns nothing of the catalogue.
+
+    Args:
+        admission: Who verifies keys.
+        own_keys: Whether callers may bring a provider's key.
     """
 
-    def __init__(self, admission: Verifier) -> None:
+    def __init__(self, admission: Verifier, *, own_keys: bool = False) -> None:
         self._admission = admission
+        self._own_keys = own_keys
+
+    async def welcome(self, context: Any, method: str) -> None:
+        """Refuse a stranger's large body before it is read, which may take seconds. Raises Unauthenticated."""
+        key = key_of(context.invocation_metadata() or ())
+        if method.startswith(_OPEN) or (self._own_keys and byok.is_google_key(key)):
+            return
+        try:
+            await self._admission.identify(key)
+        except Unauthenticated:
+            raise
+        except MoaError:
+            pass  # Who asks cannot be told now; the operation says so in its own words.
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
         """Give the error that the caller is told: about the key first, then in the dialect's own names."""

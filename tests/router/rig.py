@@ -343,7 +343,8 @@ class Rig:
         listing = Listing(catalogue=lambda: CATALOGUE, admission=played)
         files = FilesServicer(self.store, self.links, played)
         self._linking: list[Any] = [shelf, inputs, files]
-        self._server = Server(service_token=None, reword=Refusals(played))
+        refusals = Refusals(played)
+        self._server = Server(service_token=None, reword=refusals, welcome=refusals.welcome)
         grpc = self._server.grpc
         native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), grpc)
         openai = OpenAIServicer(operations, listing, shelf)

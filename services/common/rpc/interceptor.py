@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -20,10 +20,17 @@ _log = logs.get("rpc")
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
-Reading = Callable[[Any, str | None], None]
+Reading = Callable[[bytes, Any, Callable[[bytes], Any]], Awaitable[Any]]
+"""Gives a request's message from its bytes, the RPC's context and its deserializer."""
 
 Reword = Callable[[Any, str, errors.MoaError], Awaitable[errors.MoaError]]
 """Gives the error that a caller is told instead, from the RPC's context, the full method and what was raised."""
+
+Welcome = Callable[[Any, str], Awaitable[None]]
+"""Raises for callers who may not send a large request, from the RPC's context and the full method."""
+
+LARGE_BYTES: Final = 64 * 1024
+"""Reading a request of so many bytes costs no more than asking who sent it."""
 
 _OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
@@ -35,11 +42,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
         service_token: The credential that internal callers must send; None on a server that callers reach with
             keys of their own.
         reword: What a refusal becomes before it is told; None tells it as it was raised.
+        welcome: Asked before a request of more than LARGE_BYTES is read; None: whoever may call may send it.
     """
 
-    def __init__(self, *, service_token: str | None, reword: Reword | None = None) -> None:
+    def __init__(
+        self, *, service_token: str | None, reword: Reword | None = None, welcome: Welcome | None = None
+    ) -> None:
         self._token = service_token.encode() if service_token else None
         self._reword = reword
+        self._welcome = welcome
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -109,14 +120,23 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return _rewrapped(handler, around, self._reader(method))
 
     def _reader(self, method: str) -> Reading:
-        """Give what completes and checks a message, given the REST path that was asked for, if any."""
-        complete, public = rest.reader(method), self._token is None
+        """Give what reads a request: who sends it, its message, its REST path and body, and what in it is not known."""
+        complete, public, welcome = rest.reader(method), self._token is None, self._welcome
 
-        def read(message: Any, original: str | None) -> None:
-            if complete is not None and original is not None:
-                complete(message, original)
+        async def read(request: bytes, context: Any, deserialize: Callable[[bytes], Any]) -> Any:
+            if welcome is not None and len(request) > LARGE_BYTES:
+                await welcome(context, method)
+            try:
+                message = deserialize(request)
+            except DecodeError:
+                raise errors.Malformed("the request's message cannot be read") from None
+            if complete is not None:
+                original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
+                if original is not None:
+                    complete(message, str(original))
             if public:
                 known.refuse_unknown(message)
+            return message
 
         return read
 
@@ -148,20 +168,11 @@ def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], read: Reading) 
 
 
 def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None, read: Reading) -> Handler:
-    """Read the request where its failure is worded: grpc.aio's own tells the caller the names of our classes.
-
-    `read` completes and checks the message, given the REST path that was asked for, if any.
-    """
+    """Read the request where its failure is worded: grpc.aio's own tells the caller the names of our classes."""
     if deserialize is None:
         return inner
 
     async def serve(request: bytes, context: Any) -> Any:
-        try:
-            message = deserialize(request)
-        except DecodeError:
-            raise errors.Malformed("the request's message cannot be read") from None
-        original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
-        read(message, None if original is None else str(original))
-        return await inner(message, context)
+        return await inner(await read(request, context, deserialize), context)
 
     return serve
