@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inference.image.ask import ImageAsk
 from inference.image.families.prompts import windows
-from services.common.errors import InvalidField, Unsupported
+from services.common.errors import InvalidField, Unavailable, Unsupported
 from tests.inference.bench import Bench, pixels
 from tests.inference.pipes import TOKENIZER, built
 
@@ -121,3 +121,19 @@ def test_beyond_what_is_read_is_refused(folders: dict[str, Path], name: str, par
         assert isinstance(last.error, InvalidField)
         assert "tokens; this model reads at most" in last.error.message
     assert last.error.param == param
+
+
+def test_a_model_may_be_left_at_its_first_window(folders: dict[str, Path], tokenizer: Any) -> None:
+    """Set to `cut`, a long prompt is the plain pipeline's: what stands beyond the window changes nothing."""
+    import diffusers
+    import torch
+
+    from inference.image.families import family_of
+
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folders["sd"], dtype=torch.float32)
+    family = family_of(pipeline, {"long_prompts": "cut"})
+    one, other = (family.condition(LONG + end, "", 1.0, 64, 64).lanes[0] for end in ("on green", "on black"))
+    assert torch.equal(one["encoder_hidden_states"], other["encoder_hidden_states"])
+    assert one["encoder_hidden_states"].shape[1] == tokenizer.model_max_length
+    with pytest.raises(Unavailable, match="long_prompts"):
+        family_of(pipeline, {"long_prompts": "shorten"})

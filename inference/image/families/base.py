@@ -16,6 +16,7 @@ from torch import Tensor
 
 from inference.image import schedulers
 from inference.image.codec import Pixels
+from inference.image.families import prompts
 
 Inputs = dict[str, Tensor]
 """What a denoiser is given beside latents and timesteps, by argument; one lane each, (1, …)."""
@@ -44,6 +45,8 @@ class Family(ABC):
     def __init__(self, pipeline: Any, options: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.pipeline = pipeline
         self.options = options
+        self.long_prompts = prompts.way_of(options)
+        """What is done with prompts that an encoder does not read at once."""
         self.device = torch.device(pipeline.device)
         self.dtype: torch.dtype = next(self.denoiser.parameters()).dtype
         """The denoiser's number format."""

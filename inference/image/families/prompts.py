@@ -2,20 +2,23 @@
 
 The plain pipelines cut a prompt off at the encoder's window (77 tokens of CLIP's, its two ends included) and go on.
 Here it is read in several windows, split between words, and the encodings are put one after the other, as a
-cross-attending denoiser takes them; a prompt that fits is encoded as the plain pipeline encodes it.
+cross-attending denoiser takes them; a prompt that fits is encoded as the plain pipeline encodes it. A model that was
+never taught more than a window (the one that ships loses things of the first) is set to `cut` in the catalogue.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from typing import Any, Final
 
 import torch
 
-from services.common.errors import InvalidField
+from services.common.errors import InvalidField, Unavailable
 
+WINDOWS: Final = "windows"
+CUT: Final = "cut"
 MOST_WINDOWS: Final = 4
 _ENDS: Final = 2
 """Tokens of a window that are not the prompt's: its beginning and its end."""
@@ -25,12 +28,22 @@ Encode = Callable[[str, str | None], tuple[Any, ...]]
 """Encodes a prompt and a negative prompt of one window each; of what it gives, the first two grow with the windows."""
 
 
-def encoded(tokenizer: Any, prompt: str, negative: str, encode: Encode) -> tuple[Any, ...]:
-    """Encode a prompt and a negative prompt in as many windows as the longer of them takes.
+def way_of(options: Mapping[str, Any]) -> str:
+    """Give what is done with long prompts, by a model's options. Raises Unavailable for what is not known."""
+    way = str(options.get("long_prompts", WINDOWS))
+    if way not in (WINDOWS, CUT):
+        raise Unavailable(f"long_prompts is {WINDOWS} or {CUT}, not {way[:100]!r}")
+    return way
+
+
+def encoded(way: str, tokenizer: Any, prompt: str, negative: str, encode: Encode) -> tuple[Any, ...]:
+    """Encode a prompt and a negative prompt in as many windows as the longer of them takes, or cut off at one.
 
     Gives what `encode` gives, the first two joined over all windows, the others (pooled encodings) of the first window.
     Raises InvalidField for a prompt beyond MOST_WINDOWS.
     """
+    if way == CUT:
+        return encode(prompt, negative or None)
     shown = _bounded(tokenizer, prompt, "prompt")
     hidden = _bounded(tokenizer, negative, "negative_prompt")
     # An absent negative prompt is not an empty one: some models take zeros for it.

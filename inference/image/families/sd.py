@@ -27,7 +27,7 @@ class StableDiffusion(Family):
         def encode(one: str, other: str | None) -> tuple[Any, ...]:
             return self.pipeline.encode_prompt(one, self.device, 1, guided, negative_prompt=other)  # type: ignore[no-any-return]
 
-        shown, hidden = prompts.encoded(self.pipeline.tokenizer, prompt, negative, encode)
+        shown, hidden = prompts.encoded(self.long_prompts, self.pipeline.tokenizer, prompt, negative, encode)
         texts = (hidden, shown) if guided else (shown,)
         lanes: tuple[Inputs, ...] = tuple({"encoder_hidden_states": text.to(self.dtype)} for text in texts)
         if told is not None:

@@ -27,7 +27,9 @@ class StableDiffusionXL(Family):
             return self.pipeline.encode_prompt(one, None, self.device, 1, guided, negative_prompt=other)  # type: ignore[no-any-return]
 
         tokenizer = self.pipeline.tokenizer or self.pipeline.tokenizer_2
-        shown, hidden, shown_pooled, hidden_pooled = prompts.encoded(tokenizer, prompt, negative, encode)
+        shown, hidden, shown_pooled, hidden_pooled = prompts.encoded(
+            self.long_prompts, tokenizer, prompt, negative, encode
+        )
         size = (height, width)
         times = self.pipeline._get_add_time_ids(
             size, (0, 0), size, dtype=shown.dtype, text_encoder_projection_dim=int(shown_pooled.shape[-1])

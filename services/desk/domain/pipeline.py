@@ -218,9 +218,9 @@ class Pipeline:
 
 
 def _fitted(width: int, height: int, most: int) -> tuple[int, int]:
-    """Scale a size down to what the model was made for, in steps of 8 pixels."""
+    """Scale a size down to what the model was made for, in steps of 16 pixels, which every local model takes."""
     factor = min(1.0, most / max(width, height))
-    side: Callable[[int], int] = lambda given: max(8, round(given * factor / 8) * 8)  # noqa: E731
+    side: Callable[[int], int] = lambda given: max(16, round(given * factor / 16) * 16)  # noqa: E731
     return side(width), side(height)
 
 
