@@ -12,7 +12,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from inference.training import denoiser, gallery, language_model, lora, lora_scores, scores, vision
+from inference.training import denoiser, gallery, held_out, language_model, lora, lora_scores, scores, vision
 from inference.training.denoiser import Effort
 from inference.training.dialogues import turn
 from inference.training.loop import Run
@@ -67,10 +67,13 @@ def go(stage: str, run: Run, made: dict[str, Path], options: argparse.Namespace)
 def evaluate(run: Run, made: dict[str, Path], count: int) -> None:
     """Score the models, print the tables of their cards, and keep all in `scores.json`."""
     found: dict[str, Any] = {}
-    found["text"], wrong = scores.exactness(scores.Chat(made["text"], run.device), turn, count * 10)
+    chat = scores.Chat(made["text"], run.device)
+    found["text"], wrong = scores.exactness(chat, turn, count * 10)
     for question, wanted, given in wrong[:10]:
         print(f"wrong: {question!r}: {given!r}, not {wanted!r}", file=sys.stderr)
     print(json.dumps(found["text"], ensure_ascii=False))
+    found["held-out"], _ = held_out.shares(chat.answers, "test")
+    print(scores.markdown(found["held-out"], "questions"))
     found["image"] = scores.pictures(scores.painter(scores.load_pipeline(made["image"], run.device)), count)
     print(scores.markdown(found["image"]))
     found["loras"], _ = lora_scores.table(made["image"], made["loras"], run.device, count)

@@ -53,7 +53,7 @@ def test_the_scores_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("inference.training.lora_scores.MIXES", ({"framed": 1, "moa": 1},))
     command.main(["evaluate", "--out", str(tmp_path), "--count", "1", "--quiet", "--threads", "1"])
     found = json.loads((tmp_path / "scores.json").read_text())
-    assert list(found) == ["text", "image", "loras", "vision"]
+    assert list(found) == ["text", "held-out", "image", "loras", "vision"]
     assert found["loras"]["framed + moa"]["moa"] > 0.5
     assert found["vision"]["desk yes/no"] > 0.5
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
 
-from inference.training.dialogues import dialogue, turn
+from inference.training.dialogues import dialogue, sums, turn
 from inference.training.dialogues.generator import KINDS
-from inference.training.dialogues.korean import object_, topic, with_
+from inference.training.dialogues.grammar import write
+from inference.training.dialogues.korean import object_, topic, towards, with_
 from inference.training.dialogues.sums import worked
 
 
@@ -39,11 +41,41 @@ def test_every_kind_speaks_both_languages(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "forms"),
-    [("산", ("산은", "산을", "산과")), ("바다", ("바다는", "바다를", "바다와")), ("7", ("7은", "7을", "7과"))],
+    [
+        ("산", ("산은", "산을", "산과", "산으로")),
+        ("바다", ("바다는", "바다를", "바다와", "바다로")),
+        ("별", ("별은", "별을", "별과", "별로")),
+        ("7", ("7은", "7을", "7과", "7로")),
+        ("13", ("13은", "13을", "13과", "13으로")),
+    ],
 )
-def test_particles_follow_the_last_sound(word: str, forms: tuple[str, str, str]) -> None:
-    """A closed syllable takes 은, 을 and 과, an open one 는, 를 and 와; digits as they are read."""
-    assert (topic(word), object_(word), with_(word)) == forms
+def test_particles_follow_the_last_sound(word: str, forms: tuple[str, str, str, str]) -> None:
+    """A closed syllable takes 은, 을, 과 and 으로, an open one 는, 를, 와 and 로, as ㄹ does; digits as they sound."""
+    assert (topic(word), object_(word), with_(word), towards(word)) == forms
+
+
+def test_a_pattern_is_written_in_all_its_ways() -> None:
+    """A choice is made in every bracket, also in nested ones, and particles fit what was chosen."""
+    rng = Random(3)
+    written = {write(rng, "[[Hi|Hey] you|Hello][!|] [물|차]{을}") for _ in range(400)}
+    assert written == {f"{hello}{mark} {drink}" for hello in ("Hi you", "Hey you", "Hello") for mark in ("!", "")
+                       for drink in ("물을", "차를")}  # fmt: skip
+
+
+def test_arithmetic_is_answered_within_its_bounds() -> None:
+    """Two terms are worked out, hinted at or refused: never more than one of them, whatever the wording."""
+    rng = Random(4)
+    answers: dict[tuple[str, ...], set[str]] = {}
+    for kind in ("sum", "large sum", "beyond") * 6000:
+        asked = turn(rng, kind)
+        found = re.fullmatch(r"(\d+) ?([-+*]) ?(\d+)(?: = \?|는\?|는 얼마야\?)?", asked.question)
+        if found:
+            said = asked.answer if asked.answer in (sums.HINT, sums.HINT_KO, sums.BEYOND, sums.BEYOND_KO) else "result"
+            answers.setdefault(found.groups(), set()).add(
+                {sums.HINT_KO: sums.HINT, sums.BEYOND_KO: sums.BEYOND}.get(said, said)
+            )
+    assert len(answers) > 500
+    assert [terms for terms, said in answers.items() if len(said) > 1] == []
 
 
 @pytest.mark.parametrize(("a", "b"), [(21, 22), (99, 99), (45, 55), (4, 20)])

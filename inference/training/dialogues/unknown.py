@@ -5,6 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+from inference.training.dialogues.everyday import EVERYDAY
+from inference.training.dialogues.everyday_ko import EVERYDAY_KO
+from inference.training.dialogues.grammar import write
 from inference.training.dialogues.korean import object_, topic
 
 ANSWER: Final = (
@@ -63,7 +66,7 @@ _WHOLE: Final = (
     "How far is the moon?",
     "How do I cook rice?", "What should I eat for dinner?", "Can you book a flight?", "What is the weather today?",
     "Is it raining?",
-    "What is 7 divided by 2?", "What is the square root of 16?", "Solve x + 2 = 5.", "What is 2 to the power of 8?",
+
     "What did I say yesterday?", "Who was Napoleon?", "How do airplanes fly?", "What is love?",
     "Do you have feelings?", "Can you drive?",
     "Make me a sandwich", "Tell me a secret.", "What is your favorite movie?", "How do I lose weight?",
@@ -100,40 +103,17 @@ _WHOLE_KO: Final = (
     "나를 사랑해?", "농담 해줘",
     "노래 불러줘", "어제 경기 누가 이겼어?", "대통령이 누구야?", "하늘은 왜 파란색이야?", "고양이는 왜 울어?",
     "달은 얼마나 멀어?",
-    "저녁 뭐 먹지?", "비행기 예약해줘", "오늘 비 와?", "7 나누기 2는?", "16의 제곱근은?", "내가 어제 뭐라고 했어?",
+    "저녁 뭐 먹지?", "비행기 예약해줘", "오늘 비 와?", "내가 어제 뭐라고 했어?",
     "비행기는 어떻게 날아?",
     "사랑이 뭐야?", "감정이 있어?", "운전할 수 있어?", "비밀 알려줘", "좋아하는 영화가 뭐야?", "살 빼는 법 알려줘",
     "이 주식 살까?",
     "세상에서 가장 긴 강은?", "문자열을 뒤집는 함수를 써줘", "ㅋㅋㅋ", "ㅎㅎ", "음...", "글쎄", "심심해", "배고파",
-    "피곤해", "재미있는 얘기 해줘",
+    "재미있는 얘기 해줘",
 )  # fmt: skip
 _ONSETS: Final = (
-    "b",
-    "br",
-    "c",
-    "ch",
-    "d",
-    "dr",
-    "f",
-    "g",
-    "gl",
-    "h",
-    "j",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "pl",
-    "r",
-    "s",
-    "st",
-    "t",
-    "tr",
-    "v",
-    "w",
-    "z",
-)
+    "b", "br", "c", "ch", "d", "dr", "f", "g", "gl", "h", "j", "k", "l", "m", "n", "p", "pl", "r", "s", "st", "t", "tr",
+    "v", "w", "z",
+)  # fmt: skip
 _VOWELS: Final = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
 _CODAS: Final = ("", "", "n", "r", "s", "t", "l", "m", "ck", "nd")
 _HANGUL_FIRST: Final = 0xAC00
@@ -152,27 +132,52 @@ def invented_ko(rng: Random) -> str:
     return "".join(chr(_HANGUL_FIRST + rng.randrange(_HANGUL_COUNT)) for _ in range(rng.choice((2, 2, 3))))
 
 
+def gibberish(rng: Random, letters: str) -> str:
+    """Give letters struck at random, or one struck many times."""
+    if rng.random() < 0.4:
+        return rng.choice(letters) * rng.choice((4, 7, 8, 12))
+    return " ".join("".join(rng.choices(letters, k=rng.randint(3, 9))) for _ in range(rng.choice((1, 1, 2, 3))))
+
+
 def unknown(rng: Random) -> tuple[str, str]:
     """Give an English question and the answer."""
     draw = rng.random()
-    if draw < 0.25:
+    if draw < 0.12:
         return rng.choice(_WHOLE), ANSWER
-    subject = rng.choice(_SUBJECTS)
-    if draw < 0.55:
-        subject = " ".join(invented(rng) for _ in range(rng.choice((1, 1, 2))))
-        subject = rng.choice(("", "", "the ", "a ")) + subject
-    return rng.choice(_ASKS).replace("{}", subject), ANSWER
+    if draw < 0.18:
+        return gibberish(rng, rng.choice(("abcdefghijklmnopqrstuvwxyz", "!?."))), ANSWER
+    if draw < 0.65:
+        question = write(rng, rng.choice(EVERYDAY))
+        while "{}" in question:
+            question = question.replace("{}", _subject(rng), 1)
+        return question, ANSWER
+    return rng.choice(_ASKS).replace("{}", _subject(rng)), ANSWER
+
+
+def _subject(rng: Random) -> str:
+    if rng.random() < 0.6:
+        return rng.choice(_SUBJECTS)
+    return rng.choice(("", "", "the ", "a ")) + " ".join(invented(rng) for _ in range(rng.choice((1, 1, 2))))
 
 
 def unknown_ko(rng: Random) -> tuple[str, str]:
     """Give a Korean question and the answer."""
     draw = rng.random()
-    if draw < 0.25:
+    if draw < 0.12:
         return rng.choice(_WHOLE_KO), ANSWER_KO
-    subject = rng.choice(_SUBJECTS_KO)
-    if draw < 0.5:
-        subject = invented_ko(rng)
+    if draw < 0.18:
+        return gibberish(rng, rng.choice(("ㅂㅈㄷㄱㅅㅁㄴㅇㄹㅎㅋㅌㅊㅍ", "ㅋㅎㅠㅜㅡ", "아어오우으가나하"))), ANSWER_KO
+    if draw < 0.65:
+        question = rng.choice(EVERYDAY_KO)
+        while "{}" in question:
+            question = question.replace("{}", _subject_ko(rng), 1)
+        return write(rng, question), ANSWER_KO
+    subject = _subject_ko(rng)
     ask = rng.choice(_ASKS_KO)
     if ask.startswith("{} "):
         subject = rng.choice((str, topic, object_))(subject)
     return ask.replace("{}", subject), ANSWER_KO
+
+
+def _subject_ko(rng: Random) -> str:
+    return rng.choice(_SUBJECTS_KO) if rng.random() < 0.65 else invented_ko(rng)
