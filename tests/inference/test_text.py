@@ -400,10 +400,10 @@ async def test_reasoning_is_apart_and_counted(more: Running) -> None:
     """What a model writes inside its reasoning tags is told apart, only if asked for, and counted either way."""
     client = Client(more.address)
     shown = await client.text(
-        "Hello", model="thinking", max_tokens=20, reasoning=text_pb2.ReasoningOptions(include=True)
+        "What is 47 plus 38?", model="thinking", max_tokens=10, reasoning=text_pb2.ReasoningOptions(include=True)
     )
-    hidden = await client.text("Hello", model="thinking", max_tokens=20)
-    assert shown.reasoning
+    hidden = await client.text("What is 47 plus 38?", model="thinking", max_tokens=10)
+    assert shown.reasoning.startswith("7 + 8 = 15.")
     assert not shown.text
     assert not hidden.reasoning
     assert shown.usage is not None
