@@ -17,6 +17,7 @@ from gateway import config, keeper
 from gateway.address import Address
 from gateway.render import render
 from gateway.settings import EdgeSettings
+from services.common import otlp
 
 _LEVELS = {"debug": "debug", "info": "warning", "warning": "warning", "error": "error"}
 
@@ -24,13 +25,13 @@ _LEVELS = {"debug": "debug", "info": "warning", "warning": "warning", "error": "
 def main() -> None:
     try:
         settings = EdgeSettings()
-        path = render(settings).resolve()
+        path = render(settings, otlp.read(os.environ)).resolve()
     except ValidationError as error:
         for problem in error.errors():
             name = "MOA_" + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else "settings"
             print(f"bad setting {name}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
-    except OSError as error:
+    except (OSError, otlp.BadTracing) as error:
         print(f"the edge cannot start: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     # No shared memory: several gateways may run on one machine.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from gateway import limits, pages, routes, script
+from gateway import limits, pages, routes, script, tracing
 from gateway.address import Address
 from gateway.bindings import Binding
-from gateway.routes import TYPE, Json
+from gateway.routes import METHOD, TYPE, Json
 from gateway.settings import EdgeSettings
 from moa.common.v1 import error_pb2
+from services.common.otlp import Collector
 
 _FILTERS: Final = f"{TYPE}extensions.filters.http."
 _ADMIN: Final = "admin"
@@ -22,7 +23,7 @@ _ACCESS_LINE: Final = {
     "event": "request.finished",
     "process": "edge",
     "timestamp": "%START_TIME%",
-    "method": "%REQ(:METHOD)%",
+    "method": METHOD,
     # Queries may hold keys: they are never logged.
     "path": "%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%",
     "status": "%RESPONSE_CODE%",
@@ -39,21 +40,32 @@ _ACCESS_LINE: Final = {
 }
 
 
-def bootstrap(settings: EdgeSettings, bindings: list[Binding], lua: str, *, contracts: Path) -> Json:
-    """Give the configuration. `lua` is the script's text, `contracts` the transcoder's descriptor set."""
+def bootstrap(
+    settings: EdgeSettings, bindings: list[Binding], lua: str, *, contracts: Path, collector: Collector | None = None
+) -> Json:
+    """Give the configuration.
+
+    `lua` is the script's text, `contracts` the transcoder's descriptor set, `collector` is told the traces.
+    """
+    public = _public_http(settings, bindings, lua, contracts)
+    clusters = [*_clusters(settings)]
+    if collector is not None:
+        public["tracing"] = tracing.tracing(collector)
+        public["access_log"] = [_access_log({**_ACCESS_LINE, "trace_id": "%TRACE_ID%"})]
+        clusters.append({**_cluster(tracing.CLUSTER, [tracing.address(collector)]), **tracing.transport(collector)})
     return {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
         "overload_manager": limits.overload(settings),
         "static_resources": {
-            "listeners": [_public(settings, bindings, lua, contracts), _internal(settings)],
-            "clusters": [*_clusters(settings)],
+            "listeners": [_public(settings, public), _internal(settings)],
+            "clusters": clusters,
         },
     }
 
 
-def _public(settings: EdgeSettings, bindings: list[Binding], lua: str, contracts: Path) -> Json:
+def _public(settings: EdgeSettings, manager: Json) -> Json:
     chain: Json = {
-        "filters": [_network(_public_http(settings, bindings, lua, contracts))],
+        "filters": [_network(manager)],
         "transport_socket_connect_timeout": "10s",
     }
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -97,7 +109,7 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "common_http_protocol_options": {"idle_timeout": f"{settings.connection_idle_s:g}s", "max_headers_count": 100},
         "http2_protocol_options": limits.CALLERS,
         "local_reply_config": _local_replies(),
-        "access_log": [_access_log()],
+        "access_log": [_access_log(_ACCESS_LINE)],
         "http_filters": [*_filters(settings, bindings, lua, contracts)],
         "route_config": routes.route_config(bindings, settings),
     }
@@ -153,7 +165,7 @@ def _status(op: str, status: int) -> Json:
     return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
 
 
-def _access_log() -> Json:
+def _access_log(line: Mapping[str, str]) -> Json:
     formatter = {
         "name": "envoy.formatter.req_without_query",
         "typed_config": {"@type": f"{TYPE}extensions.formatter.req_without_query.v3.ReqWithoutQuery"},
@@ -162,7 +174,7 @@ def _access_log() -> Json:
         "name": "envoy.access_loggers.stdout",
         "typed_config": {
             "@type": f"{TYPE}extensions.access_loggers.stream.v3.StdoutAccessLog",
-            "log_format": {"json_format": _ACCESS_LINE, "formatters": [formatter]},
+            "log_format": {"json_format": line, "formatters": [formatter]},
         },
     }
 

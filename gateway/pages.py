@@ -83,6 +83,7 @@ def routes(off: Json, disabled: Iterable[str]) -> Iterable[Json]:
     for path, files in served.items():
         for verb in ("GET", "HEAD"):
             yield {
+                "name": path,
                 "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": verb}}]},
                 "direct_response": {"status": 404},
                 "typed_per_filter_config": {

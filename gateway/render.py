@@ -7,10 +7,13 @@ from pathlib import Path
 
 from gateway import bindings, config, contracts, script
 from gateway.settings import EdgeSettings
+from services.common.otlp import Collector
 
 
-def render(settings: EdgeSettings) -> Path:
+def render(settings: EdgeSettings, collector: Collector | None = None) -> Path:
     """Write `envoy.json`, and the contracts that it names, into the settings' folder; give its path.
+
+    Traces go to `collector`.
 
     Raises FileNotFoundError when the descriptor set is not there (`make proto` writes it).
     """
@@ -20,6 +23,9 @@ def render(settings: EdgeSettings) -> Path:
     described = folder / "contracts.binpb"
     described.write_bytes(contracts.for_transcoder(settings.descriptors.read_bytes()))
     path = folder / "envoy.json"
-    rendered = config.bootstrap(settings, bound, script.render(), contracts=described)
+    rendered = config.bootstrap(settings, bound, script.render(), contracts=described, collector=collector)
+    # It may hold a collector's secret.
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
     path.write_text(json.dumps(rendered, indent=1), encoding="utf-8")
     return path

@@ -14,6 +14,9 @@ Json = dict[str, Any]
 
 TYPE: Final = "type.googleapis.com/envoy."
 
+METHOD: Final = "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%"
+"""The caller's method: what the transcoder makes of every call is a POST."""
+
 ROUTER: Final = "router"
 """The cluster of the router's workers."""
 TASKS: Final = "tasks"
@@ -150,7 +153,7 @@ def _grpc(settings: EdgeSettings) -> Iterable[Json]:
     for prefix in GRPC_PREFIXES:
         match = {"prefix": prefix, "headers": speaks}
         target = _target(settings, prefix.strip("/"))
-        yield {"match": match, "route": target, "typed_per_filter_config": filters}
+        yield {"name": prefix.strip("/"), "match": match, "route": target, "typed_per_filter_config": filters}
         yield _refusal({"prefix": prefix}, 415, _dialect("native"))
 
 
@@ -163,7 +166,12 @@ def _rest(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
         for binding in same:
             verb = _header(":method", {"exact": binding.verb})
             target = _target(settings, binding.service)
-            route: Json = {"match": {**path, "headers": [verb]}, "route": target, "metadata": dialect}
+            route: Json = {
+                "name": binding.template,
+                "match": {**path, "headers": [verb]},
+                "route": target,
+                "metadata": dialect,
+            }
             if binding.template.startswith(_SAME_ORIGIN):
                 route["typed_per_filter_config"] = {CORS: _NO_CORS}
             if binding.service == _SHARED_SERVICE and binding.verb == "GET":

@@ -107,7 +107,7 @@ async def main(stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "inference")
     sys.stdout.flush()
     sys.stderr.flush()
     # A thread may still be importing torch, and taking torch down costs seconds; nothing is left to be saved.

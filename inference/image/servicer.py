@@ -20,6 +20,7 @@ from inference.registry import Registry
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
+from services.common import tracing
 from services.common.admission import VanishedCallers
 from services.common.catalogue import Model, Watched
 from services.common.errors import Internal, MoaError, detail_of, error_of
@@ -54,9 +55,10 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         """Make images as a stream of events; the caller's leaving ends the work within one step."""
         model = find(self._catalogue, request.model, request.provider, "image")
         ask = ask_from(request, model)
-        stream = _Stream(context, model, progress=request.stream)
+        stages = tracing.Stages()
+        stream = _Stream(context, model, stages, progress=request.stream)
         mailbox: Mailbox[Event | tuple[str, float]] = Mailbox()
-        making = asyncio.create_task(self._make(model, ask, mailbox, context))
+        making = asyncio.create_task(self._make(model, ask, mailbox, stages, context))
         over = False
         try:
             while not stream.ended:
@@ -73,6 +75,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             over = True
         finally:
             making.cancel()
+            stages.end()
             # The router gives callers who want no stream all images at once, or none.
             if not over and stream.delivered and request.stream and self._vanished:
                 used = usage_pb2.Usage(images=stream.delivered, exact=True)
@@ -80,12 +83,18 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             await asyncio.gather(making, return_exceptions=True)
 
     async def _make(
-        self, model: Model, ask: ImageAsk, mailbox: Mailbox[Event | tuple[str, float]], context: Any
+        self,
+        model: Model,
+        ask: ImageAsk,
+        mailbox: Mailbox[Event | tuple[str, float]],
+        stages: tracing.Stages,
+        context: Any,
     ) -> None:
         """Decode the images, load the model, submit the order, and hold both until cancelled."""
         in_worker = asyncio.get_running_loop().run_in_executor
         # First, so that a broken image is told by the status: loading's events begin a stream.
         sources = await in_worker(self._workers, codec.sources, ask.image, ask.mask, ask.width, ask.height)
+        stages.begin("load model")
         async with self._registry.use(model, lambda stage, fraction: mailbox.put((stage, fraction))) as loaded:
             engine: ImageEngine = loaded  # type: ignore[assignment]
             metadata = dict(context.invocation_metadata() or ())
@@ -96,6 +105,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
                 key=str(metadata.get(calls.RESUME_KEY, ""))[:200],
                 sources=sources,
             )
+            stages.begin("wait in queue")
             order = await in_worker(self._workers, prepare)
             left_s = context.time_remaining()
             order.deadline = math.inf if left_s is None else time.monotonic() + left_s
@@ -109,9 +119,10 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
 class _Stream:
     """Writes an order's events to its call."""
 
-    def __init__(self, context: Any, model: Model, *, progress: bool) -> None:
+    def __init__(self, context: Any, model: Model, stages: tracing.Stages, *, progress: bool) -> None:
         self._context = context
         self._model = model
+        self._stages = stages
         self._progress = progress
         self._call = calls.current()
         self._made = 0
@@ -152,6 +163,7 @@ class _Stream:
                     queued.eta.FromMilliseconds(int(eta_s * 1000))
                 return image_pb2.ImageEvent(queued=queued)
             case kinds.Stepped():
+                self._stages.begin("make images")
                 return self._progressed(event)
             case kinds.Made():
                 self._made += 1

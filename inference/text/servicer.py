@@ -20,6 +20,7 @@ from inference.text.events import Counted, Event
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.common import tracing
 from services.common.admission import VanishedCallers
 from services.common.catalogue import Model, Watched
 from services.common.errors import Unsupported, detail_of, error_of
@@ -54,10 +55,18 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         """Answer a conversation as a stream; the caller's leaving ends the work at the next token."""
         model = find(self._catalogue, request.model, request.provider, "text")
         ask = ask_from(request, model)
-        async with self._registry.use(model) as engine:
-            await self._generate(engine, ask, model, request.stream, context)  # type: ignore[arg-type]
+        stages = tracing.Stages()
+        stages.begin("load model")
+        try:
+            async with self._registry.use(model) as engine:
+                await self._generate(engine, ask, model, request.stream, stages, context)  # type: ignore[arg-type]
+        finally:
+            stages.end()
 
-    async def _generate(self, engine: TextEngine, ask: TextAsk, model: Model, stream: bool, context: Any) -> None:
+    async def _generate(
+        self, engine: TextEngine, ask: TextAsk, model: Model, stream: bool, stages: tracing.Stages, context: Any
+    ) -> None:
+        stages.begin("wait for first token")
         loop = asyncio.get_running_loop()
         flow = Flow.of(dict(context.invocation_metadata() or ()))
         work = await loop.run_in_executor(self._workers, functools.partial(engine.prepare, ask, flow=flow))
@@ -69,6 +78,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         try:
             while not ended:
                 events = await mailbox.take()
+                stages.begin("generate")
                 held += map(_rendered, events)
                 ended = isinstance(events[-1], kinds.Ended | kinds.Failed)
                 if stream or ended:

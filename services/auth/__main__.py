@@ -134,7 +134,7 @@ def _run(chosen: argparse.Namespace) -> None:
     else:
         config = settings.read(AuthSettings)
         logs.configure("auth", config.log_level)
-        run(lambda stop: serve(config, stop))
+        run(lambda stop: serve(config, stop), "auth")
 
 
 if __name__ == "__main__":

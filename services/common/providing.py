@@ -60,7 +60,7 @@ class Providing(Generic[T]):
             raise SystemExit(0 if uvloop.run(self._check(Path(os.environ.get("MOA_CATALOGUE", _CATALOGUE)))) else 1)
         config = settings.read(self.settings)
         logs.configure(self.name, config.log_level)
-        run(lambda stop: self._serve(config, stop))
+        run(lambda stop: self._serve(config, stop), self.name)
 
     async def _serve(self, config: ProvidingSettings, stop: asyncio.Event) -> None:
         try:

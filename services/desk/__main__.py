@@ -94,4 +94,4 @@ async def main(config: DeskSettings, stop: asyncio.Event) -> None:
 if __name__ == "__main__":
     read = settings.read(DeskSettings)
     logs.configure("desk", read.log_level)
-    run(lambda stop: main(read, stop))
+    run(lambda stop: main(read, stop), "desk")

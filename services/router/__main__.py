@@ -106,4 +106,4 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
 if __name__ == "__main__":
     read = settings.read(RouterSettings)
     logs.configure("router", read.log_level)
-    server.run(lambda stop: main(read, stop))
+    server.run(lambda stop: main(read, stop), "router")

@@ -214,7 +214,7 @@ def main(arguments: list[str]) -> None:
     if chosen.command == "migrate":
         migrate(config.database_url.get_secret_value())
     else:
-        run(lambda stop: serve(config, stop))
+        run(lambda stop: serve(config, stop), "tasks")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from moa.task.v1 import task_pb2
+from services.common import tracing
 from services.common.catalogue import Catalogue, Model
 from services.common.errors import Conflict, InvalidField, ProviderNotConfigured, Unsupported
 from services.common.rpc.keys import key_of
@@ -207,6 +208,7 @@ class Operations:
             given=old.given,
             fingerprint=old.fingerprint,
             resumed_from=old.id,
+            traceparent=tracing.parent(),
             created_at=now,
             not_before=now,
             deadline=now + timedelta(seconds=self._deadline_s),
@@ -291,6 +293,7 @@ class Operations:
             given=order.given,
             idempotency_key=order.idempotency_key or None,
             fingerprint=_fingerprint(order, model),
+            traceparent=tracing.parent(),
             created_at=now,
             not_before=now,
             deadline=self._deadline(order, now),

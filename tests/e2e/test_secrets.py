@@ -1,4 +1,4 @@
-"""Credentials that callers send are nowhere afterwards: not in logs, metrics, tables, files, or answers."""
+"""Credentials that callers send are nowhere afterwards: not in logs, metrics, traces, tables, files, or answers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import pytest
 import requests
 from psycopg import sql
 
+from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from deploy.local.topology import PROCESSES
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_accounts import Person
 from tests.e2e.test_native import CHAT, DRAW
+from tests.emulators.collector import Collector, collecting
 
 VERBS = ("get", "post", "put", "patch", "delete", "head")
 GENERATIONS: tuple[tuple[str, Any], ...] = (
@@ -66,9 +68,21 @@ class Canary:
 
 
 @pytest.fixture(scope="module")
-def haunted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def collector() -> Iterator[tuple[Collector, str]]:
+    """What traces are told to, and its address."""
+    address = f"127.0.0.1:{Ports().any()}"
+    with collecting(address) as running:
+        yield running, address
+
+
+@pytest.fixture(scope="module")
+def haunted(tmp_path_factory: pytest.TempPathFactory, collector: tuple[Collector, str]) -> Iterator[Gateway]:
     """A gateway whose every file is searched."""
-    environment = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
+    environment = {
+        "MOA_DRAIN_S": "1",
+        "MOA_TORCH_THREADS": "1",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector[1]}",
+    }
     with Stack(tmp_path_factory.mktemp("haunted"), durable=False, environment=environment) as stack:
         yield Gateway(stack)
 
@@ -138,10 +152,10 @@ def texts_of_database(url: str) -> Iterator[tuple[str, bytes]]:
                 yield f"table {table}", row.encode()
 
 
-def test_credentials_are_nowhere(haunted: Gateway) -> None:
+def test_credentials_are_nowhere(haunted: Gateway, collector: tuple[Collector, str]) -> None:
     """A key, a session, a password and a wrong key, sent through every operation in every place, are afterwards in no
-    answer, log, metric, table or file, neither as they are nor in hex or base64. The search is tried on what must be
-    found: the mail address in the tables, a request's id in the logs."""
+    answer, log, metric, trace, table or file, neither as they are nor in hex or base64. The search is tried on what
+    must be found: the mail address in the tables, a request's id in the logs and the traces."""
     person = Person(haunted)
     password = f"pw{uuid4().hex}"
     login = {"email": f"{uuid4().hex}@example.com", "password": password}
@@ -167,6 +181,9 @@ def test_credentials_are_nowhere(haunted: Gateway) -> None:
     assert person.email.encode() in found
     for process in PROCESSES:
         canary.check(f"the metrics of {process.name}", haunted.metrics(process.name).encode())
+    traces = b"".join(collector[0].raw)
+    canary.check("the traces", traces)
+    assert known.encode() in traces
     logs: list[Path] = []
     for file in haunted.stack.root.rglob("*"):
         if file.is_file() and not file.is_symlink():

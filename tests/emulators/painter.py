@@ -116,4 +116,4 @@ async def main(stop: asyncio.Event) -> None:
 
 if __name__ == "__main__":
     logs.configure("painter", "warning")
-    run(main)
+    run(main, "painter")

@@ -130,4 +130,4 @@ async def main(stop: asyncio.Event) -> None:
 
 if __name__ == "__main__":
     logs.configure("vision", "warning")
-    run(main)
+    run(main, "vision")

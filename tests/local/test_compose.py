@@ -14,6 +14,14 @@ COMPOSE: dict[str, Any] = msgspec.yaml.decode((REPOSITORY / "docker-compose.yml"
 
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
+TRACES = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+}
+"""Each process takes part in them."""
+
 
 def service(process: Process) -> dict[str, Any]:
     found: dict[str, Any] = COMPOSE["services"][process.name]
@@ -67,7 +75,7 @@ def test_same_callees(process: Process) -> None:
 @each_process
 def test_same_variables(process: Process) -> None:
     """Each service gets the variables of the table and no others: no secret goes where it has no use."""
-    expected = {"MOA_LISTEN", *process.shared, *process.calls, *process.folders}
+    expected = {"MOA_LISTEN", *TRACES, *process.shared, *process.calls, *process.folders}
     if process.public_port is not None:
         expected.add("MOA_PUBLIC_LISTEN")
     if process is EDGE:

@@ -16,8 +16,9 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from services.common import tracing
 from services.common.catalogue import Timeouts
-from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout
+from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -61,14 +62,15 @@ class _Connector(aiohttp.TCPConnector):
 class Reply:
     """A provider's answer whose headers have come. Whoever holds it calls `close` or `drain` in the end."""
 
-    __slots__ = ("_closed", "_pool", "_response", "headers", "status")
+    __slots__ = ("_closed", "_pool", "_response", "_span", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, pool: Pool) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, pool: Pool, span: tracing.Span | None) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
         self._pool = pool
         self._closed = False
+        self._span = span
         pool._running += 1
 
     async def read_some(self) -> bytes:
@@ -108,6 +110,9 @@ class Reply:
             self._response.release()
         else:
             self._response.close()
+        if self._span is not None:
+            self._span.note({"http.response.status_code": self.status})
+            self._span.end(str(self.status) if self.status >= 400 else "")
         self._pool._reply_ended()
 
     def drain(self) -> None:
@@ -167,9 +172,18 @@ class Pool:
         byte of an answer had come. Raises UpstreamTimeout when no connection stands in time, UpstreamFailed when
         the provider cannot be reached, UpstreamBroken when it hung up.
         """
+        span = tracing.calling(outgoing.method, _told_of(outgoing)) if tracing.is_on() else None
+        try:
+            return Reply(await self._answered(outgoing, headers), self, span)
+        except BaseException as error:
+            if span is not None:
+                span.end(word(error.reason) if isinstance(error, MoaError) else "cancelled")
+            raise
+
+    async def _answered(self, outgoing: Outgoing, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         _made_connection.set(False)
         try:
-            return Reply(await self._request(self._kept, outgoing, headers), self)
+            return await self._request(self._kept, outgoing, headers)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if isinstance(error, aiohttp.ClientConnectorError) or _made_connection.get():
                 raise _told(error) from error
@@ -178,7 +192,7 @@ class Pool:
         if self._fresh is None:
             self._fresh = self._session(force_close=True)
         try:
-            return Reply(await self._request(self._fresh, outgoing, headers), self)
+            return await self._request(self._fresh, outgoing, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _told(error) from error
 
@@ -227,6 +241,17 @@ def proxy_for(url: str) -> str | None:
     if not parts.hostname or proxy_bypass(parts.hostname):
         return None
     return getproxies().get(parts.scheme)
+
+
+def _told_of(outgoing: Outgoing) -> dict[str, tracing.Value]:
+    """Give what a span tells of a request: where it goes. Queries may hold keys."""
+    url = outgoing.url
+    return {
+        "http.request.method": outgoing.method,
+        "server.address": url.host or "",
+        "server.port": url.port or 0,
+        "url.full": str(url.with_query(None).with_fragment(None).with_user(None)),
+    }
 
 
 def _told(error: Exception) -> MoaError:

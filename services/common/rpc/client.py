@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from services.common import tracing
 from services.common.rpc import call as calls
 from services.common.rpc.server import MAX_MESSAGE_BYTES
 
@@ -38,6 +39,12 @@ def channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
-def metadata(service_token: str, request_id: str, *more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
-    """Give the metadata of an internal call: the credential, the request's id, and `more`."""
-    return ((calls.SERVICE_KEY, service_token), (calls.REQUEST_ID_KEY, request_id), *more)
+def metadata(
+    service_token: str, request_id: str, *more: tuple[str, str], span: tracing.Span | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Give the metadata of an internal call: the credential, the request's id, its trace, and `more`.
+
+    `span` is the call's own; None: the call belongs to the current one.
+    """
+    known = ((calls.SERVICE_KEY, service_token), (calls.REQUEST_ID_KEY, request_id))
+    return (*known, *tracing.outgoing(span), *more)

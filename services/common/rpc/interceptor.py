@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from services.common import errors, logs
+from services.common import errors, logs, tracing
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
 from services.common.rpc import call as calls
 from services.common.rpc import known, rest, status
@@ -67,7 +67,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         ended_well = RPC_ENDED.labels(method, "OK")
         duration = RPC_DURATION.labels(method)
 
-        def ended(call: calls.Call, code: str, taken: float) -> None:
+        def ended(call: calls.Call, code: str, taken: float, span: tracing.Span | None) -> None:
             RPC_RUNNING.dec()
             (ended_well if code == "OK" else RPC_ENDED.labels(method, code)).inc()
             duration.observe(taken)
@@ -77,14 +77,21 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 code=code,
                 duration_ms=round(taken * 1000, 2),
                 request_id=call.request_id,
+                **({} if span is None else {"trace_id": span.trace_id}),
                 **call.fields,
             )
+            if span is not None:
+                # What the log line tells, no more: neither of the two ever holds a prompt or a key.
+                told = {f"moa.{name}": value for name, value in call.fields.items()}
+                span.note({"moa.request_id": call.request_id, **told})
+                span.answered(code)
 
         def around(inner: Handler) -> Handler:
             async def serve(request: Any, context: Any) -> Any:
                 metadata = dict(context.invocation_metadata() or ())
                 request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))[:128]
                 call = calls.begin(method, request_id, calls.address_in(metadata))
+                span = tracing.serving(method, metadata)
                 RPC_RUNNING.inc()
                 started = time.perf_counter()
                 code = "OK"
@@ -113,7 +120,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                     unknown = errors.Internal(f"internal error (request {call.request_id})")
                     await _abort(context, unknown, call)
                 finally:
-                    ended(call, code, time.perf_counter() - started)
+                    ended(call, code, time.perf_counter() - started, span)
 
             return serve
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from services.common import logs
+from services.common import logs, tracing
 from services.common.rpc.interceptor import Interceptor, Reword, Welcome
 
 MAX_MESSAGE_BYTES = 72 * 1024 * 1024
@@ -81,8 +81,11 @@ class Server:
         await self.grpc.stop(drain_s)
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a process's main coroutine under uvloop; its argument is set on SIGTERM and SIGINT."""
+def run(main: Callable[[asyncio.Event], Awaitable[None]], process: str) -> None:
+    """Run the main coroutine of a process under uvloop; its argument is set on SIGTERM and SIGINT.
+
+    `process` is what traces call it.
+    """
 
     async def started() -> None:
         stop = asyncio.Event()
@@ -97,6 +100,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         await main(stop)
 
     try:
+        tracing.configure(process)
         uvloop.run(started())
     except CannotListen as refusal:
         logs.get("process").error("process.refused", why=str(refusal))
@@ -105,3 +109,5 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         if isinstance(ending.code, str):
             logs.get("process").error("process.refused", why=ending.code)
         raise
+    finally:
+        tracing.shutdown()

@@ -9,15 +9,16 @@ import grpc
 
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
-from services.common import byok
+from services.common import byok, tracing
 from services.common.admission import Held
-from services.common.catalogue import Catalogue, Model, Timeouts
+from services.common.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common.errors import DeadlineExceeded, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
+from services.router.adapters.traced import image_span, text_span, traced
 from services.router.domain.caller import Caller
-from services.router.domain.ports import Booking
+from services.router.domain.ports import Booking, Source
 
 GRACE_S = 5.0
 """How much longer than the service the router waits, so that the service's own, better-worded timeout comes first."""
@@ -46,46 +47,48 @@ class Backends:
         reserved: Booking,
         *,
         books: bool = True,
-    ) -> RpcSource | WholeSource:
+    ) -> Source[text_service_pb2.GenerateTextResponse]:
         """Begin a text answer: one message when no pieces are wanted, for a unary call costs less than a stream.
 
         `books`: whether the service is told the reservation, and so may book what it delivered when it is left.
         """
-        service, timeouts = self._target(model)
-        stub = self._stub(self._text, service)
-        sent = self._metadata(caller, reserved, books=books)
+        provider = self._provider(model)
+        timeouts = provider.timeouts
+        stub = self._stub(self._text, provider.service)
+        span = text_span(request, model, provider.adapter)
+        sent = self._metadata(caller, reserved, span, books=books)
         if request.stream:
-            return RpcSource(stub.GenerateText(request, metadata=sent), timeouts)
+            return traced(RpcSource(stub.GenerateText(request, metadata=sent), timeouts), span)
         asked = text_service_pb2.GenerateWholeTextRequest(request=request)
         within_s = timeouts.connect_s + timeouts.first_token_s + GRACE_S
-        return WholeSource(stub.GenerateWholeText(asked, metadata=sent, timeout=within_s))
+        return traced(WholeSource(stub.GenerateWholeText(asked, metadata=sent, timeout=within_s)), span)
 
     def generate_image(
         self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Booking
-    ) -> RpcSource:
+    ) -> Source[image_service_pb2.GenerateImageResponse]:
         """Begin images."""
-        service, timeouts = self._target(model)
-        sent = (*self._metadata(caller, reserved), *_resumed(caller, reserved))
-        call = self._stub(self._image, service).GenerateImage(request, metadata=sent)
-        return RpcSource(call, timeouts)
+        provider = self._provider(model)
+        span = image_span(request, model, provider.adapter)
+        sent = (*self._metadata(caller, reserved, span), *_resumed(caller, reserved))
+        call = self._stub(self._image, provider.service).GenerateImage(request, metadata=sent)
+        return traced(RpcSource(call, provider.timeouts), span)
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
         """Count a prompt's tokens."""
-        service, timeouts = self._target(model)
+        provider = self._provider(model)
         try:
-            answer = await self._stub(self._text, service).CountTokens(
+            answer = await self._stub(self._text, provider.service).CountTokens(
                 request,
                 metadata=metadata(self._token, caller.request_id, *_own_key(caller)),
-                timeout=timeouts.first_token_s + GRACE_S,
+                timeout=provider.timeouts.first_token_s + GRACE_S,
             )
         except grpc.aio.AioRpcError as failure:
             raise error_from_rpc(failure) from None
         return int(answer.prompt_tokens)
 
-    def _target(self, model: Model) -> tuple[str, Timeouts]:
+    def _provider(self, model: Model) -> Provider:
         catalogue: Catalogue = self._catalogue()
-        provider = catalogue.provider(model.provider)
-        return provider.service, provider.timeouts
+        return catalogue.provider(model.provider)
 
     @staticmethod
     def _stub(stubs: dict[str, Any], service: str) -> Any:
@@ -94,7 +97,9 @@ class Backends:
         except KeyError:
             raise Unavailable(f"this gateway runs no {service} service") from None
 
-    def _metadata(self, caller: Caller, reserved: Booking, *, books: bool = True) -> tuple[tuple[str, str], ...]:
+    def _metadata(
+        self, caller: Caller, reserved: Booking, span: tracing.Span | None, *, books: bool = True
+    ) -> tuple[tuple[str, str], ...]:
         return metadata(
             self._token,
             caller.request_id,
@@ -102,6 +107,7 @@ class Backends:
             (calls.RESERVATION_KEY, reserved.reservation_id if books else ""),
             (calls.PRIORITY_KEY, reserved.priority),
             *_own_key(caller),
+            span=span,
         )
 
 

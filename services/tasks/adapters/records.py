@@ -22,6 +22,7 @@ FIXED: Final = (
     "idempotency_key",
     "fingerprint",
     "resumed_from",
+    "traceparent",
     "created_at",
     "price_micros",
     "webhook_url",

@@ -67,6 +67,8 @@ class Task:
     idempotency_key: str | None = None
     fingerprint: bytes = b""
     resumed_from: str | None = None
+    traceparent: str = ""
+    """The span of the call that created it, for the spans of what is done later; empty where none is recorded."""
     state: task_pb2.TaskState.ValueType = PENDING
     created_at: datetime
     not_before: datetime

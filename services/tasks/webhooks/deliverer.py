@@ -7,14 +7,14 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from services.common import logs
-from services.common.errors import InvalidField, MoaError, Unavailable
+from services.common import logs, tracing
+from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.tasks import metrics
 from services.tasks.adapters.database import WEBHOOKS, Bell, wait
 from services.tasks.adapters.outbox import Delivery, Outbox
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.dialects.webhook import body_of
-from services.tasks.domain.task import now_utc
+from services.tasks.domain.task import Task, now_utc
 from services.tasks.views import Views
 from services.tasks.webhooks import signing
 
@@ -120,13 +120,31 @@ class Deliverer:
         secrets = self._secrets.in_force(task.account_id, *await self._outbox.generation(task.account_id), now)
         headers = signing.headers(secrets, delivery.id, body.decode(), now)
         try:
-            status = await self._sender.post(delivery.url, headers=headers, body=body, timeout_s=self._timeout_s)
+            status = await self._sent(delivery, task, headers, body)
         except InvalidField as refused:
             await self._give_up(delivery, 0, refused.message, "refused")
         except MoaError as error:
             await self._again(delivery, 0, error.message)
         else:
             await self._answered(delivery, status)
+
+    async def _sent(self, delivery: Delivery, task: Task, headers: Mapping[str, str], body: bytes) -> int:
+        """Send it once, and give the receiver's status. Raises as the sender does."""
+        span = tracing.working("deliver webhook", task.traceparent)
+        failure = "cancelled"
+        try:
+            status = await self._sender.post(delivery.url, headers=headers, body=body, timeout_s=self._timeout_s)
+            failure = "" if status < 400 else str(status)
+            if span is not None:
+                span.note({"http.response.status_code": status})
+            return status
+        except MoaError as error:
+            failure = word(error.reason)
+            raise
+        finally:
+            if span is not None:
+                span.note({"moa.task": task.id, "moa.delivery": delivery.id, "moa.attempt": delivery.attempts})
+                span.end(failure)
 
     async def _answered(self, delivery: Delivery, status: int) -> None:
         if 200 <= status < 300:

@@ -8,7 +8,7 @@ import time
 from datetime import datetime
 from typing import Final
 
-from services.common import errors, logs
+from services.common import errors, logs, tracing
 from services.common.errors import DeadlineExceeded, Internal, MoaError, Unavailable
 from services.tasks import metrics
 from services.tasks.adapters.database import CANCEL, QUEUE, Bell, Database, wait
@@ -33,6 +33,8 @@ class Run:
         self.doing: asyncio.Task[None] | None = None
         self.cancel_asked = False
         self.lost = False
+        self.failure = ""
+        """The kind of what went wrong, for its span."""
         self.kept_until = time.monotonic() + lease_s
         """Until when the lease surely lasts, by this process's own clock."""
 
@@ -147,6 +149,7 @@ class Worker:
         task = run.task
         metrics.RUNNING.inc()
         started = time.monotonic()
+        span = tracing.working("run task", task.traceparent)
         try:
             await self._do(run)
         except LeaseLost:
@@ -156,6 +159,9 @@ class Worker:
         finally:
             metrics.RUNNING.dec()
             metrics.RUN_TIME.observe(time.monotonic() - started)
+            if span is not None:
+                span.note({"moa.task": task.id, "moa.attempt": task.attempts})
+                span.end(run.failure)
             self._runs.pop(task.id, None)
             self._freed.set()
             self._bell.ring(QUEUE)
@@ -168,10 +174,13 @@ class Worker:
                 await self._work.do(task)
             metrics.ENDED.labels("succeeded").inc()
         except TimeoutError:
+            run.failure = "deadline_exceeded"
             await self._fail(holding, DeadlineExceeded("the task did not end before its deadline"))
         except MoaError as error:
+            run.failure = errors.word(error.reason)
             await self._failed(holding, error)
         except asyncio.CancelledError:
+            run.failure = "cancelled"
             if run.lost:
                 raise LeaseLost(task.id) from None
             current = asyncio.current_task()
@@ -181,6 +190,7 @@ class Worker:
         except LeaseLost:
             raise
         except Exception:
+            run.failure = "internal"
             _log.exception("task.failed", task=task.id)
             await self._fail(holding, Internal(f"internal error (task {task.id})"))
 

@@ -1,0 +1,119 @@
+"""Where traces go, read from the variables that OpenTelemetry itself names."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+_CERTIFICATES: Final = ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")
+_PORT: Final = 4317
+_ALL: Final = {"", "always_on", "parentbased_always_on"}
+_NONE: Final = {"always_off", "parentbased_always_off"}
+_SOME: Final = {"traceidratio", "parentbased_traceidratio"}
+
+
+class BadTracing(ValueError):
+    """A variable that says what cannot be done. Its words name it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collector:
+    """An OTLP collector that is spoken to by gRPC, and how much it is told."""
+
+    host: str
+    port: int
+    trusted: Path | None
+    """Certificates, PEM, by which it is known; None: it is spoken to without TLS."""
+    headers: tuple[tuple[str, str], ...]
+    """Sent with every export; they may hold a secret."""
+    share: float
+    """Share of the traces that begin here, 0 to 1."""
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def read(environ: Mapping[str, str]) -> Collector | None:
+    """Give the collector that the environment names; None where traces are off. Raises BadTracing."""
+    name, endpoint = _first(environ, _ENDPOINTS)
+    if not endpoint or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "")
+    if exporter == "none":
+        return None
+    if exporter not in ("", "otlp"):
+        raise BadTracing("OTEL_TRACES_EXPORTER: otlp or none")
+    if _first(environ, _PROTOCOLS)[1] not in ("", "grpc"):
+        raise BadTracing(f"{_first(environ, _PROTOCOLS)[0]}: only grpc is spoken here")
+    host, port, encrypted = _target(name, endpoint)
+    return Collector(
+        host=host,
+        port=port,
+        trusted=_trusted(environ) if encrypted else None,
+        headers=_headers(environ),
+        share=_share(environ),
+    )
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
+    """Give the first variable that is set, and its value; an empty one is an unset one."""
+    for name in names:
+        if environ.get(name):
+            return name, environ[name]
+    return names[-1], ""
+
+
+def _target(name: str, endpoint: str) -> tuple[str, int, bool]:
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname, parts.port or _PORT
+    except ValueError:
+        host, port = None, 0
+    if not host or parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query:
+        raise BadTracing(f"{name}: http://HOST:{_PORT}, or https:// for TLS, without a path")
+    return host, port, parts.scheme == "https"
+
+
+def _trusted(environ: Mapping[str, str]) -> Path:
+    name, given = _first(environ, _CERTIFICATES)
+    found = Path(given or ssl.get_default_verify_paths().cafile or "")
+    if not found.is_file():
+        raise BadTracing(f"{name}: {'no such file' if given else 'the system has no certificates; name a file'}")
+    return found.resolve()
+
+
+def _headers(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    name, given = _first(environ, _HEADERS)
+    found = []
+    for part in filter(None, (part.strip() for part in given.split(","))):
+        key, sign, value = part.partition("=")
+        if not sign or not key.strip():
+            raise BadTracing(f"{name}: name=value,name=value")
+        found.append((unquote(key.strip()).lower(), unquote(value.strip())))
+    return tuple(found)
+
+
+def _share(environ: Mapping[str, str]) -> float:
+    sampler = environ.get("OTEL_TRACES_SAMPLER", "")
+    if sampler in _ALL:
+        return 1.0
+    if sampler in _NONE:
+        return 0.0
+    if sampler not in _SOME:
+        raise BadTracing(f"OTEL_TRACES_SAMPLER: one of {', '.join(sorted((_ALL - {''}) | _NONE | _SOME))}")
+    try:
+        share = float(environ.get("OTEL_TRACES_SAMPLER_ARG") or 1.0)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise BadTracing("OTEL_TRACES_SAMPLER_ARG: a number from 0 to 1")
+    return share

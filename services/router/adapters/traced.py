@@ -1,0 +1,147 @@
+"""One call to a target as a span, by OpenTelemetry's conventions for generative models.
+
+opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans names the attributes. What a caller wrote and what a model
+answered is in none of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Generic
+
+from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import tracing
+from services.common.catalogue import Model
+from services.common.errors import MoaError, error_of, word
+from services.router.domain.ports import M, Source
+
+if TYPE_CHECKING:
+    from services.common.tracing import Span
+
+_PROVIDERS: Final[Mapping[str, str]] = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "imagen": "gcp.gemini",
+    "inference": "moa",
+}
+"""The conventions' names of those who answer, by the catalogue's adapter; others are called as there."""
+
+
+def text_span(request: text_service_pb2.GenerateTextRequest, model: Model, adapter: str) -> Span | None:
+    """Begin the span of a text call."""
+    span = _span("chat", model, adapter)
+    if span is not None:
+        told: dict[str, tracing.Value] = {"gen_ai.output.type": "text", "gen_ai.request.stream": request.stream}
+        if request.HasField("max_tokens"):
+            told["gen_ai.request.max_tokens"] = request.max_tokens
+        if request.candidates > 1:
+            told["gen_ai.request.choice.count"] = request.candidates
+        span.note(told)
+    return span
+
+
+def image_span(request: image_service_pb2.GenerateImageRequest, model: Model, adapter: str) -> Span | None:
+    """Begin the span of an image call."""
+    span = _span("generate_content", model, adapter)
+    if span is not None:
+        span.note({"gen_ai.output.type": "image", "gen_ai.request.choice.count": max(1, request.count)})
+    return span
+
+
+def _span(operation: str, model: Model, adapter: str) -> Span | None:
+    name = model.upstream or model.id
+    return tracing.calling(
+        f"{operation} {name}",
+        {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": _PROVIDERS.get(adapter, adapter),
+            "gen_ai.request.model": name,
+            "moa.provider": model.provider,
+            "moa.model": model.id,
+        },
+    )
+
+
+def traced(source: Source[M], span: Span | None) -> Source[M]:
+    """Give the source, with its reading recorded where there is a span."""
+    return source if span is None else _Traced(source, span)
+
+
+class _Traced(Generic[M]):
+    """A source whose span ends with it."""
+
+    __slots__ = ("_began", "_ended", "_reasons", "_source", "_span")
+
+    def __init__(self, source: Source[M], span: Span) -> None:
+        self._source: Source[M] = source
+        self._span = span
+        self._began: float | None = time.perf_counter()
+        """None once something was read."""
+        self._reasons: list[str] = []
+        self._ended = False
+
+    async def read(self) -> M | None:
+        """As the source's."""
+        try:
+            message = await self._source.read()
+        except MoaError as error:
+            self._end(word(error.reason))
+            raise
+        except BaseException:
+            self._end("cancelled")
+            raise
+        if message is None:
+            self._end()
+            return None
+        if self._began is not None:
+            self._span.note({"gen_ai.response.time_to_first_chunk": time.perf_counter() - self._began})
+            self._began = None
+        for event in message.events:
+            self._watch(event)
+        return message
+
+    def cancel(self) -> None:
+        """As the source's."""
+        self._source.cancel()
+        self._end("cancelled")
+
+    def close(self) -> None:
+        """As the source's."""
+        self._source.close()
+        self._end()
+
+    def _watch(self, event: text_pb2.TextEvent | image_pb2.ImageEvent) -> None:
+        kind = event.WhichOneof("event")
+        if kind == "finished":
+            self._span.note(_usage(event.finished.usage))
+        elif kind == "error":
+            self._end(word(error_of(event.error).reason))
+        elif isinstance(event, text_pb2.TextEvent) and kind == "candidate_finished":
+            name = text_pb2.FinishReason.Name(event.candidate_finished.reason)
+            self._reasons.append(name.removeprefix("FINISH_REASON_").lower())
+
+    def _end(self, failure: str = "") -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._reasons:
+            self._span.note({"gen_ai.response.finish_reasons": tuple(self._reasons)})
+        self._span.end(failure)
+
+
+def _usage(usage: usage_pb2.Usage) -> dict[str, tracing.Value]:
+    told: dict[str, tracing.Value] = {}
+    if usage.prompt_tokens or usage.completion_tokens:
+        told["gen_ai.usage.input_tokens"] = usage.prompt_tokens
+        told["gen_ai.usage.output_tokens"] = usage.completion_tokens
+    if usage.cached_tokens:
+        told["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
+    if usage.reasoning_tokens:
+        told["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
+    if usage.images:
+        told["moa.images"] = usage.images
+    return told
