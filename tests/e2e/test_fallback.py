@@ -15,6 +15,7 @@ import pytest
 
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
+from services.router.domain.breaker import LIMIT
 from tests.e2e.conftest import Gateway
 from tests.emulators.gemini import GeminiEmulator
 from tests.emulators.openai import OpenAIEmulator
@@ -22,7 +23,7 @@ from tests.emulators.script import Counts, Script
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 SPARE = "gemini-2.5-flash"
-NAMES = ("refuses", "denies", "is-hasty", "is-down", "is-strict", "fails", "is-lent", "is-kept")
+NAMES = ("refuses", "denies", "is-hasty", "is-down", "is-strict", "fails", "is-lent", "is-kept", "is-sick")
 """Each test has a model of its own, so that none opens another's breaker."""
 
 
@@ -164,6 +165,32 @@ async def test_a_provider_that_is_down_is_stood_in_for(pair: Pair) -> None:
     async with pair.client as client:
         answer = await client.chat.completions.create(model="is-down", messages=MESSAGES)
     assert answer.model == SPARE
+
+
+async def test_a_sick_provider_is_left_alone_until_it_is_well(pair: Pair) -> None:
+    """After five failures in a row the other answers at once and it is not even asked; after a rest one request tries
+    it, and it answers again. The metric tells when it is left alone."""
+    for _ in range(LIMIT):
+        pair.play(pair.main, refuse="upstream_failed")
+    gauge = 'moa_target_open{model="is-sick",provider="main"} '
+
+    async with pair.client as client:
+
+        async def asked() -> str:
+            """Ask for the sick one; give who answered."""
+            raw = await client.chat.completions.with_raw_response.create(model="is-sick", messages=MESSAGES)
+            return str(raw.headers["x-moa-provider"])
+
+        assert [await asked() for _ in range(LIMIT)] == ["spare"] * LIMIT
+        assert len(pair.main.seen) == LIMIT
+        assert gauge + "1.0" in await asyncio.to_thread(pair.gateway.metrics, "router")
+        assert await asked() == "spare"
+        assert len(pair.main.seen) == LIMIT
+        async with asyncio.timeout(60):
+            while await asked() != "main":
+                await asyncio.sleep(0.2)
+        assert len(pair.main.seen) == LIMIT + 1
+    assert gauge + "0.0" in await asyncio.to_thread(pair.gateway.metrics, "router")
 
 
 async def test_content_policy_is_told_untried_elsewhere(pair: Pair) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ ASK = {
 @pytest.fixture
 async def cloud(tmp_path: Path) -> AsyncIterator[tuple[Stack, OpenAIEmulator]]:
     port = Ports().any()
-    timeouts = {"connect_s": 30, "first_token_s": 120, "idle_s": 120}
+    timeouts = {"connect_s": 30, "first_token_s": 120, "idle_s": 10}
     providers = [
         {
             "id": "cloud",
@@ -69,20 +71,19 @@ async def cloud(tmp_path: Path) -> AsyncIterator[tuple[Stack, OpenAIEmulator]]:
     await upstream.stop()
 
 
-async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, OpenAIEmulator]) -> None:
-    """kill -9 of the text service: the local model goes on from the words that came, the caller reads one answer, and
-    the ledger has one charge, of the model that ended it; the call that died is booked as nothing."""
-    stack, upstream = cloud
-    script = Script(text=("Once ", "upon ", "a ", "time"), hold_at=3)
-    upstream.scripts.append(script)
-    async with aiohttp.ClientSession() as session:
-        answer = await session.post(stack.url + "/v1/chat/completions", json=ASK, headers={"X-API-Key": stack.api_key})
-        assert answer.status == 200
-        read = b""
-        while b'"a "' not in read:
-            read += await answer.content.readuntil(b"\n\n")
-        await asyncio.to_thread(stack.kill, "text")
-        read += await answer.read()
+async def begun(session: aiohttp.ClientSession, stack: Stack, upstream: OpenAIEmulator) -> tuple[Any, bytes]:
+    """Ask, and read the first words of the cloud's answer, which then holds; give the response and what was read."""
+    upstream.scripts.append(Script(text=("Once ", "upon ", "a ", "time"), hold_at=3))
+    answer = await session.post(stack.url + "/v1/chat/completions", json=ASK, headers={"X-API-Key": stack.api_key})
+    assert answer.status == 200
+    read = b""
+    while b'"a "' not in read:
+        read += await answer.content.readuntil(b"\n\n")
+    return answer, read
+
+
+def check(read: bytes) -> None:
+    """Find one whole answer, which the local model ended."""
     chunks = [json.loads(line[6:]) for line in read.decode().split("\n\n") if line.startswith("data: {")]
     choices: list[Any] = [choice for chunk in chunks for choice in chunk["choices"]]
     said = "".join(choice["delta"].get("content") or "" for choice in choices)
@@ -90,6 +91,17 @@ async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, Open
     assert len(said) > len("Once upon a ")
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
     assert chunks[-1]["model"] == LOCAL
+
+
+async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, OpenAIEmulator]) -> None:
+    """kill -9 of the text service: the local model goes on from the words that came, the caller reads one answer, and
+    the ledger has one charge, of the model that ended it; the call that died is booked as nothing."""
+    stack, upstream = cloud
+    async with aiohttp.ClientSession() as session:
+        answer, read = await begun(session, stack, upstream)
+        await asyncio.to_thread(stack.kill, "text")
+        read += await answer.read()
+    check(read)
 
     def rows() -> list[tuple[str, str, int]]:
         with psycopg.connect(stack.database_url) as link:
@@ -104,3 +116,25 @@ async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, Open
     assert first == ("settle", "", 0)
     assert second[:2] == ("settle", LOCAL)
     assert second[2] > 6
+
+
+async def test_a_frozen_service_holds_no_stream(cloud: tuple[Stack, OpenAIEmulator]) -> None:
+    """The text service stands still amid a stream, with its connections open: it is given up after `idle_s`, and the
+    local model goes on. When the service goes on too, it answers again."""
+    stack, upstream = cloud
+    pid = stack.pid("text")
+    assert pid is not None
+    async with aiohttp.ClientSession() as session:
+        answer, read = await begun(session, stack, upstream)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            read += await answer.read()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        check(read)
+        upstream.scripts.append(Script(text=("Well ", "again.")))
+        headers = {"X-API-Key": stack.api_key}
+        asked = session.post(stack.url + "/v1/chat/completions", json={**ASK, "stream": False}, headers=headers)
+        async with asked as answer:
+            told = await answer.json()
+        assert (told["model"], told["choices"][0]["message"]["content"]) == ("cloud", "Well again.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
 
-from moa.common.v1 import media_pb2, usage_pb2
+from moa.common.v1 import error_pb2, media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
@@ -111,8 +111,17 @@ class Lender:
 class Rig:
     """A router's core in front of a moody service."""
 
-    def __init__(self, moody: Moody, operations: Operations, lender: Lender, running: server.Server) -> None:
+    def __init__(
+        self,
+        moody: Moody,
+        operations: Operations,
+        lender: Lender,
+        running: server.Server,
+        timeouts: Callable[[Timeouts], None],
+    ) -> None:
         self.moody, self.operations, self.lender, self.running = moody, operations, lender, running
+        self.timeouts = timeouts
+        """Changes the provider's."""
 
     async def ask(self, mood: str, *, stream: bool = True) -> Any:
         request = text_service_pb2.GenerateTextRequest(model="m", stream=stream)
@@ -133,12 +142,17 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     moody, lender, running = Moody(), Lender(), server.Server(service_token=TOKEN)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(moody, running.grpc)
     port = await running.start("127.0.0.1:0")
-    timeouts = Timeouts(connect_s=0.5, first_token_s=1.0, idle_s=1.0)
-    catalogue = Catalogue([Provider(id="p", adapter="x", makes="text", timeouts=timeouts)], [MODEL], frozenset({"p"}))
+    known: list[Catalogue] = []
+
+    def waiting(timeouts: Timeouts) -> None:
+        provider = Provider(id="p", adapter="x", makes="text", timeouts=timeouts)
+        known[:] = [Catalogue([provider], [MODEL], frozenset({"p"}))]
+
+    waiting(Timeouts(connect_s=0.5, first_token_s=1.0, idle_s=1.0))
     async with channel(f"127.0.0.1:{port}") as to_text:
-        calls = backends.Backends({"text": to_text}, service_token=TOKEN, catalogue=lambda: catalogue)
-        operations = Operations(catalogue=lambda: catalogue, admission=lender, backends=calls, inputs=Nowhere())
-        yield Rig(moody, operations, lender, running)
+        calls = backends.Backends({"text": to_text}, service_token=TOKEN, catalogue=lambda: known[0])
+        operations = Operations(catalogue=lambda: known[0], admission=lender, backends=calls, inputs=Nowhere())
+        yield Rig(moody, operations, lender, running, waiting)
     await running.stop(0)
 
 
@@ -191,6 +205,15 @@ async def test_a_bug_tells_nothing(rig: Rig) -> None:
     with pytest.raises(Internal) as caught:
         await rig.ask("bug")
     assert "secret" not in caught.value.message
+
+
+async def test_silence_amid_an_answer_is_bounded_by_itself(rig: Rig) -> None:
+    """A model that may think for long before its first word is given up soon where it falls silent after it."""
+    rig.timeouts(Timeouts(connect_s=0.5, first_token_s=3600.0, idle_s=0.5))
+    async with asyncio.timeout(60):
+        events = await drained(await rig.ask("hang"))
+    assert events[-1].error.reason == error_pb2.REASON_UPSTREAM_TIMEOUT
+    await asyncio.wait_for(rig.moody.cancelled.wait(), 60)
 
 
 async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None:

@@ -163,7 +163,9 @@ class RpcSource:
             self._call.cancel()
             raise
         self._last = self._loop.time()
-        self._wait_s = self._idle_s
+        if self._wait_s != self._idle_s:
+            self._wait_s = self._idle_s
+            self._set_timer(self._idle_s)
         if message is grpc.aio.EOF:
             self._stop_timer()
             return None
@@ -181,6 +183,11 @@ class RpcSource:
         if not self._call.done():
             _ENDING.add(self._call)
             self._call.add_done_callback(_ENDING.discard)
+
+    def _set_timer(self, within_s: float) -> None:
+        """Let the timer fire by then: the one before, set by the first event's bound, may fire too late."""
+        self._stop_timer()
+        self._timer = self._loop.call_later(within_s, self._check)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
