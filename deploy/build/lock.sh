@@ -2,7 +2,7 @@
 # Pin the dependencies: requirements/*.in -> requirements/*.txt, with hashes. In order: each reads the one before.
 set -eu
 cd "$(dirname "$0")/../../requirements"
-tools=../build/lock
+tools=../build/pip-tools
 [ -x "$tools/bin/pip-compile" ] || {
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check pip-tools==7.6.2

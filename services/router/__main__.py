@@ -94,7 +94,7 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     port = await serving.start(config.listen)
     logs.get("router").info("router.started", port=port, pid=os.getpid(), configured=sorted(watched.now.configured))
     await stop.wait()
-    await serving.stop(config.drain_s)
+    await serving.stop(config.drain_s, backends.end)
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,3 +242,30 @@ async def test_a_caller_may_want_no_other(pair: Pair) -> None:
             await client.chat.completions.create(
                 model="is-kept", messages=MESSAGES, extra_headers={"moa-fallback": "maybe"}
             )
+
+
+async def test_a_router_that_is_stopped_ends_its_streams_with_a_word(pair: Pair) -> None:
+    """SIGTERM, and an answer that outlasts the drain time: its stream ends in an error, not as if it were whole. What
+    was delivered is charged, and the next router answers."""
+    before = len(await asyncio.to_thread(pair.rows))
+    pair.play(pair.main, text=("Once ", "upon "), hold_at=1)
+    pid = pair.gateway.stack.pid("router")
+    assert pid is not None
+    async with pair.client as client:
+        answer = await client.chat.completions.create(model="is-lent", messages=MESSAGES, stream=True)
+        chunks = aiter(answer)
+        while (await anext(chunks)).choices[0].delta.content != "Once ":
+            pass
+        os.kill(pid, signal.SIGTERM)
+        with pytest.raises(openai.APIError, match="being stopped"):
+            await anext(chunks)
+        [(provider, _, tokens)] = await pair.charged(before)
+        assert (provider, tokens > 0) == ("main", True)
+        async with asyncio.timeout(60):
+            while True:
+                pair.play(pair.main, text=("Well.",))
+                try:
+                    await client.chat.completions.create(model="is-lent", messages=MESSAGES)
+                    break
+                except openai.InternalServerError:
+                    await asyncio.sleep(0.1)

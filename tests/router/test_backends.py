@@ -117,8 +117,10 @@ class Rig:
         operations: Operations,
         lender: Lender,
         running: server.Server,
+        calls: backends.Backends,
         timeouts: Callable[[Timeouts], None],
     ) -> None:
+        self.calls = calls
         self.moody, self.operations, self.lender, self.running = moody, operations, lender, running
         self.timeouts = timeouts
         """Changes the provider's."""
@@ -152,7 +154,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     async with channel(f"127.0.0.1:{port}") as to_text:
         calls = backends.Backends({"text": to_text}, service_token=TOKEN, catalogue=lambda: known[0])
         operations = Operations(catalogue=lambda: known[0], admission=lender, backends=calls, inputs=Nowhere())
-        yield Rig(moody, operations, lender, running, waiting)
+        yield Rig(moody, operations, lender, running, calls, waiting)
     await running.stop(0)
 
 
@@ -230,6 +232,24 @@ async def test_silence_between_events_ends_in_band(rig: Rig) -> None:
     assert [e.WhichOneof("event") for e in events] == ["text", "error"]
     await asyncio.wait_for(rig.moody.cancelled.wait(), 30)
     assert rig.lender.ended.endswith("+1")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_router_that_stops_tells_those_who_wait(rig: Rig, stream: bool) -> None:
+    """Before the first event by the status, amid an answer by its last event; nobody is asked again, nor anew."""
+    waiting = asyncio.create_task(rig.ask("mute", stream=stream))
+    answer = await rig.ask("hang")
+    async with answer:
+        await answer.next()
+        while rig.calls.running != 2:
+            await asyncio.sleep(0.01)
+        rig.calls.end()
+        message = await answer.next()
+    assert message.events[-1].error.reason == error_pb2.REASON_UNAVAILABLE
+    for asked in (waiting, rig.ask("fine", stream=stream)):
+        with pytest.raises(Unavailable, match="being stopped"):
+            await asked
+    assert rig.calls.running == 0
 
 
 async def test_a_stream_without_an_end_is_an_error(rig: Rig) -> None:

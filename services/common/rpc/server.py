@@ -20,6 +20,9 @@ from services.common.rpc.interceptor import Interceptor, Reword, Welcome
 MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 """Largest message between processes: a 64 MiB upload and its envelope."""
 
+LAST_WORDS_S = 1.0
+"""How long calls that are ended at a stop may take to say so."""
+
 SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -75,10 +78,18 @@ class Server:
             await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return int(port)
 
-    async def stop(self, drain_s: float) -> None:
-        """Refuse new calls, let running ones go on for `drain_s`, then end."""
+    async def stop(self, drain_s: float, last_words: Callable[[], None] | None = None) -> None:
+        """Refuse new calls, let running ones go on for `drain_s`, then end.
+
+        `last_words` is called then where some still run: they have a moment to tell their callers. A stream that is
+        just ended looks, over HTTP, like a complete one.
+        """
         await self.health.enter_graceful_shutdown()
-        await self.grpc.stop(drain_s)
+        ending = asyncio.ensure_future(self.grpc.stop(drain_s + (LAST_WORDS_S if last_words else 0.0)))
+        await asyncio.wait({ending}, timeout=drain_s)
+        if last_words is not None and not ending.done():
+            last_words()
+        await ending
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]], process: str) -> None:

@@ -12,12 +12,13 @@ from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common import byok, tracing
 from services.common.admission import Held
 from services.common.catalogue import Catalogue, Model, Provider, Timeouts
-from services.common.errors import DeadlineExceeded, Unavailable, UpstreamTimeout
+from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 from services.router.adapters.traced import image_span, text_span, traced
 from services.router.domain.caller import Caller
+from services.router.domain.failures import Stopping
 from services.router.domain.ports import Booking, Source
 
 GRACE_S = 5.0
@@ -38,6 +39,7 @@ class Backends:
         self._image = {name: image_service_pb2_grpc.ImageServiceStub(c) for name, c in channels.items()}
         self._token = service_token
         self._catalogue = catalogue
+        self._running = _Running()
 
     def generate_text(
         self,
@@ -58,10 +60,11 @@ class Backends:
         span = text_span(request, model, provider.adapter)
         sent = self._metadata(caller, reserved, span, books=books)
         if request.stream:
-            return traced(RpcSource(stub.GenerateText(request, metadata=sent), timeouts), span)
+            return traced(RpcSource(stub.GenerateText(request, metadata=sent), timeouts, self._running), span)
         asked = text_service_pb2.GenerateWholeTextRequest(request=request)
         within_s = timeouts.connect_s + timeouts.first_token_s + GRACE_S
-        return traced(WholeSource(stub.GenerateWholeText(asked, metadata=sent, timeout=within_s)), span)
+        whole = WholeSource(stub.GenerateWholeText(asked, metadata=sent, timeout=within_s), self._running)
+        return traced(whole, span)
 
     def generate_image(
         self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Booking
@@ -71,7 +74,7 @@ class Backends:
         span = image_span(request, model, provider.adapter)
         sent = (*self._metadata(caller, reserved, span), *_resumed(caller, reserved))
         call = self._stub(self._image, provider.service).GenerateImage(request, metadata=sent)
-        return traced(RpcSource(call, provider.timeouts), span)
+        return traced(RpcSource(call, provider.timeouts, self._running), span)
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
         """Count a prompt's tokens."""
@@ -86,12 +89,21 @@ class Backends:
             raise error_from_rpc(failure) from None
         return int(answer.prompt_tokens)
 
+    @property
+    def running(self) -> int:
+        """How many answers are under way."""
+        return len(self._running)
+
+    def end(self) -> None:
+        """End the answers that are under way, and begin no more: each tells its caller that this router stops."""
+        self._running.end()
+
     def _provider(self, model: Model) -> Provider:
         catalogue: Catalogue = self._catalogue()
         return catalogue.provider(model.provider)
 
-    @staticmethod
-    def _stub(stubs: dict[str, Any], service: str) -> Any:
+    def _stub(self, stubs: dict[str, Any], service: str) -> Any:
+        self._running.check()
         try:
             return stubs[service]
         except KeyError:
@@ -124,21 +136,53 @@ _ENDING: set[Any] = set()
 """Calls whose last event was read and whose status is on its way."""
 
 
+class _Running:
+    """The sources whose answers are under way."""
+
+    __slots__ = ("_ended", "_sources")
+
+    def __init__(self) -> None:
+        self._sources: set[RpcSource | WholeSource] = set()
+        self._ended = False
+
+    def check(self) -> None:
+        """Raise Stopping where no more answers begin."""
+        if self._ended:
+            raise Stopping
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def add(self, source: RpcSource | WholeSource) -> None:
+        self._sources.add(source)
+
+    def discard(self, source: RpcSource | WholeSource) -> None:
+        self._sources.discard(source)
+
+    def end(self) -> None:
+        self._ended = True
+        for source in list(self._sources):
+            source.end(Stopping())
+
+
 class RpcSource:
     """The messages of one streaming call, guarded against a service that falls silent.
 
     One timer a call is moved forward rather than made anew for every message.
     """
 
-    __slots__ = ("_call", "_fired", "_idle_s", "_last", "_loop", "_timer", "_wait_s")
+    __slots__ = ("_call", "_idle_s", "_last", "_loop", "_running", "_timer", "_wait_s", "_why")
 
-    def __init__(self, call: Any, timeouts: Timeouts) -> None:
+    def __init__(self, call: Any, timeouts: Timeouts, running: _Running) -> None:
         self._call = call
+        self._running = running
+        running.add(self)
         self._loop = asyncio.get_running_loop()
         self._idle_s = timeouts.idle_s + GRACE_S
         self._wait_s = timeouts.connect_s + timeouts.first_token_s + GRACE_S
         self._last = self._loop.time()
-        self._fired = False
+        self._why: MoaError | None = None
+        """Why this process ended the call."""
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(self._wait_s, self._check)
 
     def _check(self) -> None:
@@ -146,20 +190,24 @@ class RpcSource:
         if left > 0:
             self._timer = self._loop.call_later(left, self._check)
         else:
-            self._fired = True
-            self._call.cancel()
+            self.end(UpstreamTimeout("the model fell silent"))
+
+    def end(self, why: MoaError) -> None:
+        """End the call; whoever reads it is told why."""
+        self._why = why
+        self._call.cancel()
 
     async def read(self) -> Any | None:
         """Give the next message, None after the last. Raises MoaError."""
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as failure:
-            self._stop_timer()
+            self._leave()
             raise error_from_rpc(failure) from None
         except asyncio.CancelledError:
-            self._stop_timer()
-            if self._fired:
-                raise UpstreamTimeout("the model fell silent") from None
+            self._leave()
+            if self._why is not None:
+                raise self._why from None
             self._call.cancel()
             raise
         self._last = self._loop.time()
@@ -167,18 +215,18 @@ class RpcSource:
             self._wait_s = self._idle_s
             self._set_timer(self._idle_s)
         if message is grpc.aio.EOF:
-            self._stop_timer()
+            self._leave()
             return None
         return message
 
     def cancel(self) -> None:
         """Stop the work behind it."""
-        self._stop_timer()
+        self._leave()
         self._call.cancel()
 
     def close(self) -> None:
         """Let go of an answer whose last event was read."""
-        self._stop_timer()
+        self._leave()
         # A call that is forgotten before its status arrived is cancelled, and its service would log a leaver.
         if not self._call.done():
             _ENDING.add(self._call)
@@ -189,6 +237,10 @@ class RpcSource:
         self._stop_timer()
         self._timer = self._loop.call_later(within_s, self._check)
 
+    def _leave(self) -> None:
+        self._running.discard(self)
+        self._stop_timer()
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -198,11 +250,19 @@ class RpcSource:
 class WholeSource:
     """The one message of a unary call."""
 
-    __slots__ = ("_call", "_read")
+    __slots__ = ("_call", "_read", "_running", "_why")
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, running: _Running) -> None:
         self._call = call
         self._read = False
+        self._running = running
+        self._why: MoaError | None = None
+        running.add(self)
+
+    def end(self, why: MoaError) -> None:
+        """End the call; whoever reads it is told why."""
+        self._why = why
+        self._call.cancel()
 
     async def read(self) -> Any | None:
         """Give the message, then None. Raises MoaError."""
@@ -216,10 +276,17 @@ class WholeSource:
             if isinstance(error, DeadlineExceeded):
                 raise UpstreamTimeout("the model did not answer in time") from None
             raise error from None
+        except asyncio.CancelledError:
+            if self._why is not None:
+                raise self._why from None
+            raise
+        finally:
+            self._running.discard(self)
         return text_service_pb2.GenerateTextResponse(events=whole.events)
 
     def cancel(self) -> None:
         """Stop the work behind it."""
+        self._running.discard(self)
         self._call.cancel()
 
     def close(self) -> None:

@@ -9,13 +9,22 @@ from typing import Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
-from services.common.errors import MoaError, word
+from services.common.errors import MoaError, Unavailable, word
 
 
 class Diverged(MoaError):
     """Another target was asked to go on with an answer, and gave another one. It was left, and is well."""
 
     reason = error_pb2.REASON_UPSTREAM_BROKEN
+
+
+class Stopping(Unavailable):
+    """This router ends before the answer does: nobody else is asked, the caller is told while it can be."""
+
+    reason = Unavailable.reason
+
+    def __init__(self) -> None:
+        super().__init__("this part of the gateway is being stopped; try again", retry_after_s=1.0)
 
 
 class Course(enum.Enum):
@@ -86,6 +95,8 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
     """
     if isinstance(error, Diverged):
         return Course.ONWARD
+    if isinstance(error, Stopping):
+        return Course.TELL
     course = _COURSES.get(error.reason, Course.TELL)
     if course is Course.TELL and not asked_for and error.reason not in _FINAL:
         return Course.ONWARD
@@ -94,7 +105,7 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
 
 def is_sick(error: MoaError) -> bool:
     """Tell whether a failure says that its target is not well."""
-    return error.reason in _SICK and not isinstance(error, Diverged)
+    return error.reason in _SICK and not isinstance(error, Diverged | Stopping)
 
 
 def was_left(error: MoaError) -> bool:
