@@ -81,10 +81,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 **call.fields,
             )
             if span is not None:
-                # What the log line tells, no more: neither of the two ever holds a prompt or a key.
-                told = {f"moa.{name}": value for name, value in call.fields.items()}
-                span.note({"moa.request_id": call.request_id, **told})
-                span.answered(code)
+                _close(span, call, code)
 
         def around(inner: Handler) -> Handler:
             async def serve(request: Any, context: Any) -> Any:
@@ -152,6 +149,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if self._token is None:
             return True
         return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)
+
+
+def _close(span: tracing.Span, call: calls.Call, code: str) -> None:
+    """End a call's span with what its log line tells, no more: neither of the two ever holds a prompt or a key."""
+    told = {f"moa.{name}": value for name, value in call.fields.items()}
+    span.note({"moa.request_id": call.request_id, **told})
+    span.answered(code)
 
 
 async def _abort(context: Any, error: errors.MoaError, call: calls.Call) -> None:
