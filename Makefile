@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv/bin
 PY := PYTHONPATH=gen:. $(VENV)/python
 READY := .venv/ready
+WORKERS := -n logical --maxprocesses 8
 PROTOS := $(shell find proto -name '*.proto')
 LOCKS := requirements/base.txt requirements/web.txt requirements/inference.txt requirements/dev.txt
 # The folders that are code of ours, as far as they are there.
@@ -41,7 +42,24 @@ run: proto ## Start the whole gateway on MOA_PORT (8080); Ctrl-C stops it.
 
 .PHONY: test
 test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real PostgreSQL included.
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(WORKERS) --fast $(ARGS)
+
+.PHONY: test-training
+test-training: proto ## Run the tests of training and of the shipped models' quality, and write their inputs down as passed.
+	@$(PY) -m pytest $(WORKERS) --group training $(ARGS)
+	@$(PY) -m deploy.build.inputs test-training --passed
+
+.PHONY: compat
+compat: proto ## Run all tests with the official clients, the long ones too.
+	@$(PY) -m pytest $(WORKERS) --group sdk $(ARGS)
+
+.PHONY: chaos
+chaos: proto ## Run all tests that kill, starve or cut off processes, the long ones too.
+	@$(PY) -m pytest $(WORKERS) --group crash $(ARGS)
+
+.PHONY: browser
+browser: proto ## Run all tests of pages in Chromium, the long ones too.
+	@$(PY) -m pytest $(WORKERS) --group browser $(ARGS)
 
 .PHONY: lint
 lint: proto ## Check style, types, contracts and who imports whom.

@@ -10,9 +10,20 @@ from pathlib import Path
 import pytest
 
 from deploy.local.database import Database
+from tests.suite import plugin
 
 # The tests start some three hundred processes of ours: each would compile all of its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Workers and what they start share few cores: two threads of one operation would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    plugin.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(plugin.Suite(config), "moa-suite")
 
 
 @pytest.fixture(scope="session")

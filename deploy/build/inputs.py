@@ -1,0 +1,127 @@
+"""Tell whether what a costly target depends on has changed since it last passed, by content.
+
+A target names the test files that it runs. Its inputs are those files, the modules of ours that they import, directly
+or through others, the whole packages and data folders that it names, and the locked requirements. `python -m
+deploy.build.inputs TARGET` ends with 0 where they are as at the last pass, with 1 where they are not; `--passed`
+writes them down as passed. What passed is committed with the change, in `tests/suite/passed/TARGET`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSED = Path("tests/suite/passed")
+_PACKAGES = ("services", "inference", "gateway", "deploy", "tests", "bench")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a target depends on.
+
+    Args:
+        tests: The folders of its tests.
+        whole: Folders and files that it reads or runs without importing them.
+    """
+
+    tests: tuple[str, ...]
+    whole: tuple[str, ...]
+
+
+TARGETS = {
+    "test-training": Target(
+        tests=("tests/training",),
+        whole=(
+            "inference",
+            "proto",
+            "gateway/catalogue.yaml",
+            "requirements/base.txt",
+            "requirements/inference.txt",
+            "deploy/local/install_torch.py",
+        ),
+    )
+}
+
+
+def files(target: Target, root: Path = ROOT) -> list[Path]:
+    """Return the target's inputs, relative to `root`, sorted."""
+    found = {path for name in (*target.tests, *target.whole) for path in _within(root / name)}
+    open_ends = [path for path in found if path.suffix == ".py"]
+    while open_ends:
+        for path in _imported(open_ends.pop(), root):
+            if path not in found:
+                found.add(path)
+                open_ends.append(path)
+    return sorted(path.relative_to(root) for path in found)
+
+
+def digest(target: Target, root: Path = ROOT) -> str:
+    """Return a hash of the names and contents of the target's inputs."""
+    told = hashlib.sha256()
+    for path in files(target, root):
+        content = hashlib.sha256((root / path).read_bytes()).hexdigest()
+        told.update(f"{content}  {path.as_posix()}\n".encode())
+    return told.hexdigest()
+
+
+def passed(name: str, root: Path) -> bool:
+    """Return whether the target passed with its inputs as they are."""
+    record = root / PASSED / name
+    return record.exists() and record.read_text().strip() == digest(TARGETS[name], root)
+
+
+def _within(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for below in path.rglob("*"):
+        if below.is_file() and "__pycache__" not in below.parts:
+            yield below
+
+
+def _imported(path: Path, root: Path) -> Iterator[Path]:
+    """Yield the files of the modules that a file imports, with the packages that they lie in."""
+    for module in _modules(ast.parse(path.read_bytes())):
+        parts = module.split(".")
+        if parts[0] not in _PACKAGES:
+            continue
+        for length in range(1, len(parts) + 1):
+            place = root.joinpath(*parts[:length])
+            for file in (place / "__init__.py", place.with_suffix(".py")):
+                if file.is_file():
+                    yield file
+
+
+def _modules(tree: ast.AST) -> Iterator[str]:
+    """Yield every name that may be a module's: what is imported from a package may be one of its modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Compare, or write down."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.build.inputs", description=__doc__)
+    parser.add_argument("target", choices=sorted(TARGETS))
+    parser.add_argument("--passed", action="store_true", help="write the inputs down as passed")
+    given = parser.parse_args(None if arguments is None else list(arguments))
+    record = ROOT / PASSED / given.target
+    if given.passed:
+        record.parent.mkdir(exist_ok=True)
+        record.write_text(digest(TARGETS[given.target], ROOT) + "\n")
+        print(f"{given.target}: passed; commit {record.relative_to(ROOT)}")
+        return 0
+    same = passed(given.target, ROOT)
+    print(f"{given.target}: its inputs are {'as when it last passed' if same else 'not those of its last pass'}")
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

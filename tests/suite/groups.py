@@ -1,0 +1,113 @@
+"""The groups of tests, what each may cost, and the targets that run the long ones: the one place that says so.
+
+`python -m tests.suite.page` writes the table of `docs/testing.md` from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tests that cost alike.
+
+    Args:
+        name: As `--group` takes it.
+        what: What they are, for the page.
+        budget_s: What its fast tests may take together, set-up and tear-down included, on two quiet cores with two
+            workers. The workers' seconds add up: two workers spend twice the time on the clock.
+        patterns: Their files. A file belongs to the first group that has a pattern for it.
+        target: The target of the Makefile that runs all of them, the long ones too.
+    """
+
+    name: str
+    what: str
+    budget_s: int
+    patterns: tuple[str, ...]
+    target: str = "test"
+
+
+GROUPS = (
+    Group(
+        "training",
+        "training, and the quality of the models that ship",
+        0,
+        ("tests/training/*",),
+        "test-training",
+    ),
+    Group(
+        "browser",
+        "pages in a real Chromium",
+        30,
+        ("tests/e2e/test_dashboard.py", "tests/e2e/test_upload_page.py"),
+        "browser",
+    ),
+    Group(
+        "sdk",
+        "the official clients, against the gateway or proving an emulator",
+        60,
+        (
+            "tests/e2e/test_openai_client.py",
+            "tests/e2e/test_samples.py",
+            "tests/tasks/test_clouds.py",
+            "tests/tasks/test_documented.py",
+            "tests/text/test_*_emulator.py",
+        ),
+        "compat",
+    ),
+    Group(
+        "crash",
+        "processes that are killed, starved or cut off",
+        120,
+        (
+            "tests/auth/test_outages.py",
+            "tests/auth/test_soak.py",
+            "tests/auth/test_stalled.py",
+            "tests/deploy/test_database.py",
+            "tests/e2e/test_local_rescue.py",
+            "tests/e2e/test_rescue.py",
+            "tests/e2e/test_survival.py",
+            "tests/edge/test_ending.py",
+            "tests/inference/test_process.py",
+            "tests/tasks/test_crashes.py",
+        ),
+        "chaos",
+    ),
+    Group("end-to-end", "a whole gateway, or its edge, over the network", 240, ("tests/e2e/*", "tests/edge/*")),
+    Group("engine", "the engine of our own models", 180, ("tests/inference/*",)),
+    Group("adapters", "one contract suite against every provider", 120, ("tests/text/*", "tests/image/*")),
+    Group(
+        "dialects", "the foreign dialects, and one row for each error in each", 60, ("tests/router/*", "tests/matrix/*")
+    ),
+    Group("books", "accounts, quotas and tasks over the real PostgreSQL", 60, ("tests/auth/*", "tests/tasks/*")),
+    Group(
+        "unit",
+        "everything else: a function, a module, a tool",
+        60,
+        (
+            "tests/common/*",
+            "tests/deploy/*",
+            "tests/desk/*",
+            "tests/egress/*",
+            "tests/local/*",
+            "tests/openapi/*",
+            "tests/store/*",
+            "tests/suite/*",
+        ),
+    ),
+)
+
+
+def group_of(path: str) -> Group | None:
+    """Return the group of a test file, given relative to the repository; None where no pattern covers it."""
+    return next((group for group in GROUPS if any(fnmatchcase(path, pattern) for pattern in group.patterns)), None)
+
+
+def named(name: str) -> Group:
+    """Return the group of that name. Raises KeyError with the names that there are."""
+    for group in GROUPS:
+        if group.name == name:
+            return group
+    raise KeyError(f"no group {name!r}; there are {', '.join(group.name for group in GROUPS)}")

@@ -1,0 +1,54 @@
+"""Every test has a group with a budget, and the page says what the code says."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from deploy.local.stack import REPOSITORY
+from tests.suite import groups, page
+from tests.suite.groups import GROUPS
+
+FILES = sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/**/test_*.py"))
+
+
+def test_every_file_of_tests_has_a_group() -> None:
+    """A folder that no group covers would be run by `make test` and counted nowhere."""
+    assert [file for file in FILES if groups.group_of(file) is None] == []
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
+def test_every_pattern_covers_a_file(group: groups.Group) -> None:
+    """A pattern whose files were renamed would move them into another group in silence."""
+    assert [p for p in group.patterns if not any(fnmatchcase(file, p) for file in FILES)] == []
+
+
+def test_every_target_is_there() -> None:
+    """The target that runs a group's long tests stands in the Makefile and asks for that group."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for group in GROUPS:
+        assert re.search(rf"^{group.target}: .*\n(\t.*\n)*", makefile, re.MULTILINE), group.target
+        if group.target != "test":
+            assert f"--group {group.name} " in makefile
+
+
+def test_the_page_has_the_budgets_of_the_code() -> None:
+    """`python -m tests.suite.page` would change nothing in docs/testing.md."""
+    text = (REPOSITORY / page.PAGE).read_text()
+    assert page.written(text) == text
+
+
+def test_a_group_that_is_not_there_is_refused_with_the_names() -> None:
+    """A misspelt `--group` names those that there are, and does not run nothing with success."""
+    with pytest.raises(KeyError, match=r"no group 'enigne'; there are .*engine"):
+        groups.named("enigne")
+
+
+def test_the_plan_is_committed_for_files_that_exist() -> None:
+    """What was recorded of a file that is gone is dropped."""
+    from tests.suite import recorded
+
+    assert [file for file in recorded.read() if not Path(REPOSITORY / file).exists()] == []
