@@ -10,23 +10,24 @@ from typing import ClassVar
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
+from services.common.scrub import scrub
 
 
 class MoaError(Exception):
     """A failure with a reason that the caller may know.
 
     Args:
-        message: One sentence for the caller, without secrets or internals.
-        param: The request field at fault, in the caller's spelling.
+        message: One sentence for the caller, without internals. It may hold a provider's words: secrets are taken out.
+        param: The request field at fault, in the caller's spelling; secrets are taken out of it too.
         retry_after_s: Seconds after which a retry can succeed; None when unknown or no use.
     """
 
     reason: ClassVar[Reason.ValueType] = error_pb2.REASON_INTERNAL
 
     def __init__(self, message: str, *, param: str = "", retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
+        self.message = scrub(message)
+        self.param = scrub(param)
+        super().__init__(self.message)
         self.retry_after_s = retry_after_s
         self.headers: tuple[tuple[str, str], ...] = ()
         """Response headers that tell the caller more; lost when the error travels to another service."""

@@ -11,7 +11,12 @@ from typing import Any, BinaryIO, cast
 import msgspec
 import structlog
 
-_ENCODER = msgspec.json.Encoder(enc_hook=repr)
+from services.common.scrub import scrub
+
+_ENCODER = msgspec.json.Encoder(enc_hook=lambda value: scrub(repr(value)))
+
+
+_PLAIN = frozenset((int, float, bool, type(None)))
 
 
 class _Lossy:
@@ -32,6 +37,32 @@ def _encode(event: Any, **_: Any) -> bytes:
     return _ENCODER.encode(event)
 
 
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {scrub(str(name)): _scrubbed(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_scrubbed(each) for each in value]
+    return value
+
+
+def _without_secrets(_: Any, __: str, event: Any) -> Any:
+    """Take secrets out of every value of a line, tracebacks included."""
+    for name, value in event.items():
+        if type(value) not in _PLAIN:
+            event[name] = _scrubbed(value)
+    return event
+
+
+class _Formatter(logging.Formatter):
+    """Other libraries' lines, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, with the traceback that belongs to it."""
+        return scrub(super().format(record))
+
+
 def configure(process: str, level: str) -> None:
     """Send structured logs of `process` at `level` and above to standard error, other libraries' warnings too."""
     number = getattr(logging, level.upper())
@@ -47,13 +78,16 @@ def configure(process: str, level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _without_secrets,
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, _Lossy())),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")
+    others = logging.StreamHandler(sys.stderr)
+    others.setFormatter(_Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[others])
 
 
 def get(name: str) -> Any:

@@ -9,6 +9,8 @@ from typing import TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.common import scrub
+
 S = TypeVar("S", bound="ServiceSettings")
 
 
@@ -30,11 +32,17 @@ class ServiceSettings(BaseSettings):
 
 
 def read(kind: type[S]) -> S:
-    """Read a process's settings from the environment; bad ones end the process with the variable's name."""
+    """Read a process's settings from the environment; bad ones end the process with the variable's name.
+
+    Its secrets are known from here on to what takes them out of errors, logs and traces.
+    """
     try:
-        return kind()  # type: ignore[call-arg]  # the fields come from the environment
+        found = kind()  # type: ignore[call-arg]  # the fields come from the environment
     except ValidationError as error:
         for problem in error.errors():
             name = "MOA_" + "_".join(str(part) for part in problem["loc"]).upper()
             print(f"bad setting {name}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
+    values = (getattr(found, name) for name in kind.model_fields)
+    scrub.know(*(value.get_secret_value() for value in values if isinstance(value, SecretStr)))
+    return found

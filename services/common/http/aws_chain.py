@@ -15,7 +15,7 @@ import botocore.session
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from services.common import logs
+from services.common import logs, scrub
 from services.common.errors import UpstreamAuth
 from services.common.http.client import Outgoing
 from services.common.http.credentials import JSON_HEADERS
@@ -80,10 +80,12 @@ class ChainSigV4:
 
     async def _renew(self) -> None:
         try:
-            self._source, self._frozen = await asyncio.to_thread(self._found, self._source)
+            self._source, found = await asyncio.to_thread(self._found, self._source)
         except (BotoCoreError, ClientError, OSError, RuntimeError, ValueError, KeyError) as error:
             _log.error("credentials.missing", service=self._service, why=type(error).__name__)
             raise UpstreamAuth("the gateway's credentials for this provider cannot be had") from error
+        scrub.renewed("aws chain", *filter(None, (found.access_key, found.secret_key, found.token)))
+        self._frozen = found
 
     def _found(self, source: Any) -> tuple[Any, ReadOnlyCredentials]:
         """Find credentials, or renew those of `source`. Runs in a thread."""

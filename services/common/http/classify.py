@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.common import errors
+from services.common.scrub import scrub
 
 MAX_WORDS: Final = 500
 """Longest piece of a provider's own text that is passed on, in characters."""
+MAX_NAME: Final = 200
+"""Longest name of a field, a code or a reason that is passed on."""
 
 Codes = Mapping[str, type[errors.MoaError]]
 
@@ -57,6 +60,19 @@ _ABOUT_THE_CALLER: Final = (
 """Errors that speak of the caller's own request: only with these do the provider's words reach the caller."""
 
 
+def words_of(text: str | None, limit: int = MAX_WORDS) -> str:
+    """Return a provider's text as it may be passed on: without secrets, on one line, and not long.
+
+    Secrets go first: the beginning of one that was cut is not known for what it is.
+    """
+    return " ".join(scrub(text or "").split())[:limit]
+
+
+def name_of(text: str | None) -> str:
+    """Return a provider's code or field name as it may be passed on."""
+    return words_of(text, MAX_NAME)
+
+
 def classified(
     status: int,
     *,
@@ -80,7 +96,7 @@ def classified(
     if kind is None:
         kind = _BY_STATUS.get(status, errors.UpstreamRejected if 400 <= status < 500 else errors.UpstreamFailed)
     if kind in _ABOUT_THE_CALLER:
-        said = " ".join(words.split())[:MAX_WORDS]
+        said = words_of(words)
         sentence = f"{_SENTENCE[kind]}: {said}" if said else _SENTENCE[kind]
-        return kind(sentence, param=param)
+        return kind(sentence, param=name_of(param))
     return kind(_SENTENCE[kind], retry_after_s=retry_after_s)

@@ -16,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from services.common import tracing
+from services.common import scrub, tracing
 from services.common.catalogue import Timeouts
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
 
@@ -240,7 +240,10 @@ def proxy_for(url: str) -> str | None:
     parts = urlsplit(url)
     if not parts.hostname or proxy_bypass(parts.hostname):
         return None
-    return getproxies().get(parts.scheme)
+    proxy = getproxies().get(parts.scheme)
+    if proxy:
+        scrub.know(proxy)
+    return proxy
 
 
 def _told_of(outgoing: Outgoing) -> dict[str, tracing.Value]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from services.common import scrub
 from services.common.catalogue import Provider
 from services.common.errors import ProviderNotConfigured
 from services.common.http.client import Outgoing
@@ -20,6 +21,10 @@ JSON_HEADERS: Final[Mapping[str, str]] = {
     "Accept-Encoding": "identity",
 }
 """Headers of a JSON request. Compression would only cost time: answers are short or already compressed."""
+
+
+_NO_SECRETS: Final = frozenset({"tenant_id", "client_id", "identity_endpoint", "managed_identity"})
+"""Credentials that say who or where, and prove nothing."""
 
 
 class Authority(Protocol):
@@ -115,6 +120,13 @@ def optional_secret(provider: Provider, name: str, environment: Mapping[str, str
     variable = provider.credentials.get(name)
     if not variable:
         return ""
+    found = _value_of(provider, variable, environment)
+    if name not in _NO_SECRETS:
+        scrub.renewed(f"{provider.id} {variable}", *keys_of(found))
+    return found
+
+
+def _value_of(provider: Provider, variable: str, environment: Mapping[str, str]) -> str:
     file = environment.get(f"{variable}_FILE")
     if file:
         try:

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 from yarl import URL
 
+from services.common import scrub
 from services.common.catalogue import Provider, Timeouts
 from services.common.errors import UpstreamAuth
 from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, proxy_for
@@ -99,6 +100,7 @@ class EntraToken:
             await pool.close()
         if token is None:
             raise UpstreamAuth("the provider refused the gateway's credentials")
+        scrub.renewed(f"entra {request.url.origin()}", token.access_token)
         life_s = token.life_s()
         self._headers = {**self._more, "Authorization": f"Bearer {token.access_token}"}
         self._until = self._clock() + max(0.0, life_s - min(_EARLY_S, life_s / 2))

@@ -11,7 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from services.common import logs
+from services.common import logs, scrub
 from services.common.catalogue import Catalogue, Model, Provider
 from services.common.errors import (
     InvalidField,
@@ -181,6 +181,7 @@ class Targets(Generic[A]):
         provider, adapter = self._row(catalogue, provider_id)
         if provider_id not in catalogue.configured:
             raise ProviderNotConfigured(f"provider {provider_id!r} has no credentials here", param="provider")
+        scrub.know(provider.base_url)
         files = files_of(provider, self._environment)
         stamp = _stamp_of(files)
         try:
@@ -208,6 +209,7 @@ class Targets(Generic[A]):
             target = self._keyless[provider_id] = Target(provider, adapter, HeaderKeys("", [], {}), pool)
         if target.adapter.caller_authority is None:
             raise PermissionDenied(f"provider {provider_id!r} takes no keys of callers", param="model")
+        scrub.of_call(key)
         return replace(target, authority=target.adapter.caller_authority(key), of_caller=True)
 
     def report(self, catalogue: Catalogue) -> None:

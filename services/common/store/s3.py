@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from urllib3.exceptions import HTTPError
 
-from services.common import logs
+from services.common import logs, scrub
 from services.common.errors import MoaError, NotFound, StorageFailed
 from services.common.store.model import CHUNK_BYTES, ObjectInfo, Opened
 from services.common.store.names import check_name, is_name
@@ -47,7 +47,8 @@ class S3Store:
     def __init__(self, bucket: str, *, endpoint: str = "", region: str = "") -> None:
         self._bucket = bucket
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
-        self._client: Any = boto3.session.Session().client(
+        session = boto3.session.Session()
+        self._client: Any = session.client(
             "s3",
             endpoint_url=endpoint or None,
             region_name=region or None,
@@ -63,6 +64,11 @@ class S3Store:
                 response_checksum_validation="when_required",
             ),
         )
+
+        found = session.get_credentials()  # those of the client: found once
+        if found is not None:
+            frozen = found.get_frozen_credentials()
+            scrub.renewed("s3", *filter(None, (frozen.access_key, frozen.secret_key, frozen.token)))
 
     async def _call(self, operation: Callable[..., T], **given: Any) -> T:
         """Run a blocking call in a thread. Raises NotFound or StorageFailed."""

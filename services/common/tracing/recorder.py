@@ -26,6 +26,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from services.common.scrub import know, scrub
+
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
@@ -62,7 +64,7 @@ class Span:
 
     def note(self, attributes: Mapping[str, Value]) -> None:
         """Add attributes."""
-        self._span.set_attributes(attributes)
+        self._span.set_attributes(_scrubbed(attributes))
 
     def answered(self, code: str) -> None:
         """End the span of a call that was served, by its gRPC code."""
@@ -76,7 +78,7 @@ class Span:
     def end(self, failure: str = "") -> None:
         """End it; `failure`: the kind of error, from a small set, never a message."""
         if failure:
-            self._span.set_attribute("error.type", failure)
+            self._span.set_attribute("error.type", scrub(failure))
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
 
@@ -92,6 +94,7 @@ class Recorder:
         resource = Resource.create(
             {"service.name": f"moa-{process}", "service.namespace": "moa", "service.instance.id": uuid4().hex}
         )
+        know(*(value for _, value in collector.headers))
         credentials = None
         if collector.trusted is not None:
             credentials = grpc.ssl_channel_credentials(collector.trusted.read_bytes())
@@ -119,7 +122,7 @@ class Recorder:
     def child(self, name: str, parent: Span, attributes: Mapping[str, Value], *, calls: bool) -> Span:
         """Begin a span within another; `calls`: it is a call to somebody else."""
         kind = SpanKind.CLIENT if calls else SpanKind.INTERNAL
-        return Span(self._tracer.start_span(name, parent.context, kind=kind, attributes=attributes))
+        return Span(self._tracer.start_span(name, parent.context, kind=kind, attributes=_scrubbed(attributes)))
 
     def _continued(
         self, name: str, given: Mapping[str, str], kind: SpanKind, attributes: Mapping[str, Value]
@@ -128,13 +131,24 @@ class Recorder:
         parent = get_current_span(context).get_span_context()
         if not parent.is_valid or not parent.trace_flags.sampled:
             return None
-        return Span(self._tracer.start_span(name, context, kind=kind, attributes=attributes))
+        return Span(self._tracer.start_span(name, context, kind=kind, attributes=_scrubbed(attributes)))
 
     def close(self) -> None:
         """Send the rest, and give up on it soon."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(_CLOSING_S)
+
+
+def _scrubbed(attributes: Mapping[str, Value]) -> dict[str, Value]:
+    return {
+        name: scrub(value)
+        if isinstance(value, str)
+        else tuple(map(scrub, value))
+        if isinstance(value, tuple)
+        else value
+        for name, value in attributes.items()
+    }
 
 
 def _headers(context: SpanContext) -> tuple[tuple[str, str], ...]:

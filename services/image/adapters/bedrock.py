@@ -21,6 +21,7 @@ from services.common import errors
 from services.common.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.common.http import aws_access, aws_errors
+from services.common.http.classify import words_of
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
 from services.image import capable, masks
@@ -179,7 +180,7 @@ class _BedrockReader(WholeReader):
         if not made:
             if reason == "Inference error":
                 raise errors.UpstreamFailed("the provider made no image")
-            why = reason or answer.error
+            why = words_of(reason or answer.error)
             raise errors.ContentPolicy(f"the provider withheld the image{f': {why}' if why else ''}", param="prompt")
         seeds = answer.seeds or []
         return [

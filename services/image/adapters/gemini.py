@@ -19,6 +19,7 @@ from services.common import errors
 from services.common.catalogue import Model, Provider
 from services.common.errors import InvalidField, UnsupportedMedia
 from services.common.http import google_errors
+from services.common.http.classify import name_of, words_of
 from services.common.http.client import Outgoing
 from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
 from services.image import capable
@@ -124,8 +125,8 @@ class _GeminiReader(WholeReader):
             self.usage = _usage(answer.usage_metadata)
         feedback = answer.prompt_feedback
         if feedback is not None and feedback.block_reason:
-            words = f": {feedback.block_reason_message}" if feedback.block_reason_message else ""
-            why = feedback.block_reason.lower()
+            words = f": {words_of(feedback.block_reason_message)}" if feedback.block_reason_message else ""
+            why = name_of(feedback.block_reason).lower()
             raise errors.ContentPolicy(f"the provider refused the prompt ({why}){words}", param="prompt")
         out: list[Out] = []
         count = 0
@@ -151,8 +152,8 @@ def _check_end(candidate: _Candidate) -> None:
     if word in _FAILED_ENDS:
         raise errors.UpstreamFailed(f"the provider made no image ({word.lower()})")
     if word not in _GOOD_ENDS:
-        words = f": {candidate.finish_message}" if candidate.finish_message else ""
-        raise errors.ContentPolicy(f"the provider withheld the image ({word.lower()}){words}", param="prompt")
+        words = f": {words_of(candidate.finish_message)}" if candidate.finish_message else ""
+        raise errors.ContentPolicy(f"the provider withheld the image ({name_of(word).lower()}){words}", param="prompt")
 
 
 def _usage(counts: _Counts) -> Usage:

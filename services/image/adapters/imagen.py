@@ -15,6 +15,7 @@ from yarl import URL
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.catalogue import Model, Provider
+from services.common.http.classify import words_of
 from services.common.http.client import Outgoing
 from services.image import capable
 from services.image.adapters.base import Call, Reader
@@ -70,7 +71,7 @@ class _ImagenReader(WholeReader):
         made = [p for p in answer.predictions if p.bytes_base64_encoded]
         if not made:
             why = next((p.rai_filtered_reason for p in answer.predictions if p.rai_filtered_reason), "")
-            words = f": {why}" if why else ""
+            words = f": {words_of(why)}" if why else ""
             raise errors.ContentPolicy(f"the provider withheld every image{words}", param="prompt")
         return [
             image_event(index, self._blob(p.bytes_base64_encoded or ""), revised_prompt=p.prompt or "")

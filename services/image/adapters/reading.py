@@ -16,6 +16,7 @@ from moa.image.v1.image_pb2 import Image, ImageEvent, ImageText, Progress, Recei
 from services.common import errors, images
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import MAX_ANSWER_BYTES
+from services.common.scrub import scrub
 from services.image.adapters.base import Link
 from services.image.picture import Picture
 
@@ -33,7 +34,7 @@ def described(data: bytes) -> ImageData:
 
 def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: int | None = None) -> Picture:
     """Give the event of a finished image."""
-    made = Image(image=described(data), revised_prompt=revised_prompt)
+    made = Image(image=described(data), revised_prompt=scrub(revised_prompt))
     if seed is not None:
         made.receipt.CopyFrom(Receipt(seed=seed, sha256=hashlib.sha256(data).hexdigest()))
     return Picture(ImageEvent(index=index, image=made), data)

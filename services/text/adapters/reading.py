@@ -14,6 +14,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from services.common.estimate import Meter, prompt_tokens
 from services.common.http.client import MAX_ANSWER_BYTES
+from services.common.scrub import scrub
 
 
 class Framing(Protocol):
@@ -178,7 +179,8 @@ class BaseReader(abc.ABC):
     ) -> None:
         if candidate in self._finished:
             return
-        ended = CandidateFinished(reason=reason, refusal=refusal, stop_sequence=stop_sequence)
+        # Why an answer was withheld is the provider's text, not the model's.
+        ended = CandidateFinished(reason=reason, refusal=scrub(refusal), stop_sequence=scrub(stop_sequence))
         self._events.append(TextEvent(candidate=candidate, candidate_finished=ended))
         self._finished.add(candidate)
         self.ending = len(self._finished) >= self._wanted

@@ -13,6 +13,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from services.common.catalogue import Model
 from services.common.http import aws_errors as failures
+from services.common.http.classify import name_of
 from services.common.http.eventstream import Frame, FrameParser
 from services.text.adapters.bedrock.wire import (
     BlockDelta,
@@ -124,7 +125,7 @@ class BedrockReader(BaseReader):
     def _take_stop(self, word: str) -> None:
         reason = FINISH_REASONS.get(word)
         if reason is None:
-            raise errors.UpstreamFailed(f"the provider gave the answer up ({word})")
+            raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word)})")
         self._end_candidate(0, reason)
 
 

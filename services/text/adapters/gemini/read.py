@@ -15,6 +15,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from services.common.catalogue import Model
 from services.common.http import google_errors as failures
+from services.common.http.classify import name_of, words_of
 from services.common.http.sse import EventParser
 from services.text.adapters.gemini.wire import Answer, Candidate, Counted, Counts, Feedback, Part
 from services.text.adapters.reading import BaseReader, Malformed
@@ -119,7 +120,7 @@ class GeminiReader(BaseReader):
         for candidate, (word, message) in self._ends.items():
             reason = FINISH_REASONS.get(word)
             if reason is None:
-                raise errors.UpstreamFailed(f"the provider gave the answer up ({word.lower()})")
+                raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word).lower()})")
             if reason == _STOP and self._calls_begun(candidate):
                 reason = FinishReason.FINISH_REASON_TOOL_CALLS
             self._end_candidate(candidate, reason, refusal=message if reason == _FILTERED else "")
@@ -127,8 +128,8 @@ class GeminiReader(BaseReader):
 
 def refused_prompt(feedback: Feedback) -> errors.ContentPolicy:
     """Give the error of a prompt that was refused."""
-    why = (feedback.block_reason or "").lower()
-    words = f": {feedback.block_reason_message}" if feedback.block_reason_message else ""
+    why = name_of(feedback.block_reason).lower()
+    words = f": {words_of(feedback.block_reason_message)}" if feedback.block_reason_message else ""
     return errors.ContentPolicy(f"the provider refused the prompt ({why}){words}", param="messages")
 
 

@@ -1,0 +1,131 @@
+"""As in the text service: a provider that repeats the gateway's credentials is heard without them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common.catalogue import load
+from services.common.scrub import HIDDEN
+from services.image.adapters import ADAPTERS
+from tests.emulators import aws
+from tests.emulators.echo import SPELLINGS, Echo, EchoEmulator, traces_of
+from tests.emulators.pictures import png
+from tests.image.harness import SHIPPED, ImageClient, image_service, shipped_rows
+from tests.image.subjects import SUBJECTS
+
+SUBJECT = {subject.name: subject for subject in SUBJECTS}
+KEY = "vendor-Qx7/nB+2mZp9kL4wT8vR1sYc"
+PICTURE = base64.b64encode(png()).decode()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _event(value: Any) -> bytes:
+    return b"data: " + _json(value) + b"\n\n"
+
+
+def _google(**more: Any) -> bytes:
+    return _json({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "no", **more}})
+
+
+def _candidate(**more: Any) -> bytes:
+    return _json({"candidates": [{"content": {"parts": []}, **more}]})
+
+
+_OPENAI = (
+    Echo("message", lambda k: _json({"error": {"message": f"bad {k} here", "param": k, "code": k}}), 400),
+    Echo("code", lambda k: _json({"error": {"message": "no", "code": k}}), 400, shown=False),
+    Echo("revised prompt", lambda k: _json({"data": [{"b64_json": PICTURE, "revised_prompt": k}]})),
+    Echo(
+        "in the stream",
+        lambda k: _event({"error": {"message": k, "code": "400"}}),
+        content_type="text/event-stream",
+    ),
+)
+ECHOES: Mapping[str, Sequence[Echo]] = {
+    "gpt-image": _OPENAI,
+    "azure": _OPENAI,
+    "gemini": (
+        Echo("message", lambda k: _google(message=f"bad {k} here"), 400),
+        Echo("code", lambda k: _google(status=k, details=[{"@type": k, "reason": k}]), 400, shown=False),
+        Echo("block reason", lambda k: _json({"promptFeedback": {"blockReason": k}})),
+        Echo("block words", lambda k: _json({"promptFeedback": {"blockReason": "X", "blockReasonMessage": k}})),
+        Echo("finish", lambda k: _candidate(finishReason=k)),
+        Echo("finish message", lambda k: _candidate(finishReason="IMAGE_SAFETY", finishMessage=k)),
+    ),
+    "imagen": (
+        Echo("message", lambda k: _google(message=f"bad {k} here"), 400),
+        Echo("filtered", lambda k: _json({"predictions": [{"raiFilteredReason": k}]})),
+        Echo("prompt", lambda k: _json({"predictions": [{"bytesBase64Encoded": PICTURE, "prompt": k}]})),
+    ),
+    "nova-canvas": (
+        Echo("message", lambda k: _json({"message": f"bad {k} here"}), 400),
+        Echo("code", lambda k: b"{}", 400, headers=lambda k: {"x-amzn-errortype": k}, shown=False),
+        Echo("finish", lambda k: _json({"finish_reasons": [k]})),
+        Echo("error", lambda k: _json({"error": k})),
+    ),
+    "ideogram": (
+        Echo("error", lambda k: _json({"error": f"bad {k} here"}), 400),
+        Echo("message", lambda k: _json({"message": k}), 422),
+    ),
+    "stability-ultra": (
+        Echo("errors", lambda k: _json({"name": "bad_request", "errors": ["no", f"bad {k} here"]}), 400),
+        Echo("code", lambda k: _json({"name": k, "errors": []}), 400, shown=False),
+    ),
+}
+
+
+def test_every_adapter_has_echoes() -> None:
+    """A new adapter comes with its echoes."""
+    providers = load(SHIPPED, {}).providers
+    assert {providers[SUBJECT[name].provider].adapter for name in ECHOES} == set(ADAPTERS)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[EchoEmulator]:
+    async with EchoEmulator() as emulator:
+        yield emulator
+
+
+async def _said(client: ImageClient, request: GenerateImageRequest) -> str:
+    """Return everything that a call's caller is sent, as text."""
+    said: list[bytes] = []
+    try:
+        said += [message.SerializeToString() async for message in client.call(request)]
+    except grpc.aio.AioRpcError as failure:
+        said.append((failure.details() or "").encode())
+        for _, value in failure.trailing_metadata() or ():
+            said.append(value if isinstance(value, bytes) else value.encode())
+    return b"\n".join(said).decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("name", "echo"), [(name, echo) for name, echoes in ECHOES.items() for echo in echoes], ids=str
+)
+async def test_a_repeated_key_reaches_nobody(upstream: EchoEmulator, tmp_path: Path, name: str, echo: Echo) -> None:
+    """Whatever field of an answer repeats it, in whatever spelling: it is in no message, status or trailer."""
+    subject = SUBJECT[name]
+    upstream.echo = echo
+    rows = shipped_rows(subject.provider, upstream.url + subject.path, **subject.row(upstream))
+    environment = dict.fromkeys(subject.environment, KEY)
+    if "AWS_ACCESS_KEY_ID" in environment:
+        environment["AWS_ACCESS_KEY_ID"] = aws.ACCESS_KEY
+    async with image_service(tmp_path, *rows, environment) as service:
+        for spelling, spelled in SPELLINGS.items():
+            upstream.key = spelled(KEY)
+            said = await _said(
+                service, GenerateImageRequest(model=subject.model, provider=subject.provider, prompt="a sea")
+            )
+            for trace in traces_of(KEY):
+                assert trace not in said.lower(), (spelling, said)
+            assert (HIDDEN in said) == echo.shown, (spelling, said)
