@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.auth.account_servicer import SignUpMode
@@ -79,11 +80,8 @@ async def serving(
         server.offer(quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name)
         public = public_server(postgres, quota, pepper=pepper, signup=signup)
 
-        async def tidied() -> None:
-            await kept.tidy()
-            await tidy(postgres)
-
-        sweeper = Sweeper(ledger, quota.pools, tidied, every_s=tuned.lease_s / 20, patience_s=tuned.grace_s)
+        tidies: dict[str, Callable[[], Awaitable[None]]] = {"paces": kept.tidy, "tries": partial(tidy, postgres)}
+        sweeper = Sweeper(ledger, quota.pools, tidies, every_s=tuned.lease_s / 20, patience_s=tuned.grace_s)
         await stack.enter_async_context(sweeper)
         public_port = await public.start(public_listen)
         stack.push_async_callback(public.stop, drain_s)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from services.auth.adapters.ledger import Ledger
 from services.auth.domain.pools import Pools
 from services.common import logs
+from services.common.apart import Apart
 from services.common.errors import Unavailable
 
 _log = logs.get("sweeper")
@@ -22,7 +25,7 @@ class Sweeper:
     """Tends this replica's pools, and ends anybody's blocks whose time is over, while its context is open.
 
     Args:
-        tidy: Forgets what is over and never counted as money; called once a minute.
+        tidy: What forgets things that are over and never counted as money, by name; called once a minute.
         every_s: How often it looks.
         patience_s: After the database was away, how long it waits before it takes anything back: settlements that
             waited meanwhile come first.
@@ -32,18 +35,23 @@ class Sweeper:
         self,
         ledger: Ledger,
         pools: Pools,
-        tidy: Callable[[], Awaitable[None]],
+        tidy: Mapping[str, Callable[[], Awaitable[None]]],
         *,
         every_s: float,
         patience_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._pools = pools
         self._tidy = tidy
-        self._tidy_at = time.monotonic() + _TIDY_S
+        self._clock = clock
+        self._tidy_at = clock() + _TIDY_S
         self._every_s = every_s
         self._patience_s = patience_s
         self._not_before = 0.0
+        self._duties: Apart[str] = Apart("sweep", clock=clock)
+        self._blocks: Apart[UUID] = Apart("expire", clock=clock)
+        self._reservations: Apart[str] = Apart("lose", clock=clock)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -60,24 +68,49 @@ class Sweeper:
     async def _run(self) -> None:
         while True:
             try:
-                await self._round()
+                await self.round()
             except Unavailable:
-                self._not_before = time.monotonic() + self._patience_s
+                self._not_before = self._clock() + self._patience_s
                 _log.warning("sweep.postponed")
             except Exception:
                 # A bug must not end the only thing that gives lost quota back.
                 _log.exception("sweep.failed")
             await asyncio.sleep(self._every_s)
 
-    async def _round(self) -> None:
-        patient = time.monotonic() < self._not_before
+    async def round(self) -> None:
+        """Do every duty once. What fails, a row or a duty, keeps no other back. Raises Unavailable."""
+        patient = self._clock() < self._not_before
+        duties = [self._tended] if patient else [self._tended, self._expired, self._lost, self._tidied]
+        await self._each({duty.__name__.strip("_"): partial(duty, patient=patient) for duty in duties})
+
+    async def _each(self, duties: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+        async def do(names: Sequence[str]) -> None:
+            for name in names:
+                await duties[name]()
+
+        for name in duties:
+            await self._duties.do([name], do)
+
+    async def _tended(self, *, patient: bool) -> None:
         await self._pools.tend(patient=patient)
-        if patient:
-            return
-        while (ended := await self._ledger.expire(limit=_BATCH)) > 0:
+
+    async def _expired(self, *, patient: bool) -> None:
+        while True:
+            due = await self._ledger.overdue(limit=_BATCH, but=[UUID(name) for name in self._blocks.resting()])
+            ended = sum(await self._blocks.do(due, self._ledger.expire))
+            if ended == 0:
+                return
             _log.info("blocks.expired", count=ended)
-        while (lost := await self._ledger.lose(limit=_BATCH)) > 0:
+
+    async def _lost(self, *, patient: bool) -> None:
+        while True:
+            due = await self._ledger.stale(limit=_BATCH, but=self._reservations.resting())
+            lost = sum(await self._reservations.do(due, self._ledger.lose))
+            if lost == 0:
+                return
             _log.info("reservations.lost", count=lost)
-        if time.monotonic() > self._tidy_at:
-            self._tidy_at = time.monotonic() + _TIDY_S
-            await self._tidy()
+
+    async def _tidied(self, *, patient: bool) -> None:
+        if self._clock() > self._tidy_at:
+            self._tidy_at = self._clock() + _TIDY_S
+            await self._each(self._tidy)

@@ -16,7 +16,7 @@ METADATA_KEY: Final = "x-moa-caller-key"
 """Holds the caller's own key in the metadata of a call between services."""
 ACCOUNT_ID: Final = "byok"
 """The account as which all these callers run; auth makes it."""
-KEY_ID: Final = "byok"
+KEY_ID: Final = "key_byok"
 """That account's one key. It has no secret: only this gateway's services can act by it."""
 
 _SHAPE: Final = re.compile(r"AIza[A-Za-z0-9_-]{1,251}", re.ASCII)

@@ -27,8 +27,8 @@ class Schema:
     """The table that holds the version, by its own name or with its schema's before it."""
 
 
-def upgrade(url: str, folder: Path) -> None:
-    """Apply what is missing, in this process. Safe to run from several processes at once."""
+def upgrade(url: str, folder: Path, revision: str = "head") -> None:
+    """Apply what is missing up to a revision, in this process. Safe to run from several processes at once."""
     from alembic import command  # see above
     from alembic.config import Config
 
@@ -36,7 +36,7 @@ def upgrade(url: str, folder: Path) -> None:
     config.set_main_option("script_location", str(folder))
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 async def bring_up_to_date(url: str, schema: Schema) -> None:

@@ -221,10 +221,10 @@ class LedgerLaw(RuleBasedStateMachine):
         for replica in self.replicas:
             if replica.alive:
                 self.run(replica.pools.tend())
-        while self.run(self.ledger.expire()):
-            pass
-        while self.run(self.ledger.lose()):
-            pass
+        while due := self.run(self.ledger.overdue(limit=200)):
+            assert self.run(self.ledger.expire(due)) == len(due)
+        while lost := self.run(self.ledger.stale(limit=200)):
+            assert self.run(self.ledger.lose(lost)) == len(lost)
 
     @invariant()
     def never_beyond_the_limit(self) -> None:

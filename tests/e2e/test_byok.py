@@ -21,6 +21,7 @@ from PIL import Image
 
 from deploy.local.database import Database
 from deploy.local.stack import Stack
+from tests.auth.asking import audited
 from tests.e2e.conftest import Gateway
 from tests.emulators.gemini import GeminiEmulator
 from tests.emulators.gemini_images import GeminiImagesEmulator
@@ -248,3 +249,9 @@ def test_the_key_is_nowhere(byok: Gateway) -> None:
     assert b"rpc.finished" in places["logs/router.log"]
     assert b'"account":"byok"' in places["logs/router.log"].replace(b'": "', b'":"')
     assert not [name for name, data in places.items() if any(mark in data for mark in marks)]
+
+
+def test_the_books_balance(byok: Gateway) -> None:
+    """After all that, every counter agrees with the ledger."""
+    found = asyncio.run(audited(Database(byok.stack.root / "postgres").url("moa")))
+    assert found.rows

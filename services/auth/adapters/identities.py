@@ -10,6 +10,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.accounts import UNLIMITED, Held, Identity
 from services.common import priorities
+from services.common.apart import note_failure
 from services.common.errors import NotFound
 
 # The zone changes at the end of a day, so that no day's quota is given twice.
@@ -97,7 +98,14 @@ class Identities:
 
 async def _read(link: Link, statement: str, parameter: object) -> list[Identity]:
     cursor = await link.execute(statement, (parameter,))
-    return [_identity(row) for row in await cursor.fetchall()]
+    found = []
+    for row in await cursor.fetchall():
+        try:
+            found.append(_identity(row))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # A key whose rules cannot be read is refused; the others that were asked for with it are not.
+            note_failure("identity", row[1], error)
+    return found
 
 
 def _identity(row: tuple[Any, ...]) -> Identity:

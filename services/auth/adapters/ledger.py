@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from services.auth.adapters import moves
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.leases import sized
-from services.auth.domain.ledger import Amount, Block, Booking, Ending, Return
+from services.auth.domain.ledger import Amount, Block, Booking, Ending, Return, subjects
+
+_STALE: Final = (
+    "select o.reservation_id, o.block_id, o.so_far, o.held,"
+    " exists (select 1 from ledger l where l.reference = o.reservation_id)"
+    " from open_reservations o join blocks b on b.id = o.block_id"
+    " where o.reported_at < now() - make_interval(secs => %s)"
+    " and (o.held or b.closed_at is not null or b.ended_at is not null or exists"
+    " (select 1 from ended_leases e where e.lease_id = split_part(o.reservation_id, '.', 1)))"
+)
 
 
 class Borrowed(NamedTuple):
@@ -51,16 +60,16 @@ class Ledger:
         self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
     ) -> Borrowed | None:
         """Move quota of the day into a new block; None when not even `least` is free."""
-        subjects = sorted((who.account_id, who.key_id))
+        whose = list(subjects(who.account_id, who.key_id))
         async with self._postgres.transaction() as link, link.pipeline():
             await link.execute(
-                "insert into quota_days (subject, day) values (%s, %s), (%s, %s) on conflict do nothing",
-                (subjects[0], who.day, subjects[1], who.day),
+                "insert into quota_days (subject, day) select unnest(%s::text[]), %s on conflict do nothing",
+                (whose, who.day),
             )
             cursor = await link.execute(
                 "select subject, tokens, images from quota_days where day = %s and subject = any(%s)"
                 " order by subject for update",
-                (who.day, subjects),
+                (who.day, whose),
             )
             taken = {subject: Amount(tokens, images) for subject, tokens, images in await cursor.fetchall()}
             account = _held(who.account, taken[who.account_id])
@@ -78,7 +87,7 @@ class Ledger:
             block_id = uuid4()
             await link.execute(
                 "update quota_days set tokens = tokens + %s, images = images + %s where day = %s and subject = any(%s)",
-                (tokens, images, who.day, subjects),
+                (tokens, images, who.day, whose),
             )
             await link.execute(
                 "insert into blocks (id, account_id, key_id, day, holder, tokens, images, expires_at)"
@@ -157,7 +166,7 @@ class Ledger:
         for block, booking, owed in sorted(late, key=lambda item: (item[0].account_id, item[0].key_id, item[0].day)):
             free = await moves.free_of(link, block)
             charged = owed.at_most(free)
-            day = {(subject, block.day): charged for subject in (block.account_id, block.key_id)}
+            day = {(subject, block.day): charged for subject in block.subjects}
             await moves.days_moved(link, day)
             rest = booking.consumed - booking.charged + owed - charged
             await moves.insert(link, [moves.row("late", block, booking.reservation_id, charged, booking, rest)])
@@ -245,16 +254,27 @@ class Ledger:
                 ],
             )
 
-    async def expire(self, *, limit: int = 200) -> int:
+    async def overdue(self, *, limit: int, but: Sequence[UUID] = ()) -> list[UUID]:
+        """Return blocks whose time is over and which nobody ended, without those in `but`."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select id from blocks where closed_at is null and expires_at < now() and id <> all(%s)"
+                " order by expires_at limit %s",
+                (list(but), limit),
+            )
+            return [block_id for (block_id,) in await cursor.fetchall()]
+
+    async def expire(self, block_ids: Sequence[UUID]) -> int:
         """End blocks whose time is over: orphans are charged as last reported, the rest goes back to its day.
 
-        Gives how many were ended; fewer than `limit` means that none is left.
+        Returns how many were ended; another replica may have ended the others, or be about to.
         """
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 moves.BLOCK
-                + " where closed_at is null and expires_at < now() order by id limit %s for update skip locked",
-                (limit,),
+                + " where id = any(%s) and closed_at is null and expires_at < now() order by id"
+                + " for update skip locked",
+                (list(block_ids),),
             )
             blocks = {block.id: block for block in map(moves.block_from, await cursor.fetchall())}
             if not blocks:
@@ -274,25 +294,26 @@ class Ledger:
             )
         return len(blocks)
 
-    async def lose(self, *, limit: int = 200) -> int:
-        """Charge reservations that outlived their lease and are reported no more; give how many there were.
+    async def stale(self, *, limit: int, but: Sequence[str] = ()) -> list[str]:
+        """Return reservations that outlived their lease and are reported no more, without those in `but`."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                _STALE + " and o.reservation_id <> all(%s) limit %s", (self._alive_s, list(but), limit)
+            )
+            return [found[0] for found in await cursor.fetchall()]
+
+    async def lose(self, reservation_ids: Sequence[str]) -> int:
+        """Charge reservations that outlived their lease and are reported no more; return how many there were.
 
         One that nothing was kept aside for is charged nothing, and listed with what it had consumed.
         """
         async with self._postgres.transaction() as link:
-            stale = (
-                "select o.reservation_id, o.block_id, o.so_far, o.held,"
-                " exists (select 1 from ledger l where l.reference = o.reservation_id)"
-                " from open_reservations o join blocks b on b.id = o.block_id"
-                " where o.reported_at < now() - make_interval(secs => %s)"
-                " and (o.held or b.closed_at is not null or b.ended_at is not null or exists"
-                " (select 1 from ended_leases e where e.lease_id = split_part(o.reservation_id, '.', 1)))"
-            )
-            cursor = await link.execute(stale + " limit %s", (self._alive_s, limit))
+            chosen = _STALE + " and o.reservation_id = any(%s)"
+            cursor = await link.execute(chosen, (self._alive_s, list(reservation_ids)))
             blocks = await moves.locked(link, {found[1] for found in await cursor.fetchall()})
             cursor = await link.execute(
-                stale + " and o.block_id = any(%s) order by o.reservation_id for update of o",
-                (self._alive_s, list(blocks)),
+                chosen + " and o.block_id = any(%s) order by o.reservation_id for update of o",
+                (self._alive_s, list(reservation_ids), list(blocks)),
             )
             found = await cursor.fetchall()
             lost = [(name, block_id, so_far) for name, block_id, so_far, _, booked in found if not booked]

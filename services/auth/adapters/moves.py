@@ -75,7 +75,7 @@ async def taken_back(link: Link, kind: str, pieces: Sequence[Piece]) -> None:
     for piece in pieces:
         block = piece.block
         returned[block.id] += piece.amount
-        for subject in (block.account_id, block.key_id):
+        for subject in block.subjects:
             days[subject, block.day] -= piece.amount
     await moved(link, "returned", returned)
     await days_moved(link, days)
@@ -157,7 +157,7 @@ async def charge_orphans(
 
 async def lock_days(link: Link, blocks: Iterable[Block]) -> None:
     """Lock the days of blocks, in the one order in which everybody does."""
-    wanted = sorted({(subject, block.day) for block in blocks for subject in (block.account_id, block.key_id)})
+    wanted = sorted({(subject, block.day) for block in blocks for subject in block.subjects})
     await link.execute(
         "select 1 from quota_days q join unnest(%s::text[], %s::date[]) w (subject, day) using (subject, day)"
         " order by q.subject, q.day for update of q",
@@ -177,11 +177,12 @@ async def days_moved(link: Link, days: dict[tuple[str, str], Amount]) -> None:
 async def free_of(link: Link, block: Block) -> Amount:
     """Give what the block's account and key still have free on its day, and keep it so until the transaction ends."""
     cursor = await link.execute(
-        "select q.tokens, q.images from quota_days q where q.day = %s and q.subject in (%s, %s)"
+        "select q.subject, q.tokens, q.images from quota_days q where q.day = %s and q.subject = any(%s)"
         " order by q.subject for update",
-        (block.day, block.account_id, block.key_id),
+        (block.day, list(block.subjects)),
     )
-    (account_tokens, account_images), (key_tokens, key_images) = await cursor.fetchall()
+    taken = {subject: Amount(tokens, images) for subject, tokens, images in await cursor.fetchall()}
+    account, key = taken[block.account_id], taken[block.key_id]
     cursor = await link.execute(
         "select case when a.unlimited then null else a.tokens_a_day end,"
         " case when a.unlimited then null else a.images_a_day end, k.tokens_a_day, k.images_a_day"
@@ -194,8 +195,8 @@ async def free_of(link: Link, block: Block) -> Amount:
         return max(0, min((limit - taken for limit, taken in pairs if limit is not None), default=2**53))
 
     return Amount(
-        least((limits[0], account_tokens), (limits[2], key_tokens)),
-        least((limits[1], account_images), (limits[3], key_images)),
+        least((limits[0], account.tokens), (limits[2], key.tokens)),
+        least((limits[1], account.images), (limits[3], key.images)),
     )
 
 

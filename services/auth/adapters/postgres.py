@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.common import database, logs
+from services.common.apart import OneFailed
 from services.common.errors import Unavailable
 
 Link = psycopg.AsyncConnection[TupleRow]
@@ -62,7 +63,7 @@ class Postgres:
     async def transaction(self) -> AsyncIterator[Link]:
         """Lend a connection inside a transaction, committed at the end.
 
-        Raises Unavailable when the database is away.
+        Raises Unavailable when the database is away, OneFailed when it is there and refused a statement.
         """
         if self._probe is not None:
             raise _away()
@@ -71,7 +72,9 @@ class Postgres:
                 with database.answering(link, within_s=_ANSWER_S):
                     yield link
         except _GONE as error:
-            if self._probe is None and not _of_one_statement(error):
+            if _of_one_statement(error):
+                raise OneFailed("this takes too long now; try again", retry_after_s=1) from error
+            if self._probe is None:
                 _log.warning("database.lost", why=type(error).__name__)
                 self._probe = asyncio.create_task(self._until_back(), name="database probe")
             raise _away() from error

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from moa.quota.v1 import quota_pb2
 from services.auth.domain.accounts import Identity
 from services.auth.domain.leases import sized
+from services.common.apart import each_apart, note_failure
 from services.common.errors import InvalidField
 
 
@@ -76,7 +77,21 @@ class Paces:
             limit = limit_of(who, need.subject) if who and not who.ended else None
             if limit is not None:
                 limited[need.subject] = need, limit
-        return await self._store.lease(holder, list(limited.values()), ttl_s=self._ttl_s) if limited else []
+
+        async def lease(some: Sequence[tuple[quota_pb2.PaceNeed, Limit]]) -> list[quota_pb2.PaceShare]:
+            return await self._store.lease(holder, some, ttl_s=self._ttl_s)
+
+        shares, failed = await each_apart(list(limited.values()), lease)
+        for (need, _), error in failed:
+            note_failure("pace", need.subject, error)
+        return [*(share for some in shares for share in some), *(self._none(need) for (need, _), _ in failed)]
+
+    def _none(self, need: quota_pb2.PaceNeed) -> quota_pb2.PaceShare:
+        """Return a share of nothing: a pace that cannot be counted now is not one that has no limit."""
+        share = quota_pb2.PaceShare(subject=need.subject, slots=need.running, holders=1)
+        share.wait.FromSeconds(1)
+        share.expires_in.FromMilliseconds(int(self._ttl_s * 1000))
+        return share
 
 
 def limit_of(who: Identity, subject: str) -> Limit | None:

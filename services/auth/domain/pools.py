@@ -19,6 +19,7 @@ from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Amount, Ending, Return
 from services.common import logs
+from services.common.apart import Apart, each_apart, note_failure
 from services.common.errors import MoaError, Unavailable
 
 _log = logs.get("pools")
@@ -143,6 +144,8 @@ class Pools:
         self._pools: dict[str, _Pool] = {}
         self._owned: dict[UUID, _Block] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._extending: Apart[_Block] = Apart("extend", lambda block: str(block.id), clock=clock)
+        self._taking_back: Apart[tuple[_Block, int, _Cut]] = Apart("end", lambda lease: lease[2].lease_id, clock=clock)
 
     def free(self, key_id: str) -> Amount:
         """Give what is borrowed for a key and not leased."""
@@ -277,14 +280,18 @@ class Pools:
             for block in self._owned.values()
             if (block.free or block.cuts) and block.expires - now < self.block_s * 5 / 6
         ]
-        for chunk in _chunks(due):
-            alive = await self._store.extend([block.id for block in chunk], ttl_s=self.block_s)
-            for block in chunk:
+
+        async def extend(blocks: Sequence[_Block]) -> None:
+            alive = await self._store.extend([block.id for block in blocks], ttl_s=self.block_s)
+            for block in blocks:
                 if block.id in alive:
                     block.expires = now + self.block_s
                 else:
                     # Its time was over before this replica came to it: the ledger has taken it back.
                     self._drop(block)
+
+        for chunk in _chunks(due):
+            await self._extending.do(chunk, extend)
 
     async def _end_dead(self, now: float) -> None:
         dead = [
@@ -293,16 +300,20 @@ class Pools:
             for number, cut in block.cuts.items()
             if now > cut.alive_until + self._grace_s
         ]
-        for chunk in _chunks(dead):
+
+        async def end(leases: Sequence[tuple[_Block, int, _Cut]]) -> None:
             # Not renewable from here on, whatever becomes of the call.
-            for block, number, _ in chunk:
+            for block, number, _ in leases:
                 block.cuts.pop(number, None)
             try:
-                await self._store.end([Ending(cut.lease_id, block.id, cut.amount) for block, _, cut in chunk])
+                await self._store.end([Ending(cut.lease_id, block.id, cut.amount) for block, _, cut in leases])
             except BaseException:
-                for block, number, cut in chunk:
+                for block, number, cut in leases:
                     block.cuts[number] = cut
                 raise
+
+        for chunk in _chunks(dead):
+            await self._taking_back.do(chunk, end)
 
     async def _return_free(self, blocks: Iterable[_Block]) -> None:
         for chunk in _chunks([block for block in blocks if block.free]):
@@ -310,7 +321,9 @@ class Pools:
             for block in chunk:
                 block.free = Amount()
             # What an unclear outcome loses comes back when the block ends: never twice.
-            await self._store.give_back(returns)
+            _, failed = await each_apart(returns, self._store.give_back)
+            for piece, error in failed:
+                note_failure("return", str(piece.block_id), error)
         self._forget()
 
     def _forget(self) -> None:

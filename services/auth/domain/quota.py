@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from moa.quota.v1 import quota_pb2
@@ -16,9 +17,13 @@ from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Amount, Booking, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
+from services.common.apart import each_apart, note_failure
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.permissions import permitted
 from services.common.reservations import ReservationId
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +158,13 @@ class Quota:
             elif (lasts_s := self.pools.renew(block_id, number)) is not None:
                 renewed.append((lease_id, lasts_s))
         if lasting:
-            try:
-                alive = await self._ledger.extend(list(lasting), ttl_s=self._lease_s)
-            except Unavailable:
-                alive = set()
+            alive: set[UUID] = set()
+
+            async def extend(blocks: Sequence[UUID]) -> None:
+                alive.update(await self._ledger.extend(blocks, ttl_s=self._lease_s))
+
+            with contextlib.suppress(Unavailable):
+                await _noted("renew", list(lasting), extend, str)
             renewed.extend((lease_id, self._lease_s) for block_id, lease_id in lasting.items() if block_id in alive)
         return renewed
 
@@ -165,13 +173,16 @@ class Quota:
         readable = [booking for one in open_ones if (booking := self._booking(one.so_far))]
         if readable:
             try:
-                await self._ledger.report(readable)
+                await _noted("report", readable, self._ledger.report, _reservation_id)
             except Unavailable:
                 return False
         return True
 
     async def settle(self, settlements: Iterable[quota_pb2.Settlement]) -> tuple[list[str], list[str]]:
-        """Book settlements; give the reservation ids that are booked, and those that never can be."""
+        """Book settlements; give the reservation ids that are booked, and those that never can be.
+
+        One that could not be booked now, though the database is there, is in neither: it keeps no other back.
+        """
         bookings, refused = [], []
         for settlement in settlements:
             booking = self._booking(settlement)
@@ -181,8 +192,11 @@ class Quota:
                 bookings.append(booking)
         if not bookings:
             return [], refused
-        booked, unknown = await self._ledger.settle(bookings)
-        return booked, refused + unknown
+        booked: list[str] = []
+        for some, unknown in await _noted("settle", bookings, self._ledger.settle, _reservation_id):
+            booked += some
+            refused += unknown
+        return booked, refused
 
     async def give_back(self, returns: Iterable[quota_pb2.LeaseReturn]) -> None:
         """Take unspent pieces of leases back."""
@@ -191,8 +205,7 @@ class Quota:
             for piece in returns
             if (found := self._lease_ids.read(piece.lease_id))
         ]
-        if readable:
-            await self._ledger.give_back(readable)
+        await _noted("return", readable, self._ledger.give_back, lambda piece: piece.return_id)
 
     def _booking(self, settlement: quota_pb2.Settlement) -> Booking | None:
         reservation = ReservationId.parse(settlement.reservation_id)
@@ -201,6 +214,20 @@ class Quota:
             return None
         reserved = Amount(reservation.tokens, reservation.images)
         return Booking(settlement.reservation_id, reservation.lease_id, found[0], reserved, settlement)
+
+
+async def _noted(
+    duty: str, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[R]], name: Callable[[T], str]
+) -> list[R]:
+    """Work on each item apart from those that fail, which are logged and counted. Raises Unavailable."""
+    done, failed = await each_apart(items, work)
+    for item, error in failed:
+        note_failure(duty, name(item), error)
+    return done
+
+
+def _reservation_id(booking: Booking) -> str:
+    return booking.reservation_id
 
 
 def exhausted(who: Identity, least: Amount) -> QuotaExhausted:
