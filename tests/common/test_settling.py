@@ -71,3 +71,46 @@ async def test_what_can_be_neither_booked_nor_kept_is_not_begun(
         assert found == ["kept", "in memory"]
     else:
         await settling.stop(within_s=5)
+
+
+class Failing(Auth):
+    """Books settlements, but those that are named bad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.mended = False
+
+    async def Settle(self, request: quota_service_pb2.SettleRequest, **_: Any) -> quota_service_pb2.SettleResponse:
+        ids = [settlement.reservation_id for settlement in request.settlements]
+        good = [name for name in ids if not name.startswith("bad") or self.mended]
+        self.booked += good
+        return quota_service_pb2.SettleResponse(booked=good)
+
+
+async def test_settlements_that_auth_fails_on_keep_no_other_back() -> None:
+    """However many there are, all others are booked meanwhile, and they themselves once auth can."""
+    auth: Any = Failing()
+    settling = Settling(auth, service_token="token", folder=None, holder="one")
+    settling.start()
+    for name in [*(f"bad {number}" for number in range(300)), *map(str, range(300))]:
+        settling.settled(quota_pb2.Settlement(reservation_id=name))
+    await until(lambda: len(auth.booked) == 300)
+    auth.mended = True
+    await until(lambda: len(auth.booked) == 600)
+    await settling.stop(within_s=5)
+
+
+async def test_a_journal_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
+    """A record that this version cannot read ends no start: what can be read is booked, and the journal stays."""
+    left = Journal(tmp_path, "gone")
+    left.settled(b"\xff\xff not a settlement")
+    left.settled(quota_pb2.Settlement(reservation_id="fine").SerializeToString())
+    left.close(keep=True)
+    auth: Any = Auth()
+    auth.away = False
+    settling = Settling(auth, service_token="token", folder=tmp_path, holder="one")
+    settling.start()
+    await until(lambda: auth.booked == ["fine"])
+    await settling.stop(within_s=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["gone.journal"]

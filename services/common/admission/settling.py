@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.admission.journal import Journal, Left
+from services.common.apart import note_failure
 from services.common.rpc.client import metadata
 
 _log = logs.get("settling")
@@ -23,6 +25,17 @@ _BATCH: Final = 200
 _CALL_S: Final = 10.0
 _LONGEST_PAUSE_S: Final = 1.0
 _WORTH_COMPACTING_BYTES: Final = 256 * 1024
+_LONGEST_REST_S: Final = 60.0
+
+
+class _Unbooked(NamedTuple):
+    """A settlement that auth could neither book nor refuse."""
+
+    pause_s: float
+    until: float
+
+
+_DUE: Final = _Unbooked(0.5, 0.0)
 
 
 class Settling:
@@ -45,9 +58,11 @@ class Settling:
         self._metadata = metadata(service_token, f"settle-{holder}")
         self._journal = Journal(folder, holder) if folder else None
         self._pending: dict[str, quota_pb2.Settlement] = {}
+        self._unbooked: dict[str, _Unbooked] = {}
         self._returns: dict[str, tuple[quota_pb2.LeaseReturn, float]] = {}
         self._open: dict[str, None] = {}
         self._left: list[tuple[Left, set[str]]] = []
+        self._kept: list[Left] = []
         self._unreported = False
         self._failing = False
         self._wake = asyncio.Event()
@@ -63,16 +78,26 @@ class Settling:
         opened: list[str] = []
         for left in self._journal.left() if self._journal else ():
             mine: set[str] = set()
+            whole = True
             for serialized in left.settlements:
-                settlement = quota_pb2.Settlement.FromString(serialized)
+                try:
+                    settlement = quota_pb2.Settlement.FromString(serialized)
+                except DecodeError as error:
+                    note_failure("journal", left.path.name, error)
+                    whole = False
+                    continue
                 self._pending[settlement.reservation_id] = settlement
                 mine.add(settlement.reservation_id)
             opened.extend(reservation_id for reservation_id in left.opened if reservation_id not in mine)
-            self._left.append((left, mine))
+            if whole:
+                self._left.append((left, mine))
+            else:
+                # Another version wrote it: it is kept for one that can read it. What could be read is booked once.
+                self._kept.append(left)
             _log.info("journal.replayed", settlements=len(mine), opened=len(left.opened))
         self._unreported = bool(opened)
         self._task = asyncio.create_task(self._run(), name="settling")
-        if self._left:
+        if self._left or self._pending:
             self._wake.set()
         return opened
 
@@ -89,11 +114,11 @@ class Settling:
             self._task = None
         until = time.monotonic() + within_s
         while (self._pending or self._returns) and time.monotonic() < until:
-            if not await self._flush():
+            if not await self._flush() or self._unbooked:
                 await asyncio.sleep(0.1)
-        for left, _ in self._left:
+        for left in (*self._kept, *(left for left, _ in self._left)):
             Journal.postpone(left)
-        self._left = []
+        self._left, self._kept = [], []
         if self._journal:
             self._journal.close(keep=bool(self._pending or self._open))
             self._journal = None
@@ -146,7 +171,7 @@ class Settling:
         pause_s = _EVERY_S
         while True:
             await self._wake.wait()
-            if len(self._pending) < _BATCH:
+            if len(self._pending) - len(self._unbooked) < _BATCH:
                 await asyncio.sleep(_EVERY_S)
             if await self._flush():
                 pause_s = _EVERY_S
@@ -174,13 +199,21 @@ class Settling:
         return True
 
     async def _settle(self) -> None:
-        batch = list(islice(self._pending.values(), _BATCH))
+        now = time.monotonic()
+        due = (one for one in self._pending.values() if self._unbooked.get(one.reservation_id, _DUE).until <= now)
+        batch = list(islice(due, _BATCH))
         if not batch:
             return
         request = quota_service_pb2.SettleRequest(settlements=batch)
         answer = await self._stub.Settle(request, metadata=self._metadata, timeout=_CALL_S)
         for reservation_id in (*answer.booked, *answer.refused):
             self._pending.pop(reservation_id, None)
+            self._unbooked.pop(reservation_id, None)
+        for settlement in batch:
+            # Auth fails on this one alone: it waits, longer each time, and the others go on.
+            if settlement.reservation_id in self._pending:
+                pause_s = min(_LONGEST_REST_S, 2 * self._unbooked.get(settlement.reservation_id, _DUE).pause_s)
+                self._unbooked[settlement.reservation_id] = _Unbooked(pause_s, now + pause_s)
         if answer.refused:
             _log.error("settlements.refused", reservations=list(answer.refused))
 
