@@ -29,6 +29,11 @@ class OneFailed(Unavailable):
     """What was asked for is there, and refused this one piece of work: too slow, behind a lock, in a deadlock."""
 
 
+def concerns_all(error: Exception) -> bool:
+    """Tell whether a failure is no row's fault: it meets every row alike."""
+    return isinstance(error, Unavailable) and not isinstance(error, OneFailed)
+
+
 async def each_apart(
     items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[R]]
 ) -> tuple[list[R], list[tuple[T, Exception]]]:
@@ -45,7 +50,7 @@ async def each_apart(
         try:
             done.append(await work(part))
         except Exception as error:
-            if isinstance(error, Unavailable) and not isinstance(error, OneFailed):
+            if concerns_all(error):
                 raise
             if len(part) == 1:
                 failed.append((part[0], error))

@@ -43,6 +43,13 @@ async def check(link: psycopg.AsyncConnection[Any]) -> None:
         await AsyncConnectionPool.check_connection(link)
 
 
+def of_one_statement(error: Exception) -> bool:
+    """Tell whether the server answered and refused one statement: too slow, behind a lock, in a deadlock."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    # Classes 08 (connection), 57P (shut down) and 53 (out of resources) are the server's own trouble.
+    return state is not None and not state.startswith(("08", "57P", "53"))
+
+
 def _break(link: psycopg.AsyncConnection[Any]) -> None:
     with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as connected:
         connected.shutdown(socket.SHUT_RDWR)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, LiteralString
 
 from moa.task.v1 import task_pb2
 from services.common import logs
+from services.common.apart import Apart
 from services.common.errors import MoaError
 from services.common.store import Store
 from services.tasks import metrics
@@ -21,11 +22,11 @@ _log = logs.get("tasks.keeper")
 _BATCH: Final = 100
 _LEFTOVERS: Final = """
 select o.name from tasks.objects o join tasks.tasks t on t.id = o.task_id
-where o.kind <> 'output' and t.ended_at < now() - interval '1 hour' limit %(limit)s"""
+where o.kind <> 'output' and t.ended_at < now() - interval '1 hour' and o.name <> all(%(but)s) limit %(limit)s"""
 """Previews, and outputs of attempts that were given up."""
 _OLD: Final = """
 select o.name from tasks.objects o join tasks.tasks t on t.id = o.task_id
-where t.ended_at < now() - %(keep)s limit %(limit)s"""
+where t.ended_at < now() - %(keep)s and o.name <> all(%(but)s) limit %(limit)s"""
 _STATES: Final = {
     task_pb2.TASK_STATE_PENDING: "pending",
     task_pb2.TASK_STATE_SUBMITTED: "submitted",
@@ -50,6 +51,7 @@ class Keeper:
         self._quota = quota
         self._store = store
         self._keep_s = keep_s
+        self._objects: Apart[str] = Apart("remove object")
 
     async def run(self) -> None:
         """Do each of its duties at its own pace, until cancelled."""
@@ -75,14 +77,17 @@ class Keeper:
             return gone.rowcount
 
     async def _remove_objects(self, which: LiteralString) -> None:
+        given = {"keep": timedelta(seconds=self._keep_s), "limit": _BATCH, "but": self._objects.resting()}
         async with self._database.transaction() as link:
-            found = await link.execute(which, {"keep": timedelta(seconds=self._keep_s), "limit": _BATCH})
+            found = await link.execute(which, given)
             names = [row[0] for row in await found.fetchall()]
+        await self._objects.do(names, self._remove)
+
+    async def _remove(self, names: Sequence[str]) -> None:
         for name in names:
             await self._store.delete(name)
-        if names:
-            async with self._database.transaction() as link:
-                await link.execute("delete from tasks.objects where name = any(%s)", (names,))
+        async with self._database.transaction() as link:
+            await link.execute("delete from tasks.objects where name = any(%s)", (list(names),))
 
     async def _count(self) -> None:
         depth = await self._queue.depth()

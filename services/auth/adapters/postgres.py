@@ -72,7 +72,7 @@ class Postgres:
                 with database.answering(link, within_s=_ANSWER_S):
                     yield link
         except _GONE as error:
-            if _of_one_statement(error):
+            if database.of_one_statement(error):
                 raise OneFailed("this takes too long now; try again", retry_after_s=1) from error
             if self._probe is None:
                 _log.warning("database.lost", why=type(error).__name__)
@@ -91,13 +91,6 @@ class Postgres:
                 _log.warning("database.found")
                 self._probe = None
                 return
-
-
-def _of_one_statement(error: Exception) -> bool:
-    """Tell whether the server answered and refused one statement: too slow, behind a lock, in a deadlock."""
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    # Classes 08 (connection), 57P (shut down) and 53 (out of resources) are the server's own trouble.
-    return state is not None and not state.startswith(("08", "57P", "53"))
 
 
 def _away() -> Unavailable:

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.common import database, logs
+from services.common.apart import OneFailed
 from services.common.errors import Unavailable
 
 _log = logs.get("tasks.database")
@@ -71,13 +72,16 @@ class Database:
     async def transaction(self) -> AsyncIterator[Link]:
         """Lend a connection inside a transaction, committed at the end.
 
-        Raises Unavailable when the database is away. Whether the commit took place is not known then.
+        Raises Unavailable when the database is away, OneFailed when it is there and refused a statement. Whether the
+        commit took place is not known then.
         """
         try:
             async with self._pool.connection() as link:
                 with database.answering(link, within_s=_ANSWER_S):
                     yield link
         except AWAY as error:
+            if database.of_one_statement(error):
+                raise OneFailed("this takes too long now; try again", retry_after_s=1) from error
             raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
 
 
@@ -124,7 +128,10 @@ class Listener:
                 await self._listen()
             except AWAY as error:
                 _log.warning("listener.lost", why=type(error).__name__)
-                await asyncio.sleep(0.5)
+            except Exception:
+                # A bug must not leave everybody waiting for rings.
+                _log.exception("listener.failed")
+            await asyncio.sleep(0.5)
 
     async def _listen(self) -> None:
         link = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=2)

@@ -8,13 +8,14 @@ cancellation) are skipped, not waited for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from psycopg import sql
 
+from services.common.apart import Apart, concerns_all
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.tasks.adapters import log, records
 from services.tasks.adapters.database import Database, Link
@@ -41,7 +42,7 @@ with recursive waiting(account_id) as (
     left join running r using (account_id)
     cross join lateral (
         select id, not_before, number from tasks.tasks q
-        where q.account_id = w.account_id and q.state = 1 and q.not_before <= now()
+        where q.account_id = w.account_id and q.state = 1 and q.not_before <= now() and q.id <> all(%(but)s)
         order by q.not_before, q.number
         limit least(%(count)s, greatest(0, %(per_account)s - coalesce(r.n, 0)))
     ) t
@@ -77,6 +78,8 @@ class Queue:
         self._per_account = per_account
         self._lease_s = lease_s
         self._attempts = attempts
+        self._claims: Apart[str] = Apart("claim")
+        self._sweeps: Apart[str] = Apart("task sweep")
 
     @property
     def lease_s(self) -> float:
@@ -84,11 +87,32 @@ class Queue:
         return self._lease_s
 
     async def claim(self, worker: str, count: int) -> list[Task]:
-        """Take up to `count` tasks for a worker."""
+        """Take up to `count` tasks for a worker. One that cannot be taken keeps no other back. Raises Unavailable."""
+        try:
+            return await self._taken(worker, count)
+        except Exception as error:
+            if concerns_all(error):
+                raise
+        taken: list[Task] = []
+
+        async def take(ids: Sequence[str]) -> None:
+            taken.extend(await self._taken(worker, count, among=ids))
+
+        async with self._database.transaction() as link:
+            ids = await self._chosen(link, count)
+        await self._claims.do(ids, take)
+        return taken
+
+    async def _chosen(self, link: Link, count: int) -> list[str]:
+        given = {"count": count, "per_account": self._per_account, "but": self._claims.resting()}
+        return [row[0] for row in await (await link.execute(_CHOOSE, given)).fetchall()]
+
+    async def _taken(self, worker: str, count: int, *, among: Sequence[str] | None = None) -> list[Task]:
         async with self._database.transaction() as link:
             await link.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
-            given = {"count": count, "per_account": self._per_account}
-            ids = [row[0] for row in await (await link.execute(_CHOOSE, given)).fetchall()]
+            ids = await self._chosen(link, count)
+            if among is not None:
+                ids = [task_id for task_id in ids if task_id in among]
             if not ids:
                 return []
             tasks = await _locked(link, sql.SQL("id = any(%s) and state = 1 order by array_position(%s, id)"), ids, ids)
@@ -120,7 +144,16 @@ class Queue:
     async def sweep(self, *, limit: int = 100) -> int:
         """Put back what vanished workers held, and end what is overdue; give how many tasks that were."""
         async with self._database.transaction() as link:
-            tasks = await _locked(link, sql.SQL(f"({_EXPIRED}) or ({_OVERDUE}) limit %s"), limit)
+            found = await link.execute(
+                f"select id from tasks.tasks where (({_EXPIRED}) or ({_OVERDUE})) and id <> all(%s) limit %s",  # noqa: S608  # constants of this module
+                (self._sweeps.resting(), limit),
+            )
+            ids = [task_id for (task_id,) in await found.fetchall()]
+        return sum(await self._sweeps.do(ids, self._swept))
+
+    async def _swept(self, ids: Sequence[str]) -> int:
+        async with self._database.transaction() as link:
+            tasks = await _locked(link, sql.SQL(f"id = any(%s) and (({_EXPIRED}) or ({_OVERDUE}))"), list(ids))
             for task in tasks:
                 self._settle_fate(task)
                 await log.save(link, task)

@@ -7,6 +7,7 @@ fills; so whoever dies, it is booked once: auth books an id once, however often 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
+from services.common.apart import each_apart, note_failure
 from services.common.errors import MoaError, Unavailable
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
@@ -130,13 +132,14 @@ class Quota:
             rows = await found.fetchall()
             if not rows:
                 return 0
-            settlements = {r[0]: quota_pb2.Settlement.FromString(r[1]) for r in rows if r[2]}
-            returns = {r[0]: quota_pb2.LeaseReturn.FromString(r[1]) for r in rows if not r[2]}
-            done = await self._settled(settlements)
-            if returns:
-                message = quota_service_pb2.ReturnLeasesRequest(returns=returns.values())
-                await self._called(self._stub.ReturnLeases, message, "")
-                done |= returns.keys()
+            done: set[str] = set()
+
+            async def book(some: Sequence[tuple[str, bytes, bool]]) -> None:
+                done.update(await self._booked(some))
+
+            _, failed = await each_apart(rows, book)
+            for (task_id, *_), error in failed:
+                note_failure("task quota", task_id, error)
             await link.execute("delete from tasks.quota_outbox where task_id = any(%s)", (list(done),))
             await link.execute(
                 "update tasks.quota_outbox set attempts = attempts + 1, "
@@ -144,6 +147,17 @@ class Quota:
                 ([row[0] for row in rows if row[0] not in done],),
             )
         return len(done)
+
+    async def _booked(self, rows: Sequence[tuple[str, bytes, bool]]) -> set[str]:
+        """Book rows of the outbox; give those that are done."""
+        settlements = {name: quota_pb2.Settlement.FromString(message) for name, message, settles in rows if settles}
+        returns = {name: quota_pb2.LeaseReturn.FromString(message) for name, message, settles in rows if not settles}
+        done = await self._settled(settlements)
+        if returns:
+            message = quota_service_pb2.ReturnLeasesRequest(returns=returns.values())
+            await self._called(self._stub.ReturnLeases, message, "")
+            done |= returns.keys()
+        return done
 
     async def _settled(self, settlements: dict[str, quota_pb2.Settlement]) -> set[str]:
         if not settlements:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from services.common import logs, tracing
+from services.common.apart import note_failure
 from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.tasks import metrics
 from services.tasks.adapters.database import WEBHOOKS, Bell, wait
@@ -94,6 +95,10 @@ class Deliverer:
             due = await self._outbox.due(room, lease_s=self._timeout_s * 2)
         except Unavailable:
             return False
+        except Exception:
+            # A bug must not end the only thing of this process that delivers.
+            _log.exception("outbox.failed")
+            return False
         for delivery in due:
             task = asyncio.create_task(self._deliver(delivery), name=f"webhook.{delivery.id}")
             self._running.add(task)
@@ -106,8 +111,17 @@ class Deliverer:
         except Unavailable:
             # Noting it failed; its lease ends, and it is sent again with the same id.
             _log.info("webhook.unnoted", delivery=delivery.id)
+        except Exception as error:
+            note_failure("webhook", delivery.id, error)
+            await self._crashed(delivery)
+
+    async def _crashed(self, delivery: Delivery) -> None:
+        """Try it again later, as one whose receiver failed: less often each time, and not for ever."""
+        try:
+            await self._again(delivery, 0, "it could not be sent")
         except Exception:
-            _log.exception("webhook.crashed", delivery=delivery.id)
+            # Its lease ends, and it is tried again.
+            _log.exception("webhook.unnoted", delivery=delivery.id)
 
     async def _attempt(self, delivery: Delivery) -> None:
         task = await self._tasks.find(delivery.task_id)

@@ -106,6 +106,11 @@ class Worker:
         except Unavailable:
             await asyncio.sleep(_LOOK_S)
             return 0
+        except Exception:
+            # A bug must not end the only thing of this process that takes tasks up.
+            _log.exception("claim.failed")
+            await asyncio.sleep(_LOOK_S)
+            return 0
         for task in tasks:
             metrics.QUEUE_WAIT.observe(max(0.0, (now_utc() - task.not_before).total_seconds()))
             run = self._runs[task.id] = Run(task, self._queue.lease_s)
@@ -128,7 +133,10 @@ class Worker:
         asked_at = time.monotonic()
         try:
             beats = {b.task_id: b for b in await self._queue.beat(self.name, [r.task for r in held.values()])}
-        except Unavailable:
+        except Exception as error:
+            if not isinstance(error, Unavailable):
+                # A bug must not end what keeps the leases: the next beat may succeed.
+                _log.exception("beat.failed")
             for run in held.values():
                 if asked_at > run.kept_until:
                     run.lost = True
