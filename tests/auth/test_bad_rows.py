@@ -23,6 +23,7 @@ from services.auth.domain.quota import Quota
 from services.auth.migrations import SCHEMA, migrate
 from services.auth.sweeper import Sweeper
 from services.common import byok, migrations
+from services.common.apart import OneFailed
 from tests.auth.asking import PEPPER, audited
 from tests.auth.conftest import Auth
 
@@ -89,17 +90,21 @@ async def test_a_sweep_goes_past_a_block_that_cannot_be_ended(auth: Auth) -> Non
     await audited(auth.url)
 
 
-async def test_a_locked_row_does_not_postpone_the_sweep(auth: Auth) -> None:
-    """A day that somebody keeps locked is one row that fails, not a database that is away."""
-    good, good_key, _ = await auth.account()
-    bad, bad_key, _ = await auth.account()
-    await borrowed(auth.postgres, bad_key, ttl_s=-2)
-    await borrowed(auth.postgres, good_key, ttl_s=-1)
-    sweeps = sweeper(auth.postgres, [0.0])
+async def test_a_locked_row_is_no_database_that_is_away(auth: Auth) -> None:
+    """A row that somebody keeps locked fails by itself: what comes next to the database is served."""
+    account, _, _ = await auth.account()
     with psycopg.connect(auth.url) as link:
-        link.execute("select 1 from quota_days where subject = %s for update", (bad,))
-        await sweeps.round()
-        assert (closed(auth, good), closed(auth, bad)) == ([True], [False])
+        link.execute("select 1 from accounts where id = %s for update", (account,))
+
+        async def locked() -> None:
+            async with auth.postgres.transaction() as ours:
+                await ours.execute("set local lock_timeout = 10")
+                await ours.execute("select 1 from accounts where id = %s for update", (account,))
+
+        with pytest.raises(OneFailed):
+            await locked()
+        async with auth.postgres.transaction() as ours:
+            await ours.execute("select 1")
 
 
 async def test_a_bad_settlement_keeps_no_other_back(auth: Auth) -> None:
