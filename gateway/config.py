@@ -100,6 +100,8 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "192.0.2.0", "prefix_len": 32}]},
         "normalize_path": True,
         "merge_slashes": True,
+        # Envoy makes an id for every request; the script puts a caller's own in its place, where it is one.
+        "early_header_mutation_extensions": [_kept_request_id()],
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "stream_idle_timeout": f"{settings.stream_idle_s:g}s",
@@ -112,6 +114,21 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "access_log": [_access_log(_ACCESS_LINE)],
         "http_filters": [*_filters(settings, bindings, lua, contracts)],
         "route_config": routes.route_config(bindings, settings),
+    }
+
+
+def _kept_request_id() -> Json:
+    """Keep the id that a caller gave before Envoy replaces it. What a caller writes under the inner name goes."""
+    kept = {
+        "header": {"key": script.CALLERS_ID, "value": "%REQ(X-REQUEST-ID)%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": f"{TYPE}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [{"remove": script.CALLERS_ID}, {"append": kept}],
+        },
     }
 
 
@@ -181,7 +198,12 @@ def _access_log(line: Mapping[str, str]) -> Json:
 
 def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contracts: Path) -> Iterable[Json]:
     """The order is the order of a request; answers pass it backwards, so the script has the last word."""
-    yield _filter(routes.LUA, "lua.v3.Lua", default_source_code={"inline_string": lua})
+    yield _filter(
+        routes.LUA,
+        "lua.v3.Lua",
+        default_source_code={"inline_string": lua},
+        source_codes={script.GRPC: {"inline_string": script.grpc_script()}},
+    )
     yield _filter(routes.CORS, "cors.v3.Cors")
     # Inside, x-moa-* is believed. Nobody outside may say it.
     strip = {"remove_on_match": {"key_matcher": {"prefix": "x-moa-", "ignore_case": True}}}

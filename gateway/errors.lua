@@ -62,6 +62,7 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  take_request_id(headers)
   drop_ungrpc(headers)
   local path = headers:get(":path") or ""
   if not path:find("?", 1, true) then return end

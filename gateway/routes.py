@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from gateway import pages
+from gateway import pages, script
 from gateway.bindings import Binding
 from gateway.settings import EdgeSettings
 
@@ -76,7 +76,7 @@ UPLOAD_LIMIT: Final = "moa.upload_limit"
 
 _OFF: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "disabled": True}
 _ON: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "config": {}}
-_LUA_OFF: Final[Json] = {"@type": f"{TYPE}extensions.filters.http.lua.v3.LuaPerRoute", "disabled": True}
+_LUA_GRPC: Final[Json] = {"@type": f"{TYPE}extensions.filters.http.lua.v3.LuaPerRoute", "name": script.GRPC}
 
 _CORS_POLICY: Final[Json] = {
     "@type": f"{TYPE}extensions.filters.http.cors.v3.CorsPolicy",
@@ -147,8 +147,8 @@ def _preflights(settings: EdgeSettings) -> Iterable[Json]:
 
 
 def _grpc(settings: EdgeSettings) -> Iterable[Json]:
-    """Native calls keep their trailers: no script, no transcoder, and the server's own limit on messages."""
-    filters = {LUA: _LUA_OFF, TRANSCODER: _OFF, JSON_LIMIT: _OFF, TRAILERS: _OFF}
+    """Native calls keep their trailers: a smaller script, no transcoder, and the server's own limit on messages."""
+    filters = {LUA: _LUA_GRPC, TRANSCODER: _OFF, JSON_LIMIT: _OFF, TRAILERS: _OFF}
     speaks = [_header("content-type", {"prefix": "application/grpc", "ignore_case": True})]
     for prefix in GRPC_PREFIXES:
         match = {"prefix": prefix, "headers": speaks}

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
 from services.common.dialects import DIALECTS, FIELD, MESSAGE, PARAM, STATUS, Dialect
 from services.common.errors import HTTP_STATUS, word
 
+CALLERS_ID: Final = "x-moa-callers-request-id"
+"""The header in which the script finds the `x-request-id` that a caller gave."""
+
+GRPC: Final = "grpc"
+"""What routes call the script of gRPC calls."""
+
 _TEMPLATE = Path(__file__).with_name("errors.lua")
+_REQUEST_ID = Path(__file__).with_name("request_id.lua")
 
 _BY_STATUS: Mapping[int, Reason.ValueType] = {
     400: error_pb2.REASON_MALFORMED,
@@ -75,10 +82,16 @@ def render() -> str:
         "by_grpc": _words(_BY_GRPC),
         "sentences": _table({word(reason): _text(sentence) for reason, sentence in _SENTENCES.items()}),
     }
-    script = _TEMPLATE.read_text(encoding="utf-8")
+    script = _REQUEST_ID.read_text(encoding="utf-8") + _TEMPLATE.read_text(encoding="utf-8")
     for name, table in tables.items():
         script = script.replace("{{" + name + "}}", table)
     return script
+
+
+def grpc_script() -> str:
+    """Return the text of the script that gRPC calls pass: their errors stay what they are."""
+    called = "function envoy_on_request(handle) take_request_id(handle:headers()) end\n"
+    return _REQUEST_ID.read_text(encoding="utf-8") + called
 
 
 def sentence(reason: Reason.ValueType) -> str:

@@ -57,6 +57,20 @@ def test_internal_metadata_is_stripped(channel: grpc.Channel, upstream: Upstream
     assert answer.prompt_tokens == 7
 
 
+@pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("m" * 129, False), ("m y", False)])
+def test_a_callers_request_id_is_kept(channel: grpc.Channel, upstream: Upstream, given: str, kept: bool) -> None:
+    """As over REST: where it is up to 128 visible ASCII characters."""
+    stub = text_service_pb2_grpc.TextServiceStub(channel)
+    request = text_service_pb2.GenerateTextRequest(model="absent")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub.GenerateText(request, metadata=(("x-request-id", given),), timeout=TIMEOUT_S))
+    metadata: Any = caught.value.trailing_metadata()
+    detail = error_pb2.ErrorDetail()
+    status_pb2.Status.FromString(dict(metadata)["grpc-status-details-bin"]).details[0].Unpack(detail)
+    assert detail.request_id
+    assert (detail.request_id == given) == kept
+
+
 @pytest.mark.parametrize("method", ["/moa.quota.v1.QuotaService/Admit", "/moa.router.v1.NativeService/ListProviders"])
 def test_internal_services_are_hidden(channel: grpc.Channel, method: str) -> None:
     """What is not public is UNIMPLEMENTED, as gRPC wants it."""

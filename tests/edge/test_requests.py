@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import requests
@@ -87,11 +88,29 @@ def test_envoy_headers_are_not_obeyed(edge: Stack, upstream: Upstream) -> None:
     assert upstream.held.calls == 1
 
 
-def test_request_id(edge: Stack, upstream: Upstream) -> None:
-    """Every request gets an id of the gateway's own, told to the router and to the caller."""
-    answer = requests.post(edge.url + "/generate/text", json={}, headers={"x-request-id": "mine"}, timeout=20)
+LONGEST = "!~" * 64
+
+
+@pytest.mark.parametrize("given", ["mine", LONGEST, 'a"},{"event":"forged"'], ids=["short", "longest", "JSON"])
+def test_a_callers_request_id_is_kept(edge: Stack, upstream: Upstream, given: str) -> None:
+    """Up to 128 visible ASCII characters are told to the router, to the caller and to the log, as one value."""
+    answer = requests.post(edge.url + "/generate/text", json={}, headers={"x-request-id": given}, timeout=20)
+    assert answer.json()["metadata"]["x-request-id"] == answer.headers["x-request-id"] == given
+    assert logged(edge.log("edge"), given)[0]["path"] == "/generate/text"
+    lines = [line for line in edge.log("edge").read_text().splitlines() if "forged" in line]
+    assert all(json.loads(line)["event"] == "request.finished" for line in lines)
+
+
+@pytest.mark.parametrize(
+    "given", ["", LONGEST + "!", "a b", "a\tb", "caf\xe9", None], ids=["empty", "long", "space", "tab", "latin", "none"]
+)
+def test_any_other_request_id_is_replaced(edge: Stack, upstream: Upstream, given: str | None) -> None:
+    """Every request has an id: the gateway's own where the caller's is none. The inner name is not obeyed."""
+    inner = {"x-moa-callers-request-id": "inner"}
+    headers = inner if given is None else {**inner, "x-request-id": given}
+    answer = requests.post(edge.url + "/generate/text", json={}, headers=headers, timeout=20)
     told = answer.json()["metadata"]["x-request-id"]
-    assert told == answer.headers["x-request-id"] != "mine"
+    assert told == answer.headers["x-request-id"] == str(UUID(told))
 
 
 @pytest.mark.parametrize(

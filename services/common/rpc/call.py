@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 REQUEST_ID_KEY = "x-request-id"
@@ -34,13 +35,18 @@ class Call:
         """Whether a first message was sent: from then on an error must be an event of the stream."""
 
 
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
+
 _NONE = Call("", "")
 _CURRENT: ContextVar[Call] = ContextVar("moa_call", default=_NONE)
 
 
 def begin(method: str, request_id: str, address: str = "") -> Call:
-    """Make the call that is served from here on, in this task."""
-    call = Call(method, request_id or uuid4().hex, address)
+    """Make the call that is served from here on, in this task.
+
+    An id that is not 1 to 128 visible ASCII characters is replaced by a new one: it is repeated in logs and answers.
+    """
+    call = Call(method, request_id if _REQUEST_ID.fullmatch(request_id) else uuid4().hex, address)
     _CURRENT.set(call)
     return call
 

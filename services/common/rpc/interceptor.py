@@ -86,7 +86,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         def around(inner: Handler) -> Handler:
             async def serve(request: Any, context: Any) -> Any:
                 metadata = dict(context.invocation_metadata() or ())
-                request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))[:128]
+                request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))
                 call = calls.begin(method, request_id, calls.address_in(metadata))
                 span = tracing.serving(method, metadata)
                 RPC_RUNNING.inc()
