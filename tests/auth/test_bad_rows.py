@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import date
 from uuid import UUID, uuid4
 
@@ -13,7 +15,9 @@ from psycopg import sql
 from deploy.local.database import Database
 from moa.quota.v1 import quota_pb2
 from services.auth.__main__ import make_byok
+from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.identities import Identities
+from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Borrowed, Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.leases import LeaseIds
@@ -28,6 +32,15 @@ from tests.auth.asking import PEPPER, audited
 from tests.auth.conftest import Auth
 
 _IDS = LeaseIds(PEPPER)
+
+
+@pytest.fixture
+async def auth(migrated: str) -> AsyncIterator[Auth]:
+    """The books, which no replica sweeps but those of the test."""
+    postgres = Postgres(migrated, size=2)
+    await postgres.open()
+    yield Auth(migrated, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())
+    await postgres.close()
 
 
 async def borrowed(postgres: Postgres, key_id: str, tokens: int = 200, ttl_s: float = 60) -> Borrowed:
