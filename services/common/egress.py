@@ -1,9 +1,10 @@
 """The egress guard: the only way in which a URL that a caller gave is called.
 
-https alone by default. A host's addresses are resolved once, every one of them must be public, and the connection goes
-to exactly those: a name that changes between check and use changes nothing. Odd spellings of addresses (decimal, octal,
-hexadecimal, IPv4 inside IPv6) are judged by what they resolve to. Redirects are followed for fetches only, each checked
-like a first URL. Time and size are bounded. Operators may allow more hosts by name.
+https alone by default. A URL's host is read by our own rules (`services.common.hosts`), and the client must read the
+same. A name's addresses are resolved once, every one of them must be public, and the connection goes to exactly those:
+a name that changes between check and use changes nothing. Odd spellings of addresses (decimal, octal, hexadecimal,
+short) are refused as they stand; IPv4 inside IPv6 is judged by what is inside. Redirects are followed for fetches only,
+each checked like a first URL. Time and size are bounded. Operators may allow more hosts by name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,33 +21,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from services.common.errors import InvalidField, TooLarge, UpstreamFailed, UpstreamTimeout
+from services.common.hosts import NoHost, agrees, is_public, place_of
 
 MAX_URL: Final = 8192
 MAX_REDIRECTS: Final = 5
 CONNECT_S: Final = 5.0
 _CHUNK: Final = 64 * 1024
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
-_FORBIDDEN: Final = tuple(
-    ipaddress.ip_network(each)
-    for each in (
-        # Public by registration, but a cloud's own machinery on its machines (Azure).
-        "168.63.129.16/32",
-        # IETF's own block, where Oracle's metadata server lives.
-        "192.0.0.0/24",
-        # Deprecated, local or never routed, and not all of them known to `is_global` as such.
-        "192.88.99.0/24",
-        "::/96",
-        "64:ff9b:1::/48",
-        "100::/64",
-        "2001::/23",
-        "5f00::/16",
-        "fec0::/10",
-    )
-)
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Refused(InvalidField):
@@ -62,37 +43,6 @@ class Fetched:
     data: bytes
     content_type: str
     """As the server declared it; judge by the content."""
-
-
-def is_public(address: Address) -> bool:
-    """Tell whether an address is one of the public internet, and so is every IPv4 address that it wraps."""
-    return all(_is_plain_public(each) for each in (address, *_wrapped(address)))
-
-
-def _is_plain_public(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and (address in _NAT64 or address.ipv4_mapped is not None):
-        # A prefix alone: what counts is the IPv4 address inside.
-        return True
-    return (
-        address.is_global
-        and not (address.is_multicast or address.is_reserved or address.is_unspecified)
-        and not any(address.version == network.version and address in network for network in _FORBIDDEN)
-    )
-
-
-def _wrapped(address: Address) -> Iterator[ipaddress.IPv4Address]:
-    """Give the IPv4 addresses inside an IPv6 one: mapped, compatible, 6to4, Teredo, NAT64, ISATAP."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return
-    if address.ipv4_mapped is not None:
-        yield address.ipv4_mapped
-    if address.sixtofour is not None:
-        yield address.sixtofour
-    if address.teredo is not None:
-        yield from address.teredo
-    number = int(address)
-    if address in _NAT64 or number < 2**32 or (number >> 32) & 0xFFFF_FFFF in _ISATAP:
-        yield ipaddress.IPv4Address(number & 0xFFFF_FFFF)
 
 
 Lookup = Callable[[str, int, int], Awaitable[list[tuple[int, str]]]]
@@ -156,23 +106,19 @@ class Egress:
         if len(url) > MAX_URL:
             raise Refused(f"{param}: the URL is too long", param=param)
         try:
+            place = place_of(url)
             parsed = URL(url)
-            host, port = parsed.host, parsed.port
+        except NoHost as wrong:
+            raise Refused(f"{param}: {wrong}", param=param) from None
         except ValueError:
             raise Refused(f"{param}: not a URL", param=param) from None
-        if not host or not host.isprintable() or " " in host or parsed.scheme not in ("http", "https"):
-            raise Refused(f"{param}: an https URL is expected", param=param)
-        if parsed.user is not None or parsed.password is not None:
-            raise Refused(f"{param}: a URL with credentials is not called", param=param)
-        if host.lower() in self._allowed or f"{host.lower()}:{port}" in self._allowed:
+        if not agrees(parsed, place):
+            raise Refused(f"{param}: not a URL", param=param)
+        if place.host in self._allowed or f"{place.host}:{place.port}" in self._allowed:
             return parsed
-        if parsed.scheme != "https":
+        if place.scheme != "https":
             raise Refused(f"{param}: an https URL is expected", param=param)
-        try:
-            address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
-        except ValueError:
-            return parsed
-        if not is_public(address):
+        if place.is_inside:
             raise Refused(f"{param}: this host is not on the public internet", param=param)
         return parsed
 

@@ -16,6 +16,7 @@ from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken, UpstreamFailed
+from services.common.hosts import agrees, place_of
 from services.common.http.client import Outgoing, Pool, proxy_for
 from services.common.http.deadline import Deadline
 from services.image.adapters import Call, Link
@@ -132,12 +133,20 @@ class Work:
             deadline.rest()
             await self._events.join()
 
+    def _linked(self, link: str) -> URL:
+        """Return where a link of the provider leads: to the provider itself, or to a public place by https."""
+        try:
+            url, place = URL(link), place_of(link)
+            own = url.origin() == URL(self._target.provider.base_url).origin()
+        except ValueError:
+            raise UpstreamBroken("the provider linked to an image at what is no address") from None
+        if not own and (place.scheme != "https" or place.is_inside or not agrees(url, place)):
+            raise UpstreamBroken("the provider linked to an image at an address that is not fetched")
+        return url
+
     async def _fetched(self, link: Link, deadline: Deadline) -> Picture:
         """Fetch an image that the answer links to, without credentials."""
-        url = URL(link.url)
-        base = URL(self._target.provider.base_url)
-        if url.scheme != "https" and url.origin() != base.origin():
-            raise UpstreamBroken("the provider linked to an image at an address that is not fetched")
+        url = self._linked(link.url)
         timeouts = self._target.pool.timeouts
         if self._links is None:
             self._links = Pool(timeouts, proxy=proxy_for(link.url))

@@ -7,8 +7,9 @@ import socket
 
 import pytest
 
-from services.common.egress import Egress, is_public
+from services.common.egress import Egress, Refused
 from services.common.errors import MoaError
+from services.common.hosts import is_public
 
 PRIVATE = [
     "0.0.0.0",
@@ -80,6 +81,8 @@ SPELLINGS = [
 async def test_odd_spellings_of_this_machine_reach_nothing(host: str) -> None:
     """However loopback is written, no connection comes."""
     guard = Egress()
+    with pytest.raises(Refused):
+        guard.check(f"https://{host}/a", param="image_url")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         url = f"https://{host}:{server.getsockname()[1]}/a"

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from aiohttp import web
 
-from services.common.egress import Egress, Refused, is_public
+from services.common.egress import Egress, Refused
 from services.common.errors import InvalidField, MoaError, TooLarge, UpstreamFailed, UpstreamTimeout
+from services.common.hosts import is_public
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 1000
 
@@ -139,15 +140,18 @@ INSIDE = [
 ]
 
 
+async def nobody(host: str, port: int, family: int) -> list[tuple[int, str]]:
+    """A resolver that must not be asked."""
+    raise AssertionError(f"{host} was looked up")
+
+
 @pytest.mark.parametrize("url", INSIDE)
 async def test_inside_is_refused_however_it_is_spelt(url: str) -> None:
-    """Loopback, link-local, private, shared, reserved and multicast addresses, in every spelling."""
-    guard = Egress()
+    """Loopback, link-local, private, shared, reserved and multicast addresses, in every spelling: nobody is asked."""
+    guard = Egress(lookup=nobody)
     for attempt in (fetch(guard, url), guard.post(url, headers={}, body=b"", timeout_s=5)):
-        with pytest.raises((Refused, UpstreamFailed)) as caught:
+        with pytest.raises(Refused):
             await attempt
-        # A spelling that no resolver takes cannot be reached, which is as good.
-        assert isinstance(caught.value, Refused) or "cannot be reached" in caught.value.message
     await guard.aclose()
 
 
@@ -213,7 +217,20 @@ async def test_one_private_address_among_public_ones_is_refused() -> None:
     await guard.aclose()
 
 
-@pytest.mark.parametrize("inside", ["https://127.0.0.1/", "https://localhost/", "http://example.com/", "file:///x"])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        *("https://127.0.0.1/", "https://localhost/", "http://example.com/", "file:///x"),
+        *(
+            "https://2130706433/",
+            "https://127.1/",
+            "https://0x7f.1/",
+            "//0177.0.0.1/",
+            "https://a@b.example/",
+            "https://[",
+        ),
+    ],
+)
 async def test_a_redirect_to_inside_is_refused(guard: Egress, outside: Outside, inside: str) -> None:
     """Each step is checked like the first."""
     with pytest.raises(Refused):

@@ -124,6 +124,10 @@ INSIDE = [
     "https://169.254.169.254/latest/meta-data/",
     "https://localhost/a.png",
     "http://example.com/a.png",
+    "https://2130706433/a.png",
+    "https://0x7f.1/a.png",
+    "https://[",
+    "https://[::1/a.png",
 ]
 
 

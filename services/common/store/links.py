@@ -47,7 +47,10 @@ class Links:
 
     def name_of(self, url: str) -> str | None:
         """Give the object that a link of this gateway names; None for any other URL. The signature is not checked."""
-        base, given = urlsplit(self._base), urlsplit(url)
+        try:
+            base, given = urlsplit(self._base), urlsplit(url)
+        except ValueError:
+            return None  # no URL at all
         if (given.scheme, given.netloc.lower()) != (base.scheme, base.netloc.lower()):
             return None
         if not given.path.startswith(base.path):

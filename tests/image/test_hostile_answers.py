@@ -1,4 +1,4 @@
-"""As in the text service: a provider that repeats the gateway's credentials is heard without them."""
+"""A provider whose answers mean harm: repeated credentials are heard by nobody, links to the inside are not fetched."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common import errors
 from services.common.catalogue import load
 from services.common.scrub import HIDDEN
 from services.image.adapters import ADAPTERS
@@ -107,6 +108,28 @@ async def _said(client: ImageClient, request: GenerateImageRequest) -> str:
         for _, value in failure.trailing_metadata() or ():
             said.append(value if isinstance(value, bytes) else value.encode())
     return b"\n".join(said).decode(errors="replace")
+
+
+LINKS = [
+    "https://[",
+    "https://127.1/a.png",
+    "https://2130706433/a.png",
+    "https://169.254.169.254/a",
+    "file:///etc/passwd",
+]
+
+
+@pytest.mark.parametrize(
+    "link", [*LINKS, "http://example.com/a.png", "https://localhost/a.png", "https://a@b.example/"]
+)
+async def test_a_providers_link_to_the_inside_is_not_fetched(upstream: EchoEmulator, tmp_path: Path, link: str) -> None:
+    """An answer that links to no public place is a broken one, whatever the link looks like."""
+    subject = SUBJECT["ideogram"]
+    upstream.echo = Echo("link", lambda _: _json({"data": [{"url": link}]}))
+    rows = shipped_rows(subject.provider, upstream.url + subject.path, **subject.row(upstream))
+    async with image_service(tmp_path, *rows, dict.fromkeys(subject.environment, KEY)) as service:
+        with pytest.raises(errors.UpstreamBroken, match="linked to"):
+            await service.ask(GenerateImageRequest(model=subject.model, provider=subject.provider, prompt="a sea"))
 
 
 @pytest.mark.parametrize(
