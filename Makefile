@@ -76,7 +76,8 @@ format: $(READY) ## Put style right.
 	@$(PY) -m ruff format $(CODE)
 
 .PHONY: check
-check: lint test stubs ## All that CI runs.
+check: $(READY) ## All that CI runs: every gate, then one table of them (ARGS='--only mypy', ARGS='-- -x' for pytest).
+	@$(PY) -m deploy.build.check $(ARGS)
 
 .PHONY: stubs
 stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) for teams that call the gateway.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.database import Database
+from tests import skips
 from tests.suite import plugin
 
 # The tests start some three hundred processes of ours: each would compile all of its modules anew.
@@ -24,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.Suite(config), "moa-suite")
+    skips.pytest_configure(config)
 
 
 @pytest.fixture(scope="session")

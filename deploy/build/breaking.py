@@ -1,4 +1,8 @@
-"""Hold the contracts against those of git's main branch: an incompatible change is a `v2`."""
+"""Hold the contracts against the earlier ones: those of git's main and of the last commits that changed them.
+
+On main itself, as in continuous integration, main is what is being checked; so the comparison is with the states that
+the history holds. An incompatible change is a `v2`.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +12,59 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from deploy.build.protos import REPOSITORY, compile_protos
 
+NOT_RUN: Final = 77
+"""The exit code of a check that could not be made; its last line says why."""
 
-def _git(*arguments: str) -> bytes | None:
-    line = ["git", *arguments]
-    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, check=False)
+STATES: Final = 20
+"""The earlier commits that changed the contracts and are compared with."""
+
+
+def _git(repository: Path, *arguments: str) -> bytes | None:
+    done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None
 
 
-def main() -> int:
-    """Compare `build/moa.binpb` with main's contracts, by buf."""
-    branch = next((name for name in ("main", "origin/main") if _git("rev-parse", "--verify", name)), None)
-    archive = _git("archive", branch, "proto") if branch else None
-    if archive is None:
-        print("buf breaking: git's main has no contracts to compare with")
-        return 0
+def earlier(repository: Path) -> list[tuple[str, str]]:
+    """Return the earlier states of `proto/`, newest first: a commit, and the id of its tree of contracts."""
+    log = _git(repository, "log", f"-{STATES}", "--format=%h", "--", "proto") or b""
+    found: dict[str, str] = {}
+    for commit in ("main", "origin/main", *log.decode().split()):
+        tree = _git(repository, "rev-parse", "--verify", "--quiet", f"{commit}:proto")
+        if tree is not None:
+            found.setdefault(tree.decode().strip(), commit)
+    return [(commit, tree) for tree, commit in found.items()]
+
+
+def compare(repository: Path, tree: str, now: Path) -> int:
+    """Return buf's exit code for the contracts `now`, held against those of git's tree."""
+    archive = _git(repository, "archive", tree)
+    assert archive is not None
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(scratch, filter="data")
-        before = Path(scratch) / "main.binpb"
+            tar.extractall(Path(scratch) / "proto", filter="data")
+        before = Path(scratch) / "before.binpb"
         compile_protos(Path(scratch) / "proto", before)
-        buf = [str(Path(sys.executable).with_name("buf")), "breaking", "build/moa.binpb"]
-        return subprocess.run([*buf, "--against", str(before)], cwd=REPOSITORY, check=False).returncode
+        buf = [str(Path(sys.executable).with_name("buf")), "breaking", str(now), "--against", str(before)]
+        return subprocess.run([*buf, "--config", str(REPOSITORY / "buf.yaml")], cwd=repository, check=False).returncode
+
+
+def check(repository: Path, now: Path) -> int:
+    """Return 0 when the contracts `now` break none of the repository's earlier states; say which one they break."""
+    if _git(repository, "rev-parse", "--is-shallow-repository") != b"false\n":
+        print("buf breaking: git has no history here (no repository, or a shallow clone: git fetch --unshallow)")
+        return NOT_RUN
+    states = earlier(repository)
+    broken = [commit for commit, tree in states if compare(repository, tree, now) != 0]
+    if broken:
+        print(f"buf breaking: callers of the contracts of {', '.join(broken)} would break (above)", file=sys.stderr)
+        return 1
+    print(f"buf breaking: compatible with {len(states)} earlier states")
+    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(check(REPOSITORY, REPOSITORY / "build" / "moa.binpb"))

@@ -65,9 +65,11 @@ FILES: Final = frozenset({f"{_ROUTER}FilesService.GetFile"})
 
 KEYLESS: Final = frozenset(
     {*FILES, f"{_TASK}DeskTaskService.CheckDeskHealth", f"{_TASK}DeskTaskService.GetDeskInfo"}
-    | {f"moa.account.v1.AccountService.{name}" for name in ("SignUp", "LogIn", "LogOut")}
+    | {f"moa.account.v1.AccountService.{name}" for name in ("SignUp", "LogIn")}
 )
 """Methods that need no key."""
+SESSION_ENDS: Final = frozenset({"moa.account.v1.AccountService.LogOut"})
+"""Methods that read a session's token where one is sent, and need none."""
 
 
 class UsageMetadata(Struct, rename="camel"):

@@ -92,7 +92,8 @@ def _shape(shape: Any) -> Json:
             "required": list(shape),
         }
     if isinstance(shape, list):
-        return {"type": "array", "items": {"anyOf": [_shape(value) for value in shape]}}
+        items = [_shape(value) for value in shape]
+        return {"type": "array", "items": items[0] if len(items) == 1 else {"anyOf": items}}
     if shape == dialects.STATUS:
         return {"type": "integer"}
     if shape == dialects.MESSAGE:
@@ -142,8 +143,10 @@ class _Operation:
             "description": comment,
             "responses": self._responses(),
         }
-        if self._name not in bodies.KEYLESS:
-            operation["security"] = [{name: []} for name in _SECURITY]
+        if self._name in bodies.SESSION_ENDS:
+            operation["security"] = [{"Bearer": []}, {}]
+        else:
+            operation["security"] = [] if self._name in bodies.KEYLESS else [{name: []} for name in _SECURITY]
         bound = {found[1] for found in _VARIABLE.finditer(template)}
         parameters = [*self._path_parameters(template), *self._query_parameters(rule, bound)]
         if parameters:
@@ -163,8 +166,8 @@ class _Operation:
     def _query_parameters(self, rule: http_pb2.HttpRule, bound: set[str]) -> Iterator[Json]:
         if rule.body == "*" or self._method.input_type == HTTP_BODY:
             return
-        for name, schema in self._schemas.fields(self._method.input_type):
-            if name not in bound and name != rule.body and schema.get("type") not in (None, "object"):
+        for name, schema in self._schemas.fields(self._method.input_type, without=bound | {rule.body}):
+            if schema.get("type") not in (None, "object"):
                 yield {"name": name, "in": "query", "schema": schema}
 
     def _request(self, rule: http_pb2.HttpRule, bound: set[str]) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from google.protobuf import descriptor_pb2
@@ -107,15 +107,15 @@ class Schemas:
                 self.components[key] |= self.object(name)
         return {"$ref": f"#/components/schemas/{key}"}
 
-    def object(self, name: str, *, without: frozenset[str] = frozenset()) -> Json:
-        """Give a message as an object; `without` are fields that come elsewhere, in the path say."""
-        properties = {field: schema for field, schema in self.fields(name) if field not in without}
-        return {"type": "object", "properties": properties} | self._told(name)
+    def object(self, name: str, *, without: Set[str] = frozenset()) -> Json:
+        """Return a message as an object; `without` are fields that come elsewhere, in the path say."""
+        return {"type": "object", "properties": dict(self.fields(name, without=without))} | self._told(name)
 
-    def fields(self, name: str) -> Iterator[tuple[str, Json]]:
-        """Give a message's fields with their schemas."""
+    def fields(self, name: str, *, without: Set[str] = frozenset()) -> Iterator[tuple[str, Json]]:
+        """Yield a message's fields with their schemas; those of `without` are not described at all."""
         for field in self._contracts.messages[name].field:
-            yield field.name, self.field(name, field)
+            if field.name not in without:
+                yield field.name, self.field(name, field)
 
     def field(self, owner: str, field: descriptor_pb2.FieldDescriptorProto) -> Json:
         """Give one field's schema."""
