@@ -20,7 +20,6 @@ PERMITTED: Final = (
     r"the protocol has no (budget|candidates|logprobs|top_k)",
     r"the protocol has it",
     r"the protocol has no word for it",
-    r"the protocol answers at once, without a stream",
     r"the provider does not say",
     r"the provider counts no tokens",
     r"no edits( at all)?",

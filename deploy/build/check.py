@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from deploy.build import inputs
 from deploy.build.breaking import NOT_RUN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,11 +32,15 @@ _GRACE_S: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One check: its name in the table, its program, and how long that may take."""
+    """One check: its name in the table, its program, and how long that may take.
+
+    `unless` names a target of `deploy.build.inputs`: the gate is not run while its inputs are those of the last pass.
+    """
 
     name: str
     line: tuple[str, ...]
     limit_s: float = 600.0
+    unless: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +69,22 @@ def gates(pytest: Sequence[str] = ()) -> tuple[Gate, ...]:
     return (
         Gate(name="tools", line=_module("deploy.build.tools")),
         Gate(name="contracts", line=_module("deploy.build.protos")),
-        Gate(name="ruff check", line=_module("ruff", "check", *code)),
-        Gate(name="ruff format", line=_module("ruff", "format", "--check", *code)),
+        Gate(name="ruff-check", line=_module("ruff", "check", *code)),
+        Gate(name="ruff-format", line=_module("ruff", "format", "--check", *code)),
         Gate(name="mypy", line=_module("mypy", *code), limit_s=1200.0),
-        Gate(name="buf lint", line=_tool("buf", "lint", "build/moa.binpb", "--config", "buf.yaml")),
-        Gate(name="buf breaking", line=_module("deploy.build.breaking")),
+        Gate(name="buf-lint", line=_tool("buf", "lint", "build/moa.binpb", "--config", "buf.yaml")),
+        Gate(name="buf-breaking", line=_module("deploy.build.breaking")),
         Gate(name="import-linter", line=_tool("lint-imports", "--no-logo")),
         Gate(name="licences", line=_module("deploy.build.licences")),
         Gate(name="advisories", line=_module("deploy.build.advisories")),
-        Gate(name="OpenAPI lint", line=_module("deploy.build.openapi_lint")),
+        Gate(name="openapi", line=_module("deploy.build.openapi_lint")),
         Gate(name="stubs", line=_module("deploy.build.stubs")),
+        Gate(
+            name="training",
+            line=_module("pytest", "--group", "training"),
+            limit_s=1200.0,
+            unless="test-training",
+        ),
         Gate(name="tests", line=_module("pytest", *pytest), limit_s=3600.0),
     )
 
@@ -81,6 +92,9 @@ def gates(pytest: Sequence[str] = ()) -> tuple[Gate, ...]:
 def run(gate: Gate) -> Result:
     """Run a gate, showing what it prints; at its limit end it, and what it started in its session."""
     print(f"\n== {gate.name}", flush=True)
+    if gate.unless and inputs.passed(gate.unless, REPOSITORY):
+        said = "its inputs are those of its last pass"
+        return Result(name=gate.name, seconds=0.0, word="not run", said=said, failed=False)
     began = time.monotonic()
     last: deque[str] = deque(maxlen=1)
     try:
@@ -102,7 +116,7 @@ def run(gate: Gate) -> Result:
     reader.start()
     try:
         code = process.wait(gate.limit_s)
-        said = None
+        said = ""
     except subprocess.TimeoutExpired:
         code, said = 1, f"not done after {gate.limit_s:.0f} s"
         _signal(process, signal.SIGINT)

@@ -160,3 +160,6 @@ SUBJECTS = [
         seed_of=lambda body: int(body["seed"]),
     ),
 ]
+
+STREAMING = [subject for subject in SUBJECTS if subject.streams]
+"""Those whose images can be streamed."""

@@ -13,17 +13,16 @@ from services.common.catalogue import Model
 from tests.emulators.base import Emulator
 from tests.emulators.pictures import ImageScript, png
 from tests.image.harness import Failed, ImageClient, given
-from tests.image.subjects import Subject
+from tests.image.subjects import STREAMING, Subject
 
 PREVIEWS = ["progress", "progress", "progress"]
 
 
-@pytest.fixture
-def subject(subject: Subject) -> Subject:
-    """Skip what has no stream, before anything is started for it."""
-    if not subject.streams:
-        pytest.skip("the protocol answers at once, without a stream")
-    return subject
+@pytest.fixture(params=STREAMING, ids=lambda subject: subject.name)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """The others answer at once."""
+    assert isinstance(request.param, Subject)
+    return request.param
 
 
 @pytest.fixture
