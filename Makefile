@@ -77,7 +77,7 @@ format: $(READY) ## Put style right.
 
 .PHONY: check
 check: $(READY) ## All that CI runs: every gate (GATES='mypy tests': these), then one table of them.
-	@$(PY) -m deploy.build.check $(addprefix --only ,$(GATES)) -- $(WORKERS) --fast $(ARGS)
+	@$(PY) -m deploy.build.check $(addprefix --only ,$(GATES)) --workers='$(WORKERS)' -- --fast $(ARGS)
 
 .PHONY: stubs
 stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) for teams that call the gateway.

@@ -63,8 +63,8 @@ def _module(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name, *arguments)
 
 
-def gates(pytest: Sequence[str] = ()) -> tuple[Gate, ...]:
-    """Return every gate, in the order of running; `pytest` are more arguments for the tests."""
+def gates(pytest: Sequence[str] = (), workers: Sequence[str] = ()) -> tuple[Gate, ...]:
+    """Return every gate, in the order of running; `pytest` are for the tests, `workers` for pytest always."""
     code = [name for name in CODE if (REPOSITORY / name).is_dir()]
     return (
         Gate(name="tools", line=_module("deploy.build.tools")),
@@ -81,11 +81,11 @@ def gates(pytest: Sequence[str] = ()) -> tuple[Gate, ...]:
         Gate(name="stubs", line=_module("deploy.build.stubs")),
         Gate(
             name="training",
-            line=_module("pytest", "--group", "training"),
+            line=_module("pytest", *workers, "--group", "training"),
             limit_s=1200.0,
             unless="test-training",
         ),
-        Gate(name="tests", line=_module("pytest", *pytest), limit_s=3600.0),
+        Gate(name="tests", line=_module("pytest", *workers, *pytest), limit_s=3600.0),
     )
 
 
@@ -157,11 +157,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the gates; return 0 when none failed."""
     parser = argparse.ArgumentParser(prog="python -m deploy.build.check", description="Run every gate.")
     parser.add_argument("--only", action="append", metavar="GATE", help="run this one; may be said again")
-    parser.add_argument("pytest", nargs="*", help="more arguments for the tests, after --")
+    parser.add_argument("--workers", default="", help="pytest's arguments that tell its workers")
+    parser.add_argument("pytest", nargs="*", help="arguments for the tests, after --")
     options = parser.parse_args(arguments)
-    chosen = [gate for gate in gates(options.pytest) if options.only is None or gate.name in options.only]
+    every = gates(options.pytest, options.workers.split())
+    chosen = [gate for gate in every if options.only is None or gate.name in options.only]
     if not chosen:
-        parser.error("there is no such gate: " + ", ".join(gate.name for gate in gates()))
+        parser.error("there is no such gate: " + ", ".join(gate.name for gate in every))
     # A stop from outside is told with the gates so far, and ends what runs.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: list[Result] = []
