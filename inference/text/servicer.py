@@ -90,9 +90,11 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
             over = True
         finally:
             engine.cancel(work)
-            if not over and delivered and self._vanished:
-                used = _usage(dataclasses.replace(work.counted(), completion=delivered, reasoning=0))
-                self._vanished.left_midway(context, usage=used, operation=quota_pb2.OPERATION_TEXT, model=model)
+            if not over and work.begun and self._vanished:
+                owed = work.counted()
+                if stream:
+                    owed = dataclasses.replace(owed, completion=delivered, reasoning=0)
+                self._vanished.left_midway(context, usage=_usage(owed), operation=quota_pb2.OPERATION_TEXT, model=model)
 
     async def GenerateWholeText(
         self, request: text_service_pb2.GenerateWholeTextRequest, context: Any

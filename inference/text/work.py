@@ -53,6 +53,11 @@ class Work:
     left: int = 0
     cancelled: bool = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether any of the prompt was read: a caller who leaves before that owes nothing (docs/charging.md)."""
+        return any(candidate.read for candidate in self.candidates)
+
     def counted(self) -> Counted:
         """Count the tokens so far."""
         return Counted(

@@ -87,9 +87,18 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
     async def Settle(self, request: quota_service_pb2.SettleRequest, context: Any) -> quota_service_pb2.SettleResponse:
         """Book what reservations consumed."""
         _bounded("settlements", request.settlements, _MAX_BATCH)
-        booked, refused = await self._quota.settle(request.settlements)
+        booked, refused, known = await self._quota.settle(request.settlements)
         calls.current().fields.update(booked=len(booked), refused=len(refused))
-        return quota_service_pb2.SettleResponse(booked=booked, refused=refused)
+        return quota_service_pb2.SettleResponse(
+            booked=booked,
+            refused=refused,
+            known=[
+                quota_service_pb2.KnownSettlement(
+                    reservation_id=reservation_id, charged=settled.charged.message(), usage=settled.usage
+                )
+                for reservation_id, settled in known.items()
+            ],
+        )
 
     async def LeasePace(
         self, request: quota_service_pb2.LeasePaceRequest, context: Any

@@ -62,14 +62,12 @@ class ImageServicer(ImageServiceServicer):
         call.fields["model"] = model.id
         capable.check(request, model)
         wrote = over = False
-        delivered = 0
         work = Work(request, model, target)
         try:
             async with work:
                 while (event := await work.next()) is not None:
                     wrote = True
                     await context.write(encoded(event))
-                    delivered = work.usage.images
             over = True
         except MoaError as error:
             if not wrote:
@@ -80,10 +78,9 @@ class ImageServicer(ImageServiceServicer):
             await context.write(GenerateImageResponse(events=last).SerializeToString())
             over = True
         finally:
-            # The router gives callers who want no stream all images at once, or none.
-            if not over and delivered and request.stream and self._vanished:
-                used = usage_pb2.Usage(images=delivered, exact=True)
-                self._vanished.left_midway(context, usage=used, operation=quota_pb2.OPERATION_IMAGE, model=model)
+            if not over and work.owed and self._vanished:
+                owed = usage_pb2.Usage(images=work.owed, exact=True)
+                self._vanished.left_midway(context, usage=owed, operation=quota_pb2.OPERATION_IMAGE, model=model)
             call.fields["images"] = work.usage.images
             if work.upstream_request_id:
                 call.fields["upstream_request_id"] = work.upstream_request_id

@@ -17,7 +17,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken, UpstreamFailed
 from services.common.hosts import agrees, place_of
-from services.common.http.client import Outgoing, Pool, proxy_for
+from services.common.http.client import Outgoing, Pool, Upload, proxy_for
 from services.common.http.deadline import Deadline
 from services.image.adapters import Call, Link
 from services.image.adapters.reading import Out, image_event
@@ -41,6 +41,10 @@ class Work:
         self._events: asyncio.Queue[ImageEvent | Picture | BaseException | None] = asyncio.Queue()
         self._turns = asyncio.Semaphore(SIDE_BY_SIDE)
         self._tasks: list[asyncio.Task[None]] = []
+        self._came = 0
+        """How many images have come from the provider."""
+        self._uploads: dict[Upload, int] = {}
+        """The calls that run, each with how many of its images have not come yet."""
         self._running = 0
         self._out = False
         """Whether an event was given out, and not known to be written yet."""
@@ -49,6 +53,11 @@ class Work:
         """What was consumed so far."""
         self.upstream_request_id = ""
         """The provider's id of the latest answer, for the log."""
+
+    @property
+    def owed(self) -> int:
+        """How many images a caller who leaves now owes: those that came, and those that may be in the making."""
+        return self._came + sum(count for upload, count in self._uploads.items() if upload.begun)
 
     async def __aenter__(self) -> Self:
         calls = self._target.adapter.calls_from(self._request, self._model, self._target.provider)
@@ -90,30 +99,34 @@ class Work:
 
     async def _run(self, call: Call, first: int) -> None:
         """Make one call; its events go to the queue, with indices from `first` on, then None."""
+        upload = Upload()
+        self._uploads[upload] = call.count
         try:
             async with self._turns:
                 with Deadline() as deadline:
-                    await self._answered(call, first, deadline)
+                    await self._answered(call, first, deadline, upload)
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            del self._uploads[upload]
             self._events.put_nowait(error)
         else:
+            del self._uploads[upload]
             self._events.put_nowait(None)
 
-    async def _answered(self, call: Call, first: int, deadline: Deadline) -> None:
+    async def _answered(self, call: Call, first: int, deadline: Deadline, upload: Upload) -> None:
         timeouts = self._target.pool.timeouts
         deadline.within(timeouts.connect_s + timeouts.first_token_s, "begin to answer")
-        reply = await self._target.ask(call.outgoing)
+        reply = await self._target.ask(call.outgoing, upload)
         try:
             self.upstream_request_id = reply.headers.get(self._target.adapter.request_id_header, "")
             reader = self._target.adapter.reader(call, self._model, reply.headers)
             while data := await reply.read_some():
-                await self._give(reader.feed(data), first, deadline)
+                await self._give(reader.feed(data), first, deadline, upload)
                 if reader.failure is not None:
                     raise reader.failure
                 deadline.within(timeouts.idle_s, "go on")
-            await self._give(reader.end(), first, deadline)
+            await self._give(reader.end(), first, deadline, upload)
             if reader.failure is not None:
                 raise reader.failure
         finally:
@@ -122,12 +135,16 @@ class Work:
         self.usage.completion_tokens += reader.usage.completion_tokens
         self.usage.reasoning_tokens += reader.usage.reasoning_tokens
 
-    async def _give(self, events: list[Out], first: int, deadline: Deadline) -> None:
+    async def _give(self, events: list[Out], first: int, deadline: Deadline, upload: Upload) -> None:
         for event in events:
             made = await self._fetched(event, deadline) if isinstance(event, Link) else event
-            (made.event if isinstance(made, Picture) else made).index += first
+            shown = made.event if isinstance(made, Picture) else made
+            shown.index += first
+            if shown.HasField("image"):
+                self._came += 1
+                self._uploads[upload] = max(0, self._uploads[upload] - 1)
             self._events.put_nowait(made)
-            del made
+            del made, shown
             # Nothing more is read before this has been written to the caller, however long that takes: pictures
             # would pile up. The wait is not the provider's.
             deadline.rest()

@@ -98,6 +98,7 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching
+    await operations.aclose()
     await admission.stop()
     await egress.aclose()
     await store.aclose()

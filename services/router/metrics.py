@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from moa.common.v1 import usage_pb2
+from services.common.catalogue import Model
+
 FIRST_EVENT = Histogram(
     "moa_first_event_seconds",
     "From the request to the answer's first event: time to first token.",
@@ -36,6 +39,17 @@ RESCUES = Counter(
     "Streams that died after their first event: gone on with elsewhere (done), or not (failed).",
     ["outcome"],
 )
+UNBILLED_ATTEMPTS = Counter(
+    "moa_unbilled_attempts_total",
+    "Calls at which a provider may have worked and that no caller pays for: they were given up.",
+    ["provider", "model", "reason"],
+)
+UNBILLED_TOKENS = Counter(
+    "moa_unbilled_tokens_total",
+    "Tokens of such calls: as reported, else as guessed from what went by.",
+    ["provider", "model"],
+)
+UNBILLED_IMAGES = Counter("moa_unbilled_images_total", "Images that such calls had asked for.", ["provider", "model"])
 TARGET_OPEN = Gauge(
     "moa_target_open",
     "Whether a target failed again and again and is left alone (its breaker is open).",
@@ -63,3 +77,28 @@ def of_model(provider: str, model: str) -> Meters:
         IMAGES.labels(provider, model),
         COST.labels(provider, model),
     )
+
+
+def charged(model: Model, usage: usage_pb2.Usage) -> float | None:
+    """Count what a caller was charged; return what it cost in US dollars, None where the model has no price."""
+    meters = of_model(model.provider, model.id)
+    meters.prompt.inc(usage.prompt_tokens)
+    meters.completion.inc(usage.completion_tokens)
+    meters.images.inc(usage.images)
+    if model.prices is None:
+        return None
+    cost = model.prices.cost(
+        prompt=usage.prompt_tokens,
+        cached=usage.cached_tokens,
+        completion=usage.completion_tokens,
+        images=usage.images,
+    )
+    meters.cost.inc(cost)
+    return cost
+
+
+def unbilled(model: Model, reason: str, usage: usage_pb2.Usage) -> None:
+    """Count a call that was given up: it is the operator's."""
+    UNBILLED_ATTEMPTS.labels(model.provider, model.id, reason).inc()
+    UNBILLED_TOKENS.labels(model.provider, model.id).inc(usage.prompt_tokens + usage.completion_tokens)
+    UNBILLED_IMAGES.labels(model.provider, model.id).inc(usage.images)

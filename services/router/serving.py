@@ -78,22 +78,12 @@ def note(answer: Answer[Any], caller: Caller) -> None:
 
     def settled(consumed: usage_pb2.Usage) -> None:
         _note_others(answer, fields)
-        meters = metrics.of_model(answer.model.provider, answer.model.id)
         fields["tokens"] = consumed.prompt_tokens + consumed.completion_tokens
-        meters.prompt.inc(consumed.prompt_tokens)
-        meters.completion.inc(consumed.completion_tokens)
         if consumed.images:
             fields["images"] = consumed.images
-            meters.images.inc(consumed.images)
-        if answer.model.prices is not None:
-            cost = answer.model.prices.cost(
-                prompt=consumed.prompt_tokens,
-                cached=consumed.cached_tokens,
-                completion=consumed.completion_tokens,
-                images=consumed.images,
-            )
+        cost = metrics.charged(answer.model, consumed)
+        if cost is not None:
             fields["cost_usd"] = round(cost, 8)
-            meters.cost.inc(cost)
 
     def broke(error: errors.MoaError) -> None:
         fields["broken"] = errors.word(error.reason)

@@ -16,7 +16,7 @@ from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken
-from services.common.http.client import Reply
+from services.common.http.client import Reply, Upload
 from services.common.http.deadline import Deadline
 from services.text.adapters import Reader
 from services.text.targets import Target
@@ -49,7 +49,17 @@ class Answer:
     `next` raises MoaError whenever the provider fails; what `usage_so_far` then gives was consumed all the same.
     """
 
-    __slots__ = ("_began", "_deadline", "_model", "_reader", "_reply", "_request", "_target", "upstream_request_id")
+    __slots__ = (
+        "_began",
+        "_deadline",
+        "_model",
+        "_reader",
+        "_reply",
+        "_request",
+        "_target",
+        "_upload",
+        "upstream_request_id",
+    )
 
     def __init__(self, request: GenerateTextRequest, model: Model, target: Target) -> None:
         self._request = asked_of_upstream(request, model)
@@ -59,6 +69,7 @@ class Answer:
         self._reader: Reader | None = None
         self._deadline = Deadline()
         self._began = False
+        self._upload = Upload()
         self.upstream_request_id = ""
         """The provider's id of the request, for the log."""
 
@@ -69,7 +80,7 @@ class Answer:
         self._deadline.__enter__()
         try:
             self._deadline.within(timeouts.connect_s + timeouts.first_token_s, "begin to answer")
-            reply = self._reply = await target.ask(outgoing)
+            reply = self._reply = await target.ask(outgoing, self._upload)
             self.upstream_request_id = reply.headers.get(target.adapter.request_id_header, "")
             self._reader = target.adapter.reader(self._request, self._model, reply.headers)
         except BaseException as error:
@@ -134,6 +145,11 @@ class Answer:
             SKIPPED.labels(self._target.provider.id).inc(reader.skipped)
         reply.drain()
         self._reply = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the provider may be at work, so that a caller who leaves owes the prompt (docs/charging.md)."""
+        return self._upload.begun
 
     def usage_so_far(self) -> TextEvent | None:
         """Give a `usage` event for what has come; None when nothing has."""

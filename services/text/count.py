@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from moa.text.v1.text_service_pb2 import CountTokensRequest
+from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.common.catalogue import Model
 from services.common.errors import Unsupported
 from services.common.http.deadline import Deadline
 from services.text.targets import Target
+
+
+async def of_prompt(request: GenerateTextRequest, model: Model, target: Target) -> int:
+    """Return the provider's count of a chat's prompt. Raises as `prompt_tokens`."""
+    counted = CountTokensRequest(
+        model=request.model, provider=request.provider, messages=request.messages, tools=request.tools
+    )
+    return await prompt_tokens(counted, model, target)
 
 
 async def prompt_tokens(request: CountTokensRequest, model: Model, target: Target) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moa.common.v1.usage_pb2 import Usage
 from moa.quota.v1 import quota_pb2
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import (
@@ -67,9 +68,14 @@ class TextServicer(TextServiceServicer):
             await context.write(GenerateTextResponse(events=[so_far, last] if so_far else [last]))
             over = True
         finally:
-            # What was asked for whole was not delivered unless it is complete.
-            if not over and wrote and request.stream and self._vanished and (so_far := answer.usage_so_far()):
-                self._vanished.left_midway(context, usage=so_far.usage, operation=quota_pb2.OPERATION_TEXT, model=model)
+            if not over and answer.begun and self._vanished:
+                self._vanished.left_midway(
+                    context,
+                    usage=_owed(answer, delivers=request.stream and wrote),
+                    operation=quota_pb2.OPERATION_TEXT,
+                    model=model,
+                    count=lambda: count.of_prompt(request, model, target),
+                )
             if answer.upstream_request_id:
                 call.fields["upstream_request_id"] = answer.upstream_request_id
 
@@ -85,3 +91,18 @@ class TextServicer(TextServiceServicer):
     def _find(self, request: GenerateTextRequest | CountTokensRequest, context: Any) -> tuple[Model, Target]:
         key = byok.caller_key(context.invocation_metadata())
         return self._targets.find(self._catalogue.now, request.model, request.provider, caller_key=key)
+
+
+def _owed(answer: Answer, *, delivers: bool) -> Usage:
+    """Return what a caller who left owes, as far as it is known: what was reported, else what was delivered.
+
+    An answer that was asked for whole is not delivered before it is complete.
+    """
+    so_far = answer.usage_so_far()
+    usage = so_far.usage if so_far is not None else Usage()
+    if usage.exact:
+        return usage
+    return Usage(
+        completion_tokens=usage.completion_tokens if delivers else 0,
+        reasoning_tokens=usage.reasoning_tokens if delivers else 0,
+    )

@@ -30,6 +30,7 @@ from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.migrations import migrate
 from services.auth.replica import Tuning, serving
 from services.common.admission import Admission
+from services.common.admission.settling import DOUBT_S
 from services.common.errors import Unavailable
 from services.common.rpc.client import channel
 from tests.auth.asking import PEPPER, TOKEN
@@ -164,9 +165,9 @@ async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
     """Start the router's half against replicas; ends with the test."""
     running: list[tuple[Admission, grpc.aio.Channel]] = []
 
-    async def go(*replicas: Auth, journal: Path | None = tmp_path / "journal") -> Admission:
+    async def go(*replicas: Auth, journal: Path | None = tmp_path / "journal", doubt_s: float = DOUBT_S) -> Admission:
         link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
-        admission = Admission(link, service_token=TOKEN, journal=journal)
+        admission = Admission(link, service_token=TOKEN, journal=journal, doubt_s=doubt_s)
         await admission.start()
         running.append((admission, link))
         return admission

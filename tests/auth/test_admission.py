@@ -59,15 +59,50 @@ async def test_what_a_request_consumed_is_in_the_ledger_once(auth: Auth, admit: 
     assert rows == [(120, 60, 60, "local-text", "m", "r")]
 
 
-async def test_more_than_reserved_is_never_charged(auth: Auth, admit: Admit) -> None:
-    """What exceeds the reservation is cut off, and stands in the ledger as uncovered."""
-    account, _, key = await auth.account()
+async def test_more_than_reserved_is_charged_as_far_as_the_day_has_room(auth: Auth, admit: Admit) -> None:
+    """What a provider reports beyond the reservation is charged to what is left of the day; what that does not cover
+    stands in the ledger as uncovered, and the next request is refused."""
+    account, _, key = await auth.account(tokens=1000)
     admission = await admit(auth)
     settle(await reserve(admission, key, 100), 150)
-    await until(lambda: auth.spent(account) == (100, 0))
-    assert auth.query("select uncovered_tokens from ledger where account_id = %s and kind = 'settle'", account) == [
-        (50,)
-    ]
+    await until(lambda: auth.spent(account) == (150, 0))
+    settle(await reserve(admission, key, 800), 2000)
+    uncovered = "select uncovered_tokens from ledger where account_id = %s and kind = 'settle' order by id"
+    await until(lambda: len(auth.query(uncovered, account)) == 2)
+    [(none,), (rest,)] = auth.query(uncovered, account)
+    assert none == 0
+    assert auth.spent(account)[0] + rest == 2150
+    assert auth.spent(account)[0] <= 1000
+    with pytest.raises(QuotaExhausted):
+        await reserve(admission, key, 200)
+
+
+async def test_what_a_call_that_was_left_comes_to_is_heard(auth: Auth, admit: Admit) -> None:
+    """Of a reservation in doubt the backend's word stands, and the router hears it: it may reserve the rest again.
+    Where no word comes, what the router knows is booked."""
+    account, _, key = await auth.account(tokens=1000)
+    admission = await admit(auth, doubt_s=0.2)
+    heard: list[int] = []
+
+    def hear(usage: usage_pb2.Usage) -> None:
+        heard.append(usage.prompt_tokens)
+
+    left = await reserve(admission, key, 900)
+    left.doubt(usage=usage_pb2.Usage(), provider="p", model="m", then=hear)
+    async with grpc.aio.insecure_channel(auth.address) as link:
+        stub = quota_service_pb2_grpc.QuotaServiceStub(link)
+        word = quota_pb2.Settlement(
+            reservation_id=left.reservation_id,
+            charged=quota_pb2.Amount(tokens=70),
+            usage=usage_pb2.Usage(prompt_tokens=70),
+        )
+        await stub.Settle(quota_service_pb2.SettleRequest(settlements=[word]), metadata=metadata(TOKEN, "r"))
+    await until(lambda: heard == [70])
+    assert auth.spent(account) == (70, 0)
+    silent = await reserve(admission, key, 900)
+    silent.doubt(usage=usage_pb2.Usage(prompt_tokens=30), provider="p", model="m", then=hear)
+    await until(lambda: len(heard) == 2)
+    assert auth.spent(account) == (100, 0)
 
 
 async def test_a_settlement_sent_twice_is_booked_once(auth: Auth) -> None:

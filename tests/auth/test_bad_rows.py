@@ -132,7 +132,7 @@ async def test_a_bad_settlement_keeps_no_other_back(auth: Auth) -> None:
     with psycopg.connect(auth.url) as link:
         link.execute(bug.format(sql.Literal(bad)))
     try:
-        booked, refused = await quota.settle([broken, fine])
+        booked, refused, _ = await quota.settle([broken, fine])
     finally:
         with psycopg.connect(auth.url) as link:
             link.execute("alter table blocks drop constraint a_bug")

@@ -93,5 +93,5 @@ def test_a_lease_id_cannot_be_made_up() -> None:
     lease = ids.make(block, 7)
     assert ids.read(lease) == (block, 7)
     assert LeaseIds(b"another").read(lease) is None
-    for bad in ("", "x", "A" * 48, "B" + lease[1:], lease[:-4], "é" * 48):
+    for bad in ("", "x", "A" * 48, ("B" if lease[0] != "B" else "C") + lease[1:], lease[:-4], "é" * 48):
         assert ids.read(bad) is None

@@ -18,31 +18,35 @@ from tests.emulators.pictures import ImageScript
 from tests.image.harness import TOKEN, image_service, shipped_rows
 
 
-async def test_images_are_booked_as_far_as_they_were_delivered(tmp_path: Path) -> None:
-    """Of two images one was written before the caller left: one is booked. Who wanted no stream got none."""
+async def test_images_are_booked_as_far_as_their_calls_had_begun(tmp_path: Path) -> None:
+    """Of six images, each a call, one came, three were begun with it and one in its place, and one waits: five are
+    owed by a caller who leaves, with a stream or without."""
     timeouts = {"connect_s": 2, "first_token_s": 30, "idle_s": 30}
     async with keeping(TOKEN) as (kept, address), channel(address) as auth, OpenAIImagesEmulator() as upstream:
         vanished = VanishedCallers(auth, service_token=TOKEN)
         await vanished.start()
         rows = shipped_rows("openai-image", upstream.url + "/v1", timeouts=timeouts)
         async with image_service(tmp_path, *rows, {"OPENAI_API_KEY": "sk-good"}, vanished) as service:
-            for reservation, stream in (("lease.1.0.2", True), ("lease.2.0.2", False)):
+            for reservation, stream in (("lease.1.0.6", True), ("lease.2.0.6", False)):
                 ask = GenerateImageRequest(
-                    model="dall-e-3", provider="openai-image", prompt="A sea", count=2, stream=stream
+                    model="dall-e-3", provider="openai-image", prompt="A sea", count=6, stream=stream
                 )
-                held = ImageScript(hold_at=0)
-                upstream.scripts.extend([ImageScript(), held])
+                held = [ImageScript(hold_at=0) for _ in range(4)]
+                upstream.scripts.extend([ImageScript(), *held])
                 call = service.call(ask, (calls.RESERVATION_KEY, reservation))
                 first: Any = await call.read()
                 assert [e.WhichOneof("event") for e in first.events] == ["image"]
-                await asyncio.wait_for(held.held.wait(), 30)
+                for script in held:
+                    await asyncio.wait_for(script.held.wait(), 30)
                 call.cancel()
-                await asyncio.wait_for(held.left.wait(), 30)
+                for script in held:
+                    await asyncio.wait_for(script.left.wait(), 30)
+                upstream.scripts.clear()
         await vanished.stop()
-    [settlement] = kept.settled
-    assert settlement.reservation_id == "lease.1.0.2"
-    assert (settlement.charged.images, settlement.charged.tokens) == (1, 0)
-    assert (settlement.operation, settlement.model) == (quota_pb2.OPERATION_IMAGE, "dall-e-3")
+    assert [settlement.reservation_id for settlement in kept.settled] == ["lease.1.0.6", "lease.2.0.6"]
+    for settlement in kept.settled:
+        assert (settlement.charged.images, settlement.charged.tokens) == (5, 0)
+        assert (settlement.operation, settlement.model) == (quota_pb2.OPERATION_IMAGE, "dall-e-3")
 
 
 async def test_a_service_that_ends_leaves_the_word_to_its_callers() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from moa.common.v1 import usage_pb2
+from services.common.background import Background
 from services.common.catalogue import Model
 from services.common.estimate import Meter
 from services.router.domain.answer import TextAnswer
@@ -11,14 +13,27 @@ from services.router.domain.attempts import Attempts, Begun, Patience, Terms
 
 
 def text_answer(
-    booking: Any, source: Any, first: Any, *, model: Any = None, meter: Meter | None = None, request_id: str = "r"
+    booking: Any,
+    source: Any,
+    first: Any,
+    *,
+    model: Any = None,
+    meter: Meter | None = None,
+    request_id: str = "r",
+    background: Background | None = None,
 ) -> TextAnswer:
-    """Give the answer that `source` goes on with after the message `first`."""
+    """Return the answer that `source` goes on with after the message `first`."""
     asked: Any = model or Model(id="m", provider="p")
+
+    async def bound(_: Model) -> int:
+        return 9
+
     terms = Terms(booking=booking, request_id=request_id, patience=Patience())
     return TextAnswer(
         begun=Begun(asked, source, first),
-        attempts=Attempts(asked, list, terms=terms),
+        attempts=Attempts(asked, list, terms=terms, stake=usage_pb2.Usage()),
         request_id=request_id,
         meter=meter or Meter(7),
+        prompt=bound,
+        background=background or Background(),
     )

@@ -157,6 +157,9 @@ class Booking:
     def annul(self) -> None:
         self.books.add(None)
 
+    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
+        self.books.add(None)
+
     def renewed(self) -> Self:
         return self
 
@@ -264,7 +267,9 @@ class Played:
 
     # Whoever answers.
 
-    def generate_text(self, request: text_service_pb2.GenerateTextRequest, *_: Any, books: bool = True) -> Source:
+    def generate_text(
+        self, request: text_service_pb2.GenerateTextRequest, *_: Any, prompt_bound: int, books: bool = True
+    ) -> Source:
         kept = text_service_pb2.GenerateTextRequest()
         kept.CopyFrom(request)
         self.texts.append(kept)

@@ -103,6 +103,9 @@ class Lender:
     def annul(self) -> None:
         self.ended = "annulled"
 
+    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
+        self.ended = "in doubt"
+
     def renewed(self) -> Lender:
         self.annul()
         return self

@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from moa.common.v1 import error_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.background import Background
 from services.common.errors import InvalidField, Malformed, MoaError, Unsupported
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.domain.answer import TextAnswer
@@ -77,8 +78,10 @@ def ended(
     )
 
 
-def answer(books: Books, first: text_service_pb2.GenerateTextResponse, *more: Any) -> TextAnswer:
-    return text_answer(books, Script(*more), first, request_id="rid")
+def answer(
+    books: Books, first: text_service_pb2.GenerateTextResponse, *more: Any, background: Background | None = None
+) -> TextAnswer:
+    return text_answer(books, Script(*more), first, request_id="rid", background=background)
 
 
 async def chunks(play: TextAnswer, *, include_usage: bool = True) -> list[str]:
@@ -132,13 +135,14 @@ async def test_a_broken_stream_ends_with_one_error_and_is_charged_for_what_came(
 
 
 async def test_a_caller_that_leaves_is_charged_for_what_was_delivered() -> None:
-    """Leaving mid-stream settles by the pieces so far, once."""
-    books = Books()
-    play = answer(books, message(said("a")), message(said("b"), *ended()))
+    """Leaving mid-stream settles by the prompt and the pieces so far, once."""
+    books, background = Books(), Background()
+    play = answer(books, message(said("a")), message(said("b"), *ended()), background=background)
     async with play:
         await play.next()
     play.settle()
-    assert [u.completion_tokens for u in books.settled] == [1]
+    await background.drain()
+    assert [(u.prompt_tokens, u.completion_tokens) for u in books.settled] == [(9, 1)]
     assert books.released == 0
 
 

@@ -241,6 +241,7 @@ async def test_a_caller_that_leaves_meanwhile_pays_for_what_came() -> None:
     await asyncio.wait_for(asked.wait(), 20)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
+    await world.operations.aclose()
     assert mute.cancelled
     [row] = [row for row in world.ledger.rows if row[1]]
     assert (row[0], row[2], row[3]) == ("r2", 2, "a")
@@ -282,7 +283,9 @@ async def test_whatever_happens_it_is_one_answer_charged_once(
     whole = "".join(pieces)
 
     class Story(World):
-        def generate_text(self, request: Any, model: Any, caller: Any, reserved: Any, *, books: bool = True) -> Any:
+        def generate_text(
+            self, request: Any, model: Any, caller: Any, reserved: Any, *, prompt_bound: int, books: bool = True
+        ) -> Any:
             place = "abc".index(model.id)
             prefix = request.messages[-1].parts[0].text if len(request.messages) > 1 else ""
             assert whole.startswith(prefix)
@@ -293,7 +296,7 @@ async def test_whatever_happens_it_is_one_answer_charged_once(
             else:
                 messages.append(finished(*counts))
             self.scripts[model.id] = [messages]
-            return super().generate_text(request, model, caller, reserved, books=books)
+            return super().generate_text(request, model, caller, reserved, prompt_bound=prompt_bound, books=books)
 
     able: dict[str, Any] = {name: PREFILL for name, fill in zip("bc", fills, strict=True) if fill}
     world = Story(**able)

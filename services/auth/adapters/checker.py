@@ -19,8 +19,8 @@ _CHECKS: Final[dict[str, LiteralString]] = {
                b.returned_images - coalesce(l.returned_images, 0) as returned_images_off
         from blocks b left join (
             select block_id,
-                   sum(tokens) filter (where kind = 'borrow') as borrowed_tokens,
-                   sum(images) filter (where kind = 'borrow') as borrowed_images,
+                   sum(tokens) filter (where kind in ('borrow', 'grow')) as borrowed_tokens,
+                   sum(images) filter (where kind in ('borrow', 'grow')) as borrowed_images,
                    sum(tokens) filter (where kind in ('settle', 'orphan')) as settled_tokens,
                    sum(images) filter (where kind in ('settle', 'orphan')) as settled_images,
                    sum(tokens) filter (where kind in ('return', 'expire')) as returned_tokens,
@@ -35,17 +35,21 @@ _CHECKS: Final[dict[str, LiteralString]] = {
     "a day's counter differs from the ledger": """
         with moved as (
             select account_id as subject, day,
-                   case when kind in ('borrow', 'late') then tokens when kind in ('return', 'expire') then -tokens
+                   case when kind in ('borrow', 'grow', 'late') then tokens
+                        when kind in ('return', 'expire') then -tokens
                         else 0 end as tokens,
-                   case when kind in ('borrow', 'late') then images when kind in ('return', 'expire') then -images
+                   case when kind in ('borrow', 'grow', 'late') then images
+                        when kind in ('return', 'expire') then -images
                         else 0 end as images
             from ledger
             union all
             -- An id that once stood for an account and its key is one subject, counted once.
             select key_id, day,
-                   case when kind in ('borrow', 'late') then tokens when kind in ('return', 'expire') then -tokens
+                   case when kind in ('borrow', 'grow', 'late') then tokens
+                        when kind in ('return', 'expire') then -tokens
                         else 0 end,
-                   case when kind in ('borrow', 'late') then images when kind in ('return', 'expire') then -images
+                   case when kind in ('borrow', 'grow', 'late') then images
+                        when kind in ('return', 'expire') then -images
                         else 0 end
             from ledger where key_id <> account_id
         ), summed as (select subject, day, sum(tokens) as tokens, sum(images) as images from moved group by 1, 2)
@@ -69,11 +73,14 @@ _CHECKS: Final[dict[str, LiteralString]] = {
         select reference as reservation, count(*) from ledger where kind in ('settle', 'orphan', 'late')
         group by reference having count(*) filter (where kind = 'settle') > 0 and count(*) > 1
     """,
-    "a reservation was charged more than it reserved": """
-        select reference as reservation, sum(tokens)::bigint as tokens, sum(images)::bigint as images from ledger
-        where kind in ('settle', 'orphan', 'late') group by reference
-        having sum(tokens) > split_part(reference, '.', 3)::bigint
-            or sum(images) > split_part(reference, '.', 4)::bigint
+    "a reservation was charged more than its grant": """
+        with charged as (
+            select reference, sum(case when kind = 'grow' then -tokens else tokens end)::bigint as tokens,
+                   sum(case when kind = 'grow' then -images else images end)::bigint as images
+            from ledger where kind in ('settle', 'orphan', 'grow') group by reference
+        )
+        select reference as reservation, tokens, images from charged
+        where tokens > split_part(reference, '.', 3)::bigint or images > split_part(reference, '.', 4)::bigint
     """,
     "a reservation is open in a block that ended": """
         select o.reservation_id as reservation, b.account_id from open_reservations o
@@ -88,11 +95,11 @@ _CHECKS: Final[dict[str, LiteralString]] = {
 }
 
 _TOTALS: Final = """
-    select coalesce(sum(tokens) filter (where kind = 'borrow'), 0)::bigint,
+    select coalesce(sum(tokens) filter (where kind in ('borrow', 'grow')), 0)::bigint,
            coalesce(sum(tokens) filter (where kind in ('settle', 'orphan')), 0)::bigint,
            coalesce(sum(tokens) filter (where kind in ('return', 'expire')), 0)::bigint,
            coalesce(sum(tokens) filter (where kind = 'late'), 0)::bigint,
-           coalesce(sum(images) filter (where kind = 'borrow'), 0)::bigint,
+           coalesce(sum(images) filter (where kind in ('borrow', 'grow')), 0)::bigint,
            coalesce(sum(images) filter (where kind in ('settle', 'orphan')), 0)::bigint,
            coalesce(sum(images) filter (where kind in ('return', 'expire')), 0)::bigint,
            coalesce(sum(images) filter (where kind = 'late'), 0)::bigint,

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID, uuid4
+
+from prometheus_client import Counter
 
 from services.auth.adapters import moves
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.leases import sized
-from services.auth.domain.ledger import Amount, Block, Booking, Ending, Return, subjects
+from services.auth.domain.ledger import Amount, Block, Booking, Ending, Known, Return, subjects
 
 _STALE: Final = (
     "select o.reservation_id, o.block_id, o.so_far, o.held,"
@@ -23,6 +25,10 @@ _STALE: Final = (
     " where o.reported_at < now() - make_interval(secs => %s)"
     " and (o.held or b.closed_at is not null or b.ended_at is not null or exists"
     " (select 1 from ended_leases e where e.lease_id = split_part(o.reservation_id, '.', 1)))"
+)
+
+UNCOVERED = Counter(
+    "moa_uncovered_total", "What was consumed and not charged, since the day had no room left for it.", ["what"]
 )
 
 
@@ -40,6 +46,8 @@ class Booked(NamedTuple):
 
     booked: list[str]
     refused: list[str]
+    known: dict[str, Known]
+    """Of the booked ones those that an earlier call had booked."""
 
 
 class Ledger:
@@ -104,25 +112,21 @@ class Ledger:
         )
 
     async def settle(self, bookings: Sequence[Booking]) -> Booked:
-        """Charge reservations to their blocks, each at most once. Durable when it returns."""
-        done = Booked([], [])
+        """Charge reservations to their blocks, each at most once. Durable when it returns.
+
+        What was consumed beyond a reservation is charged too, as far as the day has room: its block grows by that.
+        """
+        done = Booked([], [], {})
         async with self._postgres.transaction() as link:
             blocks = await moves.locked(link, {b.block_id for b in bookings})
-            cursor = await link.execute(
-                "select reference, kind, tokens, images from ledger where reference = any(%s)",
-                ([b.reservation_id for b in bookings],),
-            )
-            known: dict[str, dict[str, Amount]] = defaultdict(dict)
-            for reference, kind, tokens, images in await cursor.fetchall():
-                known[reference][kind] = Amount(tokens, images)
+            known = await moves.known_of(link, [b.reservation_id for b in bookings])
             ended = await moves.ended_among(link, {b.lease_id for b in bookings})
             cursor = await link.execute(
                 "select reservation_id from open_reservations where held and reservation_id = any(%s)",
                 ([b.reservation_id for b in bookings],),
             )
             held = {reservation_id for (reservation_id,) in await cursor.fetchall()}
-            rows: list[tuple[Any, ...]] = []
-            settled: dict[UUID, Amount] = defaultdict(Amount)
+            settling: list[moves.Charge] = []
             late: list[tuple[Block, Booking, Amount]] = []
             unused: list[moves.Piece] = []
             for booking in bookings:
@@ -133,32 +137,38 @@ class Ledger:
                 done.booked.append(booking.reservation_id)
                 before = known[booking.reservation_id]
                 if "settle" in before or "late" in before:
+                    done.known[booking.reservation_id] = moves.sum_of(before)
                     continue
                 over = (block.ended or booking.lease_id in ended) and booking.reservation_id not in held
                 if "orphan" in before or block.closed or over:
-                    owed = booking.charged - before.get("orphan", Amount())
+                    orphan = before.get("orphan")
+                    owed = booking.consumed - (orphan.charged if orphan else Amount())
                     late.append((block, booking, owed))
-                    before["late"] = owed
+                    before["late"] = Known(owed, booking.settlement.usage)
                     continue
                 charged = booking.charged.at_most(block.outstanding)
                 block.outstanding -= charged
-                settled[block.id] += charged
-                before["settle"] = charged
+                settling.append(moves.Charge(block, booking, charged))
+                before["settle"] = Known(charged, booking.settlement.usage)
                 if booking.reservation_id in held:
                     rest = (booking.reserved - charged).at_most(block.outstanding)
                     block.outstanding -= rest
                     unused.append(moves.Piece(block, booking.reservation_id, rest, booking.lease_id))
-                rows.append(
-                    moves.row("settle", block, booking.reservation_id, charged, booking, booking.consumed - charged)
-                )
-            await moves.insert(link, rows)
-            await moves.moved(link, "settled", settled)
-            if late or unused:
+            if late or unused or any(charge.short for charge in settling):
                 await moves.lock_days(link, blocks.values())
+                settling = await moves.grown(link, settling)
+            await moves.insert(link, [charge.row() for charge in settling])
+            settled: dict[UUID, Amount] = defaultdict(Amount)
+            for charge in settling:
+                settled[charge.block.id] += charge.charged
+            await moves.moved(link, "settled", settled)
             await moves.taken_back(link, "expire", unused)
             await self._settle_late(link, late)
             await link.execute("delete from open_reservations where reservation_id = any(%s)", (done.booked,))
             await moves.used(link, {blocks[b.block_id].key_id for b in bookings if b.block_id in blocks})
+        for charge in settling:
+            UNCOVERED.labels("tokens").inc(charge.short.tokens)
+            UNCOVERED.labels("images").inc(charge.short.images)
         return done
 
     async def _settle_late(self, link: Link, late: Iterable[tuple[Block, Booking, Amount]]) -> None:
@@ -168,8 +178,9 @@ class Ledger:
             charged = owed.at_most(free)
             day = {(subject, block.day): charged for subject in block.subjects}
             await moves.days_moved(link, day)
-            rest = booking.consumed - booking.charged + owed - charged
-            await moves.insert(link, [moves.row("late", block, booking.reservation_id, charged, booking, rest)])
+            await moves.insert(
+                link, [moves.row("late", block, booking.reservation_id, charged, booking, owed - charged)]
+            )
 
     async def give_back(self, returns: Sequence[Return]) -> None:
         """Return unspent pieces of blocks to their day, each at most once."""
@@ -201,8 +212,11 @@ class Ledger:
             now = [e for e in endings if e.lease_id not in before and e.block_id in whole]
             names = [e.lease_id for e in now]
             cursor = await link.execute(
-                "select lease_id, sum(tokens)::bigint, sum(images)::bigint from ledger where block_id = any(%s)"
-                " and lease_id = any(%s) and kind in ('settle', 'return') group by lease_id",
+                # What a block grew by was never the lease's.
+                "select lease_id, sum(case when kind = 'grow' then -tokens else tokens end)::bigint,"
+                " sum(case when kind = 'grow' then -images else images end)::bigint"
+                " from ledger where block_id = any(%s) and lease_id = any(%s)"
+                " and kind in ('settle', 'return', 'grow') group by lease_id",
                 ([e.block_id for e in now], names),
             )
             gone = {lease_id: Amount(tokens, images) for lease_id, tokens, images in await cursor.fetchall()}

@@ -8,9 +8,10 @@ from datetime import UTC, date
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
+from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link
-from services.auth.domain.ledger import Amount, Block, Booking
+from services.auth.domain.ledger import Amount, Block, Booking, Known
 from services.common.reservations import ReservationId
 
 _INSERT = """
@@ -55,6 +56,74 @@ async def moved(link: Link, column: str, amounts: dict[UUID, Amount]) -> None:
                 " where id = %s",
                 [(amount.tokens, amount.images, block_id) for block_id, amount in amounts.items()],
             )
+
+
+class Charge(NamedTuple):
+    """A settlement on its way into the ledger."""
+
+    block: Block
+    booking: Booking
+    charged: Amount
+
+    @property
+    def short(self) -> Amount:
+        """What was consumed and is not charged."""
+        return (self.booking.consumed - self.charged).at_least(Amount())
+
+    def row(self) -> tuple[Any, ...]:
+        """Return the ledger's row, as `insert` takes it."""
+        return row("settle", self.block, self.booking.reservation_id, self.charged, self.booking, self.short)
+
+
+async def known_of(link: Link, reservation_ids: Sequence[str]) -> dict[str, dict[str, Known]]:
+    """Return what the ledger holds of reservations, by id and kind."""
+    cursor = await link.execute(
+        "select reference, kind, tokens, images, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,"
+        " delivered_images, exact from ledger where reference = any(%s) and kind in ('settle', 'orphan', 'late')",
+        (list(reservation_ids),),
+    )
+    known: dict[str, dict[str, Known]] = defaultdict(dict)
+    for reference, kind, tokens, images, prompt, completion, reasoning, cached, made, exact in await cursor.fetchall():
+        usage = usage_pb2.Usage(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            reasoning_tokens=reasoning,
+            cached_tokens=cached,
+            images=made,
+            exact=exact,
+        )
+        known[reference][kind] = Known(Amount(tokens, images), usage)
+    return known
+
+
+def sum_of(before: dict[str, Known]) -> Known:
+    """Return what a reservation was charged in all, with the usage of its latest row."""
+    charged = sum((known.charged for known in before.values()), Amount())
+    return Known(charged, (before.get("late") or before["settle"]).usage)
+
+
+async def grown(link: Link, charges: Sequence[Charge]) -> list[Charge]:
+    """Charge what exceeds reservations out of what their days have left; the blocks grow by that.
+
+    The days must be locked. Returns all charges.
+    """
+    result: list[Charge] = []
+    for charge in charges:
+        more = charge.short
+        if more:
+            more = more.at_most(await free_of(link, charge.block))
+        if more:
+            block = charge.block
+            await days_moved(link, {(subject, block.day): more for subject in block.subjects})
+            await link.execute(
+                "update blocks set tokens = tokens + %s, images = images + %s where id = %s",
+                (more.tokens, more.images, block.id),
+            )
+            await insert(
+                link, [row("grow", block, charge.booking.reservation_id, more, lease_id=charge.booking.lease_id)]
+            )
+        result.append(charge._replace(charged=charge.charged + more))
+    return result
 
 
 class Piece(NamedTuple):

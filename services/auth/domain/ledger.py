@@ -1,10 +1,15 @@
-"""What is booked, and the arithmetic of it: nothing is charged beyond what was reserved, or what the block has left."""
+"""What is booked, and the arithmetic of it.
+
+A block is charged within what was reserved of it; what a provider reports beyond that is charged to the day, as far as
+it has room (docs/charging.md).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from uuid import UUID
 
+from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 
 
@@ -54,13 +59,21 @@ class Booking:
 
     @property
     def charged(self) -> Amount:
-        """What to charge: what was consumed, within what was reserved."""
+        """What to charge to the block: what was consumed, within what was reserved."""
         return Amount.of(self.settlement.charged).at_most(self.reserved)
 
     @property
     def consumed(self) -> Amount:
         """What was consumed, even beyond what was reserved."""
         return Amount.of(self.settlement.charged)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an earlier settlement of a reservation had booked."""
+
+    charged: Amount
+    usage: usage_pb2.Usage
 
 
 @dataclass(frozen=True, slots=True)

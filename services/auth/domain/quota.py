@@ -15,7 +15,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
 from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Amount, Booking, Return
+from services.auth.domain.ledger import Amount, Booking, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
 from services.common.apart import each_apart, note_failure
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
@@ -50,7 +50,7 @@ class IdentityStore(Protocol):
 class LedgerStore(BlockStore, Protocol):
     """Where quota is booked."""
 
-    async def settle(self, bookings: Sequence[Booking]) -> tuple[list[str], list[str]]: ...  # noqa: D102
+    async def settle(self, bookings: Sequence[Booking]) -> tuple[list[str], list[str], dict[str, Known]]: ...  # noqa: D102
     async def report(self, open_ones: Sequence[Booking]) -> None: ...  # noqa: D102
 
 
@@ -178,8 +178,10 @@ class Quota:
                 return False
         return True
 
-    async def settle(self, settlements: Iterable[quota_pb2.Settlement]) -> tuple[list[str], list[str]]:
-        """Book settlements; give the reservation ids that are booked, and those that never can be.
+    async def settle(
+        self, settlements: Iterable[quota_pb2.Settlement]
+    ) -> tuple[list[str], list[str], dict[str, Known]]:
+        """Book settlements. Return the ids that are booked, those that never can be, and what was booked before.
 
         One that could not be booked now, though the database is there, is in neither: it keeps no other back.
         """
@@ -191,12 +193,14 @@ class Quota:
             else:
                 bookings.append(booking)
         if not bookings:
-            return [], refused
+            return [], refused, {}
         booked: list[str] = []
-        for some, unknown in await _noted("settle", bookings, self._ledger.settle, _reservation_id):
+        known: dict[str, Known] = {}
+        for some, unknown, before in await _noted("settle", bookings, self._ledger.settle, _reservation_id):
             booked += some
             refused += unknown
-        return booked, refused
+            known |= before
+        return booked, refused, known
 
     async def give_back(self, returns: Iterable[quota_pb2.LeaseReturn]) -> None:
         """Take unspent pieces of leases back."""

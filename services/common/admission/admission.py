@@ -22,7 +22,7 @@ from services.common.admission.lease import Lease
 from services.common.admission.pace import Paces, entered
 from services.common.admission.refreshing import Refreshing
 from services.common.admission.reservation import Reservation
-from services.common.admission.settling import Settling
+from services.common.admission.settling import DOUBT_S, Settling
 from services.common.errors import (
     MoaError,
     PermissionDenied,
@@ -42,15 +42,20 @@ class Admission:
         auth: The channel to the auth service.
         service_token: The internal credential.
         journal: A folder for journals of what was consumed, so that it is booked even if this process is killed.
+        doubt_s: How long a backend's word on a call that was left is waited for.
     """
 
-    def __init__(self, auth: grpc.aio.Channel, *, service_token: str, journal: Path | None = None) -> None:
+    def __init__(
+        self, auth: grpc.aio.Channel, *, service_token: str, journal: Path | None = None, doubt_s: float = DOUBT_S
+    ) -> None:
         self.holder = f"{os.getpid()}-{os.urandom(6).hex()}"
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._token = service_token
         self._secret = os.urandom(32)
         self._arriving: dict[bytes, asyncio.Lock] = {}
-        self._settling = Settling(stub, service_token=service_token, folder=journal, holder=self.holder)
+        self._settling = Settling(
+            stub, service_token=service_token, folder=journal, holder=self.holder, doubt_s=doubt_s
+        )
         self._paces = Paces(stub, service_token=service_token, holder=self.holder)
         self._holdings = Holdings(
             stub, service_token=service_token, holder=self.holder, settling=self._settling, paces=self._paces

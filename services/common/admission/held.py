@@ -56,6 +56,9 @@ class Held:
     def annul(self) -> None:
         """Nothing, likewise."""
 
+    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
+        """Nothing, likewise."""
+
     def renewed(self) -> Self:
         """Itself: backends are not told of it, so nobody else can have a word."""
         return self

@@ -11,7 +11,7 @@ from moa.quota.v1 import quota_pb2
 from services.common.admission.identity import Identity
 from services.common.admission.lease import Appetite, Lease
 from services.common.admission.pace import Paces, Share
-from services.common.admission.reservation import Reservation
+from services.common.admission.reservation import Reservation, Told
 from services.common.admission.settling import Settling
 
 LOW: Final = 4
@@ -119,6 +119,16 @@ class Holding:
         self._close(reservation, settlement.charged.tokens, settlement.charged.images)
         self._settling.settled(settlement)
 
+    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: Told) -> None:
+        """Keep what was set aside until it is known what was consumed (`Reservation.doubt` calls this)."""
+        self._leave_paces(reservation)
+
+        def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
+            self._close(reservation, charged.tokens, charged.images)
+            then(usage)
+
+        self._settling.doubted(settlement, known)
+
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent (`Reservation.release` calls this)."""
         self._close(reservation, 0, 0)
@@ -176,5 +186,10 @@ class Holding:
         lease.tokens += max(0, reservation.tokens - tokens)
         lease.images += max(0, reservation.images - images)
         self.open.pop(reservation.reservation_id, None)
-        for share in reservation.paces:
+        self._leave_paces(reservation)
+
+    @staticmethod
+    def _leave_paces(reservation: Reservation) -> None:
+        paces, reservation.paces = reservation.paces, ()
+        for share in paces:
             share.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from moa.common.v1 import usage_pb2
@@ -9,6 +10,9 @@ from moa.quota.v1 import quota_pb2
 from services.common.admission.identity import Identity
 from services.common.admission.lease import Lease
 from services.common.admission.pace import Share
+
+Told = Callable[[usage_pb2.Usage], None]
+"""Hears what was booked in the end."""
 
 
 class Keeper(Protocol):
@@ -21,6 +25,9 @@ class Keeper(Protocol):
 
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent."""
+
+    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: Told) -> None:
+        """Book this settlement unless a backend's word comes first."""
 
     def renewed(self, reservation: Reservation) -> Reservation:
         """Give another reservation of the same quota, in the same paces, and book that this one came to nothing."""
@@ -111,6 +118,17 @@ class Reservation:
         """Say that nothing was consumed, and have it booked, so that a backend which takes this process for dead
         charges nothing (`VanishedCallers`)."""
         self.settle(usage=usage_pb2.Usage(), provider="", model="")
+
+    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Told) -> None:
+        """Leave it to whoever answered to say what this call comes to; if nobody does within seconds, it is `usage`.
+
+        For a call that was left before its end, when only its other end knows how far it had come
+        (`VanishedCallers`). `then` hears what was booked.
+        """
+        if not self._done:
+            self._done = True
+            self.so_far = (usage, provider, model)
+            self._keeper.doubted(self, self.settlement(usage, provider, model), then)
 
     def renewed(self) -> Reservation:
         """Give the same quota under another id, and annul this one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import grpc
 from google.protobuf.message import DecodeError
 
+from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.admission.journal import Journal, Left
@@ -38,12 +39,20 @@ class _Unbooked(NamedTuple):
 _DUE: Final = _Unbooked(0.5, 0.0)
 
 
+DOUBT_S: Final = 8.0
+"""Longer than a backend waits with its word on a call that was left (`vanished.AFTER_S`), and sends it."""
+
+Known = Callable[[quota_pb2.Amount, usage_pb2.Usage], None]
+"""Hears what was charged, and the consumption in detail."""
+
+
 class Settling:
     """Takes settlements and returns, and sees them booked.
 
     Args:
         folder: Where journals lie; None: nothing survives this process but what was booked.
         holder: This process's name, unique.
+        doubt_s: How long a backend's word on a call that was left is waited for.
     """
 
     def __init__(
@@ -53,6 +62,7 @@ class Settling:
         service_token: str,
         folder: Path | None,
         holder: str,
+        doubt_s: float = DOUBT_S,
     ) -> None:
         self._stub = stub
         self._metadata = metadata(service_token, f"settle-{holder}")
@@ -65,6 +75,10 @@ class Settling:
         self._kept: list[Left] = []
         self._unreported = False
         self._failing = False
+        self._doubted: dict[str, tuple[asyncio.TimerHandle, Known]] = {}
+        self._known: dict[str, Known] = {}
+        """Who hears what was booked of a reservation in doubt, once it is."""
+        self._doubt_s = doubt_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -112,6 +126,9 @@ class Settling:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        for handle, _ in self._doubted.values():
+            handle.cancel()
+        self._doubted.clear()
         until = time.monotonic() + within_s
         while (self._pending or self._returns) and time.monotonic() < until:
             if not await self._flush() or self._unbooked:
@@ -143,6 +160,18 @@ class Settling:
                 _log.error("journal.failed", why=error.strerror)
         self._pending[settlement.reservation_id] = settlement
         self._wake.set()
+
+    def doubted(self, settlement: quota_pb2.Settlement, known: Known) -> None:
+        """Take a settlement that counts only if nobody else books the reservation meanwhile; `known` hears what does.
+
+        Not durable before its time: should this process end, the backend's word or the last report counts.
+        """
+        handle = asyncio.get_running_loop().call_later(self._doubt_s, self._decided, settlement)
+        self._doubted[settlement.reservation_id] = handle, known
+
+    def _decided(self, settlement: quota_pb2.Settlement) -> None:
+        _, self._known[settlement.reservation_id] = self._doubted.pop(settlement.reservation_id)
+        self.settled(settlement)
 
     def released(self, reservation_id: str) -> None:
         """Note that nothing was consumed."""
@@ -206,9 +235,13 @@ class Settling:
             return
         request = quota_service_pb2.SettleRequest(settlements=batch)
         answer = await self._stub.Settle(request, metadata=self._metadata, timeout=_CALL_S)
+        before = {known.reservation_id: known for known in answer.known}
         for reservation_id in (*answer.booked, *answer.refused):
-            self._pending.pop(reservation_id, None)
+            settlement = self._pending.pop(reservation_id, None)
             self._unbooked.pop(reservation_id, None)
+            if settlement is not None and (known := self._known.pop(reservation_id, None)) is not None:
+                stands = before.get(reservation_id, settlement)
+                known(stands.charged, stands.usage)
         for settlement in batch:
             # Auth fails on this one alone: it waits, longer each time, and the others go on.
             if settlement.reservation_id in self._pending:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.common.admission.settling import Settling
 from services.common.catalogue import Model
+from services.common.errors import MoaError
 from services.common.reservations import ReservationId
 from services.common.rpc import call as calls
 
@@ -20,12 +22,19 @@ AFTER_S: Final = 5.0
 """How long the caller is given to settle for itself: longer than it takes one that lives, much shorter than a lease."""
 
 
+COUNT_S: Final = 3.0
+"""How long a prompt may take to be counted, for a caller who left."""
+
+Count = Callable[[], Awaitable[int]]
+"""Counts a prompt's tokens. Raises MoaError."""
+
+
 class VanishedCallers:
     """Books, for a backend, what its callers may have died before booking.
 
     A caller that only cancelled the call settles it itself, within moments, and knows better what was delivered.
-    So the backend's word is sent a little later: auth books a reservation once, whoever comes first. That is why a
-    router that lives books even a call of which it read nothing, once it has left it (`Operations`).
+    So the backend's word is sent a little later: auth books a reservation once, whoever comes first. A router that
+    lives and cannot know how far a call had come waits for this word (`Reservation.doubt`).
 
     Args:
         auth: The channel to the auth service.
@@ -42,6 +51,7 @@ class VanishedCallers:
         self._after_s = after_s
         self._ending = False
         self._waiting: dict[str, tuple[asyncio.TimerHandle, quota_pb2.Settlement]] = {}
+        self._counting: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Start the background work."""
@@ -60,13 +70,30 @@ class VanishedCallers:
             handle.cancel()
             self._settling.settled(settlement)
         self._waiting.clear()
+        await asyncio.gather(*self._counting)
         await self._settling.stop(within_s=5.0)
 
     def left_midway(
-        self, context: Any, *, usage: usage_pb2.Usage, operation: quota_pb2.Operation.ValueType, model: Model
+        self,
+        context: Any,
+        *,
+        usage: usage_pb2.Usage,
+        operation: quota_pb2.Operation.ValueType,
+        model: Model,
+        count: Count | None = None,
     ) -> None:
-        """Say, from the handler of a call that did not come to its last event, what was delivered on it."""
+        """Say, from the handler of a call that did not come to its last event, what its caller owes.
+
+        Where `usage` lacks the prompt's tokens, `count` is asked for them; if it cannot tell, they are as many as the
+        caller's bound (`x-moa-prompt-bound`) says.
+        """
         metadata = dict(context.invocation_metadata() or ())
+        if operation == quota_pb2.OPERATION_TEXT and not usage.prompt_tokens:
+            bound = str(metadata.get(calls.PROMPT_KEY, ""))
+            usage.prompt_tokens = int(bound) if bound.isascii() and bound.isdigit() and len(bound) < 10 else 0
+            usage.exact = False
+        else:
+            count = None
         self.left(
             str(metadata.get(calls.RESERVATION_KEY, "")),
             usage=usage,
@@ -74,6 +101,7 @@ class VanishedCallers:
             provider=model.provider,
             model=model.id,
             request_id=calls.current().request_id,
+            count=count,
         )
 
     def left(
@@ -85,8 +113,9 @@ class VanishedCallers:
         provider: str,
         model: str,
         request_id: str,
+        count: Count | None = None,
     ) -> None:
-        """Say what was delivered on a call that its caller ended or abandoned (`x-moa-reservation` names it).
+        """Say what is owed for a call that its caller ended or abandoned (`x-moa-reservation` names it).
 
         Never raises, and books nothing when the id is none.
         """
@@ -108,6 +137,22 @@ class VanishedCallers:
         settlement.ended_at.GetCurrentTime()
         loop = asyncio.get_running_loop()
         self._waiting[reservation_id] = loop.call_later(self._after_s, self._due, settlement), settlement
+        if count is not None:
+            task = asyncio.create_task(self._counted(settlement, count))
+            self._counting.add(task)
+            task.add_done_callback(self._counting.discard)
+
+    async def _counted(self, settlement: quota_pb2.Settlement, count: Count) -> None:
+        """Put the counted prompt in the place of its bound, if it is known in time."""
+        try:
+            async with asyncio.timeout(COUNT_S):
+                prompt = await count()
+        except (MoaError, TimeoutError):
+            return
+        if prompt < settlement.usage.prompt_tokens:
+            if settlement.charged.tokens:
+                settlement.charged.tokens -= settlement.usage.prompt_tokens - prompt
+            settlement.usage.prompt_tokens = prompt
 
     def _due(self, settlement: quota_pb2.Settlement) -> None:
         self._waiting.pop(settlement.reservation_id, None)

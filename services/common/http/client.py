@@ -6,7 +6,6 @@ aiohttp underneath. What it raises becomes the error tree here; nothing above kn
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,6 +20,7 @@ from services.common.catalogue import Timeouts
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.tracing import Trace
@@ -29,8 +29,8 @@ MAX_ERROR_BYTES: Final = 64 * 1024
 """How much of a failed answer is read: error objects are small."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Longest whole answer that is read into memory."""
-_LARGE_BODY: Final = 512 * 1024
-"""From here on aiohttp is given a file, which it sends in pieces without holding the loop."""
+_PIECE_BYTES: Final = 256 * 1024
+"""A body is handed to its connection in pieces of this size, so that a large one does not hold the loop."""
 _DRAIN_S: Final = 1.0
 """How long the end of an answer that is already known may take before its connection is given up."""
 
@@ -44,6 +44,44 @@ class Outgoing(NamedTuple):
     body: bytes
     headers: Mapping[str, str]
     method: str = "POST"
+
+
+class Upload:
+    """How far a request has come on its way to the provider. Made for one request; may be read after its failure."""
+
+    __slots__ = ("begun",)
+
+    def __init__(self) -> None:
+        self.begun = False
+        """Whether the provider may be at work: its headers and whole body were written, or a byte of the answer was
+        read, and no refusal came (docs/charging.md)."""
+
+
+class _Body(aiohttp.Payload):
+    """A request's body that notes when its last byte has been handed to the connection."""
+
+    _autoclose = True
+
+    def __init__(self, body: bytes, upload: Upload) -> None:
+        super().__init__(body)
+        self._size = len(body)
+        self._upload = upload
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        body: bytes = self._value
+        start, end = 0, len(body) if content_length is None else min(content_length, len(body))
+        while end - start > _PIECE_BYTES:
+            await writer.write(memoryview(body)[start : start + _PIECE_BYTES])
+            start += _PIECE_BYTES
+        # Before the write, which may wait for room: a connection that is closed still sends what it was handed.
+        self._upload.begun = True
+        await writer.write(memoryview(body)[start:end] if start else body)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -165,8 +203,10 @@ class Pool:
             read_bufsize=2**18,
         )
 
-    async def send(self, outgoing: Outgoing, headers: Mapping[str, str]) -> Reply:
-        """Send a request and give its answer when the headers have come. The caller calls `close` or `drain` on it.
+    async def send(self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload | None = None) -> Reply:
+        """Send a request and return its answer when the headers have come. The caller calls `close` or `drain` on it.
+
+        `upload` is told how far the request came, also when this is cancelled or raises.
 
         A connection from the pool that the provider had closed meanwhile is replaced once, and only when not one
         byte of an answer had come. Raises UpstreamTimeout when no connection stands in time, UpstreamFailed when
@@ -174,16 +214,16 @@ class Pool:
         """
         span = tracing.calling(outgoing.method, _told_of(outgoing)) if tracing.is_on() else None
         try:
-            return Reply(await self._answered(outgoing, headers), self, span)
+            return Reply(await self._answered(outgoing, headers, upload or Upload()), self, span)
         except BaseException as error:
             if span is not None:
                 span.end(word(error.reason) if isinstance(error, MoaError) else "cancelled")
             raise
 
-    async def _answered(self, outgoing: Outgoing, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _answered(self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload) -> aiohttp.ClientResponse:
         _made_connection.set(False)
         try:
-            return await self._request(self._kept, outgoing, headers)
+            return await self._request(self._kept, outgoing, headers, upload)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if isinstance(error, aiohttp.ClientConnectorError) or _made_connection.get():
                 raise _told(error) from error
@@ -192,22 +232,25 @@ class Pool:
         if self._fresh is None:
             self._fresh = self._session(force_close=True)
         try:
-            return await self._request(self._fresh, outgoing, headers)
+            return await self._request(self._fresh, outgoing, headers, upload)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _told(error) from error
 
     @staticmethod
     async def _request(
-        session: aiohttp.ClientSession, outgoing: Outgoing, headers: Mapping[str, str]
+        session: aiohttp.ClientSession, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload
     ) -> aiohttp.ClientResponse:
-        body = outgoing.body
-        return await session.request(
+        upload.begun = False
+        response = await session.request(
             outgoing.method,
             outgoing.url,
-            data=(io.BytesIO(body) if len(body) > _LARGE_BODY else body) if body else None,
+            data=_Body(outgoing.body, upload) if outgoing.body else None,
             headers=headers,
             allow_redirects=False,
         )
+        # A provider may answer before it has read everything.
+        upload.begun = True
+        return response
 
     def _reply_ended(self) -> None:
         self._running -= 1

@@ -24,7 +24,7 @@ from services.common.errors import (
     UpstreamBroken,
     UpstreamRateLimited,
 )
-from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, proxy_for
+from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
 from services.common.http.credentials import REST_S, Authority, HeaderKeys, files_of
 
 _log = logs.get("providers")
@@ -91,17 +91,19 @@ class Target(Generic[A]):
             return PermissionDenied("the provider does not let this API key do that")
         return Unauthenticated("the provider says that this API key is not valid")
 
-    async def ask(self, outgoing: Outgoing) -> Reply:
-        """Send a request and give its good answer; its caller closes it.
+    async def ask(self, outgoing: Outgoing, upload: Upload | None = None) -> Reply:
+        """Send a request and return its good answer; its caller closes it.
 
         When the provider refuses or limits one key and there is another, that one is tried at once. Raises the
-        refusal's error.
+        refusal's error. `upload` is told whether the provider may be at work: not once it has refused.
         """
+        upload = upload or Upload()
         while True:
             headers = await self.authority.headers(outgoing)
-            reply = await self.pool.send(outgoing, headers)
+            reply = await self.pool.send(outgoing, headers, upload)
             if reply.status == 200:
                 return reply
+            upload.begun = False
             try:
                 body = await reply.read_all(MAX_ERROR_BYTES)
             except UpstreamBroken:

@@ -48,6 +48,7 @@ class Backends:
         caller: Caller,
         reserved: Booking,
         *,
+        prompt_bound: int,
         books: bool = True,
     ) -> Source[text_service_pb2.GenerateTextResponse]:
         """Begin a text answer: one message when no pieces are wanted, for a unary call costs less than a stream.
@@ -58,7 +59,10 @@ class Backends:
         timeouts = provider.timeouts
         stub = self._stub(self._text, provider.service)
         span = text_span(request, model, provider.adapter)
-        sent = self._metadata(caller, reserved, span, books=books)
+        sent = (
+            *self._metadata(caller, reserved, span, books=books),
+            *(((calls.PROMPT_KEY, str(prompt_bound)),) if books else ()),
+        )
         if request.stream:
             return traced(RpcSource(stub.GenerateText(request, metadata=sent), timeouts, self._running), span)
         asked = text_service_pb2.GenerateWholeTextRequest(request=request)

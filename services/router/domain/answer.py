@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Self
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.common.background import Background
 from services.common.catalogue import Model, Retirement
 from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
 from services.common.estimate import Meter
@@ -123,6 +124,7 @@ class Answer(abc.ABC, Generic[M]):
         if begun is None:
             self._end(error)
             return self._failed(error)
+        self.attempts.gave_up(self.model, error)
         self._source.close()
         self._failure, self._cut_off = None, False
         self.model, self._source = begun.model, begun.source
@@ -142,6 +144,15 @@ class Answer(abc.ABC, Generic[M]):
     def _consumed(self) -> usage_pb2.Usage | None:
         """Give what is to be charged; None when nothing was delivered or reported."""
 
+    @abc.abstractmethod
+    def _settle_left(self) -> None:
+        """Settle an answer whose caller left before its end (docs/charging.md)."""
+
+    def _in_doubt(self, usage: usage_pb2.Usage) -> None:
+        """Leave it to the backend to say how far the work had come; where it does not, `usage` is charged."""
+        model = self.model
+        self.booking.doubt(usage=usage, provider=model.provider, model=model.id, then=self.on_settled)
+
     def settle(self) -> None:
         """Settle now, by what is known. Leaving the context does this too; only the first time counts."""
         if self._settled:
@@ -154,8 +165,11 @@ class Answer(abc.ABC, Generic[M]):
             else:
                 self.booking.annul()
         else:
-            self.booking.settle(usage=consumed, provider=self.model.provider, model=self.model.id)
-            self.on_settled(consumed)
+            self._book(consumed)
+
+    def _book(self, usage: usage_pb2.Usage) -> None:
+        self.booking.settle(usage=usage, provider=self.model.provider, model=self.model.id)
+        self.on_settled(usage)
 
     async def __aenter__(self) -> Self:
         return self
@@ -169,16 +183,41 @@ class Answer(abc.ABC, Generic[M]):
             self._source.close()
         else:
             self._source.cancel()
+        # An error of this process is not the caller's leaving.
+        if not self._settled and (error is None or not isinstance(error, Exception)) and self._is_left(error):
+            self._settled = True
+            self._settle_left()
         self.settle()
+
+    def _is_left(self, error: BaseException | None) -> bool:
+        """Tell whether the caller left before it had what it is charged for; `error` ended the handler."""
+        return not self._ended
 
 
 class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
-    """A text answer. Charged by what the provider reported; where a stream broke, by what was delivered."""
+    """A text answer. Charged by what the provider reported; where a stream broke, by what was delivered.
+
+    Args:
+        meter: Guesses what was delivered.
+        prompt: Returns the prompt's tokens as a model counts them, else their bound.
+        background: Where the prompt of a caller who left is counted.
+        rescue: The way on from a broken stream; None where there is none.
+    """
 
     _message = text_service_pb2.GenerateTextResponse
 
-    def __init__(self, *, meter: Meter, rescue: Rescue | None = None, **known: Any) -> None:
+    def __init__(
+        self,
+        *,
+        meter: Meter,
+        prompt: Callable[[Model], Awaitable[int]],
+        background: Background,
+        rescue: Rescue | None = None,
+        **known: Any,
+    ) -> None:
         super().__init__(**known)
+        self._prompt = prompt
+        self._background = background
         self._meter = meter
         self._rescue = rescue
         self._pieces = 0
@@ -220,6 +259,21 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
                 self.usage.completion_tokens = self._pieces
             return self.usage
         return self._meter.usage() if self._pieces else None
+
+    def _settle_left(self) -> None:
+        if self.usage.prompt_tokens:
+            self._book(self._consumed() or self.usage)
+        elif self._pieces:
+            usage = self._meter.usage()
+            usage.exact = False
+            self.booking.report(usage=usage, provider=self.model.provider, model=self.model.id)
+            self._background.run(self._settle_counted(usage))
+        else:
+            self._in_doubt(usage_pb2.Usage())
+
+    async def _settle_counted(self, usage: usage_pb2.Usage) -> None:
+        usage.prompt_tokens = await self._prompt(self.model)
+        self._book(usage)
 
 
 class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
@@ -266,6 +320,17 @@ class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
         first = image_started(begun.model)
         first.events.extend(begun.first.events)
         return begun._replace(first=first)
+
+    def _is_left(self, error: BaseException | None) -> bool:
+        # Made to the last, and not handed over.
+        undelivered = error is not None and self.succeeded and self._delivered < self.usage.images
+        return undelivered or super()._is_left(error)
+
+    def _settle_left(self) -> None:
+        if self._ended:
+            self._book(self.usage)
+        else:
+            self._in_doubt(usage_pb2.Usage(images=self._delivered, exact=True))
 
     def _consumed(self) -> usage_pb2.Usage | None:
         if not self._delivered:

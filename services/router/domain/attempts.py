@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, Protocol
 
-from moa.common.v1 import error_pb2
+from moa.common.v1 import error_pb2, usage_pb2
 from services.common import logs
 from services.common.catalogue import Model
 from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of
 from services.router import metrics
 from services.router.domain.breaker import Breakers
-from services.router.domain.failures import Course, course_after, label_of, most_useful, was_left
+from services.router.domain.failures import Course, course_after, label_of, may_have_worked, most_useful, was_left
 from services.router.domain.ports import Booking, M, M_co, Source
 
 RETRIES: Final = 2
@@ -87,6 +87,7 @@ class Attempts(Generic[M]):
         others: Gives who may answer in its place, in order; called once, when it is needed.
         terms: On what terms.
         outgrown: Why the prompt plainly does not fit `asked`: only models with a longer context are asked then.
+        stake: What a call costs its operator at least, should it be given up.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Attempts(Generic[M]):
         *,
         terms: Terms,
         outgrown: ContextTooLong | None = None,
+        stake: usage_pb2.Usage,
     ) -> None:
         self.asked = asked
         self.booking = terms.booking
@@ -112,14 +114,26 @@ class Attempts(Generic[M]):
         self._errors: list[MoaError] = [outgrown] if outgrown else []
         self._again: list[tuple[float, Model]] = []
         self._left = False
+        self.stake = stake
+        """What a call costs its operator at least, should it be given up."""
+        self._asking: Model | None = None
+        """Whose first message is awaited."""
         self._is_able: Callable[[Model], bool] = _any
 
     async def first(self, ask: Ask[M]) -> Begun[M]:
-        """As `begin`; where none begins, book that nothing was consumed."""
+        """As `begin`; where none begins, book that nothing was consumed.
+
+        Where the caller left while a target was asked, only its backend knows whether the work had begun.
+        """
         try:
             return await self.begin(ask)
         except BaseException as error:
-            if isinstance(error, MoaError) and not self._left:
+            left = self._asking
+            if left is not None and not isinstance(error, Exception):
+                self.booking.doubt(
+                    usage=usage_pb2.Usage(), provider=left.provider, model=left.id, then=_counted_for(left)
+                )
+            elif isinstance(error, MoaError) and not self._left:
                 self.booking.release()
             else:
                 self.booking.annul()
@@ -137,6 +151,7 @@ class Attempts(Generic[M]):
                 try:
                     return await self._asked(model, ask)
                 except MoaError as error:
+                    self.gave_up(model, error)
                     if self.failed(model, error, retry) is Course.TELL:
                         raise
             if retry == self._terms.retries or not (targets := await self._rested()):
@@ -167,6 +182,11 @@ class Attempts(Generic[M]):
             )
         return course
 
+    def gave_up(self, model: Model, error: MoaError) -> None:
+        """Note that nobody is charged for a call that failed, though its provider may bill for it."""
+        if may_have_worked(error):
+            metrics.unbilled(model, label_of(error), self.stake)
+
     def may_go_on(self, model: Model, error: MoaError) -> bool:
         """Tell whether another target may go on after a failure in the middle of an answer."""
         return course_after(error, asked_for=model is self.asked) in (Course.AGAIN, Course.ONWARD)
@@ -186,7 +206,13 @@ class Attempts(Generic[M]):
         self.count += 1
         self._tried.add(model.full_id)
         source = ask(model, self.booking)
-        first = await _first(source)
+        self._asking = model
+        try:
+            first = await _first(source)
+        except Exception:
+            self._asking = None
+            raise
+        self._asking = None
         self._patience.breakers.began(model)
         if model is not self.asked:
             metrics.FALLBACKS.labels(self.asked.provider, self.asked.id, model.provider, model.id).inc()
@@ -235,6 +261,15 @@ class Attempts(Generic[M]):
         due = [model for ready, model in self._again if ready <= at]
         self._again = [(ready, model) for ready, model in self._again if ready > at]
         return due
+
+
+def _counted_for(model: Model) -> Callable[[usage_pb2.Usage], None]:
+    """Return what counts a charge that becomes known when its call is over."""
+
+    def known(usage: usage_pb2.Usage) -> None:
+        metrics.charged(model, usage)
+
+    return known
 
 
 async def _first(source: Source[M]) -> M:

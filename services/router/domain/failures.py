@@ -77,6 +77,16 @@ _LEFT: Final = frozenset(
     )
 )
 
+_WORKED: Final = frozenset(
+    (
+        error_pb2.REASON_UPSTREAM_BROKEN,
+        error_pb2.REASON_UPSTREAM_TIMEOUT,
+        error_pb2.REASON_UNAVAILABLE,
+        error_pb2.REASON_INTERNAL,
+    )
+)
+"""Failures after which a provider may have worked; those with a status of its own say that it did not."""
+
 _PASSING: Final = frozenset(
     (
         error_pb2.REASON_UPSTREAM_RATE_LIMITED,
@@ -111,6 +121,11 @@ def is_sick(error: MoaError) -> bool:
 def was_left(error: MoaError) -> bool:
     """Tell whether the call's other end may not have come to its own end, so that it takes the router for dead."""
     return error.reason in _LEFT or isinstance(error, Diverged)
+
+
+def may_have_worked(error: MoaError) -> bool:
+    """Tell whether a provider may have worked, and bills for it, though its answer failed like this."""
+    return error.reason in _WORKED and not isinstance(error, Stopping)
 
 
 def label_of(error: MoaError) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from moa.common.v1 import media_pb2
+from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_service_pb2
 from services.common import byok
+from services.common.background import Background
 from services.common.catalogue import Catalogue, Model, Retirement
 from services.common.errors import (
     ContextTooLong,
@@ -95,6 +96,7 @@ class Operations:
         self._backends = backends
         self._inputs = inputs
         self._patience = patience or Patience()
+        self._background = Background()
 
     async def generate_text(self, request: text_service_pb2.GenerateTextRequest, caller: Caller) -> TextAnswer:
         """Begin a text answer; its first message is in hand when this returns.
@@ -120,19 +122,23 @@ class Operations:
         outgrown = _outgrown(prompt, model, fallbacks.reachable(catalogue, model, caller))
         bound, reserved = await self._reserve_text(request, model, caller, prompt, wanted)
         granted = max(1, min(wanted, (reserved.tokens - bound) // max(1, request.candidates)))
-        call = TextCall(request, caller, self._backends, prompt=prompt, granted=granted)
+        call = TextCall(request, caller, self._backends, prompt=prompt, reserved_prompt=bound, granted=granted)
+        guessed = prompt_tokens(request)
         attempts: Attempts[text_service_pb2.GenerateTextResponse] = Attempts(
             model,
             lambda: fallbacks.able(catalogue, model, caller, reserved, call.check),
             terms=self._terms(caller, reserved),
             outgrown=outgrown,
+            stake=usage_pb2.Usage(prompt_tokens=guessed),
         )
         begun = await attempts.first(call.ask)
         return TextAnswer(
             begun=begun,
             attempts=attempts,
             request_id=caller.request_id,
-            meter=Meter(prompt_tokens(request)),
+            meter=Meter(guessed),
+            prompt=call.prompt_tokens,
+            background=self._background,
             ending=ending,
             rescue=rescue_for(call, attempts, others=caller.fallback and bool(model.fallback)),
         )
@@ -172,6 +178,7 @@ class Operations:
             model,
             lambda: fallbacks.able(catalogue, model, caller, reserved, lambda other: check_image(request, other)),
             terms=self._terms(caller, reserved),
+            stake=usage_pb2.Usage(images=request.count),
         )
         begun = await attempts.first(ask)
         others = caller.fallback and model.fallback
@@ -182,6 +189,10 @@ class Operations:
             ending=ending,
             ask=ask if others else None,
         )
+
+    async def aclose(self) -> None:
+        """Wait until what callers who left owe is known. Takes no longer than `text_call.COUNT_S`."""
+        await self._background.drain()
 
     def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
         """Find the model that a caller names, and what it makes: `text` or `image`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, Self, TypeVar
 
 from moa.common.v1 import usage_pb2
@@ -67,6 +68,14 @@ class Booking(Protocol):
 
     def annul(self) -> None:
         """Give everything back, and let nobody else's word count: for a call that was left before its end."""
+
+    def doubt(
+        self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Callable[[usage_pb2.Usage], None]
+    ) -> None:
+        """Leave it to whoever answered to say what a call that was left comes to; if nobody does, it is `usage`.
+
+        `then` hears what was booked.
+        """
 
     def renewed(self) -> Self:
         """Give the same quota under another id, and annul this one: for another call after one that was left."""

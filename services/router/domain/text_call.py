@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from typing import Final, Protocol
 
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import logs
 from services.common.catalogue import Model
+from services.common.errors import MoaError
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
 from services.router.domain.capabilities import check_text
 from services.router.domain.ports import Booking, Source
+
+_log = logs.get("text_call")
+
+COUNT_S: Final = 3.0
+"""How long a prompt may take to be counted for a caller who left: shorter than the backend waits with its word."""
 
 TextSource = Source[text_service_pb2.GenerateTextResponse]
 
@@ -24,9 +32,18 @@ class TextBackends(Protocol):
         caller: Caller,
         reserved: Booking,
         *,
+        prompt_bound: int,
         books: bool = True,
     ) -> TextSource:
-        """Begin a text answer; `books`: whether the service may book what it delivered, should this process vanish."""
+        """Begin a text answer.
+
+        Args:
+            prompt_bound: How many tokens the prompt has at most.
+            books: Whether the service may book what it delivered, should this process vanish.
+        """
+
+    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
+        """Count a prompt's tokens."""
 
 
 class TextCall:
@@ -34,7 +51,8 @@ class TextCall:
 
     Args:
         request: Changed at each call: model, provider and bound are the target's.
-        prompt: Tokens of the prompt at most.
+        prompt: Tokens of the prompt at most, told without a tokenizer.
+        reserved_prompt: Tokens of the reservation that are the prompt's: the same, or its count.
         granted: Tokens that the reservation has for each candidate's answer.
     """
 
@@ -45,12 +63,14 @@ class TextCall:
         backends: TextBackends,
         *,
         prompt: int,
+        reserved_prompt: int,
         granted: int,
     ) -> None:
         self.request = request
         self._caller = caller
         self._backends = backends
         self._prompt = prompt
+        self._reserved_prompt = reserved_prompt
         self.granted = granted
 
     def check(self, model: Model) -> None:
@@ -75,4 +95,20 @@ class TextCall:
             request.ClearField("reasoning")
         request.model, request.provider = model.id, model.provider
         request.max_tokens = bounds.bounded(self.granted - spent, model)
-        return self._backends.generate_text(request, model, self._caller, paying, books=books)
+        bound = self._reserved_prompt + spent
+        return self._backends.generate_text(request, model, self._caller, paying, prompt_bound=bound, books=books)
+
+    async def prompt_tokens(self, model: Model) -> int:
+        """Return what a caller who leaves owes for the prompt: as counted by who answers, else its bound."""
+        counted = text_service_pb2.CountTokensRequest(
+            model=model.id, provider=model.provider, messages=self.request.messages, tools=self.request.tools
+        )
+        try:
+            async with asyncio.timeout(COUNT_S):
+                return min(self._reserved_prompt, await self._backends.count_tokens(counted, model, self._caller))
+        except (MoaError, TimeoutError):
+            return self._reserved_prompt
+        except Exception:
+            # What is owed must be booked whatever happens here.
+            _log.exception("prompt.not_counted", model=model.full_id)
+            return self._reserved_prompt
