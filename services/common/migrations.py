@@ -1,20 +1,28 @@
-"""A database's schema, brought up to date by Alembic in a process of its own.
+"""A database's schema, brought up to date by numbered files of SQL.
 
-Alembic and SQLAlchemy take 20 MB for as long as a process lives, and are needed once. Run as
-`python -m services.common.migrations <folder>`, with the database's URL on the standard input.
+Each file is applied in a transaction of its own, together with the version that it leaves. Every such transaction first
+takes the schema's advisory lock and reads the version anew, so that several processes may do it at once. The version
+stands where Alembic kept it, so that databases of earlier releases go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from services.common import logs
+
+_NAME: Final = re.compile(r"(?P<number>\d{4})_[a-z0-9_]+\.sql")
+
+
+class MigrationError(Exception):
+    """The schema cannot be brought up to date. The message says why, without data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,49 +30,111 @@ class Schema:
     """A schema, and what makes it."""
 
     folder: Path
-    """Where its migrations lie: `env.py`, and in `versions` a file for each, which begins with its number."""
+    """Where its migrations lie: in `versions` a file `NNNN_name.sql` for each, numbered from 0001 without gaps."""
     table: tuple[str, ...]
     """The table that holds the version, by its own name or with its schema's before it."""
+    lock: int
+    """The advisory lock under which it is changed; each schema of a database has another."""
+
+    def migrations(self) -> dict[str, Path]:
+        """Return the migrations by number, in order. Raises MigrationError where a file is not one."""
+        found: dict[str, Path] = {}
+        for path in sorted((self.folder / "versions").iterdir()):
+            if path.name.startswith("__"):
+                continue
+            named = _NAME.fullmatch(path.name)
+            if named is None or int(named["number"]) != len(found) + 1:
+                raise MigrationError(f"{path.name} is not the next migration: {len(found) + 1:04}_name.sql")
+            found[named["number"]] = path
+        return found
+
+    @property
+    def name(self) -> sql.Identifier:
+        """The version's table."""
+        return sql.Identifier(*self.table)
 
 
-def upgrade(url: str, folder: Path, revision: str = "head") -> None:
-    """Apply what is missing up to a revision, in this process. Safe to run from several processes at once."""
-    from alembic import command  # see above
-    from alembic.config import Config
+def upgrade(url: str, schema: Schema, revision: str | None = None) -> list[str]:
+    """Apply what is missing up to a revision, all without one; return what was applied.
 
-    config = Config()
-    config.set_main_option("script_location", str(folder))
-    config.set_main_option("path_separator", "os")
-    config.attributes["url"] = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    command.upgrade(config, revision)
+    Raises psycopg.OperationalError where the database cannot be reached, MigrationError where it cannot be changed.
+    """
+    migrations = schema.migrations()
+    applied: list[str] = []
+    with psycopg.connect(url, connect_timeout=5, autocommit=True) as link:
+        _check(link)
+        while (next_one := _missing(_version(link, schema), migrations, revision)) is not None:
+            # Looked up again under the lock: another process may have applied it meanwhile.
+            with link.transaction():
+                _prepare(link, schema)
+                if _missing(_version(link, schema), migrations, revision) == next_one:
+                    _apply(link, schema, next_one, migrations[next_one])
+                    applied.append(next_one)
+    return applied
+
+
+def migrate(url: str, schema: Schema) -> None:
+    """Apply what is missing, if anything is; return when the schema is that of this code.
+
+    Raises psycopg.OperationalError where the database cannot be reached, SystemExit where it cannot be changed.
+    """
+    try:
+        applied = upgrade(url, schema)
+    except MigrationError as error:
+        raise SystemExit(f"the database's schema cannot be brought up to date: {error}") from error
+    if applied:
+        logs.get("migrations").info("schema.updated", folder=schema.folder.parent.name, applied=applied)
 
 
 async def bring_up_to_date(url: str, schema: Schema) -> None:
-    """Apply what is missing, if anything is; return when the schema is that of this code.
+    """Do so without holding up others; raises as `migrate`."""
+    await asyncio.to_thread(migrate, url, schema)
 
-    Raises psycopg.OperationalError where the database cannot be reached, SystemExit where a migration failed.
-    """
-    if await asyncio.to_thread(_is_current, url, schema):
-        return
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, str(schema.folder), stdin=asyncio.subprocess.PIPE
+
+def _check(link: psycopg.Connection) -> None:
+    """Refuse a database whose texts come back as bytes, or that cannot hold every text."""
+    encoding = link.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"the database {link.info.dbname} is in {encoding}, and UTF8 is needed; make another: "
+            f"createdb --encoding UTF8 --template template0 NAME"
+        )
+
+
+def _version(link: psycopg.Connection, schema: Schema) -> str | None:
+    """Return the version that the database has; None where it has none yet."""
+    found = link.execute("select to_regclass(%s) is not null", [schema.name.as_string(link)]).fetchone()
+    if found is None or not found[0]:
+        return None
+    row = link.execute(sql.SQL("select version_num from {}").format(schema.name)).fetchone()
+    return row[0] if row is not None else None
+
+
+def _missing(version: str | None, migrations: dict[str, Path], revision: str | None) -> str | None:
+    """Return the number that follows a version, None where nothing is missing."""
+    last = revision or max(migrations)
+    if version is not None and version not in migrations:
+        raise MigrationError(f"it is of version {version}, which this release does not know; start a newer release")
+    return next((number for number in migrations if (version is None or number > version) and number <= last), None)
+
+
+def _prepare(link: psycopg.Connection, schema: Schema) -> None:
+    """Take the schema's lock until the transaction ends, and make the version's table."""
+    link.execute("select pg_advisory_xact_lock(%s)", [schema.lock])
+    for outer in schema.table[:-1]:
+        link.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(outer)))
+    table = sql.SQL(
+        "create table if not exists {} (version_num varchar(32) constraint alembic_version_pkc primary key)"
     )
-    await child.communicate(url.encode())
-    if child.returncode:
-        raise SystemExit("the database's schema cannot be brought up to date (the reason stands above)")
-    logs.get("migrations").info("schema.updated", folder=schema.folder.parent.name)
+    link.execute(table.format(schema.name))
 
 
-def _is_current(url: str, schema: Schema) -> bool:
-    newest = max(path.name.partition("_")[0] for path in (schema.folder / "versions").glob("[0-9]*.py"))
-    query = sql.SQL("select version_num from {}").format(sql.Identifier(*schema.table))
+def _apply(link: psycopg.Connection, schema: Schema, number: str, path: Path) -> None:
     try:
-        with psycopg.connect(url, connect_timeout=5) as link:
-            row = link.execute(query).fetchone()
-    except psycopg.errors.UndefinedTable:
-        return False
-    return row is not None and row[0] == newest
-
-
-if __name__ == "__main__":
-    upgrade(sys.stdin.read().strip(), Path(sys.argv[1]))
+        link.execute(path.read_bytes())
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        raise MigrationError(f"{path.name}: {error.diag.message_primary or type(error).__name__}") from error
+    link.execute(sql.SQL("delete from {}").format(schema.name))
+    link.execute(sql.SQL("insert into {} values (%s)").format(schema.name), [number])

@@ -7,9 +7,11 @@ from typing import Final
 
 from services.common import migrations
 
-SCHEMA: Final = migrations.Schema(Path(__file__).with_name("migrations"), table=("tasks", "alembic_version"))
+SCHEMA: Final = migrations.Schema(
+    Path(__file__).with_name("migrations"), table=("tasks", "alembic_version"), lock=0x6D6F6174
+)
 
 
 def migrate(url: str) -> None:
     """Apply what is missing, in this process. Safe to run from several processes at once."""
-    migrations.upgrade(url, SCHEMA.folder)
+    migrations.migrate(url, SCHEMA)

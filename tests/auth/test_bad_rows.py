@@ -178,7 +178,7 @@ async def test_no_id_has_two_roles(auth: Auth, statement: str) -> None:
 async def test_broken_books_are_healed(database: Database) -> None:
     """A database that counted one id twice, as versions before did, balances once migrated, and sweeps again."""
     url = database.create("t_broken_books")
-    migrations.upgrade(url, SCHEMA.folder, "0007")
+    migrations.upgrade(url, SCHEMA, "0007")
     innocent, day = _as_it_was(url)
     migrate(url)
     postgres = Postgres(url, size=2)

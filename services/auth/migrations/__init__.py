@@ -7,9 +7,9 @@ from typing import Final
 
 from services.common import migrations
 
-SCHEMA: Final = migrations.Schema(Path(__file__).parent, table=("alembic_version",))
+SCHEMA: Final = migrations.Schema(Path(__file__).parent, table=("alembic_version",), lock=0x6D6F61)
 
 
 def migrate(database_url: str) -> None:
     """Bring the database's schema up to date, in this process. Safe to run from several processes at once."""
-    migrations.upgrade(database_url, SCHEMA.folder)
+    migrations.migrate(database_url, SCHEMA)

@@ -1,11 +1,5 @@
-"""Sessions, invitations, the audit log, and credits."""
+-- Sessions, invitations, the audit log, and credits.
 
-from alembic import op
-
-revision = "0002"
-down_revision = "0001"
-
-_TABLES = """
 alter table accounts add column micro_credits bigint not null default 0 check (micro_credits >= 0);
 
 create table sessions (
@@ -54,9 +48,3 @@ create trigger audit_append_only before update or delete or truncate on audit
 create trigger credits_append_only before update or delete or truncate on credits
     for each statement execute function is_append_only();
 create index accounts_by_time on accounts (created_at desc, id desc);
-"""
-
-
-def upgrade() -> None:
-    """Apply."""
-    op.execute(_TABLES)

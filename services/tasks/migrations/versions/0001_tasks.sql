@@ -1,11 +1,5 @@
-"""Tasks, their logs, outputs, credits and webhooks."""
+-- Tasks, their logs, outputs, credits and webhooks.
 
-from alembic import op
-
-revision = "0001"
-down_revision = None
-
-_TABLES = """
 -- States: 1 pending, 2 submitted, 3 running, 4 succeeded, 5 failed, 6 cancelled (moa.task.v1.TaskState).
 create table tasks.tasks (
     id              text primary key,
@@ -156,9 +150,3 @@ create table tasks.webhook_keys (
     generation int not null default 1,
     rotated_at timestamptz not null default 'epoch'
 );
-"""
-
-
-def upgrade() -> None:
-    """Apply."""
-    op.execute(_TABLES)

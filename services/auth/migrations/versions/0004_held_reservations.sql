@@ -1,18 +1,6 @@
-"""Reservations that outlive their lease, because their holder still reports them."""
+-- Reservations that outlive their lease, because their holder still reports them.
 
-from alembic import op
-
-revision = "0004"
-down_revision = "0003"
-
-_TABLES = """
 -- Whether its lease or block is over and what it reserved is kept aside for it alone.
 alter table open_reservations add column held boolean not null default false;
 -- When a block was over but for what is kept aside for such reservations.
 alter table blocks add column ended_at timestamptz;
-"""
-
-
-def upgrade() -> None:
-    """Apply."""
-    op.execute(_TABLES)

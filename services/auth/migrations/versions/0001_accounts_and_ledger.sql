@@ -1,11 +1,5 @@
-"""Accounts, keys, permissions, and the quota ledger."""
+-- Accounts, keys, permissions, and the quota ledger.
 
-from alembic import op
-
-revision = "0001"
-down_revision = None
-
-_TABLES = """
 create table accounts (
     id            text primary key,
     email         text unique check (email = lower(email)),
@@ -136,9 +130,3 @@ begin
 end $$;
 create trigger ledger_append_only before update or delete or truncate on ledger
     for each statement execute function ledger_is_append_only();
-"""
-
-
-def upgrade() -> None:
-    """Apply."""
-    op.execute(_TABLES)

@@ -1,11 +1,5 @@
-"""Leases cut from blocks, and notices of what changed."""
+-- Leases cut from blocks, and notices of what changed.
 
-from alembic import op
-
-revision = "0003"
-down_revision = "0002"
-
-_TABLES = """
 alter table ledger add column lease_id text;
 
 -- Leases that were taken back before their block ended. What is settled under them later comes from the day.
@@ -34,9 +28,3 @@ create trigger rules_notice after insert or update or delete on rules
 create trigger keys_notice after delete or update of
     account_id, digest, scopes, tokens_a_day, images_a_day, expires_at, revoked_at on keys
     for each row execute function account_changed();
-"""
-
-
-def upgrade() -> None:
-    """Apply."""
-    op.execute(_TABLES)

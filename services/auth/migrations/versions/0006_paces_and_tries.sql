@@ -1,11 +1,5 @@
-"""Paces and tries that all replicas count together, and keys with a pace of their own."""
+-- Paces and tries that all replicas count together, and keys with a pace of their own.
 
-from alembic import op
-
-revision = "0006"
-down_revision = "0005"
-
-_TABLES = """
 alter table keys add column requests_a_minute bigint check (requests_a_minute >= 0),
                  add column concurrent_requests bigint check (concurrent_requests >= 0);
 
@@ -33,9 +27,3 @@ create unlogged table tries (
     full_at timestamptz not null
 );
 create index tries_by_time on tries (full_at);
-"""
-
-
-def upgrade() -> None:
-    """Apply."""
-    op.execute(_TABLES)

@@ -1,11 +1,5 @@
-"""The spool in parts: neither a worker nor its connection to the database holds an image twice."""
+-- The spool in parts: neither a worker nor its connection to the database holds an image twice.
 
-from alembic import op
-
-revision = "0002"
-down_revision = "0001"
-
-_PARTS = """
 create table tasks.spool_parts (
     task_id  text not null,
     position int not null,
@@ -17,9 +11,3 @@ create table tasks.spool_parts (
 alter table tasks.spool_parts alter column data set storage external;
 insert into tasks.spool_parts select task_id, position, 0, data from tasks.spool;
 alter table tasks.spool drop column data;
-"""
-
-
-def upgrade() -> None:
-    """Apply."""
-    op.execute(_PARTS)
