@@ -91,11 +91,10 @@ def test_every_file_is_the_next_migration(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("made", BOTH, ids=lambda each: each.folder.parent.name)
 def test_a_database_of_another_encoding_is_refused_with_what_to_do(database: Database, made: Schema) -> None:
     """SQL_ASCII gives texts back as bytes; the start ends in a sentence with the command, and nothing is made."""
-    url = database.create(f"t_migrations_ascii_{made.table[0]}")
-    name = url.rpartition("/")[2].partition("?")[0]
+    name = f"t_migrations_ascii_{made.table[0]}"
     with psycopg.connect(database.url(), autocommit=True) as link:
-        link.execute(f"drop database {name}".encode())
         link.execute(f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0".encode())
+    url = database.url(name)
     with pytest.raises(
         SystemExit, match=r"is in SQL_ASCII, and UTF8 is needed; make another: createdb --encoding UTF8"
     ):

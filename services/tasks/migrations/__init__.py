@@ -1,1 +1,1 @@
-"""The schema `tasks`, by Alembic."""
+"""The schema `tasks`, step by step."""
