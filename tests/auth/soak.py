@@ -55,6 +55,8 @@ class Plan:
     """Over how long requests arrive."""
     patience_s: float = 0.0
     """How long a request that is refused is sent again."""
+    leavers: float = 0.25
+    """How many of the callers leave before the end of their answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class Outcome:
     """What came of a run."""
 
     answered: int
+    left: int
+    """Requests whose caller left."""
     refused: int
     unheard: int
     """Requests that the killed router had settled before anybody heard of it."""
@@ -87,9 +91,9 @@ class Outcome:
     def exact(self) -> bool:
         """Whether nothing was granted beyond the limit, nothing lost of it, and nothing charged but the invoice."""
         return (
-            self.answered + self.unheard <= self.limit // TOKENS
+            self.spare >= 0
             and self.filled == self.room_left
-            and 0 <= self.spare < TOKENS
+            and self.spare < TOKENS
             and not self.unmatched
             and not self.outstanding
             and not self.findings.faults
@@ -157,12 +161,17 @@ async def _run(plan: Plan, folder: Path, database: Database, processes: list[Pro
     orphans = {row["reservation"] for row in findings.notes["orphans"]}
     return Outcome(
         answered=outcomes["answered"],
+        left=outcomes["left"],
         refused=outcomes["refused"],
-        unheard=len(charges) - len(orphans) - outcomes["answered"],
+        unheard=max(0, len(charges) - len(orphans) - outcomes["answered"] - outcomes["left"]),
         cut=len(orphans),
         invoiced=sum(invoice.values()),
         charged=sum(charges.get(name, 0) for name in invoice),
-        unmatched=[name for name, used in invoice.items() if charges.get(name, 0) != used and name not in orphans],
+        unmatched=[
+            name
+            for name in invoice.keys() | charges.keys()
+            if charges.get(name, 0) != invoice.get(name, 0) and name not in orphans
+        ],
         findings=findings,
         limit=limit,
         room_left=left // TOKENS,
@@ -177,7 +186,7 @@ async def _filled(addresses: str, key: str, folder: Path, plan: Plan, room: int)
     """Send as many requests as there is room for over new routers, each asked again while it is refused for a lease's
     time at most; give how many were answered."""
     shares = [room // ROUTERS + (n < room % ROUTERS) for n in range(ROUTERS)]
-    patient = replace(plan, spread_s=0.5, patience_s=plan.block_s + plan.lease_s)
+    patient = replace(plan, spread_s=0.5, patience_s=plan.block_s + plan.lease_s, leavers=0.0)
     routers = [await _router(addresses, key, folder, ROUTERS + n, share, patient) for n, share in enumerate(shares)]
     try:
         return sum(await asyncio.gather(*map(_outcomes, routers)), Counter[str]())["answered"]
@@ -212,6 +221,7 @@ async def _router(addresses: str, key: str, folder: Path, number: int, count: in
         str(plan.pause_s),
         str(plan.spread_s),
         str(plan.patience_s),
+        str(plan.leavers),
         stdout=PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -302,7 +312,10 @@ def main() -> None:
     plan = Plan(requests=1000, room=400, lease_s=20, block_s=60, kill_after_s=1.5, pause_s=0.3, spread_s=4.0)
     with tempfile.TemporaryDirectory(prefix="moa-soak-") as folder:
         outcome = asyncio.run(run(plan, Path(folder)))
-    print(f"answered {outcome.answered} of {plan.requests} (room for {plan.room}), refused {outcome.refused}")
+    print(
+        f"answered {outcome.answered} of {plan.requests} (room for {plan.room}), left by their callers {outcome.left},"
+        f" refused {outcome.refused}"
+    )
     cut_off = sum(row["tokens"] for row in outcome.findings.notes["orphans"])
     print(
         f"the other {plan.room - outcome.answered}: settled by the killed router and heard of by nobody"

@@ -31,6 +31,7 @@ class World:
 
     url: str
     key: str
+    database_url: str
     emulators: dict[str, Emulator] = field(default_factory=dict)
     """By the cloud's name, those of image providers by the provider's."""
     editors: frozenset[str] = frozenset()
@@ -126,7 +127,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     try:
         names = ("auth", "text", "image", "inference", "router", "edge")
         with Stack(root / "state", durable=False, environment=environment, processes=names) as stack:
-            yield World(stack.url, stack.api_key, emulators, _editors(rows))
+            yield World(stack.url, stack.api_key, stack.database_url, emulators, _editors(rows))
     finally:
         for emulator in emulators.values():
             loop.run(emulator.stop)

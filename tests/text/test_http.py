@@ -12,7 +12,7 @@ from services.common import errors
 from services.common.catalogue import Timeouts
 from services.common.http import retry_after
 from services.common.http.classify import classified
-from services.common.http.client import Outgoing, Pool
+from services.common.http.client import Outgoing, Pool, Upload
 from services.common.http.credentials import HeaderKeys, Keys
 from services.common.http.deadline import Deadline
 
@@ -244,3 +244,84 @@ async def test_redirects_are_not_followed() -> None:
     reply.close()
     await pool.close()
     await runner.cleanup()
+
+
+class _Server:
+    """A server that takes in what it is told to of each request, and answers with a status, or never."""
+
+    def __init__(self, *, reads: bool = True, status: int | None = None) -> None:
+        self._reads, self._status = reads, status
+        self.port = 0
+        self.connected = asyncio.Event()
+        self.received = asyncio.Event()
+        """Set when a whole body of `size` bytes has been read."""
+        self.size = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> "_Server":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self.connected.set()
+        if not self._reads:
+            return
+        while (await reader.readline()).strip():
+            pass
+        got = 0
+        while got < self.size and (data := await reader.read(1 << 16)):
+            got += len(data)
+        if got >= self.size:
+            self.received.set()
+        if self._status is not None:
+            writer.write(f"HTTP/1.1 {self._status} No\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+def _pool() -> Pool:
+    return Pool(Timeouts(connect_s=30, first_token_s=30, idle_s=30))
+
+
+@pytest.mark.parametrize("size", [100, 256 * 1024, 3_000_000])
+async def test_a_call_has_begun_once_its_whole_body_was_handed_over(size: int) -> None:
+    """Whoever leaves when the provider has the whole body leaves a call that has begun, whatever its size."""
+    pool, upload = _pool(), Upload()
+    async with _Server() as server:
+        server.size = size
+        outgoing = Outgoing(URL(f"http://127.0.0.1:{server.port}/"), b"x" * size, {})
+        sending = asyncio.create_task(pool.send(outgoing, {}, upload))
+        await asyncio.wait_for(server.received.wait(), 30)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert upload.begun
+        await pool.close()
+
+
+async def test_a_call_whose_body_is_not_taken_in_has_not_begun() -> None:
+    """A provider that reads nothing of a body that no socket holds has no work: its caller leaves and owes nothing."""
+    pool, upload = _pool(), Upload()
+    async with _Server(reads=False) as server:
+        outgoing = Outgoing(URL(f"http://127.0.0.1:{server.port}/"), bytes(64 << 20), {})
+        sending = asyncio.create_task(pool.send(outgoing, {}, upload))
+        await asyncio.wait_for(server.connected.wait(), 30)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert not upload.begun
+        await pool.close()
+
+
+async def test_a_call_that_nobody_takes_has_not_begun() -> None:
+    """No connection, no work."""
+    pool, upload = _pool(), Upload()
+    async with _Server() as server:
+        port = server.port
+    with pytest.raises(errors.UpstreamFailed):
+        await pool.send(Outgoing(URL(f"http://127.0.0.1:{port}/"), b"x", {}), {}, upload)
+    assert not upload.begun
+    await pool.close()
