@@ -163,7 +163,8 @@ function keyRow(key) {
   const state = stateOf(key);
   row.append(cell(key.name), cell(`${key.prefix}…`), cell(asDay(key.created_at)));
   const own = key.priority && key.priority !== "PRIORITY_UNSPECIFIED" ? `, ${word(key.priority)}` : "";
-  row.append(cell(asDay(key.last_used_at)), cell(word(state) + own));
+  const manages = (key.manages ?? []).map((scope) => `, ${word(scope)}`).join("");
+  row.append(cell(asDay(key.last_used_at)), cell(word(state) + own + manages));
   const actions = cell("");
   if (state !== "revoked") {
     const path = `/account/keys/${encodeURIComponent(key.key_id)}`;
@@ -248,7 +249,8 @@ async function enter(path, values, form) {
 onSubmit("login", (values, form) => enter("/account/login", values, form));
 onSubmit("signup", (values, form) => enter("/account/signup", values, form));
 onSubmit("new-key", async (values, form) => {
-  const made = await ask("POST", "/account/keys", values);
+  const { manages, ...key } = values;
+  const made = await ask("POST", "/account/keys", manages ? { ...key, manages: [manages] } : key);
   form.reset();
   await showKeys();
   say(word("madeKey"));

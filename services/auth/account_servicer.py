@@ -20,6 +20,7 @@ from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
+from services.auth.domain.powers import ACCOUNT
 from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
@@ -112,7 +113,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def UpdateMe(self, request: pb.UpdateMeRequest, context: Any) -> pb.UpdateMeResponse:
         """Change name or password."""
         caller = await self._callers.of(context)
-        caller.may_change()
+        caller.check_manages(ACCOUNT)
         if request.HasField("name"):
             await self._accounts.rename(caller.account_id, render.read_name(request.name))
         if request.HasField("password"):
@@ -134,7 +135,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def CreateKey(self, request: pb.CreateKeyRequest, context: Any) -> pb.CreateKeyResponse:
         """Make a key."""
         caller = await self._callers.of(context)
-        caller.may_change()
+        caller.check_manages(ACCOUNT)
         style = request.style or "moa"
         if style not in keys.STYLES:
             raise InvalidField(f"a style is one of {', '.join(keys.STYLES)}", param="style")
@@ -151,44 +152,48 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             expires_in_s=expires_in_s,
             scopes=render.read_rules(request.scopes, "scopes"),
             limits=render.read_key_limits(request),
+            manages=render.read_manages(request.manages),
+            maker=caller.key_id,
         )
         return pb.CreateKeyResponse(key=render.key(record), api_key=key.secret)
 
     async def RenameKey(self, request: pb.RenameKeyRequest, context: Any) -> pb.RenameKeyResponse:
         """Rename a key."""
         caller = await self._callers.of(context)
-        caller.may_change()
-        record = await self._keys.update(caller.account_id, request.key_id, name=render.read_name(request.name))
+        caller.check_manages(ACCOUNT)
+        record = await self._keys.update(
+            caller.account_id, request.key_id, maker=caller.key_id, name=render.read_name(request.name)
+        )
         return pb.RenameKeyResponse(key=render.key(record))
 
     async def UpdateKey(self, request: pb.UpdateKeyRequest, context: Any) -> pb.UpdateKeyResponse:
         """Change a key's name or priority."""
         caller = await self._callers.of(context)
-        caller.may_change()
+        caller.check_manages(ACCOUNT)
         changes: dict[str, str | None] = {}
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
         if request.HasField("priority"):
             changes["priority"] = render.read_priority(request.priority)
         return pb.UpdateKeyResponse(
-            key=render.key(await self._keys.update(caller.account_id, request.key_id, **changes))
+            key=render.key(await self._keys.update(caller.account_id, request.key_id, maker=caller.key_id, **changes))
         )
 
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Any) -> pb.RevokeKeyResponse:
         """Revoke a key."""
         caller = await self._callers.of(context)
-        caller.may_change()
+        caller.check_manages(ACCOUNT)
         return pb.RevokeKeyResponse(key=render.key(await self._keys.revoke(caller.account_id, request.key_id)))
 
     async def RotateKey(self, request: pb.RotateKeyRequest, context: Any) -> pb.RotateKeyResponse:
         """Replace a key."""
         caller = await self._callers.of(context)
-        caller.may_change()
+        caller.check_manages(ACCOUNT)
         owned = {record.id: record for record in await self._keys.list(caller.account_id)}
         old = owned.get(request.key_id)
         style = old.prefix.partition("-")[0] if old else "moa"
         key = keys.make(self._pepper, style)
-        record = await self._keys.rotate(caller.account_id, request.key_id, key)
+        record = await self._keys.rotate(caller.account_id, request.key_id, key, maker=caller.key_id)
         return pb.RotateKeyResponse(key=render.key(record), api_key=key.secret)
 
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:

@@ -19,6 +19,7 @@ from services.auth.callers import INVITATION_PREFIX, Callers
 from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
+from services.auth.domain.powers import ADMIN, Power
 from services.auth.domain.records import AccountRecord
 from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied
@@ -49,12 +50,18 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._passwords = passwords
         self._pepper = pepper
 
-    async def _administrator(self, context: Any) -> str:
+    async def _administrator(self, context: Any, *, gives: Power | None = None) -> str:
+        """Return the administrator who calls; `gives` is what the call gives somebody to act by.
+
+        Raises PermissionDenied for everyone else, and for a key that gives more than it is.
+        """
         caller = await self._callers.of(context)
-        caller.may_change()
         record = await self._accounts.get(caller.account_id)
         if record.role != "admin":
             raise PermissionDenied("administrators only")
+        caller.check_manages(ADMIN)
+        if gives is not None and caller.key_id is not None:
+            await self._keys.check_gives_access(record.id, caller.key_id, gives)
         return record.id
 
     async def ListAccounts(self, request: pb.ListAccountsRequest, context: Any) -> pb.ListAccountsResponse:
@@ -70,8 +77,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def CreateAccount(self, request: pb.CreateAccountRequest, context: Any) -> pb.CreateAccountResponse:
         """Create an account."""
-        actor = await self._administrator(context)
         role = render.ROLE_NAMES.get(request.role, "user")
+        access = Power(manages=frozenset({ADMIN} if role == "admin" else ()))
+        actor = await self._administrator(context, gives=access if request.with_key or request.password else None)
         if request.unlimited and role != "service":
             raise InvalidField("only service accounts can be unlimited", param="unlimited")
         key = keys.make(self._pepper) if request.with_key else None
@@ -196,7 +204,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def CreateInvitation(self, request: pb.CreateInvitationRequest, context: Any) -> pb.CreateInvitationResponse:
         """Make an invitation."""
-        actor = await self._administrator(context)
+        actor = await self._administrator(context, gives=Power())
         lasts_s = request.expires_in.ToMilliseconds() / 1000 if request.HasField("expires_in") else _WEEK_S
         if not 0 < lasts_s <= _YEAR_S:
             raise InvalidField("an invitation lasts between a moment and a year", param="expires_in")

@@ -9,7 +9,8 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries
 from services.auth.domain import keys
 from services.auth.domain.accounts import Identity
-from services.common.errors import PermissionDenied, Unauthenticated
+from services.auth.domain.powers import check_manages
+from services.common.errors import Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import SESSION_PREFIX
 
@@ -23,13 +24,15 @@ class Caller:
     account_id: str
     session: bytes | None
     """The session's digest; None when an API key was sent."""
-    scoped: bool
-    """Whether it is a key with scopes: it may read, and change nothing."""
+    key_id: str | None = None
+    """The key; None when the token of a session was sent."""
+    manages: frozenset[str] = frozenset()
+    """What the key manages; somebody who is logged in manages everything of theirs."""
 
-    def may_change(self) -> None:
-        """Raise PermissionDenied unless the caller may change things."""
-        if self.scoped:
-            raise PermissionDenied("a key with scopes cannot change the account")
+    def check_manages(self, scope: str) -> None:
+        """Raise PermissionDenied unless the caller is logged in, or has a key with the scope."""
+        if self.key_id is not None:
+            check_manages(self.manages, scope)
 
 
 class Verifier(Protocol):
@@ -68,9 +71,9 @@ class Callers:
     async def _found(self, token: str) -> Caller:
         if token.startswith(SESSION_PREFIX):
             digest = keys.digest(self._pepper, token)
-            return Caller(account_id=await live_account(self._sessions, digest), session=digest, scoped=False)
+            return Caller(account_id=await live_account(self._sessions, digest), session=digest)
         who = await self._quota.verify(token)
-        return Caller(account_id=who.account_id, session=None, scoped=bool(who.scopes))
+        return Caller(account_id=who.account_id, session=None, key_id=who.key_id, manages=who.manages)
 
 
 async def live_account(sessions: Sessions, digest: bytes) -> str:

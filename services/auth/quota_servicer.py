@@ -15,6 +15,7 @@ from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.ledger import Amount
 from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
+from services.auth.domain.powers import ACCOUNT
 from services.auth.domain.quota import Admitted, Quota
 from services.common import priorities
 from services.common.errors import InvalidField, Unauthenticated
@@ -133,7 +134,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
     def _refreshed(self, who: Identity) -> quota_pb2.Grant:
         pooled = self._quota.pools.free(who.key_id)
-        return self._grant(Admitted(who=who, lease=None, account=who.account, key=who.key, pooled=pooled))
+        return self._grant(Admitted(who=who, lease=None, account=who.account, key=who.own, pooled=pooled))
 
     def _grant(self, admitted: Admitted) -> quota_pb2.Grant:
         who = admitted.who
@@ -147,6 +148,10 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             pace=who.pace,
             granted_micro_credits=who.micro_credits,
             priority=priorities.NUMBERS[who.priority],
+            manages_account=ACCOUNT in who.manages,
+            counts_as=who.counter,
+            bound_by=who.bound_by,
+            bound_pace=who.bound_pace,
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))

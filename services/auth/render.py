@@ -13,6 +13,7 @@ from moa.account.v1 import account_pb2, account_service_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.identities import rule_of
 from services.auth.domain.accounts import CEILINGS, KeyLimits, Limits
+from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import (
     AccountRecord,
     AuditRecord,
@@ -25,6 +26,8 @@ from services.common import priorities
 from services.common.errors import InvalidField
 
 ROLES: Final = {"user": account_pb2.ROLE_USER, "admin": account_pb2.ROLE_ADMIN, "service": account_pb2.ROLE_SERVICE}
+SCOPES: Final = {ACCOUNT: account_pb2.SCOPE_ACCOUNT, ADMIN: account_pb2.SCOPE_ADMIN}
+_SCOPE_NAMES: Final = {value: name for name, value in SCOPES.items()}
 ROLE_NAMES: Final = {value: name for name, value in ROLES.items()}
 _EMAIL: Final = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
 _GLOB: Final = re.compile(r"[\x21-\x7e]{0,200}")
@@ -77,6 +80,8 @@ def key(record: KeyRecord) -> account_pb2.Key:
         expires_at=_stamp(record.expires_at),
         revoked_at=_stamp(record.revoked_at),
         last_used_at=_stamp(record.last_used_at),
+        manages=[SCOPES[scope] for scope in sorted(record.manages)],
+        bound_by=record.bound_by or "",
     )
 
 
@@ -183,6 +188,14 @@ def read_key_limits(given: account_service_pb2.CreateKeyRequest) -> KeyLimits:
         concurrent_requests=given.concurrent_requests if given.HasField("concurrent_requests") else None,
         priority=read_priority(given.priority),
     )
+
+
+def read_manages(given: Iterable[account_pb2.Scope.ValueType]) -> frozenset[str]:
+    """Read what a key manages. Raises InvalidField."""
+    found = frozenset(given)
+    if not found <= _SCOPE_NAMES.keys():
+        raise InvalidField("no such scope", param="manages")
+    return frozenset(_SCOPE_NAMES[scope] for scope in found)
 
 
 def read_priority(given: quota_pb2.Priority.ValueType) -> str | None:

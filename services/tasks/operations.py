@@ -36,8 +36,8 @@ class Identity(Protocol):
     key_id: str
 
     @property
-    def scoped(self) -> bool:
-        """Whether the key has scopes: it sees no secret of the account."""
+    def manages_account(self) -> bool:
+        """Whether the key may see and change the account's secrets."""
 
 
 class Admission(Protocol):

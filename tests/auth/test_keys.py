@@ -56,8 +56,8 @@ async def test_another_accounts_key_is_not_there(client: Client) -> None:
             assert await code_of(call) == grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_scoped_key_reads_and_changes_nothing(client: Client) -> None:
-    """A key with scopes may read the account's affairs, and not widen itself."""
+async def test_a_key_reads_and_changes_nothing_unless_it_manages_the_account(client: Client) -> None:
+    """A key without SCOPE_ACCOUNT may read the account's affairs, and not widen itself."""
     session = client.sent((await client.sign_up("scoped@example.com")).session_token)
     made = await client.account.CreateKey(
         pb.CreateKeyRequest(scopes=[quota_pb2.Rule(provider="local-text")]), metadata=session

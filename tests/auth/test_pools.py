@@ -24,6 +24,7 @@ class _Borrowed:
     amount: Amount
     account: Held
     key: Held | None = None
+    bound: Held | None = None
 
 
 class _Day:

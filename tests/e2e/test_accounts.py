@@ -110,6 +110,32 @@ def test_another_accounts_key_cannot_be_seen_or_revoked(gateway: Gateway, person
     assert stranger.ask("get", "/admin/accounts").status_code == 403
 
 
+def test_a_limited_key_makes_none_without_its_limits(gateway: Gateway) -> None:
+    """Refused over REST with 403 and the name of what is missing; what is no more than the key itself is made."""
+    little = {"tokens_a_day": 100, "requests_per_minute": 1, "priority": "PRIORITY_LOW"}
+    asked = {**little, "expires_in": "3600s", "manages": ["SCOPE_ACCOUNT"]}
+    made = gateway.post("/account/keys", asked).json()
+    assert made["key"]["manages"] == ["SCOPE_ACCOUNT"]
+    path = f"/account/keys/{made['key']['key_id']}"
+
+    def ask(verb: str, path: str, body: Any = None, key: str = made["api_key"]) -> requests.Response:
+        return requests.request(verb, gateway.url + path, json=body, headers={"X-API-Key": key}, timeout=20)
+
+    for missing in [*little, "expires_in"]:
+        answer = ask("post", "/account/keys", {name: asked[name] for name in asked if name != missing})
+        assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+        assert missing in answer.text
+    assert ask("patch", path, {"priority": "PRIORITY_NORMAL"}).status_code == 403
+    assert ask("get", "/admin/accounts").status_code == 403
+    child = ask("post", "/account/keys", {**little, "expires_in": "60s"}).json()
+    for verb, where in (("post", "/account/keys"), ("delete", path), ("get", "/account/webhook-secret")):
+        answer = ask(verb, where, key=child["api_key"])
+        assert answer.status_code == 403
+        assert "SCOPE_ACCOUNT" in answer.text
+    for one in (child, made):
+        assert ask("delete", f"/account/keys/{one['key']['key_id']}").status_code == 200
+
+
 def test_usage_is_told_by_day_and_model(person: Person) -> None:
     """What was charged is in the account's own usage."""
     spent = person.post("/generate/text", CHAT).json()["usageMetadata"]

@@ -41,6 +41,7 @@ async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tm
         await page.run(FILL % ("signup", f"{{name: '모아', email: '{email}', password: 'correct horse battery'}}"))
         await page.until("!document.getElementById('inside').hidden && document.querySelectorAll('meter').length === 2")
         await page.run("document.querySelector('#new-key [name=priority]').checked = true")
+        await page.run("document.querySelector('#new-key [name=manages]').checked = true")
         await page.run(FILL % ("new-key", "{name: '<b>laptop</b>'}"))
         key = await page.until("document.getElementById('secret-value').textContent")
         answer = requests.post(gateway.url + "/generate/text", json=CHAT, headers={"X-API-Key": key}, timeout=60)
@@ -60,8 +61,8 @@ async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tm
         assert shown == found.json()["key"]
 
         for language, title, first, state, priority in (
-            ("ko", "API 키", "토큰", "사용 중, 낮음", "보통"),
-            ("en", "API keys", "Tokens", "active, low", "normal"),
+            ("ko", "API 키", "토큰", "사용 중, 낮음, 계정 관리", "보통"),
+            ("en", "API keys", "Tokens", "active, low, manages the account", "normal"),
         ):
             if await page.run("document.documentElement.lang") != language:
                 await page.run("document.getElementById('language').click()")

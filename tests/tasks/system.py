@@ -164,7 +164,7 @@ class System:
             "    a = Accounts(p)\n"
             "    i = await a.create(role='user', limits=CEILINGS, rules=[EVERYTHING])\n"
             "    k = keys.make(sys.argv[2].encode())\n"
-            "    await Keys(p).create(i, k)\n"
+            "    await Keys(p).create(i, k, manages=frozenset({'account'}))\n"
             "    await a.add_credits(i, 10**9, reference='test:' + i, actor='test')\n"
             "    await p.close()\n"
             "    print(json.dumps([i, k.secret]))\n"

@@ -146,7 +146,9 @@ def test_whoever_is_logged_in_sees_and_changes_the_accounts_secret(system: Syste
     assert made.status_code == 200, made.text
     url = f"{system.url}/account/webhook-secret"
     session = {"authorization": f"Bearer {made.json()['session_token']}"}
-    found = requests.post(f"{system.url}/account/keys", json={"name": "k"}, headers=session, timeout=10)
+    found = requests.post(
+        f"{system.url}/account/keys", json={"name": "k", "manages": ["SCOPE_ACCOUNT"]}, headers=session, timeout=10
+    )
     assert found.status_code == 200, found.text
     key = {"authorization": f"Bearer {found.json()['api_key']}"}
     first = requests.get(url, headers=session, timeout=10).json()["key"]
@@ -175,9 +177,9 @@ def test_guessing_sessions_is_slowed(system: System) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/webhooks/default/secret", "/account/webhook-secret"])
-def test_a_key_with_scopes_sees_no_secret(system: System, path: str) -> None:
-    """Who holds the secret can pose as the gateway: a narrow key neither reads nor changes it."""
-    made = system.post("/account/keys", {"scopes": [{"provider": "local-image"}]})
+def test_a_key_that_manages_nothing_sees_no_secret(system: System, path: str) -> None:
+    """Who holds the secret can pose as the gateway: a key without SCOPE_ACCOUNT neither reads nor changes it."""
+    made = system.post("/account/keys", {})
     assert made.status_code == 200, made.text
     narrow = {"authorization": f"Bearer {made.json()['api_key']}"}
     assert requests.get(system.url + path, headers=narrow, timeout=10).status_code == 403

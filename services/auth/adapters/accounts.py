@@ -16,6 +16,7 @@ from services.auth.adapters.keys import insert_key
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import Limits
+from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import AccountRecord, AuditRecord, RuleRecord
 from services.common import priorities
 from services.common.errors import Conflict, NoCredit, NotFound
@@ -77,7 +78,7 @@ class Accounts:
                 if cursor.rowcount == 0:
                     raise Conflict("the invitation is used, expired or unknown", param="invitation")
             if key is not None:
-                await insert_key(link, account_id, key, name="first key")
+                await insert_key(link, account_id, key, name="first key", manages=_manages(role))
             if actor is not None:
                 details = f"role={role}", f"email={email or ''}", f"priority={priority}"
                 await audit(link, actor, "account.created", account_id, *details)
@@ -96,7 +97,7 @@ class Accounts:
             await _insert(link, account_id, "admin", limits, rules, "first administrator", None, None, unlimited=False)
             await _credit(link, account_id, micro_credits, "first")
             await audit(link, CONSOLE, "account.created", account_id, "role=admin")
-            return account_id, await insert_key(link, account_id, key, name="first key")
+            return account_id, await insert_key(link, account_id, key, name="first key", manages=_manages("admin"))
 
     async def shared(
         self, account_id: str, key_id: str, *, limits: Limits, rules: Sequence[quota_pb2.Rule], digest: bytes
@@ -264,6 +265,11 @@ async def update_account(link: Link, account_id: str, *, actor: str, **changes: 
         raise NotFound("no such account")
     await audit(link, actor, "account.changed", account_id, *(f"{name}={value}" for name, value in changes.items()))
     return await _get(link, account_id)
+
+
+def _manages(role: str) -> frozenset[str]:
+    """Return what an account's first key manages: whoever has no password has nothing else to manage it by."""
+    return frozenset({ACCOUNT, ADMIN} if role == "admin" else {ACCOUNT})
 
 
 async def _get(link: Link, account_id: str) -> AccountRecord:

@@ -44,14 +44,16 @@ _CHECKS: Final[dict[str, LiteralString]] = {
             from ledger
             union all
             -- An id that once stood for an account and its key is one subject, counted once.
-            select key_id, day,
-                   case when kind in ('borrow', 'grow', 'late') then tokens
-                        when kind in ('return', 'expire') then -tokens
+            select c.subject, l.day,
+                   case when kind in ('borrow', 'grow', 'late') then l.tokens
+                        when kind in ('return', 'expire') then -l.tokens
                         else 0 end,
-                   case when kind in ('borrow', 'grow', 'late') then images
-                        when kind in ('return', 'expire') then -images
+                   case when kind in ('borrow', 'grow', 'late') then l.images
+                        when kind in ('return', 'expire') then -l.images
                         else 0 end
-            from ledger where key_id <> account_id
+            from ledger l left join blocks b on b.id = l.block_id,
+                 unnest(coalesce(b.counts_as, array[l.key_id])) as c (subject)
+            where c.subject <> l.account_id
         ), summed as (select subject, day, sum(tokens) as tokens, sum(images) as images from moved group by 1, 2)
         select coalesce(q.subject, s.subject) as subject, coalesce(q.day, s.day)::text as day,
                coalesce(q.tokens, 0) - coalesce(s.tokens, 0) as tokens_off,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import LiteralString
 
 from psycopg import sql
@@ -14,13 +15,14 @@ from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import NO_LIMITS, KeyLimits
+from services.auth.domain.powers import ADMIN, Power, check_changes, check_gives_access, check_makes, check_replaces
 from services.auth.domain.records import KeyRecord
 from services.common import priorities
-from services.common.errors import Conflict, InvalidField, NotFound
+from services.common.errors import Conflict, InvalidField, NotFound, Unauthenticated
 
 _COLUMNS: LiteralString = (
     "id, account_id, name, prefix, scopes, tokens_a_day, images_a_day, requests_a_minute, concurrent_requests,"
-    " priority, created_at, expires_at, revoked_at, last_used_at"
+    " priority, created_at, expires_at, revoked_at, last_used_at, manages, counts_as, bound_by"
 )
 _ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true)"
 
@@ -40,24 +42,45 @@ class Keys:
         expires_in_s: float | None = None,
         scopes: Sequence[quota_pb2.Rule] = (),
         limits: KeyLimits = NO_LIMITS,
+        manages: frozenset[str] = frozenset(),
+        maker: str | None = None,
     ) -> KeyRecord:
-        """Store a key. Raises Conflict when the account has as many as it may, InvalidField for a higher priority."""
+        """Store a key; `maker` is the key that asks for it, None where somebody who is logged in does.
+
+        Raises Conflict when the account has as many as it may, InvalidField for a higher priority than the account's,
+        PermissionDenied for more than the maker is.
+        """
         async with self._postgres.transaction() as link:
             # The row is locked, so that two calls at once cannot both take the last place.
             cursor = await link.execute(
                 "select a.key_count, (select count(*) from keys k where k.account_id = a.id and "
                 + _ALIVE
-                + ") from accounts a where a.id = %s for update",
-                (account_id,),
+                + "), a.role, now() + make_interval(secs => %s) from accounts a where a.id = %s for update",
+                (expires_in_s, account_id),
             )
             row = await cursor.fetchone()
             if row is None:
                 raise NotFound("no such account")
-            if row[1] >= row[0]:
-                raise Conflict(f"the account has all the keys that it may have ({row[0]}); revoke one first")
+            key_count, alive, role, expires_at = row
+            bound_by = None
+            if maker is not None:
+                made = Power(manages=manages, scopes=tuple(scopes), expires_at=expires_at, **limits._asdict())
+                bound_by = check_makes(await _maker(link, account_id, maker), made)
+            if ADMIN in manages and role != "admin":
+                raise InvalidField("only an administrator's key can have SCOPE_ADMIN", param="manages")
+            if alive >= key_count:
+                raise Conflict(f"the account has all the keys that it may have ({key_count}); revoke one first")
             await _check(link, account_id, limits.priority)
             key_id = await insert_key(
-                link, account_id, key, name=name, expires_in_s=expires_in_s, scopes=scopes, limits=limits
+                link,
+                account_id,
+                key,
+                name=name,
+                expires_at=expires_at,
+                scopes=scopes,
+                limits=limits,
+                manages=manages,
+                bound_by=bound_by,
             )
             return await _get(link, account_id, key_id)
 
@@ -69,16 +92,27 @@ class Keys:
             )
             return await cursor.fetchall()
 
-    async def update(self, account_id: str, key_id: str, **changes: str | None) -> KeyRecord:
-        """Set a key's `name` or its own `priority`. Raises InvalidField for a priority above the account's."""
+    async def update(
+        self, account_id: str, key_id: str, *, maker: str | None = None, **changes: str | None
+    ) -> KeyRecord:
+        """Set a key's `name` or its own `priority`; `maker` is the key that asks for it.
+
+        Raises InvalidField for a priority above the account's, PermissionDenied for more than the maker is.
+        """
         async with self._postgres.transaction() as link:
+            await _lock(link, account_id)
+            asking = await _maker(link, account_id, maker) if maker is not None else None
+            before = await _get(link, account_id, key_id)
             await _check(link, account_id, changes.get("priority"))
             for column, value in changes.items():
                 await link.execute(
                     sql.SQL("update keys set {} = %s where id = %s and account_id = %s").format(sql.Identifier(column)),
                     (value, key_id, account_id),
                 )
-            return await _get(link, account_id, key_id)
+            after = await _get(link, account_id, key_id)
+            if asking is not None:
+                check_changes(asking, before, after)
+            return after
 
     async def revoke(self, account_id: str, key_id: str, *, actor: str | None = None) -> KeyRecord:
         """End a key; `actor` is the administrator who does."""
@@ -88,16 +122,23 @@ class Keys:
                 await audit(link, actor, "key.revoked", account_id, f"key={key_id}")
             return revoked
 
-    async def rotate(self, account_id: str, key_id: str, key: keys.NewKey) -> KeyRecord:
-        """Put a new key in an old one's place. Raises Conflict when the old one has ended."""
+    async def rotate(self, account_id: str, key_id: str, key: keys.NewKey, *, maker: str | None = None) -> KeyRecord:
+        """Put a new key in an old one's place, whose counters it goes on with; `maker` is the key that asks for it.
+
+        Raises Conflict when the old one has ended, PermissionDenied when it is more than the maker.
+        """
         async with self._postgres.transaction() as link:
+            await _lock(link, account_id)
+            if maker is not None:
+                asking = await _maker(link, account_id, maker)
+                check_replaces(asking, await _get(link, account_id, key_id))
             new_id = keys.new_id("key")
             cursor = await link.execute(
                 "insert into keys"
                 " (id, account_id, name, prefix, digest, scopes, tokens_a_day, images_a_day, requests_a_minute,"
-                " concurrent_requests, priority, expires_at)"
+                " concurrent_requests, priority, expires_at, manages, counts_as, bound_by)"
                 " select %s, account_id, name, %s, %s, scopes, tokens_a_day, images_a_day, requests_a_minute,"
-                " concurrent_requests, priority, expires_at from keys"
+                " concurrent_requests, priority, expires_at, manages, coalesce(counts_as, id), bound_by from keys"
                 " where id = %s and account_id = %s and " + _ALIVE + " for update",
                 (new_id, key.prefix, key.digest, key_id, account_id),
             )
@@ -107,6 +148,11 @@ class Keys:
             await revoke_key(link, account_id, key_id)
             return await _get(link, account_id, new_id)
 
+    async def check_gives_access(self, account_id: str, maker: str, made: Power) -> None:
+        """Raise PermissionDenied where an administrator's key gives somebody else more than it is itself."""
+        async with self._postgres.transaction() as link:
+            check_gives_access(await _maker(link, account_id, maker), made)
+
 
 async def insert_key(
     link: Link,
@@ -114,9 +160,11 @@ async def insert_key(
     key: keys.NewKey,
     *,
     name: str = "",
-    expires_in_s: float | None = None,
+    expires_at: datetime | None = None,
     scopes: Sequence[quota_pb2.Rule] = (),
     limits: KeyLimits = NO_LIMITS,
+    manages: frozenset[str] = frozenset(),
+    bound_by: str | None = None,
 ) -> str:
     """Insert a key; give its id."""
     key_id = keys.new_id("key")
@@ -125,10 +173,21 @@ async def insert_key(
         for rule in scopes
     ]
     await link.execute(
-        "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, tokens_a_day, images_a_day,"
-        " requests_a_minute, concurrent_requests, priority)"
-        " values (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s), %s, %s, %s, %s, %s)",
-        (key_id, account_id, name, key.prefix, key.digest, Jsonb(stored), expires_in_s, *limits),
+        "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, manages, bound_by, tokens_a_day,"
+        " images_a_day, requests_a_minute, concurrent_requests, priority)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            key_id,
+            account_id,
+            name,
+            key.prefix,
+            key.digest,
+            Jsonb(stored),
+            expires_at,
+            sorted(manages),
+            bound_by,
+            *limits,
+        ),
     )
     return key_id
 
@@ -139,6 +198,21 @@ async def revoke_key(link: Link, account_id: str, key_id: str) -> KeyRecord:
         "update keys set revoked_at = now() where id = %s and account_id = %s and revoked_at is null",
         (key_id, account_id),
     )
+    return await _get(link, account_id, key_id)
+
+
+async def _lock(link: Link, account_id: str) -> None:
+    """Keep an account's keys as they are until the transaction ends. Raises NotFound."""
+    cursor = await link.execute("select 1 from accounts where id = %s for update", (account_id,))
+    if await cursor.fetchone() is None:
+        raise NotFound("no such account")
+
+
+async def _maker(link: Link, account_id: str, key_id: str) -> KeyRecord:
+    """Return the key that asks for a change, as it is now. Raises Unauthenticated when it has ended meanwhile."""
+    cursor = await link.execute("select " + _ALIVE + " from keys where id = %s", (key_id,))
+    if await cursor.fetchone() != (True,):
+        raise Unauthenticated("the API key is not valid")
     return await _get(link, account_id, key_id)
 
 

@@ -39,6 +39,7 @@ class Borrowed(NamedTuple):
     amount: Amount
     account: Held
     key: Held | None
+    bound: Held | None
 
 
 class Booked(NamedTuple):
@@ -68,7 +69,8 @@ class Ledger:
         self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
     ) -> Borrowed | None:
         """Move quota of the day into a new block; None when not even `least` is free."""
-        whose = list(subjects(who.account_id, who.key_id))
+        counts_as = [who.counter, *([who.bound_by] if who.bound_by else [])]
+        whose = list(subjects(who.account_id, *counts_as))
         async with self._postgres.transaction() as link, link.pipeline():
             await link.execute(
                 "insert into quota_days (subject, day) select unnest(%s::text[]), %s on conflict do nothing",
@@ -81,10 +83,12 @@ class Ledger:
             )
             taken = {subject: Amount(tokens, images) for subject, tokens, images in await cursor.fetchall()}
             account = _held(who.account, taken[who.account_id])
-            key = _held(who.key, taken[who.key_id]) if who.key else None
+            key = _held(who.key, taken[who.counter]) if who.key else None
+            bound = _held(who.bound, taken[who.bound_by]) if who.bound else None
             free = Amount(account.free_tokens, account.free_images)
-            if key:
-                free = free.at_most(Amount(key.free_tokens, key.free_images))
+            for own in (key, bound):
+                if own:
+                    free = free.at_most(Amount(own.free_tokens, own.free_images))
             tokens = sized(least=least.tokens, need=need.tokens, want=want.tokens, free=free.tokens)
             images = sized(least=least.images, need=need.images, want=want.images, free=free.images)
             if tokens is None or images is None:
@@ -98,9 +102,19 @@ class Ledger:
                 (tokens, images, who.day, whose),
             )
             await link.execute(
-                "insert into blocks (id, account_id, key_id, day, holder, tokens, images, expires_at)"
-                " values (%s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))",
-                (block_id, who.account_id, who.key_id, who.day, holder, tokens, images, ttl_s + self._grace_s),
+                "insert into blocks (id, account_id, key_id, counts_as, day, holder, tokens, images, expires_at)"
+                " values (%s, %s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))",
+                (
+                    block_id,
+                    who.account_id,
+                    who.key_id,
+                    None if counts_as == [who.key_id] else counts_as,
+                    who.day,
+                    holder,
+                    tokens,
+                    images,
+                    ttl_s + self._grace_s,
+                ),
             )
             block = Block(block_id, who.account_id, who.key_id, who.day.isoformat(), amount)
             await moves.insert(link, [moves.row("borrow", block, str(block_id), amount)])
@@ -108,7 +122,8 @@ class Ledger:
             block_id,
             amount,
             _held(account, taken[who.account_id] + amount),
-            _held(key, taken[who.key_id] + amount) if key else None,
+            _held(key, taken[who.counter] + amount) if key else None,
+            _held(bound, taken[who.bound_by] + amount) if bound else None,
         )
 
     async def settle(self, bookings: Sequence[Booking]) -> Booked:

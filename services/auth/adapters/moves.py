@@ -11,6 +11,7 @@ from uuid import UUID
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link
+from services.auth.domain.accounts import UNLIMITED
 from services.auth.domain.ledger import Amount, Block, Booking, Known
 from services.common.reservations import ReservationId
 
@@ -25,13 +26,15 @@ _NO_USAGE = (None,) * 11  # operation … ended_at
 
 BLOCK = (
     "select id, account_id, key_id, day, tokens - settled_tokens - returned_tokens,"
-    " images - settled_images - returned_images, closed_at is not null, ended_at is not null from blocks"
+    " images - settled_images - returned_images, closed_at is not null, ended_at is not null, counts_as from blocks"
 )
 
 
 def block_from(row: tuple[Any, ...]) -> Block:
     """Read a row of `BLOCK`."""
-    return Block(row[0], row[1], row[2], row[3].isoformat(), Amount(row[4], row[5]), row[6], row[7])
+    return Block(
+        row[0], row[1], row[2], row[3].isoformat(), Amount(row[4], row[5]), row[6], row[7], tuple(row[8] or ())
+    )
 
 
 async def locked(link: Link, block_ids: set[UUID]) -> dict[UUID, Block]:
@@ -244,29 +247,25 @@ async def days_moved(link: Link, days: dict[tuple[str, str], Amount]) -> None:
 
 
 async def free_of(link: Link, block: Block) -> Amount:
-    """Give what the block's account and key still have free on its day, and keep it so until the transaction ends."""
+    """Return what a block's account, its key and that key's maker still have free on its day, and keep it so until the
+    transaction ends."""
     cursor = await link.execute(
         "select q.subject, q.tokens, q.images from quota_days q where q.day = %s and q.subject = any(%s)"
         " order by q.subject for update",
         (block.day, list(block.subjects)),
     )
     taken = {subject: Amount(tokens, images) for subject, tokens, images in await cursor.fetchall()}
-    account, key = taken[block.account_id], taken[block.key_id]
     cursor = await link.execute(
-        "select case when a.unlimited then null else a.tokens_a_day end,"
-        " case when a.unlimited then null else a.images_a_day end, k.tokens_a_day, k.images_a_day"
-        " from accounts a left join keys k on k.id = %s where a.id = %s",
-        (block.key_id, block.account_id),
+        "select id, tokens_a_day, images_a_day from accounts where id = %s and not unlimited union all"
+        # What a key goes on with has its limits: they were taken over when it was replaced.
+        " select id, tokens_a_day, images_a_day from keys where id = any(%s)",
+        (block.account_id, list(block.counts_as or (block.key_id,))),
     )
-    limits = await cursor.fetchone() or (0, 0, 0, 0)
-
-    def least(*pairs: tuple[int | None, int]) -> int:
-        return max(0, min((limit - taken for limit, taken in pairs if limit is not None), default=2**53))
-
-    return Amount(
-        least((limits[0], account.tokens), (limits[2], key.tokens)),
-        least((limits[1], account.images), (limits[3], key.images)),
-    )
+    free = Amount(UNLIMITED, UNLIMITED)
+    for subject, tokens, images in await cursor.fetchall():
+        limit = Amount(UNLIMITED if tokens is None else tokens, UNLIMITED if images is None else images)
+        free = free.at_most(limit - taken[subject])
+    return free.at_least(Amount())
 
 
 async def used(link: Link, key_ids: set[str]) -> None:

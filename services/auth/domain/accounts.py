@@ -99,5 +99,39 @@ class Identity:
     """The key's own; None when it has none."""
     priority: str = priorities.NORMAL
     """The account's, or the key's own where it is lower."""
+    manages: frozenset[str] = frozenset()
+    """What the key may do beside using models (`services.auth.domain.powers`)."""
+    counts_as: str = ""
+    """Whose counters the key's own limits go on with, because it replaced it; empty: its own."""
+    bound_by: str = ""
+    """The key with limits that made this one; empty: none did."""
+    bound: Held | None = None
+    """How the limits stand that all keys of that maker keep together; None when it has none."""
+    bound_pace: quota_pb2.Pace | None = None
+    """The pace that they keep together; None when there is none."""
     micro_credits: int = 0
     """Credits granted in all, in millionths."""
+
+    @property
+    def counter(self) -> str:
+        """Whose counters the key's own limits count on."""
+        return self.counts_as or self.key_id
+
+    @property
+    def own(self) -> Held | None:
+        """How the limits stand that bind the key beside its account's: its own, or its maker's where less is left."""
+        return tighter(self.key, self.bound)
+
+
+def tighter(one: Held | None, other: Held | None) -> Held | None:
+    """Return of two limits, in each unit, the one of which less is left."""
+    if one is None or other is None:
+        return one or other
+    tokens = min(one, other, key=lambda held: held.free_tokens)
+    images = min(one, other, key=lambda held: held.free_images)
+    return Held(
+        limit_tokens=tokens.limit_tokens,
+        limit_images=images.limit_images,
+        taken_tokens=tokens.taken_tokens,
+        taken_images=images.taken_images,
+    )

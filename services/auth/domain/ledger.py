@@ -108,13 +108,15 @@ class Block:
     closed: bool = False
     ended: bool = False
     """Its time is over; what is outstanding is kept aside for reservations that are still reported."""
+    counts_as: tuple[str, ...] = ()
+    """On whose days it counts beside its account's; none: its key's."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """Whose days it was borrowed from, each once, in the order in which they are locked."""
-        return subjects(self.account_id, self.key_id)
+        return subjects(self.account_id, *(self.counts_as or (self.key_id,)))
 
 
-def subjects(account_id: str, key_id: str) -> tuple[str, ...]:
-    """Return whose days count what a key uses: an id that stands for both is one subject, counted once."""
-    return tuple(sorted({account_id, key_id}))
+def subjects(*ids: str) -> tuple[str, ...]:
+    """Return whose days count what a key uses: an id that stands for two is one subject, counted once."""
+    return tuple(sorted(set(ids)))

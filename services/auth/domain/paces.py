@@ -67,14 +67,15 @@ class Paces:
         self._ttl_s = ttl_s
 
     async def lease(self, holder: str, needs: Sequence[quota_pb2.PaceNeed]) -> list[quota_pb2.PaceShare]:
-        """Give each need its share; none to keys that ended or have no such pace. Raises Unavailable."""
+        """Give each need its share; none to keys that have no such pace. Raises Unavailable."""
         if not holder:
             raise InvalidField("a holder is required", param="holder")
         known = {who.key_id: who for who in await self._identities.by_ids([need.key_id for need in needs])}
         limited: dict[str, tuple[quota_pb2.PaceNeed, Limit]] = {}
         for need in needs:
             who = known.get(need.key_id)
-            limit = limit_of(who, need.subject) if who and not who.ended else None
+            # A key that ended is refused elsewhere; what it paced with others goes on.
+            limit = limit_of(who, need.subject) if who else None
             if limit is not None:
                 limited[need.subject] = need, limit
 
@@ -95,8 +96,11 @@ class Paces:
 
 
 def limit_of(who: Identity, subject: str) -> Limit | None:
-    """Give the pace that an account (by its id), or one of its keys, must keep; None when it has none."""
-    pace = who.pace if subject == who.account_id else who.key_pace if subject == who.key_id else None
+    """Return the pace that an account (by its id), a key, or all keys of its maker must keep; None when it has none."""
+    paces = {who.account_id: who.pace, who.counter: who.key_pace}
+    if who.bound_by:
+        paces[who.bound_by] = who.bound_pace
+    pace = paces.get(subject)
     if pace is None or not (pace.requests_per_minute or pace.concurrent_requests):
         return None
     return Limit(pace.requests_per_minute, pace.concurrent_requests)

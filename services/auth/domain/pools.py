@@ -43,6 +43,8 @@ class Borrowed(Protocol):
     def account(self) -> Held: ...  # noqa: D102
     @property
     def key(self) -> Held | None: ...  # noqa: D102
+    @property
+    def bound(self) -> Held | None: ...  # noqa: D102
 
 
 class BlockStore(Protocol):
@@ -108,8 +110,8 @@ class _Pool:
     def goal(self, who: Identity, appetite: Amount) -> Amount:
         """Give how much may be held of what the day has left: however hungry, an eighth of it, once."""
         free = Amount(who.account.free_tokens, who.account.free_images)
-        if who.key:
-            free = free.at_most(Amount(who.key.free_tokens, who.key.free_images))
+        if own := who.own:
+            free = free.at_most(Amount(own.free_tokens, own.free_images))
         within = free + self.free
         return appetite.at_most(Amount(within.tokens // _SHARE, within.images // _SHARE))
 

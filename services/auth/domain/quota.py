@@ -13,7 +13,7 @@ from uuid import UUID
 
 from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
-from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.accounts import Held, Identity, tighter
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Amount, Booking, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
@@ -34,6 +34,7 @@ class Admitted:
     lease: Lease | None
     account: Held
     key: Held | None
+    """What binds the key beside its account's limits."""
     pooled: Amount
     """What this replica has borrowed for the key and not leased: as good as free."""
 
@@ -44,7 +45,7 @@ class IdentityStore(Protocol):
     async def by_digest(self, digest: bytes) -> Identity | None: ...  # noqa: D102
     async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
     def trusted(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
-    def note(self, key_id: str, account: Held, key: Held | None) -> None: ...  # noqa: D102
+    def note(self, key_id: str, account: Held, key: Held | None, bound: Held | None) -> None: ...  # noqa: D102
 
 
 class LedgerStore(BlockStore, Protocol):
@@ -113,7 +114,7 @@ class Quota:
         if not permitted(who.rules, who.scopes, operation, provider, model):
             raise PermissionDenied(f"this key may not use {model or provider or 'this'}")
         if not need and not want:
-            return Admitted(who=who, lease=None, account=who.account, key=who.key, pooled=self.pools.free(who.key_id))
+            return Admitted(who=who, lease=None, account=who.account, key=who.own, pooled=self.pools.free(who.key_id))
         lease: Lease | None = None
         borrowed: Borrowed | None = None
         if lasting:
@@ -126,11 +127,11 @@ class Quota:
             lease, borrowed = cut
         if lease is None:
             raise exhausted(who, least)
-        account, key = who.account, who.key
+        account, own = who.account, who.own
         if borrowed is not None:
-            account, key = borrowed.account, borrowed.key
-            self._identities.note(who.key_id, account, key)
-        return Admitted(who=who, lease=lease, account=account, key=key, pooled=self.pools.free(who.key_id))
+            account, own = borrowed.account, tighter(borrowed.key, borrowed.bound)
+            self._identities.note(who.key_id, account, borrowed.key, borrowed.bound)
+        return Admitted(who=who, lease=lease, account=account, key=own, pooled=self.pools.free(who.key_id))
 
     async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[Identity], list[str]]:
         """Give the keys that are still good, and the ids of those that ended; neither when it cannot be told now."""

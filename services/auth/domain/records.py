@@ -46,6 +46,16 @@ class KeyRecord:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    manages: list[str]
+    counts_as: str | None
+    """The key whose counters its own limits go on with, because it replaced it."""
+    bound_by: str | None
+    """The key with limits that made it, and whose limits it keeps together with all others that it made."""
+
+    @property
+    def counter(self) -> str:
+        """Whose counters its own limits count on."""
+        return self.counts_as or self.id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,9 +58,9 @@ class Identity:
         self._memo: dict[tuple[int, str, str], bool] = {}
 
     @property
-    def scoped(self) -> bool:
-        """Whether the key has scopes: it changes nothing of the account, and sees no secret of it."""
-        return bool(self._grant.scopes)
+    def manages_account(self) -> bool:
+        """Whether the key may change its account, and see its secrets."""
+        return self._grant.manages_account
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Tell whether the key may do this. Empty names ask whether there is any that it may."""

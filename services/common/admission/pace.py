@@ -200,7 +200,8 @@ class Paces:
         found = []
         for subject, what, pace in (
             (grant.account_id, "account", grant.pace),
-            (grant.key_id, "key", grant.key_pace),
+            (grant.counts_as or grant.key_id, "key", grant.key_pace),
+            (grant.bound_by, "key's maker", grant.bound_pace),
         ):
             if not (pace.requests_per_minute or pace.concurrent_requests):
                 continue

@@ -69,14 +69,17 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
     async def _owner(self, context: Any) -> str:
         """Give the account of the caller, who is logged in or has a key.
 
-        Raises PermissionDenied for a key with scopes: who holds the secret can pose as us.
+        Raises PermissionDenied for a key that does not manage it: who holds the secret can pose as us.
         """
         token = key_of(context.invocation_metadata() or ())
         if token.startswith(SESSION_PREFIX):
             return await self._sessions.account_of(token)
         _, who = await self._operations.caller(context)
-        if who.scoped:
-            raise PermissionDenied("a key with scopes cannot see or change the account's secrets")
+        if not who.manages_account:
+            raise PermissionDenied(
+                "this key lacks the scope `account`, without which it sees no secret of the account: use one that was"
+                " made with `manages: [SCOPE_ACCOUNT]`, or do this logged in"
+            )
         return who.account_id
 
 

@@ -1,0 +1,148 @@
+"""What a key may at most, and the law that no key makes a key, or changes one, into more than itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from moa.quota.v1 import quota_pb2
+from services.auth.domain.records import KeyRecord
+from services.common import priorities
+from services.common.errors import PermissionDenied
+from services.common.permissions import covers
+
+ACCOUNT: Final = "account"
+"""Managing the account: its name and password, its keys, its webhook secret."""
+ADMIN: Final = "admin"
+"""Using the admin service, where the account is an administrator's."""
+_OR: Final = "or do this logged in"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """What a key may, in every dimension. None and empty `scopes`: as much as its account."""
+
+    manages: frozenset[str] = frozenset()
+    scopes: tuple[quota_pb2.Rule, ...] = ()
+    tokens_a_day: int | None = None
+    images_a_day: int | None = None
+    requests_a_minute: int | None = None
+    """None or 0: any number."""
+    concurrent_requests: int | None = None
+    """None or 0: any number."""
+    priority: str | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def metered(self) -> bool:
+        """Whether it has limits that are counted, so that two keys would be more than one."""
+        return any(limit is not None for limit in self.limits().values())
+
+    def limits(self) -> dict[str, int | None]:
+        """Return the limits that are counted, by the field that sets them."""
+        return {
+            "tokens_a_day": self.tokens_a_day,
+            "images_a_day": self.images_a_day,
+            "requests_per_minute": self.requests_a_minute or None,
+            "concurrent_requests": self.concurrent_requests or None,
+        }
+
+
+_LIMITS: Final = {
+    "tokens_a_day": "tokens a day",
+    "images_a_day": "images a day",
+    "requests_per_minute": "requests a minute",
+    "concurrent_requests": "requests at once",
+}
+
+
+def power_of(key: KeyRecord) -> Power:
+    """Return what a stored key may."""
+    return Power(
+        manages=frozenset(key.manages),
+        scopes=tuple(quota_pb2.Rule(**scope) for scope in key.scopes),
+        tokens_a_day=key.tokens_a_day,
+        images_a_day=key.images_a_day,
+        requests_a_minute=key.requests_a_minute,
+        concurrent_requests=key.concurrent_requests,
+        priority=key.priority,
+        expires_at=key.expires_at,
+    )
+
+
+def check_manages(manages: frozenset[str], scope: str) -> None:
+    """Raise PermissionDenied for a key that lacks a scope."""
+    if scope not in manages:
+        raise PermissionDenied(
+            f"this key lacks the scope `{scope}`: use one that was made with `manages: [SCOPE_{scope.upper()}]`, {_OR}"
+        )
+
+
+def check_within(maker: Power, made: Power) -> None:
+    """Raise PermissionDenied, naming the dimension, where `made` is more than `maker` in any."""
+    for scope in sorted(made.manages - maker.manages):
+        raise _more(f"this key lacks the scope `{scope}`", "leave it out of `manages`", "manages")
+    if maker.scopes and not (
+        made.scopes and all(any(covers(rule, one) for rule in maker.scopes) for one in made.scopes)
+    ):
+        raise _more("this key has scopes", "name `scopes` that lie within its own, each in one of them", "scopes")
+    asked = made.limits()
+    for field, limit in maker.limits().items():
+        given = asked[field]
+        if limit is not None and (given is None or given > limit):
+            raise _more(f"this key has at most {limit:,} {_LIMITS[field]}", f"give `{field}` of at most that", field)
+    if maker.priority is not None and (
+        made.priority is None or priorities.lower(made.priority, maker.priority) != made.priority
+    ):
+        raise _more(f"this key has a {maker.priority} priority", "give `priority`, no higher than that", "priority")
+    if maker.expires_at is not None and (made.expires_at is None or made.expires_at > maker.expires_at):
+        ends = f"{maker.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+        raise _more(f"this key ends at {ends}", "give `expires_in` that ends no later", "expires_in")
+
+
+def check_makes(maker: KeyRecord, made: Power) -> str | None:
+    """Raise PermissionDenied where a key may not make another; return whose limits the other keeps, None for nobody's.
+
+    All that a key with limits makes keep its limits together: otherwise ten of them would be ten times as much.
+    """
+    power = power_of(maker)
+    check_manages(power.manages, ACCOUNT)
+    check_within(power, made)
+    if maker.bound_by is not None:
+        raise PermissionDenied(f"this key was made by a key with limits, and makes none itself: use that one, {_OR}")
+    return maker.counter if power.metered else None
+
+
+def check_changes(maker: KeyRecord, before: KeyRecord, after: KeyRecord) -> None:
+    """Raise PermissionDenied where a key may not change another, or itself, into `after`."""
+    power = power_of(maker)
+    check_manages(power.manages, ACCOUNT)
+    check_within(power, power_of(before))
+    check_within(power, power_of(after))
+
+
+def check_replaces(maker: KeyRecord, old: KeyRecord) -> None:
+    """Raise PermissionDenied where a key may not put a new one, whose secret it is told, in another's place."""
+    check_changes(maker, old, old)
+    own = old.id == maker.id or old.bound_by == maker.counter
+    if (power_of(maker).metered or maker.bound_by is not None) and not own:
+        raise PermissionDenied(
+            f"a key with limits of its own replaces only itself and keys that it made: use another, {_OR}"
+        )
+
+
+def check_gives_access(maker: KeyRecord, made: Power) -> None:
+    """Raise PermissionDenied where what an administrator's key is to give somebody else is more than itself.
+
+    That somebody manages an account of their own is no more: `made.manages` is about this one.
+    """
+    power = power_of(maker)
+    check_manages(power.manages, ADMIN)
+    check_within(power, made)
+    if maker.bound_by is not None:
+        raise PermissionDenied(f"this key was made by a key with limits, and gives nobody access: use that one, {_OR}")
+
+
+def _more(has: str, instead: str, param: str) -> PermissionDenied:
+    return PermissionDenied(f"{has}, so no key that it makes or changes has more: {instead}, {_OR}", param=param)
