@@ -17,7 +17,7 @@ def main() -> None:
     channel, key = connect()
     question = text_pb2.Message(role=text_pb2.ROLE_USER, parts=[text_pb2.Part(text=words)])
     request = text_service_pb2.GenerateTextRequest(
-        model=os.environ.get("MOA_MODEL", "moa-tiny-chat"), messages=[question], stream=True
+        model=os.environ.get("MOA_MODEL", "smollm2-135m"), messages=[question], stream=True
     )
     with channel:
         for answer in text_service_pb2_grpc.TextServiceStub(channel).GenerateText(request, metadata=key):

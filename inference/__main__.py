@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from inference import machine
 from inference.build import Builder
 from inference.catalogued import any_named
 from inference.image.servicer import ImageServicer
+from inference.packages import Packages
 from inference.registry import Registry
 from inference.settings import InferenceSettings
+from inference.states import ModelServicer
 from inference.text.servicer import TextServicer
 from inference.vision.servicer import VisionServicer
 from moa.image.v1 import image_service_pb2_grpc
+from moa.inference.v1 import model_service_pb2_grpc
 from moa.text.v1 import text_service_pb2_grpc
 from moa.vision.v1 import vision_service_pb2_grpc
 from services.common import logs, metrics, settings
@@ -42,7 +46,10 @@ class Process:
         self.catalogue = Watched(config.catalogue)
         self.workers = ThreadPoolExecutor(2, thread_name_prefix="worker")
         builder = Builder(config, self.catalogue, self.workers)
-        self.registry = Registry(builder, budget_bytes=config.model_bytes, tidy=machine.tidy)
+        self.packages = Packages(config.packages, clock=time.monotonic, fetches=config.fetch != "never")
+        self.registry = Registry(
+            builder, budget_bytes=config.model_bytes, tidy=machine.tidy, locate=self.packages.located
+        )
         token = config.service_token.get_secret_value()
         self.auth = channel(config.auth_address)
         self.vanished = VanishedCallers(self.auth, service_token=token)
@@ -57,10 +64,13 @@ class Process:
         vision_service_pb2_grpc.add_VisionServiceServicer_to_server(
             VisionServicer(self.catalogue, self.registry, self.workers, defaults), self.server.grpc
         )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelServicer(self.catalogue, self.registry, self.packages), self.server.grpc
+        )
         self.server.offer("moa.text.v1.TextService", "moa.image.v1.ImageService", "moa.vision.v1.VisionService")
 
     async def start(self) -> int:
-        """Open the port, then begin to import torch and to preload; give the port."""
+        """Open the port, then begin to fetch and to preload; give the port."""
         await self.vanished.start()
         port = await self.server.start(self.config.listen)
         _log.info("inference.started", port=port)
@@ -71,7 +81,10 @@ class Process:
         return port
 
     async def _warm(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self.workers, machine.bring_up, self.config.torch_threads)
+        if self.config.fetch == "early":
+            for model in (*self.catalogue.now.models, *self.catalogue.now.vision):
+                if model.load is not None:
+                    self.packages.want(model.load)
         for name in self.config.listed(self.config.preload):
             try:
                 async with self.registry.use(any_named(self.catalogue, name)):
@@ -88,6 +101,7 @@ class Process:
         await self.vanished.stop()
         await self.auth.close()
         await self.registry.close()
+        await asyncio.to_thread(self.packages.close)
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 

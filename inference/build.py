@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from inference import machine
+from inference import machine, sources
 from inference.registry import Engine, Report
 from inference.settings import InferenceSettings
 from services.common.catalogue import Model, Watched
+from services.common.errors import Unavailable
+
+if TYPE_CHECKING:
+    from inference.text.language import LanguageModel
 
 
 class Builder:
@@ -26,11 +32,11 @@ class Builder:
 
     def __call__(self, model: Model, report: Report) -> Engine:
         """Load a model. Raises Unavailable when it cannot be."""
-        report("torch", 0.0)
-        machine.bring_up(self._settings.torch_threads)
         makes = self._catalogue.now.makes(model)
         if makes == "text":
             return self._text(model, report)
+        report("torch", 0.0)
+        machine.bring_up(self._settings.torch_threads)
         return self._vision(model, report) if makes == "vision" else self._image(model, report)
 
     def _vision(self, model: Model, report: Report) -> Engine:
@@ -44,14 +50,34 @@ class Builder:
 
     def _text(self, model: Model, report: Report) -> Engine:
         from inference.text.engine import TextEngine
-        from inference.text.model import load
 
         assert model.load is not None
-        loaded = load(model, report, self._settings.listed(self._settings.remote_code))
         options = model.load.options
         return TextEngine(
-            model.id, loaded, rows=int(options.get("rows", 8)), max_waiting=int(options.get("max_waiting", 256))
+            model.id,
+            self._language_model(model, report),
+            rows=int(options.get("rows", 8)),
+            max_waiting=int(options.get("max_waiting", 256)),
         )
+
+    def _language_model(self, model: Model, report: Report) -> LanguageModel:
+        """Load a text model: a GGUF file by llama.cpp, another by transformers. `engine` may insist on either."""
+        assert model.load is not None
+        engine = str(model.load.options.get("engine", "auto"))
+        if engine not in ("auto", "llama", "torch"):
+            raise Unavailable(f"model {model.id}: engine must be auto, llama or torch")
+        is_gguf = sources.gguf_in(Path(model.load.source)) is not None
+        if engine != "auto" and is_gguf != (engine == "llama"):
+            raise Unavailable(f"model {model.id}: engine: llama reads GGUF files, engine: torch safetensors")
+        if is_gguf:
+            from inference.text.llama.model import load as load_llama
+
+            return load_llama(model, report, self._settings.torch_threads)
+        report("torch", 0.0)
+        machine.bring_up(self._settings.torch_threads)
+        from inference.text.model import load
+
+        return load(model, report, self._settings.listed(self._settings.remote_code))
 
     def _image(self, model: Model, report: Report) -> Engine:
         from inference.image.checkpoints import Checkpoints

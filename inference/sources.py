@@ -1,4 +1,4 @@
-"""Where a model's files are: a folder, or a hub's snapshot at a pinned revision."""
+"""Where a model's files are: a folder, a GGUF file, or a hub's snapshot at a pinned revision."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ DOWNLOADED = 0.1
 """Which part of a model's loading its download counts for."""
 _WHOLE_BYTES = 1 << 30
 _END_BYTES = 1 << 20
+_FIRST_PART = re.compile(r"-00001-of-\d{5}\.gguf$")
 _HUB_FILE = re.compile(
     r"(?P<source>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w.-]+))?"
 )
@@ -40,6 +41,8 @@ class Source:
     """The hub's commit, or `sha256:` and a digest of the weights."""
     size_bytes: int
     """Bytes of the weights' files."""
+    gguf: str = ""
+    """The name of the GGUF file in the folder, where the weights are one; of a split one its first part."""
 
 
 def fetch(load: Load, report: Report) -> Source:
@@ -52,6 +55,10 @@ def fetch(load: Load, report: Report) -> Source:
     no safetensors.
     """
     folder = Path(load.source)
+    if gguf := gguf_in(folder):
+        report("files", 0.05)
+        parts = sorted(gguf.parent.glob(_FIRST_PART.sub("-*-of-*.gguf", gguf.name)))
+        return Source(str(gguf.parent), digest(parts), sum(path.stat().st_size for path in parts), gguf.name)
     if folder.is_dir():
         report("files", 0.05)
         weights = _weights(folder)
@@ -65,6 +72,21 @@ def fetch(load: Load, report: Report) -> Source:
         tqdm_class=_progress(report, total),
     )
     return Source(str(at), at.name, sum(file.stat().st_size for file in _weights(at)))
+
+
+def gguf_in(place: Path) -> Path | None:
+    """Return the GGUF file that a source means: itself, or the only one of a folder without safetensors; None: neither.
+
+    Raises Unavailable for a folder with several.
+    """
+    if place.suffix == ".gguf" and place.is_file():
+        return place
+    found = sorted(place.glob("*.gguf")) if place.is_dir() else []
+    if not found or any(place.rglob("*.safetensors")):
+        return None
+    if len(found) > 1 and not _FIRST_PART.search(found[0].name):
+        raise Unavailable("the model's folder has several GGUF files; its source must name one")
+    return found[0]
 
 
 def fetch_adapter(place: str, beside: Path) -> Path:

@@ -45,7 +45,7 @@ with grpc.insecure_channel("127.0.0.1:8080") as channel:
     stub = text_service_pb2_grpc.TextServiceStub(channel)
     part = text_pb2.Part(text="Hello!")
     request = text_service_pb2.GenerateTextRequest(
-        model="moa-tiny-chat", stream=True, messages=[text_pb2.Message(role=text_pb2.ROLE_USER, parts=[part])]
+        model="smollm2-135m", stream=True, messages=[text_pb2.Message(role=text_pb2.ROLE_USER, parts=[part])]
     )
     for answer in stub.GenerateText(request, metadata=(("x-api-key", "moa-…"),)):
         for event in answer.events:

@@ -46,7 +46,10 @@ def _stack(steps: Steps) -> Stack:
         port=_number("MOA_PORT", PUBLIC_PORT, 65535),
         host=os.environ.get("MOA_HOST", "127.0.0.1"),
         routers=_number("MOA_ROUTERS", 1, 64),
-        environment={"MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3")},
+        environment={
+            "MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3"),
+            "MOA_FETCH": os.environ.get("MOA_FETCH", "early"),
+        },
         keep_ports=True,
         tell=steps.tell,
     )

@@ -282,6 +282,7 @@ class Stack:
             "MOA_CATALOGUE": str(REPOSITORY / "gateway" / "catalogue.yaml"),
             "MOA_LOG_LEVEL": "info",
             "MOA_BYOK": "0",
+            "MOA_FETCH": "asked",
         }
         pool = {**pool, **self._secrets, **{k: v for k, v in self._given.items() if k.startswith("MOA_")}}
         pool |= self._secrets

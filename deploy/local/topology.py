@@ -99,8 +99,8 @@ INFERENCE: Final = Process(
     port=8104,
     metrics_port=8204,
     calls=_SETTLES,
-    shared=_COMMON,
-    folders={"MOA_CHECKPOINTS": "checkpoints"},
+    shared=(*_COMMON, "MOA_FETCH"),
+    folders={"MOA_CHECKPOINTS": "checkpoints", "MOA_PACKAGES": "packages"},
 )
 ROUTER: Final = Process(
     name="router",

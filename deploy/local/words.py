@@ -25,11 +25,12 @@ _READY = """
 Moa is ready at {url} after {seconds:.1f} s.
 {key}Its address and key for scripts: {dev_env} (metrics: {internal}/metrics/<process>)
 
-Chat, token by token (any OpenAI client works the same way):
+Chat with smollm2-135m, token by token (any OpenAI client works the same way). It is fetched in the background (93 MB,
+once); until it is here the toy moa-tiny-chat answers and is named. GET /v1/models tells how far it is.
 
 curl -N{insecure} {url}/v1/chat/completions -H "Authorization: Bearer {secret}" \\
   -H "Content-Type: application/json" \\
-  -d '{{"model": "moa-tiny-chat", "stream": true, "messages": [{{"role": "user", "content": "Hello! Who are you?"}}]}}'
+  -d '{{"model": "smollm2-135m", "stream": true, "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
 
 Text in Moa's own API:
 

@@ -147,7 +147,7 @@ function reveal(secret) {
     `curl ${location.origin}/v1/chat/completions \\`,
     `  -H "Authorization: Bearer ${secret}" \\`,
     `  -H "Content-Type: application/json" \\`,
-    `  -d '{"model": "moa-tiny-chat", "messages": [{"role": "user", "content": "Hello"}]}'`,
+    `  -d '{"model": "smollm2-135m", "messages": [{"role": "user", "content": "Hello"}]}'`,
   ].join("\n");
   byId("secret").hidden = false;
   byId("secret").focus();

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import llguidance.hf
 import numpy as np
-import torch
-from llguidance import LLMatcher
-from torch import Tensor
+from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
 
 from services.common.errors import InvalidField
 
@@ -23,13 +21,12 @@ class Grammars:
     """Compiles schemas for one tokenizer.
 
     Args:
-        tokenizer: The model's, a fast one.
+        tokenizer: The model's, with the tokens that end an answer.
         size: Width of the model's logits, which may be more than the tokenizer knows.
-        ends: Tokens that end an answer.
     """
 
-    def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
-        self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=sorted(ends))
+    def __init__(self, tokenizer: LLTokenizer, size: int) -> None:
+        self._tokenizer = tokenizer
         self._size = size
 
     def compiled(self, schema: str) -> Constraint:
@@ -62,16 +59,16 @@ class Constraint:
         """Give another answer's constraint, at the same place."""
         return Constraint(self._matcher.deep_copy(), self._size)
 
-    def allowed(self) -> Tensor:
+    def allowed(self) -> NDArray[np.bool_]:
         """Give which tokens may come next, (vocabulary,) of booleans; at least one.
 
         Raises InvalidField when the schema allows no document, or following it takes more than the library's bounds.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        mask = np.unpackbits(bits, bitorder="little", count=self._size).astype(bool)
+        mask = np.unpackbits(bits, bitorder="little", count=self._size).astype(np.bool_)
         if self._matcher.is_error():  # it then allows the end, wherever it is
             raise InvalidField("the schema allows nothing here, or is too large to follow", param="response_format")
-        return torch.from_numpy(mask)
+        return mask
 
     def accept(self, token: int) -> None:
         """Go on by a token that was allowed."""

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping, Sequence
 
 from inference import metrics
 from inference.fair import NAMELESS, Flow
@@ -19,10 +16,10 @@ from inference.text.answer import Answer
 from inference.text.ask import TextAsk
 from inference.text.constraint import Grammars
 from inference.text.events import CandidateEnded, Ended, Event, Failed, Shown
-from inference.text.model import LanguageModel
+from inference.text.language import LanguageModel, Logits
+from inference.text.prefixes import Prefixes
 from inference.text.queue import Queue
 from inference.text.sampling import Sampler
-from inference.text.slots import Slots
 from inference.text.work import Candidate, Work
 from services.common import logs
 from services.common.errors import ContextTooLong, Internal, MoaError, Unavailable
@@ -44,11 +41,9 @@ class TextEngine:
         self.name = name
         self.model = model
         self.ticks = 0
-        self._slots = Slots(
-            layers=model.network.config.num_hidden_layers, rows=rows, limit=model.context, device=model.device
-        )
-        self._dtype: torch.dtype = model.network.dtype
-        self._queue = Queue(name, rows=rows, max_waiting=max_waiting)
+        self._decoder = model.decoder(rows)
+        self._prefixes = Prefixes(rows)
+        self._queue = Queue(name, rows=rows, max_waiting=max_waiting, least=self._decoder.least, place=self._place)
         self._changed = threading.Condition()
         self._stopping = False
         self._idle = threading.Event()
@@ -72,6 +67,7 @@ class TextEngine:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
+        self._decoder.close()
 
     def prepare(self, ask: TextAsk, *, flow: Flow = NAMELESS) -> Work:
         """Tokenize and compile; slow for long prompts, so not for the event loop's thread.
@@ -95,8 +91,7 @@ class TextEngine:
         """Give the schema compiler; made on first use, for it takes a while."""
         with self._making_grammars:
             if self._made_grammars is None:
-                size = self.model.network.get_output_embeddings().weight.shape[0]
-                self._made_grammars = Grammars(self.model.tokenizer, size, self.model.ends)
+                self._made_grammars = self.model.grammars()
             return self._made_grammars
 
     def count(self, turns: tuple[tuple[str, str], ...]) -> int:
@@ -153,11 +148,10 @@ class TextEngine:
 
     def tick(self) -> None:
         """Go one token further with every running answer."""
-        with torch.inference_mode():
-            self._schedule()
-            ready = [c for c in self._queue.running if c is not None and c.last >= 0]
-            if ready:
-                self._finish(ready, self._run(ready))
+        self._schedule()
+        ready = [c for c in self._queue.running if c is not None and c.last >= 0]
+        if ready:
+            self._finish(ready, self._run(ready))
 
     def _schedule(self) -> None:
         """Free the slots of callers who left, fill free slots, and read a chunk of one prompt."""
@@ -170,30 +164,33 @@ class TextEngine:
         if reading is not None:
             self._read(*reading)
 
+    def _place(self, candidate: Candidate, free: Sequence[int]) -> int:
+        """Choose a slot for a candidate, with as much of its prompt as some slot still holds."""
+        work = candidate.work
+        choice = self._prefixes.choose(work.flow.tenant, work.prompt, free)
+        kept = self._decoder.reusable(choice.tokens, len(work.prompt))
+        if choice.source != choice.slot and kept:
+            self._decoder.copy(choice.source, choice.slot, kept)
+        else:
+            self._decoder.keep(choice.slot, kept)
+        self._prefixes.set(choice.slot, work.flow.tenant, work.prompt[:kept])
+        candidate.read = candidate.kept = kept
+        return choice.slot
+
     def _read(self, candidate: Candidate, end: int) -> None:
         """Put a prompt up to a token into the cache; after its last one, choose the first token."""
-        prompt = candidate.work.prompt
-        start = candidate.read
-        self._slots.reserve(end + 1)
-        mask, places = self._slots.plan_prefill(candidate.slot, start, end, self._dtype)
-        logits = self._forward(torch.tensor([prompt[start:end]]), mask, places)
+        work = candidate.work
+        logits = self._decoder.read(candidate.slot, work.prompt[candidate.read : end], candidate.read)
         candidate.read = end
-        self._slots.lengths[candidate.slot] = end
-        if end == len(prompt):
-            candidate.work.emit(candidate.work.counted())
-            self._accept(candidate, logits[0])
+        self._prefixes.set(candidate.slot, work.flow.tenant, work.prompt[:end])
+        if end == len(work.prompt):
+            work.emit(work.counted())
+            self._accept(candidate, logits)
 
-    def _run(self, ready: list[Candidate]) -> Tensor:
-        """Decode one token for every slot; give the logits, (slots, vocabulary)."""
+    def _run(self, ready: list[Candidate]) -> Mapping[int, Logits]:
+        """Decode one token for every running answer; give the logits by slot."""
         started = time.perf_counter()
-        self._slots.reserve(int(self._slots.lengths.max()) + 1)
-        tokens = torch.zeros(self._slots.rows, 1, dtype=torch.long)
-        for candidate in ready:
-            tokens[candidate.slot] = candidate.last
-        mask, places = self._slots.plan_decode(self._dtype)
-        logits = self._forward(tokens, mask, places)
-        for candidate in ready:
-            self._slots.lengths[candidate.slot] += 1
+        logits = self._decoder.decode({candidate.slot: candidate.last for candidate in ready})
         self.ticks += 1
         took = time.perf_counter() - started
         self._queue.took(took)
@@ -202,22 +199,11 @@ class TextEngine:
         metrics.TICK_SECONDS.labels(self.name).observe(took)
         return logits
 
-    def _forward(self, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
-        output = self.model.network(
-            input_ids=tokens.to(self.model.device),
-            attention_mask=mask,
-            position_ids=places,
-            past_key_values=self._slots.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1].float().cpu()  # type: ignore[no-any-return]
-
-    def _finish(self, ready: list[Candidate], logits: Tensor) -> None:
+    def _finish(self, ready: list[Candidate], logits: Mapping[int, Logits]) -> None:
         for candidate in ready:
             self._accept(candidate, logits[candidate.slot])
 
-    def _accept(self, candidate: Candidate, logits: Tensor) -> None:
+    def _accept(self, candidate: Candidate, logits: Logits) -> None:
         """Choose a candidate's next token, show its text, and end the candidate where it ends."""
         work = candidate.work
         if work.cancelled:
@@ -270,13 +256,12 @@ class TextEngine:
 
     def _release(self, candidate: Candidate, how: str) -> None:
         self._queue.release(candidate, how)
-        self._slots.lengths[candidate.slot] = 0
 
     def _fail(self, error: MoaError) -> None:
         """End everything with an error."""
         with self._changed:
             lost = self._queue.clear()
-            self._slots.lengths.zero_()
+            self._prefixes.clear()
         for work in lost:
             if not work.cancelled:
                 work.emit(Failed(error))

@@ -23,6 +23,8 @@ class Counted:
     prompt: int
     completion: int
     reasoning: int
+    cached: int = 0
+    """Tokens of the prompt that were not read again, for any candidate."""
 
 
 @dataclass(frozen=True, slots=True)

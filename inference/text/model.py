@@ -1,4 +1,4 @@
-"""Load a causal language model and its tokenizer."""
+"""Load a causal language model and its tokenizer with transformers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoT
 
 from inference import hub, machine, sources
 from inference.text.answer import OPEN
+from inference.text.constraint import Grammars
+from inference.text.torch_decoder import TorchDecoder
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unavailable
 
@@ -20,8 +22,8 @@ Report = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageModel:
-    """A model that is in memory."""
+class TorchModel:
+    """A model of transformers that is in memory."""
 
     network: Any
     tokenizer: Any
@@ -76,6 +78,18 @@ class LanguageModel:
         raw = bytes(_BYTE_OF[c] for c in name) if all(c in _BYTE_OF for c in name) else text.encode()
         return text, raw
 
+    def grammars(self) -> Grammars:
+        """Return a compiler of schemas for the model's tokens."""
+        import llguidance.hf
+
+        size = self.network.get_output_embeddings().weight.shape[0]
+        ends = sorted(self.ends)
+        return Grammars(llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=size, eos_token=ends), size)
+
+    def decoder(self, rows: int) -> TorchDecoder:
+        """Return a decoder of `rows` slots."""
+        return TorchDecoder(self.network, rows=rows, limit=self.context, device=self.device)
+
 
 def _byte_alphabet() -> dict[str, int]:
     """Give the alphabet in which byte-level BPE writes its tokens (openai/gpt-2, `bytes_to_unicode`)."""
@@ -87,7 +101,7 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTE_OF = _byte_alphabet()
 
 
-def load(model: Model, report: Report, trusted: tuple[str, ...]) -> LanguageModel:
+def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
     """Load a catalogue model. Weights are read from safetensors only; code of the repository runs only if trusted."""
     assert model.load is not None
     source = sources.fetch(model.load, report)
@@ -118,7 +132,7 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> LanguageMode
     report("device", 0.9)
     network.to(device)
     limit = int(getattr(config, "max_position_embeddings", 0) or 4096)
-    return LanguageModel(
+    return TorchModel(
         network=network,
         tokenizer=tokenizer,
         device=device,
@@ -142,4 +156,4 @@ def _ends(network: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
 
 
-__all__ = ["LanguageModel", "Report", "load"]
+__all__ = ["Report", "TorchModel", "load"]

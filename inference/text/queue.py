@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from inference import metrics
 from inference.fair import Flow, Shares, crowded
@@ -27,13 +28,25 @@ class Queue:
         name: The model's catalogue id, for metrics.
         rows: Slots.
         max_waiting: Answers of one flow that may wait.
+        least: Tokens of the shortest chunk of a prompt that is read in several.
+        place: Chooses one of the free slots for an answer, and notes what of its prompt is there already.
     """
 
-    def __init__(self, name: str, *, rows: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        rows: int,
+        max_waiting: int,
+        least: int = 1,
+        place: Callable[[Candidate, Sequence[int]], int] = lambda candidate, free: free[0],
+    ) -> None:
         self.running: list[Candidate | None] = [None] * rows
         """By slot."""
         self._name = name
         self._max_waiting = max_waiting
+        self._least = least
+        self._place = place
         self._waiting: dict[Flow, deque[Candidate]] = {}
         self._numbers = itertools.count()
         self._shares = Shares()
@@ -70,9 +83,9 @@ class Queue:
         for candidate in self.running:
             if candidate is not None and candidate.used > candidate.paid:
                 self._pay(candidate, candidate.used)
-        for slot, holder in enumerate(self.running):
-            if holder is None and self._waiting:
-                self._give(slot, self._next())
+        free = [slot for slot, holder in enumerate(self.running) if holder is None]
+        while free and self._waiting:
+            free.remove(self._give(self._next(), free))
         metrics.WAITING.labels(self._name).set(sum(map(len, self._waiting.values())))
         metrics.RUNNING.labels(self._name).set(sum(c is not None for c in self.running))
 
@@ -82,7 +95,10 @@ class Queue:
         if not unread:
             return None
         candidate = min(unread, key=lambda c: (self._readers.clock(c.work.flow), c.number))
-        end = min(candidate.read + CHUNK, len(candidate.work.prompt))
+        whole = len(candidate.work.prompt)
+        end = min(candidate.read + CHUNK, whole)
+        if 0 < whole - end < self._least:
+            end = whole - self._least
         self._readers.charge(candidate.work.flow, end - candidate.read)
         return candidate, end
 
@@ -118,12 +134,13 @@ class Queue:
             del self._waiting[flow]
         return candidate
 
-    def _give(self, slot: int, candidate: Candidate) -> None:
+    def _give(self, candidate: Candidate, free: Sequence[int]) -> int:
         readers = {c.work.flow for c in self.running if c is not None and c.last < 0}
         self._readers.enter(candidate.work.flow, readers, CHUNK)
-        candidate.slot = slot
+        slot = candidate.slot = self._place(candidate, free)
         self.running[slot] = candidate
-        self._pay(candidate, self._expected(candidate.work))
+        self._pay(candidate, self._expected(candidate.work) - candidate.kept)
+        return slot
 
     def _pay(self, candidate: Candidate, tokens: float) -> None:
         """Have a candidate's flow charged for so many tokens in all."""

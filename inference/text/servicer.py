@@ -152,6 +152,7 @@ def _usage(counted: Counted) -> usage_pb2.Usage:
         prompt_tokens=counted.prompt,
         completion_tokens=counted.completion,
         reasoning_tokens=counted.reasoning,
+        cached_tokens=counted.cached,
         exact=True,
     )
 

@@ -58,6 +58,12 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped 
         self.values[slots.every, :, slots.lengths] = value_states[:, :, 0]
         return self.keys[:, :, : slots.width], self.values[:, :, : slots.width]
 
+    def copy(self, source: int, slot: int, tokens: int) -> None:
+        """Copy the first tokens of a slot to another."""
+        if self.keys is not None and self.values is not None:
+            self.keys[slot, :, :tokens] = self.keys[source, :, :tokens]
+            self.values[slot, :, :tokens] = self.values[source, :, :tokens]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Unused: masks are given ready made."""
         return self._slots.width, 0
@@ -109,10 +115,21 @@ class Slots:
         seen = torch.arange(end, device=self._device)[None, :] <= places[:, None]
         return _additive(seen, dtype)[None, None], places[None]
 
-    def plan_decode(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Plan to write one token to every slot at its length; give (mask, positions)."""
+    def copy(self, source: int, slot: int, tokens: int) -> None:
+        """Make a slot hold the first tokens of another."""
+        for layer in self.cache.layers:
+            layer.copy(source, slot, tokens)
+        self.lengths[slot] = tokens
+
+    def plan_decode(self, dtype: torch.dtype, busy: list[int]) -> tuple[Tensor, Tensor]:
+        """Plan to write one token to every slot after what it holds; give (mask, positions).
+
+        As many tokens are read as the longest of the `busy` slots has. The others hold what may be asked for again;
+        their token is written behind it and means nothing.
+        """
         self.prefilling = None
-        longest = int(self.lengths.max()) + 1
+        self.lengths.clamp_(max=self.room - 1)
+        longest = int(self.lengths[busy].max()) + 1
         self.width = min(-(-longest // STRIDE) * STRIDE, self.room)
         seen = torch.arange(self.width, device=self._device)[None, :] <= self.lengths[:, None]
         return _additive(seen, dtype)[:, None, None], self.lengths[:, None].clone()

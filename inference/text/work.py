@@ -27,6 +27,8 @@ class Candidate:
     slot: int = -1
     read: int = 0
     """Tokens of the prompt that are in the cache."""
+    kept: int = 0
+    """Those of them that were there before, and cost nothing."""
     last: int = -1
     """The newest token, not yet in the cache."""
     paid: float = 0.0
@@ -35,7 +37,7 @@ class Candidate:
     @property
     def used(self) -> int:
         """What it cost so far: tokens of its prompt that were read, and tokens decoded."""
-        return self.read + self.answer.tokens
+        return self.read - self.kept + self.answer.tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -64,4 +66,5 @@ class Work:
             len(self.prompt),
             sum(c.answer.tokens for c in self.candidates),
             sum(c.answer.reasoning_tokens for c in self.candidates),
+            min((c.kept for c in self.candidates), default=0),
         )

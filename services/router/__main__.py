@@ -29,6 +29,7 @@ from services.common.rpc.client import channel
 from services.common.store import links_of, store_of
 from services.router.adapters.backends import Backends
 from services.router.adapters.inputs import Inputs
+from services.router.adapters.model_states import ModelStates
 from services.router.dialects.google.servicer import GoogleServicer
 from services.router.dialects.native.servicer import NativeServicer
 from services.router.dialects.openai.image_reply import Shelf
@@ -64,7 +65,8 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     egress = Egress(config.egress_allow.split(","))
     inputs = Inputs(egress=egress, store=store, links=links)
     operations = Operations(catalogue=lambda: watched.now, admission=admission, backends=backends, inputs=inputs)
-    listing = Listing(catalogue=lambda: watched.now, admission=admission)
+    states = ModelStates(channels["inference"], service_token=token)
+    listing = Listing(catalogue=lambda: watched.now, admission=admission, states=states.now)
 
     refusals = Refusals(admission, own_keys=config.byok)
     serving = server.Server(service_token=None, reword=refusals, welcome=refusals.welcome)

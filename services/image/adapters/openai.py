@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
+from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import Operation
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.catalogue import Model, Provider
-from services.common.counts import Spelling, Told, told
 from services.common.http import openai_errors
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing
@@ -33,7 +33,9 @@ _MAX_PARTIAL: Final = 3
 _encode: Final = msgspec.json.Encoder().encode
 
 
-_COUNTS: Final = Spelling(prompt=(("input_tokens",),), completion=(("output_tokens",),))
+class _Counts(Struct):
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class _Picture(Struct):
@@ -44,14 +46,14 @@ class _Picture(Struct):
 
 class _Answer(Struct):
     data: list[_Picture] = []
-    usage: msgspec.Raw = msgspec.Raw(b"")
+    usage: _Counts | None = None
 
 
 class _Event(Struct):
     type: str = ""
     b64_json: str = ""
     partial_image_index: int = 0
-    usage: msgspec.Raw = msgspec.Raw(b"")
+    usage: _Counts | None = None
     error: openai_errors.Failure | None = None
 
 
@@ -133,7 +135,8 @@ class _ImagesReader(WholeReader):
 
     def _take(self, data: bytes) -> Sequence[Out]:
         answer = _answer(data)
-        self.told = told(answer.usage, _COUNTS)
+        if answer.usage is not None:
+            self.usage = _usage(answer.usage)
         out: list[Out] = []
         for index, made in enumerate(answer.data):
             revised = made.revised_prompt or ""
@@ -151,7 +154,7 @@ class _StreamReader:
 
     def __init__(self) -> None:
         self.failure: errors.MoaError | None = None
-        self.told: Told | None = None
+        self.usage = Usage()
         self._lifter = BlobLifter(lines=True)
         self._parser = EventParser()
         self._completed = 0
@@ -185,16 +188,20 @@ class _StreamReader:
         if event.error is not None:
             raise openai_errors.failed(0, event.error)
         if event.type.endswith(".partial_image"):
-            step = min(max(event.partial_image_index, 0), _MAX_PARTIAL) + 1
-            return [preview_event(0, step, _MAX_PARTIAL + 1, self._blob(event.b64_json))]
+            return [preview_event(0, event.partial_image_index + 1, _MAX_PARTIAL + 1, self._blob(event.b64_json))]
         if event.type.endswith(".completed"):
             self._completed += 1
-            self.told = told(event.usage, _COUNTS) or self.told
+            if event.usage is not None:
+                self.usage = _usage(event.usage)
             return [image_event(self._completed - 1, self._blob(event.b64_json))]
         return []
 
     def _blob(self, text: str) -> bytes:
         return blob_or_decoded(self._lifter, text)
+
+
+def _usage(counts: _Counts) -> Usage:
+    return Usage(prompt_tokens=counts.input_tokens, completion_tokens=counts.output_tokens, exact=True)
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:

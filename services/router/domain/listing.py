@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from moa.quota.v1 import quota_pb2
 from services.common import byok
@@ -16,12 +17,39 @@ from services.router.domain.ports import Identity
 _OPERATION = {"text": quota_pb2.OPERATION_TEXT, "image": quota_pb2.OPERATION_IMAGE}
 
 
-class Listing:
-    """Reads the catalogue through a key's permissions."""
+Readiness = Mapping[str, Any]
+"""`status`, and `percent` or `detail` where there is one."""
 
-    def __init__(self, *, catalogue: Callable[[], Catalogue], admission: Admission) -> None:
+
+async def _unknown() -> Mapping[str, Readiness]:
+    return {}
+
+
+class Listing:
+    """Reads the catalogue through a key's permissions.
+
+    Args:
+        catalogue: Gives the catalogue as it is now.
+        admission: Tells who calls.
+        states: Tells how far the models of the gateway's own are, by full id; none where that cannot be told.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Callable[[], Catalogue],
+        admission: Admission,
+        states: Callable[[], Awaitable[Mapping[str, Readiness]]] = _unknown,
+    ) -> None:
         self._catalogue = catalogue
         self._admission = admission
+        self._states = states
+
+    async def readiness(self, model: Model) -> dict[str, Any]:
+        """Tell how far a model of the gateway's own is; empty for others, and where it cannot be told."""
+        if model.load is None:
+            return {}
+        return dict((await self._states()).get(model.full_id, {}))
 
     async def models(self, caller: Caller, *, provider: str = "") -> list[Model]:
         """List the models of configured providers that the key may use.

@@ -42,7 +42,11 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         models = await self._listing.models(begin(context), provider=request.provider)
         if not models:
             raise PermissionDenied(f"this key may not use provider {request.provider}", param="provider")
-        return native_service_pb2.ListProviderModelsResponse(models=[m.id for m in models])
+        response = native_service_pb2.ListProviderModelsResponse(models=[m.id for m in models])
+        for model in models:
+            if found := await self._listing.readiness(model):
+                response.states[model.id].CopyFrom(native_service_pb2.ModelReadiness(**found))
+        return response
 
     async def GenerateText(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Answer a conversation."""

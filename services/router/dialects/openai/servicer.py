@@ -112,7 +112,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
             page = await google.page(self._listing, self._caller(context), request.page_size, request.page_token)
             return reply.json_body(page)
         models = await self._listing.models(begin(context))
-        return reply.json_body({"object": "list", "data": [_model(m) for m in models]})
+        return reply.json_body({"object": "list", "data": [await self._model(m) for m in models]})
 
     async def GetModel(
         self, request: openai_service_pb2.OpenAIServiceGetModelRequest, context: Any
@@ -120,11 +120,12 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         """Describe one model; as ListModels."""
         if google.is_asked(context):
             return reply.json_body(await google.one(self._listing, self._caller(context), request.model))
-        return reply.json_body(_model(await self._listing.model(begin(context), request.model)))
+        return reply.json_body(await self._model(await self._listing.model(begin(context), request.model)))
 
-
-def _model(model: Model) -> dict[str, Any]:
-    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
+    async def _model(self, model: Model) -> dict[str, Any]:
+        """Give a model as OpenAI does; one of the gateway's own with how far it is."""
+        told = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
+        return told | await self._listing.readiness(model)
 
 
 def _preview_every(model: Model, partial_images: int) -> int:

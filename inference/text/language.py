@@ -1,0 +1,100 @@
+"""What the text engine asks of a language model, whichever library computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # llguidance takes a while to import, and few requests need it
+    from inference.text.constraint import Grammars
+
+Logits = NDArray[np.float32]
+"""(vocabulary,), float32."""
+
+
+class Decoder(Protocol):
+    """The weights at work, with a key-value cache of a fixed number of slots.
+
+    What a slot computes depends on its own tokens alone, to the bit: not on the other slots, and not on how a prompt
+    was parted in chunks, as long as none but a whole prompt has fewer than `least` tokens.
+    """
+
+    @property
+    def least(self) -> int:
+        """Tokens of the shortest chunk."""
+        ...
+
+    def read(self, slot: int, tokens: Sequence[int], start: int) -> Logits:
+        """Put a chunk of a prompt into a slot's cache, from place `start` on; return the logits after it."""
+        ...
+
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        """Put one token into each named slot, after what it holds; return the logits by slot."""
+        ...
+
+    def reusable(self, shared: int, prompt: int) -> int:
+        """Return how many of the `shared` first tokens a prompt of `prompt` tokens may keep from another."""
+        ...
+
+    def keep(self, slot: int, tokens: int) -> None:
+        """Forget what a slot holds after its first `tokens` tokens."""
+        ...
+
+    def copy(self, source: int, slot: int, tokens: int) -> None:
+        """Make a slot hold the first `tokens` tokens of another."""
+        ...
+
+    def close(self) -> None:
+        """Give the cache's memory back; nothing is called afterwards."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """A model in memory, with its tokenizer and chat template."""
+
+    @property
+    def context(self) -> int:
+        """Longest prompt and answer together, in tokens."""
+        ...
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights."""
+        ...
+
+    def hopeless(self, turns: tuple[tuple[str, str], ...]) -> bool:
+        """Tell, without tokenizing, whether a conversation is far beyond the context."""
+        ...
+
+    def render(
+        self, turns: tuple[tuple[str, str], ...], *, think: bool, goes_on: bool = False
+    ) -> tuple[list[int], bool]:
+        """Return the prompt's tokens by the chat template, and whether it already opened the reasoning.
+
+        `goes_on`: the last turn is the beginning of the answer. Raises InvalidField when the template refuses.
+        """
+        ...
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of tokens; special ones are left out, broken bytes become U+FFFD."""
+        ...
+
+    def token_text(self, token: int) -> tuple[str, bytes]:
+        """Return one token's text and bytes."""
+        ...
+
+    def grammars(self) -> Grammars:
+        """Return a compiler of schemas for the model's tokens; making it takes a while."""
+        ...
+
+    def decoder(self, rows: int) -> Decoder:
+        """Return a decoder of `rows` slots."""
+        ...

@@ -1,0 +1,78 @@
+"""Write a conversation by a model's chat template.
+
+Templates are programs that come with the weights. They run as transformers runs them: in Jinja's immutable sandbox,
+with `raise_exception` and `strftime_now` (transformers, `utils/chat_template_utils.py`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+
+from services.common.errors import InvalidField, Unavailable
+
+
+class Template:
+    """A compiled chat template.
+
+    Args:
+        source: The template's text.
+        bos: The text of the token that begins a sequence.
+        eos: Likewise the one that ends it.
+
+    Raises Unavailable when the text is no template.
+    """
+
+    def __init__(self, source: str, *, bos: str, eos: str) -> None:
+        try:
+            self._template = _environment().from_string(source)
+        except jinja2.TemplateError:
+            raise Unavailable("the model's chat template cannot be read") from None
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+
+    def render(self, turns: Sequence[tuple[str, str]], *, think: bool, goes_on: bool) -> str:
+        """Return the prompt. `goes_on`: the last turn is the beginning of the answer. Raises InvalidField when the
+        template refuses the conversation."""
+        messages = [{"role": role, "content": content} for role, content in turns]
+        try:
+            text = self._template.render(
+                messages=messages, add_generation_prompt=not goes_on, enable_thinking=think, tools=None, **self._tokens
+            )
+        except Exception as error:  # the template is the model's own program; it refuses in its own words
+            raise InvalidField(f"the model's chat template refuses this conversation: {error}"[:300]) from None
+        return _open(text, turns[-1][1]) if goes_on else text
+
+
+def _open(text: str, beginning: str) -> str:
+    """Cut what the template put after the last turn, so that the turn goes on."""
+    for last in (beginning, beginning.strip()):  # some templates strip
+        at = text.rfind(last)
+        if last and at >= 0:
+            return text[: at + len(last)]
+    raise InvalidField("the model's chat template leaves out the beginning of the answer", param="messages")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _json(value: object, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+
+@functools.cache
+def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    made = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+    )
+    made.filters["tojson"] = _json
+    made.globals["raise_exception"] = _refuse
+    made.globals["strftime_now"] = lambda form: dt.datetime.now(dt.UTC).astimezone().strftime(form)
+    return made

@@ -1,0 +1,71 @@
+"""Ask the inference service how far its models are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import grpc
+
+from moa.inference.v1 import model_service_pb2, model_service_pb2_grpc
+from services.common import logs
+from services.common.rpc.client import metadata
+from services.router.domain.listing import Readiness
+
+_WAIT_S: Final = 1.0
+_FRESH_S: Final = 1.0
+_WORDS: Final = {
+    model_service_pb2.MODEL_STATE_READY: "ready",
+    model_service_pb2.MODEL_STATE_LOADING: "loading",
+    model_service_pb2.MODEL_STATE_ABSENT: "absent",
+}
+
+_log = logs.get("states")
+
+
+class ModelStates:
+    """The states of the gateway's own models, asked for at most once a second.
+
+    Args:
+        channel: To the inference service.
+        service_token: The credential between services.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, *, service_token: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._token = service_token
+        self._clock = clock
+        self._asking = asyncio.Lock()
+        self._known: Mapping[str, Readiness] = {}
+        self._asked_at = float("-inf")
+
+    async def now(self) -> Mapping[str, Readiness]:
+        """Give the states by full id; none when the service does not answer within a second."""
+        async with self._asking:
+            if self._clock() - self._asked_at >= _FRESH_S:
+                self._known = await self._ask()
+                self._asked_at = self._clock()
+        return self._known
+
+    async def _ask(self) -> Mapping[str, Readiness]:
+        request = model_service_pb2.ListModelStatesRequest()
+        try:
+            told = await self._stub.ListModelStates(request, metadata=metadata(self._token, "states"), timeout=_WAIT_S)
+        except grpc.aio.AioRpcError as error:
+            _log.warning("states.not_told", code=error.code().name)
+            return {}
+        return {status.model: _readiness(status) for status in told.states}
+
+
+def _readiness(status: model_service_pb2.ModelStatus) -> Readiness:
+    found: dict[str, object] = {"status": _WORDS.get(status.state, "absent")}
+    if status.state == model_service_pb2.MODEL_STATE_LOADING:
+        found["percent"] = status.percent
+    if status.detail:
+        found["detail"] = status.detail
+    return found
