@@ -10,6 +10,7 @@ from math import ceil
 from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import Part
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.counts import Told
 
 _PER_MESSAGE = 4
 """Tokens that a chat template adds to a message, or a tool's description, about."""
@@ -55,14 +56,14 @@ class Meter:
         prompt: The prompt's tokens, as `prompt_tokens` guesses them.
     """
 
-    __slots__ = ("_pieces", "_prompt", "_reasoning_pieces", "exact")
+    __slots__ = ("_pieces", "_prompt", "_reasoning_pieces", "told")
 
     def __init__(self, prompt: int) -> None:
         self._prompt = prompt
         self._pieces = 0
         self._reasoning_pieces = 0
-        self.exact: Usage | None = None
-        """The provider's latest count; it is the truth once it is there."""
+        self.told: Told | None = None
+        """The provider's latest count; it is the truth once it is there, as far as it can be read."""
 
     def saw(self, text: str, *, reasoning: bool = False) -> None:
         """Count a piece of the answer."""
@@ -73,8 +74,8 @@ class Meter:
 
     def usage(self) -> Usage:
         """Give the provider's count, or the estimate, marked as such."""
-        if self.exact is not None:
-            return self.exact
+        if self.told is not None:
+            return self.told.usage(self._prompt, self._pieces)
         return Usage(
             prompt_tokens=self._prompt, completion_tokens=self._pieces, reasoning_tokens=self._reasoning_pieces
         )

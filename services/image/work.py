@@ -14,6 +14,7 @@ from yarl import URL
 from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common import counts
 from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken, UpstreamFailed
 from services.common.hosts import agrees, place_of
@@ -131,9 +132,18 @@ class Work:
                 raise reader.failure
         finally:
             reply.close()
-        self.usage.prompt_tokens += reader.usage.prompt_tokens
-        self.usage.completion_tokens += reader.usage.completion_tokens
-        self.usage.reasoning_tokens += reader.usage.reasoning_tokens
+        self._add(reader.told)
+
+    def _add(self, told: counts.Told | None) -> None:
+        """Add what a call consumed."""
+        if told is None:
+            return
+        counts.note(self._target.provider.id, told)
+        more, usage = told.usage(), self.usage
+        usage.prompt_tokens = min(usage.prompt_tokens + more.prompt_tokens, counts.MOST)
+        usage.completion_tokens = min(usage.completion_tokens + more.completion_tokens, counts.MOST)
+        usage.reasoning_tokens = min(usage.reasoning_tokens + more.reasoning_tokens, counts.MOST)
+        usage.exact = usage.exact and more.exact
 
     async def _give(self, events: list[Out], first: int, deadline: Deadline, upload: Upload) -> None:
         for event in events:

@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import counts
 from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken
 from services.common.http.client import Reply, Upload
@@ -94,6 +95,8 @@ class Answer:
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
+        if self._reader is not None:
+            counts.note(self._target.provider.id, self._reader.told)
         if self._reply is not None:
             self._reply.close()
             self._reply = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.catalogue import load
+from services.common.counts import MOST
 from services.common.scrub import HIDDEN
 from services.image.adapters import ADAPTERS
 from tests.emulators import aws
@@ -108,6 +109,66 @@ async def _said(client: ImageClient, request: GenerateImageRequest) -> str:
         for _, value in failure.trailing_metadata() or ():
             said.append(value if isinstance(value, bytes) else value.encode())
     return b"\n".join(said).decode(errors="replace")
+
+
+def _stream(counts: str) -> bytes:
+    completed = f'{{"type": "image_generation.completed", "b64_json": "{PICTURE}", "usage": {counts}}}'
+    return f"data: {completed}\n\n".encode()
+
+
+USAGES: Mapping[str, tuple[str, Callable[[str], bytes], tuple[str, str], str]] = {
+    "whole": (
+        "gpt-image",
+        lambda counts: f'{{"data": [{{"b64_json": "{PICTURE}"}}], "usage": {counts}}}'.encode(),
+        ("input_tokens", "output_tokens"),
+        "application/json",
+    ),
+    "stream": ("gpt-image", _stream, ("input_tokens", "output_tokens"), "text/event-stream"),
+    "azure": ("azure", _stream, ("input_tokens", "output_tokens"), "text/event-stream"),
+    "gemini": (
+        "gemini",
+        lambda counts: (
+            f'{{"candidates": [{{"content": {{"parts": [{{"inlineData": {{"data": "{PICTURE}"}}}}]}}}}], '
+            f'"usageMetadata": {counts}}}'
+        ).encode(),
+        ("promptTokenCount", "candidatesTokenCount"),
+        "application/json",
+    ),
+}
+"""The image adapters whose providers count tokens: how they answer, and what they call prompt and completion."""
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        *(("4294967296", MOST), ("1" + "0" * 6000, 0), ("null", 0), ('"many"', 0), ("-7", 0), ("6.5", 7), ("[]", 0)),
+    ],
+)
+@pytest.mark.parametrize("name", USAGES)
+async def test_a_wrong_count_fails_no_image(
+    upstream: EchoEmulator, tmp_path: Path, name: str, written: str, told: int
+) -> None:
+    """Two calls of one request, each with a wrong count: the images come, the usage is bounded and not exact."""
+    subject_name, answer, (prompt, completion), kind = USAGES[name]
+    subject = SUBJECT[subject_name]
+    upstream.echo = Echo("usage", lambda _: answer(f'{{"{prompt}": {written}, "{completion}": 5}}'), content_type=kind)
+    providers, models = shipped_rows(subject.provider, upstream.url + subject.path, **subject.row(upstream))
+    for model in models:
+        model.setdefault("limits", {})["count"] = 1
+    async with image_service(tmp_path, providers, models, dict.fromkeys(subject.environment, KEY)) as service:
+        request = GenerateImageRequest(model=subject.model, provider=subject.provider, prompt="a sea", count=2)
+        events = await service.ask(request)
+    usage = events[-1].finished.usage
+    assert (usage.images, usage.exact) == (2, False)
+    assert usage.prompt_tokens == min(2 * told, MOST)
+    assert usage.completion_tokens == (0 if len(written) > 1000 else 10)
+
+
+def test_every_counting_adapter_is_tried() -> None:
+    """Those of which the contract suite knows that their providers count."""
+    assert {subject.provider for subject in SUBJECTS if subject.counts} == {
+        SUBJECT[name].provider for name, *_ in USAGES.values()
+    }
 
 
 LINKS = [

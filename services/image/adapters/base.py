@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.catalogue import Model, Provider
+from services.common.counts import Told
 from services.common.errors import MoaError
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
@@ -37,7 +37,7 @@ class Link:
     index: int
     """Which image of the call."""
     revised_prompt: str = ""
-    seed: int | None = None
+    seed: object = None
 
 
 class Reader(Protocol):
@@ -45,8 +45,8 @@ class Reader(Protocol):
 
     failure: MoaError | None
     """How the answer failed, once it has: the events given before and with it stand."""
-    usage: Usage
-    """Tokens that the provider counted; images are counted by who delivers them."""
+    told: Told | None
+    """What the provider told of the tokens; None where it told nothing. Images are counted by who delivers them."""
 
     def feed(self, data: bytes) -> list[ImageEvent | Picture | Link]:
         """Give the events that `data` completes, up to a failure."""

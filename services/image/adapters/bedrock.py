@@ -157,7 +157,7 @@ def _stability_body(request: GenerateImageRequest, model: Model, count: int, fir
 
 class _Answer(Struct):
     images: list[str] | None = None
-    seeds: list[int] | None = None
+    seeds: list[Any] | None = None
     finish_reasons: list[str | None] | None = None
     error: str | None = None
 

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
-from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.catalogue import Model, Provider
+from services.common.counts import Spelling, told
 from services.common.errors import InvalidField, UnsupportedMedia
 from services.common.http import google_errors
 from services.common.http.classify import name_of, words_of
@@ -60,16 +60,18 @@ class _Feedback(Struct, rename="camel"):
     block_reason_message: str | None = None
 
 
-class _Counts(Struct, rename="camel"):
-    prompt_token_count: int = 0
-    candidates_token_count: int = 0
-    thoughts_token_count: int = 0
+_COUNTS: Final = Spelling(
+    prompt=(("promptTokenCount",),),
+    completion=(("candidatesTokenCount",), ("thoughtsTokenCount",)),
+    reasoning=("thoughtsTokenCount",),
+    omits_zeros=True,
+)
 
 
 class _Answer(Struct, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
-    usage_metadata: _Counts | None = None
+    usage_metadata: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode: Final = msgspec.json.Decoder(_Answer).decode
@@ -121,8 +123,7 @@ class _GeminiReader(WholeReader):
 
     def _take(self, data: bytes) -> Sequence[Out]:
         answer = _decode(data)
-        if answer.usage_metadata is not None:
-            self.usage = _usage(answer.usage_metadata)
+        self.told = told(answer.usage_metadata, _COUNTS)
         feedback = answer.prompt_feedback
         if feedback is not None and feedback.block_reason:
             words = f": {words_of(feedback.block_reason_message)}" if feedback.block_reason_message else ""
@@ -154,15 +155,6 @@ def _check_end(candidate: _Candidate) -> None:
     if word not in _GOOD_ENDS:
         words = f": {words_of(candidate.finish_message)}" if candidate.finish_message else ""
         raise errors.ContentPolicy(f"the provider withheld the image ({name_of(word).lower()}){words}", param="prompt")
-
-
-def _usage(counts: _Counts) -> Usage:
-    return Usage(
-        prompt_tokens=counts.prompt_token_count,
-        completion_tokens=counts.candidates_token_count + counts.thoughts_token_count,
-        reasoning_tokens=counts.thoughts_token_count,
-        exact=True,
-    )
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:

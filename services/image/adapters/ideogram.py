@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -30,7 +30,7 @@ _SPEEDS: Final = {"low": "TURBO", "medium": "DEFAULT", "high": "QUALITY"}
 class _Picture(Struct):
     url: str | None = None
     prompt: str = ""
-    seed: int | None = None
+    seed: Any = None
     is_image_safe: bool = True
 
 

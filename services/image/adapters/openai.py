@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
-from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import Operation
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.catalogue import Model, Provider
+from services.common.counts import Spelling, Told, told
 from services.common.http import openai_errors
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing
@@ -33,9 +33,7 @@ _MAX_PARTIAL: Final = 3
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Counts(Struct):
-    input_tokens: int = 0
-    output_tokens: int = 0
+_COUNTS: Final = Spelling(prompt=(("input_tokens",),), completion=(("output_tokens",),))
 
 
 class _Picture(Struct):
@@ -46,14 +44,14 @@ class _Picture(Struct):
 
 class _Answer(Struct):
     data: list[_Picture] = []
-    usage: _Counts | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Event(Struct):
     type: str = ""
     b64_json: str = ""
     partial_image_index: int = 0
-    usage: _Counts | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"")
     error: openai_errors.Failure | None = None
 
 
@@ -135,8 +133,7 @@ class _ImagesReader(WholeReader):
 
     def _take(self, data: bytes) -> Sequence[Out]:
         answer = _answer(data)
-        if answer.usage is not None:
-            self.usage = _usage(answer.usage)
+        self.told = told(answer.usage, _COUNTS)
         out: list[Out] = []
         for index, made in enumerate(answer.data):
             revised = made.revised_prompt or ""
@@ -154,7 +151,7 @@ class _StreamReader:
 
     def __init__(self) -> None:
         self.failure: errors.MoaError | None = None
-        self.usage = Usage()
+        self.told: Told | None = None
         self._lifter = BlobLifter(lines=True)
         self._parser = EventParser()
         self._completed = 0
@@ -188,20 +185,16 @@ class _StreamReader:
         if event.error is not None:
             raise openai_errors.failed(0, event.error)
         if event.type.endswith(".partial_image"):
-            return [preview_event(0, event.partial_image_index + 1, _MAX_PARTIAL + 1, self._blob(event.b64_json))]
+            step = min(max(event.partial_image_index, 0), _MAX_PARTIAL) + 1
+            return [preview_event(0, step, _MAX_PARTIAL + 1, self._blob(event.b64_json))]
         if event.type.endswith(".completed"):
             self._completed += 1
-            if event.usage is not None:
-                self.usage = _usage(event.usage)
+            self.told = told(event.usage, _COUNTS) or self.told
             return [image_event(self._completed - 1, self._blob(event.b64_json))]
         return []
 
     def _blob(self, text: str) -> bytes:
         return blob_or_decoded(self._lifter, text)
-
-
-def _usage(counts: _Counts) -> Usage:
-    return Usage(prompt_tokens=counts.input_tokens, completion_tokens=counts.output_tokens, exact=True)
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import msgspec
 
 from moa.common.v1.media_pb2 import ImageData
-from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import Image, ImageEvent, ImageText, Progress, Receipt
 from services.common import errors, images
+from services.common.counts import Told
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import MAX_ANSWER_BYTES
 from services.common.scrub import scrub
@@ -32,10 +32,10 @@ def described(data: bytes) -> ImageData:
     return ImageData(mime_type=info.mime_type, width=info.width, height=info.height)
 
 
-def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: int | None = None) -> Picture:
-    """Give the event of a finished image."""
+def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: object = None) -> Picture:
+    """Give the event of a finished image. A seed that is no number of 63 bits is left out."""
     made = Image(image=described(data), revised_prompt=scrub(revised_prompt))
-    if seed is not None:
+    if isinstance(seed, int) and 0 <= seed < 2**63:
         made.receipt.CopyFrom(Receipt(seed=seed, sha256=hashlib.sha256(data).hexdigest()))
     return Picture(ImageEvent(index=index, image=made), data)
 
@@ -59,7 +59,7 @@ class WholeReader(abc.ABC):
 
     def __init__(self, *, json: bool = True) -> None:
         self.failure: errors.MoaError | None = None
-        self.usage = Usage()
+        self.told: Told | None = None
         self._lifter = BlobLifter() if json else None
         self._plain = io.BytesIO()
 
@@ -90,7 +90,7 @@ class WholeReader(abc.ABC):
             return list(self._take(data))
         except errors.MoaError as error:
             self.failure = error
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             self.failure = errors.UpstreamBroken("the provider's answer cannot be read")
             self.failure.__cause__ = error
         return []

@@ -15,6 +15,7 @@ from typing import Protocol
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.common.catalogue import Model, Provider
+from services.common.counts import Told
 from services.common.errors import MoaError
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
@@ -33,6 +34,11 @@ class Reader(Protocol):
     """How many pieces could not be read and were passed over."""
     failure: MoaError | None
     """How the answer failed, once it has: the events given before and with it stand, nothing more is read."""
+
+    @property
+    def told(self) -> Told | None:
+        """What the provider told of the usage; None while it told nothing."""
+        ...
 
     def feed(self, data: bytes) -> list[TextEvent]:
         """Give the events that `data` completes, up to a failure."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from moa.text.v1.text_pb2 import CandidateFinished, Finished, FinishReason, TextEvent, ToolCallDelta
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
+from services.common.counts import Told
 from services.common.estimate import Meter, prompt_tokens
 from services.common.http.client import MAX_ANSWER_BYTES
 from services.common.scrub import scrub
@@ -31,6 +32,10 @@ class Framing(Protocol):
 
 class Malformed(Exception):
     """A payload cannot be read; it is passed over."""
+
+
+_UNREADABLE: Final = (Malformed, msgspec.MsgspecError, ValueError)
+"""What a payload that cannot be read raises. ValueError: text that is no UTF-8, a number that no message holds."""
 
 
 class BaseReader(abc.ABC):
@@ -112,7 +117,7 @@ class BaseReader(abc.ABC):
             else:
                 try:
                     self._take_whole(bytes(self._whole))
-                except (Malformed, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                except _UNREADABLE as error:
                     raise errors.UpstreamBroken("the provider's answer cannot be read") from error
             if not self.done:
                 self._conclude()
@@ -120,6 +125,11 @@ class BaseReader(abc.ABC):
         except errors.MoaError as error:
             self.failure = error
         return self._events
+
+    @property
+    def told(self) -> Told | None:
+        """What the provider told of the usage."""
+        return self._meter.told
 
     def usage_so_far(self) -> TextEvent:
         """Give a `usage` event for what has come."""
@@ -133,7 +143,7 @@ class BaseReader(abc.ABC):
                 break
             try:
                 self._take(payload)
-            except (Malformed, msgspec.MsgspecError, UnicodeDecodeError):
+            except _UNREADABLE:
                 self.skipped += 1
 
     def _say(self, candidate: int, text: str) -> None:

@@ -7,19 +7,17 @@ from typing import Final
 
 import msgspec
 
-from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import FinishReason
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from services.common.catalogue import Model
+from services.common.counts import Spelling, count_in, told
 from services.common.http import aws_errors as failures
 from services.common.http.classify import name_of
 from services.common.http.eventstream import Frame, FrameParser
 from services.text.adapters.bedrock.wire import (
     BlockDelta,
     BlockStart,
-    Counted,
-    Counts,
     Metadata,
     Reasoning,
     Stop,
@@ -38,6 +36,14 @@ FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
 }
 """Every other reason (`malformed_tool_use`, …) is a failure of the model, not an end."""
 
+COUNTS: Final = Spelling(
+    # What came from the cache, or went into it, is not part of `inputTokens`.
+    prompt=(("inputTokens",), ("cacheReadInputTokens",), ("cacheWriteInputTokens",)),
+    # Reasoning is part of the output and not told apart.
+    completion=(("outputTokens",),),
+    cached=("cacheReadInputTokens",),
+)
+
 _start: Final = msgspec.json.Decoder(BlockStart).decode
 _delta: Final = msgspec.json.Decoder(BlockDelta).decode
 _stop: Final = msgspec.json.Decoder(Stop).decode
@@ -53,10 +59,10 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
 
 def count_from(body: bytes) -> int:
     """Read the answer of `CountTokens`."""
-    try:
-        return msgspec.json.decode(body, type=Counted).input_tokens
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+    count = count_in(body, ("inputTokens",))
+    if count is None:
+        raise errors.UpstreamBroken("the provider's answer cannot be read")
+    return count
 
 
 class BedrockReader(BaseReader):
@@ -83,10 +89,8 @@ class BedrockReader(BaseReader):
         elif payload.name == "messageStop":
             self._take_stop(_stop(payload.payload).stop_reason)
         elif payload.name == "metadata":
-            counts = _metadata(payload.payload).usage
-            if counts is not None:
-                self._meter.exact = usage_of(counts)
-        if self.ending and self._meter.exact is not None:
+            self._meter.told = told(_metadata(payload.payload).usage, COUNTS) or self._meter.told
+        if self.ending and self._meter.told is not None:
             self._finish()
 
     def _take_delta(self, event: BlockDelta) -> None:
@@ -118,8 +122,7 @@ class BedrockReader(BaseReader):
                 self._call(0, index, bytes(call.input).decode(), call_id=call.tool_use_id, name=call.name)
             elif block.reasoning_content is not None:
                 self._take_reasoning(block.reasoning_content)
-        if answer.usage is not None:
-            self._meter.exact = usage_of(answer.usage)
+        self._meter.told = told(answer.usage, COUNTS)
         self._take_stop(answer.stop_reason)
 
     def _take_stop(self, word: str) -> None:
@@ -127,14 +130,3 @@ class BedrockReader(BaseReader):
         if reason is None:
             raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word)})")
         self._end_candidate(0, reason)
-
-
-def usage_of(counts: Counts) -> Usage:
-    """Give the usage that `usage` means. Reasoning is part of the output and not told apart."""
-    cached = counts.cache_read_input_tokens or 0
-    return Usage(
-        prompt_tokens=counts.input_tokens + cached + (counts.cache_write_input_tokens or 0),
-        completion_tokens=counts.output_tokens,
-        cached_tokens=cached,
-        exact=True,
-    )

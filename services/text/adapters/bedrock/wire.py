@@ -85,19 +85,10 @@ class Stop(Struct, gc=False, rename="camel"):
     stop_reason: str
 
 
-class Counts(Struct, gc=False, rename="camel"):
-    """Tokens. What came from the cache, or went into it, is not part of `inputTokens`."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int | None = None
-    cache_write_input_tokens: int | None = None
-
-
 class Metadata(Struct, gc=False):
     """`metadata`."""
 
-    usage: Counts | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Said(Struct, gc=False):
@@ -117,10 +108,4 @@ class Whole(Struct, gc=False, rename="camel"):
 
     output: Output
     stop_reason: str
-    usage: Counts | None = None
-
-
-class Counted(Struct, gc=False, rename="camel"):
-    """The answer of `CountTokens`."""
-
-    input_tokens: int
+    usage: msgspec.Raw = msgspec.Raw(b"")

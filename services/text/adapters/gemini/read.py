@@ -9,15 +9,15 @@ from typing import Final
 
 import msgspec
 
-from moa.common.v1.usage_pb2 import Usage
-from moa.text.v1.text_pb2 import FinishReason, TextEvent
+from moa.text.v1.text_pb2 import FinishReason
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from services.common.catalogue import Model
+from services.common.counts import Spelling, count_in, told
 from services.common.http import google_errors as failures
 from services.common.http.classify import name_of, words_of
 from services.common.http.sse import EventParser
-from services.text.adapters.gemini.wire import Answer, Candidate, Counted, Counts, Feedback, Part
+from services.text.adapters.gemini.wire import Answer, Candidate, Feedback, Part
 from services.text.adapters.reading import BaseReader, Malformed
 
 _decode: Final = msgspec.json.Decoder(Answer).decode
@@ -41,6 +41,15 @@ FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
 }
 """Every other reason (MALFORMED_FUNCTION_CALL, OTHER, …) is a failure of the model, not an end."""
 
+COUNTS: Final = Spelling(
+    prompt=(("promptTokenCount",), ("toolUsePromptTokenCount",)),
+    # Thoughts are not part of the candidates' tokens.
+    completion=(("candidatesTokenCount",), ("thoughtsTokenCount",)),
+    cached=("cachedContentTokenCount",),
+    reasoning=("thoughtsTokenCount",),
+    omits_zeros=True,
+)
+
 
 def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> GeminiReader:
     """Make the reader of an answer."""
@@ -49,10 +58,10 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
 
 def count_from(body: bytes) -> int:
     """Read the answer of `countTokens`."""
-    try:
-        return msgspec.json.decode(body, type=Counted).total_tokens
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+    count = count_in(body, ("totalTokens",))
+    if count is None:
+        raise errors.UpstreamBroken("the provider's answer cannot be read")
+    return count
 
 
 class GeminiReader(BaseReader):
@@ -83,11 +92,11 @@ class GeminiReader(BaseReader):
             self.upstream_id = answer.response_id
         for candidate in answer.candidates or ():
             self._take_candidate(candidate)
-        if answer.usage_metadata is not None:
-            usage = usage_of(answer.usage_metadata)
-            if self._framing is not None and usage != self._meter.exact:
-                self._events.append(TextEvent(usage=usage))
-            self._meter.exact = usage
+        counts = told(answer.usage_metadata, COUNTS)
+        if counts is not None and counts != self._meter.told:
+            self._meter.told = counts
+            if self._framing is not None:
+                self._events.append(self.usage_so_far())
 
     def _take_candidate(self, candidate: Candidate) -> None:
         for part in (candidate.content.parts if candidate.content else None) or ():
@@ -131,14 +140,3 @@ def refused_prompt(feedback: Feedback) -> errors.ContentPolicy:
     why = name_of(feedback.block_reason).lower()
     words = f": {words_of(feedback.block_reason_message)}" if feedback.block_reason_message else ""
     return errors.ContentPolicy(f"the provider refused the prompt ({why}){words}", param="messages")
-
-
-def usage_of(counts: Counts) -> Usage:
-    """Give the usage that `usageMetadata` means."""
-    return Usage(
-        prompt_tokens=counts.prompt_token_count + counts.tool_use_prompt_token_count,
-        completion_tokens=counts.candidates_token_count + counts.thoughts_token_count,
-        reasoning_tokens=counts.thoughts_token_count,
-        cached_tokens=counts.cached_content_token_count,
-        exact=True,
-    )

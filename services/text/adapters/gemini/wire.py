@@ -40,16 +40,6 @@ class Candidate(Struct, gc=False, rename="camel"):
     finish_message: str | None = None
 
 
-class Counts(Struct, gc=False, rename="camel"):
-    """`usageMetadata`, cumulative. Thoughts are not part of the candidates' tokens."""
-
-    prompt_token_count: int = 0
-    candidates_token_count: int = 0
-    thoughts_token_count: int = 0
-    tool_use_prompt_token_count: int = 0
-    cached_content_token_count: int = 0
-
-
 class Feedback(Struct, gc=False, rename="camel"):
     """Why a prompt was refused."""
 
@@ -61,13 +51,7 @@ class Answer(Struct, gc=False, rename="camel"):
     """An answer, or a piece of one."""
 
     candidates: list[Candidate] | None = None
-    usage_metadata: Counts | None = None
+    usage_metadata: msgspec.Raw = msgspec.Raw(b"")
     prompt_feedback: Feedback | None = None
     response_id: str | None = None
     error: Failure | None = None
-
-
-class Counted(Struct, gc=False, rename="camel"):
-    """The answer of `countTokens`."""
-
-    total_tokens: int

@@ -12,6 +12,7 @@ import msgspec
 from moa.text.v1.text_pb2 import Message, Part, Role, Tool
 from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.common.catalogue import Model, Provider
+from services.common.counts import count_in
 from services.common.errors import InvalidField, Unsupported, UpstreamBroken
 from services.common.http.client import Outgoing
 from services.text import media
@@ -21,13 +22,6 @@ from services.text.adapters.openai.request import options_of, url_of
 Json = dict[str, Any]
 _encode: Final = msgspec.json.Encoder().encode
 _ROLES: Final = {Role.ROLE_SYSTEM: "system", Role.ROLE_USER: "user", Role.ROLE_ASSISTANT: "assistant"}
-
-
-class _Counted(msgspec.Struct):
-    input_tokens: int
-
-
-_decode: Final = msgspec.json.Decoder(_Counted).decode
 
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
@@ -45,10 +39,10 @@ def count_request_from(request: CountTokensRequest, model: Model, provider: Prov
 
 def count_from(body: bytes) -> int:
     """Read the count. Raises UpstreamBroken."""
-    try:
-        return _decode(body).input_tokens
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UpstreamBroken("the provider's count cannot be read") from error
+    count = count_in(body, ("input_tokens",))
+    if count is None:
+        raise UpstreamBroken("the provider's count cannot be read")
+    return count
 
 
 def _items_from(message: Message, where: str) -> list[Json]:

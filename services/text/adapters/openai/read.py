@@ -7,14 +7,14 @@ from typing import Final
 
 import msgspec
 
-from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import FinishReason, TokenLogprob
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from services.common.catalogue import Model
+from services.common.counts import Spelling, told
 from services.common.http import openai_errors as failures
 from services.common.http.sse import EventParser
-from services.text.adapters.openai.wire import Call, Choice, Chunk, Counts, Logprob, Said
+from services.text.adapters.openai.wire import Call, Choice, Chunk, Logprob, Said
 from services.text.adapters.reading import BaseReader
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
@@ -27,6 +27,13 @@ FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
     "content_filter": FinishReason.FINISH_REASON_CONTENT_FILTER,
 }
 """Compatible servers have words of their own for "the model stopped" ("eos", "end_turn"): any other word is a stop."""
+
+COUNTS: Final = Spelling(
+    prompt=(("prompt_tokens",),),
+    completion=(("completion_tokens",),),
+    cached=("prompt_tokens_details", "cached_tokens"),
+    reasoning=("completion_tokens_details", "reasoning_tokens"),
+)
 
 _FAILED_FINISHES: Final[Mapping[str, type[errors.MoaError]]] = {
     "error": errors.UpstreamFailed,
@@ -63,15 +70,16 @@ class OpenAIReader(BaseReader):
             raise failures.failed(0, chunk.error)
         if not self.upstream_id and chunk.id:
             self.upstream_id = chunk.id
-        if chunk.usage is not None:
-            self._meter.exact = usage_of(chunk.usage)
+        counts = told(chunk.usage, COUNTS)
+        if counts is not None:
+            self._meter.told = counts
         for choice in chunk.choices or ():
             said = choice.delta or choice.message
             if said is not None:
                 self._take_said(choice, said)
             if choice.finish_reason:
                 self._take_end(choice.index, choice.finish_reason)
-        if self.ending and chunk.usage is not None:
+        if self.ending and counts is not None:
             self._finish()
 
     def _take_said(self, choice: Choice, said: Said) -> None:
@@ -107,16 +115,6 @@ class OpenAIReader(BaseReader):
             raise failed("the provider gave the answer up")
         reason = FINISH_REASONS.get(word, FinishReason.FINISH_REASON_STOP)
         self._end_candidate(candidate, reason, refusal=self._refusals.get(candidate, ""))
-
-
-def usage_of(counts: Counts) -> Usage:
-    """Give the usage that a `usage` object means."""
-    usage = Usage(prompt_tokens=counts.prompt_tokens, completion_tokens=counts.completion_tokens, exact=True)
-    if counts.completion_tokens_details is not None:
-        usage.reasoning_tokens = counts.completion_tokens_details.reasoning_tokens or 0
-    if counts.prompt_tokens_details is not None:
-        usage.cached_tokens = counts.prompt_tokens_details.cached_tokens or 0
-    return usage
 
 
 def logprob_of(entry: Logprob) -> TokenLogprob:

@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from services.common.http.openai_errors import Failure
-
-
-class Tokens(Struct, gc=False):
-    """Details of a count."""
-
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-
-
-class Counts(Struct, gc=False):
-    """`usage`."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    completion_tokens_details: Tokens | None = None
-    prompt_tokens_details: Tokens | None = None
 
 
 class Function(Struct, gc=False):
@@ -78,5 +62,5 @@ class Chunk(Struct, gc=False):
 
     id: str | None = None
     choices: list[Choice] | None = None
-    usage: Counts | None = None
+    usage: Raw = Raw(b"")
     error: Failure | None = None

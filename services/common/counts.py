@@ -1,0 +1,160 @@
+"""Read the counts that providers report: one reader for all of them, that no wrong count makes fail.
+
+A provider's usage may be missing, of another type, negative, larger than any count, or contradict itself. The answer
+that it belongs to is good all the same: what can be read is kept within bounds, what cannot is left to the gateway's
+estimate, and the whole is marked as not exact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from prometheus_client import Counter
+
+from moa.common.v1.usage_pb2 import Usage
+
+MOST: Final = 2**32 - 1
+"""Largest count that the contract holds."""
+Raw: Final = msgspec.Raw
+_NOTHING: Final = (b"", b"null")
+
+WRONG = Counter(
+    "moa_upstream_usage_wrong_total",
+    "Answers whose usage the provider got wrong, by how: type, missing, fraction, negative, range, cached, reasoning.",
+    ["provider", "fault"],
+)
+
+Path = tuple[str, ...]
+"""Where a count stands: names from the outside in."""
+
+
+class Spelling(NamedTuple):
+    """Where a protocol writes its counts. Those of one total are added up; the first of them is its main part."""
+
+    prompt: tuple[Path, ...]
+    """Cached tokens included."""
+    completion: tuple[Path, ...]
+    """Reasoning included."""
+    cached: Path | None = None
+    """The part of `prompt` that came from the provider's cache."""
+    reasoning: Path | None = None
+    """The part of `completion` that was reasoning."""
+    omits_zeros: bool = False
+    """Whether a main part that is missing is 0, as in JSON made of protobuf."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a provider told of an answer's usage."""
+
+    prompt: int | None
+    """Tokens of the prompt; None where that cannot be read."""
+    completion: int | None
+    cached: int
+    reasoning: int
+    faults: frozenset[str]
+    """What was wrong with it, by kind; empty where nothing was."""
+
+    def usage(self, prompt: int = 0, completion: int = 0) -> Usage:
+        """Return it, with estimates in the place of what cannot be read."""
+        found_prompt = min(prompt, MOST) if self.prompt is None else self.prompt
+        found_completion = min(completion, MOST) if self.completion is None else self.completion
+        return Usage(
+            prompt_tokens=found_prompt,
+            completion_tokens=found_completion,
+            cached_tokens=min(self.cached, found_prompt),
+            reasoning_tokens=min(self.reasoning, found_completion),
+            exact=not self.faults,
+        )
+
+
+def told(raw: msgspec.Raw, spelling: Spelling) -> Told | None:
+    """Return what a usage object tells, as it stands in an answer; None where there is none."""
+    data = bytes(raw)
+    if data in _NOTHING:
+        return None
+    faults: set[str] = set()
+    try:
+        given = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError):
+        given = None  # a number of thousands of digits, text that is no UTF-8
+    if not isinstance(given, dict):
+        return Told(None, None, 0, 0, frozenset(("type",)))
+    prompt = _total(given, spelling.prompt, spelling, faults)
+    completion = _total(given, spelling.completion, spelling, faults)
+    cached = _part(given, spelling.cached, prompt, "cached", faults)
+    reasoning = _part(given, spelling.reasoning, completion, "reasoning", faults)
+    return Told(prompt, completion, cached, reasoning, frozenset(faults))
+
+
+def count_in(body: bytes, path: Path) -> int | None:
+    """Return the one count that a whole answer is about; None where it cannot be read as one."""
+    try:
+        given = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    faults: set[str] = set()
+    written = _at(given, path)
+    count = _count(written, faults)
+    return None if written is None or faults - {"range"} else count
+
+
+def note(provider: str, found: Told | None) -> None:
+    """Count what was wrong with the usage of one answer."""
+    for fault in found.faults if found is not None else ():
+        WRONG.labels(provider, fault).inc()
+
+
+def _total(given: Any, paths: tuple[Path, ...], spelling: Spelling, faults: set[str]) -> int | None:
+    main, *others = paths
+    written = _at(given, main)
+    if written is None and not (spelling.omits_zeros and main[-1] not in given):
+        faults.add("missing")
+        return None
+    total = _count(written, faults)
+    if total is None:
+        return None
+    for path in others:
+        total += _count(_at(given, path), faults) or 0
+    if total > MOST:
+        faults.add("range")
+    return min(total, MOST)
+
+
+def _part(given: Any, path: Path | None, whole: int | None, name: str, faults: set[str]) -> int:
+    count = _count(_at(given, path), faults) if path is not None else 0
+    if count is None or whole is None:
+        return count or 0
+    if count > whole:
+        faults.add(name)
+    return min(count, whole)
+
+
+def _at(given: Any, path: Path) -> Any:
+    for name in path:
+        given = given.get(name) if isinstance(given, dict) else None
+    return given
+
+
+def _count(written: Any, faults: set[str]) -> int | None:
+    """Return a count as it is written, bounded; None where it is none. Nothing written is 0."""
+    if written is None:
+        return 0
+    if isinstance(written, str) and written.isascii() and written.isdecimal() and len(written) < 20:
+        faults.add("type")
+        written = int(written)
+    if isinstance(written, float) and math.isfinite(written):
+        faults.add("fraction")
+        written = math.ceil(written)
+    if not isinstance(written, int) or isinstance(written, bool):
+        faults.add("type")
+        return None
+    if written < 0:
+        faults.add("negative")
+        return None
+    if written > MOST:
+        faults.add("range")
+    return min(written, MOST)
