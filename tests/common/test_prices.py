@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from services.common.catalogue import Prices, load
+from services.common.catalogue import Prices
+from tests import shipped
 
 
 def test_cached_tokens_cost_their_own_price() -> None:
@@ -23,7 +22,7 @@ def test_without_a_price_for_cached_tokens_they_cost_as_others() -> None:
 
 def test_the_shipped_catalogue_has_prices_for_clouds_only() -> None:
     """Models of one's own cost nobody's money."""
-    catalogue = load(Path("gateway/catalogue.yaml"), {})
+    catalogue = shipped.catalogue()
     priced = {m.provider for m in catalogue.models if m.prices is not None}
     assert priced
     assert not any(provider.startswith("local-") for provider in priced)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from services.common.catalogue import Catalogue, Model, load
+from services.common.catalogue import Catalogue, Model
+from tests import shipped
 
-CATALOGUE: Catalogue = load(Path("gateway/catalogue.yaml"), {})
+CATALOGUE: Catalogue = shipped.catalogue()
 CLOUD = [model for model in CATALOGUE.models if CATALOGUE.providers[model.provider].service != "inference"]
 
 

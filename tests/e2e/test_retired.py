@@ -16,12 +16,12 @@ import pytest
 import requests
 
 from deploy.local.stack import Stack
+from tests import shipped
 from tests.e2e.conftest import Gateway
 from tests.emulators.base import Emulator
 from tests.emulators.bedrock_images import BedrockImagesEmulator
 from tests.emulators.gemini_images import GeminiImagesEmulator
 from tests.emulators.openai_images import OpenAIImagesEmulator
-from tests.image.harness import SHIPPED
 from tests.image.subjects import SUBJECTS
 
 EMULATORS: dict[str, tuple[type[Emulator], str]] = {
@@ -35,7 +35,7 @@ RETIRED = ["dall-e-3", "opanai/dall-e-3", "imagen-3.0-generate-002", "nova-canva
 
 def rows(urls: dict[str, str]) -> dict[str, Any]:
     """Give the shipped rows of these providers at other addresses; what is retired there, was so before any test."""
-    file = msgspec.yaml.decode(SHIPPED.read_bytes())
+    file = shipped.rows()
     providers = [{**row, "base_url": urls[row["id"]]} for row in file["providers"] if row["id"] in urls]
     models = [row for row in file["models"] if row["provider"] in urls]
     for row in models:

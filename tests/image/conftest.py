@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.common.catalogue import Model, load
+from services.common.catalogue import Model
+from tests import shipped
 from tests.emulators.base import Emulator
-from tests.image.harness import SHIPPED, ImageClient, image_service, shipped_rows
+from tests.image.harness import ImageClient, image_service, shipped_rows
 from tests.image.subjects import SUBJECTS, Subject
 
 
@@ -22,7 +23,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 @pytest.fixture
 def model(subject: Subject) -> Model:
-    return load(SHIPPED, {}).find(subject.model, provider=subject.provider)
+    return shipped.catalogue().find(subject.model, provider=subject.provider)
 
 
 @pytest.fixture

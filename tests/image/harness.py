@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import msgspec
 
 from moa.common.v1.media_pb2 import ImageInput
 from moa.image.v1.image_pb2 import ImageEvent
@@ -22,10 +21,10 @@ from services.common.rpc.server import Server
 from services.common.rpc.status import error_from_rpc
 from services.image.servicer import ImageServicer, add_to_server
 from services.image.targets import Targets
+from tests import shipped
+from tests.shipped import Row
 
 TOKEN = "a-service-token-for-tests"
-SHIPPED = Path("gateway/catalogue.yaml")
-Row = dict[str, Any]
 
 
 class Failed(Exception):
@@ -67,7 +66,7 @@ class ImageClient:
 
 def shipped_rows(provider: str, url: str, **more: Any) -> tuple[list[Row], list[Row]]:
     """Give the catalogue's own rows of a provider and its models, at the address of an emulator, none retired."""
-    file = msgspec.yaml.decode(SHIPPED.read_bytes())
+    file = shipped.rows()
     (row,) = [row for row in file["providers"] if row["id"] == provider]
     models = [row for row in file["models"] if row["provider"] == provider]
     for model in models:
@@ -85,7 +84,7 @@ async def image_service(
 ) -> AsyncIterator[ImageClient]:
     """Serve until the block ends."""
     path = folder / "catalogue.yaml"
-    path.write_bytes(msgspec.yaml.encode({"providers": list(providers), "models": list(models)}))
+    shipped.written(path, providers, models)
     targets = Targets(environment)
     server = Server(service_token=TOKEN)
     add_to_server(ImageServicer(Watched(path, environment), targets, vanished), server.grpc)

@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from tests.image.harness import SHIPPED
+from tests import shipped
 from tests.image.subjects import SUBJECTS
 
 BY_PROVIDER = {subject.provider: subject for subject in SUBJECTS}
@@ -21,7 +20,7 @@ BY_PROVIDER = {subject.provider: subject for subject in SUBJECTS}
 @pytest.fixture
 async def catalogue(tmp_path: Path) -> AsyncIterator[Path]:
     """Write the shipped rows of every cloud image provider, each at its emulator's address."""
-    rows = {row["id"]: row for row in msgspec.yaml.decode(SHIPPED.read_bytes())["providers"]}
+    rows = {row["id"]: row for row in shipped.rows()["providers"]}
     async with AsyncExitStack() as stack:
         providers = []
         for name, subject in BY_PROVIDER.items():
@@ -29,7 +28,7 @@ async def catalogue(tmp_path: Path) -> AsyncIterator[Path]:
             options = subject.options if subject.options is not None else rows[name].get("options", {})
             providers.append({**rows[name], "base_url": emulator.url + subject.path, "options": options})
         path = tmp_path / "catalogue.yaml"
-        path.write_bytes(msgspec.yaml.encode({"providers": providers, "models": []}))
+        shipped.written(path, providers, [])
         yield path
 
 

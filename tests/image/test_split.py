@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.common.catalogue import Catalogue, Model, Provider, load
+from services.common.catalogue import Model, Provider
 from services.common.http.client import Pool
 from services.image.adapters import ADAPTERS, Call
 from services.image.adapters.reading import Out
+from tests import shipped
 from tests.emulators.pictures import ImageScript, encoded
-from tests.image.harness import SHIPPED
 from tests.image.subjects import STREAMING, SUBJECTS, Subject
 
 NOISY = encoded(Image.frombytes("RGB", (24, 24), random.Random(3).randbytes(24 * 24 * 3)))
 """A picture that does not compress, so that its base64 is long enough to be decoded while it arrives."""
-CATALOGUE: Catalogue = load(SHIPPED, {})
+CATALOGUE = shipped.catalogue()
 REVISED = '바다 at "night" \\ 🌊'
 
 

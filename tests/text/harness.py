@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import msgspec
 
 from moa.text.v1.text_pb2 import FinishReason, Message, Part, Role, TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest, GenerateTextResponse
@@ -20,6 +19,7 @@ from services.common.rpc.server import Server
 from services.common.rpc.status import error_from_rpc
 from services.text.servicer import TextServicer
 from services.text.targets import Targets
+from tests import shipped
 
 TOKEN = "a-service-token-for-tests"
 Row = dict[str, object]
@@ -72,7 +72,7 @@ class TextClient:
 
 def write_catalogue(path: Path, providers: Sequence[Row], models: Sequence[Row]) -> None:
     """Write a catalogue's file."""
-    path.write_bytes(msgspec.yaml.encode({"providers": list(providers), "models": list(models)}))
+    shipped.written(path, providers, models)
 
 
 @asynccontextmanager

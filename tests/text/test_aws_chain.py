@@ -16,18 +16,18 @@ from services.common import errors
 from services.common.catalogue import Provider, load
 from services.common.http import checking
 from services.text.targets import Targets
+from tests import shipped
 from tests.emulators import aws
 from tests.emulators.aws_identity import CONTAINER_TOKEN, IDENTITY_TOKEN, ROLE, AwsIdentityEmulator
 from tests.emulators.bedrock import NOVA, BedrockEmulator
 from tests.text.harness import Row, TextClient, chat, text_of, text_service
 
-SHIPPED = Path("gateway/catalogue.yaml")
 MODELS: list[Row] = [{"id": "m", "provider": "p", "upstream": NOVA}]
 
 
 def _row(url: str) -> Row:
     """Give the shipped row of Bedrock, at an emulator's address."""
-    rows = msgspec.yaml.decode(SHIPPED.read_bytes())["providers"]
+    rows = shipped.rows()["providers"]
     (row,) = [row for row in rows if row["id"] == "aws-bedrock-text"]
     return {**row, "id": "p", "base_url": url, "options": {"region": aws.REGION}}
 
@@ -198,7 +198,7 @@ async def test_the_instance_is_asked_only_when_told_to(
 )
 def test_which_credentials_are_used(environment: dict[str, str], chosen: set[str] | None) -> None:
     """The first way whose variables are all set is used; with none, both Bedrock providers are hidden."""
-    catalogue = load(SHIPPED, environment)
+    catalogue = load(shipped.SHIPPED, environment)
     for name in ("aws-bedrock-text", "aws-bedrock-image"):
         assert (name in catalogue.configured) == (chosen is not None)
         if chosen is not None:
@@ -208,7 +208,7 @@ def test_which_credentials_are_used(environment: dict[str, str], chosen: set[str
 
 async def test_what_is_missing_is_said_in_every_way_there_is() -> None:
     """The check names the variables of each way to be configured."""
-    findings = await checking.check_all(Targets({}), load(SHIPPED, {}), "text")
+    findings = await checking.check_all(Targets({}), shipped.catalogue(), "text")
     (found,) = [finding for finding in findings if finding.provider == "aws-bedrock-text"]
     assert found.state == "hidden"
     assert "or AWS_ACCESS_KEY_ID + AWS_SECRET_ACCESS_KEY, or" in found.why

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import openai
 import pytest
 from openai import AsyncAzureOpenAI
 
 from services.common import errors
+from tests import shipped
 from tests.emulators.azure import CLIENT_ID, CLIENT_SECRET, IDENTITY_HEADER, TENANT, AzureEmulator
 from tests.emulators.script import Script
 from tests.text.harness import Row, chat, text_of, text_service
@@ -29,7 +29,7 @@ async def upstream() -> AsyncIterator[AzureEmulator]:
 
 def _entra(upstream: AzureEmulator) -> Row:
     """Give the shipped row of Azure, at an emulator's address."""
-    rows = msgspec.yaml.decode(Path("gateway/catalogue.yaml").read_bytes())["providers"]
+    rows = shipped.rows()["providers"]
     (row,) = [row for row in rows if row["id"] == "azure-openai-text"]
     return {**row, "id": "p", "base_url": upstream.url, "options": {"login_url": upstream.url}}
 
