@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from deploy.local.stack import Stack
+from tests import stacks
 
 
 @dataclass(frozen=True)
@@ -55,5 +56,5 @@ class Gateway:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with the models that ship, shared by all tests that do not break it."""
     root: Path = tmp_path_factory.mktemp("gateway")
-    with Stack(root, durable=False, environment={"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}) as stack:
+    with stacks.gateway(root) as stack:
         yield Gateway(stack)

@@ -20,7 +20,7 @@ from google.genai import errors, types
 from PIL import Image
 
 from deploy.local.database import Database
-from deploy.local.stack import Stack
+from tests import stacks
 from tests.auth.asking import audited
 from tests.e2e.conftest import Gateway
 from tests.emulators.gemini import GeminiEmulator
@@ -86,9 +86,9 @@ def byok(google: Google, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     root = tmp_path_factory.mktemp("byok")
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode(google.catalogue()))
-    environment = {"MOA_CATALOGUE": str(catalogue), "MOA_DRAIN_S": "1", "MOA_BYOK": "1"}
+    environment = {"MOA_CATALOGUE": str(catalogue), "MOA_BYOK": "1"}
     names = ("auth", "text", "image", "router", "edge")
-    with Stack(root / "state", durable=False, environment=environment, processes=names) as stack:
+    with stacks.gateway(root / "state", environment=environment, processes=names) as stack:
         yield Gateway(stack)
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from deploy.local.stack import Stack
+from tests import stacks
 from tests.e2e import browser
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT
@@ -26,10 +26,9 @@ FILL = """(() => {
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Give a gateway of its own: sign-ups and log-ins are counted by address, and all tests have the same."""
-    environment = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
     names = ("auth", "inference", "router", "tasks", "edge")
     root = tmp_path_factory.mktemp("dashboard")
-    with Stack(root, durable=False, environment=environment, processes=names) as stack:
+    with stacks.gateway(root, processes=names) as stack:
         yield Gateway(stack)
 
 

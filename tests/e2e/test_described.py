@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from deploy.build.openapi import document
-from deploy.local.stack import Stack
+from tests import stacks
 from tests.e2e.conftest import Gateway
 
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "build" / "moa.binpb"
@@ -28,8 +28,7 @@ CHECKS = [status_code_conformance, content_type_conformance, response_schema_con
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway of its own: strangers' accounts, tasks and settings are made in it."""
-    environment = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
-    with Stack(tmp_path_factory.mktemp("described"), durable=False, environment=environment) as stack:
+    with stacks.gateway(tmp_path_factory.mktemp("described")) as stack:
         yield Gateway(stack)
 
 

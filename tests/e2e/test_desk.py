@@ -14,10 +14,10 @@ import pytest
 import requests
 from PIL import Image
 
-from deploy.local.stack import Stack
 from inference.training.pictures import desk as desks
 from inference.training.pictures import scenes
 from services.desk.domain.items import ITEMS
+from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver
 from tests.tasks.system import until
@@ -42,11 +42,9 @@ def styled(tmp_path_factory: pytest.TempPathFactory, naver: Naver) -> Iterator[G
         "MOA_NAVER_CLIENT_SECRET": CLIENT_SECRET,
         "MOA_DESK_LORA": "moa",
         "MOA_DESK_LORA_SCALE": "0.5",
-        "MOA_DRAIN_S": "1",
-        "MOA_TORCH_THREADS": "1",
     }
     names = ("auth", "inference", "router", "desk", "tasks", "edge")
-    with Stack(root, durable=False, environment=environment, processes=names) as stack:
+    with stacks.gateway(root, environment=environment, processes=names) as stack:
         yield Gateway(stack)
 
 

@@ -18,6 +18,7 @@ import pytest
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from services.router.domain.breaker import LIMIT
+from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.emulators.gemini import GeminiEmulator
 from tests.emulators.openai import OpenAIEmulator
@@ -103,9 +104,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
     environment = {"MOA_CATALOGUE": str(catalogue), "MAIN_KEY": "sk-good", "SPARE_KEY": "AIza-good"}
     names = ("auth", "text", "router", "edge")
-    with Stack(
-        root / "state", durable=False, environment={**environment, "MOA_DRAIN_S": "1"}, processes=names
-    ) as running:
+    with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, main, spare
 
 

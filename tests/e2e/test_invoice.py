@@ -20,6 +20,7 @@ import pytest
 
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
+from tests import stacks
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Counts, Script
 
@@ -124,9 +125,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     model = {"id": "gpt-4o-mini", "provider": "cloud", "context_tokens": 128_000}
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": [provider], "models": [model]}))
-    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_DRAIN_S": "1"}
+    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good"}
     names = ("auth", "text", "router", "edge")
-    with Stack(root / "state", durable=False, environment=environment, processes=names) as running:
+    with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, port
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
+from tests import stacks
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script
 
@@ -30,8 +31,10 @@ ASK = {
 }
 
 
-@pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[tuple[Stack, OpenAIEmulator]]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int]]:
+    """A gateway whose text service may be killed, and the port of its cloud."""
+    root: Path = tmp_path_factory.mktemp("local-rescue")
     port = Ports().any()
     timeouts = {"connect_s": 30, "first_token_s": 120, "idle_s": 10}
     providers = [
@@ -55,19 +58,25 @@ async def cloud(tmp_path: Path) -> AsyncIterator[tuple[Stack, OpenAIEmulator]]:
             "load": {"source": str(REPOSITORY / "inference/models" / LOCAL)},
         },
     ]
-    catalogue = tmp_path / "catalogue.yaml"
+    catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
     environment = {
         "MOA_CATALOGUE": str(catalogue),
         "CLOUD_KEY": "sk-good",
-        "MOA_DRAIN_S": "1",
-        "MOA_TORCH_THREADS": "1",
     }
     names = ("auth", "text", "inference", "router", "edge")
+    with stacks.gateway(root / "state", environment=environment, processes=names) as stack:
+        yield stack, port
+
+
+@pytest.fixture
+async def cloud(running: tuple[Stack, int]) -> AsyncIterator[tuple[Stack, OpenAIEmulator]]:
+    """The gateway, with every service up and its cloud answering."""
+    stack, port = running
+    await asyncio.to_thread(stack.await_ready, "text")
     upstream = OpenAIEmulator()
     await upstream.start(port)
-    with Stack(tmp_path / "state", durable=False, environment=environment, processes=names) as stack:
-        yield stack, upstream
+    yield stack, upstream
     await upstream.stop()
 
 
@@ -97,11 +106,6 @@ async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, Open
     """kill -9 of the text service: the local model goes on from the words that came, the caller reads one answer, and
     the ledger has one charge, of the model that ended it; the call that died is booked as nothing."""
     stack, upstream = cloud
-    async with aiohttp.ClientSession() as session:
-        answer, read = await begun(session, stack, upstream)
-        await asyncio.to_thread(stack.kill, "text")
-        read += await answer.read()
-    check(read)
 
     def rows() -> list[tuple[str, str, int]]:
         with psycopg.connect(stack.database_url) as link:
@@ -109,10 +113,16 @@ async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, Open
                 "select kind, model, tokens from ledger where kind in ('settle', 'orphan', 'late') order by id"
             ).fetchall()
 
+    before = len(rows())
+    async with aiohttp.ClientSession() as session:
+        answer, read = await begun(session, stack, upstream)
+        await asyncio.to_thread(stack.kill, "text")
+        read += await answer.read()
+    check(read)
     async with asyncio.timeout(30):
-        while len(await asyncio.to_thread(rows)) < 2:
+        while len(await asyncio.to_thread(rows)) < before + 2:
             await asyncio.sleep(0.05)
-    first, second = await asyncio.to_thread(rows)
+    first, second = (await asyncio.to_thread(rows))[before:]
     assert first == ("settle", "", 0)
     assert second[:2] == ("settle", LOCAL)
     assert second[2] > 6

@@ -19,6 +19,7 @@ import pytest
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from tests import stacks
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Counts, Script
 
@@ -109,9 +110,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     ]
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
-    environment = {"MOA_CATALOGUE": str(catalogue), "KEY": "sk-good", "MOA_DRAIN_S": "1"}
+    environment = {"MOA_CATALOGUE": str(catalogue), "KEY": "sk-good"}
     names = ("auth", "text", "router", "edge")
-    with Stack(root / "state", durable=False, environment=environment, processes=names) as running:
+    with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, main, spare
 
 

@@ -15,8 +15,7 @@ import openai
 import pytest
 import requests
 
-from deploy.local.stack import Stack
-from tests import shipped
+from tests import shipped, stacks
 from tests.e2e.conftest import Gateway
 from tests.emulators.base import Emulator
 from tests.emulators.bedrock_images import BedrockImagesEmulator
@@ -74,11 +73,11 @@ def catalogue(served: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def retired(catalogue: Path) -> Iterator[Gateway]:
-    environment = {"MOA_CATALOGUE": str(catalogue), "MOA_DRAIN_S": "1"}
+    environment = {"MOA_CATALOGUE": str(catalogue)}
     for subject in SUBJECTS:
         environment |= subject.environment
     names = ("auth", "image", "router", "edge")
-    with Stack(catalogue.parent / "state", durable=False, environment=environment, processes=names) as stack:
+    with stacks.gateway(catalogue.parent / "state", environment=environment, processes=names) as stack:
         yield Gateway(stack)
 
 

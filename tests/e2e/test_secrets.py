@@ -16,8 +16,8 @@ import requests
 from psycopg import sql
 
 from deploy.local.ports import Ports
-from deploy.local.stack import Stack
 from deploy.local.topology import PROCESSES
+from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_accounts import Person
 from tests.e2e.test_native import CHAT, DRAW
@@ -79,11 +79,9 @@ def collector() -> Iterator[tuple[Collector, str]]:
 def haunted(tmp_path_factory: pytest.TempPathFactory, collector: tuple[Collector, str]) -> Iterator[Gateway]:
     """A gateway whose every file is searched."""
     environment = {
-        "MOA_DRAIN_S": "1",
-        "MOA_TORCH_THREADS": "1",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector[1]}",
     }
-    with Stack(tmp_path_factory.mktemp("haunted"), durable=False, environment=environment) as stack:
+    with stacks.gateway(tmp_path_factory.mktemp("haunted"), environment=environment) as stack:
         yield Gateway(stack)
 
 

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
+from tests import stacks
 
 CALLERS = 6
 POUR_BYTES = 48 * 2**20
@@ -74,8 +75,8 @@ def stack(pourer: tuple[Pourer, int], tmp_path: Path) -> Iterator[Stack]:
     catalogue = tmp_path / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": [provider], "models": [model]}))
     environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_DRAIN_S": "0"}
-    with Stack(
-        tmp_path / "state", durable=False, environment=environment, processes=("auth", "text", "router", "edge")
+    with stacks.gateway(
+        tmp_path / "state", environment=environment, processes=("auth", "text", "router", "edge")
     ) as running:
         yield running
 

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from deploy.local.stack import Stack
+from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT, DRAW
 
@@ -21,8 +22,7 @@ LONG_DRAW = {**DRAW, "num_inference_steps": 150, "n": 4, "stream": True}
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway whose processes may be killed."""
-    environment = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
-    with Stack(tmp_path_factory.mktemp("fragile"), durable=False, environment=environment) as stack:
+    with stacks.gateway(tmp_path_factory.mktemp("fragile")) as stack:
         yield Gateway(stack)
 
 
@@ -81,7 +81,7 @@ def test_a_killed_router_breaks_the_connection_visibly(fragile: Gateway) -> None
 
 def test_a_service_that_is_down_is_503_in_the_dialect(tmp_path: Path) -> None:
     """While a part is down, callers read a clear 503, with the time after which to retry."""
-    with Stack(tmp_path, durable=False, processes=("auth", "router", "edge")) as stack:
+    with stacks.gateway(tmp_path, processes=("auth", "router", "edge")) as stack:
         crippled = Gateway(stack)
         answer = crippled.post("/generate/text", CHAT)
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from deploy.local.ports import Ports
-from deploy.local.stack import Stack
+from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import DRAW as PICTURE
 from tests.emulators.collector import Collector, Told, collecting
@@ -37,10 +37,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "OPENAI_BASE_URL": f"http://127.0.0.1:{provider}/v1",
         "OPENAI_API_KEY": "sk-good",
         "MOA_EGRESS_ALLOW": "127.0.0.1",
-        "MOA_DRAIN_S": "1",
-        "MOA_TORCH_THREADS": "1",
     }
-    with collecting(f"127.0.0.1:{told}") as collector, Stack(root, durable=False, environment=environment) as stack:
+    with collecting(f"127.0.0.1:{told}") as collector, stacks.gateway(root, environment=environment) as stack:
         yield Gateway(stack), collector, provider
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
+from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_accounts import Person
 from tests.emulators.openai import OpenAIEmulator
@@ -66,9 +67,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
         models.append({**model, "id": model_id, "provider": name, "upstream": "gpt-4o-mini"})
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
-    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_DRAIN_S": "1"}
+    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good"}
     names = ("auth", "text", "router", "edge")
-    with Stack(root / "state", durable=False, environment=environment, processes=names) as running:
+    with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, port
 
 

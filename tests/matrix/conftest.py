@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy.local.stack import REPOSITORY, Stack
+from deploy.local.stack import REPOSITORY
+from tests import stacks
 from tests.emulators.base import Emulator
 from tests.emulators.script import Script
 from tests.image.harness import shipped_rows
@@ -121,12 +122,12 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     catalogue = root / "catalogue.yaml"
     rows = _catalogue(emulators)
     catalogue.write_bytes(msgspec.yaml.encode(rows))
-    environment = {"MOA_CATALOGUE": str(catalogue), "MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
+    environment = {"MOA_CATALOGUE": str(catalogue)}
     for given in [*(s.environment for s in SUBJECTS), *(s.environment for s in IMAGE_SUBJECTS)]:
         environment |= given
     try:
         names = ("auth", "text", "image", "inference", "router", "edge")
-        with Stack(root / "state", durable=False, environment=environment, processes=names) as stack:
+        with stacks.gateway(root / "state", environment=environment, processes=names) as stack:
             yield World(stack.url, stack.api_key, stack.database_url, emulators, _editors(rows))
     finally:
         for emulator in emulators.values():

@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 
 from deploy.local.stack import Stack
 from services.common.store import Links
+from tests import stacks
 from tests.emulators.clouds import Clouds
 from tests.emulators.pictures import png
 from tests.emulators.receiver import Receiver
@@ -98,7 +99,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Itera
         }
         names = ("auth", "image", "router", "tasks", "edge")
         root = tmp_path_factory.mktemp("whole")
-        with Stack(root, durable=False, environment=environment, processes=names) as stack:
+        with stacks.gateway(root, environment=environment, processes=names) as stack:
             yield Whole(stack, clouds, s3)
     s3.close()
     server.stop()
