@@ -7,10 +7,13 @@ import functools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.local import keep
 from deploy.local.stack import Stack
+from tests.emulators.painter import painting
 
 QUICK = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
 
@@ -26,11 +29,29 @@ def _first() -> Path:
     return folder
 
 
+def begun(root: Path) -> None:
+    """Make a state folder as a first start leaves it."""
+    root.mkdir(parents=True, exist_ok=True)
+    # Not by shutil: the database's files belong to another user, where tests are run by root.
+    subprocess.run(["cp", "-a", f"{_first()}/.", root], check=True)
+
+
 def gateway(
     root: Path, *, environment: Mapping[str, str] | None = None, processes: Iterable[str] | None = None
 ) -> Stack:
     """Return a gateway in `root`, not started; its start is a second start, which takes half of a first one's time."""
-    root.mkdir(parents=True, exist_ok=True)
-    # Not by shutil: the database's files belong to another user, where tests are run by root.
-    subprocess.run(["cp", "-a", f"{_first()}/.", root], check=True)
+    begun(root)
     return Stack(root, durable=False, environment={**QUICK, **(environment or {})}, processes=processes)
+
+
+@contextmanager
+def painted(root: Path, *, processes: Iterable[str] = ("auth", "router", "tasks", "edge")) -> Iterator[Stack]:
+    """Yield a running gateway with no engine: a painter answers for the local image models, and is there at once.
+
+    `root` may hold an earlier gateway, which then goes on.
+    """
+    token = keep.internal_secrets(root / "secrets.env")["MOA_SERVICE_TOKEN"]
+    with painting(token) as address:
+        environment = {**QUICK, "MOA_INFERENCE_ADDRESS": address}
+        with Stack(root, durable=False, environment=environment, processes=processes) as stack:
+            yield stack

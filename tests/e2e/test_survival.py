@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import requests
 
-from deploy.local.stack import Stack
 from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT, DRAW
@@ -91,17 +90,26 @@ def test_a_service_that_is_down_is_503_in_the_dialect(tmp_path: Path) -> None:
 
 def test_a_second_start_keeps_keys_and_usage(tmp_path: Path) -> None:
     """The key made at the first start works after the second, and what was spent stays spent."""
-    processes = ("auth", "router", "inference", "edge")
-    with Stack(tmp_path, durable=False, processes=processes) as stack:
+
+    def used(gateway: Gateway) -> int:
+        told = gateway.get("/account/usage")
+        assert told.status_code == 200, told.text
+        return sum(int(row["charged_images"]) for row in told.json().get("rows", []))
+
+    processes = ("auth", "router", "edge")
+    with stacks.painted(tmp_path, processes=processes) as stack:
         assert stack.new_key
         first = Gateway(stack)
         key = first.key
-        assert first.post("/generate/text", CHAT).status_code == 200
-    with Stack(tmp_path, durable=False, processes=processes) as stack:
+        assert first.post("/create/image", DRAW).status_code == 200
+        until(lambda: used(first) == 1)
+    with stacks.painted(tmp_path, processes=processes) as stack:
         assert not stack.new_key
         second = Gateway(stack)
         assert second.key == key
-        assert second.post("/generate/text", CHAT).status_code == 200
+        assert used(second) == 1
+        assert second.post("/create/image", DRAW).status_code == 200
+        until(lambda: used(second) == 2)
 
 
 def test_a_tasks_image_goes_on_where_a_killed_engine_left_it(fragile: Gateway) -> None:

@@ -14,11 +14,15 @@ import hashlib
 import io
 import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
+from deploy.local.ports import Ports
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from services.common import logs
@@ -103,15 +107,36 @@ async def _write(context: Any, *events: image_pb2.ImageEvent) -> None:
     await context.write(image_service_pb2.GenerateImageResponse(events=events))
 
 
-async def main(stop: asyncio.Event) -> None:
+async def serve(stop: asyncio.Event, token: str, listen: str, painter: Painter) -> None:
     """Serve until `stop`."""
-    server = Server(service_token=os.environ["MOA_SERVICE_TOKEN"])
-    painter = Painter(Path(os.environ["PAINTER_LOG"]), Path(os.environ["PAINTER_GATES"]))
+    server = Server(service_token=token)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(painter, server.grpc)
     server.offer(image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name)
-    await server.start(os.environ["MOA_LISTEN"])
+    await server.start(listen)
     await stop.wait()
     await server.stop(1)
+
+
+@contextmanager
+def painting(token: str) -> Iterator[str]:
+    """Serve from a thread until the block ends; yield the address."""
+    address = f"127.0.0.1:{Ports().any()}"
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    serving = serve(stop, token, address, Painter(None, None))
+    thread = threading.Thread(target=loop.run_until_complete, args=(serving,), name="painter")
+    thread.start()
+    try:
+        yield address
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Serve as the environment says until `stop`."""
+    painter = Painter(Path(os.environ["PAINTER_LOG"]), Path(os.environ["PAINTER_GATES"]))
+    await serve(stop, os.environ["MOA_SERVICE_TOKEN"], os.environ["MOA_LISTEN"], painter)
 
 
 if __name__ == "__main__":
