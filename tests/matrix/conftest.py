@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from tests.emulators.base import Emulator
 from tests.emulators.script import Script
 from tests.image.harness import shipped_rows
 from tests.image.subjects import SUBJECTS as IMAGE_SUBJECTS
+from tests.matrix.asker import Asker
 from tests.text.subjects import EVERYTHING, SUBJECTS
 
 WAIT_S = 20
@@ -33,6 +35,8 @@ class World:
     url: str
     key: str
     database_url: str
+    node: Asker
+    """Asks from Node."""
     emulators: dict[str, Emulator] = field(default_factory=dict)
     """By the cloud's name, those of image providers by the provider's."""
     editors: frozenset[str] = frozenset()
@@ -121,14 +125,17 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         loop.run(emulator.start)
     catalogue = root / "catalogue.yaml"
     rows = _catalogue(emulators)
-    catalogue.write_bytes(msgspec.yaml.encode(rows))
+    catalogue.write_bytes(msgspec.json.encode(rows))
     environment = {"MOA_CATALOGUE": str(catalogue)}
     for given in [*(s.environment for s in SUBJECTS), *(s.environment for s in IMAGE_SUBJECTS)]:
         environment |= given
     try:
         names = ("auth", "text", "image", "inference", "router", "edge")
-        with stacks.gateway(root / "state", environment=environment, processes=names) as stack:
-            yield World(stack.url, stack.api_key, stack.database_url, emulators, _editors(rows))
+        with (
+            stacks.gateway(root / "state", environment=environment, processes=names) as stack,
+            contextlib.closing(Asker(stack.url, stack.api_key)) as node,
+        ):
+            yield World(stack.url, stack.api_key, stack.database_url, node, emulators, _editors(rows))
     finally:
         for emulator in emulators.values():
             loop.run(emulator.stop)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -20,15 +16,14 @@ from google import genai
 from google.genai import errors, types
 from PIL import Image
 
-from deploy.local.stack import REPOSITORY
 from tests.emulators.script import Call
+from tests.matrix.asker import Unavailable
 from tests.matrix.conftest import CLOUDS, PICTURES, World
 from tests.router.rig import picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
 
 MODELS = ["local-chat", *(f"{cloud}-model" for cloud in CLOUDS)]
-NODE = Path(__file__).parent / "node"
 SAID = "Hello 안녕 🌍!"
 GIVEN = picture(64, 64)
 GIVEN_URI = "data:image/png;base64," + base64.b64encode(GIVEN).decode()
@@ -94,84 +89,27 @@ def google_stream(world: World, model: str) -> str:
         return "".join(p.text or "" for p in client.models.generate_content_stream(model=model, contents="hi"))
 
 
-FETCH = """
-const [url, key, model, stream] = process.argv.slice(1);
-const answer = await fetch(`${url}/v1/chat/completions`, {
-  method: 'POST',
-  headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
-  body: JSON.stringify({ model, messages: [{ role: 'user', content: 'hi' }], stream: stream === 'yes' }),
-});
-if (stream !== 'yes') {
-  console.log((await answer.json()).choices[0].message.content);
-} else {
-  let rest = '', out = '';
-  const decoder = new TextDecoder();
-  for await (const bytes of answer.body) {
-    rest += decoder.decode(bytes, { stream: true });
-    const events = rest.split('\\n\\n');
-    rest = events.pop();
-    for (const event of events) {
-      if (event === 'data: [DONE]') continue;
-      out += JSON.parse(event.slice(6)).choices[0]?.delta?.content ?? '';
-    }
-  }
-  console.log(out);
-}
-"""
-
-
-def _node(world: World, model: str, stream: str) -> str:
-    if shutil.which("node") is None:
-        pytest.skip("node is not on this machine")
-    command = ["node", "--input-type=module", "--eval", FETCH, world.url, world.key, model, stream]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n")
+def _from_node(world: World, how: str, what: str, model: str) -> str:
+    try:
+        return world.node.ask(how, what, model)
+    except Unavailable as why:
+        pytest.skip(str(why))
 
 
 def node_text(world: World, model: str) -> str:
-    return _node(world, model, "no")
+    return _from_node(world, "fetch", "text", model)
 
 
 def node_stream(world: World, model: str) -> str:
-    return _node(world, model, "yes")
-
-
-@functools.cache
-def _installed() -> Path | str:
-    """Install the official client for Node; give its folder, or why it cannot be."""
-    if shutil.which("npm") is None:
-        return "npm is not on this machine"
-    folder = REPOSITORY / "build" / "node"
-    if not (folder / "node_modules").exists() or any(
-        (folder / file.name).read_bytes() != file.read_bytes() for file in NODE.iterdir()
-    ):
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(NODE, folder)
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode != 0:
-            shutil.rmtree(folder)
-            return f"npm cannot install the client here: {(done.stderr.strip().splitlines() or [''])[-1][:200]}"
-    return folder
-
-
-def _openai_on_node(world: World, model: str, what: str) -> str:
-    folder = _installed()
-    if isinstance(folder, str):
-        pytest.skip(folder)
-    command = ["node", "ask.mjs", world.url, world.key, model, what]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n")
+    return _from_node(world, "fetch", "stream", model)
 
 
 def openai_on_node_text(world: World, model: str) -> str:
-    return _openai_on_node(world, model, "text")
+    return _from_node(world, "client", "text", model)
 
 
 def openai_on_node_stream(world: World, model: str) -> str:
-    return _openai_on_node(world, model, "stream")
+    return _from_node(world, "client", "stream", model)
 
 
 ASKS: list[Callable[[World, str], str]] = [
@@ -343,7 +281,7 @@ def openai_edit(world: World, model: str) -> list[bytes]:
 
 
 def openai_on_node_image(world: World, model: str) -> list[bytes]:
-    return [base64.b64decode(_openai_on_node(world, model, "image"))]
+    return [base64.b64decode(_from_node(world, "client", "image", model))]
 
 
 def _google_image(world: World, model: str, contents: list[Any]) -> list[bytes]:
