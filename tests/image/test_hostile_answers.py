@@ -13,14 +13,14 @@ import pytest
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
-from services.common.catalogue import load
 from services.common.counts import MOST
 from services.common.scrub import HIDDEN
 from services.image.adapters import ADAPTERS
+from tests import shipped
 from tests.emulators import aws
 from tests.emulators.echo import SPELLINGS, Echo, EchoEmulator, traces_of
 from tests.emulators.pictures import png
-from tests.image.harness import SHIPPED, ImageClient, image_service, shipped_rows
+from tests.image.harness import ImageClient, image_service, shipped_rows
 from tests.image.subjects import SUBJECTS
 
 SUBJECT = {subject.name: subject for subject in SUBJECTS}
@@ -89,7 +89,7 @@ ECHOES: Mapping[str, Sequence[Echo]] = {
 
 def test_every_adapter_has_echoes() -> None:
     """A new adapter comes with its echoes."""
-    providers = load(SHIPPED, {}).providers
+    providers = shipped.catalogue().providers
     assert {providers[SUBJECT[name].provider].adapter for name in ECHOES} == set(ADAPTERS)
 
 
