@@ -12,6 +12,7 @@ from inference import machine
 from inference.build import Builder
 from inference.catalogued import any_named
 from inference.image.servicer import ImageServicer
+from inference.needs import available_bytes, needed_bytes
 from inference.packages import Packages
 from inference.registry import Registry
 from inference.settings import InferenceSettings
@@ -48,7 +49,13 @@ class Process:
         builder = Builder(config, self.catalogue, self.workers)
         self.packages = Packages(config.packages, clock=time.monotonic, fetches=config.fetch != "never")
         self.registry = Registry(
-            builder, budget_bytes=config.model_bytes, tidy=machine.tidy, locate=self.packages.located
+            builder,
+            budget_bytes=config.model_bytes,
+            tidy=machine.tidy,
+            locate=self.packages.located,
+            needs=needed_bytes,
+            available=available_bytes,
+            wait_s=config.room_wait_s,
         )
         token = config.service_token.get_secret_value()
         self.auth = channel(config.auth_address)

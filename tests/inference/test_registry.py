@@ -87,7 +87,7 @@ async def test_models_share_a_budget_and_idle_ones_leave(served: tuple[Running, 
 
 
 async def test_a_model_in_use_stays(served: tuple[Running, Path]) -> None:
-    """A model that answers is not unloaded for another, whatever the budget; it leaves once it is idle."""
+    """A model that answers is not unloaded for another: that one waits for the answer's end, then takes its place."""
     server, _ = served
     client = Client(server.address)
     call = client.text_call("Tell me a story about a fox.", model="one", max_tokens=100)

@@ -71,6 +71,8 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number format; `auto`: float32 on CPU, bfloat16 on CUDA."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto`: CUDA when there is one."""
+    idle_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds after its last use when it leaves the memory; 0: when room is needed."""
     options: Mapping[str, Any] = {}
     """What the engine alone understands."""
 

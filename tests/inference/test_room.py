@@ -1,0 +1,130 @@
+"""Which models are in memory together: by need and budget, swapped or refused, never beyond what there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference.needs import available_bytes, needed_bytes
+from inference.registry import Registry
+from inference.text.llama.model import LlamaModel
+from services.common.catalogue import Load, Model
+from services.common.errors import Unavailable
+from tests.inference.gguf_file import SHIPPED, written
+from tests.inference.harness import until
+
+MB = 10**6
+
+
+class Engine:
+    """An engine of so many bytes."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+def model(name: str, need: int, idle_s: float = 0.0) -> Model:
+    return Model(id=name, provider="p", load=Load(source=f"/{name}", idle_s=idle_s, options={"need": need}))
+
+
+def need_of(one: Model) -> int:
+    assert one.load is not None
+    return int(one.load.options["need"])
+
+
+@asynccontextmanager
+async def registry(**settings: Any) -> AsyncIterator[Registry]:
+    made = Registry(lambda one, report: Engine(need_of(one)), needs=need_of, **settings)
+    yield made
+    await made.close()
+
+
+async def use(made: Registry, one: Model) -> None:
+    async with made.use(one):
+        pass
+
+
+async def test_idle_models_leave_for_another() -> None:
+    """What does not fit beside the others makes the one that was unused for longest leave, and no more than needed."""
+    async with registry(budget_bytes=100 * MB) as made:
+        for name in ("a", "b", "c"):
+            await use(made, model(name, 30 * MB))
+        await use(made, model("a", 30 * MB))
+        await use(made, model("d", 40 * MB))
+        assert made.loaded() == ["c", "a", "d"]
+
+
+async def test_a_model_waits_for_what_answers_and_is_refused_in_words() -> None:
+    """Beside a model that answers there is no room: the other one waits, for so long, and is then refused by name; when
+    the answer ends in time, it takes the place."""
+    async with registry(budget_bytes=100 * MB, wait_s=0.05) as made, AsyncExitStack() as answering:
+        await answering.enter_async_context(made.use(model("busy", 60 * MB)))
+        with pytest.raises(Unavailable, match=r"no room in memory beside what is answering \(busy\)") as caught:
+            await use(made, model("other", 60 * MB))
+        assert caught.value.retry_after_s == 5
+        made._wait_s = 60
+        waiting = asyncio.create_task(use(made, model("other", 60 * MB)))
+        await until(lambda: made.loading(model("other", 60 * MB)) is not None)
+        assert made.loaded() == ["busy"]
+        await answering.aclose()
+        await waiting
+        assert made.loaded() == ["other"]
+
+
+async def test_what_never_fits_is_refused_at_once() -> None:
+    """A model beyond the budget, or beyond what the machine can give, is refused before it is loaded; nobody leaves."""
+    free = [500 * MB]
+    async with registry(budget_bytes=100 * MB, available=lambda: free[0]) as made:
+        await use(made, model("small", 10 * MB))
+        with pytest.raises(Unavailable, match="needs 101 MB of memory; 100 MB are for models here"):
+            await use(made, model("huge", 101 * MB))
+        assert made.loaded() == ["small"]
+    async with registry(available=lambda: free[0]) as made:
+        free[0] = 150 * MB
+        with pytest.raises(Unavailable, match="which this machine does not have now"):
+            await use(made, model("large", 100 * MB))
+        free[0] = 300 * MB
+        await use(made, model("large", 100 * MB))
+
+
+async def test_a_model_leaves_after_its_idle_time() -> None:
+    """A row with `idle_s` is unloaded when nobody used it for so long; a use meanwhile begins the time anew."""
+    async with registry() as made:
+        brief, lasting = model("brief", MB, idle_s=0.2), model("lasting", MB)
+        await use(made, lasting)
+        async with made.use(brief):
+            resident = next(r for r in made._residents.values() if r.model == brief)
+            made._retire_idle(resident, resident.used_at)  # a timer that ends while the model is in use
+            assert "brief" in made.loaded()
+        made._retire_idle(resident, resident.used_at - 1)  # one of an earlier use
+        assert "brief" in made.loaded()
+        await until(lambda: made.loaded() == ["lasting"])
+        await use(made, brief)
+        assert "brief" in made.loaded()
+
+
+def test_needs_are_told_from_the_files(tmp_path: Path) -> None:
+    """Of safetensors what the numbers take as they are computed; of GGUF the file and the cache that it will have."""
+    shipped = Model(id="m", provider="p", load=Load(source=str(SHIPPED.resolve())))
+    size = (SHIPPED / "model.safetensors").stat().st_size
+    assert 1.9 * size < needed_bytes(shipped) < 2.1 * size
+    file = written(tmp_path / "model.gguf")
+    gguf = Model(id="m", provider="p", context_tokens=256, load=Load(source=str(file), options={"rows": 4}))
+    loaded = LlamaModel(file, name="m", context=256, revision="", threads=1)
+    layers, heads, wide = 4, 2, 32
+    assert needed_bytes(gguf) == file.stat().st_size + 2 * layers * heads * wide * 4 * 256 * 2
+    assert loaded.context == 256
+    assert needed_bytes(Model(id="m", provider="p", load=Load(source="owner/name"))) == 0
+    free = available_bytes()
+    assert free is None or free > 0
