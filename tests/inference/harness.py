@@ -70,8 +70,11 @@ class Running:
         return next(r.engine for r in self.process.registry._residents.values() if r.model.id == name)
 
     @contextlib.contextmanager
-    def held(self, name: str, *, after_ticks: int = 0) -> Iterator[Any]:
-        """Hold a loaded model's image engine after so many more ticks, until the block ends; give the engine."""
+    def held(self, name: str, *, after_ticks: int = 0, reached: threading.Event | None = None) -> Iterator[Any]:
+        """Hold a loaded model's engine after so many more ticks, until the block ends; yield the engine.
+
+        `reached` is set when it is held.
+        """
         engine = self.engine(name)
         ticks = threading.Semaphore(after_ticks)
         go_on = threading.Event()
@@ -79,6 +82,8 @@ class Running:
 
         def waiting() -> None:
             if not ticks.acquire(blocking=False):
+                if reached is not None:
+                    reached.set()
                 go_on.wait()
             tick()
 

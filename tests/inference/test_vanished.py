@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from moa.text.v1 import text_pb2, text_service_pb2_grpc
 from services.common.rpc import call as calls
 from services.common.rpc import client as rpc
 from tests.books import Books, keeping
-from tests.inference.harness import IMAGE, TOKEN, Client, Running, chat, small
+from tests.inference.harness import CHAT, IMAGE, TOKEN, Client, Running, chat, small, until
 
 STORY = "Tell me a story about a cat."
 
@@ -24,9 +25,22 @@ async def books() -> AsyncIterator[tuple[Books, str]]:
         yield kept
 
 
+def running_on(candidate: Any) -> bool:
+    """Tell whether a slot's answer was not cancelled."""
+    return candidate is not None and not candidate.work.cancelled
+
+
+def endless(link: Any, reservation: str, *, stream: bool) -> Any:
+    """Ask for an answer that does not end by itself."""
+    sampling = text_pb2.Sampling(temperature=2, logit_bias={1: -100})
+    asking = chat(STORY, sampling=sampling, max_tokens=256, stream=stream)
+    sent = rpc.metadata(TOKEN, f"request-of-{reservation}", (calls.RESERVATION_KEY, reservation))
+    return text_service_pb2_grpc.TextServiceStub(link).GenerateText(asking, metadata=sent)
+
+
 async def test_text_is_booked_as_far_as_it_was_delivered(books: tuple[Books, str]) -> None:
     """The prompt as counted and the pieces that were written, on the reservation that the metadata names; calls that
-    came to their end, that name no reservation, or that wanted the answer whole are nobody's to book here."""
+    came to their end, or that name no reservation, are nobody's to book here."""
     kept, auth = books
     running = Running(auth_address=auth)
     try:
@@ -34,18 +48,14 @@ async def test_text_is_booked_as_far_as_it_was_delivered(books: tuple[Books, str
         assert (await caller.text("Hello")).text
         prompt = await caller.count(STORY)
         pieces = 0
-        for reservation, stream in (("lease.1.400.0", True), ("", True), ("lease.2.400.0", False)):
+        for reservation in ("lease.1.400.0", ""):
             link = rpc.channel(running.address)
-            asking = chat(
-                STORY, sampling=text_pb2.Sampling(temperature=2, logit_bias={1: -100}), max_tokens=256, stream=stream
-            )
-            sent = rpc.metadata(TOKEN, f"request of {reservation}", (calls.RESERVATION_KEY, reservation))
-            call: Any = text_service_pb2_grpc.TextServiceStub(link).GenerateText(asking, metadata=sent)
-            while stream and reservation and pieces < 3:
+            call = endless(link, reservation, stream=True)
+            while reservation and pieces < 3:
                 pieces += sum(event.HasField("text") for event in (await call.read()).events)
             call.cancel()
             await link.close()
-        ended = rpc.metadata(TOKEN, "to the end", (calls.RESERVATION_KEY, "lease.3.400.0"))
+        ended = rpc.metadata(TOKEN, "to-the-end", (calls.RESERVATION_KEY, "lease.3.400.0"))
         async for _ in caller.text_stub.GenerateText(chat("Hello"), metadata=ended):
             pass
         await caller.close()
@@ -53,11 +63,41 @@ async def test_text_is_booked_as_far_as_it_was_delivered(books: tuple[Books, str
         await asyncio.to_thread(running.stop)
     [settlement] = kept.settled
     assert settlement.reservation_id == "lease.1.400.0"
-    assert settlement.request_id == "request of lease.1.400.0"
+    assert settlement.request_id == "request-of-lease.1.400.0"
     assert settlement.usage.prompt_tokens == prompt
     assert pieces <= settlement.usage.completion_tokens < 256
     assert settlement.charged.tokens == prompt + settlement.usage.completion_tokens
     assert (settlement.operation, settlement.provider) == (quota_pb2.OPERATION_TEXT, "local-text")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("ticks", [0, 6])
+async def test_text_is_owed_once_its_prompt_was_read(books: tuple[Books, str], stream: bool, ticks: int) -> None:
+    """Who leaves while its request waits for the model owes nothing. From when any of the prompt was read it is the
+    prompt, with what was made of an answer that was asked for whole."""
+    kept, auth = books
+    running = Running(auth_address=auth)
+    reached = threading.Event()
+    try:
+        caller = Client(running.address)
+        prompt = await caller.count(STORY)
+        await caller.close()
+        link = rpc.channel(running.address)
+        with running.held(CHAT, after_ticks=ticks, reached=reached) as engine:
+            call = endless(link, "lease.1.400.0", stream=stream)
+            assert await asyncio.to_thread(reached.wait, 60)
+            call.cancel()
+            await until(lambda: not engine._queue._waiting and not [c for c in engine._queue.running if running_on(c)])
+        await link.close()
+    finally:
+        await asyncio.to_thread(running.stop)
+    if not ticks:
+        assert kept.settled == []
+        return
+    [settlement] = kept.settled
+    assert settlement.usage.prompt_tokens == prompt
+    assert 0 < settlement.usage.completion_tokens <= ticks + 1  # reading the prompt gives the first
+    assert settlement.charged.tokens == prompt + settlement.usage.completion_tokens
 
 
 async def test_images_are_booked_as_far_as_they_were_delivered(books: tuple[Books, str]) -> None:
