@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from services.common.catalogue.pictures import UNKNOWN, ImageTokens, Rule
 from services.common.errors import ModelNotFound, NotFound
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -136,6 +137,9 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Other parameters' defaults, by their contract's field names."""
     limits: Mapping[str, Any] = {}
     """What values it takes (sizes, ratios, step counts), by field."""
+    image_tokens: ImageTokens | None = None
+    """How many tokens of a prompt a picture is, by its owner's rule (`services.common.catalogue.pictures`); none: no
+    rule is known, and the dearest there are bound it."""
     prices: Prices | None = None
     """What its owner asks, where it is known."""
     credits: Annotated[float, Meta(ge=0)] = 0.0
@@ -156,6 +160,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def full_id(self) -> str:
         """`provider/id`, which no other model shares."""
         return f"{self.provider}/{self.id}"
+
+    @property
+    def picture_rule(self) -> Rule:
+        """The rule by which a picture's tokens are bounded."""
+        return self.image_tokens if self.image_tokens is not None else UNKNOWN
 
     def can(self, capability: str) -> bool:
         """Tell whether it has a capability."""

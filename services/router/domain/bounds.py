@@ -1,21 +1,26 @@
 """How many tokens a request can cost at most, told without a tokenizer.
 
 A token of the tokenizers in use (byte-level BPE, SentencePiece with byte fallback) stands for at least one byte, so
-the bytes of the text bound its tokens from above. Templates and images add constants.
+the bytes of the text bound its tokens from above. Templates add constants; a picture is bounded by the rule of its
+model's owner, at its own size where that can be read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import images
 from services.common.catalogue import Model
-from services.common.errors import ContextTooLong
+from services.common.errors import ContextTooLong, MoaError
 
 PER_REQUEST = 16
 """Tokens that a chat template puts around a conversation."""
 PER_MESSAGE = 8
 """Tokens that a chat template puts around one message."""
-PER_IMAGE = 3_000
-"""Tokens of one image, at the dearest (a 4096x4096 image at the documented providers)."""
+PER_IMAGE = 8
+"""Tokens that a chat template puts around one image."""
 
 
 LONGEST_TOKEN_BYTES = 128
@@ -40,9 +45,14 @@ def bounded(tokens: int, model: Model) -> int:
     return min(tokens, model.max_output_tokens) if model.max_output_tokens else tokens
 
 
-def prompt_bound(request: text_service_pb2.GenerateTextRequest) -> int:
-    """Bound the prompt's tokens from above."""
+def prompt_bound(request: text_service_pb2.GenerateTextRequest, models: Iterable[Model]) -> int:
+    """Bound the prompt's tokens from above, whichever of the models answers."""
+    pictures = [
+        _size_of(part.image) for message in request.messages for part in message.parts if part.HasField("image")
+    ]
     total = PER_REQUEST
+    if pictures:
+        total += max(sum(_picture_bound(size, model) for size in pictures) for model in models)
     for message in request.messages:
         total += PER_MESSAGE + len(message.name)
         for part in message.parts:
@@ -58,12 +68,25 @@ def _part_bound(part: text_pb2.Part) -> int:
     if kind == "text":
         return len(part.text.encode())
     if kind == "image":
-        return PER_IMAGE
+        return PER_IMAGE  # and its own
     if kind == "tool_call":
         return PER_MESSAGE + _bytes(part.tool_call.name, part.tool_call.arguments_json)
     if kind == "tool_result":
         return PER_MESSAGE + _bytes(part.tool_result.name, part.tool_result.content)
     return _bytes(part.reasoning.text)
+
+
+def _size_of(image: media_pb2.ImageInput) -> tuple[int, int] | None:
+    """Return a picture's size from its header; None where that cannot be read."""
+    try:
+        info = images.inspect(image.data)
+    except MoaError:
+        return None
+    return info.width, info.height
+
+
+def _picture_bound(size: tuple[int, int] | None, model: Model) -> int:
+    return model.picture_rule.most() if size is None else model.picture_rule.of(*size)
 
 
 def _bytes(*texts: str) -> int:

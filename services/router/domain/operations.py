@@ -117,9 +117,11 @@ class Operations:
         linked = [("image_url", part.image) for part in parts]
         await self._fetch(linked, quota_pb2.OPERATION_TEXT, model, caller)
         wanted = self._bounded(request, model)
-        prompt = bounds.prompt_bound(request)
         catalogue = self._catalogue()
-        outgrown = _outgrown(prompt, model, fallbacks.reachable(catalogue, model, caller))
+        others = list(fallbacks.reachable(catalogue, model, caller))
+        # One reservation pays, whoever answers: pictures count as they do where they cost most.
+        prompt = bounds.prompt_bound(request, (model, *others))
+        outgrown = _outgrown(prompt, model, others)
         bound, reserved = await self._reserve_text(request, model, caller, prompt, wanted)
         granted = max(1, min(wanted, (reserved.tokens - bound) // max(1, request.candidates)))
         call = TextCall(request, caller, self._backends, prompt=prompt, reserved_prompt=bound, granted=granted)
