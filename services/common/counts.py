@@ -1,8 +1,9 @@
 """Read the counts that providers report: one reader for all of them, that no wrong count makes fail.
 
 A provider's usage may be missing, of another type, negative, larger than any count, or contradict itself. The answer
-that it belongs to is good all the same: what can be read is kept within bounds, what cannot is left to the gateway's
-estimate, and the whole is marked as not exact.
+that it belongs to is good all the same: what can be read is kept, what cannot, or cannot be true, is left to the
+gateway's estimate, and the whole is marked as not exact. A number that no answer comes to must not cost a caller the
+day's quota.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from prometheus_client import Counter
 from moa.common.v1.usage_pb2 import Usage
 
 MOST: Final = 2**32 - 1
-"""Largest count that the contract holds."""
+"""Largest count that the contract holds; no answer comes near it."""
 Raw: Final = msgspec.Raw
 _NOTHING: Final = (b"", b"null")
 
@@ -99,7 +100,7 @@ def count_in(body: bytes, path: Path) -> int | None:
     faults: set[str] = set()
     written = _at(given, path)
     count = _count(written, faults)
-    return None if written is None or faults - {"range"} else count
+    return None if written is None or count is None or faults else min(count, MOST)
 
 
 def note(provider: str, found: Told | None) -> None:
@@ -121,16 +122,17 @@ def _total(given: Any, paths: tuple[Path, ...], spelling: Spelling, faults: set[
         total += _count(_at(given, path), faults) or 0
     if total > MOST:
         faults.add("range")
-    return min(total, MOST)
+        return None
+    return total
 
 
 def _part(given: Any, path: Path | None, whole: int | None, name: str, faults: set[str]) -> int:
     count = _count(_at(given, path), faults) if path is not None else 0
-    if count is None or whole is None:
-        return count or 0
-    if count > whole:
+    if count is None:
+        return 0
+    if count > (MOST if whole is None else whole):
         faults.add(name)
-    return min(count, whole)
+    return min(count, MOST if whole is None else whole)
 
 
 def _at(given: Any, path: Path) -> Any:
@@ -140,7 +142,7 @@ def _at(given: Any, path: Path) -> Any:
 
 
 def _count(written: Any, faults: set[str]) -> int | None:
-    """Return a count as it is written, bounded; None where it is none. Nothing written is 0."""
+    """Return a count as it is written; None where it is none. Nothing written is 0."""
     if written is None:
         return 0
     if isinstance(written, str) and written.isascii() and written.isdecimal() and len(written) < 20:
@@ -155,6 +157,4 @@ def _count(written: Any, faults: set[str]) -> int | None:
     if written < 0:
         faults.add("negative")
         return None
-    if written > MOST:
-        faults.add("range")
-    return min(written, MOST)
+    return written

@@ -70,7 +70,7 @@ async def test_a_reservation_is_enough_for_a_dearer_fallback() -> None:
         "b": {"image_tokens": Flat(each=5_000), **seeing},
         "c": {"image_tokens": Flat(each=200), **seeing},
     }
-    world = World(**changes)
+    world = World(a=changes["a"], b=changes["b"], c=changes["c"])
     request = asked(png())
     request.model = "a"
     answer = await world.operations.generate_text(request, Caller(key="k", request_id="rid"))

@@ -11,7 +11,7 @@ import pytest
 
 from moa.text.v1.text_pb2 import TextEvent
 from services.common.catalogue import Model
-from services.common.counts import MOST, WRONG
+from services.common.counts import WRONG
 from services.text.adapters import ADAPTERS
 from tests.emulators import aws
 from tests.emulators.echo import Echo, EchoEmulator
@@ -106,8 +106,9 @@ def test_a_wrong_count_fails_no_answer(name: str, wrong: str, stream: bool) -> N
         assert text_of(events) == TEXT
         usage = events[-1].finished.usage
         assert not usage.exact
-        assert 0 < usage.prompt_tokens <= MOST
-        assert 0 < usage.completion_tokens <= MOST
+        # What cannot be true is as little as an estimate: it must not cost a caller the day's quota.
+        assert 0 < usage.prompt_tokens < 100
+        assert 0 < usage.completion_tokens < 100
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -139,7 +140,7 @@ async def test_wrong_usage_is_measured(upstream: EchoEmulator, tmp_path: Path) -
     async with text_service(tmp_path, subject.providers(upstream), subject.models(), subject.environment) as service:
         events = await service.ask(chat())
     assert text_of(events) == TEXT
-    assert events[-1].finished.usage.completion_tokens == MOST
+    assert 0 < events[-1].finished.usage.completion_tokens < 100
     after = {fault: _measured(fault) - count for fault, count in before.items()}
     assert after == {"negative": 1, "range": 1, "type": 0}
 
