@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -23,6 +24,15 @@ from services.common.rpc import call as calls
 
 _MAX_KEYS = 10_000
 _MAX_BATCH = 1_000
+_TOLD = 50_000
+
+
+class _Told(NamedTuple):
+    """What a holder was told of a key last, and of what."""
+
+    who: Identity
+    pooled: Amount
+    grant: quota_pb2.Grant
 
 
 class Guesses(Protocol):
@@ -48,6 +58,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         self._guesses = guesses
         self._pepper = pepper
         self._fresh_for = _duration(fresh_s)
+        self._told: dict[str, _Told] = {}
 
     async def Admit(self, request: quota_service_pb2.AdmitRequest, context: Any) -> quota_service_pb2.AdmitResponse:
         """Verify a key and lease quota."""
@@ -75,11 +86,24 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
     ) -> quota_service_pb2.RefreshResponse:
         """Verify keys again and renew leases."""
         _bounded("key_ids", request.key_ids, _MAX_KEYS)
+        if len(request.versions) not in (0, len(request.key_ids)):
+            raise InvalidField("a version for each key, or none", param="versions")
         good, ended = await self._quota.refreshed(request.key_ids)
+        places = {key_id: place for place, key_id in enumerate(request.key_ids)} if request.versions else {}
+        unchanged: list[int] = []
+        grants: list[quota_pb2.Grant] = []
+        for who in good:
+            grant = self._refreshed(who)
+            place = places.get(who.key_id)
+            if place is not None and request.versions[place] == grant.version:
+                unchanged.append(place)
+            else:
+                grants.append(grant)
         leases = await self._quota.renew(request.lease_ids)
         reported = await self._quota.report(request.open)
         return quota_service_pb2.RefreshResponse(
-            grants=[self._refreshed(who) for who in good],
+            grants=grants,
+            unchanged=unchanged,
             ended_key_ids=ended,
             reported=reported,
             leases=[quota_pb2.Lease(lease_id=lease_id, expires_in=_duration(lasts_s)) for lease_id, lasts_s in leases],
@@ -134,7 +158,16 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
     def _refreshed(self, who: Identity) -> quota_pb2.Grant:
         pooled = self._quota.pools.free(who.key_id)
-        return self._grant(Admitted(who=who, lease=None, account=who.account, key=who.own, pooled=pooled))
+        known = self._told.get(who.key_id)
+        if known is not None and known.who is who and known.pooled == pooled:
+            return known.grant
+        grant = self._grant(Admitted(who=who, lease=None, account=who.account, key=who.own, pooled=pooled))
+        digest = hashlib.blake2b(grant.SerializeToString(deterministic=True), digest_size=8).digest()
+        grant.version = int.from_bytes(digest, "big") or 1
+        if len(self._told) >= _TOLD:
+            self._told.clear()
+        self._told[who.key_id] = _Told(who, pooled, grant)
+        return grant
 
     def _grant(self, admitted: Admitted) -> quota_pb2.Grant:
         who = admitted.who

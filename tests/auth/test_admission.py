@@ -407,3 +407,24 @@ async def test_a_key_refused_at_its_first_request_is_told_what_is_left(auth: Aut
     assert told["x-ratelimit-limit-tokens"] == told["x-ratelimit-remaining-tokens"] == "1000"
     assert told["ratelimit"].startswith('"tokens";r=1000;t=')
     assert told["ratelimit-policy"].startswith('"tokens";q=1000;')
+
+
+async def test_a_grant_that_has_not_changed_is_not_told_again(auth: Auth) -> None:
+    """A holder names the version that it has; what an administrator changed meanwhile is told whole."""
+    account, key_id, _ = await auth.account()
+    async with grpc.aio.insecure_channel(auth.address) as link:
+        stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(link)
+
+        async def told(version: int) -> quota_service_pb2.RefreshResponse:
+            request = quota_service_pb2.RefreshRequest(holder="h", key_ids=[key_id], versions=[version])
+            return await stub.Refresh(request, metadata=metadata(TOKEN, ""))
+
+        (grant,) = (await told(0)).grants
+        again = await told(grant.version)
+        assert (list(again.grants), list(again.unchanged)) == ([], [0])
+        await auth.accounts.update(account, actor="console", priority="low")
+        async with asyncio.timeout(20):
+            while not (changed := await told(grant.version)).grants:
+                await asyncio.sleep(0.02)
+    assert changed.grants[0].priority == quota_pb2.PRIORITY_LOW
+    assert changed.grants[0].version != grant.version

@@ -33,6 +33,7 @@ class Holding:
         "_settling",
         "appetite",
         "digest",
+        "fresh_s",
         "fresh_until",
         "identity",
         "leases",
@@ -45,6 +46,7 @@ class Holding:
         "refused_until",
         "topping_up",
         "used_at",
+        "version",
         "waiting_images",
         "waiting_tokens",
     )
@@ -60,7 +62,10 @@ class Holding:
         self.appetite = Appetite()
         self.used_at = asked_at
         self.identity = Identity(grant, self)
+        self.fresh_s = 0.0
         self.fresh_until = 0.0
+        self.version = 0
+        """Of the grant that it has, as auth tells it apart from a newer one; 0: not known."""
         self.topping_up: asyncio.Task[None] | None = None
         self.poor_until = 0.0
         """No helping ahead of need before then: there was little to get."""
@@ -78,10 +83,17 @@ class Holding:
         """Take a grant over: freshness, rules, and the lease in it."""
         self.identity = self.identity.renewed(grant)
         self.paces = self._paces.of(grant)
-        self.fresh_until = max(self.fresh_until, asked_at + grant.fresh_for.ToMilliseconds() / 1000)
+        self.version = grant.version
+        self.fresh_s = grant.fresh_for.ToMilliseconds() / 1000
+        self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
         if grant.HasField("lease") and (grant.lease.amount.tokens or grant.lease.amount.images):
             resets_in_s = grant.remaining.resets_at.ToMilliseconds() / 1000 - time.time()
             self.leases.append(Lease(grant.lease, asked_at=asked_at, resets_in_s=resets_in_s))
+
+    def keep(self, asked_at: float) -> None:
+        """Take over that the grant is still as it was."""
+        self.paces = self._paces.of(self.identity.grant)
+        self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
 
     def find(self, tokens: int, images: int, now: float) -> Lease | None:
         """Give a lease with room; those that can never serve again are dropped on the way."""

@@ -58,6 +58,11 @@ class Identity:
         self._memo: dict[tuple[int, str, str], bool] = {}
 
     @property
+    def grant(self) -> quota_pb2.Grant:
+        """What auth said."""
+        return self._grant
+
+    @property
     def manages_account(self) -> bool:
         """Whether the key may change its account, and see its secrets."""
         return self._grant.manages_account

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 import grpc
@@ -28,6 +29,11 @@ _ACTIVE_S: Final = 10.0
 _KEEP_S: Final = 60.0
 _IDLE_LEASE_S: Final = 5.0
 _REPORT_S: Final = 1.0
+_KEYS_A_CALL: Final = 500
+"""Few enough that neither this process nor auth is held up by one call."""
+_REPORTS_A_CALL: Final = 1000
+_AWAY: Final = 2
+"""Calls that fail in a row before a round is given up."""
 
 
 class Refreshing:
@@ -59,6 +65,7 @@ class Refreshing:
         self._settling = settling
         self._paces = paces
         self._orphans: Sequence[str] = ()
+        self._turn = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self, orphans: Sequence[str]) -> None:
@@ -78,8 +85,6 @@ class Refreshing:
             await asyncio.sleep(_ROUND_S)
             try:
                 await self._round()
-            except grpc.aio.AioRpcError as failure:
-                _log.warning("refresh.failed", code=failure.code().name)
             except Exception:
                 # A bug must not let every key go stale.
                 _log.exception("refresh.failed")
@@ -95,34 +100,54 @@ class Refreshing:
                 active.append(holding)
             elif idle_s > _KEEP_S:
                 self._holdings.drop(holding)
-        if active or self._orphans:
-            await self._refresh(active, now)
-        await self._paces.round()
+        try:
+            await self._refresh_all(active)
+        finally:
+            await self._paces.round()
+
+    async def _refresh_all(self, active: list[Holding]) -> None:
+        """Ask about all keys in several calls. Where two in a row fail, auth is away: the next round begins behind."""
+        turn = self._turn % max(1, len(active))
+        active = active[turn:] + active[:turn]
+        failures: list[grpc.aio.AioRpcError] = []
+        for start in range(0, max(len(active), 1 if self._orphans else 0), _KEYS_A_CALL):
+            try:
+                await self._refresh(active[start : start + _KEYS_A_CALL], time.monotonic())
+                failures.clear()
+            except grpc.aio.AioRpcError as failure:
+                _log.warning("refresh.failed", code=failure.code().name)
+                failures.append(failure)
+                if len(failures) == _AWAY:
+                    self._turn = turn + start + _KEYS_A_CALL
+                    return
 
     async def _refresh(self, active: list[Holding], asked_at: float) -> None:
+        """Ask about some keys, in a call whose size and time are bounded."""
         leases = {
             lease.lease_id: lease
             for holding in active
             for lease in holding.leases
             if asked_at > lease.renew_after and (lease.open or lease.tokens or lease.images)
         }
-        reported = list(_aged(active, asked_at))
+        reported = list(islice(_aged(active, asked_at), _REPORTS_A_CALL))
+        orphans = self._orphans[:_REPORTS_A_CALL]
         request = quota_service_pb2.RefreshRequest(
             holder=self._holder,
             key_ids=[holding.identity.key_id for holding in active],
+            versions=[holding.version for holding in active],
             lease_ids=list(leases),
-            open=[
-                *map(_open, reported),
-                *map(_orphaned, self._orphans),
-            ],
+            open=[*map(_open, reported), *map(_orphaned, orphans)],
         )
         for reservation in reported:
             # Before the call: one that is released meanwhile must take the report back.
             reservation.reported_at = asked_at
         answer = await self._stub.Refresh(request, metadata=self._metadata, timeout=_CALL_S)
-        if answer.reported and self._orphans:
-            self._orphans = ()
-            self._settling.orphans_reported()
+        if answer.reported and orphans:
+            self._orphans = self._orphans[len(orphans) :]
+            if not self._orphans:
+                self._settling.orphans_reported()
+        for place in answer.unchanged:
+            active[place].keep(asked_at)
         for grant in answer.grants:
             holding = self._holdings.by_key_id.get(grant.key_id)
             if holding is not None:

@@ -1,0 +1,114 @@
+"""Keys in use are kept fresh however many there are: in calls of bounded size, without what has not changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from moa.quota.v1 import quota_pb2, quota_service_pb2
+from services.common.admission.holding import Holding
+from services.common.admission.holdings import Holdings
+from services.common.admission.pace import Paces
+from services.common.admission.refreshing import Refreshing
+from services.common.admission.settling import Settling
+
+ACTIVE = 12_000
+
+
+class _Auth:
+    """Auth, as far as it refreshes: every key is good, and a grant's version is what the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[quota_service_pb2.RefreshRequest] = []
+        self.version = 7
+        self.failing: set[str] = set()
+
+    async def Refresh(self, request: quota_service_pb2.RefreshRequest, **_: Any) -> quota_service_pb2.RefreshResponse:
+        self.asked.append(request)
+        if self.failing.intersection(request.key_ids):
+            raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata())
+        answer = quota_service_pb2.RefreshResponse(reported=True)
+        for place, (key_id, version) in enumerate(zip(request.key_ids, request.versions, strict=True)):
+            if version == self.version:
+                answer.unchanged.append(place)
+            else:
+                answer.grants.append(_grant(key_id, self.version))
+        answer.leases.extend(_lease(lease_id) for lease_id in request.lease_ids)
+        return answer
+
+
+def _lease(lease_id: str) -> quota_pb2.Lease:
+    lease = quota_pb2.Lease(lease_id=lease_id, amount=quota_pb2.Amount(tokens=10))
+    lease.expires_in.FromSeconds(20)
+    return lease
+
+
+def _grant(key_id: str, version: int = 0) -> quota_pb2.Grant:
+    grant = quota_pb2.Grant(account_id="a", key_id=key_id, version=version)
+    grant.fresh_for.FromMilliseconds(1500)
+    return grant
+
+
+@pytest.fixture
+def auth() -> _Auth:
+    return _Auth()
+
+
+def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, Holding]]:
+    """A process that used every key a moment ago, and holds a lease for each that must be renewed."""
+    settling = Settling(auth, service_token="t", folder=None, holder="h")
+    paces = Paces(auth, service_token="t", holder="h")
+    holdings = Holdings(auth, service_token="t", holder="h", settling=settling, paces=paces)
+    for number in range(ACTIVE):
+        grant = _grant(f"key_{number}")
+        grant.lease.CopyFrom(_lease(f"lease_{number}"))
+        grant.remaining.resets_at.FromSeconds(2**31)
+        holding = Holding(str(number).encode(), grant, now - 10, settling, paces)
+        holding.used_at = now
+        holdings.by_key_id[grant.key_id] = holding
+    refreshing = Refreshing(auth, service_token="t", holder="h", holdings=holdings, settling=settling, paces=paces)
+    return refreshing, holdings.by_key_id
+
+
+async def test_all_keys_are_asked_about_in_small_calls(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12,000 active keys: none goes stale and no lease expires; what has not changed is not told again."""
+    now = 1000.0
+    monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
+    refreshing, keys = held(auth, now)
+    await refreshing._round()
+    assert max(len(request.key_ids) for request in auth.asked) <= 500
+    assert all(key.fresh_until == now + 1.5 for key in keys.values())
+    assert all(lease.alive_until == now + 20 for key in keys.values() for lease in key.leases)
+    auth.asked.clear()
+    now = 1000.4
+    await refreshing._round()
+    assert sum(len(request.key_ids) for request in auth.asked) == ACTIVE
+    assert all(version == 7 for request in auth.asked for version in request.versions)
+    assert all(key.fresh_until == now + 1.5 for key in keys.values())
+    auth.version = 8
+    await refreshing._round()
+    assert {key.version for key in keys.values()} == {8}
+
+
+async def test_a_call_that_fails_leaves_the_other_keys_fresh(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the keys of that call are not verified."""
+    now = 1000.0
+    monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
+    refreshing, keys = held(auth, now)
+    auth.failing = {"key_0"}
+    await refreshing._round()
+    assert sum(key.fresh_until == now + 1.5 for key in keys.values()) == ACTIVE - 500
+
+
+async def test_a_round_is_given_up_while_auth_is_away(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process does not spend a call's time on each 500 keys, and the next round begins with others."""
+    now = 1000.0
+    monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
+    refreshing, keys = held(auth, now)
+    auth.failing = set(keys)
+    await refreshing._round()
+    await refreshing._round()
+    assert len(auth.asked) == 4
+    assert len({request.key_ids[0] for request in auth.asked}) == 4
