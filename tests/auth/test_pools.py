@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 from services.auth.domain.accounts import Held, Identity
@@ -146,3 +147,24 @@ async def test_what_lies_ahead_is_an_eighth_of_the_day_at_most() -> None:
         left = day.limit - day.taken + replica.ahead
         assert replica.ahead <= left // 8 + 1
         replica.now += 0.01
+
+
+class _Others(dict[object, object]):
+    """What a replica holds of others, which a refusal must not go through."""
+
+    def values(self) -> Any:
+        raise AssertionError("a refusal walked through what others hold")
+
+    items = values
+
+
+async def test_a_refusal_touches_its_own_pool_alone() -> None:
+    """However many keys a replica serves, refusing one costs what that one holds."""
+    replica = _Replica(_Day(100))
+    pools = replica.pools
+    for name in ("_pools", "_owned"):
+        setattr(pools, name, _Others(getattr(pools, name)))
+    need = Amount(30)
+    for _ in range(3):
+        assert await pools.cut(replica.day.who, least=need, need=need, want=need)
+    assert await pools.cut(replica.day.who, least=need, need=need, want=need) is None

@@ -176,6 +176,7 @@ class Pools:
             if borrowed is None:
                 # What lies about in pieces may be enough in one.
                 await self._return_free(pool.blocks)
+                self._trim(pool)
                 borrowed = await self._borrowed(pool, who, least=least, need=need, want=want)
             if borrowed is None:
                 return None
@@ -326,14 +327,18 @@ class Pools:
             _, failed = await each_apart(returns, self._store.give_back)
             for piece, error in failed:
                 note_failure("return", str(piece.block_id), error)
-        self._forget()
 
-    def _forget(self) -> None:
-        for block in list(self._owned.values()):
+    def _trim(self, pool: _Pool) -> None:
+        """Forget a pool's blocks of which nothing is left."""
+        for block in pool.blocks:
             if not block.free and not block.cuts:
                 self._drop(block)
+        pool.blocks = [block for block in pool.blocks if block.id in self._owned]
+
+    def _forget(self) -> None:
+        """Forget of all pools the blocks of which nothing is left, and the pools that nobody uses."""
         for key_id, pool in list(self._pools.items()):
-            pool.blocks = [block for block in pool.blocks if block.id in self._owned]
+            self._trim(pool)
             idle = not pool.blocks and pool.filling is None and not pool.lock.locked()
             if idle and self._clock() - pool.used_at > 60:
                 del self._pools[key_id]
