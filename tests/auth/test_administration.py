@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import grpc
+import psycopg
 from google.protobuf.duration_pb2 import Duration
 
 from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
+from services.auth.adapters import accounts
+from services.auth.domain.accounts import DEFAULT_LIMITS
 from tests.auth.asking import reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
@@ -169,3 +172,37 @@ async def test_a_grant_says_what_it_grants(client: Client, root: str, auth: Auth
     assert await code_of(client.admin.GrantRule(empty, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
     listed = await client.admin.ListRules(admin_pb.ListRulesRequest(account_id=account_id), metadata=admin)
     assert [one.rule.provider for one in listed.rules] == ["local-*"]
+
+
+async def test_accounts_are_found_by_any_part_of_what_they_are_called(auth: Auth) -> None:
+    """Any part of an id, an email or a name, of whatever length and case, newest first and page by page."""
+    names = ["Ada Lovelace", "김모아", "100%_\\ sure", "ada", "x"]
+    made = [
+        (await auth.accounts.create(role="user", limits=DEFAULT_LIMITS, rules=[], name=name, email=f"p{at}@found.test"))
+        for at, name in enumerate(names)
+    ]
+    for query, expected in {
+        "ADA": [3, 0],
+        "lovelace": [0],
+        "모": [1],
+        "%_\\": [2],
+        "P4@FOUND": [4],
+        "@found.test": [4, 3, 2, 1, 0],
+        made[2][4:20]: [2],
+        "a\nd": [],
+    }.items():
+        found: list[str] = []
+        after = None
+        while page := await auth.accounts.search(query, limit=2, after=after):
+            found += [record.id for record in page]
+            after = page[-1].created_at, page[-1].id
+        assert found == [made[at] for at in expected], query
+
+
+async def test_a_search_is_served_by_its_index(auth: Auth) -> None:
+    """What the search asks for is what the index has; another expression would read every account."""
+    statement = f"explain select 1 from accounts where {accounts._PIECES} @> pieces_asked_of('person77')"
+    with psycopg.connect(auth.url) as link:
+        link.execute("set enable_seqscan = off")
+        plan = "\n".join(line for (line,) in link.execute(statement.encode()).fetchall())
+    assert "accounts_by_pieces" in plan

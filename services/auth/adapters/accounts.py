@@ -28,6 +28,13 @@ _COLUMNS: LiteralString = (
     "id, email, name, role, disabled_at, unlimited, zone, tokens_a_day, images_a_day, key_count, requests_a_minute,"
     " concurrent_requests, priority, micro_credits, created_at"
 )
+_MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
+_PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"
+"""As the index has it."""
+_AFTER: LiteralString = (
+    "(%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s)) order by created_at desc, id desc"
+)
+_NEWEST: Final = 500
 _BOOTSTRAP_LOCK: Final = 0x6D6F6162
 
 
@@ -150,13 +157,19 @@ class Accounts:
         pattern = "%" + query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         at, account_id = after or (None, None)
         async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(AccountRecord)) as cursor:
-            await cursor.execute(
-                f"select {_COLUMNS} from accounts"
-                " where (id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
-                " and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))"
-                " order by created_at desc, id desc limit %(limit)s",
-                {"like": pattern, "at": at, "id": account_id, "limit": limit},
-            )
+            given = {"query": query, "like": pattern, "at": at, "id": account_id, "limit": limit, "newest": _NEWEST}
+            if query:
+                # What many match is found among the newest.
+                await cursor.execute(
+                    f"select {_COLUMNS} from (select * from accounts where {_AFTER} limit %(newest)s) as newest"
+                    f" where {_MATCHES} order by created_at desc, id desc limit %(limit)s",
+                    given,
+                )
+                found = await cursor.fetchall()
+                if len(found) == limit:
+                    return found
+            by_pieces = f"{_PIECES} @> pieces_asked_of(%(query)s) and {_MATCHES} and" if query else ""
+            await cursor.execute(f"select {_COLUMNS} from accounts where {by_pieces} {_AFTER} limit %(limit)s", given)
             return await cursor.fetchall()
 
     async def update(self, account_id: str, *, actor: str, **changes: object) -> AccountRecord:
