@@ -5,10 +5,14 @@ Each can be killed with -9 and comes back by itself, as under a supervisor or in
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +30,7 @@ from deploy.local.supervisor import Spec, Supervisor
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a service token for the tests"
+PEPPER = "a pepper for the tests"
 CATALOGUE = """
 providers:
   - {id: local-image, adapter: inference, makes: image}
@@ -43,6 +48,36 @@ models:
     provider: local-text
     load: {source: nowhere}
 """
+
+
+@functools.cache
+def _first() -> Path:
+    """Make a database with a first account and key, to be copied; return the folder, where `made.json` tells them."""
+    folder = Path(tempfile.mkdtemp(prefix="moa-system-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    database = Database(folder / "pg", durable=False)
+    database.start()
+    try:
+        url = database.create("moa")
+        done = subprocess.run(
+            [sys.executable, "-m", "services.auth", "bootstrap", "--json"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT / 'gen'}:{ROOT}",
+                "MOA_SERVICE_TOKEN": TOKEN,
+                "MOA_KEY_PEPPER": PEPPER,
+                "MOA_DATABASE_URL": url,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        database.stop()
+    assert done.returncode == 0, done.stderr
+    (folder / "made.json").write_text(done.stdout)
+    return folder
 
 
 class System:
@@ -85,11 +120,12 @@ class System:
             folder.mkdir(parents=True, exist_ok=True)
         self.painted.touch()
         (self.root / "catalogue.yaml").write_text(CATALOGUE)
+        # Not by shutil: the files belong to another user, where tests are run by root.
+        subprocess.run(["cp", "-a", _first() / "pg", self.root], check=True)
+        made = json.loads((_first() / "made.json").read_text())
+        self.api_key, self.account_id = made["api_key"], made["account_id"]
         self.database.start()
-        self.database.create("moa")
         try:
-            made = self._bootstrap()
-            self.api_key, self.account_id = made["api_key"], made["account_id"]
             for name in self._names:
                 self._start(name)
             for name in self._names:
@@ -204,26 +240,13 @@ class System:
         )
         self._supervisor.start(spec)
 
-    def _bootstrap(self) -> dict[str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "services.auth", "bootstrap", "--json"],
-            cwd=ROOT,
-            env=self._environment("auth"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found: dict[str, str] = json.loads(done.stdout)
-        return found
-
     def _environment(self, name: str) -> dict[str, str]:
         at = {known: f"127.0.0.1:{port}" for known, port in self.port.items()}
         found = {
             **os.environ,
             "PYTHONPATH": f"{ROOT / 'gen'}:{ROOT}",
             "MOA_SERVICE_TOKEN": TOKEN,
-            "MOA_KEY_PEPPER": "a pepper for the tests",
+            "MOA_KEY_PEPPER": PEPPER,
             "MOA_LISTEN": at[name],
             "MOA_PUBLIC_LISTEN": f"127.0.0.1:{self._more_ports[0]}",
             "MOA_ACCOUNT_ADDRESSES": f"127.0.0.1:{self._more_ports[0]}",
