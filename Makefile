@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv/bin
 PY := PYTHONPATH=gen:. $(VENV)/python
 READY := .venv/ready
-WORKERS := -n logical --maxprocesses 8
+WORKERS := -n auto
 PROTOS := $(shell find proto -name '*.proto')
 LOCKS := requirements/base.txt requirements/web.txt requirements/inference.txt requirements/dev.txt
 # The folders that are code of ours, as far as they are there.

@@ -25,6 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     plugin.add_options(parser)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    return plugin.workers()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.Suite(config), "moa-suite")
     skips.pytest_configure(config)

@@ -26,7 +26,7 @@ class Target:
     """What a target depends on.
 
     Args:
-        tests: The folders of its tests.
+        tests: The folders and files of its tests.
         whole: Folders and files that it reads or runs without importing them.
     """
 
@@ -36,7 +36,7 @@ class Target:
 
 TARGETS = {
     "test-training": Target(
-        tests=("tests/training",),
+        tests=("tests/training", "tests/inference/test_compiler.py"),
         whole=(
             "inference",
             "proto",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,24 +146,6 @@ def test_compiled_blocks_are_ready_before_the_first_request(
     assert counters["stats"]["unique_graphs"] == 0
     assert crowd[0] == alone
     assert apart(alone, made(engine(folders[family], workers), workers, ASK)[0]) <= 1
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a CPU with g++, and there is none here")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_blocks_are_compiled_by_inductor(folders: dict[str, Path], workers: ThreadPoolExecutor) -> None:
-    """By torch's own compiler: once warmed, the engine compiles no more, and its image is the plain one."""
-    from torch._dynamo.utils import counters
-
-    tuned = engine(folders["flux"], workers, most_lanes=2, compile={"backend": "inductor"})
-    counters.clear()
-    tuned.warm(64, 64)
-    assert counters["stats"]["unique_graphs"] > 0
-    counters.clear()
-    images = made(tuned, workers, ASK)
-    assert counters["stats"]["unique_graphs"] == 0
-    assert apart(images[0], made(engine(folders["flux"], workers), workers, ASK)[0]) <= 1
-    assert made(tuned, workers, ASK) == images
 
 
 def test_every_size_is_proven_by_warming(folders: dict[str, Path], workers: ThreadPoolExecutor) -> None:

@@ -32,9 +32,9 @@ class Group:
 GROUPS = (
     Group(
         "training",
-        "training, and the quality of the models that ship",
+        "training, the quality of the models that ship, and what torch compiles",
         0,
-        ("tests/training/*",),
+        ("tests/training/*", "tests/inference/test_compiler.py"),
         "test-training",
     ),
     Group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from random import Random
 from typing import Any
@@ -22,6 +23,12 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--fast", action="store_true", help="leave out tests marked `long`, and groups with no budget")
     group.addoption("--record", action="store_true", help="write what each file took to tests/suite/recorded.json")
     group.addoption("--shuffle", type=int, metavar="SEED", help="run files, and the tests in each, in random order")
+
+
+def workers() -> int:
+    """Return three workers for two cores, eight at most: a third of the time tests wait for something."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(1, min(8, cores * 3 // 2))
 
 
 class Suite:
