@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.common.rpc.target import Addresses
 from services.common.settings import ServiceSettings
 
 
@@ -15,8 +16,8 @@ class InferenceSettings(ServiceSettings):
 
     listen: str = "127.0.0.1:8104"
     """Where the gRPC server listens."""
-    auth_address: str = "127.0.0.1:8102"
-    """The auth service, which books for a router that was killed; several as `ipv4:a:1,b:2`."""
+    auth_address: Addresses = "127.0.0.1:8102"
+    """The auth service, which books for a router that was killed; several parted by commas."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Loopback port of the metrics; 0: none."""
     torch_threads: int = Field(default=0, ge=0)

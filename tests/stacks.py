@@ -37,11 +37,17 @@ def begun(root: Path) -> None:
 
 
 def gateway(
-    root: Path, *, environment: Mapping[str, str] | None = None, processes: Iterable[str] | None = None
+    root: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    processes: Iterable[str] | None = None,
+    workers: Mapping[str, int] | None = None,
 ) -> Stack:
     """Return a gateway in `root`, not started; its start is a second start, which takes half of a first one's time."""
     begun(root)
-    return Stack(root, durable=False, environment={**QUICK, **(environment or {})}, processes=processes)
+    return Stack(
+        root, durable=False, environment={**QUICK, **(environment or {})}, processes=processes, workers=workers
+    )
 
 
 @contextmanager

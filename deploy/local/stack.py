@@ -21,7 +21,7 @@ from deploy.local.database import Database, DatabaseError
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Supervisor
-from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, ROUTER, Process, callers_first
+from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, Process, callers_first
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _LEAST_DISK_BYTES = 200 * 2**20
@@ -40,7 +40,7 @@ class Stack:
         host: The public address.
         environment: Variables on top of this process's own, for every process.
         processes: Names of the processes to start; all by default. What is left out is not waited for.
-        routers: How many router workers share the requests.
+        workers: How many processes of a kind share its work, by name; one of each by default.
         keep_ports: Whether internal ports are the documented ones where they are free.
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
@@ -54,7 +54,7 @@ class Stack:
         host: str = "127.0.0.1",
         environment: Mapping[str, str] | None = None,
         processes: Iterable[str] | None = None,
-        routers: int = 1,
+        workers: Mapping[str, int] | None = None,
         keep_ports: bool = False,
         durable: bool = True,
         tell: Callable[[str], None] = lambda _: None,
@@ -67,7 +67,7 @@ class Stack:
         self._asked_port = port
         self._wanted = [p for p in PROCESSES if processes is None or p.name in set(processes)]
         self._keep_ports = keep_ports
-        self._routers = routers
+        self._workers = workers or {}
         self._database = Database(self.root / DATABASE, durable=durable)
         self._supervisor: Supervisor | None = None
         self._addresses: dict[str, str] = {}
@@ -256,8 +256,7 @@ class Stack:
     def _assign(self) -> None:
         give = self._ports.preferring if self._keep_ports else lambda _: self._ports.any()
         for process in self._wanted:
-            count = self._routers if process is ROUTER else 1
-            for number in range(count):
+            for number in range(self._workers.get(process.name, 1)):
                 name = process.name if number == 0 else f"{process.name}-{number + 1}"
                 self._metrics[name] = give(process.metrics_port) if number == 0 else self._ports.any()
                 if process is EDGE:
@@ -267,7 +266,8 @@ class Stack:
                     port = give(process.port) if number == 0 else self._ports.any()
                     self._addresses[name] = f"127.0.0.1:{port}"
                 if process.public_port is not None:
-                    self._public[process.name] = f"127.0.0.1:{give(process.public_port)}"
+                    port = give(process.public_port) if number == 0 else self._ports.any()
+                    self._public[name] = f"127.0.0.1:{port}"
 
     def _launch(self, name: str, database_url: str) -> None:
         process = BY_NAME[name.partition("-")[0]]

@@ -20,6 +20,7 @@ from services.common.http import checking
 from services.common.http.targets import Targets
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
+from services.common.rpc.target import Addresses
 
 T = TypeVar("T", bound=Targets[Any])
 
@@ -31,8 +32,8 @@ class ProvidingSettings(settings.ServiceSettings):
 
     listen: str
     """Where it listens."""
-    auth_address: str = "127.0.0.1:8102"
-    """The auth service, which books for a router that was killed; several as `ipv4:a:1,b:2`."""
+    auth_address: Addresses = "127.0.0.1:8102"
+    """The auth service, which books for a router that was killed; several parted by commas."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Loopback port of its metrics; 0: none."""
 

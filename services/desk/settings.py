@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
+from services.common.rpc.target import Addresses
 from services.common.store import StoreSettings
 from services.desk.domain import prompt
 
@@ -15,9 +16,9 @@ class DeskSettings(StoreSettings):
     """Where the task service reaches it."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Loopback port of `/metrics`; 0: none."""
-    router_address: str = "127.0.0.1:8101"
+    router_address: Addresses = "127.0.0.1:8101"
     """The router, which makes the images."""
-    vision_address: str = "127.0.0.1:8104"
+    vision_address: Addresses = "127.0.0.1:8104"
     """The inference service, which looks at images."""
     egress_allow: str = ""
     """Hosts beside public https ones that images may come from, parted by commas."""

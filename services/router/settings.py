@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from services.common.rpc.target import Addresses
 from services.common.store import StoreSettings
 
 
@@ -16,13 +17,13 @@ class RouterSettings(StoreSettings):
     """Where it serves, `host:port`."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Loopback port of `/metrics`; 0: none."""
-    auth_address: str = "127.0.0.1:8102"
-    """The auth service; several as `ipv4:a:1,b:2`."""
-    text_address: str = "127.0.0.1:8103"
+    auth_address: Addresses = "127.0.0.1:8102"
+    """The auth service; several parted by commas."""
+    text_address: Addresses = "127.0.0.1:8103"
     """The text service."""
-    inference_address: str = "127.0.0.1:8104"
+    inference_address: Addresses = "127.0.0.1:8104"
     """The inference service."""
-    image_address: str = "127.0.0.1:8108"
+    image_address: Addresses = "127.0.0.1:8108"
     """The image service (cloud providers' images); empty: this gateway runs none."""
     byok: bool = False
     """Whether callers may bring a Google key of their own instead of one of this gateway's, for Google's models."""

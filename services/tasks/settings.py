@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
+from services.common.rpc.target import Addresses
 from services.common.store import StoreSettings
 
 
@@ -18,11 +19,11 @@ class TaskSettings(StoreSettings):
     """Where it serves, `host:port`."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Loopback port of `/metrics`; 0: none."""
-    auth_address: str = "127.0.0.1:8102"
+    auth_address: Addresses = "127.0.0.1:8102"
     """The auth service."""
-    router_address: str = "127.0.0.1:8101"
+    router_address: Addresses = "127.0.0.1:8101"
     """The router, which does the work of image tasks."""
-    desk_address: str = "127.0.0.1:8107"
+    desk_address: Addresses = "127.0.0.1:8107"
     """The desk service."""
 
     desk_model: str = "moa-tiny-image"

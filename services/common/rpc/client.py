@@ -10,6 +10,7 @@ import grpc
 from services.common import tracing
 from services.common.rpc import call as calls
 from services.common.rpc.server import MAX_MESSAGE_BYTES
+from services.common.rpc.target import target_of
 
 _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -37,8 +38,8 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
 
 
 def channel(address: str) -> grpc.aio.Channel:
-    """Open a channel to `address` (`host:port`, or `ipv4:host:port,host:port` for several)."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    """Open a channel to `address` (`host:port`; several with commas between are called in turn). Raises ValueError."""
+    return grpc.aio.insecure_channel(target_of(address), options=_OPTIONS)
 
 
 def metadata(

@@ -1,0 +1,52 @@
+"""What gRPC connects to, of the addresses that settings name."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator
+
+_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
+_ADDRESS: Final = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^\[\]:,/\s]+)):(?P<port>[0-9]{1,5})")
+
+
+def target_of(addresses: str) -> str:
+    """Return gRPC's target for `host:port`, or for several with commas between, which are then called in turn.
+
+    Several must be IP addresses of one kind: gRPC takes no list of names. Replicas behind one name are one `host:port`,
+    and a target that is gRPC's own already (`ipv4:…`, `dns:///…`) stays as it is. Raises ValueError.
+    """
+    if addresses.startswith(_SCHEMES):
+        return addresses
+    each = [address.strip() for address in addresses.split(",")]
+    kinds = {_kind(address) for address in each}
+    if len(each) == 1:
+        return each[0]
+    if len(kinds) > 1 or "name" in kinds:
+        raise ValueError("several addresses are IP addresses of one kind; replicas behind one name are one host:port")
+    return f"{kinds.pop()}:{','.join(each)}"
+
+
+def _kind(address: str) -> str:
+    """Return `ipv4`, `ipv6` or `name`. Raises ValueError for what is no address."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise ValueError(f"not host:port: {address!r}")
+    try:
+        return f"ipv{ipaddress.ip_address(found['six'] or found['host']).version}"
+    except ValueError:
+        if found["six"]:
+            raise ValueError(f"not host:port: {address!r}") from None
+        return "name"
+
+
+def _checked(addresses: str) -> str:
+    if addresses:
+        target_of(addresses)
+    return addresses
+
+
+Addresses = Annotated[str, AfterValidator(_checked)]
+"""A setting that names a service: `host:port`, or several with commas between. Wrong ones stop the start by name."""

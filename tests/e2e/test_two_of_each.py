@@ -1,0 +1,177 @@
+"""Two routers, two text services and two auth services: every kind of call goes through, and goes on when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.local.ports import Ports
+from inference.training.pictures import desk as desks
+from tests import stacks
+from tests.e2e.conftest import Gateway
+from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver
+from tests.emulators.openai import OpenAIEmulator
+
+MODELS = Path("inference/models").resolve()
+IMAGE = {"model": "moa-tiny-image", "prompt": "a red circle", "width": 64, "height": 64, "diffusion": {"steps": 2}}
+CHAT = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
+TWICE = ("router", "text", "auth")
+
+
+def _catalogue(port: int) -> dict[str, Any]:
+    cloud = {"adapter": "openai", "makes": "text", "base_url": f"http://127.0.0.1:{port}/v1"}
+    return {
+        "providers": [
+            {"id": "cloud", **cloud, "credentials": {"api_key": "CLOUD_KEY"}},
+            {"id": "local-image", "adapter": "inference", "makes": "image"},
+            {"id": "local-vision", "adapter": "inference", "makes": "vision"},
+        ],
+        "models": [
+            {"id": "echo", "provider": "cloud", "upstream": "gpt-4o-mini"},
+            {
+                "id": "moa-tiny-image",
+                "provider": "local-image",
+                "capabilities": ["size", "steps", "seed", "edit"],
+                "defaults": {"width": 128, "height": 128, "steps": 4},
+                "load": {"source": str(MODELS / "moa-tiny-image"), "options": {"long_prompts": "cut"}},
+            },
+            {
+                "id": "moa-tiny-vision",
+                "provider": "local-vision",
+                "capabilities": ["caption", "detect", "judge"],
+                "load": {"source": str(MODELS / "moa-tiny-vision"), "options": {"threshold": 0.4}},
+            },
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """A gateway with two of each, as callers use it."""
+
+    gateway: Gateway
+
+    async def chat(self) -> None:
+        """Ask for a whole answer."""
+        answer = await self._post("/v1/chat/completions", CHAT)
+        assert answer.json()["choices"][0]["finish_reason"] == "stop"
+
+    async def stream(self) -> None:
+        """Ask for a streamed answer."""
+        answer = await self._post("/v1/chat/completions", {**CHAT, "stream": True})
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert '"error"' not in answer.text
+
+    async def image(self) -> None:
+        """Ask for an image."""
+        body = {"provider": "local-image", "model_id": "moa-tiny-image", "prompt": "a red circle"}
+        answer = await self._post("/create/image", {**body, "num_inference_steps": 2})
+        assert answer.json()["images"]
+
+    async def task(self) -> None:
+        """Have a task done."""
+        made = (await self._post("/v1/tasks", {"work": {"image": IMAGE}})).json()["task"]["id"]
+        await self._ended(f"/v1/tasks/{made}", lambda told: told["task"]["state"], "TASK_STATE_SUCCEEDED")
+
+    async def prediction(self) -> None:
+        """Have a prediction made while waiting."""
+        body = {"input": {"prompt": "a red circle", "num_inference_steps": 2}}
+        made = (await self._post("/v1/models/local/moa-tiny-image/predictions", body)).json()
+        await self._ended(f"/v1/predictions/{made['id']}", lambda told: told["status"], "succeeded")
+
+    async def desk(self) -> None:
+        """Have a desk styled."""
+        drawn = next(each for each in (desks.desk(Random(f"4711-{n}")) for n in range(100)) if len(each.found) == 5)
+        out = io.BytesIO()
+        drawn.image.save(out, "PNG")
+        uri = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+        made = (await self._post("/v1/generate", {"initial_image_url": uri, "num_inference_steps": 4})).json()
+        await self._ended(f"/v1/result/{made['task_id']}", lambda told: told["status"], "done")
+
+    @property
+    def kinds(self) -> list[Callable[[], Awaitable[None]]]:
+        """Every kind of call."""
+        return [self.chat, self.stream, self.image, self.task, self.prediction, self.desk]
+
+    def served(self, process: str) -> float:
+        """Count the calls that a process has served."""
+        return self.gateway.metric(process, "moa_rpc_ended_total")
+
+    async def _post(self, path: str, body: object) -> Any:
+        answer = await asyncio.to_thread(self.gateway.post, path, body)
+        assert answer.ok, answer.text
+        return answer
+
+    async def _ended(self, path: str, state: Callable[[Any], str], wanted: str) -> None:
+        async with asyncio.timeout(120):
+            while True:
+                told = (await asyncio.to_thread(self.gateway.get, path)).json()
+                if state(told) == wanted:
+                    return
+                assert "fail" not in state(told).lower(), json.dumps(told)
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return Ports().any()
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Doubled]:
+    root: Path = tmp_path_factory.mktemp("doubled")
+    catalogue = root / "catalogue.yaml"
+    catalogue.write_bytes(msgspec.yaml.encode(_catalogue(port)))
+    with Naver() as shops:
+        environment = {
+            "MOA_CATALOGUE": str(catalogue),
+            "CLOUD_KEY": "sk-good",
+            "MOA_NAVER_URL": shops.url,
+            "MOA_NAVER_CLIENT_ID": CLIENT_ID,
+            "MOA_NAVER_CLIENT_SECRET": CLIENT_SECRET,
+        }
+        names = ("auth", "text", "inference", "router", "desk", "tasks", "edge")
+        workers = dict.fromkeys(TWICE, 2)
+        with stacks.gateway(root / "state", environment=environment, processes=names, workers=workers) as stack:
+            yield Doubled(Gateway(stack))
+
+
+@pytest.fixture
+async def cloud(port: int) -> AsyncIterator[OpenAIEmulator]:
+    emulator = OpenAIEmulator()
+    await emulator.start(port)
+    yield emulator
+    await emulator.stop()
+
+
+async def test_two_of_each_share_every_kind_of_call(doubled: Doubled, cloud: OpenAIEmulator) -> None:
+    """Chats, streams, images, tasks, predictions and desks go through, and each process serves some of the calls."""
+    names = [f"{name}{number}" for name in TWICE for number in ("", "-2")]
+    before = {name: doubled.served(name) for name in names}
+    for call in doubled.kinds:
+        await call()
+    async with asyncio.timeout(60):
+        while any(doubled.served(name) == before[name] for name in names):
+            await doubled.chat()
+
+
+@pytest.mark.parametrize("name", ["router", "text-2", "auth"])
+async def test_calls_go_on_when_one_is_killed(doubled: Doubled, cloud: OpenAIEmulator, name: str) -> None:
+    """Every kind of call succeeds at once, by the other one; the killed one comes back and has its share again."""
+    doubled.gateway.stack.kill(name)
+    for call in doubled.kinds:
+        await call()
+    await asyncio.to_thread(doubled.gateway.stack.await_ready, name, wait_s=60)
+    async with asyncio.timeout(60):
+        while not doubled.served(name):
+            await doubled.chat()
