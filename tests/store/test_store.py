@@ -12,10 +12,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from services.common.errors import NotFound, StorageFailed
-from services.common.store import FolderStore, S3Store, Store, object_name, owner_of
+from services.common.store import FolderStore, Store, object_name, owner_of
 from services.common.store.model import CHUNK_BYTES
 from services.common.store.names import is_name, owns
-from services.common.store.s3 import PART_BYTES
+from services.common.store.s3 import PART_BYTES, S3Store
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from services.common.store.folder import FolderStore
 from services.common.store.links import Links
 from services.common.store.model import ObjectInfo, Opened, Store
 from services.common.store.names import object_name, owner_of
-from services.common.store.s3 import S3Store
 from services.common.store.settings import StoreSettings, links_of, store_of
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "Links",
     "ObjectInfo",
     "Opened",
-    "S3Store",
     "Store",
     "StoreSettings",
     "links_of",

@@ -13,7 +13,6 @@ from services.common.settings import ServiceSettings
 from services.common.store.folder import FolderStore
 from services.common.store.links import Links
 from services.common.store.model import Store
-from services.common.store.s3 import S3Store
 
 
 class StoreSettings(ServiceSettings):
@@ -46,6 +45,9 @@ class StoreSettings(ServiceSettings):
 def store_of(settings: StoreSettings) -> Store:
     """Open the store that the settings name."""
     if settings.store_bucket:
+        # boto3 takes a third of the time in which a service that has no bucket starts.
+        from services.common.store.s3 import S3Store
+
         return S3Store(settings.store_bucket, endpoint=settings.store_endpoint, region=settings.store_region)
     return FolderStore(settings.store_dir)
 
