@@ -11,6 +11,7 @@ import requests
 
 from deploy.local.stack import Stack
 from tests import stacks
+from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,22 @@ class Gateway:
 
 
 @pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with the models that ship, shared by all tests that do not break it."""
+def naver() -> Iterator[Naver]:
+    """The shops that the gateway asks."""
+    with Naver() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, naver: Naver) -> Iterator[Gateway]:
+    """A gateway with the models that ship and with shops, shared by all tests that do not break it."""
     root: Path = tmp_path_factory.mktemp("gateway")
-    with stacks.gateway(root) as stack:
+    environment = {
+        "MOA_NAVER_URL": naver.url,
+        "MOA_NAVER_CLIENT_ID": CLIENT_ID,
+        "MOA_NAVER_CLIENT_SECRET": CLIENT_SECRET,
+        "MOA_DESK_LORA": "moa",
+        "MOA_DESK_LORA_SCALE": "0.5",
+    }
+    with stacks.gateway(root, environment=environment) as stack:
         yield Gateway(stack)

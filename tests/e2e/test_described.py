@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
@@ -30,6 +31,14 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway of its own: strangers' accounts, tasks and settings are made in it."""
     with stacks.gateway(tmp_path_factory.mktemp("described")) as stack:
         yield Gateway(stack)
+
+
+def test_a_desk_can_be_made_without_shops(described: Gateway) -> None:
+    """Nobody configured the shopping search here: that is told, and is no reason to take the gateway out of service."""
+    answer = requests.get(described.url + "/healthcheck", timeout=20)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    down = [name for name, part in answer.json()["dependencies"].items() if part["status"] != "ok"]
+    assert down == ["shopping"]
 
 
 @SCHEMA.parametrize()
