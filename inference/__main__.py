@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from inference import machine
 from inference.build import Builder
 from inference.catalogued import any_named
+from inference.embedding.servicer import EmbeddingServicer
 from inference.image.servicer import ImageServicer
 from inference.needs import available_bytes, needed_bytes
 from inference.packages import Packages
@@ -19,6 +20,7 @@ from inference.settings import InferenceSettings
 from inference.states import ModelServicer
 from inference.text.servicer import TextServicer
 from inference.vision.servicer import VisionServicer
+from moa.embedding.v1 import embedding_service_pb2_grpc
 from moa.image.v1 import image_service_pb2_grpc
 from moa.inference.v1 import model_service_pb2_grpc
 from moa.text.v1 import text_service_pb2_grpc
@@ -71,6 +73,9 @@ class Process:
         vision_service_pb2_grpc.add_VisionServiceServicer_to_server(
             VisionServicer(self.catalogue, self.registry, self.workers, defaults), self.server.grpc
         )
+        embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
+            EmbeddingServicer(self.catalogue, self.registry, self.workers), self.server.grpc
+        )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(self.catalogue, self.registry, self.packages), self.server.grpc
         )
@@ -89,7 +94,8 @@ class Process:
 
     async def _warm(self) -> None:
         if self.config.fetch == "early":
-            for model in (*self.catalogue.now.models, *self.catalogue.now.vision):
+            now = self.catalogue.now
+            for model in (*now.models, *now.vision, *now.embedding):
                 if model.load is not None:
                     self.packages.want(model.load)
         for name in self.config.listed(self.config.preload):

@@ -37,6 +37,8 @@ class Builder:
             return self._text(model, report)
         report("torch", 0.0)
         machine.bring_up(self._settings.torch_threads)
+        if makes == "embedding":
+            return self._embedding(model, report)
         return self._vision(model, report) if makes == "vision" else self._image(model, report)
 
     def _vision(self, model: Model, report: Report) -> Engine:
@@ -46,6 +48,19 @@ class Builder:
         assert model.load is not None
         return VisionEngine(
             model.id, load(model, report).family, max_waiting=int(model.load.options.get("max_waiting", 16))
+        )
+
+    def _embedding(self, model: Model, report: Report) -> Engine:
+        from inference.embedding.engine import EmbeddingEngine
+        from inference.embedding.model import load
+
+        assert model.load is not None
+        options = model.load.options
+        return EmbeddingEngine(
+            model.id,
+            load(model, report),
+            batch_tokens=int(options.get("batch_tokens", 4096)),
+            max_waiting=int(options.get("max_waiting", 4096)),
         )
 
     def _text(self, model: Model, report: Report) -> Engine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from services.common.catalogue import Model, Watched
 from services.common.errors import InvalidField, ModelNotFound
 from services.common.rpc import call as calls
@@ -25,7 +27,7 @@ def find(catalogue: Watched, name: str, provider: str, makes: str) -> Model:
 def any_named(catalogue: Watched, name: str) -> Model:
     """Give the model of a name, whatever it makes; raise ModelNotFound."""
     now = catalogue.now
-    try:
-        return now.find_vision(name)
-    except ModelNotFound:
-        return now.find(name)
+    for find in (now.find_vision, now.find_embedding):
+        with contextlib.suppress(ModelNotFound):
+            return find(name)
+    return now.find(name)

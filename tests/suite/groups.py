@@ -38,6 +38,13 @@ GROUPS = (
         "test-training",
     ),
     Group(
+        "models",
+        "the real weights that the catalogue takes out of packages; they are fetched",
+        0,
+        ("tests/models/*",),
+        "test-models",
+    ),
+    Group(
         "browser",
         "pages in a real Chromium",
         30,

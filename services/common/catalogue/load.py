@@ -79,8 +79,9 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
         if model.full_id in seen:
             raise CatalogueError(f"{path}: model {model.full_id} stands twice")
         seen.add(model.full_id)
-        if provider.makes == "vision" and provider.adapter != "inference":
-            raise CatalogueError(f"{path}: provider {provider.id}: only the inference adapter has vision models")
+        if provider.makes in ("vision", "embedding") and provider.adapter != "inference":
+            told = f"only the inference adapter has {provider.makes} models"
+            raise CatalogueError(f"{path}: provider {provider.id}: {told}")
         if (model.load is not None) != (provider.adapter == "inference"):
             raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
     _check_successors(path, models)

@@ -35,8 +35,9 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What callers write as `provider`."""
     adapter: str
     """The protocol that it speaks: `inference` for models of one's own, else the name of an adapter module."""
-    makes: Literal["text", "image", "vision"]
-    """What its models make. `vision`: they look at images for Moa's own services; callers do not see them."""
+    makes: Literal["text", "image", "vision", "embedding"]
+    """What its models make. `vision`: they look at images for Moa's own services; callers do not see them. `embedding`:
+    they turn texts into vectors, by a contract of their own."""
     base_url: str = ""
     """Where it is; empty for `inference`. `${NAME}` is read from the environment, `${NAME:-default}` too."""
     credentials: Mapping[str, str] = {}
@@ -179,17 +180,19 @@ class Catalogue:
         models: Likewise. Ids are unique within a provider.
         configured: Ids of the providers that have all their credentials.
 
-    Models that look at images for Moa's own services are apart, in `vision`: nothing that callers ask finds or lists
-    them or their providers.
+    Models that look at images for Moa's own services are apart, in `vision`, and those that embed texts in `embedding`:
+    no call for texts or images finds or lists them or their providers.
     """
 
     def __init__(self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]) -> None:
         all_providers = {p.id: p for p in providers}
-        inner = {p.id for p in all_providers.values() if p.makes == "vision"}
+        inner = {p.id: p.makes for p in all_providers.values() if p.makes in ("vision", "embedding")}
         all_models = tuple(models)
+        self._inner = inner
         self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
         self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner)
-        self.vision: tuple[Model, ...] = tuple(m for m in all_models if m.provider in inner)
+        self.vision: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "vision")
+        self.embedding: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "embedding")
         self.configured = configured
         self._names: dict[str, list[Model]] = {}
         for rank in (self._ids, self._alias_names, self._unprefixed):
@@ -245,20 +248,30 @@ class Catalogue:
 
     def find_vision(self, name: str) -> Model:
         """Give the vision model of an id, full id or alias, or raise ModelNotFound."""
-        for model in self.vision:
-            if name in (model.id, model.full_id, *model.aliases):
-                return model
-        raise ModelNotFound(f"unknown vision model {name[:200]!r}", param="model")
+        return _named(self.vision, name, "vision")
+
+    def find_embedding(self, name: str) -> Model:
+        """Give the embedding model of an id, full id or alias; the first for an empty name. Raises ModelNotFound."""
+        if not name and self.embedding:
+            return self.embedding[0]
+        return _named(self.embedding, name, "embedding")
 
     def makes(self, model: Model) -> str:
-        """Tell what a model of this snapshot makes: `text`, `image`, or `vision`."""
+        """Tell what a model of this snapshot makes: `text`, `image`, `vision`, or `embedding`."""
         provider = self.providers.get(model.provider)
-        return provider.makes if provider is not None else "vision"
+        return provider.makes if provider is not None else self._inner[model.provider]
 
     def of_provider(self, provider_id: str) -> list[Model]:
         """List a provider's models."""
         self.provider(provider_id)
         return [m for m in self.models if m.provider == provider_id]
+
+
+def _named(models: Iterable[Model], name: str, kind: str) -> Model:
+    for model in models:
+        if name in (model.id, model.full_id, *model.aliases):
+            return model
+    raise ModelNotFound(f"unknown {kind} model {name[:200]!r}", param="model")
 
 
 def matches(pattern: str, name: str) -> bool:

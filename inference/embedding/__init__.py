@@ -1,0 +1,1 @@
+"""Embeddings: texts to vectors, in batches by tokens."""

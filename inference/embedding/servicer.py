@@ -1,0 +1,69 @@
+"""`moa.embedding.v1.EmbeddingService` over the models of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from inference.fair import Flow
+from inference.registry import Registry
+from moa.common.v1 import usage_pb2
+from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
+from services.common.catalogue import Watched
+from services.common.errors import InvalidField
+from services.common.rpc import call as calls
+
+if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
+    from inference.embedding.engine import EmbeddingEngine
+
+MAX_TEXTS = 256
+
+
+class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
+    """Embeds with catalogue models that this process loads.
+
+    Args:
+        catalogue: Which models there are.
+        registry: Loads them.
+        workers: Where texts are tokenized.
+    """
+
+    def __init__(self, catalogue: Watched, registry: Registry, workers: Executor) -> None:
+        self._catalogue = catalogue
+        self._registry = registry
+        self._workers = workers
+
+    async def EmbedTexts(
+        self, request: embedding_service_pb2.EmbedTextsRequest, context: Any
+    ) -> embedding_service_pb2.EmbedTextsResponse:
+        """Embed texts."""
+        model = self._catalogue.now.find_embedding(request.model)
+        calls.current().fields["model"] = model.id
+        _check(request.texts)
+        flow = Flow.of(dict(context.invocation_metadata() or ()))
+        loop = asyncio.get_running_loop()
+        async with self._registry.use(model) as held:
+            engine: EmbeddingEngine = held  # type: ignore[assignment]  # the builder gives this kind for these models
+            prepare = functools.partial(engine.prepare, list(request.texts), truncate=request.truncate)
+            texts = await loop.run_in_executor(self._workers, prepare)
+            vectors = await engine.embed(texts, flow)
+        tokens = list(map(len, texts))
+        return embedding_service_pb2.EmbedTextsResponse(
+            embeddings=[
+                embedding_service_pb2.Embedding(values=values, tokens=count)
+                for values, count in zip(vectors, tokens, strict=True)
+            ],
+            model=model.id,
+            usage=usage_pb2.Usage(prompt_tokens=sum(tokens), exact=True),
+        )
+
+
+def _check(texts: Sequence[str]) -> None:
+    if not 1 <= len(texts) <= MAX_TEXTS:
+        raise InvalidField(f"from 1 to {MAX_TEXTS} texts are embedded at once", param="texts")
+    for at, text in enumerate(texts):
+        if not text.strip():
+            raise InvalidField("a text must not be empty", param=f"texts[{at}]")
