@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -39,6 +40,16 @@ class ProvidingSettings(settings.ServiceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Served(Generic[T]):
+    """A service that runs."""
+
+    port: int
+    """Where it listens."""
+    catalogue: Watched
+    targets: T
+
+
+@dataclass(frozen=True, kw_only=True)
 class Providing(Generic[T]):
     """What a service that answers with providers is made of."""
 
@@ -61,14 +72,25 @@ class Providing(Generic[T]):
             raise SystemExit(0 if uvloop.run(self._check(Path(os.environ.get("MOA_CATALOGUE", _CATALOGUE)))) else 1)
         config = settings.read(self.settings)
         logs.configure(self.name, config.log_level)
-        run(lambda stop: self._serve(config, stop), self.name)
+        run(lambda stop: self._run(config, stop), self.name)
 
-    async def _serve(self, config: ProvidingSettings, stop: asyncio.Event) -> None:
+    async def _run(self, config: ProvidingSettings, stop: asyncio.Event) -> None:
         try:
-            catalogue = Watched(config.catalogue)
+            async with self.serve(config):
+                await stop.wait()
         except CatalogueError as error:
             raise SystemExit(str(error)) from None
-        targets = self.targets(os.environ)
+
+    @asynccontextmanager
+    async def serve(
+        self, config: ProvidingSettings, environment: Mapping[str, str] = os.environ
+    ) -> AsyncIterator[Served[T]]:
+        """Serve until the block ends, then drain; providers take their credentials from `environment`.
+
+        Raises CatalogueError when the catalogue is bad.
+        """
+        catalogue = Watched(config.catalogue, environment)
+        targets = self.targets(environment)
         targets.report(catalogue.now)
         if config.metrics_port:
             metrics.serve(config.metrics_port, config.metrics_host)
@@ -82,13 +104,15 @@ class Providing(Generic[T]):
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
         watching = asyncio.create_task(catalogue.watch())
-        await stop.wait()
-        watching.cancel()
-        vanished.ending()
-        await server.stop(config.drain_s)
-        await vanished.stop()
-        await auth.close()
-        await targets.close()
+        try:
+            yield Served(port=port, catalogue=catalogue, targets=targets)
+        finally:
+            watching.cancel()
+            vanished.ending()
+            await server.stop(config.drain_s)
+            await vanished.stop()
+            await auth.close()
+            await targets.close()
 
     async def _check(self, path: Path) -> bool:
         """Print how each provider fares; tell whether none failed."""

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from pydantic import SecretStr
 
 from moa.common.v1.media_pb2 import ImageInput
 from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.image.v1.image_service_pb2_grpc import ImageServiceStub
-from services.common.admission import VanishedCallers
-from services.common.catalogue import Watched
 from services.common.errors import MoaError, error_of
 from services.common.rpc.client import channel, metadata
-from services.common.rpc.server import Server
 from services.common.rpc.status import error_from_rpc
-from services.image.servicer import ImageServicer, add_to_server
-from services.image.targets import Targets
+from services.image.__main__ import SERVICE
+from services.image.settings import ImageSettings
 from tests import shipped
 from tests.shipped import Row
 
@@ -80,21 +78,16 @@ async def image_service(
     providers: Sequence[Row],
     models: Sequence[Row],
     environment: Mapping[str, str],
-    vanished: VanishedCallers | None = None,
+    auth_address: str = "127.0.0.1:8102",
 ) -> AsyncIterator[ImageClient]:
     """Serve until the block ends."""
     path = folder / "catalogue.yaml"
     shipped.written(path, providers, models)
-    targets = Targets(environment)
-    server = Server(service_token=TOKEN)
-    add_to_server(ImageServicer(Watched(path, environment), targets, vanished), server.grpc)
-    port = await server.start("127.0.0.1:0")
-    try:
-        async with channel(f"127.0.0.1:{port}") as opened:
-            yield ImageClient(ImageServiceStub(opened))
-    finally:
-        await server.stop(0)
-        await targets.close()
+    config = ImageSettings(
+        service_token=SecretStr(TOKEN), catalogue=path, listen="127.0.0.1:0", drain_s=0, auth_address=auth_address
+    )
+    async with SERVICE.serve(config, environment) as served, channel(f"127.0.0.1:{served.port}") as opened:
+        yield ImageClient(ImageServiceStub(opened))
 
 
 def given(data: bytes) -> ImageInput:

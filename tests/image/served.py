@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 
 import uvloop
+from pydantic import SecretStr
 
 from services.common import logs, memory
-from services.common.catalogue import Watched
-from services.common.rpc.server import Server
-from services.image.servicer import ImageServicer, add_to_server
-from services.image.targets import Targets
+from services.image.__main__ import SERVICE
+from services.image.settings import ImageSettings
 from tests.image.harness import TOKEN
 
 
 async def serve(path: Path) -> None:
     """Serve the catalogue at `path` on a free port, which is printed, until killed."""
-    server = Server(service_token=TOKEN)
-    add_to_server(ImageServicer(Watched(path), Targets(os.environ)), server.grpc)
-    print(await server.start("127.0.0.1:0"), flush=True)
-    await asyncio.Event().wait()
+    config = ImageSettings(service_token=SecretStr(TOKEN), catalogue=path, listen="127.0.0.1:0")
+    async with SERVICE.serve(config) as served:
+        print(served.port, flush=True)
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -22,11 +22,9 @@ async def test_images_are_booked_as_far_as_their_calls_had_begun(tmp_path: Path)
     """Of six images, each a call, one came, three were begun with it and one in its place, and one waits: five are
     owed by a caller who leaves, with a stream or without."""
     timeouts = {"connect_s": 2, "first_token_s": 30, "idle_s": 30}
-    async with keeping(TOKEN) as (kept, address), channel(address) as auth, OpenAIImagesEmulator() as upstream:
-        vanished = VanishedCallers(auth, service_token=TOKEN)
-        await vanished.start()
+    async with keeping(TOKEN) as (kept, address), OpenAIImagesEmulator() as upstream:
         rows = shipped_rows("openai-image", upstream.url + "/v1", timeouts=timeouts)
-        async with image_service(tmp_path, *rows, {"OPENAI_API_KEY": "sk-good"}, vanished) as service:
+        async with image_service(tmp_path, *rows, {"OPENAI_API_KEY": "sk-good"}, address) as service:
             for reservation, stream in (("lease.1.0.6", True), ("lease.2.0.6", False)):
                 ask = GenerateImageRequest(
                     model="dall-e-3", provider="openai-image", prompt="A sea", count=6, stream=stream
@@ -42,7 +40,6 @@ async def test_images_are_booked_as_far_as_their_calls_had_begun(tmp_path: Path)
                 for script in held:
                     await asyncio.wait_for(script.left.wait(), 30)
                 upstream.scripts.clear()
-        await vanished.stop()
     assert [settlement.reservation_id for settlement in kept.settled] == ["lease.1.0.6", "lease.2.0.6"]
     for settlement in kept.settled:
         assert (settlement.charged.images, settlement.charged.tokens) == (5, 0)

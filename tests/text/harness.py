@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from pydantic import SecretStr
 
 from moa.text.v1.text_pb2 import FinishReason, Message, Part, Role, TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest, GenerateTextResponse
-from moa.text.v1.text_service_pb2_grpc import TextServiceStub, add_TextServiceServicer_to_server
+from moa.text.v1.text_service_pb2_grpc import TextServiceStub
 from services.common.catalogue import Watched
 from services.common.errors import MoaError, error_of
 from services.common.rpc.client import channel, metadata
-from services.common.rpc.server import Server
 from services.common.rpc.status import error_from_rpc
-from services.text.servicer import TextServicer
+from services.text.__main__ import SERVICE
+from services.text.settings import TextSettings
 from services.text.targets import Targets
 from tests import shipped
 
@@ -82,17 +83,12 @@ async def text_service(
     """Serve until the block ends."""
     path = folder / "catalogue.yaml"
     write_catalogue(path, providers, models)
-    watched = Watched(path, environment)
-    targets = Targets(environment)
-    server = Server(service_token=TOKEN)
-    add_TextServiceServicer_to_server(TextServicer(watched, targets), server.grpc)
-    port = await server.start("127.0.0.1:0")
-    try:
-        async with channel(f"127.0.0.1:{port}") as opened:
-            yield TextClient(TextServiceStub(opened), targets, path, watched)
-    finally:
-        await server.stop(0)
-        await targets.close()
+    config = TextSettings(service_token=SecretStr(TOKEN), catalogue=path, listen="127.0.0.1:0", drain_s=0)
+    async with (
+        SERVICE.serve(config, environment) as served,
+        channel(f"127.0.0.1:{served.port}") as opened,
+    ):
+        yield TextClient(TextServiceStub(opened), served.targets, path, served.catalogue)
 
 
 def chat(text: str = "hello", **more: object) -> GenerateTextRequest:
