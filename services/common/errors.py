@@ -25,12 +25,17 @@ class MoaError(Exception):
     reason: ClassVar[Reason.ValueType] = error_pb2.REASON_INTERNAL
 
     def __init__(self, message: str, *, param: str = "", retry_after_s: float | None = None) -> None:
-        self.message = scrub(message)
-        self.param = scrub(param)
+        self.message = scrub(_sendable(message))
+        self.param = scrub(_sendable(param))
         super().__init__(self.message)
         self.retry_after_s = retry_after_s
         self.headers: tuple[tuple[str, str], ...] = ()
         """Response headers that tell the caller more; lost when the error travels to another service."""
+
+
+def _sendable(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which no answer can hold: callers' names may have them."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class Malformed(MoaError):

@@ -70,7 +70,8 @@ def _no_constant(word: str) -> Any:
 
 def fill(message: Message, given: Mapping[str, Any], at: str = "") -> None:
     """Set the message's fields, each at most once. `null` leaves one unset. Raises InvalidField."""
-    fields: Mapping[str, Any] = message.DESCRIPTOR.fields_by_name
+    # Not protobuf's own tables: they fail on names that are not UTF-8.
+    fields: dict[str, Any] = {field.name: field for field in message.DESCRIPTOR.fields}
     by_json: dict[str, Any] = {field.json_name: field for field in message.DESCRIPTOR.fields}
     seen: set[str] = set()
     for name, value in given.items():
@@ -166,9 +167,9 @@ def _real(value: Any, path: str) -> float:
 
 def _enum(field: FieldDescriptor, value: Any, path: str) -> int:
     assert field.enum_type is not None  # what an enum's field has
-    known = field.enum_type.values_by_name
+    known = {one.name: one.number for one in field.enum_type.values}
     if isinstance(value, str) and value in known:
-        return known[value].number
+        return known[value]
     if isinstance(value, int) and not isinstance(value, bool) and value in field.enum_type.values_by_number:
         return value
     raise InvalidField(f"{path} must be one of {', '.join(known)}", param=path)

@@ -17,6 +17,7 @@ from moa.image.v1 import image_service_pb2
 from moa.task.v1 import task_pb2, task_service_pb2
 from services.common import protojson
 from services.common.errors import InvalidField, Malformed, TooLarge
+from services.common.rpc import status
 
 KEY = account_service_pb2.CreateKeyRequest
 TASK = task_service_pb2.CreateTaskRequest
@@ -43,6 +44,11 @@ def read(kind: type[M], body: bytes) -> M:
         (b'{"scopes": [{"operations": [true]}]}', "scopes[0].operations[0]"),
         (b'{"name": 5}', "name"),
         (b'{"name": "\\ud800"}', "name"),
+        (b'{"priority": "\\ud800"}', "priority"),
+        (b'{"manages": ["\\ud800"]}', "manages[0]"),
+        (b'{"expires_in": "\\ud800"}', "expires_in"),
+        (b'{"tokens_a_day": "\\ud800"}', "tokens_a_day"),
+        (b'{"scopes": [{"provider": "\\ud800"}]}', "scopes[0].provider"),
         (b'{"name": "a", "name": "b"}', "name"),
         (b'{"tokens_a_day": 1, "tokensADay": 2}', "tokensADay"),
         (b'{"tokens_a_day": -1}', "tokens_a_day"),
@@ -163,3 +169,14 @@ def test_any_value_is_taken_or_refused(value: object) -> None:
     for name in admin_service_pb2.UpdateAccountRequest.DESCRIPTOR.fields_by_name:
         with contextlib.suppress(InvalidField, Malformed):
             read(admin_service_pb2.UpdateAccountRequest, json.dumps({name: value}).encode())
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"\\ud83d": 1}', b'{"scopes": [{"a\\udc00b": 1}]}', b'{"\\ud83d": 1, "\\ud83d": 2}']
+)
+def test_a_name_that_cannot_be_sent_back_is_refused_all_the_same(body: bytes) -> None:
+    """Half a surrogate pair in a field's name is told with a question mark in its place, in the status and headers."""
+    with pytest.raises(InvalidField) as refused:
+        read(KEY, body)
+    assert "?" in refused.value.param
+    assert dict(status.trailers_of(refused.value, "r"))

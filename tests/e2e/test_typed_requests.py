@@ -61,6 +61,14 @@ def test_an_unknown_field_is_refused_by_name(gateway: Gateway, binding: bindings
     assert told(answer) == (422, "invalid_field", "unknown field no_such")
 
 
+def test_a_name_with_half_a_surrogate_pair_is_refused(gateway: Gateway) -> None:
+    """It is a field that is not known, not a failure of the gateway."""
+    for path in ("/account/keys", "/account/login", "/v1/tasks"):
+        headers = {"X-API-Key": gateway.key, "content-type": "application/json"}
+        answer = requests.post(gateway.url + path, data=b'{"\\ud83d": 1}', headers=headers, timeout=20)
+        assert told(answer) == (422, "invalid_field", "unknown field ?")
+
+
 @pytest.mark.parametrize("binding", TYPED, ids=lambda binding: f"{binding.verb} {binding.template}")
 def test_an_unknown_parameter_is_refused_by_name(gateway: Gateway, binding: bindings.Binding) -> None:
     """On every typed path: a typo in a filter would otherwise list everything."""
