@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -25,6 +26,14 @@ from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, Proc
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _LEAST_DISK_BYTES = 200 * 2**20
+
+
+def _is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class StackError(Exception):
@@ -282,6 +291,7 @@ class Stack:
             "MOA_CATALOGUE": str(REPOSITORY / "gateway" / "catalogue.yaml"),
             "MOA_LOG_LEVEL": "info",
             "MOA_BYOK": "0",
+            "MOA_SIGNUP": "open" if _is_loopback(self.host) else "invite",
             "MOA_FETCH": "asked",
         }
         pool = {**pool, **self._secrets, **{k: v for k, v in self._given.items() if k.startswith("MOA_")}}

@@ -70,7 +70,7 @@ AUTH: Final = Process(
     metrics_port=8202,
     public_port=8105,
     calls={"MOA_DATABASE_URL": DATABASE},
-    shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK"),
+    shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP"),
 )
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
 """For who answers a router: it settles what a killed router cannot."""

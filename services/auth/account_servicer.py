@@ -14,13 +14,13 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
-from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
 from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
+from services.auth.logins import Logins
 from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
@@ -61,12 +61,11 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._passwords = passwords
         self._pepper = pepper
         self._signup = signup
-        self._by_address = Tries(postgres, pepper=pepper, kind="address", tries=10, every_s=6)
-        self._by_email = Tries(postgres, pepper=pepper, kind="email", tries=5, every_s=12)
+        self._logins = Logins(postgres, pepper=pepper)
 
     async def SignUp(self, request: pb.SignUpRequest, context: Any) -> pb.SignUpResponse:
         """Create an account and a session."""
-        await self._by_address.check(address_of(context))
+        await self._logins.arrive(address_of(context))
         if self._signup == "closed":
             raise PermissionDenied("sign-up is closed; ask an administrator for an account")
         if self._signup == "invite" and not request.invitation:
@@ -88,12 +87,14 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def LogIn(self, request: pb.LogInRequest, context: Any) -> pb.LogInResponse:
         """Begin a session."""
         email = request.email.strip().lower()[:254]
-        await self._by_address.check(address_of(context))
-        await self._by_email.check(email)
+        address = address_of(context)
+        await self._logins.arrive(address)
+        await self._logins.check(email, address)
         found = await self._accounts.password_of(email)
         if not await self._passwords.verify(found[1] if found else None, request.password) or found is None:
+            await self._logins.wrong(email)
             raise Unauthenticated(_WRONG_LOGIN)
-        await self._by_email.forgive(email)
+        await self._logins.right(email, address)
         token, expires_at = await self._begin(found[0])
         account = render.account(await self._accounts.get(found[0]))
         return pb.LogInResponse(session_token=token, expires_at=expires_at, account=account)
@@ -118,10 +119,13 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             await self._accounts.rename(caller.account_id, render.read_name(request.name))
         if request.HasField("password"):
             record = await self._accounts.get(caller.account_id)
-            await self._by_email.check(record.email or record.id)
+            who, address = record.email or record.id, address_of(context)
+            await self._logins.check(who, address)
             found = await self._accounts.password_of(record.email) if record.email else None
             if not await self._passwords.verify(found[1] if found else None, request.old_password):
+                await self._logins.wrong(who)
                 raise InvalidField("the old password is wrong", param="old_password")
+            await self._logins.right(who, address)
             await self._accounts.set_password(
                 caller.account_id, await self._passwords.hash(request.password), keep_session=caller.session
             )

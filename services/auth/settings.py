@@ -27,8 +27,8 @@ class AuthSettings(DatabaseSettings):
     """Where the other services reach it."""
     public_listen: str = "127.0.0.1:8105"
     """Where the edge reaches the public services (moa.account.v1)."""
-    signup: Literal["open", "invite", "closed"] = "open"
-    """Who may sign up: everyone, those with an invitation, nobody."""
+    signup: Literal["open", "invite", "closed"] = "invite"
+    """Who may sign up: everyone, those with an invitation, nobody. The launcher says `open` on a loopback address."""
     byok: bool = False
     """Whether there is an account for callers who bring their own key of a provider."""
     metrics_port: int = 0

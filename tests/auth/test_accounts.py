@@ -14,6 +14,7 @@ from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING
+from services.auth.logins import Logins
 from services.common.errors import RateLimited
 from services.common.throttle import Throttle
 from tests.auth.asking import PEPPER, tokens
@@ -197,3 +198,62 @@ async def test_passwords_are_kept_as_argon2_and_sessions_are_short(client: Clien
     assert stored.startswith("$argon2id$")
     assert PASSWORD not in stored
     assert 0 < made.expires_at.seconds - time.time() <= 12 * 3600
+
+
+async def test_a_sign_up_does_not_tell_whether_an_address_is_taken(start: Start) -> None:
+    """A taken address, a used and an unknown invitation read alike, and an invitation asks after one address only."""
+    auth = await start(signup="invite")
+    client, link = await connected(auth.public_port)
+    key = keys.make(PEPPER)
+    await auth.accounts.create(role="admin", limits=CEILINGS, rules=[EVERYTHING], key=key)
+    root = client.sent(key.secret)
+    one, other = [
+        (await client.admin.CreateInvitation(admin_pb.CreateInvitationRequest(), metadata=root)).invitation
+        for _ in range(2)
+    ]
+    await client.sign_up("somebody@example.com", invitation=one)
+    told = set()
+    for email, invitation in (
+        ("somebody@example.com", other),
+        ("nobody@example.com", other),
+        ("nobody@example.com", one),
+        ("nobody@example.com", "inv-unknown"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.sign_up(email, invitation=invitation)
+        trailers = {name: value for name, value in refused.value.trailing_metadata() or () if name == "x-moa-param"}
+        told.add((refused.value.code(), refused.value.details(), str(trailers)))
+    assert len(told) == 1
+    await link.close()
+
+
+async def test_an_attack_on_an_account_does_not_keep_its_owner_out(client: Client) -> None:
+    """Whoever guesses from one address waits; the owner logs in from another meanwhile."""
+    await client.sign_up("owner@example.com")
+    login = pb.LogInRequest(email="owner@example.com", password="wrong")
+    for _ in range(5):
+        assert await code_of(client.account.LogIn(login, metadata=client.sent())) == grpc.StatusCode.UNAUTHENTICATED
+    assert await code_of(client.account.LogIn(login, metadata=client.sent())) == grpc.StatusCode.RESOURCE_EXHAUSTED
+    client.address = "203.0.113.42"
+    right = pb.LogInRequest(email="owner@example.com", password=PASSWORD)
+    assert (await client.account.LogIn(right, metadata=client.sent())).session_token
+
+
+async def test_many_addresses_have_fewer_tries_each(auth: Auth) -> None:
+    """Once many wrong passwords came for an account, an address has two tries in place of five; elsewhere five."""
+    logins = Logins(auth.postgres, pepper=PEPPER, at_once=10, recovers_s=3600)
+
+    async def tries(account: str, address: str) -> int:
+        """How often an address may try before it has to wait."""
+        for count in range(20):
+            try:
+                await logins.check(account, address)
+            except RateLimited:
+                return count
+            await logins.wrong(account)
+        raise AssertionError("it never has to wait")
+
+    assert [await tries("attacked", f"192.0.2.{at}") for at in range(4)] == [5, 5, 2, 2]
+    await logins.right("attacked", "192.0.2.2")
+    assert await tries("attacked", "192.0.2.2") == 2
+    assert await tries("another", "192.0.2.1") == 5

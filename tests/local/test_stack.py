@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from deploy.local.stack import Stack, StackError
+from deploy.local.topology import AUTH
 
 
 def test_port_in_use(tmp_path: Path) -> None:
@@ -79,3 +80,26 @@ def answers(url: str) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "signup"),
+    [
+        ("127.0.0.1", {}, "open"),
+        ("::1", {}, "open"),
+        ("localhost", {}, "open"),
+        ("0.0.0.0", {}, "invite"),
+        ("192.0.2.1", {}, "invite"),
+        ("0.0.0.0", {"MOA_SIGNUP": "closed"}, "closed"),
+    ],
+)
+def test_strangers_sign_up_on_this_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, given: dict[str, str], signup: str
+) -> None:
+    """Who can be reached by others takes those with an invitation only, unless the operator says otherwise."""
+    monkeypatch.delenv("MOA_SIGNUP", raising=False)
+    stack = Stack(tmp_path, host=host, environment=given)
+    stack._addresses["auth"] = stack._public["auth"] = "127.0.0.1:1"
+    stack._metrics["auth"] = 1
+    stack._secrets = {"MOA_SERVICE_TOKEN": "t", "MOA_KEY_PEPPER": "p"}
+    assert stack._environment("auth", AUTH, "postgresql://nowhere")["MOA_SIGNUP"] == signup

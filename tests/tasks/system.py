@@ -247,6 +247,7 @@ class System:
             "PYTHONPATH": f"{ROOT / 'gen'}:{ROOT}",
             "MOA_SERVICE_TOKEN": TOKEN,
             "MOA_KEY_PEPPER": PEPPER,
+            "MOA_SIGNUP": "open",
             "MOA_LISTEN": at[name],
             "MOA_PUBLIC_LISTEN": f"127.0.0.1:{self._more_ports[0]}",
             "MOA_ACCOUNT_ADDRESSES": f"127.0.0.1:{self._more_ports[0]}",

@@ -35,6 +35,10 @@ _AFTER: LiteralString = (
     "(%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s)) order by created_at desc, id desc"
 )
 _NEWEST: Final = 500
+_NO_SIGN_UP: Final = (
+    "no account can be made with this email and invitation; if you have an account already, log in, else ask an"
+    " administrator for another invitation"
+)
 _BOOTSTRAP_LOCK: Final = 0x6D6F6162
 
 
@@ -59,37 +63,62 @@ class Accounts:
         invitation: bytes | None = None,
         key: keys.NewKey | None = None,
     ) -> str:
-        """Create an account; give its id. Raises Conflict when the email is taken or the invitation is not good."""
+        """Create an account; give its id.
+
+        Raises Conflict when the email is taken or the invitation is not good. Which of them is not told to those who
+        sign up: and an invitation is used up by either, so that it asks after one address only.
+        """
+        account_id = keys.new_id("acc")
         async with self._postgres.transaction() as link:
-            account_id = keys.new_id("acc")
-            try:
-                await _insert(
-                    link,
-                    account_id,
-                    role,
-                    limits,
-                    rules,
-                    name,
-                    email,
-                    password_hash,
-                    unlimited=unlimited,
-                    priority=priority,
-                )
-            except psycopg.errors.UniqueViolation:
-                raise Conflict("an account with this email exists", param="email") from None
             if invitation is not None:
                 cursor = await link.execute(
                     "update invitations set used_by = %s where digest = %s and used_by is null and expires_at > now()",
                     (account_id, invitation),
                 )
                 if cursor.rowcount == 0:
-                    raise Conflict("the invitation is used, expired or unknown", param="invitation")
-            if key is not None:
-                await insert_key(link, account_id, key, name="first key", manages=_manages(role))
-            if actor is not None:
-                details = f"role={role}", f"email={email or ''}", f"priority={priority}"
-                await audit(link, actor, "account.created", account_id, *details)
+                    raise Conflict(_NO_SIGN_UP)
+            try:
+                async with link.transaction():
+                    await _insert(
+                        link,
+                        account_id,
+                        role,
+                        limits,
+                        rules,
+                        name,
+                        email,
+                        password_hash,
+                        unlimited=unlimited,
+                        priority=priority,
+                    )
+            except psycopg.errors.UniqueViolation:
+                taken = True
+            else:
+                taken = False
+                await self._equip(link, account_id, role, email, key=key, actor=actor, priority=priority)
+        if taken and actor is not None:
+            raise Conflict("an account with this email exists", param="email")
+        if taken:
+            raise Conflict(_NO_SIGN_UP)
         return account_id
+
+    async def _equip(
+        self,
+        link: Link,
+        account_id: str,
+        role: str,
+        email: str | None,
+        *,
+        key: keys.NewKey | None,
+        actor: str | None,
+        priority: str,
+    ) -> None:
+        """Give a new account its first key, and note who made it."""
+        if key is not None:
+            await insert_key(link, account_id, key, name="first key", manages=_manages(role))
+        if actor is not None:
+            details = f"role={role}", f"email={email or ''}", f"priority={priority}"
+            await audit(link, actor, "account.created", account_id, *details)
 
     async def first(
         self, *, limits: Limits, rules: Sequence[quota_pb2.Rule], key: keys.NewKey, micro_credits: int

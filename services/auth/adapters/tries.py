@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 
@@ -35,6 +36,24 @@ class Tries:
             return
         if wait_s > 0:
             raise RateLimited("too many tries; wait a while", retry_after_s=wait_s)
+
+    async def count(self, name: str) -> None:
+        """Count a try that has been made, if there was one left."""
+        with contextlib.suppress(Unavailable, RateLimited):
+            await self.check(name)
+
+    async def spent(self, name: str) -> bool:
+        """Tell whether a name has no try left now; counts nothing. False while the database is away."""
+        try:
+            async with self._postgres.transaction() as link:
+                cursor = await link.execute(
+                    "select full_at > now() + make_interval(secs => %s) from tries where name = %s",
+                    ((self._tries - 1) * self._every_s, self._digest(name)),
+                )
+                row = await cursor.fetchone()
+        except Unavailable:
+            return False
+        return bool(row and row[0])
 
     async def forgive(self, name: str) -> None:
         """Give a name all its tries back."""
