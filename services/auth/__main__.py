@@ -76,12 +76,13 @@ async def bootstrap(config: DatabaseSettings) -> dict[str, str | bool]:
     return {"account_id": account_id, "key_id": key_id, "api_key": key.secret}
 
 
-async def audit(config: DatabaseSettings, *, as_json: bool) -> bool:
+async def audit(config: DatabaseSettings, *, as_json: bool, whole: bool) -> bool:
     """Check the ledger and print what was found; tell whether it balances."""
-    postgres = Postgres(config.database_url.get_secret_value(), size=1)
-    await postgres.open()
-    found = await Checker(postgres).check()
-    await postgres.close()
+
+    def told(at: int, last: int) -> None:
+        print(f"checked up to row {at:,} of {last:,}", file=sys.stderr, flush=True)
+
+    found = await Checker(config.database_url.get_secret_value()).check(whole=whole, told=told)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), default=str))
         return not found.faults
@@ -108,6 +109,9 @@ def main(arguments: list[str]) -> None:
     first.add_argument("--json", action="store_true", help="print one JSON object")
     check = commands.add_parser("audit", help="check that the ledger balances, and list orphans")
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument(
+        "--full", action="store_true", help="check everything anew, not only what was booked since the last check"
+    )
     chosen = parser.parse_args(arguments)
     try:
         _run(chosen)
@@ -129,7 +133,7 @@ def _run(chosen: argparse.Namespace) -> None:
     elif chosen.command == "audit":
         config = settings.read(DatabaseSettings)
         logs.configure("auth", config.log_level)
-        if not asyncio.run(audit(config, as_json=chosen.json)):
+        if not asyncio.run(audit(config, as_json=chosen.json, whole=chosen.full)):
             raise SystemExit(1)
     else:
         config = settings.read(AuthSettings)

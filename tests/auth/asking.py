@@ -9,7 +9,6 @@ from collections.abc import Callable
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.checker import Checker, Findings
-from services.auth.adapters.postgres import Postgres
 from services.common.admission import Admission, Reservation
 
 PEPPER = b"a pepper for the tests"
@@ -56,9 +55,6 @@ async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
 
 async def audited(url: str) -> Findings:
     """Check the books; they must balance."""
-    postgres = Postgres(url, size=1)
-    await postgres.open()
-    found = await Checker(postgres).check(most=10_000)
-    await postgres.close()
+    found = await Checker(url).check(most=10_000, whole=True)
     assert not found.faults
     return found

@@ -268,7 +268,8 @@ class LedgerLaw(RuleBasedStateMachine):
         for reservation_id, tokens in self.delivered.items():
             assert charged[reservation_id] <= tokens
         assert self.run(self._free()) == LIMIT - spent
-        assert not self.run(Checker(self.postgres).check()).faults
+        for whole in (False, True):
+            assert not self.run(Checker(self.url, rows_a_step=50).check(whole=whole)).faults
 
     def _sums(self, link: psycopg.Connection[Any]) -> tuple[int, int]:
         row = link.execute(

@@ -2,127 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, LiteralString
 
-from services.auth.adapters.postgres import Link, Postgres
+import psycopg
 
-# Each gives the rows at which the books do not balance: none, if all is well.
-_CHECKS: Final[dict[str, LiteralString]] = {
-    "a block's counters differ from the ledger": """
-        select b.id::text as block, b.account_id, b.day::text,
-               b.tokens - coalesce(l.borrowed_tokens, 0) as borrowed_tokens_off,
-               b.settled_tokens - coalesce(l.settled_tokens, 0) as settled_tokens_off,
-               b.returned_tokens - coalesce(l.returned_tokens, 0) as returned_tokens_off,
-               b.images - coalesce(l.borrowed_images, 0) as borrowed_images_off,
-               b.settled_images - coalesce(l.settled_images, 0) as settled_images_off,
-               b.returned_images - coalesce(l.returned_images, 0) as returned_images_off
-        from blocks b left join (
-            select block_id,
-                   sum(tokens) filter (where kind in ('borrow', 'grow')) as borrowed_tokens,
-                   sum(images) filter (where kind in ('borrow', 'grow')) as borrowed_images,
-                   sum(tokens) filter (where kind in ('settle', 'orphan')) as settled_tokens,
-                   sum(images) filter (where kind in ('settle', 'orphan')) as settled_images,
-                   sum(tokens) filter (where kind in ('return', 'expire')) as returned_tokens,
-                   sum(images) filter (where kind in ('return', 'expire')) as returned_images
-            from ledger group by block_id
-        ) l on l.block_id = b.id
-        where (b.tokens, b.images, b.settled_tokens, b.settled_images, b.returned_tokens, b.returned_images)
-              is distinct from
-              (coalesce(l.borrowed_tokens, 0), coalesce(l.borrowed_images, 0), coalesce(l.settled_tokens, 0),
-               coalesce(l.settled_images, 0), coalesce(l.returned_tokens, 0), coalesce(l.returned_images, 0))
-    """,
-    "a day's counter differs from the ledger": """
-        with moved as (
-            select account_id as subject, day,
-                   case when kind in ('borrow', 'grow', 'late') then tokens
-                        when kind in ('return', 'expire') then -tokens
-                        else 0 end as tokens,
-                   case when kind in ('borrow', 'grow', 'late') then images
-                        when kind in ('return', 'expire') then -images
-                        else 0 end as images
-            from ledger
-            union all
-            -- An id that once stood for an account and its key is one subject, counted once.
-            select c.subject, l.day,
-                   case when kind in ('borrow', 'grow', 'late') then l.tokens
-                        when kind in ('return', 'expire') then -l.tokens
-                        else 0 end,
-                   case when kind in ('borrow', 'grow', 'late') then l.images
-                        when kind in ('return', 'expire') then -l.images
-                        else 0 end
-            from ledger l left join blocks b on b.id = l.block_id,
-                 unnest(coalesce(b.counts_as, array[l.key_id])) as c (subject)
-            where c.subject <> l.account_id
-        ), summed as (select subject, day, sum(tokens) as tokens, sum(images) as images from moved group by 1, 2)
-        select coalesce(q.subject, s.subject) as subject, coalesce(q.day, s.day)::text as day,
-               coalesce(q.tokens, 0) - coalesce(s.tokens, 0) as tokens_off,
-               coalesce(q.images, 0) - coalesce(s.images, 0) as images_off
-        from quota_days q full join summed s using (subject, day)
-        where coalesce(q.tokens, 0) <> coalesce(s.tokens, 0) or coalesce(q.images, 0) <> coalesce(s.images, 0)
-    """,
-    "a block ended with something outstanding": """
-        select id::text as block, account_id, day::text, tokens - settled_tokens - returned_tokens as tokens,
-               images - settled_images - returned_images as images
-        from blocks where closed_at is not null
-        and (tokens <> settled_tokens + returned_tokens or images <> settled_images + returned_images)
-    """,
-    "a block's time is long over, and nobody took it back": """
-        select id::text as block, account_id, day::text, holder, expires_at::text
-        from blocks where closed_at is null and expires_at < now() - interval '5 minutes'
-    """,
-    "a reservation was charged twice": """
-        select reference as reservation, count(*) from ledger where kind in ('settle', 'orphan', 'late')
-        group by reference having count(*) filter (where kind = 'settle') > 0 and count(*) > 1
-    """,
-    "a reservation was charged more than its grant": """
-        with charged as (
-            select reference, sum(case when kind = 'grow' then -tokens else tokens end)::bigint as tokens,
-                   sum(case when kind = 'grow' then -images else images end)::bigint as images
-            from ledger where kind in ('settle', 'orphan', 'grow') group by reference
-        )
-        select reference as reservation, tokens, images from charged
-        where tokens > split_part(reference, '.', 3)::bigint or images > split_part(reference, '.', 4)::bigint
-    """,
-    "a reservation is open in a block that ended": """
-        select o.reservation_id as reservation, b.account_id from open_reservations o
-        join blocks b on b.id = o.block_id where o.held and b.closed_at is not null
-        and not exists (select 1 from ledger l where l.reference = o.reservation_id)
-    """,
-    "credits granted differ from their entries": """
-        select a.id as account, a.micro_credits - coalesce(c.micro_credits, 0) as micro_credits_off
-        from accounts a left join (select account_id, sum(micro_credits) as micro_credits from credits group by 1) c
-        on c.account_id = a.id where a.micro_credits <> coalesce(c.micro_credits, 0)
-    """,
-}
+from services.auth.adapters import checks
+from services.auth.adapters.postgres import Link
 
-_TOTALS: Final = """
-    select coalesce(sum(tokens) filter (where kind in ('borrow', 'grow')), 0)::bigint,
-           coalesce(sum(tokens) filter (where kind in ('settle', 'orphan')), 0)::bigint,
-           coalesce(sum(tokens) filter (where kind in ('return', 'expire')), 0)::bigint,
-           coalesce(sum(tokens) filter (where kind = 'late'), 0)::bigint,
-           coalesce(sum(images) filter (where kind in ('borrow', 'grow')), 0)::bigint,
-           coalesce(sum(images) filter (where kind in ('settle', 'orphan')), 0)::bigint,
-           coalesce(sum(images) filter (where kind in ('return', 'expire')), 0)::bigint,
-           coalesce(sum(images) filter (where kind = 'late'), 0)::bigint,
-           count(*)
-    from ledger
-"""
-_NOTES: Final[dict[str, LiteralString]] = {
-    # Charged as last reported, because their holder vanished. A `late` row corrects one that was settled after all.
-    "orphans": """
-        select o.at::text, o.reference as reservation, o.account_id, o.key_id, o.day::text, o.provider, o.model,
-               o.request_id, o.tokens, o.images, l.tokens as corrected_tokens, l.images as corrected_images
-        from ledger o left join ledger l on l.reference = o.reference and l.kind = 'late'
-        where o.kind = 'orphan' order by o.id desc limit %s
-    """,
-    # Consumed and not charged: beyond what was reserved, or settled when the day had no room left.
-    "uncovered": """
-        select at::text, kind, reference as reservation, account_id, day::text, provider, model, request_id,
-               uncovered_tokens, uncovered_images
-        from ledger where uncovered_tokens > 0 or uncovered_images > 0 order by id desc limit %s
-    """,
-}
+_ROWS_A_STEP: Final = 100_000
+_NOTHING: Final = [0] * 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,31 +30,117 @@ class Findings:
     """Orphans, and what was consumed and not charged."""
 
 
+@dataclass
+class _Found:
+    most: int
+    faults: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def add(self, name: str, rows: list[dict[str, Any]]) -> None:
+        known = self.faults.get(name, [])
+        fresh = [row for row in rows if row not in known]
+        if fresh:
+            self.faults[name] = [*known, *fresh][: self.most]
+
+
 class Checker:
-    """Checks the books, on one snapshot of the database."""
+    """Checks the books, over a connection of its own that may take its time.
 
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
+    Args:
+        url: As libpq takes it.
+        rows_a_step: How many rows of the ledger are checked on one snapshot of the database.
+    """
 
-    async def check(self, *, most: int = 100) -> Findings:
-        """Recompute everything; list `most` rows of each finding at most."""
-        async with self._postgres.transaction() as link:
-            await link.execute("set transaction isolation level repeatable read, read only")
-            await link.execute("set local statement_timeout = 0")
-            faults = {}
-            for name, statement in _CHECKS.items():
-                rows = await _dicts(link, statement, ())
-                if rows:
-                    faults[name] = rows[:most]
-            totals = await (await link.execute(_TOTALS)).fetchone()
-            assert totals is not None
-            notes = {name: await _dicts(link, statement, (most,)) for name, statement in _NOTES.items()}
+    def __init__(self, url: str, *, rows_a_step: int = _ROWS_A_STEP) -> None:
+        self._url = url
+        self._rows_a_step = rows_a_step
+
+    async def check(
+        self, *, most: int = 100, whole: bool = False, told: Callable[[int, int], None] = lambda _, __: None
+    ) -> Findings:
+        """Check what was booked since the last check, or the `whole`; list `most` rows of each finding at most.
+
+        A check that is interrupted is gone on with by the next; one that finds faults is made again from there.
+
+        Args:
+            told: Is told how far the check is, after each step: the last row that was checked, and the last of all.
+        """
+        async with await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, connect_timeout=5, options="-c statement_timeout=0 -c lock_timeout=0"
+        ) as link:
+            found = _Found(most)
+            sums = await self._whole(link, found) if whole else await self._since(link, found, told)
+            async with _snapshot(link):
+                await _check(link, found, checks.OF_NOW)
+                notes = {name: await _dicts(link, statement, (most,)) for name, statement in checks.NOTES.items()}
         return Findings(
-            rows=totals[8],
-            totals={"tokens": _summed(*totals[0:4]), "images": _summed(*totals[4:8])},
-            faults=faults,
+            rows=sums[8],
+            totals={"tokens": _summed(*sums[0:4]), "images": _summed(*sums[4:8])},
+            faults=found.faults,
             notes=notes,
         )
+
+    async def _whole(self, link: Link, found: _Found) -> list[int]:
+        async with _snapshot(link):
+            await _check(link, found, checks.WHOLE)
+            return await _sums(link, 0, 2**63 - 1)
+
+    async def _since(self, link: Link, found: _Found, told: Callable[[int, int], None]) -> list[int]:
+        at, sums = await _position(link)
+        last, sure = await _ends(link)
+        if at > last:
+            # The database is an older one than the position was written in.
+            at, sums = 0, list(_NOTHING)
+        while at < last:
+            upto = min(at + self._rows_a_step, last if at >= sure else sure)
+            async with _snapshot(link):
+                await _check(link, found, checks.OF_ROWS, {"after": at, "upto": upto})
+                sums = [known + more for known, more in zip(sums, await _sums(link, at, upto), strict=True)]
+            at = upto
+            if at <= sure and not found.faults:
+                await link.execute(
+                    "insert into audit_position (upto, sums) values (%s, %s) on conflict (single) do update"
+                    " set upto = excluded.upto, sums = excluded.sums, at = now()",
+                    (at, sums),
+                )
+            told(at, last)
+        return sums
+
+
+@asynccontextmanager
+async def _snapshot(link: Link) -> AsyncIterator[None]:
+    async with link.transaction():
+        await link.execute("set transaction isolation level repeatable read, read only")
+        yield
+
+
+async def _check(
+    link: Link, found: _Found, statements: Mapping[str, LiteralString], given: Mapping[str, int] | None = None
+) -> None:
+    for name, statement in statements.items():
+        found.add(name, await _dicts(link, statement, given))
+
+
+async def _sums(link: Link, after: int, upto: int) -> list[int]:
+    row = await (await link.execute(checks.TOTALS, {"after": after, "upto": upto})).fetchone()
+    assert row is not None
+    return list(row)
+
+
+async def _position(link: Link) -> tuple[int, list[int]]:
+    """Return up to which row everything was checked before, and the sums up to there."""
+    row = await (await link.execute("select upto, sums from audit_position")).fetchone()
+    return (row[0], row[1]) if row else (0, list(_NOTHING))
+
+
+async def _ends(link: Link) -> tuple[int, int]:
+    """Return the last row, and the last one before which none is missing: no transaction takes a minute."""
+    cursor = await link.execute(
+        "select coalesce(max(id), 0), coalesce((select id from ledger where at < now() - interval '1 minute'"
+        " order by id desc limit 1), 0) from ledger"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def _summed(borrowed: int, settled: int, returned: int, late: int) -> dict[str, int]:
@@ -175,7 +152,7 @@ def _summed(borrowed: int, settled: int, returned: int, late: int) -> dict[str, 
     }
 
 
-async def _dicts(link: Link, statement: LiteralString, parameters: tuple[object, ...]) -> list[dict[str, Any]]:
-    cursor = await link.execute(statement, parameters or None)
+async def _dicts(link: Link, statement: LiteralString, parameters: Any) -> list[dict[str, Any]]:
+    cursor = await link.execute(statement, parameters)
     names = [column.name for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
