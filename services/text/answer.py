@@ -10,8 +10,6 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-from prometheus_client import Counter
-
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import counts
@@ -24,8 +22,6 @@ from services.text.targets import Target
 
 TAIL_S: Final = 1.0
 """How long the provider's closing words (usage, end mark) are awaited once the answer itself is complete."""
-
-SKIPPED = Counter("moa_upstream_skipped_total", "Pieces of answers that could not be read.", ["provider"])
 
 
 WHOLE_TOKENS: Final = 2048
@@ -123,7 +119,7 @@ class Answer:
                     raise reader.failure
                 return events
             if reader.done or not data:
-                self._complete(reader, reply)
+                self._complete(reply)
                 return events
             if events:
                 self._began = True
@@ -143,9 +139,7 @@ class Answer:
         except (TimeoutError, UpstreamBroken):
             return b""
 
-    def _complete(self, reader: Reader, reply: Reply) -> None:
-        if reader.skipped:
-            SKIPPED.labels(self._target.provider.id).inc(reader.skipped)
+    def _complete(self, reply: Reply) -> None:
         reply.drain()
         self._reply = None
 

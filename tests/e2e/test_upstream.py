@@ -188,12 +188,12 @@ async def test_a_new_account_may_not_use_the_cloud(cloud: Cloud) -> None:
             await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
 
 
-async def test_a_malformed_piece_is_skipped(cloud: Cloud) -> None:
-    """One unreadable chunk costs that chunk, not the answer."""
+async def test_an_answer_with_a_malformed_piece_is_no_success(cloud: Cloud) -> None:
+    """One unreadable chunk may have held a word: what came before it stands, and an error is the end."""
     cloud.play(malformed_at=1)
     events = await streamed(cloud, {**NATIVE, "stream": True})
-    assert "".join(e.get("response", "") for e in events) == "Hello 안녕 🌍!"
-    assert events[-1]["usageMetadata"]["totalTokenCount"] == 12
+    assert "".join(e.get("response", "") for e in events) == "Hel"
+    assert events[-1]["error"]["code"] == "upstream_broken"
 
 
 async def streamed(cloud: Cloud, body: dict[str, Any]) -> list[dict[str, Any]]:

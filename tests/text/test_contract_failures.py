@@ -145,11 +145,21 @@ async def test_failure_as_the_first_piece_is_a_status(service: TextClient, upstr
         await service.ask(chat())
 
 
-@pytest.mark.parametrize("at", [0, 2, 5])
+@pytest.mark.parametrize("at", [2, 5])
 async def test_malformed_chunk(service: TextClient, upstream: Emulator, at: int) -> None:
-    """A piece that cannot be read is passed over; the answer is whole."""
+    """A piece that cannot be read may have held a word: an error event ends the answer, after what came."""
     upstream.scripts.append(Script(malformed_at=at))
-    assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"
+    with pytest.raises(Failed) as failed:
+        await service.ask(chat())
+    assert isinstance(failed.value.error, errors.UpstreamBroken)
+    assert text_of(failed.value.before) == "".join(Script().text[:at])
+
+
+async def test_a_malformed_first_chunk_is_a_status(service: TextClient, upstream: Emulator) -> None:
+    """Nothing was written yet, so the failure has its own status, and another provider may answer."""
+    upstream.scripts.append(Script(malformed_at=0))
+    with pytest.raises(errors.UpstreamBroken):
+        await service.ask(chat())
 
 
 async def test_missing_end_mark(service: TextClient, upstream: Emulator) -> None:

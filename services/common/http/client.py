@@ -6,13 +6,15 @@ aiohttp underneath. What it raises becomes the error tree here; nothing above kn
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from services.common import scrub, tracing
@@ -84,8 +86,27 @@ class _Body(aiohttp.Payload):
         await writer.write(memoryview(body)[start:end] if start else body)
 
 
+class _Protocol(ResponseHandler):
+    """Tells whoever reads an answer that its framing is broken.
+
+    aiohttp closes the connection at a chunk's size that is none, and lets the reader wait for more.
+    """
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the answer that was being read, where nothing else does."""
+        payload = self._payload
+        super().connection_lost(exc)
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(aiohttp.ClientPayloadError("the answer's framing is broken"))
+
+
 class _Connector(aiohttp.TCPConnector):
     """Notes, in the context of the request that needed it, that a connection was made and not taken from the pool."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        factory = functools.partial(_Protocol, loop=self._loop)
+        self._factory = cast("functools.partial[ResponseHandler]", factory)
 
     async def _create_connection(
         self,
@@ -119,7 +140,7 @@ class Reply:
         content = self._response.content
         try:
             return await content.readany()
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: "Connection closed."
             # What came before the break is still in the buffer, which readany() no longer gives.
             if content._buffer:
                 return content._read_nowait(-1)

@@ -181,7 +181,7 @@ class _StreamReader:
         try:
             event = _event(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return []  # a piece that cannot be read is passed over, as in text
+            return []  # a preview may be missing; an answer without its image is broken
         if event.error is not None:
             raise openai_errors.failed(0, event.error)
         if event.type.endswith(".partial_image"):

@@ -30,8 +30,6 @@ class Reader(Protocol):
     """Whether every candidate has finished and only the provider's closing words (usage, end mark) are awaited."""
     upstream_id: str
     """The provider's own id of the answer; empty until it is known."""
-    skipped: int
-    """How many pieces could not be read and were passed over."""
     failure: MoaError | None
     """How the answer failed, once it has: the events given before and with it stand, nothing more is read."""
 

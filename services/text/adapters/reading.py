@@ -31,7 +31,7 @@ class Framing(Protocol):
 
 
 class Malformed(Exception):
-    """A payload cannot be read; it is passed over."""
+    """A payload cannot be read."""
 
 
 _UNREADABLE: Final = (Malformed, msgspec.MsgspecError, ValueError)
@@ -58,7 +58,6 @@ class BaseReader(abc.ABC):
         "done",
         "ending",
         "failure",
-        "skipped",
         "upstream_id",
     )
 
@@ -66,7 +65,6 @@ class BaseReader(abc.ABC):
         self.done = False
         self.ending = False
         self.upstream_id = ""
-        self.skipped = 0
         self.failure: errors.MoaError | None = None
         self._framing = framing
         self._whole = bytearray()
@@ -86,6 +84,11 @@ class BaseReader(abc.ABC):
     @abc.abstractmethod
     def _take_whole(self, data: bytes) -> None:
         """Read a whole answer. Raises as `_take` does."""
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing of the answer itself can come any more, only the provider's closing words."""
+        return self.ending
 
     def _conclude(self) -> None:  # noqa: B027  # most have nothing left to do
         """Do what is left to do when the provider has said its last word."""
@@ -141,10 +144,14 @@ class BaseReader(abc.ABC):
         for payload in payloads:
             if self.done:
                 break
+            if payload == b"":
+                continue  # some servers keep a connection alive by empty data
             try:
                 self._take(payload)
-            except _UNREADABLE:
-                self.skipped += 1
+            except _UNREADABLE as error:
+                if not self._is_over:
+                    # It may have held a word: an answer that lacks one is none.
+                    raise errors.UpstreamBroken("the provider sent a piece that cannot be read") from error
 
     def _say(self, candidate: int, text: str) -> None:
         event = TextEvent(candidate=candidate)

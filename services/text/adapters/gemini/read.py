@@ -78,7 +78,8 @@ class GeminiReader(BaseReader):
         """The latest finish reason and message of each candidate."""
 
     def _take(self, payload: bytes) -> None:
-        self._take_answer(_decode(payload))
+        if payload != b"[DONE]":  # proxies' end mark; Google has none
+            self._take_answer(_decode(payload))
 
     def _take_whole(self, data: bytes) -> None:
         self._take_answer(_decode(data))
@@ -124,6 +125,11 @@ class GeminiReader(BaseReader):
         if signature:
             # A signature on text proves the reasoning behind it, which may not be shown.
             self._reason(candidate, "", signature)
+
+    @property
+    def _is_over(self) -> bool:
+        # A finish reason may stand on a piece before the last.
+        return False
 
     def _conclude(self) -> None:
         for candidate, (word, message) in self._ends.items():

@@ -67,7 +67,8 @@ class OpenAIReader(BaseReader):
 
     def _take_chunk(self, chunk: Chunk) -> None:
         if chunk.error is not None:
-            raise failures.failed(0, chunk.error)
+            failure = chunk.error if isinstance(chunk.error, failures.Failure) else failures.Failure(chunk.error)
+            raise failures.failed(0, failure)
         if not self.upstream_id and chunk.id:
             self.upstream_id = chunk.id
         counts = told(chunk.usage, COUNTS)

@@ -63,4 +63,4 @@ class Chunk(Struct, gc=False):
     id: str | None = None
     choices: list[Choice] | None = None
     usage: Raw = Raw(b"")
-    error: Failure | None = None
+    error: Failure | str | None = None

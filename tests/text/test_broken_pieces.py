@@ -1,0 +1,148 @@
+"""Streams that are broken on the wire: noticed at once, and never a success that lacks a piece."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from services.common import errors
+from services.common.catalogue import Model, Timeouts
+from services.common.http.client import Outgoing, Pool
+from services.text.adapters import ADAPTERS
+from tests.text.harness import Row, chat, text_of, text_service
+
+SSE = {"content-type": "text/event-stream"}
+MODEL = Model(id="m", provider="p")
+
+
+def _chunk(text: str, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    return b"data: " + json.dumps({"id": "1", "choices": [choice]}).encode() + b"\n\n"
+
+
+def _candidate(text: str, finish: str | None = None) -> bytes:
+    made = {"content": {"parts": [{"text": text}]}, **({"finishReason": finish} if finish else {})}
+    return b"data: " + json.dumps({"candidates": [made]}).encode() + b"\n\n"
+
+
+BROKEN = {
+    "half of a JSON": b'data: {"choices": [{"ind\n\n',
+    "bad UTF-8": b'data: {"choices": [{"delta": {"content": "\xff\xfe"}}]}\n\n',
+    "half a surrogate": b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n',
+    "a list": b"data: [1]\n\n",
+    "words": b"data: upstream connect error\n\n",
+    "another type": b'data: {"choices": 5}\n\n',
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_event_in_place_of_a_word_fails_the_answer(broken: str) -> None:
+    """What came before stands; a stop that follows is not believed."""
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, SSE)
+    events = reader.feed(_chunk("good ") + BROKEN[broken] + _chunk("rest", "stop") + b"data: [DONE]\n\n")
+    assert text_of(events) == "good "
+    assert isinstance(reader.failure, errors.UpstreamBroken)
+    assert not any(event.HasField("finished") for event in events)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_closing_words_that_cannot_be_read_take_nothing_from_the_answer(broken: str) -> None:
+    """After the finish reason nothing of the answer can come: it is whole, without the provider's count."""
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, SSE)
+    events = reader.feed(_chunk("good", "stop") + BROKEN[broken] + b"data: [DONE]\n\n")
+    assert reader.failure is None
+    assert text_of(events) == "good"
+    assert not events[-1].finished.usage.exact
+
+
+def test_geminis_early_finish_reasons_are_no_end() -> None:
+    """Some of its models write one on every piece: a broken piece after it may still hold a word."""
+    reader = ADAPTERS["gemini"].reader(chat(), MODEL, SSE)
+    events = reader.feed(_candidate("good ", "STOP") + b"data: {\n\n" + _candidate("rest", "STOP"))
+    events = [*events, *reader.end()]
+    assert text_of(events) == "good "
+    assert isinstance(reader.failure, errors.UpstreamBroken)
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+def test_what_holds_no_piece_breaks_nothing(name: str) -> None:
+    """Comments, empty data, other fields and an end mark."""
+    reader = ADAPTERS[name].reader(chat(), MODEL, SSE)
+    make = _chunk if name == "openai" else _candidate
+    last = "stop" if name == "openai" else "STOP"
+    quiet = b": keep\n\ndata:\n\ndata: \n\nevent: ping\n\nid: 3\n\n"
+    events = reader.feed(make("good ") + quiet + make("rest", last) + quiet + b"data: [DONE]\n\n")
+    events = [*events, *reader.end()]
+    assert reader.failure is None
+    assert text_of(events) == "good rest"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+TAILS = {
+    "no number": b"zz\r\nworld\r\n",
+    "negative": b"-5\r\nworld\r\n",
+    "huge": b"FFFFFFFFFFFFFFFFFF\r\nworld\r\n",
+    "bare CR": b"5\rworld\r\n",
+    "bare LF": b"5\nworld\n",
+    "NUL": b"\x00\r\n",
+    "too much": b"5\r\nworldXX\r\n",
+}
+
+
+@asynccontextmanager
+async def _wire(first: bytes, then: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Yield the address of a server that sends bytes, and more once the event is set, and does not hang up."""
+    go, over = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        sizes = [line.partition(b":")[2] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+        await reader.readexactly(int(sizes[0]) if sizes else 0)
+        writer.write(first)
+        await go.wait()
+        writer.write(then)
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", go
+    finally:
+        over.set()
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize("tail", TAILS)
+async def test_a_broken_chunk_size_is_noticed_at_once(tail: str) -> None:
+    """The answer is broken when its framing is, not after the time that a silence may take."""
+    async with _wire(HEAD + b"5\r\nhello\r\n", TAILS[tail]) as (url, go), asyncio.timeout(20):
+        pool = Pool(Timeouts())
+        reply = await pool.send(Outgoing(URL(url), b"", {}, "GET"), {})
+        assert await reply.read_some() == b"hello"
+        go.set()
+        with pytest.raises(errors.UpstreamBroken):
+            await reply.read_all()
+        reply.close()
+        await pool.close()
+
+
+async def test_a_broken_chunk_size_ends_the_answer(tmp_path: Path) -> None:
+    """Through the whole service: what came stands, an error event follows at once."""
+    word = _chunk("hello")
+    async with _wire(HEAD + b"%x\r\n%s\r\n" % (len(word), word), b"zz\r\n") as (url, go):
+        provider: Row = {"id": "p", "makes": "text", "adapter": "openai", "base_url": url}
+        models: list[Row] = [{"id": "m", "provider": "p"}]
+        async with text_service(tmp_path, [provider], models, {}) as service, asyncio.timeout(20):
+            messages = aiter(service.call(chat()))
+            first = await anext(messages)
+            go.set()
+            rest = [event async for message in messages for event in message.events]
+    assert text_of(first.events) == "hello"
+    assert rest[-1].error.reason == errors.UpstreamBroken.reason
