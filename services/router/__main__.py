@@ -28,6 +28,7 @@ from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.store import links_of, store_of
 from services.router.adapters.backends import Backends
+from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
 from services.router.adapters.model_states import ModelStates
 from services.router.dialects.google.servicer import GoogleServicer
@@ -63,7 +64,7 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     backends = Backends(channels, service_token=token, catalogue=catalogue)
     store, links = store_of(config), links_of(config)
     egress = Egress(config.egress_allow.split(","))
-    inputs = Inputs(egress=egress, store=store, links=links)
+    inputs = Fetching(Inputs(egress=egress, store=store, links=links))
     operations = Operations(catalogue=lambda: watched.now, admission=admission, backends=backends, inputs=inputs)
     states = ModelStates(channels["inference"], service_token=token)
     listing = Listing(catalogue=lambda: watched.now, admission=admission, states=states.now)

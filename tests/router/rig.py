@@ -36,6 +36,7 @@ from services.common.egress import Egress
 from services.common.errors import MoaError, PermissionDenied, Unauthenticated
 from services.common.rpc.server import Server
 from services.common.store import FolderStore, Links
+from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
 from services.router.dialects.google.servicer import GoogleServicer
 from services.router.dialects.native.servicer import NativeServicer
@@ -156,6 +157,9 @@ class Booking:
 
     def annul(self) -> None:
         self.books.add(None)
+
+    def shrunk(self, tokens: int) -> Self:
+        return self
 
     def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
         self.books.add(None)
@@ -338,11 +342,12 @@ class Rig:
         played: Any = self.played
         self.egress = Egress(self._allowed)
         inputs = Inputs(egress=self.egress, store=self.store, links=self.links)
+        fetching = Fetching(inputs)
         operations = Operations(
             catalogue=lambda: CATALOGUE,
             admission=played,
             backends=played,
-            inputs=inputs,
+            inputs=fetching,
             patience=Patience(pause=_at_once),
         )
         listing = Listing(catalogue=lambda: CATALOGUE, admission=played)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from moa.common.v1 import error_pb2, media_pb2, usage_pb2
+from moa.common.v1 import error_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
@@ -103,6 +103,9 @@ class Lender:
     def annul(self) -> None:
         self.ended = "annulled"
 
+    def shrunk(self, tokens: int) -> Lender:
+        return self
+
     def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
         self.ended = "in doubt"
 
@@ -137,8 +140,8 @@ class Rig:
 class Nowhere:
     """No request of these tests has a link."""
 
-    async def image(self, url: str, *, account_id: str, param: str) -> media_pb2.ImageInput:
-        raise AssertionError(url)
+    def fetched(self, linked: Any, *, account_id: str, owner: str) -> Any:
+        raise AssertionError(linked)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from moa.common.v1 import media_pb2, usage_pb2
+from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
@@ -100,6 +100,10 @@ class Lent:
 
     def annul(self) -> None:
         self.settle(usage=usage_pb2.Usage(), provider="", model="annulled")
+
+    def shrunk(self, tokens: int) -> Lent:
+        self.tokens = min(tokens, self.tokens)
+        return self
 
     def doubt(
         self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Callable[[usage_pb2.Usage], None]
@@ -218,8 +222,8 @@ class World:
             raise Unsupported("does not count")
         return self.counts[model.id]
 
-    async def image(self, url: str, *, account_id: str, param: str) -> media_pb2.ImageInput:
-        raise AssertionError(url)
+    def fetched(self, linked: Any, *, account_id: str, owner: str) -> Any:
+        raise AssertionError(linked)
 
     async def begin(self, prompt: str = "hi", *, caller: Caller | None = None, model: str = "a", **fields: Any) -> Any:
         """Begin an answer."""

@@ -56,6 +56,10 @@ class Held:
     def annul(self) -> None:
         """Nothing, likewise."""
 
+    def shrunk(self, tokens: int) -> Self:
+        """Itself: it was set aside by another service."""
+        return self
+
     def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
         """Nothing, likewise."""
 

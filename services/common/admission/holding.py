@@ -154,18 +154,27 @@ class Holding:
         """Give the same of the same lease under another id (`Reservation.renewed` calls this)."""
         paces, reservation.paces = reservation.paces, ()
         self.settled(reservation, reservation.settlement(usage_pb2.Usage(), "", ""))
+        fresh = self._again(reservation, reservation.tokens, paces)
+        fresh.so_far = reservation.so_far
+        return fresh
+
+    def shrunk(self, reservation: Reservation, tokens: int) -> Reservation:
+        """Return a smaller one of the same lease (`Reservation.shrunk` calls this)."""
+        paces, reservation.paces = reservation.paces, ()
+        self.released(reservation)
+        return self._again(reservation, tokens, paces)
+
+    def _again(self, ended: Reservation, tokens: int, paces: tuple[Share, ...]) -> Reservation:
         # What was just put back is there to be taken, though the lease may be too old for others.
-        fresh = self.reserve(
-            reservation.lease,
-            reservation.tokens,
-            reservation.images,
-            operation=reservation.operation,
-            request_id=reservation.request_id,
+        return self.reserve(
+            ended.lease,
+            tokens,
+            ended.images,
+            operation=ended.operation,
+            request_id=ended.request_id,
             now=time.monotonic(),
             paces=paces,
         )
-        fresh.so_far = reservation.so_far
-        return fresh
 
     def free(self) -> tuple[int, int]:
         """Give what is held and not reserved."""

@@ -29,6 +29,9 @@ class Keeper(Protocol):
     def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: Told) -> None:
         """Book this settlement unless a backend's word comes first."""
 
+    def shrunk(self, reservation: Reservation, tokens: int) -> Reservation:
+        """Return a smaller reservation of the same quota, in the same paces."""
+
     def renewed(self, reservation: Reservation) -> Reservation:
         """Give another reservation of the same quota, in the same paces, and book that this one came to nothing."""
 
@@ -118,6 +121,17 @@ class Reservation:
         """Say that nothing was consumed, and have it booked, so that a backend which takes this process for dead
         charges nothing (`VanishedCallers`)."""
         self.settle(usage=usage_pb2.Usage(), provider="", model="")
+
+    def shrunk(self, tokens: int) -> Reservation:
+        """Return a reservation of so many tokens, or as many as there are, in the place of this one.
+
+        Only before anybody has been told of it: its id is void.
+        """
+        if tokens >= self.tokens:
+            return self
+        smaller = self._keeper.shrunk(self, tokens)
+        self._done = True
+        return smaller
 
     def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Told) -> None:
         """Leave it to whoever answered to say what this call comes to; if nobody does within seconds, it is `usage`.

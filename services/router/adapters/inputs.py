@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-from moa.common.v1 import media_pb2
 from services.common import images
 from services.common.egress import Egress
 from services.common.errors import InvalidField, NotFound, PermissionDenied, TooLarge
@@ -23,8 +22,8 @@ class Inputs:
         self._store = store
         self._links = links
 
-    async def image(self, url: str, *, account_id: str, param: str) -> media_pb2.ImageInput:
-        """Give the image that a link names, its kind and size judged by its content.
+    async def read(self, url: str, *, account_id: str, param: str) -> tuple[bytes, str]:
+        """Return the bytes and the MIME type of the image that a link names, its kind and size judged by its content.
 
         A link of this gateway is read without a detour by its owner, and by anybody while its signature holds. Raises
         InvalidField, TooLarge, UnsupportedMedia, UpstreamTimeout or UpstreamFailed, each naming `param`.
@@ -36,7 +35,7 @@ class Inputs:
             fetched = await self._egress.fetch(url, limit_bytes=images.MAX_BYTES, timeout_s=FETCH_S, param=param)
             data = fetched.data
         info = images.inspect(data, param=param)
-        return media_pb2.ImageInput(data=data, mime_type=info.mime_type)
+        return data, info.mime_type
 
     async def _own(self, name: str, url: str, account_id: str, param: str) -> bytes:
         if not owns(account_id, name):

@@ -5,10 +5,10 @@ Every dialect and the gRPC API come through here, so policy exists once.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
@@ -34,7 +34,7 @@ from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.capabilities import check_image, check_text
-from services.router.domain.ports import Booking, Identity, Source
+from services.router.domain.ports import Booking, Identity, Linked, Source
 from services.router.domain.rescue import rescue_for
 from services.router.domain.text_call import TextBackends, TextCall
 
@@ -72,11 +72,15 @@ class Backends(TextBackends, Protocol):
         """Count a prompt's tokens."""
 
 
+MOST_LINKS: Final = 16
+"""How many images of one request may be links."""
+
+
 class Inputs(Protocol):
     """Who reads the images that callers give as links."""
 
-    async def image(self, url: str, *, account_id: str, param: str) -> media_pb2.ImageInput:
-        """Give the image behind a link."""
+    def fetched(self, linked: Sequence[Linked], *, account_id: str, owner: str) -> AbstractAsyncContextManager[None]:
+        """Put the images in the place of their links; their memory is accounted for until the block is left."""
 
 
 class Operations:
@@ -114,26 +118,32 @@ class Operations:
     ) -> TextAnswer:
         check_text(request, model)
         parts = [part for message in request.messages for part in message.parts if part.HasField("image")]
-        linked = [("image_url", part.image) for part in parts]
-        await self._fetch(linked, quota_pb2.OPERATION_TEXT, model, caller)
+        linked = _linked([("image_url", part.image) for part in parts])
         wanted = self._bounded(request, model)
         catalogue = self._catalogue()
         others = list(fallbacks.reachable(catalogue, model, caller))
         # One reservation pays, whoever answers: pictures count as they do where they cost most.
         prompt = bounds.prompt_bound(request, (model, *others))
         outgrown = _outgrown(prompt, model, others)
-        bound, reserved = await self._reserve_text(request, model, caller, prompt, wanted)
-        granted = max(1, min(wanted, (reserved.tokens - bound) // max(1, request.candidates)))
-        call = TextCall(request, caller, self._backends, prompt=prompt, reserved_prompt=bound, granted=granted)
-        guessed = prompt_tokens(request)
-        attempts: Attempts[text_service_pb2.GenerateTextResponse] = Attempts(
-            model,
-            lambda: fallbacks.able(catalogue, model, caller, reserved, call.check),
-            terms=self._terms(caller, reserved),
-            outgrown=outgrown,
-            stake=usage_pb2.Usage(prompt_tokens=guessed),
-        )
-        begun = await attempts.first(call.ask)
+        bound, reserved = await self._reserve_text(request, model, caller, prompt, wanted, countable=not linked)
+        async with AsyncExitStack() as fetching:
+            if linked:
+                await self._fetch(fetching, linked, reserved, caller)
+                # Now that their sizes are known, so is what they cost at most.
+                prompt = bound = bounds.prompt_bound(request, (model, *others))
+                reserved = reserved.shrunk(bound + wanted * max(1, request.candidates))
+            granted = max(1, min(wanted, (reserved.tokens - bound) // max(1, request.candidates)))
+            call = TextCall(request, caller, self._backends, prompt=prompt, reserved_prompt=bound, granted=granted)
+            guessed = prompt_tokens(request)
+            paying = reserved
+            attempts: Attempts[text_service_pb2.GenerateTextResponse] = Attempts(
+                model,
+                lambda: fallbacks.able(catalogue, model, caller, paying, call.check),
+                terms=self._terms(caller, paying),
+                outgrown=outgrown,
+                stake=usage_pb2.Usage(prompt_tokens=guessed),
+            )
+            begun = await attempts.first(call.ask)
         return TextAnswer(
             begun=begun,
             attempts=attempts,
@@ -160,7 +170,7 @@ class Operations:
         check_image(request, model)
         given = [(f"images[{index}]", image) for index, image in enumerate(request.images)]
         given += [("mask", request.mask)] if request.HasField("mask") else []
-        await self._fetch(given, quota_pb2.OPERATION_IMAGE, model, caller)
+        linked = _linked(given)
         request.count = max(1, request.count)
         reserved = await self._admission.reserve(
             caller.key,
@@ -182,7 +192,10 @@ class Operations:
             terms=self._terms(caller, reserved),
             stake=usage_pb2.Usage(images=request.count),
         )
-        begun = await attempts.first(ask)
+        async with AsyncExitStack() as fetching:
+            if linked:
+                await self._fetch(fetching, linked, reserved, caller)
+            begun = await attempts.first(ask)
         others = caller.fallback and model.fallback
         return ImageAnswer(
             begun=begun,
@@ -212,32 +225,17 @@ class Operations:
         return await self._backends.count_tokens(request, model, caller)
 
     async def _fetch(
-        self,
-        images: list[tuple[str, media_pb2.ImageInput]],
-        operation: quota_pb2.Operation.ValueType,
-        model: Model,
-        caller: Caller,
+        self, fetching: AsyncExitStack, linked: Sequence[Linked], reserved: Booking, caller: Caller
     ) -> None:
-        """Put the bytes in the place of links, each under the name by which a refusal tells which it was.
-
-        Nothing is fetched for a caller who may not use the model.
-        """
-        linked = [(param, image) for param, image in images if image.WhichOneof("source") == "url"]
-        if not linked:
-            return
-        identity = await self._permitted(caller, operation, model)
+        """Put the images in the place of links; where that fails nothing was consumed."""
         # Strangers share the account of those who bring their own key: none of them owns its files.
-        owner = "" if caller.own_key else identity.account_id
-
-        async def fetch(param: str, image: media_pb2.ImageInput) -> None:
-            image.CopyFrom(await self._inputs.image(image.url, account_id=owner, param=param))
-
-        tasks = [asyncio.create_task(fetch(param, image)) for param, image in linked]
+        owner = "" if caller.own_key else reserved.account_id
         try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+            fetched = self._inputs.fetched(linked, account_id=reserved.account_id, owner=owner)
+            await fetching.enter_async_context(fetched)
+        except BaseException:
+            reserved.release()
+            raise
 
     async def _permitted(self, caller: Caller, operation: quota_pb2.Operation.ValueType, model: Model) -> Identity:
         """Give who asks, for what is done without a reservation. Raises Unauthenticated or PermissionDenied."""
@@ -293,8 +291,13 @@ class Operations:
         caller: Caller,
         prompt: int,
         wanted: int,
+        *,
+        countable: bool,
     ) -> tuple[int, Booking]:
-        """Give how many of the reserved tokens the prompt takes at most, and the reservation."""
+        """Return how many of the reserved tokens the prompt takes at most, and the reservation.
+
+        `countable`: whether the prompt can be counted already, with nothing in it left to be fetched.
+        """
 
         async def reserve(prompt_tokens: int) -> Booking:
             return await self._admission.reserve(
@@ -310,6 +313,8 @@ class Operations:
         try:
             return prompt, await reserve(prompt)
         except QuotaExhausted as refused:
+            if not countable:
+                raise
             # The bound may be several times the truth (Korean text is three bytes a letter); before a caller is
             # refused, whoever would answer counts.
             try:
@@ -325,6 +330,17 @@ class Operations:
             if exact >= prompt:
                 raise
             return exact, await reserve(exact)
+
+
+def _linked(given: Iterable[tuple[str, media_pb2.ImageInput]]) -> list[Linked]:
+    """Return the images that are links. Raises InvalidField for too many."""
+    linked = [Linked(param, image) for param, image in given if image.WhichOneof("source") == "url"]
+    if len(linked) > MOST_LINKS:
+        raise InvalidField(
+            f"at most {MOST_LINKS} images of a request may be links, not {len(linked)}; send the others inline",
+            param=linked[MOST_LINKS].param,
+        )
+    return linked
 
 
 def _outgrown(prompt: int, model: Model, others: Iterable[Model]) -> ContextTooLong | None:

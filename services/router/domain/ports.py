@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
-from moa.common.v1 import usage_pb2
+from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_service_pb2
@@ -14,6 +14,13 @@ from services.common.ratelimit import Remaining
 M = TypeVar("M", text_service_pb2.GenerateTextResponse, image_service_pb2.GenerateImageResponse)
 
 M_co = TypeVar("M_co", covariant=True)
+
+
+class Linked(NamedTuple):
+    """An image of a request that is a link, and the field by which a refusal names it."""
+
+    param: str
+    image: media_pb2.ImageInput
 
 
 class Identity(Protocol):
@@ -68,6 +75,12 @@ class Booking(Protocol):
 
     def annul(self) -> None:
         """Give everything back, and let nobody else's word count: for a call that was left before its end."""
+
+    def shrunk(self, tokens: int) -> Self:
+        """Return a reservation of so many tokens, or as many as there are, in the place of this one.
+
+        Before anybody has been told of it.
+        """
 
     def doubt(
         self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Callable[[usage_pb2.Usage], None]
