@@ -114,6 +114,10 @@ class UpstreamAuth(MoaError):
     reason = error_pb2.REASON_UPSTREAM_AUTH
 
 
+class UpstreamUnpaid(UpstreamAuth):
+    """The operator's account with the provider has no credit left; to callers a matter of the gateway's credentials."""
+
+
 class UpstreamRateLimited(MoaError):
     reason = error_pb2.REASON_UPSTREAM_RATE_LIMITED
 

@@ -6,14 +6,16 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from yarl import URL
 
 from services.common import errors
 from services.common.catalogue import load
 from services.common.http.client import Outgoing
-from services.common.http.targets import LOOK_EVERY_S, Targets
+from services.common.http.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
 from services.text.adapters import ADAPTERS
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script
@@ -63,9 +65,10 @@ async def test_a_refused_or_limited_key_is_passed_over(upstream: OpenAIEmulator,
     assert len(upstream.refused) == 1
 
 
-async def test_when_no_key_is_good_the_refusal_is_told(upstream: OpenAIEmulator, tmp_path: Path) -> None:
-    """With every key tried once, the last refusal is the answer."""
-    environment = {"OPENAI_API_KEY": "sk-limited,sk-poor"}
+@pytest.mark.parametrize("keys", ["sk-limited,sk-poor", "sk-poor,sk-limited"])
+async def test_when_no_key_is_good_the_refusal_is_told(upstream: OpenAIEmulator, tmp_path: Path, keys: str) -> None:
+    """With every key tried once, the refusal that passes by itself is the answer."""
+    environment = {"OPENAI_API_KEY": keys}
     async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
         with pytest.raises(errors.UpstreamRateLimited):
             await service.ask(chat())
@@ -169,3 +172,46 @@ async def test_an_answer_that_may_be_long_is_streamed_from_the_provider(
         request.stream = False
         assert text_of(await service.ask(request)) == "Hello 안녕 🌍!"
         assert upstream.seen[-1].body["stream"] is True
+
+
+def _refusals(why: str) -> float:
+    counter: Any = ACCOUNT_REFUSED.labels("p", why)
+    value: float = counter._value.get()
+    return value
+
+
+async def test_an_account_without_credit_is_said_to_be_that(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """Not a rate that passes: 502's reason, no time to try again, and the operator's metric."""
+    before = _refusals("credit"), _refusals("credentials")
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, {"OPENAI_API_KEY": "sk-poor"}) as service:
+        with pytest.raises(errors.UpstreamAuth, match="has no credit left") as refused:
+            await service.ask(chat())
+    assert refused.value.retry_after_s is None
+    assert (_refusals("credit"), _refusals("credentials")) == (before[0] + 1, before[1])
+
+
+async def test_an_account_without_credit_is_passed_over_for_another(upstream: OpenAIEmulator, tmp_path: Path) -> None:
+    """Of several keys, another one's account may have some."""
+    environment = {"OPENAI_API_KEY": "sk-poor,sk-good"}
+    async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, environment) as service:
+        assert text_of(await service.ask(chat()))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "status", "body"),
+    [
+        ("openai", 429, {"error": {"code": "insufficient_quota", "type": "insufficient_quota", "message": "x"}}),
+        ("openai", 429, {"error": {"code": None, "type": "insufficient_quota", "message": "x"}}),
+        ("openai", 402, {"error": {"message": "Insufficient Balance"}}),
+        ("openai", 402, "no JSON"),
+        ("azure", 400, {"error": {"code": "billing_hard_limit_reached"}}),
+        ("gemini", 403, {"error": {"status": "PERMISSION_DENIED", "details": [{"reason": "BILLING_DISABLED"}]}}),
+        ("bedrock", 402, {"message": "x"}),
+    ],
+)
+def test_every_protocols_word_for_no_credit(adapter: str, status: int, body: object) -> None:
+    """By the provider's typed code, or by the status alone."""
+    error = ADAPTERS[adapter].error_from(status, {"retry-after": "7"}, msgspec.json.encode(body))
+    assert isinstance(error, errors.UpstreamUnpaid)
+    assert error.reason == errors.UpstreamAuth.reason
+    assert (error.retry_after_s, "try again" in error.message) == (None, False)

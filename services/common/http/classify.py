@@ -18,7 +18,7 @@ Codes = Mapping[str, type[errors.MoaError]]
 _BY_STATUS: Final[Mapping[int, type[errors.MoaError]]] = {
     400: errors.UpstreamRejected,
     401: errors.UpstreamAuth,
-    402: errors.UpstreamAuth,
+    402: errors.UpstreamUnpaid,
     403: errors.UpstreamAuth,
     404: errors.UpstreamFailed,  # a wrong address; a missing model has a typed code
     408: errors.UpstreamTimeout,
@@ -37,6 +37,7 @@ _BY_STATUS: Final[Mapping[int, type[errors.MoaError]]] = {
 
 _SENTENCE: Final[Mapping[type[errors.MoaError], str]] = {
     errors.UpstreamAuth: "the provider refused the gateway's credentials",
+    errors.UpstreamUnpaid: "the gateway's account with the provider has no credit left",
     errors.UpstreamFailed: "the provider failed",
     errors.UpstreamTimeout: "the provider did not answer in time",
     errors.UpstreamOverloaded: "the provider is overloaded; try again",
@@ -99,4 +100,5 @@ def classified(
         said = words_of(words)
         sentence = f"{_SENTENCE[kind]}: {said}" if said else _SENTENCE[kind]
         return kind(sentence, param=name_of(param))
-    return kind(_SENTENCE[kind], retry_after_s=retry_after_s)
+    # Credit does not come back by waiting.
+    return kind(_SENTENCE[kind], retry_after_s=None if kind is errors.UpstreamUnpaid else retry_after_s)

@@ -18,7 +18,7 @@ CODES: Final[Mapping[str, type[errors.MoaError]]] = {
     "API_KEY_EXPIRED": errors.UpstreamAuth,
     "API_KEY_SERVICE_BLOCKED": errors.UpstreamAuth,
     "SERVICE_DISABLED": errors.UpstreamAuth,
-    "BILLING_DISABLED": errors.UpstreamAuth,
+    "BILLING_DISABLED": errors.UpstreamUnpaid,
     "UNAUTHENTICATED": errors.UpstreamAuth,
     "PERMISSION_DENIED": errors.UpstreamAuth,
     "FAILED_PRECONDITION": errors.UpstreamAuth,  # billing, or the region of the gateway's account

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
+from prometheus_client import Counter
 
 from services.common import logs, scrub
 from services.common.catalogue import Catalogue, Model, Provider
@@ -23,11 +24,17 @@ from services.common.errors import (
     UpstreamAuth,
     UpstreamBroken,
     UpstreamRateLimited,
+    UpstreamUnpaid,
 )
 from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
 from services.common.http.credentials import REST_S, Authority, HeaderKeys, files_of
 
 _log = logs.get("providers")
+ACCOUNT_REFUSED = Counter(
+    "moa_upstream_account_refused_total",
+    "Refusals of the operator's own account at a provider, by what for: credentials, or credit.",
+    ["provider", "why"],
+)
 
 
 class Protocoled(Protocol):
@@ -85,8 +92,16 @@ class Target(Generic[A]):
     def error_from(self, status: int, headers: Mapping[str, str], body: bytes) -> MoaError:
         """Give the error behind a refusal: of a caller's own key, it is the caller's."""
         error = self.adapter.error_from(status, headers, body)
-        if not self.of_caller or not isinstance(error, UpstreamAuth):
+        if not isinstance(error, UpstreamAuth):
             return error
+        unpaid = isinstance(error, UpstreamUnpaid)
+        if not self.of_caller:
+            why = "credit" if unpaid else "credentials"
+            ACCOUNT_REFUSED.labels(self.provider.id, why).inc()
+            _log.error("provider.account_refused", provider=self.provider.id, why=why, status=status)
+            return error
+        if unpaid:
+            return PermissionDenied("the provider says that this API key's account has no credit left")
         if status == 403:
             return PermissionDenied("the provider does not let this API key do that")
         return Unauthenticated("the provider says that this API key is not valid")
@@ -95,9 +110,10 @@ class Target(Generic[A]):
         """Send a request and return its good answer; its caller closes it.
 
         When the provider refuses or limits one key and there is another, that one is tried at once. Raises the
-        refusal's error. `upload` is told whether the provider may be at work: not once it has refused.
+        refusal's error, a limit's where there was one. `upload` is told whether the provider may be at work: not once it has refused.
         """
         upload = upload or Upload()
+        limited: UpstreamRateLimited | None = None
         while True:
             headers = await self.authority.headers(outgoing)
             reply = await self.pool.send(outgoing, headers, upload)
@@ -117,8 +133,10 @@ class Target(Generic[A]):
             )
             if not isinstance(error, UpstreamAuth | UpstreamRateLimited):
                 raise error
+            limited = error if isinstance(error, UpstreamRateLimited) else limited
             if not self.authority.rest(headers, error.retry_after_s or REST_S):
-                raise error
+                # Of several keys' refusals the one that passes by itself.
+                raise limited or error
 
 
 class Targets(Generic[A]):

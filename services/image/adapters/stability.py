@@ -30,7 +30,7 @@ _MAX_SEED: Final = 4_294_967_294
 _CODES: Final = {
     "content_moderation": errors.ContentPolicy,
     "unauthorized": errors.UpstreamAuth,
-    "payment_required": errors.UpstreamAuth,
+    "payment_required": errors.UpstreamUnpaid,
     "payload_too_large": errors.TooLarge,
     "rate_limit_exceeded": errors.UpstreamRateLimited,
     "model_not_found": errors.ModelNotFound,
