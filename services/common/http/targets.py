@@ -110,7 +110,8 @@ class Target(Generic[A]):
         """Send a request and return its good answer; its caller closes it.
 
         When the provider refuses or limits one key and there is another, that one is tried at once. Raises the
-        refusal's error, a limit's where there was one. `upload` is told whether the provider may be at work: not once it has refused.
+        refusal's error, a limit's where there was one. `upload` is told whether the provider may be at work: not once
+        it has refused.
         """
         upload = upload or Upload()
         limited: UpstreamRateLimited | None = None
