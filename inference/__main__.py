@@ -6,7 +6,9 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 from inference import machine
 from inference.build import Builder
@@ -81,16 +83,15 @@ class Process:
         )
         self.server.offer("moa.text.v1.TextService", "moa.image.v1.ImageService", "moa.vision.v1.VisionService")
 
-    async def start(self) -> int:
-        """Open the port, then begin to fetch and to preload; give the port."""
+    async def start(self) -> None:
+        """Open the port, then begin to fetch and to preload."""
         await self.vanished.start()
-        port = await self.server.start(self.config.listen)
-        _log.info("inference.started", port=port)
+        self.port = await self.server.start(self.config.listen)
+        _log.info("inference.started", port=self.port)
         self._background = [
             asyncio.create_task(self.catalogue.watch()),
             asyncio.create_task(self._warm()),
         ]
-        return port
 
     async def _warm(self) -> None:
         if self.config.fetch == "early":
@@ -118,19 +119,31 @@ class Process:
         self.workers.shutdown(wait=False, cancel_futures=True)
 
 
+@asynccontextmanager
+async def serve(config: InferenceSettings) -> AsyncIterator[Process]:
+    """Serve until the block ends, then drain; yield the process, which has its port.
+
+    Raises CatalogueError when the catalogue is bad.
+    """
+    process = Process(config)
+    if config.metrics_port:
+        metrics.serve(config.metrics_port, config.metrics_host)
+    await process.start()
+    try:
+        yield process
+    finally:
+        await process.stop()
+
+
 async def main(stop: asyncio.Event) -> None:
     """Serve until told to stop."""
     config = settings.read(InferenceSettings)
     logs.configure("inference", config.log_level)
     try:
-        process = Process(config)
+        async with serve(config):
+            await stop.wait()
     except CatalogueError as error:
         raise SystemExit(str(error)) from None
-    if config.metrics_port:
-        metrics.serve(config.metrics_port, config.metrics_host)
-    await process.start()
-    await stop.wait()
-    await process.stop()
 
 
 if __name__ == "__main__":

@@ -153,6 +153,10 @@ class Registry:
         ready = [r for r in self._residents.values() if r.engine is not None]
         return [r.model.id for r in sorted(ready, key=lambda r: r.used_at)]
 
+    def engines(self) -> dict[str, Engine]:
+        """Return the engines of loaded models, by the models' ids."""
+        return {r.model.id: r.engine for r in self._residents.values() if r.engine is not None}
+
     async def close(self) -> None:
         """Stop every engine."""
         for resident in list(self._residents.values()):

@@ -8,6 +8,8 @@ import dataclasses
 import json
 import secrets
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psycopg
 
@@ -17,7 +19,7 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import BYOK_LIMITS, BYOK_RULE, CEILINGS, EVERYTHING
 from services.auth.migrations import SCHEMA, migrate
-from services.auth.replica import Tuning, serving
+from services.auth.replica import Replica, serving
 from services.auth.settings import AuthSettings, DatabaseSettings
 from services.common import byok, logs, metrics, settings
 from services.common.migrations import bring_up_to_date
@@ -26,26 +28,22 @@ from services.common.rpc.server import run
 _FIRST_MICRO_CREDITS = 1_000_000 * 10**6
 
 
-async def serve(config: AuthSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop`."""
+@asynccontextmanager
+async def serve(config: AuthSettings) -> AsyncIterator[Replica]:
+    """Bring the schema up to date; serve until the block ends, then drain, and return what was borrowed."""
     url = config.database_url.get_secret_value()
     await bring_up_to_date(url, SCHEMA)
     if config.byok:
         await make_byok(url)
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
-    tuning = Tuning(lease_s=config.lease_s, block_s=config.block_s, fresh_s=config.fresh_s)
-    async with serving(
-        url,
-        pepper=config.key_pepper.get_secret_value().encode(),
-        service_token=config.service_token.get_secret_value(),
-        listen=config.listen,
-        public_listen=config.public_listen,
-        signup=config.signup,
-        tuning=tuning,
-        drain_s=config.drain_s,
-    ):
+    async with serving(config) as replica:
         logs.get("auth").info("process.started", listen=config.listen, public_listen=config.public_listen)
+        yield replica
+
+
+async def _run_until(stop: asyncio.Event, config: AuthSettings) -> None:
+    async with serve(config):
         await stop.wait()
 
 
@@ -138,7 +136,7 @@ def _run(chosen: argparse.Namespace) -> None:
     else:
         config = settings.read(AuthSettings)
         logs.configure("auth", config.log_level)
-        run(lambda stop: serve(config, stop), "auth")
+        run(lambda stop: _run_until(stop, config), "auth")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
-from services.auth.account_servicer import SignUpMode
 from services.auth.adapters.cached import CachedIdentities
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
@@ -20,22 +19,9 @@ from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
+from services.auth.settings import AuthSettings
 from services.auth.sweeper import Sweeper
 from services.common.rpc.server import Server
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """How a replica keeps time, in seconds. See `AuthSettings`."""
-
-    lease_s: float = 20.0
-    block_s: float = 60.0
-    fresh_s: float = 1.5
-
-    @property
-    def grace_s(self) -> float:
-        """How long after its end a block still takes settlements."""
-        return self.lease_s / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,42 +35,33 @@ class Replica:
 
 
 @asynccontextmanager
-async def serving(
-    url: str,
-    *,
-    pepper: bytes,
-    service_token: str,
-    listen: str,
-    public_listen: str,
-    signup: SignUpMode = "open",
-    tuning: Tuning | None = None,
-    drain_s: float = 0.0,
-) -> AsyncIterator[Replica]:
-    """Serve while the context is open; at its end, drain, and return what was borrowed and not leased."""
-    tuned = tuning or Tuning()
+async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
+    """Serve a migrated database while the context is open; at its end, drain, and return what was borrowed."""
+    url, pepper = config.database_url.get_secret_value(), config.key_pepper.get_secret_value().encode()
+    grace_s = config.lease_s / 2  # how long after its end a block still takes settlements
     async with AsyncExitStack() as stack:
         postgres = Postgres(url)
         await postgres.open()
         stack.push_async_callback(postgres.close)
         identities = await stack.enter_async_context(CachedIdentities(Identities(postgres), url))
-        ledger = Ledger(postgres, grace_s=tuned.grace_s, alive_s=max(4.0, tuned.lease_s))
-        quota = Quota(identities, ledger, pepper=pepper, lease_s=tuned.lease_s, block_s=tuned.block_s)
+        ledger = Ledger(postgres, grace_s=grace_s, alive_s=max(4.0, config.lease_s))
+        quota = Quota(identities, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
         stack.push_async_callback(quota.pools.close)
-        server = Server(service_token=service_token)
+        server = Server(service_token=config.service_token.get_secret_value())
         kept = PacesKept(postgres)
-        paces = Paces(identities, kept, ttl_s=tuned.lease_s)
+        paces = Paces(identities, kept, ttl_s=config.lease_s)
         guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(
-            QuotaServicer(quota, Sessions(postgres), paces, guesses, fresh_s=tuned.fresh_s, pepper=pepper), server.grpc
+            QuotaServicer(quota, Sessions(postgres), paces, guesses, fresh_s=config.fresh_s, pepper=pepper), server.grpc
         )
         server.offer(quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name)
-        public = public_server(postgres, quota, pepper=pepper, signup=signup)
+        public = public_server(postgres, quota, pepper=pepper, signup=config.signup)
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {"paces": kept.tidy, "tries": partial(tidy, postgres)}
-        sweeper = Sweeper(ledger, quota.pools, tidies, every_s=tuned.lease_s / 20, patience_s=tuned.grace_s)
+        sweeper = Sweeper(ledger, quota.pools, tidies, every_s=config.lease_s / 20, patience_s=grace_s)
         await stack.enter_async_context(sweeper)
-        public_port = await public.start(public_listen)
-        stack.push_async_callback(public.stop, drain_s)
-        port = await server.start(listen)
-        stack.push_async_callback(server.stop, drain_s)
+        public_port = await public.start(config.public_listen)
+        stack.push_async_callback(public.stop, config.drain_s)
+        port = await server.start(config.listen)
+        stack.push_async_callback(server.stop, config.drain_s)
         yield Replica(postgres=postgres, quota=quota, port=port, public_port=public_port)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from moa.desk.v1 import desk_service_pb2, desk_service_pb2_grpc
@@ -42,8 +44,9 @@ def _max_side(config: DeskSettings) -> int:
     return max(int(defaults.get("width", 1024)), int(defaults.get("height", 1024)))
 
 
-async def main(config: DeskSettings, stop: asyncio.Event) -> None:
-    memory.give_back_freed()
+@asynccontextmanager
+async def serve(config: DeskSettings) -> AsyncIterator[int]:
+    """Serve until the block ends, then drain; yield the port."""
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
     token = config.service_token.get_secret_value()
@@ -84,11 +87,19 @@ async def main(config: DeskSettings, stop: asyncio.Event) -> None:
     server.offer(desk_service_pb2.DESCRIPTOR.services_by_name["DeskService"].full_name)
     port = await server.start(config.listen)
     logs.get("desk").info("desk.started", port=port, model=style.model)
-    await stop.wait()
-    await server.stop(config.drain_s)
-    await naver.aclose()
-    await egress.aclose()
-    await store.aclose()
+    try:
+        yield port
+    finally:
+        await server.stop(config.drain_s)
+        await naver.aclose()
+        await egress.aclose()
+        await store.aclose()
+
+
+async def main(config: DeskSettings, stop: asyncio.Event) -> None:
+    memory.give_back_freed()
+    async with serve(config):
+        await stop.wait()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.router.v1 import (
@@ -44,12 +46,10 @@ from services.router.serving import own_keys
 from services.router.settings import RouterSettings
 
 
-async def main(config: RouterSettings, stop: asyncio.Event) -> None:
-    try:
-        watched = Watched(config.catalogue)
-    except CatalogueError as error:
-        raise SystemExit(f"bad catalogue: {error}") from None
-    memory.give_back_freed()
+@asynccontextmanager
+async def serve(config: RouterSettings) -> AsyncIterator[int]:
+    """Serve until the block ends, then drain; yield the port. Raises CatalogueError when the catalogue is bad."""
+    watched = Watched(config.catalogue)
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
     token = config.service_token.get_secret_value()
@@ -96,15 +96,26 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     watching = asyncio.create_task(watched.watch())
     port = await serving.start(config.listen)
     logs.get("router").info("router.started", port=port, pid=os.getpid(), configured=sorted(watched.now.configured))
-    await stop.wait()
-    await serving.stop(config.drain_s, backends.end)
-    watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching
-    await operations.aclose()
-    await admission.stop()
-    await egress.aclose()
-    await store.aclose()
+    try:
+        yield port
+    finally:
+        await serving.stop(config.drain_s, backends.end)
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await operations.aclose()
+        await admission.stop()
+        await egress.aclose()
+        await store.aclose()
+
+
+async def main(config: RouterSettings, stop: asyncio.Event) -> None:
+    memory.give_back_freed()
+    try:
+        async with serve(config):
+            await stop.wait()
+    except CatalogueError as error:
+        raise SystemExit(f"bad catalogue: {error}") from None
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from moa.task.v1 import (
@@ -125,8 +126,9 @@ class Process:
             retry_s=config.task_retry_s,
         )
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve and work until `stop`."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[int]:
+        """Serve and work until the block ends, then drain; yield the port."""
         await self.database.open()
         await self.admission.start()
         running: list[asyncio.Task[None]] = []
@@ -134,8 +136,10 @@ class Process:
             port = await self.server.start(self.config.listen)
             running = [asyncio.create_task(duty) for duty in self._duties()]
             logs.get("tasks").info("tasks.started", port=port, worker=self.worker.name)
-            await stop.wait()
-            await self.server.stop(self.config.drain_s)
+            try:
+                yield port
+            finally:
+                await self.server.stop(self.config.drain_s)
         finally:
             for task in running:
                 task.cancel()
@@ -187,19 +191,28 @@ def _seal_of(config: TaskSettings) -> Seal | None:
     return Seal(config.task_c2pa_cert, config.task_c2pa_key, timestamp_url=config.task_c2pa_timestamp_url)
 
 
-async def serve(config: TaskSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop`."""
-    memory.give_back_freed(heaps=2)
+@asynccontextmanager
+async def serve(config: TaskSettings) -> AsyncIterator[int]:
+    """Bring the schema up to date; serve and work until the block ends, then drain; yield the port.
+
+    Raises CatalogueError when the catalogue is bad, BadCertificate when outputs cannot be signed.
+    """
     await bring_up_to_date(config.database_url.get_secret_value(), SCHEMA)
     if config.metrics_port:
         metrics.serve(config.metrics_port, config.metrics_host)
+    async with Process(config).running() as port:
+        yield port
+
+
+async def _run(config: TaskSettings, stop: asyncio.Event) -> None:
+    memory.give_back_freed(heaps=2)
     try:
-        process = Process(config)
+        async with serve(config):
+            await stop.wait()
     except CatalogueError as error:
         raise SystemExit(f"bad catalogue: {error}") from None
     except BadCertificate as error:
         raise SystemExit(f"MOA_TASK_C2PA_CERT: {error}") from None
-    await process.run(stop)
 
 
 def main(arguments: list[str]) -> None:
@@ -214,7 +227,7 @@ def main(arguments: list[str]) -> None:
     if chosen.command == "migrate":
         migrate(config.database_url.get_secret_value())
     else:
-        run(lambda stop: serve(config, stop), "tasks")
+        run(lambda stop: _run(config, stop), "tasks")
 
 
 if __name__ == "__main__":

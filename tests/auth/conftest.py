@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from deploy.local.ports import Ports
 from moa.quota.v1 import quota_pb2
@@ -28,7 +29,8 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.migrations import migrate
-from services.auth.replica import Tuning, serving
+from services.auth.replica import serving
+from services.auth.settings import AuthSettings
 from services.common.admission import Admission
 from services.common.admission.settling import DOUBT_S
 from services.common.errors import Unavailable
@@ -106,17 +108,19 @@ async def started(
 ) -> Auth:
     """Start a replica."""
     stack = AsyncExitStack()
-    replica = await stack.enter_async_context(
-        serving(
-            url,
-            pepper=PEPPER,
-            service_token=TOKEN,
-            listen=f"127.0.0.1:{port}",
-            public_listen="127.0.0.1:0",
-            signup=signup,
-            tuning=Tuning(lease_s=lease_s, block_s=block_s, fresh_s=fresh_s),
-        )
+    config = AuthSettings(
+        database_url=SecretStr(url),
+        key_pepper=SecretStr(PEPPER.decode()),
+        service_token=SecretStr(TOKEN),
+        listen=f"127.0.0.1:{port}",
+        public_listen="127.0.0.1:0",
+        signup=signup,
+        lease_s=lease_s,
+        block_s=block_s,
+        fresh_s=fresh_s,
+        drain_s=0,
     )
+    replica = await stack.enter_async_context(serving(config))
     postgres = replica.postgres
     await _reached(postgres)
     return Auth(url, postgres, Accounts(postgres), Keys(postgres), replica.port, replica.public_port, stack)

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from pydantic import SecretStr
 
-from inference.__main__ import Process
+from inference.__main__ import Process, serve
 from inference.settings import InferenceSettings
 from moa.common.v1 import error_pb2, media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
@@ -29,9 +29,10 @@ IMAGE = "moa-tiny-image"
 
 
 class Running:
-    """A `Process` on a loop and thread of its own, as far from the tests' loops as another process would be."""
+    """A process on a loop and thread of its own, as far from the tests' loops as another process would be."""
 
     def __init__(self, catalogue: Path = CATALOGUE, **settings: Any) -> None:
+        self.process: Process
         # One thread an operation: tests share few cores, and two threads then wait for each other.
         self._config = InferenceSettings(
             service_token=SecretStr(TOKEN),
@@ -49,16 +50,15 @@ class Running:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self.process = Process(self._config)
         self._stop = asyncio.Event()
         self._loop.run_until_complete(self._main())
         self._loop.close()
 
     async def _main(self) -> None:
-        self.address = f"127.0.0.1:{await self.process.start()}"
-        self._started.set()
-        await self._stop.wait()
-        await self.process.stop()
+        async with serve(self._config) as self.process:
+            self.address = f"127.0.0.1:{self.process.port}"
+            self._started.set()
+            await self._stop.wait()
 
     def stop(self) -> None:
         """Stop as on SIGTERM."""
@@ -67,7 +67,7 @@ class Running:
 
     def engine(self, name: str) -> Any:
         """Give a loaded model's engine."""
-        return next(r.engine for r in self.process.registry._residents.values() if r.model.id == name)
+        return self.process.registry.engines()[name]
 
     @contextlib.contextmanager
     def held(self, name: str, *, after_ticks: int = 0, reached: threading.Event | None = None) -> Iterator[Any]:

@@ -143,7 +143,7 @@ async def test_many_at_once_load_a_model_once(served: tuple[Running, Path]) -> N
     client = Client(server.address)
     outs = await asyncio.gather(*(client.text("Hello", model="one") for _ in range(6)))
     assert len({out.text for out in outs}) == 1
-    assert len(server.process.registry._residents) == 1
+    assert len(server.process.registry.engines()) == 1
     await client.close()
 
 
