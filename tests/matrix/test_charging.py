@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import openai
 import psycopg
 import pytest
 
@@ -190,3 +191,18 @@ async def test_whoever_leaves_pays_for_what_the_provider_had_begun(world: World,
     reported = sum(COUNTS.prompt + COUNTS.completion for cut in cuts if cut.whole and not cut.images)
     assert sum(booked[cut.request_id].tokens for cut in cuts if cut.whole and not cut.images) == reported
     assert sum(charge.images for charge in booked.values()) == sum(cut.images for cut in cuts)
+
+
+def test_openais_client_has_nothing_paid_for_twice(world: World) -> None:
+    """A provider that hangs up on a whole answer is asked once, though OpenAI's client tries twice more by itself."""
+    emulator = world.emulators["openai"]
+    emulator.scripts.extend(Script(text=PIECES, cut_at=0) for _ in range(9))
+    with (
+        openai.OpenAI(base_url=f"{world.url}/v1", api_key=world.key, max_retries=2, timeout=WAIT_S) as client,
+        pytest.raises(openai.APIStatusError) as told,
+    ):
+        client.chat.completions.create(
+            model="openai-model", messages=[{"role": "user", "content": "hi"}], max_tokens=20
+        )
+    assert told.value.response.headers["x-should-retry"] == "false"
+    assert len(emulator.scripts) == 8

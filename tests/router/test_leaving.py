@@ -9,7 +9,7 @@ import pytest
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
-from moa.text.v1 import text_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors
 from services.common.errors import MoaError
 from services.router import metrics
@@ -221,3 +221,60 @@ async def test_a_stream_that_is_gone_on_with_elsewhere_is_paid_once() -> None:
     await world.ask()
     assert len([row for row in world.ledger.rows if row[1]]) == 1
     assert metrics.UNBILLED_ATTEMPTS.labels("one", "a", "upstream_broken")._value.get() == before + 1
+
+
+async def ask_whole(world: World) -> None:
+    """Ask for a whole answer, and read it."""
+    request = text_service_pb2.GenerateTextRequest(model="a", max_tokens=10)
+    request.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
+    answer = await world.operations.generate_text(request, Caller(key="k", request_id="rid"))
+    async with answer:
+        while await answer.next() is not None:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls"),
+    [
+        (errors.UpstreamBroken, 1),
+        (errors.UpstreamFailed, 3),
+        (errors.UpstreamOverloaded, 3),
+    ],
+)
+async def test_paid_work_is_not_asked_for_again(kind: type[MoaError], calls: int) -> None:
+    """A provider that hung up after it had the request may have done the work: for a whole answer it is not asked
+    again. One that refused with a status did none. Either way clients are told not to try again by themselves."""
+    world = World(a={"fallback": ()})
+    for _ in range(3):
+        world.play("a", kind("no"))
+    with pytest.raises(kind) as told:
+        await ask_whole(world)
+    assert world.order == "a" * calls
+    assert ("x-should-retry", "false") in told.value.headers
+
+
+async def test_images_are_not_made_twice() -> None:
+    """A provider that sent half an image is not asked for another."""
+    world = World(makes="image", a={"fallback": ()})
+    for _ in range(3):
+        world.play("a", errors.UpstreamBroken("half an image"))
+    with pytest.raises(errors.UpstreamBroken):
+        await draw(world, 1)
+    assert world.order == "a"
+
+
+async def test_another_target_may_still_answer() -> None:
+    """Who has fallbacks wants them asked when one broke."""
+    world = World()
+    world.play("a", errors.UpstreamBroken("no"))
+    await ask_whole(world)
+    assert world.order == "ab"
+
+
+async def test_clients_may_retry_what_passes_when_it_says() -> None:
+    """A limit with a time to come again is no reason to tell clients that they should not."""
+    world = World(a={"fallback": ()})
+    world.play("a", errors.UpstreamRateLimited("no", retry_after_s=30))
+    with pytest.raises(errors.UpstreamRateLimited) as told:
+        await ask_whole(world)
+    assert told.value.headers == ()

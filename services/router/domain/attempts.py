@@ -20,7 +20,16 @@ from services.common.catalogue import Model
 from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of
 from services.router import metrics
 from services.router.domain.breaker import Breakers
-from services.router.domain.failures import Course, course_after, label_of, may_have_worked, most_useful, was_left
+from services.router.domain.failures import (
+    Course,
+    asks_twice,
+    course_after,
+    label_of,
+    may_have_worked,
+    most_useful,
+    tell_not_to_retry,
+    was_left,
+)
 from services.router.domain.ports import Booking, M, M_co, Source
 
 RETRIES: Final = 2
@@ -70,6 +79,8 @@ class Terms:
     """When the caller gives up, by the clock."""
     retries: int = RETRIES
     """How often the same target is asked again."""
+    whole: bool = False
+    """Whether the answer is paid for as a whole: a target that may have made it is not asked for it twice."""
 
 
 class Ask(Protocol[M_co]):
@@ -156,7 +167,9 @@ class Attempts(Generic[M]):
                         raise
             if retry == self._terms.retries or not (targets := await self._rested()):
                 break
-        raise most_useful(self._errors)
+        told = most_useful(self._errors)
+        tell_not_to_retry(told)
+        raise told
 
     def failed(self, model: Model, error: MoaError, retry: int = RETRIES) -> Course:
         """Note that a target failed, and tell what to do."""
@@ -169,7 +182,7 @@ class Attempts(Generic[M]):
         metrics.ATTEMPTS_FAILED.labels(model.provider, model.id, reason).inc()
         if course is Course.LARGER:
             self._longer_than = max(self._longer_than or 0, model.context_tokens)
-        elif course is Course.AGAIN and retry < self._terms.retries and not breakers.is_open(model):
+        elif course is Course.AGAIN and retry < self._terms.retries and self._may_ask_again(model, error):
             self._put_off(model, error, retry)
         if course is not Course.TELL:
             _log.info(
@@ -181,6 +194,11 @@ class Attempts(Generic[M]):
                 attempt=self.count,
             )
         return course
+
+    def _may_ask_again(self, model: Model, error: MoaError) -> bool:
+        if self._patience.breakers.is_open(model):
+            return False
+        return not (self._terms.whole and asks_twice(error))
 
     def gave_up(self, model: Model, error: MoaError) -> None:
         """Note that nobody is charged for a call that failed, though its provider may bill for it."""

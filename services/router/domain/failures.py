@@ -87,6 +87,17 @@ _WORKED: Final = frozenset(
 )
 """Failures after which a provider may have worked; those with a status of its own say that it did not."""
 
+_TRIED: Final = frozenset(
+    (
+        error_pb2.REASON_UPSTREAM_OVERLOADED,
+        error_pb2.REASON_UPSTREAM_BROKEN,
+        error_pb2.REASON_UPSTREAM_FAILED,
+        error_pb2.REASON_UPSTREAM_TIMEOUT,
+        error_pb2.REASON_UPSTREAM_AUTH,
+    )
+)
+"""Failures that the gateway has tried to get around when they are told."""
+
 _PASSING: Final = frozenset(
     (
         error_pb2.REASON_UPSTREAM_RATE_LIMITED,
@@ -111,6 +122,24 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
     if course is Course.TELL and not asked_for and error.reason not in _FINAL:
         return Course.ONWARD
     return course
+
+
+def asks_twice(error: MoaError) -> bool:
+    """Tell whether to ask the same target again would have it do its work twice.
+
+    It hung up, or sent half an answer, after it had the whole request. A refusal with a status of its own
+    (429, 500, 503, 529) says that it did no work.
+    """
+    return error.reason == error_pb2.REASON_UPSTREAM_BROKEN
+
+
+def tell_not_to_retry(error: MoaError) -> None:
+    """Put into a failure that the gateway has done what trying again could do, for clients that try again themselves.
+
+    Not where the failure says when it passes.
+    """
+    if error.reason in _TRIED and error.retry_after_s is None:
+        error.headers = (*error.headers, ("x-should-retry", "false"))
 
 
 def is_sick(error: MoaError) -> bool:

@@ -139,7 +139,7 @@ class Operations:
             attempts: Attempts[text_service_pb2.GenerateTextResponse] = Attempts(
                 model,
                 lambda: fallbacks.able(catalogue, model, caller, paying, call.check),
-                terms=self._terms(caller, paying),
+                terms=self._terms(caller, paying, whole=not request.stream),
                 outgrown=outgrown,
                 stake=usage_pb2.Usage(prompt_tokens=guessed),
             )
@@ -189,7 +189,7 @@ class Operations:
         attempts: Attempts[image_service_pb2.GenerateImageResponse] = Attempts(
             model,
             lambda: fallbacks.able(catalogue, model, caller, reserved, lambda other: check_image(request, other)),
-            terms=self._terms(caller, reserved),
+            terms=self._terms(caller, reserved, whole=True),
             stake=usage_pb2.Usage(images=request.count),
         )
         async with AsyncExitStack() as fetching:
@@ -261,7 +261,7 @@ class Operations:
             raise Unsupported(f"model {model.id} does not make {makes}", param="model")
         return model, ending
 
-    def _terms(self, caller: Caller, reserved: Booking) -> Terms:
+    def _terms(self, caller: Caller, reserved: Booking, *, whole: bool) -> Terms:
         # Tasks come again by themselves, and remember it.
         retries = 0 if reserved.operation == quota_pb2.OPERATION_TASK else RETRIES
         return Terms(
@@ -269,6 +269,7 @@ class Operations:
             request_id=caller.request_id,
             until=caller.until,
             retries=retries,
+            whole=whole,
             # A key of the caller's own says nothing of the operator's.
             patience=replace(self._patience, breakers=Breakers()) if caller.own_key else self._patience,
         )
