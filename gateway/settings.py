@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import ConfigDict, Field, model_validator
 
 from gateway.address import Address, addresses, named
+from services.common.settings import Settings
 
 
-class EdgeSettings(BaseSettings):
+class EdgeSettings(Settings):
     """Settings of the edge. Each comes from the environment variable `MOA_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix="MOA_", frozen=True, extra="ignore", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    listen: Annotated[Address, NoDecode] = Address("127.0.0.1", 8080)
+    listen: Address = Address("127.0.0.1", 8080)
     """Where callers come in, `host:port`."""
-    internal_listen: Annotated[Address, NoDecode] = Address("127.0.0.1", 8200)
+    internal_listen: Address = Address("127.0.0.1", 8200)
     """Where `/metrics/<process>` and `/ready` are answered; never to be published."""
-    router_addresses: Annotated[tuple[Address, ...], NoDecode] = (Address("127.0.0.1", 8101),)
+    router_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8101),)
     """The router's workers, `host:port`, parted by commas; each takes its share of the requests."""
-    tasks_addresses: Annotated[tuple[Address, ...], NoDecode] = (Address("127.0.0.1", 8106),)
+    tasks_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8106),)
     """The task service's processes, likewise."""
-    account_addresses: Annotated[tuple[Address, ...], NoDecode] = (Address("127.0.0.1", 8105),)
+    account_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8105),)
     """The auth service's public ports, likewise."""
-    metrics_targets: Annotated[dict[str, Address], NoDecode] = Field(default_factory=dict)
+    metrics_targets: dict[str, Address] = Field(default_factory=dict)
     """Where each process's metrics are: `router=127.0.0.1:8201,auth=…`."""
     tls_cert: Path | None = None
     """Certificate chain, PEM. With it and `tls_key`, the public port speaks TLS only."""

@@ -14,10 +14,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from deploy.local import installer
+
 VERSION = "2.13.0"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
 
+_PYTHON = Path(sys.executable)
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-qq")
 _DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 _CUDA_NAMES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
@@ -67,24 +70,29 @@ def offered() -> str | None:
 
 
 def install(kind: str) -> int:
-    """Install that kind; give pip's exit code."""
+    """Install that kind; return 0 where that was done."""
     usual = offered()
     if usual == kind:
         # A CPU build's few requirements are in the lock files; CUDA's libraries come with torch.
         extra = ["--no-deps"] if kind == "cpu" else []
-        return _pip(*extra, f"torch=={VERSION}")
+        return 0 if _installed_by(*extra, f"torch=={VERSION}") else 1
     own = ["--no-deps", "--index-url", CPU_INDEX] if kind == "cpu" else ["--extra-index-url", CUDA_INDEX]
     # A CUDA build's version has a local part, which sorts above the plain one of the same number.
-    if _pip(*own, f"torch=={VERSION}") == 0 and installed() == kind:
+    if _installed_by(*own, f"torch=={VERSION}") and installed() == kind:
         return 0
     if usual is None:
         return 1
     print(f"           PyTorch's own index is not reachable; taking the {usual} build that pip finds", flush=True)
-    return _pip(f"torch=={VERSION}")
+    return 0 if _installed_by(f"torch=={VERSION}") else 1
 
 
-def _pip(*arguments: str) -> int:
-    return subprocess.run((*_PIP, *arguments), check=False).returncode
+def _installed_by(*arguments: str) -> bool:
+    """Install; tell whether it succeeded. uv is asked first, where there is one."""
+    lines: list[tuple[str, ...]] = [_PIP]
+    if installer.uv(_PYTHON) is not None:
+        lines.insert(0, (*installer.line(_PYTHON), "--quiet"))
+    environment = installer.environment(_PYTHON)
+    return any(subprocess.run((*line, *arguments), check=False, env=environment).returncode == 0 for line in lines)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from deploy.local import installer
 from deploy.local.alone import alone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "ready"
 LOCKS = tuple(ROOT / "requirements" / name for name in ("base.txt", "web.txt", "inference.txt", "dev.txt"))
+UV_LOCK = ROOT / "requirements" / "uv.txt"
 _ROOM_BYTES = 3 * 2**30
 _TELL_EVERY_S = 10.0
 _BEGAN = time.monotonic()
@@ -61,52 +63,65 @@ def make_environment() -> None:
 
 
 def install() -> None:
-    """Install the locked packages, telling now and then how far it is."""
+    """Install the locked packages, telling now and then how far it is; by pip where uv cannot."""
     names = {name for lock in LOCKS for name in re.findall(r"^([A-Za-z0-9_.-]+)==", lock.read_text(), re.MULTILINE)}
-    files = [part for lock in LOCKS for part in ("-r", str(lock))]
-    tell(f"installing {len(names)} packages; the first time takes some minutes")
-    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--require-hashes"]
+    by_uv = installer.fetch_uv(PYTHON, UV_LOCK) is not None
+    tell(f"installing {len(names)} packages" + ("" if by_uv else " by pip; the first time takes some minutes"))
+    said = _install(len(names))
+    if said and by_uv:
+        tell("  uv could not; trying with pip, which takes some minutes")
+        os.environ["MOA_INSTALLER"] = "pip"
+        said = _install(len(names))
+    if said:
+        print(said, file=sys.stderr)
+        raise SystemExit(f"make setup: {meaning(said)} (the installer's last words are above).")
+
+
+def _install(count: int) -> str:
+    """Install them all; return the last words of an installer that failed."""
     # Nothing is built here, so no compiler is needed.
-    pip += ["--only-binary", ":all:"]
+    options = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    line = [*installer.line(PYTHON), *options, *(part for lock in LOCKS for part in ("-r", str(lock)))]
+    environment = installer.environment(PYTHON)
     seen, told = 0, time.monotonic()
     tail: list[str] = []
-    with subprocess.Popen([*pip, *files], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            tail = [*tail[-20:], line.rstrip()]
-            if line.startswith("Collecting "):
+        for each in process.stdout:
+            tail = [*tail[-20:], each.rstrip()]
+            if each.startswith(("Collecting ", " + ")):
                 seen += 1
-            if line.startswith("Installing collected packages"):
+            if each.startswith("Installing collected packages"):
                 tell("  all are here; unpacking takes another minute")
             elif time.monotonic() - told > _TELL_EVERY_S:
                 told = time.monotonic()
-                tell(f"  {seen} of {len(names)}")
-    if process.returncode != 0:
-        said = "\n".join(tail)
-        print(said, file=sys.stderr)
-        raise SystemExit(f"make setup: {meaning(said)} (pip's last words are above).")
+                tell(f"  {seen} of {count}")
+    return "\n".join(tail) or "it said nothing" if process.returncode != 0 else ""
 
 
 def meaning(said: str) -> str:
-    """Give a sentence for what pip said at its end."""
+    """Return a sentence for what pip or uv said at its end."""
     if "No space left" in said:
         return f"the disk of {ROOT} is full"
-    if "No matching distribution" in said:
+    if "No matching distribution" in said or "No solution found" in said:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return (
             f"a package has no ready-made build for Python {version} on this system, or the package index cannot be "
             "reached; Python 3.11 to 3.13 on x86-64 or ARM have them"
         )
-    if "HASH" in said.upper() and "DO NOT MATCH" in said.upper():
+    if "HASH" in said.upper() and ("DO NOT MATCH" in said.upper() or "MISMATCH" in said.upper()):
         return "a package is not the one that was pinned"
-    return "pip could not install the packages"
+    return "the packages could not be installed"
 
 
 def install_torch() -> None:
     """Install torch for what this machine has."""
     tell("torch")
-    if subprocess.run([PYTHON, ROOT / "deploy" / "local" / "install_torch.py"], check=False).returncode != 0:
-        raise SystemExit("make setup: torch could not be installed (pip's last words are above).")
+    # By its name: it imports its neighbours.
+    if subprocess.run([PYTHON, "-m", "deploy.local.install_torch"], cwd=ROOT, check=False).returncode != 0:
+        raise SystemExit("make setup: torch could not be installed (the installer's last words are above).")
 
 
 def main() -> None:

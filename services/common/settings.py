@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_origin
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from services.common import scrub
 
 S = TypeVar("S", bound="ServiceSettings")
 
 
-class ServiceSettings(BaseSettings):
-    """Settings common to all processes. Each comes from the environment variable `MOA_<NAME>`."""
+class Settings(BaseModel):
+    """Settings that are not given come from the environment variables `MOA_<NAME>`; a sequence is written as JSON."""
 
-    model_config = SettingsConfigDict(env_prefix="MOA_", frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
+
+    def __init__(self, **given: Any) -> None:
+        read = ((name, _told(name, field.annotation)) for name, field in type(self).model_fields.items())
+        super().__init__(**{**{name: value for name, value in read if value is not None}, **given})
+
+
+def _told(name: str, kind: Any) -> Any:
+    """Return what the environment says of a setting; None where it says nothing."""
+    value = os.environ.get(f"MOA_{name}".upper())
+    if value is not None and get_origin(kind) is tuple and value.startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value  # of the wrong type: the validation names the variable
+    return value
+
+
+class ServiceSettings(Settings):
+    """Settings common to all processes."""
 
     service_token: SecretStr = Field(min_length=16)
     """The credential with which Moa's processes know each other."""

@@ -37,12 +37,14 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "is full"),
         ("ERROR: No matching distribution found for uvloop==0.23.0", "no ready-made build for Python 3"),
+        ("× No solution found when resolving dependencies:", "no ready-made build for Python 3"),
+        ("error: Hash mismatch for `uvloop==0.23.0`", "not the one that was pinned"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not the one that was pinned"),
-        ("something else", "pip could not install"),
+        ("something else", "could not be installed"),
     ],
 )
 def test_what_pip_says(said: str, sentence: str) -> None:
-    """pip's commonest endings are told in words."""
+    """pip's and uv's commonest endings are told in words."""
     assert sentence in setup.meaning(said)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from urllib3.exceptions import HTTPError
@@ -27,7 +27,7 @@ T = TypeVar("T")
 PART_BYTES: Final = 8 * 1024 * 1024
 """How much of an upload is in memory; beyond one part it is a multipart upload. S3 takes at most 10,000 parts."""
 THREADS: Final = 16
-"""Transfers at once; boto3 blocks, so each holds a thread."""
+"""Transfers at once; botocore blocks, so each holds a thread."""
 
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 
@@ -37,18 +37,18 @@ class _Body(Protocol):
 
 
 class S3Store:
-    """A store in a bucket that exists. Credentials come from the places where boto3 looks (`AWS_ACCESS_KEY_ID`, …).
+    """A store in a bucket that exists. Credentials come from the places where botocore looks (`AWS_ACCESS_KEY_ID`, …).
 
     Args:
         endpoint: The base URL of a compatible server; empty: Amazon's.
-        region: Empty: what boto3's configuration says.
+        region: Empty: what its configuration says.
     """
 
     def __init__(self, bucket: str, *, endpoint: str = "", region: str = "") -> None:
         self._bucket = bucket
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
-        session = boto3.session.Session()
-        self._client: Any = session.client(
+        session = botocore.session.get_session()
+        self._client: Any = session.create_client(
             "s3",
             endpoint_url=endpoint or None,
             region_name=region or None,

@@ -23,7 +23,7 @@ class StoreSettings(ServiceSettings):
     store_endpoint: str = ""
     """Base URL of an S3-compatible server; empty: Amazon's."""
     store_region: str = ""
-    """The bucket's region; empty: as boto3 is configured."""
+    """The bucket's region; empty: as botocore is configured."""
     store_dir: Path = Path(".moa/objects")
     """The folder, when there is no bucket."""
     public_url: str = "http://127.0.0.1:8080"

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-import grpc
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -27,6 +25,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.common.scrub import know, scrub
+from services.common.tracing.exporter import Exporter
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 _CLOSING_S: Final = 2.0
 """How long a process that ends waits for a collector."""
-_EXPORT_S: Final = 10.0
 _FAULTS: Final = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
 """gRPC codes that are the server's fault (opentelemetry.io/docs/specs/semconv/rpc/grpc)."""
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -95,18 +93,8 @@ class Recorder:
             {"service.name": f"moa-{process}", "service.namespace": "moa", "service.instance.id": uuid4().hex}
         )
         know(*(value for _, value in collector.headers))
-        credentials = None
-        if collector.trusted is not None:
-            credentials = grpc.ssl_channel_credentials(collector.trusted.read_bytes())
-        exporter = OTLPSpanExporter(
-            endpoint=collector.address,
-            insecure=credentials is None,
-            credentials=credentials,
-            headers=collector.headers,
-            timeout=_EXPORT_S,
-        )
         self._provider = TracerProvider(resource=resource, sampler=ALWAYS_ON, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(Exporter(collector)))
         self._tracer = self._provider.get_tracer("moa")
 
     def serving(self, method: str, metadata: Mapping[str, str | bytes]) -> Span | None:

@@ -1,0 +1,55 @@
+"""Settings come from the environment, and bad ones end a process by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr
+
+from services.common import settings
+
+
+class Example(settings.ServiceSettings):
+    port: int = Field(default=0, ge=0, le=65535)
+    pauses_s: tuple[float, ...] = (1, 2)
+    folder: Path | None = None
+    text: str = ""
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOA_SERVICE_TOKEN", "a-token-for-this-test")
+
+
+def test_each_kind_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers, folders, secrets and sequences; what is given in code wins, and the rest is passed over."""
+    told = {"PORT": "8080", "PAUSES_S": "[0.5, 3]", "FOLDER": "/x", "TEXT": "[1]", "OTHER": "y"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"MOA_{name}", value)
+    found = settings.read(Example)
+    assert (found.port, found.pauses_s, found.folder, found.text) == (8080, (0.5, 3.0), Path("/x"), "[1]")
+    assert found.service_token == SecretStr("a-token-for-this-test")
+    assert Example(service_token=SecretStr("x" * 16), port=1).port == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "70000"), ("PORT", ""), ("PAUSES_S", "[1,"), ("PAUSES_S", "soon"), ("SERVICE_TOKEN", "x")],
+)
+def test_a_bad_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    """The process ends with the variable's name, and does not repeat the value."""
+    monkeypatch.setenv(f"MOA_{name}", value)
+    with pytest.raises(SystemExit) as ended:
+        settings.read(Example)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"bad setting MOA_{name}: ")
+
+
+def test_they_do_not_change() -> None:
+    """A process reads its settings once."""
+    with pytest.raises(ValueError, match="frozen"):
+        settings.read(Example).text = "z"
