@@ -61,8 +61,10 @@ local function drop_ungrpc(headers)
 end
 
 function envoy_on_request(handle)
+  if not arrived(handle) then return end
   local headers = handle:headers()
-  take_request_id(headers)
+  -- The answer to a HEAD has no body, whoever words it: on a kept connection it would be read as the next answer.
+  if headers:get(":method") == "HEAD" then handle:streamInfo():dynamicMetadata():set("moa", "head", true) end
   drop_ungrpc(headers)
   local path = headers:get(":path") or ""
   if not path:find("?", 1, true) then return end
@@ -116,9 +118,13 @@ function envoy_on_response(handle)
     field = quote(param and decoded(param) or ""),
     status = tostring(final),
   })
-  local body = handle:body(true) -- true: a body also where there was none
-  local length = body:setBytes(text)
-  headers = handle:headers() -- the earlier object died when `body` yielded
+  local length = #text
+  local asked = handle:streamInfo():dynamicMetadata():get("moa")
+  if not (asked and asked.head) then
+    local body = handle:body(true) -- true: a body also where there was none
+    length = body:setBytes(text)
+    headers = handle:headers() -- the earlier object died when `body` yielded
+  end
   headers:replace(":status", tostring(final))
   headers:replace("content-type", "application/json")
   headers:replace("content-length", tostring(length))

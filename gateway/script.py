@@ -19,7 +19,7 @@ GRPC: Final = "grpc"
 """What routes call the script of gRPC calls."""
 
 _TEMPLATE = Path(__file__).with_name("errors.lua")
-_REQUEST_ID = Path(__file__).with_name("request_id.lua")
+_ARRIVAL = Path(__file__).with_name("arrival.lua")
 
 _BY_STATUS: Mapping[int, Reason.ValueType] = {
     400: error_pb2.REASON_MALFORMED,
@@ -82,7 +82,7 @@ def render() -> str:
         "by_grpc": _words(_BY_GRPC),
         "sentences": _table({word(reason): _text(sentence) for reason, sentence in _SENTENCES.items()}),
     }
-    script = _REQUEST_ID.read_text(encoding="utf-8") + _TEMPLATE.read_text(encoding="utf-8")
+    script = _ARRIVAL.read_text(encoding="utf-8") + _TEMPLATE.read_text(encoding="utf-8")
     for name, table in tables.items():
         script = script.replace("{{" + name + "}}", table)
     return script
@@ -90,8 +90,7 @@ def render() -> str:
 
 def grpc_script() -> str:
     """Return the text of the script that gRPC calls pass: their errors stay what they are."""
-    called = "function envoy_on_request(handle) take_request_id(handle:headers()) end\n"
-    return _REQUEST_ID.read_text(encoding="utf-8") + called
+    return _ARRIVAL.read_text(encoding="utf-8") + "function envoy_on_request(handle) arrived(handle) end\n"
 
 
 def sentence(reason: Reason.ValueType) -> str:

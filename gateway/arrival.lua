@@ -1,0 +1,17 @@
+-- What every request passes first, REST and gRPC alike.
+
+-- A caller's own id of the request is taken where it is up to 128 visible ASCII characters; else Envoy's stays.
+local function take_request_id(headers)
+  local given = headers:get("x-moa-callers-request-id") or ""
+  if #given <= 128 and given:find("^[\33-\126]+$") then headers:replace("x-request-id", given) end
+end
+
+-- Tell whether the request may go on. Two Host lines, which Envoy joins with a comma, would be read as one host here and
+-- as another by whoever stands before or behind.
+local function arrived(handle)
+  local headers = handle:headers()
+  take_request_id(headers)
+  if not (headers:get(":authority") or ""):find("[,%s]") then return true end
+  handle:respond({[":status"] = "400"}, "the request could not be read")
+  return false
+end
