@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries
+from services.auth.arrivals import Arrivals
 from services.auth.domain import keys
 from services.auth.domain.accounts import Identity
 from services.auth.domain.powers import check_manages
@@ -46,17 +47,20 @@ class Callers:
 
     Args:
         wrong: Counts wrong credentials by the address that they came from.
+        arrivals: Counts all calls by their account and key.
         pepper: What tokens are digested with.
     """
 
-    def __init__(self, quota: Verifier, sessions: Sessions, wrong: Tries, *, pepper: bytes) -> None:
+    def __init__(self, quota: Verifier, sessions: Sessions, wrong: Tries, arrivals: Arrivals, *, pepper: bytes) -> None:
         self._quota = quota
+        self._arrivals = arrivals
         self._sessions = sessions
         self._pepper = pepper
         self._wrong = wrong
 
     async def of(self, context: Any) -> Caller:
-        """Give the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address."""
+        """Give the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address, and for
+        one that is beyond its requests a minute."""
         token = _credential(dict(context.invocation_metadata() or ()))
         if not token:
             raise Unauthenticated("log in, or send an API key")
@@ -71,8 +75,11 @@ class Callers:
     async def _found(self, token: str) -> Caller:
         if token.startswith(SESSION_PREFIX):
             digest = keys.digest(self._pepper, token)
-            return Caller(account_id=await live_account(self._sessions, digest), session=digest)
+            account_id = await live_account(self._sessions, digest)
+            await self._arrivals.of_session(account_id)
+            return Caller(account_id=account_id, session=digest)
         who = await self._quota.verify(token)
+        await self._arrivals.of_key(who)
         return Caller(account_id=who.account_id, session=None, key_id=who.key_id, manages=who.manages)
 
 

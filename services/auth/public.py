@@ -17,16 +17,19 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
 from services.auth.admin_servicer import AdminServicer
+from services.auth.arrivals import Arrivals
 from services.auth.callers import Callers, Verifier
 from services.auth.domain.passwords import Passwords
 from services.common.rpc.server import Server
 
 
-def public_server(postgres: Postgres, quota: Verifier, *, pepper: bytes, signup: SignUpMode) -> Server:
+def public_server(
+    postgres: Postgres, quota: Verifier, arrivals: Arrivals, *, pepper: bytes, signup: SignUpMode
+) -> Server:
     """Give a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
     wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
-    callers = Callers(quota, sessions, wrong, pepper=pepper)
+    callers = Callers(quota, sessions, wrong, arrivals, pepper=pepper)
     passwords = Passwords()
     server = Server(service_token=None)
     account_service_pb2_grpc.add_AccountServiceServicer_to_server(

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.auth.adapters.sessions import Sessions
+from services.auth.arrivals import Arrivals
 from services.auth.callers import live_account
 from services.auth.domain import keys
 from services.auth.domain.accounts import Held, Identity
@@ -50,8 +51,17 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
     """
 
     def __init__(
-        self, quota: Quota, sessions: Sessions, paces: Paces, guesses: Guesses, *, fresh_s: float, pepper: bytes
+        self,
+        quota: Quota,
+        sessions: Sessions,
+        paces: Paces,
+        guesses: Guesses,
+        arrivals: Arrivals,
+        *,
+        fresh_s: float,
+        pepper: bytes,
     ) -> None:
+        self._arrivals = arrivals
         self._quota = quota
         self._sessions = sessions
         self._paces = paces
@@ -146,6 +156,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         """Tell whose session it is."""
         account_id = await live_account(self._sessions, keys.digest(self._pepper, request.session_token))
         calls.current().fields["account"] = account_id
+        await self._arrivals.of_session(account_id)
         return quota_service_pb2.IdentifySessionResponse(account_id=account_id)
 
     async def _verified(self, api_key: str, address: str) -> Identity:

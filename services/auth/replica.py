@@ -15,6 +15,7 @@ from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries, tidy
+from services.auth.arrivals import Arrivals
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.public import public_server
@@ -50,12 +51,14 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         server = Server(service_token=config.service_token.get_secret_value())
         kept = PacesKept(postgres)
         paces = Paces(identities, kept, ttl_s=config.lease_s)
+        arrivals = Arrivals(kept, Sessions(postgres), ttl_s=config.lease_s)
         guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(
-            QuotaServicer(quota, Sessions(postgres), paces, guesses, fresh_s=config.fresh_s, pepper=pepper), server.grpc
+            QuotaServicer(quota, Sessions(postgres), paces, guesses, arrivals, fresh_s=config.fresh_s, pepper=pepper),
+            server.grpc,
         )
         server.offer(quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name)
-        public = public_server(postgres, quota, pepper=pepper, signup=config.signup)
+        public = public_server(postgres, quota, arrivals, pepper=pepper, signup=config.signup)
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {"paces": kept.tidy, "tries": partial(tidy, postgres)}
         sweeper = Sweeper(ledger, quota.pools, tidies, every_s=config.lease_s / 20, patience_s=grace_s)

@@ -42,8 +42,8 @@ class Identity(Protocol):
 class Admission(Protocol):
     """Who verifies keys."""
 
-    async def identify(self, key: str) -> Identity:
-        """Verify a key."""
+    async def arrive(self, key: str) -> Identity:
+        """Verify a key, and count the request."""
 
 
 class FilesServicer(files_service_pb2_grpc.FilesServiceServicer):
@@ -63,7 +63,7 @@ class FilesServicer(files_service_pb2_grpc.FilesServiceServicer):
             self._links.check(request.name, expires=request.expires, signature=request.signature)
             expires = int(request.expires)
         else:
-            identity = await self._admission.identify(caller.key)
+            identity = await self._admission.arrive(caller.key)
             if not owns(identity.account_id, request.name):
                 raise NotFound("no such file")
             expires = 0

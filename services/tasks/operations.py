@@ -43,8 +43,8 @@ class Identity(Protocol):
 class Admission(Protocol):
     """Who verifies keys; `services.common.admission.Admission` is one."""
 
-    async def identify(self, key: str) -> Identity:
-        """Verify a key. Raises Unauthenticated."""
+    async def arrive(self, key: str) -> Identity:
+        """Verify a key, and count the request. Raises Unauthenticated or RateLimited."""
 
 
 class Targets(Protocol):
@@ -109,9 +109,9 @@ class Operations:
         self._deadline_s = deadline_s
 
     async def caller(self, context: object) -> tuple[str, Identity]:
-        """Give the key of the call that is being served, and who it belongs to. Raises Unauthenticated."""
+        """Return the key of the call that is being served, and whose it is. Raises Unauthenticated or RateLimited."""
         key = key_of(context.invocation_metadata() or ())  # type: ignore[attr-defined]
-        return key, await self._admission.identify(key)
+        return key, await self._admission.arrive(key)
 
     def model(self, name: str, provider: str = "") -> Model:
         """Find the image model that a name means. Raises InvalidField, ModelNotFound, NotFound, Unsupported, …"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import grpc
@@ -14,7 +15,9 @@ from services.auth.domain.accounts import KeyLimits
 from services.common.admission import Admission, Reservation
 from services.common.errors import RateLimited, Unauthenticated
 from services.common.rpc import call as calls
+from services.common.rpc import status
 from tests.auth.asking import reserve, until, vanish
+from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth, Start
 
 
@@ -193,3 +196,34 @@ async def test_who_guesses_is_not_stored_by_name(start: Start) -> None:
             await stub.LogIn(pb.LogInRequest(email="my secret words", password="x"))
     assert auth.query("select count(*) from tries where full_at > now()")[0][0] >= 1
     assert "secret" not in str(auth.query("select t::text from tries t"))
+
+
+async def test_every_call_with_a_key_counts(auth: Auth, admit: Admit, client: Client) -> None:
+    """Listings, counts, files and tasks (`arrive`), the account's own affairs and generations share one pace."""
+    router = await admit(auth)
+
+    async def generate(key: str) -> None:
+        (await reserve(router, key, 1)).release()
+
+    async def look(key: str) -> None:
+        try:
+            await client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(key))
+        except grpc.aio.AioRpcError as failure:
+            raise status.error_from_rpc(failure) from None
+
+    for first, second in itertools.permutations((router.arrive, generate, look), 2):
+        account, _, key = await auth.account()
+        paced(auth, account, a_minute=1)
+        await first(key)
+        with pytest.raises(RateLimited) as refused:
+            await second(key)
+        assert refused.value.retry_after_s
+
+
+async def test_a_session_keeps_its_accounts_pace(auth: Auth, client: Client) -> None:
+    """Who is logged in makes no more requests a minute than the account may."""
+    made = await client.sign_up("paced@example.com")
+    paced(auth, made.account.account_id, a_minute=1)
+    await client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(made.session_token))
+    call = client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(made.session_token))
+    assert await code_of(call) == grpc.StatusCode.RESOURCE_EXHAUSTED

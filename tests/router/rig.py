@@ -261,6 +261,8 @@ class Played:
             raise Unauthenticated("the API key is not valid")
         return Identity(ACCOUNTS[key])
 
+    arrive = identify
+
     async def reserve(self, key: str, *, tokens: int = 0, **_: Any) -> Booking:
         identity = await self.identify(key)
         if self.refusal is not None:

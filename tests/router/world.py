@@ -50,6 +50,8 @@ class Ledger:
     async def identify(self, key: str) -> Any:
         return self
 
+    arrive = identify
+
     async def reserve(self, key: str, *, tokens: int = 0, min_tokens: int = 0, images: int = 0, **_: Any) -> Lent:
         if images:
             self.operation = quota_pb2.OPERATION_IMAGE

@@ -93,6 +93,25 @@ class Admission:
         holding.used_at = now
         return holding.identity
 
+    async def arrive(self, key: str) -> Identity:
+        """Give who a key belongs to, and count a request that needs no quota by the paces it must keep.
+
+        Raises Unauthenticated, or RateLimited with what is left.
+        """
+        identity = await self.identify(key)
+        acting = self._acting(key)
+        holding = self._by_digest.get(self._digest(grants.PREFIX + acting.key_id if acting else key))
+        if holding is not None and (shares := holding.paces):
+            if not _entered(holding, time.monotonic()):
+                try:
+                    await self._paces.enter(shares)
+                except RateLimited as refused:
+                    refused.headers = tuple(ratelimit.headers(identity.remaining()))
+                    raise
+            for share in shares:
+                share.end()
+        return identity
+
     async def reserve(
         self,
         key: str,

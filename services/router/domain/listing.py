@@ -56,7 +56,7 @@ class Listing:
 
         Raises Unauthenticated; NotFound for an unknown provider; ProviderNotConfigured.
         """
-        identity = await self._admission.identify(caller.key)
+        identity = await self._admission.arrive(caller.key)
         catalogue = self._catalogue()
         on = retirement.today()
         if provider:
@@ -77,7 +77,7 @@ class Listing:
 
         Raises as `models`, and ModelNotFound, ModelRetired, PermissionDenied.
         """
-        identity = await self._admission.identify(caller.key)
+        identity = await self._admission.arrive(caller.key)
         catalogue = self._catalogue()
         model, _ = retirement.standing(catalogue, catalogue.find(name), retirement.today())
         if not self._reaches(catalogue, model, caller):

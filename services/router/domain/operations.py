@@ -45,6 +45,9 @@ class Admission(Protocol):
     async def identify(self, key: str) -> Identity:
         """Verify a key."""
 
+    async def arrive(self, key: str) -> Identity:
+        """Verify a key, and count a request that needs no quota. Raises RateLimited."""
+
     async def reserve(
         self,
         key: str,
@@ -220,6 +223,7 @@ class Operations:
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, caller: Caller) -> int:
         """Count a prompt's tokens as its model would. Costs nothing."""
         model, _ = self._model(request.model, request.provider, "text", caller)
+        await self._admission.arrive(caller.key)
         await self._permitted(caller, quota_pb2.OPERATION_TEXT, model)
         request.model, request.provider = model.id, model.provider
         return await self._backends.count_tokens(request, model, caller)
