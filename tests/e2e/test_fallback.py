@@ -93,6 +93,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
             "provider": "hasty" if name == "is-hasty" else "main",
             "upstream": "gpt-4o-mini",
             "fallback": [SPARE],
+            "on_first_failure": "next",
             "prices": {"input": 1_000_000, "output": 1_000_000},
         }
         for name in NAMES

@@ -292,3 +292,50 @@ async def test_it_is_charged_once_or_not_at_all(script: list[tuple[str, type[Moa
     for model in silent:
         calls = [k for m, k, _ in script if m == model][: world.order.count(model)]
         assert errors.UpstreamTimeout not in calls[:-1]
+
+
+@pytest.mark.parametrize(
+    ("failure", "order", "pauses"),
+    [
+        (failing(errors.UpstreamFailed), "aa", [0.5]),
+        (failing(errors.UpstreamOverloaded), "aa", [0.5]),
+        (failing(errors.UpstreamRateLimited, retry_after_s=1.5), "aa", [1.5]),
+        (failing(errors.UpstreamRateLimited, retry_after_s=3), "ab", []),
+        (failing(errors.UpstreamRateLimited), "ab", []),
+        (failing(errors.UpstreamTimeout), "ab", []),
+        (failing(errors.UpstreamAuth), "ab", []),
+    ],
+)
+async def test_a_first_failure_that_passes_soon_is_waited_for(
+    failure: MoaError, order: str, pauses: list[float]
+) -> None:
+    """With `on_first_failure: retry`, as where nothing is said, the model that was asked for is asked once more, if
+    that need not wait for more than two seconds; else the next is asked at once."""
+    world = World(a={"on_first_failure": "retry"})
+    world.play("a", failure)
+    assert (await world.ask())[0] == f"I am {order[-1]}"
+    assert (world.order, world.pauses) == (order, pauses)
+
+
+async def test_it_is_waited_for_once() -> None:
+    """A second failure goes to the next, as the others' failures do; nobody is called more than three times."""
+    world = World(a={"on_first_failure": "retry"})
+    for model in "abc" * 3:
+        world.play(model, failing(errors.UpstreamFailed))
+    with pytest.raises(errors.UpstreamFailed):
+        await world.ask()
+    assert world.order == "aabcabcbc"
+
+
+async def test_a_target_that_is_well_again_is_back_within_half_a_minute() -> None:
+    """After a minute of failures, probed again and again, the longest time until the next probe is 20 s."""
+    world = World()
+    while world.now < 160:
+        world.play("a", failing(errors.UpstreamOverloaded))
+        await world.ask()
+        world.now += 1.0
+    world.scripts["a"].clear()
+    well_at = world.now
+    while (await world.ask())[0] != "I am a":
+        world.now += 1.0
+    assert world.now - well_at <= 21

@@ -26,7 +26,7 @@ LIMIT = 1_000
 def models(**changes: dict[str, Any]) -> list[Model]:
     """Give the model `a`, which falls back to `b` and `c`, each of a provider of its own, with changes to them."""
     rows: dict[str, dict[str, Any]] = {
-        "a": {"provider": "one", "fallback": CHAIN},
+        "a": {"provider": "one", "fallback": CHAIN, "on_first_failure": "next"},
         "b": {"provider": "two"},
         "c": {"provider": "three"},
     }
@@ -174,7 +174,7 @@ class World:
         self.counted: list[str] = []
         """The models that were asked to count."""
         self.now = 100.0
-        self.breakers = Breakers(lambda: self.now)
+        self.breakers = Breakers(lambda: self.now, jitter=lambda: 0.0)
         providers = [Provider(id=name, adapter="x", makes=makes, base_url="x") for name in ("one", "two", "three")]
         self.catalogue = Catalogue(providers, models(**changes), frozenset(configured))
         patience = Patience(breakers=self.breakers, clock=lambda: self.now, pause=self._pause, jitter=lambda: 1.0)

@@ -136,6 +136,9 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bound on the answer when the caller gives none."""
     defaults: Mapping[str, Any] = {}
     """Other parameters' defaults, by their contract's field names."""
+    on_first_failure: Literal["retry", "next"] = "retry"
+    """What its first failure does that may pass, where it has fallbacks: it is asked once more, if that need not wait
+    for more than two seconds; or the next one is asked at once."""
     limits: Mapping[str, Any] = {}
     """What values it takes (sizes, ratios, step counts), by field."""
     image_tokens: ImageTokens | None = None

@@ -10,6 +10,7 @@ import asyncio
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, Protocol
@@ -36,6 +37,8 @@ RETRIES: Final = 2
 """So often a target is asked again: as OpenAI's clients do."""
 BACK_OFF_S: Final = 0.5
 """The first pause before that at most, and half of it at least; the second is twice as long."""
+HASTE_S: Final = 2.0
+"""The target that was asked for is asked once more before its fallbacks, if that need not wait for longer."""
 LONGEST_WAIT_S: Final = 5.0
 """A target that asks to be left alone for longer is not waited for: the caller is told instead."""
 
@@ -122,6 +125,7 @@ class Attempts(Generic[M]):
         """Only models with a longer context than this are asked."""
         self._chain: Sequence[Model] | None = None
         self._tried: set[str] = set()
+        self._asked_times: Counter[str] = Counter()
         self._errors: list[MoaError] = [outgrown] if outgrown else []
         self._again: list[tuple[float, Model]] = []
         self._left = False
@@ -159,12 +163,16 @@ class Attempts(Generic[M]):
         targets: Iterable[Model] = self._admitted()
         for retry in range(self._terms.retries + 1):
             for model in targets:
-                try:
-                    return await self._asked(model, ask)
-                except MoaError as error:
-                    self.gave_up(model, error)
-                    if self.failed(model, error, retry) is Course.TELL:
-                        raise
+                while True:
+                    try:
+                        return await self._asked(model, ask)
+                    except MoaError as error:
+                        self.gave_up(model, error)
+                        if self.failed(model, error, retry) is Course.TELL:
+                            raise
+                    if (at := self._at_once(model)) is None:
+                        break
+                    await self._pause_until(at)
             if retry == self._terms.retries or not (targets := await self._rested()):
                 break
         told = most_useful(self._errors)
@@ -182,7 +190,7 @@ class Attempts(Generic[M]):
         metrics.ATTEMPTS_FAILED.labels(model.provider, model.id, reason).inc()
         if course is Course.LARGER:
             self._longer_than = max(self._longer_than or 0, model.context_tokens)
-        elif course is Course.AGAIN and retry < self._terms.retries and self._may_ask_again(model, error):
+        elif course is Course.AGAIN and self._may_ask_again(model, error, retry):
             self._put_off(model, error, retry)
         if course is not Course.TELL:
             _log.info(
@@ -195,10 +203,26 @@ class Attempts(Generic[M]):
             )
         return course
 
-    def _may_ask_again(self, model: Model, error: MoaError) -> bool:
-        if self._patience.breakers.is_open(model):
+    def _may_ask_again(self, model: Model, error: MoaError, retry: int) -> bool:
+        if retry >= self._terms.retries or self._asked_times[model.full_id] > self._terms.retries:
             return False
-        return not (self._terms.whole and asks_twice(error))
+        return not self._patience.breakers.is_open(model) and not (self._terms.whole and asks_twice(error))
+
+    def _at_once(self, model: Model) -> float | None:
+        """Return when to ask a target again before any other, by the clock; None where the others come first.
+
+        Only the one that was asked for, once, and only where there are others: a lone one is asked again anyhow.
+        """
+        put_off = [at for at, other in self._again if other is model]
+        if model is not self.asked or model.on_first_failure != "retry" or self._asked_times[model.full_id] != 1:
+            return None
+        if not put_off or put_off[0] > self._patience.clock() + HASTE_S or not any(self._able()):
+            return None
+        self._again = [(at, other) for at, other in self._again if other is not model]
+        return put_off[0]
+
+    async def _pause_until(self, at: float) -> None:
+        await self._patience.pause(max(0.0, at - self._patience.clock()))
 
     def gave_up(self, model: Model, error: MoaError) -> None:
         """Note that nobody is charged for a call that failed, though its provider may bill for it."""
@@ -223,6 +247,7 @@ class Attempts(Generic[M]):
             self.booking, self._left = self.booking.renewed(), False
         self.count += 1
         self._tried.add(model.full_id)
+        self._asked_times[model.full_id] += 1
         source = ask(model, self.booking)
         self._asking = model
         try:
@@ -275,7 +300,7 @@ class Attempts(Generic[M]):
         if not self._again:
             return []
         at = min(at for at, _ in self._again)
-        await self._patience.pause(max(0.0, at - self._patience.clock()))
+        await self._pause_until(at)
         due = [model for ready, model in self._again if ready <= at]
         self._again = [(ready, model) for ready, model in self._again if ready > at]
         return due

@@ -8,6 +8,7 @@ State is this process's, and only of targets that fail: the others cost a look i
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import Final
@@ -22,7 +23,10 @@ LIMIT: Final = 5
 """So many failures in a row open a breaker."""
 REST_S: Final = 5.0
 """How long a target is left alone first; twice as long after each probe that fails."""
-LONGEST_REST_S: Final = 60.0
+LONGEST_REST_S: Final = 20.0
+"""Short enough that a target that is well again is back within half a minute, whatever the traffic."""
+JITTER: Final = 0.25
+"""How much of a rest is left out at most, so that routers do not probe together."""
 PROBE_S: Final = 10.0
 """How long one request that tries a rested target keeps others from it, should nothing be heard of it."""
 
@@ -48,10 +52,14 @@ class Breakers:
 
     Args:
         clock: Monotonic seconds.
+        jitter: Returns a number from 0 to 1.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, jitter: Callable[[], float] = random.random
+    ) -> None:
         self._clock = clock
+        self._jitter = jitter
         self._states: dict[tuple[str, str], _State] = {}
 
     def admits(self, model: Model) -> bool:
@@ -98,9 +106,14 @@ class Breakers:
         if state.failures < LIMIT or (state.until and not state.probing):
             return
         rest_s = min(LONGEST_REST_S, max(REST_S * 2**state.rests, error.retry_after_s or 0.0))
+        rest_s *= 1 - JITTER * self._jitter()
         state.rests = min(state.rests + 1, 16)
         state.until, state.probing = self._clock() + rest_s, False
         metrics.TARGET_OPEN.labels(model.provider, model.id).set(1)
         _log.warning(
-            "breaker.opened", provider=model.provider, model=model.id, reason=word(error.reason), rest_s=rest_s
+            "breaker.opened",
+            provider=model.provider,
+            model=model.id,
+            reason=word(error.reason),
+            rest_s=round(rest_s, 1),
         )
