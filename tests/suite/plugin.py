@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -39,6 +40,18 @@ class Suite:
         self._seconds: dict[str, float] = defaultdict(float)
         self._tests: dict[str, set[str]] = defaultdict(set)
         self._shares: dict[str, set[str]] = defaultdict(set)
+
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        """Leave out whole files, so that what they import (torch takes seconds) is not imported."""
+        if collection_path.suffix != ".py" or not collection_path.is_relative_to(config.rootpath):
+            return None
+        group = groups.group_of(collection_path.relative_to(config.rootpath).as_posix())
+        wanted = config.getoption("--group")
+        if group is None:
+            return None
+        if (wanted and group.name not in wanted) or (config.getoption("--fast") and not group.budget_s):
+            return True
+        return None
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leave out what is not asked for; put the rest in the order in which it is run."""
