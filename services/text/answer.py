@@ -119,7 +119,7 @@ class Answer:
                     raise reader.failure
                 return events
             if reader.done or not data:
-                self._complete(reply)
+                self._complete(reader, reply)
                 return events
             if events:
                 self._began = True
@@ -139,8 +139,11 @@ class Answer:
         except (TimeoutError, UpstreamBroken):
             return b""
 
-    def _complete(self, reply: Reply) -> None:
-        reply.drain()
+    def _complete(self, reader: Reader, reply: Reply) -> None:
+        if reader.cut:
+            reply.close()
+        else:
+            reply.drain()
         self._reply = None
 
     @property

@@ -28,6 +28,8 @@ class Reader(Protocol):
     """Whether the answer is complete: `finished` was given and nothing more needs to be read."""
     ending: bool
     """Whether every candidate has finished and only the provider's closing words (usage, end mark) are awaited."""
+    cut: bool
+    """Whether it is complete because the provider gave more than was asked for: what follows is not read."""
     upstream_id: str
     """The provider's own id of the answer; empty until it is known."""
     failure: MoaError | None

@@ -38,6 +38,32 @@ _UNREADABLE: Final = (Malformed, msgspec.MsgspecError, ValueError)
 """What a payload that cannot be read raises. ValueError: text that is no UTF-8, a number that no message holds."""
 
 
+_SLACK: Final = 8
+"""Tokens, and a quarter of what was granted, by which an answer may seem too long: they are counted from outside."""
+_LONGEST_TOKEN: Final = 128
+"""Characters of the longest tokens of the vocabularies in use."""
+
+
+class _Length:
+    """How long a candidate is, told from its pieces: no more tokens than it has pieces, or than its letters make."""
+
+    __slots__ = ("_ascii", "_others", "_pieces")
+
+    def __init__(self) -> None:
+        self._pieces = self._ascii = self._others = 0
+
+    def add(self, text: str) -> float:
+        """Count a piece, and return the tokens so far."""
+        self._pieces += 1 + len(text) // _LONGEST_TOKEN
+        if text.isascii():
+            self._ascii += len(text)
+        else:
+            plain = len(text.encode("ascii", "ignore"))
+            self._ascii += plain
+            self._others += len(text) - plain
+        return min(self._pieces, self._ascii / 4 + self._others * 0.75)
+
+
 class BaseReader(abc.ABC):
     """A `Reader` but for the payloads: subclasses say what one means (`_take`), and what a whole answer does.
 
@@ -51,10 +77,13 @@ class BaseReader(abc.ABC):
         "_events",
         "_finished",
         "_framing",
+        "_lengths",
+        "_limit",
         "_meter",
         "_wanted",
         "_whole",
         "_with_reasoning",
+        "cut",
         "done",
         "ending",
         "failure",
@@ -64,6 +93,7 @@ class BaseReader(abc.ABC):
     def __init__(self, request: GenerateTextRequest, framing: Framing | None) -> None:
         self.done = False
         self.ending = False
+        self.cut = False
         self.upstream_id = ""
         self.failure: errors.MoaError | None = None
         self._framing = framing
@@ -71,6 +101,8 @@ class BaseReader(abc.ABC):
         self._wanted = max(1, request.candidates)
         self._with_reasoning = request.reasoning.include
         self._meter = Meter(prompt_tokens(request))
+        self._limit = request.max_tokens if request.HasField("max_tokens") else 0
+        self._lengths: dict[int, _Length] = {}
         self._finished: set[int] = set()
         self._begun_calls: set[tuple[int, int]] = set()
         self._events: list[TextEvent] = []
@@ -153,7 +185,24 @@ class BaseReader(abc.ABC):
                     # It may have held a word: an answer that lacks one is none.
                     raise errors.UpstreamBroken("the provider sent a piece that cannot be read") from error
 
+    def _is_too_long(self, candidate: int, text: str) -> bool:
+        """Note a piece; end its candidate where the provider plainly gives more than was asked for."""
+        if not self._limit or self._framing is None:
+            return False
+        length = self._lengths.get(candidate)
+        if length is None:
+            length = self._lengths[candidate] = _Length()
+        if length.add(text) <= self._limit + max(_SLACK, self._limit // 4):
+            return False
+        self._end_candidate(candidate, FinishReason.FINISH_REASON_LENGTH)
+        if self.ending:
+            self.cut = True
+            self._finish()
+        return True
+
     def _say(self, candidate: int, text: str) -> None:
+        if self._is_too_long(candidate, text):
+            return
         event = TextEvent(candidate=candidate)
         event.text.text = text
         self._meter.saw(text)
@@ -161,6 +210,8 @@ class BaseReader(abc.ABC):
 
     def _reason(self, candidate: int, text: str, signature: bytes = b"") -> None:
         if text:
+            if self._is_too_long(candidate, text):
+                return
             self._meter.saw(text, reasoning=True)
         if self._with_reasoning:
             event = TextEvent(candidate=candidate)
@@ -180,6 +231,8 @@ class BaseReader(abc.ABC):
         signature: bytes = b"",
     ) -> None:
         """Give a piece of a tool call. The first piece of an index carries id (made where there is none) and name."""
+        if self._is_too_long(candidate, arguments):
+            return
         delta = ToolCallDelta(call_index=index, arguments_json=arguments, signature=signature)
         if (candidate, index) not in self._begun_calls:
             self._begun_calls.add((candidate, index))
@@ -203,7 +256,15 @@ class BaseReader(abc.ABC):
         self.ending = len(self._finished) >= self._wanted
 
     def _finish(self) -> None:
+        if self.done:
+            return
         if len(self._finished) < self._wanted:
             raise errors.UpstreamBroken("the provider's answer broke off")
         self.done = True
-        self._events.append(TextEvent(finished=Finished(usage=self._meter.usage())))
+        usage = self._meter.usage()
+        if self.cut:
+            # Whatever the provider counts: nobody asked for more.
+            usage.completion_tokens = min(usage.completion_tokens, self._limit * self._wanted)
+            usage.reasoning_tokens = min(usage.reasoning_tokens, usage.completion_tokens)
+            usage.exact = False
+        self._events.append(TextEvent(finished=Finished(usage=usage)))
