@@ -56,6 +56,7 @@ _STRAYS: Final = (("/v1/", "openai"), ("/v1beta/", "google"), ("/", "native"))
 GRPC_PREFIXES: Final = (
     "/moa.text.v1.TextService/",
     "/moa.image.v1.ImageService/",
+    "/moa.embedding.v1.EmbeddingService/",
     "/moa.router.v1.CatalogService/",
     "/moa.account.v1.AccountService/",
     "/moa.account.v1.AdminService/",

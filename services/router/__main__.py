@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.router.v1 import (
     catalog_service_pb2,
@@ -30,6 +31,7 @@ from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.store import links_of, store_of
 from services.router.adapters.backends import Backends
+from services.router.adapters.encoders import InferenceEncoders
 from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
 from services.router.adapters.model_states import ModelStates
@@ -37,10 +39,11 @@ from services.router.dialects.google.servicer import GoogleServicer
 from services.router.dialects.native.servicer import NativeServicer
 from services.router.dialects.openai.image_reply import Shelf
 from services.router.dialects.openai.servicer import OpenAIServicer
+from services.router.domain.embeddings import Embeddings
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
-from services.router.grpc_api import CatalogServicer, ImageServicer, TextServicer
+from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
 from services.router.refusals import Refusals
 from services.router.serving import own_keys
 from services.router.settings import RouterSettings
@@ -74,6 +77,9 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations), serving.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), serving.grpc)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), serving.grpc)
+    encoders = InferenceEncoders(channels["inference"], service_token=token)
+    embeddings = Embeddings(catalogue=lambda: watched.now, admission=admission, encoders=encoders)
+    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(embeddings), serving.grpc)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), serving.grpc)
     begin = own_keys(token, allowed=config.byok)
     openai = OpenAIServicer(operations, listing, Shelf(store, links), begin=begin)
@@ -84,6 +90,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     for module, name in (
         (text_service_pb2, "TextService"),
         (image_service_pb2, "ImageService"),
+        (embedding_service_pb2, "EmbeddingService"),
         (catalog_service_pb2, "CatalogService"),
         (native_service_pb2, "NativeService"),
         (openai_service_pb2, "OpenAIService"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.router.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
@@ -11,6 +12,7 @@ from services.common.catalogue import Catalogue, Model
 from services.common.rpc.whole import whole_text
 from services.router.dialects import reply
 from services.router.domain.answer import image_started, text_started
+from services.router.domain.embeddings import Embeddings
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.serving import begin, note
@@ -62,6 +64,19 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             while (message := await answer.next()) is not None:
                 await context.write(message)
                 answer.delivered(sum(event.HasField("image") for event in message.events))
+
+
+class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
+    """Embeddings, for gRPC callers."""
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self._embeddings = embeddings
+
+    async def EmbedTexts(
+        self, request: embedding_service_pb2.EmbedTextsRequest, context: Any
+    ) -> embedding_service_pb2.EmbedTextsResponse:
+        """Embed texts."""
+        return await self._embeddings.embed(request, begin(context))
 
 
 _KINDS = {

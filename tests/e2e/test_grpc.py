@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from moa.common.v1 import error_pb2
+from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.router.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
@@ -96,6 +97,25 @@ def test_health_reflection_and_catalogue(gateway: Gateway) -> None:
         )
     assert [(m.id, m.status) for m in models.models] == [("smollm2-135m", "absent"), ("moa-tiny-chat", "ready")]
     assert "not been fetched" in models.models[0].status_detail
+
+
+def test_embeddings_reach_the_inference_service(gateway: Gateway) -> None:
+    """A key's call goes through to the encoder, whose weights are not fetched in tests, and comes back in its words; a
+    wrong key and an unknown model are refused before that."""
+
+    def embed(key: str, model: str) -> grpc.StatusCode:
+        request = embedding_service_pb2.EmbedTextsRequest(model=model, texts=["a fox"])
+        with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as caught:
+            embedding_service_pb2_grpc.EmbeddingServiceStub(channel).EmbedTexts(request, metadata=(("x-api-key", key),))
+        assert ("MOA_FETCH=never" in (caught.value.details() or "")) == (
+            caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        )
+        return caught.value.code()
+
+    assert embed(gateway.key, "all-minilm-l6-v2") is grpc.StatusCode.UNAVAILABLE
+    assert embed(gateway.key, "") is grpc.StatusCode.UNAVAILABLE
+    assert embed(gateway.key, "smollm2-135m") is grpc.StatusCode.NOT_FOUND
+    assert embed("moa-none", "all-minilm-l6-v2") is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("example", ["grpc_chat.py", "grpc_image.py"])
