@@ -22,7 +22,17 @@ _GGUF_ARRAY: Final = 9
 
 
 def needed_bytes(model: Model) -> int:
-    """Return the bytes that a model's weights, and a GGUF model's cache, will take; 0 where its files are not here."""
+    """Return the bytes that a model's weights, and a GGUF model's cache, will take.
+
+    0 where its files are not here or cannot be read: loading them will tell why.
+    """
+    try:
+        return _needed(model)
+    except (OSError, ValueError, LookupError, TypeError, struct.error):
+        return 0
+
+
+def _needed(model: Model) -> int:
     load = model.load
     assert load is not None
     place = Path(load.source)

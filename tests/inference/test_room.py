@@ -126,5 +126,10 @@ def test_needs_are_told_from_the_files(tmp_path: Path) -> None:
     assert needed_bytes(gguf) == file.stat().st_size + 2 * layers * heads * wide * 4 * 256 * 2
     assert loaded.context == 256
     assert needed_bytes(Model(id="m", provider="p", load=Load(source="owner/name"))) == 0
+    for name, data in {"broken.gguf": b"GGUF\x03", "model.safetensors": b"\xff" * 40}.items():
+        broken = tmp_path / name.partition(".")[0] / name
+        broken.parent.mkdir(exist_ok=True)
+        broken.write_bytes(data)
+        assert needed_bytes(Model(id="m", provider="p", load=Load(source=str(broken.parent)))) in (0, len(data))
     free = available_bytes()
     assert free is None or free > 0
