@@ -43,7 +43,7 @@ class TextEngine:
         self.ticks = 0
         self._decoder = model.decoder(rows)
         self._prefixes = Prefixes(rows)
-        self._queue = Queue(name, rows=rows, max_waiting=max_waiting, least=self._decoder.least, place=self._place)
+        self._queue = Queue(name, rows=rows, max_waiting=max_waiting, chunk=self._decoder.chunk, place=self._place)
         self._changed = threading.Condition()
         self._stopping = False
         self._idle = threading.Event()
@@ -168,7 +168,8 @@ class TextEngine:
         """Choose a slot for a candidate, with as much of its prompt as some slot still holds."""
         work = candidate.work
         choice = self._prefixes.choose(work.flow.tenant, work.prompt, free)
-        kept = self._decoder.reusable(choice.tokens, len(work.prompt))
+        # At least one token is left to be read, for its logits.
+        kept = min(choice.tokens, len(work.prompt) - 1) // self._decoder.chunk * self._decoder.chunk
         if choice.source != choice.slot and kept:
             self._decoder.copy(choice.source, choice.slot, kept)
         else:

@@ -18,13 +18,13 @@ Logits = NDArray[np.float32]
 class Decoder(Protocol):
     """The weights at work, with a key-value cache of a fixed number of slots.
 
-    What a slot computes depends on its own tokens alone, to the bit: not on the other slots, and not on how a prompt
-    was parted in chunks, as long as none but a whole prompt has fewer than `least` tokens.
+    What a slot computes depends on its own tokens alone, to the bit, and not on the other slots. A prompt is read in
+    chunks of `chunk` tokens from its beginning on, so that whole ones are the same in every prompt that begins so.
     """
 
     @property
-    def least(self) -> int:
-        """Tokens of the shortest chunk."""
+    def chunk(self) -> int:
+        """Tokens of a prompt that are read in one call; the last chunk has what is left."""
         ...
 
     def read(self, slot: int, tokens: Sequence[int], start: int) -> Logits:
@@ -33,10 +33,6 @@ class Decoder(Protocol):
 
     def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
         """Put one token into each named slot, after what it holds; return the logits by slot."""
-        ...
-
-    def reusable(self, shared: int, prompt: int) -> int:
-        """Return how many of the `shared` first tokens a prompt of `prompt` tokens may keep from another."""
         ...
 
     def keep(self, slot: int, tokens: int) -> None:

@@ -1,7 +1,7 @@
 """Which beginnings of prompts the slots still hold, so that a conversation's next turn reads only what is new.
 
-Only what was read as a prompt counts: a decoded token's cached values may differ in the last bits from those of the
-same token read in a prompt, and an answer must not depend on what was asked before it. What one account asked serves no
+Only what was read as a prompt counts, in whole chunks: the cached values of a token may differ in the last bits by
+what was computed beside it, and an answer must not depend on what was asked before it. What one account asked serves no
 other: the time to the first token would tell of it.
 """
 

@@ -28,7 +28,7 @@ class Queue:
         name: The model's catalogue id, for metrics.
         rows: Slots.
         max_waiting: Answers of one flow that may wait.
-        least: Tokens of the shortest chunk of a prompt that is read in several.
+        chunk: Tokens of a prompt that are read in one tick.
         place: Chooses one of the free slots for an answer, and notes what of its prompt is there already.
     """
 
@@ -38,14 +38,14 @@ class Queue:
         *,
         rows: int,
         max_waiting: int,
-        least: int = 1,
+        chunk: int = CHUNK,
         place: Callable[[Candidate, Sequence[int]], int] = lambda candidate, free: free[0],
     ) -> None:
         self.running: list[Candidate | None] = [None] * rows
         """By slot."""
         self._name = name
         self._max_waiting = max_waiting
-        self._least = least
+        self._chunk = chunk
         self._place = place
         self._waiting: dict[Flow, deque[Candidate]] = {}
         self._numbers = itertools.count()
@@ -95,10 +95,7 @@ class Queue:
         if not unread:
             return None
         candidate = min(unread, key=lambda c: (self._readers.clock(c.work.flow), c.number))
-        whole = len(candidate.work.prompt)
-        end = min(candidate.read + CHUNK, whole)
-        if 0 < whole - end < self._least:
-            end = whole - self._least
+        end = min(candidate.read + self._chunk, len(candidate.work.prompt))
         self._readers.charge(candidate.work.flow, end - candidate.read)
         return candidate, end
 
@@ -136,7 +133,7 @@ class Queue:
 
     def _give(self, candidate: Candidate, free: Sequence[int]) -> int:
         readers = {c.work.flow for c in self.running if c is not None and c.last < 0}
-        self._readers.enter(candidate.work.flow, readers, CHUNK)
+        self._readers.enter(candidate.work.flow, readers, self._chunk)
         slot = candidate.slot = self._place(candidate, free)
         self.running[slot] = candidate
         self._pay(candidate, self._expected(candidate.work) - candidate.kept)

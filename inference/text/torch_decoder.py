@@ -23,7 +23,7 @@ class TorchDecoder:
         device: Where the model is.
     """
 
-    least = 1
+    chunk = CHUNK
 
     def __init__(self, network: Any, *, rows: int, limit: int, device: str) -> None:
         self._network = network
@@ -53,10 +53,6 @@ class TorchDecoder:
             for slot in tokens:
                 slots.lengths[slot] += 1
         return {slot: logits[slot] for slot in tokens}
-
-    def reusable(self, shared: int, prompt: int) -> int:
-        """Return the whole chunks of what is shared: read again, their products would have the same shape."""
-        return min(shared, prompt - 1) // CHUNK * CHUNK
 
     def keep(self, slot: int, tokens: int) -> None:
         """Forget what a slot holds after its first `tokens` tokens."""

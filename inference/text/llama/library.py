@@ -41,7 +41,7 @@ VERSION: Final = "2026.10.11549"
 
 _LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, c_char_p, c_void_p)
 _ERROR_LEVEL: Final = 4
-FLASH_ATTENTION_OFF: Final = 0
+FLASH_ATTENTION_ON: Final = 1
 
 
 class ModelParams(Structure):
