@@ -208,7 +208,7 @@ async function showUsage() {
       const made = document.createElement("tr");
       made.append(cell(row.day), cell(`${row.provider}/${row.model}`), cell(asNumber(row.requests), "number"));
       const tokens = Number(row.prompt_tokens ?? 0) + Number(row.completion_tokens ?? 0);
-      made.append(cell(asNumber(tokens), "number"), cell(asNumber(row.images), "number"));
+      made.append(cell(asNumber(tokens), "number"), cell(asNumber(row.charged_images ?? 0), "number"));
       return made;
     }),
   );

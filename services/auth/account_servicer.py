@@ -204,8 +204,13 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         """Tell what was used."""
         caller = await self._callers.of(context)
         days = render.read_days(request.from_day, request.to_day)
-        rows = await self._usage.by_day(caller.account_id, *days)
-        return pb.GetUsageResponse(rows=[render.usage(row) for row in rows])
+        size = render.page_size(request.page_size, default=1000, most=1000)
+        after = render.read_usage_token(request.page_token)
+        rows = await self._usage.by_day(caller.account_id, *days, limit=size + 1, after=after)
+        return pb.GetUsageResponse(
+            rows=[render.usage(row) for row in rows[:size]],
+            next_page_token=render.usage_token(rows[size - 1]) if len(rows) > size else "",
+        )
 
     async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
         """Tell the limits, and what is left of today."""

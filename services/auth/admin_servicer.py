@@ -174,8 +174,13 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         await self._administrator(context)
         await self._accounts.get(request.account_id)
         days = render.read_days(request.from_day, request.to_day)
-        rows = await self._usage.by_day(request.account_id, *days)
-        return pb.GetAccountUsageResponse(rows=[render.usage(row) for row in rows])
+        size = render.page_size(request.page_size, default=1000, most=1000)
+        after = render.read_usage_token(request.page_token)
+        rows = await self._usage.by_day(request.account_id, *days, limit=size + 1, after=after)
+        return pb.GetAccountUsageResponse(
+            rows=[render.usage(row) for row in rows[:size]],
+            next_page_token=render.usage_token(rows[size - 1]) if len(rows) > size else "",
+        )
 
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Any) -> pb.ListLedgerResponse:
         """Read an account's ledger."""

@@ -77,27 +77,39 @@ _BEYOND: Final = """
     select reference as reservation, tokens, images from charged
     where tokens > split_part(reference, '.', 3)::bigint or images > split_part(reference, '.', 4)::bigint
 """
+_USAGE: Final = """
+    with booked as (
+        select account_id, day, sum(tokens) as tokens, sum(images) as images from ledger l
+        where kind in ('settle', 'orphan', 'late') and {days} group by 1, 2
+    ), told as (
+        select account_id, day, sum(charged_tokens) as tokens, sum(charged_images) as images from usage_days l
+        where {days} group by 1, 2
+    )
+    select account_id as account, day::text, coalesce(t.tokens, 0) - coalesce(b.tokens, 0) as tokens_off,
+           coalesce(t.images, 0) - coalesce(b.images, 0) as images_off
+    from booked b full join told t using (account_id, day)
+    where coalesce(t.tokens, 0) <> coalesce(b.tokens, 0) or coalesce(t.images, 0) <> coalesce(b.images, 0)
+"""
 _STATEMENTS: Final = {
     "a block's counters differ from the ledger": _BLOCKS,
     "a day's counter differs from the ledger": _DAYS,
     "a block ended with something outstanding": _ENDED,
+    "a day's usage differs from the ledger": _USAGE,
     "a reservation was charged twice": _TWICE,
     "a reservation was charged more than its grant": _BEYOND,
 }
-_WHOLE: Final = {"ledger": "true", "blocks": "true", "references": "true", "join": "full"}
+_WHOLE: Final = {"ledger": "true", "days": "true", "blocks": "true", "references": "true", "join": "full"}
 _RANGE: Final = "id > %(after)s and id <= %(upto)s"
 _TOUCHED: Final = f"in (select block_id from ledger where {_RANGE})"
+_TOUCHED_DAYS: Final = f"(l.account_id, l.day) in (select account_id, day from ledger where {_RANGE})"
 
 WHOLE: Final[dict[str, LiteralString]] = {name: text.format(**_WHOLE) for name, text in _STATEMENTS.items()}
 """Of everything, counters that no row of the ledger has to do with included."""
 OF_ROWS: Final[dict[str, LiteralString]] = {
     name: text.format(
         # All of a block, all of an account's day: what a row moved must agree with what all others moved.
-        ledger=(
-            f"(l.account_id, l.day) in (select account_id, day from ledger where {_RANGE})"
-            if text is _DAYS
-            else f"block_id {_TOUCHED}"
-        ),
+        ledger=_TOUCHED_DAYS if text is _DAYS else f"block_id {_TOUCHED}",
+        days=_TOUCHED_DAYS,
         blocks=f"b.id {_TOUCHED}",
         references=f"reference in (select reference from ledger where {_RANGE})",
         join="right",

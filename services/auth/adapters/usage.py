@@ -1,13 +1,24 @@
-"""What was used, read from the ledger."""
+"""What was used: the sums that the ledger keeps by day, and its rows."""
 
 from __future__ import annotations
 
 from datetime import date
+from typing import LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.records import LedgerRecord, UsageRecord
+
+
+class UsagePlace(NamedTuple):
+    """A row's place in the order of `Usage.by_day`."""
+
+    day: date
+    key_id: str
+    provider: str
+    model: str
+    operation: int
 
 
 class Usage:
@@ -16,20 +27,28 @@ class Usage:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def by_day(self, account_id: str, first: date, last: date) -> list[UsageRecord]:
-        """Sum up by day, key, provider, model and operation; the newest day first."""
+    async def by_day(
+        self, account_id: str, first: date, last: date, *, limit: int, after: UsagePlace | None = None
+    ) -> list[UsageRecord]:
+        """Return what was used by day, key, provider, model and operation, the newest day first, after a row."""
+        given = {"account": account_id, "first": first, "last": last, "limit": limit}
+        behind: LiteralString = ""
+        if after is not None:
+            given |= after._asdict()
+            behind = (
+                " and (day < %(day)s or (day = %(day)s and"
+                " (key_id, provider, model, operation) > (%(key_id)s, %(provider)s, %(model)s, %(operation)s)))"
+            )
         async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(UsageRecord)) as cursor:
             await cursor.execute(
-                "select day, key_id, provider, model, operation, count(distinct reference) as requests,"
-                " coalesce(sum(prompt_tokens), 0)::bigint as prompt_tokens,"
-                " coalesce(sum(completion_tokens), 0)::bigint as completion_tokens,"
-                " sum(tokens)::bigint as charged_tokens, sum(images)::bigint as charged_images"
-                " from ledger where account_id = %s and day between %s and %s and kind in ('settle', 'orphan', 'late')"
-                # Nothing came of those that were released.
-                " and (tokens <> 0 or images <> 0 or provider <> '')"
-                " group by day, key_id, provider, model, operation"
-                " order by day desc, key_id, provider, model, operation",
-                (account_id, first, last),
+                "select day, key_id, provider, model, operation, sum(requests)::bigint as requests,"
+                " sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,"
+                " sum(charged_tokens)::bigint as charged_tokens, sum(charged_images)::bigint as charged_images"
+                " from usage_days where account_id = %(account)s and day between %(first)s and %(last)s"
+                + behind
+                + " group by day, key_id, provider, model, operation"
+                " order by day desc, key_id, provider, model, operation limit %(limit)s",
+                given,
             )
             return await cursor.fetchall()
 

@@ -75,9 +75,9 @@ class UsageRecord:
 
     day: date
     key_id: str
-    provider: str | None
-    model: str | None
-    operation: int | None
+    provider: str
+    model: str
+    operation: int
     requests: int
     prompt_tokens: int
     completion_tokens: int

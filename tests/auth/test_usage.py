@@ -1,0 +1,126 @@
+"""What was used is summed up as it is booked: exactly, without waiting, and for what was booked before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import date
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from deploy.local.database import Database
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.checker import Checker
+from services.auth.adapters.keys import Keys
+from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.usage import Usage
+from services.auth.domain.records import UsageRecord
+from services.auth.migrations import SCHEMA, migrate
+from services.auth.render import read_usage_token, usage_token
+from services.common import migrations
+from tests.auth.conftest import Auth
+
+DAY, NEXT = date(2026, 11, 20), date(2026, 11, 21)
+_ROWS: list[tuple[str, str, int, int, str, date]] = [
+    ("settle", "a", 30, 0, "x", DAY),
+    ("settle", "b", 12, 1, "x", DAY),
+    ("settle", "c", 7, 0, "y", DAY),
+    ("settle", "d", 5, 0, "x", NEXT),
+    ("settle", "released", 0, 0, "", DAY),
+    ("orphan", "e", 9, 0, "x", DAY),
+    ("late", "e", -4, 0, "x", DAY),
+    ("orphan", "f", 0, 0, "", DAY),
+    ("late", "f", 3, 0, "x", DAY),
+    ("return", "g", 50, 0, "", DAY),
+]
+_USED = [(NEXT, "x", 1, 5, 0), (DAY, "x", 4, 50, 1), (DAY, "y", 1, 7, 0)]
+
+
+def book(link: psycopg.Connection[Any], account: str, rows: list[tuple[str, str, int, int, str, date]]) -> None:
+    """Write rows of the ledger, each with as many tokens of a prompt as it charges."""
+    for kind, reference, tokens, images, model, day in rows:
+        link.execute(
+            "insert into ledger (kind, account_id, key_id, day, block_id, reference, tokens, images, operation,"
+            " provider, model, prompt_tokens, completion_tokens)"
+            " values (%s, %s, 'key_x', %s, %s, %s, %s, %s, 1, %s, %s, %s, 0)",
+            (
+                kind,
+                account,
+                day,
+                uuid4(),
+                f"{account}-{reference}.1.999.9",
+                tokens,
+                images,
+                model and "p",
+                model,
+                max(0, tokens),
+            ),
+        )
+
+
+def told(rows: list[UsageRecord]) -> list[tuple[date, str, int, int, int]]:
+    return [(row.day, row.model, row.requests, row.charged_tokens, row.charged_images) for row in rows]
+
+
+@pytest.fixture
+async def auth(migrated: str) -> AsyncIterator[Auth]:
+    """The books, without a replica."""
+    postgres = Postgres(migrated, size=2)
+    await postgres.open()
+    yield Auth(migrated, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())
+    await postgres.close()
+
+
+async def test_usage_is_what_the_ledger_charged(auth: Auth) -> None:
+    """By day, model and operation; a request that was charged twice over is one, a released one is none."""
+    with psycopg.connect(auth.url) as link:
+        book(link, "acc_used", _ROWS)
+    usage = Usage(auth.postgres)
+    assert told(await usage.by_day("acc_used", DAY, NEXT, limit=10)) == _USED
+    assert told(await usage.by_day("acc_used", NEXT, NEXT, limit=10)) == _USED[:1]
+    assert await usage.by_day("acc_other", DAY, NEXT, limit=10) == []
+
+
+async def test_usage_comes_in_pages(auth: Auth) -> None:
+    """Row by row behind the last one, nothing twice and nothing left out."""
+    with psycopg.connect(auth.url) as link:
+        book(link, "acc_paged", _ROWS)
+    found: list[UsageRecord] = []
+    token = ""
+    while page := await Usage(auth.postgres).by_day("acc_paged", DAY, NEXT, limit=1, after=read_usage_token(token)):
+        found += page
+        token = usage_token(page[-1])
+    assert told(found) == _USED
+
+
+async def test_two_who_book_for_one_account_do_not_wait_for_each_other(auth: Auth) -> None:
+    """Sums that all add to would be a queue."""
+    with psycopg.connect(auth.url) as one, psycopg.connect(auth.url) as other:
+        book(one, "acc_busy", [("settle", "a", 30, 0, "x", DAY)])
+        other.execute("set lock_timeout = '1s'")
+        book(other, "acc_busy", [("settle", "b", 12, 0, "x", DAY)])
+    assert told(await Usage(auth.postgres).by_day("acc_busy", DAY, DAY, limit=10)) == [(DAY, "x", 2, 42, 0)]
+
+
+async def test_what_was_booked_before_is_counted(database: Database) -> None:
+    """An older database's rows are summed up when it is migrated, once."""
+    url = database.create("t_usage_before")
+    migrations.upgrade(url, SCHEMA, "0012")
+    with psycopg.connect(url) as link:
+        book(link, "acc_before", _ROWS)
+    migrate(url)
+    postgres = Postgres(url, size=1)
+    await postgres.open()
+    try:
+        assert told(await Usage(postgres).by_day("acc_before", DAY, NEXT, limit=10)) == _USED
+    finally:
+        await postgres.close()
+    with psycopg.connect(url) as link:
+        link.execute("update usage_days set charged_tokens = charged_tokens + 1 where model = 'y'")
+    faults = (await Checker(url).check(whole=True)).faults
+    assert [(row["account"], row["tokens_off"]) for row in faults["a day's usage differs from the ledger"]] == [
+        ("acc_before", 1)
+    ]
