@@ -6,10 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
+
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.checker import Checker, Findings
 from services.common.admission import Admission, Reservation
+from services.common.errors import Unauthenticated
+from tests import waiting
 
 PEPPER = b"a pepper for the tests"
 TOKEN = "a service token for the tests"
@@ -40,6 +44,24 @@ def settle(reservation: Reservation, count: int) -> None:
     reservation.settle(usage=tokens(count), provider="local-text", model="m")
 
 
+async def refused(admission: Admission, key: str) -> float:
+    """Ask until the key is refused; give when the last request that was let through had begun.
+
+    What an answer says was true when the request began or later: how long the machine took to answer counts for
+    nothing.
+    """
+    let_through = began = time.monotonic()
+    while time.monotonic() < began + 30:
+        asked = time.monotonic()
+        try:
+            (await reserve(admission, key, 1)).release()
+        except Unauthenticated:
+            return let_through
+        let_through = asked
+        await asyncio.sleep(0.01)
+    pytest.fail("the key was never refused")
+
+
 async def vanish(admission: Admission) -> None:
     """Have a router's half fall silent as if it were dead: no renewal, no report, no return."""
     await admission._refreshing.stop()
@@ -48,9 +70,10 @@ async def vanish(admission: Admission) -> None:
 async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
     """Wait for a condition that others bring about."""
     end = time.monotonic() + within_s
+    pauses = waiting.pauses()
     while not condition():
         assert time.monotonic() < end, "it never came about"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(next(pauses))
 
 
 async def audited(url: str) -> Findings:

@@ -17,28 +17,10 @@ from services.common.errors import MoaError, PermissionDenied, QuotaExhausted, R
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.throttle import Throttle
-from tests.auth.asking import TOKEN, reserve, settle, until
+from tests.auth.asking import TOKEN, refused, reserve, settle, until
 from tests.auth.conftest import Admit, Auth, Start
 
 TEXT, IMAGE = quota_pb2.OPERATION_TEXT, quota_pb2.OPERATION_IMAGE
-
-
-async def refused(admission: Admission, key: str) -> float:
-    """Ask until the key is refused; give when the last request that was let through had begun.
-
-    What an answer says was true when the request began or later: how long the machine took to answer counts for
-    nothing.
-    """
-    let_through = began = time.monotonic()
-    while time.monotonic() < began + 30:
-        asked = time.monotonic()
-        try:
-            (await reserve(admission, key, 1)).release()
-        except Unauthenticated:
-            return let_through
-        let_through = asked
-        await asyncio.sleep(0.01)
-    pytest.fail("the key was never refused")
 
 
 async def test_what_a_request_consumed_is_in_the_ledger_once(auth: Auth, admit: Admit) -> None:

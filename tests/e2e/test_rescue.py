@@ -19,7 +19,7 @@ import pytest
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
-from tests import stacks
+from tests import stacks, waiting
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Counts, Script
 
@@ -79,8 +79,9 @@ class Pair:
 async def until(true: Callable[[], bool], *, within_s: float = 30.0) -> None:
     """Wait for a condition of another process that nothing announces."""
     async with asyncio.timeout(within_s):
+        pauses = waiting.pauses()
         while not await asyncio.to_thread(true):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(next(pauses))
 
 
 @pytest.fixture(scope="module")

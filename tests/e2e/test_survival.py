@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests import stacks
+from tests import stacks, waiting
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT, DRAW
 
@@ -28,9 +28,10 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def until(true: Callable[[], bool], *, within_s: float = 20.0) -> None:
     """Wait for a condition of another process that nothing announces."""
     deadline = time.monotonic() + within_s
+    pauses = waiting.pauses()
     while not true():
         assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.05)
+        time.sleep(next(pauses))
 
 
 def begun(gateway: Gateway) -> tuple[requests.Response, Iterator[bytes]]:

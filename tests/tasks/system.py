@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from deploy.local.database import Database
 from deploy.local.ports import Ports
 from deploy.local.readiness import await_grpc, await_http
 from deploy.local.supervisor import Spec, Supervisor
+from tests import waiting
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a service token for the tests"
@@ -284,8 +284,8 @@ class System:
 def until(true: Callable[[], Any], *, what: str, wait_s: float = 180.0) -> Any:
     """Wait until something is true, and give it."""
     end = time.monotonic() + wait_s
-    pause = threading.Event()
+    pauses = waiting.pauses()
     while not (found := true()):
         assert time.monotonic() < end, f"{what}: not within {wait_s:g} s"
-        pause.wait(0.02)
+        time.sleep(next(pauses))
     return found
