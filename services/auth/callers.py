@@ -13,7 +13,7 @@ from services.auth.domain.accounts import Identity
 from services.auth.domain.powers import check_manages
 from services.common.errors import Unauthenticated
 from services.common.rpc import call as calls
-from services.common.rpc.keys import SESSION_PREFIX
+from services.common.rpc.keys import SESSION_PREFIX, key_of
 
 INVITATION_PREFIX = "inv-"
 
@@ -61,7 +61,7 @@ class Callers:
     async def of(self, context: Any) -> Caller:
         """Give the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address, and for
         one that is beyond its requests a minute."""
-        token = _credential(dict(context.invocation_metadata() or ()))
+        token = key_of(context.invocation_metadata() or ())
         if not token:
             raise Unauthenticated("log in, or send an API key")
         try:
@@ -89,13 +89,6 @@ async def live_account(sessions: Sessions, digest: bytes) -> str:
     if account_id is None:
         raise Unauthenticated("the session has ended; log in again")
     return account_id
-
-
-def _credential(metadata: dict[str, str | bytes]) -> str:
-    given = metadata.get("x-api-key") or metadata.get("authorization") or ""
-    text = given.decode("latin-1") if isinstance(given, bytes) else given
-    scheme, _, rest = text.partition(" ")
-    return rest.strip() if scheme.lower() == "bearer" else text.strip()
 
 
 def address_of(context: Any) -> str:

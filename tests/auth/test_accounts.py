@@ -257,3 +257,16 @@ async def test_many_addresses_have_fewer_tries_each(auth: Auth) -> None:
     await logins.right("attacked", "192.0.2.2")
     assert await tries("attacked", "192.0.2.2") == 2
     assert await tries("another", "192.0.2.1") == 5
+
+
+async def test_a_credential_is_found_by_the_rule_of_all_services(client: Client, auth: Auth) -> None:
+    """In any of the headers; two different ones are refused, whichever stands first, as where answers are paid."""
+    session = (await client.sign_up("two.places@example.com")).session_token
+    ask = pb.GetMeRequest()
+    plain = client.sent()
+    for header in (("x-api-key", session), ("x-goog-api-key", session), ("authorization", f"Bearer {session}")):
+        found = await client.account.GetMe(ask, metadata=(*plain, header, ("x-api-key", session)))
+        assert found.account.email == "two.places@example.com"
+    for both in ((("x-api-key", session), ("x-goog-api-key", "moa-other")), (("x-api-key", f"{session},moa-other"),)):
+        call = client.account.GetMe(ask, metadata=(*plain, *both))
+        assert await code_of(call) == grpc.StatusCode.UNAUTHENTICATED

@@ -14,6 +14,9 @@ from services.common.rpc.keys import key_of
         [("x-api-key", "moa-one"), ("x-api-key", "moa-two")],
         [("x-api-key", "moa-one"), ("authorization", "Bearer moa-two")],
         [("authorization", "Bearer moa-one"), ("authorization", "Bearer moa-two")],
+        [("authorization", "Bearer moa-one"), ("x-goog-api-key", "moa-two")],
+        [("x-goog-api-key", "moa-one,moa-two")],
+        [("authorization", "Bearer moa-one,Bearer moa-two")],
     ],
 )
 def test_two_keys_are_refused(metadata: list[tuple[str, str]]) -> None:
@@ -25,6 +28,5 @@ def test_two_keys_are_refused(metadata: list[tuple[str, str]]) -> None:
 
 def test_one_key_said_twice_is_one() -> None:
     """The same key in several places is no contradiction."""
-    assert (
-        key_of([("x-api-key", "moa-one"), ("x-api-key", "moa-one"), ("authorization", "Bearer moa-one")]) == "moa-one"
-    )
+    for more in ([("x-api-key", "moa-one")], [("authorization", "Bearer moa-one, bearer moa-one")], []):
+        assert key_of([("x-api-key", "moa-one"), *more, ("authorization", "Bearer moa-one")]) == "moa-one"

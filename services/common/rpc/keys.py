@@ -15,15 +15,17 @@ _HEADERS: Final = ("x-api-key", "authorization", "x-goog-api-key")
 def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     """Find the API key in a call's metadata: `x-api-key`, else `authorization: Bearer`, else `x-goog-api-key`.
 
-    The edge has moved `?key=` to `x-goog-api-key`. Two different keys in one request are refused, because one of
-    them was meant to be charged and nobody can tell which. Raises Unauthenticated.
+    The edge has moved `?key=` to `x-goog-api-key`, and proxies join a header that comes twice by commas. Two different
+    keys in one request are refused, because one of them was meant to be charged and nobody can tell which. Every
+    service that is told a key, or a session's token, finds it by this. Raises Unauthenticated.
     """
     found: set[str] = set()
-    for name, value in metadata:
-        if name in _HEADERS and isinstance(value, str):
-            key = _bearer(value) if name == "authorization" else value.strip()
-            if key:
-                found.add(key)
+    for name, values in metadata:
+        if name in _HEADERS and isinstance(values, str):
+            for value in values.split(","):
+                key = _bearer(value) if name == "authorization" else value.strip()
+                if key:
+                    found.add(key)
     if len(found) > 1:
         raise Unauthenticated("the request carries two different API keys")
     return next(iter(found), "")
