@@ -99,6 +99,7 @@ class Egress:
     def __init__(self, allow: Iterable[str] = (), *, lookup: Lookup = _system) -> None:
         self._lookup = lookup
         self._allowed = frozenset(entry.strip().lower() for entry in allow if entry.strip())
+        """Hosts as URLs write them: IPv6 in brackets."""
         self._session: aiohttp.ClientSession | None = None
 
     def check(self, url: str, *, param: str) -> URL:
@@ -114,7 +115,8 @@ class Egress:
             raise Refused(f"{param}: not a URL", param=param) from None
         if not agrees(parsed, place):
             raise Refused(f"{param}: not a URL", param=param)
-        if place.host in self._allowed or f"{place.host}:{place.port}" in self._allowed:
+        host = f"[{place.host}]" if ":" in place.host else place.host
+        if host in self._allowed or f"{host}:{place.port}" in self._allowed:
             return parsed
         if place.scheme != "https":
             raise Refused(f"{param}: an https URL is expected", param=param)

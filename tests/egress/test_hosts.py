@@ -139,10 +139,22 @@ def test_ordinary_hosts_are_read(url: str, host: str, port: int) -> None:
 
 def test_what_an_operator_allows_passes_in_its_plain_form_alone() -> None:
     """The exemption is for the host as it is written: not for other spellings of it."""
-    guard = Egress(["127.0.0.1:9000", "minio"])
-    for url in ("http://127.0.0.1:9000/a", "http://minio/a", "http://MINIO:80/a"):
+    guard = Egress(["127.0.0.1:9000", "minio", "[::1]:9001", "[fd00::1]"])
+    for url in (
+        "http://127.0.0.1:9000/a",
+        "http://minio/a",
+        "http://MINIO:80/a",
+        "http://[::1]:9001/",
+        "http://[fd00::1]/",
+    ):
         guard.check(url, param="image")
-    for url in ("http://127.1:9000/", "http://2130706433:9000/", "http://127.0.0.1:9001/", "http://127.0.0.1./"):
+    for url in (
+        "http://127.1:9000/",
+        "http://2130706433:9000/",
+        "http://127.0.0.1:9001/",
+        "http://127.0.0.1./",
+        "http://[::1]/",
+    ):
         with pytest.raises(Refused):
             guard.check(url, param="image")
 
