@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from services.common import errors, logs, tracing
+from services.common.memory import Collecting
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
 from services.common.rpc import call as calls
 from services.common.rpc import known, rest, status
@@ -52,6 +54,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._reword = reword
         self._welcome = welcome
         self._wrapped: dict[str, Any] = {}
+        self._collecting = Collecting()
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Give the method's handler, wrapped: once a method, not once a call."""
@@ -98,25 +101,34 @@ class Interceptor(grpc.aio.ServerInterceptor):
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
                     return await inner(request, context)
                 except errors.MoaError as error:
+                    _forget(error)
                     told = error if self._reword is None else await self._reword(context, method, error)
+                    _forget(told)
                     code = status.CODE[told.reason].name
+                    request = None
                     await _abort(context, told, call)
-                except asyncio.CancelledError:
+                except asyncio.CancelledError as left:
                     code = "CANCELLED"
+                    _forget(left)
                     raise
                 except grpc.aio.AioRpcError as failure:
                     # A call to another service failed and nobody translated it.
+                    _forget(failure)
                     behind = status.error_from_rpc(failure)
                     code = status.CODE[behind.reason].name
+                    request = None
                     await _abort(context, behind, call)
                 except grpc.aio.AbortError:
                     raise
-                except Exception:
+                except Exception as bug:
                     code = "INTERNAL"
                     _log.exception("rpc.failed", method=method, request_id=call.request_id)
+                    _forget(bug)
                     unknown = errors.Internal(f"internal error (request {call.request_id})")
+                    request = None
                     await _abort(context, unknown, call)
                 finally:
+                    request = None
                     ended(call, code, time.perf_counter() - started, span)
 
             return serve
@@ -126,10 +138,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _reader(self, method: str) -> Reading:
         """Give what reads a request: who sends it, its message, its REST path and body, and what in it is not known."""
         complete, public, welcome = rest.reader(method), self._token is None, self._welcome
+        collecting = self._collecting
 
         async def read(request: bytes, context: Any, deserialize: Callable[[bytes], Any]) -> Any:
-            if welcome is not None and len(request) > LARGE_BYTES:
-                await welcome(context, method)
+            if len(request) > LARGE_BYTES:
+                if welcome is not None:
+                    await welcome(context, method)
+                collecting.saw(len(request))
             try:
                 message = deserialize(request)
             except DecodeError:
@@ -149,6 +164,20 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if self._token is None:
             return True
         return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)
+
+
+def _forget(error: BaseException) -> None:
+    """Let go of what the frames hold that an error came through: the request and all that was made of it.
+
+    An error that is told lives on in cycles of the RPC's context, which the collector comes to much later.
+    """
+    known: set[int] = set()
+    other: BaseException | None = error
+    while other is not None and id(other) not in known:
+        known.add(id(other))
+        traceback.clear_frames(other.__traceback__)
+        other.__traceback__ = None
+        other = other.__cause__ or other.__context__
 
 
 def _close(span: tracing.Span, call: calls.Call, code: str) -> None:

@@ -19,9 +19,16 @@ from services.router.domain.attempts import Ask, Attempts, Begun
 from services.router.domain.ports import Booking, M, Source
 from services.router.domain.rescue import Rescue
 
+Told = Callable[[usage_pb2.Usage], None]
+
 
 def _nobody(_: object) -> None:
     """Listen to nothing."""
+
+
+async def _unknown(_: Model) -> int:
+    """Count nothing: the request is gone."""
+    raise AssertionError
 
 
 class Answer(abc.ABC, Generic[M]):
@@ -59,7 +66,7 @@ class Answer(abc.ABC, Generic[M]):
         self._settled = False
         self.succeeded = False
         """Whether the last event was `finished`."""
-        self.on_settled: Callable[[usage_pb2.Usage], None] = _nobody
+        self.on_settled: Told = _nobody
         """Told what was charged."""
         self.on_broken: Callable[[MoaError], None] = _nobody
         """Told of a failure after the first event."""
@@ -167,9 +174,9 @@ class Answer(abc.ABC, Generic[M]):
         else:
             self._book(consumed)
 
-    def _book(self, usage: usage_pb2.Usage) -> None:
+    def _book(self, usage: usage_pb2.Usage, then: Told | None = None) -> None:
         self.booking.settle(usage=usage, provider=self.model.provider, model=self.model.id)
-        self.on_settled(usage)
+        (then or self.on_settled)(usage)
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,6 +195,13 @@ class Answer(abc.ABC, Generic[M]):
             self._settled = True
             self._settle_left()
         self.settle()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of the request, and of who listens, in whose closures this answer is: the cycle would keep both."""
+        self.on_settled = self.on_broken = _nobody
+        self._first = None
+        self.attempts.let_go()
 
     def _is_left(self, error: BaseException | None) -> bool:
         """Tell whether the caller left before it had what it is charged for; `error` ended the handler."""
@@ -267,13 +281,20 @@ class TextAnswer(Answer[text_service_pb2.GenerateTextResponse]):
             usage = self._meter.usage()
             usage.exact = False
             self.booking.report(usage=usage, provider=self.model.provider, model=self.model.id)
-            self._background.run(self._settle_counted(usage))
+            self._background.run(self._settle_counted(usage, self._prompt, self.on_settled))
         else:
             self._in_doubt(usage_pb2.Usage())
 
-    async def _settle_counted(self, usage: usage_pb2.Usage) -> None:
-        usage.prompt_tokens = await self._prompt(self.model)
-        self._book(usage)
+    async def _settle_counted(
+        self, usage: usage_pb2.Usage, prompt: Callable[[Model], Awaitable[int]], then: Told
+    ) -> None:
+        usage.prompt_tokens = await prompt(self.model)
+        self._book(usage, then)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._rescue = None
+        self._prompt = _unknown
 
 
 class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
@@ -320,6 +341,10 @@ class ImageAnswer(Answer[image_service_pb2.GenerateImageResponse]):
         first = image_started(begun.model)
         first.events.extend(begun.first.events)
         return begun._replace(first=first)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._ask = None
 
     def _is_left(self, error: BaseException | None) -> bool:
         # Made to the last, and not handed over.

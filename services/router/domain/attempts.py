@@ -182,7 +182,8 @@ class Attempts(Generic[M]):
     def failed(self, model: Model, error: MoaError, retry: int = RETRIES) -> Course:
         """Note that a target failed, and tell what to do."""
         self._left = was_left(error)
-        self._errors.append(error)
+        # Its frames hold these attempts, and so the request: it would live as long as the collector does not come.
+        self._errors.append(error.with_traceback(None))
         breakers = self._patience.breakers
         breakers.failed(model, error)
         course = course_after(error, asked_for=model is self.asked)
@@ -236,6 +237,10 @@ class Attempts(Generic[M]):
     def forgive(self, model: Model) -> None:
         """Let a target be asked again, once it is its turn."""
         self._tried.discard(model.full_id)
+
+    def let_go(self) -> None:
+        """Let go of the request: nobody is asked any more."""
+        self._others, self._chain, self._is_able = list, (), _any
 
     def finished(self, model: Model) -> None:
         """Note that a target answered to the end."""
