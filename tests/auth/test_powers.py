@@ -133,7 +133,8 @@ def asked(power: Power) -> pb.CreateKeyRequest:
         scopes=power.scopes,
         tokens_a_day=power.tokens_a_day,
         images_a_day=power.images_a_day,
-        requests_per_minute=power.requests_a_minute,
+        # Its own calls count, too: it must not run out of them.
+        requests_per_minute=power.requests_a_minute and power.requests_a_minute * 100,
         concurrent_requests=power.concurrent_requests,
         priority={None: 0, "low": 1, "normal": 2, "high": 3}[power.priority],  # type: ignore[arg-type]
         manages=[{ACCOUNT: account_pb2.SCOPE_ACCOUNT, ADMIN: account_pb2.SCOPE_ADMIN}[name] for name in power.manages],
@@ -190,17 +191,17 @@ async def test_no_call_makes_a_key_more_than_the_one_that_calls(
 
 
 async def test_a_limited_key_does_not_free_itself(client: Client, auth: Auth) -> None:
-    """100 tokens, a request a minute, low priority, an hour: no call makes of it what lacks any of that."""
+    """100 tokens, 100 requests a minute, low priority, an hour: no call makes of it what lacks any of that."""
     account, _, _ = await auth.account()
     little = asked(Power(tokens_a_day=100, requests_a_minute=1, priority="low", manages=frozenset({ACCOUNT})))
     little.expires_in.FromSeconds(3600)
     _, root = await auth.key(account, manages=frozenset({ACCOUNT}))
     made = await client.account.CreateKey(little, metadata=client.sent(root))
     key = client.sent(made.api_key)
-    same = {"tokens_a_day": 100, "requests_per_minute": 1, "priority": 1}
+    same = {"tokens_a_day": 100, "requests_per_minute": 100, "priority": 1}
     brief = Duration(seconds=60)
     for field, request in {
-        "tokens_a_day": pb.CreateKeyRequest(requests_per_minute=1, priority=1, expires_in=brief),  # type: ignore[arg-type]
+        "tokens_a_day": pb.CreateKeyRequest(requests_per_minute=100, priority=1, expires_in=brief),  # type: ignore[arg-type]
         "requests_per_minute": pb.CreateKeyRequest(**{**same, "requests_per_minute": 0}, expires_in=brief),  # type: ignore[arg-type]
         "priority": pb.CreateKeyRequest(**{**same, "priority": 0}, expires_in=brief),  # type: ignore[arg-type]
         "expires_in": pb.CreateKeyRequest(**same),  # type: ignore[arg-type]
@@ -269,7 +270,10 @@ async def test_a_limited_key_takes_no_other_keys_place(client: Client, auth: Aut
 
 
 async def test_keys_of_a_paced_key_keep_its_pace_together(client: Client, auth: Auth, admit: Admit) -> None:
-    """A key that may begin two requests a minute begins two with all that it makes and that takes its place."""
+    """A key that may begin two requests a minute begins two with all that it makes and that takes its place.
+
+    The call by which it makes another is one.
+    """
     account, _, _ = await auth.account()
     _, root = await auth.key(account, manages=frozenset({ACCOUNT}))
     asks = {"requests_per_minute": 2, "manages": [account_pb2.SCOPE_ACCOUNT]}
@@ -278,8 +282,9 @@ async def test_keys_of_a_paced_key_keep_its_pace_together(client: Client, auth: 
     child = await client.account.CreateKey(pb.CreateKeyRequest(**asks), metadata=key)  # type: ignore[arg-type]
     admission = await admit(auth)
     settle(await reserve(admission, child.api_key), 1)
-    settle(await reserve(admission, first.api_key), 1)
-    second = await client.account.RotateKey(pb.RotateKeyRequest(key_id=first.key.key_id), metadata=key)
+    with pytest.raises(RateLimited):
+        await reserve(admission, first.api_key)
+    second = await client.account.RotateKey(pb.RotateKeyRequest(key_id=first.key.key_id), metadata=client.sent(root))
     for secret in (child.api_key, second.api_key):
         with pytest.raises(RateLimited):
             await reserve(admission, secret)

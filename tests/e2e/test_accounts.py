@@ -112,7 +112,7 @@ def test_another_accounts_key_cannot_be_seen_or_revoked(gateway: Gateway, person
 
 def test_a_limited_key_makes_none_without_its_limits(gateway: Gateway) -> None:
     """Refused over REST with 403 and the name of what is missing; what is no more than the key itself is made."""
-    little = {"tokens_a_day": 100, "requests_per_minute": 1, "priority": "PRIORITY_LOW"}
+    little = {"tokens_a_day": 100, "requests_per_minute": 100, "priority": "PRIORITY_LOW"}
     asked = {**little, "expires_in": "3600s", "manages": ["SCOPE_ACCOUNT"]}
     made = gateway.post("/account/keys", asked).json()
     assert made["key"]["manages"] == ["SCOPE_ACCOUNT"]
