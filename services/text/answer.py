@@ -1,7 +1,8 @@
 """Ask a provider and give its answer as batches of events: the one way, for every adapter.
 
-Events that came in one read of the socket come in one batch. Waiting is bounded by the provider's timeouts; leaving
-the block closes the provider's socket at once.
+Events that came in one read of the socket come in one batch. The provider's silence is bounded by its timeouts: any
+piece of a stream ends it, also a comment or hidden reasoning, which make no event. Leaving the block closes the
+provider's socket at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken
 from services.common.http.client import Reply, Upload
 from services.common.http.deadline import Deadline
+from services.common.waiting import may_be_long, whole_s
 from services.text.adapters import Reader
 from services.text.targets import Target
 
@@ -24,15 +26,13 @@ TAIL_S: Final = 1.0
 """How long the provider's closing words (usage, end mark) are awaited once the answer itself is complete."""
 
 
-WHOLE_TOKENS: Final = 2048
-"""Answers that may be longer are asked for as streams even when the caller wants no stream: a whole one says nothing
-for so long that neither a dead provider nor an impatient proxy between can be told from a busy one."""
+LIFE_S: Final = 1.0
+"""How often pieces that make no event are told as signs of life, at most."""
 
 
 def asked_of_upstream(request: GenerateTextRequest, model: Model) -> GenerateTextRequest:
     """Give the request as the provider gets it: streamed if the answer may be long."""
-    most = request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
-    if request.stream or most <= WHOLE_TOKENS:
+    if request.stream or not may_be_long(request, model):
         return request
     streamed = GenerateTextRequest()
     streamed.CopyFrom(request)
@@ -54,6 +54,8 @@ class Answer:
         "_reply",
         "_request",
         "_target",
+        "_timeouts",
+        "_told_at",
         "_upload",
         "upstream_request_id",
     )
@@ -62,6 +64,9 @@ class Answer:
         self._request = asked_of_upstream(request, model)
         self._model = model
         self._target = target
+        self._timeouts = target.provider.timeouts_for(model)
+        self._told_at = asyncio.get_running_loop().time()
+        """When a sign of life was last given."""
         self._reply: Reply | None = None
         self._reader: Reader | None = None
         self._deadline = Deadline()
@@ -72,11 +77,15 @@ class Answer:
 
     async def __aenter__(self) -> Self:
         target = self._target
-        timeouts = target.pool.timeouts
+        timeouts = self._timeouts
         outgoing = target.adapter.request_from(self._request, self._model, target.provider)
         self._deadline.__enter__()
         try:
-            self._deadline.within(timeouts.connect_s + timeouts.first_token_s, "begin to answer")
+            if self._request.stream:
+                self._deadline.within(timeouts.connect_s + timeouts.first_token_s, "begin to answer")
+            else:
+                # The provider says nothing while it works.
+                self._deadline.within(whole_s(timeouts, self._request, self._model), "answer")
             reply = self._reply = await target.ask(outgoing, self._upload)
             self.upstream_request_id = reply.headers.get(target.adapter.request_id_header, "")
             self._reader = target.adapter.reader(self._request, self._model, reply.headers)
@@ -98,19 +107,19 @@ class Answer:
             self._reply = None
         self._deadline.__exit__(type(error) if error else None, error, None)
 
-    async def next(self) -> list[TextEvent]:
-        """Give the events that come together next; none when the answer is over."""
+    async def next(self) -> list[TextEvent] | None:
+        """Give the events that come together next; None when the answer is over.
+
+        An empty list is a sign of life: what came makes no event.
+        """
         reader, reply = self._reader, self._reply
         if reader is None or reply is None:
-            return []
+            return None
         if reader.failure is not None:
             raise reader.failure
-        timeouts = self._target.pool.timeouts
-        if not self._request.stream:
-            # All of it is "first": the provider says nothing while it works.
-            self._deadline.within(timeouts.first_token_s, "answer")
-        elif self._began:
-            self._deadline.within(timeouts.idle_s, "go on")
+        idle_s = self._timeouts.idle_s
+        if self._began:
+            self._deadline.within(idle_s, "go on")
         while True:
             data = await self._read(reader, reply)
             events = reader.feed(data) if data else reader.end()
@@ -125,9 +134,20 @@ class Answer:
                 self._began = True
                 self._deadline.rest()
                 return events
-            if self._request.stream and not data.startswith(b":"):
-                # Pieces that make no event (hidden reasoning) show that the provider works; comments do not.
-                self._deadline.within(timeouts.idle_s, "go on")
+            if self._request.stream and self._lives(idle_s):
+                return events
+
+    def _lives(self, idle_s: float) -> bool:
+        """Note that a piece came which makes no event; tell whether a sign of life is due."""
+        self._deadline.extend(idle_s, "go on")
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at < LIFE_S:
+            return False
+        self._told_at = now
+        if self._began:
+            # A caller who reads slowly is no slow provider.
+            self._deadline.rest()
+        return True
 
     async def _read(self, reader: Reader, reply: Reply) -> bytes:
         if not reader.ending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from moa.common.v1.usage_pb2 import Usage
@@ -23,7 +24,7 @@ from services.common.errors import MoaError, detail_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
 from services.text import capable, count
-from services.text.answer import Answer
+from services.text.answer import LIFE_S, Answer
 from services.text.targets import Target, Targets
 
 
@@ -44,7 +45,10 @@ class TextServicer(TextServiceServicer):
     async def GenerateText(  # type: ignore[override]  # a coroutine that writes, not a generator
         self, request: GenerateTextRequest, context: Any
     ) -> None:
-        """Stream the answer. A failure before its first event is a status, later the last event."""
+        """Stream the answer. A failure before its first event is a status, later the last event.
+
+        A message without events is a sign of life, and no first event.
+        """
         call = calls.current()
         model, target = self._find(request, context)
         call.fields["provider"] = model.provider
@@ -54,9 +58,12 @@ class TextServicer(TextServiceServicer):
         answer = Answer(request, model, target)
         try:
             async with answer:
-                while events := await answer.next():
-                    wrote = True
-                    await context.write(GenerateTextResponse(events=events))
+                if request.stream:
+                    while (events := await answer.next()) is not None:
+                        wrote = wrote or bool(events)
+                        await context.write(GenerateTextResponse(events=events))
+                else:
+                    await context.write(await _whole(answer, context))
             over = True
         except MoaError as error:
             if not wrote:
@@ -91,6 +98,19 @@ class TextServicer(TextServiceServicer):
     def _find(self, request: GenerateTextRequest | CountTokensRequest, context: Any) -> tuple[Model, Target]:
         key = byok.caller_key(context.invocation_metadata())
         return self._targets.find(self._catalogue.now, request.model, request.provider, caller_key=key)
+
+
+async def _whole(answer: Answer, context: Any) -> GenerateTextResponse:
+    """Return the answer in one message; meanwhile write signs of life when something of it comes."""
+    whole = GenerateTextResponse()
+    now = asyncio.get_running_loop().time
+    told = now()
+    while (events := await answer.next()) is not None:
+        whole.events.extend(events)
+        if now() - told >= LIFE_S:
+            told = now()
+            await context.write(GenerateTextResponse())
+    return whole
 
 
 def _owed(answer: Answer, *, delivers: bool) -> Usage:

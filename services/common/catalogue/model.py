@@ -17,13 +17,17 @@ Positive = Annotated[float, Meta(gt=0)]
 Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 
 
+REASONING_S = 600.0
+"""How long a provider's model that reasons may at least be silent before its first event."""
+
+
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a provider may be silent, in seconds."""
 
     connect_s: Positive = 5.0
     """Until a connection stands."""
     first_token_s: Positive = 60.0
-    """From the request to the first event."""
+    """From the request to the first event; of a model that reasons it is `REASONING_S` at least."""
     idle_s: Positive = 60.0
     """Between two events."""
 
@@ -55,6 +59,16 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def service(self) -> str:
         """The Moa process that speaks to it: `text`, `image` or `inference`."""
         return "inference" if self.adapter == "inference" else self.makes
+
+    def timeouts_for(self, model: Model) -> Timeouts:
+        """Give how long one of its models may be silent: one that reasons may think long before its first event.
+
+        Models of one's own tell that they work, whatever they do, and need no more time for that.
+        """
+        timeouts = self.timeouts
+        if timeouts.first_token_s < REASONING_S and model.load is None and model.can("reasoning"):
+            return msgspec.structs.replace(timeouts, first_token_s=REASONING_S)
+        return timeouts
 
 
 class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

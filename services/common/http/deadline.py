@@ -39,6 +39,12 @@ class Deadline:
         self._at = at
         self._what = what
 
+    def extend(self, seconds: float, what: str) -> None:
+        """As `within`, but no sooner than was allowed before."""
+        at = self._loop.time() + seconds
+        if at > self._at:
+            self._at, self._what = at, what
+
     def rest(self) -> None:
         """Allow any time, until `within` is called again: the wait is not the provider's."""
         self._at = math.inf

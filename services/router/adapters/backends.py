@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import grpc
+import msgspec
 
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
@@ -16,6 +17,7 @@ from services.common.errors import DeadlineExceeded, MoaError, Unavailable, Upst
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
+from services.common.waiting import may_be_long, whole_s
 from services.router.adapters.traced import image_span, text_span, traced
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Stopping
@@ -51,22 +53,26 @@ class Backends:
         prompt_bound: int,
         books: bool = True,
     ) -> Source[text_service_pb2.GenerateTextResponse]:
-        """Begin a text answer: one message when no pieces are wanted, for a unary call costs less than a stream.
+        """Begin a text answer.
+
+        Where no pieces are wanted a short one is a unary call, which costs less than a stream. A long one, or one of
+        the gateway's own models, whose queue may be long, is a stream even then: its empty messages tell that somebody
+        works, and its last message is the answer.
 
         `books`: whether the service is told the reservation, and so may book what it delivered when it is left.
         """
         provider = self._provider(model)
-        timeouts = provider.timeouts
+        timeouts = provider.timeouts_for(model)
         stub = self._stub(self._text, provider.service)
         span = text_span(request, model, provider.adapter)
         sent = (
             *self._metadata(caller, reserved, span, books=books),
             *(((calls.PROMPT_KEY, str(prompt_bound)),) if books else ()),
         )
-        if request.stream:
+        if request.stream or model.load is not None or may_be_long(request, model):
             return traced(RpcSource(stub.GenerateText(request, metadata=sent), timeouts, self._running), span)
         asked = text_service_pb2.GenerateWholeTextRequest(request=request)
-        within_s = timeouts.connect_s + timeouts.first_token_s + GRACE_S
+        within_s = whole_s(timeouts, request, model) + GRACE_S
         whole = WholeSource(stub.GenerateWholeText(asked, metadata=sent, timeout=within_s), self._running)
         return traced(whole, span)
 
@@ -78,7 +84,7 @@ class Backends:
         span = image_span(request, model, provider.adapter)
         sent = (*self._metadata(caller, reserved, span), *_resumed(caller, reserved))
         call = self._stub(self._image, provider.service).GenerateImage(request, metadata=sent)
-        return traced(RpcSource(call, provider.timeouts, self._running), span)
+        return traced(RpcSource(call, _between_images(provider.timeouts), self._running), span)
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
         """Count a prompt's tokens."""
@@ -127,6 +133,11 @@ class Backends:
         )
 
 
+def _between_images(timeouts: Timeouts) -> Timeouts:
+    """Give the bounds of a call for several images: of a provider that is asked several times, each may be slow."""
+    return msgspec.structs.replace(timeouts, idle_s=max(timeouts.idle_s, timeouts.connect_s + timeouts.first_token_s))
+
+
 def _resumed(caller: Caller, reserved: Booking) -> tuple[tuple[str, str], ...]:
     """Name the order where whoever holds the quota asks again under the same request id: a task does, after a crash."""
     return ((calls.RESUME_KEY, caller.request_id),) if isinstance(reserved, Held) else ()
@@ -172,7 +183,8 @@ class _Running:
 class RpcSource:
     """The messages of one streaming call, guarded against a service that falls silent.
 
-    One timer a call is moved forward rather than made anew for every message.
+    One timer a call is moved forward rather than made anew for every message. A message without events is a sign of
+    life: whoever answers works, and has not begun to answer.
     """
 
     __slots__ = ("_call", "_idle_s", "_last", "_loop", "_running", "_timer", "_wait_s", "_why")
@@ -215,7 +227,7 @@ class RpcSource:
             self._call.cancel()
             raise
         self._last = self._loop.time()
-        if self._wait_s != self._idle_s:
+        if self._wait_s != self._idle_s and (message is grpc.aio.EOF or message.events):
             self._wait_s = self._idle_s
             self._set_timer(self._idle_s)
         if message is grpc.aio.EOF:

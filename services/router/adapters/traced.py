@@ -97,7 +97,7 @@ class _Traced(Generic[M]):
         if message is None:
             self._end()
             return None
-        if self._began is not None:
+        if self._began is not None and message.events:
             self._span.note({"gen_ai.response.time_to_first_chunk": time.perf_counter() - self._began})
             self._began = None
         for event in message.events:

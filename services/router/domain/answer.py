@@ -77,30 +77,33 @@ class Answer(abc.ABC, Generic[M]):
         return self.attempts.booking
 
     async def next(self) -> M | None:
-        """Give the next message; None after the one that held the last event."""
-        if self._ended:
-            return None
-        if self._failure is not None:
-            message = await self._mended(self._failure)
-        elif self._first is not None:
-            message, self._first = self._first, None
-        else:
-            try:
-                read = await self._source.read()
-                if read is None:
-                    raise UpstreamBroken("the answer broke off")
-                message = read
-            except MoaError as error:
-                self._cut_off = True
-                message = self._failed(error)
-        if not self._ended:
-            self._watch(message)
-        if not message.events:
-            # All that it held was a failure.
-            return await self.next()
-        if not self._ended and (consumed := self._consumed()) is not None:
-            self.booking.report(usage=consumed, provider=self.model.provider, model=self.model.id)
-        return message
+        """Give the next message; None after the one that held the last event.
+
+        A message without events is a sign of life.
+        """
+        while not self._ended:
+            if self._failure is not None:
+                message = await self._mended(self._failure)
+            elif self._first is not None:
+                message, self._first = self._first, None
+            else:
+                try:
+                    read = await self._source.read()
+                    if read is None:
+                        raise UpstreamBroken("the answer broke off")
+                    message = read
+                except MoaError as error:
+                    self._cut_off = True
+                    message = self._failed(error)
+            if not self._ended and message.events:
+                self._watch(message)
+                if self._failure is not None and not message.events:
+                    # All that it held was a failure, which may be mended.
+                    continue
+                if not self._ended and (consumed := self._consumed()) is not None:
+                    self.booking.report(usage=consumed, provider=self.model.provider, model=self.model.id)
+            return message
+        return None
 
     @abc.abstractmethod
     def _watch(self, message: M) -> None:

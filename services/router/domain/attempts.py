@@ -21,6 +21,7 @@ from services.common.catalogue import Model
 from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of
 from services.router import metrics
 from services.router.domain.breaker import Breakers
+from services.router.domain.caller import unheard
 from services.router.domain.failures import (
     Course,
     asks_twice,
@@ -84,6 +85,8 @@ class Terms:
     """How often the same target is asked again."""
     whole: bool = False
     """Whether the answer is paid for as a whole: a target that may have made it is not asked for it twice."""
+    heard: Callable[[], None] = unheard
+    """Told whenever a target shows, before its first event, that it works."""
 
 
 class Ask(Protocol[M_co]):
@@ -256,7 +259,7 @@ class Attempts(Generic[M]):
         source = ask(model, self.booking)
         self._asking = model
         try:
-            first = await _first(source)
+            first = await _first(source, self._terms.heard)
         except Exception:
             self._asking = None
             raise
@@ -320,17 +323,21 @@ def _counted_for(model: Model) -> Callable[[usage_pb2.Usage], None]:
     return known
 
 
-async def _first(source: Source[M]) -> M:
-    """Wait for the first message; a failure before it is raised with its own status."""
+async def _first(source: Source[M], heard: Callable[[], None]) -> M:
+    """Wait for the first message that has events; a failure before it is raised with its own status.
+
+    `heard` is told of messages without: signs of life.
+    """
     try:
-        first = await source.read()
+        while (first := await source.read()) is not None and not first.events:
+            heard()
     except BaseException:
         source.cancel()
         raise
     if first is None:
         source.close()
         raise UpstreamBroken("the answer was empty")
-    if first.events and first.events[0].HasField("error"):
+    if first.events[0].HasField("error"):
         source.close()
         raise error_of(first.events[0].error)
     return first

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.common.rpc.keys import key_of
 
 __all__ = ["Caller", "key_of"]
+
+
+def unheard() -> None:
+    """Do nothing about a sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +31,5 @@ class Caller:
     """When it gives up, by `time.monotonic`."""
     fallback: bool = True
     """Whether another model may answer when the one that it asks for cannot."""
+    heard: Callable[[], None] = unheard
+    """Told whenever whoever is asked shows, before the answer begins, that it works."""

@@ -274,6 +274,7 @@ class Operations:
             until=caller.until,
             retries=retries,
             whole=whole,
+            heard=caller.heard,
             # A key of the caller's own says nothing of the operator's.
             patience=replace(self._patience, breakers=Breakers()) if caller.own_key else self._patience,
         )

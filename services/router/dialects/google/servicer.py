@@ -13,6 +13,7 @@ from moa.text.v1 import text_service_pb2
 from services.common.dialects import GOOGLE
 from services.common.errors import InvalidField, MoaError, Unsupported
 from services.router.dialects import reply
+from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import bodies, image_request, listing, text_request
 from services.router.dialects.google.reply import ImageReply, TextReply
 from services.router.dialects.google.spelling import parse_either
@@ -59,21 +60,22 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
     ) -> None:
         """The same in pieces."""
         caller = self._caller(context)
-        rendered, ignored = await self._begin(request, caller, stream=True)
         pieces = _Events() if request.alt == "sse" else _Array()
-        async with rendered.answer as answer:
-            note(answer, caller)
-            await context.send_initial_metadata(reply.headers(answer, ignored=ignored))
-            try:
-                more = True
-                while more:
-                    more = await rendered.advance()
-                    shown = rendered.render(last=not more)
-                    if shown is not None:
-                        await context.write(pieces.of(shown, last=not more))
-                        rendered.delivered()
-            except MoaError as error:
-                await context.write(pieces.of(GOOGLE.render(error), last=True))
+        async with EventStream(context, GOOGLE, pieces.broken, sign=pieces.sign) as stream:
+            rendered, ignored = await self._begin(request, stream.caller(caller), stream=True)
+            async with rendered.answer as answer:
+                note(answer, caller)
+                await stream.begin(reply.headers(answer, ignored=ignored))
+                try:
+                    more = True
+                    while more:
+                        more = await rendered.advance()
+                        shown = rendered.render(last=not more)
+                        if shown is not None:
+                            await stream.write(pieces.of(shown, last=not more))
+                            rendered.delivered()
+                except MoaError as error:
+                    await stream.write(pieces.broken(error))
 
     async def CountTokens(
         self, request: google_service_pb2.GoogleServiceRequest, context: Any
@@ -144,13 +146,24 @@ def _set_names(of: msgspec.Struct, names: Iterable[str], prefix: str) -> Iterabl
 class _Events:
     """Server-sent events, without an end mark: Google's stream just ends."""
 
+    sign = reply.sse_body(b"\n\n")
+    """What is written in silences: Google's client for Python takes a comment for an answer that cannot be read, and
+    passes over empty lines, which by the format are events without data."""
+
     def of(self, value: Any, *, last: bool) -> httpbody_pb2.HttpBody:
         """Give one event."""
         return reply.sse_body(reply.frame(value))
 
+    def broken(self, error: MoaError) -> httpbody_pb2.HttpBody:
+        """Give a failure as the last event."""
+        return self.of(GOOGLE.render(error), last=True)
+
 
 class _Array(_Events):
     """One JSON array, an element at a time."""
+
+    sign = httpbody_pb2.HttpBody(content_type=reply.JSON, data=b"\n")
+    """JSON's readers pass over white space, before the array as well."""
 
     def __init__(self) -> None:
         self._begun = False

@@ -12,13 +12,21 @@ from google.api import httpbody_pb2
 
 from moa.image.v1 import image_service_pb2
 from moa.router.v1 import native_service_pb2, native_service_pb2_grpc
-from services.common.errors import PermissionDenied
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.dialects import NATIVE
+from services.common.errors import MoaError, PermissionDenied
 from services.router.dialects import reply
+from services.router.dialects.event_stream import EventStream
 from services.router.dialects.native import image, text
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.serving import begin, note
+
+
+def _broken(error: MoaError) -> httpbody_pb2.HttpBody:
+    """Render a failure before a stream's first event."""
+    return reply.sse_body(reply.frame({"error": NATIVE.render(error)}) + reply.DONE)
 
 
 class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
@@ -53,18 +61,30 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         caller = begin(context)
         wanted = text.request_from(request.data)
         reasoning = wanted.reasoning.include
+        if wanted.stream:
+            await self._text_stream(wanted, caller, context, include_reasoning=reasoning)
+            return
         async with await self._operations.generate_text(wanted, caller) as answer:
             note(answer, caller)
-            if not wanted.stream:
-                body = await text.whole(answer, include_reasoning=reasoning)
-                await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
-                await context.write(reply.json_body(body))
-                return
-            await context.send_initial_metadata(reply.headers(answer))
-            frames = text.Frames(answer, include_reasoning=reasoning)
+            body = await text.whole(answer, include_reasoning=reasoning)
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
+            await context.write(reply.json_body(body))
+
+    async def _text_stream(
+        self, wanted: GenerateTextRequest, caller: Caller, context: Any, *, include_reasoning: bool
+    ) -> None:
+        async with (
+            EventStream(context, NATIVE, _broken) as stream,
+            await self._operations.generate_text(wanted, stream.caller(caller)) as answer,
+        ):
+            note(answer, caller)
+            await stream.begin(reply.headers(answer))
+            frames = text.Frames(answer, include_reasoning=include_reasoning)
             while (message := await answer.next()) is not None:
                 if out := frames.of(message):
-                    await context.write(reply.sse_body(out))
+                    await stream.write(reply.sse_body(out))
+                elif not message.events:
+                    stream.heard()
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images."""
@@ -82,35 +102,43 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
             if makes == "text":
                 await self._analyse(wanted, caller, context)
                 return
+        if wanted.stream:
+            await self._image_stream(wanted, caller, context)
+            return
         async with await self._operations.generate_image(wanted, caller) as answer:
             note(answer, caller)
             gathered = image.Reply(answer, wanted.prompt)
-            if wanted.stream:
-                await context.send_initial_metadata(reply.headers(answer))
             while (message := await answer.next()) is not None:
-                if out := gathered.take(message, stream=wanted.stream):
-                    await context.write(reply.sse_body(out))
-            if wanted.stream:
-                if answer.succeeded:
-                    answer.delivered(gathered.count)
-                return
+                gathered.take(message, stream=False)
             answer.usage.images = gathered.count
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
             await context.write(reply.json_body(gathered.object()))
             answer.delivered(gathered.count)
 
+    async def _image_stream(self, wanted: image_service_pb2.GenerateImageRequest, caller: Caller, context: Any) -> None:
+        async with (
+            EventStream(context, NATIVE, _broken) as stream,
+            await self._operations.generate_image(wanted, stream.caller(caller)) as answer,
+        ):
+            note(answer, caller)
+            await stream.begin(reply.headers(answer))
+            gathered = image.Reply(answer, wanted.prompt)
+            while (message := await answer.next()) is not None:
+                if out := gathered.take(message, stream=True):
+                    await stream.write(reply.sse_body(out))
+                elif not message.events:
+                    stream.heard()
+            if answer.succeeded:
+                answer.delivered(gathered.count)
+
     async def _analyse(self, wanted: image_service_pb2.GenerateImageRequest, caller: Caller, context: Any) -> None:
         """Answer an edit that a model which makes text was asked for: it looks at the image and says."""
-        prompt = wanted.prompt
-        async with await self._operations.generate_text(image.analysis_of(wanted), caller) as answer:
+        asked, prompt = image.analysis_of(wanted), wanted.prompt
+        if asked.stream:
+            await self._text_stream(asked, caller, context, include_reasoning=False)
+            return
+        async with await self._operations.generate_text(asked, caller) as answer:
             note(answer, caller)
-            if wanted.stream:
-                await context.send_initial_metadata(reply.headers(answer))
-                frames = text.Frames(answer, include_reasoning=False)
-                while (message := await answer.next()) is not None:
-                    if out := frames.of(message):
-                        await context.write(reply.sse_body(out))
-                return
             body = image.analysis_object(await text.whole(answer, include_reasoning=False), prompt)
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
             await context.write(reply.json_body(body))

@@ -7,6 +7,8 @@ import base64
 import time
 from typing import Any
 
+from google.api import httpbody_pb2
+
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.common.dialects import OPENAI
@@ -14,7 +16,7 @@ from services.common.errors import MoaError, error_of
 from services.common.store import Links, Store, object_name
 from services.router.dialects.openai.image_request import Wanted
 from services.router.dialects.reencode import as_format
-from services.router.dialects.reply import encode
+from services.router.dialects.reply import encode, sse_body
 from services.router.domain.answer import ImageAnswer
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
@@ -145,9 +147,10 @@ class Images:
         body = {"type": kind, "b64_json": base64.b64encode(image.data).decode(), "created_at": self._created}
         return _frame(kind, {**body, **self._form(image), **more})
 
-    def failed(self, error: MoaError) -> bytes:
-        """Render a failure of this gateway's own after the stream had begun."""
-        return _frame("error", OPENAI.render(error))
+
+def broken(error: MoaError) -> httpbody_pb2.HttpBody:
+    """Render a failure of a stream that is no event of its answer."""
+    return sse_body(_frame("error", OPENAI.render(error)))
 
 
 def _frame(name: str, value: Any) -> bytes:

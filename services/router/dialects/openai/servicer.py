@@ -7,13 +7,15 @@ from typing import Any
 
 from google.api import httpbody_pb2
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.router.v1 import openai_service_pb2, openai_service_pb2_grpc
 from services.common.catalogue import Model
+from services.common.dialects import OPENAI
 from services.common.errors import MoaError
 from services.router.dialects import reply
+from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import listing as google
 from services.router.dialects.openai import chat_reply, chat_request, image_reply, image_request
-from services.router.domain.answer import ImageAnswer
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
@@ -45,19 +47,25 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         """Answer a conversation."""
         caller = begin(context)
         wanted, include_usage, ignored = chat_request.request_from(request.data)
-        stream = wanted.stream
-        async with await self._operations.generate_text(wanted, caller) as answer:
-            note(answer, caller)
-            if not stream:
+        if not wanted.stream:
+            async with await self._operations.generate_text(wanted, caller) as answer:
+                note(answer, caller)
                 body = await chat_reply.whole(answer, caller.request_id)
                 await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
                 await context.write(reply.json_body(body))
-                return
-            await context.send_initial_metadata(reply.headers(answer, ignored=ignored))
+            return
+        async with (
+            EventStream(context, OPENAI, _broken_chat, ignored=ignored) as stream,
+            await self._operations.generate_text(wanted, stream.caller(caller)) as answer,
+        ):
+            note(answer, caller)
+            await stream.begin(reply.headers(answer, ignored=ignored))
             chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=include_usage)
             while (message := await answer.next()) is not None:
                 if out := chunks.of(message):
-                    await context.write(reply.sse_body(out))
+                    await stream.write(reply.sse_body(out))
+                elif not message.events:
+                    stream.heard()
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images from a prompt."""
@@ -77,13 +85,12 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         if wanted.partial_images:
             model, _ = self._operations.model(asked.model, caller)
             asked.preview_every = _preview_every(model, wanted.partial_images)
+        if wanted.stream:
+            await self._image_stream(asked, wanted, caller, context)
+            return
         async with await self._operations.generate_image(asked, caller) as answer:
             note(answer, caller)
             images = image_reply.Images(answer, wanted, self._shelf, caller.request_id)
-            if wanted.stream:
-                await context.send_initial_metadata(reply.headers(answer, ignored=wanted.ignored))
-                await self._image_stream(answer, images, context)
-                return
             while (message := await answer.next()) is not None:
                 await images.take(message)
             body = await images.object()
@@ -92,17 +99,27 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
             await context.write(reply.json_body(body))
             answer.delivered(images.count)
 
-    @staticmethod
-    async def _image_stream(answer: ImageAnswer, images: image_reply.Images, context: Any) -> None:
-        try:
-            while (message := await answer.next()) is not None:
-                frames, finished = await images.frames(message)
-                if frames:
-                    await context.write(reply.sse_body(frames))
-                answer.delivered(finished)
-        except MoaError as error:
-            # The stream has begun: a failure of the gateway's own (the store, a broken file) is its last event.
-            await context.write(reply.sse_body(images.failed(error)))
+    async def _image_stream(
+        self, asked: GenerateImageRequest, wanted: image_request.Wanted, caller: Caller, context: Any
+    ) -> None:
+        async with (
+            EventStream(context, OPENAI, image_reply.broken, ignored=wanted.ignored) as stream,
+            await self._operations.generate_image(asked, stream.caller(caller)) as answer,
+        ):
+            note(answer, caller)
+            images = image_reply.Images(answer, wanted, self._shelf, caller.request_id)
+            await stream.begin(reply.headers(answer, ignored=wanted.ignored))
+            try:
+                while (message := await answer.next()) is not None:
+                    frames, finished = await images.frames(message)
+                    if frames:
+                        await stream.write(reply.sse_body(frames))
+                    elif not message.events:
+                        stream.heard()
+                    answer.delivered(finished)
+            except MoaError as error:
+                # A failure of the gateway's own (the store, a broken file) is the stream's last event.
+                await stream.write(image_reply.broken(error))
 
     async def ListModels(
         self, request: openai_service_pb2.OpenAIServiceListModelsRequest, context: Any
@@ -126,6 +143,11 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         """Give a model as OpenAI does; one of the gateway's own with how far it is."""
         told = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
         return told | await self._listing.readiness(model)
+
+
+def _broken_chat(error: MoaError) -> httpbody_pb2.HttpBody:
+    """Render a failure before a chat's first event: an error, after which OpenAI's streams end without an end mark."""
+    return reply.sse_body(reply.frame(OPENAI.render(error)))
 
 
 def _preview_every(model: Model, partial_images: int) -> int:

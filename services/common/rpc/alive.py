@@ -1,0 +1,103 @@
+"""Keep a call's stream alive: in its silences signs of life are written between its messages."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+
+class Writer(Protocol):
+    """What is needed of an RPC's context."""
+
+    async def write(self, message: Any) -> None:
+        """Send a message."""
+
+
+class Alive:
+    """A call's messages, with a sign of life wherever none was written for a while. An async context manager.
+
+    One timer a call is moved forward rather than made anew for every message. A sign never comes between the parts of
+    a message, nor while one waits for a caller who reads slowly.
+
+    Args:
+        context: Where messages are written.
+        first_s: Silence before the first message or sign.
+        every_s: Silence after it.
+    """
+
+    __slots__ = ("_busy", "_context", "_every_s", "_last", "_loop", "_sending", "_timer", "_wait_s")
+
+    def __init__(self, context: Writer, *, first_s: float, every_s: float) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._wait_s, self._every_s = first_s, every_s
+        self._last = 0.0
+        self._busy = False
+        """Whether a message is being written, and so is no silence."""
+        self._sending: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def sign(self) -> Any | None:
+        """Return the sign of life that is due; None where there is nothing to tell."""
+        raise NotImplementedError
+
+    async def write(self, message: Any) -> None:
+        """Send a message."""
+        if self._sending is not None:
+            await self._sending
+        self._busy = True
+        await self._context.write(message)
+        self._busy = False
+        self._last = self._loop.time()
+        self._wait_s = self._every_s
+
+    async def _write_sign(self, sign: Any) -> None:
+        await self._context.write(sign)
+
+    def _send(self) -> None:
+        """Write a sign of life now, unless something is being written."""
+        if self._busy or self._sending is not None:
+            return
+        self._last = self._loop.time()
+        self._wait_s = self._every_s
+        if (sign := self.sign()) is not None:
+            self._sending = self._loop.create_task(self._sent(sign))
+
+    async def _sent(self, sign: Any) -> None:
+        try:
+            await self._write_sign(sign)
+        except Exception:
+            # The call has ended: its handler hears of that itself.
+            self._stop()
+        finally:
+            self._sending = None
+            self._last = self._loop.time()
+
+    def _check(self) -> None:
+        left_s = self._last + self._wait_s - self._loop.time()
+        if left_s <= 0:
+            self._send()
+            left_s = self._every_s
+        self._timer = self._loop.call_later(left_s, self._check)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def __aenter__(self) -> Self:
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(self._wait_s, self._check)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._stop()
+        if self._sending is not None:
+            if error is not None and not isinstance(error, Exception):
+                self._sending.cancel()
+            else:
+                await self._sending
+        return False
