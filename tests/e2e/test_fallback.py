@@ -77,7 +77,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     }
     providers: list[dict[str, Any]] = [
         {**openai_row, "id": "main", "timeouts": patient},
-        {**openai_row, "id": "hasty", "timeouts": {**patient, "first_token_s": 0.5}},
+        {**openai_row, "id": "hasty", "timeouts": {**patient, "connect_s": 1, "first_token_s": 0.5}},
         {
             "id": "spare",
             "adapter": "gemini",
@@ -92,6 +92,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
             "id": name,
             "provider": "hasty" if name == "is-hasty" else "main",
             "upstream": "gpt-4o-mini",
+            # A whole answer may take as long as a slow model needs for so many.
+            "default_max_tokens": 64,
             "fallback": [SPARE],
             "on_first_failure": "next",
             "prices": {"input": 1_000_000, "output": 1_000_000},

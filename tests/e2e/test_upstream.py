@@ -114,7 +114,7 @@ async def test_silence_before_the_first_token_is_504(cloud: Cloud) -> None:
     script = cloud.play(hold_at=-1)
     async with cloud.client as client:
         with pytest.raises(openai.APIStatusError) as caught:
-            await client.chat.completions.create(model=HASTY, messages=MESSAGES)
+            await client.chat.completions.create(model=HASTY, messages=MESSAGES, max_tokens=8)
     assert caught.value.status_code == 504
     assert caught.value.code == "upstream_timeout"
     await asyncio.wait_for(script.left.wait(), 30)

@@ -173,7 +173,7 @@ async def _at_once(_: float) -> None:
 
 
 class Source:
-    """Plays messages; a MoaError among them is raised."""
+    """Plays messages; a MoaError among them is raised, and a function is awaited before what follows it."""
 
     def __init__(self, messages: list[Any]) -> None:
         self._left = list(messages)
@@ -182,6 +182,9 @@ class Source:
         if not self._left:
             return None
         message = self._left.pop(0)
+        if callable(message):
+            await message()
+            return await self.read()
         if isinstance(message, MoaError):
             raise message
         return message

@@ -75,8 +75,10 @@ async def test_slow_first_token(impatient: TextClient, upstream: Emulator, at: i
     """A provider that does not begin in time is a timeout, told as a status, and its socket is closed."""
     script = Script(hold_at=at)
     upstream.scripts.append(script)
+    request = chat()
+    request.model = "plain"  # the others reason, and may think for long
     with pytest.raises(errors.UpstreamTimeout):
-        await impatient.ask(chat())
+        await impatient.ask(request)
     await script.hung_up()
 
 
