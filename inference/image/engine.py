@@ -78,6 +78,8 @@ class ImageEngine:
         self.revision = revision
         self.size_bytes = size_bytes
         self.ticks = 0
+        self.beats = 0
+        """Orders that were begun, calls, and steps with their decoding: what shows that the engine works."""
         self.denoiser = Denoiser(name, family, adapters, most_lanes=most_lanes, fixed_lanes=fixed_lanes)
         self.lanes = self.denoiser.lanes
         engine = f"moa-{VERSION} torch-{torch.__version__} {family.device} {family.dtype}".replace("torch.", "")
@@ -194,6 +196,7 @@ class ImageEngine:
             self._fail(order, DeadlineExceeded("the deadline passed before the image was done"))
         for order in entering:
             self._begin(order)
+            self.beats += 1
         with self._changed:
             return self._queue.batch()
 
@@ -203,6 +206,7 @@ class ImageEngine:
         predicted = self.denoiser.predict(batch, lambda picture, error: self._fail(picture.order, error))
         took = time.perf_counter() - started
         self.ticks += 1
+        self.beats += 1
         self._queue.took(batch, took)
         metrics.TICKS.labels(self.name).inc()
         metrics.ROWS.labels(self.name).inc(sum(picture.lanes for picture in batch))
@@ -214,6 +218,7 @@ class ImageEngine:
         for picture, mine in zip(batch, predicted, strict=True):
             if mine is None or picture.order.cancelled or picture.order.over:
                 continue
+            self.beats += 1
             try:
                 self._step(picture, mine)
             except MoaError as error:

@@ -16,6 +16,7 @@ from inference.image import events as kinds
 from inference.image.ask import ImageAsk, ask_from
 from inference.image.events import Event
 from inference.mailbox import Mailbox
+from inference.pulse import Pulse
 from inference.registry import Registry
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
@@ -52,13 +53,20 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     async def GenerateImage(  # type: ignore[override]  # a coroutine that writes, not a generator
         self, request: image_service_pb2.GenerateImageRequest, context: Any
     ) -> None:
-        """Make images as a stream of events; the caller's leaving ends the work within one step."""
+        """Make images as a stream of events; the caller's leaving ends the work within one step.
+
+        A message without events is a sign of life: the model is being loaded, or its engine works.
+        """
         model = find(self._catalogue, request.model, request.provider, "image")
         ask = ask_from(request, model)
+        async with Pulse(context, image_service_pb2.GenerateImageResponse()) as pulse:
+            await self._generate(ask, model, request.stream, context, pulse)
+
+    async def _generate(self, ask: ImageAsk, model: Model, progress: bool, context: Any, pulse: Pulse) -> None:
         stages = tracing.Stages()
-        stream = _Stream(context, model, stages, progress=request.stream)
+        stream = _Stream(pulse, model, stages, progress=progress)
         mailbox: Mailbox[Event | tuple[str, float]] = Mailbox()
-        making = asyncio.create_task(self._make(model, ask, mailbox, stages, context))
+        making = asyncio.create_task(self._make(model, ask, mailbox, stages, context, pulse))
         over = False
         try:
             while not stream.ended:
@@ -77,7 +85,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             making.cancel()
             stages.end()
             # The router gives callers who want no stream all images at once, or none.
-            if not over and stream.delivered and request.stream and self._vanished:
+            if not over and stream.delivered and progress and self._vanished:
                 used = usage_pb2.Usage(images=stream.delivered, exact=True)
                 self._vanished.left_midway(context, usage=used, operation=quota_pb2.OPERATION_IMAGE, model=model)
             await asyncio.gather(making, return_exceptions=True)
@@ -89,6 +97,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         mailbox: Mailbox[Event | tuple[str, float]],
         stages: tracing.Stages,
         context: Any,
+        pulse: Pulse,
     ) -> None:
         """Decode the images, load the model, submit the order, and hold both until cancelled."""
         in_worker = asyncio.get_running_loop().run_in_executor
@@ -110,6 +119,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             left_s = context.time_remaining()
             order.deadline = math.inf if left_s is None else time.monotonic() + left_s
             engine.submit(order, mailbox.put)
+            pulse.engine = engine
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
@@ -119,8 +129,8 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
 class _Stream:
     """Writes an order's events to its call."""
 
-    def __init__(self, context: Any, model: Model, stages: tracing.Stages, *, progress: bool) -> None:
-        self._context = context
+    def __init__(self, pulse: Pulse, model: Model, stages: tracing.Stages, *, progress: bool) -> None:
+        self._pulse = pulse
         self._model = model
         self._stages = stages
         self._progress = progress
@@ -140,7 +150,7 @@ class _Stream:
         wanted = [e for e in rendered if self._progress or e.WhichOneof("event") in ("image", "finished", "error")]
         if wanted:
             self._call.wrote = True
-            await self._context.write(image_service_pb2.GenerateImageResponse(events=wanted))
+            await self._pulse.write(image_service_pb2.GenerateImageResponse(events=wanted))
             self.delivered = self._made
 
     async def fail(self, error: BaseException | None) -> None:
@@ -150,7 +160,7 @@ class _Stream:
             raise error
         known = error if isinstance(error, MoaError) else Internal("the image could not be made")
         ended = image_pb2.ImageEvent(error=detail_of(known, self._call.request_id))
-        await self._context.write(image_service_pb2.GenerateImageResponse(events=[ended]))
+        await self._pulse.write(image_service_pb2.GenerateImageResponse(events=[ended]))
 
     def _rendered(self, event: Event | tuple[str, float]) -> image_pb2.ImageEvent:
         match event:

@@ -41,6 +41,8 @@ class TextEngine:
         self.name = name
         self.model = model
         self.ticks = 0
+        self.beats = 0
+        """Chunks of prompts that were read, and ticks: what shows that the engine works."""
         self._decoder = model.decoder(rows)
         self._prefixes = Prefixes(rows)
         self._queue = Queue(name, rows=rows, max_waiting=max_waiting, chunk=self._decoder.chunk, place=self._place)
@@ -182,6 +184,7 @@ class TextEngine:
         """Put a prompt up to a token into the cache; after its last one, choose the first token."""
         work = candidate.work
         logits = self._decoder.read(candidate.slot, work.prompt[candidate.read : end], candidate.read)
+        self.beats += 1
         candidate.read = end
         self._prefixes.set(candidate.slot, work.flow.tenant, work.prompt[:end])
         if end == len(work.prompt):
@@ -193,6 +196,7 @@ class TextEngine:
         started = time.perf_counter()
         logits = self._decoder.decode({candidate.slot: candidate.last for candidate in ready})
         self.ticks += 1
+        self.beats += 1
         took = time.perf_counter() - started
         self._queue.took(took)
         metrics.TICKS.labels(self.name).inc()

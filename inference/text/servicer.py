@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from inference.catalogued import find
 from inference.fair import Flow
 from inference.mailbox import Mailbox
+from inference.pulse import Pulse
 from inference.registry import Registry
 from inference.text import events as kinds
 from inference.text.answer import Score
@@ -52,19 +53,30 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
     async def GenerateText(  # type: ignore[override]  # a coroutine that writes, not a generator
         self, request: text_service_pb2.GenerateTextRequest, context: Any
     ) -> None:
-        """Answer a conversation as a stream; the caller's leaving ends the work at the next token."""
+        """Answer a conversation as a stream; the caller's leaving ends the work at the next token.
+
+        A message without events is a sign of life: the model is being loaded, or its engine works.
+        """
         model = find(self._catalogue, request.model, request.provider, "text")
         ask = ask_from(request, model)
         stages = tracing.Stages()
         stages.begin("load model")
         try:
-            async with self._registry.use(model) as engine:
-                await self._generate(engine, ask, model, request.stream, stages, context)  # type: ignore[arg-type]
+            async with Pulse(context, text_service_pb2.GenerateTextResponse()) as pulse, self._registry.use(model) as e:
+                engine: TextEngine = e  # type: ignore[assignment]
+                await self._generate(engine, ask, model, request.stream, stages, context, pulse)
         finally:
             stages.end()
 
     async def _generate(
-        self, engine: TextEngine, ask: TextAsk, model: Model, stream: bool, stages: tracing.Stages, context: Any
+        self,
+        engine: TextEngine,
+        ask: TextAsk,
+        model: Model,
+        stream: bool,
+        stages: tracing.Stages,
+        context: Any,
+        pulse: Pulse,
     ) -> None:
         stages.begin("wait for first token")
         loop = asyncio.get_running_loop()
@@ -72,6 +84,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         work = await loop.run_in_executor(self._workers, functools.partial(engine.prepare, ask, flow=flow))
         mailbox: Mailbox[Event] = Mailbox()
         engine.submit(work, mailbox.put)
+        pulse.engine = engine
         held: list[text_pb2.TextEvent] = []
         delivered = 0
         ended = over = False
@@ -85,7 +98,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
                     over = ended and isinstance(events[-1], kinds.Failed)
                     # Before the write: one that is interrupted may have arrived.
                     delivered += sum(isinstance(event, kinds.Shown) for event in events) if stream else 0
-                    await _write(held, context)
+                    await _write(held, pulse)
                     held = []
             over = True
         finally:
@@ -114,7 +127,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         return text_service_pb2.CountTokensResponse(prompt_tokens=count)
 
 
-async def _write(events: Iterable[text_pb2.TextEvent], context: Any) -> None:
+async def _write(events: Iterable[text_pb2.TextEvent], pulse: Pulse) -> None:
     """Write events in one message; a failure before the first message is raised instead."""
     call = calls.current()
     response = text_service_pb2.GenerateTextResponse(events=events)
@@ -125,7 +138,7 @@ async def _write(events: Iterable[text_pb2.TextEvent], context: Any) -> None:
         usage = last.finished.usage
         call.fields.update(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
     call.wrote = True
-    await context.write(response)
+    await pulse.write(response)
 
 
 def _rendered(event: Event) -> text_pb2.TextEvent:

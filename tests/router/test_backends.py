@@ -41,6 +41,8 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
         self.cancelled = asyncio.Event()
         self.seen: dict[str, str] = {}
         self.bound = 0
+        self.streams = 0
+        """Calls by streams."""
 
     async def GenerateText(self, request: text_service_pb2.GenerateTextRequest, context: Any) -> None:  # type: ignore[override]
         self.seen = dict(context.invocation_metadata())
@@ -50,6 +52,10 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
             raise ContextTooLong("too long", param="messages")
         if mood == "bug":
             raise ValueError("a secret that must not leak")
+        self.streams += 1
+        if mood == "lively":
+            for _ in range(3):
+                await context.write(text_service_pb2.GenerateTextResponse())
         if mood != "mute":
             await context.write(text("one"))
         if mood in ("hang", "mute"):
@@ -67,6 +73,7 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
     async def GenerateWholeText(
         self, request: text_service_pb2.GenerateWholeTextRequest, context: Any
     ) -> text_service_pb2.GenerateWholeTextResponse:
+        self.streams -= 1
         return await whole_text(self.GenerateText, request, context)
 
     async def CountTokens(
@@ -133,8 +140,8 @@ class Rig:
         self.timeouts = timeouts
         """Changes the provider's."""
 
-    async def ask(self, mood: str, *, stream: bool = True) -> Any:
-        request = text_service_pb2.GenerateTextRequest(model="m", stream=stream)
+    async def ask(self, mood: str, *, stream: bool = True, max_tokens: int | None = None) -> Any:
+        request = text_service_pb2.GenerateTextRequest(model="m", stream=stream, max_tokens=max_tokens)
         request.messages.add(role=text_pb2.ROLE_USER).parts.add(text=mood)
         return await self.operations.generate_text(request, Caller(key="k", request_id="rid-1"))
 
@@ -272,6 +279,77 @@ async def test_leaving_cancels_the_work(rig: Rig) -> None:
     async with answer:
         await answer.next()
     await asyncio.wait_for(rig.moody.cancelled.wait(), 30)
+
+
+@pytest.mark.parametrize(("max_tokens", "streams"), [(100, 0), (5000, 1)])
+async def test_a_long_whole_answer_is_waited_for_by_a_stream(rig: Rig, max_tokens: int, streams: int) -> None:
+    """So that messages without events tell that somebody works. They are no event, and begin nothing."""
+    events = await drained(await rig.ask("lively", stream=False, max_tokens=max_tokens))
+    assert [e.WhichOneof("event") for e in events] == ["text", "finished"]
+    assert rig.moody.streams == streams
+    assert rig.lender.ended == "1+1"
+
+
+class Clock:
+    """A loop whose time stands still, with the one timer that was set."""
+
+    now = 0.0
+    at = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, check: Callable[[], None]) -> Clock:
+        self.at, self.check = self.now + seconds, check
+        return self
+
+    def cancel(self) -> None:
+        self.at = -1
+
+    def pass_to(self, now: float) -> None:
+        """Let time pass, and the timer fire when it is due."""
+        while 0 <= self.at <= now:
+            self.now, self.at = self.at, -1
+            self.check()
+        self.now = now
+
+
+class Speaking:
+    """A call that gives messages."""
+
+    def __init__(self, *messages: text_service_pb2.GenerateTextResponse) -> None:
+        self._left = list(messages)
+        self.cancelled = False
+
+    async def read(self) -> text_service_pb2.GenerateTextResponse:
+        return self._left.pop(0)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.mark.parametrize("alive", [True, False])
+async def test_signs_of_life_hold_off_the_bound_on_the_first_event(
+    monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    """A place in a queue may be waited for however long it takes; who shows no life has its time, and no longer."""
+    clock: Any = Clock()
+    nothing = text_service_pb2.GenerateTextResponse()
+    call = Speaking(*[nothing] * 20, text("one"))
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "get_running_loop", lambda: clock)
+        source = backends.RpcSource(call, Timeouts(connect_s=5, first_token_s=60, idle_s=20), backends._Running())
+    for second in range(50, 1050, 50):
+        clock.pass_to(second)
+        if alive:
+            await source.read()
+        assert call.cancelled == (not alive and second > 65 + backends.GRACE_S)
+    if alive:
+        await source.read()
+        clock.pass_to(1000 + 20 + backends.GRACE_S - 1)
+        assert not call.cancelled, "after the first event the bound is the idle one"
+        clock.pass_to(1000 + 20 + backends.GRACE_S)
+        assert call.cancelled
 
 
 async def test_a_service_that_is_down_is_503(rig: Rig) -> None:

@@ -1,0 +1,103 @@
+"""What ends a provider's silence, and how long an answer may take that is nothing but silence until it is whole."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.catalogue import Load, Model, Provider, Timeouts
+from services.common.http.deadline import Deadline
+from services.common.waiting import WHOLE_TOKENS, may_be_long, whole_s
+from services.text import answer
+from tests.text.harness import Row, chat, text_of, text_service
+from tests.text.test_broken_pieces import HEAD, _chunk, _wire
+
+PROVIDER: Row = {"id": "p", "makes": "text", "adapter": "openai"}
+MODELS: list[Row] = [{"id": "m", "provider": "p"}]
+
+
+def _sent(*pieces: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+
+
+REST = _sent(_chunk("one "), _chunk("two", "stop"), b"data: [DONE]\n\n", b"")
+
+
+async def test_a_providers_comments_are_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come as messages without events, before the first event and amid the answer, and change nothing of it."""
+    monkeypatch.setattr(answer, "LIFE_S", 0.0)
+    comment = b": PROCESSING\n\n"
+    async with (
+        _wire(HEAD + _sent(comment), REST) as (url, go),
+        text_service(tmp_path, [{**PROVIDER, "base_url": url}], MODELS, {}) as service,
+        asyncio.timeout(60),
+    ):
+        messages = aiter(service.call(chat()))
+        assert not (await anext(messages)).events
+        go.set()
+        events = [event async for message in messages for event in message.events]
+    assert text_of(events) == "one two"
+    assert events[-1].HasField("finished")
+
+
+async def test_a_long_whole_answer_shows_life_and_comes_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its provider is asked for a stream; whoever waits hears that pieces come, and gets them together."""
+    monkeypatch.setattr("services.text.servicer.LIFE_S", 0.0)
+    request = chat(max_tokens=WHOLE_TOKENS + 1)
+    request.stream = False
+    async with (
+        _wire(HEAD + _sent(_chunk("zero ")), REST) as (url, go),
+        text_service(tmp_path, [{**PROVIDER, "base_url": url}], MODELS, {}) as service,
+        asyncio.timeout(60),
+    ):
+        messages = aiter(service.call(request))
+        assert not (await anext(messages)).events
+        go.set()
+        told = [message async for message in messages if message.events]
+    (whole,) = told
+    assert text_of(whole.events) == "zero one two"
+    assert whole.events[-1].HasField("finished")
+
+
+async def test_what_extends_a_bound_never_nears_it() -> None:
+    """A comment a second after the request takes nothing from the time that a first word may take; one that comes late
+    gives the provider as long again as it may be silent."""
+    with Deadline() as deadline:
+        deadline.within(3600, "begin")
+        deadline.extend(0.001, "go on")
+        await asyncio.sleep(0.05)
+    with Deadline() as deadline:
+        deadline.within(0.02, "begin")
+        deadline.extend(3600, "go on")
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "seconds", "is_long"),
+    [(100, 1024, 75, False), (None, 1024, 167.4, False), (2048, 10, 269.8, False), (2049, 10, 269.9, True)],
+)
+def test_a_whole_answer_may_take_as_long_as_its_tokens(
+    asked: int | None, default: int, seconds: float, is_long: bool
+) -> None:
+    """At 10 tokens a second, beside the time to connect and to the first word."""
+    model = Model(id="m", provider="p", default_max_tokens=default)
+    request = GenerateTextRequest(max_tokens=asked)
+    assert whole_s(Timeouts(), request, model) == pytest.approx(seconds)
+    assert may_be_long(request, model) is is_long
+
+
+def test_models_that_reason_may_think_for_ten_minutes() -> None:
+    """Unless their row says more; models of one's own show that they work, and are as bounded as others."""
+    provider = Provider(id="p", adapter="x", makes="text", timeouts=Timeouts(first_token_s=30))
+    patient = Provider(id="p", adapter="x", makes="text", timeouts=Timeouts(first_token_s=900))
+    thinker = Model(id="m", provider="p", capabilities=frozenset({"reasoning"}))
+    own = Model(id="m", provider="p", capabilities=frozenset({"reasoning"}), load=Load(source="x"))
+    plain = Model(id="m", provider="p")
+    assert [provider.timeouts_for(model).first_token_s for model in (thinker, own, plain)] == [600, 30, 30]
+    assert patient.timeouts_for(thinker).first_token_s == 900
+    assert provider.timeouts_for(thinker).idle_s == provider.timeouts.idle_s
