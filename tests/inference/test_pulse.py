@@ -52,7 +52,7 @@ async def test_a_whole_answer_shows_life_while_it_is_made(
     reached = threading.Event()
     with running.held(CHAT if text else IMAGE, after_ticks=2, reached=reached) as engine:
         before = engine.beats
-        call = client.text_call("Hello", stream=False) if text else client.image_call(**small(stream=False))
+        call: Any = client.text_call("Hello", stream=False) if text else client.image_call(**small(stream=False))
         first = await asyncio.wait_for(call.read(), 60)
         assert await asyncio.to_thread(reached.wait, 60)
         assert engine.beats > before
@@ -72,7 +72,7 @@ async def test_an_early_failure_after_life_is_still_a_status(
     monkeypatch.setattr(pulse, "BEAT_S", 0.001)
     await client.text("Hello")
     with running.held(CHAT) as engine:
-        call = client.text_call("Hello")
+        call: Any = client.text_call("Hello")
         assert not (await asyncio.wait_for(call.read(), 60)).events
         monkeypatch.setattr(engine, "_read", lambda *_: 1 / 0)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
