@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.common.counts import MOST, Spelling, count_in, told
@@ -83,6 +83,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["p", "c", "d", "more", "reasoning"]), _JSON) | _JSON)
 def test_no_usage_makes_an_answer_fail(written: Any) -> None:
     """Whatever a provider writes becomes counts that the contract holds and that do not contradict each other."""

@@ -7,7 +7,7 @@ from math import ceil, floor, sqrt
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from services.common.catalogue import CatalogueError, Model, load
@@ -91,6 +91,7 @@ def test_every_row_that_sees_has_a_rule(model: Model) -> None:
 
 
 @pytest.mark.parametrize("model", SEEING, ids=lambda model: model.full_id)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(width=SIZES, height=SIZES)
 @example(width=MAX_SIDE, height=MAX_SIDE)
 @example(width=2048, height=768)

@@ -7,12 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from deploy.local.ports import Ports
-from services.common import errors, otlp, settings
+from services.common import errors, otlp
+from services.common import settings as process
 from services.common.http.classify import classified
 from services.common.scrub import HIDDEN, LEAST, know, of_call, scrub
 from services.common.tracing.recorder import Recorder
@@ -68,6 +69,7 @@ def test_ordinary_sentences_stay(text: str) -> None:
     assert scrub(text) == text
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     secret=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=24, max_size=80),
     spelling=st.sampled_from(sorted(SPELLINGS)),
@@ -116,12 +118,12 @@ def test_a_providers_words_are_cut_after_they_were_searched() -> None:
 def test_settings_that_are_read_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process's own secrets are hidden from its start on."""
 
-    class Own(settings.ServiceSettings):
+    class Own(process.ServiceSettings):
         more: SecretStr
 
     monkeypatch.setenv("MOA_SERVICE_TOKEN", "service-token-of-this-test")
     monkeypatch.setenv("MOA_MORE", "more-secret-of-this-test")
-    settings.read(Own)
+    process.read(Own)
     assert scrub("service-token-of-this-test, more-secret-of-this-test") == f"{HIDDEN}, {HIDDEN}"
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -171,6 +171,7 @@ _LETTERS: list[Callable[[str], str]] = [
 ]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_spelling_of_an_inner_address_passes(data: st.DataObject) -> None:
     """Any inner address, in one to four parts, each in any base, with any dots and digits, alone or inside IPv6."""
@@ -193,6 +194,7 @@ def test_no_spelling_of_an_inner_address_passes(data: st.DataObject) -> None:
 _NASTY = "0123456789abfxAFX.:/?#@[]%\\ \t\n。．１①ａ-_\u00ad\u200b쇼é\x00"
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.sampled_from(_NASTY), max_size=24), st.sampled_from(["https://", "HTTPS://", "https:/", ""]))
 def test_whatever_passes_is_read_alike_by_the_client(text: str, scheme: str) -> None:
     """Any text is refused in words, or leads to a name with a dot or to a public address, and the client agrees."""
