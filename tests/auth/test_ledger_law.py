@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -86,6 +87,8 @@ class LedgerLaw(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
+        # One for all looks: there are a thousand, and PostgreSQL starts a process for each connection.
+        self.link = psycopg.connect(self.url, autocommit=True)
         self.now = 1000.0
         self.replicas: list[Replica] = []
         self.lease_ids = LeaseIds(PEPPER)
@@ -208,7 +211,7 @@ class LedgerLaw(RuleBasedStateMachine):
 
     def _pass(self, seconds: float) -> None:
         self.now += seconds
-        with psycopg.connect(self.url) as link:
+        with self._looking() as link:
             link.execute(
                 "update blocks set expires_at = expires_at - make_interval(secs => %s) where account_id = %s",
                 (seconds, self.account_id),
@@ -229,7 +232,7 @@ class LedgerLaw(RuleBasedStateMachine):
     @invariant()
     def never_beyond_the_limit(self) -> None:
         """What is settled and what anybody may still spend never exceed the limit."""
-        with psycopg.connect(self.url) as link:
+        with self._looking() as link:
             spent, outstanding = self._sums(link)
         assert spent + outstanding <= LIMIT
 
@@ -238,7 +241,7 @@ class LedgerLaw(RuleBasedStateMachine):
         """What live leases may still consume, over what is settled, is within the limit: no quota stands twice."""
         held = sum(lease.free for lease in self.lent if self.now < lease.alive_until)
         held += sum(r.tokens for r in self.reserved if not r.ended and self.now < r.lease.alive_until)
-        with psycopg.connect(self.url) as link:
+        with self._looking() as link:
             spent, _ = self._sums(link)
         assert spent + held <= LIMIT
 
@@ -249,13 +252,14 @@ class LedgerLaw(RuleBasedStateMachine):
         finally:
             self.run(self.postgres.close())
             self.runner.close()
+            self.link.close()
 
     def _all_ends_well(self) -> None:
         for replica in self.replicas:
             replica.alive = False
         self._pass(BLOCK_S + GRACE_S + 1)
         self._pass(BLOCK_S + GRACE_S + 1)
-        with psycopg.connect(self.url) as link:
+        with self._looking() as link:
             spent, outstanding = self._sums(link)
             charged: dict[str, int] = dict(
                 link.execute(
@@ -270,6 +274,12 @@ class LedgerLaw(RuleBasedStateMachine):
         assert self.run(self._free()) == LIMIT - spent
         for whole in (False, True):
             assert not self.run(Checker(self.url, rows_a_step=50).check(whole=whole)).faults
+
+    @contextmanager
+    def _looking(self) -> Iterator[psycopg.Connection[Any]]:
+        """Yield the connection, in a transaction."""
+        with self.link.transaction():
+            yield self.link
 
     def _sums(self, link: psycopg.Connection[Any]) -> tuple[int, int]:
         row = link.execute(
