@@ -26,6 +26,11 @@ def test_every_pattern_covers_a_file(group: groups.Group) -> None:
     assert [p for p in group.patterns if not any(fnmatchcase(file, p) for file in FILES)] == []
 
 
+def test_the_budgets_fit_eight_minutes() -> None:
+    """A group that needs more takes it from another, or marks what is long."""
+    assert sum(group.budget_s for group in GROUPS) <= groups.ALL_S
+
+
 def test_every_target_is_there() -> None:
     """The target that runs a group's long tests stands in the Makefile and asks for that group."""
     makefile = (REPOSITORY / "Makefile").read_text()
