@@ -36,7 +36,7 @@ class Target:
 
 TARGETS = {
     "test-training": Target(
-        tests=("tests/training", "tests/inference/test_compiler.py"),
+        tests=("tests/training", "tests/inference/test_bench.py", "tests/inference/test_compiler.py"),
         whole=(
             "inference",
             "proto",

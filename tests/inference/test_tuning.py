@@ -128,26 +128,6 @@ def test_encoders_off_the_device_change_nothing(folders: dict[str, Path], worker
     assert images == made(engine(folders["flux"], workers), workers, ASK)
 
 
-@pytest.mark.parametrize("family", ["tiny", "flux"])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_blocks_are_ready_before_the_first_request(
-    folders: dict[str, Path], workers: ThreadPoolExecutor, family: str
-) -> None:
-    """Once warmed, no request of the size compiles anything, whatever the crowd; the image is the plain one."""
-    from torch._dynamo.utils import counters
-
-    tuned = engine(folders[family], workers, compile={"backend": "aot_eager"})
-    counters.clear()
-    tuned.warm(64, 64)
-    assert counters["stats"]["unique_graphs"] > 0
-    counters.clear()
-    alone = made(tuned, workers, ASK)[0]
-    crowd = made(tuned, workers, ASK, ImageAsk(prompt="a car", width=64, height=64, steps=3, seed=1, guidance=1.0))
-    assert counters["stats"]["unique_graphs"] == 0
-    assert crowd[0] == alone
-    assert apart(alone, made(engine(folders[family], workers), workers, ASK)[0]) <= 1
-
-
 def test_every_size_is_proven_by_warming(folders: dict[str, Path], workers: ThreadPoolExecutor) -> None:
     """After warming, the numbers of lanes that keep their bits are known before the first request."""
     one = engine(folders["sd"], workers)

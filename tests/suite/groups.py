@@ -35,9 +35,9 @@ ALL_S = 3 * 8 * 60
 GROUPS = (
     Group(
         "training",
-        "training, the quality of the models that ship, and what torch compiles",
+        "training, the quality of the models that ship, what torch compiles, and the engine's measurements",
         0,
-        ("tests/training/*", "tests/inference/test_compiler.py"),
+        ("tests/training/*", "tests/inference/test_bench.py", "tests/inference/test_compiler.py"),
         "test-training",
     ),
     Group(
