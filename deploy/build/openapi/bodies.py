@@ -143,12 +143,15 @@ class Images(Struct):
 
 
 class OpenAIModel(Struct):
-    """A model."""
+    """A model. `status`, with `percent` or `detail`, stands with the gateway's own models only."""
 
     id: str
     object: Literal["model"]
     created: Whole
     owned_by: str
+    status: Literal["ready", "loading", "absent"] = "ready"
+    percent: Whole = 0
+    detail: str = ""
 
 
 class OpenAIModels(Struct):
