@@ -160,6 +160,15 @@ class ImageEngine:
             order.cancelled = True
             self._changed.notify()
 
+    @property
+    def busy(self) -> bool:
+        """Return whether anything runs or waits."""
+        return self._queue.busy
+
+    def orders(self) -> list[Order]:
+        """Return the orders that run or wait."""
+        return self._queue.everyone()
+
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing runs or waits; tell whether that came true in time."""
         return self._idle.wait(timeout_s)

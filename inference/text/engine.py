@@ -128,6 +128,11 @@ class TextEngine:
             self._queue.drop(work)
             self._changed.notify()
 
+    @property
+    def busy(self) -> bool:
+        """Return whether anything runs or waits."""
+        return self._queue.busy
+
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing runs or waits; tell whether that came true in time."""
         return self._idle.wait(timeout_s)

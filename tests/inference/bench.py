@@ -88,7 +88,7 @@ class Bench:
 
     def drain(self) -> None:
         """Tick until nothing is left, and wait for the encoders."""
-        while self.engine._queue.busy:
+        while self.engine.busy:
             self.engine.tick()
         self.workers.submit(int).result()
 

@@ -127,7 +127,7 @@ def test_any_crowd_gives_the_bytes_that_each_has_alone(
             leaving.append((ticks + leaves + 1, order, taken))
         for _ in range(gap):
             tick()
-    while bench.engine._queue.busy:
+    while bench.engine.busy:
         tick()
     bench.workers.submit(int).result()
     for kind, order, taken in held:

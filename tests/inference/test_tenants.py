@@ -21,8 +21,8 @@ async def test_an_orders_flow_is_its_calls(running: Running, client: Client) -> 
     await client.image(**small(diffusion=image_pb2.Diffusion(steps=1)))  # loaded
     with running.held(IMAGE) as engine:
         open_calls = [client.image_call(*metadata, **small()) for metadata in METADATA]
-        await until(lambda: len(engine._queue.everyone()) == len(open_calls))
-        flows = {order.flow for order in engine._queue.everyone()}
+        await until(lambda: len(engine.orders()) == len(open_calls))
+        flows = {order.flow for order in engine.orders()}
         for call in open_calls:
             call.cancel()
     assert flows == FLOWS

@@ -67,7 +67,7 @@ class Bench:
 
     def drain(self) -> None:
         """Tick until nothing is left."""
-        while self.engine._queue.busy:
+        while self.engine.busy:
             self.engine.tick()
 
 

@@ -60,7 +60,7 @@ def made(one: Any, workers: ThreadPoolExecutor, *asks: ImageAsk) -> list[bytes]:
     for ask in asks:
         events.append([])
         one.submit(one.prepare(ask), events[-1].append)
-    while one._queue.busy:
+    while one.busy:
         one.tick()
     workers.submit(int).result()
     assert not [e for of in events for e in of if isinstance(e, Failed)]
