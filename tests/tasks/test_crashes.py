@@ -197,6 +197,7 @@ def test_no_death_loses_a_task_or_doubles_its_effects(
 ) -> None:
     """It succeeds; one terminal event, one charge of credits and of one image, one webhook effect, one result."""
     journey = Journey(system, receiver, victim, point.__name__)
+    _quiet(system)
     spent_before = spent(system)
 
     def kill() -> None:
@@ -207,6 +208,20 @@ def test_no_death_loses_a_task_or_doubles_its_effects(
     point(journey, kill)
     journey.await_state(task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED)
     _check(journey, spent_before)
+
+
+def _quiet(system: System) -> None:
+    """Wait until nothing of earlier tests is under way, which would be charged while this one counts."""
+    ended = [task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED]
+    until(
+        lambda: (
+            not system.query(
+                "select 1 from tasks.tasks where not (state = any(%s)) union all select 1 from tasks.quota_outbox",
+                ended,
+            )
+        ),
+        what="the end of what earlier tests began",
+    )
 
 
 def spent(system: System) -> tuple[int, int]:
