@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from gateway import limits, pages, routes, script, tracing
+from gateway import bodies, limits, pages, routes, script, tracing
 from gateway.address import Address
 from gateway.bindings import Binding
 from gateway.routes import METHOD, TYPE, Json
@@ -139,10 +139,11 @@ def _local_replies() -> Json:
     absent = {"text_format_source": {"inline_string": sentence}}
     # What is refused for want of memory is refused before a route, and so a dialect, is looked for.
     overloaded = {"json_format": {"detail": sentence, "code": "unavailable"}}
-    # A request that did not arrive whole in time. An idle stream is 408 too, by its own flag: that is our fault.
+    # A request that did not arrive whole in time.
     late = "the request did not arrive in time"
     mark = _header("x-moa-edge", "1")
     mistaken = [mark, _header("x-moa-reason", "malformed"), _header("grpc-message", late)]
+    silent = {"response_flag_filter": {"flags": ["SI"]}}
     typed = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
     return {
         "mappers": [
@@ -157,7 +158,11 @@ def _local_replies() -> Json:
                 "headers_to_add": [mark, _header("retry-after", "1")],
                 "body_format_override": overloaded,
             },
-            {"filter": {"response_flag_filter": {"flags": ["SI"]}}, "headers_to_add": [mark]},
+            # An answer that was silent for too long. A body that was, is a 408.
+            {
+                "filter": {"and_filter": {"filters": [silent, _status("EQ", 504)]}},
+                "headers_to_add": [mark],
+            },
             {
                 # A REST caller's too: the transcoder has made a gRPC call of it by then.
                 "filter": {"and_filter": {"filters": [_status("EQ", 408), typed]}},
@@ -202,7 +207,6 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
         routes.LUA,
         "lua.v3.Lua",
         default_source_code={"inline_string": lua},
-        source_codes={script.GRPC: {"inline_string": script.grpc_script()}},
     )
     yield _filter(routes.CORS, "cors.v3.Cors")
     # Inside, x-moa-* is believed. Nobody outside may say it.
@@ -218,12 +222,15 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
     yield _filter(
         routes.TRAILERS, "header_mutation.v3.HeaderMutation", mutations={"response_trailers_mutations": leftovers}
     )
+    yield bodies.gate(routes.ROUTER)
     size = "body_size_limit.v3.BodySizeLimit"
-    yield _filter(routes.JSON_LIMIT, size, max_request_bytes=settings.json_limit_bytes)
-    yield {
-        **_filter(routes.UPLOAD_LIMIT, size, max_request_bytes=settings.upload_limit_bytes),
-        "disabled": True,
-    }
+    yield _filter(routes.FREE_LIMIT, size, max_request_bytes=bodies.FREE_BYTES)
+    for name, limit in (
+        (routes.JSON_LIMIT, settings.json_limit_bytes),
+        (routes.UPLOAD_LIMIT, settings.upload_limit_bytes),
+    ):
+        yield {**_filter(name, size, max_request_bytes=limit), "disabled": True}
+    yield bodies.hold()
     yield {"name": pages.FILES, "typed_config": pages.server(), "disabled": True}
     yield _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb")
     yield _transcoder(settings, bindings, contracts)

@@ -13,6 +13,9 @@ local BY_GRPC = {{by_grpc}}
 -- Sentences for failures that no service worded. Envoy's own prose never leaves.
 local SENTENCE = {{sentences}}
 
+-- What the refusal of a body is told as; a late one is told as what Envoy made of it.
+local REFUSED = {crowded = "rate_limited", too_large = "too_large"}
+
 local LEFTOVERS = {"grpc-status", "grpc-message", "grpc-status-details-bin", "x-moa-reason", "x-moa-param",
   "x-moa-edge", "grpc-encoding", "grpc-accept-encoding"}
 
@@ -60,12 +63,7 @@ local function drop_ungrpc(headers)
   for _, key in ipairs(odd) do headers:remove(key) end
 end
 
-function envoy_on_request(handle)
-  if not arrived(handle) then return end
-  local headers = handle:headers()
-  -- The answer to a HEAD has no body, whoever words it: on a kept connection it would be read as the next answer.
-  if headers:get(":method") == "HEAD" then handle:streamInfo():dynamicMetadata():set("moa", "head", true) end
-  drop_ungrpc(headers)
+local function move_key(headers)
   local path = headers:get(":path") or ""
   if not path:find("?", 1, true) then return end
   local rest, key = without_key(path)
@@ -74,6 +72,19 @@ function envoy_on_request(handle)
   if given ~= nil and given ~= key then key = given .. "," .. key end
   headers:replace("x-goog-api-key", key)
   headers:replace(":path", rest)
+end
+
+function envoy_on_request(handle)
+  if not arrived(handle) then return end
+  local headers = handle:headers()
+  -- Calls over gRPC stay what they are.
+  if not handle:metadata():get("grpc") then
+    -- The answer to a HEAD has no body, whoever words it: on a kept connection it would be read as the next answer.
+    if headers:get(":method") == "HEAD" then handle:streamInfo():dynamicMetadata():set("moa", "head", true) end
+    drop_ungrpc(headers)
+    move_key(headers)
+  end
+  if not handle:metadata():get("talks") then watch_body(handle) end
 end
 
 local function reason_of(headers, status)
@@ -85,8 +96,18 @@ local function reason_of(headers, status)
   return BY_STATUS[status] or (status >= 500 and "unavailable" or "malformed")
 end
 
+-- A caller over gRPC is answered in gRPC's words.
+local function answer_grpc(headers, why)
+  local reason = REFUSED[why]
+  if reason == nil then return end
+  headers:replace("grpc-status", "8")
+  headers:replace("grpc-message", SENTENCE[reason])
+  headers:replace("x-moa-reason", reason)
+end
+
 function envoy_on_response(handle)
-  local headers = handle:headers()
+  local headers, said = handle:headers(), answered(handle)
+  if said["grpc"] or handle:metadata():get("grpc") then return answer_grpc(headers, said["why"]) end
   local status = tonumber(headers:get(":status")) or 0
   if status < 400 then
     -- The transcoder leaves traces of its source behind; a gRPC caller's are meant for it.
@@ -104,9 +125,10 @@ function envoy_on_response(handle)
     end
     return
   end
-  local dialect = DIALECTS[handle:metadata():get("dialect") or ""] or DIALECTS["native"]
+  local dialect = DIALECTS[said["dialect"] or handle:metadata():get("dialect") or ""] or DIALECTS["native"]
   local known = headers:get("x-moa-reason") ~= nil
   local reason = reason_of(headers, status)
+  if status == 408 and REFUSED[said["why"]] then reason, known = REFUSED[said["why"]], false end
   if dialect.status[reason] == nil then reason, known = "internal", false end
   local message = known and decoded(headers:get("grpc-message") or "") or ""
   if message == "" then message = SENTENCE[reason] or SENTENCE["internal"] end

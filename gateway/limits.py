@@ -11,12 +11,13 @@ from typing import Final
 from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
 
-BUFFER_BYTES: Final = 256 * 2**10
-"""Beyond this much waiting for a slow peer, the other side is not read from."""
+BUFFER_BYTES: Final = 32 * 2**10
+"""Twice this is read of a peer, then nothing, where it waits for a slow one or for the answer whether it is known.
+"""
 
 CALLERS: Final[Json] = {
     "max_concurrent_streams": 250,
-    "initial_stream_window_size": 256 * 2**10,
+    "initial_stream_window_size": 64 * 2**10,
     "initial_connection_window_size": 2**20,
     "connection_keepalive": {"interval": "60s", "timeout": "20s"},
 }
@@ -46,7 +47,7 @@ def overload(settings: EdgeSettings) -> Json:
         ],
         "actions": [
             _beyond("shrink_heap", 0.8),
-            # A body waits here until it is whole, before anybody has looked at its key.
+            # A body waits here until it is whole.
             _beyond("stop_accepting_requests", 0.9),
             _beyond("disable_http_keepalive", 0.9),
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gateway import bindings, config, contracts, script
+from gateway import bindings, bodies, config, contracts, script
 from gateway.settings import EdgeSettings
 from services.common.otlp import Collector
 
@@ -23,7 +23,9 @@ def render(settings: EdgeSettings, collector: Collector | None = None) -> Path:
     described = folder / "contracts.binpb"
     described.write_bytes(contracts.for_transcoder(settings.descriptors.read_bytes()))
     path = folder / "envoy.json"
-    rendered = config.bootstrap(settings, bound, script.render(), contracts=described, collector=collector)
+    rendered = config.bootstrap(
+        settings, bound, script.render(bodies.script(settings)), contracts=described, collector=collector
+    )
     # It may hold a collector's secret.
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)

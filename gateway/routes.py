@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from gateway import pages, script
+from gateway import bodies, pages
 from gateway.bindings import Binding
 from gateway.settings import EdgeSettings
 
@@ -72,12 +72,34 @@ LUA: Final = "envoy.filters.http.lua"
 CORS: Final = "envoy.filters.http.cors"
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 TRAILERS: Final = "moa.trailers"
+FREE_LIMIT: Final = "moa.free_limit"
 JSON_LIMIT: Final = "moa.json_limit"
 UPLOAD_LIMIT: Final = "moa.upload_limit"
 
+_LARGE: Final = frozenset(
+    (
+        "moa.router.v1.NativeService",
+        "moa.router.v1.OpenAIService",
+        "moa.router.v1.GoogleService",
+        "moa.task.v1.TaskService",
+        "moa.task.v1.ImageTaskService",
+        "moa.task.v1.PredictionService",
+        "moa.task.v1.DeskTaskService",
+        "moa.text.v1.TextService",
+        "moa.image.v1.ImageService",
+        "moa.embedding.v1.EmbeddingService",
+    )
+)
+"""Services whose requests may hold pictures. All others are sent a few fields: `bodies.FREE_BYTES` are plenty."""
+
+_FORMS: Final = frozenset(("CreateImageEdit", "CreateImageVariation"))
+"""The methods that read multipart bodies."""
+
+_TALKS: Final = "/grpc.reflection."
+"""Calls whose callers send more when they have heard something."""
+
 _OFF: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "disabled": True}
 _ON: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "config": {}}
-_LUA_GRPC: Final[Json] = {"@type": f"{TYPE}extensions.filters.http.lua.v3.LuaPerRoute", "name": script.GRPC}
 
 _CORS_POLICY: Final[Json] = {
     "@type": f"{TYPE}extensions.filters.http.cors.v3.CorsPolicy",
@@ -104,13 +126,15 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
     """Give the public listener's routes. The first match serves."""
     known = [binding for binding in bindings if binding.service in DIALECTS]
     routes = [
+        *bodies.verdicts(_target(settings)),
         *_preflights(settings),
         *_grpc(settings),
         *_rest(known, settings),
         *pages.routes(_OFF, (CORS, TRANSCODER)),
         *_strays(),
     ]
-    host = {"name": "public", "domains": ["*"], "routes": routes, "typed_per_filter_config": {CORS: _CORS_POLICY}}
+    filters = {CORS: _CORS_POLICY, bodies.HOLD: bodies.NO_HOLD}
+    host = {"name": "public", "domains": ["*"], "routes": routes, "typed_per_filter_config": filters}
     return {"name": "public", "virtual_hosts": [host]}
 
 
@@ -148,44 +172,75 @@ def _preflights(settings: EdgeSettings) -> Iterable[Json]:
 
 
 def _grpc(settings: EdgeSettings) -> Iterable[Json]:
-    """Native calls keep their trailers: a smaller script, no transcoder, and the server's own limit on messages."""
-    filters = {LUA: _LUA_GRPC, TRANSCODER: _OFF, JSON_LIMIT: _OFF, TRAILERS: _OFF}
+    """Native calls keep their trailers and their errors: no transcoder, and the server's own limit on messages."""
     speaks = [_header("content-type", {"prefix": "application/grpc", "ignore_case": True})]
     for prefix in GRPC_PREFIXES:
-        match = {"prefix": prefix, "headers": speaks}
-        target = _target(settings, prefix.strip("/"))
-        yield {"name": prefix.strip("/"), "match": match, "route": target, "typed_per_filter_config": filters}
+        service = prefix.strip("/")
+        said: Json = {"grpc": True, "served": True}
+        filters = {TRANSCODER: _OFF, TRAILERS: _OFF}
+        if service in _LARGE:
+            said["limit"] = settings.upload_limit_bytes
+            filters[FREE_LIMIT] = _OFF
+        route: Json = {
+            "name": service,
+            "match": {"prefix": prefix, "headers": speaks},
+            "route": _target(settings, service),
+            "metadata": {"filter_metadata": {LUA: said}},
+            "typed_per_filter_config": filters,
+        }
+        if prefix.startswith(_TALKS):
+            said["talks"] = True
+            yield route
+        else:
+            yield from bodies.timed(route, settings, limit=said.get("limit", bodies.FREE_BYTES))
         yield _refusal({"prefix": prefix}, 415, _dialect("native"))
 
 
 def _rest(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
-    """One route a binding, and behind all bindings of a path its refusal of other methods."""
+    """Routes of each binding, and behind all bindings of a path its refusal of other methods."""
     for regex, group in groupby(bindings, key=lambda binding: binding.regex):
         same = list(group)
-        dialect = _dialect(DIALECTS[same[0].service])
         path = {"safe_regex": {"regex": regex}}
         for binding in same:
-            verb = _header(":method", {"exact": binding.verb})
-            target = _target(settings, binding.service)
-            route: Json = {
-                "name": binding.template,
-                "match": {**path, "headers": [verb]},
-                "route": target,
-                "metadata": dialect,
-            }
-            if binding.template.startswith(_SAME_ORIGIN):
-                route["typed_per_filter_config"] = {CORS: _NO_CORS}
-            if binding.service == _SHARED_SERVICE and binding.verb == "GET":
-                # The same path in two vendors' APIs: Google's key header decides whose words a refusal has.
-                google = [verb, {"name": "x-goog-api-key", "present_match": True}]
-                yield {**route, "match": {**path, "headers": google}, "metadata": _dialect("google")}
-            if binding.takes_body:
-                form = _header("content-type", {"prefix": "multipart/", "ignore_case": True})
-                limits = {JSON_LIMIT: _OFF, UPLOAD_LIMIT: _ON}
-                filters = {**route.get("typed_per_filter_config", {}), **limits}
-                yield {**route, "match": {**path, "headers": [verb, form]}, "typed_per_filter_config": filters}
-            yield route
+            yield from _of_binding(binding, path, settings)
+        dialect = _dialect(DIALECTS[same[0].service])
         yield _refusal(path, 405, dialect, allow=sorted({binding.verb for binding in same}))
+
+
+def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterable[Json]:
+    dialect = DIALECTS[binding.service]
+    verb = _header(":method", {"exact": binding.verb})
+    filters: Json = {CORS: _NO_CORS} if binding.template.startswith(_SAME_ORIGIN) else {}
+    route: Json = {
+        "name": binding.template,
+        "match": {**path, "headers": [verb]},
+        "route": _target(settings, binding.service),
+        "metadata": _dialect(dialect, served=True),
+        "typed_per_filter_config": filters,
+    }
+    if binding.service == _SHARED_SERVICE and binding.verb == "GET":
+        # The same path in two vendors' APIs: Google's key header decides whose words a refusal has.
+        google = [verb, {"name": "x-goog-api-key", "present_match": True}]
+        shared = {**route, "match": {**path, "headers": google}, "metadata": _dialect("google", served=True)}
+        yield from bodies.timed(shared, settings)
+    if not binding.takes_body or binding.service not in _LARGE:
+        yield from bodies.timed(route, settings)
+        return
+    if binding.method in _FORMS:
+        form = _header("content-type", {"prefix": "multipart/", "ignore_case": True})
+        upload = {
+            **route,
+            "match": {**path, "headers": [verb, form]},
+            "metadata": _dialect(dialect, served=True, limit=settings.upload_limit_bytes),
+            "typed_per_filter_config": {**filters, FREE_LIMIT: _OFF, UPLOAD_LIMIT: _ON},
+        }
+        yield from bodies.timed(upload, settings, limit=settings.upload_limit_bytes)
+    plain = {
+        **route,
+        "metadata": _dialect(dialect, served=True, limit=settings.json_limit_bytes),
+        "typed_per_filter_config": {**filters, FREE_LIMIT: _OFF, JSON_LIMIT: _ON},
+    }
+    yield from bodies.timed(plain, settings, limit=settings.json_limit_bytes)
 
 
 def _strays() -> Iterable[Json]:
@@ -212,5 +267,5 @@ def _header(name: str, match: Json) -> Json:
     return {"name": name, "string_match": match}
 
 
-def _dialect(name: str) -> Json:
-    return {"filter_metadata": {LUA: {"dialect": name}}}
+def _dialect(name: str, **more: object) -> Json:
+    return {"filter_metadata": {LUA: {"dialect": name, **more}}}

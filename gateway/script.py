@@ -15,9 +15,6 @@ from services.common.errors import HTTP_STATUS, word
 CALLERS_ID: Final = "x-moa-callers-request-id"
 """The header in which the script finds the `x-request-id` that a caller gave."""
 
-GRPC: Final = "grpc"
-"""What routes call the script of gRPC calls."""
-
 _TEMPLATE = Path(__file__).with_name("errors.lua")
 _ARRIVAL = Path(__file__).with_name("arrival.lua")
 
@@ -74,23 +71,18 @@ _SLOTS = {MESSAGE: "v.message", PARAM: "v.param", FIELD: "v.field", STATUS: "v.s
 """Placeholders that are known at run time only, as the script names them."""
 
 
-def render() -> str:
-    """Give the script's text."""
+def render(bodies: str) -> str:
+    """Return the script's text. `bodies` is the part of it that watches bodies."""
     tables = {
         "dialects": _table({name: _dialect(dialect) for name, dialect in DIALECTS.items()}),
         "by_status": _words(_BY_STATUS),
         "by_grpc": _words(_BY_GRPC),
         "sentences": _table({word(reason): _text(sentence) for reason, sentence in _SENTENCES.items()}),
     }
-    script = _ARRIVAL.read_text(encoding="utf-8") + _TEMPLATE.read_text(encoding="utf-8")
+    script = _ARRIVAL.read_text(encoding="utf-8") + bodies + _TEMPLATE.read_text(encoding="utf-8")
     for name, table in tables.items():
         script = script.replace("{{" + name + "}}", table)
     return script
-
-
-def grpc_script() -> str:
-    """Return the text of the script that gRPC calls pass: their errors stay what they are."""
-    return _ARRIVAL.read_text(encoding="utf-8") + "function envoy_on_request(handle) arrived(handle) end\n"
 
 
 def sentence(reason: Reason.ValueType) -> str:

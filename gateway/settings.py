@@ -47,6 +47,10 @@ class EdgeSettings(Settings):
     request_s: float = Field(default=300.0, gt=0)
     """How long a request may take to arrive whole, REST and gRPC alike: 64 MiB at 2 Mbit/s. A bound on silence alone
     would end answers too, which may be silent for longer, and a caller who sends a byte a minute would hold on."""
+    body_window_s: float = Field(default=10.0, gt=0)
+    """In each such time 16 KiB of a body must come, or its end; a caller that is slower is dropped with 408."""
+    unknown_bytes: int = Field(default=16 * 2**20, gt=0)
+    """How much of the bodies of all callers at one address is taken before their keys are known."""
     connection_idle_s: float = Field(default=180.0, gt=0)
     """How long a connection may stay without a request."""
     edge_heap_mb: int = Field(default=1024, ge=64)

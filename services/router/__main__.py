@@ -43,6 +43,7 @@ from services.router.domain.embeddings import Embeddings
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
+from services.router.gate import Gate
 from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
 from services.router.refusals import Refusals
 from services.router.serving import own_keys
@@ -87,6 +88,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     google = GoogleServicer(operations, listing, begin=begin)
     google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, serving.grpc)
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(FilesServicer(store, links, admission), serving.grpc)
+    serving.grpc.add_generic_rpc_handlers((Gate(admission, own_keys=config.byok).handler(),))
     for module, name in (
         (text_service_pb2, "TextService"),
         (image_service_pb2, "ImageService"),

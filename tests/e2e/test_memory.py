@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,6 +17,7 @@ import aiohttp
 import msgspec
 import psutil
 import pytest
+import requests
 from PIL import Image
 
 from deploy.local.ports import Ports
@@ -103,7 +105,9 @@ async def accepted(session: aiohttp.ClientSession, place: Place) -> int:
 
 
 async def of_a_stranger(session: aiohttp.ClientSession, place: Place) -> int:
-    return await _post(session, place, "/v1/chat/completions", _chat(), key="moa-nobodys")
+    # The edge refuses it amid its body, which aiohttp's transport would go on sending behind the answer.
+    post = functools.partial(requests.post, json=_chat(), headers={"X-API-Key": "moa-nobodys"}, timeout=30)
+    return (await asyncio.to_thread(post, place.stack.url + "/v1/chat/completions")).status_code
 
 
 async def of_no_model(session: aiohttp.ClientSession, place: Place) -> int:

@@ -42,6 +42,8 @@ def edge(_running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     environment = {"MOA_ROUTER_ADDRESSES": address, "MOA_TASKS_ADDRESSES": address}
     with Stack(root, processes=["edge"], environment=environment) as stack:
         yield stack
+        # A script that fails lets the request go on, unwatched.
+        assert "[lua]" not in stack.log("edge").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -168,7 +168,7 @@ def test_just_fits(edge: Stack, upstream: Upstream) -> None:
     )
     assert whole.json()["size"] == 20 * 2**20
     form = {"content-type": "multipart/form-data; boundary=b"}
-    upload = requests.post(edge.url + PATHS["native"], data=b"x" * (30 * 2**20), headers=form, timeout=60)
+    upload = requests.post(edge.url + "/v1/images/edits", data=b"x" * (30 * 2**20), headers=form, timeout=60)
     assert upload.json()["size"] == 30 * 2**20
     assert upload.json()["content_type"] == form["content-type"]
 
@@ -176,10 +176,10 @@ def test_just_fits(edge: Stack, upstream: Upstream) -> None:
 def test_multipart_too_large(edge: Stack, upstream: Upstream) -> None:
     """A multipart body over 64 MiB is 413."""
     with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
-        head = f"POST {PATHS['native']} HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=b\r\n"
+        head = "POST /v1/images/edits HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=b\r\n"
         link.sendall(f"{head}content-length: {64 * 2**20 + 1}\r\n\r\n".encode())
         status, body = answer_on(link)
-    assert (status, body["code"]) == (413, "too_large")
+    assert (status, body["error"]["code"]) == (413, "too_large")
     assert upstream.held.calls == 0
 
 

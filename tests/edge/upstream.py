@@ -29,8 +29,10 @@ from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common import errors
 from services.common.rpc.server import Server
 from services.common.rpc.whole import whole_text
+from services.router.gate import Gate
 
 TIMEOUT_S = 20
+STRANGER = "moa-stranger"
 
 
 class Held:
@@ -42,6 +44,8 @@ class Held:
         self.entered = threading.Event()
         self.cancelled = threading.Event()
         self.calls = 0
+        self.asked: list[str] = []
+        """The keys that the edge asked about before it read a body."""
 
     def reset(self) -> None:
         """Forget earlier calls."""
@@ -191,6 +195,18 @@ class _Failing:
         return found
 
 
+class _Keys:
+    """Knows every key but `STRANGER`."""
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+
+    async def identify(self, key: str) -> None:
+        self.held.asked.append(key)
+        if key == STRANGER:
+            raise errors.Unauthenticated("unknown API key")
+
+
 def server(held: Held) -> Server:
     """Give the server, not yet started."""
     made = Server(service_token=None)
@@ -198,7 +214,7 @@ def server(held: Held) -> Server:
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(_Text(), made.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(_Image(), made.grpc)
-    made.grpc.add_generic_rpc_handlers(tuple(_Failing(held).handlers()))
+    made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), Gate(_Keys(held)).handler()))
     for module, name in (
         (native_service_pb2, "NativeService"),
         (openai_service_pb2, "OpenAIService"),

@@ -1,0 +1,109 @@
+"""How a body is let in: how large, from whom, how fast. `docs/decisions/0014-bodies.md` says why.
+
+The script `body.lua` watches each body and gives a verdict; here is what Envoy makes of it: the question to the router
+whose key a request carries, and a route for each verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.settings import EdgeSettings
+
+Json = dict[str, Any]
+
+GATE: Final = "moa.gate"
+"""The filter that asks the router about a key before a body is read."""
+HOLD: Final = "envoy.filters.http.buffer"
+"""The filter that keeps a request here until it is whole."""
+ENVELOPE_BYTES: Final = 2**20
+"""What a message may have beyond its pictures. The filters that limit bodies refuse before `HOLD` does."""
+FREE_BYTES: Final = 64 * 2**10
+"""What is read of a body before anybody is asked whose it is, and the most that a path without a key takes."""
+FLOOR_BYTES: Final = 16 * 2**10
+"""What must come of a body in each window."""
+
+_NAMESPACE: Final = "moa.body"
+_SCRIPT: Final = Path(__file__).with_name("body.lua")
+_TYPE: Final = "type.googleapis.com/envoy."
+_HOLDS: Final = f"{_TYPE}extensions.filters.http.buffer.v3.BufferPerRoute"
+NO_HOLD: Final[Json] = {"@type": _HOLDS, "disabled": True}
+"""What a host's other routes need of `HOLD`."""
+
+
+def script(settings: EdgeSettings) -> str:
+    """Return the text of the script that watches bodies."""
+    numbers = {
+        "free": FREE_BYTES,
+        # Each worker counts for itself.
+        "share": settings.unknown_bytes // settings.edge_workers,
+        "largest": 2 * settings.upload_limit_bytes,
+        "largest_message": settings.upload_limit_bytes + ENVELOPE_BYTES,
+        "window_ms": int(settings.body_window_s * 1000),
+        "floor": FLOOR_BYTES,
+    }
+    text = _SCRIPT.read_text(encoding="utf-8")
+    for name, number in numbers.items():
+        text = text.replace("{{" + name + "}}", str(number))
+    return text
+
+
+def gate(cluster: str) -> Json:
+    """Return the filter that asks the router, from a request's headers alone, whether its key holds."""
+    keys = ("x-api-key", "authorization", "x-goog-api-key")
+    return {
+        "name": GATE,
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.filters.http.ext_authz.v3.ExtAuthz",
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": cluster}, "timeout": "5s"},
+            "status_on_error": {"code": "ServiceUnavailable"},
+            "allowed_headers": {"patterns": [{"exact": name} for name in keys]},
+            "filter_enabled_metadata": _says("ask", {"bool_match": True}),
+        },
+    }
+
+
+def hold() -> Json:
+    """Return the filter `HOLD`."""
+    return {
+        "name": HOLD,
+        "typed_config": {"@type": f"{_TYPE}extensions.filters.http.buffer.v3.Buffer", "max_request_bytes": 2**20},
+    }
+
+
+def verdicts(target: Json) -> Iterable[Json]:
+    """Yield the routes that end a request for its body: they come first, and nothing else reaches them."""
+    over = _says("verdict", {"string_match": {"exact": "over"}})
+    yield {"match": {"prefix": "/", "dynamic_metadata": [over]}, "direct_response": {"status": 408}}
+    # Whoever waits for the answer before it sends the rest is told after a moment; whoever sends, when it has sent.
+    # Amid a body, an idle timeout is the one thing that ends a request; it is counted anew at the next byte.
+    for verdict, patience in (("refusing", "2s"), ("ended", "0.001s")):
+        yield {
+            "match": {"prefix": "/", "dynamic_metadata": [_says("verdict", {"string_match": {"exact": verdict}})]},
+            "route": {**target, "idle_timeout": patience},
+            "typed_per_filter_config": held(ENVELOPE_BYTES),
+        }
+
+
+def timed(route: Json, settings: EdgeSettings, *, limit: int = FREE_BYTES) -> Iterable[Json]:
+    """Yield a route twice: for a request that is whole, and for one whose next byte must come in time.
+
+    Nothing of a request goes further before it is whole, up to `limit` and an envelope; its route is fixed by then.
+    """
+    filters = {**route.get("typed_per_filter_config", {}), **held(limit + ENVELOPE_BYTES)}
+    route = {**route, "typed_per_filter_config": filters}
+    whole = {**route["match"], "dynamic_metadata": [_says("verdict", {"string_match": {"exact": "whole"}})]}
+    yield {**route, "match": whole}
+    yield {**route, "route": {**route["route"], "idle_timeout": f"{settings.body_window_s:g}s"}}
+
+
+def held(limit: int) -> Json:
+    """Return a route's configuration of `HOLD`."""
+    return {HOLD: {"@type": _HOLDS, "buffer": {"max_request_bytes": limit}}}
+
+
+def _says(key: str, value: Json) -> Json:
+    return {"filter": _NAMESPACE, "path": [{"key": key}], "value": value}

@@ -1,0 +1,67 @@
+"""Tell the edge, from a request's headers, whether its body may be read: Envoy's external authorisation."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import grpc
+
+from moa.router.v1 import gate_pb2
+from services.common import byok, errors
+from services.common.rpc import status
+from services.common.rpc.keys import key_of
+from services.router.refusals import Verifier
+
+SERVICE: Final = "envoy.service.auth.v3.Authorization"
+"""The name that Envoy calls. No caller reaches it: the edge has no route to it."""
+
+
+class Gate:
+    """Answers Envoy's question who sends a body.
+
+    It keeps strangers from having bodies held; what a key may do, the operation finds out.
+
+    Args:
+        admission: Who verifies keys.
+        own_keys: Whether callers may bring a provider's key.
+    """
+
+    def __init__(self, admission: Verifier, *, own_keys: bool = False) -> None:
+        self._admission = admission
+        self._own_keys = own_keys
+
+    async def check(self, request: gate_pb2.CheckRequest, context: Any) -> gate_pb2.CheckResponse:
+        """Return whether the body may be read."""
+        answer = gate_pb2.CheckResponse(status=gate_pb2.CheckResponse.Verdict(code=0))
+        try:
+            key = key_of(request.attributes.request.http.headers.items())
+            if self._own_keys and byok.is_google_key(key):
+                return answer
+            await self._admission.identify(key)
+        except errors.Unauthenticated as stranger:
+            return _denied(stranger)
+        except errors.MoaError:
+            return answer  # Who asks cannot be told now; the operation says so in its own words.
+        answer.dynamic_metadata.fields["known"].bool_value = True
+        return answer
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what serves the question."""
+        method = grpc.unary_unary_rpc_method_handler(
+            self.check,
+            request_deserializer=gate_pb2.CheckRequest.FromString,
+            response_serializer=gate_pb2.CheckResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {"Check": method})
+
+
+def _denied(error: errors.MoaError) -> gate_pb2.CheckResponse:
+    """Refuse in the words that a service's own refusal has, which the edge puts into the caller's dialect."""
+    message = gate_pb2.CheckResponse
+    said = {status.REASON_KEY: errors.word(error.reason), "grpc-message": error.message}
+    denied = message.Denied(
+        status=message.HttpStatus(code=errors.HTTP_STATUS[error.reason]),
+        headers=[message.Header(header=message.Pair(key=key, value=value)) for key, value in said.items()],
+        body=error.message,
+    )
+    return message(status=message.Verdict(code=status.CODE[error.reason].value[0]), denied_response=denied)

@@ -1,0 +1,58 @@
+"""The question that the edge asks before it reads a body."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from moa.router.v1 import gate_pb2
+from services.common import errors
+from services.router.gate import Gate
+
+
+class Verifier:
+    """Knows one key; cannot say of another."""
+
+    async def identify(self, key: str) -> None:
+        if key == "moa-away":
+            raise errors.Unavailable("auth is away")
+        if key != "moa-good":
+            raise errors.Unauthenticated("unknown API key")
+
+
+def asked(headers: dict[str, str], *, own_keys: bool = False) -> gate_pb2.CheckResponse:
+    request = gate_pb2.CheckRequest()
+    request.attributes.request.http.headers.update(headers)
+    return asyncio.run(Gate(Verifier(), own_keys=own_keys).check(request, None))
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "x-goog-api-key"])
+def test_a_key_that_holds_is_let_in(name: str) -> None:
+    """And the edge is told to remember it."""
+    answer = asked({name: "moa-good"})
+    assert (answer.status.code, answer.dynamic_metadata.fields["known"].bool_value) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"authorization": "Bearer moa-bad"}, {"x-api-key": "moa-good", "x-goog-api-key": "moa-bad"}]
+)
+def test_a_stranger_is_not(headers: dict[str, str]) -> None:
+    """No key, an unknown one and two different ones: 401 with the reason, which the edge words."""
+    answer = asked(headers)
+    said = {each.header.key: each.header.value for each in answer.denied_response.headers}
+    assert (answer.status.code, answer.denied_response.status.code) == (16, 401)
+    assert said["x-moa-reason"] == "unauthenticated"
+    assert said["grpc-message"] == answer.denied_response.body
+
+
+def test_who_cannot_be_told_is_let_in_but_not_remembered() -> None:
+    """The operation says in its own words that keys cannot be verified."""
+    answer = asked({"x-api-key": "moa-away"})
+    assert (answer.status.code, answer.dynamic_metadata.fields["known"].bool_value) == (0, False)
+
+
+@pytest.mark.parametrize(("own_keys", "code"), [(True, 0), (False, 16)])
+def test_own_keys(own_keys: bool, code: int) -> None:
+    """A Google key of the caller's own is let in where such keys are taken."""
+    assert asked({"x-goog-api-key": "AIza" + "x" * 35}, own_keys=own_keys).status.code == code
