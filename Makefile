@@ -88,6 +88,10 @@ check: $(READY) ## All that CI runs: every gate (GATES='mypy tests': these), the
 stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) for teams that call the gateway.
 	@$(PY) -m deploy.build.stubs
 
+.PHONY: containers
+containers: proto ## Build the images, start docker-compose.yml, ask it, stop it (Docker, else podman); sizes and seconds.
+	@$(PY) -m deploy.container.trial
+
 .PHONY: lock
 lock: ## Pin the dependencies anew (UPGRADE=1: to their newest versions).
 	@deploy/build/lock.sh $(if $(UPGRADE),--upgrade)

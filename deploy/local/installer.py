@@ -6,10 +6,12 @@ the environment, where no list of processes shows it. Only the standard library 
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -72,3 +74,24 @@ def translated(told: str) -> dict[str, str]:
                 variable, between = _WORDS[name]
                 found[variable] = between.join(value.split())
     return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Install locks by their names into the environment that runs this, or remove packages from it."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.installer", description=__doc__)
+    parser.add_argument("--remove", action="store_true", help="remove packages")
+    parser.add_argument("names", nargs="+", help="locks (`base`), or packages to remove")
+    given = parser.parse_args(arguments)
+    python, locks = Path(sys.executable), Path(__file__).resolve().parents[2] / "requirements"
+    if given.remove:
+        return subprocess.run(
+            (sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *given.names), check=False
+        ).returncode
+    fetch_uv(python, locks / "uv.txt")
+    files = [part for name in given.names for part in ("-r", str(locks / f"{name}.txt"))]
+    told = [*line(python), "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", *files]
+    return subprocess.run(told, env=environment(python), check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from deploy.local.stack import REPOSITORY
-from deploy.local.topology import DATABASE, EDGE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
+from deploy.local.topology import DATABASE, EDGE, INFERENCE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
 
 COMPOSE: dict[str, Any] = msgspec.yaml.decode((REPOSITORY / "docker-compose.yml").read_bytes())
+
+DOCKERFILE = (REPOSITORY / "deploy" / "container" / "Dockerfile").read_text()
 
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
@@ -40,9 +42,26 @@ def test_same_services() -> None:
 
 @each_process
 def test_same_command(process: Process) -> None:
-    """Each service runs the module that the launcher runs, from the one image."""
+    """Each service runs the module that the launcher runs; all but inference share the image without torch."""
     assert service(process)["command"] == ["python", "-m", process.module]
-    assert service(process)["image"] == "moa"
+    image, target = ("moa-inference", "inference") if process is INFERENCE else ("moa", "moa")
+    assert service(process)["image"] == image
+    assert service(process)["build"]["target"] == target
+    assert f" AS {target}\n" in DOCKERFILE
+
+
+@each_process
+def test_each_is_asked_whether_it_serves(process: Process) -> None:
+    """Each service has a health check, at the port where it serves."""
+    asked = f"127.0.0.1:{process.port}" if process.serves_grpc else f"http://127.0.0.1:{INTERNAL_PORT}/ready"
+    assert service(process)["healthcheck"]["test"] == ["CMD", "python", "-m", "services.common.probe", asked]
+
+
+def test_links_point_to_the_port_that_is_published() -> None:
+    """Links to made images follow `MOA_PORT`, where no public address is set."""
+    for process in (process for process in PROCESSES if process.store):
+        default = f"http://127.0.0.1:${{MOA_PORT:-{PUBLIC_PORT}}}"
+        assert environment(process)["MOA_PUBLIC_URL"] == f"${{MOA_PUBLIC_URL:-{default}}}"
 
 
 @each_process
@@ -117,11 +136,16 @@ def test_ports_are_distinct() -> None:
 
 
 def test_dockerfile_runs_every_command() -> None:
-    """The image holds what the commands need: each package is copied, the stubs are generated."""
-    text = (REPOSITORY / "deploy" / "container" / "Dockerfile").read_text()
-    assert "COPY . ." in text
-    assert "deploy.build.protos" in text
-    assert "USER moa" in text
+    """The images hold what the commands need: each package is copied, the stubs are generated."""
+    text = DOCKERFILE
+    stages = {stage.split()[0]: stage for stage in text.split(" AS ")[1:]}
+    assert "deploy.build.protos" in stages["contracts"]
+    for process in PROCESSES:
+        stage = stages["inference" if process is INFERENCE else "moa"]
+        package = process.module.partition(".")[0]
+        assert f"COPY {package} {package}\n" in stage
+        assert "USER moa" in stage
+    assert "torch" not in stages["packages"]
     ignored = (REPOSITORY / ".dockerignore").read_text().split()
     packages = {process.module.partition(".")[0] for process in PROCESSES}
     assert not packages & set(ignored)

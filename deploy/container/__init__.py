@@ -1,0 +1,1 @@
+"""Containers: the images, and their trial."""
