@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     plugin.add_options(parser)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     return plugin.workers()
 

@@ -57,7 +57,7 @@ def test_what_looks_like_a_key_is_hidden(shaped: str) -> None:
         "the prompt does not fit the model's context",
         "messages[0].content[2].image_url: not a URL",
         "Basic authentication and bearer tokens are explained in the docs: api key required",
-        "request 0f4e8d2c6b1a49d7a3c5e7f9b1d3a5c7 of task-list sk-8 for moa-tiny-chat, in Asia and akin",
+        "request 5d1f3b9e7c2a48d6b0e4a8c2f6d0b4e8 of task-list sk-8 for moa-tiny-chat, in Asia and akin",
         "max_tokens: 4096 is more than 1024; token limit exceeded, secret garden, signature dish",
         "https://example.com/a?b=c and ipv4:127.0.0.1:8101,127.0.0.1:8102",
         "열쇠가 없습니다",

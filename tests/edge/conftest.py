@@ -18,13 +18,19 @@ from deploy.local.stack import Stack
 from tests.edge.upstream import Upstream
 
 
-@pytest.fixture(scope="session")
-def _running() -> Iterator[Upstream]:
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep what the tests' own servers log out of a test's output; other tests look at what is logged."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(scope="package")
+def _running() -> Iterator[Upstream]:
     with Upstream() as running:
         yield running
-    structlog.configure(**before)
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def upstream(_running: Upstream) -> Upstream:
     return _running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def edge(_running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The edge alone, calling `upstream`."""
     root: Path = tmp_path_factory.mktemp("edge")

@@ -26,7 +26,16 @@ class _Pictures(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep what the tests' own servers log out of a test's output; other tests look at what is logged."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(scope="package")
 def site() -> Iterator[str]:
     """Give the URL of a server on loopback, which the handlers may fetch from; `/picture.png` is one."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Pictures)
@@ -38,17 +47,14 @@ def site() -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rig(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Rig]:
     """Give the running handlers."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with Rig(tmp_path_factory.mktemp("objects"), allow=site.removeprefix("http://")) as running:
         yield running
-    structlog.configure(**before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def url(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give the public URL of an edge in front of them."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{rig.port}"}

@@ -14,7 +14,7 @@ from tests.suite import groups, recorded
 from tests.suite.groups import GROUPS
 
 COSTLY = frozenset({"gateway", "edge", "rig", "url", "system", "running", "_world"})
-"""Fixtures of a session that are dear to set up: one worker runs all of their users, and sets each up once."""
+"""Fixtures of a session or folder that are dear to set up: one worker runs all of their users, with one of each."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -129,11 +129,11 @@ def _line(group: groups.Group, seconds: float, count: int) -> str:
 
 
 def _costly(item: pytest.Item) -> set[str]:
-    """Return the costly fixtures of the session that a test uses; a module's own of the same name is not one."""
+    """Return the costly fixtures that a test uses; a module's own of the same name is not one."""
     if not isinstance(item, pytest.Function):
         return set()
     found = item._fixtureinfo.name2fixturedefs
-    return {name for name in COSTLY if name in found and found[name][-1].scope == "session"}
+    return {name for name in COSTLY if name in found and found[name][-1].scope in ("session", "package")}
 
 
 def _longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
