@@ -96,6 +96,7 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "stat_prefix": "public",
         "server_name": "moa",
         "use_remote_address": True,
+        "xff_num_trusted_hops": settings.trusted_hops,
         # A caller on this machine is a caller like any other: its x-envoy-* headers are not obeyed.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "192.0.2.0", "prefix_len": 32}]},
         "normalize_path": True,
@@ -208,6 +209,7 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
         "lua.v3.Lua",
         default_source_code={"inline_string": lua},
     )
+    yield _ready()
     yield _filter(routes.CORS, "cors.v3.Cors")
     # Inside, x-moa-* is believed. Nobody outside may say it.
     strip = {"remove_on_match": {"key_matcher": {"prefix": "x-moa-", "ignore_case": True}}}
@@ -280,22 +282,26 @@ def _internal(settings: EdgeSettings) -> Json:
         "match": {"path": "/metrics/edge"},
         "route": {"cluster": _ADMIN, "prefix_rewrite": "/stats/prometheus", "timeout": "5s"},
     }
-    ready = _filter(
+    host = {"name": "internal", "domains": ["*"], "routes": [own, *served]}
+    manager = {
+        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "internal",
+        "http_filters": [_ready(), _filter("envoy.filters.http.router", "router.v3.Router")],
+        "route_config": {"name": "internal", "virtual_hosts": [host]},
+    }
+    chain = {"filters": [_network(manager)]}
+    return {"name": "internal", "address": _socket(settings.internal_listen), "filter_chains": [chain]}
+
+
+def _ready() -> Json:
+    """Answer `/ready`: 200 where a router can be reached, else 503."""
+    return _filter(
         "envoy.filters.http.health_check",
         "health_check.v3.HealthCheck",
         pass_through_mode=False,
         headers=[{"name": ":path", "string_match": {"exact": "/ready"}}],
         cluster_min_healthy_percentages={routes.ROUTER: {"value": 1}},
     )
-    host = {"name": "internal", "domains": ["*"], "routes": [own, *served]}
-    manager = {
-        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "internal",
-        "http_filters": [ready, _filter("envoy.filters.http.router", "router.v3.Router")],
-        "route_config": {"name": "internal", "virtual_hosts": [host]},
-    }
-    chain = {"filters": [_network(manager)]}
-    return {"name": "internal", "address": _socket(settings.internal_listen), "filter_chains": [chain]}
 
 
 def _clusters(settings: EdgeSettings) -> Iterable[Json]:

@@ -115,6 +115,11 @@ function envoy_on_response(handle)
     if kind:find("application/grpc", 1, true) ~= 1 then
       for _, name in ipairs(LEFTOVERS) do headers:remove(name) end
     end
+    -- Proxies between would keep events until they are many.
+    if kind:find("text/event-stream", 1, true) == 1 then
+      headers:replace("cache-control", "no-cache")
+      headers:replace("x-accel-buffering", "no")
+    end
     -- A status other than 200 and a length, of a service whose answer gRPC could not say them for.
     for header, meant in pairs({["x-moa-status"] = ":status", ["x-moa-length"] = "content-length"}) do
       local value = headers:get(header)

@@ -98,6 +98,7 @@ _FORMS: Final = frozenset(("CreateImageEdit", "CreateImageVariation"))
 _TALKS: Final = "/grpc.reflection."
 """Calls whose callers send more when they have heard something."""
 
+_OVERWRITE: Final = "OVERWRITE_IF_EXISTS_OR_ADD"
 _OFF: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "disabled": True}
 _ON: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "config": {}}
 
@@ -128,6 +129,7 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
     routes = [
         *bodies.verdicts(_target(settings)),
         *_preflights(settings),
+        _alive(),
         *_grpc(settings),
         *_rest(known, settings),
         *pages.routes(_OFF, (CORS, TRANSCODER)),
@@ -159,6 +161,19 @@ def _target(settings: EdgeSettings, service: str = "") -> Json:
             "host_selection_retry_max_attempts": "5",
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         },
+    }
+
+
+def _alive() -> Json:
+    """Return the route of `/health`: the edge runs, whatever stands behind it. `/ready` tells more."""
+    return {
+        "match": {"path": "/health", "headers": [_header(":method", {"safe_regex": {"regex": "GET|HEAD"}})]},
+        "direct_response": {"status": 200, "body": {"inline_string": '{"status":"ok"}'}},
+        "response_headers_to_add": [
+            {"header": {"key": "content-type", "value": "application/json"}, "append_action": _OVERWRITE},
+            {"header": {"key": "cache-control", "value": "no-store"}, "append_action": _OVERWRITE},
+        ],
+        "typed_per_filter_config": {TRANSCODER: _OFF},
     }
 
 

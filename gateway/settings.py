@@ -51,6 +51,9 @@ class EdgeSettings(Settings):
     """In each such time 16 KiB of a body must come, or its end; a caller that is slower is dropped with 408."""
     unknown_bytes: int = Field(default=16 * 2**20, gt=0)
     """How much of the bodies of all callers at one address is taken before their keys are known."""
+    trusted_hops: int = Field(default=0, ge=0, le=16)
+    """How many proxies of the operator's own stand before the edge: a caller's address is what the first of them added
+    to `x-forwarded-for`. 0: whoever connects is the caller."""
     connection_idle_s: float = Field(default=180.0, gt=0)
     """How long a connection may stay without a request."""
     edge_heap_mb: int = Field(default=1024, ge=64)

@@ -173,7 +173,35 @@ def test_metrics(edge: Stack) -> None:
     own = requests.get(edge.internal_url + "/metrics/edge", timeout=20)
     assert "envoy_http_downstream_rq_total" in own.text
     assert requests.get(edge.url + "/metrics/edge", timeout=20).status_code == 404
-    assert requests.get(edge.url + "/ready", timeout=20).status_code == 404
+
+
+def test_health(edge: Stack, upstream: Upstream, tmp_path: Path) -> None:
+    """The public port tells that the edge runs, and whether a router can be reached."""
+    answer = requests.get(edge.url + "/health", timeout=20)
+    assert (answer.status_code, answer.json(), answer.headers["content-type"]) == (
+        200,
+        {"status": "ok"},
+        "application/json",
+    )
+    assert requests.get(edge.url + "/ready", timeout=20).status_code == 200
+    assert requests.head(edge.url + "/health", timeout=20).content == b""
+
+
+def test_trusted_hops(edge: Stack, upstream: Upstream, tmp_path: Path) -> None:
+    """A caller's address is what it connects from; behind a proxy that is trusted, what the proxy says."""
+    said = {"x-forwarded-for": "198.51.100.1, 203.0.113.7"}
+    assert seen(edge, headers=said)["x-envoy-external-address"] == "127.0.0.1"
+    environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_TRUSTED_HOPS": "1"}
+    with Stack(tmp_path, processes=["edge"], environment=environment) as behind:
+        assert seen(behind, headers=said)["x-envoy-external-address"] == "203.0.113.7"
+
+
+def test_streams_pass_proxies(edge: Stack, upstream: Upstream) -> None:
+    """Events are marked so that no proxy keeps them back or for later."""
+    asked = {"act": "sse", "events": 1}
+    answer = requests.post(edge.url + "/generate/text", json=asked, timeout=20)
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
 
 
 @pytest.mark.parametrize("path", ["/account/me", "/admin/accounts"])
