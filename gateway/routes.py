@@ -50,6 +50,9 @@ _SAME_ORIGIN: Final = ("/account/", "/admin/")
 _SHARED_SERVICE: Final = "moa.router.v1.OpenAIService"
 """Whose GET paths (`/v1/models`) are Google's too."""
 
+_FILES: Final = "moa.router.v1.FilesService"
+"""Stored objects, by signed links that pages of any origin may follow."""
+
 _STRAYS: Final = (("/v1/", "openai"), ("/v1beta/", "google"), ("/", "native"))
 """Whose words a path that nobody serves is refused in, by prefix."""
 
@@ -225,7 +228,8 @@ def _rest(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
 def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterable[Json]:
     dialect = DIALECTS[binding.service]
     verb = _header(":method", {"exact": binding.verb})
-    filters: Json = {CORS: _NO_CORS} if binding.template.startswith(_SAME_ORIGIN) else {}
+    closed = binding.template.startswith(_SAME_ORIGIN) or binding.service == _FILES
+    filters: Json = {CORS: _NO_CORS} if closed else {}
     route: Json = {
         "name": binding.template,
         "match": {**path, "headers": [verb]},
@@ -233,6 +237,12 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterabl
         "metadata": _dialect(dialect, served=True),
         "typed_per_filter_config": filters,
     }
+    if binding.service == _FILES:
+        # One answer for all origins, which a cache between may keep: the CORS filter would name who asks.
+        open_to_all = {"access-control-allow-origin": "*", "access-control-expose-headers": "*"}
+        route["response_headers_to_add"] = [
+            {"header": {"key": key, "value": value}, "append_action": _OVERWRITE} for key, value in open_to_all.items()
+        ]
     if binding.service == _SHARED_SERVICE and binding.verb == "GET":
         # The same path in two vendors' APIs: Google's key header decides whose words a refusal has.
         google = [verb, {"name": "x-goog-api-key", "present_match": True}]

@@ -96,8 +96,8 @@ class FilesServicer(files_service_pb2_grpc.FilesServiceServicer):
 
 
 def _cache_control(expires: int) -> str:
-    """A link's holder may keep the object as long as the link lasts; it never changes under its name."""
-    return f"private, max-age={max(0, expires - int(time.time()))}" if expires else "private, no-cache"
+    """Whoever has a link, a shared cache too, may keep the object as long as the link lasts; it never changes."""
+    return f"public, max-age={max(0, expires - int(time.time()))}, immutable" if expires else "private, no-cache"
 
 
 async def _begin(context: Any, status: int, headers: Mapping[str, str]) -> None:

@@ -175,6 +175,13 @@ def test_metrics(edge: Stack) -> None:
     assert requests.get(edge.url + "/metrics/edge", timeout=20).status_code == 404
 
 
+@pytest.mark.parametrize("origin", [{}, {"origin": "https://a.b"}])
+def test_files_are_every_origins(edge: Stack, upstream: Upstream, origin: dict[str, str]) -> None:
+    """Whoever asks is told the same, so that a cache between may keep it."""
+    answer = requests.get(edge.url + "/files/nothing", headers=origin, timeout=20)
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
 def test_health(edge: Stack, upstream: Upstream, tmp_path: Path) -> None:
     """The public port tells that the edge runs, and whether a router can be reached."""
     answer = requests.get(edge.url + "/health", timeout=20)

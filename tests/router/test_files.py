@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -68,6 +69,8 @@ def test_head_and_validators(rig: Rig, name: str) -> None:
     head = requests.head(link, timeout=10)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == str(len(CONTENT))
+    # A shared cache may keep it: the link is all that is needed to have it.
+    assert re.fullmatch(r"public, max-age=\d+, immutable", head.headers["cache-control"])
     known = requests.get(link, headers={"if-none-match": head.headers["etag"]}, timeout=10)
     assert (known.status_code, known.content) == (304, b"")
     stale = requests.get(link, headers={"range": "bytes=0-1", "if-range": '"old"'}, timeout=10)
