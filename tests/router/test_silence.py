@@ -273,8 +273,7 @@ async def test_a_sign_never_meets_a_message() -> None:
         while not context.writing:
             await asyncio.sleep(0)
         alive.asked.clear()
-        alive._check()
-        alive._check()
+        alive._send()
         assert not alive.asked.is_set()
         context.open.set()
         await held

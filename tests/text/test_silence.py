@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ async def test_what_extends_a_bound_never_nears_it() -> None:
     """A comment a second after the request takes nothing from the time that a first word may take; one that comes late
     gives the provider as long again as it may be silent."""
     with Deadline() as deadline:
+        deadline.within(0.02, "connect")
         deadline.within(3600, "begin")
         deadline.extend(0.001, "go on")
         await asyncio.sleep(0.05)
@@ -101,3 +103,30 @@ def test_models_that_reason_may_think_for_ten_minutes() -> None:
     assert [provider.timeouts_for(model).first_token_s for model in (thinker, own, plain)] == [600, 30, 30]
     assert patient.timeouts_for(thinker).first_token_s == 900
     assert provider.timeouts_for(thinker).idle_s == provider.timeouts.idle_s
+
+
+async def test_a_short_whole_answer_is_bounded_by_its_tokens_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its provider sends nothing, not even headers, before it is whole: one bound is set, for all of it."""
+    bounds: list[float] = []
+    within = Deadline.within
+
+    def noted(self: Deadline, seconds: float, what: str) -> None:
+        bounds.append(seconds)
+        within(self, seconds, what)
+
+    monkeypatch.setattr(Deadline, "within", noted)
+    choice = {"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}
+    body = json.dumps({"id": "1", "choices": [choice]}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    request = chat(max_tokens=500)
+    request.stream = False
+    timeouts: Row = {"timeouts": {"connect_s": 30, "first_token_s": 40}}
+    async with (
+        _wire(head + body, b"") as (url, _),
+        text_service(tmp_path, [{**PROVIDER, **timeouts, "base_url": url}], MODELS, {}) as service,
+        asyncio.timeout(60),
+    ):
+        assert text_of(await service.ask(request)) == "whole"
+    assert bounds == [30 + 40 + 50]
