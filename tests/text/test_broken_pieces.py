@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -99,22 +100,31 @@ TAILS = {
 async def _wire(first: bytes, then: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
     """Yield the address of a server that sends bytes, and more once the event is set, and does not hang up."""
     go, over = asyncio.Event(), asyncio.Event()
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        sizes = [line.partition(b":")[2] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
-        await reader.readexactly(int(sizes[0]) if sizes else 0)
-        writer.write(first)
-        await go.wait()
-        writer.write(then)
-        await over.wait()
-        writer.close()
+        serving.add(asyncio.current_task())
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            sizes = [line.partition(b":")[2] for line in head.split(b"\r\n") if line.startswith(b"content-length")]
+            await reader.readexactly(int(sizes[0]) if sizes else 0)
+            writer.write(first)
+            await go.wait()
+            writer.write(then)
+            await over.wait()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", go
     finally:
+        go.set()
         over.set()
+        # A connection that outlived its loop would fail whichever test runs when it is collected.
+        await asyncio.gather(*filter(None, serving), return_exceptions=True)
         server.close()
         await server.wait_closed()
 
