@@ -133,14 +133,19 @@ def _scrubbed_short(text: str) -> str:
 
 def _scrubbed(text: str, own: tuple[_Needle, ...]) -> str:
     lowered = text.translate(_LOWER)
-    spans: list[tuple[int, int]] = []
+    whole: dict[int, int] = {}
+    begun: set[int] = set()
     for probe, needle in (*_KNOWN.needles, *own):
         at = lowered.find(probe)
         while at >= 0:
-            end = at + _alike(lowered, at, needle)
-            spans.append((at, end))
-            at = lowered.find(probe, end)
-    if spans:
+            if lowered.startswith(needle, at):
+                whole[at] = max(whole.get(at, 0), at + len(needle))
+            else:
+                begun.add(at)
+            at = lowered.find(probe, at + len(probe))
+    if whole or begun:
+        # What begins like a secret and goes on otherwise may be the rest of it, wrapped or written in another way.
+        spans = [*whole.items(), *((at, len(text)) for at in begun if at not in whole)]
         text = _without(text, spans)
         lowered = text.translate(_LOWER)
     for hint, pattern in _SHAPES:
@@ -157,13 +162,6 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
             pieces += (text[kept:at], HIDDEN)
         kept = max(kept, end)
     return "".join([*pieces, text[kept:]])
-
-
-def _alike(lowered: str, at: int, needle: str) -> int:
-    """Tell how many characters from `at` on are those that `needle` begins with."""
-    if lowered.startswith(needle, at):
-        return len(needle)
-    return next(n for n, wanted in enumerate(needle) if lowered[at + n : at + n + 1] != wanted)
 
 
 def _secret_part(secret: str) -> str:

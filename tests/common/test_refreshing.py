@@ -65,7 +65,7 @@ def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, Holding]]:
         grant = _grant(f"key_{number}")
         grant.lease.CopyFrom(_lease(f"lease_{number}"))
         grant.remaining.resets_at.FromSeconds(2**31)
-        holding = Holding(str(number).encode(), grant, now - 10, settling, paces)
+        holding = Holding(str(number).encode(), grant, now - 10, settling, paces, holdings.give_back)
         holding.used_at = now
         holdings.by_key_id[grant.key_id] = holding
     refreshing = Refreshing(auth, service_token="t", holder="h", holdings=holdings, settling=settling, paces=paces)

@@ -22,7 +22,7 @@ def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
     settling, share = Mock(), Mock()
     paces: Any = Mock(of=lambda _: (share,))
     now = time.monotonic()
-    holding = Holding(b"d", grant, now, settling, paces)
+    holding = Holding(b"d", grant, now, settling, paces, Mock())
     lease = holding.find(100, 0, now)
     assert lease is not None
     first = holding.reserve(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -169,3 +172,27 @@ def test_log_lines_hold_no_secret() -> None:
     assert (line["field"], line["deep"], line["n"]) == (f"a {HIDDEN}", {"a": [HIDDEN]}, 1)
     assert HIDDEN in line["exception"]
     assert done.stderr.count(HIDDEN) == 5
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda secret: secret[:20] + "\n" + secret[20:],
+        lambda secret: secret[:20] + "\u200b" + secret[20:],
+        lambda secret: f'["{secret[:20]}","{secret[20:]}"]',
+        lambda secret: base64.encodebytes(secret.encode()).decode().replace("\n", "\r\n"),
+        lambda secret: "\n".join(base64.b64encode(secret.encode()).decode()[n : n + 24] for n in range(0, 96, 24)),
+    ],
+    ids=["a line break", "a mark of no width", "a list", "mime", "short lines"],
+)
+def test_a_secret_that_is_broken_up_leaves_no_rest(write: Callable[[str], str]) -> None:
+    """What begins like a known secret and goes on otherwise is hidden to the text's end: the rest may be written in any
+    way."""
+    secret = "kept-" + "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60))
+    know(secret)
+    told = scrub(f"no such key {write(secret)}, it says")
+    assert told.startswith("no such key ")
+    for n in range(len(secret) - 8):
+        assert secret[n : n + 8] not in told
+    coded = base64.b64encode(secret.encode()).decode()
+    assert not any(coded[n : n + 8] in told for n in range(len(coded) - 8))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -183,6 +183,13 @@ class Pools:
             now = self._clock()
             lease = self._from_memory(pool, who, need.at_most(borrowed.amount), want, now)
             return (lease, borrowed) if lease is not None else None
+
+    async def release(self, block_ids: Collection[UUID]) -> None:
+        """Return what lies free in the pools that these blocks are of: more is owed than was set aside of them."""
+        pools = [pool for pool in self._pools.values() if any(block.id in block_ids for block in pool.blocks)]
+        for pool in pools:
+            async with pool.lock:
+                await self._return_free(pool.blocks)
 
     def renew(self, block_id: UUID, number: int) -> float | None:
         """Give for how long from now a lease of this replica lives on; None when it is not (or no longer) there."""

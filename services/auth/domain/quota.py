@@ -195,6 +195,9 @@ class Quota:
                 bookings.append(booking)
         if not bookings:
             return [], refused, {}
+        beyond = {booking.block_id for booking in bookings if booking.consumed - booking.charged}
+        if beyond:
+            await self.pools.release(beyond)
         booked: list[str] = []
         known: dict[str, Known] = {}
         for some, unknown, before in await _noted("settle", bookings, self._ledger.settle, _reservation_id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from moa.common.v1 import usage_pb2
@@ -26,9 +27,11 @@ class Holding:
         grant: What auth said of it.
         settling: Who books what its reservations come to.
         paces: What this process may do of paces.
+        give_back: Returns what a holding has idle.
     """
 
     __slots__ = (
+        "_give_back",
         "_paces",
         "_settling",
         "appetite",
@@ -52,9 +55,16 @@ class Holding:
     )
 
     def __init__(
-        self, digest: bytes, grant: quota_pb2.Grant, asked_at: float, settling: Settling, paces: Paces
+        self,
+        digest: bytes,
+        grant: quota_pb2.Grant,
+        asked_at: float,
+        settling: Settling,
+        paces: Paces,
+        give_back: Callable[[Holding], None],
     ) -> None:
         self.digest = digest
+        self._give_back = give_back
         self._settling = settling
         self.leases: list[Lease] = []
         self.open: dict[str, Reservation] = {}
@@ -127,9 +137,16 @@ class Holding:
         return reservation
 
     def settled(self, reservation: Reservation, settlement: quota_pb2.Settlement) -> None:
-        """Book what a reservation came to (`Reservation.settle` calls this)."""
-        self._close(reservation, settlement.charged.tokens, settlement.charged.images)
-        self._settling.settled(settlement)
+        """Book what a reservation came to (`Reservation.settle` calls this).
+
+        What exceeds it is charged to what the account has left: what lies idle here goes back first, so that it counts.
+        """
+        charged = settlement.charged
+        self._close(reservation, charged.tokens, charged.images)
+        beyond = charged.tokens > reservation.tokens or charged.images > reservation.images
+        if beyond:
+            self._give_back(self)
+        self._settling.settled(settlement, after_returns=beyond)
 
     def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: Told) -> None:
         """Keep what was set aside until it is known what was consumed (`Reservation.doubt` calls this)."""

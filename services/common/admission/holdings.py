@@ -186,7 +186,7 @@ class Holdings:
     def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> Holding:
         holding = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
         if holding is None:
-            holding = Holding(digest, grant, asked_at, self._settling, self._paces)
+            holding = Holding(digest, grant, asked_at, self._settling, self._paces, self.give_back)
         else:
             holding.take(grant, asked_at)
         self.by_digest[digest] = holding

@@ -76,6 +76,7 @@ class Settling:
         self._unreported = False
         self._failing = False
         self._doubted: dict[str, tuple[asyncio.TimerHandle, Known]] = {}
+        self._returns_first = False
         self._known: dict[str, Known] = {}
         """Who hears what was booked of a reservation in doubt, once it is."""
         self._doubt_s = doubt_s
@@ -149,8 +150,9 @@ class Settling:
             except OSError as error:
                 _log.error("journal.failed", why=error.strerror)
 
-    def settled(self, settlement: quota_pb2.Settlement) -> None:
-        """Take a settlement: durable at once, booked soon."""
+    def settled(self, settlement: quota_pb2.Settlement, *, after_returns: bool = False) -> None:
+        """Take a settlement: durable at once, booked soon; with `after_returns`, after what was given back before."""
+        self._returns_first = self._returns_first or after_returns
         self._open.pop(settlement.reservation_id, None)
         if self._journal:
             try:
@@ -212,6 +214,9 @@ class Settling:
 
     async def _flush(self) -> bool:
         try:
+            if self._returns_first:
+                await self._return()
+                self._returns_first = False
             await self._settle()
             await self._return()
         except grpc.aio.AioRpcError as failure:
