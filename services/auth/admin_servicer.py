@@ -19,7 +19,7 @@ from services.auth.callers import INVITATION_PREFIX, Callers
 from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
-from services.auth.domain.powers import ADMIN, Power
+from services.auth.domain.powers import ADMIN
 from services.auth.domain.records import AccountRecord
 from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied
@@ -50,23 +50,23 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._passwords = passwords
         self._pepper = pepper
 
-    async def _administrator(self, context: Any, *, gives: Power | None = None) -> str:
-        """Return the administrator who calls; `gives` is what the call gives somebody to act by.
+    async def _administrator(self, context: Any, *, gives: bool) -> str:
+        """Return the administrator who calls; `gives` is false where the call only reads or takes away.
 
-        Raises PermissionDenied for everyone else, and for a key that gives more than it is.
+        Raises PermissionDenied for everyone else, and for a limited key where the call gives.
         """
         caller = await self._callers.of(context)
         record = await self._accounts.get(caller.account_id)
         if record.role != "admin":
             raise PermissionDenied("administrators only")
         caller.check_manages(ADMIN)
-        if gives is not None and caller.key_id is not None:
-            await self._keys.check_gives_access(record.id, caller.key_id, gives)
+        if gives and caller.key_id is not None:
+            await self._keys.check_gives(record.id, caller.key_id)
         return record.id
 
     async def ListAccounts(self, request: pb.ListAccountsRequest, context: Any) -> pb.ListAccountsResponse:
         """List or search accounts."""
-        await self._administrator(context)
+        await self._administrator(context, gives=False)
         size = render.page_size(request.page_size, default=50, most=500)
         found = await self._accounts.search(request.query[:200], limit=size + 1, after=_place(request.page_token))
         page = found[:size]
@@ -78,8 +78,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateAccount(self, request: pb.CreateAccountRequest, context: Any) -> pb.CreateAccountResponse:
         """Create an account."""
         role = render.ROLE_NAMES.get(request.role, "user")
-        access = Power(manages=frozenset({ADMIN} if role == "admin" else ()))
-        actor = await self._administrator(context, gives=access if request.with_key or request.password else None)
+        actor = await self._administrator(context, gives=True)
         if request.unlimited and role != "service":
             raise InvalidField("only service accounts can be unlimited", param="unlimited")
         key = keys.make(self._pepper) if request.with_key else None
@@ -100,12 +99,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def GetAccount(self, request: pb.GetAccountRequest, context: Any) -> pb.GetAccountResponse:
         """Describe an account."""
-        await self._administrator(context)
+        await self._administrator(context, gives=False)
         return pb.GetAccountResponse(account=render.account(await self._accounts.get(request.account_id)))
 
     async def UpdateAccount(self, request: pb.UpdateAccountRequest, context: Any) -> pb.UpdateAccountResponse:
         """Change an account."""
-        actor = await self._administrator(context)
+        actor = await self._administrator(context, gives=not _only_disables(request))
         record = await self._accounts.get(request.account_id)
         changes = _changes(request, record)
         if changes:
@@ -123,7 +122,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def AddCredits(self, request: pb.AddCreditsRequest, context: Any) -> pb.AddCreditsResponse:
         """Add credits."""
-        actor = await self._administrator(context)
+        actor = await self._administrator(context, gives=True)
         if not request.micro_credits or abs(request.micro_credits) > 10**15:
             raise InvalidField("an amount between a millionth and a billion credits", param="micro_credits")
         record = await self._accounts.add_credits(
@@ -136,12 +135,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Any) -> pb.ListRulesResponse:
         """List what an account may use."""
-        await self._administrator(context)
+        await self._administrator(context, gives=False)
         return pb.ListRulesResponse(rules=[render.rule(one) for one in await self._accounts.rules(request.account_id)])
 
     async def GrantRule(self, request: pb.GrantRuleRequest, context: Any) -> pb.GrantRuleResponse:
         """Let an account use models."""
-        actor = await self._administrator(context)
+        actor = await self._administrator(context, gives=True)
         if not request.HasField("rule"):
             # An empty rule permits everything: whoever means that says `"rule": {}`.
             raise InvalidField("rule is required", param="rule")
@@ -153,25 +152,25 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def RevokeRule(self, request: pb.RevokeRuleRequest, context: Any) -> pb.RevokeRuleResponse:
         """Take a permission away."""
-        actor = await self._administrator(context)
+        actor = await self._administrator(context, gives=False)
         await self._accounts.revoke_rule(request.account_id, request.rule_id, actor=actor)
         return pb.RevokeRuleResponse()
 
     async def ListAccountKeys(self, request: pb.ListAccountKeysRequest, context: Any) -> pb.ListAccountKeysResponse:
         """List an account's keys."""
-        await self._administrator(context)
+        await self._administrator(context, gives=False)
         await self._accounts.get(request.account_id)
         return pb.ListAccountKeysResponse(keys=[render.key(one) for one in await self._keys.list(request.account_id)])
 
     async def RevokeAccountKey(self, request: pb.RevokeAccountKeyRequest, context: Any) -> pb.RevokeAccountKeyResponse:
         """Revoke an account's key."""
-        actor = await self._administrator(context)
+        actor = await self._administrator(context, gives=False)
         record = await self._keys.revoke(request.account_id, request.key_id, actor=actor)
         return pb.RevokeAccountKeyResponse(key=render.key(record))
 
     async def GetAccountUsage(self, request: pb.GetAccountUsageRequest, context: Any) -> pb.GetAccountUsageResponse:
         """Tell what an account used."""
-        await self._administrator(context)
+        await self._administrator(context, gives=False)
         await self._accounts.get(request.account_id)
         days = render.read_days(request.from_day, request.to_day)
         size = render.page_size(request.page_size, default=1000, most=1000)
@@ -184,7 +183,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Any) -> pb.ListLedgerResponse:
         """Read an account's ledger."""
-        await self._administrator(context)
+        await self._administrator(context, gives=False)
         await self._accounts.get(request.account_id)
         size = render.page_size(request.page_size, default=100, most=1000)
         before = render.read_token(request.page_token)
@@ -197,7 +196,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def ListAudit(self, request: pb.ListAuditRequest, context: Any) -> pb.ListAuditResponse:
         """Read what administrators did."""
-        await self._administrator(context)
+        await self._administrator(context, gives=False)
         size = render.page_size(request.page_size, default=100, most=1000)
         before = render.read_token(request.page_token)
         rows = await self._accounts.audit_log(request.account_id, limit=size + 1, before=before)
@@ -209,7 +208,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def CreateInvitation(self, request: pb.CreateInvitationRequest, context: Any) -> pb.CreateInvitationResponse:
         """Make an invitation."""
-        actor = await self._administrator(context, gives=Power())
+        actor = await self._administrator(context, gives=True)
         lasts_s = request.expires_in.ToMilliseconds() / 1000 if request.HasField("expires_in") else _WEEK_S
         if not 0 < lasts_s <= _YEAR_S:
             raise InvalidField("an invitation lasts between a moment and a year", param="expires_in")
@@ -217,6 +216,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         digest = keys.digest(self._pepper, token)
         expires_at = await self._sessions.invite(digest, expires_in_s=lasts_s, actor=actor)
         return pb.CreateInvitationResponse(invitation=token, expires_at=render.timestamp(expires_at))
+
+
+def _only_disables(request: pb.UpdateAccountRequest) -> bool:
+    """Return whether all that is asked for is to disable the account; a field that is new here counts as giving."""
+    return request.disabled and {field.name for field, _ in request.ListFields()} <= {"account_id", "disabled"}
 
 
 def _changes(request: pb.UpdateAccountRequest, record: AccountRecord) -> dict[str, object]:

@@ -136,6 +136,27 @@ def test_a_limited_key_makes_none_without_its_limits(gateway: Gateway) -> None:
         assert ask("delete", f"/account/keys/{one['key']['key_id']}").status_code == 200
 
 
+def test_an_administrators_limited_key_raises_no_account(gateway: Gateway, person: Person) -> None:
+    """Over REST it cannot make somebody else an administrator, who would then make keys without limits: 403."""
+    asked = {"tokens_a_day": 10, "images_a_day": 0, "expires_in": "600s", "priority": "PRIORITY_LOW"}
+    made = gateway.post("/account/keys", {**asked, "manages": ["SCOPE_ADMIN"]}).json()
+    path = f"/admin/accounts/{person.account_id}"
+    for verb, where, body in (
+        ("patch", path, {"role": "ROLE_ADMIN"}),
+        ("patch", path, {"priority": "PRIORITY_HIGH"}),
+        ("post", f"{path}/rules", {"rule": {}}),
+        ("post", f"{path}/credits", {"micro_credits": "5"}),
+        ("post", "/admin/accounts", {"role": "ROLE_ADMIN"}),
+        ("post", "/admin/invitations", {}),
+    ):
+        headers = {"X-API-Key": made["api_key"]}
+        answer = requests.request(verb, gateway.url + where, json=body, headers=headers, timeout=20)
+        assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied"), (where, answer.text)
+        assert "an administrator's key without limits, or do this logged in" in answer.text
+    assert person.ask("post", "/account/keys", {"manages": ["SCOPE_ADMIN"]}).status_code == 422
+    assert gateway.post(f"{path}/rules", {"rule": {"provider": "local-*"}}).status_code == 200
+
+
 def test_usage_is_told_by_day_and_model(person: Person) -> None:
     """What was charged is in the account's own usage."""
     spent = person.post("/generate/text", CHAT).json()["usageMetadata"]

@@ -15,7 +15,7 @@ from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import NO_LIMITS, KeyLimits
-from services.auth.domain.powers import ADMIN, Power, check_changes, check_gives_access, check_makes, check_replaces
+from services.auth.domain.powers import ADMIN, Power, check_changes, check_gives, check_makes, check_replaces
 from services.auth.domain.records import KeyRecord
 from services.common import priorities
 from services.common.errors import Conflict, InvalidField, NotFound, Unauthenticated
@@ -148,10 +148,10 @@ class Keys:
             await revoke_key(link, account_id, key_id)
             return await _get(link, account_id, new_id)
 
-    async def check_gives_access(self, account_id: str, maker: str, made: Power) -> None:
-        """Raise PermissionDenied where an administrator's key gives somebody else more than it is itself."""
+    async def check_gives(self, account_id: str, key_id: str) -> None:
+        """Raise PermissionDenied where an administrator's key is limited, and so gives nobody anything."""
         async with self._postgres.transaction() as link:
-            check_gives_access(await _maker(link, account_id, maker), made)
+            check_gives(await _maker(link, account_id, key_id))
 
 
 async def insert_key(

@@ -1,4 +1,7 @@
-"""What a key may at most, and the law that no key makes a key, or changes one, into more than itself."""
+"""What a key may at most, and the law that no key makes a key, or changes one, into more than itself.
+
+Not through other accounts either: an administrator's key that is limited in any dimension gives nobody anything.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,12 @@ class Power:
     def metered(self) -> bool:
         """Whether it has limits that are counted, so that two keys would be more than one."""
         return any(limit is not None for limit in self.limits().values())
+
+    @property
+    def limited_in(self) -> list[str]:
+        """The fields in which it is less than its account."""
+        others = {"scopes": self.scopes or None, "priority": self.priority, "expires_in": self.expires_at}
+        return [field for field, limit in (self.limits() | others).items() if limit is not None]
 
     def limits(self) -> dict[str, int | None]:
         """Return the limits that are counted, by the field that sets them."""
@@ -132,16 +141,22 @@ def check_replaces(maker: KeyRecord, old: KeyRecord) -> None:
         )
 
 
-def check_gives_access(maker: KeyRecord, made: Power) -> None:
-    """Raise PermissionDenied where what an administrator's key is to give somebody else is more than itself.
+def check_gives(maker: KeyRecord) -> None:
+    """Raise PermissionDenied where an administrator's key may not give: only one without any limit may.
 
-    That somebody manages an account of their own is no more: `made.manages` is about this one.
+    What is given cannot be compared with the key: an account's role, limits, rules, priority and credits are shared by
+    all keys that it makes later, and last longer than the key does.
     """
     power = power_of(maker)
     check_manages(power.manages, ADMIN)
-    check_within(power, made)
+    limits = [f"has `{field}`" for field in power.limited_in]
     if maker.bound_by is not None:
-        raise PermissionDenied(f"this key was made by a key with limits, and gives nobody access: use that one, {_OR}")
+        limits.append("was made by a key with limits")
+    if limits:
+        raise PermissionDenied(
+            f"this key {' and '.join(limits)}, so it may read, disable and revoke, and gives no account, access, limit,"
+            f" permission, priority or credit: use an administrator's key without limits, {_OR}"
+        )
 
 
 def _more(has: str, instead: str, param: str) -> PermissionDenied:
