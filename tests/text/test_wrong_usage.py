@@ -70,6 +70,8 @@ WRONG_COUNTS = {
     "list": "[7]",
     "object": "{}",
     "boolean": "true",
+    "no number": "NaN",
+    "without end": "-Infinity",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import binascii
+import contextlib
 import hashlib
 import io
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from services.common import errors, images
 from services.common.counts import Told
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import MAX_ANSWER_BYTES
+from services.common.http.constants import without_constants
 from services.common.scrub import scrub
 from services.image.adapters.base import Link
 from services.image.picture import Picture
@@ -91,6 +93,10 @@ class WholeReader(abc.ABC):
         except errors.MoaError as error:
             self.failure = error
         except (msgspec.MsgspecError, ValueError) as error:
+            # A count that is no number takes nothing from good images.
+            if (mended := without_constants(data)) is not None:
+                with contextlib.suppress(errors.MoaError, msgspec.MsgspecError, ValueError):
+                    return list(self._take(mended))
             self.failure = errors.UpstreamBroken("the provider's answer cannot be read")
             self.failure.__cause__ = error
         return []

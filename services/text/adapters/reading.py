@@ -15,6 +15,7 @@ from services.common import errors
 from services.common.counts import Told
 from services.common.estimate import Meter, prompt_tokens
 from services.common.http.client import MAX_ANSWER_BYTES
+from services.common.http.constants import without_constants
 from services.common.scrub import scrub
 
 
@@ -150,10 +151,7 @@ class BaseReader(abc.ABC):
             if self._framing is not None:
                 self._read(self._framing.end())
             else:
-                try:
-                    self._take_whole(bytes(self._whole))
-                except _UNREADABLE as error:
-                    raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+                self._read_whole(bytes(self._whole))
             if not self.done:
                 self._conclude()
                 self._finish()
@@ -172,6 +170,16 @@ class BaseReader(abc.ABC):
 
     # For subclasses to use.
 
+    def _read_whole(self, data: bytes) -> None:
+        try:
+            self._take_whole(data)
+        except _UNREADABLE as error:
+            # A count that is no number takes nothing from a good answer.
+            mended = without_constants(data)
+            if mended is None:
+                raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+            self._read_whole(mended)
+
     def _read(self, payloads: Sequence[Any]) -> None:
         for payload in payloads:
             if self.done:
@@ -181,7 +189,10 @@ class BaseReader(abc.ABC):
             try:
                 self._take(payload)
             except _UNREADABLE as error:
-                if not self._is_over:
+                mended = without_constants(payload) if isinstance(payload, bytes) else None
+                if mended is not None:
+                    self._read((mended,))
+                elif not self._is_over:
                     # It may have held a word: an answer that lacks one is none.
                     raise errors.UpstreamBroken("the provider sent a piece that cannot be read") from error
 
