@@ -20,6 +20,7 @@ from services.common.counts import Spelling, Told, told
 from services.common.http import openai_errors
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing
+from services.common.http.constants import without_constants
 from services.common.http.credentials import Authority, HeaderKeys, keys_of, secret
 from services.common.http.multipart import File, form
 from services.common.http.sse import EventParser
@@ -181,7 +182,9 @@ class _StreamReader:
         try:
             event = _event(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return []  # a preview may be missing; an answer without its image is broken
+            mended = without_constants(payload)
+            # A preview may be missing; an answer without its image is broken.
+            return self._take(mended) if mended is not None else []
         if event.error is not None:
             raise openai_errors.failed(0, event.error)
         if event.type.endswith(".partial_image"):
