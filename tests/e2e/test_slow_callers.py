@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import psutil
+import psycopg
 import pytest
 from aiohttp import web
 
@@ -20,6 +21,8 @@ from deploy.local.stack import Stack
 from tests import stacks
 
 CALLERS = 6
+ENOUGH_TOKENS = 50_000_000
+"""So many that no stream is ended for giving more than was asked for."""
 POUR_BYTES = 48 * 2**20
 QUIET_S = 3.0
 """No byte for so long: it has stopped."""
@@ -78,6 +81,8 @@ def stack(pourer: tuple[Pourer, int], tmp_path: Path) -> Iterator[Stack]:
     with stacks.gateway(
         tmp_path / "state", environment=environment, processes=("auth", "text", "router", "edge")
     ) as running:
+        with psycopg.connect(running.database_url) as link:
+            link.execute("update accounts set unlimited = true")
         yield running
 
 
@@ -85,7 +90,7 @@ def asked(stack: Stack) -> socket.socket:
     """Ask for a stream, and read no more than its status."""
     link = socket.create_connection(("127.0.0.1", stack.port), timeout=60)
     body = json.dumps(
-        {"model": "m", "stream": True, "max_tokens": 1000, "messages": [{"role": "user", "content": "Pour."}]}
+        {"model": "m", "stream": True, "max_tokens": ENOUGH_TOKENS, "messages": [{"role": "user", "content": "Pour."}]}
     )
     link.sendall(
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: moa\r\nAuthorization: Bearer {stack.api_key}\r\n"

@@ -140,7 +140,8 @@ USAGES: Mapping[str, tuple[str, Callable[[str], bytes], tuple[str, str], str]] =
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        *(("4294967296", 0), ("1" + "0" * 6000, 0), ("null", 0), ('"many"', 0), ("-7", 0), ("6.5", 7), ("[]", 0), ("NaN", 0)),
+        *(("4294967296", 0), ("1" + "0" * 6000, 0), ("null", 0), ('"many"', 0), ("-7", 0), ("6.5", 7), ("[]", 0)),
+        ("NaN", 0),
     ],
 )
 @pytest.mark.parametrize("name", USAGES)

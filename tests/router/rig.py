@@ -46,6 +46,7 @@ from services.router.domain.attempts import Patience
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
+from services.router.gate import Gate
 from services.router.refusals import Refusals
 
 TIMEOUT_S = 20
@@ -373,6 +374,7 @@ class Rig:
             (files_service_pb2, "FilesService"),
         ):
             self._server.offer(module.DESCRIPTOR.services_by_name[name].full_name)
+        grpc.add_generic_rpc_handlers((Gate(played).handler(),))
         self.port = await self._server.start("127.0.0.1:0")
 
     def __exit__(self, *_: object) -> None:
