@@ -63,7 +63,7 @@ async def test_a_whole_answer_shows_life_while_it_is_made(
         assert answer[0][-1] == "finished"
     else:
         # In one message or two, as they come.
-        assert sum(answer, []) == ["image", "finished"]
+        assert [kind for kinds in answer for kind in kinds] == ["image", "finished"]
 
 
 async def test_an_early_failure_after_life_is_still_a_status(
