@@ -44,7 +44,7 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the cache's memory back; nothing is called afterwards."""
+        """Release the cache's memory; nothing is called afterwards."""
         ...
 
 

@@ -59,7 +59,7 @@ class Callers:
         self._wrong = wrong
 
     async def of(self, context: Any) -> Caller:
-        """Give the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address, and for
+        """Return the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address, and for
         one that is beyond its requests a minute."""
         token = key_of(context.invocation_metadata() or ())
         if not token:

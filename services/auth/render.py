@@ -257,7 +257,7 @@ def read_token(text: str) -> int | None:
 
 
 def usage_token(record: UsageRecord) -> str:
-    """Give where the page after a row begins."""
+    """Return where the page after a row begins."""
     place = [record.day.isoformat(), record.key_id, record.provider, record.model, record.operation]
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 

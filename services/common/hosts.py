@@ -159,7 +159,7 @@ def _is_plain_public(address: Address) -> bool:
 
 
 def _wrapped(address: Address) -> Iterator[ipaddress.IPv4Address]:
-    """Give the IPv4 addresses inside an IPv6 one: mapped, compatible, 6to4, Teredo, NAT64, ISATAP."""
+    """Return the IPv4 addresses inside an IPv6 one: mapped, compatible, 6to4, Teredo, NAT64, ISATAP."""
     if isinstance(address, ipaddress.IPv4Address):
         return
     if address.ipv4_mapped is not None:

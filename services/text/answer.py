@@ -108,7 +108,7 @@ class Answer:
         self._deadline.__exit__(type(error) if error else None, error, None)
 
     async def next(self) -> list[TextEvent] | None:
-        """Give the events that come together next; None when the answer is over.
+        """Return the events that come together next; None when the answer is over.
 
         An empty list is a sign of life: what came makes no event.
         """

@@ -26,7 +26,7 @@ def asked(*pictures: bytes) -> text_service_pb2.GenerateTextRequest:
 
 
 def pictures_bound(model: Model, *pictures: bytes) -> int:
-    """Give what the pictures add to the bound of a prompt."""
+    """Return what the pictures add to the bound of a prompt."""
     return prompt_bound(asked(*pictures), [model]) - prompt_bound(asked(), [model])
 
 

@@ -88,7 +88,7 @@ def picture_made() -> image_service_pb2.GenerateImageResponse:
 
 
 def answer(way: str) -> list[Any]:
-    """Give what is played: a whole answer."""
+    """Return what is played: a whole answer."""
     return [picture_made()] if "image" in way else [text(said("Hello")), ended()]
 
 
@@ -98,7 +98,7 @@ def ask(url: str, way: str) -> requests.Response:
 
 
 def events(way: str, body: str) -> list[Any]:
-    """Give an answer's events, read as their format has it."""
+    """Return an answer's events, read as their format has it."""
     if way == "google-array":
         return list(json.loads(body))
     blocks = [block for block in body.split("\n\n") if block and not block.startswith(":")]
@@ -107,7 +107,7 @@ def events(way: str, body: str) -> list[Any]:
 
 
 def shape(event: Any) -> Any:
-    """Give what of an event does not change from call to call."""
+    """Return what of an event does not change from call to call."""
     varies = ("id", "created", "created_at", "responseId")
     return {k: v for k, v in event.items() if k not in varies} if isinstance(event, dict) else event
 

@@ -113,7 +113,7 @@ class Accounts:
         actor: str | None,
         priority: str,
     ) -> None:
-        """Give a new account its first key, and note who made it."""
+        """Make a new account's first key, and note who made it."""
         if key is not None:
             await insert_key(link, account_id, key, name="first key", manages=_manages(role))
         if actor is not None:

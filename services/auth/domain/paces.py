@@ -67,7 +67,7 @@ class Paces:
         self._ttl_s = ttl_s
 
     async def lease(self, holder: str, needs: Sequence[quota_pb2.PaceNeed]) -> list[quota_pb2.PaceShare]:
-        """Give each need its share; none to keys that have no such pace. Raises Unavailable."""
+        """Return each need's share; none to keys that have no such pace. Raises Unavailable."""
         if not holder:
             raise InvalidField("a holder is required", param="holder")
         known = {who.key_id: who for who in await self._identities.by_ids([need.key_id for need in needs])}

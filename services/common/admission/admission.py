@@ -94,7 +94,7 @@ class Admission:
         return holding.identity
 
     async def arrive(self, key: str) -> Identity:
-        """Give who a key belongs to, and count a request that needs no quota by the paces it must keep.
+        """Return who a key belongs to, and count a request that needs no quota by the paces it must keep.
 
         Raises Unauthenticated, or RateLimited with what is left.
         """

@@ -61,7 +61,7 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "inference" if self.adapter == "inference" else self.makes
 
     def timeouts_for(self, model: Model) -> Timeouts:
-        """Give how long one of its models may be silent: one that reasons may think long before its first event.
+        """Return how long one of its models may be silent: one that reasons may think long before its first event.
 
         Models of one's own tell that they work, whatever they do, and need no more time for that.
         """
@@ -268,7 +268,7 @@ class Catalogue:
         return _named(self.vision, name, "vision")
 
     def find_embedding(self, name: str) -> Model:
-        """Give the embedding model of an id, full id or alias; the first for an empty name. Raises ModelNotFound."""
+        """Return the embedding model of an id, full id or alias; the first for an empty name. Raises ModelNotFound."""
         if not name and self.embedding:
             return self.embedding[0]
         return _named(self.embedding, name, "embedding")

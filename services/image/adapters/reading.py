@@ -35,7 +35,7 @@ def described(data: bytes) -> ImageData:
 
 
 def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: object = None) -> Picture:
-    """Give the event of a finished image. A seed that is no number of 63 bits is left out."""
+    """Return the event of a finished image. A seed that is no number of 63 bits is left out."""
     made = Image(image=described(data), revised_prompt=scrub(revised_prompt))
     if isinstance(seed, int) and 0 <= seed < 2**63:
         made.receipt.CopyFrom(Receipt(seed=seed, sha256=hashlib.sha256(data).hexdigest()))

@@ -134,7 +134,7 @@ class Backends:
 
 
 def _between_images(timeouts: Timeouts) -> Timeouts:
-    """Give the bounds of a call for several images: of a provider that is asked several times, each may be slow."""
+    """Return the bounds of a call for several images: of a provider that is asked several times, each may be slow."""
     return msgspec.structs.replace(timeouts, idle_s=max(timeouts.idle_s, timeouts.connect_s + timeouts.first_token_s))
 
 

@@ -114,7 +114,7 @@ class Fetching:
         return self._room >= images.MAX_BYTES and self._by_account.get(account_id, 0) < AN_ACCOUNT_AT_ONCE
 
     def _leave(self, account_id: str, unused: int) -> None:
-        """Give the turn back, and the room that the image did not take."""
+        """Release the turn, and the room that the image did not take."""
         left = self._by_account.pop(account_id) - 1
         if left:
             self._by_account[account_id] = left

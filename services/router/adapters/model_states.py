@@ -45,7 +45,7 @@ class ModelStates:
         self._asked_at = float("-inf")
 
     async def now(self) -> Mapping[str, Readiness]:
-        """Give the states by full id; none when the service does not answer within a second."""
+        """Return the states by full id; none when the service does not answer within a second."""
         async with self._asking:
             if self._clock() - self._asked_at >= _FRESH_S:
                 self._known = await self._ask()

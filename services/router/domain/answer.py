@@ -77,7 +77,7 @@ class Answer(abc.ABC, Generic[M]):
         return self.attempts.booking
 
     async def next(self) -> M | None:
-        """Give the next message; None after the one that held the last event.
+        """Return the next message; None after the one that held the last event.
 
         A message without events is a sign of life.
         """

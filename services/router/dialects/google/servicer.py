@@ -155,7 +155,7 @@ class _Events:
         return reply.sse_body(reply.frame(value))
 
     def broken(self, error: MoaError) -> httpbody_pb2.HttpBody:
-        """Give a failure as the last event."""
+        """Return a failure as the last event."""
         return self.of(GOOGLE.render(error), last=True)
 
 

@@ -140,7 +140,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         return reply.json_body(await self._model(await self._listing.model(begin(context), request.model)))
 
     async def _model(self, model: Model) -> dict[str, Any]:
-        """Give a model as OpenAI does; one of the gateway's own with how far it is."""
+        """Return a model as OpenAI does; one of the gateway's own with how far it is."""
         told = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
         return told | await self._listing.readiness(model)
 
