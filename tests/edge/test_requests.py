@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -59,15 +60,20 @@ def test_query_key_is_not_logged(edge: Stack, upstream: Upstream) -> None:
 
 
 def logged(log: Path, *request_ids: str) -> list[dict[str, Any]]:
-    """Wait for the access lines of these requests: Envoy writes them in batches."""
+    """Wait for the access lines of these requests: Envoy writes them in batches, which may end amid a line."""
     with log.open() as file:
         found: dict[str, dict[str, Any]] = {}
+        line = ""
         while len(found) < len(request_ids):  # the test's own time limit ends this
-            line = file.readline()
-            if line.startswith("{") and line.endswith("\n"):
+            line += file.readline()
+            if not line.endswith("\n"):
+                time.sleep(0.01)
+                continue
+            if line.startswith("{"):
                 entry = json.loads(line)
                 if entry["request_id"] in request_ids:
                     found[entry["request_id"]] = entry
+            line = ""
     return [found[request_id] for request_id in request_ids]
 
 
