@@ -1,12 +1,13 @@
 """Every failure that Moa tells a caller about, as one exception tree.
 
-Each class fixes one `reason` of `moa.common.v1.Reason`; `HTTP_STATUS` says what a REST caller sees. How a reason
-becomes a gRPC status is `services.common.rpc.status`; how each dialect words it is `services.common.dialects`.
+Each class fixes one `reason` of `moa.common.v1.Reason`, whose rule in the contract says its statuses, whose fault it is
+and whether it passes. How each dialect words it is `services.common.dialects`.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
@@ -166,40 +167,20 @@ class StorageFailed(MoaError):
     reason = error_pb2.REASON_STORAGE_FAILED
 
 
-HTTP_STATUS: dict[Reason.ValueType, int] = {
-    error_pb2.REASON_MALFORMED: 400,
-    error_pb2.REASON_INVALID_FIELD: 422,
-    error_pb2.REASON_UNSUPPORTED: 422,
-    error_pb2.REASON_CONTEXT_TOO_LONG: 400,
-    error_pb2.REASON_CONTENT_POLICY: 400,
-    error_pb2.REASON_TOO_LARGE: 413,
-    error_pb2.REASON_UNSUPPORTED_MEDIA: 415,
-    error_pb2.REASON_UNAUTHENTICATED: 401,
-    error_pb2.REASON_PERMISSION_DENIED: 403,
-    error_pb2.REASON_QUOTA_EXHAUSTED: 429,
-    error_pb2.REASON_RATE_LIMITED: 429,
-    error_pb2.REASON_NO_CREDIT: 402,
-    error_pb2.REASON_NOT_FOUND: 404,
-    error_pb2.REASON_MODEL_NOT_FOUND: 404,
-    error_pb2.REASON_PROVIDER_NOT_CONFIGURED: 404,
-    error_pb2.REASON_MODEL_RETIRED: 410,
-    error_pb2.REASON_CONFLICT: 409,
-    error_pb2.REASON_METHOD_NOT_ALLOWED: 405,
-    error_pb2.REASON_UPSTREAM_AUTH: 502,
-    error_pb2.REASON_UPSTREAM_RATE_LIMITED: 429,
-    error_pb2.REASON_UPSTREAM_OVERLOADED: 503,
-    error_pb2.REASON_UPSTREAM_TIMEOUT: 504,
-    error_pb2.REASON_UPSTREAM_BROKEN: 502,
-    error_pb2.REASON_UPSTREAM_FAILED: 502,
-    error_pb2.REASON_UPSTREAM_REJECTED: 400,
-    error_pb2.REASON_UNAVAILABLE: 503,
-    error_pb2.REASON_QUEUE_FULL: 503,
-    error_pb2.REASON_DEADLINE_EXCEEDED: 504,
-    error_pb2.REASON_CANCELLED: 499,
-    error_pb2.REASON_INTERNAL: 500,
-    error_pb2.REASON_STORAGE_FAILED: 500,
+RULES: Final[Mapping[Reason.ValueType, error_pb2.ReasonRule]] = {
+    reason: Reason.DESCRIPTOR.values_by_number[reason].GetOptions().Extensions[error_pb2.rule]
+    for reason in Reason.values()
+    if reason != error_pb2.REASON_UNSPECIFIED
 }
+"""What the contract says of each reason."""
+
+HTTP_STATUS: Final[Mapping[Reason.ValueType, int]] = {reason: rule.http for reason, rule in RULES.items()}
 """What a REST caller sees, unless the dialect says otherwise (`services.common.dialects`)."""
+
+
+def passes(error: MoaError) -> bool:
+    """Return whether the same request may succeed later with nobody changing anything."""
+    return RULES[error.reason].passing
 
 
 def word(reason: Reason.ValueType) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from moa.common.v1 import error_pb2
 from services.common import byok
 from services.common.dialects import GOOGLE, OPENAI, Dialect
-from services.common.errors import MoaError, Unauthenticated
+from services.common.errors import RULES, MoaError, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import key_of
 
@@ -20,22 +20,6 @@ _DIALECTS: Final[Mapping[str, Dialect]] = {
 
 _OPEN: Final = "/moa.router.v1.FilesService/"
 """Files are had by their signed links; nobody needs a key."""
-
-_OF_REQUEST: Final = frozenset(
-    (
-        error_pb2.REASON_MALFORMED,
-        error_pb2.REASON_INVALID_FIELD,
-        error_pb2.REASON_UNSUPPORTED,
-        error_pb2.REASON_UNSUPPORTED_MEDIA,
-        error_pb2.REASON_TOO_LARGE,
-        error_pb2.REASON_CONTEXT_TOO_LONG,
-        error_pb2.REASON_NOT_FOUND,
-        error_pb2.REASON_MODEL_NOT_FOUND,
-        error_pb2.REASON_MODEL_RETIRED,
-        error_pb2.REASON_PROVIDER_NOT_CONFIGURED,
-    )
-)
-"""What is found out about a request before, or whether or not, its caller is known."""
 
 
 class Verifier(Protocol):
@@ -74,7 +58,7 @@ class Refusals:
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
         """Give the error that the caller is told: about the key first, then in the dialect's own names."""
-        if error.reason in _OF_REQUEST and not method.startswith(_OPEN):
+        if RULES[error.reason].blame == error_pb2.BLAME_REQUEST and not method.startswith(_OPEN):
             try:
                 key = calls.current().key or key_of(context.invocation_metadata() or ())
                 await self._admission.identify(key)

@@ -225,7 +225,8 @@ async def test_a_prompt_that_plainly_does_not_fit_is_not_sent_there() -> None:
 @pytest.mark.parametrize(
     ("failures", "told"),
     [
-        ((errors.UpstreamAuth, errors.UpstreamFailed, errors.UpstreamTimeout), errors.UpstreamAuth),
+        ((errors.UpstreamAuth, errors.ModelNotFound, errors.UpstreamAuth), errors.UpstreamAuth),
+        ((errors.UpstreamAuth, errors.UpstreamFailed, errors.UpstreamTimeout), errors.UpstreamFailed),
         ((errors.UpstreamAuth, errors.QueueFull, errors.UpstreamTimeout), errors.QueueFull),
         ((errors.ContextTooLong, errors.UpstreamAuth, errors.ModelNotFound), errors.ContextTooLong),
     ],

@@ -11,9 +11,11 @@ import requests
 from google import genai
 from google.genai import errors as google_errors
 from google.genai import types
+from google.rpc import code_pb2
 
+from moa.common.v1 import error_pb2
 from services.common import dialects
-from services.common.errors import BY_WORD, HTTP_STATUS, Cancelled, MoaError
+from services.common.errors import BY_WORD, RULES, Cancelled, MoaError
 from tests.router.rig import KEY, Played, said, text
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
@@ -108,9 +110,18 @@ def test_a_failure_inside_a_stream(url: str, played: Played, reason: str, name: 
     assert json.loads(lines[-1]) == ({"error": rendered} if isinstance(form, dict) else rendered)
 
 
-def test_every_reason_has_a_status_and_a_word() -> None:
-    """No reason is missing from the tables that callers meet."""
-    assert {kind.reason for kind in BY_WORD.values()} == set(HTTP_STATUS)
+def test_every_reason_has_a_rule_a_class_and_a_word() -> None:
+    """No reason is missing from what callers meet: the contract's rule, the exceptions, the dialects' tables."""
+    assert {kind.reason for kind in BY_WORD.values()} == set(RULES)
+    for rule in RULES.values():
+        assert 400 <= rule.http < 600
+        assert rule.grpc != code_pb2.OK
+        assert rule.blame
+        # Load balancers would take a healthy process for a sick one.
+        if rule.blame == error_pb2.BLAME_UPSTREAM:
+            assert rule.grpc not in (code_pb2.UNAVAILABLE, code_pb2.INTERNAL)
+        # Nobody mends a request, or an account, by waiting; a limit on the pace is one that ends by itself.
+        assert not (rule.passing and rule.blame == error_pb2.BLAME_REQUEST)
     for dialect in dialects.DIALECTS.values():
-        for reason in HTTP_STATUS:
+        for reason in RULES:
             assert 400 <= dialect.status(reason) < 600

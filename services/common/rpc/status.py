@@ -6,6 +6,8 @@ for gRPC callers, and as plain trailers that the edge's script reads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import quote
 
 import grpc
@@ -24,41 +26,11 @@ RETRY_KEY = "retry-after"
 
 C = grpc.StatusCode
 
-CODE: dict[Reason.ValueType, grpc.StatusCode] = {
-    error_pb2.REASON_MALFORMED: C.INVALID_ARGUMENT,
-    error_pb2.REASON_INVALID_FIELD: C.INVALID_ARGUMENT,
-    error_pb2.REASON_UNSUPPORTED: C.INVALID_ARGUMENT,
-    error_pb2.REASON_CONTEXT_TOO_LONG: C.INVALID_ARGUMENT,
-    error_pb2.REASON_CONTENT_POLICY: C.INVALID_ARGUMENT,
-    error_pb2.REASON_TOO_LARGE: C.INVALID_ARGUMENT,
-    error_pb2.REASON_UNSUPPORTED_MEDIA: C.INVALID_ARGUMENT,
-    error_pb2.REASON_UNAUTHENTICATED: C.UNAUTHENTICATED,
-    error_pb2.REASON_PERMISSION_DENIED: C.PERMISSION_DENIED,
-    error_pb2.REASON_QUOTA_EXHAUSTED: C.RESOURCE_EXHAUSTED,
-    error_pb2.REASON_RATE_LIMITED: C.RESOURCE_EXHAUSTED,
-    error_pb2.REASON_NO_CREDIT: C.FAILED_PRECONDITION,
-    error_pb2.REASON_NOT_FOUND: C.NOT_FOUND,
-    error_pb2.REASON_MODEL_NOT_FOUND: C.NOT_FOUND,
-    error_pb2.REASON_PROVIDER_NOT_CONFIGURED: C.NOT_FOUND,
-    error_pb2.REASON_MODEL_RETIRED: C.FAILED_PRECONDITION,
-    error_pb2.REASON_CONFLICT: C.ABORTED,
-    error_pb2.REASON_METHOD_NOT_ALLOWED: C.UNIMPLEMENTED,
-    # Upstream failures must not read as UNAVAILABLE or INTERNAL: the edge's outlier detection would eject a
-    # healthy worker for its provider's fault, and clients would replay a generation.
-    error_pb2.REASON_UPSTREAM_AUTH: C.FAILED_PRECONDITION,
-    error_pb2.REASON_UPSTREAM_RATE_LIMITED: C.RESOURCE_EXHAUSTED,
-    error_pb2.REASON_UPSTREAM_OVERLOADED: C.RESOURCE_EXHAUSTED,
-    error_pb2.REASON_UPSTREAM_TIMEOUT: C.DEADLINE_EXCEEDED,
-    error_pb2.REASON_UPSTREAM_BROKEN: C.ABORTED,
-    error_pb2.REASON_UPSTREAM_FAILED: C.ABORTED,
-    error_pb2.REASON_UPSTREAM_REJECTED: C.INVALID_ARGUMENT,
-    error_pb2.REASON_UNAVAILABLE: C.UNAVAILABLE,
-    error_pb2.REASON_QUEUE_FULL: C.RESOURCE_EXHAUSTED,
-    error_pb2.REASON_DEADLINE_EXCEEDED: C.DEADLINE_EXCEEDED,
-    error_pb2.REASON_CANCELLED: C.CANCELLED,
-    error_pb2.REASON_INTERNAL: C.INTERNAL,
-    error_pb2.REASON_STORAGE_FAILED: C.INTERNAL,
+_CODES: Final = {code.value[0]: code for code in C}
+CODE: Final[Mapping[Reason.ValueType, grpc.StatusCode]] = {
+    reason: _CODES[rule.grpc] for reason, rule in errors.RULES.items()
 }
+"""What a gRPC caller sees."""
 
 _BARE: dict[grpc.StatusCode, type[errors.MoaError]] = {
     C.CANCELLED: errors.Cancelled,

@@ -6,24 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
-from moa.common.v1 import error_pb2, media_pb2, usage_pb2
+from moa.common.v1 import media_pb2, usage_pb2
 from moa.desk.v1 import desk_pb2, desk_service_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
-from services.common.errors import InvalidField, MoaError, detail_of
+from services.common.errors import InvalidField, MoaError, detail_of, passes
 from services.desk.domain import items, prompt
-
-_PASSING: Final = frozenset(
-    (
-        error_pb2.REASON_UNAVAILABLE,
-        error_pb2.REASON_QUEUE_FULL,
-        error_pb2.REASON_CANCELLED,
-        error_pb2.REASON_UPSTREAM_OVERLOADED,
-        error_pb2.REASON_UPSTREAM_BROKEN,
-    )
-)
-"""Failures after which the synthesis is tried once more."""
 
 Request = desk_service_pb2.StyleDeskRequest
 Event = desk_pb2.DeskEvent
@@ -146,7 +135,7 @@ class Pipeline:
                             yield _progress(event.progress)
                 break
             except MoaError as error:
-                if last or error.reason not in _PASSING:
+                if last or not passes(error):
                     finished.skipped = desk_pb2.SKIP_REASON_SYNTHESIS_FAILED
                     finished.synthesis_error.CopyFrom(detail_of(error, ""))
                     return

@@ -9,7 +9,7 @@ from typing import Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
-from services.common.errors import MoaError, Unavailable, word
+from services.common.errors import MoaError, Unavailable, passes, word
 
 
 class Diverged(MoaError):
@@ -98,16 +98,6 @@ _TRIED: Final = frozenset(
 )
 """Failures that the gateway has tried to get around when they are told."""
 
-_PASSING: Final = frozenset(
-    (
-        error_pb2.REASON_UPSTREAM_RATE_LIMITED,
-        error_pb2.REASON_UPSTREAM_OVERLOADED,
-        error_pb2.REASON_QUEUE_FULL,
-        error_pb2.REASON_UNAVAILABLE,
-    )
-)
-"""Failures that pass by themselves."""
-
 
 def course_after(error: MoaError, *, asked_for: bool) -> Course:
     """Tell what to do; `asked_for`: whether the target is the one that the caller asked for.
@@ -168,7 +158,7 @@ def most_useful(errors: Sequence[MoaError]) -> MoaError:
     One that passes by itself, of these the one that passes soonest: the same request can succeed then, whoever answers.
     Else the first: it speaks of the model that was asked for.
     """
-    passing = [error for error in errors if error.reason in _PASSING]
+    passing = [error for error in errors if passes(error)]
     soonest = min(
         passing, key=lambda error: math.inf if error.retry_after_s is None else error.retry_after_s, default=None
     )

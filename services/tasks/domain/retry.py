@@ -6,23 +6,7 @@ import random
 from typing import Final
 
 from moa.common.v1 import error_pb2
-from services.common.errors import MoaError
-
-PASSING: Final = frozenset(
-    (
-        error_pb2.REASON_UNAVAILABLE,
-        error_pb2.REASON_QUEUE_FULL,
-        error_pb2.REASON_RATE_LIMITED,
-        error_pb2.REASON_CANCELLED,  # the callee was stopped; the caller's own cancellation is no failure
-        error_pb2.REASON_UPSTREAM_RATE_LIMITED,
-        error_pb2.REASON_UPSTREAM_OVERLOADED,
-        error_pb2.REASON_UPSTREAM_TIMEOUT,
-        error_pb2.REASON_UPSTREAM_BROKEN,
-        error_pb2.REASON_UPSTREAM_FAILED,
-        error_pb2.REASON_STORAGE_FAILED,
-    )
-)
-"""Reasons for which the same work may succeed later."""
+from services.common.errors import MoaError, passes
 
 LONGEST_S: Final = 60.0
 CALLERS_ATTEMPTS: Final = 2
@@ -35,7 +19,7 @@ def is_worthwhile(error: MoaError, attempts: int, most: int) -> bool:
     if error.reason in _LINKS and error.param:
         # An upstream of ours is no field of the request.
         most = min(most, CALLERS_ATTEMPTS)
-    return error.reason in PASSING and attempts < most
+    return passes(error) and attempts < most
 
 
 def pause_s(error: MoaError, attempts: int, first_s: float) -> float:
