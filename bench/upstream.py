@@ -62,7 +62,9 @@ class Upstream(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._wanted = 0
+        """Bytes of the request that is coming; 0: its head is not whole."""
         self._left = 0
         self._transport: asyncio.Transport | None = None
 
@@ -76,16 +78,19 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer once a request is whole."""
+        # A large request comes in hundreds of pieces: what came before is neither copied nor searched again.
         self._buffer += data
-        head, found, rest = self._buffer.partition(b"\r\n\r\n")
-        if not found:
+        if not self._wanted:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            _, _, length = bytes(self._buffer[:end]).lower().partition(b"content-length:")
+            self._wanted = end + 4 + int(length.partition(b"\r\n")[0] or b"0")
+        if len(self._buffer) < self._wanted:
             return
-        _, _, length = head.lower().partition(b"content-length:")
-        if len(rest) < int(length.partition(b"\r\n")[0] or b"0"):
-            return
-        self._buffer = b""
+        request, self._buffer, self._wanted = self._buffer, bytearray(), 0
         assert self._transport is not None
-        if b'"stream":true' in rest or b'"stream": true' in rest:
+        if b'"stream":true' in request or b'"stream": true' in request:
             self._transport.write(HEAD)
             self._left = TOKENS
             self._loop.call_soon(self._write_token)

@@ -1,6 +1,7 @@
 """The catalogue: which providers and models there are, as one immutable snapshot read from one file."""
 
-from services.common.catalogue.load import CatalogueError, load
+from services.common.catalogue.compact import CatalogueError
+from services.common.catalogue.load import load
 from services.common.catalogue.model import Catalogue, Load, Model, Prices, Provider, Retirement, Timeouts
 from services.common.catalogue.watch import Watched
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
-from services.common.catalogue.model import Catalogue, Model, Provider
+from services.common.catalogue.compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
+from services.common.catalogue.model import SLICE, Catalogue, Model, Provider, finished
 
-
-class CatalogueError(Exception):
-    """The file cannot be read, or contradicts itself. The message says where."""
+_LARGE_BYTES: Final = 128 * 1024
+"""A file of so many bytes is read by another process at the start too, for the memory that parsing leaves behind."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,18 +32,50 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Catalogue:
     Raises CatalogueError with the place of the fault.
     """
     try:
+        large = path.stat().st_size >= _LARGE_BYTES
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror}") from None
+    compact = read_apart_now(path) if large else compact_of(*checked(path))
+    return finished(assembled(compact, environment))
+
+
+async def reload(path: Path, environment: Mapping[str, str] = os.environ) -> Catalogue:
+    """As `load`, for a process that serves meanwhile: another one parses, and rows are taken in a few at a time."""
+    assembling = assembled(await read_apart(path), environment)
+    while True:
+        try:
+            next(assembling)
+        except StopIteration as end:
+            made: Catalogue = end.value
+            return made
+        await asyncio.sleep(0)
+
+
+def checked(path: Path) -> tuple[list[Provider], list[Model]]:
+    """Return the file's rows, which hold together. Raises CatalogueError with the place of the fault."""
+    try:
         file = msgspec.yaml.decode(path.read_bytes(), type=_File)
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise CatalogueError(f"{path}: {error}") from None
-    providers = [_settled(p, environment) for p in file.providers]
-    _check(path, providers, file.models)
-    models = [_located(m, path.parent) for m in file.models]
+    _check(path, file.providers, file.models)
+    return file.providers, [_located(m, path.parent) for m in file.models]
+
+
+def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[None, None, Catalogue]:
+    """Make the snapshot, `SLICE` rows at a time: it yields between, and returns the snapshot."""
+    shared: dict[Any, Any] = {}
+    models = []
+    for number, raw in enumerate(compact.models, 1):
+        models.append(row_of(raw, shared))
+        if number % SLICE == 0:
+            yield
+    providers = [_settled(p, environment) for p in compact.providers]
     configured = frozenset(
         p.id for p in providers if _all_set(p.credentials, environment) and (p.adapter == "inference" or p.base_url)
     )
-    return Catalogue(providers, models, configured)
+    return (yield from Catalogue.assembled(providers, models, configured))
 
 
 def _settled(provider: Provider, environment: Mapping[str, str]) -> Provider:

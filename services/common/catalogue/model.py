@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +17,10 @@ Positive = Annotated[float, Meta(gt=0)]
 Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 
 
+R = TypeVar("R")
+
+SLICE: Final = 100
+"""How many rows are worked on before others have their turn."""
 REASONING_S = 600.0
 """How long a provider's model that reasons may at least be silent before its first event."""
 
@@ -125,7 +129,7 @@ class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tokens / 1_000_000 + images * self.image
 
 
-class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A model that callers can ask for."""
 
     id: Id
@@ -202,6 +206,20 @@ class Catalogue:
     """
 
     def __init__(self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]) -> None:
+        finished(self._set(providers, models, configured))
+
+    @classmethod
+    def assembled(
+        cls, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]
+    ) -> Generator[None, None, Self]:
+        """Make a snapshot, `SLICE` models at a time: it yields between, and returns the snapshot."""
+        made = cls.__new__(cls)
+        yield from made._set(providers, models, configured)
+        return made
+
+    def _set(
+        self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]
+    ) -> Generator[None, None, None]:
         all_providers = {p.id: p for p in providers}
         inner = {p.id: p.makes for p in all_providers.values() if p.makes in ("vision", "embedding")}
         all_models = tuple(models)
@@ -211,14 +229,16 @@ class Catalogue:
         self.vision: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "vision")
         self.embedding: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "embedding")
         self.configured = configured
-        self._names: dict[str, list[Model]] = {}
+        self._names: dict[str, tuple[Model, ...]] = {}
         for rank in (self._ids, self._alias_names, self._unprefixed):
-            found: dict[str, list[Model]] = {}
-            for model in self.models:
+            found: dict[str, tuple[Model, ...]] = {}
+            for number, model in enumerate(self.models, 1):
                 for name in rank(model):
-                    found.setdefault(name, []).append(model)
-            for name, of in found.items():
-                self._names.setdefault(name, of)
+                    if name not in self._names:
+                        found[name] = (*found.get(name, ()), model)
+                if number % SLICE == 0:
+                    yield
+            self._names.update(found)
         self._fallbacks = {
             model.full_id: tuple(self._names[name][0] for name in model.fallback)
             for model in self.models
@@ -282,6 +302,16 @@ class Catalogue:
         """List a provider's models."""
         self.provider(provider_id)
         return [m for m in self.models if m.provider == provider_id]
+
+
+def finished(work: Generator[None, None, R]) -> R:
+    """Return what sliced work returns, for whoever has nobody to give a turn."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            made: R = end.value
+            return made
 
 
 def _named(models: Iterable[Model], name: str, kind: str) -> Model:

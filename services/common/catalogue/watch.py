@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.common import logs
-from services.common.catalogue.load import CatalogueError, load
+from services.common.catalogue.compact import CatalogueError
+from services.common.catalogue.load import load, reload
 from services.common.catalogue.model import Catalogue
 
 _log = logs.get("catalogue")
@@ -34,7 +35,11 @@ class Watched:
         return (stat.st_mtime_ns, stat.st_size)
 
     async def watch(self, every_s: float = 1.0) -> None:
-        """Reload whenever the file changes, until cancelled. A bad file is logged and the old snapshot stays."""
+        """Reload whenever the file changes, until cancelled. A bad file is logged and the old snapshot stays.
+
+        Another process reads the file, and the new snapshot is made a few rows at a time: whoever is served meanwhile
+        sees the old one, and then the new one.
+        """
         while True:
             await asyncio.sleep(every_s)
             stamp = self._stamped()
@@ -42,7 +47,7 @@ class Watched:
                 continue
             self._stamp = stamp
             try:
-                self.now = load(self._path, self._environment)
+                self.now = await reload(self._path, self._environment)
             except CatalogueError as error:
                 _log.error("catalogue.refused", why=str(error))
             else:

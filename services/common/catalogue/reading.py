@@ -1,0 +1,25 @@
+"""Read and check a catalogue's file for another process: `python -m services.common.catalogue.reading FILE`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from services.common.catalogue.compact import REFUSED, CatalogueError, encoded
+from services.common.catalogue.load import checked
+
+
+def main() -> None:
+    """Write the rows, or why the file is bad, to standard output."""
+    os.nice(5)  # nobody waits for it: whoever serves goes on with what it has
+    try:
+        out = encoded(*checked(Path(sys.argv[1])))
+    except CatalogueError as error:
+        sys.stdout.buffer.write(str(error).encode())
+        raise SystemExit(REFUSED) from None
+    sys.stdout.buffer.write(out)
+
+
+if __name__ == "__main__":
+    main()
