@@ -151,10 +151,10 @@ def started(tools: Engine, env: Mapping[str, str]) -> Iterator[None]:
             call(*compose, "up", "-d", "--no-build", limit_s=_START_S, env=env)
         yield
     except Broken:
-        for process in PROCESSES:
+        for name in (name for process in PROCESSES for name in process.names):
             with contextlib.suppress(Broken):
-                said = call(*tools.run, "logs", "--tail", "5", _container(tools, process.name))
-                print(f"--- {process.name}\n{said}", file=sys.stderr)
+                said = call(*tools.run, "logs", "--tail", "5", _container(tools, name))
+                print(f"--- {name}\n{said}", file=sys.stderr)
         raise
     finally:
         call(*down, limit_s=_STEP_S, env=env)
@@ -207,14 +207,14 @@ def first_key(tools: Engine) -> str:
 def await_health(tools: Engine) -> None:
     """Return when each service's own health check says that it serves."""
     ends = time.monotonic() + _START_S
-    for process in PROCESSES:
-        name = _container(tools, process.name)
-        check = json.loads(call(*tools.run, "inspect", "--format", "{{json .Config.Healthcheck.Test}}", name))
-        line = (*tools.run, "exec", name, *check[1:])
+    for name in (name for process in PROCESSES for name in process.names):
+        container = _container(tools, name)
+        check = json.loads(call(*tools.run, "inspect", "--format", "{{json .Config.Healthcheck.Test}}", container))
+        line = (*tools.run, "exec", container, *check[1:])
         while not works(*line):
             if time.monotonic() > ends:
-                raise Broken(f"{process.name}: its health check never succeeds: {check}")
-        tell(f"{process.name} serves")
+                raise Broken(f"{name}: its health check never succeeds: {check}")
+        tell(f"{name} serves")
 
 
 def ask(url: str, key: str, path: str, body: object) -> Any:

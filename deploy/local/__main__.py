@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from deploy.local import room
 from deploy.local.stack import REPOSITORY, Stack, StackError
 from deploy.local.topology import PUBLIC_PORT, ROUTER
 from deploy.local.words import Steps, ready
@@ -45,7 +46,7 @@ def _stack(steps: Steps) -> Stack:
         Path(os.environ.get("MOA_HOME", REPOSITORY / ".moa")),
         port=_number("MOA_PORT", PUBLIC_PORT, 65535),
         host=os.environ.get("MOA_HOST", "127.0.0.1"),
-        workers={ROUTER.name: _number("MOA_ROUTERS", 1, 64)},
+        workers={ROUTER.name: _number("MOA_ROUTERS", room.workers(ROUTER), 64)},
         environment={
             "MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3"),
             "MOA_FETCH": os.environ.get("MOA_FETCH", "early"),

@@ -22,7 +22,7 @@ from deploy.local.database import Database, DatabaseError
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Supervisor
-from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, Process, callers_first
+from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, Process, callers_first, worker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _LEAST_DISK_BYTES = 200 * 2**20
@@ -266,7 +266,7 @@ class Stack:
         give = self._ports.preferring if self._keep_ports else lambda _: self._ports.any()
         for process in self._wanted:
             for number in range(self._workers.get(process.name, 1)):
-                name = process.name if number == 0 else f"{process.name}-{number + 1}"
+                name = worker(process.name, number + 1)
                 self._metrics[name] = give(process.metrics_port) if number == 0 else self._ports.any()
                 if process is EDGE:
                     self.port = self._asked_port or self._ports.any()

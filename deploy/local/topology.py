@@ -18,7 +18,8 @@ class Process:
 
     `calls` maps an environment variable to the process whose address it takes. `shared` names the variables that the
     process takes from the common pool (credentials, the catalogue). `folders` maps a variable to a folder of the state
-    folder, which all workers of a kind share. `providers` tells that it reads the providers' credentials, `store` that
+    folder, which all workers of a kind share. `workers` is how many of it run, where memory allows: one stands in while
+    another is started again. `providers` tells that it reads the providers' credentials, `store` that
     it keeps or gives objects. `public_port` is where the edge reaches what the process offers to callers, when that is
     apart from what it offers to services. `serves_grpc` tells how readiness is asked: by gRPC health, else by the
     internal listener's `/ready`.
@@ -32,6 +33,7 @@ class Process:
     calls: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
     folders: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
     providers: bool = False
     store: bool = False
     serves_grpc: bool = True
@@ -40,6 +42,16 @@ class Process:
     def needs_database(self) -> bool:
         """Tell whether it is started after the database."""
         return DATABASE in self.calls.values()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of its workers; those after the first have a number."""
+        return tuple(worker(self.name, number) for number in range(1, self.workers + 1))
+
+
+def worker(name: str, number: int) -> str:
+    """Return what the worker of a process is called, counted from 1."""
+    return name if number == 1 else f"{name}-{number}"
 
 
 PUBLIC_PORT: Final = 8080
@@ -115,6 +127,7 @@ ROUTER: Final = Process(
     },
     shared=(*_COMMON, "MOA_BYOK"),
     folders={"MOA_STATE_DIR": "router"},
+    workers=2,
     # Which providers are configured is told by their credentials being there.
     providers=True,
     store=True,

@@ -36,8 +36,16 @@ def environment(process: Process) -> dict[str, str]:
 
 
 def test_same_services() -> None:
-    """Every process of the table is a service, and there is no other."""
-    assert set(COMPOSE["services"]) == {process.name for process in PROCESSES} | {DATABASE}
+    """Every worker of the table is a service, and there is no other."""
+    assert set(COMPOSE["services"]) == {name for process in PROCESSES for name in process.names} | {DATABASE}
+
+
+@each_process
+def test_same_workers(process: Process) -> None:
+    """The workers of a process are alike, and services find all of them behind one name."""
+    for name in process.names[1:]:
+        assert COMPOSE["services"][name] == service(process)
+        assert service(process)["networks"] == {"default": {"aliases": [f"{process.name}s"]}}
 
 
 @each_process
@@ -87,7 +95,9 @@ def test_same_callees(process: Process) -> None:
         else:
             other = next(other for other in PROCESSES if other.name == callee)
             port = other.public_port if process is EDGE and other.public_port else other.port
-            assert environment(process)[variable] == f"{callee}:{port}"
+            hosts = other.names if process is EDGE else [f"{callee}s" if other.workers > 1 else callee]
+            assert environment(process)[variable] == ",".join(f"{host}:{port}" for host in hosts)
+            assert set(other.names) <= set(service(process)["depends_on"])
         assert callee in service(process)["depends_on"]
 
 
@@ -117,7 +127,7 @@ def test_metrics_targets() -> None:
     """The edge finds the metrics of every other process."""
     others = [process for process in PROCESSES if process is not EDGE]
     told = environment(EDGE)["MOA_METRICS_TARGETS"].split(",")
-    assert set(told) == {f"{p.name}={p.name}:{p.metrics_port}" for p in others}
+    assert set(told) == {f"{name}={name}:{p.metrics_port}" for p in others for name in p.names}
 
 
 def test_no_secret_has_a_default() -> None:
