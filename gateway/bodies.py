@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from gateway import retries
 from gateway.settings import EdgeSettings
 
 Json = dict[str, Any]
@@ -50,7 +51,7 @@ def script(settings: EdgeSettings) -> str:
     return text
 
 
-def gate(cluster: str) -> Json:
+def gate(cluster: str, settings: EdgeSettings) -> Json:
     """Return the filter that asks the router, from a request's headers alone, whether its key holds."""
     keys = ("x-api-key", "authorization", "x-goog-api-key")
     return {
@@ -58,7 +59,11 @@ def gate(cluster: str) -> Json:
         "typed_config": {
             "@type": f"{_TYPE}extensions.filters.http.ext_authz.v3.ExtAuthz",
             "transport_api_version": "V3",
-            "grpc_service": {"envoy_grpc": {"cluster_name": cluster}, "timeout": "5s"},
+            "grpc_service": {
+                "envoy_grpc": {"cluster_name": cluster},
+                "timeout": "10s",
+                "retry_policy": retries.policy(settings, reads=True),
+            },
             "status_on_error": {"code": "ServiceUnavailable"},
             "allowed_headers": {"patterns": [{"exact": name} for name in keys]},
             "filter_enabled_metadata": _says("ask", {"bool_match": True}),

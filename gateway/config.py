@@ -224,7 +224,7 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
     yield _filter(
         routes.TRAILERS, "header_mutation.v3.HeaderMutation", mutations={"response_trailers_mutations": leftovers}
     )
-    yield bodies.gate(routes.ROUTER)
+    yield bodies.gate(routes.ROUTER, settings)
     size = "body_size_limit.v3.BodySizeLimit"
     yield _filter(routes.FREE_LIMIT, size, max_request_bytes=bodies.FREE_BYTES)
     for name, limit in (
@@ -344,7 +344,7 @@ def _service(name: str, addresses: Iterable[Address]) -> Json:
         # A worker that cannot be reached is left out at once; what it answers never counts against it.
         "outlier_detection": {
             "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 3,
+            "consecutive_local_origin_failure": 1,
             "enforcing_consecutive_5xx": 0,
             "enforcing_consecutive_gateway_failure": 0,
             "enforcing_success_rate": 0,
@@ -353,7 +353,15 @@ def _service(name: str, addresses: Iterable[Address]) -> Json:
             "max_ejection_percent": 50,
         },
         "circuit_breakers": {
-            "thresholds": [{"max_connections": 1000, "max_pending_requests": 2000, "max_requests": 10_000}]
+            "thresholds": [
+                {
+                    "max_connections": 1000,
+                    "max_pending_requests": 2000,
+                    "max_requests": 10_000,
+                    # By default three at once: whoever waits for a process to come back would keep all others from it.
+                    "max_retries": 2000,
+                }
+            ]
         },
     }
 

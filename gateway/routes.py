@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from gateway import bodies, pages
+from gateway import bodies, pages, retries
 from gateway.bindings import Binding
 from gateway.settings import EdgeSettings
 
@@ -143,17 +143,16 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
     return {"name": "public", "virtual_hosts": [host]}
 
 
-def _target(settings: EdgeSettings, service: str = "") -> Json:
+def _target(settings: EdgeSettings, service: str = "", *, reads: bool = False) -> Json:
+    """Return where a route leads. `reads`: its calls change nothing, and may be made twice."""
     idle = f"{settings.stream_idle_s:g}s"
     return {
         "cluster": next((cluster for package, cluster in _CLUSTERS if service.startswith(package)), ROUTER),
         # Envoy's default of 15 s would cut streams; silence is bounded instead.
         "timeout": "0s",
         "idle_timeout": idle,
-        # Only what surely reached nobody. A replayed generation would be charged twice.
         "retry_policy": {
-            "retry_on": "connect-failure,refused-stream",
-            "num_retries": 2,
+            **retries.policy(settings, reads=reads),
             # Another worker, where there is one.
             "retry_host_predicate": [
                 {
@@ -162,7 +161,6 @@ def _target(settings: EdgeSettings, service: str = "") -> Json:
                 }
             ],
             "host_selection_retry_max_attempts": "5",
-            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         },
     }
 
@@ -233,7 +231,7 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterabl
     route: Json = {
         "name": binding.template,
         "match": {**path, "headers": [verb]},
-        "route": _target(settings, binding.service),
+        "route": _target(settings, binding.service, reads=binding.verb == "GET"),
         "metadata": _dialect(dialect, served=True),
         "typed_per_filter_config": filters,
     }

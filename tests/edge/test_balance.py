@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 
-from deploy.local.stack import Stack
-from tests.edge.upstream import Upstream
+from deploy.local.ports import Ports
+from deploy.local.readiness import await_grpc
+from deploy.local.stack import REPOSITORY, Stack
+from tests import waiting
+from tests.edge.upstream import TIMEOUT_S, Upstream
+
+LARGE_BYTES = 5_000_000
+"""More than any buffer on the way holds, so that a request is sent anew only where it was kept."""
 
 
 def connections(stack: Stack) -> int:
@@ -44,3 +56,53 @@ def test_workers_share_and_stand_in(tmp_path: Path) -> None:
             assert staying.held.calls == before + 20
         finally:
             stack.stop()
+
+
+@contextmanager
+def mortal(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a router that can be killed."""
+    command = [sys.executable, "-m", "tests.edge.upstream", str(port)]
+    environment = {"PYTHONPATH": f"{REPOSITORY / 'gen'}:{REPOSITORY}", "PATH": ""}
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            await_grpc(f"127.0.0.1:{port}", until=time.monotonic() + TIMEOUT_S, alive=lambda: None)
+            yield process
+        finally:
+            process.kill()
+
+
+def retries(stack: Stack) -> int:
+    """Return how often the edge has sent requests for the router again."""
+    told = requests.get(stack.internal_url + "/metrics/edge", timeout=20).text
+    found = re.search(r'^envoy_cluster_upstream_rq_retry\{envoy_cluster_name="router"\} (\d+)$', told, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_a_request_waits_for_a_router_that_is_started_again(tmp_path: Path) -> None:
+    """The only router is killed: requests that come then, small, large and more than a few at once, are answered by its
+    successor."""
+    port = Ports().any()
+    environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "100"}
+    answers: list[Any] = []
+
+    def ask(size: int) -> None:
+        body = {"filler": "x" * size}
+        answers.append(requests.post(stack.url + "/generate/text", json=body, headers=key, timeout=60))
+
+    key = {"X-API-Key": "moa-known"}
+    with ExitStack() as ending:
+        process = ending.enter_context(mortal(port))
+        stack = ending.enter_context(Stack(tmp_path, processes=["edge"], environment=environment))
+        process.kill()
+        process.wait()
+        threads = [threading.Thread(target=ask, args=(size,)) for size in (0,) * 10 + (LARGE_BYTES,)]
+        for thread in threads:
+            thread.start()
+        pauses = waiting.pauses()
+        while retries(stack) < 3 * len(threads):
+            time.sleep(next(pauses))
+        with mortal(port):
+            for thread in threads:
+                thread.join()
+    assert [answer.status_code for answer in answers] == [200] * len(threads), [a.text[:200] for a in answers]
+    assert max(answer.json()["size"] for answer in answers) > LARGE_BYTES

@@ -61,9 +61,8 @@ def mortal(tmp_path: Path) -> Iterator[tuple[Stack, subprocess.Popen[bytes]]]:
     environment = {"PYTHONPATH": f"{REPOSITORY / 'gen'}:{REPOSITORY}", "PATH": ""}
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
-            with Stack(
-                tmp_path, processes=["edge"], environment={"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}"}
-            ) as stack:
+            environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "2"}
+            with Stack(tmp_path, processes=["edge"], environment=environment) as stack:
                 yield stack, process
         finally:
             process.kill()

@@ -1,0 +1,21 @@
+"""When the edge sends a request again: only what nobody has seen, since a generation that is replayed is paid twice."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.settings import EdgeSettings
+
+Json = dict[str, Any]
+
+_UNSENT: Final = ("connect-failure", "refused-stream", "reset-before-request")
+"""Failures after which nobody has seen the request."""
+
+
+def policy(settings: EdgeSettings, *, reads: bool = False) -> Json:
+    """Return the policy of a call. `reads`: it changes nothing, and may be made twice."""
+    return {
+        "retry_on": ",".join((*_UNSENT, "reset") if reads else _UNSENT),
+        "num_retries": settings.edge_retries,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
+    }
