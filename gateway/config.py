@@ -55,6 +55,7 @@ def bootstrap(
         clusters.append({**_cluster(tracing.CLUSTER, [tracing.address(collector)]), **tracing.transport(collector)})
     return {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
+        "layered_runtime": {"layers": [{"name": "moa", "static_layer": limits.RUNTIME}]},
         "overload_manager": limits.overload(settings),
         "static_resources": {
             "listeners": [_public(settings, public), _internal(settings)],

@@ -23,6 +23,12 @@ CALLERS: Final[Json] = {
 }
 """HTTP/2 with callers. By default a stream may send 16 MiB ahead of whoever reads it."""
 
+RUNTIME: Final[Json] = {
+    # Off by default: what ends a chunk's data is CR LF and nothing else.
+    "envoy.reloadable_features.strict_chunk_parsing": True,
+}
+"""Envoy's own switches."""
+
 SERVICES: Final[Json] = {
     # What a slow caller does not read stays in its stream's window, and all streams of a worker share a connection's:
     # a smaller one would let a few slow callers stop all others.

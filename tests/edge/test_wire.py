@@ -49,3 +49,44 @@ def test_a_request_with_two_hosts_is_not_read(
     # A gRPC-Web caller's status is in its headers.
     assert b" 400 " in status or b"grpc-status: " in rest
     assert upstream.held.calls == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health HTTP/1.1\rHost: x\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\rA: b\r\nC: d\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nA\rb: c\r\n",
+        b"GET /hea\rlth HTTP/1.1\r\nHost: x\r\n",
+        b"GET /health HTTP/1.1\r\nHost : x\r\n",
+        b"POST /generate/text HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r2\r\n",
+        b"POST /generate/text HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chun\rked\r\n",
+        b"POST /generate/text HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nA: b\nTransfer-Encoding: chunked\r\n",
+    ],
+    ids=["request line", "host", "name", "path", "space", "length", "coding", "coding behind a line feed"],
+)
+def test_a_head_that_can_be_read_in_two_ways(edge: Stack, upstream: Upstream, head: bytes) -> None:
+    """A bare CR where it could part names, lines or framing, and framing told twice, are 400; nobody hears of it."""
+    answer = exchanged(edge, head + b"Connection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert upstream.held.calls == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"2\n{}\r\n0\r\n\r\n", b"2;a\n{}\r\n0\r\n\r\n", b"2;a\rb\r\n{}\r\n0\r\n\r\n", b"2\r\n{}\n0\r\n\r\n"],
+    ids=["size", "extension", "return", "data"],
+)
+def test_chunks_end_in_both_bytes(edge: Stack, upstream: Upstream, body: bytes) -> None:
+    """A size, an extension or a chunk's data that a bare CR or LF ends is 400; nobody hears of it."""
+    head = b"POST /generate/text HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    assert exchanged(edge, head + body).startswith(b"HTTP/1.1 400 ")
+    assert upstream.held.calls == 0
+
+
+def test_a_bare_return_in_a_value_goes_no_further(edge: Stack) -> None:
+    """Envoy takes it out before anything reads the value: it parts nothing, here or behind the edge."""
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: one\rtwo\r\nConnection: close\r\n\r\n"
+    answer = exchanged(edge, head)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"x-request-id: onetwo\r\n" in answer
