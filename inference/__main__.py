@@ -126,8 +126,7 @@ async def serve(config: InferenceSettings) -> AsyncIterator[Process]:
     Raises CatalogueError when the catalogue is bad.
     """
     process = Process(config)
-    if config.metrics_port:
-        metrics.serve(config.metrics_port, config.metrics_host)
+    metrics.serve(config)
     await process.start()
     try:
         yield process

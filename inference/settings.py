@@ -18,8 +18,6 @@ class InferenceSettings(ServiceSettings):
     """Where the gRPC server listens."""
     auth_address: Addresses = "127.0.0.1:8102"
     """The auth service, which books for a router that was killed; several parted by commas."""
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Loopback port of the metrics; 0: none."""
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one operation on the CPU; 0: as many as there are physical cores."""
     preload: str = ""

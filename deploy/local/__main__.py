@@ -21,6 +21,7 @@ def main() -> int:
     # SIGINT too: a shell that runs this in the background has it ignored, and Python then leaves it so.
     for number in _ENDINGS:
         signal.signal(number, _interrupt)
+    os.umask(0o077)
     steps = Steps(sys.stdout)
     try:
         stack = _stack(steps)

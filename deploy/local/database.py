@@ -24,7 +24,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from deploy.local import unprivileged
+from deploy.local import keep, unprivileged
 
 _USER = "postgres"
 _SOCKET_NAME = "/.s.PGSQL.5432"
@@ -187,7 +187,7 @@ class Database:
         if not self._durable:
             settings |= _UNSAFE
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self.log.open("ab") as log:
+        with keep.appending(self.log) as log:
             self._server = subprocess.Popen(
                 _command("postgres", "-D", str(self.folder), *flags),
                 stdin=subprocess.DEVNULL,

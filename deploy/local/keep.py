@@ -1,16 +1,67 @@
-"""What a local installation keeps in its state folder: its secrets, and the first key for scripts to source."""
+"""What a local installation keeps in its state folder, and that only its owner can read it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
+
+_OTHERS = 0o077
+
+
+def close_to_others(root: Path, *, but: Path) -> None:
+    """Take every right on a folder and what is in it from all but its owner, except on `but`.
+
+    Installations made before were open to read. What lies in a closed folder is closed too: only open ones are
+    walked, and each is closed after what is in it. What another user owns is left as it is.
+    """
+    pending, walked = [root], []
+    while pending:
+        folder = pending.pop()
+        walked.append(folder)
+        for entry in os.scandir(folder):
+            path = Path(entry.path)
+            if path == but or entry.is_symlink() or not _is_open(path):
+                continue
+            if entry.is_dir():
+                pending.append(path)
+            else:
+                _close(path)
+    for folder in reversed(walked):
+        _close(folder)
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return bool(found.st_mode & _OTHERS) and os.geteuid() in (0, found.st_uid)
+
+
+def _close(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.chmod(path.stat().st_mode & 0o700)
+
+
+def private_folder(path: Path) -> Path:
+    """Return a folder, made where it is missing like those above it; what is made is its owner's alone."""
+    for folder in (*reversed(path.parents), path):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def appending(path: Path) -> BinaryIO:
+    """Open a file to append to; one that is made is its owner's alone."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
 
 
 def write_private(path: Path, values: Mapping[str, str]) -> None:
     """Write `NAME=value` lines that only the owner can read, all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

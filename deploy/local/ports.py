@@ -8,6 +8,7 @@ import random
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 # Below 32768 the kernel hands nothing out by itself, so a chosen port is not taken by an outgoing connection.
@@ -36,7 +37,7 @@ class _Blocks:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._claims: list[int] = []
+        self._claims: dict[int, int] = {}
         self._left: list[int] = []
 
     def next(self) -> int:
@@ -46,36 +47,55 @@ class _Blocks:
                 self._left = self._claimed()
             return self._left.pop()
 
+    def claim(self, port: int) -> bool:
+        """Claim one port below the blocks; tell whether nobody else of this user had."""
+        with self._guard:
+            return self._locked(port)
+
     def _claimed(self) -> list[int]:
-        folder = Path(tempfile.gettempdir()) / f"moa-ports-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
         starts = range(_LOW, _HIGH, _BLOCK)
         for start in random.sample(starts, len(starts)):
-            file = os.open(folder / str(start), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(file)
-                continue
-            self._claims.append(file)
-            return list(range(start, start + _BLOCK))
+            if self._locked(start):
+                return list(range(start, start + _BLOCK))
         raise OSError("no free port")
+
+    def _locked(self, first: int) -> bool:
+        folder = Path(tempfile.gettempdir()) / f"moa-ports-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        file = os.open(folder / str(first), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        self._claims[first] = file
+        return True
+
+    def release(self, port: int) -> None:
+        """Let go of a claim on one port."""
+        with self._guard:
+            file = self._claims.pop(port, None)
+            if file is not None:
+                os.close(file)
 
 
 _BLOCKS = _Blocks()
 
 
 class Ports:
-    """Hands out loopback ports, each once."""
+    """Hands out loopback ports, each once, and holds those that are reserved until `close`."""
 
     def __init__(self) -> None:
-        self._given: set[int] = set()
+        self._preferred: set[int] = set()
+        self._held: list[socket.socket] = []
 
     def preferring(self, wanted: int) -> int:
-        """Give the wanted port when it is free, else any."""
-        if wanted not in self._given and is_free(wanted):
-            self._given.add(wanted)
-            return wanted
+        """Return the wanted port when it is free and nobody else of this user was given it, else any."""
+        if wanted not in self._preferred and _BLOCKS.claim(wanted):
+            if is_free(wanted):
+                self._preferred.add(wanted)
+                return wanted
+            _BLOCKS.release(wanted)
         return self.any()
 
     def any(self) -> int:
@@ -84,3 +104,30 @@ class Ports:
             port = _BLOCKS.next()
             if is_free(port):
                 return port
+
+    def reserve(self, choose: Callable[[], int]) -> socket.socket:
+        """Return a socket that holds a chosen port from now on, bound and not listening.
+
+        Whoever serves there inherits it: between its death and its next start nobody else can take the port.
+        """
+        while True:
+            held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            # Past what an earlier server's connections left behind; afterwards nobody is let in by the same means.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                held.bind(("127.0.0.1", choose()))
+            except OSError:
+                held.close()
+                continue
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            self._held.append(held)
+            return held
+
+    def close(self) -> None:
+        """Let go of every port that was reserved or preferred."""
+        for held in self._held:
+            held.close()
+        for port in self._preferred:
+            _BLOCKS.release(port)
+        self._held.clear()
+        self._preferred.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import ipaddress
 import json
 import os
@@ -81,6 +82,7 @@ class Stack:
         self._supervisor: Supervisor | None = None
         self._addresses: dict[str, str] = {}
         self._metrics: dict[str, int] = {}
+        self._metrics_fds: dict[str, int] = {}
         self._public: dict[str, str] = {}
         self._deaths: dict[str, int] = {}
         self._lock: int | None = None
@@ -162,6 +164,8 @@ class Stack:
                 self._supervisor = None
             if self._owns_database:
                 self._database.stop()
+            self._ports.close()
+            self._metrics_fds.clear()
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
@@ -248,6 +252,7 @@ class Stack:
 
     def _check_room(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
+        keep.close_to_others(self.root, but=self._database.folder)
         self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -267,11 +272,14 @@ class Stack:
         for process in self._wanted:
             for number in range(self._workers.get(process.name, 1)):
                 name = worker(process.name, number + 1)
-                self._metrics[name] = give(process.metrics_port) if number == 0 else self._ports.any()
+                choose = functools.partial(give, process.metrics_port) if number == 0 else self._ports.any
                 if process is EDGE:
+                    self._metrics[name] = choose()
                     self.port = self._asked_port or self._ports.any()
                     self._addresses[name] = f"{self.host}:{self.port}"
                 else:
+                    held = self._ports.reserve(choose)
+                    self._metrics[name], self._metrics_fds[name] = held.getsockname()[1], held.fileno()
                     port = give(process.port) if number == 0 else self._ports.any()
                     self._addresses[name] = f"127.0.0.1:{port}"
                 if process.public_port is not None:
@@ -282,7 +290,8 @@ class Stack:
         process = BY_NAME[name.partition("-")[0]]
         assert self._supervisor is not None
         environment = self._environment(name, process, database_url)
-        spec = Spec(name=name, module=process.module, environment=environment, log=self.log(name))
+        fds = (self._metrics_fds[name],) if name in self._metrics_fds else ()
+        spec = Spec(name=name, module=process.module, environment=environment, log=self.log(name), fds=fds)
         self._supervisor.start(spec)
 
     def _environment(self, name: str, process: Process, database_url: str) -> dict[str, str]:
@@ -305,8 +314,7 @@ class Stack:
         for variable, callee in process.calls.items():
             out[variable] = database_url if callee == DATABASE else self._callees(callee, process)
         for variable, folder in process.folders.items():
-            path = self.root / "state" / folder
-            path.mkdir(parents=True, exist_ok=True)
+            path = keep.private_folder(self.root / "state" / folder)
             out[variable] = str(path)
         if process.store:
             out.setdefault("MOA_STORE_DIR", str(self.root / "objects"))
@@ -317,6 +325,8 @@ class Stack:
             out["MOA_DESCRIPTORS"] = str(REPOSITORY / "build" / "moa.binpb")
         else:
             out["MOA_METRICS_PORT"] = str(self._metrics[name])
+            if name in self._metrics_fds:
+                out["MOA_METRICS_FD"] = str(self._metrics_fds[name])
         return out
 
     def _callees(self, name: str, caller: Process) -> str:

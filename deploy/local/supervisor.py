@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.local import keep
+
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S = 30.0
 """A process that lived this long has recovered: its next death is a first one."""
@@ -20,12 +22,13 @@ _STEADY_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What to run. `module` is run by this interpreter; its output goes to the end of `log`."""
+    """What to run. `module` is run by this interpreter and inherits `fds`; its output goes to the end of `log`."""
 
     name: str
     module: str
     environment: Mapping[str, str]
     log: Path
+    fds: tuple[int, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -147,8 +150,8 @@ class Supervisor:
                 self._spawn(slot)
 
     def _spawn(self, slot: _Slot) -> None:
-        slot.spec.log.parent.mkdir(parents=True, exist_ok=True)
-        with slot.spec.log.open("ab") as log:
+        keep.private_folder(slot.spec.log.parent)
+        with keep.appending(slot.spec.log) as log:
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.local.child", str(os.getpid()), slot.spec.module],
                 cwd=self._folder,
@@ -158,6 +161,8 @@ class Supervisor:
                 stderr=log,
                 # Ctrl-C in the owner's terminal is for the owner, who ends its processes in order.
                 start_new_session=True,
+                pass_fds=slot.spec.fds,
+                umask=0o077,
             )
         slot.started = time.monotonic()
         slot.ended = threading.Event()

@@ -35,8 +35,7 @@ async def serve(config: AuthSettings) -> AsyncIterator[Replica]:
     await bring_up_to_date(url, SCHEMA)
     if config.byok:
         await make_byok(url)
-    if config.metrics_port:
-        metrics.serve(config.metrics_port, config.metrics_host)
+    metrics.serve(config)
     async with serving(config) as replica:
         logs.get("auth").info("process.started", listen=config.listen, public_listen=config.public_listen)
         yield replica

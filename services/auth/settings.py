@@ -31,8 +31,6 @@ class AuthSettings(DatabaseSettings):
     """Who may sign up: everyone, those with an invitation, nobody. The launcher says `open` on a loopback address."""
     byok: bool = False
     """Whether there is an account for callers who bring their own key of a provider."""
-    metrics_port: int = 0
-    """Loopback port of `/metrics`; 0: off."""
     lease_s: float = Field(default=20.0, ge=1)
     """How long a router's lease lasts without renewal; what a vanished router held is free again after it."""
     block_s: float = Field(default=60.0, ge=2)

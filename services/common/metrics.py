@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+import socket
+import threading
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app, start_http_server
+
+from services.common.settings import ServiceSettings
 
 RPC_ENDED = Counter("moa_rpc_ended_total", "Calls served, by method and gRPC code.", ["method", "code"])
 RPC_REFUSED = Counter("moa_rpc_refused_total", "Calls that failed for a known reason.", ["method", "reason"])
@@ -15,9 +22,42 @@ RPC_DURATION = Histogram(
 )
 
 
-def serve(port: int, host: str) -> None:
-    """Answer `GET /metrics` at `host:port`, from a thread of its own; a taken port ends the process with a sentence."""
+def serve(config: ServiceSettings) -> None:
+    """Answer `GET /metrics` where the settings say, from a thread of its own; without a port do nothing.
+
+    A taken port ends the process with a sentence.
+    """
+    if not config.metrics_port:
+        return
+    if config.metrics_fd is not None:
+        held = socket.socket(fileno=config.metrics_fd)
+        server = _Server(held.getsockname()[:2], _Handler, bind_and_activate=False)
+        server.take(held)
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        return
     try:
-        start_http_server(port, addr=host)
+        start_http_server(config.metrics_port, addr=config.metrics_host)
     except OSError as error:
-        raise SystemExit(f"cannot listen on {host}:{port} for metrics: {error.strerror}") from None
+        where = f"{config.metrics_host}:{config.metrics_port}"
+        raise SystemExit(f"cannot listen on {where} for metrics: {error.strerror}") from None
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers at a socket that another process bound, and keeps bound when this one ends."""
+
+    daemon_threads = True
+
+    def take(self, held: socket.socket) -> None:
+        """Listen at a bound socket in place of one's own."""
+        self.socket.close()
+        self.socket = held
+        host, port = held.getsockname()[:2]
+        self.server_name, self.server_port = host, port
+        self.setup_environ()
+        self.set_app(make_wsgi_app())
+        self.server_activate()
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name
+        """Log nothing."""

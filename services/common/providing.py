@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import uvloop
-from pydantic import Field
 
 from services.common import logs, metrics, settings
 from services.common.admission import VanishedCallers
@@ -35,8 +34,6 @@ class ProvidingSettings(settings.ServiceSettings):
     """Where it listens."""
     auth_address: Addresses = "127.0.0.1:8102"
     """The auth service, which books for a router that was killed; several parted by commas."""
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Loopback port of its metrics; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +89,7 @@ class Providing(Generic[T]):
         catalogue = Watched(config.catalogue, environment)
         targets = self.targets(environment)
         targets.report(catalogue.now)
-        if config.metrics_port:
-            metrics.serve(config.metrics_port, config.metrics_host)
+        metrics.serve(config)
         token = config.service_token.get_secret_value()
         auth = channel(config.auth_address)
         vanished = VanishedCallers(auth, service_token=token)

@@ -45,6 +45,10 @@ class ServiceSettings(Settings):
     """The catalogue file."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """The least severe level that is logged."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Where `/metrics` is answered; 0: nowhere."""
+    metrics_fd: int | None = Field(default=None, ge=3)
+    """A socket bound to that port, inherited from who started this process; None: this process binds one."""
     metrics_host: str = "127.0.0.1"
     """Where `/metrics` is bound: loopback on one machine, the private network in containers."""
     drain_s: float = Field(default=10.0, ge=0)

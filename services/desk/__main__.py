@@ -47,8 +47,7 @@ def _max_side(config: DeskSettings) -> int:
 @asynccontextmanager
 async def serve(config: DeskSettings) -> AsyncIterator[int]:
     """Serve until the block ends, then drain; yield the port."""
-    if config.metrics_port:
-        metrics.serve(config.metrics_port, config.metrics_host)
+    metrics.serve(config)
     token = config.service_token.get_secret_value()
     router, vision = channel(config.router_address), channel(config.vision_address)
     store = store_of(config)

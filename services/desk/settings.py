@@ -14,8 +14,6 @@ class DeskSettings(StoreSettings):
 
     listen: str = "127.0.0.1:8107"
     """Where the task service reaches it."""
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Loopback port of `/metrics`; 0: none."""
     router_address: Addresses = "127.0.0.1:8101"
     """The router, which makes the images."""
     vision_address: Addresses = "127.0.0.1:8104"

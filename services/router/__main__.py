@@ -54,8 +54,7 @@ from services.router.settings import RouterSettings
 async def serve(config: RouterSettings) -> AsyncIterator[int]:
     """Serve until the block ends, then drain; yield the port. Raises CatalogueError when the catalogue is bad."""
     watched = Watched(config.catalogue)
-    if config.metrics_port:
-        metrics.serve(config.metrics_port, config.metrics_host)
+    metrics.serve(config)
     token = config.service_token.get_secret_value()
 
     def catalogue() -> object:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
-
 from services.common.rpc.target import Addresses
 from services.common.store import StoreSettings
 
@@ -15,8 +13,6 @@ class RouterSettings(StoreSettings):
 
     listen: str = "127.0.0.1:8101"
     """Where it serves, `host:port`."""
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Loopback port of `/metrics`; 0: none."""
     auth_address: Addresses = "127.0.0.1:8102"
     """The auth service; several parted by commas."""
     text_address: Addresses = "127.0.0.1:8103"

@@ -198,8 +198,7 @@ async def serve(config: TaskSettings) -> AsyncIterator[int]:
     Raises CatalogueError when the catalogue is bad, BadCertificate when outputs cannot be signed.
     """
     await bring_up_to_date(config.database_url.get_secret_value(), SCHEMA)
-    if config.metrics_port:
-        metrics.serve(config.metrics_port, config.metrics_host)
+    metrics.serve(config)
     async with Process(config).running() as port:
         yield port
 

@@ -17,8 +17,6 @@ class TaskSettings(StoreSettings):
     """`postgresql://…`, as libpq takes it."""
     listen: str = "127.0.0.1:8106"
     """Where it serves, `host:port`."""
-    metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Loopback port of `/metrics`; 0: none."""
     auth_address: Addresses = "127.0.0.1:8102"
     """The auth service."""
     router_address: Addresses = "127.0.0.1:8101"

@@ -30,3 +30,32 @@ def test_only_the_owner_reads(tmp_path: Path) -> None:
 def test_missing_file_is_empty(tmp_path: Path) -> None:
     """Nothing was kept yet: nothing is read."""
     assert keep.read(tmp_path / "none") == {}
+
+
+def test_an_open_installation_is_closed(tmp_path: Path) -> None:
+    """What an earlier start left open to read is its owner's alone; the database's folder and links are left alone."""
+    root = tmp_path / "home"
+    (root / "state" / "router").mkdir(parents=True)
+    (root / "postgres").mkdir()
+    for folder in (root, root / "state", root / "state" / "router", root / "postgres"):
+        folder.chmod(0o755)
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    (root / "link").symlink_to(outside)
+    files = [root / "secrets.env", root / "state" / "router" / "journal", root / "postgres" / "PG_VERSION", outside]
+    for file in files:
+        file.write_text("x")
+        file.chmod(0o644)
+    keep.close_to_others(root, but=root / "postgres")
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (root, root / "state" / "router", *files)}
+    assert list(modes.values()) == [0o700, 0o700, 0o600, 0o600, 0o644, 0o644]
+
+
+def test_folders_and_logs_are_made_private(tmp_path: Path) -> None:
+    """A folder that is made, with those above it, and a log are the owner's alone; those that were there stay."""
+    tmp_path.chmod(0o755)
+    made = keep.private_folder(tmp_path / "logs" / "old")
+    with keep.appending(made / "router.log") as log:
+        log.write(b"line")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path, made.parent, made, made / "router.log")]
+    assert modes == [0o755, 0o700, 0o700, 0o600]

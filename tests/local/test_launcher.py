@@ -71,6 +71,12 @@ class Launched:
         return [*found, *([int(postmaster.read_text().split()[0])] if postmaster.exists() else [])]
 
 
+def opened(home: Path) -> list[Path]:
+    """List what in a state folder others than its owner have any right on; the database's own folder is closed."""
+    found = [home, *(path for path in home.rglob("*") if home / "postgres" not in path.parents)]
+    return [path for path in found if stat.S_IMODE(path.lstat().st_mode) & 0o077 and not path.is_symlink()]
+
+
 def commands(said: str) -> list[str]:
     """Give the commands of the greeting as a person would paste them."""
     return re.findall(r"^curl .*?(?=\n\n)", said, re.MULTILINE | re.DOTALL)
@@ -85,15 +91,14 @@ def pasted(command: str, folder: Path) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_life_of_a_gateway(tmp_path: Path) -> None:
-    """A first start shows a key once; its commands work; Ctrl-C leaves nothing; a second start knows it all."""
+    """A first start shows a key once; its commands work; nobody else reads its files; a second start knows it all."""
     home, port = tmp_path / "home", str(Ports().any())
     first = Launched(home, MOA_PORT=port)
     said = first.until_ready()
     kept = keep.read(home / "dev.env")
     assert kept["MOA_URL"] == f"http://127.0.0.1:{port}"
     assert said.count(kept["MOA_API_KEY"]) == 1
-    assert stat.S_IMODE((home / "dev.env").stat().st_mode) == 0o600
-    assert stat.S_IMODE((home / "secrets.env").stat().st_mode) == 0o600
+    assert opened(home) == []
 
     chat, text, picture = commands(said)
     lines = pasted(chat, tmp_path).splitlines()
@@ -111,9 +116,12 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
     assert out.rstrip().endswith("stopped")
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 
+    for path in (home, home / "logs", home / "logs" / "router.log", home / "state"):
+        path.chmod(0o755)
     again = Launched(home, MOA_PORT=port)
     assert kept["MOA_API_KEY"] not in again.until_ready()
     assert keep.read(home / "dev.env") == kept
+    assert opened(home) == []
     answer = requests.get(f"{kept['MOA_URL']}/providers", headers={"X-API-Key": kept["MOA_API_KEY"]}, timeout=20)
     assert "local-text" in answer.json()["providers"]
 

@@ -102,3 +102,48 @@ def test_the_ports_of_a_killed_process_come_back(tmp_path: Path) -> None:
         greedy.wait()
         with _choosing(1, tmp_path) as patient:
             assert len(_chosen(patient)) == 1
+
+
+def test_a_preferred_port_is_given_once(tmp_path: Path) -> None:
+    """Two gateways that start at once and want the documented port do not both get it, though neither has bound it."""
+    wanted = next(
+        port for port in iter(Ports().any, None) if port % 100
+    )  # the claim of a block is a claim of its first
+    chooser = CHOOSER.replace("Ports().any()", f"Ports().preferring({wanted})")
+    first, second = Ports(), Ports()
+    assert first.preferring(wanted) == wanted
+    assert second.preferring(wanted) != wanted
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", chooser, "1"]
+    stranger = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, input="", capture_output=True, text=True, check=True
+    )
+    assert int(stranger.stdout) != wanted
+    first.close()
+    assert second.preferring(wanted) == wanted
+
+
+def test_a_reserved_port_is_held_while_its_server_is_away() -> None:
+    """Nobody can bind a reserved port, also past lingering connections, before its server listens or after it died."""
+    ports = Ports()
+    held = ports.reserve(ports.any)
+    port = held.getsockname()[1]
+    server = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.listen(); s.accept()[0].send(b'here')"
+
+    def stranger() -> None:
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
+
+    stranger()
+    for _ in range(2):
+        command = [sys.executable, "-c", server, str(held.fileno())]
+        with subprocess.Popen(command, pass_fds=(held.fileno(),)) as process, socket.socket() as caller:
+            while caller.connect_ex(("127.0.0.1", port)):
+                assert process.poll() is None
+            assert caller.recv(4) == b"here"
+        stranger()
+    ports.close()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
