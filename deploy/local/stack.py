@@ -20,6 +20,7 @@ from typing import Self
 
 from deploy.local import keep
 from deploy.local.database import Database, DatabaseError
+from deploy.local.first_login import FirstLogin
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Supervisor
@@ -87,6 +88,7 @@ class Stack:
         self._deaths: dict[str, int] = {}
         self._lock: int | None = None
         self._secrets: dict[str, str] = {}
+        self._first_login = FirstLogin()
         self._stopping = threading.Lock()
         self._given_up = threading.Event()
         self.port = 0
@@ -137,6 +139,12 @@ class Stack:
     def log(self, name: str) -> Path:
         """Give the file that a process's output goes to."""
         return self._database.log if name == DATABASE else self.root / "logs" / f"{name}.log"
+
+    def first_login_url(self) -> str:
+        """Return the link by which the first administrator gets a password; empty where one has one."""
+        if AUTH.name not in self._addresses or EDGE.name not in self._addresses:
+            return ""
+        return self._first_login.url(self.url, self.database_url)
 
     # Life.
 
@@ -202,6 +210,7 @@ class Stack:
     def _start(self, began: float, wait_s: float) -> None:
         self._check_room()
         self._secrets = keep.internal_secrets(self.root / "secrets.env")
+        self._first_login = FirstLogin()
         self._assign()
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died)
         until = began + wait_s
@@ -319,6 +328,8 @@ class Stack:
         if process.store:
             out.setdefault("MOA_STORE_DIR", str(self.root / "objects"))
             out.setdefault("MOA_PUBLIC_URL", self.url)
+        if process is AUTH:
+            out |= self._first_login.environment
         if process is EDGE:
             targets = ",".join(f"{n}=127.0.0.1:{p}" for n, p in self._metrics.items() if n != name)
             out |= {"MOA_METRICS_TARGETS": targets, "MOA_INTERNAL_LISTEN": f"127.0.0.1:{self._metrics[name]}"}

@@ -23,7 +23,7 @@ class Steps:
 
 _READY = """
 Moa is ready at {url} after {seconds:.1f} s.
-{key}Its address and key for scripts: {dev_env} (metrics: {internal}/metrics/<process>)
+{key}{setup}Its address and key for scripts: {dev_env} (metrics: {internal}/metrics/<process>)
 
 Chat with smollm2-135m, token by token (any OpenAI client works the same way). It is fetched in the background (93 MB,
 once); until it is here the toy moa-tiny-chat answers and is named. GET /v1/models tells how far it is.
@@ -53,7 +53,12 @@ def ready(stack: Stack) -> str:
     """Give the greeting, with three commands that work as pasted in any folder. The key is shown when it is made."""
     dev_env = stack.root / "dev.env"
     key = f"The first key, which may do everything (shown this once): {stack.api_key}\n" if stack.new_key else ""
+    link = stack.first_login_url()
+    setup = (
+        f"Log in to the page, once and within an hour, by {link} (it asks how you will log in later)\n" if link else ""
+    )
     return _READY.format(
+        setup=setup,
         url=stack.url,
         seconds=max(stack.seconds.values(), default=0.0),
         key=key,

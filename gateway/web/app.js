@@ -8,6 +8,14 @@ const MICRO = 1_000_000;
 
 let language = localStorage.getItem("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
 let session = sessionStorage.getItem("session");
+let setupToken = takeSetupToken();
+
+// The one-time link of the first administrator. What is behind the # is sent to nobody; here it leaves the history too.
+function takeSetupToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("setup");
+  if (token) history.replaceState(null, "", location.pathname);
+  return token;
+}
 
 function word(name, values = {}) {
   return WORDS[language][name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
@@ -216,7 +224,8 @@ async function showUsage() {
 
 async function show() {
   translate();
-  byId("outside").hidden = Boolean(session);
+  byId("setup-section").hidden = Boolean(session) || !setupToken;
+  byId("outside").hidden = Boolean(session) || Boolean(setupToken);
   byId("inside").hidden = !session;
   byId("logout").hidden = !session;
   byId("who").textContent = "";
@@ -240,6 +249,7 @@ async function enter(path, values, form) {
   const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
   const { session_token: token } = await ask("POST", path, given);
   form.reset();
+  setupToken = null;
   session = token;
   sessionStorage.setItem("session", token);
   await show();
@@ -247,6 +257,17 @@ async function enter(path, values, form) {
 }
 
 onSubmit("login", (values, form) => enter("/account/login", values, form));
+onSubmit("setup", async (values, form) => {
+  try {
+    await enter("/account/setup", { ...values, setup_token: setupToken }, form);
+  } catch (error) {
+    // A link that is no use leads to the ordinary door, with what was wrong.
+    if (error.status !== 403) throw error;
+    setupToken = null;
+    await show();
+    throw error;
+  }
+});
 onSubmit("signup", (values, form) => enter("/account/signup", values, form));
 onSubmit("new-key", async (values, form) => {
   const { manages, ...key } = values;
@@ -286,6 +307,12 @@ byId("secret-done").addEventListener("click", () => {
   byId("secret").hidden = true;
   byId("secret-value").textContent = "";
   byId("sample").textContent = "";
+});
+
+// A link that is pasted where the page is open already loads nothing.
+window.addEventListener("hashchange", () => {
+  setupToken = takeSetupToken() ?? setupToken;
+  attempt(show);
 });
 
 attempt(show);

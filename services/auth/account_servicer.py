@@ -10,6 +10,7 @@ from moa.account.v1 import account_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
 from services.auth import render
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
@@ -36,6 +37,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     Args:
         pepper: What keys and tokens are digested with.
         signup: Who may sign up.
+        first_login: Lets the first administrator in.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         passwords: Passwords,
         pepper: bytes,
         signup: SignUpMode,
+        first_login: FirstLogin,
     ) -> None:
         self._accounts = accounts
         self._keys = keys_kept
@@ -61,6 +64,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._passwords = passwords
         self._pepper = pepper
         self._signup = signup
+        self._first_login = first_login
         self._logins = Logins(postgres, pepper=pepper)
 
     async def SignUp(self, request: pb.SignUpRequest, context: Any) -> pb.SignUpResponse:
@@ -83,6 +87,16 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         token, expires_at = await self._begin(account_id)
         account = render.account(await self._accounts.get(account_id))
         return pb.SignUpResponse(account=account, session_token=token, expires_at=expires_at)
+
+    async def SetUp(self, request: pb.SetUpRequest, context: Any) -> pb.SetUpResponse:
+        """Give the first administrator an email and a password, and begin a session."""
+        await self._logins.arrive(address_of(context))
+        self._first_login.check(request.setup_token)
+        email = render.read_email(request.email)
+        account_id = await self._first_login.claim(email, await self._passwords.hash(request.password))
+        token, expires_at = await self._begin(account_id)
+        account = render.account(await self._accounts.get(account_id))
+        return pb.SetUpResponse(session_token=token, expires_at=expires_at, account=account)
 
     async def LogIn(self, request: pb.LogInRequest, context: Any) -> pb.LogInResponse:
         """Begin a session."""

@@ -10,6 +10,7 @@ from moa.account.v1 import (
 )
 from services.auth.account_servicer import AccountServicer, SignUpMode
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
@@ -24,9 +25,15 @@ from services.common.rpc.server import Server
 
 
 def public_server(
-    postgres: Postgres, quota: Verifier, arrivals: Arrivals, *, pepper: bytes, signup: SignUpMode
+    postgres: Postgres,
+    quota: Verifier,
+    arrivals: Arrivals,
+    *,
+    pepper: bytes,
+    signup: SignUpMode,
+    first_login: FirstLogin,
 ) -> Server:
-    """Give a server, not started, of moa.account.v1."""
+    """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
     wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
     callers = Callers(quota, sessions, wrong, arrivals, pepper=pepper)
@@ -44,6 +51,7 @@ def public_server(
             passwords=passwords,
             pepper=pepper,
             signup=signup,
+            first_login=first_login,
         ),
         server.grpc,
     )

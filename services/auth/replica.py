@@ -9,6 +9,7 @@ from functools import partial
 
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.auth.adapters.cached import CachedIdentities
+from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.paces import PacesKept
@@ -58,7 +59,8 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             server.grpc,
         )
         server.offer(quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name)
-        public = public_server(postgres, quota, arrivals, pepper=pepper, signup=config.signup)
+        first = FirstLogin(postgres, token=config.setup_token.get_secret_value(), until=config.setup_until)
+        public = public_server(postgres, quota, arrivals, pepper=pepper, signup=config.signup, first_login=first)
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {"paces": kept.tidy, "tries": partial(tidy, postgres)}
         sweeper = Sweeper(ledger, quota.pools, tidies, every_s=config.lease_s / 20, patience_s=grace_s)

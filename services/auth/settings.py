@@ -29,6 +29,10 @@ class AuthSettings(DatabaseSettings):
     """Where the edge reaches the public services (moa.account.v1)."""
     signup: Literal["open", "invite", "closed"] = "invite"
     """Who may sign up: everyone, those with an invitation, nobody. The launcher says `open` on a loopback address."""
+    setup_token: SecretStr = SecretStr("")
+    """What lets the first administrator choose an email and a password, once; empty: nothing does."""
+    setup_until: float = 0.0
+    """Until when, in seconds since 1970."""
     byok: bool = False
     """Whether there is an account for callers who bring their own key of a provider."""
     lease_s: float = Field(default=20.0, ge=1)

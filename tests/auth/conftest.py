@@ -105,6 +105,8 @@ async def started(
     fresh_s: float = 1.5,
     port: int = 0,
     signup: SignUpMode = "open",
+    setup_token: str = "",
+    setup_until: float = 0.0,
 ) -> Auth:
     """Start a replica."""
     stack = AsyncExitStack()
@@ -115,6 +117,8 @@ async def started(
         listen=f"127.0.0.1:{port}",
         public_listen="127.0.0.1:0",
         signup=signup,
+        setup_token=SecretStr(setup_token),
+        setup_until=setup_until,
         lease_s=lease_s,
         block_s=block_s,
         fresh_s=fresh_s,

@@ -85,6 +85,29 @@ async def test_a_person_signs_up_makes_a_key_and_revokes_it(gateway: Gateway, tm
         assert page.errors == []
 
 
+async def test_the_first_administrator_comes_by_the_link(gateway: Gateway) -> None:
+    """The link asks for address and password, leaves the address bar, logs in, and is told to be of no use again."""
+    link = gateway.stack.first_login_url()
+    email = f"{uuid4().hex}@example.com"
+    async with browser.browser(link) as page:
+        await page.until("document.querySelector('#setup-section:not([hidden])') !== null")
+        assert await page.run("document.getElementById('outside').hidden")
+        assert "setup" not in await page.run("location.href")
+        await page.run(FILL % ("setup", f"{{email: '{email}', password: 'correct horse battery'}}"))
+        await page.until("!document.getElementById('inside').hidden && document.getElementById('who').textContent")
+        assert email in await page.run("document.getElementById('who').textContent")
+        await page.run("document.getElementById('logout').click()")
+        await page.until("!document.getElementById('outside').hidden")
+        assert await page.run("document.getElementById('setup-section').hidden")
+
+        await page.run(f"location.hash = '{link.partition('#')[2]}'")
+        await page.until("!document.getElementById('setup-section').hidden")
+        await page.run(FILL % ("setup", "{email: 'late@example.com', password: 'correct horse battery'}"))
+        await page.until("document.getElementById('error').textContent && !document.getElementById('outside').hidden")
+        assert page.errors == []
+    assert gateway.stack.first_login_url() == ""
+
+
 async def test_every_control_has_a_name(gateway: Gateway) -> None:
     """What assistive technology reads: each input has a label, each button a text, the page a language."""
     async with browser.browser(gateway.url + "/") as page:

@@ -108,6 +108,16 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
     pasted(picture, tmp_path)
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG\r\n")
 
+    token = re.findall(rf"http://127.0.0.1:{port}/#setup=(\S+)", said)[0]
+    boss = {"email": "boss@example.com", "password": "correct horse battery"}
+    claims = [
+        requests.post(f"{kept['MOA_URL']}/account/setup", json={**boss, "setup_token": token}, timeout=20) for _ in "12"
+    ]
+    assert [answer.status_code for answer in claims] == [200, 403]
+    session = {"Authorization": f"Bearer {claims[0].json()['session_token']}"}
+    assert requests.get(f"{kept['MOA_URL']}/admin/accounts", headers=session, timeout=20).status_code == 200
+    assert token not in "".join(log.read_text() for log in (home / "logs").iterdir())
+
     family = first.family()
     assert len(family) >= 6
     first.process.send_signal(signal.SIGINT)
@@ -119,7 +129,9 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
     for path in (home, home / "logs", home / "logs" / "router.log", home / "state"):
         path.chmod(0o755)
     again = Launched(home, MOA_PORT=port)
-    assert kept["MOA_API_KEY"] not in again.until_ready()
+    said = again.until_ready()
+    assert kept["MOA_API_KEY"] not in said
+    assert "#setup=" not in said
     assert keep.read(home / "dev.env") == kept
     assert opened(home) == []
     answer = requests.get(f"{kept['MOA_URL']}/providers", headers={"X-API-Key": kept["MOA_API_KEY"]}, timeout=20)

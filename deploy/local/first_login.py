@@ -1,0 +1,33 @@
+"""The one-time link by which the first administrator comes to the page: who starts the gateway is its administrator."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Final
+
+import psycopg
+
+from services.auth.unclaimed import UNCLAIMED
+
+LASTS_S: Final = 3600.0
+"""How long a link lasts."""
+
+
+class FirstLogin:
+    """The link of one start of the gateway. It is behind `#`, which browsers send to nobody: it is in no log."""
+
+    def __init__(self) -> None:
+        self._token = secrets.token_urlsafe(32)
+        self._until = time.time() + LASTS_S
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what the auth service is told."""
+        return {"MOA_SETUP_TOKEN": self._token, "MOA_SETUP_UNTIL": f"{self._until:.0f}"}
+
+    def url(self, public: str, database_url: str) -> str:
+        """Return the link; empty where an administrator can log in already, or there is none."""
+        with psycopg.connect(database_url) as link:
+            unclaimed = link.execute(UNCLAIMED).fetchone() is not None
+        return f"{public}/#setup={self._token}" if unclaimed else ""
