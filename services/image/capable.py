@@ -8,26 +8,20 @@ or each with the size it makes); `qualities`, `styles` and `formats` (a list, or
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
 from typing import Any
 
 from moa.image.v1.image_pb2 import Background, Operation, OutputFormat, Quality
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.common import images
+from services.common import images, limits
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
 
-MAX_COUNT = 10
-MAX_COLOURS = 10
-_COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
-_OPERATIONS = {
-    Operation.OPERATION_EDIT: "edit",
-    Operation.OPERATION_VARIATION: "variation",
-    Operation.OPERATION_OUTPAINT: "outpaint",
-    Operation.OPERATION_REMOVE_BACKGROUND: "remove_background",
-}
-_NO_PROMPT = (Operation.OPERATION_VARIATION, Operation.OPERATION_REMOVE_BACKGROUND, Operation.OPERATION_OUTPAINT)
+_CHANGES = (
+    Operation.OPERATION_EDIT,
+    Operation.OPERATION_VARIATION,
+    Operation.OPERATION_OUTPAINT,
+    Operation.OPERATION_REMOVE_BACKGROUND,
+)
 FORMATS = {
     OutputFormat.OUTPUT_FORMAT_PNG: "png",
     OutputFormat.OUTPUT_FORMAT_JPEG: "jpeg",
@@ -50,35 +44,22 @@ def count_of(request: GenerateImageRequest) -> int:
 
 
 def check(request: GenerateImageRequest, model: Model) -> None:
-    """Raise InvalidField for a field that is wrong for every model, Unsupported for one that `model` cannot do."""
-    operation = operation_of(request)
-    if operation not in _NO_PROMPT and not request.prompt.strip():
-        raise InvalidField("a prompt is required", param="prompt")
-    if count_of(request) > MAX_COUNT:
-        raise InvalidField(f"at most {MAX_COUNT} images", param="count")
+    """Raise InvalidField for a field that is wrong for every model, Unsupported for one that `model` cannot do.
+
+    Sets the request's operation where it says none.
+    """
+    request.operation = operation_of(request)
+    limits.check(request)
+    limits.check_able(request, model)
     most_chars = model.limits.get("prompt_chars")
     if most_chars and len(request.prompt) > most_chars:
         raise InvalidField(f"the prompt may have {most_chars} characters for this model", param="prompt")
-    _check_images(request, model, operation)
-    for field, capability in _needs(request, operation):
-        if not model.can(capability):
-            can = ", ".join(sorted(model.capabilities)) or "plain generation only"
-            raise Unsupported(f"model {model.id!r} does not support {capability} (it can do: {can})", param=field)
-    if request.HasField("seed") and request.seed < 0:
-        raise InvalidField("a seed is not negative", param="seed")
-    if not all(_COLOUR.fullmatch(colour) for colour in request.colors) or len(request.colors) > MAX_COLOURS:
-        raise InvalidField(f"at most {MAX_COLOURS} colours, written #RRGGBB", param="colors")
-    if request.moderation and request.moderation not in ("auto", "low"):
-        raise InvalidField('moderation is "auto" or "low"', param="moderation")
-
-
-def _check_images(request: GenerateImageRequest, model: Model, operation: Operation.ValueType) -> None:
-    if operation in _OPERATIONS and not request.images:
-        raise InvalidField("an input image is required", param="images")
+    if request.images and request.operation not in _CHANGES and not model.can("references"):
+        raise Unsupported(f"model {model.id!r} takes no reference images", param="images")
     most = model.limits.get("images", 1)
     if len(request.images) > most:
         raise Unsupported(f"model {model.id!r} takes at most {most} input images", param="images")
-    if request.HasField("mask") and operation != Operation.OPERATION_EDIT:
+    if request.HasField("mask") and request.operation != Operation.OPERATION_EDIT:
         raise InvalidField("a mask belongs to an edit", param="mask")
     for index, image in enumerate(request.images):
         bytes_of(image, f"images[{index}]")
@@ -91,44 +72,6 @@ def bytes_of(image: Any, where: str) -> tuple[bytes, str]:
     if image.WhichOneof("source") == "url":
         raise Unsupported("images are taken as data here, not as links", param=f"{where}.url")
     return image.data, images.inspect(image.data, param=where).mime_type
-
-
-def _needs(request: GenerateImageRequest, operation: Operation.ValueType) -> Iterator[tuple[str, str]]:
-    """Give each field of the request that needs a capability, with the capability."""
-    if operation in _OPERATIONS:
-        yield "operation", _OPERATIONS[operation]
-    elif request.images:
-        yield "images", "references"
-    if request.HasField("mask"):
-        yield "mask", "mask"
-    for field in ("negative_prompt", "style"):
-        if getattr(request, field):
-            yield field, field
-    if request.HasField("seed"):
-        yield "seed", "seed"
-    if request.HasField("width") or request.HasField("height"):
-        yield "size", "size"
-    elif request.aspect_ratio:
-        yield "aspect_ratio", "aspect_ratio"
-    if request.quality:
-        yield "quality", "quality"
-    if request.background == Background.BACKGROUND_TRANSPARENT:
-        yield "background", "background"
-    if request.output_format:
-        yield "output_format", "output_format"
-    if request.colors:
-        yield "colors", "colors"
-    if request.moderation == "low":
-        yield "moderation", "moderation"
-    for name in ("steps", "guidance_scale", "strength"):
-        if request.diffusion.HasField(name):
-            if not math.isfinite(getattr(request.diffusion, name)):
-                raise InvalidField(f"{name} must be a number", param=name)
-            yield name, name
-    if request.diffusion.scheduler:
-        yield "scheduler", "scheduler"
-    if request.diffusion.loras:
-        yield "loras", "lora"
 
 
 def size_of(request: GenerateImageRequest, model: Model) -> tuple[int, int] | None:

@@ -58,6 +58,12 @@ ACCOUNTS = {KEY: "acc1", OTHER_KEY: "acc2"}
 TEXT_CAPABILITIES = frozenset(
     {"vision", "tools", "reasoning", "json", "json_schema", "logprobs", "candidates", "seed", "stop"}
 )
+IMAGE_CAPABILITIES = frozenset(
+    (
+        *("edit", "mask", "variation", "preview", "size", "aspect_ratio", "quality", "background", "output_format"),
+        *("style", "colors", "moderation", "seed", "negative_prompt", "steps", "guidance_scale", "strength"),
+    )
+)
 CATALOGUE = Catalogue(
     [
         Provider(id="p-text", adapter="played", makes="text", base_url="x"),
@@ -72,7 +78,7 @@ CATALOGUE = Catalogue(
         Model(
             id="gemini-2.5-flash-image",
             provider="p-image",
-            capabilities=frozenset({"edit", "mask", "variation", "size", "aspect_ratio", "preview"}),
+            capabilities=IMAGE_CAPABILITIES,
             defaults={"steps": 12},
         ),
         Model(id="away", provider="p-bare"),

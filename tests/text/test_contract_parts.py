@@ -74,7 +74,7 @@ async def test_a_model_without_vision_refuses_images(service: TextClient, upstre
     request = chat("what is this?")
     request.model = "plain"
     request.messages[0].parts.append(Part(image=ImageInput(data=PNG)))
-    with pytest.raises(errors.Unsupported, match="plain text only") as refused:
+    with pytest.raises(errors.Unsupported, match="plain requests only") as refused:
         await service.ask(request)
     assert refused.value.param == "messages[0].parts[1].image"
     assert upstream.seen == []

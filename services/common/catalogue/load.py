@@ -23,6 +23,22 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[Model]
 
 
+_DIFFUSION = frozenset(
+    (
+        "aspect_ratio",
+        "guidance_scale",
+        "negative_prompt",
+        "output_format",
+        "quality",
+        "scheduler",
+        "seed",
+        "size",
+        "steps",
+        "strength",
+    )
+)
+"""What the diffusion engine does for every model of one's own."""
+
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)(?::-([^}]*))?\}")
 
 
@@ -60,7 +76,8 @@ def checked(path: Path) -> tuple[list[Provider], list[Model]]:
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise CatalogueError(f"{path}: {error}") from None
     _check(path, file.providers, file.models)
-    return file.providers, [_located(m, path.parent) for m in file.models]
+    makes = {p.id: p.makes for p in file.providers}
+    return file.providers, [_located(_able(m, makes[m.provider]), path.parent) for m in file.models]
 
 
 def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[None, None, Catalogue]:
@@ -76,6 +93,13 @@ def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[Non
         p.id for p in providers if _all_set(p.credentials, environment) and (p.adapter == "inference" or p.base_url)
     )
     return (yield from Catalogue.assembled(providers, models, configured))
+
+
+def _able(model: Model, makes: str) -> Model:
+    """Return a model with what its engine does for every model."""
+    if model.load is None or makes != "image":
+        return model
+    return msgspec.structs.replace(model, capabilities=model.capabilities | _DIFFUSION)
 
 
 def _settled(provider: Provider, environment: Mapping[str, str]) -> Provider:

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from moa.embedding.v1 import embedding_service_pb2
 from moa.quota.v1 import quota_pb2
+from services.common import limits
 from services.common.catalogue import Catalogue, Model
-from services.common.errors import InvalidField, MoaError, ModelNotFound
+from services.common.errors import MoaError, ModelNotFound
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Admission
 from services.router.domain.ports import Booking
@@ -50,8 +51,7 @@ class Embeddings:
         if caller.own_key:
             raise ModelNotFound(f"unknown embedding model {request.model[:200]!r}", param="model")
         model = self._catalogue().find_embedding(request.model)
-        if not request.texts:
-            raise InvalidField("a text is required", param="texts")
+        limits.check(request)
         bound = sum(_bound(text, model) for text in request.texts)
         reserved = await self._admission.reserve(
             caller.key,

@@ -14,7 +14,7 @@ from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_service_pb2
-from services.common import byok
+from services.common import byok, limits
 from services.common.background import Background
 from services.common.catalogue import Catalogue, Model, Retirement
 from services.common.errors import (
@@ -33,7 +33,6 @@ from services.router.domain.answer import ImageAnswer, TextAnswer
 from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
-from services.router.domain.capabilities import check_image, check_text
 from services.router.domain.ports import Booking, Identity, Linked, Source
 from services.router.domain.rescue import rescue_for
 from services.router.domain.text_call import TextBackends, TextCall
@@ -119,7 +118,8 @@ class Operations:
     async def _begin_text(
         self, request: text_service_pb2.GenerateTextRequest, model: Model, ending: Retirement | None, caller: Caller
     ) -> TextAnswer:
-        check_text(request, model)
+        limits.check(request)
+        limits.check_able(request, model)
         parts = [part for message in request.messages for part in message.parts if part.HasField("image")]
         linked = _linked([("image_url", part.image) for part in parts])
         wanted = self._bounded(request, model)
@@ -170,7 +170,8 @@ class Operations:
     ) -> ImageAnswer:
         if request.operation == image_pb2.OPERATION_UNSPECIFIED:
             request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
-        check_image(request, model)
+        limits.check(request)
+        limits.check_able(request, model)
         given = [(f"images[{index}]", image) for index, image in enumerate(request.images)]
         given += [("mask", request.mask)] if request.HasField("mask") else []
         linked = _linked(given)
@@ -191,7 +192,7 @@ class Operations:
 
         attempts: Attempts[image_service_pb2.GenerateImageResponse] = Attempts(
             model,
-            lambda: fallbacks.able(catalogue, model, caller, reserved, lambda other: check_image(request, other)),
+            lambda: fallbacks.able(catalogue, model, caller, reserved, lambda other: limits.check_able(request, other)),
             terms=self._terms(caller, reserved, whole=True),
             stake=usage_pb2.Usage(images=request.count),
         )
@@ -282,12 +283,7 @@ class Operations:
     @staticmethod
     def _bounded(request: text_service_pb2.GenerateTextRequest, model: Model) -> int:
         """Give the bound on one candidate's tokens: the caller's, else the catalogue's, and never above the model's."""
-        if request.HasField("max_tokens"):
-            if request.max_tokens < 1:
-                raise InvalidField("max_tokens must be positive", param="max_tokens")
-            wanted = request.max_tokens
-        else:
-            wanted = model.default_max_tokens
+        wanted = request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
         return bounds.bounded(wanted, model)
 
     async def _reserve_text(

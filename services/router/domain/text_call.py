@@ -6,12 +6,11 @@ import asyncio
 from typing import Final, Protocol
 
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common import logs
+from services.common import limits, logs
 from services.common.catalogue import Model
 from services.common.errors import MoaError
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
-from services.router.domain.capabilities import check_text
 from services.router.domain.ports import Booking, Source
 
 _log = logs.get("text_call")
@@ -75,7 +74,7 @@ class TextCall:
 
     def check(self, model: Model) -> None:
         """Raise Unsupported, InvalidField or ContextTooLong where a model cannot do what is asked."""
-        check_text(self.request, model)
+        limits.check_able(self.request, model)
         bounds.check_context(self._prompt, model)
 
     def ask(self, model: Model, paying: Booking, *, prefix: str = "", spent: int = 0, books: bool = True) -> TextSource:

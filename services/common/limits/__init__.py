@@ -1,0 +1,51 @@
+"""Hold requests to the limits that their contracts declare (`moa/common/v1/limits.proto`).
+
+A message type's checks are made once, from its descriptor; only fields with limits, and messages that hold such fields,
+are looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from services.common.errors import InvalidField, Unsupported
+from services.common.limits.checks import Outside, checks_of
+from services.common.limits.fields import of
+from services.common.limits.needs import Need, needs_beyond
+
+__all__ = ["Able", "check", "check_able", "of"]
+
+
+class Able(Protocol):
+    """A model, as the catalogue describes it."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it can do."""
+
+
+def check(request: Message) -> None:
+    """Raise InvalidField, with the field's path, for the first field that is outside its limits."""
+    try:
+        for each in checks_of(request.DESCRIPTOR):
+            each(request)
+    except Outside as outside:
+        raise InvalidField(outside.prefix + outside.sentence, param=outside.path) from None
+
+
+def check_able(request: Message, model: Able) -> None:
+    """Raise Unsupported, with the field's path and what the model can do, for the first field that it cannot do."""
+    found: list[Need] = []
+    for each in needs_beyond(request.DESCRIPTOR, frozenset(model.capabilities)):
+        each(request, found)
+    lacking = [need for need in found if need.capability not in model.capabilities]
+    if lacking:
+        param, capability = lacking[0]
+        can = ", ".join(sorted(model.capabilities)) or "plain requests only"
+        raise Unsupported(f"model {model.id!r} does not support {capability} (it can do: {can})", param=param)
