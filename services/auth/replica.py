@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
+from services.auth.adapters.answers import Answers
 from services.auth.adapters.cached import CachedIdentities
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.identities import Identities
@@ -19,6 +21,7 @@ from services.auth.adapters.tries import Tries, tidy
 from services.auth.arrivals import Arrivals
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
+from services.auth.idempotency_servicer import IdempotencyServicer
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
 from services.auth.settings import AuthSettings
@@ -58,11 +61,20 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             QuotaServicer(quota, Sessions(postgres), paces, guesses, arrivals, fresh_s=config.fresh_s, pepper=pepper),
             server.grpc,
         )
-        server.offer(quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name)
+        answers = Answers(postgres, pepper=pepper, lease_s=config.idempotency_lease_s)
+        idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(IdempotencyServicer(answers), server.grpc)
+        server.offer(
+            quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name,
+            idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
+        )
         first = FirstLogin(postgres, token=config.setup_token.get_secret_value(), until=config.setup_until)
         public = public_server(postgres, quota, arrivals, pepper=pepper, signup=config.signup, first_login=first)
 
-        tidies: dict[str, Callable[[], Awaitable[None]]] = {"paces": kept.tidy, "tries": partial(tidy, postgres)}
+        tidies: dict[str, Callable[[], Awaitable[None]]] = {
+            "paces": kept.tidy,
+            "tries": partial(tidy, postgres),
+            "answers": answers.tidy,
+        }
         sweeper = Sweeper(ledger, quota.pools, tidies, every_s=config.lease_s / 20, patience_s=grace_s)
         await stack.enter_async_context(sweeper)
         public_port = await public.start(config.public_listen)

@@ -40,5 +40,7 @@ class AuthSettings(DatabaseSettings):
     block_s: float = Field(default=60.0, ge=2)
     """How long what a replica borrowed lasts while the database is away; what a vanished replica held is free again
     after it."""
+    idempotency_lease_s: float = Field(default=30.0, ge=1)
+    """How long a request with an idempotency key counts as being worked at after its router was last heard of."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)
     """How long a router may go on with a verified key before it asks again."""

@@ -111,6 +111,18 @@ class MethodNotAllowed(MoaError):
     reason = error_pb2.REASON_METHOD_NOT_ALLOWED
 
 
+class RequestRunning(MoaError):
+    reason = error_pb2.REASON_REQUEST_RUNNING
+
+
+class IdempotencyKeyReused(MoaError):
+    reason = error_pb2.REASON_IDEMPOTENCY_KEY_REUSED
+
+
+class AnswerLost(MoaError):
+    reason = error_pb2.REASON_ANSWER_LOST
+
+
 class UpstreamAuth(MoaError):
     reason = error_pb2.REASON_UPSTREAM_AUTH
 

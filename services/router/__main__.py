@@ -31,6 +31,7 @@ from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.store import links_of, store_of
 from services.router.adapters.backends import Backends
+from services.router.adapters.claims import Claims
 from services.router.adapters.encoders import InferenceEncoders
 from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
@@ -45,6 +46,7 @@ from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
 from services.router.gate import Gate
 from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
+from services.router.idempotency.once import Once
 from services.router.refusals import Refusals
 from services.router.serving import own_keys
 from services.router.settings import RouterSettings
@@ -60,7 +62,8 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     def catalogue() -> object:
         return watched.now
 
-    admission = Admission(channel(config.auth_address), service_token=token, journal=config.state_dir)
+    auth = channel(config.auth_address)
+    admission = Admission(auth, service_token=token, journal=config.state_dir)
     channels = {"text": channel(config.text_address), "inference": channel(config.inference_address)}
     if config.image_address:
         channels["image"] = channel(config.image_address)
@@ -73,7 +76,10 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     listing = Listing(catalogue=lambda: watched.now, admission=admission, states=states.now)
 
     refusals = Refusals(admission, own_keys=config.byok)
-    serving = server.Server(service_token=None, reword=refusals, welcome=refusals.welcome)
+    begin = own_keys(token, allowed=config.byok)
+    claims = Claims(auth, service_token=token)
+    once = Once(admission, claims, begin=begin, secret=token)
+    serving = server.Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations), serving.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), serving.grpc)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), serving.grpc)
@@ -81,7 +87,6 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     embeddings = Embeddings(catalogue=lambda: watched.now, admission=admission, encoders=encoders)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(embeddings), serving.grpc)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), serving.grpc)
-    begin = own_keys(token, allowed=config.byok)
     openai = OpenAIServicer(operations, listing, Shelf(store, links), begin=begin)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, serving.grpc)
     google = GoogleServicer(operations, listing, begin=begin)
@@ -108,6 +113,8 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         yield port
     finally:
         await serving.stop(config.drain_s, backends.end)
+        await once.aclose(server.LAST_WORDS_S)
+        await claims.aclose()
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching

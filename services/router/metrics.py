@@ -55,6 +55,16 @@ TARGET_OPEN = Gauge(
     "Whether a target failed again and again and is left alone (its breaker is open).",
     ["provider", "model"],
 )
+IDEMPOTENT = Counter(
+    "moa_idempotent_requests_total",
+    "Requests with an idempotency key, by what had become of it: begun, running, kept, reused, lost.",
+    ["outcome"],
+)
+UNKEPT = Counter(
+    "moa_idempotent_answers_unkept_total",
+    "Answers of requests with an idempotency key that could not be kept, by why: too_large, unavailable.",
+    ["reason"],
+)
 
 
 class Meters(NamedTuple):

@@ -68,7 +68,8 @@ def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
 
 def note(answer: Answer[Any], caller: Caller) -> None:
     """Put who answers, and for whom, on the call's log line and into the metrics; the consumption when it is known."""
-    fields = calls.current().fields
+    call = calls.current()
+    fields = call.fields
     provider, model = answer.model.provider, answer.model.id
     fields["account"] = answer.booking.account_id
     fields["provider"] = provider
@@ -78,6 +79,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
 
     def settled(consumed: usage_pb2.Usage) -> None:
         _note_others(answer, fields)
+        call.charged = bool(consumed.prompt_tokens or consumed.completion_tokens or consumed.images)
         fields["tokens"] = consumed.prompt_tokens + consumed.completion_tokens
         if consumed.images:
             fields["images"] = consumed.images
@@ -86,6 +88,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
             fields["cost_usd"] = round(cost, 8)
 
     def broke(error: errors.MoaError) -> None:
+        call.broken = True
         fields["broken"] = errors.word(error.reason)
         metrics.BROKEN.labels(answer.model.provider, errors.word(error.reason)).inc()
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToJson
 
 from moa.task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
+from services.common import idempotency
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
 from services.tasks.dialects import reply
@@ -109,8 +110,8 @@ def _order(request: task_service_pb2.CreateTaskRequest, key: str) -> Order:
 
 
 def idempotency_key(context: Any) -> str:
-    """Give the call's idempotency key; empty when it has none."""
-    return header(context, "idempotency-key")
+    """Give the call's idempotency key; empty when it has none. Raises InvalidField for one that is too long."""
+    return idempotency.key_in(context.invocation_metadata() or ())
 
 
 def last_event_id(context: Any) -> int:

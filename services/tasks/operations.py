@@ -24,7 +24,6 @@ from services.tasks.views import Views
 MAX_IMAGES: Final = 10
 MAX_DEADLINE_S: Final = 86_400.0
 MAX_URL: Final = 2048
-_KEY_LENGTH: Final = 255
 _ALIVE_S: Final = 15.0
 """How long a stream says nothing at most: proxies on the way close what looks dead."""
 
@@ -278,8 +277,6 @@ class Operations:
         return task is None or (task.ended and task.last_sequence <= after)
 
     def _task(self, who: Identity, order: Order, model: Model, images: int) -> Task:
-        if len(order.idempotency_key) > _KEY_LENGTH:
-            raise InvalidField(f"an idempotency key has at most {_KEY_LENGTH} characters", param="Idempotency-Key")
         now = now_utc()
         task = Task(
             id=new_id(),

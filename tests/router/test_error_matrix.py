@@ -55,6 +55,7 @@ OPENAI_CLASSES: dict[int, type[openai.APIStatusError]] = {
     403: openai.PermissionDeniedError,
     404: openai.NotFoundError,
     409: openai.ConflictError,
+    422: openai.UnprocessableEntityError,
     429: openai.RateLimitError,
 }
 

@@ -329,10 +329,10 @@ def test_an_image_of_a_task_counts_once_as_an_image(system: System) -> None:
 
 
 def test_an_idempotency_key_makes_one_task(system: System) -> None:
-    """The same request gives the same task; another under the key is 409."""
+    """The same request gives the same task; another under the key is 422."""
     body = {"model": "google/gempix2", "prompt": "idempotent"}
     first = created(system, body, **{"idempotency-key": "once"})
     assert created(system, body, **{"idempotency-key": "once"}) == first
     other = system.post("/api/image/gen", {**body, "prompt": "other"}, **{"idempotency-key": "once"})
-    assert other.status_code == 409
+    assert other.status_code == 422
     assert other.json()["code"] == 1

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from moa.task.v1 import task_pb2
-from services.common.errors import Conflict, NoCredit, NotFound, QueueFull, Unavailable
+from services.common.errors import Conflict, IdempotencyKeyReused, NoCredit, NotFound, QueueFull, Unavailable
 from services.tasks.adapters.database import Database
 from services.tasks.adapters.holding import Holding
 from services.tasks.adapters.queue import Queue
@@ -154,7 +154,7 @@ async def test_an_idempotency_key_gives_the_same_task_or_a_conflict(tasks_databa
     tasks = Tasks(tasks_database)
     made = await asyncio.gather(*(tasks.create(make(idempotency_key="k", fingerprint=b"same")) for _ in range(20)))
     assert len({task.id for task in made}) == 1
-    with pytest.raises(Conflict):
+    with pytest.raises(IdempotencyKeyReused):
         await tasks.create(make(idempotency_key="k", fingerprint=b"other"))
     other = await tasks.create(make("another", idempotency_key="k", fingerprint=b"other"))
     assert other.id != made[0].id

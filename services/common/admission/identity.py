@@ -63,6 +63,11 @@ class Identity:
         return self._grant
 
     @property
+    def counter(self) -> str:
+        """What counts for the key, and for those that it is rotated into."""
+        return self._grant.counts_as or self.key_id
+
+    @property
     def manages_account(self) -> bool:
         """Whether the key may change its account, and see its secrets."""
         return self._grant.manages_account

@@ -21,7 +21,7 @@ class Alive:
     a message, nor while one waits for a caller who reads slowly.
 
     Args:
-        context: Where messages are written.
+        context: Where messages are written; one that has a `write_sign` is given signs of life by that.
         first_s: Silence before the first message or sign.
         every_s: Silence after it.
     """
@@ -53,7 +53,7 @@ class Alive:
         self._wait_s = self._every_s
 
     async def _write_sign(self, sign: Any) -> None:
-        await self._context.write(sign)
+        await getattr(self._context, "write_sign", self._context.write)(sign)
 
     def _send(self) -> None:
         """Write a sign of life now, unless something is being written."""

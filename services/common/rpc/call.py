@@ -24,7 +24,7 @@ RESUME_KEY = "x-moa-resume"
 class Call:
     """One call being served. `fields` become part of its log line."""
 
-    __slots__ = ("address", "fields", "key", "method", "request_id", "wrote")
+    __slots__ = ("address", "broken", "charged", "fields", "key", "method", "request_id", "wrote")
 
     def __init__(self, method: str, request_id: str, address: str = "") -> None:
         self.method = method
@@ -34,6 +34,10 @@ class Call:
         self.fields: dict[str, Any] = {}
         self.key = ""
         """What the handler takes for the caller's key; empty until it has read it."""
+        self.charged = False
+        """Whether anything was charged for it."""
+        self.broken = False
+        """Whether its stream ended with an error."""
         self.wrote = False
         """Whether a first message was sent: from then on an error must be an event of the stream."""
 

@@ -28,6 +28,10 @@ Reading = Callable[[bytes, Any, Callable[[bytes], Any]], Awaitable[Any]]
 Reword = Callable[[Any, str, errors.MoaError], Awaitable[errors.MoaError]]
 """Gives the error that a caller is told instead, from the RPC's context, the full method and what was raised."""
 
+Around = Callable[[str, Handler, bool], Handler]
+"""Gives what serves a method in its handler's place, from the full method, the handler, and whether it returns its one
+message rather than write some. The request has been read."""
+
 Welcome = Callable[[Any, str], Awaitable[None]]
 """Raises for callers who may not send a large request, from the RPC's context and the full method."""
 
@@ -45,14 +49,21 @@ class Interceptor(grpc.aio.ServerInterceptor):
             keys of their own.
         reword: What a refusal becomes before it is told; None tells it as it was raised.
         welcome: Asked before a request of more than LARGE_BYTES is read; None: whoever may call may send it.
+        around: What serves methods in their handlers' place; None: the handlers.
     """
 
     def __init__(
-        self, *, service_token: str | None, reword: Reword | None = None, welcome: Welcome | None = None
+        self,
+        *,
+        service_token: str | None,
+        reword: Reword | None = None,
+        welcome: Welcome | None = None,
+        around: Around | None = None,
     ) -> None:
         self._token = service_token.encode() if service_token else None
         self._reword = reword
         self._welcome = welcome
+        self._around = around
         self._wrapped: dict[str, Any] = {}
         self._collecting = Collecting()
 
@@ -133,6 +144,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
             return serve
 
+        if self._around is not None:
+            handler = _surrounded(handler, method, self._around)
         return _rewrapped(handler, around, self._reader(method))
 
     def _reader(self, method: str) -> Reading:
@@ -192,6 +205,16 @@ async def _abort(context: Any, error: errors.MoaError, call: calls.Call) -> None
     call.fields["reason"] = reason
     RPC_REFUSED.labels(call.method, reason).inc()
     await context.abort(status.CODE[error.reason], error.message, status.trailers_of(error, call.request_id))
+
+
+def _surrounded(handler: Any, method: str, around: Around) -> Any:
+    """Return a method's handler with `around` in its place; those of requests that are streams stay as they are."""
+    codec = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(around(method, handler.unary_unary, True), **codec)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(around(method, handler.unary_stream, False), **codec)
+    return handler
 
 
 def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], read: Reading) -> Any:

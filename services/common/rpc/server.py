@@ -15,7 +15,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from services.common import logs, tracing
-from services.common.rpc.interceptor import Interceptor, Reword, Welcome
+from services.common.rpc.interceptor import Around, Interceptor, Reword, Welcome
 
 MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 """Largest message between processes: a 64 MiB upload and its envelope."""
@@ -47,13 +47,18 @@ class Server:
 
     Args:
         service_token: Credential that callers must send; None where callers bring keys of their own.
-        reword, welcome: As the interceptor's.
+        reword, welcome, around: As the interceptor's.
     """
 
     def __init__(
-        self, *, service_token: str | None, reword: Reword | None = None, welcome: Welcome | None = None
+        self,
+        *,
+        service_token: str | None,
+        reword: Reword | None = None,
+        welcome: Welcome | None = None,
+        around: Around | None = None,
     ) -> None:
-        interceptor = Interceptor(service_token=service_token, reword=reword, welcome=welcome)
+        interceptor = Interceptor(service_token=service_token, reword=reword, welcome=welcome, around=around)
         self.grpc = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         self.health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)

@@ -108,6 +108,7 @@ class EventStream(Alive):
         if not isinstance(told, errors.MoaError):
             told = errors.Internal(f"internal error (request {call.request_id})")
         told.param = self._dialect.spelled(told.param)
+        call.broken = True
         call.fields["broken"] = errors.word(told.reason)
         await self._rpc.write(self._failed(told))
         return known

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from psycopg import sql
 
 from moa.task.v1 import task_pb2
+from services.common import idempotency
 from services.common.errors import Conflict, NotFound, QueueFull
 from services.tasks.adapters import balance, log, records
 from services.tasks.adapters.database import CANCEL, QUEUE, Database, Link
@@ -28,7 +29,7 @@ class Tasks:
         self._waiting = waiting
 
     async def known(self, account_id: str, idempotency_key: str, fingerprint: bytes) -> Task | None:
-        """Give the task that was created under a key before. Raises Conflict when it was for another request."""
+        """Give the task that was created under a key before. Raises IdempotencyKeyReused when it was for another."""
         async with self._database.transaction() as link:
             return await self._known(link, account_id, idempotency_key, fingerprint)
 
@@ -36,7 +37,7 @@ class Tasks:
         """Write a new task, and hold its price; give the earlier one where its idempotency key is taken.
 
         `granted_micros` is what its account was granted in all.
-        Raises Conflict, NoCredit, or QueueFull when too many of the account's tasks wait.
+        Raises IdempotencyKeyReused, NoCredit, or QueueFull when too many of the account's tasks wait.
         """
         async with self._database.transaction() as link:
             await balance.know(link, task.account_id, granted_micros)
@@ -166,7 +167,7 @@ class Tasks:
             return None
         task = records.task_of(row)
         if task.fingerprint != fingerprint:
-            raise Conflict("this idempotency key was used for another request", param="Idempotency-Key")
+            raise idempotency.reused()
         return task
 
     async def _check_room(self, link: Link, account_id: str) -> None:

@@ -1,0 +1,73 @@
+"""What a request says, as a digest: two requests with the same are one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+from google.api import httpbody_pb2
+from google.protobuf.message import Message
+
+from services.common.errors import MoaError
+from services.router.dialects import form
+from services.router.serving import FALLBACK_KEY
+
+_HEADERS: Final = (FALLBACK_KEY,)
+"""Headers that change what is answered."""
+_BODY: Final = httpbody_pb2.HttpBody.DESCRIPTOR
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+def fingerprint(request: Message, metadata: Iterable[tuple[str, Any]]) -> bytes:
+    """Return the SHA-256 of what a request says, however it is written.
+
+    The order of a JSON object's members, white space, and the boundary of a form, which clients make anew each time, do
+    not count.
+    """
+    digest = hashlib.sha256()
+    for part in (*_parts(request), *_headers(metadata)):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def _parts(request: Message) -> Iterator[bytes]:
+    if isinstance(request, httpbody_pb2.HttpBody):
+        yield from _said(request)
+        return
+    fields = request.ListFields()
+    if not any(field.message_type is _BODY for field, _ in fields):
+        yield request.SerializeToString(deterministic=True)
+        return
+    for field, value in fields:
+        yield field.name.encode()
+        if field.message_type is _BODY:
+            yield from _said(value)
+        else:
+            yield str(value).encode()
+
+
+def _said(body: httpbody_pb2.HttpBody) -> Iterator[bytes]:
+    """Yield what a body says; where that cannot be read, the body: it will be refused."""
+    try:
+        if not form.is_form(body.content_type):
+            yield _encode(msgspec.json.decode(body.data))
+            return
+        read = form.parse(body.data, body.content_type)
+    except (MoaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        yield body.data
+        return
+    for name in sorted(read.fields):
+        yield f"field {name}".encode()
+        yield from (text.encode() for text in read.fields[name])
+    for name in sorted(read.files):
+        yield f"file {name}".encode()
+        yield from read.files[name]
+
+
+def _headers(metadata: Iterable[tuple[str, Any]]) -> Iterator[bytes]:
+    for name, value in metadata:
+        if name in _HEADERS and isinstance(value, str):
+            yield f"{name}: {value}".encode()

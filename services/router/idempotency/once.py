@@ -1,0 +1,338 @@
+"""Does a request with an `Idempotency-Key` once, and answers it as often as it is asked (docs/reliability.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Final, Protocol
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+
+from moa.idempotency.v1 import idempotency_service_pb2 as pb
+from services.common import errors, idempotency, logs, ratelimit
+from services.common.rpc import call as calls
+from services.common.rpc.interceptor import LARGE_BYTES, Handler
+from services.common.rpc.status import error_from_rpc
+from services.router import metrics
+from services.router.domain.caller import Caller
+from services.router.idempotency.fingerprint import fingerprint
+from services.router.idempotency.recording import Recording, Room
+
+_log = logs.get("once")
+
+PAID: Final = frozenset(
+    f"/moa.{method}"
+    for method in (
+        "router.v1.NativeService/GenerateText",
+        "router.v1.NativeService/CreateImage",
+        "router.v1.NativeService/EditImage",
+        "router.v1.OpenAIService/CreateChatCompletion",
+        "router.v1.OpenAIService/CreateImage",
+        "router.v1.OpenAIService/CreateImageEdit",
+        "router.v1.OpenAIService/CreateImageVariation",
+        "router.v1.GoogleService/GenerateContent",
+        "router.v1.GoogleService/StreamGenerateContent",
+        "text.v1.TextService/GenerateText",
+        "text.v1.TextService/GenerateWholeText",
+        "image.v1.ImageService/GenerateImage",
+        "embedding.v1.EmbeddingService/EmbedTexts",
+    )
+)
+"""The operations that are paid for and answered at once."""
+
+ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""The largest answer that is kept."""
+ROOM_BYTES: Final = 256 * 1024 * 1024
+"""What answers that are being made may take of this process's memory together."""
+ALONE_S: Final = 900.0
+"""How long work goes on after its caller has left: as long as the edge lets a silent caller wait."""
+_KEEPING_S: Final = 2.0
+"""How long a caller waits at most for its answer to be kept."""
+_TRYING_S: Final = 60.0
+"""How long keeping is tried."""
+_PAUSE_S: Final = 0.25
+_LATER_S: Final = 2.0
+"""When to ask again for an answer that is being made."""
+
+_WHY: Final = {
+    pb.LOST_REASON_OUTCOME_UNKNOWN: "was interrupted, and nobody knows what came of it",
+    pb.LOST_REASON_TOO_LARGE: "was done, and its answer is larger than is kept",
+    pb.LOST_REASON_EVICTED: "was done, and later answers of this account have taken the room of its answer",
+}
+
+
+class Identity(Protocol):
+    """A verified key."""
+
+    @property
+    def account_id(self) -> str:
+        """Whose key it is."""
+
+    @property
+    def counter(self) -> str:
+        """What counts for the key and those that it is rotated into."""
+
+    def remaining(self) -> Any:
+        """Return what is left of limits."""
+
+
+class Admission(Protocol):
+    """Who verifies keys."""
+
+    async def identify(self, key: str) -> Identity:
+        """Verify a key."""
+
+    async def arrive(self, key: str) -> Identity:
+        """Verify a key, and count a request. Raises RateLimited."""
+
+
+class Claims(Protocol):
+    """Who keeps answers, for all routers; `adapters.claims.Claims` is one."""
+
+    async def claim(self, request: pb.ClaimRequest) -> pb.ClaimResponse:
+        """Claim a key, or return what has become of it."""
+
+    def renewed(self, begun: pb.Begun) -> AbstractAsyncContextManager[None]:
+        """Renew a claim until the block ends."""
+
+    async def keep(self, claim_id: str, answer: pb.StoredAnswer) -> None:
+        """Keep a claim's answer."""
+
+    async def lose(self, claim_id: str, reason: pb.LostReason.ValueType) -> None:
+        """Note that the answer cannot be kept."""
+
+    async def free(self, claim_id: str) -> None:
+        """Give a claim back."""
+
+    async def read(self, claim_id: str) -> pb.StoredAnswer:
+        """Return an answer. Raises NotFound."""
+
+
+class Once:
+    """Serves paid methods in their handlers' place. A request without a key goes straight to its handler.
+
+    Args:
+        admission: Verifies keys.
+        claims: Keeps answers.
+        begin: Gives the caller of a call.
+        secret: What digests tell callers apart by who share an account.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        claims: Claims,
+        *,
+        begin: Callable[[Any], Caller],
+        secret: str,
+        answer_bytes: int = ANSWER_BYTES,
+    ) -> None:
+        self._admission = admission
+        self._claims = claims
+        self._begin = begin
+        self._secret = secret.encode()
+        self._answer_bytes = answer_bytes
+        self._room = Room(ROOM_BYTES)
+        self._working: set[asyncio.Task[None]] = set()
+
+    def around(self, method: str, inner: Handler, unary: bool) -> Handler:
+        """Return what serves a method."""
+        if method not in PAID:
+            return inner
+        found = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
+        kind = message_factory.GetMessageClass(found.output_type)
+
+        async def serve(request: Any, context: Any) -> Any:
+            key = idempotency.key_in(context.invocation_metadata() or ())
+            if not key:
+                return await inner(request, context)
+            return await self._serve(method, inner, request, context, key, kind, unary)
+
+        return serve
+
+    async def aclose(self, within_s: float) -> None:
+        """Wait a little for work whose callers have left; what has not ended then is interrupted."""
+        if self._working:
+            await asyncio.wait(self._working, timeout=within_s)
+        for task in self._working:
+            task.cancel()
+        await asyncio.gather(*self._working, return_exceptions=True)
+
+    async def _serve(
+        self, method: str, inner: Handler, request: Any, context: Any, key: str, kind: Any, unary: bool
+    ) -> Any:
+        caller = self._begin(context)
+        who = await self._admission.identify(caller.key)
+        metadata = context.invocation_metadata() or ()
+        if request.ByteSize() > LARGE_BYTES:
+            said = await asyncio.to_thread(fingerprint, request, metadata)
+        else:
+            said = fingerprint(request, metadata)
+        found = await self._claims.claim(
+            pb.ClaimRequest(
+                account_id=who.account_id,
+                key_id=who.counter,
+                stranger=self._stranger(caller),
+                operation=method,
+                idempotency_key=key,
+                fingerprint=said,
+                request_id=caller.request_id,
+            )
+        )
+        outcome = found.WhichOneof("outcome") or ""
+        metrics.IDEMPOTENT.labels(outcome).inc()
+        calls.current().fields["idempotency"] = outcome
+        if outcome == "begun":
+            return await self._do(inner, request, context, found.begun, unary)
+        # What reserves nothing is counted all the same.
+        who = await self._admission.arrive(caller.key)
+        if outcome == "kept":
+            return await self._replay(found.kept, context, kind, who, unary)
+        raise _refusal(found)
+
+    async def _do(self, inner: Handler, request: Any, context: Any, begun: pb.Begun, unary: bool) -> Any:
+        """Do the work, and hand what it writes to the caller as long as that stays."""
+        recording = Recording(context.invocation_metadata(), room=self._room, most_bytes=self._answer_bytes)
+        work = asyncio.create_task(self._work(inner, request, recording, begun))
+        self._working.add(work)
+        work.add_done_callback(self._working.discard)
+        ended = False
+        try:
+            async with aclosing(recording.steps()) as steps:
+                async for step in steps:
+                    if step.ended:
+                        ended = True
+                        if step.error is not None:
+                            raise step.error
+                        return step.message if unary else None
+                    if step.headers is not None:
+                        await context.send_initial_metadata(step.headers)
+                    else:
+                        await context.write(step.message)
+        finally:
+            if not ended:
+                recording.leave()
+                if recording.overflowed:
+                    work.cancel()
+                else:
+                    timer = asyncio.get_running_loop().call_later(ALONE_S, work.cancel)
+                    work.add_done_callback(lambda _: timer.cancel())
+
+    async def _work(self, inner: Handler, request: Any, recording: Recording, begun: pb.Begun) -> None:
+        """Do the work, keep what came of it, and tell that it has ended."""
+        result: Any = None
+        failure: Exception | None = None
+        try:
+            async with self._claims.renewed(begun):
+                try:
+                    result = await inner(request, recording)
+                    if result is not None:
+                        recording.note(result)
+                except asyncio.CancelledError:
+                    if recording.overflowed:
+                        with contextlib.suppress(errors.MoaError):
+                            await self._claims.lose(begun.claim_id, pb.LOST_REASON_TOO_LARGE)
+                    raise
+                except Exception as error:
+                    failure = error
+                storing = asyncio.create_task(self._stored(begun.claim_id, recording, failure))
+                try:
+                    # A caller does not wait for a store that is away.
+                    await asyncio.wait({storing}, timeout=_KEEPING_S)
+                    await recording.end(result, failure)
+                    await storing
+                finally:
+                    storing.cancel()
+        finally:
+            failure = None
+            recording.forget()
+
+    async def _stored(self, claim_id: str, recording: Recording, failure: Exception | None) -> None:
+        """Store what came of a claim, trying for a while."""
+        call = calls.current()
+        until = time.monotonic() + _TRYING_S
+        while True:
+            try:
+                if not call.charged and (failure is not None or call.broken):
+                    await self._claims.free(claim_id)
+                elif recording.overflowed:
+                    metrics.UNKEPT.labels("too_large").inc()
+                    await self._claims.lose(claim_id, pb.LOST_REASON_TOO_LARGE)
+                else:
+                    answer = recording.answer()
+                    if failure is not None:
+                        answer.error.CopyFrom(errors.detail_of(_told(failure, call), call.request_id))
+                    await self._claims.keep(claim_id, answer)
+                return
+            except errors.MoaError as error:
+                if time.monotonic() > until:
+                    metrics.UNKEPT.labels("unavailable").inc()
+                    _log.warning("answer.not_kept", request_id=call.request_id, why=error.message)
+                    return
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _replay(self, kept: pb.Kept, context: Any, kind: Any, who: Identity, unary: bool) -> Any:
+        """Answer as before."""
+        told = [(idempotency.REPLAYED, "true"), (idempotency.ORIGINAL_ID, kept.request_id)]
+        try:
+            answer = await self._claims.read(kept.claim_id)
+        except errors.NotFound:
+            raise _lost(pb.LOST_REASON_EVICTED) from None
+        if answer.HasField("error"):
+            failed = errors.error_of(answer.error)
+            failed.headers = (*failed.headers, *told)
+            if not answer.messages:
+                raise failed
+        headers = [(header.name, header.value) for header in answer.headers]
+        await context.send_initial_metadata([*headers, *ratelimit.headers(who.remaining()), *told])
+        messages = map(kind.FromString, answer.messages)
+        if unary:
+            return next(messages)
+        for message in messages:
+            await context.write(message)
+        if answer.HasField("error"):
+            raise failed
+        return None
+
+    def _stranger(self, caller: Caller) -> str:
+        """Return who it is among those who bring a key of their own, without telling the key."""
+        if not caller.own_key:
+            return ""
+        return hmac.digest(self._secret, b"stranger " + caller.own_key.encode(), hashlib.sha256).hex()
+
+
+def _refusal(found: pb.ClaimResponse) -> errors.MoaError:
+    outcome = found.WhichOneof("outcome")
+    if outcome == "running":
+        return errors.RequestRunning(
+            "the request with this idempotency key is still being worked at; ask again later",
+            param=idempotency.HEADER,
+            retry_after_s=_LATER_S,
+        )
+    return idempotency.reused() if outcome == "reused" else _lost(found.lost.reason)
+
+
+def _lost(reason: pb.LostReason.ValueType) -> errors.AnswerLost:
+    why = _WHY.get(reason, _WHY[pb.LOST_REASON_OUTCOME_UNKNOWN])
+    refusal = errors.AnswerLost(
+        f"the request with this idempotency key {why}. It may have been charged, and is not done again under this key: "
+        "use another to have it done again",
+        param=idempotency.HEADER,
+    )
+    refusal.headers = (("x-should-retry", "false"),)
+    return refusal
+
+
+def _told(failure: Exception, call: calls.Call) -> errors.MoaError:
+    """Return a failure as its caller is told it."""
+    if isinstance(failure, grpc.aio.AioRpcError):
+        failure = error_from_rpc(failure)
+    if isinstance(failure, errors.MoaError):
+        return failure
+    return errors.Internal(f"internal error (request {call.request_id})")
