@@ -37,6 +37,8 @@ class World:
     database_url: str
     node: Asker
     """Asks from Node."""
+    loop: Loop
+    """Where the providers are."""
     emulators: dict[str, Emulator] = field(default_factory=dict)
     """By the cloud's name, those of image providers by the provider's."""
     editors: frozenset[str] = frozenset()
@@ -51,7 +53,7 @@ class World:
         return self.emulators[cloud].seen[-1].body
 
 
-class _Loop:
+class Loop:
     """An event loop in a thread, for the emulators."""
 
     def __init__(self) -> None:
@@ -61,6 +63,9 @@ class _Loop:
 
     def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(WAIT_S)
+
+    def call(self, what: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(what)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -118,7 +123,7 @@ def _editors(catalogue: dict[str, Any]) -> frozenset[str]:
 @pytest.fixture(scope="session")
 def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root: Path = tmp_path_factory.mktemp("matrix")
-    loop = _Loop()
+    loop = Loop()
     emulators = {subject.name: subject.emulator() for subject in SUBJECTS}
     emulators |= {subject.provider: subject.emulator() for subject in IMAGE_SUBJECTS}
     for emulator in emulators.values():
@@ -135,7 +140,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             stacks.gateway(root / "state", environment=environment, processes=names) as stack,
             contextlib.closing(Asker(stack.url, stack.api_key)) as node,
         ):
-            yield World(stack.url, stack.api_key, stack.database_url, node, emulators, _editors(rows))
+            yield World(stack.url, stack.api_key, stack.database_url, node, loop, emulators, _editors(rows))
     finally:
         for emulator in emulators.values():
             loop.run(emulator.stop)

@@ -1,0 +1,239 @@
+"""An `Idempotency-Key` on every paid call, in every dialect: one answer, however often it is asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import httpx2
+import openai
+import pytest
+import requests
+
+from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
+from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.common import dialects
+from services.common.errors import IdempotencyKeyReused
+from tests.emulators.script import Script
+from tests.matrix.conftest import CLOUDS, WAIT_S, World
+from tests.matrix.test_matrix import GIVEN, GIVEN_URI, LOCAL
+
+CLOUD = f"{CLOUDS[0]}-model"
+
+
+def _text(world: World, words: str, key: str, **more: Any) -> requests.Response:
+    turn = {"role": "user", "content": words}
+    return _post(world, key, "/generate/text", json={"model_id": CLOUD, "messages": [turn], **more})
+
+
+def _chat(world: World, words: str, key: str, **more: Any) -> requests.Response:
+    turn = {"role": "user", "content": words}
+    return _post(world, key, "/v1/chat/completions", json={"model": CLOUD, "messages": [turn], **more})
+
+
+def _google(world: World, words: str, key: str, method: str = "generateContent", model: str = CLOUD) -> Any:
+    body = {"contents": [{"role": "user", "parts": [{"text": words}]}]}
+    return _post(world, key, f"/v1beta/models/{model}:{method}", json=body)
+
+
+def _post(world: World, key: str, path: str, **how: Any) -> requests.Response:
+    headers = {"X-API-Key": world.key, "Idempotency-Key": key}
+    return requests.post(world.url + path, headers=headers, timeout=60, **how)
+
+
+def native_text(world: World, words: str, key: str) -> requests.Response:
+    return _text(world, words, key)
+
+
+def native_stream(world: World, words: str, key: str) -> requests.Response:
+    return _text(world, words, key, stream=True)
+
+
+def openai_chat(world: World, words: str, key: str) -> requests.Response:
+    return _chat(world, words, key)
+
+
+def openai_stream(world: World, words: str, key: str) -> requests.Response:
+    return _chat(world, words, key, stream=True)
+
+
+def google_text(world: World, words: str, key: str) -> requests.Response:
+    return _google(world, words, key)
+
+
+def google_stream(world: World, words: str, key: str) -> requests.Response:
+    return _google(world, words, key, "streamGenerateContent?alt=sse")
+
+
+def native_image(world: World, words: str, key: str) -> requests.Response:
+    return _post(world, key, "/create/image", json={"model_id": LOCAL, "prompt": words})
+
+
+def native_edit(world: World, words: str, key: str) -> requests.Response:
+    return _post(world, key, "/generate/image", json={"model_id": LOCAL, "prompt": words, "image_data": GIVEN_URI})
+
+
+def openai_image(world: World, words: str, key: str) -> requests.Response:
+    return _post(world, key, "/v1/images/generations", json={"model": LOCAL, "prompt": words})
+
+
+def openai_edit(world: World, words: str, key: str) -> requests.Response:
+    # A form, whose boundary is another at each call.
+    return _post(
+        world, key, "/v1/images/edits", data={"model": LOCAL, "prompt": words}, files={"image": ("a.png", GIVEN)}
+    )
+
+
+def openai_variation(world: World, words: str, key: str) -> requests.Response:
+    form = {"model": LOCAL, "user": words}
+    return _post(world, key, "/v1/images/variations", data=form, files={"image": ("a.png", GIVEN)})
+
+
+def google_image(world: World, words: str, key: str) -> requests.Response:
+    return _google(world, words, key, model=LOCAL)
+
+
+Ask = Callable[[World, str, str], requests.Response]
+ASKS: list[tuple[Ask, str]] = [
+    (native_text, "native"),
+    (native_stream, "native"),
+    (native_image, "native"),
+    (native_edit, "native"),
+    (openai_chat, "openai"),
+    (openai_stream, "openai"),
+    (openai_image, "openai"),
+    (openai_edit, "openai"),
+    (openai_variation, "openai"),
+    (google_text, "google"),
+    (google_stream, "google"),
+    (google_image, "google"),
+]
+
+
+@pytest.mark.parametrize(("ask", "dialect"), ASKS, ids=lambda value: getattr(value, "__name__", value))
+def test_one_answer_a_key(world: World, ask: Ask, dialect: str) -> None:
+    """Asked again: the same bytes and cost, marked, with the first one's id, and no provider is asked. Other words under
+    the key are 422 in the dialect's own envelope."""
+    key = str(uuid4())
+    first, again, other = (ask(world, words, key) for words in ("a red circle", "a red circle", "a blue square"))
+    assert (first.status_code, again.status_code) == (200, 200), first.text + again.text
+    assert again.content == first.content
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["x-moa-original-request-id"] == first.headers["x-request-id"]
+    assert again.headers["x-request-id"] != first.headers["x-request-id"]
+    for name in ("content-type", "x-moa-model", "x-moa-provider", "x-moa-cost"):
+        assert again.headers.get(name) == first.headers.get(name)
+    assert len(world.emulators[CLOUDS[0]].seen) == (0 if "image" in ask.__name__ or _is_picture(ask) else 1)
+    assert other.status_code == 422
+    refusal = IdempotencyKeyReused("this idempotency key was used for another request", param="Idempotency-Key")
+    assert other.json() == dialects.DIALECTS[dialect].render(refusal)
+
+
+def _is_picture(ask: Ask) -> bool:
+    return ask in (native_edit, openai_edit, openai_variation)
+
+
+def test_grpc_calls_take_it_as_metadata(world: World) -> None:
+    """Streams and whole answers: the same messages, the marks in the initial metadata; other words INVALID_ARGUMENT."""
+    address = world.url.removeprefix("http://")
+    asked = text_service_pb2.GenerateTextRequest(model=CLOUD, stream=True)
+    asked.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
+    image = image_service_pb2.GenerateImageRequest(model=LOCAL, prompt="a red circle", stream=True)
+    with grpc.insecure_channel(address) as channel:
+        text = text_service_pb2_grpc.TextServiceStub(channel)
+        images = image_service_pb2_grpc.ImageServiceStub(channel)
+        whole = text_service_pb2.GenerateWholeTextRequest(request=asked)
+
+        def metadata() -> tuple[tuple[str, str], ...]:
+            return (("x-api-key", world.key), ("idempotency-key", str(uuid4())))
+
+        for call, request in ((text.GenerateText, asked), (images.GenerateImage, image)):
+            known = metadata()
+            first = call(request, metadata=known, timeout=60)
+            said = list(first)
+            again = call(request, metadata=known, timeout=60)
+            assert list(again) == [message for message in said if message.events]
+            assert ("idempotent-replayed", "true") in again.initial_metadata()
+        known = metadata()
+        answer = text.GenerateWholeText(whole, metadata=known, timeout=60)
+        repeated, told = text.GenerateWholeText.with_call(whole, metadata=known, timeout=60)
+        assert repeated == answer
+        assert ("idempotent-replayed", "true") in told.initial_metadata()
+        whole.request.model = "local-chat"
+        with pytest.raises(grpc.RpcError) as caught:
+            text.GenerateWholeText(whole, metadata=known, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
+    assert dict(caught.value.trailing_metadata())["x-moa-reason"] == "idempotency_key_reused"  # type: ignore[attr-defined]
+    assert len(world.emulators[CLOUDS[0]].seen) == 2
+
+
+def test_openais_client_retries_into_the_answer(world: World) -> None:
+    """A connection that breaks amid the answer: the client's own retry is told that the request runs, waits, and has
+    the answer of the work that went on. The provider was asked once."""
+    script = Script(hold_at=-1)
+    world.emulators[CLOUDS[0]].scripts.append(script)
+    tries: list[int] = []
+
+    class Breaking(httpx2.HTTPTransport):
+        """Breaks the first connection when the provider is at work, and lets it go on when the client is back."""
+
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            tries.append(1)
+            if len(tries) == 1:
+                threading.Thread(target=super().handle_request, args=(request,), daemon=True).start()
+                world.loop.run(script.held.wait)
+                raise httpx2.ReadError("the connection broke", request=request)
+            answer = super().handle_request(request)
+            if len(tries) == 2:
+                assert answer.status_code == 409
+                assert answer.headers["retry-after"]
+                world.loop.call(script.gate.set)
+            return answer
+
+    with openai.OpenAI(
+        base_url=f"{world.url}/v1",
+        api_key=world.key,
+        max_retries=10,
+        http_client=openai.DefaultHttpxClient(transport=Breaking()),
+    ) as client:
+        made = client.chat.completions.create(
+            model=CLOUD,
+            messages=[{"role": "user", "content": "hi"}],
+            extra_headers={"Idempotency-Key": str(uuid4())},
+        )
+    assert made.choices[0].message.content == "".join(script.text)
+    assert len(world.emulators[CLOUDS[0]].seen) == 1
+    assert len(tries) >= 3
+
+
+def test_of_two_at_once_one_is_done(world: World) -> None:
+    """While the first runs the second is 409 with the time to wait, in OpenAI's envelope; then both have one answer."""
+    script = Script(hold_at=-1)
+    world.emulators[CLOUDS[0]].scripts.append(script)
+    key = str(uuid4())
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(openai_chat, world, "hi", key)
+        world.loop.run(script.held.wait)
+        second = openai_chat(world, "hi", key)
+        world.loop.call(script.gate.set)
+        answered = first.result(WAIT_S)
+    assert second.status_code == 409
+    assert second.headers["retry-after"]
+    assert second.json()["error"]["type"] == "idempotency_error"
+    assert second.json()["error"]["code"] == "request_running"
+    assert openai_chat(world, "hi", key).content == answered.content
+
+
+def test_what_a_provider_refused_is_asked_again(world: World) -> None:
+    """Nothing was charged: the key is free again, and the next try is answered."""
+    key = str(uuid4())
+    world.play(CLOUDS[0], refuse="content_policy")
+    assert openai_chat(world, "hi", key).status_code == 400
+    again = openai_chat(world, "hi", key)
+    assert again.status_code == 200
+    assert "idempotent-replayed" not in again.headers
