@@ -115,8 +115,8 @@ _CORS_POLICY: Final[Json] = {
     "expose_headers": "x-request-id, x-moa-provider, x-moa-model, x-moa-cost, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ratelimit-limit-images, x-ratelimit-remaining-images, "
     "x-ratelimit-reset-images, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
-    "x-ratelimit-reset-requests, ratelimit, ratelimit-policy, x-moa-ignored, deprecation, sunset, content-range, "
-    "retry-after, grpc-status, grpc-message, grpc-status-details-bin, *",
+    "x-ratelimit-reset-requests, ratelimit, ratelimit-policy, x-moa-ignored, idempotent-replayed, deprecation, "
+    "sunset, content-range, retry-after, grpc-status, grpc-message, grpc-status-details-bin, *",
     "max_age": "86400",
 }
 

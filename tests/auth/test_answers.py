@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -62,7 +63,7 @@ def claim_of(found: pb.ClaimResponse) -> UUID:
 def change(url: str, what: str, account: str) -> None:
     """Change an owner's rows: time passes, or a claim is lost."""
     with psycopg.connect(url) as link:
-        link.execute(f"update idempotent_requests set {what} where owner = %s", (account,))  # type: ignore[arg-type]
+        link.execute(f"update idempotent_requests set {what} where owner = %s", (account,))
 
 
 async def test_of_many_that_claim_at_once_one_begins(replica: Replicas) -> None:
@@ -105,7 +106,8 @@ async def test_a_key_is_one_callers_for_one_operation(answers: Answers, field: s
     """The same words of another account, API key, operation or stranger are another key."""
     same = asked()
     claim_of(await answers.claim(same))
-    claim_of(await answers.claim(replace(same, **{field: f"another {uuid4()}"})))
+    other: dict[str, Any] = {field: f"another {uuid4()}"}
+    claim_of(await answers.claim(replace(same, **other)))
 
 
 async def test_what_was_freed_begins_anew(answers: Answers) -> None:

@@ -21,7 +21,9 @@ LONG_DRAW = {**DRAW, "num_inference_steps": 150, "n": 4, "stream": True}
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway whose processes may be killed."""
-    with stacks.gateway(tmp_path_factory.mktemp("fragile")) as stack:
+    # After so long a request whose router died counts as lost.
+    environment = {"MOA_IDEMPOTENCY_LEASE_S": "2"}
+    with stacks.gateway(tmp_path_factory.mktemp("fragile"), environment=environment) as stack:
         yield Gateway(stack)
 
 
@@ -77,6 +79,38 @@ def test_a_killed_router_breaks_the_connection_visibly(fragile: Gateway) -> None
     answer.close()
     fragile.stack.await_ready("router")
     until(lambda: fragile.post("/generate/text", CHAT).status_code == 200)
+
+
+def test_what_a_killed_router_was_doing_is_not_done_again(fragile: Gateway) -> None:
+    """kill -9 amid a request with an idempotency key: asked again it is said to run, and soon to be lost, and no client
+    is to try again by itself; it is not done again under that key, and another key is served."""
+    headers = {"X-API-Key": fragile.key, "Idempotency-Key": "cut"}
+
+    def ask(key: str, body: dict[str, Any], **more: Any) -> requests.Response:
+        return requests.post(
+            fragile.url + "/create/image", json=body, headers={**headers, "Idempotency-Key": key}, timeout=60, **more
+        )
+
+    answer = ask("cut", LONG_DRAW, stream=True)
+    assert any(b'"progress"' in line for line in answer.iter_lines())
+    fragile.stack.kill("router")
+    answer.close()
+    fragile.stack.await_ready("router")
+    told: list[str] = []
+
+    def lost() -> bool:
+        again = ask("cut", LONG_DRAW)
+        assert again.status_code in (409, 503), again.text
+        if again.status_code == 409:
+            told.append(again.json()["code"])
+            assert (again.headers.get("x-should-retry") == "false") == (told[-1] == "answer_lost")
+        return told[-1:] == ["answer_lost"]
+
+    until(lost)
+    assert set(told) <= {"request_running", "answer_lost"}
+    another = ask("another", {**DRAW, "num_inference_steps": 2})
+    assert another.status_code == 200
+    assert ask("another", {**DRAW, "num_inference_steps": 2}).content == another.content
 
 
 def test_a_service_that_is_down_is_503_in_the_dialect(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def _chat(world: World, words: str, key: str, **more: Any) -> requests.Response:
     return _post(world, key, "/v1/chat/completions", json={"model": CLOUD, "messages": [turn], **more})
 
 
-def _google(world: World, words: str, key: str, method: str = "generateContent", model: str = CLOUD) -> Any:
+def _google(
+    world: World, words: str, key: str, method: str = "generateContent", model: str = CLOUD
+) -> requests.Response:
     body = {"contents": [{"role": "user", "parts": [{"text": words}]}]}
     return _post(world, key, f"/v1beta/models/{model}:{method}", json=body)
 
@@ -116,8 +118,8 @@ ASKS: list[tuple[Ask, str]] = [
 
 @pytest.mark.parametrize(("ask", "dialect"), ASKS, ids=lambda value: getattr(value, "__name__", value))
 def test_one_answer_a_key(world: World, ask: Ask, dialect: str) -> None:
-    """Asked again: the same bytes and cost, marked, with the first one's id, and no provider is asked. Other words under
-    the key are 422 in the dialect's own envelope."""
+    """Asked again: the same bytes and cost, marked, with the first one's id, and no provider is asked. Other words
+    under the key are 422 in the dialect's own envelope."""
     key = str(uuid4())
     first, again, other = (ask(world, words, key) for words in ("a red circle", "a red circle", "a blue square"))
     assert (first.status_code, again.status_code) == (200, 200), first.text + again.text
@@ -152,7 +154,8 @@ def test_grpc_calls_take_it_as_metadata(world: World) -> None:
         def metadata() -> tuple[tuple[str, str], ...]:
             return (("x-api-key", world.key), ("idempotency-key", str(uuid4())))
 
-        for call, request in ((text.GenerateText, asked), (images.GenerateImage, image)):
+        streams: list[tuple[Any, Any]] = [(text.GenerateText, asked), (images.GenerateImage, image)]
+        for call, request in streams:
             known = metadata()
             first = call(request, metadata=known, timeout=60)
             said = list(first)
@@ -167,8 +170,9 @@ def test_grpc_calls_take_it_as_metadata(world: World) -> None:
         whole.request.model = "local-chat"
         with pytest.raises(grpc.RpcError) as caught:
             text.GenerateWholeText(whole, metadata=known, timeout=60)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
-    assert dict(caught.value.trailing_metadata())["x-moa-reason"] == "idempotency_key_reused"  # type: ignore[attr-defined]
+    trailers: Any = caught.value.trailing_metadata()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(trailers)["x-moa-reason"] == "idempotency_key_reused"
     assert len(world.emulators[CLOUDS[0]].seen) == 2
 
 

@@ -147,7 +147,7 @@ class World:
         self.admission = Admission()
         self.claims = Claims()
         self.own_key = ""
-        self.once = Once(self.admission, self.claims, begin=self._caller, secret="s", **settings)  # noqa: S106
+        self.once = Once(self.admission, self.claims, begin=self._caller, secret="s", **settings)
         self.did = 0
         self.work: Callable[[Any, Any], Any] = self._answer
         self.went_on = asyncio.Event()
@@ -566,7 +566,9 @@ def form(boundary: str, prompt: str = "a cat", image: bytes = b"\x89PNG") -> htt
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n{prompt}\r\n'.encode(),
         f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
-        f"Content-Type: image/png\r\n\r\n".encode() + image + b"\r\n",
+        f"Content-Type: image/png\r\n\r\n".encode()
+        + image
+        + b"\r\n",
         f"--{boundary}--\r\n".encode(),
     ]
     return httpbody_pb2.HttpBody(content_type=f"multipart/form-data; boundary={boundary}", data=b"".join(parts))

@@ -45,6 +45,26 @@ REQUESTS: Final[Mapping[str, type[Struct]]] = {
 FORMS: Final = frozenset({f"{_ROUTER}OpenAIService.CreateImageEdit", f"{_ROUTER}OpenAIService.CreateImageVariation"})
 """Methods that take a multipart form of the same fields, with `image` and `mask` as files."""
 
+TASKS: Final = tuple(
+    f"{_TASK}{name}"
+    for name in (
+        "TaskService.CreateTask",
+        "ImageTaskService.CreateImageTask",
+        "DeskTaskService.CreateDeskTask",
+        "PredictionService.CreatePrediction",
+        "PredictionService.CreateVersionPrediction",
+    )
+)
+"""Methods that make tasks."""
+
+ANSWERED_ONCE: Final = (
+    "Names the request, so that it can be sent again: the same request under the same key is done and charged once, "
+    "and answered alike for 24 hours."
+)
+CREATED_ONCE: Final = (
+    "Names the request: sent again under the same key it gives the same task, as long as that is kept."
+)
+
 STREAMS: Final = frozenset(
     {
         f"{_ROUTER}NativeService.GenerateText",

@@ -13,7 +13,8 @@ from google.protobuf import descriptor_pb2
 from deploy.build.openapi import bodies
 from deploy.build.openapi.messages import Contracts, Json, Schemas
 from gateway.routes import DIALECTS
-from services.common import dialects
+from services.common import dialects, idempotency
+from services.router.idempotency.once import PAID
 
 HTTP_BODY = ".google.api.HttpBody"
 _REF = "#/components/schemas/{name}"
@@ -103,6 +104,11 @@ def _shape(shape: Any) -> Json:
     return {"const": shape}
 
 
+_ANSWERED = {path.removeprefix("/").replace("/", "."): bodies.ANSWERED_ONCE for path in PAID}
+_IDEMPOTENT = _ANSWERED | dict.fromkeys(bodies.TASKS, bodies.CREATED_ONCE)
+"""What the header does, by the methods that take it."""
+
+
 class _Operation:
     """One method's operations: one for each of its bindings."""
 
@@ -148,7 +154,7 @@ class _Operation:
         else:
             operation["security"] = [] if self._name in bodies.KEYLESS else [{name: []} for name in _SECURITY]
         bound = {found[1] for found in _VARIABLE.finditer(template)}
-        parameters = [*self._path_parameters(template), *self._query_parameters(rule, bound)]
+        parameters = [*self._path_parameters(template), *self._query_parameters(rule, bound), *self._headers()]
         if parameters:
             operation["parameters"] = parameters
         if rule.body:
@@ -169,6 +175,11 @@ class _Operation:
         for name, schema in self._schemas.fields(self._method.input_type, without=bound | {rule.body}):
             if schema.get("type") not in (None, "object"):
                 yield {"name": name, "in": "query", "schema": schema}
+
+    def _headers(self) -> Iterator[Json]:
+        if told := _IDEMPOTENT.get(self._name):
+            schema = {"type": "string", "minLength": 1, "maxLength": idempotency.MOST_CHARS}
+            yield {"name": idempotency.HEADER, "in": "header", "schema": schema, "description": told}
 
     def _request(self, rule: http_pb2.HttpRule, bound: set[str]) -> Json:
         model = bodies.REQUESTS.get(self._name)
@@ -197,6 +208,17 @@ class _Operation:
         told: Json = {"2XX": done, "4XX": failed, "5XX": failed}
         if self._name in bodies.DEGRADED:
             told["503"] = {"description": "A part is down; the body tells which.", "content": self._answer()}
+        if self._name in _IDEMPOTENT:
+            told["422"] = failed | {
+                "description": "The Idempotency-Key was given to another request, or a field is bad."
+            }
+        if self._name in _ANSWERED:
+            told["409"] = failed | {
+                "description": "The request with this Idempotency-Key is worked at (ask again after Retry-After), or "
+                "was made and its answer cannot be given."
+            }
+            mark = {"schema": {"const": "true"}, "description": "The answer was given before, and costs nothing."}
+            done["headers"] = {idempotency.REPLAYED: mark}
         return told
 
     def _answer(self) -> Json:
