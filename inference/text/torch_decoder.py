@@ -60,7 +60,8 @@ class TorchDecoder:
 
     def copy(self, source: int, slot: int, tokens: int) -> None:
         """Make a slot hold the first `tokens` tokens of another."""
-        self._slots.copy(source, slot, tokens)
+        with torch.inference_mode():
+            self._slots.copy(source, slot, tokens)
 
     def close(self) -> None:
         """Nothing is held but what Python frees."""

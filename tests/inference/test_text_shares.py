@@ -168,6 +168,25 @@ def test_long_prompts_do_not_hold_up_a_short_one(model: Any) -> None:
         bench.engine.tick()
 
 
+def test_a_beginning_that_a_busy_slot_holds_is_copied(model: Any) -> None:
+    """A prompt that begins as one that is being answered reads only the rest, and is answered as it is alone."""
+
+    def said(bench: Bench) -> tuple[str, int]:
+        work, events = bench.submit(LIGHT, tokens=8, words=150, seed=5)
+        while not ended(events):
+            bench.engine.tick()
+        return "".join(event.piece.text for event in events if isinstance(event, Shown)), work.counted().cached
+
+    alone, nothing = said(Bench(model))
+    bench = Bench(model)
+    busy, _ = bench.submit(LIGHT, tokens=60, words=150, seed=4)
+    while busy.candidates[0].last < 0:
+        bench.engine.tick()
+    assert said(bench) == (alone, 256)
+    assert nothing == 0
+    bench.drain()
+
+
 def test_a_flood_leaves_room_to_wait(model: Any) -> None:
     """A flood is refused beyond its bound, with a time; others find a place, and so does its own more urgent work."""
     bench = Bench(model, rows=1, max_waiting=8)
