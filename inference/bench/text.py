@@ -17,6 +17,7 @@ from inference.text.ask import TextAsk
 from inference.text.engine import TextEngine
 from inference.text.events import Ended, Failed, Shown
 from inference.text.llama.model import LlamaModel
+from inference.text.turns import Turn
 
 PROMPTS = (
     "Why is the sky blue?",
@@ -90,7 +91,7 @@ def _engine(engine: TextEngine, prompts: Sequence[str], tokens: int) -> int:
     engine._prefixes.clear()
     works = []
     for prompt in prompts:
-        work = engine.prepare(TextAsk(turns=(("user", prompt),), max_tokens=tokens))
+        work = engine.prepare(TextAsk(turns=(Turn("user", prompt),), max_tokens=tokens))
         ended = threading.Event()
         engine.submit(work, lambda event, ended=ended: _mark(event, ended))  # type: ignore[misc]
         works.append((work, ended))
@@ -107,13 +108,13 @@ def _mark(event: object, ended: threading.Event) -> None:
 def _turns(engine: TextEngine, number: int) -> Turns:
     """Ask two turns of a conversation that begins with a thousand tokens, another one each time."""
     long = " ".join(f"Fact {number}-{fact}: the fox {fact} jumps over the dog." for fact in range(FACTS))
-    said = [("system", long), ("user", "What does the fox do?")]
+    said = [Turn("system", long), Turn("user", "What does the fox do?")]
     first, answer = _first(engine, said)
-    second, _ = _first(engine, [*said, ("assistant", answer), ("user", "And the dog?")])
+    second, _ = _first(engine, [*said, Turn("assistant", answer), Turn("user", "And the dog?")])
     return Turns(first, second)
 
 
-def _first(engine: TextEngine, turns: Sequence[tuple[str, str]]) -> tuple[float, str]:
+def _first(engine: TextEngine, turns: Sequence[Turn]) -> tuple[float, str]:
     """Return the seconds to the first piece, and the answer."""
     work = engine.prepare(TextAsk(turns=tuple(turns), max_tokens=64))
     ended, pieces = threading.Event(), []
@@ -171,7 +172,7 @@ def _generate(file: Path, model: LlamaModel, threads: int, tokens: int) -> Calla
     def ask() -> int:
         count = 0
         for prompt in PROMPTS:
-            ids, _ = model.render((("user", prompt),), think=True)
+            ids, _ = model.render((Turn("user", prompt),), think=True)
             given = torch.tensor([ids])
             with torch.inference_mode():
                 out = network.generate(

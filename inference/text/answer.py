@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from inference.text.calls import CallPiece, CallSplitter
+
 OPEN, CLOSE = "<think>", "</think>"
 
 
@@ -151,11 +153,21 @@ def overlap(text: str, words: Sequence[str]) -> int:
 
 
 class Answer:
-    """One candidate's tokens on their way to pieces."""
+    """One candidate's tokens on their way to pieces.
 
-    def __init__(self, decode: Callable[[list[int]], str], *, stops: Sequence[str], inside: bool) -> None:
+    Args:
+        decode: Token ids to text.
+        stops: Strings that end the answer's text; in calls they mean nothing.
+        inside: Whether the prompt already opened the reasoning.
+        calls: Whether calls of tools are read.
+    """
+
+    def __init__(
+        self, decode: Callable[[list[int]], str], *, stops: Sequence[str], inside: bool, calls: bool = False
+    ) -> None:
         self._detokenizer = Detokenizer(decode)
         self._splitter = Splitter(inside=inside)
+        self._splits_calls = CallSplitter() if calls else None
         self._stopper = Stopper(stops)
         self._scores: list[Score] = []
         self.tokens = 0
@@ -167,11 +179,16 @@ class Answer:
         return self._splitter.inside
 
     @property
+    def calls(self) -> int:
+        """Calls of tools that were begun."""
+        return self._splits_calls.calls if self._splits_calls is not None else 0
+
+    @property
     def stopped_by(self) -> str | None:
         """The stop string that ended the answer."""
         return self._stopper.met
 
-    def feed(self, token: int, score: Score | None) -> list[Piece]:
+    def feed(self, token: int, score: Score | None) -> list[Piece | CallPiece]:
         """Take a token; give the pieces that can be shown."""
         self.tokens += 1
         self.reasoning_tokens += self._splitter.inside
@@ -179,22 +196,36 @@ class Answer:
             self._scores.append(score)
         return self._pieces(self._splitter.feed(self._detokenizer.feed(token)), last=False)
 
-    def end(self, token: int | None = None) -> list[Piece]:
+    def end(self, token: int | None = None) -> list[Piece | CallPiece]:
         """Take the token that ended it, if one did; give what was held back."""
         self.tokens += token is not None
         return self._pieces(self._splitter.feed(self._detokenizer.rest(), last=True), last=True)
 
-    def _pieces(self, runs: list[tuple[str, bool]], *, last: bool) -> list[Piece]:
-        pieces = []
-        for text, reasoning in runs:
+    def _pieces(self, runs: list[tuple[str, bool]], *, last: bool) -> list[Piece | CallPiece]:
+        pieces: list[Piece | CallPiece] = []
+        for run, reasoning in self._parted(runs, last=last):
             if self._stopper.met is not None:
                 break
-            shown = text if reasoning else self._stopper.feed(text)
+            if isinstance(run, CallPiece):
+                if rest := self._stopper.feed("", last=True):  # no stop string goes on beyond a call's beginning
+                    pieces.append(self._scored(rest, reasoning=False))
+                pieces.append(run)
+                continue
+            shown = run if reasoning else self._stopper.feed(run)
             if shown:
                 pieces.append(self._scored(shown, reasoning))
         if last and self._stopper.met is None and (rest := self._stopper.feed("", last=True)):
             pieces.append(self._scored(rest, reasoning=False))
         return pieces
+
+    def _parted(self, runs: list[tuple[str, bool]], *, last: bool) -> list[tuple[str | CallPiece, bool]]:
+        """Part calls from the answer's text."""
+        if self._splits_calls is None:
+            return [*runs]
+        out: list[tuple[str | CallPiece, bool]] = []
+        for text, reasoning in runs:
+            out += [(text, True)] if reasoning else [(run, False) for run in self._splits_calls.feed(text)]
+        return out + [(run, False) for run in self._splits_calls.feed("", last=True)] if last else out
 
     def _scored(self, text: str, reasoning: bool) -> Piece:
         scores, self._scores = tuple(self._scores), []

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference.text.tools import Tools, tools_from
+from inference.text.turns import Turn, turns_from
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
@@ -15,19 +17,13 @@ MAX_CANDIDATES = 8
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 
-_ROLES = {
-    text_pb2.ROLE_SYSTEM: "system",
-    text_pb2.ROLE_USER: "user",
-    text_pb2.ROLE_ASSISTANT: "assistant",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextAsk:
     """A request for an answer, with every default filled in."""
 
-    turns: tuple[tuple[str, str], ...]
-    """(role, content), in order."""
+    turns: tuple[Turn, ...]
+    """In order."""
     goes_on: bool = False
     """Whether the last turn is the beginning of the answer."""
     max_tokens: int
@@ -48,6 +44,8 @@ class TextAsk:
     """Whether a model that can choose should reason."""
     schema: str | None = None
     """JSON Schema that the answer must follow, as text; `{}` for any JSON; None for free text."""
+    tools: Tools | None = None
+    """What the model may call."""
 
 
 def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> TextAsk:
@@ -55,7 +53,6 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
 
     Raises InvalidField for what is out of range, Unsupported for what no model of this service does.
     """
-    _refuse_tools(request)
     sampling = request.sampling
     unset = model.defaults
 
@@ -74,10 +71,10 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
     if request.candidates > MAX_CANDIDATES:
         raise InvalidField(f"at most {MAX_CANDIDATES} candidates", param="candidates")
     seed = sampling.seed if sampling.HasField("seed") else secrets.randbits(62)
-    turns = turns_from(request.messages)
+    turns = turns_from(request.messages, model)
     return TextAsk(
         turns=turns,
-        goes_on=model.can("prefill") and turns[-1][0] == "assistant",
+        goes_on=model.can("prefill") and turns[-1].role == "assistant" and not turns[-1].calls,
         max_tokens=_bound(request, model),
         stop=_stops(request.stop),
         temperature=number("temperature", 0, 2, 1.0),
@@ -93,45 +90,8 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
         include_reasoning=request.reasoning.include,
         think=request.reasoning.effort != text_pb2.ReasoningOptions.EFFORT_NONE,
         schema=_schema(request, model),
+        tools=tools_from(request.tools, request.tool_choice, model),
     )
-
-
-def turns_from(messages: Sequence[text_pb2.Message]) -> tuple[tuple[str, str], ...]:
-    """Read a conversation of text. Raises Unsupported at the first part that is not text."""
-    if not messages:
-        raise InvalidField("a conversation needs at least one message", param="messages")
-    turns = []
-    for i, message in enumerate(messages):
-        if message.role == text_pb2.ROLE_TOOL:
-            raise Unsupported("this model takes no tool results", param=f"messages[{i}].role")
-        if message.role not in _ROLES:
-            raise InvalidField("a message needs a role", param=f"messages[{i}].role")
-        turns.append((_ROLES[message.role], _text_of(message, f"messages[{i}].content")))
-    return tuple(turns)
-
-
-def _text_of(message: text_pb2.Message, param: str) -> str:
-    if not message.parts:
-        raise InvalidField("a message needs content", param=param)
-    texts = []
-    for part in message.parts:
-        kind = part.WhichOneof("part")
-        if kind == "text":
-            texts.append(part.text)
-        elif kind == "reasoning":
-            continue  # a model of one's own is told the answer of an earlier turn, not how it was found
-        elif kind is None:
-            raise InvalidField("a part of a message is empty", param=param)
-        else:
-            raise Unsupported(f"this model takes text only, no {kind.replace('_', ' ')}", param=param)
-    return "".join(texts)
-
-
-def _refuse_tools(request: text_service_pb2.GenerateTextRequest) -> None:
-    if request.tools:
-        raise Unsupported("this model calls no tools", param="tools")
-    if request.tool_choice.mode in (text_pb2.ToolChoice.MODE_REQUIRED, text_pb2.ToolChoice.MODE_NAMED):
-        raise Unsupported("this model calls no tools", param="tool_choice")
 
 
 def _schema(request: text_service_pb2.GenerateTextRequest, model: Model) -> str | None:

@@ -1,4 +1,5 @@
-"""Hold an answer to a JSON Schema: at each step only tokens that can still lead to a valid document are allowed."""
+"""Hold an answer to a JSON Schema or to calls of tools: at each step only tokens that can still lead to a valid one are
+allowed."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
+from inference.text.tools import Tools, grammar
 from services.common.errors import InvalidField
 
 _OPTIONS: Any = {"whitespace_flexible": False}
@@ -37,13 +39,27 @@ class Grammars:
         if len(schema.encode()) > MAX_SCHEMA_BYTES:
             raise InvalidField(f"a schema has at most {MAX_SCHEMA_BYTES >> 10} KiB", param="response_format")
         try:
-            grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
+            compiled = LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
         except ValueError as error:
             raise InvalidField(f"the schema cannot be used: {error}"[:300], param="response_format") from None
-        fault = LLMatcher.validate_grammar(grammar, self._tokenizer)
-        if fault:
-            raise InvalidField(f"the schema cannot be used: {fault}"[:300], param="response_format")
-        made = Constraint(LLMatcher(self._tokenizer, grammar, log_level=0), self._size)
+        return self._begun(compiled, "response_format")
+
+    def calling(self, tools: Tools, schema: str | None) -> Constraint:
+        """Compile an answer that may call tools, at its start; `schema` holds one that calls none.
+
+        Raises InvalidField for schemas that cannot be enforced.
+        """
+        written = grammar(tools, schema)
+        if len(written.encode()) > MAX_SCHEMA_BYTES:
+            raise InvalidField(f"the tools' schemas have at most {MAX_SCHEMA_BYTES >> 10} KiB together", param="tools")
+        return self._begun(written, "tools")
+
+    def _begun(self, written: str, param: str) -> Constraint:
+        """Return the constraint at its start. Raises InvalidField for one that cannot be begun."""
+        failed, faults = LLMatcher.validate_grammar_with_warnings(written, self._tokenizer)
+        if failed:
+            raise InvalidField(f"the schema cannot be used: {faults[0] if faults else ''}"[:300], param=param)
+        made = Constraint(LLMatcher(self._tokenizer, written, log_level=0), self._size, param)
         made.copy().allowed()  # one that no document begins fails here, before anything is generated
         return made
 
@@ -51,13 +67,14 @@ class Grammars:
 class Constraint:
     """Where one answer is in its document."""
 
-    def __init__(self, matcher: LLMatcher, size: int) -> None:
+    def __init__(self, matcher: LLMatcher, size: int, param: str) -> None:
         self._matcher = matcher
         self._size = size
+        self._param = param
 
     def copy(self) -> Constraint:
         """Give another answer's constraint, at the same place."""
-        return Constraint(self._matcher.deep_copy(), self._size)
+        return Constraint(self._matcher.deep_copy(), self._size, self._param)
 
     def allowed(self) -> NDArray[np.bool_]:
         """Give which tokens may come next, (vocabulary,) of booleans; at least one.
@@ -67,7 +84,7 @@ class Constraint:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         mask = np.unpackbits(bits, bitorder="little", count=self._size).astype(np.bool_)
         if self._matcher.is_error():  # it then allows the end, wherever it is
-            raise InvalidField("the schema allows nothing here, or is too large to follow", param="response_format")
+            raise InvalidField("the schema allows nothing here, or is too large to follow", param=self._param)
         return mask
 
     def accept(self, token: int) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,15 @@ from inference import metrics
 from inference.fair import NAMELESS, Flow
 from inference.text.answer import Answer
 from inference.text.ask import TextAsk
-from inference.text.constraint import Grammars
-from inference.text.events import CandidateEnded, Ended, Event, Failed, Shown
+from inference.text.calls import CallPiece
+from inference.text.constraint import Constraint, Grammars
+from inference.text.events import Called, CandidateEnded, Ended, Event, Failed, Shown
 from inference.text.language import LanguageModel, Logits
 from inference.text.prefixes import Prefixes
 from inference.text.queue import Queue
 from inference.text.sampling import Sampler
+from inference.text.tools import Tool
+from inference.text.turns import Turn
 from inference.text.work import Candidate, Work
 from services.common import logs
 from services.common.errors import ContextTooLong, Internal, MoaError, Unavailable
@@ -80,14 +84,21 @@ class TextEngine:
             raise ContextTooLong(
                 f"the prompt is far beyond the context of {self.model.context} tokens", param="messages"
             )
-        prompt, inside = self.model.render(ask.turns, think=ask.think, goes_on=ask.goes_on)
+        offered = ask.tools.offered if ask.tools else ()
+        prompt, inside = self.model.render(ask.turns, offered, think=ask.think, goes_on=ask.goes_on)
         room = self.model.context - len(prompt)
         if room < 1:
             raise ContextTooLong(
                 f"the prompt has {len(prompt)} tokens; the model's context is {self.model.context}", param="messages"
             )
-        constraint = None if ask.schema is None else self._grammars().compiled(ask.schema)
-        return Work(ask, prompt, inside, min(ask.max_tokens, room), constraint, flow)
+        return Work(ask, prompt, inside, min(ask.max_tokens, room), self._constraint(ask), flow)
+
+    def _constraint(self, ask: TextAsk) -> Constraint | None:
+        """Compile what an answer is held to, if anything."""
+        if ask.tools is not None:
+            several = self.model.takes_tools if ask.tools.parallel is None else ask.tools.parallel
+            return self._grammars().calling(dataclasses.replace(ask.tools, parallel=several), ask.schema)
+        return None if ask.schema is None else self._grammars().compiled(ask.schema)
 
     def _grammars(self) -> Grammars:
         """Give the schema compiler; made on first use, for it takes a while."""
@@ -96,9 +107,9 @@ class TextEngine:
                 self._made_grammars = self.model.grammars()
             return self._made_grammars
 
-    def count(self, turns: tuple[tuple[str, str], ...]) -> int:
+    def count(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> int:
         """Count a prompt's tokens, the template's included."""
-        return len(self.model.render(turns, think=True)[0])
+        return len(self.model.render(turns, tools, think=True)[0])
 
     def submit(self, work: Work, emit: Callable[[Event], None]) -> None:
         """Queue the work; its events go to `emit`, from the engine's thread. Raises QueueFull."""
@@ -108,7 +119,7 @@ class TextEngine:
             Candidate(
                 work,
                 index,
-                Answer(self.model.decode, stops=work.ask.stop, inside=work.inside),
+                Answer(self.model.decode, stops=work.ask.stop, inside=work.inside, calls=work.ask.tools is not None),
                 Sampler(work.ask, index, self.model.token_text),
                 None if work.constraint is None else work.constraint.copy(),
             )
@@ -236,7 +247,9 @@ class TextEngine:
         if at_bound:
             pieces += answer.end()
         for piece in pieces:
-            if not piece.reasoning or work.ask.include_reasoning:
+            if isinstance(piece, CallPiece):
+                work.emit(Called(candidate.index, piece))
+            elif not piece.reasoning or work.ask.include_reasoning:
                 work.emit(Shown(candidate.index, piece))
         candidate.last = token
         if ended or at_bound or answer.stopped_by is not None:
@@ -249,7 +262,8 @@ class TextEngine:
         with self._changed:
             self._release(candidate, "finished")
         work.left -= 1
-        work.emit(CandidateEnded(candidate.index, at_bound, candidate.answer.stopped_by or ""))
+        called = candidate.answer.calls > 0
+        work.emit(CandidateEnded(candidate.index, at_bound, candidate.answer.stopped_by or "", called))
         if not work.left:
             work.emit(Ended(work.counted()))
 

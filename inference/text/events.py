@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inference.text.answer import Piece
+from inference.text.calls import CallPiece
 from services.common.errors import MoaError
 
 
@@ -14,6 +15,14 @@ class Shown:
 
     candidate: int
     piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A piece of a candidate's call of a tool."""
+
+    candidate: int
+    piece: CallPiece
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class CandidateEnded:
     candidate: int
     at_bound: bool
     stop: str = ""
+    called: bool = False
+    """Whether it called tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +61,4 @@ class Failed:
     error: MoaError
 
 
-Event = Shown | Counted | CandidateEnded | Ended | Failed
+Event = Shown | Called | Counted | CandidateEnded | Ended | Failed

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.text.tools import Tool
+from inference.text.turns import Turn
+
 if TYPE_CHECKING:  # llguidance takes a while to import, and few requests need it
     from inference.text.constraint import Grammars
 
@@ -62,20 +65,31 @@ class LanguageModel(Protocol):
         ...
 
     @property
+    def takes_tools(self) -> bool:
+        """Whether its chat template tells of tools, as one does that was taught to call them."""
+        ...
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the weights."""
         ...
 
-    def hopeless(self, turns: tuple[tuple[str, str], ...]) -> bool:
+    def hopeless(self, turns: Sequence[Turn]) -> bool:
         """Tell, without tokenizing, whether a conversation is far beyond the context."""
         ...
 
     def render(
-        self, turns: tuple[tuple[str, str], ...], *, think: bool, goes_on: bool = False
+        self, turns: Sequence[Turn], tools: Sequence[Tool] = (), *, think: bool, goes_on: bool = False
     ) -> tuple[list[int], bool]:
         """Return the prompt's tokens by the chat template, and whether it already opened the reasoning.
 
-        `goes_on`: the last turn is the beginning of the answer. Raises InvalidField when the template refuses.
+        Args:
+            turns: The conversation.
+            tools: What it may call: told by the template, or in words where the template has none for them.
+            think: Whether a model that can choose should reason.
+            goes_on: Whether the last turn is the beginning of the answer.
+
+        Raises InvalidField when the template refuses.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,13 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from inference import hub, machine, sources
+from inference.text import template
 from inference.text.answer import OPEN
 from inference.text.constraint import Grammars
+from inference.text.conversation import in_words, natively
+from inference.text.tools import Tool
 from inference.text.torch_decoder import TorchDecoder
+from inference.text.turns import Turn
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unavailable
 
@@ -36,25 +40,28 @@ class TorchModel:
     size_bytes: int
     longest: int
     """Characters of the longest token."""
+    takes_tools: bool
+    """Whether the chat template tells of tools."""
 
-    def hopeless(self, turns: tuple[tuple[str, str], ...]) -> bool:
+    def hopeless(self, turns: Sequence[Turn]) -> bool:
         """Tell, without tokenizing, whether a conversation is far beyond the context.
 
         Characters that are composed on the way (four to one at most, in Unicode's composition) are allowed for.
         """
-        return sum(len(content) for _, content in turns) > 4 * self.longest * self.context
+        return sum(turn.chars for turn in turns) > 4 * self.longest * self.context
 
     def render(
-        self, turns: tuple[tuple[str, str], ...], *, think: bool, goes_on: bool = False
+        self, turns: Sequence[Turn], tools: Sequence[Tool] = (), *, think: bool, goes_on: bool = False
     ) -> tuple[list[int], bool]:
-        """Give the prompt's tokens by the chat template, and whether it already opened the reasoning.
+        """Return the prompt's tokens by the chat template, and whether it already opened the reasoning.
 
         `goes_on`: the last turn is the beginning of the answer.
         """
-        messages = [{"role": role, "content": content} for role, content in turns]
+        messages = natively(turns) if self.takes_tools else in_words(turns, tools)
         try:
             text = self.tokenizer.apply_chat_template(
                 messages,
+                tools=[tool.shown() for tool in tools] if tools and self.takes_tools else None,
                 tokenize=False,
                 add_generation_prompt=not goes_on,
                 continue_final_message=goes_on,
@@ -141,7 +148,14 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
         revision=source.revision,
         size_bytes=sum(p.numel() * p.element_size() for p in network.parameters()),
         longest=max(map(len, tokenizer.get_vocab())),
+        takes_tools=template.takes_tools(_template_of(tokenizer)),
     )
+
+
+def _template_of(tokenizer: Any) -> str:
+    """Return the chat template that is used with tools: a tokenizer may have several, by name."""
+    found = tokenizer.chat_template
+    return str(found.get("tool_use") or found.get("default") or "") if isinstance(found, dict) else str(found)
 
 
 def _has_own_code(folder: Path) -> bool:

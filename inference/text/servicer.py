@@ -16,15 +16,17 @@ from inference.pulse import Pulse
 from inference.registry import Registry
 from inference.text import events as kinds
 from inference.text.answer import Score
-from inference.text.ask import TextAsk, ask_from, turns_from
+from inference.text.ask import TextAsk, ask_from
 from inference.text.events import Counted, Event
+from inference.text.tools import tools_from
+from inference.text.turns import turns_from
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common import tracing
 from services.common.admission import VanishedCallers
 from services.common.catalogue import Model, Watched
-from services.common.errors import Unsupported, detail_of, error_of
+from services.common.errors import detail_of, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
 
@@ -97,7 +99,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
                 if stream or ended:
                     over = ended and isinstance(events[-1], kinds.Failed)
                     # Before the write: one that is interrupted may have arrived.
-                    delivered += sum(isinstance(event, kinds.Shown) for event in events) if stream else 0
+                    delivered += sum(isinstance(event, kinds.Shown | kinds.Called) for event in events) if stream else 0
                     await _write(held, pulse)
                     held = []
             over = True
@@ -118,12 +120,13 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
     async def CountTokens(self, request: text_service_pb2.CountTokensRequest, context: Any) -> Any:
         """Count the prompt's tokens with the model's own tokenizer and template."""
         model = find(self._catalogue, request.model, request.provider, "text")
-        if request.tools:
-            raise Unsupported("this model calls no tools", param="tools")
-        turns = turns_from(request.messages)
+        tools = tools_from(request.tools, text_pb2.ToolChoice(), model)
+        turns = turns_from(request.messages, model)
         async with self._registry.use(model) as engine:
             counted: TextEngine = engine  # type: ignore[assignment]
-            count = await asyncio.get_running_loop().run_in_executor(self._workers, counted.count, turns)
+            count = await asyncio.get_running_loop().run_in_executor(
+                self._workers, counted.count, turns, tools.offered if tools else ()
+            )
         return text_service_pb2.CountTokensResponse(prompt_tokens=count)
 
 
@@ -148,10 +151,16 @@ def _rendered(event: Event) -> text_pb2.TextEvent:
         case kinds.Shown(candidate, piece):
             delta = text_pb2.TextDelta(text=piece.text, logprobs=map(_scored, piece.scores))
             return text_pb2.TextEvent(candidate=candidate, text=delta)
+        case kinds.Called(candidate, call):
+            called = text_pb2.ToolCallDelta(
+                call_index=call.index, id=call.id, name=call.name, arguments_json=call.arguments
+            )
+            return text_pb2.TextEvent(candidate=candidate, tool_call=called)
         case kinds.Counted():
             return text_pb2.TextEvent(usage=_usage(event))
-        case kinds.CandidateEnded(candidate, at_bound, stop):
-            reason = text_pb2.FINISH_REASON_LENGTH if at_bound else text_pb2.FINISH_REASON_STOP
+        case kinds.CandidateEnded(candidate, at_bound, stop, has_called):
+            ended_by = text_pb2.FINISH_REASON_TOOL_CALLS if has_called else text_pb2.FINISH_REASON_STOP
+            reason = text_pb2.FINISH_REASON_LENGTH if at_bound else ended_by
             ended = text_pb2.CandidateFinished(reason=reason, stop_sequence=stop)
             return text_pb2.TextEvent(candidate=candidate, candidate_finished=ended)
         case kinds.Ended(counted):

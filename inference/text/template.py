@@ -16,6 +16,10 @@ import jinja2
 import jinja2.ext
 import jinja2.sandbox
 
+from inference.text.conversation import in_words, natively
+from inference.text.conversation import takes_tools as _takes_tools
+from inference.text.tools import Tool
+from inference.text.turns import Turn
 from services.common.errors import InvalidField, Unavailable
 
 
@@ -35,19 +39,29 @@ class Template:
             self._template = _environment().from_string(source)
         except jinja2.TemplateError:
             raise Unavailable("the model's chat template cannot be read") from None
+        self.takes_tools = takes_tools(source)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
-    def render(self, turns: Sequence[tuple[str, str]], *, think: bool, goes_on: bool) -> str:
+    def render(self, turns: Sequence[Turn], tools: Sequence[Tool] = (), *, think: bool, goes_on: bool) -> str:
         """Return the prompt. `goes_on`: the last turn is the beginning of the answer. Raises InvalidField when the
         template refuses the conversation."""
-        messages = [{"role": role, "content": content} for role, content in turns]
+        own = self.takes_tools
         try:
             text = self._template.render(
-                messages=messages, add_generation_prompt=not goes_on, enable_thinking=think, tools=None, **self._tokens
+                messages=natively(turns) if own else in_words(turns, tools),
+                tools=[tool.shown() for tool in tools] if tools and own else None,
+                add_generation_prompt=not goes_on,
+                enable_thinking=think,
+                **self._tokens,
             )
         except Exception as error:  # the template is the model's own program; it refuses in its own words
             raise InvalidField(f"the model's chat template refuses this conversation: {error}"[:300]) from None
-        return _open(text, turns[-1][1]) if goes_on else text
+        return _open(text, turns[-1].content) if goes_on else text
+
+
+def takes_tools(source: str) -> bool:
+    """Return whether a chat template tells of tools in the form that is read here."""
+    return _takes_tools(source, _environment())
 
 
 def _open(text: str, beginning: str) -> str:

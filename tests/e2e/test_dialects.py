@@ -61,7 +61,7 @@ def test_openais_client_streams_an_image(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v1beta"])
 def test_googles_client_drives_the_local_models(gateway: Gateway, version: str) -> None:
-    """Text, its stream, its tokens, and an image and its edit, all by one client."""
+    """Text, its stream, its tokens, a call of a tool, and an image and its edit, all by one client."""
     options = types.HttpOptions(base_url=gateway.url, api_version=version)
     with genai.Client(api_key=gateway.key, http_options=options) as client:
         whole = client.models.generate_content(model="moa-tiny-chat", contents="안녕하세요!")
@@ -73,6 +73,24 @@ def test_googles_client_drives_the_local_models(gateway: Gateway, version: str) 
         assert "".join(piece.text or "" for piece in pieces)
         count = client.models.count_tokens(model="moa-tiny-chat", contents="hi")
         assert (count.total_tokens or 0) > 0
+        tool = types.FunctionDeclaration(
+            name="weather",
+            parameters_json_schema={
+                "type": "object",
+                "properties": {"city": {"enum": ["Seoul", "Paris"]}},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
+        )
+        must = types.FunctionCallingConfig(mode=types.FunctionCallingConfigMode.ANY)
+        config = types.GenerateContentConfig(
+            tools=[types.Tool(function_declarations=[tool])],
+            tool_config=types.ToolConfig(function_calling_config=must),
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        )
+        called = client.models.generate_content(model="moa-tiny-chat", contents="Weather?", config=config)
+        assert [call.name for call in called.function_calls or ()] == ["weather"]
+        assert (called.function_calls or [])[0].args in ({"city": "Seoul"}, {"city": "Paris"})
         contents: list[Any] = ["a green square", Image.new("RGB", (64, 64), "red")]
         made = client.models.generate_content(model="moa-tiny-image", contents=contents)
         parts = [p for c in made.candidates or () if c.content for p in c.content.parts or ()]

@@ -65,6 +65,23 @@ def test_a_korean_question_streams_token_by_token(gateway: Gateway) -> None:
     assert parsed[-1]["usageMetadata"]["candidatesTokenCount"] >= len(pieces) - 1
 
 
+def test_a_local_model_calls_a_tool(gateway: Gateway) -> None:
+    """A required call stands in `tool_calls`, whole or in a stream's pieces, with arguments of the tool's schema."""
+    schema = {"type": "object", "properties": {"days": {"enum": [1, 2]}}, "required": ["days"]}
+    function = {"name": "weather", "parameters": {**schema, "additionalProperties": False}}
+    tools = [{"type": "function", "function": function}]
+    ask = {**CHAT, "tools": tools, "tool_choice": "required", "seed": 3}
+    (call,) = gateway.post("/generate/text", ask).json()["tool_calls"]
+    assert call["function"]["name"] == "weather"
+    assert json.loads(call["function"]["arguments"])["days"] in (1, 2)
+    seen = events(gateway.post("/generate/text", {**ask, "stream": True}, stream=True))
+    assert seen.pop() == "[DONE]"
+    parsed = [json.loads(event) for event in seen]
+    assert [event["finish_reason"] for event in parsed if "finish_reason" in event] == ["tool_calls"]
+    (streamed,) = (call for event in parsed for call in event.get("tool_calls", ()))
+    assert streamed["function"] == call["function"]
+
+
 def test_a_picture_follows_its_prompt(gateway: Gateway) -> None:
     """A red circle on white is mostly red in the middle and white at the corners."""
     body = gateway.post("/create/image", {**DRAW, "seed": 7}).json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openai
@@ -43,6 +44,47 @@ async def test_a_stream_with_usage(gateway: Gateway) -> None:
     assert len(chunks) > 3
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens > 1
+
+
+TOOL: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tell the weather.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Seoul", "Paris"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def test_a_local_model_calls_a_tool(client: openai.OpenAI) -> None:
+    """A required call comes whole and in a stream's deltas, and its result goes back."""
+    said: list[Any] = [{"role": "user", "content": "How is the weather?"}]
+    asked: Any = {"model": "moa-tiny-chat", "tools": [TOOL], "seed": 3}
+    whole = client.chat.completions.create(messages=said, tool_choice="required", **asked).choices[0]
+    assert whole.finish_reason == "tool_calls"
+    assert whole.message.content is None
+    (call,) = whole.message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments)["city"] in ("Seoul", "Paris")
+    with client.chat.completions.stream(messages=said, tool_choice="required", **asked) as stream:
+        kinds = {event.type for event in stream}
+        streamed = stream.get_final_completion().choices[0]
+    assert "tool_calls.function.arguments.delta" in kinds
+    assert streamed.message.tool_calls
+    assert streamed.message.tool_calls[0].function == streamed.message.tool_calls[0].function.model_copy(
+        update={"name": "weather", "arguments": call.function.arguments}
+    )
+    said += [whole.message, {"role": "tool", "tool_call_id": call.id, "content": "Rain."}]
+    answered = client.chat.completions.create(messages=said, max_tokens=8, **asked)
+    assert answered.usage is not None
+    assert answered.usage.prompt_tokens > 200
+    client.close()
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -25,7 +25,7 @@ SCHEMA = {
     "required": ["city", "count"],
     "additionalProperties": False,
 }
-CAPABILITIES = ["seed", "logprobs", "candidates", "json", "json_schema", "prefill"]
+CAPABILITIES = ["seed", "logprobs", "candidates", "json", "json_schema", "tools", "prefill"]
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,30 @@ async def test_an_answer_is_held_to_its_schema(served: Running) -> None:
         sampling = text_pb2.Sampling(temperature=1.5, seed=seed)
         out = await client.text("Hello", model="half", sampling=sampling, response_format=form)
         assert set(json.loads(out.text)) == {"city", "count"}
+    await client.close()
+
+
+async def test_a_call_obeys_its_schema(served: Running) -> None:
+    """Made to call a tool at a high temperature, the model calls it with arguments of its schema."""
+    client = Client(served.address)
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Seoul", "서울"]}},
+        "required": ["city"],
+    }
+    schema["additionalProperties"] = False
+    tool = text_pb2.Tool(name="travel", parameters_json=json.dumps(schema))
+    required = text_pb2.ToolChoice(mode=text_pb2.ToolChoice.MODE_REQUIRED)
+    sampling = text_pb2.Sampling(temperature=1.5, seed=2)
+    name, arguments = "", ""
+    async for response in client.text_call(
+        "Hello", model="half", tools=[tool], tool_choice=required, sampling=sampling
+    ):
+        for event in response.events:
+            name += event.tool_call.name
+            arguments += event.tool_call.arguments_json
+    assert name == "travel"
+    assert json.loads(arguments)["city"] in ("Seoul", "서울")
     await client.close()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from inference.text.turns import Turn
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2
 from services.common import errors
@@ -47,7 +48,7 @@ async def test_greedy_equals_transformers(client: Client, running: Running) -> N
 
     out = await client.text(STORY)
     model = running.engine(CHAT).model
-    prompt, _ = model.render((("user", STORY),), think=True)
+    prompt, _ = model.render((Turn("user", STORY),), think=True)
     with torch.inference_mode():
         ids = model.network.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=128
@@ -174,7 +175,24 @@ BAD: list[tuple[dict[str, Any], type[errors.MoaError], str]] = [
         errors.Unsupported,
         "messages[0].content",
     ),
-    ({"tools": [text_pb2.Tool(name="f")]}, errors.Unsupported, "tools"),
+    ({"tools": [text_pb2.Tool(name="f g")]}, errors.InvalidField, "tools[0].name"),
+    ({"tools": [text_pb2.Tool(name="f")] * 2}, errors.InvalidField, "tools"),
+    ({"tools": [text_pb2.Tool(name="f", parameters_json="{")]}, errors.InvalidField, "tools[0].parameters"),
+    (
+        {"tools": [text_pb2.Tool(name="f", parameters_json='{"type": "array"}')]},
+        errors.InvalidField,
+        "tools[0].parameters",
+    ),
+    ({"tools": [text_pb2.Tool(name="f", parameters_json='{"properties": 3}')]}, errors.InvalidField, "tools"),
+    ({"tool_choice": text_pb2.ToolChoice(mode=text_pb2.ToolChoice.MODE_REQUIRED)}, errors.InvalidField, "tool_choice"),
+    (
+        {
+            "tools": [text_pb2.Tool(name="f")],
+            "tool_choice": text_pb2.ToolChoice(mode=text_pb2.ToolChoice.MODE_NAMED, name="g"),
+        },
+        errors.InvalidField,
+        "tool_choice",
+    ),
     ({"sampling": text_pb2.Sampling(temperature=float("nan"))}, errors.InvalidField, "temperature"),
     ({"sampling": text_pb2.Sampling(temperature=-1)}, errors.InvalidField, "temperature"),
     ({"sampling": text_pb2.Sampling(top_p=float("inf"))}, errors.InvalidField, "top_p"),
@@ -356,14 +374,14 @@ async def test_a_schema_that_becomes_too_hard_fails_alone(more: Running) -> None
 
         class Failing(kind):  # type: ignore[misc,valid-type]
             def copy(self) -> Any:
-                return Failing(self._matcher.deep_copy(), self._size)
+                return Failing(self._matcher.deep_copy(), self._size, self._param)
 
             def allowed(self) -> Any:
                 if next(steps) > 6:
                     raise errors.InvalidField("too large to follow", param="response_format")
                 return super().allowed()
 
-        return Failing(constraint._matcher, constraint._size)
+        return Failing(constraint._matcher, constraint._size, constraint._param)
 
     engine._grammars().compiled = failing
     try:

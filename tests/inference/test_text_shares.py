@@ -11,6 +11,7 @@ import pytest
 from inference.fair import Flow
 from inference.text.ask import TextAsk
 from inference.text.events import Counted, Ended, Failed, Shown
+from inference.text.turns import Turn
 from services.common import errors
 from services.common.catalogue import Load, Model
 
@@ -41,7 +42,7 @@ class Bench:
     def submit(self, flow: Flow, *, tokens: int, words: int = 1, candidates: int = 1, seed: int = 0) -> tuple[Any, Any]:
         """Ask for an answer of so many tokens to a prompt of about so many words; give the work and its events."""
         asked = TextAsk(
-            turns=(("user", "Hello " * words),),
+            turns=(Turn("user", "Hello " * words),),
             max_tokens=tokens,
             logit_bias=self._endless,
             candidates=candidates,

@@ -89,6 +89,73 @@ async def test_its_json_always_parses(asking: Client) -> None:
         assert out.ends[0].reason == text_pb2.FINISH_REASON_STOP
 
 
+TOOLS = [
+    text_pb2.Tool(
+        name="get_weather",
+        description="Tell the weather of a city.",
+        parameters_json=json.dumps(
+            {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "maxLength": 30},
+                    "unit": {"enum": ["celsius", "fahrenheit"]},
+                },
+                "required": ["city", "unit"],
+                "additionalProperties": False,
+            }
+        ),
+    ),
+    text_pb2.Tool(name="get_time", description="Tell the time."),
+]
+
+
+async def called(
+    asking: Client, messages: list[text_pb2.Message], mode: Any, **sampling: Any
+) -> tuple[str, str, list[Any]]:
+    """Return the arguments and the text of an answer, and how it ended."""
+    arguments = text = ""
+    ends = []
+    async for response in asking.text_call(
+        messages=messages,
+        model=CHAT,
+        tools=TOOLS,
+        tool_choice=text_pb2.ToolChoice(mode=mode),
+        sampling=text_pb2.Sampling(**sampling),
+        max_tokens=120,
+    ):
+        for event in response.events:
+            arguments += event.tool_call.arguments_json
+            text += event.text.text
+            ends += [event.candidate_finished.reason] if event.HasField("candidate_finished") else []
+    return arguments, text, ends
+
+
+async def test_its_calls_always_parse(asking: Client) -> None:
+    """Twenty required calls at a high temperature have arguments of the tool's schema; it answers from a result."""
+    said = [
+        text_pb2.Message(role=text_pb2.ROLE_USER, parts=[text_pb2.Part(text="What is the weather in Paris, celsius?")])
+    ]
+    modes = text_pb2.ToolChoice
+    cities = set()
+    answers = await asyncio.gather(
+        *(called(asking, said, modes.MODE_REQUIRED, temperature=1, seed=seed) for seed in range(20))
+    )
+    for arguments, text, ends in answers:
+        held = json.loads(arguments)
+        assert held == {} or set(held) == {"city", "unit"}
+        assert (text, ends) == ("", [text_pb2.FINISH_REASON_TOOL_CALLS])
+        cities.add(held.get("city"))
+    assert "Paris" in cities
+    call = text_pb2.ToolCall(id="c1", name="get_weather", arguments_json='{"city": "Paris", "unit": "celsius"}')
+    result = text_pb2.ToolResult(tool_call_id="c1", content='{"sky": "rain", "celsius": 11}')
+    said += [
+        text_pb2.Message(role=text_pb2.ROLE_ASSISTANT, parts=[text_pb2.Part(tool_call=call)]),
+        text_pb2.Message(role=text_pb2.ROLE_TOOL, parts=[text_pb2.Part(tool_result=result)]),
+    ]
+    _, text, _ = await called(asking, said, modes.MODE_AUTO, temperature=0)
+    assert "rain" in text
+
+
 async def test_an_answer_has_the_same_bits_in_any_crowd(asking: Client) -> None:
     """A seeded answer and its log probabilities are the same alone and among others of all lengths."""
 

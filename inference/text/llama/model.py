@@ -16,6 +16,8 @@ from inference.text.constraint import Grammars
 from inference.text.llama.decoder import LlamaDecoder
 from inference.text.llama.library import library
 from inference.text.template import Template
+from inference.text.tools import Tool
+from inference.text.turns import Turn
 from services.common.catalogue import Model
 from services.common.errors import Unavailable
 
@@ -63,15 +65,20 @@ class LlamaModel:
             eos=self._named(self._library.llama_vocab_eos(vocabulary)),
         )
 
-    def hopeless(self, turns: tuple[tuple[str, str], ...]) -> bool:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether its chat template tells of tools."""
+        return self._template.takes_tools
+
+    def hopeless(self, turns: Sequence[Turn]) -> bool:
         """Tell, without tokenizing, whether a conversation is far beyond the context."""
-        return sum(len(content) for _, content in turns) > 4 * self._longest * self.context
+        return sum(turn.chars for turn in turns) > 4 * self._longest * self.context
 
     def render(
-        self, turns: tuple[tuple[str, str], ...], *, think: bool, goes_on: bool = False
+        self, turns: Sequence[Turn], tools: Sequence[Tool] = (), *, think: bool, goes_on: bool = False
     ) -> tuple[list[int], bool]:
         """Return the prompt's tokens by the chat template, and whether it already opened the reasoning."""
-        text = self._template.render(turns, think=think, goes_on=goes_on)
+        text = self._template.render(turns, tools, think=think, goes_on=goes_on)
         return self.tokens(text), text.rstrip().endswith(OPEN)
 
     def tokens(self, text: str) -> list[int]:

@@ -19,6 +19,12 @@ PER_REQUEST = 16
 """Tokens that a chat template puts around a conversation."""
 PER_MESSAGE = 8
 """Tokens that a chat template puts around one message."""
+TOOLS = 530
+"""Tokens of the instructions that come with tools: Anthropic publishes up to 530; ours have 440 bytes."""
+PER_TOOL = 96
+"""Tokens of the keys and spaces around a tool that is written as JSON."""
+PER_CALL = 64
+"""Likewise around a call, or a result."""
 PER_IMAGE = 8
 """Tokens that a chat template puts around one image."""
 
@@ -57,8 +63,10 @@ def prompt_bound(request: text_service_pb2.GenerateTextRequest, models: Iterable
         total += PER_MESSAGE + len(message.name)
         for part in message.parts:
             total += _part_bound(part)
+    if request.tools:
+        total += TOOLS
     for tool in request.tools:
-        total += PER_MESSAGE + _bytes(tool.name, tool.description, tool.parameters_json)
+        total += PER_TOOL + _bytes(tool.name, tool.description, tool.parameters_json)
     total += _bytes(request.response_format.schema_json)
     return total
 
@@ -70,9 +78,9 @@ def _part_bound(part: text_pb2.Part) -> int:
     if kind == "image":
         return PER_IMAGE  # and its own
     if kind == "tool_call":
-        return PER_MESSAGE + _bytes(part.tool_call.name, part.tool_call.arguments_json)
+        return PER_CALL + _bytes(part.tool_call.name, part.tool_call.arguments_json)
     if kind == "tool_result":
-        return PER_MESSAGE + _bytes(part.tool_result.name, part.tool_result.content)
+        return PER_CALL + _bytes(part.tool_result.name, part.tool_result.content)
     return _bytes(part.reasoning.text)
 
 
