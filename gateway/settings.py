@@ -37,8 +37,8 @@ class EdgeSettings(Settings):
     """A folder for the rendered configuration."""
     edge_workers: int = Field(default=2, ge=1, le=256)
     """Envoy's worker threads."""
-    edge_retries: int = Field(default=20, ge=0, le=100)
-    """How often a request that reached nobody is sent again: 20 take some four seconds, as a restart may."""
+    edge_retries: int = Field(default=40, ge=0, le=200)
+    """How often a request that reached nobody is sent again: 40 take some ten seconds, as a restart may at most."""
     json_limit_bytes: int = Field(default=20 * 2**20, gt=0)
     """Largest body that is not multipart."""
     upload_limit_bytes: int = Field(default=64 * 2**20, gt=0)

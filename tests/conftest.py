@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -20,6 +21,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["MOA_FETCH"] = "never"
 # Workers and what they start share few cores: two threads of one operation would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# An example's time says how busy the machine is.
+hypothesis.settings.register_profile("moa", deadline=None)
+hypothesis.settings.load_profile("moa")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -106,6 +106,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         serving.offer(module.DESCRIPTOR.services_by_name[name].full_name)
 
     await admission.start()
+    backends.watch()
     watching = asyncio.create_task(watched.watch())
     port = await serving.start(config.listen)
     logs.get("router").info("router.started", port=port, pid=os.getpid(), configured=sorted(watched.now.configured))
@@ -119,6 +120,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         with contextlib.suppress(asyncio.CancelledError):
             await watching
         await operations.aclose()
+        await backends.aclose()
         await admission.stop()
         await egress.aclose()
         await store.aclose()

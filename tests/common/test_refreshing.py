@@ -56,11 +56,15 @@ def auth() -> _Auth:
     return _Auth()
 
 
+async def there() -> None:
+    """Auth is there."""
+
+
 def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, Holding]]:
     """A process that used every key a moment ago, and holds a lease for each that must be renewed."""
     settling = Settling(auth, service_token="t", folder=None, holder="h")
     paces = Paces(auth, service_token="t", holder="h")
-    holdings = Holdings(auth, service_token="t", holder="h", settling=settling, paces=paces)
+    holdings = Holdings(auth, service_token="t", holder="h", settling=settling, paces=paces, there=there)
     for number in range(ACTIVE):
         grant = _grant(f"key_{number}")
         grant.lease.CopyFrom(_lease(f"lease_{number}"))

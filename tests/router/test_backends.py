@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 
 from moa.common.v1 import error_pb2, usage_pb2
@@ -15,7 +16,7 @@ from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common.admission import Held
-from services.common.catalogue import Catalogue, Model, Provider, Timeouts
+from services.common.catalogue import Catalogue, Load, Model, Provider, Timeouts
 from services.common.errors import ContextTooLong, Internal, Unavailable, UpstreamTimeout
 from services.common.grants import ActingFor
 from services.common.rpc import server
@@ -23,6 +24,7 @@ from services.common.rpc.client import channel
 from services.common.rpc.whole import whole_text
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
+from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
 
 TOKEN = "a-service-token-for-tests"
@@ -419,3 +421,40 @@ async def test_only_who_asks_again_after_a_crash_names_the_order() -> None:
     await running.stop(0)
     assert names == ["task-1", None]
     assert priorities == ["normal", "high"], "a task does not come before other accounts' people"
+
+
+async def test_images_of_an_own_model_wait_for_its_process() -> None:
+    """The process of a model goes and is started again: a stream that is asked for meanwhile shows that it waits,
+    and is answered then. One without a stream, or whose model has a fallback, is told at once that it has to wait."""
+    first = server.Server(service_token=TOKEN)
+    image_service_pb2_grpc.add_ImageServiceServicer_to_server(Painter(), first.grpc)
+    port = await first.start("127.0.0.1:0")
+    own = Model(id="m", provider="p", load=Load(source="nowhere"))
+    spared = msgspec.structs.replace(own, fallback=("p/other",))
+    catalogue = Catalogue([Provider(id="p", adapter="x", makes="image")], [own], frozenset({"p"}))
+    caller, payer = Caller(key="k", request_id="r"), Lender()
+    stream = image_service_pb2.GenerateImageRequest(stream=True)
+    async with channel(f"127.0.0.1:{port}") as link, asyncio.timeout(30):
+        calls = backends.Backends({"image": link}, service_token=TOKEN, catalogue=lambda: catalogue)
+        calls.watch()
+        await link.channel_ready()
+        await first.stop(0)
+        while True:
+            try:
+                calls.generate_image(image_service_pb2.GenerateImageRequest(), own, caller, payer).cancel()
+            except Restarting:
+                break
+            await asyncio.sleep(0.01)
+        with pytest.raises(Restarting):
+            calls.generate_image(stream, spared, caller, payer)
+        source = calls.generate_image(stream, own, caller, payer)
+        waits = await source.read()
+        second = server.Server(service_token=TOKEN)
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(Painter(), second.grpc)
+        await second.start(f"127.0.0.1:{port}")
+        kinds = [event.WhichOneof("event") for event in waits.events]
+        while (message := await source.read()) is not None:
+            kinds += [event.WhichOneof("event") for event in message.events]
+        await calls.aclose()
+    assert kinds == ["queued", "finished"]
+    await second.stop(0)

@@ -16,6 +16,7 @@ from services.common.errors import MoaError, Unsupported
 from services.router.domain.attempts import Patience
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
+from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
 from tests.router.rig import ended, said, text
 
@@ -173,6 +174,10 @@ class World:
         """The tokens of a prompt, by the models that count."""
         self.counted: list[str] = []
         """The models that were asked to count."""
+        self.away = 0
+        """How often the process of `a` is still looked for in vain."""
+        self.away_after: int | None = None
+        """After so many calls it is away, for ten looks."""
         self.now = 100.0
         self.breakers = Breakers(lambda: self.now, jitter=lambda: 0.0)
         providers = [Provider(id=name, adapter="x", makes=makes, base_url="x") for name in ("one", "two", "three")]
@@ -203,6 +208,11 @@ class World:
     ) -> Played:
         said_before = tuple("".join(part.text for part in message.parts) for message in request.messages)
         assert (request.model, request.provider) == (model.id, model.provider)
+        if self.away_after is not None and len(self.asked) == self.away_after:
+            self.away, self.away_after = 10, None
+        if model.id == "a" and self.away:
+            self.away -= 1
+            raise Restarting
         self.asked.append(Asked(model.id, request.max_tokens, reserved.reservation_id, said_before, books))
         queue = self.scripts[model.id]
         call = Played(queue.pop(0) if queue else [text(said(f"I am {model.id}")), ended()])

@@ -31,6 +31,7 @@ from services.common.errors import (
     Unauthenticated,
     Unavailable,
 )
+from services.common.rpc.reach import Reach
 
 _REFUSAL_S: Final = 0.25
 
@@ -57,8 +58,14 @@ class Admission:
             stub, service_token=service_token, folder=journal, holder=self.holder, doubt_s=doubt_s
         )
         self._paces = Paces(stub, service_token=service_token, holder=self.holder)
+        self._reach = Reach(auth)
         self._holdings = Holdings(
-            stub, service_token=service_token, holder=self.holder, settling=self._settling, paces=self._paces
+            stub,
+            service_token=service_token,
+            holder=self.holder,
+            settling=self._settling,
+            paces=self._paces,
+            there=self._reach.returned,
         )
         self._by_digest = self._holdings.by_digest
         self._refreshing = Refreshing(
@@ -72,6 +79,7 @@ class Admission:
 
     async def start(self) -> None:
         """Start the background work, with what earlier processes left in the journal's folder."""
+        self._reach.watch()
         self._refreshing.start(self._settling.start())
 
     async def stop(self) -> None:
@@ -79,6 +87,7 @@ class Admission:
         await self._refreshing.stop()
         await self._holdings.close()
         await self._settling.stop(within_s=5.0)
+        await self._reach.aclose()
 
     async def identify(self, key: str) -> Identity:
         """Give who a key belongs to. Raises Unauthenticated."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 import grpc
@@ -52,6 +53,7 @@ class Holdings:
         holder: This process's name, unique.
         settling: Who books.
         paces: What this process may do of paces.
+        there: Returns when auth is there, or is not waited for.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Holdings:
         holder: str,
         settling: Settling,
         paces: Paces,
+        there: Callable[[], Awaitable[None]],
     ) -> None:
         self._stub = stub
+        self._auth_there = there
         self._token = service_token
         self._holder = holder
         self._settling = settling
@@ -171,6 +175,7 @@ class Holdings:
 
     async def _call(self, request: quota_service_pb2.AdmitRequest, request_id: str) -> quota_service_pb2.AdmitResponse:
         for pause_s in (*_PAUSES_S, None):
+            await self._auth_there()
             try:
                 return await self._stub.Admit(request, metadata=metadata(self._token, request_id), timeout=_CALL_S)
             except grpc.aio.AioRpcError as failure:

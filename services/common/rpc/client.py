@@ -24,7 +24,7 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.http2.bdp_probe", 0),
     # Reconnect quickly to a service that was restarted.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 250),
     # In spite of its name, how long one attempt to connect may take: a busy machine needs more than a moment.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     # gRPC shares connections by address within a process, and with them the back-off after a failure: a server that is

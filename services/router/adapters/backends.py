@@ -16,11 +16,13 @@ from services.common.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
+from services.common.rpc.reach import Reach
 from services.common.rpc.status import error_from_rpc
 from services.common.waiting import may_be_long, whole_s
+from services.router.adapters.returning import Returning
 from services.router.adapters.traced import image_span, text_span, traced
 from services.router.domain.caller import Caller
-from services.router.domain.failures import Stopping
+from services.router.domain.failures import Restarting, Stopping
 from services.router.domain.ports import Booking, Source
 
 GRACE_S = 5.0
@@ -39,6 +41,7 @@ class Backends:
     def __init__(self, channels: dict[str, grpc.aio.Channel], *, service_token: str, catalogue: Any) -> None:
         self._text = {name: text_service_pb2_grpc.TextServiceStub(c) for name, c in channels.items()}
         self._image = {name: image_service_pb2_grpc.ImageServiceStub(c) for name, c in channels.items()}
+        self._reach = {name: Reach(c) for name, c in channels.items()}
         self._token = service_token
         self._catalogue = catalogue
         self._running = _Running()
@@ -63,7 +66,7 @@ class Backends:
         """
         provider = self._provider(model)
         timeouts = provider.timeouts_for(model)
-        stub = self._stub(self._text, provider.service)
+        stub = self._stub_that_is_there(self._text, provider.service)
         span = text_span(request, model, provider.adapter)
         sent = (
             *self._metadata(caller, reserved, span, books=books),
@@ -79,16 +82,29 @@ class Backends:
     def generate_image(
         self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Booking
     ) -> Source[image_service_pb2.GenerateImageResponse]:
-        """Begin images."""
+        """Begin images. A stream of one of the gateway's own models shows that it waits for its process."""
         provider = self._provider(model)
-        span = image_span(request, model, provider.adapter)
-        sent = (*self._metadata(caller, reserved, span), *_resumed(caller, reserved))
-        call = self._stub(self._image, provider.service).GenerateImage(request, metadata=sent)
-        return traced(RpcSource(call, _between_images(provider.timeouts), self._running), span)
+
+        def ask() -> Source[image_service_pb2.GenerateImageResponse]:
+            stub = self._stub_that_is_there(self._image, provider.service)
+            span = image_span(request, model, provider.adapter)
+            sent = (*self._metadata(caller, reserved, span), *_resumed(caller, reserved))
+            call = stub.GenerateImage(request, metadata=sent)
+            return traced(RpcSource(call, _between_images(provider.timeouts), self._running), span)
+
+        try:
+            return ask()
+        except Restarting:
+            # Where another model may answer, that one is asked instead.
+            if not request.stream or model.load is None or (model.fallback and caller.fallback):
+                raise
+            return Returning(self._reach[provider.service], ask)
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
         """Count a prompt's tokens."""
         provider = self._provider(model)
+        if (reach := self._reach.get(provider.service)) is not None:
+            await reach.returned()
         try:
             answer = await self._stub(self._text, provider.service).CountTokens(
                 request,
@@ -108,9 +124,26 @@ class Backends:
         """End the answers that are under way, and begin no more: each tells its caller that this router stops."""
         self._running.end()
 
+    def watch(self) -> None:
+        """Watch from now on whether the services are there."""
+        for reach in self._reach.values():
+            reach.watch()
+
+    async def aclose(self) -> None:
+        """Stop watching the services."""
+        for reach in self._reach.values():
+            await reach.aclose()
+
     def _provider(self, model: Model) -> Provider:
         catalogue: Catalogue = self._catalogue()
         return catalogue.provider(model.provider)
+
+    def _stub_that_is_there(self, stubs: dict[str, Any], service: str) -> Any:
+        """Return a stub. Raises Restarting where its process is not there and will be."""
+        stub = self._stub(stubs, service)
+        if self._reach[service].is_restarting:
+            raise Restarting
+        return stub
 
     def _stub(self, stubs: dict[str, Any], service: str) -> Any:
         self._running.check()

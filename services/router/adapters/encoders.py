@@ -8,6 +8,7 @@ from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from services.common.catalogue import Model, Timeouts
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
+from services.common.rpc.reach import Reach
 from services.common.rpc.status import error_from_rpc
 from services.router.adapters.backends import GRACE_S
 from services.router.domain.caller import Caller
@@ -25,6 +26,7 @@ class InferenceEncoders:
     """
 
     def __init__(self, channel: grpc.aio.Channel, *, service_token: str) -> None:
+        self._reach = Reach(channel)
         self._stub = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
         self._token = service_token
 
@@ -38,6 +40,7 @@ class InferenceEncoders:
             (calls.ACCOUNT_KEY, reserved.account_id),
             (calls.PRIORITY_KEY, reserved.priority),
         )
+        await self._reach.returned()
         try:
             answer: embedding_service_pb2.EmbedTextsResponse = await self._stub.EmbedTexts(
                 request, metadata=known, timeout=_TIMEOUT_S

@@ -24,6 +24,7 @@ from services.router.domain.breaker import Breakers
 from services.router.domain.caller import unheard
 from services.router.domain.failures import (
     Course,
+    Restarting,
     asks_twice,
     course_after,
     label_of,
@@ -40,6 +41,8 @@ BACK_OFF_S: Final = 0.5
 """The first pause before that at most, and half of it at least; the second is twice as long."""
 HASTE_S: Final = 2.0
 """The target that was asked for is asked once more before its fallbacks, if that need not wait for longer."""
+LOOK_S: Final = 0.1
+"""How often is looked whether a target's process is back that is being started again."""
 LONGEST_WAIT_S: Final = 5.0
 """A target that asks to be left alone for longer is not waited for: the caller is told instead."""
 
@@ -164,7 +167,9 @@ class Attempts(Generic[M]):
         """
         self._again, self._is_able = [], able
         targets: Iterable[Model] = self._admitted()
-        for retry in range(self._terms.retries + 1):
+        retry = 0
+        while True:
+            asked = self.count
             for model in targets:
                 while True:
                     try:
@@ -176,7 +181,9 @@ class Attempts(Generic[M]):
                     if (at := self._at_once(model)) is None:
                         break
                     await self._pause_until(at)
-            if retry == self._terms.retries or not (targets := await self._rested()):
+            # To wait for a process that is being started again is no try.
+            retry += self.count > asked
+            if retry > self._terms.retries or not (targets := await self._rested()):
                 break
         told = most_useful(self._errors)
         tell_not_to_retry(told)
@@ -184,6 +191,8 @@ class Attempts(Generic[M]):
 
     def failed(self, model: Model, error: MoaError, retry: int = RETRIES) -> Course:
         """Note that a target failed, and tell what to do."""
+        if isinstance(error, Restarting):
+            return self._await_restart(model, error)
         self._left = was_left(error)
         # Its frames hold these attempts, and so the request: it would live as long as the collector does not come.
         self._errors.append(error.with_traceback(None))
@@ -206,6 +215,16 @@ class Attempts(Generic[M]):
                 attempt=self.count,
             )
         return course
+
+    def _await_restart(self, model: Model, error: Restarting) -> Course:
+        """Note that a target was not asked, because nobody was there: others are asked, then it is looked for again."""
+        if not any(isinstance(known, Restarting) for known in self._errors):
+            self._errors.append(error.with_traceback(None))
+            _log.info("attempt.waits", request_id=self._terms.request_id, provider=model.provider, model=model.id)
+        at = self._patience.clock() + LOOK_S
+        if at < self._terms.until:
+            self._again.append((at, model))
+        return Course.AGAIN
 
     def _may_ask_again(self, model: Model, error: MoaError, retry: int) -> bool:
         if retry >= self._terms.retries or self._asked_times[model.full_id] > self._terms.retries:
@@ -253,10 +272,10 @@ class Attempts(Generic[M]):
         if self._left:
             # The call before may still be running at its end, under the id that it was given.
             self.booking, self._left = self.booking.renewed(), False
-        self.count += 1
         self._tried.add(model.full_id)
-        self._asked_times[model.full_id] += 1
         source = ask(model, self.booking)
+        self.count += 1
+        self._asked_times[model.full_id] += 1
         self._asking = model
         try:
             first = await _first(source, self._terms.heard)

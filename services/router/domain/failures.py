@@ -27,6 +27,15 @@ class Stopping(Unavailable):
         super().__init__("this part of the gateway is being stopped; try again", retry_after_s=1.0)
 
 
+class Restarting(Unavailable):
+    """Who serves a target is being started again: nothing was sent, and it is worth waiting for."""
+
+    reason = Unavailable.reason
+
+    def __init__(self) -> None:
+        super().__init__("a part of the gateway is being started again; try again", retry_after_s=1.0)
+
+
 class Course(enum.Enum):
     """What to do after a failure."""
 
@@ -134,17 +143,17 @@ def tell_not_to_retry(error: MoaError) -> None:
 
 def is_sick(error: MoaError) -> bool:
     """Tell whether a failure says that its target is not well."""
-    return error.reason in _SICK and not isinstance(error, Diverged | Stopping)
+    return error.reason in _SICK and not isinstance(error, Diverged | Stopping | Restarting)
 
 
 def was_left(error: MoaError) -> bool:
     """Tell whether the call's other end may not have come to its own end, so that it takes the router for dead."""
-    return error.reason in _LEFT or isinstance(error, Diverged)
+    return (error.reason in _LEFT and not isinstance(error, Restarting)) or isinstance(error, Diverged)
 
 
 def may_have_worked(error: MoaError) -> bool:
     """Tell whether a provider may have worked, and bills for it, though its answer failed like this."""
-    return error.reason in _WORKED and not isinstance(error, Stopping)
+    return error.reason in _WORKED and not isinstance(error, Stopping | Restarting)
 
 
 def label_of(error: MoaError) -> str:

@@ -18,6 +18,7 @@ from services.common import logs
 from services.common.apart import each_apart, note_failure
 from services.common.errors import MoaError, Unavailable
 from services.common.rpc.client import metadata
+from services.common.rpc.reach import Reach
 from services.common.rpc.status import error_from_rpc
 from services.tasks.adapters.database import Database
 
@@ -46,6 +47,7 @@ class Quota:
     """The quota service, as tasks use it."""
 
     def __init__(self, auth: grpc.aio.Channel, database: Database, *, service_token: str) -> None:
+        self._reach = Reach(auth)
         self._stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._database = database
         self._token = service_token
@@ -70,7 +72,7 @@ class Quota:
             request.key_id = key_id
         else:
             request.api_key = api_key
-        answer = await self._called(self._stub.Admit, request, request_id)
+        answer = await self._called(self._stub.Admit, request, request_id, patient=True)
         grant = answer.grant
         lease = grant.lease.lease_id
         reservation = f"{lease}.1.0.{images}" if lease else ""
@@ -176,9 +178,12 @@ class Quota:
         answer = await self._called(self._stub.Refresh, message, "")
         return {lease.lease_id for lease in answer.leases}
 
-    async def _called(self, method: Any, request: Any, request_id: str) -> Any:
+    async def _called(self, method: Any, request: Any, request_id: str, *, patient: bool = False) -> Any:
+        """Call auth. `patient`: wait while it is being started again; not where a transaction is open meanwhile."""
         pauses = [0.05, 0.2, 0.5]
         while True:
+            if patient:
+                await self._reach.returned()
             try:
                 return await method(request, metadata=metadata(self._token, request_id), timeout=_CALL_S)
             except grpc.aio.AioRpcError as failure:

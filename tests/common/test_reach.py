@@ -1,0 +1,64 @@
+"""Processes that went, as whoever calls them sees it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from services.common.rpc import reach
+from services.common.rpc.client import channel
+from services.common.rpc.reach import Reach
+from services.common.rpc.server import Server
+
+
+async def lost(reach: Reach) -> None:
+    """Return when the process's going was noticed."""
+    while not reach.is_restarting:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_process_that_went_is_waited_for_until_it_is_back() -> None:
+    """While a server is away it is told to be restarting; who waits for it goes on when it is back at its address."""
+    first = Server(service_token=None)
+    port = await first.start("127.0.0.1:0")
+    link = channel(f"127.0.0.1:{port}")
+    reach = Reach(link)
+    await link.channel_ready()
+    assert not reach.is_restarting
+    await reach.returned()
+    await first.stop(0)
+    async with asyncio.timeout(20):
+        await lost(reach)
+        waiting = asyncio.create_task(reach.returned())
+        second = Server(service_token=None)
+        await second.start(f"127.0.0.1:{port}")
+        await waiting
+    assert not reach.is_restarting
+    await reach.aclose()
+    await link.close()
+    await second.stop(0)
+
+
+async def test_a_process_that_stays_away_is_not_waited_for() -> None:
+    """Patience counts from when it went: later it is as one that never was there, for which nobody waits."""
+    now = [0.0]
+    server = Server(service_token=None)
+    port = await server.start("127.0.0.1:0")
+    link = channel(f"127.0.0.1:{port}")
+    gone = Reach(link, clock=lambda: now[0])
+    await link.channel_ready()
+    assert not gone.is_restarting
+    await server.stop(0)
+    async with asyncio.timeout(20):
+        await lost(gone)
+        now[0] += reach.PATIENCE_S
+        assert not gone.is_restarting
+        await gone.returned()
+        never = Reach(link)
+        assert not never.is_restarting
+        await never.returned()
+    await gone.aclose()
+    await never.aclose()
+    await link.close()
+    assert link.get_state() is grpc.ChannelConnectivity.SHUTDOWN
