@@ -9,6 +9,8 @@ from typing import Any, Final
 from gateway import bodies, pages, retries
 from gateway.bindings import Binding
 from gateway.settings import EdgeSettings
+from services.common.dialects import BY_SERVICE
+from services.common.dialects import DIALECTS as REGISTERED
 
 Json = dict[str, Any]
 
@@ -25,20 +27,7 @@ TASKS: Final = "tasks"
 ACCOUNTS: Final = "accounts"
 """The cluster of the auth service's public port."""
 
-DIALECTS: Final[Mapping[str, str]] = {
-    "moa.router.v1.NativeService": "native",
-    "moa.router.v1.OpenAIService": "openai",
-    "moa.router.v1.GoogleService": "google",
-    "moa.router.v1.FilesService": "native",
-    "moa.account.v1.AccountService": "native",
-    "moa.account.v1.AdminService": "native",
-    "moa.task.v1.TaskService": "native",
-    "moa.task.v1.WebhookService": "native",
-    "moa.task.v1.ImageTaskService": "task",
-    "moa.task.v1.ImageTaskQueryService": "task_query",
-    "moa.task.v1.PredictionService": "predictions",
-    "moa.task.v1.DeskTaskService": "desk",
-}
+DIALECTS: Final[Mapping[str, str]] = {service: dialect.name for service, dialect in BY_SERVICE.items()}
 """Which dialect words the failures of each service's REST bindings. A service that is not here has no REST."""
 
 _CLUSTERS: Final = (("moa.task.", TASKS), ("moa.account.", ACCOUNTS))
@@ -53,8 +42,11 @@ _SHARED_SERVICE: Final = "moa.router.v1.OpenAIService"
 _FILES: Final = "moa.router.v1.FilesService"
 """Stored objects, by signed links that pages of any origin may follow."""
 
-_STRAYS: Final = (("/v1/", "openai"), ("/v1beta/", "google"), ("/", "native"))
-"""Whose words a path that nobody serves is refused in, by prefix."""
+_STRAYS: Final = sorted(
+    ((dialect.strays, dialect.name) for dialect in REGISTERED.values() if dialect.strays),
+    key=lambda stray: (-len(stray[0]), stray),
+)
+"""Whose words a path that nobody serves is refused in, by prefix, the longest first."""
 
 GRPC_PREFIXES: Final = (
     "/moa.text.v1.TextService/",

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import error_pb2
 from services.common import byok
-from services.common.dialects import GOOGLE, OPENAI, Dialect
+from services.common.dialects import BY_SERVICE
 from services.common.errors import RULES, MoaError, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import key_of
-
-_DIALECTS: Final[Mapping[str, Dialect]] = {
-    "/moa.router.v1.OpenAIService/": OPENAI,
-    "/moa.router.v1.GoogleService/": GOOGLE,
-}
-"""The dialects whose errors name fields, by the prefix of their methods."""
 
 _OPEN: Final = "/moa.router.v1.FilesService/"
 """Files are had by their signed links; nobody needs a key."""
@@ -66,7 +59,7 @@ class Refusals:
                 return stranger
             except MoaError:
                 pass  # Who asks cannot be told now; what is wrong with the request is as true.
-        for prefix, dialect in _DIALECTS.items():
-            if method.startswith(prefix):
-                error.param = dialect.spelled(error.param)
+        dialect = BY_SERVICE.get(method[1:].partition("/")[0])
+        if dialect is not None:
+            error.param = dialect.spelled(error.param)
         return error

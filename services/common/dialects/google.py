@@ -1,0 +1,96 @@
+"""The errors of Google's Gemini API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from moa.common.v1 import error_pb2
+from moa.common.v1.error_pb2 import Reason
+from services.common.dialects.shape import BAD_REQUEST, CODES, FIELD, MESSAGE, STATUS, Dialect
+from services.common.errors import HTTP_STATUS
+
+_GOOGLE_STATUS: Final[Mapping[int, str]] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "FAILED_PRECONDITION",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    409: "ABORTED",
+    410: "NOT_FOUND",
+    413: "INVALID_ARGUMENT",
+    422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""The canonical code of each status (google.rpc.Code's HTTP mapping, and the nearest for the rest)."""
+
+_IN_GOOGLE: Final[Mapping[Reason.ValueType, int]] = dict.fromkeys(BAD_REQUEST, 400)
+
+_CONFIG: Final = "generationConfig"
+
+GOOGLE: Final = Dialect(
+    name="google",
+    services=("moa.router.v1.GoogleService",),
+    strays="/v1beta/",
+    envelope={
+        "error": {
+            "code": STATUS,
+            "message": MESSAGE,
+            "status": "$status_word",
+            "details": [
+                {
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": "$info",
+                    "domain": "moa",
+                    "metadata": {"field": FIELD},
+                }
+            ],
+        }
+    },
+    statuses=_IN_GOOGLE,
+    words={
+        "status_word": {r: _GOOGLE_STATUS[_IN_GOOGLE.get(r, status)] for r, status in HTTP_STATUS.items()},
+        "info": {
+            **{reason: code.upper() for reason, code in CODES.items()},
+            # The constants that Google's own API answers with.
+            error_pb2.REASON_UNAUTHENTICATED: "API_KEY_INVALID",
+            error_pb2.REASON_RATE_LIMITED: "RATE_LIMIT_EXCEEDED",
+            error_pb2.REASON_UPSTREAM_RATE_LIMITED: "RATE_LIMIT_EXCEEDED",
+        },
+    },
+    fields={
+        # The system's message is none of the contents, so the contract's indices do not count them.
+        "messages": "contents",
+        "prompt": "contents",
+        "images": "contents",
+        "image_data": "contents",
+        "image_url": "contents",
+        "n": f"{_CONFIG}.candidateCount",
+        "count": f"{_CONFIG}.candidateCount",
+        "candidates": f"{_CONFIG}.candidateCount",
+        "max_tokens": f"{_CONFIG}.maxOutputTokens",
+        "temperature": f"{_CONFIG}.temperature",
+        "top_p": f"{_CONFIG}.topP",
+        "top_k": f"{_CONFIG}.topK",
+        "seed": f"{_CONFIG}.seed",
+        "stop": f"{_CONFIG}.stopSequences",
+        "logprobs": f"{_CONFIG}.responseLogprobs",
+        "top_logprobs": f"{_CONFIG}.logprobs",
+        "presence_penalty": f"{_CONFIG}.presencePenalty",
+        "frequency_penalty": f"{_CONFIG}.frequencyPenalty",
+        "response_format": f"{_CONFIG}.responseSchema",
+        "reasoning": f"{_CONFIG}.thinkingConfig",
+        "width": f"{_CONFIG}.imageConfig.imageSize",
+        "height": f"{_CONFIG}.imageConfig.imageSize",
+        "size": f"{_CONFIG}.imageConfig.imageSize",
+        "aspect_ratio": f"{_CONFIG}.imageConfig.aspectRatio",
+        "tool_choice": "toolConfig",
+    },
+)
+"""Google's: `{"error": {"code", "message", "status", "details"}}`, a `google.rpc.Status` as its REST APIs print it."""

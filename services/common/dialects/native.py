@@ -1,0 +1,23 @@
+"""The native API's errors."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.common.dialects.shape import CODES, MESSAGE, Dialect
+
+NATIVE: Final = Dialect(
+    name="native",
+    services=(
+        "moa.router.v1.NativeService",
+        "moa.router.v1.FilesService",
+        "moa.account.v1.AccountService",
+        "moa.account.v1.AdminService",
+        "moa.task.v1.TaskService",
+        "moa.task.v1.WebhookService",
+    ),
+    strays="/",
+    envelope={"detail": MESSAGE, "code": "$code"},
+    words={"code": CODES},
+)
+"""The native API: `{"detail", "code"}`."""

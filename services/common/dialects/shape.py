@@ -1,0 +1,101 @@
+"""What a dialect is to the gateway: which services speak it, and how it words a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from moa.common.v1 import error_pb2
+from moa.common.v1.error_pb2 import Reason
+from services.common.errors import HTTP_STATUS, MoaError, word
+
+MESSAGE: Final = "$message"
+"""Placeholder for the sentence."""
+PARAM: Final = "$param"
+"""Placeholder for the field at fault; null when there is none."""
+FIELD: Final = "$field"
+"""As PARAM, but an empty string when there is none."""
+STATUS: Final = "$status"
+"""Placeholder for the HTTP status, a number."""
+REQUEST_ID: Final = "$request_id"
+"""Placeholder for the request's id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One dialect.
+
+    `services` are the full names of the gRPC services whose REST bindings speak it; `strays` is the prefix of paths
+    that nobody serves and that are refused in it.
+
+    `envelope` is nested dicts and lists whose leaves are literals, the placeholders above, or `"$<word>"` naming an
+    entry of `words`. `words[name]` maps a reason to a literal; `defaults[name]` is the literal of every other reason.
+    `variants` are envelopes of other shapes, for the reasons that a dialect words apart. `fields` gives this dialect's
+    names of the contract's fields where they differ and its errors name fields.
+    """
+
+    name: str
+    services: tuple[str, ...] = ()
+    strays: str = ""
+    envelope: Mapping[str, Any]
+    statuses: Mapping[Reason.ValueType, int] = field(default_factory=dict)
+    words: Mapping[str, Mapping[Reason.ValueType, str | int | None]] = field(default_factory=dict)
+    defaults: Mapping[str, str | int | None] = field(default_factory=dict)
+    variants: Mapping[Reason.ValueType, Mapping[str, Any]] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def spelled(self, param: str) -> str:
+        """Return the caller's name of a field at fault, whose path is the contract's (`messages[1].parts[0]`).
+
+        A field that is called otherwise here stands for the whole path; `head.name` renames what is below a head.
+        """
+        head, *below = param.split(".")
+        head_name = head.partition("[")[0]
+        if head_name in self.fields:
+            return self.fields[head_name]
+        spelled = [head]
+        for segment in below:
+            name, bracket, index = segment.partition("[")
+            spelled.append(self.fields.get(f"{head_name}.{name}", name) + bracket + index)
+        return ".".join(spelled)
+
+    def status(self, reason: Reason.ValueType) -> int:
+        """Return the HTTP status of a reason in this dialect."""
+        return self.statuses.get(reason) or HTTP_STATUS[reason]
+
+    def render(self, error: MoaError, *, request_id: str = "") -> dict[str, Any]:
+        """Return the error as this dialect's JSON object."""
+        values: dict[str, Any] = {
+            MESSAGE: error.message,
+            PARAM: error.param or None,
+            FIELD: error.param,
+            STATUS: self.status(error.reason),
+            REQUEST_ID: request_id,
+        }
+        for name, table in self.words.items():
+            values[f"${name}"] = table.get(error.reason, self.defaults.get(name))
+        return _filled(self.variants.get(error.reason, self.envelope), values)
+
+
+def _filled(shape: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _leaf(value, values) for key, value in shape.items()}
+
+
+def _leaf(shape: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(shape, Mapping):
+        return _filled(shape, values)
+    if isinstance(shape, list):
+        return [_leaf(each, values) for each in shape]
+    return values[shape] if isinstance(shape, str) and shape.startswith("$") else shape
+
+
+CODES: Final[Mapping[Reason.ValueType, str]] = {reason: word(reason) for reason in HTTP_STATUS}
+"""The gateway's own code of each reason."""
+
+BAD_REQUEST: Final = (
+    error_pb2.REASON_INVALID_FIELD,
+    error_pb2.REASON_UNSUPPORTED,
+    error_pb2.REASON_UNSUPPORTED_MEDIA,
+)
+"""Reasons that many APIs answer with 400."""
