@@ -58,7 +58,7 @@ def bootstrap(
         "layered_runtime": {"layers": [{"name": "moa", "static_layer": limits.RUNTIME}]},
         "overload_manager": limits.overload(settings),
         "static_resources": {
-            "listeners": [_public(settings, public), _internal(settings)],
+            "listeners": [_public(settings, public), _internal(settings, bindings, contracts)],
             "clusters": clusters,
         },
     }
@@ -270,24 +270,36 @@ def _network(manager: Json) -> Json:
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
 
-def _internal(settings: EdgeSettings) -> Json:
+def _internal(settings: EdgeSettings, bindings: list[Binding], contracts: Path) -> Json:
     """Prometheus's listener: each process's metrics, and whether requests can be served."""
     served = [
         {
             "match": {"path": f"/metrics/{name}"},
             "route": {"cluster": f"metrics_{name}", "prefix_rewrite": "/metrics", "timeout": "5s"},
+            "typed_per_filter_config": {routes.TRANSCODER: routes.OFF},
         }
         for name in settings.metrics_targets
     ]
     own = {
         "match": {"path": "/metrics/edge"},
         "route": {"cluster": _ADMIN, "prefix_rewrite": "/stats/prometheus", "timeout": "5s"},
+        "typed_per_filter_config": {routes.TRANSCODER: routes.OFF},
     }
-    host = {"name": "internal", "domains": ["*"], "routes": [own, *served]}
+    ready = {
+        "match": {"path": "/ready"},
+        "route": routes.READY,
+        "request_headers_to_add": [_header("x-moa-internal", "1")],
+    }
+    host = {"name": "internal", "domains": ["*"], "routes": [ready, own, *served]}
+    answers = [binding for binding in bindings if binding.service == routes.READINESS]
     manager = {
         "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "internal",
-        "http_filters": [_ready(), _filter("envoy.filters.http.router", "router.v3.Router")],
+        "http_filters": [
+            _ready(),
+            _transcoder(settings, answers, contracts),
+            _filter("envoy.filters.http.router", "router.v3.Router"),
+        ],
         "route_config": {"name": "internal", "virtual_hosts": [host]},
     }
     chain = {"filters": [_network(manager)]}
@@ -295,12 +307,15 @@ def _internal(settings: EdgeSettings) -> Json:
 
 
 def _ready() -> Json:
-    """Answer `/ready`: 200 where a router can be reached, else 503."""
+    """Answer HEAD of `/ready`: 200 where a router can be reached, else 503. GET is a router's to answer."""
     return _filter(
         "envoy.filters.http.health_check",
         "health_check.v3.HealthCheck",
         pass_through_mode=False,
-        headers=[{"name": ":path", "string_match": {"exact": "/ready"}}],
+        headers=[
+            {"name": ":path", "string_match": {"exact": "/ready"}},
+            {"name": ":method", "string_match": {"exact": "HEAD"}},
+        ],
         cluster_min_healthy_percentages={routes.ROUTER: {"value": 1}},
     )
 

@@ -27,6 +27,9 @@ TASKS: Final = "tasks"
 ACCOUNTS: Final = "accounts"
 """The cluster of the auth service's public port."""
 
+READINESS: Final = "moa.router.v1.ReadinessService"
+"""What answers `/ready`, on the public port and on the internal one."""
+
 DIALECTS: Final[Mapping[str, str]] = {service: dialect.name for service, dialect in BY_SERVICE.items()}
 """Which dialect words the failures of each service's REST bindings. A service that is not here has no REST."""
 
@@ -94,7 +97,7 @@ _TALKS: Final = "/grpc.reflection."
 """Calls whose callers send more when they have heard something."""
 
 _OVERWRITE: Final = "OVERWRITE_IF_EXISTS_OR_ADD"
-_OFF: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "disabled": True}
+OFF: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "disabled": True}
 _ON: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "config": {}}
 
 _CORS_POLICY: Final[Json] = {
@@ -118,6 +121,10 @@ _NO_CORS: Final[Json] = {
 }
 
 
+READY: Final[Json] = {"cluster": ROUTER, "timeout": "2s"}
+"""Where the question leads whether requests are served: not asked again, for it must be told when they are not."""
+
+
 def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
     """Give the public listener's routes. The first match serves."""
     known = [binding for binding in bindings if binding.service in DIALECTS]
@@ -127,7 +134,7 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
         _alive(),
         *_grpc(settings),
         *_rest(known, settings),
-        *pages.routes(_OFF, (CORS, TRANSCODER)),
+        *pages.routes(OFF, (CORS, TRANSCODER)),
         *_strays(),
     ]
     filters = {CORS: _CORS_POLICY, bodies.HOLD: bodies.NO_HOLD}
@@ -166,7 +173,7 @@ def _alive() -> Json:
             {"header": {"key": "content-type", "value": "application/json"}, "append_action": _OVERWRITE},
             {"header": {"key": "cache-control", "value": "no-store"}, "append_action": _OVERWRITE},
         ],
-        "typed_per_filter_config": {TRANSCODER: _OFF},
+        "typed_per_filter_config": {TRANSCODER: OFF},
     }
 
 
@@ -185,10 +192,10 @@ def _grpc(settings: EdgeSettings) -> Iterable[Json]:
     for prefix in GRPC_PREFIXES:
         service = prefix.strip("/")
         said: Json = {"grpc": True, "served": True}
-        filters = {TRANSCODER: _OFF, TRAILERS: _OFF}
+        filters = {TRANSCODER: OFF, TRAILERS: OFF}
         if service in _LARGE:
             said["limit"] = settings.upload_limit_bytes
-            filters[FREE_LIMIT] = _OFF
+            filters[FREE_LIMIT] = OFF
         route: Json = {
             "name": service,
             "match": {"prefix": prefix, "headers": speaks},
@@ -227,6 +234,8 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterabl
         "metadata": _dialect(dialect, served=True),
         "typed_per_filter_config": filters,
     }
+    if binding.service == READINESS:
+        route["route"] = READY
     if binding.service == _FILES:
         # One answer for all origins, which a cache between may keep: the CORS filter would name who asks.
         open_to_all = {"access-control-allow-origin": "*", "access-control-expose-headers": "*"}
@@ -247,13 +256,13 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterabl
             **route,
             "match": {**path, "headers": [verb, form]},
             "metadata": _dialect(dialect, served=True, limit=settings.upload_limit_bytes),
-            "typed_per_filter_config": {**filters, FREE_LIMIT: _OFF, UPLOAD_LIMIT: _ON},
+            "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, UPLOAD_LIMIT: _ON},
         }
         yield from bodies.timed(upload, settings, limit=settings.upload_limit_bytes)
     plain = {
         **route,
         "metadata": _dialect(dialect, served=True, limit=settings.json_limit_bytes),
-        "typed_per_filter_config": {**filters, FREE_LIMIT: _OFF, JSON_LIMIT: _ON},
+        "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, JSON_LIMIT: _ON},
     }
     yield from bodies.timed(plain, settings, limit=settings.json_limit_bytes)
 
@@ -268,7 +277,7 @@ def _refusal(match: Json, status: int, dialect: Json, *, allow: Iterable[str] = 
         "match": match,
         "direct_response": {"status": status},
         "metadata": dialect,
-        "typed_per_filter_config": {TRANSCODER: _OFF},
+        "typed_per_filter_config": {TRANSCODER: OFF},
     }
     added = {"allow": ", ".join(allow)} if allow else {}
     # The CORS filter passes over answers without a target; a browser's caller should see what was wrong all the same.

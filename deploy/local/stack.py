@@ -21,6 +21,7 @@ from typing import Self
 from deploy.local import keep
 from deploy.local.database import Database, DatabaseError
 from deploy.local.first_login import FirstLogin
+from deploy.local.notices import Notices
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Supervisor
@@ -81,6 +82,7 @@ class Stack:
         self._workers = workers or {}
         self._database = Database(self.root / DATABASE, durable=durable)
         self._supervisor: Supervisor | None = None
+        self._notices: Notices | None = None
         self._addresses: dict[str, str] = {}
         self._metrics: dict[str, int] = {}
         self._metrics_fds: dict[str, int] = {}
@@ -170,6 +172,9 @@ class Stack:
                     self._supervisor.stop(names, wait_s=drain + 5)
                 self._supervisor.close()
                 self._supervisor = None
+            if self._notices is not None:
+                self._notices.stop()
+                self._notices = None
             if self._owns_database:
                 self._database.stop()
             self._ports.close()
@@ -213,6 +218,8 @@ class Stack:
         self._first_login = FirstLogin()
         self._assign()
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died)
+        self._notices = Notices({name: self.log(name) for name in self._addresses}, self._tell)
+        self._notices.start()
         until = began + wait_s
         # Whoever needs no database starts at once; the rest waits for it.
         order = sorted(self._addresses, key=self._needs_database)

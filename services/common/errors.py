@@ -125,6 +125,8 @@ class AnswerLost(MoaError):
 
 class UpstreamAuth(MoaError):
     reason = error_pb2.REASON_UPSTREAM_AUTH
+    words: str = ""
+    """What the provider said, without secrets: for the operator, never for callers."""
 
 
 class UpstreamUnpaid(UpstreamAuth):

@@ -125,11 +125,11 @@ class Work:
             while data := await reply.read_some():
                 await self._give(reader.feed(data), first, deadline, upload)
                 if reader.failure is not None:
-                    raise reader.failure
+                    raise self._target.judged(reader.failure, 200)
                 deadline.within(timeouts.idle_s, "go on")
             await self._give(reader.end(), first, deadline, upload)
             if reader.failure is not None:
-                raise reader.failure
+                raise self._target.judged(reader.failure, 200)
         finally:
             reply.close()
         self._add(reader.told)

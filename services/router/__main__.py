@@ -21,6 +21,8 @@ from moa.router.v1 import (
     native_service_pb2_grpc,
     openai_service_pb2,
     openai_service_pb2_grpc,
+    readiness_service_pb2,
+    readiness_service_pb2_grpc,
 )
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common import logs, memory, metrics, settings
@@ -47,6 +49,7 @@ from services.router.files import FilesServicer
 from services.router.gate import Gate
 from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
 from services.router.idempotency.once import Once
+from services.router.readiness import ReadinessServicer
 from services.router.refusals import Refusals
 from services.router.serving import own_keys
 from services.router.settings import RouterSettings
@@ -92,6 +95,9 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     google = GoogleServicer(operations, listing, begin=begin)
     google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, serving.grpc)
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(FilesServicer(store, links, admission), serving.grpc)
+    readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
+        ReadinessServicer(lambda: watched.refused), serving.grpc
+    )
     serving.grpc.add_generic_rpc_handlers((Gate(admission, own_keys=config.byok).handler(),))
     for module, name in (
         (text_service_pb2, "TextService"),
@@ -102,6 +108,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         (openai_service_pb2, "OpenAIService"),
         (google_service_pb2, "GoogleService"),
         (files_service_pb2, "FilesService"),
+        (readiness_service_pb2, "ReadinessService"),
     ):
         serving.offer(module.DESCRIPTOR.services_by_name[name].full_name)
 

@@ -116,7 +116,7 @@ class Answer:
         if reader is None or reply is None:
             return None
         if reader.failure is not None:
-            raise reader.failure
+            raise self._target.judged(reader.failure, 200)
         idle_s = self._timeouts.idle_s
         if self._began:
             self._deadline.within(idle_s, "go on")
@@ -125,7 +125,7 @@ class Answer:
             events = reader.feed(data) if data else reader.end()
             if reader.failure is not None:
                 if not events:
-                    raise reader.failure
+                    raise self._target.judged(reader.failure, 200)
                 return events
             if reader.done or not data:
                 self._complete(reader, reply)

@@ -44,7 +44,7 @@ def test_a_chain_is_by_id_or_full_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (("[q/a, b]", "[q/a, nobody]"), "model p/a: no fallback 'nobody'"),
+        (("[q/a, b]", "[q/a, nobody]"), "model p/a: fallback: there is no 'nobody'"),
         (("[q/a, b]", "[a]"), "model p/a: fallback 'a' may be p/a or q/a"),
         (("[q/a, b]", "[b, p/a]"), "model p/a: its fallbacks come round to p/a"),
         (("[q/a, b]", "[b, q/a, q/b]"), "model p/a: its fallbacks come round to q/b"),

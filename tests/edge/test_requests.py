@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from deploy.local.stack import Stack
-from tests.edge.upstream import Upstream
+from tests.edge.upstream import FAULT, Upstream
 
 CURL = subprocess.run(["curl", "-V"], capture_output=True, text=True, check=True).stdout if shutil.which("curl") else ""
 
@@ -196,7 +196,12 @@ def test_health(edge: Stack, upstream: Upstream, tmp_path: Path) -> None:
         {"status": "ok"},
         "application/json",
     )
-    assert requests.get(edge.url + "/ready", timeout=20).status_code == 200
+    told = {"status": "ready", "catalogue_refused": True, "catalogue_fault": ""}
+    for sent in ({}, {"x-moa-internal": "1"}):
+        assert requests.get(edge.url + "/ready", headers=sent, timeout=20).json() == told
+    assert requests.head(edge.url + "/ready", timeout=20).status_code == 200
+    assert requests.get(edge.internal_url + "/ready", timeout=20).json() == {**told, "catalogue_fault": FAULT}
+    assert requests.head(edge.internal_url + "/ready", timeout=20).status_code == 200
     assert requests.head(edge.url + "/health", timeout=20).content == b""
 
 

@@ -23,6 +23,7 @@ from moa.router.v1 import (
     native_service_pb2_grpc,
     openai_service_pb2,
     openai_service_pb2_grpc,
+    readiness_service_pb2_grpc,
 )
 from moa.task.v1 import image_task_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
@@ -30,8 +31,11 @@ from services.common import errors
 from services.common.rpc.server import Server
 from services.common.rpc.whole import whole_text
 from services.router.gate import Gate
+from services.router.readiness import ReadinessServicer
 
 TIMEOUT_S = 20
+FAULT = "catalogue.yaml: model m: unknown field `fallbak`; did you mean 'fallback'?"
+"""What is wrong with the catalogue of this router."""
 STRANGER = "moa-stranger"
 
 
@@ -214,6 +218,7 @@ def server(held: Held) -> Server:
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(_Text(), made.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(_Image(), made.grpc)
+    readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(lambda: FAULT), made.grpc)
     made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), Gate(_Keys(held)).handler()))
     for module, name in (
         (native_service_pb2, "NativeService"),

@@ -28,6 +28,7 @@ from moa.router.v1 import (
     native_service_pb2_grpc,
     openai_service_pb2,
     openai_service_pb2_grpc,
+    readiness_service_pb2_grpc,
 )
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.admission import Remaining
@@ -47,6 +48,7 @@ from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
 from services.router.gate import Gate
+from services.router.readiness import ReadinessServicer
 from services.router.refusals import Refusals
 
 TIMEOUT_S = 20
@@ -373,6 +375,7 @@ class Rig:
         openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
         google_service_pb2_grpc.add_GoogleServiceServicer_to_server(GoogleServicer(operations, listing), grpc)
         files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
+        readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(str), grpc)
         for module, name in (
             (native_service_pb2, "NativeService"),
             (openai_service_pb2, "OpenAIService"),

@@ -57,7 +57,7 @@ def test_a_model_that_is_gone_names_its_successor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (("successor: p/c", "successor: p/x"), "no successor 'p/x'"),
+        (("successor: p/c", "successor: p/x"), "there is no 'p/x'"),
         (("p/c", "a"), "circle"),
         (("policy: gone", "policy: x"), "policy"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 from yarl import URL
 
 from services.common import errors
@@ -181,11 +182,25 @@ def _refusals(why: str) -> float:
 
 
 async def test_an_account_without_credit_is_said_to_be_that(upstream: OpenAIEmulator, tmp_path: Path) -> None:
-    """Not a rate that passes: 502's reason, no time to try again, and the operator's metric."""
+    """Not a rate that passes: 502's reason, no time to try again, and the operator's metric and log line.
+
+    The caller hears which provider; what it said is the operator's to read.
+    """
     before = _refusals("credit"), _refusals("credentials")
     async with text_service(tmp_path, [_row(upstream.base_url)], MODELS, {"OPENAI_API_KEY": "sk-poor"}) as service:
-        with pytest.raises(errors.UpstreamAuth, match="has no credit left") as refused:
+        with pytest.raises(errors.UpstreamAuth) as refused, capture_logs() as lines:
             await service.ask(chat())
+    assert refused.value.message == "the gateway's account with the provider p has no credit left"
+    (line,) = [line for line in lines if line["event"] == "provider.account_refused"]
+    told = {name: line[name] for name in ("log_level", "provider", "why", "status", "words", "model")}
+    assert told == {
+        "log_level": "warning",
+        "provider": "p",
+        "why": "credit",
+        "status": 429,
+        "words": "You exceeded your quota.",
+        "model": "m",
+    }
     assert refused.value.retry_after_s is None
     assert (_refusals("credit"), _refusals("credentials")) == (before[0] + 1, before[1])
 
@@ -215,3 +230,26 @@ def test_every_protocols_word_for_no_credit(adapter: str, status: int, body: obj
     assert isinstance(error, errors.UpstreamUnpaid)
     assert error.reason == errors.UpstreamAuth.reason
     assert (error.retry_after_s, "try again" in error.message) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (errors.UpstreamAuth, "the provider p refused the gateway's credentials"),
+        (errors.UpstreamUnpaid, "the gateway's account with the provider p has no credit left"),
+        (errors.UpstreamFailed, "as it was"),
+    ],
+)
+async def test_a_refusal_amid_an_answer_is_told_like_one_before(
+    tmp_path: Path, kind: type[errors.MoaError], said: str
+) -> None:
+    """Some providers put it into the stream: it is counted and worded all the same, and other failures stay."""
+    path = tmp_path / "catalogue.yaml"
+    write_catalogue(path, [_row("http://127.0.0.1:9")], MODELS)
+    targets = Targets(ADAPTERS, makes="text", environment={"OPENAI_API_KEY": "sk-x"})
+    _, target = targets.find(load(path, {"OPENAI_API_KEY": "sk-x"}), "m", "p")
+    before = _refusals("credit") + _refusals("credentials")
+    judged = target.judged(kind("as it was"), 200)
+    assert (type(judged), judged.message) == (kind, said)
+    assert _refusals("credit") + _refusals("credentials") - before == (kind is not errors.UpstreamFailed)
+    await targets.close()

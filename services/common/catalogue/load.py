@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from services.common.catalogue.compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
+from services.common.catalogue.faults import misread, nearest
 from services.common.catalogue.model import SLICE, Catalogue, Model, Provider, finished
 
 _LARGE_BYTES: Final = 128 * 1024
@@ -70,11 +71,13 @@ async def reload(path: Path, environment: Mapping[str, str] = os.environ) -> Cat
 def checked(path: Path) -> tuple[list[Provider], list[Model]]:
     """Return the file's rows, which hold together. Raises CatalogueError with the place of the fault."""
     try:
-        file = msgspec.yaml.decode(path.read_bytes(), type=_File)
+        text = path.read_bytes()
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
+    try:
+        file = msgspec.yaml.decode(text, type=_File)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise CatalogueError(f"{path}: {error}") from None
+        raise CatalogueError(f"{path}: {misread(text, _File, error)}") from None
     _check(path, file.providers, file.models)
     makes = {p.id: p.makes for p in file.providers}
     return file.providers, [_located(_able(m, makes[m.provider]), path.parent) for m in file.models]
@@ -133,7 +136,8 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
     for model in models:
         provider = by_id.get(model.provider)
         if provider is None:
-            raise CatalogueError(f"{path}: model {model.id}: no provider {model.provider!r}")
+            hint = nearest(model.provider, by_id)
+            raise CatalogueError(f"{path}: model {model.id}: provider: there is no {model.provider!r}{hint}")
         if model.full_id in seen:
             raise CatalogueError(f"{path}: model {model.full_id} stands twice")
         seen.add(model.full_id)
@@ -154,7 +158,9 @@ def _check_successors(path: Path, models: list[Model]) -> None:
         while last.retirement is not None:
             successor = by_name.get(last.retirement.successor)
             if successor is None:
-                raise CatalogueError(f"{path}: model {last.id}: no successor {last.retirement.successor!r}")
+                name = last.retirement.successor
+                hint = nearest(name, by_name)
+                raise CatalogueError(f"{path}: model {last.id}: retirement.successor: there is no {name!r}{hint}")
             if successor.full_id in line:
                 raise CatalogueError(f"{path}: model {model.id}: its successors go round in a circle")
             line.add(successor.full_id)
@@ -172,7 +178,8 @@ def _check_fallbacks(path: Path, providers: Mapping[str, Provider], models: list
         for name in model.fallback:
             found = by_name.get(name, [])
             if not found:
-                raise CatalogueError(f"{path}: model {model.full_id}: no fallback {name!r}")
+                hint = nearest(name, by_name)
+                raise CatalogueError(f"{path}: model {model.full_id}: fallback: there is no {name!r}{hint}")
             if len(found) > 1:
                 ids = " or ".join(one.full_id for one in found)
                 raise CatalogueError(f"{path}: model {model.full_id}: fallback {name!r} may be {ids}")

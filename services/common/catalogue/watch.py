@@ -7,12 +7,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from prometheus_client import Gauge
+
 from services.common import logs
 from services.common.catalogue.compact import CatalogueError
 from services.common.catalogue.load import load, reload
 from services.common.catalogue.model import Catalogue
 
 _log = logs.get("catalogue")
+_REFUSED = Gauge(
+    "moa_catalogue_refused", "1 while the catalogue's file has a fault, and what was read before it is kept; else 0."
+)
 
 
 class Watched:
@@ -26,6 +31,9 @@ class Watched:
         self._environment = environment
         self._stamp = self._stamped()
         self.now: Catalogue = load(path, environment)
+        self.refused = ""
+        """Why the file's last change was refused; empty when `now` is what the file says."""
+        _REFUSED.set(0)
 
     def _stamped(self) -> tuple[int, int]:
         try:
@@ -49,6 +57,10 @@ class Watched:
             try:
                 self.now = await reload(self._path, self._environment)
             except CatalogueError as error:
-                _log.error("catalogue.refused", why=str(error))
+                self.refused = str(error)
+                _REFUSED.set(1)
+                _log.error("catalogue.refused", why=self.refused)
             else:
+                self.refused = ""
+                _REFUSED.set(0)
                 _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))

@@ -11,6 +11,7 @@ NATIVE: Final = Dialect(
     services=(
         "moa.router.v1.NativeService",
         "moa.router.v1.FilesService",
+        "moa.router.v1.ReadinessService",
         "moa.account.v1.AccountService",
         "moa.account.v1.AdminService",
         "moa.task.v1.TaskService",

@@ -101,4 +101,7 @@ def classified(
         sentence = f"{_SENTENCE[kind]}: {said}" if said else _SENTENCE[kind]
         return kind(sentence, param=name_of(param))
     # Credit does not come back by waiting.
-    return kind(_SENTENCE[kind], retry_after_s=None if kind is errors.UpstreamUnpaid else retry_after_s)
+    error = kind(_SENTENCE[kind], retry_after_s=None if kind is errors.UpstreamUnpaid else retry_after_s)
+    if isinstance(error, errors.UpstreamAuth):
+        error.words = words_of(words)
+    return error

@@ -28,6 +28,7 @@ from services.common.errors import (
 )
 from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
 from services.common.http.credentials import REST_S, Authority, HeaderKeys, files_of
+from services.common.rpc import call as calls
 
 _log = logs.get("providers")
 ACCOUNT_REFUSED = Counter(
@@ -35,6 +36,13 @@ ACCOUNT_REFUSED = Counter(
     "Refusals of the operator's own account at a provider, by what for: credentials, or credit.",
     ["provider", "why"],
 )
+
+
+_REFUSED: Final = {
+    "credentials": "the provider {} refused the gateway's credentials",
+    "credit": "the gateway's account with the provider {} has no credit left",
+}
+"""What callers are told: which provider, and none of its words."""
 
 
 class Protocoled(Protocol):
@@ -91,15 +99,33 @@ class Target(Generic[A]):
 
     def error_from(self, status: int, headers: Mapping[str, str], body: bytes) -> MoaError:
         """Give the error behind a refusal: of a caller's own key, it is the caller's."""
-        error = self.adapter.error_from(status, headers, body)
+        return self.judged(self.adapter.error_from(status, headers, body), status)
+
+    def judged(self, error: MoaError, status: int) -> MoaError:
+        """Return an error of this provider as its caller is told it.
+
+        A refusal of the operator's account names the provider, and is shown to the operator; one of a caller's own key
+        is the caller's. `status` is the answer's, 200 where the error came inside one, 0 where there was none.
+        """
         if not isinstance(error, UpstreamAuth):
             return error
         unpaid = isinstance(error, UpstreamUnpaid)
         if not self.of_caller:
             why = "credit" if unpaid else "credentials"
             ACCOUNT_REFUSED.labels(self.provider.id, why).inc()
-            _log.error("provider.account_refused", provider=self.provider.id, why=why, status=status)
-            return error
+            fields = calls.current().fields
+            _log.warning(
+                "provider.account_refused",
+                provider=self.provider.id,
+                why=why,
+                status=status,
+                words=error.words,
+                model=fields.get("model", ""),
+                account=fields.get("account", ""),
+            )
+            told = type(error)(_REFUSED[why].format(self.provider.id), retry_after_s=error.retry_after_s)
+            told.words = error.words
+            return told
         if unpaid:
             return PermissionDenied("the provider says that this API key's account has no credit left")
         if status == 403:
@@ -116,7 +142,10 @@ class Target(Generic[A]):
         upload = upload or Upload()
         limited: UpstreamRateLimited | None = None
         while True:
-            headers = await self.authority.headers(outgoing)
+            try:
+                headers = await self.authority.headers(outgoing)
+            except UpstreamAuth as unsigned:
+                raise self.judged(unsigned, 0) from None
             reply = await self.pool.send(outgoing, headers, upload)
             if reply.status == 200:
                 return reply

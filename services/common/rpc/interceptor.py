@@ -110,6 +110,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
                     if not self._allows(metadata):
                         code = "UNAUTHENTICATED"
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
+                    if self._token is not None and (account := metadata.get(calls.ACCOUNT_KEY)):
+                        call.fields["account"] = str(account)
                     return await inner(request, context)
                 except errors.MoaError as error:
                     _forget(error)

@@ -1,0 +1,145 @@
+"""What the processes' logs say that a person in front of the terminal should know: read as it is written, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+_LOOK_EVERY_S: Final = 0.5
+_AGAIN_S: Final = 60.0
+"""The same is told once in so long, with how often it came meanwhile."""
+_LONGEST_LINE: Final = 64 * 1024
+_MOST_TOLD: Final = 1000
+
+
+def _account_refused(line: Mapping[str, Any]) -> str:
+    provider, said = line.get("provider"), line.get("words") or "it gave no reason"
+    about = [f"HTTP {line['status']}" if line.get("status") else "no answer"]
+    about += [f"{name} {line[name]}" for name in ("model", "account") if line.get(name)]
+    what = (
+        f"the gateway's account with the provider {provider} has no credit left"
+        if line.get("why") == "credit"
+        else f"the provider {provider} refuses the gateway's credentials"
+    )
+    return f"warning: {what} ({', '.join(about)}): {said}"
+
+
+def _catalogue_refused(line: Mapping[str, Any]) -> str:
+    return f"warning: the catalogue's change is refused, and what it was before is kept: {line.get('why')}"
+
+
+def _catalogue_reloaded(line: Mapping[str, Any]) -> str:
+    return f"the catalogue was read anew: {line.get('models')} models"
+
+
+WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "provider.account_refused": _account_refused,
+    "catalogue.refused": _catalogue_refused,
+    "catalogue.reloaded": _catalogue_reloaded,
+}
+"""How each event is told."""
+_FROM_ROUTER: Final = ("catalogue.refused", "catalogue.reloaded")
+"""Every process reads the catalogue; one of them is enough to tell."""
+_NOT_KEPT_BACK: Final = frozenset(_FROM_ROUTER)
+
+
+class Notices:
+    """Reads logs from a thread of its own and tells what `WORDS` knows, until `stop`.
+
+    Args:
+        logs: The log of each process, by its name.
+        tell: Told each line.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, logs: Mapping[str, Path], tell: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logs = dict(logs)
+        self._tell = tell
+        self._clock = clock
+        # What earlier starts wrote is old news.
+        self._places = {name: path.stat().st_size if path.exists() else 0 for name, path in self._logs.items()}
+        self._told: dict[tuple[Any, ...], tuple[float, int]] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="notices", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read what was written until now, and end."""
+        if self._thread.is_alive():
+            self._ended.set()
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            self.look()
+        self.look()
+
+    def look(self) -> None:
+        """Tell what has been written since the last look."""
+        for name in self._logs:
+            with contextlib.suppress(OSError):
+                for line in self._lines(name):
+                    self._read(name, line)
+
+    def _lines(self, name: str) -> Iterable[bytes]:
+        """Yield the whole lines that are new; one that is not whole yet, or too long, is left."""
+        path = self._logs[name]
+        if path.stat().st_size < self._places[name]:
+            self._places[name] = 0
+        with path.open("rb") as file:
+            file.seek(self._places[name])
+            while line := file.readline(_LONGEST_LINE):
+                if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+                    return
+                self._places[name] += len(line)
+                yield line
+
+    def _read(self, name: str, line: bytes) -> None:
+        if not any(event.encode() in line for event in WORDS):
+            return
+        try:
+            found = json.loads(line)
+            event = found["event"]
+        except (ValueError, TypeError, KeyError):
+            return
+        if event not in WORDS or (event in _FROM_ROUTER and name != "router"):
+            return
+        if event in _NOT_KEPT_BACK or self._is_due(found):
+            self._tell(_shown(WORDS[event](found)) + self._times(found))
+
+    def _is_due(self, line: Mapping[str, Any]) -> bool:
+        """Tell whether a line is to be told now; if not, count it."""
+        key, now = _key(line), self._clock()
+        at, missed = self._told.get(key, (-_AGAIN_S, 0))
+        if now - at >= _AGAIN_S:
+            return True
+        self._told[key] = (at, missed + 1)
+        return False
+
+    def _times(self, line: Mapping[str, Any]) -> str:
+        """Return how often a line that is told now was kept back before, in words, and begin to count anew."""
+        key = _key(line)
+        _, missed = self._told.pop(key, (0.0, 0))
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        self._told[key] = (self._clock(), 0)
+        return f" (and {missed} times since this was last said)" if missed else ""
+
+
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(str(line.get(name, "")) for name in ("event", "provider", "why", "status", "model"))
+
+
+def _shown(text: str) -> str:
+    """Return a text as it may stand on a terminal: a provider's words may hold what moves its cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)

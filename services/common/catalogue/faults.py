@@ -1,0 +1,76 @@
+"""What is wrong with a catalogue's file, in words for whoever edited it: the row, the field, the nearest known word."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import inspect
+
+_PLACE: Final = re.compile(r" - at `\$(.*)`$")
+_STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[(\d+)\]|\[\.\.\.\]")
+_UNKNOWN_FIELD: Final = re.compile(r"unknown field `(.+)`")
+_WRONG_WORD: Final = re.compile(r"Invalid enum value '(.+)'")
+_ROWS: Final = {"models": "model", "providers": "provider"}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the hint that names the known word which is most like `word`; empty when none is."""
+    found = difflib.get_close_matches(word, list(known), 1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def misread(text: bytes, shape: type[Any], error: Exception) -> str:
+    """Return what `error`, raised when `text` was read as `shape`, says: one line."""
+    said = " ".join(str(error).split())
+    if not isinstance(error, msgspec.ValidationError):
+        return said
+    place = _PLACE.search(said)
+    steps = [found[1] or found[2] for found in _STEP.finditer(place[1])] if place else []
+    what = said[: place.start()] if place else said
+    where = _row(text, steps)
+    field = ".".join(step for step in steps[2 if where else 0 :] if step and not step.isdigit())
+    return ": ".join(part for part in (where, field, what + _hint(what, shape, steps)) if part)
+
+
+def _row(text: bytes, steps: list[str | None]) -> str:
+    """Return how the row is named that `steps` lead into: by its id where it has one, else by its place."""
+    if len(steps) < 2 or steps[0] not in _ROWS or steps[1] is None:
+        return ""
+    kind, number = _ROWS[steps[0]], int(steps[1])
+    row = msgspec.yaml.decode(text)[steps[0]][number]
+    name = row.get("id") if isinstance(row, dict) else None
+    return f"{kind} {name}" if isinstance(name, str) else f"{kind} number {number + 1}"
+
+
+def _hint(what: str, shape: type[Any], steps: list[str | None]) -> str:
+    unknown, wrong = _UNKNOWN_FIELD.search(what), _WRONG_WORD.search(what)
+    types = _types_at(inspect.type_info(shape), steps)
+    if unknown:
+        fields = (field.encode_name for kind in types if isinstance(kind, inspect.StructType) for field in kind.fields)
+        return nearest(unknown[1], fields)
+    if wrong:
+        words = (str(word) for kind in types if isinstance(kind, inspect.LiteralType) for word in kind.values)
+        return nearest(wrong[1], words)
+    return ""
+
+
+def _types_at(kind: inspect.Type, steps: list[str | None]) -> list[inspect.Type]:
+    """Return what may stand where `steps` lead, from a value of type `kind` on."""
+    if isinstance(kind, inspect.Metadata):
+        return _types_at(kind.type, steps)
+    if isinstance(kind, inspect.UnionType):
+        return [found for one in kind.types for found in _types_at(one, steps)]
+    if not steps:
+        return [kind]
+    if isinstance(kind, inspect.CollectionType):
+        return _types_at(kind.item_type, steps[1:])
+    if isinstance(kind, inspect.DictType):
+        return _types_at(kind.value_type, steps[1:])
+    if isinstance(kind, inspect.StructType):
+        inner = (field.type for field in kind.fields if field.encode_name == steps[0])
+        return [found for one in inner for found in _types_at(one, steps[1:])]
+    return []

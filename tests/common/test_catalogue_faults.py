@@ -1,0 +1,95 @@
+"""What is said to whoever made a mistake in the catalogue's file, and that what was read before goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.catalogue import CatalogueError, Watched, load, watch
+
+GOOD = """\
+providers:
+- {id: openai-text, adapter: openai, makes: text, base_url: "http://x", timeouts: {first_token_s: 5}}
+- {id: other, adapter: openai, makes: text, base_url: "http://x"}
+models:
+- {id: small, provider: openai-text}
+- {id: large, provider: openai-text, fallback: [small], capabilities: [text, stream]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "told"),
+    [
+        ("fallback:", "fallbak:", "model large: Object contains unknown field `fallbak`; did you mean 'fallback'?"),
+        (
+            "first_token_s",
+            "first_tokn_s",
+            "provider openai-text: timeouts: Object contains unknown field `first_tokn_s`;"
+            " did you mean 'first_token_s'?",
+        ),
+        ("makes: text", "makes: txt", "provider openai-text: makes: Invalid enum value 'txt'; did you mean 'text'?"),
+        ("first_token_s: 5", "first_token_s: five", "provider openai-text: timeouts.first_token_s: Expected `float`"),
+        ("models:", "modells:", "Object contains unknown field `modells`; did you mean 'models'?"),
+        ("{id: small, p", "{ix: small, p", "model number 1: Object contains unknown field `ix`"),
+        (
+            "large, provider: openai-text",
+            "large, provider: opnai-text",
+            "model large: provider: there is no 'opnai-text'; did you mean 'openai-text'?",
+        ),
+        ("[small]", "[smal]", "model openai-text/large: fallback: there is no 'smal'; did you mean 'small'?"),
+        ("[small]", "[nobody]", "model openai-text/large: fallback: there is no 'nobody'"),
+        ("models:", "models: [", "while parsing a flow"),
+    ],
+)
+def test_a_fault_is_named_by_its_row_its_field_and_the_nearest_word(
+    tmp_path: Path, good: str, bad: str, told: str
+) -> None:
+    """One line: the file, the row by its id, the field, what is wrong, and what was probably meant, if anything was."""
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(GOOD)
+    load(path, {})
+    assert good in GOOD
+    path.write_text(GOOD.replace(good, bad, 1))
+    with pytest.raises(CatalogueError) as refused:
+        load(path, {})
+    said = str(refused.value)
+    assert said.startswith(f"{path}: {told}")
+    assert "\n" not in said
+    assert ("did you mean" in said) == ("did you mean" in told)
+
+
+async def test_a_refused_change_is_shown_until_it_is_mended(tmp_path: Path) -> None:
+    """What was read before is kept, with the reason at hand and the metric at 1; a good file ends both."""
+    gauge: Any = watch._REFUSED
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(GOOD)
+    watched = Watched(path, {})
+    assert (watched.refused, gauge._value.get()) == ("", 0)
+    before = watched.now
+    watching = asyncio.create_task(watched.watch(every_s=0.01))
+    try:
+        _put(path, GOOD.replace("fallback:", "fallbak:"))
+        async with asyncio.timeout(60):
+            while not watched.refused:
+                await asyncio.sleep(0.01)
+        assert "did you mean 'fallback'?" in watched.refused
+        assert watched.now is before
+        assert gauge._value.get() == 1
+        _put(path, GOOD)
+        async with asyncio.timeout(60):
+            while watched.refused:
+                await asyncio.sleep(0.01)
+        assert gauge._value.get() == 0
+        assert watched.now is not before
+    finally:
+        watching.cancel()
+
+
+def _put(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)

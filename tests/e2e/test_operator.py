@@ -1,0 +1,78 @@
+"""What whoever runs a gateway sees of trouble with a provider, and of a mistake in the catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from deploy.local.stack import Stack
+from tests import stacks
+from tests.emulators.openai import OpenAIEmulator
+
+SECRET = "sk-operators-own-key-0123456789"
+CATALOGUE = """\
+providers:
+- {{id: openai-text, adapter: openai, makes: text, base_url: "{url}", credentials: {{api_key: OPENAI_API_KEY}}}}
+models:
+- {{id: gpt-4o-mini, provider: openai-text}}
+"""
+
+
+def awaited(found: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+async def test_trouble_is_seen_on_the_terminal(tmp_path: Path) -> None:
+    """Of a refused key the caller hears which provider, the operator why, once; of a refused edit everything."""
+    async with OpenAIEmulator() as provider:
+        await asyncio.to_thread(_seen, tmp_path, CATALOGUE.format(url=provider.base_url))
+
+
+def _seen(folder: Path, catalogue: str) -> None:
+    path, told = folder / "catalogue.yaml", list[str]()
+    path.write_text(catalogue)
+    root = folder / "home"
+    stacks.begun(root)
+    environment = {**stacks.QUICK, "MOA_CATALOGUE": str(path), "OPENAI_API_KEY": SECRET}
+    processes = ("auth", "text", "router", "edge")
+    with Stack(root, durable=False, environment=environment, processes=processes, tell=told.append) as stack:
+        asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]}
+        key = {"authorization": f"Bearer {stack.api_key}"}
+        for _ in range(2):
+            answer = requests.post(f"{stack.url}/v1/chat/completions", json=asked, headers=key, timeout=60)
+            assert answer.status_code == 502
+            said = answer.json()["error"]["message"]
+            assert said == "the provider openai-text refused the gateway's credentials"
+        awaited(lambda: any("refuses" in line for line in told))
+        (line,) = [line for line in told if "refuses" in line]
+        assert line.startswith(
+            "warning: the provider openai-text refuses the gateway's credentials"
+            " (HTTP 401, model gpt-4o-mini, account acc_"
+        )
+        assert line.endswith("): Incorrect API key provided: ****.")
+        assert SECRET not in "".join(log.read_text() for log in (root / "logs").iterdir())
+        metrics = requests.get(f"{stack.internal_url}/metrics/text", timeout=20).text
+        assert 'moa_upstream_account_refused_total{provider="openai-text",why="credentials"} 2.0' in metrics
+
+        def ready() -> dict[str, object]:
+            found: dict[str, object] = requests.get(f"{stack.internal_url}/ready", timeout=20).json()
+            return found
+
+        assert ready() == {"status": "ready", "catalogue_refused": False, "catalogue_fault": ""}
+        path.write_text(catalogue.replace("base_url", "base_ulr"))
+        fault = f"{path}: provider openai-text: Object contains unknown field `base_ulr`; did you mean 'base_url'?"
+        awaited(lambda: ready()["catalogue_fault"] == fault)
+        awaited(lambda: any(line.endswith(f"is kept: {fault}") for line in told))
+        assert "moa_catalogue_refused 1.0" in requests.get(f"{stack.internal_url}/metrics/router", timeout=20).text
+        assert requests.get(f"{stack.url}/v1/models", headers=key, timeout=20).json()["data"]
+        path.write_text(catalogue)
+        awaited(lambda: not ready()["catalogue_refused"])
+        awaited(lambda: told[-1] == "the catalogue was read anew: 1 models")

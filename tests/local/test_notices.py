@@ -1,0 +1,89 @@
+"""What the launcher tells of its processes' logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from deploy.local.notices import Notices
+
+REFUSED = {
+    "event": "provider.account_refused",
+    "provider": "openai-text",
+    "why": "credentials",
+    "status": 401,
+    "words": "Incorrect API key: [redacted]",
+    "model": "gpt-4o-mini",
+    "account": "acc_1",
+}
+
+
+class Terminal:
+    """Logs of a router and a text service, and what is told of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 0.0
+        self.told: list[str] = []
+        self.logs = {name: folder / f"{name}.log" for name in ("router", "text")}
+        self.logs["text"].write_text(json.dumps(REFUSED) + "\n")
+        self.notices = Notices(self.logs, self.told.append, clock=lambda: self.now)
+
+    def wrote(self, name: str, text: str) -> list[str]:
+        """Add to a log, look, and return what is told of it."""
+        with self.logs[name].open("a") as log:
+            log.write(text)
+        before = len(self.told)
+        self.notices.look()
+        return self.told[before:]
+
+
+def test_a_refusal_of_the_operators_account_is_one_line(tmp_path: Path) -> None:
+    """With the provider's words, status, model and account; nothing of an earlier start, or else in the log."""
+    terminal = Terminal(tmp_path)
+    assert terminal.wrote("text", '{"event": "rpc.finished"}\nnot JSON\n["provider.account_refused"]\n') == []
+    assert terminal.wrote("text", json.dumps(REFUSED) + "\n") == [
+        "warning: the provider openai-text refuses the gateway's credentials"
+        " (HTTP 401, model gpt-4o-mini, account acc_1): Incorrect API key: [redacted]"
+    ]
+    (line,) = terminal.wrote("text", json.dumps({**REFUSED, "why": "credit", "status": 0, "words": ""}) + "\n")
+    assert line.startswith(
+        "warning: the gateway's account with the provider openai-text has no credit left (no answer, "
+    )
+    assert line.endswith(": it gave no reason")
+
+
+def test_the_same_is_told_once_a_minute(tmp_path: Path) -> None:
+    """A thousand refused requests are one line, and a minute later one with their number; each model has its own."""
+    terminal = Terminal(tmp_path)
+    assert len(terminal.wrote("text", (json.dumps(REFUSED) + "\n") * 1000)) == 1
+    assert len(terminal.wrote("text", json.dumps({**REFUSED, "model": "other"}) + "\n")) == 1
+    terminal.now = 59.0
+    assert terminal.wrote("text", json.dumps(REFUSED) + "\n") == []
+    terminal.now = 61.0
+    (line,) = terminal.wrote("text", json.dumps(REFUSED) + "\n")
+    assert line.endswith(" (and 1000 times since this was last said)")
+
+
+def test_a_catalogue_is_told_by_one_router(tmp_path: Path) -> None:
+    """Each refused edit, and the end of that; the other processes, which read the file too, say the same."""
+    terminal = Terminal(tmp_path)
+    refused = json.dumps({"event": "catalogue.refused", "why": "c.yaml: model m: no such field"}) + "\n"
+    assert terminal.wrote("text", refused) == []
+    for _ in range(2):
+        (line,) = terminal.wrote("router", refused)
+        assert line.endswith(" is refused, and what it was before is kept: c.yaml: model m: no such field")
+    reloaded = json.dumps({"event": "catalogue.reloaded", "models": 7}) + "\n"
+    assert terminal.wrote("router", reloaded) == ["the catalogue was read anew: 7 models"]
+
+
+def test_lines_that_come_in_pieces_and_words_that_move_the_cursor(tmp_path: Path) -> None:
+    """Half a line waits for its end; a log that begins anew is read from there; control characters are blanks."""
+    terminal = Terminal(tmp_path)
+    text = json.dumps({**REFUSED, "words": "a\x1b[2Jb\u202e"}) + "\n"
+    assert terminal.wrote("text", text[:40]) == []
+    (line,) = terminal.wrote("text", text[40:])
+    assert line.endswith(": a [2Jb ")
+    assert terminal.wrote("text", "x" * 200_000 + "\n") == []
+    terminal.logs["text"].write_text("")
+    terminal.notices.look()
+    assert len(terminal.wrote("text", json.dumps({**REFUSED, "provider": "other"}) + "\n")) == 1
