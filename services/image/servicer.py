@@ -17,10 +17,10 @@ from services.common.admission import VanishedCallers
 from services.common.catalogue import Watched
 from services.common.errors import MoaError, detail_of
 from services.common.rpc import call as calls
-from services.image import capable
-from services.image.picture import encoded
 from services.image.targets import Targets
 from services.image.work import Work
+from services.providers.image import capable
+from services.providers.image.picture import encoded
 
 _NAME: Final = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 

@@ -20,10 +20,10 @@ from services.common.errors import UpstreamBroken, UpstreamFailed
 from services.common.hosts import agrees, place_of
 from services.common.http.client import Outgoing, Pool, Upload, proxy_for
 from services.common.http.deadline import Deadline
-from services.image.adapters import Call, Link
-from services.image.adapters.reading import Out, image_event
-from services.image.picture import Picture
 from services.image.targets import Target
+from services.providers.image.base import Call, Link
+from services.providers.image.picture import Picture
+from services.providers.image.reading import Out, image_event
 
 SIDE_BY_SIDE: Final = 4
 """How many calls of one request run at once."""

@@ -19,7 +19,7 @@ from services.common.errors import UpstreamBroken
 from services.common.http.client import Reply, Upload
 from services.common.http.deadline import Deadline
 from services.common.waiting import may_be_long, whole_s
-from services.text.adapters import Reader
+from services.providers.text.base import Reader
 from services.text.targets import Target
 
 TAIL_S: Final = 1.0

@@ -10,7 +10,7 @@ import pytest
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.estimate import Meter, prompt_tokens, tokens_of
-from services.text.adapters.reading import BaseReader
+from services.providers.text.reading import BaseReader
 from tests.router.answering import text_answer
 
 TEXTS = ("", "a", "Once upon a time", "옛날 옛적에", "mixed 섞인 text", "🙂" * 9, "x" * 1000)

@@ -14,7 +14,7 @@ import pytest
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
 from services.common.scrub import HIDDEN
-from services.image.adapters import ADAPTERS
+from services.image.targets import ADAPTERS
 from tests import shipped
 from tests.emulators import aws
 from tests.emulators.echo import SPELLINGS, Echo, EchoEmulator, traces_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from moa.common.v1.media_pb2 import ImageData
 from moa.image.v1.image_pb2 import Image, ImageEvent, ImageText, Progress, Receipt
 from moa.image.v1.image_service_pb2 import GenerateImageResponse
-from services.image.picture import Picture, encoded
+from services.providers.image.picture import Picture, encoded
 
 NUMBERS = st.integers(0, 2**32 - 1)
 

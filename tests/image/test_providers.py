@@ -23,7 +23,7 @@ from PIL import Image
 from moa.image.v1.image_pb2 import OPERATION_EDIT, OPERATION_OUTPAINT, OPERATION_VARIATION, Diffusion
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import errors
-from services.image import masks
+from services.providers.image import masks
 from tests.emulators import aws
 from tests.emulators.bedrock_images import NOVA_CANVAS, BedrockImagesEmulator
 from tests.emulators.gemini_images import GeminiImagesEmulator

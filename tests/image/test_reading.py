@@ -18,10 +18,10 @@ from services.common import errors
 from services.common.catalogue import Model
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing
-from services.image.adapters import Call
-from services.image.adapters.openai import reader
-from services.image.adapters.reading import Out
-from services.image.picture import Picture
+from services.providers.image.base import Call
+from services.providers.image.picture import Picture
+from services.providers.image.reading import Out
+from services.providers.openai.image import reader
 from tests.emulators.openai import event
 from tests.emulators.pictures import png
 

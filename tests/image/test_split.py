@@ -11,8 +11,9 @@ from PIL import Image
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.catalogue import Model, Provider
 from services.common.http.client import Pool
-from services.image.adapters import ADAPTERS, Call
-from services.image.adapters.reading import Out
+from services.image.targets import ADAPTERS
+from services.providers.image.base import Call
+from services.providers.image.reading import Out
 from tests import shipped
 from tests.emulators.pictures import ImageScript, encoded
 from tests.image.subjects import STREAMING, SUBJECTS, Subject

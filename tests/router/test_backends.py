@@ -449,6 +449,7 @@ async def test_images_of_an_own_model_wait_for_its_process() -> None:
             calls.generate_image(stream, spared, caller, payer)
         source = calls.generate_image(stream, own, caller, payer)
         waits = await source.read()
+        assert waits is not None
         second = server.Server(service_token=TOKEN)
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(Painter(), second.grpc)
         await second.start(f"127.0.0.1:{port}")

@@ -19,6 +19,10 @@ from hypothesis import strategies as st
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model
+from services.providers.google.text import read as gemini_read
+from services.providers.google.text import request as gemini_request
+from services.providers.openai.text import read as openai_read
+from services.providers.openai.text import request as openai_request
 from services.router.dialects.google import bodies as google_bodies
 from services.router.dialects.google import reply as google_reply
 from services.router.dialects.google import text_request
@@ -26,10 +30,6 @@ from services.router.dialects.google.spelling import parse_either
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.dialects.reply import encode, frame
 from services.router.domain.answer import TextAnswer
-from services.text.adapters.gemini import read as gemini_read
-from services.text.adapters.gemini import request as gemini_request
-from services.text.adapters.openai import read as openai_read
-from services.text.adapters.openai import request as openai_request
 from tests.router.answering import text_answer
 from tests.router.rig import Booking, Books, Identity, Source, picture
 

@@ -24,9 +24,9 @@ from moa.text.v1.text_pb2 import (
 from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.common import errors
 from services.common.catalogue import Model, Provider
-from services.common.http.aws_access import region_of
-from services.text.adapters.bedrock.read import BedrockReader
-from services.text.adapters.bedrock.request import body_from, request_from
+from services.providers.aws.access import region_of
+from services.providers.aws.text.read import BedrockReader
+from services.providers.aws.text.request import body_from, request_from
 from tests.emulators import aws
 from tests.emulators.bedrock import CLAUDE, NOVA, SIGNATURE, BedrockEmulator
 from tests.emulators.script import Call, Script

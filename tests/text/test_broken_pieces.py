@@ -15,7 +15,7 @@ from yarl import URL
 from services.common import errors
 from services.common.catalogue import Model, Timeouts
 from services.common.http.client import Outgoing, Pool
-from services.text.adapters import ADAPTERS
+from services.text.targets import ADAPTERS
 from tests.text.harness import Row, chat, text_of, text_service
 
 SSE = {"content-type": "text/event-stream"}

@@ -13,10 +13,10 @@ from yarl import URL
 
 from services.common.byok import METADATA_KEY
 from services.common.http.client import Outgoing
-from services.common.http.entra import EntraToken
 from services.common.rpc.client import metadata
 from services.common.scrub import HIDDEN, scrub
-from services.text.adapters import ADAPTERS
+from services.providers.azure.entra import EntraToken
+from services.text.targets import ADAPTERS
 from tests.emulators import aws
 from tests.emulators.echo import SPELLINGS, Echo, EchoEmulator, traces_of
 from tests.text.harness import TOKEN, chat, text_service
@@ -199,7 +199,7 @@ async def test_a_token_that_was_fetched_is_known(upstream: EchoEmulator) -> None
 
 async def test_aws_credentials_that_were_found_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Botocore's chain reads them by itself; they are hidden all the same."""
-    from services.common.http.aws_chain import ChainSigV4
+    from services.providers.aws.chain import ChainSigV4
 
     found = {
         "ACCESS_KEY_ID": "CHAINACCESS12",

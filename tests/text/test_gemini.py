@@ -12,9 +12,9 @@ from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ReasoningPart,
 from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.common import errors
 from services.common.catalogue import Model
-from services.common.http import google_errors as failures
-from services.text.adapters.gemini.read import GeminiReader
-from services.text.adapters.gemini.request import body_from
+from services.providers.google import errors as failures
+from services.providers.google.text.read import GeminiReader
+from services.providers.google.text.request import body_from
 from tests.emulators.gemini import SIGNATURE, GeminiEmulator
 from tests.emulators.script import Call, Script
 from tests.text.harness import Row, TextClient, chat, reasoning_of, text_of, text_service

@@ -11,7 +11,7 @@ import pytest
 
 from moa.text.v1.text_pb2 import FinishReason, TextEvent
 from services.common.catalogue import Model
-from services.text.adapters import ADAPTERS
+from services.text.targets import ADAPTERS
 from tests.emulators import aws
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script

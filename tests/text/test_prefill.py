@@ -8,7 +8,7 @@ import pytest
 
 from moa.text.v1.text_pb2 import Message, Part, Role
 from services.common.catalogue import Model
-from services.text.adapters.openai.request import Options, body_from
+from services.providers.openai.text.request import Options, body_from
 from tests.text.harness import chat
 
 VLLM = {"continue_final_message": True, "add_generation_prompt": False}

@@ -10,7 +10,7 @@ from moa.text.v1.text_pb2 import ReasoningOptions, TextEvent, Tool
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.catalogue import Model, Provider
 from services.common.http.client import Pool
-from services.text.adapters import ADAPTERS
+from services.text.targets import ADAPTERS
 from tests.emulators.script import Call, Counts, Script
 from tests.text.harness import chat
 from tests.text.subjects import SUBJECTS, Subject

@@ -17,7 +17,7 @@ from services.common import errors
 from services.common.catalogue import load
 from services.common.http.client import Outgoing
 from services.common.http.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
-from services.text.adapters import ADAPTERS
+from services.text.targets import ADAPTERS
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script
 from tests.text.harness import Row, chat, text_of, text_service, write_catalogue

@@ -13,7 +13,7 @@ from moa.text.v1.text_pb2 import TextEvent
 from services.common import errors
 from services.common.catalogue import Model
 from services.common.counts import WRONG
-from services.text.adapters import ADAPTERS
+from services.text.targets import ADAPTERS
 from tests.emulators import aws
 from tests.emulators.echo import Echo, EchoEmulator
 from tests.text.harness import chat, text_of, text_service

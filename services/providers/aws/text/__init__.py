@@ -1,0 +1,40 @@
+"""AWS Bedrock: Claude, Nova and every other model behind Converse and ConverseStream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from yarl import URL
+
+from services.common.catalogue import Provider
+from services.common.http.client import Outgoing
+from services.common.http.credentials import Authority
+from services.providers.aws import access as aws_access
+from services.providers.aws.errors import error_from
+from services.providers.aws.text.read import count_from, reader
+from services.providers.aws.text.request import count_request_from, request_from
+from services.providers.text.base import Adapter
+
+
+def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
+    """Give what signs requests."""
+    return aws_access.authority(provider, environment, service="bedrock", region=aws_access.region_of(provider))
+
+
+def check_request(provider: Provider) -> Outgoing:
+    """Ask the control plane for its models: it costs nothing and needs the key."""
+    base = provider.base_url.rstrip("/").replace("//bedrock-runtime.", "//bedrock.", 1)
+    return Outgoing(URL(f"{base}/foundation-models?byOutputModality=TEXT"), b"", {}, "GET")
+
+
+ADAPTER = Adapter(
+    name="bedrock",
+    request_from=request_from,
+    reader=reader,
+    error_from=error_from,
+    authority=authority,
+    request_id_header="x-amzn-requestid",
+    count_request_from=count_request_from,
+    count_from=count_from,
+    check_request=check_request,
+)

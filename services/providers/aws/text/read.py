@@ -1,0 +1,132 @@
+"""Read Converse's answers, streamed or whole, into events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from moa.text.v1.text_pb2 import FinishReason
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import errors
+from services.common.catalogue import Model
+from services.common.counts import Spelling, count_in, told
+from services.common.http.classify import name_of
+from services.providers.aws import errors as failures
+from services.providers.aws.eventstream import Frame, FrameParser
+from services.providers.aws.text.wire import (
+    BlockDelta,
+    BlockStart,
+    Metadata,
+    Reasoning,
+    Stop,
+    Whole,
+)
+from services.providers.text.reading import BaseReader
+
+FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
+    "end_turn": FinishReason.FINISH_REASON_STOP,
+    "stop_sequence": FinishReason.FINISH_REASON_STOP,
+    "tool_use": FinishReason.FINISH_REASON_TOOL_CALLS,
+    "max_tokens": FinishReason.FINISH_REASON_LENGTH,
+    "model_context_window_exceeded": FinishReason.FINISH_REASON_LENGTH,
+    "guardrail_intervened": FinishReason.FINISH_REASON_CONTENT_FILTER,
+    "content_filtered": FinishReason.FINISH_REASON_CONTENT_FILTER,
+}
+"""Every other reason (`malformed_tool_use`, …) is a failure of the model, not an end."""
+
+COUNTS: Final = Spelling(
+    # What came from the cache, or went into it, is not part of `inputTokens`.
+    prompt=(("inputTokens",), ("cacheReadInputTokens",), ("cacheWriteInputTokens",)),
+    # Reasoning is part of the output and not told apart.
+    completion=(("outputTokens",),),
+    cached=("cacheReadInputTokens",),
+)
+
+_start: Final = msgspec.json.Decoder(BlockStart).decode
+_delta: Final = msgspec.json.Decoder(BlockDelta).decode
+_stop: Final = msgspec.json.Decoder(Stop).decode
+_metadata: Final = msgspec.json.Decoder(Metadata).decode
+_whole: Final = msgspec.json.Decoder(Whole).decode
+
+
+def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> BedrockReader:
+    """Make the reader of an answer."""
+    streamed = headers.get("content-type", "").startswith("application/vnd.amazon.eventstream")
+    return BedrockReader(request, streamed=streamed, upstream_id=headers.get("x-amzn-requestid", ""))
+
+
+def count_from(body: bytes) -> int:
+    """Read the answer of `CountTokens`."""
+    count = count_in(body, ("inputTokens",))
+    if count is None:
+        raise errors.UpstreamBroken("the provider's answer cannot be read")
+    return count
+
+
+class BedrockReader(BaseReader):
+    """Reads one answer. Usage may come before the stop reason or after it; both belong to a whole answer."""
+
+    __slots__ = ("_tools",)
+
+    def __init__(self, request: GenerateTextRequest, *, streamed: bool, upstream_id: str) -> None:
+        super().__init__(request, FrameParser() if streamed else None)
+        self.upstream_id = upstream_id
+        self._tools: dict[int, int] = {}
+        """Content block → which call it is."""
+
+    def _take(self, payload: Frame) -> None:
+        if payload.kind == "exception":
+            raise failures.failed(0, payload.name, payload.payload)
+        if payload.name == "contentBlockDelta":
+            self._take_delta(_delta(payload.payload))
+        elif payload.name == "contentBlockStart":
+            begun = _start(payload.payload)
+            if begun.start.tool_use is not None:
+                index = self._tools[begun.content_block_index] = len(self._tools)
+                self._call(0, index, "", call_id=begun.start.tool_use.tool_use_id, name=begun.start.tool_use.name)
+        elif payload.name == "messageStop":
+            self._take_stop(_stop(payload.payload).stop_reason)
+        elif payload.name == "metadata":
+            self._meter.told = told(_metadata(payload.payload).usage, COUNTS) or self._meter.told
+        if self.ending and self._meter.told is not None:
+            self._finish()
+
+    def _take_delta(self, event: BlockDelta) -> None:
+        delta = event.delta
+        if delta.text:
+            self._say(0, delta.text)
+        elif delta.tool_use is not None and delta.tool_use.input:
+            index = self._tools.setdefault(event.content_block_index, len(self._tools))
+            self._call(0, index, delta.tool_use.input)
+        elif delta.reasoning_content is not None:
+            self._take_reasoning(delta.reasoning_content)
+
+    def _take_reasoning(self, said: Reasoning) -> None:
+        if said.reasoning_text is not None:
+            self._reason(0, said.reasoning_text.text, (said.reasoning_text.signature or "").encode())
+        elif said.redacted_content:
+            self._reason(0, "", said.redacted_content)
+        elif said.text or said.signature:
+            self._reason(0, said.text or "", (said.signature or "").encode())
+
+    def _take_whole(self, data: bytes) -> None:
+        answer = _whole(data)
+        for block in answer.output.message.content:
+            if block.text:
+                self._say(0, block.text)
+            elif block.tool_use is not None:
+                call = block.tool_use
+                index = self._calls_begun(0)
+                self._call(0, index, bytes(call.input).decode(), call_id=call.tool_use_id, name=call.name)
+            elif block.reasoning_content is not None:
+                self._take_reasoning(block.reasoning_content)
+        self._meter.told = told(answer.usage, COUNTS)
+        self._take_stop(answer.stop_reason)
+
+    def _take_stop(self, word: str) -> None:
+        reason = FINISH_REASONS.get(word)
+        if reason is None:
+            raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word)})")
+        self._end_candidate(0, reason)

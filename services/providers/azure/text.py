@@ -1,0 +1,68 @@
+"""Azure OpenAI: OpenAI's chat protocol behind deployment URLs, with a resource key or an Entra token.
+
+https://learn.microsoft.com/azure/ai-services/openai/reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from yarl import URL
+
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.catalogue import Model, Provider
+from services.common.http.client import Outgoing
+from services.common.http.credentials import Authority
+from services.providers.azure import entra
+from services.providers.openai.errors import error_from
+from services.providers.openai.text.read import reader
+from services.providers.openai.text.request import Options, body_from, url_of
+from services.providers.text.base import Adapter
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class AzureOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The provider's `options` in the catalogue: OpenAI's, and Azure's own."""
+
+    api_version: str = "2024-10-21"
+    """The version of the API that is asked for."""
+    login_url: str = "https://login.microsoftonline.com"
+    """Where Entra tokens come from; sovereign clouds have their own."""
+
+
+def options_of(provider: Provider) -> AzureOptions:
+    """Read the provider's options. Raises msgspec.ValidationError for a bad one."""
+    return msgspec.convert(provider.options, AzureOptions)
+
+
+def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
+    """Give the HTTP request for a chat. The deployment is the model's upstream name."""
+    options = options_of(provider)
+    path = f"/openai/deployments/{model.name}/chat/completions?api-version={options.api_version}"
+    return Outgoing(url_of(provider.base_url, path), _encode(body_from(request, model, options)), {})
+
+
+def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
+    """Give the resource's key, or an Entra token (see `entra.authority` for what the credentials may name)."""
+    return entra.authority(provider, environment, options_of(provider).login_url)
+
+
+def check_request(provider: Provider) -> Outgoing:
+    """Ask for the resource's models: it costs nothing and needs the key."""
+    base = provider.base_url.rstrip("/")
+    url = URL(f"{base}/openai/models?api-version={options_of(provider).api_version}")
+    return Outgoing(url, b"", {}, "GET")
+
+
+ADAPTER = Adapter(
+    name="azure",
+    request_from=request_from,
+    reader=reader,
+    error_from=error_from,
+    authority=authority,
+    request_id_header="apim-request-id",
+    check_request=check_request,
+)

@@ -1,0 +1,184 @@
+"""Gemini's image models: text and images in, text and images out, by `generateContent`.
+
+https://ai.google.dev/gemini-api/docs/image-generation
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from yarl import URL
+
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common import errors
+from services.common.catalogue import Model, Provider
+from services.common.counts import Spelling, told
+from services.common.errors import InvalidField, UnsupportedMedia
+from services.common.http.classify import name_of, words_of
+from services.common.http.client import Outgoing
+from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
+from services.providers.google import errors as google_errors
+from services.providers.google import imagen
+from services.providers.image import capable
+from services.providers.image.base import Adapter, Call, Reader
+from services.providers.image.reading import Out, WholeReader, image_event, text_event
+
+_MIMES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
+_GOOD_ENDS: Final = frozenset({"STOP", "MAX_TOKENS", "FINISH_REASON_UNSPECIFIED"})
+_FAILED_ENDS: Final = frozenset({"OTHER", "IMAGE_OTHER", "NO_IMAGE", "MALFORMED_RESPONSE"})
+"""Every other reason (IMAGE_SAFETY, PROHIBITED_CONTENT, …) is the content policy's."""
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Inline(Struct, rename="camel"):
+    data: str = ""
+    mime_type: str = ""
+
+
+class _Part(Struct, rename="camel"):
+    text: str | None = None
+    thought: bool = False
+    inline_data: _Inline | None = None
+
+
+class _Content(Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
+class _Feedback(Struct, rename="camel"):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+_COUNTS: Final = Spelling(
+    prompt=(("promptTokenCount",),),
+    completion=(("candidatesTokenCount",), ("thoughtsTokenCount",)),
+    reasoning=("thoughtsTokenCount",),
+    omits_zeros=True,
+)
+
+
+class _Answer(Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode: Final = msgspec.json.Decoder(_Answer).decode
+
+
+def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
+    """Give the requests: one an image, but for Imagen's."""
+    if model.limits.get("method") == "predict":
+        return imagen.calls_from(request, model, provider)
+    url = URL(f"{provider.base_url.rstrip('/')}/models/{model.name}:generateContent")
+    return [
+        Call(Outgoing(url, _encode(_body(request, model, index)), {}), 1)
+        for index, _ in enumerate(capable.counts_of(request, model))
+    ]
+
+
+def _body(request: GenerateImageRequest, model: Model, index: int) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = []
+    for place, image in enumerate(request.images):
+        data, mime = capable.bytes_of(image, f"images[{place}]")
+        if mime not in _MIMES:
+            raise UnsupportedMedia(f"this model takes PNG, JPEG and WebP, not {mime}", param=f"images[{place}]")
+        parts.append({"inlineData": {"mimeType": mime, "data": b64encode(data).decode()}})
+    parts.append({"text": request.prompt})
+    config: dict[str, Any] = {"responseModalities": ["TEXT", "IMAGE"]}
+    if request.HasField("seed"):
+        if request.seed + index >= 2**31:
+            raise InvalidField("this provider takes seeds of 32 bits", param="seed")
+        config["seed"] = request.seed + index
+    picture: dict[str, str] = {}
+    ratio = capable.ratio_of(request, model)
+    if ratio:
+        picture["aspectRatio"] = ratio
+    if request.quality:
+        quality = capable.QUALITIES[request.quality]
+        picture["imageSize"] = capable.word_of("quality", "qualities", quality, model)
+    if picture:
+        config["imageConfig"] = picture
+    return {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
+
+
+def reader(call: Call, model: Model, headers: Mapping[str, str]) -> Reader:
+    """Make the reader of an answer."""
+    return imagen.reader(call, model, headers) if model.limits.get("method") == "predict" else _GeminiReader()
+
+
+class _GeminiReader(WholeReader):
+    """Reads an answer: text and images as they stand. Text alone is an answer too, of a model that looks at images."""
+
+    def _take(self, data: bytes) -> Sequence[Out]:
+        answer = _decode(data)
+        self.told = told(answer.usage_metadata, _COUNTS)
+        feedback = answer.prompt_feedback
+        if feedback is not None and feedback.block_reason:
+            words = f": {words_of(feedback.block_reason_message)}" if feedback.block_reason_message else ""
+            why = name_of(feedback.block_reason).lower()
+            raise errors.ContentPolicy(f"the provider refused the prompt ({why}){words}", param="prompt")
+        out: list[Out] = []
+        count = 0
+        for candidate in answer.candidates or ():
+            for part in (candidate.content.parts if candidate.content else None) or ():
+                if part.thought:
+                    continue
+                if part.inline_data is not None:
+                    out.append(image_event(count, self._blob(part.inline_data.data)))
+                    count += 1
+                elif part.text:
+                    out.append(text_event(part.text))
+            if not count:
+                _check_end(candidate)
+        if not out:
+            raise errors.UpstreamBroken("the provider sent no image")
+        return out
+
+
+def _check_end(candidate: _Candidate) -> None:
+    """Raise the error of a candidate that made no image."""
+    word = candidate.finish_reason or "STOP"
+    if word in _FAILED_ENDS:
+        raise errors.UpstreamFailed(f"the provider made no image ({word.lower()})")
+    if word not in _GOOD_ENDS:
+        words = f": {words_of(candidate.finish_message)}" if candidate.finish_message else ""
+        raise errors.ContentPolicy(f"the provider withheld the image ({name_of(word).lower()}){words}", param="prompt")
+
+
+def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
+    """Give the API key."""
+    return HeaderKeys("x-goog-api-key", keys_of(secret(provider, "api_key", environment)), JSON_HEADERS)
+
+
+def caller_authority(key: str) -> Authority:
+    """Sign with a caller's own key."""
+    return HeaderKeys("x-goog-api-key", [key], JSON_HEADERS)
+
+
+def check_request(provider: Provider) -> Outgoing:
+    """Ask for one model of the list: it costs nothing and needs the key."""
+    return Outgoing(URL(f"{provider.base_url.rstrip('/')}/models?pageSize=1"), b"", {}, "GET")
+
+
+ADAPTER = Adapter(
+    name="gemini",
+    calls_from=calls_from,
+    reader=reader,
+    error_from=google_errors.error_from,
+    authority=authority,
+    request_id_header="x-goog-request-id",
+    check_request=check_request,
+    caller_authority=caller_authority,
+)

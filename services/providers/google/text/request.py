@@ -1,0 +1,245 @@
+"""Say a chat in Gemini's words: `generateContent` (ai.google.dev/api/generate-content)."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from yarl import URL
+
+from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice, ToolResult
+from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
+from services.common.catalogue import Model, Provider
+from services.common.errors import InvalidField, Unsupported, UnsupportedMedia
+from services.common.http.client import Outgoing
+from services.providers.text import media
+from services.providers.text.jsontext import json_of, object_of
+
+Json = dict[str, Any]
+
+_MIMES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
+_BUDGETS: Final = {
+    ReasoningOptions.EFFORT_NONE: 0,
+    ReasoningOptions.EFFORT_MINIMAL: 512,
+    ReasoningOptions.EFFORT_LOW: 1024,
+    ReasoningOptions.EFFORT_MEDIUM: 8192,
+    ReasoningOptions.EFFORT_HIGH: 24576,
+}
+"""Efforts as budgets, for models before Gemini 3; the numbers of Google's own OpenAI-compatible endpoint."""
+_LEVELS: Final = {
+    ReasoningOptions.EFFORT_MINIMAL: "MINIMAL",
+    ReasoningOptions.EFFORT_LOW: "LOW",
+    ReasoningOptions.EFFORT_MEDIUM: "MEDIUM",
+    ReasoningOptions.EFFORT_HIGH: "HIGH",
+}
+"""Efforts as levels, for Gemini 3 and later (`limits: {thinking: level}`)."""
+_MODES: Final = {
+    ToolChoice.MODE_AUTO: "AUTO",
+    ToolChoice.MODE_NONE: "NONE",
+    ToolChoice.MODE_REQUIRED: "ANY",
+    ToolChoice.MODE_NAMED: "ANY",
+}
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
+    """Give the HTTP request for a chat."""
+    method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
+    return Outgoing(url_of(provider.base_url, model.name, method), _encode(body_from(request, model)), {})
+
+
+def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
+    """Give the HTTP request that counts a prompt."""
+    inner: Json = {"model": f"models/{model.name}", **_prompt_from(request.messages, request.tools)}
+    body = _encode({"generateContentRequest": inner})
+    return Outgoing(url_of(provider.base_url, model.name, "countTokens"), body, {})
+
+
+@lru_cache(maxsize=256)
+def url_of(base: str, model: str, method: str) -> URL:
+    """Give the address of a model's method."""
+    return URL(f"{base.rstrip('/')}/models/{model}:{method}")
+
+
+def body_from(request: GenerateTextRequest, model: Model) -> Json:
+    """Give the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
+    body = _prompt_from(request.messages, request.tools)
+    body["generationConfig"] = _config_from(request, model)
+    if request.HasField("tool_choice") or any(tool.strict for tool in request.tools):
+        choice = _choice_from(request.tool_choice, request.tools)
+        if choice:
+            body["toolConfig"] = {"functionCallingConfig": choice}
+    return body
+
+
+def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool]) -> Json:
+    """Give instructions, conversation and tools."""
+    instructions: list[Json] = []
+    contents: list[Json] = []
+    names: dict[str, str] = {}
+    tool_turn = False
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if message.name:
+            raise Unsupported("this provider does not name participants", param=f"{where}.name")
+        if message.role == Role.ROLE_SYSTEM:
+            if contents:
+                raise Unsupported("this provider takes instructions only before the conversation", param=where)
+            instructions += [_system_part_from(part, where) for part in message.parts]
+            continue
+        parts = [_part_from(part, message.role, names, f"{where}.parts[{i}]") for i, part in enumerate(message.parts)]
+        if not parts:
+            raise InvalidField("a message needs content", param=f"{where}.parts")
+        # All results of one turn's calls belong in one content.
+        if message.role == Role.ROLE_TOOL and tool_turn:
+            contents[-1]["parts"] += parts
+        else:
+            contents.append({"role": "model" if message.role == Role.ROLE_ASSISTANT else "user", "parts": parts})
+        tool_turn = message.role == Role.ROLE_TOOL
+    body: Json = {"contents": contents}
+    if instructions:
+        body["systemInstruction"] = {"parts": instructions}
+    if tools:
+        body["tools"] = [{"functionDeclarations": _declarations_from(tools)}]
+    return body
+
+
+def _system_part_from(part: Part, where: str) -> Json:
+    if not part.HasField("text"):
+        raise InvalidField("instructions are text", param=where)
+    return {"text": part.text}
+
+
+def _part_from(part: Part, role: Role.ValueType, names: dict[str, str], where: str) -> Json:
+    kind = part.WhichOneof("part")
+    if kind == "text" and role != Role.ROLE_TOOL:
+        return {"text": part.text}
+    if kind == "image" and role == Role.ROLE_USER:
+        data, mime = media.checked(part.image, f"{where}.image")
+        if mime not in _MIMES:
+            raise UnsupportedMedia(f"this provider takes PNG, JPEG and WebP, not {mime}", param=f"{where}.image")
+        return {"inlineData": {"mimeType": mime, "data": b64encode(data).decode()}}
+    if kind == "tool_call" and role == Role.ROLE_ASSISTANT:
+        call = part.tool_call
+        names[call.id] = call.name
+        made: Json = {"name": call.name, "args": object_of(call.arguments_json or "{}", f"{where}.arguments_json")}
+        if call.id:
+            made["id"] = call.id
+        return _signed({"functionCall": made}, call.signature)
+    if kind == "tool_result" and role == Role.ROLE_TOOL:
+        return {"functionResponse": _response_from(part.tool_result, names, where)}
+    if kind == "reasoning" and role == Role.ROLE_ASSISTANT:
+        said: Json = {"text": part.reasoning.text}
+        if part.reasoning.text:
+            said["thought"] = True
+        return _signed(said, part.reasoning.signature)
+    raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
+
+
+def _signed(part: Json, signature: bytes) -> Json:
+    if signature:
+        part["thoughtSignature"] = b64encode(signature).decode()
+    return part
+
+
+def _response_from(result: ToolResult, names: dict[str, str], where: str) -> Json:
+    name = result.name or names.get(result.tool_call_id, "")
+    if not name:
+        raise InvalidField("a tool result must name its function, or answer a call", param=f"{where}.tool_result.name")
+    if result.is_error:
+        response: object = {"error": result.content}
+    else:
+        try:
+            response = object_of(result.content, where)
+        except InvalidField:
+            response = {"output": result.content}
+    made: Json = {"name": name, "response": response}
+    if result.tool_call_id:
+        made["id"] = result.tool_call_id
+    return made
+
+
+def _declarations_from(tools: Iterable[Tool]) -> list[Json]:
+    made = []
+    for index, tool in enumerate(tools):
+        declaration: Json = {"name": tool.name}
+        if tool.description:
+            declaration["description"] = tool.description
+        if tool.parameters_json:
+            where = f"tools[{index}].parameters_json"
+            declaration["parametersJsonSchema"] = json_of(tool.parameters_json, where)
+        made.append(declaration)
+    return made
+
+
+def _choice_from(choice: ToolChoice, tools: Sequence[Tool]) -> Json:
+    if choice.HasField("parallel") and not choice.parallel:
+        raise Unsupported("this provider always may call several tools in a turn", param="tool_choice.parallel")
+    made: Json = {}
+    if choice.mode != ToolChoice.MODE_UNSPECIFIED:
+        made["mode"] = _MODES[choice.mode]
+    if choice.mode == ToolChoice.MODE_NAMED:
+        made["allowedFunctionNames"] = [choice.name]
+    if any(tool.strict for tool in tools) and made.get("mode", "AUTO") == "AUTO":
+        made["mode"] = "VALIDATED"  # AUTO that keeps to the schemas
+    return made
+
+
+def _config_from(request: GenerateTextRequest, model: Model) -> Json:
+    config: Json = {
+        "maxOutputTokens": request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
+    }
+    if request.stop:
+        config["stopSequences"] = list(request.stop)
+    if request.candidates > 1:
+        config["candidateCount"] = request.candidates
+    if request.HasField("sampling"):
+        _add_sampling(config, request)
+    if request.HasField("response_format") and request.response_format.kind > ResponseFormat.KIND_TEXT:
+        config["responseMimeType"] = "application/json"
+        if request.response_format.kind == ResponseFormat.KIND_JSON_SCHEMA:
+            where = "response_format.schema_json"
+            config["responseJsonSchema"] = json_of(request.response_format.schema_json, where)
+    thinking = _thinking_from(request.reasoning, model) if request.HasField("reasoning") else {}
+    if thinking:
+        config["thinkingConfig"] = thinking
+    return config
+
+
+def _add_sampling(config: Json, request: GenerateTextRequest) -> None:
+    sampling = request.sampling
+    for field, name in (
+        ("temperature", "temperature"),
+        ("top_p", "topP"),
+        ("top_k", "topK"),
+        ("seed", "seed"),
+        ("presence_penalty", "presencePenalty"),
+        ("frequency_penalty", "frequencyPenalty"),
+    ):
+        if sampling.HasField(field):  # type: ignore[arg-type]  # each is a field
+            config[name] = getattr(sampling, field)
+    if not -(2**31) <= config.get("seed", 0) < 2**31:
+        raise InvalidField("this provider takes seeds of 32 bits", param="seed")
+    if sampling.logit_bias:
+        raise Unsupported("this provider does not bias tokens", param="logit_bias")
+    if sampling.logprobs:
+        raise Unsupported("this provider does not give log probabilities", param="logprobs")
+
+
+def _thinking_from(wanted: ReasoningOptions, model: Model) -> Json:
+    made: Json = {}
+    if wanted.include and model.can("reasoning"):
+        made["includeThoughts"] = True
+    if wanted.HasField("budget_tokens"):
+        made["thinkingBudget"] = wanted.budget_tokens
+    elif wanted.effort != ReasoningOptions.EFFORT_UNSPECIFIED and model.can("reasoning"):
+        if model.limits.get("thinking") == "level":
+            if wanted.effort not in _LEVELS:
+                raise Unsupported(f"model {model.id!r} always reasons", param="reasoning.effort")
+            made["thinkingLevel"] = _LEVELS[wanted.effort]
+        else:
+            made["thinkingBudget"] = _BUDGETS[wanted.effort]
+    return made

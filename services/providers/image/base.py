@@ -1,0 +1,80 @@
+"""What an image adapter is: a protocol spoken by one kind of provider, as functions over values.
+
+As in the text service, an adapter does no I/O: it says what to send, reads bytes into events, and names errors.
+`services.image.work` sends, waits, splits a request into calls and fetches what an answer only links to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from moa.image.v1.image_pb2 import ImageEvent
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common.catalogue import Model, Provider
+from services.common.counts import Told
+from services.common.errors import MoaError
+from services.common.http.client import Outgoing
+from services.common.http.credentials import Authority
+from services.providers.image.picture import Picture
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the provider: several make up a request for more images than a call gives."""
+
+    outgoing: Outgoing
+    count: int
+    """How many images it asks for."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """An image that the answer only links to. It is fetched without credentials."""
+
+    url: str
+    index: int
+    """Which image of the call."""
+    revised_prompt: str = ""
+    seed: object = None
+
+
+class Reader(Protocol):
+    """Turns one answer's bytes into events. Indices count from 0 within the call."""
+
+    failure: MoaError | None
+    """How the answer failed, once it has: the events given before and with it stand."""
+    told: Told | None
+    """What the provider told of the tokens; None where it told nothing. Images are counted by who delivers them."""
+
+    def feed(self, data: bytes) -> list[ImageEvent | Picture | Link]:
+        """Give the events that `data` completes, up to a failure."""
+        ...
+
+    def end(self) -> list[ImageEvent | Picture | Link]:
+        """Give the closing events. An answer that is not whole becomes a `failure`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One protocol. `name` is what catalogue rows write as `adapter`."""
+
+    name: str
+    calls_from: Callable[[GenerateImageRequest, Model, Provider], list[Call]]
+    """Give the HTTP requests. Raises Unsupported, with the field's name, for what cannot be said."""
+    reader: Callable[[Call, Model, Mapping[str, str]], Reader]
+    """Make the reader of an answer, given its headers."""
+    error_from: Callable[[int, Mapping[str, str], bytes], MoaError]
+    """Give the error behind a refusal: its HTTP status, headers and body."""
+    authority: Callable[[Provider, Mapping[str, str]], Authority]
+    """Give what signs requests, from the environment. Raises ProviderNotConfigured."""
+    request_id_header: str
+    """The answer's header that holds the provider's id of the request, in lower case."""
+    check_request: Callable[[Provider], Outgoing] | None = None
+    """Give the cheapest real request that proves address and credentials."""
+    check_by_refusal: bool = False
+    """Whether that request is wrong on purpose: refused for what it says, it shows that the credentials are good."""
+    caller_authority: Callable[[str], Authority] | None = None
+    """Give what signs requests with a caller's own key; None where callers bring none."""

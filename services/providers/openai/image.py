@@ -1,0 +1,222 @@
+"""OpenAI's image API: generations, edits with masks, partial images in a stream; and the same on Azure.
+
+https://platform.openai.com/docs/api-reference/images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from yarl import URL
+
+from moa.image.v1.image_pb2 import Operation
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common import errors
+from services.common.catalogue import Model, Provider
+from services.common.counts import Spelling, Told, told
+from services.common.http.blobs import BlobLifter
+from services.common.http.client import Outgoing
+from services.common.http.constants import without_constants
+from services.common.http.credentials import Authority, HeaderKeys, keys_of, secret
+from services.common.http.multipart import File, form
+from services.common.http.sse import EventParser
+from services.providers.image import capable, masks
+from services.providers.image.base import Adapter, Call, Link, Reader
+from services.providers.image.reading import Out, WholeReader, blob_or_decoded, image_event, preview_event
+from services.providers.openai import errors as openai_errors
+
+HEADERS: Final[Mapping[str, str]] = {"User-Agent": "moa", "Accept-Encoding": "identity"}
+_JSON: Final = {"Content-Type": "application/json"}
+_MAX_PARTIAL: Final = 3
+_encode: Final = msgspec.json.Encoder().encode
+
+
+_COUNTS: Final = Spelling(prompt=(("input_tokens",),), completion=(("output_tokens",),))
+
+
+class _Picture(Struct):
+    b64_json: str | None = None
+    url: str | None = None
+    revised_prompt: str | None = None
+
+
+class _Answer(Struct):
+    data: list[_Picture] = []
+    usage: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Event(Struct):
+    type: str = ""
+    b64_json: str = ""
+    partial_image_index: int = 0
+    usage: msgspec.Raw = msgspec.Raw(b"")
+    error: openai_errors.Failure | None = None
+
+
+_answer: Final = msgspec.json.Decoder(_Answer).decode
+_event: Final = msgspec.json.Decoder(_Event).decode
+
+
+def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
+    """Give the requests to `/images/generations` or `/images/edits`."""
+    return calls_to(f"{provider.base_url.rstrip('/')}/images/{{}}", request, model, name_model=True)
+
+
+def calls_to(url: str, request: GenerateImageRequest, model: Model, *, name_model: bool) -> list[Call]:
+    """Give the requests to `url`, a pattern of which `{}` is the method; `name_model` where the URL does not."""
+    return [_call(request, model, url, count, name_model=name_model) for count in capable.counts_of(request, model)]
+
+
+def _call(request: GenerateImageRequest, model: Model, url: str, count: int, *, name_model: bool) -> Call:
+    fields = _fields(request, model, count)
+    if name_model:
+        fields["model"] = model.name
+    if capable.operation_of(request) == Operation.OPERATION_GENERATE and not request.images:
+        return Call(Outgoing(URL(url.format("generations"), encoded=True), _encode(fields), _JSON), count)
+    parts: list[tuple[str, str | File]] = [(name, _text(value)) for name, value in fields.items()]
+    for index, image in enumerate(request.images):
+        data, mime = capable.bytes_of(image, f"images[{index}]")
+        # One image goes by the plain name, several by the array's.
+        parts.append(("image" if len(request.images) == 1 else "image[]", File(data, mime, f"image{index}")))
+    if request.HasField("mask"):
+        first = capable.bytes_of(request.images[0], "images[0]")[0]
+        mask = masks.clear_painted(capable.bytes_of(request.mask, "mask")[0], first)
+        parts.append(("mask", File(mask, "image/png", "mask")))
+    body, content_type = form(parts)
+    return Call(Outgoing(URL(url.format("edits"), encoded=True), body, {"Content-Type": content_type}), count)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _fields(request: GenerateImageRequest, model: Model, count: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {"prompt": request.prompt}
+    if count > 1:
+        fields["n"] = count
+    size = capable.size_of(request, model)
+    if size is not None:
+        fields["size"] = f"{size[0]}x{size[1]}"
+    if request.quality:
+        fields["quality"] = capable.word_of("quality", "qualities", capable.QUALITIES[request.quality], model)
+    if request.background and model.can("background"):
+        fields["background"] = capable.BACKGROUNDS[request.background]
+    if request.output_format:
+        fields["output_format"] = capable.word_of(
+            "output_format", "formats", capable.FORMATS[request.output_format], model
+        )
+    if request.style:
+        fields["style"] = capable.word_of("style", "styles", request.style, model)
+    if request.moderation and model.can("moderation"):
+        fields["moderation"] = request.moderation
+    if request.user:
+        fields["user"] = request.user
+    if model.limits.get("response_format"):
+        # Models before gpt-image send links unless asked; gpt-image refuses the field.
+        fields["response_format"] = model.limits["response_format"]
+    if request.stream and request.preview_every and model.can("preview") and count == 1:
+        fields |= {"stream": True, "partial_images": _MAX_PARTIAL}
+    return fields
+
+
+def reader(call: Call, model: Model, headers: Mapping[str, str]) -> Reader:
+    """Make the reader of an answer."""
+    if headers.get("content-type", "").startswith("text/event-stream"):
+        return _StreamReader()
+    return _ImagesReader()
+
+
+class _ImagesReader(WholeReader):
+    """Reads a whole answer."""
+
+    def _take(self, data: bytes) -> Sequence[Out]:
+        answer = _answer(data)
+        self.told = told(answer.usage, _COUNTS)
+        out: list[Out] = []
+        for index, made in enumerate(answer.data):
+            revised = made.revised_prompt or ""
+            if made.b64_json:
+                out.append(image_event(index, self._blob(made.b64_json), revised_prompt=revised))
+            elif made.url:
+                out.append(Link(made.url, index, revised))
+        if not out:
+            raise errors.UpstreamBroken("the provider sent no image")
+        return out
+
+
+class _StreamReader:
+    """Reads `image_generation.*` and `image_edit.*` events."""
+
+    def __init__(self) -> None:
+        self.failure: errors.MoaError | None = None
+        self.told: Told | None = None
+        self._lifter = BlobLifter(lines=True)
+        self._parser = EventParser()
+        self._completed = 0
+
+    def feed(self, data: bytes) -> list[Out]:
+        """Give the events that `data` completes."""
+        out: list[Out] = []
+        try:
+            self._lifter.feed(data)
+            rest = bytes(self._lifter.skeleton)
+            self._lifter.skeleton.clear()
+            for payload in self._parser.feed(rest):
+                out += self._take(payload)
+        except errors.MoaError as error:
+            self.failure = error
+        return out
+
+    def end(self) -> list[Out]:
+        """Give nothing more; an answer without its last image is broken."""
+        if self.failure is None and not self._completed:
+            self.failure = errors.UpstreamBroken("the provider's answer broke off")
+        return []
+
+    def _take(self, payload: bytes) -> list[Out]:
+        if payload == b"[DONE]":
+            return []
+        try:
+            event = _event(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            mended = without_constants(payload)
+            # A preview may be missing; an answer without its image is broken.
+            return self._take(mended) if mended is not None else []
+        if event.error is not None:
+            raise openai_errors.failed(0, event.error)
+        if event.type.endswith(".partial_image"):
+            step = min(max(event.partial_image_index, 0), _MAX_PARTIAL) + 1
+            return [preview_event(0, step, _MAX_PARTIAL + 1, self._blob(event.b64_json))]
+        if event.type.endswith(".completed"):
+            self._completed += 1
+            self.told = told(event.usage, _COUNTS) or self.told
+            return [image_event(self._completed - 1, self._blob(event.b64_json))]
+        return []
+
+    def _blob(self, text: str) -> bytes:
+        return blob_or_decoded(self._lifter, text)
+
+
+def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
+    """Give the bearer key."""
+    keys = keys_of(secret(provider, "api_key", environment))
+    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], HEADERS)
+
+
+def check_request(provider: Provider) -> Outgoing:
+    """Ask for the list of models: it costs nothing and needs the key."""
+    return Outgoing(URL(f"{provider.base_url.rstrip('/')}/models"), b"", {}, "GET")
+
+
+ADAPTER = Adapter(
+    name="openai",
+    calls_from=calls_from,
+    reader=reader,
+    error_from=openai_errors.error_from,
+    authority=authority,
+    request_id_header="x-request-id",
+    check_request=check_request,
+)

@@ -1,0 +1,39 @@
+"""OpenAI's chat protocol: OpenAI itself, and vLLM, SGLang, Ollama, llama.cpp, DeepSeek, OpenRouter and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.common.catalogue import Provider
+from services.common.http.client import Outgoing
+from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
+from services.providers.openai.errors import error_from
+from services.providers.openai.text.count import count_from, count_request_from
+from services.providers.openai.text.read import reader
+from services.providers.openai.text.request import options_of, request_from, url_of
+from services.providers.text.base import Adapter
+
+
+def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
+    """Give the bearer key, or nothing for a server that asks for none."""
+    options_of(provider)
+    keys = keys_of(optional_secret(provider, "api_key", environment))
+    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], JSON_HEADERS)
+
+
+def check_request(provider: Provider) -> Outgoing:
+    """Ask for the list of models: it costs nothing and needs the key."""
+    return Outgoing(url_of(provider.base_url, "/models"), b"", {}, "GET")
+
+
+ADAPTER = Adapter(
+    name="openai",
+    request_from=request_from,
+    reader=reader,
+    error_from=error_from,
+    authority=authority,
+    request_id_header="x-request-id",
+    check_request=check_request,
+    count_request_from=count_request_from,
+    count_from=count_from,
+)

@@ -1,0 +1,94 @@
+"""Count a prompt in OpenAI's words: `POST /responses/input_tokens`.
+
+https://platform.openai.com/docs/guides/token-counting
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from moa.text.v1.text_pb2 import Message, Part, Role, Tool
+from moa.text.v1.text_service_pb2 import CountTokensRequest
+from services.common.catalogue import Model, Provider
+from services.common.counts import count_in
+from services.common.errors import InvalidField, Unsupported, UpstreamBroken
+from services.common.http.client import Outgoing
+from services.providers.openai.text.request import options_of, url_of
+from services.providers.text import media
+from services.providers.text.jsontext import json_of
+
+Json = dict[str, Any]
+_encode: Final = msgspec.json.Encoder().encode
+_ROLES: Final = {Role.ROLE_SYSTEM: "system", Role.ROLE_USER: "user", Role.ROLE_ASSISTANT: "assistant"}
+
+
+def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
+    """Give the HTTP request that counts a prompt. Raises Unsupported for a server that does not count."""
+    if not options_of(provider).counts_tokens:
+        raise Unsupported(f"provider {provider.id!r} does not count tokens", param="model")
+    items: list[Json] = []
+    for index, message in enumerate(request.messages):
+        items += _items_from(message, f"messages[{index}]")
+    body: Json = {"model": model.name, "input": items}
+    if request.tools:
+        body["tools"] = [_tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
+    return Outgoing(url_of(provider.base_url, "/responses/input_tokens"), _encode(body), {})
+
+
+def count_from(body: bytes) -> int:
+    """Read the count. Raises UpstreamBroken."""
+    count = count_in(body, ("input_tokens",))
+    if count is None:
+        raise UpstreamBroken("the provider's count cannot be read")
+    return count
+
+
+def _items_from(message: Message, where: str) -> list[Json]:
+    """Give the items of a turn: what was said, then calls or results, each an item of its own."""
+    said: list[Json] = []
+    apart: list[Json] = []
+    for i, part in enumerate(message.parts):
+        place = f"{where}.parts[{i}]"
+        kind = part.WhichOneof("part")
+        if kind == "tool_call":
+            call = part.tool_call
+            apart.append(
+                {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments_json}
+            )
+        elif kind == "tool_result":
+            result = part.tool_result
+            output = _encode({"error": result.content}).decode() if result.is_error else result.content
+            apart.append({"type": "function_call_output", "call_id": result.tool_call_id, "output": output})
+        else:
+            said.append(_content_from(part, message.role, place))
+    if not said:
+        return apart
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise InvalidField("a tool message holds tool results", param=where)
+    # What the model said before is plain text here; what it is told may be of several kinds.
+    content: Any = said if role == "user" else "".join(item["text"] for item in said)
+    return [{"role": role, "content": content}, *apart]
+
+
+def _content_from(part: Part, role: Role.ValueType, where: str) -> Json:
+    kind = part.WhichOneof("part")
+    if kind == "text":
+        return {"type": "input_text", "text": part.text}
+    if kind == "image" and role == Role.ROLE_USER:
+        uri = media.data_uri(*media.checked(part.image, f"{where}.image"))
+        return {"type": "input_image", "image_url": uri, "detail": "auto"}
+    if kind == "reasoning":
+        raise Unsupported("this provider does not count reasoning that is given back", param=f"{where}.reasoning")
+    raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
+
+
+def _tool_from(tool: Tool, where: str) -> Json:
+    parameters: Any = json_of(tool.parameters_json, f"{where}.parameters_json") if tool.parameters_json else None
+    strict = tool.strict if tool.HasField("strict") else None
+    made: Json = {"type": "function", "name": tool.name, "parameters": parameters, "strict": strict}
+    if tool.description:
+        made["description"] = tool.description
+    return made

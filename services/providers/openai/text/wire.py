@@ -1,0 +1,66 @@
+"""The parts of OpenAI's answers that are used, as typed records: the rest is not even decoded."""
+
+from __future__ import annotations
+
+from msgspec import Raw, Struct
+
+from services.providers.openai.errors import Failure
+
+
+class Function(Struct, gc=False):
+    """A function call, or a piece of one."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Call(Struct, gc=False):
+    """A tool call, or a piece of one. Some servers leave the index out."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+
+
+class Said(Struct, gc=False):
+    """A message, or a piece of one. `reasoning_content` is DeepSeek's, vLLM's and others'; `reasoning` OpenRouter's."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[Call] | None = None
+
+
+class Logprob(Struct, gc=False):
+    """A token's probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[Logprob] | None = None
+
+
+class Logprobs(Struct, gc=False):
+    """The probabilities of a piece."""
+
+    content: list[Logprob] | None = None
+
+
+class Choice(Struct, gc=False):
+    """A candidate, or a piece of one: `delta` when streamed, else `message`."""
+
+    index: int = 0
+    delta: Said | None = None
+    message: Said | None = None
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+
+
+class Chunk(Struct, gc=False):
+    """An answer, or a piece of one."""
+
+    id: str | None = None
+    choices: list[Choice] | None = None
+    usage: Raw = Raw(b"")
+    error: Failure | str | None = None
