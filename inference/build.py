@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference import machine, sources
@@ -81,7 +80,7 @@ class Builder:
         engine = str(model.load.options.get("engine", "auto"))
         if engine not in ("auto", "llama", "torch"):
             raise Unavailable(f"model {model.id}: engine must be auto, llama or torch")
-        is_gguf = sources.gguf_in(Path(model.load.source)) is not None
+        is_gguf = sources.reads_gguf(model.load)
         if engine != "auto" and is_gguf != (engine == "llama"):
             raise Unavailable(f"model {model.id}: engine: llama reads GGUF files, engine: torch safetensors")
         if is_gguf:

@@ -35,8 +35,9 @@ def needed_bytes(model: Model) -> int:
 def _needed(model: Model) -> int:
     load = model.load
     assert load is not None
-    place = Path(load.source)
-    if gguf := sources.gguf_in(place):
+    place = sources.here(load)
+    gguf = place / load.file if load.file else sources.gguf_in(place)
+    if gguf is not None:
         parts = sources.gguf_parts(gguf)
         return sum(part.stat().st_size for part in parts) + _cache_bytes(gguf, load, model.context_tokens)
     return sum(_loaded_bytes(file, load) for file in place.rglob("*.safetensors")) if place.is_dir() else 0

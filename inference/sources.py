@@ -64,6 +64,8 @@ def fetch(load: Load, report: Report) -> Source:
         weights = _weights(folder)
         return Source(str(folder), digest(weights), sum(path.stat().st_size for path in weights))
     report("download", 0.0)
+    if load.file:
+        return _fetched_gguf(load, report)
     total, skipped = _listed(load)
     at = _snapshot(
         load.source,
@@ -72,6 +74,56 @@ def fetch(load: Load, report: Report) -> Source:
         tqdm_class=_progress(report, total),
     )
     return Source(str(at), at.name, sum(file.stat().st_size for file in _weights(at)))
+
+
+def here(load: Load) -> Path:
+    """Return where a model's files are on this machine: its source, or what was fetched of a hub's repository before;
+    a path that is not there where nothing was."""
+    place = Path(load.source)
+    if place.exists() or not _HUB_FILE.fullmatch(load.source):
+        return place
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(load.source, revision=load.revision or None, local_files_only=True))
+    except errors.IncompleteSnapshotError as error:  # what is not read was not fetched
+        return Path(error.snapshot_path)
+    except Exception:
+        return place
+
+
+def reads_gguf(load: Load) -> bool:
+    """Return whether a source is a GGUF file. Raises Unavailable for a folder with several."""
+    return bool(load.file) or gguf_in(Path(load.source)) is not None
+
+
+def _fetched_gguf(load: Load, report: Report) -> Source:
+    """Return one GGUF file of a hub's repository, with all its parts, fetched as far as they are not here."""
+    if not load.file.endswith(".gguf"):
+        raise Unavailable("the model's file is no GGUF file; other models are whole repositories")
+    wanted = _FIRST_PART.sub("-*-of-*.gguf", glob.escape(load.file))
+    at = _snapshot(
+        load.source,
+        load.revision,
+        allow_patterns=[wanted],
+        tqdm_class=_progress(report, _size_of(load, wanted)),
+    )
+    file = at / load.file
+    if not file.is_file():
+        raise Unavailable("the hub's repository does not have the file that the catalogue names")
+    parts = gguf_parts(file)
+    return Source(str(file.parent), at.name, sum(part.stat().st_size for part in parts), file.name)
+
+
+def _size_of(load: Load, wanted: str) -> int:
+    """Return the bytes of a repository's files of a pattern; 0: the hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        told = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True)
+    except Exception:
+        return 0
+    return sum(file.size or 0 for file in told.siblings or [] if fnmatch(file.rfilename, wanted))
 
 
 def gguf_in(place: Path) -> Path | None:
@@ -131,7 +183,9 @@ def _snapshot(source: str, revision: str, **which: Any) -> Path:
 def _weights(folder: Path) -> list[Path]:
     files = sorted(folder.rglob("*.safetensors"))
     if not files:
-        raise Unavailable("the model's source has no safetensors, and weights in pickles are not loaded")
+        raise Unavailable(
+            "the model's source has no safetensors, and weights in pickles are not loaded; `file` names a GGUF file"
+        )
     return files
 
 

@@ -52,6 +52,7 @@ def served(files: Path) -> Iterator[Running]:
         "two": (files / "two", {}),
         "no-gguf": (SHIPPED.resolve(), {"engine": "llama"}),
         "no-safetensors": (files / "eight.gguf", {"engine": "torch"}),
+        "no-gpu": (files / "eight.gguf", {"n_gpu_layers": 4}),
         "no-engine": (files / "eight.gguf", {"engine": "vllm"}),
     }
     models = [
@@ -210,6 +211,7 @@ async def test_an_answer_goes_on_from_its_beginning(served: Running) -> None:
         ("two", "several GGUF"),
         ("no-gguf", "reads GGUF"),
         ("no-safetensors", "torch safetensors"),
+        ("no-gpu", "needs a GPU"),
         ("no-engine", "auto, llama or"),
     ],
 )

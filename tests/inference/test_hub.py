@@ -15,9 +15,12 @@ import pytest
 
 from inference import hub as choosing
 from inference import machine, sources
+from inference.needs import needed_bytes
+from inference.text.llama.model import load as load_llama
 from moa.image.v1 import image_pb2
-from services.common.catalogue import Load
+from services.common.catalogue import Load, Model
 from services.common.errors import Unavailable
+from tests.inference.gguf_file import written
 from tests.inference.harness import Client, Running
 from tests.inference.hub import Hub, Repository, files_of
 
@@ -82,6 +85,36 @@ def test_a_pinned_revision_comes_whole_and_watched(hub: Hub) -> None:
     assert parts == sorted(parts)
     assert parts[-1] == sources.DOWNLOADED
     assert fetched("acme/chat")[0].revision == newest
+
+
+def test_one_gguf_file_of_a_repository_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Of a repository of GGUF files the named one comes, with its parts, pinned, and serves without the hub; it is run
+    by llama.cpp, its progress is told, and its need is known once it is here."""
+    whole = written(tmp_path / "written.gguf").read_bytes()
+    split = {f"big/q8-0000{part}-of-00002.gguf": b"part" for part in (1, 2)}
+    repository = Repository()
+    pinned = repository.commit({"q4.gguf": whole, "q8.gguf": b"other", **split, "README.md": b"x"})
+    repository.commit({"q4.gguf": b"newer"})
+    hub.repositories["someone/model-GGUF"] = repository
+    model = Model(id="m", provider="p", load=Load(source="someone/model-GGUF", file="q4.gguf", revision=pinned))
+    assert needed_bytes(model) == 0
+    told: list[tuple[str, float]] = []
+    loaded = load_llama(model, lambda stage, part: told.append((stage, part)), 1)
+    assert loaded.revision == pinned
+    assert loaded.tokens("Hello")
+    assert any(stage == f"download, {len(whole) / 1e6:.1f} of {len(whole) / 1e6:.1f} MB" for stage, _ in told)
+    assert {path.rpartition("/")[2] for path in hub.fetched()} == {"q4.gguf"}
+    assert needed_bytes(model) > len(whole)
+    first = Load(source="someone/model-GGUF", file="big/q8-00001-of-00002.gguf", revision=pinned)
+    source = sources.fetch(first, lambda stage, part: None)
+    assert (source.gguf, source.size_bytes) == ("q8-00001-of-00002.gguf", 8)
+    absent = Load(source="someone/model-GGUF", file="nothing.gguf", revision=pinned)
+    with pytest.raises(Unavailable, match="does not have the file"):
+        sources.fetch(absent, lambda stage, part: None)
+    with pytest.raises(Unavailable, match="`file` names a GGUF"):
+        fetched("someone/model-GGUF", pinned)
+    hub.stop()
+    assert load_llama(model, lambda stage, part: None, 1).revision == pinned
 
 
 def test_the_environment_names_the_hub(hub: Hub, tmp_path: Path) -> None:

@@ -34,11 +34,14 @@ class LlamaDecoder:
         limit: Tokens that a slot may ever hold.
         size: Tokens of the vocabulary.
         threads: Threads of one call.
+        on_gpu: Whether the cache lies on the GPU, with the layers that are there.
     """
 
     chunk = CHUNK
 
-    def __init__(self, library: Any, model: int, *, rows: int, limit: int, size: int, threads: int) -> None:
+    def __init__(
+        self, library: Any, model: int, *, rows: int, limit: int, size: int, threads: int, on_gpu: bool = False
+    ) -> None:
         self._library = library
         self._size = size
         self.rows = rows
@@ -49,7 +52,7 @@ class LlamaDecoder:
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = FLASH_ATTENTION_ON
         params.kv_unified = False
-        params.offload_kqv = params.op_offload = False
+        params.offload_kqv = params.op_offload = on_gpu
         self._context = library.llama_init_from_model(model, params)
         if not self._context:
             raise Unavailable("llama.cpp has no memory for the model's key-value cache, or cannot run the model")

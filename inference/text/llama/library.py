@@ -131,6 +131,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     # name: result, arguments
     "llama_backend_init": (None,),
     "llama_log_set": (None, _LOG, c_void_p),
+    "llama_supports_gpu_offload": (c_bool,),
     "llama_model_default_params": (ModelParams,),
     "llama_context_default_params": (ContextParams,),
     "llama_model_load_from_file": (c_void_p, c_char_p, ModelParams),

@@ -33,14 +33,19 @@ class LlamaModel:
         context: Longest prompt and answer together; 0: what the model was trained for.
         revision: Of the weights.
         threads: Threads of one call.
+        gpu_layers: Layers that a GPU computes, the first ones; needs a build of llama.cpp for it.
 
     Raises Unavailable when llama.cpp cannot load the file or it is no model for conversations.
     """
 
-    def __init__(self, path: Path, *, name: str, context: int, revision: str, threads: int) -> None:
+    def __init__(
+        self, path: Path, *, name: str, context: int, revision: str, threads: int, gpu_layers: int = 0
+    ) -> None:
         self._library = library()
+        if gpu_layers and not self._library.llama_supports_gpu_offload():
+            raise Unavailable(f"model {name}: n_gpu_layers needs a GPU and a build of llama.cpp for it")
         params = self._library.llama_model_default_params()
-        params.n_gpu_layers = 0
+        params.n_gpu_layers = self._gpu_layers = gpu_layers
         # Weights in another layout would be copies in memory, with products that depend on the number of rows.
         params.use_extra_bufts = False
         self._handle = self._library.llama_model_load_from_file(str(path).encode(), params)
@@ -114,6 +119,7 @@ class LlamaModel:
             limit=self.context,
             size=len(self._pieces),
             threads=self._threads,
+            on_gpu=self._gpu_layers > 0,
         )
 
     def _refuse_others(self, name: str) -> None:
@@ -166,4 +172,5 @@ def load(model: Model, report: Any, threads: int) -> LlamaModel:
         context=model.context_tokens,
         revision=source.revision,
         threads=int(model.load.options.get("threads", 0)) or threads or machine.cores(),
+        gpu_layers=int(model.load.options.get("n_gpu_layers", 0)),
     )

@@ -83,6 +83,8 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     carries weights, or a hub id."""
     revision: str = ""
     """The hub revision; empty: the newest. A package's version."""
+    file: str = ""
+    """Of a hub's repository: the GGUF file to load, by its path there; of a split one the first part."""
     pins: Mapping[str, str] = {}
     """Of a package: the wheel's name and the paths of the files in it that are wanted, each with its SHA-256."""
     family: str = "auto"
