@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from deploy.local.database import Database
-from tests import skips
+from tests import forking, skips
 from tests.suite import plugin
 
 # The tests start some three hundred processes of ours: each would compile all of its modules anew.
@@ -37,6 +37,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.Suite(config), "moa-suite")
+    forking.enabled = forking.enabled and not config.getoption("--exec")
     # structlog's own choice draws a traceback in colours, which takes half a second each.
     structlog.configure(
         processors=[

@@ -7,12 +7,14 @@ import functools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local import keep
 from deploy.local.stack import Stack
+from deploy.local.topology import PROCESSES
+from tests import forking
 from tests.emulators.painter import painting
 
 QUICK = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1"}
@@ -23,7 +25,7 @@ def _first() -> Path:
     """Start a gateway for the first time: database, schemas, secrets, account, key. Return its state folder."""
     folder = Path(tempfile.mkdtemp(prefix="moa-first-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with Stack(folder, durable=False, processes=("auth", "tasks"), environment=QUICK):
+    with Stack(folder, durable=False, processes=("auth", "tasks"), environment=QUICK, start=forking.spawn):
         pass
     shutil.rmtree(folder / "logs")
     return folder
@@ -40,13 +42,19 @@ def gateway(
     root: Path,
     *,
     environment: Mapping[str, str] | None = None,
-    processes: Iterable[str] | None = None,
+    processes: Collection[str] | None = None,
     workers: Mapping[str, int] | None = None,
 ) -> Stack:
     """Return a gateway in `root`, not started; its start is a second start, which takes half of a first one's time."""
     begun(root)
+    forking.prepare([process.module for process in PROCESSES if processes is None or process.name in processes])
     return Stack(
-        root, durable=False, environment={**QUICK, **(environment or {})}, processes=processes, workers=workers
+        root,
+        durable=False,
+        environment={**QUICK, **(environment or {})},
+        processes=processes,
+        workers=workers,
+        start=forking.spawn,
     )
 
 
@@ -59,5 +67,5 @@ def painted(root: Path, *, processes: Iterable[str] = ("auth", "router", "tasks"
     token = keep.internal_secrets(root / "secrets.env")["MOA_SERVICE_TOKEN"]
     with painting(token) as address:
         environment = {**QUICK, "MOA_INFERENCE_ADDRESS": address}
-        with Stack(root, durable=False, environment=environment, processes=processes) as stack:
+        with Stack(root, durable=False, environment=environment, processes=processes, start=forking.spawn) as stack:
             yield stack

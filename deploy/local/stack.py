@@ -24,7 +24,7 @@ from deploy.local.first_login import FirstLogin
 from deploy.local.notices import Notices
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
-from deploy.local.supervisor import Spec, Supervisor
+from deploy.local.supervisor import Spec, Started, Supervisor, started
 from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, Process, callers_first, worker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,6 +56,7 @@ class Stack:
         keep_ports: Whether internal ports are the documented ones where they are free.
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
+        start: Starts a process, as `Supervisor` takes it.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Stack:
         keep_ports: bool = False,
         durable: bool = True,
         tell: Callable[[str], None] = lambda _: None,
+        start: Callable[[Spec, Path], Started] = started,
     ) -> None:
         self.root = root.absolute()
         self.host = host
         self._given = {**os.environ, **(environment or {})}
         self._tell = tell
+        self._starter = start
         self._ports = Ports()
         self._asked_port = port
         self._wanted = [p for p in PROCESSES if processes is None or p.name in set(processes)]
@@ -217,7 +220,7 @@ class Stack:
         self._secrets = keep.internal_secrets(self.root / "secrets.env")
         self._first_login = FirstLogin()
         self._assign()
-        self._supervisor = Supervisor(REPOSITORY, on_death=self._died)
+        self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter)
         self._notices = Notices({name: self.log(name) for name in self._addresses}, self._tell)
         self._notices.start()
         until = began + wait_s

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from deploy.local import keep
 
@@ -31,10 +32,44 @@ class Spec:
     fds: tuple[int, ...] = ()
 
 
+class Started(Protocol):
+    """A started process: what a supervisor needs of `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    def wait(self) -> int:
+        """Return the exit code (negative: a signal) once the process has ended."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal, where the process has not ended."""
+
+    def kill(self) -> None:
+        """End the process at once."""
+
+
+def started(spec: Spec, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a process that ends with the calling thread."""
+    keep.private_folder(spec.log.parent)
+    with keep.appending(spec.log) as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy.local.child", str(os.getpid()), spec.module],
+            cwd=folder,
+            env=dict(spec.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C in the owner's terminal is for the owner, who ends its processes in order.
+            start_new_session=True,
+            pass_fds=spec.fds,
+            umask=0o077,
+        )
+
+
 @dataclass(kw_only=True)
 class _Slot:
     spec: Spec
-    process: subprocess.Popen[bytes] | None = None
+    process: Started | None = None
     started: float = 0.0
     deaths: int = 0
     due: float | None = None
@@ -49,10 +84,18 @@ class Supervisor:
     Args:
         folder: The processes' working folder.
         on_death: Told the name and the exit code (negative: a signal) of a process that ended unasked.
+        start: Starts a process in a working folder; called in the supervisor's thread.
     """
 
-    def __init__(self, folder: Path, *, on_death: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        on_death: Callable[[str, int], None],
+        start: Callable[[Spec, Path], Started] = started,
+    ) -> None:
         self._folder = folder
+        self._start = start
         self._on_death = on_death
         self._slots: dict[str, _Slot] = {}
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -150,31 +193,18 @@ class Supervisor:
                 self._spawn(slot)
 
     def _spawn(self, slot: _Slot) -> None:
-        keep.private_folder(slot.spec.log.parent)
-        with keep.appending(slot.spec.log) as log:
-            slot.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.local.child", str(os.getpid()), slot.spec.module],
-                cwd=self._folder,
-                env=dict(slot.spec.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C in the owner's terminal is for the owner, who ends its processes in order.
-                start_new_session=True,
-                pass_fds=slot.spec.fds,
-                umask=0o077,
-            )
+        slot.process = self._start(slot.spec, self._folder)
         slot.started = time.monotonic()
         slot.ended = threading.Event()
         waiter = threading.Thread(target=self._await_end, args=(slot, slot.process, slot.ended), daemon=True)
         waiter.start()
 
-    def _await_end(self, slot: _Slot, process: subprocess.Popen[bytes], ended: threading.Event) -> None:
+    def _await_end(self, slot: _Slot, process: Started, ended: threading.Event) -> None:
         code = process.wait()
         ended.set()
         self._orders.put(lambda: self._buried(slot, process, code))
 
-    def _buried(self, slot: _Slot, process: subprocess.Popen[bytes], code: int) -> None:
+    def _buried(self, slot: _Slot, process: Started, code: int) -> None:
         if slot.process is not process or slot.spec.name not in self._wanted:
             return
         lived = time.monotonic() - slot.started

@@ -23,6 +23,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--group", action="append", default=[], metavar="NAME", help="only this group; may be repeated")
     group.addoption("--fast", action="store_true", help="leave out tests marked `long`, and groups with no budget")
     group.addoption("--record", action="store_true", help="write what each file took to tests/suite/recorded.json")
+    group.addoption("--exec", action="store_true", help="start every process as a gateway does; fork none (slower)")
     group.addoption("--shuffle", type=int, metavar="SEED", help="run files, and the tests in each, in random order")
 
 

@@ -26,7 +26,7 @@ from deploy.local.database import Database
 from deploy.local.ports import Ports
 from deploy.local.readiness import await_grpc, await_http
 from deploy.local.supervisor import Spec, Supervisor
-from tests import waiting
+from tests import forking, waiting
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a service token for the tests"
@@ -97,7 +97,7 @@ class System:
         self.objects = root / "objects"
         self._more = environment or {}
         self._ports = Ports()
-        self._supervisor = Supervisor(ROOT, on_death=lambda name, code: None)
+        self._supervisor = Supervisor(ROOT, on_death=lambda name, code: None, start=forking.spawn)
         self._names = ["auth", "painter", "router", "tasks", "worker", *(["vision", "desk"] if desk else []), "edge"]
         self.port = {name: self._ports.any() for name in self._names}
         self._metrics = {name: self._ports.any() for name in self._names}

@@ -1,0 +1,134 @@
+"""Processes of ours for tests, forked from one that has imported their module already.
+
+A service imports for half a second, the inference process with torch for six, and the suite starts hundreds. So each
+worker keeps one server a module (`tests.forkserver`), which has imported what the module needs and nothing else: it has
+run none of it, and has one thread. Its children then become the module as `deploy.local.child` does. Envoy and
+PostgreSQL are started as ever, and `--exec` starts everything as a gateway outside of the tests does.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.local.stack import REPOSITORY
+from deploy.local.supervisor import Spec, started
+
+_SERVERS: dict[str, socket.socket] = {}
+_LOCK = threading.Lock()
+_REPLY = 8
+
+enabled = sys.platform == "linux"
+"""Whether to fork; off with `--exec`."""
+
+
+class Forked:
+    """A forked process, with what its starter may do of `subprocess.Popen`."""
+
+    def __init__(self, reply: socket.socket) -> None:
+        told, fds, _, _ = socket.recv_fds(reply, _REPLY, 1)
+        if not told:
+            raise OSError("the fork server has ended; what it said stands among the output of the tests")
+        self.pid = int.from_bytes(told, "big")
+        self.returncode: int | None = None
+        self._pidfd = fds[0]
+        self._reply = reply
+        self._waiting = threading.Lock()
+
+    def wait(self) -> int:
+        """Return the exit code once the process has ended: negative, of a signal."""
+        with self._waiting:
+            if self.returncode is None:
+                told = self._reply.recv(_REPLY)
+                # Who kills the server takes its children along.
+                self.returncode = int.from_bytes(told, "big", signed=True) if told else -signal.SIGTERM
+                self._reply.close()
+                os.close(self._pidfd)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, where the process has not ended."""
+        with contextlib.suppress(ProcessLookupError, OSError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+def spawn(spec: Spec, folder: Path) -> subprocess.Popen[bytes] | Forked:
+    """Start a process as a supervisor does; forked, where that is possible."""
+    if not _forks(spec.module):
+        return started(spec, folder)
+    spec.log.parent.mkdir(parents=True, exist_ok=True)
+    with spec.log.open("ab") as log:
+        return fork(spec.module, spec.environment, folder=folder, output=log.fileno(), fds=spec.fds)
+
+
+def fork(
+    module: str,
+    environment: Mapping[str, str],
+    *,
+    folder: Path = REPOSITORY,
+    output: int = 2,
+    fds: Sequence[int] = (),
+) -> Forked:
+    """Fork a process that becomes `module`; its output goes to a descriptor, and it inherits `fds`."""
+    ours, theirs = socket.socketpair()
+    asked = {"environment": dict(environment), "folder": str(folder), "fds": list(fds)}
+    with theirs:
+        given = array.array("i", [theirs.fileno(), output, *fds])
+        _server(module).sendmsg([json.dumps(asked).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+    return Forked(ours)
+
+
+def prepare(modules: Sequence[str]) -> None:
+    """Have the servers of these modules import, so that the first start of each takes no longer than others."""
+    for module in modules:
+        if _forks(module):
+            _server(module)
+
+
+def _forks(module: str) -> bool:
+    # CUDA is in use once it was asked whether it is there, and cannot be forked.
+    return enabled and not (module == "inference" and Path("/dev/nvidiactl").exists())
+
+
+def _server(module: str) -> socket.socket:
+    """Return the control socket of a module's server, which has imported it."""
+    with _LOCK:
+        if module not in _SERVERS:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                server = subprocess.Popen(
+                    [sys.executable, "-m", "tests.forkserver", module, str(theirs.fileno())],
+                    cwd=REPOSITORY,
+                    env={
+                        **os.environ,
+                        "OMP_NUM_THREADS": "1",
+                        "PYTHONPATH": f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}",
+                    },
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            atexit.register(_end, server, ours)
+            if not ours.recv(1):
+                raise OSError(f"the fork server of {module} has ended; it said why")
+            _SERVERS[module] = ours
+        return _SERVERS[module]
+
+
+def _end(server: subprocess.Popen[bytes], control: socket.socket) -> None:
+    control.close()
+    server.wait()

@@ -1,0 +1,74 @@
+"""A forked process is as one that was started: its environment, folder, descriptors, and its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.supervisor import Spec, Supervisor
+from tests import forking, waiting
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks with pidfds, which Linux has")
+MODULE = "tests.suite.forked"
+
+
+def told(log: Path) -> list[Any]:
+    """Wait for the process's one line."""
+    until = time.monotonic() + 60
+    pauses = waiting.pauses()
+    while not (text := log.read_text() if log.exists() else "").endswith("\n"):
+        assert time.monotonic() < until
+        time.sleep(next(pauses))
+    found: list[Any] = json.loads(text)
+    return found
+
+
+def test_it_has_what_it_was_given_and_nothing_else(tmp_path: Path) -> None:
+    """Its variables, folder, descriptors and arguments are those of its order, and it leads a session of its own; its
+    exit code is told."""
+    with tempfile.TemporaryFile("w+") as file, (tmp_path / "log").open("ab") as log:
+        file.write("read me")
+        file.flush()
+        file.seek(0)
+        given = {"WANTED": "3", "FD": str(file.fileno())}
+        process = forking.fork(MODULE, given, folder=tmp_path, output=log.fileno(), fds=[file.fileno()])
+        assert process.wait() == process.returncode == 3
+        assert told(tmp_path / "log") == [given, str(tmp_path), "read me", [], [0, 1, 2], True]
+    process.send_signal(signal.SIGTERM)  # to nobody: its number may be another's by now
+
+
+def test_a_supervisor_kills_it_and_starts_it_again(tmp_path: Path) -> None:
+    """Death by a signal is told as such, and the next process is another."""
+    ended: list[tuple[str, int]] = []
+    supervisor = Supervisor(tmp_path, on_death=lambda *how: ended.append(how), start=forking.spawn)
+    with tempfile.TemporaryFile("w+") as file:
+        environment = {"WANTED": "sleep", "FD": str(file.fileno())}
+        log = tmp_path / "logs" / "one.log"
+        supervisor.start(Spec(name="one", module=MODULE, environment=environment, log=log, fds=(file.fileno(),)))
+        told(log)
+        first = supervisor.pid("one")
+        log.unlink()
+        supervisor.kill("one")
+        told(log)
+        assert supervisor.pid("one") not in (None, first)
+        supervisor.close()
+    assert ended == [("one", -signal.SIGKILL)]
+
+
+def test_without_forks_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--exec` a process is one of its own from its first instruction on, and tells the same."""
+    monkeypatch.setattr(forking, "enabled", False)
+    with tempfile.TemporaryFile("w+") as file:
+        environment = {"WANTED": "0", "FD": str(file.fileno()), "PYTHONPATH": str(Path.cwd())}
+        spec = Spec(name="one", module=MODULE, environment=environment, log=tmp_path / "log", fds=(file.fileno(),))
+        process = forking.spawn(spec, tmp_path)
+        assert not isinstance(process, forking.Forked)
+        assert process.wait() == 0
+        assert told(tmp_path / "log")[0] == environment
