@@ -39,6 +39,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def shared(host: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Return what several processes are told alike: what is given, and defaults for a gateway on `host`."""
+    usual = {
+        "MOA_CATALOGUE": str(REPOSITORY / "gateway" / "catalogue.yaml"),
+        "MOA_LOG_LEVEL": "info",
+        "MOA_BYOK": "0",
+        "MOA_SIGNUP": "open" if _is_loopback(host) else "invite",
+        "MOA_FETCH": "asked",
+    }
+    return usual | {name: value for name, value in given.items() if name.startswith("MOA_")}
+
+
 class StackError(Exception):
     """The gateway cannot start. The message is one sentence for the person in front of the terminal."""
 
@@ -315,15 +327,7 @@ class Stack:
 
     def _environment(self, name: str, process: Process, database_url: str) -> dict[str, str]:
         """Give a process's whole environment. Secrets that it has no use for are left out."""
-        pool = {
-            "MOA_CATALOGUE": str(REPOSITORY / "gateway" / "catalogue.yaml"),
-            "MOA_LOG_LEVEL": "info",
-            "MOA_BYOK": "0",
-            "MOA_SIGNUP": "open" if _is_loopback(self.host) else "invite",
-            "MOA_FETCH": "asked",
-        }
-        pool = {**pool, **self._secrets, **{k: v for k, v in self._given.items() if k.startswith("MOA_")}}
-        pool |= self._secrets
+        pool = shared(self.host, self._given) | self._secrets
         out = {k: v for k, v in self._given.items() if k not in self._secrets and k != "MOA_DATABASE_URL"}
         out |= {variable: pool[variable] for variable in process.shared}
         out["PYTHONPATH"] = f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"

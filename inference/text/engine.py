@@ -140,6 +140,11 @@ class TextEngine:
             self._changed.notify()
 
     @property
+    def queue(self) -> Queue:
+        """What waits and runs, to be looked at; it changes from one tick to the next."""
+        return self._queue
+
+    @property
     def busy(self) -> bool:
         """Return whether anything runs or waits."""
         return self._queue.busy

@@ -47,9 +47,11 @@ class Queue:
         self._max_waiting = max_waiting
         self._chunk = chunk
         self._place = place
-        self._waiting: dict[Flow, deque[Candidate]] = {}
+        self.waiting: dict[Flow, deque[Candidate]] = {}
+        """By flow, the oldest first; a flow of which nothing waits is not in it."""
         self._numbers = itertools.count()
-        self._shares = Shares()
+        self.shares = Shares()
+        """How far each flow is behind."""
         self._readers = Shares()
         self._usual = 64.0
         self._token_s = 0.01
@@ -57,26 +59,26 @@ class Queue:
     @property
     def busy(self) -> bool:
         """Whether any answer waits or runs."""
-        return bool(self._waiting) or any(self.running)
+        return bool(self.waiting) or any(self.running)
 
     def add(self, work: Work) -> None:
         """Let a work's candidates wait. Raises QueueFull with the time in which half of its flow's will have begun."""
         flow, count = work.flow, len(work.candidates)
-        mine = len(self._waiting.get(flow, ()))
-        everyone = sum(map(len, self._waiting.values()))
+        mine = len(self.waiting.get(flow, ()))
+        everyone = sum(map(len, self.waiting.values()))
         if crowded(mine + count, everyone + count, self._max_waiting):
             wait_s = self._wait_s(flow, max(mine, count) / 2)
             raise QueueFull(f"the queue of model {self._name} is full", retry_after_s=max(1.0, wait_s))
-        self._shares.enter(flow, self._active(), self._expected(work))
+        self.shares.enter(flow, self.active(), self._expected(work))
         for candidate in work.candidates:
             candidate.number = next(self._numbers)
-        self._waiting.setdefault(flow, deque()).extend(work.candidates)
+        self.waiting.setdefault(flow, deque()).extend(work.candidates)
 
     def drop(self, work: Work) -> None:
         """Forget what of a work waits."""
-        kept = deque(c for c in self._waiting.pop(work.flow, ()) if c.work is not work)
+        kept = deque(c for c in self.waiting.pop(work.flow, ()) if c.work is not work)
         if kept:
-            self._waiting[work.flow] = kept
+            self.waiting[work.flow] = kept
 
     def admit(self) -> None:
         """Settle what running answers used beyond what was paid ahead, and fill the free slots."""
@@ -84,9 +86,9 @@ class Queue:
             if candidate is not None and candidate.used > candidate.paid:
                 self._pay(candidate, candidate.used)
         free = [slot for slot, holder in enumerate(self.running) if holder is None]
-        while free and self._waiting:
+        while free and self.waiting:
             free.remove(self._give(self._next(), free))
-        metrics.WAITING.labels(self._name).set(sum(map(len, self._waiting.values())))
+        metrics.WAITING.labels(self._name).set(sum(map(len, self.waiting.values())))
         metrics.RUNNING.labels(self._name).set(sum(c is not None for c in self.running))
 
     def reading(self) -> tuple[Candidate, int] | None:
@@ -110,8 +112,8 @@ class Queue:
 
     def clear(self) -> set[Work]:
         """Forget everything; give what was forgotten."""
-        lost = {c.work for waiting in self._waiting.values() for c in waiting}
-        self._waiting.clear()
+        lost = {c.work for waiting in self.waiting.values() for c in waiting}
+        self.waiting.clear()
         for candidate in self.running:
             if candidate is not None:
                 lost.add(candidate.work)
@@ -124,11 +126,11 @@ class Queue:
 
     def _next(self) -> Candidate:
         """Take the oldest waiting candidate of the flow that is furthest behind."""
-        flow = min(self._waiting, key=lambda f: (self._shares.clock(f), self._waiting[f][0].number))
-        waiting = self._waiting[flow]
+        flow = min(self.waiting, key=lambda f: (self.shares.clock(f), self.waiting[f][0].number))
+        waiting = self.waiting[flow]
         candidate = waiting.popleft()
         if not waiting:
-            del self._waiting[flow]
+            del self.waiting[flow]
         return candidate
 
     def _give(self, candidate: Candidate, free: Sequence[int]) -> int:
@@ -141,17 +143,18 @@ class Queue:
 
     def _pay(self, candidate: Candidate, tokens: float) -> None:
         """Have a candidate's flow charged for so many tokens in all."""
-        self._shares.charge(candidate.work.flow, tokens - candidate.paid)
+        self.shares.charge(candidate.work.flow, tokens - candidate.paid)
         candidate.paid = tokens
 
     def _expected(self, work: Work) -> float:
         """Estimate what one of a work's answers will cost."""
         return len(work.prompt) + min(work.bound, self._usual)
 
-    def _active(self) -> set[Flow]:
-        return {*self._waiting, *(c.work.flow for c in self.running if c is not None)}
+    def active(self) -> set[Flow]:
+        """Return the flows of which anything waits or runs."""
+        return {*self.waiting, *(c.work.flow for c in self.running if c is not None)}
 
     def _wait_s(self, flow: Flow, answers: float) -> float:
         """Estimate how long a flow's share of the slots takes for so many answers."""
-        share = flow.weight / sum(f.weight for f in self._active() | {flow})
+        share = flow.weight / sum(f.weight for f in self.active() | {flow})
         return answers * self._usual * self._token_s / (len(self.running) * share)

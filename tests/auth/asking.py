@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
+import grpc
 import pytest
 
 from moa.common.v1 import usage_pb2
@@ -62,9 +64,34 @@ async def refused(admission: Admission, key: str) -> float:
     pytest.fail("the key was never refused")
 
 
-async def vanish(admission: Admission) -> None:
-    """Have a router's half fall silent as if it were dead: no renewal, no report, no return."""
-    await admission._refreshing.stop()
+class Router(Admission):
+    """A router's half that can fall silent as if it were dead: no renewal, no report, no pace."""
+
+    def __init__(self, auth: grpc.aio.Channel, **more: Any) -> None:
+        self._line: Any = _Line(auth)
+        super().__init__(self._line, **more)
+
+    def vanish(self) -> None:
+        """Fall silent."""
+        self._line.silent = True
+
+
+class _Line:
+    """A channel to auth on which the calls can be lost by which a router tells that it lives."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self.silent = False
+
+    def unary_unary(self, method: str, *given: Any, **more: Any) -> Callable[..., Any]:
+        call = self._channel.unary_unary(method, *given, **more)
+
+        def made(*given: Any, **more: Any) -> Any:
+            if self.silent and method.endswith(("/Refresh", "/LeasePace")):
+                raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+            return call(*given, **more)
+
+        return made
 
 
 async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:

@@ -35,7 +35,7 @@ from services.common.admission import Admission
 from services.common.admission.settling import DOUBT_S
 from services.common.errors import Unavailable
 from services.common.rpc.client import channel
-from tests.auth.asking import PEPPER, TOKEN
+from tests.auth.asking import PEPPER, TOKEN, Router
 from tests.auth.client import Client, connected
 
 
@@ -175,7 +175,7 @@ async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
 
     async def go(*replicas: Auth, journal: Path | None = tmp_path / "journal", doubt_s: float = DOUBT_S) -> Admission:
         link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
-        admission = Admission(link, service_token=TOKEN, journal=journal, doubt_s=doubt_s)
+        admission = Router(link, service_token=TOKEN, journal=journal, doubt_s=doubt_s)
         await admission.start()
         running.append((admission, link))
         return admission

@@ -201,7 +201,7 @@ async def test_accounts_are_found_by_any_part_of_what_they_are_called(auth: Auth
 
 async def test_a_search_is_served_by_its_index(auth: Auth) -> None:
     """What the search asks for is what the index has; another expression would read every account."""
-    statement = f"explain select 1 from accounts where {accounts._PIECES} @> pieces_asked_of('person77')"
+    statement = f"explain select 1 from accounts where {accounts.PIECES} @> pieces_asked_of('person77')"
     with psycopg.connect(auth.url) as link:
         link.execute("set enable_seqscan = off")
         plan = "\n".join(line for (line,) in link.execute(statement.encode()).fetchall())

@@ -87,7 +87,8 @@ class _Replica:
             cut = await self.pools.cut(self.day.who, least=amount, need=amount, want=amount)
         except Unavailable:
             return False
-        await asyncio.gather(*self.pools._tasks)
+        # What is borrowed ahead comes in the background.
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
         return cut is not None
 
     @property

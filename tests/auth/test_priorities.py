@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 
@@ -12,7 +14,7 @@ from moa.quota.v1 import quota_pb2
 from services.common import grants, priorities
 from services.common.admission import Admission
 from services.common.grants import ActingFor
-from tests.auth.asking import TOKEN, reserve, until
+from tests.auth.asking import TOKEN, reserve
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
 
@@ -32,9 +34,9 @@ async def given(client: Client, root: str, account_id: str, priority: int) -> ac
 
 async def heard(admission: Admission, key: str, priority: str) -> None:
     """Wait until a warm router knows of a key's priority; the next reservation has it."""
-    await admission.identify(key)
-    await until(lambda: all(h.identity.priority == priority for h in admission._by_digest.values()))
-    assert (await admission.identify(key)).priority == priority
+    async with asyncio.timeout(40):
+        while (await admission.identify(key)).priority != priority:
+            await asyncio.sleep(0.02)
     assert (await reserve(admission, key)).priority == priority
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from unittest.mock import Mock
 
@@ -36,6 +37,13 @@ def asked() -> text_service_pb2.GenerateTextRequest:
 class Telling(BaseReader):
     """A reader that is told what came, rather than reading it."""
 
+    def message_of(self, reasoning: str, texts: Iterable[str]) -> text_service_pb2.GenerateTextResponse:
+        """Take reasoning, then text in pieces; return the message that they make."""
+        self._reason(0, reasoning)
+        for text in texts:
+            self._say(0, text)
+        return text_service_pb2.GenerateTextResponse(events=self._events)
+
     def _take(self, payload: Any) -> None:
         raise AssertionError("nothing is read here")
 
@@ -48,10 +56,7 @@ async def test_a_cut_stream_is_guessed_alike_by_router_and_backend() -> None:
     request = asked()
     request.reasoning.include = True
     backend = Telling(request, None)
-    backend._reason(0, "Let me think of a long word: antidisestablishmentarianism.")
-    for text in TEXTS[1:]:
-        backend._say(0, text)
-    message = text_service_pb2.GenerateTextResponse(events=backend._events)
+    message = backend.message_of("Let me think of a long word: antidisestablishmentarianism.", TEXTS[1:])
     booking = Mock()
     router = text_answer(booking, Mock(), message, meter=Meter(prompt_tokens(request)))
     await router.next()

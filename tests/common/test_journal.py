@@ -46,7 +46,7 @@ def test_a_torn_record_hides_nothing_after_it(tmp_path: Path, monkeypatch: pytes
     assert journal.behind
     journal.settled(b"second")
     journal.opened("open")
-    os.close(journal._file)
+    journal.close(keep=True)
     left = left_by(tmp_path)
     assert left.settlements == [b"first", b"second"]
     assert left.opened == ["open"]
@@ -65,7 +65,7 @@ def test_a_failed_compaction_keeps_the_old_content(tmp_path: Path, monkeypatch: 
     journal.compact([b"second"], ["open"])
     assert not journal.behind
     journal.settled(b"third")
-    os.close(journal._file)
+    journal.close(keep=True)
     left = left_by(tmp_path)
     assert left.settlements == [b"second", b"third"]
     assert left.opened == ["open"]

@@ -81,18 +81,18 @@ async def test_all_keys_are_asked_about_in_small_calls(auth: _Auth, monkeypatch:
     now = 1000.0
     monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
     refreshing, keys = held(auth, now)
-    await refreshing._round()
+    await refreshing.round()
     assert max(len(request.key_ids) for request in auth.asked) <= 500
     assert all(key.fresh_until == now + 1.5 for key in keys.values())
     assert all(lease.alive_until == now + 20 for key in keys.values() for lease in key.leases)
     auth.asked.clear()
     now = 1000.4
-    await refreshing._round()
+    await refreshing.round()
     assert sum(len(request.key_ids) for request in auth.asked) == ACTIVE
     assert all(version == 7 for request in auth.asked for version in request.versions)
     assert all(key.fresh_until == now + 1.5 for key in keys.values())
     auth.version = 8
-    await refreshing._round()
+    await refreshing.round()
     assert {key.version for key in keys.values()} == {8}
 
 
@@ -102,7 +102,7 @@ async def test_a_call_that_fails_leaves_the_other_keys_fresh(auth: _Auth, monkey
     monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
     refreshing, keys = held(auth, now)
     auth.failing = {"key_0"}
-    await refreshing._round()
+    await refreshing.round()
     assert sum(key.fresh_until == now + 1.5 for key in keys.values()) == ACTIVE - 500
 
 
@@ -112,7 +112,7 @@ async def test_a_round_is_given_up_while_auth_is_away(auth: _Auth, monkeypatch: 
     monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
     refreshing, keys = held(auth, now)
     auth.failing = set(keys)
-    await refreshing._round()
-    await refreshing._round()
+    await refreshing.round()
+    await refreshing.round()
     assert len(auth.asked) == 4
     assert len({request.key_ids[0] for request in auth.asked}) == 4

@@ -22,10 +22,12 @@ class Auth:
 
     def __init__(self) -> None:
         self.away = True
+        self.refused = 0
         self.booked: list[str] = []
 
     async def Settle(self, request: quota_service_pb2.SettleRequest, **_: Any) -> quota_service_pb2.SettleResponse:
         if self.away:
+            self.refused += 1
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
         ids = [settlement.reservation_id for settlement in request.settlements]
         self.booked += ids
@@ -52,7 +54,7 @@ async def test_what_can_be_neither_booked_nor_kept_is_not_begun(
     settling.start()
     settling.opened("kept")
     settling.settled(quota_pb2.Settlement(reservation_id="kept"))
-    await until(lambda: settling._failing)
+    await until(lambda: auth.refused > 1)
     assert not settling.overwhelmed, "the journal has it"
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", no_room)
@@ -64,7 +66,8 @@ async def test_what_can_be_neither_booked_nor_kept_is_not_begun(
             assert auth.booked == ["kept", "in memory"]
     await until(lambda: not settling.overwhelmed)
     if first == "disk":
-        await until(lambda: settling._journal is not None and not settling._journal.behind)
+        (kept,) = tmp_path.glob("*.journal")
+        await until(lambda: b"in memory" in kept.read_bytes())
         await settling.stop(within_s=0)
         (left,) = Journal(tmp_path, "successor").left()
         found = [quota_pb2.Settlement.FromString(settlement).reservation_id for settlement in left.settlements]

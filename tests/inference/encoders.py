@@ -37,7 +37,8 @@ def built(folder: Path, *, pooling: str = "mean_tokens", normalises: bool = True
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
     tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"))
-    BertTokenizerFast(tokenizer_object=tokenizer._tokenizer, model_max_length=64).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), model_max_length=64).save_pretrained(folder)
     torch.manual_seed(1)
     config = BertConfig(
         vocab_size=len(vocabulary),

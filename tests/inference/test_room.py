@@ -73,7 +73,8 @@ async def test_a_model_waits_for_what_answers_and_is_refused_in_words() -> None:
         with pytest.raises(Unavailable, match=r"no room in memory beside what is answering \(busy\)") as caught:
             await use(made, model("other", 60 * MB))
         assert caught.value.retry_after_s == 5
-        made._wait_s = 60
+    async with registry(budget_bytes=100 * MB, wait_s=60) as made, AsyncExitStack() as answering:
+        await answering.enter_async_context(made.use(model("busy", 60 * MB)))
         waiting = asyncio.create_task(use(made, model("other", 60 * MB)))
         await until(lambda: made.loading(model("other", 60 * MB)) is not None)
         assert made.loaded() == ["busy"]
@@ -101,14 +102,18 @@ async def test_what_never_fits_is_refused_at_once() -> None:
 async def test_a_model_leaves_after_its_idle_time() -> None:
     """A row with `idle_s` is unloaded when nobody used it for so long; a use meanwhile begins the time anew."""
     async with registry() as made:
-        brief, lasting = model("brief", MB, idle_s=0.2), model("lasting", MB)
+        brief, lasting = model("brief", MB, idle_s=0.1), model("lasting", MB)
         await use(made, lasting)
+        await use(made, brief)
         async with made.use(brief):
-            resident = next(r for r in made._residents.values() if r.model == brief)
-            made._retire_idle(resident, resident.used_at)  # a timer that ends while the model is in use
+            await asyncio.sleep(0.1)  # the timer of the first use ends before this one, while the model is in use
             assert "brief" in made.loaded()
-        made._retire_idle(resident, resident.used_at - 1)  # one of an earlier use
-        assert "brief" in made.loaded()
+        seen: list[bool] = []
+        # Timers fire in the order of their ends: the second use's, this one, the third use's.
+        asyncio.get_running_loop().call_later(0.1, lambda: seen.append("brief" in made.loaded()))
+        await use(made, brief)
+        await until(lambda: bool(seen))
+        assert seen == [True]
         await until(lambda: made.loaded() == ["lasting"])
         await use(made, brief)
         assert "brief" in made.loaded()

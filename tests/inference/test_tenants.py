@@ -33,8 +33,8 @@ async def test_an_answers_flow_is_its_calls(running: Running, client: Client) ->
     await client.text("Hello")  # loaded
     with running.held(CHAT) as engine:
         open_calls = [client.text_call("Hello", metadata=metadata) for metadata in METADATA]
-        await until(lambda: len(engine._queue._active()) == len(open_calls))
-        flows = engine._queue._active()
+        await until(lambda: len(engine.queue.active()) == len(open_calls))
+        flows = engine.queue.active()
         for call in open_calls:
             call.cancel()
     assert flows == FLOWS

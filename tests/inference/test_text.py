@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from inference.text.constraint import Constraint
 from inference.text.turns import Turn
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2
@@ -361,37 +362,24 @@ async def test_a_hostile_schema_holds_nobody_up(more: Running, case: str) -> Non
     await client.close()
 
 
-async def test_a_schema_that_becomes_too_hard_fails_alone(more: Running) -> None:
+async def test_a_schema_that_becomes_too_hard_fails_alone(more: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """When following a schema fails midway, that request ends with its error, and nobody else's does."""
     client = Client(more.address)
     engine = more.engine("strict")
-    compiled = engine._grammars().compiled
     steps = itertools.count()
+    allowed = Constraint.allowed
 
-    def failing(schema: str) -> Any:
-        constraint = compiled(schema)
-        kind = type(constraint)
+    def failing(constraint: Constraint) -> Any:
+        if next(steps) > 6:
+            raise errors.InvalidField("too large to follow", param="response_format")
+        return allowed(constraint)
 
-        class Failing(kind):  # type: ignore[misc,valid-type]
-            def copy(self) -> Any:
-                return Failing(self._matcher.deep_copy(), self._size, self._param)
-
-            def allowed(self) -> Any:
-                if next(steps) > 6:
-                    raise errors.InvalidField("too large to follow", param="response_format")
-                return super().allowed()
-
-        return Failing(constraint._matcher, constraint._size, constraint._param)
-
-    engine._grammars().compiled = failing
-    try:
-        beside, outcome = await asyncio.gather(
-            client.text(STORY, model="strict", max_tokens=24),
-            client.text("Hello", model="strict", candidates=2, response_format=form(SCHEMA)),
-            return_exceptions=True,
-        )
-    finally:
-        engine._grammars().compiled = compiled
+    monkeypatch.setattr(Constraint, "allowed", failing)
+    beside, outcome = await asyncio.gather(
+        client.text(STORY, model="strict", max_tokens=24),
+        client.text("Hello", model="strict", candidates=2, response_format=form(SCHEMA)),
+        return_exceptions=True,
+    )
     assert isinstance(outcome, InBand | errors.InvalidField)
     assert isinstance(beside, TextOut)
     assert beside.text

@@ -42,13 +42,13 @@ class Player:
     def __init__(self) -> None:
         self.queue = Queue("played", rows=ROWS, max_waiting=MOST)
         self.charged: dict[Flow, float] = {}
-        charge = self.queue._shares.charge
+        charge = self.queue.shares.charge
 
         def noted(flow: Flow, cost: float) -> None:
             self.charged[flow] = self.charged.get(flow, 0.0) + cost
             charge(flow, cost)
 
-        self.queue._shares.charge = noted  # type: ignore[method-assign]
+        self.queue.shares.charge = noted  # type: ignore[method-assign]
 
     def tick(self) -> None:
         """Go one token further."""
@@ -57,7 +57,7 @@ class Player:
             if candidate is not None and candidate.work.cancelled:
                 queue.release(candidate, "cancelled")
         queue.admit()
-        assert all(queue.running) or not queue._waiting, "no slot is free while anybody waits"
+        assert all(queue.running) or not queue.waiting, "no slot is free while anybody waits"
         if (reading := queue.reading()) is not None:
             candidate, end = reading
             assert candidate.read < end <= candidate.read + CHUNK
@@ -104,7 +104,7 @@ def test_everybody_is_served_or_refused_and_pays_what_it_took(arrivals: list[tup
             for due, gone in leaving:
                 if due <= now and not gone.cancelled:
                     player.leave(gone)
-        by_flow = [len(waiting) for waiting in player.queue._waiting.values()]
+        by_flow = [len(waiting) for waiting in player.queue.waiting.values()]
         assert all(0 < count <= MOST for count in by_flow)
         assert sum(by_flow) < 2 * MOST
     while player.queue.busy:

@@ -56,7 +56,7 @@ class Bench:
 
     def flows(self) -> list[Flow]:
         """Give whose answers hold slots."""
-        return [c.work.flow for c in self.engine._queue.running if c is not None]
+        return [c.work.flow for c in self.engine.queue.running if c is not None]
 
     def used(self, works: list[Any]) -> Counter[Flow]:
         """Count tokens that were read and decoded, by flow."""
@@ -105,7 +105,7 @@ def test_tenants_share_by_tokens_not_by_requests(model: Any, rows: int) -> None:
     for _ in range(250):
         bench.engine.tick()
     got = bench.used(works) - before
-    assert len(bench.engine._queue._waiting) == 2, "neither of them ever paused"
+    assert len(bench.engine.queue.waiting) == 2, "neither of them ever paused"
     assert 0.75 < got[Flow("reads")] / got[Flow("writes")] < 1.33, got
 
 
@@ -122,7 +122,7 @@ def test_a_priority_is_a_larger_share(model: Any) -> None:
     for _ in range(250):
         bench.engine.tick()
     got = bench.used(works) - before
-    assert set(bench.engine._queue._waiting) == {low, normal, high}, "none of them ever paused"
+    assert set(bench.engine.queue.waiting) == {low, normal, high}, "none of them ever paused"
     assert 3 < got[high] / got[normal] < 5.3, got
     assert 3 < got[normal] / got[low] < 5.3, got
 
@@ -140,7 +140,7 @@ def test_tenants_hold_slots_beside_each_other(model: Any) -> None:
         bench.engine.tick()
     for _ in range(100):
         bench.engine.tick()
-        bench.engine._queue.admit()
+        bench.engine.queue.admit()
         assert 2 <= bench.flows().count(LIGHT) <= 4
 
 
@@ -150,13 +150,16 @@ def test_long_prompts_do_not_hold_up_a_short_one(model: Any) -> None:
     for seed in range(3):
         bench.submit(FLOOD, tokens=2, words=220, seed=seed)
     reads: list[tuple[Flow, int]] = []
-    read = bench.engine._read
+    reading = bench.engine.queue.reading
 
-    def noted(candidate: Any, end: int) -> None:
-        reads.append((candidate.work.flow, end - candidate.read))
-        read(candidate, end)
+    def noted() -> Any:
+        chosen = reading()
+        if chosen is not None:
+            candidate, end = chosen
+            reads.append((candidate.work.flow, end - candidate.read))
+        return chosen
 
-    bench.engine._read = noted  # type: ignore[method-assign]
+    bench.engine.queue.reading = noted  # type: ignore[method-assign]
     bench.engine.tick()
     assert reads == [(FLOOD, 256)]
     for _ in range(3):
@@ -207,7 +210,7 @@ def test_who_leaves_the_waiting_room_makes_room(model: Any) -> None:
     """A cancelled request leaves its place to the next at once, is told nothing, and costs its account nothing."""
     bench = Bench(model, rows=1, max_waiting=2)
     running, _ = bench.submit(FLOOD, tokens=30)
-    shares = bench.engine._queue._shares
+    shares = bench.engine.queue.shares
     began = shares.clock(FLOOD)
     bench.engine.tick()
     leaving = [bench.submit(FLOOD, tokens=2) for _ in range(2)]

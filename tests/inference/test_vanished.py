@@ -87,7 +87,7 @@ async def test_text_is_owed_once_its_prompt_was_read(books: tuple[Books, str], s
             call = endless(link, "lease.1.400.0", stream=stream)
             assert await asyncio.to_thread(reached.wait, 60)
             call.cancel()
-            await until(lambda: not engine._queue._waiting and not [c for c in engine._queue.running if running_on(c)])
+            await until(lambda: not engine.queue.waiting and not [c for c in engine.queue.running if running_on(c)])
         await link.close()
     finally:
         await asyncio.to_thread(running.stop)

@@ -54,16 +54,16 @@ class Eyes:
         self._stub: Any = vision_service_pb2_grpc.VisionServiceStub(self.channel)
 
     async def caption(self, data: bytes, **fields: Any) -> pb.CaptionImageResponse:
-        return await self._asked("CaptionImage", pb.CaptionImageRequest(image=given(data), **fields))  # type: ignore[no-any-return]
+        return await self.asked("CaptionImage", pb.CaptionImageRequest(image=given(data), **fields))  # type: ignore[no-any-return]
 
     async def detect(self, data: bytes, **fields: Any) -> pb.DetectObjectsResponse:
-        return await self._asked("DetectObjects", pb.DetectObjectsRequest(image=given(data), **fields))  # type: ignore[no-any-return]
+        return await self.asked("DetectObjects", pb.DetectObjectsRequest(image=given(data), **fields))  # type: ignore[no-any-return]
 
     async def judge(self, data: bytes, *statements: str, **fields: Any) -> pb.JudgeImageResponse:
         request = pb.JudgeImageRequest(image=given(data), statements=statements, **fields)
-        return await self._asked("JudgeImage", request)  # type: ignore[no-any-return]
+        return await self.asked("JudgeImage", request)  # type: ignore[no-any-return]
 
-    async def _asked(self, method: str, request: Any) -> Any:
+    async def asked(self, method: str, request: Any) -> Any:
         try:
             return await getattr(self._stub, method)(request, metadata=clients.metadata(TOKEN, "test"))
         except grpc.aio.AioRpcError as failure:
@@ -169,7 +169,7 @@ async def test_a_url_is_not_fetched(eyes: Eyes) -> None:
     """An image by its URL is refused: whoever calls fetches it through the egress guard."""
     request = pb.CaptionImageRequest(image=media_pb2.ImageInput(url="https://example.com/desk.png"))
     with pytest.raises(errors.InvalidField):
-        await eyes._asked("CaptionImage", request)
+        await eyes.asked("CaptionImage", request)
 
 
 async def test_strangers_are_refused(running: Running) -> None:
@@ -289,11 +289,17 @@ def test_florence_reads_its_own_places(families: Running) -> None:
     """Phrases with places become findings, each place one, named as they were asked; the rest is left out."""
     from inference.vision.families.florence2 import Florence2
 
-    family = object.__new__(Florence2)
     wrote = (
         "Desk<loc_0><loc_500><loc_999><loc_998>cup<loc_1><loc_2><loc_3><loc_4><loc_5><loc_6><loc_7><loc_8>lamp<loc_9>"
     )
-    family._written = lambda image, task: wrote  # type: ignore[method-assign]
+
+    class Wrote(Florence2):
+        def __init__(self) -> None: ...
+
+        def _written(self, image: Image.Image, task: str) -> str:
+            return wrote
+
+    family = Wrote()
     image = Image.new("RGB", (4, 4))
     found = family.detect(image, [], 0)
     assert [f.label for f in found] == ["desk", "cup", "cup"]

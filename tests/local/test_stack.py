@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.local.stack import Stack, StackError
+from deploy.local.stack import Stack, StackError, shared
 from deploy.local.topology import AUTH
 
 
@@ -93,13 +93,7 @@ def answers(url: str) -> bool:
         ("0.0.0.0", {"MOA_SIGNUP": "closed"}, "closed"),
     ],
 )
-def test_strangers_sign_up_on_this_machine_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, given: dict[str, str], signup: str
-) -> None:
+def test_strangers_sign_up_on_this_machine_alone(host: str, given: dict[str, str], signup: str) -> None:
     """Who can be reached by others takes those with an invitation only, unless the operator says otherwise."""
-    monkeypatch.delenv("MOA_SIGNUP", raising=False)
-    stack = Stack(tmp_path, host=host, environment=given)
-    stack._addresses["auth"] = stack._public["auth"] = "127.0.0.1:1"
-    stack._metrics["auth"] = 1
-    stack._secrets = {"MOA_SERVICE_TOKEN": "t", "MOA_KEY_PEPPER": "p"}
-    assert stack._environment("auth", AUTH, "postgresql://nowhere")["MOA_SIGNUP"] == signup
+    assert shared(host, given)["MOA_SIGNUP"] == signup
+    assert "MOA_SIGNUP" in AUTH.shared

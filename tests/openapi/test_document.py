@@ -17,10 +17,10 @@ from gateway import bindings
 from gateway.routes import DIALECTS
 from services.common.errors import BY_WORD, Cancelled
 from tests.e2e import browser
-from tests.router.conftest import played, rig, site, url
+from tests.router.conftest import edge_port, played, rig, site, url
 from tests.router.rig import KEY, Played, picture
 
-__all__ = ["played", "rig", "site", "url"]
+__all__ = ["edge_port", "played", "rig", "site", "url"]
 
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "build" / "moa.binpb"
 IMAGE = base64.b64encode(picture()).decode()

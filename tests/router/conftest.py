@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
+from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from tests.router.rig import Played, Rig, picture
 
@@ -48,18 +49,25 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def rig(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Rig]:
-    """Give the running handlers."""
-    with Rig(tmp_path_factory.mktemp("objects"), allow=site.removeprefix("http://")) as running:
+def edge_port() -> int:
+    """Give the port of the edge in front of the router, which its links name."""
+    return Ports().any()
+
+
+@pytest.fixture(scope="package")
+def rig(tmp_path_factory: pytest.TempPathFactory, site: str, edge_port: int) -> Iterator[Rig]:
+    """Give the running router."""
+    folder, url = tmp_path_factory.mktemp("rig") / "objects", f"http://127.0.0.1:{edge_port}"
+    with Rig(folder, public_url=url, allow=site.removeprefix("http://")) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
-def url(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the public URL of an edge in front of them."""
+def url(rig: Rig, tmp_path_factory: pytest.TempPathFactory, edge_port: int) -> Iterator[str]:
+    """Give the public URL of an edge in front of it."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{rig.port}"}
-    with Stack(tmp_path_factory.mktemp("edge"), processes=["edge"], environment=environment) as stack:
-        rig.publish(stack.url)
+    folder = tmp_path_factory.mktemp("edge")
+    with Stack(folder, port=edge_port, processes=["edge"], environment=environment) as stack:
         yield stack.url
 
 

@@ -1,4 +1,4 @@
-"""The router's real handlers over the real operations, behind the real edge; admission and whoever answers are played.
+"""The router as it is put together for its process, behind the real edge; admission and whoever answers are played.
 
 So a dialect is tried by its official client, byte for byte as a caller would, without the other services.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
@@ -15,41 +16,20 @@ from pathlib import Path
 from typing import Any, Self
 
 from PIL import Image
+from pydantic import SecretStr
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
-from moa.router.v1 import (
-    files_service_pb2,
-    files_service_pb2_grpc,
-    google_service_pb2,
-    google_service_pb2_grpc,
-    native_service_pb2,
-    native_service_pb2_grpc,
-    openai_service_pb2,
-    openai_service_pb2_grpc,
-    readiness_service_pb2_grpc,
-)
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.admission import Remaining
 from services.common.catalogue import Catalogue, Model, Provider, Retirement
 from services.common.egress import Egress
 from services.common.errors import MoaError, PermissionDenied, Unauthenticated
-from services.common.rpc.server import Server
-from services.common.store import FolderStore, Links
-from services.router.adapters.fetching import Fetching
-from services.router.adapters.inputs import Inputs
-from services.router.dialects.google.servicer import GoogleServicer
-from services.router.dialects.native.servicer import NativeServicer
-from services.router.dialects.openai.image_reply import Shelf
-from services.router.dialects.openai.servicer import OpenAIServicer
+from services.common.store import FolderStore, links_of
+from services.router.assembly import Around, serving
 from services.router.domain.attempts import Patience
-from services.router.domain.listing import Listing
-from services.router.domain.operations import Operations
-from services.router.files import FilesServicer
-from services.router.gate import Gate
-from services.router.readiness import ReadinessServicer
-from services.router.refusals import Refusals
+from services.router.settings import RouterSettings
 
 TIMEOUT_S = 20
 KEY = "moa-test-key"
@@ -299,10 +279,11 @@ class Played:
         kept.CopyFrom(request)
         self.pictures.append(kept)
         script, self.script = self.script, []
-        return Source(script or self._images(request))
+        return Source(script or self.images(request))
 
     @staticmethod
-    def _images(request: image_service_pb2.GenerateImageRequest) -> list[Any]:
+    def images(request: image_service_pb2.GenerateImageRequest) -> list[Any]:
+        """Return the messages of an answer."""
         width, height = request.width or 16, request.height or 12
         messages = [image_service_pb2.GenerateImageResponse(events=[image_pb2.ImageEvent(queued=image_pb2.Queued())])]
         if request.preview_every:
@@ -318,32 +299,57 @@ class Played:
         last = image_pb2.ImageEvent(finished=image_pb2.ImageFinished(usage=usage))
         return [*messages, image_service_pb2.GenerateImageResponse(events=[*made, last])]
 
+    def end(self) -> None:
+        """Nothing is under way that must be ended."""
+
+    async def states(self) -> dict[str, Any]:
+        return {}
+
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, *_: Any) -> int:
         self.counts.append(request)
         return 42
 
 
 class Rig:
-    """The router's server in a thread of this process."""
+    """The router's server, as it is put together for every process, in a thread of this one.
 
-    def __init__(self, folder: Path, *, allow: str = "") -> None:
-        self._allowed = [allow]
+    Args:
+        folder: Where its objects lie.
+        public_url: Where callers reach the edge in front of it.
+        allow: A host that links of callers may name.
+    """
+
+    def __init__(self, folder: Path, *, public_url: str, allow: str = "") -> None:
+        self._config = RouterSettings(
+            service_token=SecretStr("a-token-of-the-rig"),
+            listen="127.0.0.1:0",
+            store_dir=folder,
+            public_url=public_url,
+            egress_allow=allow,
+            drain_s=0,
+        )
+        self._folder = folder
         self.played = Played()
         self.store = FolderStore(folder)
-        self.links: Links
+        self.links = links_of(self._config)
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rig")
+        self._running = AsyncExitStack()
 
     def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run a coroutine in the server's loop."""
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(TIMEOUT_S)
 
-    def publish(self, url: str) -> None:
-        """Tell under which URL the edge is reached, which links name."""
-        self.links = Links(url, "a-secret-of-the-rig", ttl_s=60)
-        for each in self._linking:
-            each._links = self.links
+    @contextmanager
+    def storage_broken(self) -> Iterator[None]:
+        """Have a file where the folder of objects was, so that none can be stored."""
+        away = self._folder.with_name("away")
+        self._folder.rename(away)
+        self._folder.touch()
+        yield
+        self._folder.unlink()
+        away.rename(self._folder)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -351,44 +357,24 @@ class Rig:
         return self
 
     async def _start(self) -> None:
-        self.links = Links("http://nowhere.invalid", "a-secret-of-the-rig", ttl_s=60)
-        shelf = Shelf(self.store, self.links)
-        played: Any = self.played
-        self.egress = Egress(self._allowed)
-        inputs = Inputs(egress=self.egress, store=self.store, links=self.links)
-        fetching = Fetching(inputs)
-        operations = Operations(
+        self.egress = await self._running.enter_async_context(aclosing(Egress([self._config.egress_allow])))
+        around = Around(
             catalogue=lambda: CATALOGUE,
-            admission=played,
-            backends=played,
-            inputs=fetching,
+            refused=str,
+            admission=self.played,
+            claims=None,
+            backends=self.played,
+            encoders=None,
+            states=self.played.states,
+            store=self.store,
+            links=self.links,
+            egress=self.egress,
             patience=Patience(pause=_at_once),
         )
-        listing = Listing(catalogue=lambda: CATALOGUE, admission=played)
-        files = FilesServicer(self.store, self.links, played)
-        self._linking: list[Any] = [shelf, inputs, files]
-        refusals = Refusals(played)
-        self._server = Server(service_token=None, reword=refusals, welcome=refusals.welcome)
-        grpc = self._server.grpc
-        native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), grpc)
-        openai = OpenAIServicer(operations, listing, shelf)
-        openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
-        google_service_pb2_grpc.add_GoogleServiceServicer_to_server(GoogleServicer(operations, listing), grpc)
-        files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
-        readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(str), grpc)
-        for module, name in (
-            (native_service_pb2, "NativeService"),
-            (openai_service_pb2, "OpenAIService"),
-            (google_service_pb2, "GoogleService"),
-            (files_service_pb2, "FilesService"),
-        ):
-            self._server.offer(module.DESCRIPTOR.services_by_name[name].full_name)
-        grpc.add_generic_rpc_handlers((Gate(played).handler(),))
-        self.port = await self._server.start("127.0.0.1:0")
+        self.port = await self._running.enter_async_context(serving(self._config, around))
 
     def __exit__(self, *_: object) -> None:
-        self.run(lambda: self._server.stop(0))
-        self.run(self.egress.aclose)
+        self.run(self._running.aclose)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

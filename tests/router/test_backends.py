@@ -340,7 +340,7 @@ async def test_signs_of_life_hold_off_the_bound_on_the_first_event(
     call = Speaking(*[nothing] * 20, text("one"))
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "get_running_loop", lambda: clock)
-        source = backends.RpcSource(call, Timeouts(connect_s=5, first_token_s=60, idle_s=20), backends._Running())
+        source = backends.RpcSource(call, Timeouts(connect_s=5, first_token_s=60, idle_s=20), backends.Running())
     for second in range(50, 1050, 50):
         clock.pass_to(second)
         if alive:

@@ -13,7 +13,6 @@ from moa.common.v1 import media_pb2
 from moa.image.v1 import image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors, images
-from services.router.adapters import fetching
 from services.router.adapters.fetching import AN_ACCOUNT_AT_ONCE, Fetching
 from services.router.domain.caller import Caller
 from services.router.domain.operations import MOST_LINKS
@@ -75,7 +74,7 @@ async def test_an_account_fetches_four_at_once_and_keeps_no_other_waiting() -> N
     done.set()
     await asyncio.wait_for(asyncio.gather(*tasks), 20)
     assert (site.asked, site.most) == (18, AN_ACCOUNT_AT_ONCE + 2)
-    assert not fetcher._by_account
+    assert fetcher.idle
 
 
 async def test_a_process_holds_no_more_bytes_than_it_may() -> None:
@@ -93,7 +92,7 @@ async def test_a_process_holds_no_more_bytes_than_it_may() -> None:
     done.set()
     await asyncio.gather(*tasks)
     await hold(fetcher, 1, "third", done)
-    assert fetcher._room == images.MAX_BYTES + 1500
+    assert fetcher.idle
 
 
 async def test_the_links_of_a_request_come_to_32_mb_at_most() -> None:
@@ -103,7 +102,8 @@ async def test_the_links_of_a_request_come_to_32_mb_at_most() -> None:
     fetcher = Fetching(site)
     with pytest.raises(errors.TooLarge, match="32 MB together"):
         await hold(fetcher, 6, "one", asyncio.Event())
-    assert (fetcher._room, fetcher._by_account, site.running) == (fetching.A_PROCESS_BYTES, {}, 0)
+    assert fetcher.idle
+    assert site.running == 0
 
 
 async def test_who_leaves_gives_everything_back() -> None:
@@ -114,7 +114,8 @@ async def test_who_leaves_gives_everything_back() -> None:
     await settled()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert (fetcher._room, fetcher._by_account, site.running) == (fetching.A_PROCESS_BYTES, {}, 0)
+    assert fetcher.idle
+    assert site.running == 0
 
 
 class Seeing(World):

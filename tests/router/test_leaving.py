@@ -13,8 +13,8 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors
 from services.common.errors import MoaError
 from services.router import metrics
-from services.router.domain.attempts import Patience
 from services.router.domain.caller import Caller
+from tests.counters import count_of
 from tests.router.rig import ended, said, text
 from tests.router.world import World
 
@@ -56,8 +56,8 @@ def world_of(*messages: Any, makes: Any = "text") -> World:
     """Make a world whose model `a` plays this at its one call."""
     world = World(makes=makes, a={"fallback": ()})
     call = Held(list(messages))
-    backends: Any = world.operations._backends
-    backends.generate_text = backends.generate_image = lambda *_, **__: call
+    played: Any = world
+    played.generate_text = played.generate_image = lambda *_, **__: call
     return world
 
 
@@ -118,7 +118,7 @@ async def test_between_attempts_nothing_is_owed() -> None:
         paused.reached.set()
         await asyncio.Event().wait()
 
-    world.operations._patience = Patience(pause=pause)
+    world.pause = pause  # type: ignore[method-assign]
     await leave(world, paused, world.ask())
     assert world.ledger.rows == [("r1", 0, 0, "annulled")]
 
@@ -202,7 +202,7 @@ async def test_an_attempt_that_was_given_up_is_the_operators(kind: type[MoaError
     labels = ("one", "a")
 
     def unbilled() -> float:
-        return float(metrics.UNBILLED_TOKENS.labels(*labels)._value.get())
+        return count_of(metrics.UNBILLED_TOKENS.labels(*labels))
 
     before = unbilled()
     world = World()
@@ -214,13 +214,14 @@ async def test_an_attempt_that_was_given_up_is_the_operators(kind: type[MoaError
 
 async def test_a_stream_that_is_gone_on_with_elsewhere_is_paid_once() -> None:
     """The broken half is the operator's: counted as unbilled, while the answer is charged as a whole."""
-    before = metrics.UNBILLED_ATTEMPTS.labels("one", "a", "upstream_broken")._value.get()
+    unbilled = metrics.UNBILLED_ATTEMPTS.labels("one", "a", "upstream_broken")
+    before = count_of(unbilled)
     world = World(b={"capabilities": {"prefill"}})
     world.play("a", text(said("one ")), errors.UpstreamBroken("cut"))
     world.play("b", text(said(" two")), ended())
     await world.ask()
     assert len([row for row in world.ledger.rows if row[1]]) == 1
-    assert metrics.UNBILLED_ATTEMPTS.labels("one", "a", "upstream_broken")._value.get() == before + 1
+    assert count_of(unbilled) == before + 1
 
 
 async def ask_whole(world: World) -> None:

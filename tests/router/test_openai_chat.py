@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 import requests
 from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
@@ -84,8 +85,8 @@ def test_a_retry_waits_as_long_as_it_is_told(url: str, played: Played) -> None:
             played.refusal = None
 
     played.refusal = first
-    with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=1, timeout=20) as client:
-        client._client.event_hooks["response"].append(hook)
+    web = httpx.Client(event_hooks={"response": [hook]})
+    with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=1, timeout=20, http_client=web) as client:
         made = client.chat.completions.create(model="smart", messages=HI)
     assert made.choices[0].message.content == "Hello 안녕"
     assert waits == ["1"]

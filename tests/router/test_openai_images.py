@@ -274,11 +274,9 @@ def test_the_client_raises_its_own_classes(url: str, played: Played) -> None:
     assert spent.value.response.headers["retry-after"] == "90"
 
 
-def test_storage_that_fails_costs_nothing(client: OpenAI, rig: Rig, played: Played, monkeypatch: Any) -> None:
+def test_storage_that_fails_costs_nothing(client: OpenAI, rig: Rig, played: Played) -> None:
     """An image that cannot be stored is not delivered: 500 in the envelope, and no charge."""
-    monkeypatch.setattr(rig.store, "_coming", rig.store._folder / "a-file" / "x")
-    (rig.store._folder / "a-file").write_bytes(b"")
-    with pytest.raises(InternalServerError) as caught:
+    with rig.storage_broken(), pytest.raises(InternalServerError) as caught:
         client.images.generate(prompt="x")
     assert caught.value.code == "storage_failed"
     assert played.books.ended() == [None]

@@ -235,7 +235,7 @@ async def test_a_caller_that_leaves_meanwhile_pays_for_what_came() -> None:
     async def read_on() -> None:
         async with answer:
             while await answer.next() is not None:
-                world.operations._backends.generate_text = lambda *_, **__: mute  # type: ignore[method-assign,assignment]
+                world.generate_text = lambda *_, **__: mute  # type: ignore[method-assign,assignment]
 
     reading = asyncio.create_task(read_on())
     await asyncio.wait_for(asked.wait(), 20)

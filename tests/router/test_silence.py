@@ -55,14 +55,14 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let streams show life after moments, and silences hear of it."""
     monkeypatch.setattr(event_stream, "FIRST_SIGN_S", 0.02)
     monkeypatch.setattr(event_stream, "SIGN_EVERY_S", 0.02)
-    write = EventStream._write_sign
+    write = EventStream.write_sign
 
     async def heard(self: EventStream, sign: Any) -> None:
         await write(self, sign)
         if SILENCES:
             SILENCES[-1].sign()
 
-    monkeypatch.setattr(EventStream, "_write_sign", heard)
+    monkeypatch.setattr(EventStream, "write_sign", heard)
     yield
     SILENCES.clear()
 
@@ -83,7 +83,7 @@ del WAYS["native"][1]["model"]
 
 
 def picture_made() -> image_service_pb2.GenerateImageResponse:
-    (message,) = Played._images(image_service_pb2.GenerateImageRequest(count=1))[1:]
+    (message,) = Played.images(image_service_pb2.GenerateImageRequest(count=1))[1:]
     return message  # type: ignore[no-any-return]
 
 
@@ -273,7 +273,7 @@ async def test_a_sign_never_meets_a_message() -> None:
         while not context.writing:
             await asyncio.sleep(0)
         alive.asked.clear()
-        alive._send()
+        alive.send_sign()
         assert not alive.asked.is_set()
         context.open.set()
         await held
@@ -289,5 +289,5 @@ async def test_a_call_that_ended_ends_its_signs() -> None:
 
     async with asyncio.timeout(TIMEOUT_S), Beating(Gone()) as alive:
         await alive.asked.wait()
-        while alive._timer is not None:
+        while alive.beating:
             await asyncio.sleep(0)

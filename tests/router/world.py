@@ -182,13 +182,19 @@ class World:
         self.breakers = Breakers(lambda: self.now, jitter=lambda: 0.0)
         providers = [Provider(id=name, adapter="x", makes=makes, base_url="x") for name in ("one", "two", "three")]
         self.catalogue = Catalogue(providers, models(**changes), frozenset(configured))
-        patience = Patience(breakers=self.breakers, clock=lambda: self.now, pause=self._pause, jitter=lambda: 1.0)
+        patience = Patience(
+            breakers=self.breakers,
+            clock=lambda: self.now,
+            pause=lambda seconds: self.pause(seconds),  # as a test may have replaced it
+            jitter=lambda: 1.0,
+        )
         me: Any = self
         self.operations = Operations(
             catalogue=lambda: self.catalogue, admission=self.ledger, backends=me, inputs=me, patience=patience
         )
 
-    async def _pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
+        """Pass the time between two attempts."""
         self.pauses.append(round(seconds, 3))
         self.now += seconds
 

@@ -133,7 +133,7 @@ def _costly(item: pytest.Item) -> set[str]:
     """Return the costly fixtures that a test uses; a module's own of the same name is not one."""
     if not isinstance(item, pytest.Function):
         return set()
-    found = item._fixtureinfo.name2fixturedefs
+    found = item._fixtureinfo.name2fixturedefs  # noqa: SLF001  # pytest tells a fixture's scope nowhere else
     return {name for name in COSTLY if name in found and found[name][-1].scope in ("session", "package")}
 
 

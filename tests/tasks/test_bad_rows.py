@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import grpc
-
-from moa.quota.v1 import quota_pb2, quota_service_pb2
+from moa.quota.v1 import quota_pb2
 from services.common.errors import StorageFailed
+from services.common.rpc.client import channel
 from services.common.store import FolderStore
 from services.tasks.adapters.database import Bell, Database
 from services.tasks.adapters.outbox import Outbox
@@ -19,8 +18,11 @@ from services.tasks.domain.task import FAILED, PENDING, SUBMITTED
 from services.tasks.keeper import Keeper
 from services.tasks.webhooks.deliverer import Deliverer
 from services.tasks.webhooks.signing import Secrets
+from tests.books import keeping
 from tests.tasks.conftest import Make
 from tests.tasks.test_keeping import ended_with_output
+
+TOKEN = "token-between-services"
 
 
 async def asked(database: Database, statement: str, *given: object) -> list[tuple[Any, ...]]:
@@ -56,23 +58,8 @@ async def test_a_task_that_cannot_be_ended_keeps_no_other_back(tasks_database: D
     assert states == {bad.id: PENDING, **{task.id: FAILED for task in good}}
 
 
-class _Auth:
-    """Books whatever it is sent."""
-
-    def __init__(self) -> None:
-        self.booked: list[str] = []
-
-    async def Settle(self, request: quota_service_pb2.SettleRequest, **_: Any) -> quota_service_pb2.SettleResponse:
-        names = [settlement.reservation_id for settlement in request.settlements]
-        self.booked += names
-        return quota_service_pb2.SettleResponse(booked=names)
-
-
 async def test_a_settlement_that_cannot_be_read_keeps_no_other_back(tasks_database: Database) -> None:
     """All others of the outbox are booked; it stays, to be tried again later."""
-    auth = _Auth()
-    quota = Quota(grpc.aio.insecure_channel("127.0.0.1:1"), tasks_database, service_token="token")
-    quota._stub = auth  # type: ignore[assignment]
     good = quota_pb2.Settlement(reservation_id="good").SerializeToString()
     for name, message in (("a", b"\xff\xff"), ("b", good), ("c", good)):
         await asked(
@@ -81,11 +68,14 @@ async def test_a_settlement_that_cannot_be_read_keeps_no_other_back(tasks_databa
             name,
             message,
         )
-    assert await quota.flush() == 2
+    async with keeping(TOKEN) as (books, address):
+        link = channel(address)
+        assert await Quota(link, tasks_database, service_token=TOKEN).flush() == 2
+        await link.close()
     assert await asked(tasks_database, "select task_id, attempts, next_at > now() from tasks.quota_outbox") == [
         ("a", 1, True)
     ]
-    assert auth.booked
+    assert [settlement.reservation_id for settlement in books.settled] == ["good", "good"]
 
 
 class _Failing(FolderStore):
@@ -138,7 +128,7 @@ async def test_a_webhook_that_cannot_be_made_is_tried_less_and_less_often(tasks_
     )
     for state in (1, 3):
         (delivery,) = await outbox.due(10, lease_s=60)
-        await deliverer._deliver(delivery)
+        await deliverer.deliver(delivery)
         assert await outbox.due(10, lease_s=60) == []
         assert await asked(tasks_database, "select state from tasks.deliveries") == [(state,)]
         await asked(tasks_database, "update tasks.deliveries set next_at = now()")

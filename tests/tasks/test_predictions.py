@@ -36,7 +36,7 @@ def connect(system: System) -> Iterator[Connect]:
 
     yield go
     for client in made:
-        client._client.close()
+        client._client.close()  # noqa: SLF001  # it has no way of its own
 
 
 @pytest.fixture
@@ -283,6 +283,6 @@ async def test_the_asynchronous_client_works_too(system: System) -> None:
     client = Client(api_token=system.api_key, base_url=system.url)
     found: Any = await client.async_run(LOCAL, input={"prompt": "async", "width": 32, "height": 32})
     [link] = found
-    await client._async_client.aclose()
+    await client._async_client.aclose()  # noqa: SLF001  # it has no way of its own
     answer = await asyncio.to_thread(requests.get, link, timeout=10)
     assert answer.content == paint("async", 0, 32, 32)

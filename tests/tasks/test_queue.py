@@ -217,8 +217,7 @@ async def test_pages_hold_each_task_once_the_newest_first(tasks_database: Databa
 
 async def test_a_database_that_is_away_is_unavailable(tasks_url: str) -> None:
     """Callers are told to come again, not what broke."""
-    gone = Database(tasks_url.replace("/t_", "/missing_"), size=1)
-    gone._pool.timeout = 0.2
+    gone = Database(tasks_url.replace("/t_", "/missing_"), size=1, wait_s=0.2)
     await gone.open()
     with pytest.raises(Unavailable):
         await Tasks(gone).get("acc", "ta0")

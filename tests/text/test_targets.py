@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +17,7 @@ from services.common.catalogue import load
 from services.common.http.client import Outgoing
 from services.common.http.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
 from services.text.targets import ADAPTERS
+from tests.counters import count_of
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script
 from tests.text.harness import Row, chat, text_of, text_service, write_catalogue
@@ -176,9 +176,7 @@ async def test_an_answer_that_may_be_long_is_streamed_from_the_provider(
 
 
 def _refusals(why: str) -> float:
-    counter: Any = ACCOUNT_REFUSED.labels("p", why)
-    value: float = counter._value.get()
-    return value
+    return count_of(ACCOUNT_REFUSED.labels("p", why))
 
 
 async def test_an_account_without_credit_is_said_to_be_that(upstream: OpenAIEmulator, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from services.common import errors
 from services.common.catalogue import Model
 from services.common.counts import WRONG
 from services.text.targets import ADAPTERS
+from tests.counters import count_of
 from tests.emulators import aws
 from tests.emulators.echo import Echo, EchoEmulator
 from tests.text.harness import chat, text_of, text_service
@@ -148,9 +148,7 @@ async def test_wrong_usage_is_measured(upstream: EchoEmulator, tmp_path: Path) -
 
 
 def _measured(fault: str) -> float:
-    counter: Any = WRONG.labels("p", fault)
-    value: float = counter._value.get()
-    return value
+    return count_of(WRONG.labels("p", fault))
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ _COLUMNS: LiteralString = (
     " concurrent_requests, priority, micro_credits, created_at"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
-_PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"
-"""As the index has it."""
+PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"
+"""What a search looks in: as the index `accounts_by_pieces` has it."""
 _AFTER: LiteralString = (
     "(%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s)) order by created_at desc, id desc"
 )
@@ -197,7 +197,7 @@ class Accounts:
                 found = await cursor.fetchall()
                 if len(found) == limit:
                     return found
-            by_pieces = f"{_PIECES} @> pieces_asked_of(%(query)s) and {_MATCHES} and" if query else ""
+            by_pieces = f"{PIECES} @> pieces_asked_of(%(query)s) and {_MATCHES} and" if query else ""
             await cursor.execute(f"select {_COLUMNS} from accounts where {by_pieces} {_AFTER} limit %(limit)s", given)
             return await cursor.fetchall()
 

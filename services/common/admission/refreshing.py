@@ -84,12 +84,13 @@ class Refreshing:
         while True:
             await asyncio.sleep(_ROUND_S)
             try:
-                await self._round()
+                await self.round()
             except Exception:
                 # A bug must not let every key go stale.
                 _log.exception("refresh.failed")
 
-    async def _round(self) -> None:
+    async def round(self) -> None:
+        """Verify every active key again, renew leases, and give back what nobody uses."""
         now = time.monotonic()
         active: list[Holding] = []
         for holding in list(self._holdings.by_key_id.values()):

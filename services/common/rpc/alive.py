@@ -38,6 +38,11 @@ class Alive:
         self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def beating(self) -> bool:
+        """Whether signs are still to come."""
+        return self._timer is not None
+
     def sign(self) -> Any | None:
         """Return the sign of life that is due; None where there is nothing to tell."""
         raise NotImplementedError
@@ -52,10 +57,11 @@ class Alive:
         self._last = self._loop.time()
         self._wait_s = self._every_s
 
-    async def _write_sign(self, sign: Any) -> None:
+    async def write_sign(self, sign: Any) -> None:
+        """Send a sign of life."""
         await getattr(self._context, "write_sign", self._context.write)(sign)
 
-    def _send(self) -> None:
+    def send_sign(self) -> None:
         """Write a sign of life now, unless something is being written."""
         if self._busy or self._sending is not None:
             return
@@ -66,7 +72,7 @@ class Alive:
 
     async def _sent(self, sign: Any) -> None:
         try:
-            await self._write_sign(sign)
+            await self.write_sign(sign)
         except Exception:
             # The call has ended: its handler hears of that itself.
             self._stop()
@@ -77,7 +83,7 @@ class Alive:
     def _check(self) -> None:
         left_s = self._last + self._wait_s - self._loop.time()
         if left_s <= 0:
-            self._send()
+            self.send_sign()
             left_s = self._every_s
         self._timer = self._loop.call_later(left_s, self._check)
 

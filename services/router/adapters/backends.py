@@ -44,7 +44,7 @@ class Backends:
         self._reach = {name: Reach(c) for name, c in channels.items()}
         self._token = service_token
         self._catalogue = catalogue
-        self._running = _Running()
+        self._running = Running()
 
     def generate_text(
         self,
@@ -184,7 +184,7 @@ _ENDING: set[Any] = set()
 """Calls whose last event was read and whose status is on its way."""
 
 
-class _Running:
+class Running:
     """The sources whose answers are under way."""
 
     __slots__ = ("_ended", "_sources")
@@ -202,12 +202,15 @@ class _Running:
         return len(self._sources)
 
     def add(self, source: RpcSource | WholeSource) -> None:
+        """Count one in, when it begins."""
         self._sources.add(source)
 
     def discard(self, source: RpcSource | WholeSource) -> None:
+        """Count one out, when it is over."""
         self._sources.discard(source)
 
     def end(self) -> None:
+        """End them all, and let none begin."""
         self._ended = True
         for source in list(self._sources):
             source.end(Stopping())
@@ -222,7 +225,7 @@ class RpcSource:
 
     __slots__ = ("_call", "_idle_s", "_last", "_loop", "_running", "_timer", "_wait_s", "_why")
 
-    def __init__(self, call: Any, timeouts: Timeouts, running: _Running) -> None:
+    def __init__(self, call: Any, timeouts: Timeouts, running: Running) -> None:
         self._call = call
         self._running = running
         running.add(self)
@@ -301,7 +304,7 @@ class WholeSource:
 
     __slots__ = ("_call", "_read", "_running", "_why")
 
-    def __init__(self, call: Any, running: _Running) -> None:
+    def __init__(self, call: Any, running: Running) -> None:
         self._call = call
         self._read = False
         self._running = running

@@ -44,9 +44,14 @@ class Fetching:
     def __init__(self, source: Source, *, process_bytes: int = A_PROCESS_BYTES, wait_s: float = WAIT_S) -> None:
         self._source = source
         self._wait_s = wait_s
-        self._room = process_bytes
+        self._room = self._most = process_bytes
         self._waiting: list[asyncio.Future[None]] = []
         self._by_account: dict[str, int] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is fetched or held, for nobody."""
+        return self._room == self._most and not self._by_account
 
     @asynccontextmanager
     async def fetched(self, linked: Sequence[Linked], *, account_id: str, owner: str) -> AsyncIterator[None]:

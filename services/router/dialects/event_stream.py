@@ -72,7 +72,7 @@ class EventStream(Alive):
     def heard(self) -> None:
         """Pass on that whoever answers has shown that it works, once the caller was told anything."""
         if self._committed and self._loop.time() - self._last >= HEARD_S:
-            self._send()
+            self.send_sign()
 
     async def begin(self, headers: list[tuple[str, str]]) -> None:
         """Begin the answer, whose first event is in hand, with these headers, if it can still have any."""
@@ -89,12 +89,13 @@ class EventStream(Alive):
         """Return what is written in a silence."""
         return self._sign
 
-    async def _write_sign(self, sign: Any) -> None:
+    async def write_sign(self, sign: Any) -> None:
+        """Send a sign of life, after the response's headers."""
         if not self._committed:
             self._committed = True
             names = ", ".join(self._ignored)
             await self._rpc.send_initial_metadata([("x-moa-ignored", names)] if names else [])
-        await super()._write_sign(sign)
+        await super().write_sign(sign)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

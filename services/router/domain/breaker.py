@@ -62,6 +62,10 @@ class Breakers:
         self._jitter = jitter
         self._states: dict[tuple[str, str], _State] = {}
 
+    def __len__(self) -> int:
+        """Return of how many targets anything is kept."""
+        return len(self._states)
+
     def admits(self, model: Model) -> bool:
         """Tell whether to ask a target now. After its rest this is true once: for a probe."""
         state = self._states.get((model.provider, model.id))

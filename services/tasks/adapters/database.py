@@ -44,16 +44,17 @@ class Database:
     Args:
         url: As libpq takes it.
         size: Connections at most.
+        wait_s: How long one is waited for.
     """
 
-    def __init__(self, url: str, *, size: int = 12) -> None:
+    def __init__(self, url: str, *, size: int = 12, wait_s: float = 5.0) -> None:
         self.url = url
         self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
             url,
             min_size=1,
             max_size=size,
             open=False,
-            timeout=5.0,
+            timeout=wait_s,
             # A restart of the database leaves dead connections in the pool.
             check=database.check,
             reconnect_timeout=5.0,

@@ -100,12 +100,13 @@ class Deliverer:
             _log.exception("outbox.failed")
             return False
         for delivery in due:
-            task = asyncio.create_task(self._deliver(delivery), name=f"webhook.{delivery.id}")
+            task = asyncio.create_task(self.deliver(delivery), name=f"webhook.{delivery.id}")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return bool(due)
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def deliver(self, delivery: Delivery) -> None:
+        """Send a webhook once, and note how that went. Raises nothing."""
         try:
             await self._attempt(delivery)
         except Unavailable:

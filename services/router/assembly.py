@@ -1,0 +1,132 @@
+"""The router, put together: what `__main__` runs over the other services, and tests over what they play."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
+from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
+from moa.router.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    files_service_pb2,
+    files_service_pb2_grpc,
+    google_service_pb2,
+    google_service_pb2_grpc,
+    native_service_pb2,
+    native_service_pb2_grpc,
+    openai_service_pb2,
+    openai_service_pb2_grpc,
+    readiness_service_pb2,
+    readiness_service_pb2_grpc,
+)
+from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.common.catalogue import Catalogue
+from services.common.egress import Egress
+from services.common.rpc.server import LAST_WORDS_S, Server
+from services.common.store import Links, Store
+from services.router.adapters.fetching import Fetching
+from services.router.adapters.inputs import Inputs
+from services.router.dialects.google.servicer import GoogleServicer
+from services.router.dialects.native.servicer import NativeServicer
+from services.router.dialects.openai.image_reply import Shelf
+from services.router.dialects.openai.servicer import OpenAIServicer
+from services.router.domain.attempts import Patience
+from services.router.domain.caller import Caller
+from services.router.domain.embeddings import Embeddings
+from services.router.domain.listing import Listing
+from services.router.domain.operations import Operations
+from services.router.files import FilesServicer
+from services.router.gate import Gate
+from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
+from services.router.idempotency.once import Once
+from services.router.readiness import ReadinessServicer
+from services.router.refusals import Refusals
+from services.router.serving import own_keys
+from services.router.settings import RouterSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What the router stands between: who admits, who answers, and where objects lie."""
+
+    catalogue: Callable[[], Catalogue]
+    """Returns the catalogue as it is now."""
+    refused: Callable[[], str]
+    """Returns why the catalogue's last change was refused; empty where it was not."""
+    admission: Any
+    claims: Any
+    """Keeps answers to requests with an idempotency key."""
+    backends: Any
+    encoders: Any
+    states: Any
+    """Returns how far the gateway's own models are."""
+    store: Store
+    links: Links
+    egress: Egress
+    patience: Patience | None = None
+    """How failed attempts are tried again; none: as it is usual."""
+
+
+@asynccontextmanager
+async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
+    """Serve until the block ends, then drain; yield the port. What is around is opened and closed by the caller."""
+    inputs = Fetching(Inputs(egress=around.egress, store=around.store, links=around.links))
+    operations = Operations(
+        catalogue=around.catalogue,
+        admission=around.admission,
+        backends=around.backends,
+        inputs=inputs,
+        patience=around.patience,
+    )
+    token = config.service_token.get_secret_value()
+    begin = own_keys(token, allowed=config.byok)
+    once = Once(around.admission, around.claims, begin=begin, secret=token)
+    server = _served(config, around, operations, once, begin)
+    port = await server.start(config.listen)
+    try:
+        yield port
+    finally:
+        await server.stop(config.drain_s, around.backends.end)
+        await once.aclose(LAST_WORDS_S)
+        await operations.aclose()
+
+
+def _served(
+    config: RouterSettings, around: Around, operations: Operations, once: Once, begin: Callable[[Any], Caller]
+) -> Server:
+    admission, catalogue = around.admission, around.catalogue
+    refusals = Refusals(admission, own_keys=config.byok)
+    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around)
+    grpc = server.grpc
+    listing = Listing(catalogue=catalogue, admission=admission, states=around.states)
+    embeddings = Embeddings(catalogue=catalogue, admission=admission, encoders=around.encoders)
+    text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations), grpc)
+    image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), grpc)
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), grpc)
+    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(embeddings), grpc)
+    native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), grpc)
+    openai = OpenAIServicer(operations, listing, Shelf(around.store, around.links), begin=begin)
+    openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
+    google = GoogleServicer(operations, listing, begin=begin)
+    google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, grpc)
+    files = FilesServicer(around.store, around.links, admission)
+    files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
+    readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(around.refused), grpc)
+    grpc.add_generic_rpc_handlers((Gate(admission, own_keys=config.byok).handler(),))
+    for module, name in (
+        (text_service_pb2, "TextService"),
+        (image_service_pb2, "ImageService"),
+        (embedding_service_pb2, "EmbeddingService"),
+        (catalog_service_pb2, "CatalogService"),
+        (native_service_pb2, "NativeService"),
+        (openai_service_pb2, "OpenAIService"),
+        (google_service_pb2, "GoogleService"),
+        (files_service_pb2, "FilesService"),
+        (readiness_service_pb2, "ReadinessService"),
+    ):
+        server.offer(module.DESCRIPTOR.services_by_name[name].full_name)
+    return server
