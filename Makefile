@@ -91,6 +91,7 @@ stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) fo
 .PHONY: containers
 containers: proto ## Build the images, start docker-compose.yml, ask it, stop it (Docker, else podman); sizes and seconds.
 	@$(PY) -m deploy.container.trial
+	@$(PY) -m deploy.build.inputs containers --passed
 
 .PHONY: lock
 lock: ## Pin the dependencies anew (UPGRADE=1: to their newest versions).

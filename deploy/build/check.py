@@ -85,6 +85,7 @@ def gates(pytest: Sequence[str] = (), workers: Sequence[str] = ()) -> tuple[Gate
             limit_s=1200.0,
             unless="test-training",
         ),
+        Gate(name="containers", line=_module("deploy.container.trial"), limit_s=2700.0, unless="containers"),
         Gate(name="tests", line=_module("pytest", *workers, *pytest), limit_s=3600.0),
     )
 
@@ -93,7 +94,7 @@ def run(gate: Gate) -> Result:
     """Run a gate, showing what it prints; at its limit end it, and what it started in its session."""
     print(f"\n== {gate.name}", flush=True)
     if gate.unless and inputs.passed(gate.unless, REPOSITORY):
-        said = "its inputs are those of its last pass"
+        said = "unchanged since it last passed"
         return Result(name=gate.name, seconds=0.0, word="not run", said=said, failed=False)
     began = time.monotonic()
     last: deque[str] = deque(maxlen=1)

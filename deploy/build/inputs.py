@@ -1,7 +1,8 @@
 """Tell whether what a costly target depends on has changed since it last passed, by content.
 
-A target names the test files that it runs. Its inputs are those files, the modules of ours that they import, directly
-or through others, the whole packages and data folders that it names, and the locked requirements. `python -m
+A target names the code that it runs. Its inputs are those files, the modules of ours that they import, directly or
+through others, and the files, folders and rows of the catalogue that it reads without importing them. Packages that it
+keeps apart are not followed: what is wrong there shows in other tests. `python -m
 deploy.build.inputs TARGET` ends with 0 where they are as at the last pass, with 1 where they are not; `--passed`
 writes them down as passed. What passed is committed with the change, in `tests/suite/passed/TARGET`.
 """
@@ -15,9 +16,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSED = Path("tests/suite/passed")
+_SHIPPED = "../inference/models/"
 _PACKAGES = ("services", "inference", "gateway", "deploy", "tests", "bench")
 
 
@@ -26,36 +31,55 @@ class Target:
     """What a target depends on.
 
     Args:
-        tests: The folders and files of its tests.
+        tests: The folders and files of its tests, or of its program.
         whole: Folders and files that it reads or runs without importing them.
+        apart: Folders and files of which nothing counts, unless it is named above, and whose imports are not followed.
+        models: A catalogue, of which the rows count whose weights ship with this repository.
     """
 
     tests: tuple[str, ...]
     whole: tuple[str, ...]
+    apart: tuple[str, ...] = ()
+    models: str = ""
 
 
 TARGETS = {
     "test-training": Target(
         tests=("tests/training", "tests/inference/test_bench.py", "tests/inference/test_compiler.py"),
+        # Of the services, what is drawn and looked for in pictures. The rest carries requests, which changes no weight,
+        # no score and no kernel: `make test` runs the same inference server, and mypy holds its callers to its names.
         whole=(
             "inference",
-            "proto",
-            "gateway/catalogue.yaml",
-            "requirements/base.txt",
+            "services/desk/domain/items.py",
             "requirements/inference.txt",
             "deploy/local/install_torch.py",
         ),
-    )
+        apart=("services", "deploy"),
+        models="gateway/catalogue.yaml",
+    ),
+    "containers": Target(
+        tests=("deploy/container", "deploy/local/topology.py"),
+        whole=(
+            "docker-compose.yml",
+            ".dockerignore",
+            *(f"requirements/{name}.txt" for name in ("base", "web", "inference", "dev", "provenance", "uv")),
+            "deploy/build/protos.py",
+            "deploy/local/installer.py",
+            "deploy/local/install_torch.py",
+        ),
+        apart=("services",),
+    ),
 }
 
 
 def files(target: Target, root: Path = ROOT) -> list[Path]:
     """Return the target's inputs, relative to `root`, sorted."""
     found = {path for name in (*target.tests, *target.whole) for path in _within(root / name)}
+    apart = {path for name in target.apart for path in _within(root / name)} - found
     open_ends = [path for path in found if path.suffix == ".py"]
     while open_ends:
         for path in _imported(open_ends.pop(), root):
-            if path not in found:
+            if path not in found and path not in apart:
                 found.add(path)
                 open_ends.append(path)
     return sorted(path.relative_to(root) for path in found)
@@ -67,7 +91,15 @@ def digest(target: Target, root: Path = ROOT) -> str:
     for path in files(target, root):
         content = hashlib.sha256((root / path).read_bytes()).hexdigest()
         told.update(f"{content}  {path.as_posix()}\n".encode())
+    if target.models:
+        told.update(repr(shipped((root / target.models).read_bytes())).encode())
     return told.hexdigest()
+
+
+def shipped(catalogue: bytes) -> list[Any]:
+    """Return a catalogue's rows of models whose weights ship with this repository."""
+    rows = msgspec.yaml.decode(catalogue)["models"]
+    return [row for row in rows if str((row.get("load") or {}).get("source", "")).startswith(_SHIPPED)]
 
 
 def passed(name: str, root: Path) -> bool:

@@ -30,6 +30,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 IMAGES: Final = {"moa": "moa", "inference": "moa-inference"}
 """Targets of the Dockerfile, and what compose calls them."""
 BASES: Final = ("docker.io/library/python:3.11-slim-bookworm", "docker.io/library/postgres:18-alpine")
+SERVICES: Final = tuple(name for process in PROCESSES for name in process.names)
 SLIM_BYTES: Final = 270_000_000
 """What the image without torch may add to its base, which has 130 MB: 400 MB in all."""
 
@@ -96,7 +97,7 @@ def engine() -> Engine:
     if works("docker", "info", limit_s=20.0) and works("docker", "compose", "version", limit_s=20.0):
         return Engine(run=("docker",), build=("docker", "build"), compose=("docker", "compose"))
     if not works("podman", "info", limit_s=60.0):
-        raise NotHere("no engine: neither Docker nor podman runs here (Debian: apt-get install podman buildah runc)")
+        raise NotHere("no container engine here: neither Docker nor podman runs (Debian: podman buildah runc)")
     compose = _podman_compose()
     if shutil.which("buildah") is None:
         return Engine(run=("podman",), build=("podman", "build", "--network", "host"), compose=compose)
@@ -119,7 +120,7 @@ def _podman_compose() -> tuple[str, ...]:
 def fetch_bases(tools: Engine) -> None:
     """Have the images that ours begin with; raise NotHere."""
     for name in BASES:
-        if not works(*tools.run, "image", "inspect", name) and not works(*tools.run, "pull", name, limit_s=180.0):
+        if not works(*tools.run, "image", "inspect", name) and not works(*tools.run, "pull", name, limit_s=120.0):
             raise NotHere(f"the image {name} cannot be had here")
 
 
@@ -148,13 +149,15 @@ def started(tools: Engine, env: Mapping[str, str]) -> Iterator[None]:
     down = (*compose, "down", "-v")
     try:
         with _checked(tools):
+            # The database first: not every podman-compose waits for what `depends_on` says.
+            call(*compose, "up", "-d", "--no-build", DATABASE, limit_s=_START_S, env=env)
+            await_health(tools, DATABASE)
             call(*compose, "up", "-d", "--no-build", limit_s=_START_S, env=env)
         yield
     except Broken:
-        for name in (name for process in PROCESSES for name in process.names):
+        for name in (DATABASE, *SERVICES):
             with contextlib.suppress(Broken):
-                said = call(*tools.run, "logs", "--tail", "5", _container(tools, name))
-                print(f"--- {name}\n{said}", file=sys.stderr)
+                print(f"--- {name}: {last_words(tools, _container(tools, name))}", file=sys.stderr)
         raise
     finally:
         call(*down, limit_s=_STEP_S, env=env)
@@ -189,6 +192,17 @@ def _container(tools: Engine, service: str) -> str:
     return found[0]
 
 
+def last_words(tools: Engine, container: str) -> str:
+    """Return whether a container runs, and what its process printed last."""
+    state = call(*tools.run, "inspect", "--format", "{{.State.Status}}, exit code {{.State.ExitCode}}", container)
+    # Processes log to standard error, which `logs` keeps apart.
+    line = (*tools.run, "logs", "--tail", "5", container)
+    said = subprocess.run(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_STEP_S
+    )
+    return f"{state.strip()}\n{said.stdout}"
+
+
 def first_key(tools: Engine) -> str:
     """Return the first key, made in the auth container as the README says."""
     ends = time.monotonic() + _START_S
@@ -204,17 +218,18 @@ def first_key(tools: Engine) -> str:
             time.sleep(1.0)  # the database may not be there yet
 
 
-def await_health(tools: Engine) -> None:
+def await_health(tools: Engine, *services: str) -> None:
     """Return when each service's own health check says that it serves."""
     ends = time.monotonic() + _START_S
-    for name in (name for process in PROCESSES for name in process.names):
-        container = _container(tools, name)
-        check = json.loads(call(*tools.run, "inspect", "--format", "{{json .Config.Healthcheck.Test}}", container))
-        line = (*tools.run, "exec", container, *check[1:])
+    for service in services:
+        name = _container(tools, service)
+        kind, *check = json.loads(call(*tools.run, "inspect", "--format", "{{json .Config.Healthcheck.Test}}", name))
+        line = (*tools.run, "exec", name, *(("sh", "-c") if kind == "CMD-SHELL" else ()), *check)
         while not works(*line):
             if time.monotonic() > ends:
-                raise Broken(f"{name}: its health check never succeeds: {check}")
-        tell(f"{name} serves")
+                raise Broken(f"{service}: its health check never succeeds: {check}")
+            time.sleep(0.5)
+        tell(f"{service} serves")
 
 
 def ask(url: str, key: str, path: str, body: object) -> Any:
@@ -258,7 +273,7 @@ def trial() -> None:
     with started(tools, env):
         tell("started")
         key = first_key(tools)
-        await_health(tools)
+        await_health(tools, *SERVICES)
         answers(f"http://127.0.0.1:{port}", key)
     print("  bytes added to the base image: " + ", ".join(f"{name} {size:,}" for name, size in added.items()))
 
