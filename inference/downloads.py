@@ -25,7 +25,7 @@ _PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no
 _PIP_S: Final = 600
 _SILENCE_S: Final = 30
 _TRIES: Final = 5
-_BACKOFF_S = 0.5
+BACKOFF_S = 0.5
 _BLOCK_BYTES: Final = 1 << 18
 _OF_THE_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
 
@@ -107,7 +107,7 @@ def download(url: str, part: Path, sha256: str, heard: Heard, stopping: threadin
             error = failure
         came = part.exists() and part.stat().st_size > before
         tries = 1 if came else tries + 1
-        if stopping.wait(min(8.0, _BACKOFF_S * 2**tries)):
+        if stopping.wait(min(8.0, BACKOFF_S * 2**tries)):
             raise DownloadError("the gateway stopped; the next start goes on")
     else:
         raise BrokenOff("the package index broke off again and again", said=str(error))

@@ -3,8 +3,9 @@
 A target names the code that it runs. Its inputs are those files, the modules of ours that they import, directly or
 through others, and the files, folders and rows of the catalogue that it reads without importing them. Packages that it
 keeps apart are not followed: what is wrong there shows in other tests. `python -m
-deploy.build.inputs TARGET` ends with 0 where they are as at the last pass, with 1 where they are not; `--passed`
-writes them down as passed. What passed is committed with the change, in `tests/suite/passed/TARGET`.
+deploy.build.inputs TARGET` ends with 0 where they are as at the last pass, with 1 where they are not; `--run COMMAND …`
+runs a command and, where it ends with 0, writes them down as passed. What passed is committed with the change, in
+`tests/suite/passed/TARGET`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,18 +140,30 @@ def _modules(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def _recorded(name: str, command: Sequence[str]) -> int:
+    """Run a command, and write down as passed what the inputs were when it began; return its exit code."""
+    tried = digest(TARGETS[name], ROOT)
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if code != 0:
+        return code
+    if digest(TARGETS[name], ROOT) != tried:
+        print(f"{name}: passed, but its inputs changed meanwhile; run it again", file=sys.stderr)
+        return 1
+    record = ROOT / PASSED / name
+    record.parent.mkdir(exist_ok=True)
+    record.write_text(tried + "\n")
+    print(f"{name}: passed; commit {record.relative_to(ROOT)}")
+    return 0
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     """Compare, or write down."""
     parser = argparse.ArgumentParser(prog="python -m deploy.build.inputs", description=__doc__)
     parser.add_argument("target", choices=sorted(TARGETS))
-    parser.add_argument("--passed", action="store_true", help="write the inputs down as passed")
+    parser.add_argument("--run", nargs=argparse.REMAINDER, metavar="COMMAND", help="write them down if this passes")
     given = parser.parse_args(None if arguments is None else list(arguments))
-    record = ROOT / PASSED / given.target
-    if given.passed:
-        record.parent.mkdir(exist_ok=True)
-        record.write_text(digest(TARGETS[given.target], ROOT) + "\n")
-        print(f"{given.target}: passed; commit {record.relative_to(ROOT)}")
-        return 0
+    if given.run:
+        return _recorded(given.target, given.run)
     same = passed(given.target, ROOT)
     print(f"{given.target}: its inputs are {'as when it last passed' if same else 'not those of its last pass'}")
     return 0 if same else 1

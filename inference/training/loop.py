@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from inference.training.optimise import Average, Muon
 from inference.training.precision import narrowest
 
-_SAVE_EVERY_S = 180.0
+SAVE_EVERY_S = 180.0
 _TELL_EVERY_S = 10.0
 _FLOOR = 0.02
 _APART = 1_000_003  # more steps than a run has, so that seeds share none
@@ -125,7 +125,7 @@ def fit(
         average.update(step)
         step += 1
         progress.tell(done, step, float(value.detach()), elapsed_s)
-        if time.monotonic() - saved > _SAVE_EVERY_S:
+        if time.monotonic() - saved > SAVE_EVERY_S:
             saved = time.monotonic()
             _save(checkpoint, named, optimizer, average, step, elapsed_s)
             if keep is not None:

@@ -68,8 +68,9 @@ class Router(Admission):
     """A router's half that can fall silent as if it were dead: no renewal, no report, no pace."""
 
     def __init__(self, auth: grpc.aio.Channel, **more: Any) -> None:
-        self._line: Any = _Line(auth)
-        super().__init__(self._line, **more)
+        self._line = _Line(auth)
+        line: Any = self._line
+        super().__init__(line, **more)
 
     def vanish(self) -> None:
         """Fall silent."""

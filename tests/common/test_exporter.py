@@ -62,7 +62,7 @@ def test_a_collector_that_is_not_ready_is_asked_again(port: int) -> None:
 
 def test_what_cannot_be_sent_is_dropped_and_told_once(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collector that is away costs a log line for the first batch, and none for the next."""
-    monkeypatch.setattr(exporter, "_EXPORT_S", 0.2)
+    monkeypatch.setattr(exporter, "EXPORT_S", 0.2)
     sending = exporter.Exporter(address(port))
     with capture_logs() as lines:
         assert [sending.export([span()]) for _ in range(2)] == [SpanExportResult.FAILURE] * 2

@@ -98,12 +98,22 @@ def test_only_the_inputs_of_a_pass_count_as_passed(tree: Path, monkeypatch: pyte
     monkeypatch.setitem(inputs.TARGETS, "slow", TARGET)
     (tree / "tests" / "suite").mkdir()
     assert inputs.main(["slow"]) == 1
-    assert inputs.main(["slow", "--passed"]) == 0
+    assert inputs.main(["slow", "--run", "false"]) == 1
+    assert inputs.main(["slow"]) == 1
+    assert inputs.main(["slow", "--run", "true"]) == 0
     assert inputs.main(["slow"]) == 0
     (tree / "weights" / "model.bin").write_text("1111")
     assert inputs.main(["slow"]) == 1
     (tree / "weights" / "model.bin").write_text("0101")
     assert inputs.main(["slow"]) == 0
+
+
+def test_inputs_that_change_while_they_are_tried_have_not_passed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passed is what was there when it began."""
+    monkeypatch.setattr(inputs, "ROOT", tree)
+    monkeypatch.setitem(inputs.TARGETS, "slow", TARGET)
+    assert inputs.main(["slow", "--run", "cp", "weights/model.bin", "weights/more.bin"]) == 1
+    assert inputs.main(["slow"]) == 1
 
 
 def test_the_inputs_of_training_hold_the_models_and_the_engine() -> None:

@@ -221,7 +221,7 @@ def test_a_silent_index_is_given_up(
     index: Index, wheel: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tries that bring nothing come to an end; a stop ends a download at once, and keeps what is here."""
-    monkeypatch.setattr("inference.downloads._BACKOFF_S", 0.001)
+    monkeypatch.setattr("inference.downloads.BACKOFF_S", 0.001)
     index.breaks = [0] * 9
     with pytest.raises(BrokenOff):
         download(f"{index.url}/files/{WHEEL}", tmp_path / "a", digest(wheel), lambda *_: None, threading.Event())

@@ -75,7 +75,7 @@ async def test_an_early_failure_after_life_is_still_a_status(
     with running.held(CHAT) as engine:
         call: Any = client.text_call("Hello")
         assert not (await asyncio.wait_for(call.read(), 60)).events
-        monkeypatch.setattr(engine, "_read", lambda *_: 1 / 0)
+        monkeypatch.setattr(engine.queue, "reading", lambda: 1 / 0)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await drained(call)
     assert caught.value.code() is grpc.StatusCode.INTERNAL

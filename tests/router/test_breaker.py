@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from services.common import errors
 from services.common.catalogue import Model
 from services.common.errors import MoaError
-from services.router.domain import breaker
 from services.router.domain.breaker import LIMIT, LONGEST_REST_S, PROBE_S, REST_S, Breakers
 from services.router.domain.caller import Caller
 from tests.router.rig import ended, said, text
@@ -119,25 +120,26 @@ def test_a_retry_time_lengthens_the_rest(breakers: Breakers, clock: Clock) -> No
     assert breakers.admits(MODEL)
 
 
-def test_its_state_is_seen(breakers: Breakers, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_state_is_seen(breakers: Breakers, clock: Clock) -> None:
     """A gauge tells who is left alone, and a line each time that this changes."""
-    log = Mock()
-    monkeypatch.setattr(breaker, "_log", log)
 
     def gauge() -> float | None:
         return REGISTRY.get_sample_value("moa_target_open", {"provider": "p", "model": "m"})
 
-    fail(breakers)
-    assert gauge() == 1
-    log.warning.assert_called_once_with(
-        "breaker.opened", provider="p", model="m", reason="upstream_failed", rest_s=REST_S
-    )
-    clock.now = REST_S
-    assert breakers.admits(MODEL)
-    log.info.assert_not_called()
-    breakers.began(MODEL)
+    target = {"source": "breaker", "provider": "p", "model": "m"}
+    opened = {"event": "breaker.opened", "log_level": "warning", "reason": "upstream_failed", "rest_s": REST_S} | target
+    # The package's tests are quiet otherwise.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    with capture_logs() as lines:
+        fail(breakers)
+        assert gauge() == 1
+        assert lines == [opened]
+        clock.now = REST_S
+        assert breakers.admits(MODEL)
+        assert lines == [opened]
+        breakers.began(MODEL)
     assert gauge() == 0
-    log.info.assert_called_once_with("breaker.closed", provider="p", model="m")
+    assert lines == [opened, {"event": "breaker.closed", "log_level": "info", **target}]
 
 
 async def failing(world: World, times: int, error: MoaError = DOWN) -> None:

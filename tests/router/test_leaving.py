@@ -118,7 +118,7 @@ async def test_between_attempts_nothing_is_owed() -> None:
         paused.reached.set()
         await asyncio.Event().wait()
 
-    world.pause = pause  # type: ignore[method-assign]
+    world.pause = pause  # type: ignore[method-assign,assignment]
     await leave(world, paused, world.ask())
     assert world.ledger.rows == [("r1", 0, 0, "annulled")]
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 import requests
-from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
+from openai import APIStatusError, BadRequestError, DefaultHttpxClient, NotFoundError, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from moa.text.v1 import text_pb2
@@ -85,7 +84,7 @@ def test_a_retry_waits_as_long_as_it_is_told(url: str, played: Played) -> None:
             played.refusal = None
 
     played.refusal = first
-    web = httpx.Client(event_hooks={"response": [hook]})
+    web = DefaultHttpxClient(event_hooks={"response": [hook]})
     with OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=1, timeout=20, http_client=web) as client:
         made = client.chat.completions.create(model="smart", messages=HI)
     assert made.choices[0].message.content == "Hello 안녕"

@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_weights(run: Run) -> None:
 def test_a_resumed_run_ends_like_an_unbroken_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped after a checkpoint and started again ends with the bits of one that never was."""
     whole = _small(replace(run, out=run.out / "whole"), 30)
-    monkeypatch.setattr("inference.training.loop._SAVE_EVERY_S", -1.0)  # a checkpoint after every step
+    monkeypatch.setattr("inference.training.loop.SAVE_EVERY_S", -1.0)  # a checkpoint after every step
     broken = replace(run, out=run.out / "broken")
     with pytest.raises(KeyboardInterrupt):
         _small(broken, 30, die_at=12)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logs.get("traces")
 
-_EXPORT_S: Final = 10.0
+EXPORT_S: Final = 10.0
 """How long a batch is tried."""
 _METHOD: Final = {"name": [{"service": "opentelemetry.proto.collector.trace.v1.TraceService"}]}
 _RETRIES: Final = {
@@ -53,7 +53,7 @@ class Exporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch; called from the processor's own thread."""
         try:
-            self._export(encode_spans(spans), timeout=_EXPORT_S, metadata=self._headers, wait_for_ready=True)
+            self._export(encode_spans(spans), timeout=EXPORT_S, metadata=self._headers, wait_for_ready=True)
         except grpc.RpcError as error:
             if not self._failing:
                 _log.warning("traces.dropped", code=error.code().name, spans=len(spans))
