@@ -147,6 +147,8 @@ def started(tools: Engine, env: Mapping[str, str]) -> Iterator[None]:
     """Start every service; on leaving stop them, and delete their volumes."""
     compose = (*tools.compose, "-p", _PROJECT)
     down = (*compose, "down", "-v")
+    # Of a trial that was killed, a database with another password may be left.
+    call(*down, limit_s=_STEP_S, env=env)
     try:
         with _checked(tools):
             # The database first: not every podman-compose waits for what `depends_on` says.
@@ -196,7 +198,7 @@ def last_words(tools: Engine, container: str) -> str:
     """Return whether a container runs, and what its process printed last."""
     state = call(*tools.run, "inspect", "--format", "{{.State.Status}}, exit code {{.State.ExitCode}}", container)
     # Processes log to standard error, which `logs` keeps apart.
-    line = (*tools.run, "logs", "--tail", "5", container)
+    line = (*tools.run, "logs", "--tail", "15", container)
     said = subprocess.run(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_STEP_S
     )

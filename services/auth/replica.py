@@ -45,7 +45,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
     url, pepper = config.database_url.get_secret_value(), config.key_pepper.get_secret_value().encode()
     grace_s = config.lease_s / 2  # how long after its end a block still takes settlements
     async with AsyncExitStack() as stack:
-        postgres = Postgres(url)
+        postgres = Postgres(url, wait_s=config.database_wait_s)
         await postgres.open()
         stack.push_async_callback(postgres.close)
         identities = await stack.enter_async_context(CachedIdentities(Identities(postgres), url))

@@ -42,5 +42,7 @@ class AuthSettings(DatabaseSettings):
     after it."""
     idempotency_lease_s: float = Field(default=30.0, ge=1)
     """How long a request with an idempotency key counts as being worked at after its router was last heard of."""
+    database_wait_s: float = Field(default=1.0, gt=0)
+    """How long a connection is waited for before the database counts as away and callers are told at once."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)
     """How long a router may go on with a verified key before it asks again."""

@@ -37,9 +37,9 @@ def answering(link: psycopg.AsyncConnection[Any], *, within_s: float) -> Iterato
         timer.cancel()
 
 
-async def check(link: psycopg.AsyncConnection[Any]) -> None:
+async def check(link: psycopg.AsyncConnection[Any], *, within_s: float = _CHECK_S) -> None:
     """Return when the server answers on this connection; raise psycopg.OperationalError when it does not, soon."""
-    with answering(link, within_s=_CHECK_S):
+    with answering(link, within_s=within_s):
         await AsyncConnectionPool.check_connection(link)
 
 

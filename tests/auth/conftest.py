@@ -28,6 +28,7 @@ from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
+from services.auth.domain.quota import Quota
 from services.auth.migrations import migrate
 from services.auth.replica import serving
 from services.auth.settings import AuthSettings
@@ -50,6 +51,7 @@ class Auth:
     port: int
     public_port: int
     stack: AsyncExitStack = field(repr=False)
+    quota: Quota | None = field(default=None, repr=False)
 
     @property
     def address(self) -> str:
@@ -107,8 +109,9 @@ async def started(
     signup: SignUpMode = "open",
     setup_token: str = "",
     setup_until: float = 0.0,
+    database_wait_s: float = 20.0,
 ) -> Auth:
-    """Start a replica."""
+    """Start a replica; a busy machine is no database that is away, but for a test that says so."""
     stack = AsyncExitStack()
     config = AuthSettings(
         database_url=SecretStr(url),
@@ -122,12 +125,14 @@ async def started(
         lease_s=lease_s,
         block_s=block_s,
         fresh_s=fresh_s,
+        database_wait_s=database_wait_s,
         drain_s=0,
     )
     replica = await stack.enter_async_context(serving(config))
     postgres = replica.postgres
     await _reached(postgres)
-    return Auth(url, postgres, Accounts(postgres), Keys(postgres), replica.port, replica.public_port, stack)
+    ports = replica.port, replica.public_port
+    return Auth(url, postgres, Accounts(postgres), Keys(postgres), *ports, stack, replica.quota)
 
 
 async def _reached(postgres: Postgres, within_s: float = 30.0) -> None:

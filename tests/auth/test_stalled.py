@@ -74,7 +74,7 @@ async def behind(database_url: str, wire: Wire, tmp_path: Path) -> AsyncIterator
     """A replica behind the wire. What the test itself asks goes past it."""
     await asyncio.to_thread(migrate, database_url)
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
-    auth = await started(f"postgresql://postgres@/{name}?host={tmp_path}")
+    auth = await started(f"postgresql://postgres@/{name}?host={tmp_path}", database_wait_s=1.0)
     auth.url = database_url
     yield auth
     await auth.stack.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -19,7 +20,6 @@ Link = psycopg.AsyncConnection[TupleRow]
 
 _log = logs.get("postgres")
 
-_CONNECTION_S: Final = 1.0
 _PROBE_S: Final = 0.3
 _ANSWER_S: Final = 8.0
 """How long a transaction may take: its statements are refused earlier by a server that is there."""
@@ -32,17 +32,18 @@ class Postgres:
     Args:
         url: As libpq takes it.
         size: Connections at most.
+        wait_s: How long a connection, or its sign of life, is waited for before the database counts as away.
     """
 
-    def __init__(self, url: str, *, size: int = 8) -> None:
+    def __init__(self, url: str, *, size: int = 8, wait_s: float = 1.0) -> None:
         self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
             url,
             min_size=1,
             max_size=size,
             open=False,
-            timeout=_CONNECTION_S,
+            timeout=wait_s,
             # A restart of the database leaves dead connections in the pool.
-            check=database.check,
+            check=partial(database.check, within_s=wait_s),
             reconnect_timeout=5.0,
             kwargs={"connect_timeout": 2, "options": "-c statement_timeout=5000 -c lock_timeout=3000"},
         )
