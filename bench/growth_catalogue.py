@@ -68,7 +68,7 @@ def memory_mb(size: int) -> float:
     """Return how much more memory a process has that holds a catalogue of `size` rows, reloaded once."""
     with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder:
         path = written(Path(folder) / "catalogue.yaml", size)
-        held = subprocess.run(
+        held = subprocess.run(  # noqa: S603  # a program of ours
             [sys.executable, "-m", "bench.growth_catalogue", "--hold", str(path)],
             check=True,
             stdout=subprocess.PIPE,

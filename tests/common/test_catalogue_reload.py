@@ -110,8 +110,10 @@ def test_the_snapshot_is_that_of_a_whole_read() -> None:
     inner = {provider.id: provider for provider in whole.providers.values()}
     apart = finished(assembled(compact_of(list(inner.values()), [m for m in every if m.provider in inner]), {}))
     assert apart.models == whole.models
-    assert apart._names == whole._names
-    assert apart._fallbacks == whole._fallbacks
+    for model in whole.models:
+        for name in (model.id, model.full_id, *model.aliases):
+            assert apart.find(name) == whole.find(name)
+        assert apart.fallbacks(model) == whole.fallbacks(model)
 
 
 def test_rows_share_what_is_equal_in_them() -> None:
