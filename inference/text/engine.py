@@ -97,10 +97,10 @@ class TextEngine:
         """Compile what an answer is held to, if anything."""
         if ask.tools is not None:
             several = self.model.takes_tools if ask.tools.parallel is None else ask.tools.parallel
-            return self._grammars().calling(dataclasses.replace(ask.tools, parallel=several), ask.schema)
-        return None if ask.schema is None else self._grammars().compiled(ask.schema)
+            return self.grammars().calling(dataclasses.replace(ask.tools, parallel=several), ask.schema)
+        return None if ask.schema is None else self.grammars().compiled(ask.schema)
 
-    def _grammars(self) -> Grammars:
+    def grammars(self) -> Grammars:
         """Give the schema compiler; made on first use, for it takes a while."""
         with self._making_grammars:
             if self._made_grammars is None:

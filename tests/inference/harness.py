@@ -130,7 +130,7 @@ class Client:
 
     def __init__(self, address: str, token: str = TOKEN) -> None:
         self.channel = client.channel(address)
-        self._metadata = client.metadata(token, "test")
+        self.metadata = client.metadata(token, "test")
         self.text_stub = text_service_pb2_grpc.TextServiceStub(self.channel)
         self.image_stub = image_service_pb2_grpc.ImageServiceStub(self.channel)
 
@@ -138,14 +138,14 @@ class Client:
         self, prompt: str = "", *, metadata: Iterable[tuple[str, str]] = (), **fields: Any
     ) -> grpc.aio.UnaryStreamCall[Any, Any]:
         """Open a text stream."""
-        return self.text_stub.GenerateText(chat(prompt, **fields), metadata=(*self._metadata, *metadata))
+        return self.text_stub.GenerateText(chat(prompt, **fields), metadata=(*self.metadata, *metadata))
 
     def image_call(self, *more: tuple[str, str], timeout_s: float | None = None, **fields: Any) -> Any:
         """Open an image stream."""
         fields.setdefault("model", IMAGE)
         fields.setdefault("stream", True)
         request = image_service_pb2.GenerateImageRequest(**fields)
-        return self.image_stub.GenerateImage(request, metadata=(*self._metadata, *more), timeout=timeout_s)
+        return self.image_stub.GenerateImage(request, metadata=(*self.metadata, *more), timeout=timeout_s)
 
     async def text(self, prompt: str = "", **fields: Any) -> TextOut:
         """Ask and drain. Raises the error that the call ended with."""
@@ -179,7 +179,7 @@ class Client:
     async def count(self, prompt: str) -> int:
         """Count a prompt's tokens."""
         request = text_service_pb2.CountTokensRequest(model=CHAT, messages=chat(prompt).messages)
-        return int((await self.text_stub.CountTokens(request, metadata=self._metadata)).prompt_tokens)
+        return int((await self.text_stub.CountTokens(request, metadata=self.metadata)).prompt_tokens)
 
     async def close(self) -> None:
         """Close the channel."""

@@ -153,7 +153,7 @@ async def test_results_are_read(client: Client) -> None:
     assert after.usage is not None
     assert after.usage.prompt_tokens > before.usage.prompt_tokens + 20
     counting = text_service_pb2.CountTokensRequest(model=CHAT, messages=said, tools=[WEATHER])
-    counted = await client.text_stub.CountTokens(counting, metadata=client._metadata)
+    counted = await client.text_stub.CountTokens(counting, metadata=client.metadata)
     assert counted.prompt_tokens == after.usage.prompt_tokens
     # What a router reserves before it asks is enough.
     model = shipped.catalogue().find(CHAT)
@@ -176,7 +176,7 @@ async def walked(client: Client, running: Running) -> Any:
 
     def walk(tools: Tools, text: str, schema: str | None = None) -> tuple[str, bool]:
         """Return how much of a text is allowed, and whether it may end there."""
-        constraint: Constraint = engine._grammars().calling(tools, schema)
+        constraint: Constraint = engine.grammars().calling(tools, schema)
         allowed: list[int] = []
         for token in engine.model.tokenizer(text, add_special_tokens=False)["input_ids"]:
             if not constraint.allowed()[token]:

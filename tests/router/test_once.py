@@ -149,13 +149,13 @@ class World:
         self.own_key = ""
         self.once = Once(self.admission, self.claims, begin=self._caller, secret="s", **settings)
         self.did = 0
-        self.work: Callable[[Any, Any], Any] = self._answer
+        self.work: Callable[[Any, Any], Any] = self.answer
         self.went_on = asyncio.Event()
 
     def _caller(self, context: Any) -> Caller:
         return Caller(key="k", request_id=f"r{self.did}", own_key=self.own_key)
 
-    async def _answer(self, request: Any, context: Any) -> None:
+    async def answer(self, request: Any, context: Any) -> None:
         await context.send_initial_metadata([("x-moa-model", "m"), ("x-ratelimit-remaining-tokens", "stale")])
         await context.write(body(f"answer {self.did}"))
 
@@ -335,7 +335,7 @@ async def test_what_cost_nothing_may_be_asked_again(world: World) -> None:
     world.work = work
     with pytest.raises(Unavailable):
         await world.ask(Context("k"))
-    world.work = world._answer
+    world.work = world.answer
     context = Context("k")
     await world.ask(context, b'{"a": 2}')
     assert context.messages
@@ -467,7 +467,7 @@ async def test_nobody_works_for_an_answer_that_nobody_can_have(leaves: str) -> N
 
 async def test_memory_of_answers_is_given_back(world: World) -> None:
     """Whether kept, failed or too large."""
-    left = world.once._room._left
+    left = world.once.free_bytes
 
     async def fails(request: Any, context: Any) -> None:
         await context.write(body("a part"))
@@ -477,16 +477,16 @@ async def test_memory_of_answers_is_given_back(world: World) -> None:
         for _ in range(5):
             await context.write(body("x" * (4 << 20)))
 
-    for key, work in (("a", world._answer), ("b", fails), ("c", large)):
+    for key, work in (("a", world.answer), ("b", fails), ("c", large)):
         world.work = work
         with contextlib.suppress(MoaError):
             await world.ask(Context(key))
-    assert world.once._room._left == left
+    assert world.once.free_bytes == left
 
 
 async def test_an_answer_waits_for_a_store_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept when the store is back."""
-    monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
     world.claims.away = 3
     first, again = Context("k"), Context("k")
     await world.ask(first)
@@ -499,8 +499,8 @@ async def test_a_caller_does_not_wait_for_a_store_that_stays_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer ends all the same; until it is kept, who asks again is told that it runs."""
-    monkeypatch.setattr(module, "_KEEPING_S", 0.0)
-    monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "KEEPING_S", 0.0)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
     world.claims.away = 1_000_000
     await world.ask(Context("k"))
     with pytest.raises(RequestRunning):
@@ -559,7 +559,7 @@ async def test_at_the_end_work_without_callers_is_interrupted(world: World) -> N
     with pytest.raises(asyncio.CancelledError):
         await asking
     await asyncio.wait_for(world.once.aclose(0), TIMEOUT_S)
-    assert not world.once._working
+    assert world.once.working == 0
 
 
 def form(boundary: str, prompt: str = "a cat", image: bytes = b"\x89PNG") -> httpbody_pb2.HttpBody:

@@ -52,11 +52,11 @@ ROOM_BYTES: Final = 256 * 1024 * 1024
 """What answers that are being made may take of this process's memory together."""
 ALONE_S: Final = 900.0
 """How long work goes on after its caller has left: as long as the edge lets a silent caller wait."""
-_KEEPING_S: Final = 2.0
+KEEPING_S: Final = 2.0
 """How long a caller waits at most for its answer to be kept."""
 _TRYING_S: Final = 60.0
 """How long keeping is tried."""
-_PAUSE_S: Final = 0.25
+PAUSE_S: Final = 0.25
 _LATER_S: Final = 2.0
 """When to ask again for an answer that is being made."""
 
@@ -140,6 +140,16 @@ class Once:
         self._answer_bytes = answer_bytes
         self._room = Room(ROOM_BYTES)
         self._working: set[asyncio.Task[None]] = set()
+
+    @property
+    def free_bytes(self) -> int:
+        """How much of the memory for answers is free."""
+        return self._room.left
+
+    @property
+    def working(self) -> int:
+        """How many requests are worked at."""
+        return len(self._working)
 
     def around(self, method: str, inner: Handler, unary: bool) -> Handler:
         """Return what serves a method."""
@@ -244,7 +254,7 @@ class Once:
                 storing = asyncio.create_task(self._stored(begun.claim_id, recording, failure))
                 try:
                     # A caller does not wait for a store that is away.
-                    await asyncio.wait({storing}, timeout=_KEEPING_S)
+                    await asyncio.wait({storing}, timeout=KEEPING_S)
                     await recording.end(result, failure)
                     await storing
                 finally:
@@ -275,7 +285,7 @@ class Once:
                     metrics.UNKEPT.labels("unavailable").inc()
                     _log.warning("answer.not_kept", request_id=call.request_id, why=error.message)
                     return
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
 
     async def _replay(self, kept: pb.Kept, context: Any, kind: Any, who: Identity, unary: bool) -> Any:
         """Answer as before."""

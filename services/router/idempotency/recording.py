@@ -19,18 +19,18 @@ class Room:
     """How many bytes all recordings of this process may have together."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._left = most_bytes
+        self.left = most_bytes
 
     def take(self, count: int) -> bool:
         """Take some of it; tell whether there was as much."""
-        if count > self._left:
+        if count > self.left:
             return False
-        self._left -= count
+        self.left -= count
         return True
 
     def give_back(self, count: int) -> None:
         """Give some of it back."""
-        self._left += count
+        self.left += count
 
 
 @dataclass(frozen=True, slots=True)
