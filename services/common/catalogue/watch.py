@@ -15,7 +15,7 @@ from services.common.catalogue.load import load, reload
 from services.common.catalogue.model import Catalogue
 
 _log = logs.get("catalogue")
-_REFUSED = Gauge(
+REFUSED = Gauge(
     "moa_catalogue_refused", "1 while the catalogue's file has a fault, and what was read before it is kept; else 0."
 )
 
@@ -33,7 +33,7 @@ class Watched:
         self.now: Catalogue = load(path, environment)
         self.refused = ""
         """Why the file's last change was refused; empty when `now` is what the file says."""
-        _REFUSED.set(0)
+        REFUSED.set(0)
 
     def _stamped(self) -> tuple[int, int]:
         try:
@@ -58,9 +58,9 @@ class Watched:
                 self.now = await reload(self._path, self._environment)
             except CatalogueError as error:
                 self.refused = str(error)
-                _REFUSED.set(1)
+                REFUSED.set(1)
                 _log.error("catalogue.refused", why=self.refused)
             else:
                 self.refused = ""
-                _REFUSED.set(0)
+                REFUSED.set(0)
                 _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))
