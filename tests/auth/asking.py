@@ -84,6 +84,9 @@ class _Line:
         self._channel = channel
         self.silent = False
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
     def unary_unary(self, method: str, *given: Any, **more: Any) -> Callable[..., Any]:
         call = self._channel.unary_unary(method, *given, **more)
 
