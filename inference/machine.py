@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from services.common import logs
+from services.common.errors import Unavailable
 
 _log = logs.get("machine")
 _LOCK = threading.Lock()
@@ -82,10 +83,25 @@ def device_of(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def dtype_of(wanted: str, device: str) -> object:
-    """Give the torch dtype that a catalogue's `dtype` means: float32 on CPU, bfloat16 elsewhere."""
+def computes_bfloat16() -> bool:
+    """Return whether this CPU computes in bfloat16; where it does not, torch emulates it at a fraction of the speed."""
     import torch
 
+    told = torch.cpu.get_capabilities()
+    if told.get("amx_bf16") or told.get("bf16"):
+        return True
+    return bool(told.get("avx512_bf16")) and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def dtype_of(wanted: str, device: str) -> object:
+    """Return the torch dtype that a catalogue's `dtype` means: float32 on CPU, bfloat16 elsewhere.
+
+    Raises Unavailable for what is for language models only.
+    """
+    import torch
+
+    if wanted == "int8":
+        raise Unavailable("dtype int8 is for text models; images have `quantize`")
     if wanted == "auto":
         return torch.float32 if device == "cpu" else torch.bfloat16
     return getattr(torch, wanted)

@@ -12,7 +12,8 @@ from inference import sources
 from services.common.catalogue import Load, Model
 
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
-_HALF: Final = frozenset({"float16", "bfloat16"})
+_HALF: Final = frozenset({"float16", "bfloat16", "int8"})
+"""Formats of two bytes, or that are loaded so before they are narrowed."""
 _CACHE_BYTES: Final = 2
 """Of a number in llama.cpp's key-value cache."""
 _GGUF_SIZES: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from inference import hub, machine, sources
@@ -15,6 +16,7 @@ from inference.text import template
 from inference.text.answer import OPEN
 from inference.text.constraint import Grammars
 from inference.text.conversation import in_words, natively
+from inference.text.int8 import quantise
 from inference.text.tools import Tool
 from inference.text.torch_decoder import TorchDecoder
 from inference.text.turns import Turn
@@ -113,7 +115,6 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
     assert model.load is not None
     source = sources.fetch(model.load, report)
     device = machine.device_of(model.load.device)
-    dtype = machine.dtype_of(model.load.dtype, device)
     trust = model.load.source in trusted
     if not trust and _has_own_code(Path(source.folder)):
         raise Unavailable(f"model {model.id} needs its repository's own code, which runs here only if it is allowed")
@@ -125,6 +126,7 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise Unavailable(f"model {model.id} has layers that this engine does not batch: {', '.join(sorted(kinds))}")
+    dtype = _dtype(model, device, config)
     report("weights", 0.4)
     network = AutoModelForCausalLM.from_pretrained(
         source.folder,
@@ -136,6 +138,9 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
         attn_implementation=model.load.options.get("attention", "sdpa"),
     )
     network.eval().requires_grad_(False)
+    if model.load.dtype == "int8":
+        report("quantising", 0.8)
+        quantise(network)
     report("device", 0.9)
     network.to(device)
     limit = int(getattr(config, "max_position_embeddings", 0) or 4096)
@@ -146,10 +151,30 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
         context=min(model.context_tokens or limit, limit),
         ends=_ends(network, tokenizer),
         revision=source.revision,
-        size_bytes=sum(p.numel() * p.element_size() for p in network.parameters()),
+        size_bytes=sum(p.numel() * p.element_size() for p in (*network.parameters(), *network.buffers())),
         longest=max(map(len, tokenizer.get_vocab())),
         takes_tools=template.takes_tools(_template_of(tokenizer)),
     )
+
+
+def _dtype(model: Model, device: str, config: Any) -> Any:
+    """Return the number format to compute in.
+
+    On a CPU that is float32, but bfloat16 where the CPU computes it and the weights are stored in it: nothing is lost
+    then, and they stay the file's pages. Raises Unavailable for int8 where it would be slower than float32.
+    """
+    assert model.load is not None
+    wanted = model.load.dtype
+    if wanted == "int8":
+        if device != "cpu" or not machine.computes_bfloat16():
+            raise Unavailable(
+                f"model {model.id}: dtype int8 needs a CPU that computes in bfloat16 (AVX-512 BF16, AMX, Arm)"
+            )
+        return torch.bfloat16
+    stored = str(getattr(config, "dtype", "")).removeprefix("torch.")
+    if wanted == "auto" and device == "cpu" and stored == "bfloat16" and machine.computes_bfloat16():
+        return torch.bfloat16
+    return machine.dtype_of(wanted, device)
 
 
 def _template_of(tokenizer: Any) -> str:

