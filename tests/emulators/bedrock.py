@@ -22,8 +22,10 @@ from tests.emulators.base import Emulator
 from tests.emulators.script import Counts, Script
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+OPUS = "global.anthropic.claude-opus-4-7"
 NOVA = "amazon.nova-lite-v1:0"
-MODELS = frozenset({CLAUDE, NOVA})
+MODELS = frozenset({CLAUDE, OPUS, NOVA})
+_EFFORTS = ("low", "medium", "high")
 NEEDS_PROFILE = frozenset({"anthropic.claude-sonnet-4-5-20250929-v1:0"})
 SIGNATURE = "signed-by-the-emulator=="
 
@@ -187,26 +189,35 @@ def _check_blocks(blocks: list[dict[str, Any]], before: set[str], where: str) ->
             data = base64.b64decode(block["image"]["source"]["bytes"])
             if not data.startswith(_MAGIC[block["image"]["format"]]):
                 raise invalid(f"{where}: Could not process image")
-        signature = block.get("reasoningContent", {}).get("reasoningText", {}).get("signature")
-        if signature is not None and signature != SIGNATURE:
+        reasoning = block.get("reasoningContent", {}).get("reasoningText")
+        if reasoning is not None and "signature" not in reasoning:
+            raise invalid(f"{where}.thinking.signature: Field required")
+        if reasoning is not None and reasoning["signature"] != SIGNATURE:
             raise invalid(f"{where}: Invalid `signature` in `thinking` block")
+        for each in block.get("toolResult", {}).get("content", ()):
+            if "text" in each and not each["text"].strip():
+                raise invalid(f"The text field in the ContentBlock object at {where}.toolResult is blank.")
     return {block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block}
 
 
 def _check_thinking(body: dict[str, Any], model: str) -> None:
     more = body.get("additionalModelRequestFields") or {}
     config = body.get("inferenceConfig", {})
-    allowed = {CLAUDE: {"thinking", "top_k"}, NOVA: {"inferenceConfig"}}[model]
+    opus = {"thinking", "output_config", "top_k"}
+    allowed = {CLAUDE: {"thinking", "top_k"}, OPUS: opus, NOVA: {"inferenceConfig"}}[model]
     if set(more) - allowed:
         raise invalid(f"Malformed input request: extraneous key {sorted(set(more) - allowed)} is not permitted")
     thinking = more.get("thinking")
     if thinking is None:
         return
-    if set(thinking) != {"type", "budget_tokens"} or thinking["type"] != "enabled":
+    if model == OPUS:
+        if thinking != {"type": "adaptive"} or more.get("output_config", {}).get("effort") not in _EFFORTS:
+            raise invalid("thinking.type: this model takes adaptive thinking with an effort")
+    elif set(thinking) != {"type", "budget_tokens"} or thinking["type"] != "enabled":
         raise invalid("thinking: Input should be a valid dictionary")
-    if thinking["budget_tokens"] < 1024:
+    elif thinking["budget_tokens"] < 1024:
         raise invalid("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
-    if thinking["budget_tokens"] >= config.get("maxTokens", 0):
+    elif thinking["budget_tokens"] >= config.get("maxTokens", 0):
         raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`")
     if config.get("temperature", 1) != 1 or "top_k" in more or config.get("topP", 1) < 0.95:
         raise invalid("`temperature` may only be set to 1 when thinking is enabled.")

@@ -23,6 +23,8 @@ MODELS = frozenset(
 )
 _THINKING = ("gemini-2.5", "gemini-3")
 SIGNATURE = b"proof of thought"
+SKIP = base64.urlsafe_b64decode("skip_thought_signature_validator")
+"""What Google takes in the place of a signature that is lost."""
 
 FINISHES = {"stop": "STOP", "tool_calls": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -276,7 +278,7 @@ def _check_content(content: types.Content, before: list[types.FunctionCall], mod
         if part.inline_data is not None and part.inline_data.mime_type not in ("image/png", "image/jpeg", "image/webp"):
             raise invalid(f"Unsupported MIME type: {part.inline_data.mime_type}")
         if part.function_call is not None:
-            if model.startswith("gemini-3") and not calls and part.thought_signature != SIGNATURE:
+            if model.startswith("gemini-3") and not calls and part.thought_signature not in (SIGNATURE, SKIP):
                 raise invalid("Function call is missing a thought_signature in functionCall parts.")
             calls.append(part.function_call)
         if part.function_response is not None:

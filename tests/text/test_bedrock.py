@@ -28,7 +28,7 @@ from services.providers.aws.access import region_of
 from services.providers.aws.text.read import BedrockReader
 from services.providers.aws.text.request import body_from, request_from
 from tests.emulators import aws
-from tests.emulators.bedrock import CLAUDE, NOVA, SIGNATURE, BedrockEmulator
+from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, SIGNATURE, BedrockEmulator
 from tests.emulators.script import Call, Script
 from tests.text.harness import Row, TextClient, chat, reasoning_of, text_of, text_service
 
@@ -64,6 +64,7 @@ def _row(url: str) -> Row:
 MODELS: list[Row] = [
     {"id": "m", "provider": "p", "upstream": CLAUDE, "capabilities": ABLE, "default_max_tokens": 8192},
     {"id": "nova", "provider": "p", "upstream": NOVA, "capabilities": ABLE},
+    {"id": "opus", "provider": "p", "upstream": OPUS, "capabilities": ABLE, "limits": {"thinking": "adaptive"}},
 ]
 
 
@@ -102,7 +103,8 @@ def test_a_damaged_frame_breaks_the_stream() -> None:
 async def test_thinking_goes_round_with_its_signature(service: TextClient, upstream: BedrockEmulator) -> None:
     """The signed reasoning of a tool turn is taken back; the service checks that it is its own."""
     upstream.scripts.append(Script(reasoning=("hm",), text=(), calls=(Call("t1", "look", ("{}",)),)))
-    request = chat("look", tools=[Tool(name="look")], reasoning=ReasoningOptions(include=True))
+    asked = ReasoningOptions(include=True, effort=ReasoningOptions.EFFORT_LOW)
+    request = chat("look", tools=[Tool(name="look")], reasoning=asked)
     events = await service.ask(request)
     signature = next(e.reasoning.signature for e in events if e.reasoning.signature)
     assert signature == SIGNATURE.encode()
@@ -131,6 +133,91 @@ async def test_a_tool_turn_without_its_reasoning_goes_on_without(
     request.messages.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=result)]))
     assert text_of(await service.ask(request))
     assert upstream.refused == []
+
+
+async def test_to_show_reasoning_is_not_to_ask_for_it(service: TextClient, upstream: BedrockEmulator) -> None:
+    """A client that shows reasoning may set a temperature and force a tool: nothing asked the model to think."""
+    request = chat(
+        "look",
+        tools=[Tool(name="look")],
+        tool_choice=ToolChoice(mode=ToolChoice.MODE_REQUIRED),
+        reasoning=ReasoningOptions(include=True),
+        sampling=Sampling(temperature=0.2),
+    )
+    await service.ask(request)
+    assert "additionalModelRequestFields" not in upstream.seen[-1].body
+    assert upstream.refused == []
+
+
+async def test_a_forced_tool_is_called_without_thinking(service: TextClient, upstream: BedrockEmulator) -> None:
+    """Claude cannot think where its answer's beginning is fixed; the turn goes on without."""
+    request = chat(
+        "look",
+        tools=[Tool(name="look")],
+        tool_choice=ToolChoice(mode=ToolChoice.MODE_NAMED, name="look"),
+        reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH),
+    )
+    await service.ask(request)
+    assert "additionalModelRequestFields" not in upstream.seen[-1].body
+    assert upstream.refused == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "effort"),
+    [
+        (ReasoningOptions(effort=ReasoningOptions.EFFORT_MINIMAL), "low"),
+        (ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH), "high"),
+        (ReasoningOptions(budget_tokens=2_000), "low"),
+        (ReasoningOptions(budget_tokens=5_000), "medium"),
+        (ReasoningOptions(budget_tokens=30_000), "high"),
+    ],
+)
+async def test_newer_models_think_by_effort(
+    service: TextClient, upstream: BedrockEmulator, asked: ReasoningOptions, effort: str
+) -> None:
+    """From 4.6 on they take an effort and decide themselves; a budget is told as the nearest."""
+    request = chat("hi", reasoning=asked)
+    request.model = "opus"
+    await service.ask(request)
+    sent = upstream.seen[-1].body["additionalModelRequestFields"]
+    assert sent == {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
+    assert upstream.refused == []
+
+
+async def test_what_clients_really_send_back_is_taken(service: TextClient, upstream: BedrockEmulator) -> None:
+    """Blank text beside calls, blank results, reasoning that nobody signed, tools that are offered no more."""
+    request = chat("look")
+    request.messages[0].name = "ann"
+    assistant, tool = Role.ROLE_ASSISTANT, Role.ROLE_TOOL
+    turn = [
+        Part(reasoning=ReasoningPart(text="hm")),
+        Part(reasoning=ReasoningPart(text="hm", signature=b"x", signer="google")),
+        Part(text=""),
+        Part(tool_call=ToolCall(id="t1", name="look", arguments_json="{}", signature=b"x", signer="google")),
+    ]
+    request.messages.append(Message(role=assistant, parts=turn))
+    request.messages.append(Message(role=tool, parts=[Part(tool_result=ToolResult(tool_call_id="t1"))]))
+    request.messages.append(Message(role=assistant, parts=[Part(text=" ")]))
+    request.messages.append(Message(role=Role.ROLE_SYSTEM, parts=[Part(text="be brief")]))
+    assert text_of(await service.ask(request))
+    assert upstream.refused == []
+    sent = upstream.seen[-1].body
+    assert sent["messages"][0]["content"] == [{"text": "ann: look"}]
+    assert [list(block) for block in sent["messages"][1]["content"]] == [["toolUse"]]
+    assert sent["messages"][2]["content"][1] == {"text": "<system>\nbe brief\n</system>"}
+    assert [tool["toolSpec"]["name"] for tool in sent["toolConfig"]["tools"]] == ["look"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_without_arguments_is_an_empty_object(
+    service: TextClient, upstream: BedrockEmulator, stream: bool
+) -> None:
+    """Converse's stream says nothing where the whole answer says `{}`."""
+    upstream.scripts.append(Script(text=(), calls=(Call("t1", "look", () if stream else ("{}",)),)))
+    request = chat("look", tools=[Tool(name="look")])
+    request.stream = stream
+    events = await service.ask(request)
+    assert "".join(event.tool_call.arguments_json for event in events) == "{}"
 
 
 @pytest.mark.parametrize(("model", "sent"), [("m", {"top_k": 5}), ("nova", {"inferenceConfig": {"topK": 5}})])

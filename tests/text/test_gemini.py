@@ -149,10 +149,32 @@ async def test_counting(service: TextClient) -> None:
     assert await service.count(request) == 31
 
 
-def test_late_instructions_are_refused_by_name() -> None:
-    """Instructions in the middle of a conversation have no place in this protocol."""
+def test_late_instructions_are_told_in_their_place() -> None:
+    """This protocol has instructions before the conversation only; so has it no names of participants."""
     request = chat("hi")
+    request.messages[0].name = "ann"
     request.messages.append(Message(role=Role.ROLE_SYSTEM, parts=[Part(text="be brief")]))
-    with pytest.raises(errors.Unsupported) as refused:
-        body_from(request, Model(id="m", provider="p"))
-    assert refused.value.param == "messages[1]"
+    contents = body_from(request, Model(id="m", provider="p"))["contents"]
+    assert contents == [
+        {"role": "user", "parts": [{"text": "ann: hi"}]},
+        {"role": "user", "parts": [{"text": "<system>\nbe brief\n</system>"}]},
+    ]
+
+
+@pytest.mark.parametrize("signature", [b"", b"another vendor's"])
+async def test_calls_that_gemini_has_not_signed_are_taken(
+    service: TextClient, upstream: GeminiEmulator, signature: bytes
+) -> None:
+    """A client that lost the signatures, or a conversation that began with another vendor, goes on with Gemini 3."""
+    request = chat("look", tools=[Tool(name="look")])
+    request.model = "three"
+    parts = [
+        Part(reasoning=ReasoningPart(signature=b"x", signer="anthropic")),
+        *(Part(tool_call=ToolCall(id=i, name="look", signature=signature, signer="other")) for i in "ab"),
+    ]
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=parts))
+    results = [Part(tool_result=ToolResult(tool_call_id=i, content="seen")) for i in "ab"]
+    request.messages.append(Message(role=Role.ROLE_TOOL, parts=results))
+    assert text_of(await service.ask(request))
+    sent = upstream.seen[-1].body["contents"][1]["parts"]
+    assert [part.get("thoughtSignature") for part in sent] == ["skip_thought_signature_validator", None]

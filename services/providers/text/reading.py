@@ -71,6 +71,7 @@ class BaseReader(abc.ABC):
     Args:
         request: What was asked.
         framing: Splits a streamed answer; None for a whole one.
+        signer: The vendor that makes the signatures of reasoning and calls.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class BaseReader(abc.ABC):
         "_lengths",
         "_limit",
         "_meter",
+        "_signer",
         "_wanted",
         "_whole",
         "_with_reasoning",
@@ -91,7 +93,8 @@ class BaseReader(abc.ABC):
         "upstream_id",
     )
 
-    def __init__(self, request: GenerateTextRequest, framing: Framing | None) -> None:
+    def __init__(self, request: GenerateTextRequest, framing: Framing | None, *, signer: str = "") -> None:
+        self._signer = signer
         self.done = False
         self.ending = False
         self.cut = False
@@ -229,6 +232,7 @@ class BaseReader(abc.ABC):
             event.reasoning.text = text
             if signature:
                 event.reasoning.signature = signature
+                event.reasoning.signer = self._signer
             self._events.append(event)
 
     def _call(
@@ -244,7 +248,10 @@ class BaseReader(abc.ABC):
         """Give a piece of a tool call. The first piece of an index carries id (made where there is none) and name."""
         if self._is_too_long(candidate, arguments):
             return
-        delta = ToolCallDelta(call_index=index, arguments_json=arguments, signature=signature)
+        delta = ToolCallDelta(call_index=index, arguments_json=arguments)
+        if signature:
+            delta.signature = signature
+            delta.signer = self._signer
         if (candidate, index) not in self._begun_calls:
             self._begun_calls.add((candidate, index))
             delta.id = call_id or f"call_{uuid4().hex}"

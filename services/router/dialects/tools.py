@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import base64
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -23,6 +24,8 @@ class ToolCall(Struct):
     id: str
     function: FunctionCall
     type: Literal["function"] = "function"
+    extra_content: Any = None
+    """Where Google's own OpenAI-compatible API puts a call's thought signature."""
 
 
 class Function(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -52,9 +55,52 @@ def tool_from(tool: FunctionTool) -> text_pb2.Tool:
     )
 
 
+GOOGLE: Final = "google"
+_MARK: Final = "__thought__"
+"""Parts a call's id from the thought signature behind it, for clients that keep nothing else of a call."""
+
+
 def call_from(call: ToolCall) -> text_pb2.ToolCall:
-    """Give an earlier call as the contract has it."""
-    return text_pb2.ToolCall(id=call.id, name=call.function.name, arguments_json=call.function.arguments)
+    """Return an earlier call as the contract has it, with its signature from wherever the client has kept it."""
+    call_id, in_id = split_id(call.id)
+    signature = _signature_in(call.extra_content) or in_id
+    made = text_pb2.ToolCall(id=call_id, name=call.function.name, arguments_json=call.function.arguments)
+    if signature:
+        made.signature = signature
+        made.signer = GOOGLE
+    return made
+
+
+def split_id(call_id: str) -> tuple[str, bytes]:
+    """Return the id of a call, and the signature that was put behind it; empty where there is none."""
+    own, mark, coded = call_id.partition(_MARK)
+    if not mark:
+        return call_id, b""
+    try:
+        return own, base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4))
+    except ValueError:
+        return own, b""
+
+
+def signed_id(call_id: str, signature: bytes) -> str:
+    """Return a call's id with its signature behind it."""
+    return f"{call_id}{_MARK}{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+def extra_content(signature: bytes) -> dict[str, Any]:
+    """Return a call's signature as Google's own OpenAI-compatible API tells it."""
+    return {GOOGLE: {"thought_signature": base64.b64encode(signature).decode()}}
+
+
+def _signature_in(extra: Any) -> bytes:
+    found = extra.get(GOOGLE) if isinstance(extra, dict) else None
+    coded = found.get("thought_signature") if isinstance(found, dict) else None
+    if not isinstance(coded, str):
+        return b""
+    try:
+        return base64.b64decode(coded)
+    except ValueError:
+        return b""
 
 
 class Calls:
@@ -62,6 +108,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._calls: dict[int, dict[str, Any]] = {}
+        self._signatures: dict[int, bytes] = {}
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -74,7 +121,15 @@ class Calls:
         call["id"] += piece.id
         call["function"]["name"] += piece.name
         call["function"]["arguments"] += piece.arguments_json
+        if piece.signature and piece.signer == GOOGLE:
+            self._signatures[piece.call_index] = self._signatures.get(piece.call_index, b"") + piece.signature
 
     def whole(self) -> list[dict[str, Any]]:
         """Give the calls, in order."""
-        return [self._calls[index] for index in sorted(self._calls)]
+        return [self._signed(index) for index in sorted(self._calls)]
+
+    def _signed(self, index: int) -> dict[str, Any]:
+        call, signature = self._calls[index], self._signatures.get(index)
+        if signature is None:
+            return call
+        return {**call, "id": signed_id(call["id"], signature), "extra_content": extra_content(signature)}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from moa.text.v1.text_pb2 import ReasoningOptions
+from moa.text.v1.text_pb2 import Part, ReasoningOptions, Role, ToolChoice
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
@@ -21,6 +21,10 @@ _BUDGETS: Final = {
     ReasoningOptions.EFFORT_MEDIUM: 4096,
     ReasoningOptions.EFFORT_HIGH: 16384,
 }
+_HIGH_BUDGET: Final = 12_288
+"""Budgets from here on are nearer to a high effort."""
+CLAUDE: Final = "anthropic"
+"""Whose signatures Claude takes back."""
 _WORDS: Final = {
     ReasoningOptions.EFFORT_MINIMAL: "low",
     ReasoningOptions.EFFORT_LOW: "low",
@@ -39,36 +43,65 @@ def _no_reasoning(request: GenerateTextRequest, model: Model, most: int) -> Json
 
 
 def _claude_thinking(request: GenerateTextRequest, model: Model, most: int) -> Json:
-    """Extended thinking: a budget below `max_tokens`, incompatible with other sampling.
+    """Extended thinking, where an effort or a budget asks for it: to show reasoning is not to ask for some.
 
+    It takes no other sampling, no forced tool and no prefill. Models of 4.6 and later decide by an effort
+    (`limits: {thinking: adaptive}`), earlier ones take a budget below `max_tokens`.
     https://docs.claude.com/en/docs/build-with-claude/extended-thinking
     """
     wanted = request.reasoning
     asked = wanted.HasField("budget_tokens") or bool(wanted.effort)
-    if wanted.effort == ReasoningOptions.EFFORT_NONE or not (asked or wanted.include) or not model.can("reasoning"):
+    if wanted.effort == ReasoningOptions.EFFORT_NONE or not asked or not model.can("reasoning"):
         return {}
-    if _continues_without_reasoning(request):
-        # A turn that began without thinking must go on without it.
+    if _continues_without_reasoning(request) or _leaves_no_room(request):
         return {}
+    if model.limits.get("thinking") == "adaptive":
+        _refuse_sampling(request)
+        effort = _effort_of(wanted)
+        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
     if most <= _MIN_BUDGET:
-        if asked:
-            raise InvalidField(f"this model reasons only with max_tokens above {_MIN_BUDGET}", param="max_tokens")
-        return {}
+        raise InvalidField(f"this model reasons only with max_tokens above {_MIN_BUDGET}", param="max_tokens")
     budget = wanted.budget_tokens if wanted.HasField("budget_tokens") else _BUDGETS[wanted.effort]
     if budget < _MIN_BUDGET:
         raise InvalidField(f"this model's budget is at least {_MIN_BUDGET}", param="reasoning.budget_tokens")
-    for field in ("temperature", "top_k"):
-        if request.sampling.HasField(field):
-            raise Unsupported(f"this model does not take {field} while it reasons", param=field)
+    _refuse_sampling(request)
     return {"thinking": {"type": "enabled", "budget_tokens": min(budget, most - 1)}}
 
 
+def _refuse_sampling(request: GenerateTextRequest) -> None:
+    for field in ("temperature", "top_k"):
+        if request.sampling.HasField(field):
+            raise Unsupported(f"this model does not take {field} while it reasons", param=field)
+
+
+def _effort_of(wanted: ReasoningOptions) -> str:
+    """Return the effort, or the one nearest to a budget."""
+    if wanted.effort in _WORDS:
+        return _WORDS[wanted.effort]
+    budget = wanted.budget_tokens
+    return "low" if budget < _BUDGETS[ReasoningOptions.EFFORT_MEDIUM] else "medium" if budget < _HIGH_BUDGET else "high"
+
+
+def _leaves_no_room(request: GenerateTextRequest) -> bool:
+    """Return whether the answer's beginning is fixed: a tool that must be called, or a prefill."""
+    forced = request.tool_choice.mode in (ToolChoice.MODE_REQUIRED, ToolChoice.MODE_NAMED)
+    return forced or request.messages[-1].role == Role.ROLE_ASSISTANT
+
+
+def is_provable(part: Part) -> bool:
+    """Return whether Claude takes a turn's reasoning back: with its own signature, which proves it."""
+    return bool(part.reasoning.signature) and part.reasoning.signer in ("", CLAUDE)
+
+
 def _continues_without_reasoning(request: GenerateTextRequest) -> bool:
-    """Tell whether the latest assistant turn called tools and does not show its reasoning."""
+    """Return whether the latest assistant turn called tools and does not prove its reasoning.
+
+    A turn that began without thinking must go on without it.
+    """
     for message in reversed(request.messages):
         kinds = {part.WhichOneof("part") for part in message.parts}
         if "tool_call" in kinds:
-            return "reasoning" not in kinds
+            return not any(part.HasField("reasoning") and is_provable(part) for part in message.parts)
         if "tool_result" not in kinds:
             return False
     return False
@@ -95,14 +128,15 @@ def _word_effort(request: GenerateTextRequest, model: Model, most: int) -> Json:
 class Family:
     """One vendor's models. `top_k` gives the fields for a value, None where there is none."""
 
+    vendor: str = "amazon"
     reasoning: Callable[[GenerateTextRequest, Model, int], Json] = _no_reasoning
     top_k: Callable[[int], Json] | None = None
 
 
 _FAMILIES: Final = {
-    "anthropic": Family(_claude_thinking, lambda k: {"top_k": k}),
-    "amazon": Family(_nova_reasoning, lambda k: {"inferenceConfig": {"topK": k}}),
-    "openai": Family(_word_effort),
+    CLAUDE: Family(CLAUDE, _claude_thinking, lambda k: {"top_k": k}),
+    "amazon": Family("amazon", _nova_reasoning, lambda k: {"inferenceConfig": {"topK": k}}),
+    "openai": Family("openai", _word_effort),
 }
 
 

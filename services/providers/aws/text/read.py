@@ -15,6 +15,7 @@ from services.common.counts import Spelling, count_in, told
 from services.common.http.classify import name_of
 from services.providers.aws import errors as failures
 from services.providers.aws.eventstream import Frame, FrameParser
+from services.providers.aws.text.families import family_of
 from services.providers.aws.text.wire import (
     BlockDelta,
     BlockStart,
@@ -54,7 +55,8 @@ _whole: Final = msgspec.json.Decoder(Whole).decode
 def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> BedrockReader:
     """Make the reader of an answer."""
     streamed = headers.get("content-type", "").startswith("application/vnd.amazon.eventstream")
-    return BedrockReader(request, streamed=streamed, upstream_id=headers.get("x-amzn-requestid", ""))
+    upstream_id = headers.get("x-amzn-requestid", "")
+    return BedrockReader(request, streamed=streamed, upstream_id=upstream_id, signer=family_of(model.name).vendor)
 
 
 def count_from(body: bytes) -> int:
@@ -68,13 +70,17 @@ def count_from(body: bytes) -> int:
 class BedrockReader(BaseReader):
     """Reads one answer. Usage may come before the stop reason or after it; both belong to a whole answer."""
 
-    __slots__ = ("_tools",)
+    __slots__ = ("_silent", "_tools")
 
-    def __init__(self, request: GenerateTextRequest, *, streamed: bool, upstream_id: str) -> None:
-        super().__init__(request, FrameParser() if streamed else None)
+    def __init__(
+        self, request: GenerateTextRequest, *, streamed: bool, upstream_id: str, signer: str = "amazon"
+    ) -> None:
+        super().__init__(request, FrameParser() if streamed else None, signer=signer)
         self.upstream_id = upstream_id
         self._tools: dict[int, int] = {}
         """Content block → which call it is."""
+        self._silent: set[int] = set()
+        """Calls of which no arguments have come."""
 
     def _take(self, payload: Frame) -> None:
         if payload.kind == "exception":
@@ -85,6 +91,7 @@ class BedrockReader(BaseReader):
             begun = _start(payload.payload)
             if begun.start.tool_use is not None:
                 index = self._tools[begun.content_block_index] = len(self._tools)
+                self._silent.add(index)
                 self._call(0, index, "", call_id=begun.start.tool_use.tool_use_id, name=begun.start.tool_use.name)
         elif payload.name == "messageStop":
             self._take_stop(_stop(payload.payload).stop_reason)
@@ -99,6 +106,7 @@ class BedrockReader(BaseReader):
             self._say(0, delta.text)
         elif delta.tool_use is not None and delta.tool_use.input:
             index = self._tools.setdefault(event.content_block_index, len(self._tools))
+            self._silent.discard(index)
             self._call(0, index, delta.tool_use.input)
         elif delta.reasoning_content is not None:
             self._take_reasoning(delta.reasoning_content)
@@ -129,4 +137,7 @@ class BedrockReader(BaseReader):
         reason = FINISH_REASONS.get(word)
         if reason is None:
             raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word)})")
+        for index in sorted(self._silent):
+            # In a stream, a call without arguments has none, not even braces.
+            self._call(0, index, "{}")
         self._end_candidate(0, reason)

@@ -16,13 +16,16 @@ from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.common.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.common.http.client import Outgoing
-from services.providers.aws.text.families import family_of
+from services.providers.aws.text.families import family_of, is_provable
 from services.providers.text import media
 from services.providers.text.jsontext import json_of, object_of
 
 Json = dict[str, Any]
 
 _encode: Final = msgspec.json.Encoder().encode
+_NO_RESULT: Final = "(no output)"
+"""What a tool's blank result is told as: Converse takes no blank text."""
+_NO_TOOLS: Final = "Do not call tools in this turn. Answer in text."
 _NO_FIELDS: Final = ("seed", "presence_penalty", "frequency_penalty")
 
 
@@ -81,25 +84,44 @@ def _prompt_from(messages: Sequence[Message]) -> Json:
     turns: list[Json] = []
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
-        if message.name:
-            raise Unsupported("this provider does not name participants", param=f"{where}.name")
         if message.role == Role.ROLE_SYSTEM:
+            texts = [_text_of(part, where) for part in message.parts]
             if turns:
-                raise Unsupported("this provider takes instructions only before the conversation", param=where)
-            system += [{"text": _text_of(part, where)} for part in message.parts]
-            continue
-        blocks = [_block_from(part, message.role, f"{where}.parts[{i}]") for i, part in enumerate(message.parts)]
+                # Converse takes instructions before the conversation only; later ones are told in their place.
+                blocks = [{"text": f"<system>\n{text}\n</system>"} for text in texts if text.strip()]
+            else:
+                system += [{"text": text} for text in texts if text.strip()]
+                continue
+        else:
+            blocks = _blocks_from(message, where)
         if not blocks:
-            raise InvalidField("a message needs content", param=f"{where}.parts")
+            continue  # Converse takes no blank text, and an earlier answer may have been blank
         role = "assistant" if message.role == Role.ROLE_ASSISTANT else "user"
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         else:
             turns.append({"role": role, "content": blocks})
+    if not turns:
+        raise InvalidField("a message needs content", param="messages")
     prompt: Json = {"messages": turns}
     if system:
         prompt["system"] = system
     return prompt
+
+
+def _blocks_from(message: Message, where: str) -> list[Json]:
+    """Return a turn's content, without what Converse refuses: blank text, and reasoning that nobody has signed."""
+    blocks: list[Json] = []
+    for index, part in enumerate(message.parts):
+        if part.HasField("text") and not part.text.strip():
+            continue
+        if part.HasField("reasoning") and not is_provable(part):
+            continue
+        blocks.append(_block_from(part, message.role, f"{where}.parts[{index}]"))
+    if message.name and message.role == Role.ROLE_USER and blocks and "text" in blocks[0]:
+        # Converse does not name participants.
+        blocks[0] = {"text": f"{message.name}: {blocks[0]['text']}"}
+    return blocks
 
 
 def _text_of(part: Part, where: str) -> str:
@@ -121,7 +143,8 @@ def _block_from(part: Part, role: Role.ValueType, where: str) -> Json:
         return {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}}
     if kind == "tool_result" and role == Role.ROLE_TOOL:
         result = part.tool_result
-        made: Json = {"toolUseId": result.tool_call_id, "content": [{"text": result.content}]}
+        said = result.content if result.content.strip() else _NO_RESULT
+        made: Json = {"toolUseId": result.tool_call_id, "content": [{"text": said}]}
         if result.is_error:
             made["status"] = "error"
         return {"toolResult": made}
@@ -158,14 +181,17 @@ def _add_sampling(config: Json, request: GenerateTextRequest) -> None:
 
 
 def _add_tools(body: Json, request: GenerateTextRequest) -> None:
-    if not request.tools:
-        return
+    earlier = _called(request.messages)
     choice = request.tool_choice
-    if choice.HasField("parallel") and not choice.parallel:
+    if request.tools and choice.HasField("parallel") and not choice.parallel:
         raise Unsupported("this provider always may call several tools in a turn", param="tool_choice.parallel")
-    if choice.mode == ToolChoice.MODE_NONE:
-        if any(part.HasField("tool_call") for message in request.messages for part in message.parts):
-            raise Unsupported("this provider cannot be kept from tools that it called before", param="tool_choice")
+    if not request.tools or choice.mode == ToolChoice.MODE_NONE:
+        if earlier:
+            # A history with calls needs its tools, and no choice forbids them.
+            known = {tool.name: tool for tool in request.tools}
+            named = [known.get(name) or Tool(name=name) for name in earlier]
+            body["toolConfig"] = {"tools": _tools_from(named)}
+            body.setdefault("system", []).append({"text": _NO_TOOLS})
         return
     config: Json = {"tools": _tools_from(request.tools)}
     if choice.mode == ToolChoice.MODE_REQUIRED:
@@ -175,6 +201,15 @@ def _add_tools(body: Json, request: GenerateTextRequest) -> None:
     elif choice.mode == ToolChoice.MODE_AUTO:
         config["toolChoice"] = {"auto": {}}
     body["toolConfig"] = config
+
+
+def _called(messages: Sequence[Message]) -> list[str]:
+    """Return the names of the tools that were called, each once."""
+    return list(
+        dict.fromkeys(
+            part.tool_call.name for message in messages for part in message.parts if part.HasField("tool_call")
+        )
+    )
 
 
 def _tools_from(tools: Sequence[Tool]) -> list[Json]:

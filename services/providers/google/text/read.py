@@ -17,7 +17,7 @@ from services.common.counts import Spelling, count_in, told
 from services.common.http.classify import name_of, words_of
 from services.common.http.sse import EventParser
 from services.providers.google import errors as failures
-from services.providers.google.text.wire import Answer, Candidate, Feedback, Part
+from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedback, Part
 from services.providers.text.reading import BaseReader, Malformed
 
 _decode: Final = msgspec.json.Decoder(Answer).decode
@@ -73,7 +73,7 @@ class GeminiReader(BaseReader):
     __slots__ = ("_ends",)
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool) -> None:
-        super().__init__(request, EventParser() if streamed else None)
+        super().__init__(request, EventParser() if streamed else None, signer=SIGNER)
         self._ends: dict[int, tuple[str, str]] = {}
         """The latest finish reason and message of each candidate."""
 

@@ -15,6 +15,7 @@ from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.common.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported, UnsupportedMedia
 from services.common.http.client import Outgoing
+from services.providers.google.text.wire import SIGNER
 from services.providers.text import media
 from services.providers.text.jsontext import json_of, object_of
 
@@ -42,6 +43,8 @@ _MODES: Final = {
     ToolChoice.MODE_REQUIRED: "ANY",
     ToolChoice.MODE_NAMED: "ANY",
 }
+_NOT_SIGNED: Final = "skip_thought_signature_validator"
+"""Google's own word for a call without a signature."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -53,7 +56,7 @@ def request_from(request: GenerateTextRequest, model: Model, provider: Provider)
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
     """Give the HTTP request that counts a prompt."""
-    inner: Json = {"model": f"models/{model.name}", **_prompt_from(request.messages, request.tools)}
+    inner: Json = {"model": f"models/{model.name}", **_prompt_from(request.messages, request.tools, model)}
     body = _encode({"generateContentRequest": inner})
     return Outgoing(url_of(provider.base_url, model.name, "countTokens"), body, {})
 
@@ -66,7 +69,7 @@ def url_of(base: str, model: str, method: str) -> URL:
 
 def body_from(request: GenerateTextRequest, model: Model) -> Json:
     """Give the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
-    body = _prompt_from(request.messages, request.tools)
+    body = _prompt_from(request.messages, request.tools, model)
     body["generationConfig"] = _config_from(request, model)
     if request.HasField("tool_choice") or any(tool.strict for tool in request.tools):
         choice = _choice_from(request.tool_choice, request.tools)
@@ -75,23 +78,37 @@ def body_from(request: GenerateTextRequest, model: Model) -> Json:
     return body
 
 
-def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool]) -> Json:
-    """Give instructions, conversation and tools."""
+def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Model) -> Json:
+    """Return instructions, conversation and tools."""
+    signed = model.limits.get("thinking") == "level"
     instructions: list[Json] = []
     contents: list[Json] = []
     names: dict[str, str] = {}
     tool_turn = False
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
-        if message.name:
-            raise Unsupported("this provider does not name participants", param=f"{where}.name")
         if message.role == Role.ROLE_SYSTEM:
+            said = [_system_part_from(part, where) for part in message.parts]
             if contents:
-                raise Unsupported("this provider takes instructions only before the conversation", param=where)
-            instructions += [_system_part_from(part, where) for part in message.parts]
+                # Gemini takes instructions before the conversation only; later ones are told in their place.
+                told = [{"text": f"<system>\n{part['text']}\n</system>"} for part in said]
+                contents.append({"role": "user", "parts": told})
+            else:
+                instructions += said
             continue
-        parts = [_part_from(part, message.role, names, f"{where}.parts[{i}]") for i, part in enumerate(message.parts)]
+        parts = [
+            _part_from(part, message.role, names, f"{where}.parts[{i}]")
+            for i, part in enumerate(message.parts)
+            if not _is_foreign(part)
+        ]
+        if message.name and message.role == Role.ROLE_USER and parts and "text" in parts[0]:
+            # Gemini does not name participants.
+            parts[0] = {"text": f"{message.name}: {parts[0]['text']}"}
+        if signed:
+            _sign(parts)
         if not parts:
+            if message.parts:
+                continue
             raise InvalidField("a message needs content", param=f"{where}.parts")
         # All results of one turn's calls belong in one content.
         if message.role == Role.ROLE_TOOL and tool_turn:
@@ -105,6 +122,23 @@ def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool]) -> Json:
     if tools:
         body["tools"] = [{"functionDeclarations": _declarations_from(tools)}]
     return body
+
+
+def _is_foreign(part: Part) -> bool:
+    """Return whether a part is nothing but another vendor's proof of reasoning."""
+    reasoning = part.reasoning
+    return part.HasField("reasoning") and not reasoning.text and reasoning.signer not in ("", SIGNER)
+
+
+def _sign(parts: list[Json]) -> None:
+    """Let Gemini 3 take calls that it did not make, or whose signature a client has lost.
+
+    It wants one on the first call of a step (ai.google.dev/gemini-api/docs/thought-signatures).
+    """
+    for part in parts:
+        if "functionCall" in part:
+            part.setdefault("thoughtSignature", _NOT_SIGNED)
+            break
 
 
 def _system_part_from(part: Part, where: str) -> Json:
@@ -128,19 +162,19 @@ def _part_from(part: Part, role: Role.ValueType, names: dict[str, str], where: s
         made: Json = {"name": call.name, "args": object_of(call.arguments_json or "{}", f"{where}.arguments_json")}
         if call.id:
             made["id"] = call.id
-        return _signed({"functionCall": made}, call.signature)
+        return _signed({"functionCall": made}, call.signature, call.signer)
     if kind == "tool_result" and role == Role.ROLE_TOOL:
         return {"functionResponse": _response_from(part.tool_result, names, where)}
     if kind == "reasoning" and role == Role.ROLE_ASSISTANT:
         said: Json = {"text": part.reasoning.text}
         if part.reasoning.text:
             said["thought"] = True
-        return _signed(said, part.reasoning.signature)
+        return _signed(said, part.reasoning.signature, part.reasoning.signer)
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
 
 
-def _signed(part: Json, signature: bytes) -> Json:
-    if signature:
+def _signed(part: Json, signature: bytes, signer: str) -> Json:
+    if signature and signer in ("", SIGNER):
         part["thoughtSignature"] = b64encode(signature).decode()
     return part
 

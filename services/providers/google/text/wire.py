@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from msgspec import Struct
 
 from services.providers.google.errors import Failure
+
+SIGNER: Final = "google"
+"""Whose thought signatures are."""
 
 
 class FunctionCall(Struct, gc=False):

@@ -31,8 +31,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether the server takes `stream_options`."""
     image_links: bool = False
     """Whether links to images are passed on for the provider to fetch. Never for a server inside one's own network."""
-    reasoning_input: Literal["refuse", "reasoning_content"] = "refuse"
-    """What becomes of reasoning that the caller gives back: refused, or sent under that name."""
+    reasoning_input: Literal["drop", "refuse", "reasoning_content", "reasoning"] = "drop"
+    """What becomes of reasoning that the caller gives back: left out, refused, or sent under that name."""
     counts_tokens: bool = False
     """Whether the server has `/responses/input_tokens`. OpenAI has; Azure and compatible servers have not."""
     prefill: Literal["as_is", "continue_final_message", "prefix"] = "as_is"
@@ -146,6 +146,8 @@ def _messages_from(message: Message, where: str, options: Options) -> list[Json]
             content.append(_content_from(part, message.role, f"{where}.parts[{i}]", options))
     if content:
         out["content"] = content
+    elif message.role == Role.ROLE_ASSISTANT and message.parts and "tool_calls" not in out:
+        out["content"] = ""  # of reasoning alone
     elif message.role == Role.ROLE_ASSISTANT and "tool_calls" in out:
         out["content"] = None
     else:
@@ -173,6 +175,8 @@ def _add_assistant_part(out: Json, part: Part, where: str, options: Options) -> 
     elif kind == "reasoning":
         if options.reasoning_input == "refuse":
             raise Unsupported("this provider does not take reasoning back", param=f"{where}.reasoning")
+        if options.reasoning_input == "drop":
+            return
         out[options.reasoning_input] = out.get(options.reasoning_input, "") + part.reasoning.text
     else:
         raise InvalidField(f"{kind or 'an empty part'} does not belong in an assistant message", param=where)

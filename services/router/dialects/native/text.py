@@ -14,7 +14,7 @@ from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_text
 from services.router.dialects.native.bodies import Message, TextBody
 from services.router.dialects.reply import DONE, frame
-from services.router.dialects.tools import Calls, call_from, tool_from
+from services.router.dialects.tools import Calls, call_from, split_id, tool_from
 from services.router.domain.answer import TextAnswer
 
 _DECODER = msgspec.json.Decoder(TextBody)
@@ -72,7 +72,8 @@ def _add_message(request: text_service_pb2.GenerateTextRequest, message: Message
     if message.role == "tool":
         if not message.tool_call_id:
             raise InvalidField(f"{where}.tool_call_id is required", param=f"{where}.tool_call_id")
-        result = text_pb2.ToolResult(tool_call_id=message.tool_call_id, content=message.content or "")
+        call_id, _ = split_id(message.tool_call_id)
+        result = text_pb2.ToolResult(tool_call_id=call_id, content=message.content or "")
         turn.parts.add().tool_result.CopyFrom(result)
         return
     if message.content is not None:

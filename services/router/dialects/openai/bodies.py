@@ -78,6 +78,11 @@ class Message(Struct, forbid_unknown_fields=True, kw_only=True):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    reasoning: Any = None
+    """As OpenRouter and its clients call it."""
+    reasoning_details: Any = None
+    cache_control: Any = None
+    """A hint for Anthropic's prompt cache."""
     # What OpenAI's own answers carry, for clients that send an answer back as it came.
     annotations: Any = None
     audio: Any = None

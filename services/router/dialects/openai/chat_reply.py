@@ -9,8 +9,9 @@ from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.dialects import OPENAI
 from services.common.errors import error_of
+from services.router.dialects.openai import reasoning
 from services.router.dialects.reply import DONE, encode, frame
-from services.router.dialects.tools import Calls
+from services.router.dialects.tools import GOOGLE, Calls, extra_content, signed_id
 from services.router.domain.answer import TextAnswer
 
 _FINISH = {
@@ -50,6 +51,7 @@ class _Candidate:
     def __init__(self) -> None:
         self.text: list[str] = []
         self.reasoning: list[str] = []
+        self.details = reasoning.Details()
         self.calls = Calls()
         self.logprobs: list[dict[str, Any]] = []
         self.refusal = ""
@@ -62,6 +64,7 @@ class _Candidate:
                 self.logprobs += _logprobs(event.text.logprobs)
         elif kind == "reasoning":
             self.reasoning.append(event.reasoning.text)
+            self.details.take(event.reasoning)
         elif kind == "tool_call":
             self.calls.take(event.tool_call)
         elif kind == "candidate_finished":
@@ -77,6 +80,8 @@ class _Candidate:
         }
         if self.reasoning:
             message["reasoning_content"] = "".join(self.reasoning)
+        if self.details:
+            message["reasoning_details"] = self.details.whole()
         if self.calls:
             message["tool_calls"] = self.calls.whole()
         return {
@@ -118,6 +123,7 @@ class Chunks:
     def __init__(self, answer: TextAnswer, request_id: str, *, include_usage: bool) -> None:
         self._include_usage = include_usage
         self._begun: set[int] = set()
+        self._details: dict[int, reasoning.Details] = {}
         self._common: dict[str, Any] = {
             "id": f"chatcmpl-{request_id}",
             "object": "chat.completion.chunk",
@@ -163,14 +169,16 @@ class Chunks:
 
     def _other(self, event: text_pb2.TextEvent, kind: str) -> bytes:
         if kind == "reasoning":
-            if not event.reasoning.text:
-                return b""
-            return self._chunk(event.candidate, {"reasoning_content": event.reasoning.text})
+            delta: dict[str, Any] = {"reasoning_content": event.reasoning.text} if event.reasoning.text else {}
+            part = self._details.setdefault(event.candidate, reasoning.Details()).take(event.reasoning)
+            if part is not None:
+                delta["reasoning_details"] = [part]
+            return self._chunk(event.candidate, delta) if delta else b""
         if kind == "tool_call":
             return self._chunk(event.candidate, {"tool_calls": [_tool_call(event.tool_call)]})
         ended = event.candidate_finished
-        delta = {"refusal": ended.refusal} if ended.refusal else {}
-        return self._chunk(event.candidate, delta, finish=_FINISH.get(ended.reason, "stop"))
+        refused = {"refusal": ended.refusal} if ended.refusal else {}
+        return self._chunk(event.candidate, refused, finish=_FINISH.get(ended.reason, "stop"))
 
     def _chunk(self, candidate: int, delta: dict[str, Any], *, finish: str | None = None, tokens: Any = None) -> bytes:
         chunk = dict(self._common)
@@ -196,9 +204,12 @@ def _tool_call(piece: text_pb2.ToolCallDelta) -> dict[str, Any]:
     """Give a piece of a call as OpenAI's delta: id, type and name only on the first."""
     function: dict[str, Any] = {"arguments": piece.arguments_json}
     found: dict[str, Any] = {"index": piece.call_index, "function": function}
+    signed = piece.signature and piece.signer == GOOGLE
     if piece.id:
-        found["id"] = piece.id
+        found["id"] = signed_id(piece.id, piece.signature) if signed else piece.id
         found["type"] = "function"
+    if signed:
+        found["extra_content"] = extra_content(piece.signature)
     if piece.name:
         function["name"] = piece.name
     return found

@@ -11,9 +11,9 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_url
-from services.router.dialects.openai import bodies
+from services.router.dialects.openai import bodies, reasoning
 from services.router.dialects.reply import encode
-from services.router.dialects.tools import call_from, tool_from
+from services.router.dialects.tools import call_from, split_id, tool_from
 
 _DECODER = msgspec.json.Decoder(bodies.ChatBody)
 
@@ -103,17 +103,21 @@ def _refuse(body: bodies.ChatBody) -> None:
 
 def _add_message(request: text_service_pb2.GenerateTextRequest, message: bodies.Message, index: int) -> None:
     where = f"messages[{index}]"
-    turn = request.messages.add(role=_ROLES[message.role], name=message.name or "")
+    turn = request.messages.add(role=_ROLES[message.role])
     if message.role == "tool":
         if not message.tool_call_id:
             raise InvalidField(f"{where}.tool_call_id is required", param=f"{where}.tool_call_id")
         result = _text_of(message, where)
+        call_id, _ = split_id(message.tool_call_id)
         turn.parts.add().tool_result.CopyFrom(
-            text_pb2.ToolResult(tool_call_id=message.tool_call_id, name=message.name or "", content=result)
+            text_pb2.ToolResult(tool_call_id=call_id, name=message.name or "", content=result)
         )
         return
-    if message.reasoning_content:
-        turn.parts.add().reasoning.text = message.reasoning_content
+    turn.name = message.name or ""
+    if message.role == "assistant":
+        said = message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "")
+        for thought in reasoning.parts_from(message.reasoning_details, said):
+            turn.parts.add().reasoning.CopyFrom(thought)
     if isinstance(message.content, str):
         turn.parts.add(text=message.content)
     else:

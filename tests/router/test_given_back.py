@@ -1,0 +1,133 @@
+"""What an answer carries for the next turn is taken back, however little of it a client keeps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from moa.text.v1 import text_pb2
+from services.router.dialects.native import text as native
+from services.router.dialects.openai import chat_request
+from services.router.dialects.openai.reasoning import Details
+from services.router.dialects.tools import Calls, extra_content, signed_id
+
+SIGNATURE = bytes(range(256))
+
+Json = dict[str, Any]
+
+
+def answered() -> Json:
+    """Return a signed call as the OpenAI and native dialects tell it."""
+    calls = Calls()
+    calls.take(text_pb2.ToolCallDelta(id="call_1", name="look", signature=SIGNATURE, signer="google"))
+    calls.take(text_pb2.ToolCallDelta(arguments_json="{}"))
+    return calls.whole()[0]
+
+
+def kept_by(client: str) -> Json:
+    """Return what clients that know only the vendor's published type keep of it."""
+    call = answered()
+    plain = {name: call[name] for name in ("id", "type", "function")}
+    return {
+        "everything": call,
+        "the id": plain,
+        "extra_content": {**call, "id": "call_1"},
+        "neither": {**plain, "id": "call_1"},
+    }[client]
+
+
+@pytest.mark.parametrize("client", ["everything", "the id", "extra_content", "neither"])
+@pytest.mark.parametrize("dialect", ["openai", "native"])
+def test_a_calls_signature_is_taken_back(client: str, dialect: str) -> None:
+    """From where Google's own API puts it, or out of the id; the provider sees its id as it made it."""
+    call = kept_by(client)
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "seen"}
+    turns = [{"role": "user", "content": "look"}, {"role": "assistant", "content": None, "tool_calls": [call]}, result]
+    if dialect == "openai":
+        request = chat_request.request_from(json.dumps({"model": "m", "messages": turns}).encode()).request
+    else:
+        request = native.request_from(json.dumps({"model_id": "m", "messages": turns}).encode())
+    made = request.messages[1].parts[0].tool_call
+    assert made.id == request.messages[2].parts[0].tool_result.tool_call_id == "call_1"
+    assert (made.signature, made.signer) == ((b"", "") if client == "neither" else (SIGNATURE, "google"))
+
+
+def test_other_vendors_calls_are_told_plainly() -> None:
+    """Nobody but Google signs calls, and nobody else's clients see longer ids."""
+    calls = Calls()
+    calls.take(text_pb2.ToolCallDelta(id="call_1", name="look", arguments_json="{}"))
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    assert calls.whole() == [call]
+
+
+@pytest.mark.parametrize("bad", [{}, {"google": 1}, {"google": {"thought_signature": "?"}}, "x", [1]])
+def test_extra_content_that_cannot_be_read_is_left(bad: object) -> None:
+    """It is a client's; the id still holds the signature."""
+    call = {**answered(), "extra_content": bad}
+    turns = [{"role": "user", "content": "look"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    request = chat_request.request_from(json.dumps({"model": "m", "messages": turns}).encode()).request
+    assert request.messages[1].parts[1].tool_call.signature == SIGNATURE
+
+
+def assistant(**fields: object) -> list[text_pb2.Part]:
+    """Return the parts of an assistant's turn that a client sends back."""
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok", **fields}]
+    body = json.dumps({"model": "m", "messages": turns}).encode()
+    return list(chat_request.request_from(body).request.messages[1].parts)
+
+
+def test_signed_reasoning_goes_round() -> None:
+    """Two thoughts of Claude, one that only it can read, and one of Gemini come back with their signatures."""
+    details = Details()
+    for text, signature, signer in (
+        ("hm", b"", ""),
+        (", yes", b"", ""),
+        ("", b"U0lH", "anthropic"),
+        ("", b"opaque", "anthropic"),
+        ("so", b"", ""),
+        ("", b"U0lI", "anthropic"),
+        ("", SIGNATURE, "google"),
+    ):
+        details.take(text_pb2.ReasoningDelta(text=text, signature=signature, signer=signer))
+    parts = assistant(reasoning_content="hm, yesso", reasoning_details=details.whole())
+    assert [(p.reasoning.text, p.reasoning.signature, p.reasoning.signer) for p in parts[:4]] == [
+        ("hm, yes", b"U0lH", "anthropic"),
+        ("", b"opaque", "anthropic"),
+        ("so", b"U0lI", "anthropic"),
+        ("", SIGNATURE, "google"),
+    ]
+    assert parts[4].text == "ok"
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_plain_reasoning_is_taken_back(name: str) -> None:
+    """By either name that servers give it."""
+    assert [part.WhichOneof("part") for part in assistant(**{name: "hm"})] == ["reasoning", "text"]
+
+
+@pytest.mark.parametrize(
+    "details", [1, "x", [1], [{}], [{"type": "reasoning.text", "text": 1, "signature": 2}], [{"type": [], "data": "?"}]]
+)
+def test_details_that_cannot_be_read_are_left_out(details: object) -> None:
+    """They are a hint, and never refuse a turn."""
+    assert [part.WhichOneof("part") for part in assistant(reasoning_details=details)] == ["text"]
+
+
+def test_a_tools_name_is_not_a_participants() -> None:
+    """`name` on a tool's result is the function's, as LangGraph sends it."""
+    turns = [
+        {"role": "user", "name": "ann", "content": "look"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [kept_by("neither")],
+            "cache_control": {"type": "ephemeral"},
+        },
+        {"role": "tool", "name": "look", "tool_call_id": signed_id("call_1", b"x"), "content": "seen"},
+    ]
+    request = chat_request.request_from(json.dumps({"model": "m", "messages": turns}).encode()).request
+    assert [message.name for message in request.messages] == ["ann", "", ""]
+    assert request.messages[2].parts[0].tool_result.name == "look"
+    assert extra_content(b"x") == {"google": {"thought_signature": "eA=="}}
