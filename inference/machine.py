@@ -88,7 +88,7 @@ def computes_bfloat16() -> bool:
     import torch
 
     told = torch.cpu.get_capabilities()
-    if told.get("amx_bf16") or told.get("bf16"):
+    if any(told.get(name) for name in ("amx_bf16", "sve_bf16", "bf16")):
         return True
     return bool(told.get("avx512_bf16")) and torch.backends.cpu.get_cpu_capability() == "AVX512"
 

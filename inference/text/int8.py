@@ -39,7 +39,7 @@ class Int8Linear(nn.Module):
         """Return the product, (…, out)."""
         flat = given.reshape(-1, given.shape[-1])
         if len(flat) <= FEW_ROWS:
-            product = torch.ops.aten._weight_int8pack_mm(flat.contiguous(), self.weight, self.scale)
+            product: Tensor = torch.ops.aten._weight_int8pack_mm(flat.contiguous(), self.weight, self.scale)
         else:
             product = nn.functional.linear(flat, self.weight.to(given.dtype)) * self.scale
         product = product if self.bias is None else product + self.bias

@@ -126,7 +126,7 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise Unavailable(f"model {model.id} has layers that this engine does not batch: {', '.join(sorted(kinds))}")
-    dtype = _dtype(model, device, config)
+    dtype = computing_dtype(model, device, config)
     report("weights", 0.4)
     network = AutoModelForCausalLM.from_pretrained(
         source.folder,
@@ -157,7 +157,7 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
     )
 
 
-def _dtype(model: Model, device: str, config: Any) -> Any:
+def computing_dtype(model: Model, device: str, config: Any) -> Any:
     """Return the number format to compute in.
 
     On a CPU that is float32, but bfloat16 where the CPU computes it and the weights are stored in it: nothing is lost

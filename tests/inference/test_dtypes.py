@@ -36,12 +36,12 @@ def row(**fields: Any) -> Model:
 def test_a_cpu_computes_in_what_it_is_fast_in(
     monkeypatch: pytest.MonkeyPatch, wanted: Any, stored: str | None, native: bool, used: str
 ) -> None:
-    """bfloat16 is chosen only where the CPU computes it and the weights are stored in it; what a row asks for is kept."""
+    """bfloat16 is chosen only where the CPU computes it and the weights are stored so; what a row says is kept."""
     machine.bring_up(1)
     from inference.text import model
 
     monkeypatch.setattr(machine, "computes_bfloat16", lambda: native)
-    assert str(model._dtype(row(dtype=wanted), "cpu", SimpleNamespace(dtype=stored))) == f"torch.{used}"
+    assert str(model.computing_dtype(row(dtype=wanted), "cpu", SimpleNamespace(dtype=stored))) == f"torch.{used}"
 
 
 def test_int8_is_refused_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,17 +50,17 @@ def test_int8_is_refused_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> No
     from inference.text import model
 
     with pytest.raises(Unavailable, match="needs a CPU"):
-        model._dtype(row(dtype="int8"), "cuda", SimpleNamespace())
+        model.computing_dtype(row(dtype="int8"), "cuda", SimpleNamespace())
     monkeypatch.setattr(machine, "computes_bfloat16", lambda: False)
     with pytest.raises(Unavailable, match="needs a CPU"):
-        model._dtype(row(dtype="int8"), "cpu", SimpleNamespace())
+        model.computing_dtype(row(dtype="int8"), "cpu", SimpleNamespace())
     with pytest.raises(Unavailable, match="for text models"):
         machine.dtype_of("int8", "cpu")
 
 
 @pytest.mark.parametrize("wanted", ["bfloat16", "int8"])
-def test_a_row_is_its_own_in_any_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: Any) -> None:
-    """Logits have the same bits alone and beside others, lie near those of float32, and weights take what they should."""
+def test_a_row_is_its_own_in_any_format(monkeypatch: pytest.MonkeyPatch, wanted: Any) -> None:
+    """Logits have the same bits alone and beside others and lie near those of float32; weights are narrower."""
     machine.bring_up(1)
     from inference.text.model import load
 
