@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway import retries
 from gateway.settings import EdgeSettings
+from services.common.rpc import call as calls
 
 Json = dict[str, Any]
 
@@ -76,6 +77,20 @@ def hold() -> Json:
     return {
         "name": HOLD,
         "typed_config": {"@type": f"{_TYPE}extensions.filters.http.buffer.v3.Buffer", "max_request_bytes": 2**20},
+    }
+
+
+def counted() -> Json:
+    """Return the filter that tells a service how large the request is, which is whole by then, before it takes it."""
+    told = {"header": {"key": calls.BODY_BYTES_KEY, "value": "%REQ(CONTENT-LENGTH)%"}}
+    return {
+        "name": "moa.counted",
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {
+                "request_mutations": [{"append": {**told, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
+            },
+        },
     }
 
 

@@ -234,6 +234,7 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
     ):
         yield {**_filter(name, size, max_request_bytes=limit), "disabled": True}
     yield bodies.hold()
+    yield bodies.counted()
     yield {"name": pages.FILES, "typed_config": pages.server(), "disabled": True}
     yield _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb")
     yield _transcoder(settings, bindings, contracts)

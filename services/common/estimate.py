@@ -5,6 +5,7 @@ Whoever charges for a stream that was cut guesses by this: the router, and the b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
 
 from moa.common.v1.usage_pb2 import Usage
@@ -53,12 +54,13 @@ class Meter:
     """Guesses an answer's usage from what went by, until the provider's own count arrives.
 
     Args:
-        prompt: The prompt's tokens, as `prompt_tokens` guesses them.
+        prompt: The prompt's tokens, as `prompt_tokens` guesses them; or what guesses them where they are needed, which
+            for a long one takes a while.
     """
 
     __slots__ = ("_pieces", "_prompt", "_reasoning_pieces", "told")
 
-    def __init__(self, prompt: int) -> None:
+    def __init__(self, prompt: int | Callable[[], int]) -> None:
         self._prompt = prompt
         self._pieces = 0
         self._reasoning_pieces = 0
@@ -75,7 +77,12 @@ class Meter:
     def usage(self) -> Usage:
         """Give the provider's count, or the estimate, marked as such."""
         if self.told is not None:
-            return self.told.usage(self._prompt, self._pieces)
+            return self.told.usage(0 if self.told.prompt is not None else self._guess(), self._pieces)
         return Usage(
-            prompt_tokens=self._prompt, completion_tokens=self._pieces, reasoning_tokens=self._reasoning_pieces
+            prompt_tokens=self._guess(), completion_tokens=self._pieces, reasoning_tokens=self._reasoning_pieces
         )
+
+    def _guess(self) -> int:
+        if not isinstance(self._prompt, int):
+            self._prompt = self._prompt()
+        return self._prompt

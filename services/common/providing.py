@@ -15,6 +15,7 @@ import uvloop
 
 from services.common import logs, metrics, settings
 from services.common.admission import VanishedCallers
+from services.common.beside import Beside
 from services.common.catalogue import CatalogueError, Watched, load
 from services.common.http import checking
 from services.common.http.targets import Targets
@@ -59,7 +60,7 @@ class Providing(Generic[T]):
     settings: type[ProvidingSettings]
     targets: Callable[[Mapping[str, str]], T]
     """Makes the providers that can be asked, from the environment."""
-    add: Callable[[Watched, T, VanishedCallers, Server], None]
+    add: Callable[[Watched, T, VanishedCallers, Beside, Server], None]
     """Adds the servicer to the server."""
 
     def main(self) -> None:
@@ -95,7 +96,8 @@ class Providing(Generic[T]):
         vanished = VanishedCallers(auth, service_token=token)
         await vanished.start()
         server = Server(service_token=token)
-        self.add(catalogue, targets, vanished, server)
+        beside = Beside()
+        self.add(catalogue, targets, vanished, beside, server)
         server.offer(self.service)
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
@@ -106,6 +108,7 @@ class Providing(Generic[T]):
             watching.cancel()
             vanished.ending()
             await server.stop(config.drain_s)
+            await beside.aclose()
             await vanished.stop()
             await auth.close()
             await targets.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from moa.image.v1 import image_service_pb2
 from services.common import memory
 from services.common.admission import VanishedCallers
+from services.common.beside import Beside
 from services.common.catalogue import Watched
 from services.common.providing import Providing
 from services.common.rpc.server import Server
@@ -13,8 +14,8 @@ from services.image.settings import ImageSettings
 from services.image.targets import Targets
 
 
-def add(catalogue: Watched, targets: Targets, vanished: VanishedCallers, server: Server) -> None:
-    add_to_server(ImageServicer(catalogue, targets, vanished), server.grpc)
+def add(catalogue: Watched, targets: Targets, vanished: VanishedCallers, beside: Beside, server: Server) -> None:
+    add_to_server(ImageServicer(catalogue, targets, vanished, beside), server.grpc)
 
 
 SERVICE = Providing(

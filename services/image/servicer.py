@@ -14,6 +14,7 @@ from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
 from moa.quota.v1 import quota_pb2
 from services.common import byok
 from services.common.admission import VanishedCallers
+from services.common.beside import LARGE_BYTES, Beside
 from services.common.catalogue import Watched
 from services.common.errors import MoaError, detail_of
 from services.common.rpc import call as calls
@@ -40,9 +41,17 @@ class ImageServicer(ImageServiceServicer):
         catalogue: Which models there are.
         targets: How their providers are reached.
         vanished: Books what callers may have died before booking; None: nobody does.
+        beside: Where requests with large pictures are made the providers'; None: here.
     """
 
-    def __init__(self, catalogue: Watched, targets: Targets, vanished: VanishedCallers | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Watched,
+        targets: Targets,
+        vanished: VanishedCallers | None = None,
+        beside: Beside | None = None,
+    ) -> None:
+        self._beside = beside
         self._catalogue = catalogue
         self._targets = targets
         self._vanished = vanished
@@ -62,7 +71,11 @@ class ImageServicer(ImageServiceServicer):
         call.fields["model"] = model.id
         capable.check(request, model)
         wrote = over = False
-        work = Work(request, model, target)
+        if request.ByteSize() > LARGE_BYTES:
+            # Its client keeps what it sent until the answer begins: now, and not when the provider has made something.
+            await context.send_initial_metadata(())
+        work = Work(request, model, target, self._beside)
+        del request
         try:
             async with work:
                 while (event := await work.next()) is not None:

@@ -15,11 +15,13 @@ from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import counts
+from services.common.beside import Beside
 from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken, UpstreamFailed
 from services.common.hosts import agrees, place_of
 from services.common.http.client import Outgoing, Pool, Upload, proxy_for
 from services.common.http.deadline import Deadline
+from services.image import prepare
 from services.image.targets import Target
 from services.providers.image.base import Call, Link
 from services.providers.image.picture import Picture
@@ -33,10 +35,17 @@ class Work:
     """The images of one request. Use it as `async with Work(…) as work`, then call `next` until it gives None.
 
     `next` raises MoaError when a call fails; the images given before were delivered all the same (`usage`).
+
+    Args:
+        request: Nobody else may hold it: it is let go once the provider's calls are made of it.
+        beside: Where that is done for large pictures; None: here.
     """
 
-    def __init__(self, request: GenerateImageRequest, model: Model, target: Target) -> None:
-        self._request = request
+    def __init__(
+        self, request: GenerateImageRequest, model: Model, target: Target, beside: Beside | None = None
+    ) -> None:
+        self._taken = [request]
+        self._beside = beside
         self._model = model
         self._target = target
         self._events: asyncio.Queue[ImageEvent | Picture | BaseException | None] = asyncio.Queue()
@@ -61,7 +70,7 @@ class Work:
         return self._came + sum(count for upload, count in self._uploads.items() if upload.begun)
 
     async def __aenter__(self) -> Self:
-        calls = self._target.adapter.calls_from(self._request, self._model, self._target.provider)
+        calls = await prepare.provider_calls(self._taken, self._model, self._target, self._beside)
         first = 0
         for call in calls:
             self._tasks.append(asyncio.create_task(self._run(call, first)))

@@ -24,6 +24,7 @@ from moa.router.v1 import (
     readiness_service_pb2_grpc,
 )
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.common.beside import Beside
 from services.common.catalogue import Catalogue
 from services.common.egress import Egress
 from services.common.rpc.server import LAST_WORDS_S, Server
@@ -34,6 +35,7 @@ from services.router.dialects.google.servicer import GoogleServicer
 from services.router.dialects.native.servicer import NativeServicer
 from services.router.dialects.openai.image_reply import Shelf
 from services.router.dialects.openai.servicer import OpenAIServicer
+from services.router.dialects.reading import Reading
 from services.router.domain.attempts import Patience
 from services.router.domain.caller import Caller
 from services.router.domain.embeddings import Embeddings
@@ -85,18 +87,25 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
     token = config.service_token.get_secret_value()
     begin = own_keys(token, allowed=config.byok)
     once = Once(around.admission, around.claims, begin=begin, secret=token)
-    server = _served(config, around, operations, once, begin)
+    beside = Beside()
+    server = _served(config, around, operations, once, begin, Reading(beside))
     port = await server.start(config.listen)
     try:
         yield port
     finally:
         await server.stop(config.drain_s, around.backends.end)
         await once.aclose(LAST_WORDS_S)
+        await beside.aclose()
         await operations.aclose()
 
 
 def _served(
-    config: RouterSettings, around: Around, operations: Operations, once: Once, begin: Callable[[Any], Caller]
+    config: RouterSettings,
+    around: Around,
+    operations: Operations,
+    once: Once,
+    begin: Callable[[Any], Caller],
+    reading: Reading,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, own_keys=config.byok)
@@ -104,14 +113,14 @@ def _served(
     grpc = server.grpc
     listing = Listing(catalogue=catalogue, admission=admission, states=around.states)
     embeddings = Embeddings(catalogue=catalogue, admission=admission, encoders=around.encoders)
-    text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations), grpc)
+    text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations, reading), grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), grpc)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), grpc)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(embeddings), grpc)
-    native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing), grpc)
-    openai = OpenAIServicer(operations, listing, Shelf(around.store, around.links), begin=begin)
+    native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing, reading), grpc)
+    openai = OpenAIServicer(operations, listing, Shelf(around.store, around.links), begin=begin, reading=reading)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
-    google = GoogleServicer(operations, listing, begin=begin)
+    google = GoogleServicer(operations, listing, begin=begin, reading=reading)
     google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, grpc)
     files = FilesServicer(around.store, around.links, admission)
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)

@@ -11,6 +11,7 @@ from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common.catalogue import Catalogue, Model
 from services.common.rpc.whole import whole_text
 from services.router.dialects import reply
+from services.router.dialects.reading import Reading
 from services.router.domain.answer import image_started, text_started
 from services.router.domain.embeddings import Embeddings
 from services.router.domain.listing import Listing
@@ -21,13 +22,15 @@ from services.router.serving import begin, note
 class TextServicer(text_service_pb2_grpc.TextServiceServicer):
     """Text, for gRPC callers."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, reading: Reading | None = None) -> None:
         self._operations = operations
+        self._reading = reading or Reading()
 
     async def GenerateText(self, request: text_service_pb2.GenerateTextRequest, context: Any) -> None:  # type: ignore[override]
         """Answer a conversation."""
         caller = begin(context)
-        async with await self._operations.generate_text(request, caller) as answer:
+        prompt = await self._reading.prompt_of(request)
+        async with await self._operations.generate_text(request, caller, prompt) as answer:
             note(answer, caller)
             await context.send_initial_metadata(reply.headers(answer))
             await context.write(text_started(answer.model))

@@ -37,17 +37,23 @@ class Refusals:
         self._admission = admission
         self._own_keys = own_keys
 
-    async def welcome(self, context: Any, method: str) -> None:
-        """Refuse a stranger's large body before it is read, which may take seconds. Raises Unauthenticated."""
+    async def welcome(self, context: Any, method: str) -> str:
+        """Return whose a large body is, before it is read, which may take seconds. Raises Unauthenticated.
+
+        Empty where nobody needs a key, and where who asks cannot be told now.
+        """
         key = key_of(context.invocation_metadata() or ())
-        if method.startswith(_OPEN) or (self._own_keys and byok.is_google_key(key)):
-            return
+        if self._own_keys and byok.is_google_key(key):
+            return byok.ACCOUNT_ID
+        if method.startswith(_OPEN):
+            return ""
         try:
-            await self._admission.identify(key)
+            identity = await self._admission.identify(key)
         except Unauthenticated:
             raise
         except MoaError:
-            pass  # Who asks cannot be told now; the operation says so in its own words.
+            return ""  # The operation says so in its own words.
+        return str(identity.account_id)
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
         """Give the error that the caller is told: about the key first, then in the dialect's own names."""

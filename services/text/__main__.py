@@ -5,6 +5,7 @@ from __future__ import annotations
 from moa.text.v1 import text_service_pb2
 from moa.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_server
 from services.common.admission import VanishedCallers
+from services.common.beside import Beside
 from services.common.catalogue import Watched
 from services.common.providing import Providing
 from services.common.rpc.server import Server
@@ -13,8 +14,8 @@ from services.text.settings import TextSettings
 from services.text.targets import Targets
 
 
-def add(catalogue: Watched, targets: Targets, vanished: VanishedCallers, server: Server) -> None:
-    add_TextServiceServicer_to_server(TextServicer(catalogue, targets, vanished), server.grpc)
+def add(catalogue: Watched, targets: Targets, vanished: VanishedCallers, beside: Beside, server: Server) -> None:
+    add_TextServiceServicer_to_server(TextServicer(catalogue, targets, vanished, beside), server.grpc)
 
 
 SERVICE = Providing(

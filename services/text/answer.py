@@ -14,12 +14,14 @@ from typing import Final, Self
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import counts
+from services.common.beside import Beside
 from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken
 from services.common.http.client import Reply, Upload
 from services.common.http.deadline import Deadline
 from services.common.waiting import may_be_long, whole_s
 from services.providers.text.base import Reader
+from services.text import prepare
 from services.text.targets import Target
 
 TAIL_S: Final = 1.0
@@ -30,24 +32,19 @@ LIFE_S: Final = 1.0
 """How often pieces that make no event are told as signs of life, at most."""
 
 
-def asked_of_upstream(request: GenerateTextRequest, model: Model) -> GenerateTextRequest:
-    """Give the request as the provider gets it: streamed if the answer may be long."""
-    if request.stream or not may_be_long(request, model):
-        return request
-    streamed = GenerateTextRequest()
-    streamed.CopyFrom(request)
-    streamed.stream = True
-    return streamed
-
-
 class Answer:
     """One answer. Use it as `async with Answer(…) as answer`, then call `next` until it gives nothing.
 
     `next` raises MoaError whenever the provider fails; what `usage_so_far` then gives was consumed all the same.
+
+    Args:
+        request: Changed: it is the provider's then, who is asked for a stream where the answer may be long.
+        beside: Where a large request is made the provider's; None: here.
     """
 
     __slots__ = (
         "_began",
+        "_beside",
         "_deadline",
         "_model",
         "_reader",
@@ -60,8 +57,11 @@ class Answer:
         "upstream_request_id",
     )
 
-    def __init__(self, request: GenerateTextRequest, model: Model, target: Target) -> None:
-        self._request = asked_of_upstream(request, model)
+    def __init__(
+        self, request: GenerateTextRequest, model: Model, target: Target, beside: Beside | None = None
+    ) -> None:
+        self._request = request
+        self._beside = beside
         self._model = model
         self._target = target
         self._timeouts = target.provider.timeouts_for(model)
@@ -78,7 +78,8 @@ class Answer:
     async def __aenter__(self) -> Self:
         target = self._target
         timeouts = self._timeouts
-        outgoing = target.adapter.request_from(self._request, self._model, target.provider)
+        stream = self._request.stream or may_be_long(self._request, self._model)
+        outgoing = await prepare.outgoing(self._request, self._model, target, stream=stream, beside=self._beside)
         self._deadline.__enter__()
         try:
             if self._request.stream:

@@ -19,11 +19,12 @@ from moa.text.v1.text_service_pb2 import (
 from moa.text.v1.text_service_pb2_grpc import TextServiceServicer
 from services.common import byok
 from services.common.admission import VanishedCallers
+from services.common.beside import LARGE_BYTES, Beside
 from services.common.catalogue import Model, Watched
 from services.common.errors import MoaError, detail_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
-from services.text import capable, count
+from services.text import count
 from services.text.answer import LIFE_S, Answer
 from services.text.targets import Target, Targets
 
@@ -35,9 +36,17 @@ class TextServicer(TextServiceServicer):
         catalogue: Which models there are.
         targets: How their providers are reached.
         vanished: Books what callers may have died before booking; None: nobody does.
+        beside: Where large requests are made the providers'; None: here.
     """
 
-    def __init__(self, catalogue: Watched, targets: Targets, vanished: VanishedCallers | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Watched,
+        targets: Targets,
+        vanished: VanishedCallers | None = None,
+        beside: Beside | None = None,
+    ) -> None:
+        self._beside = beside
         self._catalogue = catalogue
         self._targets = targets
         self._vanished = vanished
@@ -53,12 +62,15 @@ class TextServicer(TextServiceServicer):
         model, target = self._find(request, context)
         call.fields["provider"] = model.provider
         call.fields["model"] = model.id
-        capable.check(request, model)
+        if request.ByteSize() > LARGE_BYTES:
+            # Its client keeps what it sent until the answer begins: now, and not when the provider says something.
+            await context.send_initial_metadata(())
+        streams = request.stream
         wrote = over = False
-        answer = Answer(request, model, target)
+        answer = Answer(request, model, target, self._beside)
         try:
             async with answer:
-                if request.stream:
+                if streams:
                     while (events := await answer.next()) is not None:
                         wrote = wrote or bool(events)
                         await context.write(GenerateTextResponse(events=events))
@@ -78,7 +90,7 @@ class TextServicer(TextServiceServicer):
             if not over and answer.begun and self._vanished:
                 self._vanished.left_midway(
                     context,
-                    usage=_owed(answer, delivers=request.stream and wrote),
+                    usage=_owed(answer, delivers=streams and wrote),
                     operation=quota_pb2.OPERATION_TEXT,
                     model=model,
                     count=lambda: count.of_prompt(request, model, target),

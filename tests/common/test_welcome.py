@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -9,7 +10,7 @@ import pytest
 
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common.errors import MoaError, Unauthenticated, Unavailable
-from services.common.rpc.interceptor import LARGE_BYTES
+from services.common.rpc.receiving import LARGE_BYTES
 from services.common.rpc.server import Server
 from services.router.refusals import Refusals
 
@@ -21,11 +22,12 @@ class Keys:
 
     failure: MoaError | None = None
 
-    async def identify(self, key: str) -> None:
+    async def identify(self, key: str) -> SimpleNamespace:
         if self.failure:
             raise self.failure
         if key != "known":
             raise Unauthenticated("no such key")
+        return SimpleNamespace(account_id="a-1")
 
 
 class Text(text_service_pb2_grpc.TextServiceServicer):

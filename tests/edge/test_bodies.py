@@ -235,3 +235,23 @@ def test_too_large_is_read_by_async_clients(edge: Stack, upstream: Upstream, siz
     answer = asyncio.run(ask())
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert upstream.held.calls == 0
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_service_is_told_how_large_a_request_is_before_it_takes_it(edge: Stack, chunked: bool) -> None:
+    """As the edge counted it, whether its sender said it or not; what a sender writes under that name is dropped."""
+    body = b'{"pad": "' + b"x" * (300 * 1024) + b'"}'
+    sent: Any = iter([body[:1000], body[1000:]]) if chunked else body
+    headers = {"content-type": "application/json", "x-moa-body-bytes": "7", "x-api-key": "moa-known"}
+    answer = requests.post(f"{edge.url}/generate/text", data=sent, headers=headers, timeout=TIMEOUT_S)
+    assert answer.status_code == 200, answer.text
+    assert int(answer.json()["metadata"]["x-moa-body-bytes"]) == len(body)
+
+
+async def test_a_service_is_told_how_large_a_typed_request_is(edge: Stack, upstream: Upstream) -> None:
+    """A gRPC caller's too, with the five bytes that frame a message."""
+    request = text_service_pb2.CountTokensRequest(model="m" * (300 * 1024))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
+        stub = text_service_pb2_grpc.TextServiceStub(channel)
+        await stub.CountTokens(request, metadata=(("x-api-key", "moa-known"),))
+    assert upstream.held.told["x-moa-body-bytes"] == str(request.ByteSize() + 5)

@@ -50,6 +50,8 @@ class Held:
         self.calls = 0
         self.asked: list[str] = []
         """The keys that the edge asked about before it read a body."""
+        self.told: dict[str, Any] = {}
+        """The metadata of the latest count of tokens."""
 
     def reset(self) -> None:
         """Forget earlier calls."""
@@ -142,6 +144,9 @@ class _OpenAI(openai_service_pb2_grpc.OpenAIServiceServicer):
 
 
 class _Text(text_service_pb2_grpc.TextServiceServicer):
+    def __init__(self, held: Held) -> None:
+        self.held = held
+
     async def GenerateText(self, request: Any, context: Any) -> None:  # type: ignore[override]
         if request.model == "absent":
             raise errors.ModelNotFound("unknown model 'absent'", param="model")
@@ -153,7 +158,7 @@ class _Text(text_service_pb2_grpc.TextServiceServicer):
         return await whole_text(self.GenerateText, request, context)
 
     async def CountTokens(self, request: Any, context: Any) -> text_service_pb2.CountTokensResponse:
-        seen = dict(context.invocation_metadata())
+        self.held.told = seen = dict(context.invocation_metadata())
         return text_service_pb2.CountTokensResponse(prompt_tokens=1 if "x-moa-service" in seen else 7)
 
 
@@ -216,7 +221,7 @@ def server(held: Held) -> Server:
     made = Server(service_token=None)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(_Native(held), made.grpc)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)
-    text_service_pb2_grpc.add_TextServiceServicer_to_server(_Text(), made.grpc)
+    text_service_pb2_grpc.add_TextServiceServicer_to_server(_Text(held), made.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(_Image(), made.grpc)
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(lambda: FAULT), made.grpc)
     made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), Gate(_Keys(held)).handler()))

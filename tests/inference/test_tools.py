@@ -19,6 +19,7 @@ from inference.text.turns import Call, Turn
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors
 from services.router.domain.bounds import prompt_bound
+from services.router.domain.prompt import Prompt
 from tests import shipped
 from tests.inference.harness import CHAT, Client, Running, chat
 
@@ -156,8 +157,8 @@ async def test_results_are_read(client: Client) -> None:
     counted = await client.text_stub.CountTokens(counting, metadata=client.metadata)
     assert counted.prompt_tokens == after.usage.prompt_tokens
     # What a router reserves before it asks is enough.
-    model = shipped.catalogue().find(CHAT)
-    assert after.usage.prompt_tokens <= prompt_bound(chat("", messages=said, tools=[WEATHER]), [model])
+    model, asked = shipped.catalogue().find(CHAT), chat("", messages=said, tools=[WEATHER])
+    assert after.usage.prompt_tokens <= prompt_bound(Prompt.of(asked), asked, [model])
 
 
 async def test_misplaced_calls_and_results_are_refused(client: Client) -> None:

@@ -8,8 +8,9 @@ from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.catalogue import Model
 from services.common.catalogue.pictures import UNKNOWN, Flat, Patches, Tiles
-from services.router.domain.bounds import prompt_bound
+from services.router.domain import bounds
 from services.router.domain.caller import Caller
+from services.router.domain.prompt import Prompt
 from tests.emulators.pictures import png
 from tests.router.world import World
 
@@ -23,6 +24,10 @@ def asked(*pictures: bytes) -> text_service_pb2.GenerateTextRequest:
     parts = [text_pb2.Part(image=media_pb2.ImageInput(data=data)) for data in pictures]
     request.messages.add(role=text_pb2.ROLE_USER, parts=[*parts, text_pb2.Part(text="what is it?")])
     return request
+
+
+def prompt_bound(request: text_service_pb2.GenerateTextRequest, models: list[Model]) -> int:
+    return bounds.prompt_bound(Prompt.of(request), request, models)
 
 
 def pictures_bound(model: Model, *pictures: bytes) -> int:

@@ -6,6 +6,7 @@ are looked at.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -15,7 +16,7 @@ from services.common.limits.checks import Outside, checks_of
 from services.common.limits.fields import of
 from services.common.limits.needs import Need, needs_beyond
 
-__all__ = ["Able", "check", "check_able", "of"]
+__all__ = ["Able", "Need", "check", "check_able", "check_needs", "needs", "of"]
 
 
 class Able(Protocol):
@@ -44,8 +45,24 @@ def check_able(request: Message, model: Able) -> None:
     found: list[Need] = []
     for each in needs_beyond(request.DESCRIPTOR, frozenset(model.capabilities)):
         each(request, found)
-    lacking = [need for need in found if need.capability not in model.capabilities]
-    if lacking:
-        param, capability = lacking[0]
+    check_needs(found, model)
+
+
+def needs(request: Message) -> tuple[Need, ...]:
+    """Return the first field for each capability that a request needs, in the order of its fields."""
+    found: list[Need] = []
+    for each in needs_beyond(request.DESCRIPTOR, frozenset()):
+        each(request, found)
+    first: dict[str, Need] = {}
+    for need in found:
+        first.setdefault(need.capability, need)
+    return tuple(first.values())
+
+
+def check_needs(found: Iterable[Need], model: Able) -> None:
+    """As `check_able`, for what a request is known to need."""
+    lacking = next((need for need in found if need.capability not in model.capabilities), None)
+    if lacking is not None:
         can = ", ".join(sorted(model.capabilities)) or "plain requests only"
-        raise Unsupported(f"model {model.id!r} does not support {capability} (it can do: {can})", param=param)
+        told = f"model {model.id!r} does not support {lacking.capability} (it can do: {can})"
+        raise Unsupported(told, param=lacking.param)

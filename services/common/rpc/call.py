@@ -15,6 +15,8 @@ ACCOUNT_KEY = "x-moa-account"
 RESERVATION_KEY = "x-moa-reservation"
 PROMPT_KEY = "x-moa-prompt-bound"
 """How many tokens the prompt has at most: what a caller who leaves owes for it where nobody counted."""
+BODY_BYTES_KEY = "x-moa-body-bytes"
+"""How many bytes a caller's request has, as the edge counted them: it is told before the request is received."""
 PRIORITY_KEY = "x-moa-priority"
 """How much of a contended engine the call gets: low, normal or high."""
 RESUME_KEY = "x-moa-resume"
@@ -24,9 +26,24 @@ RESUME_KEY = "x-moa-resume"
 class Call:
     """One call being served. `fields` become part of its log line."""
 
-    __slots__ = ("address", "broken", "charged", "fields", "key", "method", "request_id", "wrote")
+    __slots__ = (
+        "account",
+        "address",
+        "body_bytes",
+        "broken",
+        "charged",
+        "fields",
+        "key",
+        "method",
+        "request_id",
+        "wrote",
+    )
 
     def __init__(self, method: str, request_id: str, address: str = "") -> None:
+        self.account = ""
+        """Whose it is, as far as whoever calls said, or whoever received a large request found out."""
+        self.body_bytes = 0
+        """How large the request is, where that is known before it is received."""
         self.method = method
         self.address = address
         """Where the caller is, as the edge saw it; empty between services."""

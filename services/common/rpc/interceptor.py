@@ -7,23 +7,18 @@ import hmac
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from services.common import errors, logs, tracing
-from services.common.memory import Collecting
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
+from services.common.room import Room
 from services.common.rpc import call as calls
-from services.common.rpc import known, rest, status
+from services.common.rpc import status
+from services.common.rpc.receiving import Handler, Receiving, Welcome
 
 _log = logs.get("rpc")
-
-Handler = Callable[[Any, Any], Awaitable[Any]]
-
-Reading = Callable[[bytes, Any, Callable[[bytes], Any]], Awaitable[Any]]
-"""Gives a request's message from its bytes, the RPC's context and its deserializer."""
 
 Reword = Callable[[Any, str, errors.MoaError], Awaitable[errors.MoaError]]
 """Gives the error that a caller is told instead, from the RPC's context, the full method and what was raised."""
@@ -31,12 +26,6 @@ Reword = Callable[[Any, str, errors.MoaError], Awaitable[errors.MoaError]]
 Around = Callable[[str, Handler, bool], Handler]
 """Gives what serves a method in its handler's place, from the full method, the handler, and whether it returns its one
 message rather than write some. The request has been read."""
-
-Welcome = Callable[[Any, str], Awaitable[None]]
-"""Raises for callers who may not send a large request, from the RPC's context and the full method."""
-
-LARGE_BYTES: Final = 64 * 1024
-"""Reading a request of so many bytes costs no more than asking who sent it."""
 
 _OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
@@ -48,7 +37,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         service_token: The credential that internal callers must send; None on a server that callers reach with
             keys of their own.
         reword: What a refusal becomes before it is told; None tells it as it was raised.
-        welcome: Asked before a request of more than LARGE_BYTES is read; None: whoever may call may send it.
+        welcome, room: As `Receiving`'s.
         around: What serves methods in their handlers' place; None: the handlers.
     """
 
@@ -58,14 +47,14 @@ class Interceptor(grpc.aio.ServerInterceptor):
         service_token: str | None,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
+        room: Room | None = None,
         around: Around | None = None,
     ) -> None:
         self._token = service_token.encode() if service_token else None
         self._reword = reword
-        self._welcome = welcome
         self._around = around
         self._wrapped: dict[str, Any] = {}
-        self._collecting = Collecting()
+        self._receiving = Receiving(public=service_token is None, welcome=welcome, room=room)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Give the method's handler, wrapped: once a method, not once a call."""
@@ -102,6 +91,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 metadata = dict(context.invocation_metadata() or ())
                 request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))
                 call = calls.begin(method, request_id, calls.address_in(metadata))
+                call.account = str(metadata.get(calls.ACCOUNT_KEY, ""))
+                call.body_bytes = _count(metadata.get(calls.BODY_BYTES_KEY))
                 span = tracing.serving(method, metadata)
                 RPC_RUNNING.inc()
                 started = time.perf_counter()
@@ -148,37 +139,17 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         if self._around is not None:
             handler = _surrounded(handler, method, self._around)
-        return _rewrapped(handler, around, self._reader(method))
-
-    def _reader(self, method: str) -> Reading:
-        """Give what reads a request: who sends it, its message, its REST path and body, and what in it is not known."""
-        complete, public, welcome = rest.reader(method), self._token is None, self._welcome
-        collecting = self._collecting
-
-        async def read(request: bytes, context: Any, deserialize: Callable[[bytes], Any]) -> Any:
-            if len(request) > LARGE_BYTES:
-                if welcome is not None:
-                    await welcome(context, method)
-                collecting.saw(len(request))
-            try:
-                message = deserialize(request)
-            except DecodeError:
-                raise errors.Malformed("the request's message cannot be read") from None
-            if complete is not None:
-                original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
-                if original is not None:
-                    complete(message, str(original))
-            if public:
-                known.refuse_unknown(message)
-            return message
-
-        return read
+        return _rewrapped(handler, around, self._receiving, method)
 
     def _allows(self, metadata: dict[str, str | bytes]) -> bool:
         """Tell whether the caller is a service, where only services may call."""
         if self._token is None:
             return True
         return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)
+
+
+def _count(text: str | bytes | None) -> int:
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 12 else 0
 
 
 def _forget(error: BaseException) -> None:
@@ -219,25 +190,20 @@ def _surrounded(handler: Any, method: str, around: Around) -> Any:
     return handler
 
 
-def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], read: Reading) -> Any:
-    """Give the same kind of handler around the wrapped function. Streams are written with `context.write`."""
+def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], receiving: Receiving, method: str) -> Any:
+    """Return a handler around the wrapped function that receives its request itself.
+
+    So what is wrong with it can be told, too: grpc.aio's own reader tells the caller the names of our classes. Streams
+    are written with `context.write`.
+    """
     given, shape = handler.request_deserializer, {"response_serializer": handler.response_serializer}
     if handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(wrap(_reading(handler.unary_unary, given, read)), **shape)
+        inner = wrap(receiving.around(handler.unary_unary, given, method))
+        return grpc.stream_unary_rpc_method_handler(inner, **shape)
     if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(wrap(_reading(handler.unary_stream, given, read)), **shape)
+        inner = wrap(receiving.around(handler.unary_stream, given, method))
+        return grpc.stream_stream_rpc_method_handler(inner, **shape)
     shape["request_deserializer"] = given
     if handler.stream_unary:
         return grpc.stream_unary_rpc_method_handler(wrap(handler.stream_unary), **shape)
     return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream), **shape)
-
-
-def _reading(inner: Handler, deserialize: Callable[[bytes], Any] | None, read: Reading) -> Handler:
-    """Read the request where its failure is worded: grpc.aio's own tells the caller the names of our classes."""
-    if deserialize is None:
-        return inner
-
-    async def serve(request: bytes, context: Any) -> Any:
-        return await inner(await read(request, context, deserialize), context)
-
-    return serve

@@ -15,7 +15,9 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from services.common import logs, tracing
-from services.common.rpc.interceptor import Around, Interceptor, Reword, Welcome
+from services.common.room import Room
+from services.common.rpc.interceptor import Around, Interceptor, Reword
+from services.common.rpc.receiving import Welcome
 
 MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 """Largest message between processes: a 64 MiB upload and its envelope."""
@@ -35,6 +37,8 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
+    # With the probe megabytes of a request that waits for room would come all the same.
+    ("grpc.http2.bdp_probe", 0),
 )
 
 
@@ -47,7 +51,7 @@ class Server:
 
     Args:
         service_token: Credential that callers must send; None where callers bring keys of their own.
-        reword, welcome, around: As the interceptor's.
+        reword, welcome, room, around: As the interceptor's.
     """
 
     def __init__(
@@ -56,9 +60,10 @@ class Server:
         service_token: str | None,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
+        room: Room | None = None,
         around: Around | None = None,
     ) -> None:
-        interceptor = Interceptor(service_token=service_token, reword=reword, welcome=welcome, around=around)
+        interceptor = Interceptor(service_token=service_token, reword=reword, welcome=welcome, room=room, around=around)
         self.grpc = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         self.health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)

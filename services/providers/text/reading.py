@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
@@ -104,7 +105,7 @@ class BaseReader(abc.ABC):
         self._whole = bytearray()
         self._wanted = max(1, request.candidates)
         self._with_reasoning = request.reasoning.include
-        self._meter = Meter(prompt_tokens(request))
+        self._meter = Meter(partial(prompt_tokens, request))
         self._limit = request.max_tokens if request.HasField("max_tokens") else 0
         self._lengths: dict[int, _Length] = {}
         self._finished: set[int] = set()

@@ -12,6 +12,7 @@ from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common import byok, tracing
 from services.common.admission import Held
+from services.common.beside import LARGE_BYTES
 from services.common.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
@@ -60,7 +61,7 @@ class Backends:
 
         Where no pieces are wanted a short one is a unary call, which costs less than a stream. A long one, or one of
         the gateway's own models, whose queue may be long, is a stream even then: its empty messages tell that somebody
-        works, and its last message is the answer.
+        works, and its last message is the answer. A large one is, too: the bytes of a unary call are kept to its end.
 
         `books`: whether the service is told the reservation, and so may book what it delivered when it is left.
         """
@@ -72,7 +73,8 @@ class Backends:
             *self._metadata(caller, reserved, span, books=books),
             *(((calls.PROMPT_KEY, str(prompt_bound)),) if books else ()),
         )
-        if request.stream or model.load is not None or may_be_long(request, model):
+        streams = request.stream or model.load is not None or may_be_long(request, model)
+        if streams or request.ByteSize() > LARGE_BYTES:
             return traced(RpcSource(stub.GenerateText(request, metadata=sent), timeouts, self._running), span)
         asked = text_service_pb2.GenerateWholeTextRequest(request=request)
         within_s = whole_s(timeouts, request, model) + GRACE_S

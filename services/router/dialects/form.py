@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
@@ -52,15 +53,16 @@ def parse(data: bytes, content_type: str) -> Form:
 
 def _read(parser: PushMultipartParser, data: bytes, form: Form) -> None:
     segment: MultipartSegment | None = None
-    content = bytearray()
-    for event in [*parser.parse(data), *parser.parse(b"")]:
+    pieces: list[bytes | bytearray] = []
+    for event in chain(parser.parse(data), parser.parse(b"")):
         if isinstance(event, MultipartSegment):
-            segment, content = event, bytearray()
+            segment, pieces = event, []
         elif event is None:
             assert segment is not None
-            _keep(form, segment, bytes(content))
+            _keep(form, segment, b"".join(pieces))
+            pieces = []
         else:
-            content += event
+            pieces.append(event)
 
 
 def _keep(form: Form, segment: MultipartSegment, content: bytes) -> None:

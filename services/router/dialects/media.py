@@ -8,8 +8,10 @@ from moa.common.v1 import media_pb2
 from services.common import images
 from services.common.errors import InvalidField
 
-# Both alphabets are taken (Google's clients write the one for URLs), and line breaks inside.
-_CLEAN = str.maketrans("-_", "+/", " \t\r\n")
+# Both alphabets are taken (Google's clients write the one for URLs), and line breaks inside. Bytes, for a picture's
+# millions of letters: `str.translate` takes ten times as long.
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_BREAKS = b" \t\r\n"
 
 MAX_URL = 8192
 
@@ -33,9 +35,10 @@ def image_from_text(text: str, *, param: str) -> media_pb2.ImageInput:
 
 def image_from_base64(encoded: str, *, param: str) -> media_pb2.ImageInput:
     """Decode base64 to an image whose kind and size are allowed. Raises as `image_from_text`."""
-    clean = encoded.translate(_CLEAN)
-    clean += "=" * (-len(clean) % 4)
     try:
+        clean = encoded.encode("ascii").translate(_STANDARD, _BREAKS)
+        if len(clean) % 4:
+            clean += b"=" * (-len(clean) % 4)
         data = binascii.a2b_base64(clean, strict_mode=True)
     except ValueError:
         raise InvalidField(f"{param}: not valid base64", param=param) from None

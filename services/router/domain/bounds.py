@@ -10,24 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from moa.common.v1 import media_pb2
-from moa.text.v1 import text_pb2, text_service_pb2
+from moa.text.v1 import text_service_pb2
 from services.common import images
 from services.common.catalogue import Model
 from services.common.errors import ContextTooLong, MoaError
-
-PER_REQUEST = 16
-"""Tokens that a chat template puts around a conversation."""
-PER_MESSAGE = 8
-"""Tokens that a chat template puts around one message."""
-TOOLS = 530
-"""Tokens of the instructions that come with tools: Anthropic publishes up to 530; ours have 440 bytes."""
-PER_TOOL = 96
-"""Tokens of the keys and spaces around a tool that is written as JSON."""
-PER_CALL = 64
-"""Likewise around a call, or a result."""
-PER_IMAGE = 8
-"""Tokens that a chat template puts around one image."""
-
+from services.router.domain.prompt import Prompt
 
 LONGEST_TOKEN_BYTES = 128
 """Bytes of the longest tokens of the vocabularies in use (runs of spaces)."""
@@ -51,37 +38,12 @@ def bounded(tokens: int, model: Model) -> int:
     return min(tokens, model.max_output_tokens) if model.max_output_tokens else tokens
 
 
-def prompt_bound(request: text_service_pb2.GenerateTextRequest, models: Iterable[Model]) -> int:
+def prompt_bound(prompt: Prompt, request: text_service_pb2.GenerateTextRequest, models: Iterable[Model]) -> int:
     """Bound the prompt's tokens from above, whichever of the models answers."""
-    pictures = [
-        _size_of(part.image) for message in request.messages for part in message.parts if part.HasField("image")
-    ]
-    total = PER_REQUEST
-    if pictures:
-        total += max(sum(_picture_bound(size, model) for size in pictures) for model in models)
-    for message in request.messages:
-        total += PER_MESSAGE + len(message.name)
-        for part in message.parts:
-            total += _part_bound(part)
-    if request.tools:
-        total += TOOLS
-    for tool in request.tools:
-        total += PER_TOOL + _bytes(tool.name, tool.description, tool.parameters_json)
-    total += _bytes(request.response_format.schema_json)
-    return total
-
-
-def _part_bound(part: text_pb2.Part) -> int:
-    kind = part.WhichOneof("part")
-    if kind == "text":
-        return len(part.text.encode())
-    if kind == "image":
-        return PER_IMAGE  # and its own
-    if kind == "tool_call":
-        return PER_CALL + _bytes(part.tool_call.name, part.tool_call.arguments_json)
-    if kind == "tool_result":
-        return PER_CALL + _bytes(part.tool_result.name, part.tool_result.content)
-    return _bytes(part.reasoning.text)
+    if not prompt.pictures:
+        return prompt.bound
+    sizes = [_size_of(request.messages[number].parts[index].image) for number, index in prompt.pictures]
+    return prompt.bound + max(sum(_picture_bound(size, model) for size in sizes) for model in models)
 
 
 def _size_of(image: media_pb2.ImageInput) -> tuple[int, int] | None:
@@ -95,7 +57,3 @@ def _size_of(image: media_pb2.ImageInput) -> tuple[int, int] | None:
 
 def _picture_bound(size: tuple[int, int] | None, model: Model) -> int:
     return model.picture_rule.most() if size is None else model.picture_rule.of(*size)
-
-
-def _bytes(*texts: str) -> int:
-    return sum(len(text.encode()) for text in texts)

@@ -27,13 +27,14 @@ from services.common.errors import (
     QuotaExhausted,
     Unsupported,
 )
-from services.common.estimate import Meter, prompt_tokens
+from services.common.estimate import Meter
 from services.router.domain import bounds, fallbacks, retirement
 from services.router.domain.answer import ImageAnswer, TextAnswer
 from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.ports import Booking, Identity, Linked, Source
+from services.router.domain.prompt import Prompt
 from services.router.domain.rescue import rescue_for
 from services.router.domain.text_call import TextBackends, TextCall
 
@@ -104,54 +105,63 @@ class Operations:
         self._patience = patience or Patience()
         self._background = Background()
 
-    async def generate_text(self, request: text_service_pb2.GenerateTextRequest, caller: Caller) -> TextAnswer:
+    async def generate_text(
+        self, request: text_service_pb2.GenerateTextRequest, caller: Caller, prompt: Prompt | None = None
+    ) -> TextAnswer:
         """Begin a text answer; its first message is in hand when this returns.
 
-        `request` is changed: model and provider are resolved, and the bound on tokens fits the reservation.
+        `request` is changed: model and provider are resolved, and the bound on tokens fits the reservation. `prompt` is
+        its prompt where somebody has looked through it already.
         Raises MoaError for everything that can be known before the first event.
         """
         name = request.model
         model, ending = self._model(name, request.provider, "text", caller)
         with retirement.speaking_for(name, ending):
-            return await self._begin_text(request, model, ending, caller)
+            return await self._begin_text(request, prompt or Prompt.of(request), model, ending, caller)
 
     async def _begin_text(
-        self, request: text_service_pb2.GenerateTextRequest, model: Model, ending: Retirement | None, caller: Caller
+        self,
+        request: text_service_pb2.GenerateTextRequest,
+        said: Prompt,
+        model: Model,
+        ending: Retirement | None,
+        caller: Caller,
     ) -> TextAnswer:
-        limits.check(request)
-        limits.check_able(request, model)
-        parts = [part for message in request.messages for part in message.parts if part.HasField("image")]
-        linked = _linked([("image_url", part.image) for part in parts])
+        said.check(request)
+        said.check_able(request, model)
+        pictures = [request.messages[number].parts[index].image for number, index in said.pictures]
+        linked = _linked([("image_url", image) for image in pictures])
         wanted = self._bounded(request, model)
         catalogue = self._catalogue()
         others = list(fallbacks.reachable(catalogue, model, caller))
         # One reservation pays, whoever answers: pictures count as they do where they cost most.
-        prompt = bounds.prompt_bound(request, (model, *others))
+        prompt = bounds.prompt_bound(said, request, (model, *others))
         outgrown = _outgrown(prompt, model, others)
         bound, reserved = await self._reserve_text(request, model, caller, prompt, wanted, countable=not linked)
         async with AsyncExitStack() as fetching:
             if linked:
                 await self._fetch(fetching, linked, reserved, caller)
                 # Now that their sizes are known, so is what they cost at most.
-                prompt = bound = bounds.prompt_bound(request, (model, *others))
+                prompt = bound = bounds.prompt_bound(said, request, (model, *others))
                 reserved = reserved.shrunk(bound + wanted * max(1, request.candidates))
             granted = max(1, min(wanted, (reserved.tokens - bound) // max(1, request.candidates)))
-            call = TextCall(request, caller, self._backends, prompt=prompt, reserved_prompt=bound, granted=granted)
-            guessed = prompt_tokens(request)
+            call = TextCall(
+                request, caller, self._backends, prompt=said, bound=prompt, reserved_prompt=bound, granted=granted
+            )
             paying = reserved
             attempts: Attempts[text_service_pb2.GenerateTextResponse] = Attempts(
                 model,
                 lambda: fallbacks.able(catalogue, model, caller, paying, call.check),
                 terms=self._terms(caller, paying, whole=not request.stream),
                 outgrown=outgrown,
-                stake=usage_pb2.Usage(prompt_tokens=guessed),
+                stake=usage_pb2.Usage(prompt_tokens=said.guess),
             )
             begun = await attempts.first(call.ask)
         return TextAnswer(
             begun=begun,
             attempts=attempts,
             request_id=caller.request_id,
-            meter=Meter(guessed),
+            meter=Meter(said.guess),
             prompt=call.prompt_tokens,
             background=self._background,
             ending=ending,

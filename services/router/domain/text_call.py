@@ -6,12 +6,13 @@ import asyncio
 from typing import Final, Protocol
 
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common import limits, logs
+from services.common import logs
 from services.common.catalogue import Model
 from services.common.errors import MoaError
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
 from services.router.domain.ports import Booking, Source
+from services.router.domain.prompt import Prompt
 
 _log = logs.get("text_call")
 
@@ -50,7 +51,8 @@ class TextCall:
 
     Args:
         request: Changed at each call: model, provider and bound are the target's.
-        prompt: Tokens of the prompt at most, told without a tokenizer.
+        prompt: The request's prompt, looked through.
+        bound: Tokens of the prompt at most, told without a tokenizer.
         reserved_prompt: Tokens of the reservation that are the prompt's: the same, or its count.
         granted: Tokens that the reservation has for each candidate's answer.
     """
@@ -61,7 +63,8 @@ class TextCall:
         caller: Caller,
         backends: TextBackends,
         *,
-        prompt: int,
+        prompt: Prompt,
+        bound: int,
         reserved_prompt: int,
         granted: int,
     ) -> None:
@@ -69,13 +72,14 @@ class TextCall:
         self._caller = caller
         self._backends = backends
         self._prompt = prompt
+        self._bound = bound
         self._reserved_prompt = reserved_prompt
         self.granted = granted
 
     def check(self, model: Model) -> None:
         """Raise Unsupported, InvalidField or ContextTooLong where a model cannot do what is asked."""
-        limits.check_able(self.request, model)
-        bounds.check_context(self._prompt, model)
+        self._prompt.check_able(self.request, model)
+        bounds.check_context(self._bound, model)
 
     def ask(self, model: Model, paying: Booking, *, prefix: str = "", spent: int = 0, books: bool = True) -> TextSource:
         """Begin an answer by a target.

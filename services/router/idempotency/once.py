@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final, Protocol
 
@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pool, message_factory
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
 from services.common import errors, idempotency, logs, ratelimit
 from services.common.rpc import call as calls
-from services.common.rpc.interceptor import LARGE_BYTES, Handler
+from services.common.rpc.receiving import LARGE_BYTES, Handler
 from services.common.rpc.status import error_from_rpc
 from services.router import metrics
 from services.router.domain.caller import Caller
@@ -158,11 +158,12 @@ class Once:
         found = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
         kind = message_factory.GetMessageClass(found.output_type)
 
-        async def serve(request: Any, context: Any) -> Any:
+        # Not a coroutine itself: it would keep a large request as long as its handler works.
+        def serve(request: Any, context: Any) -> Awaitable[Any]:
             key = idempotency.key_in(context.invocation_metadata() or ())
             if not key:
-                return await inner(request, context)
-            return await self._serve(method, inner, request, context, key, kind, unary)
+                return inner(request, context)
+            return self._serve(method, inner, request, context, key, kind, unary)
 
         return serve
 

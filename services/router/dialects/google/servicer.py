@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from google.api import httpbody_pb2
 
 from moa.router.v1 import google_service_pb2, google_service_pb2_grpc
-from moa.text.v1 import text_service_pb2
 from services.common.dialects import GOOGLE
-from services.common.errors import InvalidField, MoaError, Unsupported
+from services.common.errors import MoaError
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
-from services.router.dialects.google import bodies, image_request, listing, text_request
+from services.router.dialects.google import listing, requests
 from services.router.dialects.google.reply import ImageReply, TextReply
-from services.router.dialects.google.spelling import parse_either
+from services.router.dialects.reading import Body, Reading
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.serving import begin, note
-
-_BODY = msgspec.json.Decoder(bodies.Body)
-_COUNT = msgspec.json.Decoder(bodies.CountBody)
 
 
 class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
@@ -31,19 +26,30 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
 
     Args:
         begin: Gives the caller of a call.
+        reading: Reads bodies.
     """
 
-    def __init__(self, operations: Operations, listing: Listing, *, begin: Callable[[Any], Caller] = begin) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        listing: Listing,
+        *,
+        begin: Callable[[Any], Caller] = begin,
+        reading: Reading | None = None,
+    ) -> None:
         self._operations = operations
         self._listing = listing
         self._caller = begin
+        self._reading = reading or Reading()
 
     async def GenerateContent(
         self, request: google_service_pb2.GoogleServiceRequest, context: Any
     ) -> httpbody_pb2.HttpBody:
         """Answer a conversation, or make images."""
         caller = self._caller(context)
-        rendered, ignored = await self._begin(request, caller, stream=False)
+        name, given = listing.name_of(request.model), Body(request.body)
+        del request
+        rendered, ignored = await self._begin(name, given, caller, stream=False)
         async with rendered.answer as answer:
             note(answer, caller)
             while await rendered.advance():
@@ -61,8 +67,10 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         """The same in pieces."""
         caller = self._caller(context)
         pieces = _Events() if request.alt == "sse" else _Array()
+        name, given = listing.name_of(request.model), Body(request.body)
+        del request
         async with EventStream(context, GOOGLE, pieces.broken, sign=pieces.sign) as stream:
-            rendered, ignored = await self._begin(request, stream.caller(caller), stream=True)
+            rendered, ignored = await self._begin(name, given, stream.caller(caller), stream=True)
             async with rendered.answer as answer:
                 note(answer, caller)
                 await stream.begin(reply.headers(answer, ignored=ignored))
@@ -82,19 +90,9 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
     ) -> httpbody_pb2.HttpBody:
         """Count a prompt's tokens."""
         caller = self._caller(context)
-        body = parse_either(request.body.data, _COUNT)
-        whole = body.generate_content_request
-        if (whole is None) == (body.contents is None):
-            raise InvalidField("give contents or generateContentRequest", param="contents")
-        asked = whole or body
-        count = await self._operations.count_tokens(
-            text_service_pb2.CountTokensRequest(
-                model=listing.name_of(request.model),
-                messages=text_request.messages_from(asked.contents or [], asked.system_instruction),
-                tools=text_request.tools_from(asked.tools),
-            ),
-            caller,
-        )
+        name, given = listing.name_of(request.model), Body(request.body)
+        del request
+        count = await self._operations.count_tokens(await self._reading(requests.counted, given, name), caller)
         details = [{"modality": "TEXT", "tokenCount": count}]
         return reply.json_body({"totalTokens": count, "promptTokensDetails": details})
 
@@ -112,35 +110,26 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         return reply.json_body(await listing.one(self._listing, self._caller(context), request.model))
 
     async def _begin(
-        self, request: google_service_pb2.GoogleServiceRequest, caller: Caller, *, stream: bool
+        self, name: str, given: Body, caller: Caller, *, stream: bool
     ) -> tuple[TextReply | ImageReply, list[str]]:
         """Begin the answer that the model gives: text, or images. Give what renders it, and what was ignored."""
-        body = parse_either(request.body.data, _BODY)
-        if body.cached_content:
-            raise Unsupported("cachedContent is not supported here", param="cachedContent")
-        name = listing.name_of(request.model)
-        _, makes = self._operations.model(name, caller)
-        ignored = [*_set_names(body, bodies.IGNORED, "")]
-        if body.generation_config is not None:
-            unused = (*bodies.IGNORED_CONFIG, *(bodies.IGNORED_FOR_IMAGES if makes == "image" else ()))
-            ignored += _set_names(body.generation_config, unused, "generationConfig.")
-        if makes == "image":
-            images = await self._operations.generate_image(
-                image_request.request_from(body, name, stream=stream), caller
-            )
-            return ImageReply(images, caller.request_id), ignored
-        asked = text_request.request_from(body, name, stream=stream)
-        thoughts = asked.reasoning.include
-        text = await self._operations.generate_text(asked, caller)
-        return TextReply(text, caller.request_id, thoughts=thoughts), ignored
-
-
-def _set_names(of: msgspec.Struct, names: Iterable[str], prefix: str) -> Iterable[str]:
-    """Give those of `names` (as the wire spells them) that are set."""
-    by_wire = dict(zip(of.__struct_encode_fields__, of.__struct_fields__, strict=True))
-    for name in names:
-        if getattr(of, by_wire[name]) is not None:
-            yield prefix + name
+        unknown: MoaError | None = None
+        makes = ""
+        try:
+            _, makes = self._operations.model(name, caller)
+        except MoaError as error:
+            # What is wrong with the body is told first.
+            unknown = error
+        asked = await self._reading(requests.asked, given, name, makes, stream=stream)
+        if unknown is not None:
+            raise unknown
+        if asked.image is not None:
+            images = await self._operations.generate_image(asked.image, caller)
+            return ImageReply(images, caller.request_id), asked.ignored
+        assert asked.text is not None
+        thoughts = asked.text.reasoning.include
+        text = await self._operations.generate_text(asked.text, caller, asked.prompt)
+        return TextReply(text, caller.request_id, thoughts=thoughts), asked.ignored
 
 
 class _Events:

@@ -18,9 +18,11 @@ from services.common.errors import MoaError, PermissionDenied
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.native import image, text
+from services.router.dialects.reading import Body, Reading
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
+from services.router.domain.prompt import Prompt
 from services.router.serving import begin, note
 
 
@@ -32,9 +34,10 @@ def _broken(error: MoaError) -> httpbody_pb2.HttpBody:
 class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
     """Answers the documented native REST API."""
 
-    def __init__(self, operations: Operations, listing: Listing) -> None:
+    def __init__(self, operations: Operations, listing: Listing, reading: Reading | None = None) -> None:
         self._operations = operations
         self._listing = listing
+        self._reading = reading or Reading()
 
     async def ListProviders(
         self, request: native_service_pb2.ListProvidersRequest, context: Any
@@ -59,23 +62,31 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
     async def GenerateText(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Answer a conversation."""
         caller = begin(context)
-        wanted = text.request_from(request.data)
+        given = Body(request)
+        del request
+        wanted, prompt = await self._reading(text.read, given)
         reasoning = wanted.reasoning.include
         if wanted.stream:
-            await self._text_stream(wanted, caller, context, include_reasoning=reasoning)
+            await self._text_stream(wanted, caller, context, prompt, include_reasoning=reasoning)
             return
-        async with await self._operations.generate_text(wanted, caller) as answer:
+        async with await self._operations.generate_text(wanted, caller, prompt) as answer:
             note(answer, caller)
             body = await text.whole(answer, include_reasoning=reasoning)
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
             await context.write(reply.json_body(body))
 
     async def _text_stream(
-        self, wanted: GenerateTextRequest, caller: Caller, context: Any, *, include_reasoning: bool
+        self,
+        wanted: GenerateTextRequest,
+        caller: Caller,
+        context: Any,
+        prompt: Prompt | None = None,
+        *,
+        include_reasoning: bool,
     ) -> None:
         async with (
             EventStream(context, NATIVE, _broken) as stream,
-            await self._operations.generate_text(wanted, stream.caller(caller)) as answer,
+            await self._operations.generate_text(wanted, stream.caller(caller), prompt) as answer,
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer))
@@ -88,15 +99,19 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images."""
-        await self._image(request, context, edit=False)
+        given = Body(request)
+        del request
+        await self._image(given, context, edit=False)
 
     async def EditImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Change or describe an image."""
-        await self._image(request, context, edit=True)
+        given = Body(request)
+        del request
+        await self._image(given, context, edit=True)
 
-    async def _image(self, request: httpbody_pb2.HttpBody, context: Any, *, edit: bool) -> None:
+    async def _image(self, given: Body, context: Any, *, edit: bool) -> None:
         caller = begin(context)
-        wanted = image.request_from(request.data, edit=edit)
+        wanted = await self._reading(image.request_from, given, edit=edit)
         if edit:
             _, makes = self._operations.model(wanted.model, caller, provider=wanted.provider)
             if makes == "text":

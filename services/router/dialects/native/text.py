@@ -13,9 +13,11 @@ from services.common.errors import InvalidField, error_of
 from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_text
 from services.router.dialects.native.bodies import Message, TextBody
+from services.router.dialects.reading import is_large
 from services.router.dialects.reply import DONE, frame
 from services.router.dialects.tools import Calls, call_from, split_id, tool_from
 from services.router.domain.answer import TextAnswer
+from services.router.domain.prompt import Prompt
 
 _DECODER = msgspec.json.Decoder(TextBody)
 
@@ -40,6 +42,12 @@ FINISH = {
     text_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
     text_pb2.FINISH_REASON_CONTENT_FILTER: "content_filter",
 }
+
+
+def read(data: bytes) -> tuple[text_service_pb2.GenerateTextRequest, Prompt]:
+    """Read the body, and look through its prompt. Raises as `request_from`."""
+    request = request_from(data)
+    return request, Prompt.of(request, whole=is_large(data))
 
 
 def request_from(data: bytes) -> text_service_pb2.GenerateTextRequest:

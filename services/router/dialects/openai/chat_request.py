@@ -12,8 +12,10 @@ from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_url
 from services.router.dialects.openai import bodies, reasoning
+from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
 from services.router.dialects.tools import call_from, split_id, tool_from
+from services.router.domain.prompt import Prompt
 
 _DECODER = msgspec.json.Decoder(bodies.ChatBody)
 
@@ -55,6 +57,12 @@ class Read(NamedTuple):
     """Whether the stream shall end with the usage."""
     ignored: list[str]
     """Parameters that were given and have no effect."""
+
+
+def read(data: bytes) -> tuple[Read, Prompt]:
+    """Read the body, and look through its prompt. Raises as `request_from`."""
+    found = request_from(data)
+    return found, Prompt.of(found.request, whole=is_large(data))
 
 
 def request_from(data: bytes) -> Read:

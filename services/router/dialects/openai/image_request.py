@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-from google.api import httpbody_pb2
 
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
@@ -62,12 +61,12 @@ class Wanted:
     """Parameters that were given and have no effect."""
 
 
-def request_from(body: httpbody_pb2.HttpBody, kind: Kind) -> tuple[image_service_pb2.GenerateImageRequest, Wanted]:
+def request_from(data: bytes, content_type: str, kind: Kind) -> tuple[image_service_pb2.GenerateImageRequest, Wanted]:
     """Read a body. Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
-    if form.is_form(body.content_type):
-        read, files = _from_form(form.parse(body.data, body.content_type))
+    if form.is_form(content_type):
+        read, files = _from_form(form.parse(data, content_type))
     else:
-        read, files = parse(body.data, _DECODER), {}
+        read, files = parse(data, _DECODER), {}
     for name in REFUSED:
         if getattr(read, name) is not None:
             raise Unsupported(f"{name} is not supported here", param=name)

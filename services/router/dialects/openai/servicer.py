@@ -16,6 +16,7 @@ from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import listing as google
 from services.router.dialects.openai import chat_reply, chat_request, image_reply, image_request
+from services.router.dialects.reading import Body, Reading
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
@@ -28,6 +29,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
     Args:
         shelf: Where images are put for those who want links.
         begin: Gives the caller of a call whose key may be a provider's (images, and what is Google's form).
+        reading: Reads bodies.
     """
 
     def __init__(
@@ -37,18 +39,22 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         shelf: image_reply.Shelf,
         *,
         begin: Callable[[Any], Caller] = begin,
+        reading: Reading | None = None,
     ) -> None:
         self._operations = operations
         self._listing = listing
         self._shelf = shelf
         self._caller = begin
+        self._reading = reading or Reading()
 
     async def CreateChatCompletion(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Answer a conversation."""
         caller = begin(context)
-        wanted, include_usage, ignored = chat_request.request_from(request.data)
+        given = Body(request)
+        del request
+        (wanted, include_usage, ignored), prompt = await self._reading(chat_request.read, given)
         if not wanted.stream:
-            async with await self._operations.generate_text(wanted, caller) as answer:
+            async with await self._operations.generate_text(wanted, caller, prompt) as answer:
                 note(answer, caller)
                 body = await chat_reply.whole(answer, caller.request_id)
                 await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
@@ -56,7 +62,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
             return
         async with (
             EventStream(context, OPENAI, _broken_chat, ignored=ignored) as stream,
-            await self._operations.generate_text(wanted, stream.caller(caller)) as answer,
+            await self._operations.generate_text(wanted, stream.caller(caller), prompt) as answer,
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer, ignored=ignored))
@@ -69,19 +75,25 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images from a prompt."""
-        await self._image(request, context, "generation")
+        given = Body(request)
+        del request
+        await self._image(given, context, "generation")
 
     async def CreateImageEdit(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Change images."""
-        await self._image(request, context, "edit")
+        given = Body(request)
+        del request
+        await self._image(given, context, "edit")
 
     async def CreateImageVariation(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images like one."""
-        await self._image(request, context, "variation")
+        given = Body(request)
+        del request
+        await self._image(given, context, "variation")
 
-    async def _image(self, request: httpbody_pb2.HttpBody, context: Any, kind: image_request.Kind) -> None:
+    async def _image(self, given: Body, context: Any, kind: image_request.Kind) -> None:
         caller = self._caller(context)
-        asked, wanted = image_request.request_from(request, kind)
+        asked, wanted = await self._reading(image_request.request_from, given, given.content_type, kind)
         if wanted.partial_images:
             model, _ = self._operations.model(asked.model, caller)
             asked.preview_every = _preview_every(model, wanted.partial_images)

@@ -1,0 +1,155 @@
+"""What so many edits of nine megabytes at once add to the memory of the router and the image service, at their peak.
+
+`measure` gives how many times the bytes of all pictures the larger of the two grew by; `grown` gives each in megabytes.
+The provider is one that takes each request whole and answers after a while, so that all are under way together. Run as
+a module, it prints a line for each size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import psutil
+import uvloop
+
+from deploy.local.stack import Stack
+
+SIZES: Final = (1, 4, 8)
+PICTURE_BYTES: Final = 9 * 2**20
+HOLD_S: Final = 3.0
+WATCHED: Final = ("router", "image")
+MODEL: Final = "gpt-image-1"
+
+
+def picture(size_bytes: int = PICTURE_BYTES) -> bytes:
+    """Return a PNG of one pixel and so many bytes, which nothing makes smaller."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(4)))
+    filling = chunk(b"prVt", os.urandom(size_bytes))
+    return b"\x89PNG\r\n\x1a\n" + head + filling + pixels + chunk(b"IEND", b"")
+
+
+async def _serve() -> None:
+    """Take each request, a piece at a time, and answer it after a while."""
+    answer = json.dumps({"created": 1, "data": [{"b64_json": base64.b64encode(picture(100)).decode()}]}).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heading = (await reader.readuntil(b"\r\n\r\n")).lower()
+        left = int(heading.partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
+        while left:
+            left -= len(await reader.read(min(left, 2**18)))
+        await asyncio.sleep(HOLD_S)
+        writer.write(head % len(answer) + answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(one, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+@contextmanager
+def provider() -> Iterator[str]:
+    """Run the provider; yield its base URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.growth_pictures", "--provider"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Peak:
+    """The most memory that a process held since this was made, over what it held then. Its children are apart."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path(f"/proc/{pid}")
+        (self._folder / "clear_refs").write_text("5")
+        self._before = self._bytes("VmRSS")
+
+    def _bytes(self, key: str) -> int:
+        lines = (self._folder / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
+
+    def grown_mb(self) -> float:
+        """Return it in megabytes."""
+        return (self._bytes("VmHWM") - self._before) / 2**20
+
+
+async def _edited(url: str, key: str, count: int) -> None:
+    data = picture()
+    headers = {"Authorization": f"Bearer {key}"}
+
+    async def one(session: aiohttp.ClientSession) -> None:
+        form = aiohttp.FormData()
+        form.add_field("model", MODEL)
+        form.add_field("prompt", "a sea")
+        form.add_field("response_format", "b64_json")
+        form.add_field("image", data, filename="a.png", content_type="image/png")
+        async with session.post(f"{url}/v1/images/edits", data=form, headers=headers) as answer:
+            if answer.status != 200:
+                raise SystemExit(f"an edit was refused: {answer.status} {(await answer.text())[:300]}")
+            await answer.read()
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
+        await asyncio.gather(*(one(session) for _ in range(count)))
+
+
+def grown(size: int) -> dict[str, float]:
+    """Return by how many megabytes each watched process grew at its peak while `size` edits were under way."""
+    with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder, provider() as direct:
+        environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
+        names = ("auth", "image", "router", "edge")
+        with Stack(Path(folder), environment=environment, processes=names) as stack:
+            uvloop.run(_edited(stack.url, stack.api_key, 1))  # what is made once is made
+            pids = {name: stack.pid(name) for name in WATCHED}
+            peaks = {name: Peak(pid) for name, pid in pids.items() if pid is not None}
+            uvloop.run(_edited(stack.url, stack.api_key, size))
+            return {name: round(peak.grown_mb(), 1) for name, peak in peaks.items()} | {
+                f"beside {name}": round(_resident_mb(pid), 1) for name, pid in pids.items() if pid is not None
+            }
+
+
+def _resident_mb(pid: int) -> float:
+    """Return what a process's children hold: those beside it that work on its large requests."""
+    return float(sum(child.memory_info().rss for child in psutil.Process(pid).children()) / 2**20)
+
+
+def measure(size: int) -> float:
+    """Return how many times the bytes of `size` pictures the router or the image service grew by, the larger one."""
+    found = grown(size)
+    return max(found[name] for name in WATCHED) * 2**20 / (size * PICTURE_BYTES)
+
+
+def main() -> None:
+    """Print each process's growth for each size."""
+    if sys.argv[1:2] == ["--provider"]:
+        uvloop.run(_serve())
+        return
+    for size in [int(given) for given in sys.argv[1:]] or SIZES:
+        print(f"{size} edits of {PICTURE_BYTES >> 20} MB:", grown(size), flush=True)
+
+
+if __name__ == "__main__":
+    main()

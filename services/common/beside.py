@@ -1,0 +1,235 @@
+"""Work on a large request in a process beside this one, so that the loop serves others meanwhile.
+
+A thread would not do: reading eight megabytes of JSON, or writing them, is one call that holds the interpreter's lock
+from its beginning to its end. The process starts with the first such request and ends when none has come for a while
+(docs/limits.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+
+from services.common import errors, logs
+from services.common.room import Bounds, Room
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LARGE_BYTES: Final = 256 * 1024
+"""A request of more bytes is worked on beside."""
+HEADER: Final = struct.Struct(">QQ")
+"""Before each message: the bytes of what is pickled, and of the data behind it."""
+_WORK_S: Final = 120.0
+"""How long one piece of work may take: on a busy machine, many times what it takes alone."""
+_IDLE_S: Final = 60.0
+_BUFFER_BYTES: Final = 1 << 20
+_log = logs.get("beside")
+
+
+class Told(Exception):
+    """What the process beside raised, as far as its callers may know it."""
+
+    def __init__(self, kind: str, message: str, param: str, retry_after_s: float | None) -> None:
+        super().__init__(kind, message, param, retry_after_s)
+        self.kind = kind
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @classmethod
+    def of(cls, error: errors.MoaError) -> Self:
+        """Return what is told of an error."""
+        return cls(type(error).__name__, error.message, error.param, error.retry_after_s)
+
+    def error(self) -> errors.MoaError:
+        """Return the error."""
+        kind: type[errors.MoaError] = getattr(errors, self.kind)
+        return kind(self.message, param=self.param, retry_after_s=self.retry_after_s)
+
+
+class Bug(Exception):
+    """What went wrong in the process beside that nobody foresaw, with its traceback."""
+
+
+class Beside:
+    """A process for the large requests of this one. They are worked on one by one, and accounts have turns.
+
+    Args:
+        idle_s: After so long without work it ends; the next large request starts another.
+    """
+
+    def __init__(self, *, idle_s: float = _IDLE_S) -> None:
+        self._idle_s = idle_s
+        # One at a time, whoever's; how many bytes wait is bounded before they are received.
+        unbounded = 1 << 60
+        self._turns = Room(
+            Bounds(served=1, served_of_account=1, waiting=unbounded, waiting_of_account=unbounded, wait_s=unbounded),
+            told=False,
+        )
+        self._lock = asyncio.Lock()
+        self._process: _Process | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+        self._ending: asyncio.TimerHandle | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process; none where none runs."""
+        return self._process.pid if self._process is not None and self._process.runs else None
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return self._turns.waiting_bytes
+
+    async def run(
+        self,
+        work: Callable[Concatenate[bytes, P], R],
+        data: bytes,
+        account: str,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Return what `work(data, *args)` gives, which is done in the process beside.
+
+        `work` is a function of a module; what it is given and gives can be pickled. Raises the MoaError that it raises,
+        and Unavailable where the process does not survive it.
+        """
+        holder = [data]
+        del data  # it is freed when it has been handed over
+        async with self._turns.entered(account, 1):
+            task = asyncio.create_task(self._exchange(pickle.dumps((work, args, kwargs), 5), holder))
+            self._keep(task)
+            # Whoever leaves meanwhile leaves the process in the middle of its work, which it ends.
+            answer = await asyncio.shield(task)
+            del task
+        found = pickle.loads(answer)  # noqa: S301  # from a process of ours
+        if isinstance(found, Told):
+            raise found.error()
+        if isinstance(found, Bug):
+            raise found
+        result: R = found
+        return result
+
+    async def _exchange(self, asked: bytes, holder: list[bytes]) -> bytearray:
+        async with self._lock:
+            if self._ending is not None:
+                self._ending.cancel()
+            try:
+                if self._process is None or not self._process.runs:
+                    await self._end_process()
+                    self._process = await _Process.start()
+                async with asyncio.timeout(_WORK_S):
+                    answer = await self._process.exchange(asked, holder)
+            except (OSError, EOFError, TimeoutError) as error:
+                _log.error("beside.ended", why=type(error).__name__)
+                await self._end_process()
+                raise errors.Unavailable("the request could not be worked on; try again") from None
+            except BaseException:
+                await self._end_process()
+                raise
+            self._ending = asyncio.get_running_loop().call_later(self._idle_s, self._end_idle)
+            return answer
+
+    def _end_idle(self) -> None:
+        async def end() -> None:
+            async with self._lock:
+                await self._end_process()
+
+        if not self._running:
+            self._keep(asyncio.create_task(end()))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.end()
+
+    async def aclose(self) -> None:
+        """End the process."""
+        if self._ending is not None:
+            self._ending.cancel()
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._end_process()
+
+
+class _Process:
+    """The process, and this end of the socket to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, ours: socket.socket) -> None:
+        self._process = process
+        self._socket = ours
+
+    @classmethod
+    async def start(cls) -> Self:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            ours.setblocking(False)
+            try:
+                command = (sys.executable, "-m", "services.common.working", str(theirs.fileno()))
+                process = await asyncio.create_subprocess_exec(
+                    *command, pass_fds=(theirs.fileno(),), env=_environment(), stdin=asyncio.subprocess.DEVNULL
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return cls(process, ours)
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is there."""
+        return self._process.returncode is None
+
+    async def exchange(self, asked: bytes, holder: list[bytes]) -> bytearray:
+        """Hand over the work and its data, which is taken out of its holder; return the answer."""
+        loop = asyncio.get_running_loop()
+        data = holder.pop()
+        await loop.sock_sendall(self._socket, HEADER.pack(len(asked), len(data)) + asked)
+        await loop.sock_sendall(self._socket, data)
+        del data
+        size, _ = HEADER.unpack(await self._received(HEADER.size))
+        return await self._received(size)
+
+    async def _received(self, size: int) -> bytearray:
+        loop = asyncio.get_running_loop()
+        found = bytearray(size)
+        with memoryview(found) as view:
+            at = 0
+            while at < size:
+                count = await loop.sock_recv_into(self._socket, view[at:])
+                if not count:
+                    raise EOFError
+                at += count
+        return found
+
+    async def end(self) -> None:
+        """End it: it has nothing that could be lost."""
+        self._socket.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return what the process needs to find this program: no secret of the environment concerns it."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if name in os.environ}
+    return kept | {"PYTHONPATH": os.pathsep.join(part or os.curdir for part in sys.path)}

@@ -1,0 +1,99 @@
+"""How a request comes in: when there is room for it, from whom it may be, what it says, and whether it can be known.
+
+Handlers of one request are served as if they took a stream: the request is received when this asks for it, so that a
+large one waits for room before it is in this process, and nothing but its handler holds it afterwards. gRPC's own way
+receives it first, and keeps its bytes until the answer has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from services.common import beside, errors
+from services.common.memory import Collecting
+from services.common.room import Room
+from services.common.rpc import call as calls
+from services.common.rpc import known, rest
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+Welcome = Callable[[Any, str], Awaitable[str]]
+"""Gives whose a large request is, from the RPC's context and the full method; empty where that cannot be told. Raises
+for callers who may not send one."""
+
+LARGE_BYTES: Final = 64 * 1024
+"""Reading a request of so many bytes costs no more than asking who sent it."""
+HEAVY_BYTES: Final = beside.LARGE_BYTES
+"""A request of more bytes takes part in the process's room."""
+
+
+class Receiving:
+    """Receives the requests of a server.
+
+    Args:
+        public: Whether callers bring keys of their own, so that nothing in a request is believed.
+        welcome: Asked before a request of more than `LARGE_BYTES` is read; None: whoever may call may send it.
+        room: Where requests of more than `HEAVY_BYTES` wait for their turn.
+    """
+
+    def __init__(self, *, public: bool, welcome: Welcome | None = None, room: Room | None = None) -> None:
+        self._public = public
+        self._welcome = welcome
+        self._room = room or Room()
+        self._collecting = Collecting()
+
+    def around(self, inner: Handler, deserialize: Callable[[bytes], Any] | None, method: str) -> Handler:
+        """Return what receives a request and serves it by `inner`."""
+        complete = rest.reader(method)
+
+        async def serve(_: Any, context: Any) -> Any:
+            call = calls.current()
+            async with AsyncExitStack() as room:
+                heavy = call.body_bytes > HEAVY_BYTES
+                if heavy:
+                    await self._enter(room, context, call, call.body_bytes)
+                data = await context.read()
+                if data is grpc.aio.EOF:
+                    raise errors.Malformed("the call holds no request")
+                if len(data) > LARGE_BYTES:
+                    if not heavy and len(data) > HEAVY_BYTES:
+                        await self._enter(room, context, call, len(data))
+                    elif not heavy:
+                        await self._ask(context, call)
+                    self._collecting.saw(len(data))
+                # Each is handed on without a name of its own here: what is done with is freed while the handler works.
+                taken = [data]
+                del data
+                return await inner(self._read(taken.pop(), context, deserialize, complete), context)
+
+        return serve
+
+    async def _enter(self, room: AsyncExitStack, context: Any, call: calls.Call, size: int) -> None:
+        await self._ask(context, call)
+        await room.enter_async_context(self._room.entered(call.account, size))
+
+    async def _ask(self, context: Any, call: calls.Call) -> None:
+        if self._welcome is not None:
+            call.account = await self._welcome(context, call.method)
+
+    def _read(
+        self, data: bytes, context: Any, deserialize: Callable[[bytes], Any] | None, complete: rest.Read | None
+    ) -> Any:
+        if deserialize is None:
+            return data
+        try:
+            message = deserialize(data)
+        except DecodeError:
+            raise errors.Malformed("the request's message cannot be read") from None
+        if complete is not None:
+            original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
+            if original is not None:
+                complete(message, str(original))
+        if self._public:
+            known.refuse_unknown(message)
+        return message

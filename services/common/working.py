@@ -1,0 +1,67 @@
+"""The process beside a service, which works on its large requests: `python -m services.common.working SOCKET`."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+from services.common import memory
+from services.common.beside import HEADER, Bug, Told
+from services.common.errors import MoaError
+
+
+def main() -> None:
+    """Work on what comes until the service closes its end."""
+    # Ctrl-C reaches every process of the terminal; this one ends with its service.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Small requests go first, here too: the service and whoever it calls have the processor before a large one.
+    os.nice(5)
+    memory.give_back_freed()
+    gc.freeze()
+    link = socket.socket(fileno=int(sys.argv[1]))
+    while (head := _received(link, HEADER.size)) is not None:
+        asked_bytes, data_bytes = HEADER.unpack(head)
+        asked, data = _received(link, asked_bytes), _received(link, data_bytes)
+        if asked is None or data is None:
+            return
+        answer = _answer(asked, [bytes(data)])
+        del data
+        link.sendall(HEADER.pack(len(answer), 0))
+        link.sendall(answer)
+
+
+def _answer(asked: bytearray, holder: list[bytes]) -> bytes:
+    found: Any
+    try:
+        work, args, kwargs = pickle.loads(asked)  # noqa: S301  # from the service that started this process
+        found = work(holder.pop(), *args, **kwargs)
+    except MoaError as error:
+        found = Told.of(error)
+    except Exception:
+        found = Bug(traceback.format_exc())
+    return pickle.dumps(found, 5)
+
+
+def _received(link: socket.socket, size: int) -> bytearray | None:
+    """Return so many bytes; None when the service is gone."""
+    found = bytearray(size)
+    view, at = memoryview(found), 0
+    while at < size:
+        try:
+            count = link.recv_into(view[at:])
+        except ConnectionError:
+            return None
+        if not count:
+            return None
+        at += count
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Read Google's bodies, wherever that is done: the model's name is in the path, and says what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
+from services.common.errors import InvalidField, Unsupported
+from services.router.dialects.google import bodies, image_request, text_request
+from services.router.dialects.google.spelling import parse_either
+from services.router.dialects.reading import is_large
+from services.router.domain.prompt import Prompt
+
+_BODY = msgspec.json.Decoder(bodies.Body)
+_COUNT = msgspec.json.Decoder(bodies.CountBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a body asks for."""
+
+    ignored: list[str]
+    """Parameters that were given and have no effect."""
+    text: GenerateTextRequest | None = None
+    """Where the model makes text."""
+    prompt: Prompt | None = None
+    """Of a request for text."""
+    image: GenerateImageRequest | None = None
+    """Where it makes images."""
+
+
+def asked(data: bytes, model: str, makes: str, *, stream: bool) -> Asked:
+    """Read what is asked of a model that makes `text` or `image`; for one that is not known, check that it is a body.
+
+    Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
+    """
+    body = parse_either(data, _BODY)
+    if body.cached_content:
+        raise Unsupported("cachedContent is not supported here", param="cachedContent")
+    ignored = [*_set_names(body, bodies.IGNORED, "")]
+    if body.generation_config is not None:
+        unused = (*bodies.IGNORED_CONFIG, *(bodies.IGNORED_FOR_IMAGES if makes == "image" else ()))
+        ignored += _set_names(body.generation_config, unused, "generationConfig.")
+    if makes == "image":
+        return Asked(ignored, image=image_request.request_from(body, model, stream=stream))
+    if not makes:
+        return Asked(ignored)
+    text = text_request.request_from(body, model, stream=stream)
+    return Asked(ignored, text=text, prompt=Prompt.of(text, whole=is_large(data)))
+
+
+def counted(data: bytes, model: str) -> CountTokensRequest:
+    """Read a prompt whose tokens are to be counted. Raises as `asked`."""
+    body = parse_either(data, _COUNT)
+    whole = body.generate_content_request
+    if (whole is None) == (body.contents is None):
+        raise InvalidField("give contents or generateContentRequest", param="contents")
+    given = whole or body
+    return CountTokensRequest(
+        model=model,
+        messages=text_request.messages_from(given.contents or [], given.system_instruction),
+        tools=text_request.tools_from(given.tools),
+    )
+
+
+def _set_names(of: msgspec.Struct, names: Iterable[str], prefix: str) -> Iterable[str]:
+    """Give those of `names` (as the wire spells them) that are set."""
+    by_wire = dict(zip(of.__struct_encode_fields__, of.__struct_fields__, strict=True))
+    for name in names:
+        if getattr(of, by_wire[name]) is not None:
+            yield prefix + name

@@ -1,0 +1,73 @@
+"""Read bodies: small ones at once, large ones in the process beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from google.api import httpbody_pb2
+
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.beside import LARGE_BYTES, Beside
+from services.common.rpc import call as calls
+from services.router.domain.prompt import Prompt
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MANY: Final = 1_000
+"""A body with more objects than this is a large one, however few bytes it has: each takes its time."""
+
+
+class Body:
+    """A request's body, whose bytes are here until they are read."""
+
+    __slots__ = ("_data", "content_type")
+
+    def __init__(self, body: httpbody_pb2.HttpBody) -> None:
+        self.content_type = body.content_type
+        self._data: list[bytes] = [body.data]
+
+    def take(self) -> bytes:
+        """Give the bytes away; call it once."""
+        return self._data.pop()
+
+
+class Reading:
+    """Reads bodies, and looks through typed prompts.
+
+    Args:
+        beside: Where large ones are read; None: here.
+    """
+
+    def __init__(self, beside: Beside | None = None) -> None:
+        self._beside = beside
+
+    def __call__(
+        self, work: Callable[Concatenate[bytes, P], R], body: Body, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[R]:
+        """Return what `work(data, …)` makes of a body, a function of a module. Raises what it raises."""
+        data = body.take()
+        if self._beside is not None and is_large(data):
+            return self._beside.run(work, data, calls.current().account, *args, **kwargs)
+        return _here(work, data, *args, **kwargs)
+
+    async def prompt_of(self, request: GenerateTextRequest) -> Prompt:
+        """Return the prompt of a typed request, looked through. Raises InvalidField."""
+        if self._beside is not None and (len(request.messages) > MANY or request.ByteSize() > LARGE_BYTES):
+            return await self._beside.run(prompt_in, request.SerializeToString(), calls.current().account)
+        return Prompt.of(request)
+
+
+def is_large(data: bytes) -> bool:
+    """Tell whether a body takes so long to read that it is read beside."""
+    return len(data) > LARGE_BYTES or data.count(b"{") > MANY
+
+
+def prompt_in(data: bytes) -> Prompt:
+    """Return the prompt of a serialized request."""
+    return Prompt.of(GenerateTextRequest.FromString(data), whole=True)
+
+
+async def _here(work: Callable[Concatenate[bytes, P], R], data: bytes, *args: P.args, **kwargs: P.kwargs) -> R:
+    return work(data, *args, **kwargs)

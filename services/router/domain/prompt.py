@@ -1,0 +1,100 @@
+"""What is told of a prompt by looking through it once, wherever that is done: of a large one, not on the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from moa.text.v1 import text_pb2
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import limits
+from services.common.catalogue import Model
+from services.common.errors import InvalidField
+from services.common.estimate import prompt_tokens
+
+PER_REQUEST: Final = 16
+"""Tokens that a chat template puts around a conversation."""
+PER_MESSAGE: Final = 8
+"""Tokens that a chat template puts around one message."""
+TOOLS: Final = 530
+"""Tokens of the instructions that come with tools: Anthropic publishes up to 530; ours have 440 bytes."""
+PER_TOOL: Final = 96
+"""Tokens of the keys and spaces around a tool that is written as JSON."""
+PER_CALL: Final = 64
+"""Likewise around a call, or a result."""
+PER_IMAGE: Final = 8
+"""Tokens that a chat template puts around one image."""
+MOST_PARTS: Final = 20_000
+"""How many messages, and parts of them, one request may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt, looked through."""
+
+    bound: int
+    """The most tokens that it can have but for its pictures' own: each stands for a byte of text at least."""
+    guess: int
+    """How many it has, about."""
+    pictures: tuple[tuple[int, int], ...]
+    """Where its pictures are: which part of which message."""
+    needs: tuple[limits.Need, ...] | None = None
+    """What its request asks of a model, all of whose limits it keeps; None: nobody has looked."""
+
+    @classmethod
+    def of(cls, request: GenerateTextRequest, *, whole: bool = False) -> Self:
+        """Look through a prompt. Raises InvalidField where it has too many parts.
+
+        `whole`: look through all of the request, and raise InvalidField for what is outside its limits.
+        """
+        total, count, pictures = PER_REQUEST, len(request.messages), []
+        for number, message in enumerate(request.messages):
+            count += len(message.parts)
+            if count > MOST_PARTS:
+                break
+            total += PER_MESSAGE + len(message.name)
+            for index, part in enumerate(message.parts):
+                if part.HasField("image"):
+                    pictures.append((number, index))
+                total += _part_bound(part)
+        if count > MOST_PARTS:
+            told = f"at most {MOST_PARTS} messages and parts of messages are taken"
+            raise InvalidField(told, param="messages")
+        if request.tools:
+            total += TOOLS
+        for tool in request.tools:
+            total += PER_TOOL + _bytes(tool.name, tool.description, tool.parameters_json)
+        total += _bytes(request.response_format.schema_json)
+        if whole:
+            limits.check(request)
+        needs = limits.needs(request) if whole else None
+        return cls(total, prompt_tokens(request), tuple(pictures), needs)
+
+    def check(self, request: GenerateTextRequest) -> None:
+        """Raise InvalidField for the first field of the prompt's request that is outside its limits."""
+        if self.needs is None:
+            limits.check(request)
+
+    def check_able(self, request: GenerateTextRequest, model: Model) -> None:
+        """Raise Unsupported for the first field of the prompt's request that a model cannot do."""
+        if self.needs is None:
+            limits.check_able(request, model)
+        else:
+            limits.check_needs(self.needs, model)
+
+
+def _part_bound(part: text_pb2.Part) -> int:
+    kind = part.WhichOneof("part")
+    if kind == "text":
+        return len(part.text.encode())
+    if kind == "image":
+        return PER_IMAGE  # and its own
+    if kind == "tool_call":
+        return PER_CALL + _bytes(part.tool_call.name, part.tool_call.arguments_json)
+    if kind == "tool_result":
+        return PER_CALL + _bytes(part.tool_result.name, part.tool_result.content)
+    return _bytes(part.reasoning.text)
+
+
+def _bytes(*texts: str) -> int:
+    return sum(len(text.encode()) for text in texts)

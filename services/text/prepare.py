@@ -1,0 +1,41 @@
+"""Make the provider's request of a chat: of a large one, in the process beside this one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.beside import LARGE_BYTES, Beside
+from services.common.catalogue import Model, Provider
+from services.common.http.client import Outgoing
+from services.common.rpc import call as calls
+from services.text import capable
+from services.text.targets import ADAPTERS, Target
+
+_MANY: Final = 1_000
+"""A chat with more messages than this is a large one, however few bytes it has."""
+
+
+async def outgoing(
+    request: GenerateTextRequest, model: Model, target: Target, *, stream: bool, beside: Beside | None
+) -> Outgoing:
+    """Return the HTTP request for a chat, which is checked; `stream`: whether the provider is asked for a stream.
+
+    Raises InvalidField or Unsupported, with the field's name, for what the model or the provider cannot do.
+    """
+    if beside is None or (len(request.messages) <= _MANY and request.ByteSize() <= LARGE_BYTES):
+        capable.check(request, model)
+        request.stream = stream
+        return target.adapter.request_from(request, model, target.provider)
+    account, provider, adapter = calls.current().account, target.provider, target.adapter.name
+    made = await beside.run(prepared, request.SerializeToString(), account, adapter, model, provider, stream=stream)
+    request.stream = stream
+    return made
+
+
+def prepared(data: bytes, adapter: str, model: Model, provider: Provider, *, stream: bool) -> Outgoing:
+    """Return the HTTP request for a serialized chat. Raises as `outgoing`."""
+    request = GenerateTextRequest.FromString(data)
+    capable.check(request, model)
+    request.stream = stream
+    return ADAPTERS[adapter].request_from(request, model, provider)
