@@ -60,6 +60,7 @@ class Process:
             needs=needed_bytes,
             available=available_bytes,
             wait_s=config.room_wait_s,
+            lower=machine.lower_priority,
         )
         token = config.service_token.get_secret_value()
         self.auth = channel(config.auth_address)
@@ -94,15 +95,19 @@ class Process:
         ]
 
     async def _warm(self) -> None:
+        now = self.catalogue.now
+        every = (*now.models, *now.vision, *now.embedding)
         if self.config.fetch == "early":
-            now = self.catalogue.now
-            for model in (*now.models, *now.vision, *now.embedding):
+            for model in every:
                 if model.load is not None:
                     self.packages.want(model.load)
-        for name in self.config.listed(self.config.preload):
+        rows = [model.full_id for model in every if model.load is not None and model.load.warm]
+        for name in dict.fromkeys((*self.config.listed(self.config.preload), *rows)):
             try:
-                async with self.registry.use(any_named(self.catalogue, name)):
-                    pass
+                model = any_named(self.catalogue, name)
+                if model.load is not None:
+                    await asyncio.to_thread(self.packages.awaited, model.load)
+                await self.registry.warm(model)
             except MoaError as error:
                 _log.error("model.not_preloaded", model=name, why=error.message)
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
+import platform
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from services.common import logs
 from services.common.errors import Unavailable
 
 _log = logs.get("machine")
 _LOCK = threading.Lock()
+_LOWEST: Final = 19
+_IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30}
+"""The system call's number (linux/ioprio.h; the C library has no function for it)."""
+_OF_A_THREAD: Final = 1
+_IDLE_DISK: Final = 3 << 13
 _done = False
 
 
@@ -46,6 +55,27 @@ def bring_up(threads: int) -> None:
             torch.set_num_threads(threads)
         _log.info("torch.imported", version=torch.__version__, threads=torch.get_num_threads())
         _done = True
+
+
+def lower_priority() -> Callable[[], None]:
+    """Let this thread have the CPU and the disk when nobody else wants them; return what raises it again, if it may.
+
+    Threads that it starts meanwhile inherit it. Linux only; elsewhere both do nothing.
+    """
+    if sys.platform != "linux":
+        return lambda: None
+    thread, before = threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    os.setpriority(os.PRIO_PROCESS, thread, _LOWEST)
+    if number := _IOPRIO_SET.get(platform.machine()):
+        ctypes.CDLL(None).syscall(number, _OF_A_THREAD, thread, _IDLE_DISK)
+
+    def raised() -> None:
+        with contextlib.suppress(OSError):  # only root may, and the thread may have ended
+            os.setpriority(os.PRIO_PROCESS, thread, before)
+            if number:
+                ctypes.CDLL(None).syscall(number, _OF_A_THREAD, thread, 0)
+
+    return raised
 
 
 def cores() -> int:

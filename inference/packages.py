@@ -98,6 +98,17 @@ class Packages:
         thread.start()
         return Standing("loading")
 
+    def awaited(self, load: Load) -> Standing:
+        """Fetch what is not here and wait for the end of it; tell how it ended."""
+        now = self.want(load)
+        if now.state != "loading":
+            return now
+        with self._lock:
+            thread = self._threads.get(self._folder(load).name)
+        if thread is not None:
+            thread.join()
+        return self.standing(load)
+
     def located(self, model: Model) -> Model:
         """Return the model with the folder of its files as its source. Raises Unavailable while they are not here."""
         load = model.load

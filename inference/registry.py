@@ -66,6 +66,10 @@ class _Resident:
         """Bytes that it takes, or will; 0 until it was let in."""
         self.stage: tuple[str, float] = ("waiting", 0.0)
         self.listeners: list[Report] = []
+        self.gentle = False
+        """Whether nobody asked for it yet: it is loaded in the background."""
+        self.hurry: Callable[[], None] = lambda: None
+        """Raises the priority of its load."""
 
     def report(self, stage: str, fraction: float) -> None:
         """Tell every listener; called from the loader's thread."""
@@ -93,6 +97,7 @@ class Registry:
         needs: Tells how many bytes a model will take; 0: it cannot tell.
         available: Tells how many bytes the machine can still give; None: it cannot tell.
         wait_s: How long a model waits for room that others use.
+        lower: Lowers the calling thread's priority, for what is loaded in the background; returns what raises it again.
     """
 
     def __init__(
@@ -105,7 +110,9 @@ class Registry:
         needs: Callable[[Model], int] = lambda model: 0,
         available: Callable[[], int | None] = lambda: None,
         wait_s: float = 30.0,
+        lower: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
+        self._lower = lower
         self._needs = needs
         self._available = available
         self._wait_s = wait_s
@@ -115,8 +122,11 @@ class Registry:
         self._tidy = tidy
         self._budget_bytes = budget_bytes
         self._residents: dict[_Key, _Resident] = {}
-        # One thread: two loads at once would need both models' memory at its peak.
+        # One load at a time: two at once would need both models' memory at its peak. Those of the background have a
+        # thread of their own, whose priority cannot be raised again as a rule.
+        self._loading = asyncio.Lock()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._warmer = ThreadPoolExecutor(1, thread_name_prefix="warmer")
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -126,6 +136,9 @@ class Registry:
         Raises what loading raised.
         """
         resident = self._resident(self._locate(model))
+        if resident.gentle:
+            resident.gentle = False
+            resident.hurry()
         resident.users += 1
         try:
             if report is not None and not resident.ready.done():
@@ -142,6 +155,14 @@ class Registry:
             resident.used_at = time.monotonic()
             if not resident.users:
                 self._left(resident)
+
+    async def warm(self, model: Model) -> None:
+        """Load a model at low priority, if it has room beside what is loaded.
+
+        Raises what loading raised, and Unavailable where there is no room.
+        """
+        resident = self._resident(self._locate(model), gentle=True)
+        await asyncio.shield(resident.ready)
 
     def loading(self, model: Model) -> float | None:
         """Tell which part of a model's loading is done; None while it is not being loaded."""
@@ -162,7 +183,8 @@ class Registry:
         for resident in list(self._residents.values()):
             await self._unload(resident)
         self._residents.clear()
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._loader, self._warmer):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _left(self, resident: _Resident) -> None:
         """Do what follows when nobody uses a model any more."""
@@ -180,11 +202,12 @@ class Registry:
             del self._residents[key]
             self._spawn(self._unload(resident))
 
-    def _resident(self, model: Model) -> _Resident:
+    def _resident(self, model: Model, *, gentle: bool = False) -> _Resident:
         key = _key(model)
         resident = self._residents.get(key)
         if resident is None:
             resident = self._residents[key] = _Resident(model)
+            resident.gentle = gentle
             self._retire_older(key)
             self._spawn(self._load(key, resident))
         return resident
@@ -201,9 +224,8 @@ class Registry:
         model = resident.model
         started = time.perf_counter()
         try:
-            loop = asyncio.get_running_loop()
             await self._let_in(resident, await asyncio.to_thread(self._needs, model))
-            engine = await loop.run_in_executor(self._loader, self._build, model, resident.report)
+            engine = await self._built(resident)
         except Exception as error:
             self._residents.pop(key, None)
             self._freed.set()
@@ -229,6 +251,21 @@ class Registry:
             if not await self._retire_oldest(spare=resident):
                 break
 
+    async def _built(self, resident: _Resident) -> Engine:
+        """Load a model, after those that are being loaded."""
+        loop = asyncio.get_running_loop()
+
+        def gently() -> Engine:
+            resident.hurry = self._lower()
+            if not resident.gentle:  # somebody asked meanwhile
+                resident.hurry()
+            return self._build(resident.model, resident.report)
+
+        async with self._loading:
+            if resident.gentle:
+                return await loop.run_in_executor(self._warmer, gently)
+            return await loop.run_in_executor(self._loader, self._build, resident.model, resident.report)
+
     async def _let_in(self, resident: _Resident, need: int) -> None:
         """Unload idle models, least recently used first, until there is room; wait for those that answer.
 
@@ -241,6 +278,8 @@ class Registry:
                 f"model {name} needs {_mb(need)} of memory; {_mb(self._budget_bytes)} are for models here"
             )
         while not self._fits(need):
+            if resident.gentle:
+                raise Unavailable(f"model {name} is not loaded in the background, for it has no room beside the others")
             self._freed.clear()
             if await self._retire_oldest():
                 continue

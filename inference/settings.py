@@ -21,7 +21,7 @@ class InferenceSettings(ServiceSettings):
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one operation on the CPU; 0: as many as there are physical cores."""
     preload: str = ""
-    """Ids of models to load at the start, parted by commas."""
+    """Ids of models to load at the start, parted by commas, beside those whose rows say `warm`: in the background."""
     packages: Path = Path(".moa/state/packages")
     """Folder of the weights that were taken out of packages."""
     fetch: Literal["early", "asked", "never"] = "asked"

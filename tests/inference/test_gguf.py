@@ -15,7 +15,7 @@ from inference.text.llama.model import LlamaModel
 from moa.text.v1 import text_pb2
 from services.common import errors
 from tests.inference.gguf_file import SHIPPED, written
-from tests.inference.harness import Client, Running
+from tests.inference.harness import Client, Running, until
 
 STORY = "Tell me a story about a fox."
 QUESTIONS = ["What is the capital of Korea?", "한국의 수도는 어디야?", STORY, "What is 3 plus 4?", "Hello"]
@@ -221,6 +221,24 @@ async def test_what_cannot_be_loaded_is_told(served: Running, name: str, told: s
     with pytest.raises(errors.Unavailable, match=told):
         await client.text("Hello", model=name)
     await client.close()
+
+
+async def test_a_warm_row_is_loaded_at_the_start(files: Path, tmp_path: Path) -> None:
+    """A row that says so is in memory before anybody asks, and answers."""
+    load = {"source": str(files / "four.gguf"), "warm": True}
+    other = {"source": str(files / "eight.gguf")}
+    models = [
+        {"id": name, "provider": "local-text", "context_tokens": 512, "load": how}
+        for name, how in (("warm", load), ("cold", other))
+    ]
+    providers = [{"id": "local-text", "adapter": "inference", "makes": "text"}]
+    (tmp_path / "catalogue.yaml").write_text(json.dumps({"providers": providers, "models": models}))
+    server = Running(tmp_path / "catalogue.yaml")
+    await until(lambda: server.process.registry.loaded() == ["warm"])
+    client = Client(server.address)
+    assert (await client.text("Hello", model="warm")).text
+    await client.close()
+    server.stop()
 
 
 def test_tokens_are_those_of_the_tokenizer_that_was_written(files: Path) -> None:

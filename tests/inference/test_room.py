@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inference.machine import lower_priority
 from inference.needs import available_bytes, needed_bytes
 from inference.registry import Registry
 from inference.text.llama.model import LlamaModel
@@ -117,6 +121,50 @@ async def test_a_model_leaves_after_its_idle_time() -> None:
         await until(lambda: made.loaded() == ["lasting"])
         await use(made, brief)
         assert "brief" in made.loaded()
+
+
+async def test_a_model_is_warmed_in_the_background() -> None:
+    """What nobody asked for is loaded at the lowest priority, by a thread of its own, and takes no other's place; once
+    somebody asks, it hurries; what was asked for is loaded as ever."""
+    nice: dict[str, int] = {}
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build(one: Model, report: Any) -> Engine:
+        if one.id == "slow":
+            begun.set()
+            assert go_on.wait(60)
+        nice[one.id] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return Engine(need_of(one))
+
+    hurried: list[bool] = []
+
+    def lower() -> Callable[[], None]:
+        raise_again = lower_priority()
+
+        def hurry() -> None:
+            raise_again()
+            hurried.append(True)
+
+        return hurry
+
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    made = Registry(build, needs=need_of, budget_bytes=100 * MB, lower=lower)
+    await made.warm(model("warmed", 40 * MB))
+    await use(made, model("asked", 40 * MB))
+    assert made.loaded() == ["warmed", "asked"]
+    lowest = 19 if sys.platform == "linux" else usual
+    assert nice == {"warmed": lowest, "asked": usual}
+    with pytest.raises(Unavailable, match="has no room beside the others"):
+        await made.warm(model("large", 40 * MB))
+    assert made.loaded() == ["warmed", "asked"]
+    warming = asyncio.create_task(made.warm(model("slow", 10 * MB)))
+    await asyncio.to_thread(begun.wait, 60)
+    asking = asyncio.create_task(use(made, model("slow", 10 * MB)))
+    await until(lambda: hurried)
+    go_on.set()
+    await asyncio.gather(warming, asking)
+    assert "slow" in made.loaded()
+    await made.close()
 
 
 def test_needs_are_told_from_the_files(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`cpu`, `cuda`, `cuda:1`; `auto`: CUDA when there is one."""
     idle_s: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds after its last use when it leaves the memory; 0: when room is needed."""
+    warm: bool = False
+    """Whether it is loaded at the start, in the background at the lowest priority, if there is room for it then."""
     options: Mapping[str, Any] = {}
     """What the engine alone understands."""
 
