@@ -25,7 +25,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from deploy.local import keep, unprivileged
+from deploy.local import unprivileged
+from deploy.local.logs import Files
 
 _USER = "postgres"
 _SOCKET_NAME = "/.s.PGSQL.5432"
@@ -52,13 +53,22 @@ class Database:
         folder: Where the data lies; made when it is missing. Its log is beside it.
         durable: Whether it survives a power failure. Tests say no and are faster; kill -9 is survived either way.
         follow: Whether it stops by itself when this process ends, however that happens.
+        logs: Where its output goes.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True, follow: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durable: bool = True,
+        follow: bool = True,
+        logs: Files | None = None,
+    ) -> None:
         self.folder = folder.absolute()
         self.log = self.folder.with_name(self.folder.name + ".log")
         self._durable = durable
         self._follow = follow
+        self._logs = logs or Files()
         self._server: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._sockets: Path | None = None
@@ -217,7 +227,7 @@ class Database:
         if not self._durable:
             settings |= _UNSAFE
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with keep.appending(self.log) as log:
+        with self._logs.open(self.log) as log:
             self._server = subprocess.Popen(
                 _command("postgres", "-D", str(self.folder), *flags),
                 stdin=subprocess.DEVNULL,
@@ -242,6 +252,7 @@ class Database:
         until = time.monotonic() + wait_s
         while True:
             if self._server is not None and self._server.poll() is not None:
+                self._logs.sync()
                 raise DatabaseError(f"PostgreSQL ended at its start: {_last_line(self.log)} (log: {self.log})")
             lines = self._state()
             if len(lines) > 7 and lines[7] == "ready":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-_LOOK_EVERY_S: Final = 0.5
+_LOOK_EVERY_S: Final = 2.0
 _AGAIN_S: Final = 60.0
 """The same is told once in so long, with how often it came meanwhile."""
 _LONGEST_LINE: Final = 64 * 1024

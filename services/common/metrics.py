@@ -47,7 +47,7 @@ def serve(config: ServiceSettings) -> None:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers at a socket that another process bound, and keeps bound when this one ends."""
+    """Answers at a bound socket: its own, or one that another process holds and keeps bound when this one ends."""
 
     daemon_threads = True
 
