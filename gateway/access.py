@@ -63,6 +63,12 @@ def _status(op: str, status: int) -> Json:
 
 
 def _grpc(statuses: tuple[str, ...]) -> Json:
-    """Match answers with these statuses. One without any is taken for UNKNOWN, so only gRPC is asked."""
-    typed = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
-    return {"and_filter": {"filters": [typed, {"grpc_status_filter": {"statuses": list(statuses)}}]}}
+    """Match answers to gRPC callers with these statuses. One without, as over REST, is taken for UNKNOWN."""
+    typed = _header({"name": "content-type", "string_match": {"prefix": "application/grpc"}})
+    # The transcoder makes a gRPC call of a REST caller's, and keeps the path.
+    own = _header({"name": "x-envoy-original-path", "present_match": False})
+    return {"and_filter": {"filters": [typed, own, {"grpc_status_filter": {"statuses": list(statuses)}}]}}
+
+
+def _header(matcher: Json) -> Json:
+    return {"header_filter": {"header": matcher}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 import grpc
@@ -116,3 +118,21 @@ async def test_a_round_is_given_up_while_auth_is_away(auth: _Auth, monkeypatch: 
     await refreshing.round()
     assert len(auth.asked) == 4
     assert len({request.key_ids[0] for request in auth.asked}) == 4
+
+
+async def test_a_process_without_keys_rests(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No round is made until auth is asked about a key; from then on one after the other."""
+    monkeypatch.setattr("services.common.admission.refreshing._ROUND_S", 0)
+    monkeypatch.setattr("services.common.admission.refreshing._REST_S", 3600)
+    refreshing, keys = held(auth, time.monotonic())
+    used = dict(keys)
+    keys.clear()
+    refreshing.start(())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert auth.asked == []
+    keys.update(used)
+    refreshing._holdings.taken.set()
+    while len(auth.asked) < 3 * ACTIVE / 500:  # the test's own time limit ends this
+        await asyncio.sleep(0)
+    await refreshing.stop()
