@@ -58,6 +58,7 @@ class Log:
         self._is_whole = True
         """Whether what was written last ended a line."""
         self._lost_bytes = 0
+        self._opened()
 
     def write(self, said: bytes) -> None:
         """Add to the file. What the disk does not take is lost, and how much that was is told once it does again."""

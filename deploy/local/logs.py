@@ -117,6 +117,9 @@ class Logs(Files):
             self._process = subprocess.Popen(
                 command,
                 stdin=its.fileno(),
+                # It may outlive the owner, whose terminal or pipe it must not hold.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 # Ctrl-C in the owner's terminal is for the owner.
                 start_new_session=True,
                 umask=0o077,
