@@ -118,7 +118,9 @@ def _chat(place: Place, model: str) -> Awaitable[int]:
 
 
 def _edit(place: Place, model: str, **fields: str) -> Awaitable[int]:
-    form = aiohttp.FormData({"model": model, "prompt": "a red circle", **fields})
+    form = aiohttp.FormData()
+    for name, value in {"model": model, "prompt": "a red circle", **fields}.items():
+        form.add_field(name, value)
     form.add_field("image", NOISE, filename="noise.png", content_type="image/png")
     return place.post("/v1/images/edits", data=form)
 

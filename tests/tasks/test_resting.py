@@ -98,9 +98,9 @@ async def test_a_worker_looks_often_only_while_a_task_waits(tasks_database: Data
     """Nothing tells that a waiting task's time has come; that one was created is told."""
     queue = Queue(tasks_database, per_account=1, lease_s=30, attempts=3)
     worker = Worker(tasks_database, queue, NOBODY, Bell(), room=1, attempts=3, retry_s=1)
-    assert await worker._pause_s() == REST_S
+    assert await worker.pause_s() == REST_S
     await Tasks(tasks_database).create(make())
-    assert await worker._pause_s() == 1.0
+    assert await worker.pause_s() == 1.0
 
 
 async def test_a_deliverer_waits_for_the_next_delivery(tasks_database: Database, make: Make) -> None:
@@ -117,14 +117,14 @@ async def test_a_deliverer_waits_for_the_next_delivery(tasks_database: Database,
         pauses_s=(),
         timeout_s=1,
     )
-    assert await deliverer._pause_s() == REST_S
+    assert await deliverer.pause_s() == REST_S
     task = await Tasks(tasks_database).create(make(webhook_url="https://example.com", webhook_events=["start"]))
-    assert await deliverer._pause_s() == 1.0
+    assert await deliverer.pause_s() == 1.0
     async with tasks_database.transaction() as link:
         await link.execute(
             "update tasks.deliveries set next_at = now() + interval '12 s' where task_id = %s", (task.id,)
         )
-    assert 10 < await deliverer._pause_s() <= 12
+    assert 10 < await deliverer.pause_s() <= 12
     assert now_utc() < task.deadline
 
 

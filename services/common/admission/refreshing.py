@@ -24,12 +24,12 @@ from services.common.rpc.client import metadata
 
 _log = logs.get("admission")
 
-_ROUND_S: Final = 0.4
+ROUND_S: Final = 0.4
 _CALL_S: Final = 1.0
 _ACTIVE_S: Final = 10.0
 _FRESH_S: Final = 2.0
 """No key may be used for longer than this without asking auth (`AuthSettings.fresh_s`)."""
-_REST_S: Final = 5.0
+REST_S: Final = 5.0
 _KEEP_S: Final = 60.0
 _IDLE_LEASE_S: Final = 5.0
 _REPORT_S: Final = 1.0
@@ -86,7 +86,7 @@ class Refreshing:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_ROUND_S)
+            await asyncio.sleep(ROUND_S)
             if not (self._orphans or self._paces.busy() or self._in_use()):
                 await self._rest()
             try:
@@ -104,7 +104,7 @@ class Refreshing:
         """Wait until auth is asked about a key, or for so long: keys that nobody uses are to be forgotten."""
         self._holdings.taken.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REST_S):
+            async with asyncio.timeout(REST_S):
                 await self._holdings.taken.wait()
 
     async def round(self) -> None:

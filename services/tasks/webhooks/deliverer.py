@@ -80,13 +80,13 @@ class Deliverer:
                 while True:
                     rung.clear()
                     if not await self._take():
-                        await wait(rung, await self._pause_s())
+                        await wait(rung, await self.pause_s())
         finally:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _pause_s(self) -> float:
+    async def pause_s(self) -> float:
         """Return how long to wait for a ring: until the next delivery is due, or its lease is looked at again."""
         try:
             due_s = await self._outbox.next_in_s()

@@ -88,7 +88,7 @@ class Worker:
                 while True:
                     rung.clear()
                     if await self._claim() == 0:
-                        await wait(rung, await self._pause_s())
+                        await wait(rung, await self.pause_s())
         finally:
             self._stopping = True
             for run in self._runs.values():
@@ -96,7 +96,7 @@ class Worker:
             await asyncio.gather(*(r.doing for r in self._runs.values() if r.doing), return_exceptions=True)
             beating.cancel()
 
-    async def _pause_s(self) -> float:
+    async def pause_s(self) -> float:
         """Return how long to wait for a ring. Nothing tells that a waiting task's time or turn has come."""
         try:
             return _LOOK_S if await self._queue.waits() else REST_S
