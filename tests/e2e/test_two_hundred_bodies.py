@@ -189,8 +189,8 @@ async def tasks(place: Place, turn: int) -> int:
     if turn % 4 == 0:
         body = {"model": "gpt-image-2.6-flare", "prompt": "a red circle", "image": PICTURE}
         return await place.post("/api/image/gen", json=body)
-    body = {"image": {"prompt": "x" * 4_000_000, "model": "nobodys" if turn % 2 else "moa-tiny-image"}}
-    return await place.post("/v1/tasks", json=body)
+    work = {"prompt": "x" * 4_000_000, "model": "nobodys" if turn % 2 else "moa-tiny-image"}
+    return await place.post("/v1/tasks", json={"image": work})
 
 
 Ask = Callable[[Place, int], Awaitable[int]]
