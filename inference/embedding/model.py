@@ -39,8 +39,12 @@ class Encoder:
     size_bytes: int
 
     def tokens(self, text: str) -> list[int]:
-        """Return a text's tokens, special ones included, however many they are."""
-        return list(self.tokenizer(text, verbose=False)["input_ids"])
+        """Return a text's tokens without those that enclose it, however many they are."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def enclosed(self, tokens: list[int]) -> list[int]:
+        """Return a text's tokens with the special ones that enclose a text."""
+        return list(self.tokenizer.build_inputs_with_special_tokens(tokens))
 
     def cut(self, tokens: list[int]) -> list[int]:
         """Return the tokens up to the longest, with the ones that end a text still at their end."""

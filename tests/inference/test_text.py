@@ -49,7 +49,7 @@ async def test_greedy_equals_transformers(client: Client, running: Running) -> N
 
     out = await client.text(STORY)
     model = running.engine(CHAT).model
-    prompt, _ = model.render((Turn("user", STORY),), think=True)
+    prompt = model.tokens(model.write((Turn("user", STORY),), think=True)[0])
     with torch.inference_mode():
         ids = model.network.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=128
