@@ -40,7 +40,7 @@ async def test_an_answer_comes_token_by_token(client: Client) -> None:
 async def test_a_text_beyond_the_context_is_not_tokenized(
     client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One character more than the context holds in longest tokens: neither counted nor read, and told how long it is."""
+    """A longest token more than the context holds: neither counted nor read, and told how long it is."""
     await client.count("hi")
     model = running.engine(CHAT).model
 

@@ -21,27 +21,8 @@ from inference.tokenizing import SLICE_CHARS, counted, slices, tokenized
 T = TypeVar("T")
 
 WORDS = (
-    *[
-        "the",
-        "quick",
-        "brown",
-        "fox",
-        "jumps",
-        "over",
-        "a",
-        "lazy",
-        "dog",
-        "and",
-        "then",
-        "it's",
-        "1234567",
-        "times",
-        "3.14",
-        "or",
-        "naïve",
-        "café",
-    ],
-    *["안녕하세요", "저는", "모아입니다", "오늘", "날씨가", "좋네요"],
+    *("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "it's", "1234567", "3.14", "naïve", "café"),
+    *("안녕하세요", "저는", "모아입니다", "오늘", "날씨가", "좋네요"),
     *(
         "你好，世界。",
         "今天天气很好，我们去公园吧！",
