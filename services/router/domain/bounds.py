@@ -7,7 +7,7 @@ model's owner, at its own size where that can be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_service_pb2
