@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from inference.fair import NAMELESS, Flow, Shares, crowded
@@ -94,11 +95,14 @@ class SharedThread:
             over = self._one(work)
             with self._changed:
                 self._shares.charge(work.flow, self._clock() - began)
-                if over:
+                if over is not None:
                     self._forget(work)
                 else:
                     # The flow's others have their turns before it.
                     self._works[work.flow].rotate(-1)
+            # Who has the result finds the room of its work free.
+            if over is not None:
+                over()
 
     def _next(self) -> _Work | None:
         """Return whose turn it is, the first of its flow's; None at the end."""
@@ -116,20 +120,18 @@ class SharedThread:
         if not works:
             del self._works[work.flow], self._sizes[work.flow]
 
-    def _one(self, work: _Work) -> bool:
-        """Do a piece; tell whether it was the last."""
+    def _one(self, work: _Work) -> Callable[[], None] | None:
+        """Do a piece; return what hands the result over when it was the last."""
         if work.left:
             work.pieces.close()
-            return True
+            return lambda: None
         try:
             next(work.pieces)
         except StopIteration as end:
-            self._hand(work, end.value, None)
+            return partial(self._hand, work, end.value, None)
         except Exception as error:
-            self._hand(work, None, error)
-        else:
-            return False
-        return True
+            return partial(self._hand, work, None, error)
+        return None
 
     @staticmethod
     def _hand(work: _Work, result: Any, error: Exception | None) -> None:
