@@ -59,7 +59,7 @@ class Read(NamedTuple):
     """Parameters that were given and have no effect."""
 
 
-def read(data: bytes, *, strict: bool) -> tuple[Read, Prompt]:
+def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
     """Read the body, and look through its prompt. Raises as `request_from`."""
     found = request_from(data, strict=strict)
     return found, Prompt.of(found.request, whole=is_large(data))
