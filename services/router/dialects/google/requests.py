@@ -34,7 +34,7 @@ class Asked:
     """Where it makes images."""
 
 
-def asked(data: bytes, model: str, makes: str, *, stream: bool, strict: bool) -> Asked:
+def asked(data: bytes, model: str, makes: str, *, stream: bool, strict: bool = False) -> Asked:
     """Read what is asked of a model that makes `text` or `image`; for one that is not known, check that it is a body.
 
     `strict`: refuse what would have no effect.
