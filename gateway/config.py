@@ -38,6 +38,7 @@ def bootstrap(
         "layered_runtime": {"layers": [{"name": "moa", "static_layer": limits.RUNTIME}]},
         "overload_manager": limits.overload(settings),
         "watchdogs": limits.WATCHDOGS,
+        "memory_allocator_manager": limits.RELEASE,
         "static_resources": {
             "listeners": [_public(settings, public), _internal(settings, bindings, contracts)],
             "clusters": clusters,
@@ -183,7 +184,7 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
     strip = {"remove_on_match": {"key_matcher": {"prefix": "x-moa-", "ignore_case": True}}}
     original = [{"remove": f"x-envoy-original-{part}"} for part in ("path", "method")]
     yield _filter(
-        pages.HEADERS,
+        "envoy.filters.http.header_mutation",
         "header_mutation.v3.HeaderMutation",
         mutations={"request_mutations": [strip, *original]},
     )
@@ -202,7 +203,6 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
         yield {**_filter(name, size, max_request_bytes=limit), "disabled": True}
     yield bodies.hold()
     yield bodies.counted()
-    yield {"name": pages.FILES, "typed_config": pages.server(), "disabled": True}
     yield _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb")
     yield _transcoder(settings, bindings, contracts)
     yield _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True)
@@ -214,7 +214,7 @@ def _transcoder(settings: EdgeSettings, bindings: list[Binding], contracts: Path
         routes.TRANSCODER,
         "grpc_json_transcoder.v3.GrpcJsonTranscoder",
         proto_descriptor=str(contracts.resolve()),
-        services=sorted({binding.service for binding in bindings} & set(routes.DIALECTS)),
+        services=sorted({binding.service for binding in bindings} & {*routes.DIALECTS, pages.SERVICE}),
         print_options={"preserve_proto_field_names": True, "always_print_primitive_fields": True},
         # The route was chosen by the caller's path, which the transcoder rewrites.
         match_incoming_request_route=True,

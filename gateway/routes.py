@@ -134,7 +134,7 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
         _alive(),
         *_grpc(settings),
         *_rest(known, settings),
-        *pages.routes(OFF, (CORS, TRANSCODER)),
+        *_pages(settings),
         *_strays(),
     ]
     filters = {CORS: _CORS_POLICY, bodies.HOLD: bodies.NO_HOLD}
@@ -265,6 +265,11 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterabl
         "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, JSON_LIMIT: _ON},
     }
     yield from bodies.timed(plain, settings, limit=settings.json_limit_bytes)
+
+
+def _pages(settings: EdgeSettings) -> Iterable[Json]:
+    for route in pages.routes(_target(settings, reads=True), {CORS: OFF}, _dialect("native", served=True)):
+        yield from bodies.timed(route, settings)
 
 
 def _strays() -> Iterable[Json]:

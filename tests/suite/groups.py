@@ -79,6 +79,7 @@ GROUPS = (
             "tests/e2e/test_local_rescue.py",
             "tests/e2e/test_rescue.py",
             "tests/e2e/test_survival.py",
+            "tests/e2e/test_uploads.py",
             "tests/edge/test_ending.py",
             "tests/inference/test_process.py",
             "tests/tasks/test_crashes.py",
