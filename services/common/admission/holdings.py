@@ -76,8 +76,6 @@ class Holdings:
         """What may be used."""
         self.by_key_id: dict[str, Holding] = {}
         """These, and those whose key ended while requests ran under it."""
-        self.taken = asyncio.Event()
-        """Set whenever auth was asked about a key: there is something to keep fresh."""
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._guesses = Throttle(tries=_GUESSES, every_s=1.0)
         self._tasks: set[asyncio.Task[object]] = set()
@@ -160,7 +158,7 @@ class Holdings:
         address = calls.current().address
         request.address = address
         try:
-            answer = await self._call(request, asked.request_id)
+            answer, asked_at = await self._call(request, asked.request_id)
         except RateLimited:
             # A wrong key, from an address that has tried many.
             self.end(digest)
@@ -175,11 +173,16 @@ class Holdings:
             holding.appetite.helped(wanted, asked_at)
         return holding
 
-    async def _call(self, request: quota_service_pb2.AdmitRequest, request_id: str) -> quota_service_pb2.AdmitResponse:
+    async def _call(
+        self, request: quota_service_pb2.AdmitRequest, request_id: str
+    ) -> tuple[quota_service_pb2.AdmitResponse, float]:
+        """Return the answer, and when it was asked for: a lease counts from then."""
         for pause_s in (*_PAUSES_S, None):
             await self._auth_there()
+            asked_at = time.monotonic()
             try:
-                return await self._stub.Admit(request, metadata=metadata(self._token, request_id), timeout=_CALL_S)
+                sent = metadata(self._token, request_id)
+                return await self._stub.Admit(request, metadata=sent, timeout=_CALL_S), asked_at
             except grpc.aio.AioRpcError as failure:
                 told = _told(failure)
                 if failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED and not told:
@@ -199,7 +202,6 @@ class Holdings:
         self.by_digest[digest] = holding
         self.by_key_id[grant.key_id] = holding
         self._unknown.pop(digest, None)
-        self.taken.set()
         return holding
 
     async def _topped_up(self, holding: Holding) -> None:
@@ -211,7 +213,7 @@ class Holdings:
             want=quota_pb2.Amount(tokens=wanted[0], images=wanted[1]),
         )
         try:
-            answer = await self._call(request, "")
+            answer, asked_at = await self._call(request, "")
         except MoaError:
             # Too little is free, or auth is away. Who needs more will ask, and be told.
             holding.poor_until = asked_at + 1.0
