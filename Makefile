@@ -41,6 +41,10 @@ build/moa.binpb: $(READY) $(PROTOS) deploy/build/protos.py
 run: proto ## Start the whole gateway on MOA_PORT (8080); Ctrl-C stops it.
 	@exec env PYTHONPATH=gen:. $(VENV)/python -m deploy.local.child $$PPID deploy.local
 
+.PHONY: reload
+reload: proto ## Bring code, catalogue and certificates that have changed into the gateway that runs, without an end.
+	@$(PY) -m deploy.local.reload
+
 .PHONY: test
 test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real PostgreSQL included.
 	@$(PY) -m pytest $(WORKERS) --fast $(ARGS)

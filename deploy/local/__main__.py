@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
-import threading
 from pathlib import Path
 from types import FrameType
 
-from deploy.local import room
-from deploy.local.logs import Limits
+from deploy.local import reload, room
 from deploy.local.stack import REPOSITORY, Stack, StackError
-from deploy.local.topology import PUBLIC_PORT, ROUTER
+from deploy.local.topology import EDGE, EDGE_PROCESSES, PUBLIC_PORT, ROUTER
 from deploy.local.words import Steps, ready
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,6 +22,8 @@ def main() -> int:
     for number in _ENDINGS:
         signal.signal(number, _interrupt)
     os.umask(0o077)
+    wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
+    signal.signal(reload.SIGNAL, lambda *_: wishes.put(None))
     steps = Steps(sys.stdout)
     try:
         stack = _stack(steps)
@@ -30,7 +31,9 @@ def main() -> int:
         try:
             stack.start()
             print(ready(stack), flush=True)
-            threading.Event().wait()
+            while True:
+                wishes.get()
+                _reload(stack, steps)
         except KeyboardInterrupt:
             for number in _ENDINGS:
                 signal.signal(number, signal.SIG_IGN)
@@ -43,21 +46,29 @@ def main() -> int:
     return 0
 
 
+def _reload(stack: Stack, steps: Steps) -> None:
+    steps.tell("reloading")
+    try:
+        stack.reload()
+    except (StackError, OSError) as error:
+        steps.tell(f"not reloaded: {error}")
+    else:
+        steps.tell("reloaded")
+
+
 def _stack(steps: Steps) -> Stack:
     return Stack(
         Path(os.environ.get("MOA_HOME", REPOSITORY / ".moa")),
         port=_number("MOA_PORT", PUBLIC_PORT, 65535),
         host=os.environ.get("MOA_HOST", "127.0.0.1"),
-        workers={ROUTER.name: _number("MOA_ROUTERS", room.workers(ROUTER), 64)},
+        workers={
+            ROUTER.name: _number("MOA_ROUTERS", room.workers(ROUTER.workers), 64),
+            EDGE.name: _number("MOA_EDGE_PROCESSES", room.workers(EDGE_PROCESSES), 16),
+        },
         environment={
             "MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3"),
             "MOA_FETCH": os.environ.get("MOA_FETCH", "early"),
         },
-        logs=Limits(
-            file_bytes=_number("MOA_LOG_MB", 20, 10_000) * 2**20,
-            files=_number("MOA_LOG_FILES", 5, 1000),
-            days=_number("MOA_LOG_DAYS", 14, 3650),
-        ),
         keep_ports=True,
         tell=steps.tell,
     )

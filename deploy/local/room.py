@@ -6,20 +6,18 @@ import re
 from pathlib import Path
 from typing import Final
 
-from deploy.local.topology import Process
-
 ENOUGH_MB: Final = 1024
-"""With less than this left, one worker of each kind: one gateway takes 420 MB, each worker more 40 MB, and models what
-they are."""
+"""With less than this left, one worker of each kind: one gateway takes 420 MB, a second router 40 MB more and a second
+Envoy 20 MB, and models what they are."""
 
 _MACHINE: Final = Path("/proc/meminfo")
 _CONTAINER: Final = Path("/sys/fs/cgroup")
 
 
-def workers(process: Process, *, machine: Path = _MACHINE, container: Path = _CONTAINER) -> int:
-    """Return how many workers of a process to start: as many as its table says, one where memory is short."""
+def workers(wanted: int, *, machine: Path = _MACHINE, container: Path = _CONTAINER) -> int:
+    """Return how many workers of a kind to start: as many as are wanted, one where memory is short."""
     left = [mb for mb in (_left_on_machine(machine), _left_in_container(container)) if mb is not None]
-    return 1 if left and min(left) < ENOUGH_MB else process.workers
+    return 1 if left and min(left) < ENOUGH_MB else wanted
 
 
 def _left_on_machine(file: Path) -> int | None:

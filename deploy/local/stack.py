@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from deploy.local import keep
 from deploy.local.database import Database, DatabaseError
 from deploy.local.first_login import FirstLogin
-from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
@@ -66,7 +65,6 @@ class Stack:
         environment: Variables on top of this process's own, for every process.
         processes: Names of the processes to start; all by default. What is left out is not waited for.
         workers: How many processes of a kind share its work, by name; one of each by default.
-        logs: How much is kept of the processes' logs; None: as much as by default.
         keep_ports: Whether internal ports are the documented ones where they are free.
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
@@ -82,11 +80,10 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         processes: Iterable[str] | None = None,
         workers: Mapping[str, int] | None = None,
-        logs: Limits | None = None,
         keep_ports: bool = False,
         durable: bool = True,
         tell: Callable[[str], None] = lambda _: None,
-        start: Callable[[Spec, Path, BinaryIO], Started] = started,
+        start: Callable[[Spec, Path], Started] = started,
     ) -> None:
         self.root = root.absolute()
         self.host = host
@@ -98,8 +95,7 @@ class Stack:
         self._wanted = [p for p in PROCESSES if processes is None or p.name in set(processes)]
         self._keep_ports = keep_ports
         self._workers = workers or {}
-        self._logs = Logs(logs or Limits())
-        self._database = Database(self.root / DATABASE, durable=durable, logs=self._logs)
+        self._database = Database(self.root / DATABASE, durable=durable)
         self._supervisor: Supervisor | None = None
         self._notices: Notices | None = None
         self._addresses: dict[str, str] = {}
@@ -158,8 +154,7 @@ class Stack:
         return self._supervisor.pid(name) if self._supervisor else None
 
     def log(self, name: str) -> Path:
-        """Give the file that a process's output goes to; all that it said until now is in it, or in one before it."""
-        self._logs.sync()
+        """Give the file that a process's output goes to."""
         return self._database.log if name == DATABASE else self.root / "logs" / f"{name}.log"
 
     def first_login_url(self) -> str:
@@ -199,7 +194,6 @@ class Stack:
                 self._database.stop()
             self._ports.close()
             self._metrics_fds.clear()
-            self._logs.close()
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
@@ -213,6 +207,37 @@ class Stack:
             return
         assert self._supervisor is not None
         self._supervisor.kill(name)
+
+    def reload(self, environment: Mapping[str, str] | None = None) -> None:
+        """Bring in what has changed since the start, code and settings, with `environment` on top of that of before.
+
+        Each process but the database is started anew, one after another, callees first, when it has ended what runs;
+        the edge takes its new configuration over without an end. Raises StackError where one does not come back, or
+        the edge refuses its configuration, and goes on with the one before.
+        """
+        assert self._supervisor is not None
+        self._given.update(environment or {})
+        for group in reversed(list(callers_first())):
+            for name in [name for name in self._addresses if name.partition("-")[0] in group and name != EDGE.name]:
+                self._supervisor.stop([name], wait_s=float(self._given.get("MOA_DRAIN_S", "10")) + 5)
+                self._launch(name, self.database_url)
+                self.await_ready(name)
+                self._tell(f"{name} is new")
+        if EDGE.name in self._addresses:
+            self._reload_edge()
+            self._tell(f"{EDGE.name} is new")
+
+    def _reload_edge(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", EDGE.module, "--reload"],
+            cwd=REPOSITORY,
+            env=self._environment(EDGE.name, EDGE, ""),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackError(_last_line(done.stderr))
 
     def await_ready(self, name: str, *, wait_s: float = 30.0) -> None:
         """Return when the process serves (again). Raises StackError when it does not in time."""
@@ -238,7 +263,7 @@ class Stack:
         self._secrets = keep.internal_secrets(self.root / "secrets.env")
         self._first_login = FirstLogin()
         self._assign()
-        self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
+        self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter)
         self._notices = Notices({name: self.log(name) for name in self._addresses}, self._tell)
         self._notices.start()
         until = began + wait_s
@@ -295,6 +320,8 @@ class Stack:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StackError(f"a gateway already runs in {self.root}; stop it first (Ctrl-C where it runs)") from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
         free = shutil.disk_usage(self.root).free
         if free < _LEAST_DISK_BYTES:
             raise StackError(f"the disk of {self.root} is full: {free // 2**20} MB are left, 200 MB are needed")
@@ -307,7 +334,7 @@ class Stack:
     def _assign(self) -> None:
         give = self._ports.preferring if self._keep_ports else lambda _: self._ports.any()
         for process in self._wanted:
-            for number in range(self._workers.get(process.name, 1)):
+            for number in range(1 if process is EDGE else self._workers.get(process.name, 1)):
                 name = worker(process.name, number + 1)
                 choose = functools.partial(give, process.metrics_port) if number == 0 else self._ports.any
                 if process is EDGE:
@@ -354,6 +381,8 @@ class Stack:
             targets = ",".join(f"{n}=127.0.0.1:{p}" for n, p in self._metrics.items() if n != name)
             out |= {"MOA_METRICS_TARGETS": targets, "MOA_INTERNAL_LISTEN": f"127.0.0.1:{self._metrics[name]}"}
             out["MOA_DESCRIPTORS"] = str(REPOSITORY / "build" / "moa.binpb")
+            # One keeper runs all of them.
+            out.setdefault("MOA_EDGE_PROCESSES", str(self._workers.get(name, 1)))
         else:
             out["MOA_METRICS_PORT"] = str(self._metrics[name])
             if name in self._metrics_fds:

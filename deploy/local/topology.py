@@ -169,6 +169,8 @@ EDGE: Final = Process(
     folders={"MOA_EDGE_DIR": "edge"},
     serves_grpc=False,
 )
+EDGE_PROCESSES: Final = 2
+"""How many of Envoy's the edge keeps, where memory allows."""
 
 PROCESSES: Final[tuple[Process, ...]] = (AUTH, TEXT, IMAGE, INFERENCE, ROUTER, DESK, TASKS, EDGE)
 """In the order of starting: nobody waits for a later one."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from deploy.local import room
-from deploy.local.topology import AUTH, ROUTER
 
 
 @pytest.mark.parametrize(
@@ -35,5 +34,5 @@ def test_a_second_router_runs_where_memory_allows(
     (tmp_path / "memory.max").write_text("max\n" if limit_mb is None else f"{limit_mb * 2**20}\n")
     (tmp_path / "memory.current").write_text(f"{used_mb * 2**20}\n")
     (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {droppable_mb * 2**20}\n")
-    assert room.workers(ROUTER, machine=machine, container=tmp_path) == routers
-    assert room.workers(AUTH, machine=machine, container=tmp_path) == 1
+    assert room.workers(2, machine=machine, container=tmp_path) == routers
+    assert room.workers(1, machine=machine, container=tmp_path) == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from deploy.local import reload
 from deploy.local.stack import Stack, StackError, shared
 from deploy.local.topology import AUTH
 
@@ -97,3 +98,21 @@ def test_strangers_sign_up_on_this_machine_alone(host: str, given: dict[str, str
     """Who can be reached by others takes those with an invitation only, unless the operator says otherwise."""
     assert shared(host, given)["MOA_SIGNUP"] == signup
     assert "MOA_SIGNUP" in AUTH.shared
+
+
+def test_a_reload_is_asked_of_who_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`make reload` reaches the process whose gateway runs in the folder; where none does, it says so."""
+    monkeypatch.setenv("MOA_HOME", str(tmp_path))
+    asked: list[int] = []
+    before = signal.signal(reload.SIGNAL, lambda number, _: asked.append(number))
+    try:
+        assert reload.main() == 1
+        with Stack(tmp_path, processes=[]):
+            assert reload.main() == 0
+        assert reload.main() == 1
+    finally:
+        signal.signal(reload.SIGNAL, before)
+    assert asked == [reload.SIGNAL]
+    assert capsys.readouterr().err.count("no gateway runs in") == 2

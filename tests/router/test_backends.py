@@ -81,7 +81,6 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
     async def CountTokens(
         self, request: text_service_pb2.CountTokensRequest, context: Any
     ) -> text_service_pb2.CountTokensResponse:
-        self.seen = dict(context.invocation_metadata())
         return text_service_pb2.CountTokensResponse(prompt_tokens=1)
 
 
@@ -102,9 +101,6 @@ class Lender:
         return self
 
     arrive = identify
-
-    def may(self, *_: Any) -> bool:
-        return True
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         pass
@@ -358,14 +354,6 @@ async def test_signs_of_life_hold_off_the_bound_on_the_first_event(
         assert call.cancelled
 
 
-async def test_whoever_counts_is_told_for_whom(rig: Rig) -> None:
-    """So that one account's long texts wait for their turns beside others'."""
-    asked = text_service_pb2.CountTokensRequest(model="m")
-    asked.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
-    assert await rig.operations.count_tokens(asked, Caller(key="k", request_id="rid")) == 1
-    assert (rig.moody.seen["x-moa-account"], rig.moody.seen["x-moa-priority"]) == ("acct", "high")
-
-
 async def test_a_service_that_is_down_is_503(rig: Rig) -> None:
     """A dead service is unavailable, safe to retry, and nothing is charged."""
     await rig.running.stop(0)
@@ -448,8 +436,8 @@ async def test_images_of_an_own_model_wait_for_its_process() -> None:
     stream = image_service_pb2.GenerateImageRequest(stream=True)
     async with channel(f"127.0.0.1:{port}") as link, asyncio.timeout(30):
         calls = backends.Backends({"image": link}, service_token=TOKEN, catalogue=lambda: catalogue)
-        calls.watch()
         await link.channel_ready()
+        calls.watch()
         await first.stop(0)
         while True:
             try:
