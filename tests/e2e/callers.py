@@ -156,7 +156,8 @@ class Callers:
 async def calling(url: str, key: str, *, each: int = 2, kinds: Sequence[str] = ()) -> AsyncIterator[Callers]:
     """Yield callers at work, `each` of every kind; on leaving each ends what it has begun."""
     headers = {"Authorization": f"Bearer {key}"}
-    connector = aiohttp.TCPConnector(limit=0)
+    # On a kept connection a request may be sent to who has just died.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
         callers = Callers(url, key, session)
         over = asyncio.Event()

@@ -33,7 +33,7 @@ from services.router.domain.answer import ImageAnswer, TextAnswer
 from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
-from services.router.domain.ports import Booking, Identity, Linked, Payer, Source
+from services.router.domain.ports import Booking, Identity, Linked, Source
 from services.router.domain.prompt import Prompt
 from services.router.domain.rescue import rescue_for
 from services.router.domain.text_call import TextBackends, TextCall
@@ -71,10 +71,8 @@ class Backends(TextBackends, Protocol):
     ) -> Source[image_service_pb2.GenerateImageResponse]:
         """Begin images."""
 
-    async def count_tokens(
-        self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Payer
-    ) -> int:
-        """Count a prompt's tokens, in the turns of its account."""
+    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
+        """Count a prompt's tokens."""
 
 
 MOST_LINKS: Final = 16
@@ -234,17 +232,12 @@ class Operations:
         return model, self._catalogue().providers[model.provider].makes
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, caller: Caller) -> int:
-        """Count a prompt's tokens as its model would. Costs nothing, and counts as a request.
-
-        Raises ContextTooLong for one that cannot fit however it is tokenized: nobody counts it.
-        """
+        """Count a prompt's tokens as its model would. Costs nothing."""
         model, _ = self._model(request.model, request.provider, "text", caller)
         await self._admission.arrive(caller.key)
-        identity = await self._permitted(caller, quota_pb2.OPERATION_TEXT, model)
-        whole = text_service_pb2.GenerateTextRequest(messages=request.messages, tools=request.tools)
-        bounds.check_context(bounds.prompt_bound(Prompt.of(whole), whole, (model,)), model)
+        await self._permitted(caller, quota_pb2.OPERATION_TEXT, model)
         request.model, request.provider = model.id, model.provider
-        return await self._backends.count_tokens(request, model, caller, identity)
+        return await self._backends.count_tokens(request, model, caller)
 
     async def _fetch(
         self, fetching: AsyncExitStack, linked: Sequence[Linked], reserved: Booking, caller: Caller
@@ -332,7 +325,7 @@ class Operations:
         try:
             return prompt, await reserve(prompt)
         except QuotaExhausted as refused:
-            if not countable or not bounds.fits_context(prompt, model.context_tokens):
+            if not countable:
                 raise
             # The bound may be several times the truth (Korean text is three bytes a letter); before a caller is
             # refused, whoever would answer counts.
@@ -343,7 +336,6 @@ class Operations:
                     ),
                     model,
                     caller,
-                    await self._admission.identify(caller.key),
                 )
             except MoaError:
                 raise refused from None

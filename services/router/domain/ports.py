@@ -23,20 +23,12 @@ class Linked(NamedTuple):
     image: media_pb2.ImageInput
 
 
-class Payer(Protocol):
-    """On whose behalf work is done, and how much of a contended engine it gets: a key, or a reservation."""
+class Identity(Protocol):
+    """A verified key."""
 
     @property
     def account_id(self) -> str:
-        """The account."""
-
-    @property
-    def priority(self) -> str:
-        """`low`, `normal` or `high`."""
-
-
-class Identity(Payer, Protocol):
-    """A verified key."""
+        """Whose key it is."""
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Tell whether the key may do this."""
@@ -45,8 +37,12 @@ class Identity(Payer, Protocol):
         """Tell what is left of its account's day."""
 
 
-class Booking(Payer, Protocol):
+class Booking(Protocol):
     """A reservation of quota; `services.common.admission.Reservation` is one."""
+
+    @property
+    def account_id(self) -> str:
+        """Whose quota it is."""
 
     @property
     def reservation_id(self) -> str:
@@ -59,6 +55,10 @@ class Booking(Payer, Protocol):
     @property
     def operation(self) -> quota_pb2.Operation.ValueType:
         """What it was made for, and so what its key must be permitted."""
+
+    @property
+    def priority(self) -> str:
+        """What its request gets where engines are contended: `low`, `normal` or `high`."""
 
     @property
     def identity(self) -> Identity:
