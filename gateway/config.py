@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from gateway import bodies, limits, pages, routes, script, tracing
+from gateway import access, bodies, limits, pages, routes, script, tracing
 from gateway.address import Address
 from gateway.bindings import Binding
-from gateway.routes import METHOD, TYPE, Json
+from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
 from moa.common.v1 import error_pb2
 from services.common.otlp import Collector
@@ -19,26 +19,6 @@ _ADMIN: Final = "admin"
 ADMIN_SOCKET: Final = "admin-{}.sock"
 """Of each of Envoy's processes, counted from 1. Relative to their working folder: a socket's whole path must fit in
 about 100 bytes."""
-
-_ACCESS_LINE: Final = {
-    "event": "request.finished",
-    "process": "edge",
-    "timestamp": "%START_TIME%",
-    "method": METHOD,
-    # Queries may hold keys: they are never logged.
-    "path": "%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "status": "%RESPONSE_CODE%",
-    "flags": "%RESPONSE_FLAGS%",
-    "details": "%RESPONSE_CODE_DETAILS%",
-    "grpc": "%GRPC_STATUS%",
-    "duration_ms": "%DURATION%",
-    "first_byte_ms": "%RESPONSE_DURATION%",
-    "bytes_in": "%BYTES_RECEIVED%",
-    "bytes_out": "%BYTES_SENT%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "peer": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-    "upstream": "%UPSTREAM_HOST%",
-}
 
 
 def bootstrap(
@@ -52,12 +32,14 @@ def bootstrap(
     clusters = [*_clusters(settings)]
     if collector is not None:
         public["tracing"] = tracing.tracing(collector)
-        public["access_log"] = [_access_log({**_ACCESS_LINE, "trace_id": "%TRACE_ID%"})]
+        public["access_log"] = [access.log(settings.log_level, trace_id="%TRACE_ID%")]
         clusters.append({**_cluster(tracing.CLUSTER, [tracing.address(collector)]), **tracing.transport(collector)})
     return {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET.format(1)}}},
         "layered_runtime": {"layers": [{"name": "moa", "static_layer": limits.RUNTIME}]},
         "overload_manager": limits.overload(settings),
+        "watchdogs": limits.WATCHDOGS,
+        "memory_allocator_manager": limits.RELEASE,
         "static_resources": {
             "listeners": [_public(settings, public), _internal(settings, bindings, contracts)],
             "clusters": clusters,
@@ -114,7 +96,7 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "common_http_protocol_options": {"idle_timeout": f"{settings.connection_idle_s:g}s", "max_headers_count": 100},
         "http2_protocol_options": limits.CALLERS,
         "local_reply_config": _local_replies(),
-        "access_log": [_access_log(_ACCESS_LINE)],
+        "access_log": [access.log(settings.log_level)],
         "http_filters": [*_filters(settings, bindings, lua, contracts)],
         "route_config": routes.route_config(bindings, settings),
     }
@@ -190,20 +172,6 @@ def _status(op: str, status: int) -> Json:
     return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
 
 
-def _access_log(line: Mapping[str, str]) -> Json:
-    formatter = {
-        "name": "envoy.formatter.req_without_query",
-        "typed_config": {"@type": f"{TYPE}extensions.formatter.req_without_query.v3.ReqWithoutQuery"},
-    }
-    return {
-        "name": "envoy.access_loggers.stdout",
-        "typed_config": {
-            "@type": f"{TYPE}extensions.access_loggers.stream.v3.StdoutAccessLog",
-            "log_format": {"json_format": line, "formatters": [formatter]},
-        },
-    }
-
-
 def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contracts: Path) -> Iterable[Json]:
     """The order is the order of a request; answers pass it backwards, so the script has the last word."""
     yield _filter(
@@ -217,7 +185,7 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
     strip = {"remove_on_match": {"key_matcher": {"prefix": "x-moa-", "ignore_case": True}}}
     original = [{"remove": f"x-envoy-original-{part}"} for part in ("path", "method")]
     yield _filter(
-        pages.HEADERS,
+        "envoy.filters.http.header_mutation",
         "header_mutation.v3.HeaderMutation",
         mutations={"request_mutations": [strip, *original]},
     )
@@ -236,7 +204,6 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
         yield {**_filter(name, size, max_request_bytes=limit), "disabled": True}
     yield bodies.hold()
     yield bodies.counted()
-    yield {"name": pages.FILES, "typed_config": pages.server(), "disabled": True}
     yield _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb")
     yield _transcoder(settings, bindings, contracts)
     yield _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True)
@@ -248,7 +215,7 @@ def _transcoder(settings: EdgeSettings, bindings: list[Binding], contracts: Path
         routes.TRANSCODER,
         "grpc_json_transcoder.v3.GrpcJsonTranscoder",
         proto_descriptor=str(contracts.resolve()),
-        services=sorted({binding.service for binding in bindings} & set(routes.DIALECTS)),
+        services=sorted({binding.service for binding in bindings} & {*routes.DIALECTS, pages.SERVICE}),
         print_options={"preserve_proto_field_names": True, "always_print_primitive_fields": True},
         # The route was chosen by the caller's path, which the transcoder rewrites.
         match_incoming_request_route=True,
@@ -358,8 +325,9 @@ def _service(name: str, addresses: Iterable[Address]) -> Json:
         "health_checks": [
             {
                 "timeout": "1s",
-                "interval": "5s",
+                "interval": "10s",
                 "no_traffic_interval": "1s",
+                "no_traffic_healthy_interval": "10s",
                 "unhealthy_interval": "0.5s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,

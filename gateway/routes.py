@@ -106,7 +106,7 @@ _CORS_POLICY: Final[Json] = {
     "allow_methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
     # The star covers every header but Authorization, for callers without credentials; older browsers need the list.
     "allow_headers": "authorization, content-type, x-api-key, x-goog-api-key, x-goog-api-client, x-grpc-web, "
-    "x-user-agent, grpc-timeout, idempotency-key, moa-fallback, prefer, range, *",
+    "x-user-agent, grpc-timeout, idempotency-key, moa-fallback, moa-parameters, prefer, range, *",
     "expose_headers": "x-request-id, x-moa-provider, x-moa-model, x-moa-cost, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ratelimit-limit-images, x-ratelimit-remaining-images, "
     "x-ratelimit-reset-images, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
@@ -139,7 +139,7 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
         _alive(),
         *_grpc(settings),
         *_rest(known, settings),
-        *pages.routes(OFF, (CORS, TRANSCODER)),
+        *_pages(settings),
         *_strays(),
     ]
     filters = {CORS: _CORS_POLICY, bodies.HOLD: bodies.NO_HOLD}
@@ -270,6 +270,11 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterabl
         "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, JSON_LIMIT: _ON},
     }
     yield from bodies.timed(plain, settings, limit=settings.json_limit_bytes)
+
+
+def _pages(settings: EdgeSettings) -> Iterable[Json]:
+    for route in pages.routes(_target(settings, reads=True), {CORS: OFF}, _dialect("native", served=True)):
+        yield from bodies.timed(route, settings)
 
 
 def _strays() -> Iterable[Json]:

@@ -66,7 +66,9 @@ class EdgeSettings(Settings):
     drain_s: float = Field(default=10.0, ge=0)
     """How long running requests may go on after the edge was asked to stop, in seconds. New ones are refused."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
-    """The least severe level that Envoy logs; `info` is Envoy's `warning`, beside one access line a request."""
+    """The least severe level that Envoy logs; `info` is Envoy's `warning`, beside one access line a request. At
+    `warning` only requests that failed for no fault of the caller's have one (5xx), at `error` those that the gateway
+    itself broke (500)."""
 
     @property
     def threads(self) -> int:

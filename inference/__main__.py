@@ -19,6 +19,7 @@ from inference.needs import available_bytes, needed_bytes
 from inference.packages import Packages
 from inference.registry import Registry
 from inference.settings import InferenceSettings
+from inference.shared_thread import SharedThread
 from inference.states import ModelServicer
 from inference.text.servicer import TextServicer
 from inference.vision.servicer import VisionServicer
@@ -50,6 +51,7 @@ class Process:
         self.config = config
         self.catalogue = Watched(config.catalogue)
         self.workers = ThreadPoolExecutor(2, thread_name_prefix="worker")
+        self.reading = SharedThread("reading")
         builder = Builder(config, self.catalogue, self.workers)
         self.packages = Packages(config.packages, clock=time.monotonic, fetches=config.fetch != "never")
         self.registry = Registry(
@@ -67,7 +69,7 @@ class Process:
         self.vanished = VanishedCallers(self.auth, service_token=token)
         self.server = Server(service_token=token)
         text_service_pb2_grpc.add_TextServiceServicer_to_server(
-            TextServicer(self.catalogue, self.registry, self.workers, self.vanished), self.server.grpc
+            TextServicer(self.catalogue, self.registry, self.workers, self.reading, self.vanished), self.server.grpc
         )
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(
             ImageServicer(self.catalogue, self.registry, self.workers, self.vanished), self.server.grpc
@@ -77,7 +79,7 @@ class Process:
             VisionServicer(self.catalogue, self.registry, self.workers, defaults), self.server.grpc
         )
         embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(self.catalogue, self.registry, self.workers), self.server.grpc
+            EmbeddingServicer(self.catalogue, self.registry, self.reading), self.server.grpc
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(self.catalogue, self.registry, self.packages), self.server.grpc
@@ -122,6 +124,7 @@ class Process:
         await self.registry.close()
         await asyncio.to_thread(self.packages.close)
         self.workers.shutdown(wait=False, cancel_futures=True)
+        self.reading.stop()
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from deploy.local.stack import REPOSITORY
 from deploy.local.supervisor import Spec, started
@@ -66,13 +67,11 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def spawn(spec: Spec, folder: Path) -> subprocess.Popen[bytes] | Forked:
+def spawn(spec: Spec, folder: Path, output: BinaryIO) -> subprocess.Popen[bytes] | Forked:
     """Start a process as a supervisor does; forked, where that is possible."""
     if not _forks(spec.module):
-        return started(spec, folder)
-    spec.log.parent.mkdir(parents=True, exist_ok=True)
-    with spec.log.open("ab") as log:
-        return fork(spec.module, spec.environment, folder=folder, output=log.fileno(), fds=spec.fds)
+        return started(spec, folder, output)
+    return fork(spec.module, spec.environment, folder=folder, output=output.fileno(), fds=spec.fds)
 
 
 def fork(

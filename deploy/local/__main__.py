@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from deploy.local import reload, room
+from deploy.local.logs import Limits
 from deploy.local.stack import REPOSITORY, Stack, StackError
 from deploy.local.topology import EDGE, EDGE_PROCESSES, PUBLIC_PORT, ROUTER
 from deploy.local.words import Steps, ready
@@ -69,6 +70,11 @@ def _stack(steps: Steps) -> Stack:
             "MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3"),
             "MOA_FETCH": os.environ.get("MOA_FETCH", "early"),
         },
+        logs=Limits(
+            file_bytes=_number("MOA_LOG_MB", 20, 10_000) * 2**20,
+            files=_number("MOA_LOG_FILES", 5, 1000),
+            days=_number("MOA_LOG_DAYS", 14, 3650),
+        ),
         keep_ports=True,
         tell=steps.tell,
     )

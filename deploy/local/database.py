@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from deploy.local import keep, unprivileged
+from deploy.local import unprivileged
+from deploy.local.logs import Files
 
 _USER = "postgres"
 _SOCKET_NAME = "/.s.PGSQL.5432"
@@ -36,6 +38,7 @@ _SETTINGS = {
     "log_min_messages": "warning",
 }
 _LOOK_EVERY_S = 0.5
+"""How often it is looked whether the server still runs, where the system does not tell."""
 _UNSAFE = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -50,18 +53,29 @@ class Database:
         folder: Where the data lies; made when it is missing. Its log is beside it.
         durable: Whether it survives a power failure. Tests say no and are faster; kill -9 is survived either way.
         follow: Whether it stops by itself when this process ends, however that happens.
+        logs: Where its output goes.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True, follow: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durable: bool = True,
+        follow: bool = True,
+        logs: Files | None = None,
+    ) -> None:
         self.folder = folder.absolute()
         self.log = self.folder.with_name(self.folder.name + ".log")
         self._durable = durable
         self._follow = follow
+        self._logs = logs or Files()
         self._server: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._sockets: Path | None = None
         self._nurse: threading.Thread | None = None
         self._dismissed = threading.Event()
+        self._dismissals: tuple[int, int] | None = None
+        """A pipe whose writing end is closed with the dismissal, for who waits for that and for the server's end."""
         self.changing = threading.RLock()
         """Held while the server is started or stopped; hold it to do both without `keep` coming between."""
 
@@ -90,12 +104,14 @@ class Database:
     def keep(self, *, on_death: Callable[[], None]) -> None:
         """Start the server again whenever it ends by itself, until `stop`. `on_death` is told each time."""
         self._dismissed.clear()
+        self._dismissals = os.pipe()
         self._nurse = threading.Thread(target=self._revive, args=(on_death,), name="database", daemon=True)
         self._nurse.start()
 
     def _revive(self, on_death: Callable[[], None]) -> None:
         told = False
-        while not self._dismissed.wait(_LOOK_EVERY_S):
+        while not self._dismissed.is_set():
+            self._await_end()
             with self.changing:
                 if self._server is not None:
                     self._server.poll()  # a zombie would count as running
@@ -109,12 +125,36 @@ class Database:
                 with contextlib.suppress(DatabaseError, OSError):
                     self.start(wait_s=5.0)
 
+    def _await_end(self) -> None:
+        """Return when the server has ended, or `stop` is called, or where neither is told, after a moment."""
+        pid, dismissals = self.pid, self._dismissals
+        if sys.platform != "linux" or pid is None or dismissals is None:
+            self._dismissed.wait(_LOOK_EVERY_S)
+            return
+        try:
+            server = os.pidfd_open(pid)
+        except OSError:
+            self._dismissed.wait(_LOOK_EVERY_S)
+            return
+        try:
+            told = select.poll()
+            for descriptor in (server, dismissals[0]):
+                told.register(descriptor, select.POLLIN)
+            told.poll()
+        finally:
+            os.close(server)
+
     def stop(self, *, wait_s: float = 20.0) -> None:
         """Stop the server: running transactions are rolled back, what was committed stays."""
         self._dismissed.set()
+        if self._dismissals is not None:
+            os.close(self._dismissals[1])
         if self._nurse is not None:
             self._nurse.join()
             self._nurse = None
+        if self._dismissals is not None:
+            os.close(self._dismissals[0])
+            self._dismissals = None
         self._unwatch()
         for number in (signal.SIGINT, signal.SIGQUIT):
             pid = self.pid
@@ -187,7 +227,7 @@ class Database:
         if not self._durable:
             settings |= _UNSAFE
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with keep.appending(self.log) as log:
+        with self._logs.open(self.log) as log:
             self._server = subprocess.Popen(
                 _command("postgres", "-D", str(self.folder), *flags),
                 stdin=subprocess.DEVNULL,
@@ -212,6 +252,7 @@ class Database:
         until = time.monotonic() + wait_s
         while True:
             if self._server is not None and self._server.poll() is not None:
+                self._logs.sync()
                 raise DatabaseError(f"PostgreSQL ended at its start: {_last_line(self.log)} (log: {self.log})")
             lines = self._state()
             if len(lines) > 7 and lines[7] == "ready":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Self
 
-_LOOK_EVERY_S: Final = 0.5
+_LOOK_EVERY_S: Final = 2.0
 _AGAIN_S: Final = 60.0
 """The same is told once in so long, with how often it came meanwhile."""
 _LONGEST_LINE: Final = 64 * 1024
@@ -64,7 +66,7 @@ class Notices:
         self._tell = tell
         self._clock = clock
         # What earlier starts wrote is old news.
-        self._places = {name: path.stat().st_size if path.exists() else 0 for name, path in self._logs.items()}
+        self._places = {name: _Place.at_the_end_of(path) for name, path in self._logs.items()}
         self._told: dict[tuple[Any, ...], tuple[float, int]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="notices", daemon=True)
@@ -93,16 +95,18 @@ class Notices:
 
     def _lines(self, name: str) -> Iterable[bytes]:
         """Yield the whole lines that are new; one that is not whole yet, or too long, is left."""
-        path = self._logs[name]
-        if path.stat().st_size < self._places[name]:
-            self._places[name] = 0
+        path, place = self._logs[name], self._places[name]
         with path.open("rb") as file:
-            file.seek(self._places[name])
-            while line := file.readline(_LONGEST_LINE):
-                if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
-                    return
-                self._places[name] += len(line)
-                yield line
+            found = os.fstat(file.fileno())
+            if place.inode != found.st_ino:
+                # The file was begun anew: what it was before has its name with `.1`.
+                with contextlib.suppress(OSError), path.with_name(path.name + ".1").open("rb") as before:
+                    if os.fstat(before.fileno()).st_ino == place.inode:
+                        yield from place.read(before)
+                place.inode, place.at_byte = found.st_ino, 0
+            elif found.st_size < place.at_byte:
+                place.at_byte = 0
+            yield from place.read(file)
 
     def _read(self, name: str, line: bytes) -> None:
         if not any(event.encode() in line for event in WORDS):
@@ -134,6 +138,28 @@ class Notices:
             self._told.clear()
         self._told[key] = (self._clock(), 0)
         return f" (and {missed} times since this was last said)" if missed else ""
+
+
+@dataclass
+class _Place:
+    """Up to where a file was read."""
+
+    inode: int
+    at_byte: int
+
+    @classmethod
+    def at_the_end_of(cls, path: Path) -> Self:
+        found = path.stat() if path.exists() else None
+        return cls(found.st_ino, found.st_size) if found else cls(0, 0)
+
+    def read(self, file: BinaryIO) -> Iterable[bytes]:
+        """Yield the whole lines from here on."""
+        file.seek(self.at_byte)
+        while line := file.readline(_LONGEST_LINE):
+            if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+                return
+            self.at_byte += len(line)
+            yield line
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:

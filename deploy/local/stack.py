@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from deploy.local import keep
 from deploy.local.database import Database, DatabaseError
 from deploy.local.first_login import FirstLogin
+from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
@@ -65,6 +66,7 @@ class Stack:
         environment: Variables on top of this process's own, for every process.
         processes: Names of the processes to start; all by default. What is left out is not waited for.
         workers: How many processes of a kind share its work, by name; one of each by default.
+        logs: How much is kept of the processes' logs; None: as much as by default.
         keep_ports: Whether internal ports are the documented ones where they are free.
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
@@ -80,10 +82,11 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         processes: Iterable[str] | None = None,
         workers: Mapping[str, int] | None = None,
+        logs: Limits | None = None,
         keep_ports: bool = False,
         durable: bool = True,
         tell: Callable[[str], None] = lambda _: None,
-        start: Callable[[Spec, Path], Started] = started,
+        start: Callable[[Spec, Path, BinaryIO], Started] = started,
     ) -> None:
         self.root = root.absolute()
         self.host = host
@@ -95,7 +98,8 @@ class Stack:
         self._wanted = [p for p in PROCESSES if processes is None or p.name in set(processes)]
         self._keep_ports = keep_ports
         self._workers = workers or {}
-        self._database = Database(self.root / DATABASE, durable=durable)
+        self._logs = Logs(logs or Limits())
+        self._database = Database(self.root / DATABASE, durable=durable, logs=self._logs)
         self._supervisor: Supervisor | None = None
         self._notices: Notices | None = None
         self._addresses: dict[str, str] = {}
@@ -154,7 +158,8 @@ class Stack:
         return self._supervisor.pid(name) if self._supervisor else None
 
     def log(self, name: str) -> Path:
-        """Give the file that a process's output goes to."""
+        """Give the file that a process's output goes to; all that it said until now is in it, or in one before it."""
+        self._logs.sync()
         return self._database.log if name == DATABASE else self.root / "logs" / f"{name}.log"
 
     def first_login_url(self) -> str:
@@ -194,6 +199,7 @@ class Stack:
                 self._database.stop()
             self._ports.close()
             self._metrics_fds.clear()
+            self._logs.close()
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
@@ -263,7 +269,7 @@ class Stack:
         self._secrets = keep.internal_secrets(self.root / "secrets.env")
         self._first_login = FirstLogin()
         self._assign()
-        self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter)
+        self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
         self._notices = Notices({name: self.log(name) for name in self._addresses}, self._tell)
         self._notices.start()
         until = began + wait_s

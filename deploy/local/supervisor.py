@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-from deploy.local import keep
+from deploy.local.logs import Files
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S = 30.0
@@ -48,22 +48,20 @@ class Started(Protocol):
         """End the process at once."""
 
 
-def started(spec: Spec, folder: Path) -> subprocess.Popen[bytes]:
+def started(spec: Spec, folder: Path, output: BinaryIO) -> subprocess.Popen[bytes]:
     """Start a process that ends with the calling thread."""
-    keep.private_folder(spec.log.parent)
-    with keep.appending(spec.log) as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "deploy.local.child", str(os.getpid()), spec.module],
-            cwd=folder,
-            env=dict(spec.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C in the owner's terminal is for the owner, who ends its processes in order.
-            start_new_session=True,
-            pass_fds=spec.fds,
-            umask=0o077,
-        )
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.local.child", str(os.getpid()), spec.module],
+        cwd=folder,
+        env=dict(spec.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        # Ctrl-C in the owner's terminal is for the owner, who ends its processes in order.
+        start_new_session=True,
+        pass_fds=spec.fds,
+        umask=0o077,
+    )
 
 
 @dataclass(kw_only=True)
@@ -84,7 +82,8 @@ class Supervisor:
     Args:
         folder: The processes' working folder.
         on_death: Told the name and the exit code (negative: a signal) of a process that ended unasked.
-        start: Starts a process in a working folder; called in the supervisor's thread.
+        start: Starts a process in a working folder, with its output; called in the supervisor's thread.
+        logs: Where the processes' output goes.
     """
 
     def __init__(
@@ -92,10 +91,12 @@ class Supervisor:
         folder: Path,
         *,
         on_death: Callable[[str, int], None],
-        start: Callable[[Spec, Path], Started] = started,
+        start: Callable[[Spec, Path, BinaryIO], Started] = started,
+        logs: Files | None = None,
     ) -> None:
         self._folder = folder
         self._start = start
+        self._logs = logs or Files()
         self._on_death = on_death
         self._slots: dict[str, _Slot] = {}
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -193,7 +194,8 @@ class Supervisor:
                 self._spawn(slot)
 
     def _spawn(self, slot: _Slot) -> None:
-        slot.process = self._start(slot.spec, self._folder)
+        with self._logs.open(slot.spec.log) as output:
+            slot.process = self._start(slot.spec, self._folder, output)
         slot.started = time.monotonic()
         slot.ended = threading.Event()
         waiter = threading.Thread(target=self._await_end, args=(slot, slot.process, slot.ended), daemon=True)

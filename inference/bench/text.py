@@ -41,7 +41,7 @@ class Rate(NamedTuple):
     cpu: float
 
 
-class Turns(NamedTuple):
+class SharedThread(NamedTuple):
     """Seconds to the first token of a conversation's first turn and of its second."""
 
     first: float
@@ -105,13 +105,13 @@ def _mark(event: object, ended: threading.Event) -> None:
         ended.set()
 
 
-def _turns(engine: TextEngine, number: int) -> Turns:
+def _turns(engine: TextEngine, number: int) -> SharedThread:
     """Ask two turns of a conversation that begins with a thousand tokens, another one each time."""
     long = " ".join(f"Fact {number}-{fact}: the fox {fact} jumps over the dog." for fact in range(FACTS))
     said = [Turn("system", long), Turn("user", "What does the fox do?")]
     first, answer = _first(engine, said)
     second, _ = _first(engine, [*said, Turn("assistant", answer), Turn("user", "And the dog?")])
-    return Turns(first, second)
+    return SharedThread(first, second)
 
 
 def _first(engine: TextEngine, turns: Sequence[Turn]) -> tuple[float, str]:
@@ -172,7 +172,7 @@ def _generate(file: Path, model: LlamaModel, threads: int, tokens: int) -> Calla
     def ask() -> int:
         count = 0
         for prompt in PROMPTS:
-            ids, _ = model.render((Turn("user", prompt),), think=True)
+            ids = model.tokens(model.write((Turn("user", prompt),), think=True)[0])
             given = torch.tensor([ids])
             with torch.inference_mode():
                 out = network.generate(

@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from inference import metrics
 from inference.embedding.model import Encoder
 from inference.fair import NAMELESS, Flow, Shares, crowded
+from inference.tokenizing import tokenized
 from services.common import logs
 from services.common.errors import ContextTooLong, Internal, MoaError, QueueFull, Unavailable
 
@@ -67,17 +68,18 @@ class EmbeddingEngine:
         if self._thread.is_alive():
             self._thread.join()
 
-    def prepare(self, texts: Sequence[str], *, truncate: bool) -> list[list[int]]:
-        """Tokenize; not for the event loop's thread. Raises ContextTooLong unless texts may be cut."""
+    def read(self, texts: Sequence[str], *, truncate: bool) -> Generator[None, None, list[list[int]]]:
+        """Return the tokens of texts; yield between slices. Raises ContextTooLong unless texts may be cut."""
         out = []
         for at, text in enumerate(texts):
-            tokens = self.encoder.tokens(text)
+            tokens = self.encoder.enclosed((yield from tokenized(text, self.encoder.tokens)))
             if len(tokens) > self.encoder.longest:
                 if not truncate:
                     told = f"the text has {len(tokens)} tokens; the model reads {self.encoder.longest}"
                     raise ContextTooLong(told, param=f"texts[{at}]")
                 tokens = self.encoder.cut(tokens)
             out.append(tokens)
+            yield
         return out
 
     async def embed(self, texts: Sequence[list[int]], flow: Flow = NAMELESS) -> list[list[float]]:

@@ -30,6 +30,9 @@ class Encoder:
     network: Any
     tokenizer: Any
     device: str
+    before: list[int]
+    after: list[int]
+    """The special tokens that enclose a text."""
     longest: int
     """Tokens of the longest text, special ones included."""
     pooling: str
@@ -39,13 +42,17 @@ class Encoder:
     size_bytes: int
 
     def tokens(self, text: str) -> list[int]:
-        """Return a text's tokens, special ones included, however many they are."""
-        return list(self.tokenizer(text, verbose=False)["input_ids"])
+        """Return a text's tokens without those that enclose it, however many they are."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def enclosed(self, tokens: list[int]) -> list[int]:
+        """Return a text's tokens with the special ones that enclose a text."""
+        return [*self.before, *tokens, *self.after]
 
     def cut(self, tokens: list[int]) -> list[int]:
         """Return the tokens up to the longest, with the ones that end a text still at their end."""
         over = len(tokens) - self.longest
-        last = self.tokenizer.num_special_tokens_to_add() - 1
+        last = len(self.after)
         return tokens if over <= 0 else tokens[: len(tokens) - over - last] + tokens[len(tokens) - last :]
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -90,9 +97,12 @@ def load(model: Model, report: Report) -> Encoder:
         model.context_tokens,
     )
     modules = _read(folder / "modules.json", [])
+    before, after = _enclosing(tokenizer)
     return Encoder(
         network=network,
         tokenizer=tokenizer,
+        before=before,
+        after=after,
         device=device,
         longest=min(limit for limit in limits if limit),
         pooling=_POOLINGS[chosen[0]],
@@ -100,6 +110,14 @@ def load(model: Model, report: Report) -> Encoder:
         revision=source.revision,
         size_bytes=sum(p.numel() * p.element_size() for p in network.parameters()),
     )
+
+
+def _enclosing(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before and behind a text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    begin = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    return whole[:begin], whole[begin + len(bare) :]
 
 
 def _read(file: Path, absent: Any) -> Any:

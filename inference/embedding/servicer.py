@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from inference.fair import Flow
 from inference.registry import Registry
+from inference.shared_thread import SharedThread
 from moa.common.v1 import usage_pb2
 from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from services.common.catalogue import Watched
@@ -28,13 +26,13 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
     Args:
         catalogue: Which models there are.
         registry: Loads them.
-        workers: Where texts are tokenized.
+        reading: Where texts are tokenized.
     """
 
-    def __init__(self, catalogue: Watched, registry: Registry, workers: Executor) -> None:
+    def __init__(self, catalogue: Watched, registry: Registry, reading: SharedThread) -> None:
         self._catalogue = catalogue
         self._registry = registry
-        self._workers = workers
+        self._reading = reading
 
     async def EmbedTexts(
         self, request: embedding_service_pb2.EmbedTextsRequest, context: Any
@@ -44,11 +42,11 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         calls.current().fields["model"] = model.id
         _check(request.texts)
         flow = Flow.of(dict(context.invocation_metadata() or ()))
-        loop = asyncio.get_running_loop()
         async with self._registry.use(model) as held:
             engine: EmbeddingEngine = held  # type: ignore[assignment]  # the builder gives this kind for these models
-            prepare = functools.partial(engine.prepare, list(request.texts), truncate=request.truncate)
-            texts = await loop.run_in_executor(self._workers, prepare)
+            asked = list(request.texts)
+            reading = engine.read(asked, truncate=request.truncate)
+            texts = await self._reading.do(reading, flow=flow, size=sum(map(len, asked)))
             vectors = await engine.embed(texts, flow)
         tokens = list(map(len, texts))
         return embedding_service_pb2.EmbedTextsResponse(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 from inference import metrics
 from inference.fair import NAMELESS, Flow
@@ -25,6 +25,7 @@ from inference.text.sampling import Sampler
 from inference.text.tools import Tool
 from inference.text.turns import Turn
 from inference.text.work import Candidate, Work
+from inference.tokenizing import counted, tokenized
 from services.common import logs
 from services.common.errors import ContextTooLong, Internal, MoaError, Unavailable
 
@@ -76,16 +77,46 @@ class TextEngine:
         self._decoder.close()
 
     def prepare(self, ask: TextAsk, *, flow: Flow = NAMELESS) -> Work:
-        """Tokenize and compile; slow for long prompts, so not for the event loop's thread.
+        """Return the work of a request, at once; for callers who hold nobody up. Raises as `read` and `work`."""
+        reading = self.read(ask)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as end:
+                prompt, inside = end.value
+                return self.work(ask, prompt, inside, flow=flow)
+
+    def read(self, ask: TextAsk) -> Generator[None, None, tuple[list[int], bool]]:
+        """Return a request's prompt in tokens, and whether it already opened the reasoning; yield between slices.
+
+        Raises ContextTooLong.
+        """
+        offered = ask.tools.offered if ask.tools else ()
+        text, inside = self._written(ask.turns, offered, think=ask.think, goes_on=ask.goes_on)
+        return (yield from tokenized(text, self.model.tokens)), inside
+
+    def count(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> Generator[None, None, int]:
+        """Count a prompt's tokens, the template's included; yield between slices. Raises ContextTooLong."""
+        text, _ = self._written(turns, tools, think=True)
+        return (yield from counted(text, self.model.tokens))
+
+    def _written(
+        self, turns: Sequence[Turn], tools: Sequence[Tool], *, think: bool, goes_on: bool = False
+    ) -> tuple[str, bool]:
+        """Return a prompt as text. Raises ContextTooLong for one that is too long however it is tokenized."""
+        text, inside = self.model.write(turns, tools, think=think, goes_on=goes_on)
+        if (fewest := self.model.fewest_tokens(text)) > self.model.context:
+            raise ContextTooLong(
+                f"the prompt has {fewest} tokens at least; the model's context is {self.model.context}",
+                param="messages",
+            )
+        return text, inside
+
+    def work(self, ask: TextAsk, prompt: list[int], inside: bool, *, flow: Flow = NAMELESS) -> Work:
+        """Return the work of a request that was read. Compiles its schema, which may take a while.
 
         Raises ContextTooLong, and InvalidField for a schema that cannot be used.
         """
-        if self.model.hopeless(ask.turns):
-            raise ContextTooLong(
-                f"the prompt is far beyond the context of {self.model.context} tokens", param="messages"
-            )
-        offered = ask.tools.offered if ask.tools else ()
-        prompt, inside = self.model.render(ask.turns, offered, think=ask.think, goes_on=ask.goes_on)
         room = self.model.context - len(prompt)
         if room < 1:
             raise ContextTooLong(
@@ -106,10 +137,6 @@ class TextEngine:
             if self._made_grammars is None:
                 self._made_grammars = self.model.grammars()
             return self._made_grammars
-
-    def count(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> int:
-        """Count a prompt's tokens, the template's included."""
-        return len(self.model.render(turns, tools, think=True)[0])
 
     def submit(self, work: Work, emit: Callable[[Event], None]) -> None:
         """Queue the work; its events go to `emit`, from the engine's thread. Raises QueueFull."""

@@ -74,14 +74,14 @@ class LanguageModel(Protocol):
         """Bytes of the weights."""
         ...
 
-    def hopeless(self, turns: Sequence[Turn]) -> bool:
-        """Tell, without tokenizing, whether a conversation is far beyond the context."""
+    def fewest_tokens(self, text: str) -> int:
+        """Return how many tokens a text has at least, without tokenizing."""
         ...
 
-    def render(
+    def write(
         self, turns: Sequence[Turn], tools: Sequence[Tool] = (), *, think: bool, goes_on: bool = False
-    ) -> tuple[list[int], bool]:
-        """Return the prompt's tokens by the chat template, and whether it already opened the reasoning.
+    ) -> tuple[str, bool]:
+        """Return the prompt by the chat template, and whether it already opened the reasoning.
 
         Args:
             turns: The conversation.
@@ -91,6 +91,10 @@ class LanguageModel(Protocol):
 
         Raises InvalidField when the template refuses.
         """
+        ...
+
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's tokens, special ones by their names."""
         ...
 
     def decode(self, tokens: list[int]) -> str:

@@ -41,21 +41,18 @@ class TorchModel:
     revision: str
     size_bytes: int
     longest: int
-    """Characters of the longest token."""
+    """How many characters of a text one token stands for at most; 0: any number."""
     takes_tools: bool
     """Whether the chat template tells of tools."""
 
-    def hopeless(self, turns: Sequence[Turn]) -> bool:
-        """Tell, without tokenizing, whether a conversation is far beyond the context.
+    def fewest_tokens(self, text: str) -> int:
+        """Return how many tokens a text has at least, without tokenizing."""
+        return len(text) // self.longest if self.longest else 0
 
-        Characters that are composed on the way (four to one at most, in Unicode's composition) are allowed for.
-        """
-        return sum(turn.chars for turn in turns) > 4 * self.longest * self.context
-
-    def render(
+    def write(
         self, turns: Sequence[Turn], tools: Sequence[Tool] = (), *, think: bool, goes_on: bool = False
-    ) -> tuple[list[int], bool]:
-        """Return the prompt's tokens by the chat template, and whether it already opened the reasoning.
+    ) -> tuple[str, bool]:
+        """Return the prompt by the chat template, and whether it already opened the reasoning.
 
         `goes_on`: the last turn is the beginning of the answer.
         """
@@ -71,8 +68,11 @@ class TorchModel:
             )
         except Exception as error:  # the template is the model's own program; it refuses in its own words
             raise InvalidField(f"the model's chat template refuses this conversation: {error}"[:300]) from None
-        inside = text.rstrip().endswith(OPEN)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"], inside
+        return text, text.rstrip().endswith(OPEN)
+
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's tokens, special ones by their names."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def decode(self, tokens: list[int]) -> str:
         """Give the text of tokens; special ones are left out, broken bytes become U+FFFD."""
@@ -152,7 +152,7 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
         ends=_ends(network, tokenizer),
         revision=source.revision,
         size_bytes=sum(p.numel() * p.element_size() for p in (*network.parameters(), *network.buffers())),
-        longest=max(map(len, tokenizer.get_vocab())),
+        longest=_longest(tokenizer),
         takes_tools=template.takes_tools(_template_of(tokenizer)),
     )
 
@@ -187,6 +187,17 @@ def _has_own_code(folder: Path) -> bool:
     """Tell whether a model is of a kind that transformers does not have itself."""
     config = json.loads((folder / "config.json").read_text())
     return "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+
+
+def _longest(tokenizer: Any) -> int:
+    """Return how many characters one token stands for at most; 0 where one stands for any number of unknown ones."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    model = getattr(backend, "model", None)
+    if getattr(model, "fuse_unk", False) and not getattr(model, "byte_fallback", False):
+        return 0
+    longest = max(map(len, tokenizer.get_vocab()))
+    # Where texts are normalized first, characters are composed: four to one at most (Unicode, NFC).
+    return longest if backend is not None and backend.normalizer is None else 4 * longest
 
 
 def _ends(network: Any, tokenizer: Any) -> frozenset[int]:

@@ -14,12 +14,13 @@ from inference.fair import Flow
 from inference.mailbox import Mailbox
 from inference.pulse import Pulse
 from inference.registry import Registry
+from inference.shared_thread import SharedThread
 from inference.text import events as kinds
 from inference.text.answer import Score
 from inference.text.ask import TextAsk, ask_from
 from inference.text.events import Counted, Event
 from inference.text.tools import tools_from
-from inference.text.turns import turns_from
+from inference.text.turns import Turn, turns_from
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
@@ -40,16 +41,23 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
     Args:
         catalogue: Which models there are.
         registry: Loads them.
-        workers: Where prompts are tokenized.
+        workers: Where schemas are compiled.
+        reading: Where prompts are tokenized.
         vanished: Books what callers may have died before booking; None: nobody does.
     """
 
     def __init__(
-        self, catalogue: Watched, registry: Registry, workers: Executor, vanished: VanishedCallers | None = None
+        self,
+        catalogue: Watched,
+        registry: Registry,
+        workers: Executor,
+        reading: SharedThread,
+        vanished: VanishedCallers | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._registry = registry
         self._workers = workers
+        self._reading = reading
         self._vanished = vanished
 
     async def GenerateText(  # type: ignore[override]  # a coroutine that writes, not a generator
@@ -81,9 +89,13 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         pulse: Pulse,
     ) -> None:
         stages.begin("wait for first token")
-        loop = asyncio.get_running_loop()
         flow = Flow.of(dict(context.invocation_metadata() or ()))
-        work = await loop.run_in_executor(self._workers, functools.partial(engine.prepare, ask, flow=flow))
+        prompt, inside = await self._reading.do(engine.read(ask), flow=flow, size=_size(ask.turns))
+        made = functools.partial(engine.work, ask, prompt, inside, flow=flow)
+        if ask.schema is None and ask.tools is None:
+            work = made()
+        else:
+            work = await asyncio.get_running_loop().run_in_executor(self._workers, made)
         mailbox: Mailbox[Event] = Mailbox()
         engine.submit(work, mailbox.put)
         pulse.engine = engine
@@ -122,12 +134,17 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         model = find(self._catalogue, request.model, request.provider, "text")
         tools = tools_from(request.tools, text_pb2.ToolChoice(), model)
         turns = turns_from(request.messages, model)
+        flow = Flow.of(dict(context.invocation_metadata() or ()))
         async with self._registry.use(model) as engine:
-            counted: TextEngine = engine  # type: ignore[assignment]
-            count = await asyncio.get_running_loop().run_in_executor(
-                self._workers, counted.count, turns, tools.offered if tools else ()
-            )
-        return text_service_pb2.CountTokensResponse(prompt_tokens=count)
+            counting: TextEngine = engine  # type: ignore[assignment]
+            count = counting.count(turns, tools.offered if tools else ())
+            tokens = await self._reading.do(count, flow=flow, size=_size(turns))
+        return text_service_pb2.CountTokensResponse(prompt_tokens=tokens)
+
+
+def _size(turns: Iterable[Turn]) -> int:
+    """Return how many characters a conversation has."""
+    return sum(turn.chars for turn in turns)
 
 
 async def _write(events: Iterable[text_pb2.TextEvent], pulse: Pulse) -> None:

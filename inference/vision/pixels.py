@@ -20,7 +20,7 @@ _GRAY = (128, 128, 128)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Turns an image into a network's input."""
+    """SharedThread an image into a network's input."""
 
     width: int
     height: int

@@ -75,7 +75,14 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "tries": partial(tidy, postgres),
             "answers": answers.tidy,
         }
-        sweeper = Sweeper(ledger, quota.pools, tidies, every_s=config.lease_s / 20, patience_s=grace_s)
+        sweeper = Sweeper(
+            ledger,
+            quota.pools,
+            tidies,
+            every_s=config.lease_s / 20,
+            rest_s=min(config.lease_s, config.block_s) / 4,
+            patience_s=grace_s,
+        )
         await stack.enter_async_context(sweeper)
         public_port = await public.start(config.public_listen)
         stack.push_async_callback(public.stop, config.drain_s)

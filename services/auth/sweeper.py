@@ -27,6 +27,7 @@ class Sweeper:
     Args:
         tidy: What forgets things that are over and never counted as money, by name; called once a minute.
         every_s: How often it looks.
+        rest_s: How often it looks while no block and no reservation is open.
         patience_s: After the database was away, how long it waits before it takes anything back: settlements that
             waited meanwhile come first.
     """
@@ -38,6 +39,7 @@ class Sweeper:
         tidy: Mapping[str, Callable[[], Awaitable[None]]],
         *,
         every_s: float,
+        rest_s: float,
         patience_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,6 +49,7 @@ class Sweeper:
         self._clock = clock
         self._tidy_at = clock() + _TIDY_S
         self._every_s = every_s
+        self._rest_s = rest_s
         self._patience_s = patience_s
         self._not_before = 0.0
         self._duties: Apart[str] = Apart("sweep", clock=clock)
@@ -67,15 +70,31 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
+            pause_s = self._every_s
             try:
-                await self.round()
+                if await self._has_work():
+                    await self.round()
+                else:
+                    # What is borrowed from here on is due later than the next look.
+                    pause_s = self._rest_s
             except Unavailable:
                 self._not_before = self._clock() + self._patience_s
                 _log.warning("sweep.postponed")
             except Exception:
                 # A bug must not end the only thing that gives lost quota back.
                 _log.exception("sweep.failed")
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(pause_s)
+
+    async def _has_work(self) -> bool:
+        """Tell whether any duty may have anything to do. Raises Unavailable."""
+        if self._pools.in_use or self._clock() > self._tidy_at:
+            return True
+        try:
+            return await self._ledger.owes()
+        except Unavailable:
+            raise
+        except Exception:
+            return True
 
     async def round(self) -> None:
         """Do every duty once. What fails, a row or a duty, keeps no other back. Raises Unavailable."""

@@ -17,8 +17,12 @@ _MOST_LENIENT = 500_000
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _NO_TEXT = "the body holds bytes or escapes that are not Unicode text"
-_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
+
+
+class UnknownField(InvalidField):
+    """A field that the model does not have."""
 
 
 def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -68,6 +72,7 @@ def field_error(text: str) -> InvalidField:
         named = pattern.match(what)
         if named:
             path = f"{path}.{named['name']}" if path else named["name"]
-            return InvalidField(sentence.format(path), param=path)
+            kind = UnknownField if pattern is _UNKNOWN else InvalidField
+            return kind(sentence.format(path), param=path)
     sentence = ("a key: " if found and found["key"] else "") + what[:1].lower() + what[1:].replace("`", "")
     return InvalidField(f"{path}: {sentence}" if path else sentence, param=path)

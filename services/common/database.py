@@ -43,6 +43,23 @@ async def check(link: psycopg.AsyncConnection[Any], *, within_s: float = _CHECK_
         await AsyncConnectionPool.check_connection(link)
 
 
+async def spoken(link: psycopg.AsyncConnection[Any], *, within_s: float, stirred: asyncio.Event | None = None) -> None:
+    """Return when the server sends something unasked or is gone, when `stirred` is set, or after so long.
+
+    What was sent is then in `link.notifies(timeout=0)`. psycopg's own waiting looks ten times a second.
+    """
+    loop, descriptor = asyncio.get_running_loop(), link.fileno()
+    event = stirred or asyncio.Event()
+    loop.add_reader(descriptor, event.set)
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        pass
+    finally:
+        loop.remove_reader(descriptor)
+
+
 def of_one_statement(error: Exception) -> bool:
     """Tell whether the server answered and refused one statement: too slow, behind a lock, in a deadlock."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None

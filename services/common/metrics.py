@@ -5,11 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 from socketserver import ThreadingMixIn
+from typing import Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app, start_http_server
+from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app
 
 from services.common.settings import ServiceSettings
+
+_LOOK_S: Final = 86_400.0
+"""How often the server looks whether it was asked to end, which it never is."""
 
 RPC_ENDED = Counter("moa_rpc_ended_total", "Calls served, by method and gRPC code.", ["method", "code"])
 RPC_REFUSED = Counter("moa_rpc_refused_total", "Calls that failed for a known reason.", ["method", "reason"])
@@ -31,19 +35,19 @@ def serve(config: ServiceSettings) -> None:
         return
     if config.metrics_fd is not None:
         held = socket.socket(fileno=config.metrics_fd)
-        server = _Server(held.getsockname()[:2], _Handler, bind_and_activate=False)
-        server.take(held)
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-        return
-    try:
-        start_http_server(config.metrics_port, addr=config.metrics_host)
-    except OSError as error:
-        where = f"{config.metrics_host}:{config.metrics_port}"
-        raise SystemExit(f"cannot listen on {where} for metrics: {error.strerror}") from None
+    else:
+        host, port = config.metrics_host, config.metrics_port
+        try:
+            held = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            raise SystemExit(f"cannot listen on {host}:{port} for metrics: {error.strerror}") from None
+    server = _Server(held.getsockname()[:2], _Handler, bind_and_activate=False)
+    server.take(held)
+    threading.Thread(target=server.serve_forever, args=(_LOOK_S,), name="metrics", daemon=True).start()
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers at a socket that another process bound, and keeps bound when this one ends."""
+    """Answers at a bound socket: its own, or one that another process holds and keeps bound when this one ends."""
 
     daemon_threads = True
 

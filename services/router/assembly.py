@@ -20,6 +20,8 @@ from moa.router.v1 import (
     native_service_pb2_grpc,
     openai_service_pb2,
     openai_service_pb2_grpc,
+    pages_service_pb2,
+    pages_service_pb2_grpc,
     readiness_service_pb2,
     readiness_service_pb2_grpc,
 )
@@ -45,6 +47,7 @@ from services.router.files import FilesServicer
 from services.router.gate import Gate
 from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
 from services.router.idempotency.once import Once
+from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
 from services.router.refusals import Refusals
 from services.router.serving import own_keys
@@ -124,6 +127,7 @@ def _served(
     google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, grpc)
     files = FilesServicer(around.store, around.links, admission)
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
+    pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), grpc)
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(around.refused), grpc)
     grpc.add_generic_rpc_handlers((Gate(admission, own_keys=config.byok).handler(),))
     for module, name in (
@@ -135,6 +139,7 @@ def _served(
         (openai_service_pb2, "OpenAIService"),
         (google_service_pb2, "GoogleService"),
         (files_service_pb2, "FilesService"),
+        (pages_service_pb2, "PagesService"),
         (readiness_service_pb2, "ReadinessService"),
     ):
         server.offer(module.DESCRIPTOR.services_by_name[name].full_name)

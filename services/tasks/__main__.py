@@ -84,7 +84,7 @@ class Process:
             attempts=config.task_attempts,
         )
         self.server = _served(self, self._operations())
-        self.keeper = Keeper(self.database, self.queue, self.quota, self.store, keep_s=config.task_keep_s)
+        self.keeper = Keeper(self.database, self.queue, self.quota, self.store, self.bell, keep_s=config.task_keep_s)
         self.deliverer = self._deliverer()
         self.worker = self._worker()
 

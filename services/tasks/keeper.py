@@ -13,13 +13,15 @@ from services.common.apart import Apart
 from services.common.errors import MoaError
 from services.common.store import Store
 from services.tasks import metrics
-from services.tasks.adapters.database import Database
+from services.tasks.adapters.database import OWED, QUEUE, REST_S, Bell, Database, wait
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.quota import Quota
 
 _log = logs.get("tasks.keeper")
 
 _BATCH: Final = 100
+_FLUSH_S: Final = 0.5
+_TEND_S: Final = 5.0
 _LEFTOVERS: Final = """
 select o.name from tasks.objects o join tasks.tasks t on t.id = o.task_id
 where o.kind <> 'output' and t.ended_at < now() - interval '1 hour' and o.name <> all(%(but)s) limit %(limit)s"""
@@ -41,27 +43,65 @@ class Keeper:
         database: Where tasks are.
         queue: Where they wait.
         quota: Where their reservations lie.
+        bell: Rings when a task comes, and when one ended.
         store: Where their outputs lie.
         keep_s: How long an ended task and its outputs are kept.
     """
 
-    def __init__(self, database: Database, queue: Queue, quota: Quota, store: Store, *, keep_s: float) -> None:
+    def __init__(
+        self, database: Database, queue: Queue, quota: Quota, store: Store, bell: Bell, *, keep_s: float
+    ) -> None:
         self._database = database
         self._queue = queue
         self._quota = quota
         self._store = store
+        self._bell = bell
         self._keep_s = keep_s
         self._objects: Apart[str] = Apart("remove object")
+        self._open = asyncio.Event()
+        """Set while a task waits or runs: the others need no care."""
+        self._open.set()
 
     async def run(self) -> None:
-        """Do each of its duties at its own pace, until cancelled."""
+        """Do each of its duties at its own pace, until cancelled. Where no task is open, only a ring begins them."""
         sweep_s = min(1.0, self._queue.lease_s / 3)
         async with asyncio.TaskGroup() as group:
-            group.create_task(_every(sweep_s, self._queue.sweep))
-            group.create_task(_every(0.5, self._quota.flush))
-            group.create_task(_every(5.0, self._quota.renew))
-            group.create_task(_every(5.0, self._count))
+            group.create_task(self._look())
+            group.create_task(_every(sweep_s, self._queue.sweep, self._open))
+            group.create_task(_every(_TEND_S, self._quota.renew, self._open))
+            group.create_task(self._book())
             group.create_task(_every(30.0, self.clean))
+
+    async def _look(self) -> None:
+        """Count the open tasks: often while there are some, else when one comes."""
+        with self._bell.listening(QUEUE) as rung:
+            while True:
+                rung.clear()
+                try:
+                    is_open = await self._count()
+                except Exception as error:
+                    _tell("count", error)
+                    is_open = True
+                if is_open:
+                    self._open.set()
+                    await asyncio.sleep(_TEND_S)
+                else:
+                    self._open.clear()
+                    await wait(rung, REST_S)
+
+    async def _book(self) -> None:
+        """Book what ended tasks owe: soon after a ring, a batch at a time, and again while anything is left."""
+        with self._bell.listening(OWED) as rung:
+            while True:
+                rung.clear()
+                try:
+                    owes = bool(await self._quota.flush()) or await self._quota.owes()
+                except Exception as error:
+                    _tell("flush", error)
+                    owes = True
+                await asyncio.sleep(_FLUSH_S)
+                if not owes:
+                    await wait(rung, REST_S)
 
     async def clean(self) -> int:
         """Remove what is no longer kept: objects first, so that none is forgotten; give how many tasks went."""
@@ -89,20 +129,29 @@ class Keeper:
         async with self._database.transaction() as link:
             await link.execute("delete from tasks.objects where name = any(%s)", (list(names),))
 
-    async def _count(self) -> None:
+    async def _count(self) -> bool:
+        """Publish how many tasks are open; tell whether any is."""
         depth = await self._queue.depth()
         for state, name in _STATES.items():
             metrics.OPEN.labels(name).set(depth.get(state, 0))
+        return bool(depth)
 
 
-async def _every(seconds: float, duty: Callable[[], Awaitable[object]]) -> None:
-    """Do a duty again and again; what fails is done the next time."""
+async def _every(seconds: float, duty: Callable[[], Awaitable[object]], needed: asyncio.Event | None = None) -> None:
+    """Do a duty again and again, while `needed` is set; what fails is done the next time."""
     while True:
+        if needed is not None:
+            await needed.wait()
         try:
             await duty()
-        except MoaError as error:
-            _log.info("duty.postponed", duty=duty.__name__, why=error.message)
-        except Exception:
-            # A bug in one duty must not end the others.
-            _log.exception("duty.failed", duty=duty.__name__)
+        except Exception as error:
+            _tell(duty.__name__, error)
         await asyncio.sleep(seconds)
+
+
+def _tell(duty: str, error: Exception) -> None:
+    """Log what became of a duty. A bug in one must not end the others."""
+    if isinstance(error, MoaError):
+        _log.info("duty.postponed", duty=duty, why=error.message)
+    else:
+        _log.error("duty.failed", duty=duty, exc_info=error)

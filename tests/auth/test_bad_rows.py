@@ -57,7 +57,7 @@ def sweeper(postgres: Postgres, now: list[float]) -> Sweeper:
     """A sweeper that is asked for each round, on a clock that the test turns."""
     ledger = Ledger(postgres, grace_s=0, alive_s=20)
     pools = Pools(ledger, _IDS, owner="one", lease_s=20, block_s=60)
-    return Sweeper(ledger, pools, {}, every_s=1, patience_s=0, clock=lambda: now[0])
+    return Sweeper(ledger, pools, {}, every_s=1, rest_s=1, patience_s=0, clock=lambda: now[0])
 
 
 def settlement(block: UUID, tokens: int) -> quota_pb2.Settlement:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 import grpc
@@ -24,6 +26,8 @@ class _Auth:
         self.asked: list[quota_service_pb2.RefreshRequest] = []
         self.version = 7
         self.failing: set[str] = set()
+        self.holdings: Holdings
+        """Those of the process that asks."""
 
     async def Refresh(self, request: quota_service_pb2.RefreshRequest, **_: Any) -> quota_service_pb2.RefreshResponse:
         self.asked.append(request)
@@ -72,6 +76,7 @@ def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, Holding]]:
         holding = Holding(str(number).encode(), grant, now - 10, settling, paces, holdings.give_back)
         holding.used_at = now
         holdings.by_key_id[grant.key_id] = holding
+    auth.holdings = holdings
     refreshing = Refreshing(auth, service_token="t", holder="h", holdings=holdings, settling=settling, paces=paces)
     return refreshing, holdings.by_key_id
 
@@ -116,3 +121,21 @@ async def test_a_round_is_given_up_while_auth_is_away(auth: _Auth, monkeypatch: 
     await refreshing.round()
     assert len(auth.asked) == 4
     assert len({request.key_ids[0] for request in auth.asked}) == 4
+
+
+async def test_a_process_without_keys_rests(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No round is made until auth is asked about a key; from then on one after the other."""
+    monkeypatch.setattr("services.common.admission.refreshing.ROUND_S", 0)
+    monkeypatch.setattr("services.common.admission.refreshing.REST_S", 3600)
+    refreshing, keys = held(auth, time.monotonic())
+    used = dict(keys)
+    keys.clear()
+    refreshing.start(())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert auth.asked == []
+    keys.update(used)
+    auth.holdings.taken.set()
+    while len(auth.asked) < 3 * ACTIVE / 500:  # the test's own time limit ends this
+        await asyncio.sleep(0)
+    await refreshing.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -221,6 +222,12 @@ def test_pace(byok: Gateway) -> None:
         assert requests.patch(account, json={"disabled": True}, headers=headers, timeout=20).status_code == 200
         answers = (ask(session) for _ in range(1000))
         assert next(answer for answer in answers if answer.status_code != 429).status_code == 401
+        wide = {"limits": {"requests_per_minute": 6000}, "disabled": False}
+        assert requests.patch(account, json=wide, headers=headers, timeout=20).status_code == 200
+        until = time.monotonic() + 60
+        while ask(session).status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
 
 def _tables(state: Path) -> Iterator[tuple[str, bytes]]:
@@ -235,12 +242,27 @@ def _tables(state: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"{schema}.{name}", b"".join(bytes(row) for row in rows)
 
 
-def test_the_key_is_nowhere(byok: Gateway) -> None:
+@pytest.fixture
+def used(byok: Gateway) -> Gateway:
+    """A gateway where such callers were served and refused, and what they used is booked."""
+    url = f"{byok.url}/v1beta/models/{TEXT_MODEL}:generateContent"
+    body = {"contents": [{"parts": [{"text": "hi"}]}]}
+    for key, status in ((CANARY, 200), (BAD, 401)):
+        assert requests.post(url, json=body, headers={"x-goog-api-key": key}, timeout=20).status_code == status
+    until = time.monotonic() + 60
+    with psycopg.connect(Database(byok.stack.root / "postgres").url("moa"), autocommit=True) as link:
+        while not link.execute("select 1 from ledger where account_id = 'byok' limit 1").fetchall():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    return byok
+
+
+def test_the_key_is_nowhere(used: Gateway) -> None:
     """After all that, no log, metric, table, journal or other file of the gateway holds the key, nor its base64."""
-    state = byok.stack.root
+    state = used.stack.root
     marks = [key.encode() for key in (CANARY, BAD)]
     marks += [base64.b64encode(mark)[:-4] for mark in marks]
-    places = {name: byok.metrics(name).encode() for name in ("auth", "text", "image", "router", "edge")}
+    places = {name: used.metrics(name).encode() for name in ("auth", "text", "image", "router", "edge")}
     tables = dict(_tables(state))
     assert b"byok" in tables["public.ledger"]
     places |= tables
@@ -251,7 +273,7 @@ def test_the_key_is_nowhere(byok: Gateway) -> None:
     assert not [name for name, data in places.items() if any(mark in data for mark in marks)]
 
 
-def test_the_books_balance(byok: Gateway) -> None:
+def test_the_books_balance(used: Gateway) -> None:
     """After all that, every counter agrees with the ledger."""
-    found = asyncio.run(audited(Database(byok.stack.root / "postgres").url("moa")))
+    found = asyncio.run(audited(Database(used.stack.root / "postgres").url("moa")))
     assert found.rows

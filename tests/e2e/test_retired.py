@@ -107,13 +107,27 @@ def test_the_operator_may_refuse_them(retired: Gateway, served: dict[str, str], 
     for row in changed["models"]:
         if "retirement" in row:
             row["retirement"]["policy"] = "gone"
+    take_over(retired, catalogue, changed, status=410)
+    try:
+        refused_everywhere(retired, served)
+    finally:
+        take_over(retired, catalogue, rows(served), status=200)
+
+
+def take_over(retired: Gateway, catalogue: Path, changed: dict[str, Any], *, status: int) -> None:
+    """Change the catalogue; return when a retired model is answered by that status."""
     fresh = catalogue.with_suffix(".new")
     fresh.write_bytes(msgspec.yaml.encode(changed))
     fresh.replace(catalogue)
     asked = {"model": RETIRED[0], "prompt": "x"}
-    until = time.monotonic() + 20
-    while retired.post("/v1/images/generations", asked).status_code == 200:
+    until = time.monotonic() + 60
+    while retired.post("/v1/images/generations", asked).status_code != status:
         assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def refused_everywhere(retired: Gateway, served: dict[str, str]) -> None:
+    """Ask for each model in every dialect."""
     for model in RETIRED:
         bodies: dict[str, object] = {
             "/v1/images/generations": {"model": model, "prompt": "x"},

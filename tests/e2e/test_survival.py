@@ -27,7 +27,7 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield Gateway(stack)
 
 
-def until(true: Callable[[], bool], *, within_s: float = 20.0) -> None:
+def until(true: Callable[[], bool], *, within_s: float = 60.0) -> None:
     """Wait for a condition of another process that nothing announces."""
     deadline = time.monotonic() + within_s
     pauses = waiting.pauses()

@@ -23,6 +23,7 @@ from moa.router.v1 import (
     native_service_pb2_grpc,
     openai_service_pb2,
     openai_service_pb2_grpc,
+    pages_service_pb2_grpc,
     readiness_service_pb2_grpc,
 )
 from moa.task.v1 import image_task_service_pb2
@@ -31,6 +32,7 @@ from services.common import errors
 from services.common.rpc.server import Server
 from services.common.rpc.whole import whole_text
 from services.router.gate import Gate
+from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
 
 TIMEOUT_S = 20
@@ -223,6 +225,7 @@ def server(held: Held) -> Server:
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(_Text(held), made.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(_Image(), made.grpc)
+    pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), made.grpc)
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(lambda: FAULT), made.grpc)
     made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), Gate(_Keys(held)).handler()))
     for module, name in (

@@ -40,11 +40,12 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         """Each message, as it came."""
         self.metadata: list[dict[str, Any]] = []
         self._changed = threading.Condition()
-        self._server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
-        """Open the port."""
+        """Open the port; after a stop again, with what was told before."""
+        self.address = address
+        self._server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         if credentials is None:
             self._server.add_insecure_port(address)
         else:

@@ -176,10 +176,14 @@ class Client:
         """Ask and give the events as they come. Raises the error that the call ended with."""
         return _events(self.image_call(*more, timeout_s=timeout_s, **fields))
 
-    async def count(self, prompt: str) -> int:
-        """Count a prompt's tokens."""
+    async def count(self, prompt: str, *more: tuple[str, str]) -> int:
+        """Count a prompt's tokens. Raises the error that the call ended with."""
         request = text_service_pb2.CountTokensRequest(model=CHAT, messages=chat(prompt).messages)
-        return int((await self.text_stub.CountTokens(request, metadata=self.metadata)).prompt_tokens)
+        try:
+            counted = await self.text_stub.CountTokens(request, metadata=(*self.metadata, *more))
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None
+        return int(counted.prompt_tokens)
 
     async def close(self) -> None:
         """Close the channel."""

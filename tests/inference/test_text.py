@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from inference.fair import Flow
 from inference.text.constraint import Constraint
 from inference.text.turns import Turn
 from moa.common.v1 import media_pb2
@@ -36,6 +37,43 @@ async def test_an_answer_comes_token_by_token(client: Client) -> None:
     assert [end.reason for end in out.ends] == [text_pb2.FINISH_REASON_STOP]
 
 
+async def test_a_text_beyond_the_context_is_not_tokenized(
+    client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A longest token more than the context holds: neither counted nor read, and told how long it is."""
+    await client.count("hi")
+    model = running.engine(CHAT).model
+
+    def refuse(*_: Any) -> list[int]:
+        raise AssertionError("it was tokenized")
+
+    monkeypatch.setattr(type(model), "tokens", refuse)
+    words = "x" * (model.longest * (model.context + 1))
+    for ask in (client.count, client.text):
+        with pytest.raises(errors.ContextTooLong, match=f"tokens at least; the model's context is {model.context}"):
+            await ask(words)
+
+
+async def test_prompts_are_read_in_the_turns_of_their_account(
+    client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are counted and those that are answered, by one thread for all."""
+    flows: list[Flow] = []
+    reading = running.process.reading
+    do = reading.do
+
+    def watched(*given: Any, flow: Flow, **more: Any) -> Any:
+        flows.append(flow)
+        return do(*given, flow=flow, **more)
+
+    monkeypatch.setattr(reading, "do", watched)
+    whose = (("x-moa-account", "acc"), ("x-moa-priority", "high"))
+    await client.count("hi", *whose)
+    async for _ in client.text_call("hi", metadata=whose):
+        pass
+    assert flows == [Flow("acc", "high")] * 2
+
+
 async def test_korean_is_whole_in_every_piece(client: Client) -> None:
     """No piece of a Korean answer holds half a character, though characters are split over tokens."""
     out = await client.text("한국의 수도는 어디야?")
@@ -49,7 +87,7 @@ async def test_greedy_equals_transformers(client: Client, running: Running) -> N
 
     out = await client.text(STORY)
     model = running.engine(CHAT).model
-    prompt, _ = model.render((Turn("user", STORY),), think=True)
+    prompt = model.tokens(model.write((Turn("user", STORY),), think=True)[0])
     with torch.inference_mode():
         ids = model.network.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=128

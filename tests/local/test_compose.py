@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deploy.local.logs import Limits
 from deploy.local.stack import REPOSITORY
 from deploy.local.topology import DATABASE, EDGE, INFERENCE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
 
@@ -63,6 +64,16 @@ def test_each_is_asked_whether_it_serves(process: Process) -> None:
     """Each service has a health check, at the port where it serves."""
     asked = f"127.0.0.1:{process.port}" if process.serves_grpc else f"http://127.0.0.1:{INTERNAL_PORT}/ready"
     assert service(process)["healthcheck"]["test"] == ["CMD", "python", "-m", "services.common.probe", asked]
+
+
+def test_logs_do_not_grow_without_end() -> None:
+    """Every container's log is begun anew by size, and so many files are kept as `make run` keeps."""
+    kept = Limits()
+    for named in COMPOSE["services"].values():
+        assert named["logging"]["driver"] == "json-file"
+        options = named["logging"]["options"]
+        assert options["max-size"] == f"${{MOA_LOG_MB:-{kept.file_bytes // 2**20}}}m"
+        assert options["max-file"] == str(kept.files + 1)
 
 
 def test_links_point_to_the_port_that_is_published() -> None:

@@ -64,6 +64,19 @@ def test_the_same_is_told_once_a_minute(tmp_path: Path) -> None:
     assert line.endswith(" (and 1000 times since this was last said)")
 
 
+def test_no_line_is_missed_when_a_log_is_begun_anew(tmp_path: Path) -> None:
+    """What was written to the file before, after the last look, is told too; and nothing twice."""
+    terminal = Terminal(tmp_path)
+    reloaded = '{"event": "catalogue.reloaded", "models": %d}\n'
+    assert terminal.wrote("router", reloaded % 1) == ["the catalogue was read anew: 1 models"]
+    log = terminal.logs["router"]
+    with log.open("a") as file:
+        file.write(reloaded % 2)
+    log.replace(log.with_name("router.log.1"))
+    assert [line.split()[5] for line in terminal.wrote("router", reloaded % 3)] == ["2", "3"]
+    assert terminal.wrote("router", "") == []
+
+
 def test_a_catalogue_is_told_by_one_router(tmp_path: Path) -> None:
     """Each refused edit, and the end of that; the other processes, which read the file too, say the same."""
     terminal = Terminal(tmp_path)

@@ -86,6 +86,7 @@ class Identity:
     """A key of a played account."""
 
     account_id: str
+    priority: str = "normal"
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         return self.account_id == "acc1"

@@ -81,6 +81,7 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
     async def CountTokens(
         self, request: text_service_pb2.CountTokensRequest, context: Any
     ) -> text_service_pb2.CountTokensResponse:
+        self.seen = dict(context.invocation_metadata())
         return text_service_pb2.CountTokensResponse(prompt_tokens=1)
 
 
@@ -101,6 +102,9 @@ class Lender:
         return self
 
     arrive = identify
+
+    def may(self, *_: Any) -> bool:
+        return True
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         pass
@@ -352,6 +356,14 @@ async def test_signs_of_life_hold_off_the_bound_on_the_first_event(
         assert not call.cancelled, "after the first event the bound is the idle one"
         clock.pass_to(1000 + 20 + backends.GRACE_S)
         assert call.cancelled
+
+
+async def test_whoever_counts_is_told_for_whom(rig: Rig) -> None:
+    """So that one account's long texts wait for their turns beside others'."""
+    asked = text_service_pb2.CountTokensRequest(model="m")
+    asked.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
+    assert await rig.operations.count_tokens(asked, Caller(key="k", request_id="rid")) == 1
+    assert (rig.moody.seen["x-moa-account"], rig.moody.seen["x-moa-priority"]) == ("acct", "high")
 
 
 async def test_a_service_that_is_down_is_503(rig: Rig) -> None:

@@ -381,8 +381,6 @@ BAD: dict[str, tuple[Any, str]] = {
         {"contents": [{"parts": [{"text": "a", "functionCall": {"name": "f"}}]}]},
         "contents[0].parts[0]",
     ),
-    "unknown": ({**HI, "temprature": 1}, "temprature"),
-    "unknown inside": ({**HI, "generation_config": {"topX": 1}}, "generationConfig.topX"),
     "hot": ({**HI, "generationConfig": {"temperature": 3}}, "generationConfig.temperature"),
     "search": ({**HI, "tools": [{"googleSearch": {}}]}, "tools[0].googleSearch"),
     "audio": ({**HI, "generationConfig": {"responseModalities": ["AUDIO"]}}, "generationConfig.responseModalities"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from moa.image.v1 import image_pb2
 from moa.text.v1 import text_pb2
+from services.common.body import UnknownField
 from services.common.errors import InvalidField, Malformed, MoaError, TooLarge, UnsupportedMedia
 from services.router.dialects.native import image, text
 
@@ -62,7 +63,7 @@ BAD = {
     "no messages": Bad(b'{"model_id":"m"}', InvalidField, "messages"),
     "empty messages": Bad(b'{"model_id":"m","messages":[]}', InvalidField, "messages"),
     "role": Bad(b'{"model_id":"m","messages":[{"role":"x","content":"a"}]}', InvalidField, "messages[0].role"),
-    "typo": Bad(json.dumps({**TEXT, "temprature": 1}).encode(), InvalidField, "temprature"),
+    "typo": Bad(json.dumps({**TEXT, "temprature": 1}).encode(), UnknownField, "temprature"),
     "hot": Bad(json.dumps({**TEXT, "temperature": 3}).encode(), InvalidField, "temperature"),
     "NaN": Bad(json.dumps({**TEXT, "temperature": float("nan")}).encode(), InvalidField, "temperature"),
     "infinite": Bad(json.dumps({**TEXT, "top_p": float("inf")}).encode(), InvalidField, "top_p"),

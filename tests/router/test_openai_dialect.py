@@ -222,7 +222,6 @@ REFUSED = {
     ),
     "functions": ({"functions": []}, Unsupported),
     "modalities": ({"modalities": ["text", "audio"]}, Unsupported),
-    "unknown": ({"frequencypenalty": 1}, InvalidField),
     "empty content": ({"messages": [{"role": "user", "content": []}]}, InvalidField),
     "tool without id": ({"messages": [{"role": "tool", "content": "x"}]}, InvalidField),
     "two bounds": ({"max_tokens": 1, "max_completion_tokens": 1}, InvalidField),

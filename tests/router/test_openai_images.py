@@ -207,7 +207,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "svg": {"prompt": "x", "svg": {}},
     "image": {"prompt": "x", "image": "***"},
     "mask": {"prompt": "x", "mask": base64.b64encode(picture()).decode()},
-    "typo": {"prompt": "x", "typo": 1},
 }
 
 

@@ -46,6 +46,7 @@ class Ledger:
     forbidden: set[str] = field(default_factory=set)
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
     account_id = "acc"
+    priority = "normal"
     made = 0
 
     async def identify(self, key: str) -> Any:
@@ -234,7 +235,10 @@ class World:
         self.calls.append(call)
         return call
 
-    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
+    async def count_tokens(
+        self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Any
+    ) -> int:
+        assert payer.account_id == "acc"
         self.counted.append(model.id)
         if model.id not in self.counts:
             raise Unsupported("does not count")

@@ -68,7 +68,8 @@ def test_without_forks_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with tempfile.TemporaryFile("w+") as file:
         environment = {"WANTED": "0", "FD": str(file.fileno()), "PYTHONPATH": str(Path.cwd())}
         spec = Spec(name="one", module=MODULE, environment=environment, log=tmp_path / "log", fds=(file.fileno(),))
-        process = forking.spawn(spec, tmp_path)
+        with spec.log.open("ab") as output:
+            process = forking.spawn(spec, tmp_path, output)
         assert not isinstance(process, forking.Forked)
         assert process.wait() == 0
         assert told(tmp_path / "log")[0] == environment

@@ -96,7 +96,7 @@ async def test_an_object_that_cannot_be_removed_keeps_no_other_back(
     store = _Failing(tmp_path)
     nobody: Any = None
     queue = Queue(tasks_database, per_account=10, lease_s=30, attempts=3)
-    keeper = Keeper(tasks_database, queue, nobody, store, keep_s=60)
+    keeper = Keeper(tasks_database, queue, nobody, store, Bell(), keep_s=60)
     ended = [await ended_with_output(tasks_database, store, make()) for _ in range(3)]
     store.bad = ended[0][1]
     await asked(tasks_database, "update tasks.tasks set ended_at = now() - interval '2 h'")

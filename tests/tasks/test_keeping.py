@@ -16,7 +16,7 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
 from services.common.errors import StorageFailed
 from services.common.store import FolderStore, object_name
-from services.tasks.adapters.database import Database
+from services.tasks.adapters.database import Bell, Database
 from services.tasks.adapters.holding import PART_BYTES, Holding, Spooled
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.tasks import Tasks
@@ -54,7 +54,7 @@ async def test_an_ended_task_goes_with_its_outputs_when_its_time_is_up(
     store = FolderStore(tmp_path)
     queue = Queue(tasks_database, per_account=10, lease_s=30, attempts=3)
     nobody: Any = None
-    keeper = Keeper(tasks_database, queue, nobody, store, keep_s=3600)
+    keeper = Keeper(tasks_database, queue, nobody, store, Bell(), keep_s=3600)
     old, old_name = await ended_with_output(tasks_database, store, make())
     young, young_name = await ended_with_output(tasks_database, store, make())
     unsettled, _ = await ended_with_output(tasks_database, store, make())
@@ -98,7 +98,7 @@ async def test_a_lost_attempts_outputs_become_orphans_and_go(
     async with tasks_database.transaction() as link:
         await link.execute("update tasks.tasks set ended_at = now() - interval '2 h'")
     nobody: Any = None
-    await Keeper(tasks_database, queue, nobody, store, keep_s=86400).clean()
+    await Keeper(tasks_database, queue, nobody, store, Bell(), keep_s=86400).clean()
     async with tasks_database.transaction() as link:
         assert await (await link.execute("select 1 from tasks.objects")).fetchall() == []
     await store.aclose()

@@ -75,16 +75,19 @@ class LlamaModel:
         """Whether its chat template tells of tools."""
         return self._template.takes_tools
 
-    def hopeless(self, turns: Sequence[Turn]) -> bool:
-        """Tell, without tokenizing, whether a conversation is far beyond the context."""
-        return sum(turn.chars for turn in turns) > 4 * self._longest * self.context
+    def fewest_tokens(self, text: str) -> int:
+        """Return how many tokens a text has at least, without tokenizing.
 
-    def render(
+        Characters that are composed on the way (four to one at most, in Unicode's composition) are allowed for.
+        """
+        return len(text) // (4 * self._longest)
+
+    def write(
         self, turns: Sequence[Turn], tools: Sequence[Tool] = (), *, think: bool, goes_on: bool = False
-    ) -> tuple[list[int], bool]:
-        """Return the prompt's tokens by the chat template, and whether it already opened the reasoning."""
+    ) -> tuple[str, bool]:
+        """Return the prompt by the chat template, and whether it already opened the reasoning."""
         text = self._template.render(turns, tools, think=think, goes_on=goes_on)
-        return self.tokens(text), text.rstrip().endswith(OPEN)
+        return text, text.rstrip().endswith(OPEN)
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's tokens, special ones by their names."""

@@ -64,6 +64,7 @@ class CachedIdentities:
 
     async def by_digest(self, digest: bytes) -> Identity | None:
         """Find the key with this digest. Raises Unavailable."""
+        self._feed.used(time.monotonic())
         entry = self._by_digest.get(digest)
         if entry is not None and self._trusted(entry, SURE_S):
             return entry.who
@@ -81,6 +82,7 @@ class CachedIdentities:
     async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]:
         """Find keys; those that are not there are left out. Raises Unavailable when any must be read and cannot."""
         now = time.monotonic()
+        self._feed.used(now)
         found: list[Identity] = []
         missing: list[str] = []
         for key_id in key_ids:
@@ -100,6 +102,7 @@ class CachedIdentities:
     def trusted(self, key_ids: Sequence[str]) -> list[Identity]:
         """Give those of the keys that may be trusted while the database is away."""
         now = time.monotonic()
+        self._feed.used(now)
         entries = [self._by_id.get(key_id) for key_id in key_ids]
         return [entry.who for entry in entries if entry is not None and self._trusted(entry, AWAY_S, now)]
 

@@ -1,4 +1,8 @@
-"""Hears from PostgreSQL which accounts changed, and knows when it may have missed something."""
+"""Hears from PostgreSQL which accounts changed, and knows when it may have missed something.
+
+That nothing was missed is known by asking: often while keys are taken from memory on its word, seldom while nobody
+asks for any.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,16 @@ from typing import Final, Self
 
 import psycopg
 
-from services.common import logs
+from services.common import database, logs
 
 _log = logs.get("feed")
 
 _BEAT_S: Final = 0.1
 _ANSWER_S: Final = 0.3
 _RETRY_S: Final = 0.2
+_BUSY_S: Final = 2.0
+"""How long after a use it still asks often."""
+_REST_S: Final = 5.0
 
 
 class Feed:
@@ -33,6 +40,8 @@ class Feed:
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
         self._whole = True
+        self._used_at = float("-inf")
+        self._stirred = asyncio.Event()
         self.sure_at = float("-inf")
 
     async def __aenter__(self) -> Self:
@@ -45,6 +54,11 @@ class Feed:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def used(self, now: float) -> None:
+        """Note that somebody relies on what is heard."""
+        self._used_at = now
+        self._stirred.set()
 
     async def _run(self) -> None:
         while True:
@@ -72,5 +86,9 @@ class Feed:
                     async for notice in link.notifies(timeout=0):
                         self._changed(notice.payload)
                     self.sure_at = asked_at
-                    async for notice in link.notifies(timeout=_BEAT_S):
+                    self._stirred.clear()
+                    busy = asked_at - self._used_at < _BUSY_S
+                    async for notice in link.notifies(timeout=_BEAT_S if busy else 0):
                         self._changed(notice.payload)
+                if not busy:
+                    await database.spoken(link, within_s=_REST_S, stirred=self._stirred)

@@ -283,6 +283,16 @@ class Ledger:
                 ],
             )
 
+    async def owes(self) -> bool:
+        """Tell whether any block or reservation is open, whoever holds it."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select exists (select 1 from blocks where closed_at is null)"
+                " or exists (select 1 from open_reservations)"
+            )
+            found = await cursor.fetchone()
+        return bool(found and found[0])
+
     async def overdue(self, *, limit: int, but: Sequence[UUID] = ()) -> list[UUID]:
         """Return blocks whose time is over and which nobody ended, without those in `but`."""
         async with self._postgres.transaction() as link:

@@ -202,6 +202,11 @@ class Pools:
         cut.alive_until = max(cut.alive_until, now + lasts_s)
         return lasts_s
 
+    @property
+    def in_use(self) -> bool:
+        """Whether this replica owns any block."""
+        return bool(self._owned)
+
     async def tend(self, *, patient: bool = False) -> None:
         """Keep blocks alive, return what nobody uses, and take dead leases back unless `patient`.
 

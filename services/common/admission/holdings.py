@@ -76,6 +76,8 @@ class Holdings:
         """What may be used."""
         self.by_key_id: dict[str, Holding] = {}
         """These, and those whose key ended while requests ran under it."""
+        self.taken = asyncio.Event()
+        """Set whenever auth was asked about a key: there is something to keep fresh."""
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._guesses = Throttle(tries=_GUESSES, every_s=1.0)
         self._tasks: set[asyncio.Task[object]] = set()
@@ -202,6 +204,7 @@ class Holdings:
         self.by_digest[digest] = holding
         self.by_key_id[grant.key_id] = holding
         self._unknown.pop(digest, None)
+        self.taken.set()
         return holding
 
     async def _topped_up(self, holding: Holding) -> None:

@@ -236,6 +236,11 @@ class Paces:
         # Requests that found room without asking took all of it.
         raise lacking[0].refusal(time.monotonic())
 
+    def busy(self) -> bool:
+        """Tell whether any share runs something, or has something to renew or to return soon."""
+        within = time.monotonic() - _ACTIVE_S
+        return any(s.running or s.waiting or s.used_at > within for s in self._shares.values())
+
     async def round(self) -> None:
         """Renew what is in use, and return what is not."""
         now = time.monotonic()

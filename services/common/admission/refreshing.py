@@ -4,6 +4,7 @@ back."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -23,9 +24,12 @@ from services.common.rpc.client import metadata
 
 _log = logs.get("admission")
 
-_ROUND_S: Final = 0.4
+ROUND_S: Final = 0.4
 _CALL_S: Final = 1.0
 _ACTIVE_S: Final = 10.0
+_FRESH_S: Final = 2.0
+"""No key may be used for longer than this without asking auth (`AuthSettings.fresh_s`)."""
+REST_S: Final = 5.0
 _KEEP_S: Final = 60.0
 _IDLE_LEASE_S: Final = 5.0
 _REPORT_S: Final = 1.0
@@ -82,12 +86,26 @@ class Refreshing:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_ROUND_S)
+            await asyncio.sleep(ROUND_S)
+            if not (self._orphans or self._paces.busy() or self._in_use()):
+                await self._rest()
             try:
                 await self.round()
             except Exception:
                 # A bug must not let every key go stale.
                 _log.exception("refresh.failed")
+
+    def _in_use(self) -> bool:
+        """Tell whether any key runs something, or could be used without asking auth first."""
+        within = time.monotonic() - _ACTIVE_S - _FRESH_S
+        return any(holding.open or holding.used_at > within for holding in self._holdings.by_key_id.values())
+
+    async def _rest(self) -> None:
+        """Wait until auth is asked about a key, or for so long: keys that nobody uses are to be forgotten."""
+        self._holdings.taken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST_S):
+                await self._holdings.taken.wait()
 
     async def round(self) -> None:
         """Verify every active key again, renew leases, and give back what nobody uses."""

@@ -24,7 +24,7 @@ from services.router.adapters.returning import Returning
 from services.router.adapters.traced import image_span, text_span, traced
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting, Stopping
-from services.router.domain.ports import Booking, Source
+from services.router.domain.ports import Booking, Payer, Source
 
 GRACE_S = 5.0
 """How much longer than the service the router waits, so that the service's own, better-worded timeout comes first."""
@@ -102,15 +102,23 @@ class Backends:
                 raise
             return Returning(self._reach[provider.service], ask)
 
-    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
-        """Count a prompt's tokens."""
+    async def count_tokens(
+        self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Payer
+    ) -> int:
+        """Count a prompt's tokens, in the turns of its account."""
         provider = self._provider(model)
         if (reach := self._reach.get(provider.service)) is not None:
             await reach.returned()
         try:
             answer = await self._stub(self._text, provider.service).CountTokens(
                 request,
-                metadata=metadata(self._token, caller.request_id, *_own_key(caller)),
+                metadata=metadata(
+                    self._token,
+                    caller.request_id,
+                    (calls.ACCOUNT_KEY, payer.account_id),
+                    (calls.PRIORITY_KEY, payer.priority),
+                    *_own_key(caller),
+                ),
                 timeout=provider.timeouts.first_token_s + GRACE_S,
             )
         except grpc.aio.AioRpcError as failure:

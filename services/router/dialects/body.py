@@ -1,5 +1,5 @@
 """Read a JSON body into a typed model, with errors that name the field (`services.common.body`)."""
 
-from services.common.body import field_error, leniently, parse
+from services.common.body import UnknownField, field_error, leniently, parse
 
-__all__ = ["field_error", "leniently", "parse"]
+__all__ = ["UnknownField", "field_error", "leniently", "parse"]

@@ -33,7 +33,7 @@ from services.router.domain.answer import ImageAnswer, TextAnswer
 from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
-from services.router.domain.ports import Booking, Identity, Linked, Source
+from services.router.domain.ports import Booking, Identity, Linked, Payer, Source
 from services.router.domain.prompt import Prompt
 from services.router.domain.rescue import rescue_for
 from services.router.domain.text_call import TextBackends, TextCall
@@ -71,8 +71,10 @@ class Backends(TextBackends, Protocol):
     ) -> Source[image_service_pb2.GenerateImageResponse]:
         """Begin images."""
 
-    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
-        """Count a prompt's tokens."""
+    async def count_tokens(
+        self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Payer
+    ) -> int:
+        """Count a prompt's tokens, in the turns of its account."""
 
 
 MOST_LINKS: Final = 16
@@ -232,12 +234,17 @@ class Operations:
         return model, self._catalogue().providers[model.provider].makes
 
     async def count_tokens(self, request: text_service_pb2.CountTokensRequest, caller: Caller) -> int:
-        """Count a prompt's tokens as its model would. Costs nothing."""
+        """Count a prompt's tokens as its model would. Costs nothing, and counts as a request.
+
+        Raises ContextTooLong for one that cannot fit however it is tokenized: nobody counts it.
+        """
         model, _ = self._model(request.model, request.provider, "text", caller)
         await self._admission.arrive(caller.key)
-        await self._permitted(caller, quota_pb2.OPERATION_TEXT, model)
+        identity = await self._permitted(caller, quota_pb2.OPERATION_TEXT, model)
+        whole = text_service_pb2.GenerateTextRequest(messages=request.messages, tools=request.tools)
+        bounds.check_context(bounds.prompt_bound(Prompt.of(whole), whole, (model,)), model)
         request.model, request.provider = model.id, model.provider
-        return await self._backends.count_tokens(request, model, caller)
+        return await self._backends.count_tokens(request, model, caller, identity)
 
     async def _fetch(
         self, fetching: AsyncExitStack, linked: Sequence[Linked], reserved: Booking, caller: Caller
@@ -325,7 +332,7 @@ class Operations:
         try:
             return prompt, await reserve(prompt)
         except QuotaExhausted as refused:
-            if not countable:
+            if not countable or not bounds.fits_context(prompt, model.context_tokens):
                 raise
             # The bound may be several times the truth (Korean text is three bytes a letter); before a caller is
             # refused, whoever would answer counts.
@@ -336,6 +343,7 @@ class Operations:
                     ),
                     model,
                     caller,
+                    await self._admission.identify(caller.key),
                 )
             except MoaError:
                 raise refused from None

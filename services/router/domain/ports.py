@@ -23,12 +23,20 @@ class Linked(NamedTuple):
     image: media_pb2.ImageInput
 
 
-class Identity(Protocol):
-    """A verified key."""
+class Payer(Protocol):
+    """On whose behalf work is done, and how much of a contended engine it gets: a key, or a reservation."""
 
     @property
     def account_id(self) -> str:
-        """Whose key it is."""
+        """The account."""
+
+    @property
+    def priority(self) -> str:
+        """`low`, `normal` or `high`."""
+
+
+class Identity(Payer, Protocol):
+    """A verified key."""
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Tell whether the key may do this."""
@@ -37,12 +45,8 @@ class Identity(Protocol):
         """Tell what is left of its account's day."""
 
 
-class Booking(Protocol):
+class Booking(Payer, Protocol):
     """A reservation of quota; `services.common.admission.Reservation` is one."""
-
-    @property
-    def account_id(self) -> str:
-        """Whose quota it is."""
 
     @property
     def reservation_id(self) -> str:
@@ -55,10 +59,6 @@ class Booking(Protocol):
     @property
     def operation(self) -> quota_pb2.Operation.ValueType:
         """What it was made for, and so what its key must be permitted."""
-
-    @property
-    def priority(self) -> str:
-        """What its request gets where engines are contended: `low`, `normal` or `high`."""
 
     @property
     def identity(self) -> Identity:

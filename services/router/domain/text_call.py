@@ -11,7 +11,7 @@ from services.common.catalogue import Model
 from services.common.errors import MoaError
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
-from services.router.domain.ports import Booking, Source
+from services.router.domain.ports import Booking, Payer, Source
 from services.router.domain.prompt import Prompt
 
 _log = logs.get("text_call")
@@ -42,8 +42,10 @@ class TextBackends(Protocol):
             books: Whether the service may book what it delivered, should this process vanish.
         """
 
-    async def count_tokens(self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller) -> int:
-        """Count a prompt's tokens."""
+    async def count_tokens(
+        self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Payer
+    ) -> int:
+        """Count a prompt's tokens, in the turns of its account."""
 
 
 class TextCall:
@@ -75,6 +77,7 @@ class TextCall:
         self._bound = bound
         self._reserved_prompt = reserved_prompt
         self.granted = granted
+        self._payer: Payer | None = None
 
     def check(self, model: Model) -> None:
         """Raise Unsupported, InvalidField or ContextTooLong where a model cannot do what is asked."""
@@ -96,6 +99,7 @@ class TextCall:
             request.messages.add(role=text_pb2.ROLE_ASSISTANT).parts.add(text=prefix)
             # What goes on from the answer's text has done its reasoning.
             request.ClearField("reasoning")
+        self._payer = paying
         request.model, request.provider = model.id, model.provider
         request.max_tokens = bounds.bounded(self.granted - spent, model)
         bound = self._reserved_prompt + spent
@@ -106,9 +110,12 @@ class TextCall:
         counted = text_service_pb2.CountTokensRequest(
             model=model.id, provider=model.provider, messages=self.request.messages, tools=self.request.tools
         )
+        if self._payer is None:
+            return self._reserved_prompt
         try:
             async with asyncio.timeout(COUNT_S):
-                return min(self._reserved_prompt, await self._backends.count_tokens(counted, model, self._caller))
+                exact = await self._backends.count_tokens(counted, model, self._caller, self._payer)
+                return min(self._reserved_prompt, exact)
         except (MoaError, TimeoutError):
             return self._reserved_prompt
         except Exception:

@@ -32,7 +32,14 @@ CANCEL: Final = "tasks_cancel"
 """Told when a running task's account asked for its end."""
 WEBHOOKS: Final = "tasks_webhooks"
 """Told when a webhook is due."""
+OWED: Final = "tasks_owed"
+"""Told when a task ended whose quota is to be booked."""
 
+REST_S: Final = 20.0
+"""How long nothing is looked for where there is nothing to do: what begins is told."""
+_ALIVE_S: Final = 60.0
+"""After so long without word the connection is asked whether it stands."""
+_CHECK_S: Final = 5.0
 _EVERY_S: Final = 2.0
 _ANSWER_S: Final = 25.0
 """How long a transaction may take: its statements are refused earlier by a server that is there."""
@@ -137,11 +144,15 @@ class Listener:
     async def _listen(self) -> None:
         link = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=2)
         async with link:
-            for channel in (QUEUE, EVENTS, CANCEL, WEBHOOKS):
+            for channel in (QUEUE, EVENTS, CANCEL, WEBHOOKS, OWED):
                 await link.execute(f"listen {channel}")
             self._bell.ring_all()
-            async for note in link.notifies():
-                self._bell.ring(note.payload or note.channel)
+            while True:
+                async for note in link.notifies(timeout=0):
+                    self._bell.ring(note.payload or note.channel)
+                await database.spoken(link, within_s=_ALIVE_S)
+                with database.answering(link, within_s=_CHECK_S):
+                    await link.execute("select 1")
 
 
 async def wait(event: asyncio.Event, at_most_s: float = _EVERY_S) -> None:

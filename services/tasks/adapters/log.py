@@ -9,7 +9,7 @@ from psycopg import sql
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.tasks.adapters import balance, records
-from services.tasks.adapters.database import EVENTS, QUEUE, WEBHOOKS, Link
+from services.tasks.adapters.database import EVENTS, OWED, QUEUE, WEBHOOKS, Link
 from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal, now_utc
 
 _NOTIFY = "select pg_notify(%s, %s)"
@@ -95,3 +95,4 @@ async def _close_quota(link: Link, task: Task, outputs: int) -> None:
     await link.execute(
         "insert into tasks.quota_outbox (task_id, message, settles) values (%s, %s, %s)", (task.id, message, settles)
     )
+    await link.execute(_NOTIFY, (OWED, ""))

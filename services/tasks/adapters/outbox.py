@@ -60,6 +60,19 @@ class Outbox:
             found = await link.execute(f"{_DUE} returning {_COLUMNS}", (timedelta(seconds=lease_s), count))
             return [Delivery(*row) for row in await found.fetchall()]
 
+    async def next_in_s(self) -> float | None:
+        """Return in how many seconds the next delivery is due; None where there is none.
+
+        One that is due and leased to somebody is due now.
+        """
+        async with self._database.transaction() as link:
+            found = await link.execute(
+                "select greatest(0, extract(epoch from next_at - now()))::float8 from tasks.deliveries "
+                "where state = 1 order by next_at limit 1"
+            )
+            row = await found.fetchone()
+        return None if row is None else row[0]
+
     async def delivered(self, delivery: Delivery, status: int) -> None:
         """Note that the receiver has it."""
         await self._ended(delivery, pb.DELIVERY_STATE_DELIVERED, status, "")

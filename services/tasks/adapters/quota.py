@@ -150,6 +150,12 @@ class Quota:
             )
         return len(done)
 
+    async def owes(self) -> bool:
+        """Tell whether anything is still to be booked."""
+        async with self._database.transaction() as link:
+            found = await link.execute("select 1 from tasks.quota_outbox limit 1")
+            return await found.fetchone() is not None
+
     async def _booked(self, rows: Sequence[tuple[str, bytes, bool]]) -> set[str]:
         """Book rows of the outbox; give those that are done."""
         settlements = {name: quota_pb2.Settlement.FromString(message) for name, message, settles in rows if settles}

@@ -11,7 +11,7 @@ from services.common import logs, tracing
 from services.common.apart import note_failure
 from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.tasks import metrics
-from services.tasks.adapters.database import WEBHOOKS, Bell, wait
+from services.tasks.adapters.database import REST_S, WEBHOOKS, Bell, wait
 from services.tasks.adapters.outbox import Delivery, Outbox
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.dialects.webhook import body_of
@@ -22,6 +22,7 @@ from services.tasks.webhooks import signing
 _log = logs.get("tasks.webhooks")
 
 _AT_ONCE: Final = 16
+_LOOK_S: Final = 1.0
 _GONE: Final = 410
 _WORDS: Final = 200
 
@@ -79,11 +80,19 @@ class Deliverer:
                 while True:
                     rung.clear()
                     if not await self._take():
-                        await wait(rung, 1.0)
+                        await wait(rung, await self.pause_s())
         finally:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def pause_s(self) -> float:
+        """Return how long to wait for a ring: until the next delivery is due, or its lease is looked at again."""
+        try:
+            due_s = await self._outbox.next_in_s()
+        except Exception:
+            return _LOOK_S
+        return REST_S if due_s is None else min(REST_S, max(_LOOK_S, due_s))
 
     async def _take(self) -> bool:
         """Begin what is due; tell whether there was anything."""

@@ -11,7 +11,7 @@ from typing import Final
 from services.common import errors, logs, tracing
 from services.common.errors import DeadlineExceeded, Internal, MoaError, Unavailable
 from services.tasks import metrics
-from services.tasks.adapters.database import CANCEL, QUEUE, Bell, Database, wait
+from services.tasks.adapters.database import CANCEL, QUEUE, REST_S, Bell, Database, wait
 from services.tasks.adapters.holding import Holding
 from services.tasks.adapters.queue import Queue
 from services.tasks.domain import retry
@@ -88,13 +88,20 @@ class Worker:
                 while True:
                     rung.clear()
                     if await self._claim() == 0:
-                        await wait(rung, _LOOK_S)
+                        await wait(rung, await self.pause_s())
         finally:
             self._stopping = True
             for run in self._runs.values():
                 run.stop()
             await asyncio.gather(*(r.doing for r in self._runs.values() if r.doing), return_exceptions=True)
             beating.cancel()
+
+    async def pause_s(self) -> float:
+        """Return how long to wait for a ring. Nothing tells that a waiting task's time or turn has come."""
+        try:
+            return _LOOK_S if await self._queue.waits() else REST_S
+        except Exception:
+            return _LOOK_S
 
     async def _claim(self) -> int:
         """Claim what there is room for; give how many tasks that were."""

@@ -6,7 +6,7 @@ Google's API does. What is taken and has no effect stands in `IGNORED`; what no 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -74,6 +74,8 @@ class FunctionResponse(_Google):
 
 class Part(_Google):
     """One part of a turn: exactly one of text, inlineData, fileData, functionCall, functionResponse."""
+
+    exact: ClassVar = True
 
     text: str | None = None
     inline_data: Blob | None = None
@@ -152,6 +154,8 @@ class FunctionDeclaration(_Google):
 
 class Tool(_Google):
     """Functions; Google's own tools are refused."""
+
+    exact: ClassVar = True
 
     function_declarations: list[FunctionDeclaration] | None = None
     google_search: Any = None

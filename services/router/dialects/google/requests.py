@@ -11,8 +11,9 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.google import bodies, image_request, text_request
-from services.router.dialects.google.spelling import parse_either
+from services.router.dialects.google.spelling import parse_either, respelled
 from services.router.dialects.reading import is_large
+from services.router.dialects.unknown import parse_liberally, refuse
 from services.router.domain.prompt import Prompt
 
 _BODY = msgspec.json.Decoder(bodies.Body)
@@ -33,18 +34,22 @@ class Asked:
     """Where it makes images."""
 
 
-def asked(data: bytes, model: str, makes: str, *, stream: bool) -> Asked:
+def asked(data: bytes, model: str, makes: str, *, stream: bool, strict: bool = False) -> Asked:
     """Read what is asked of a model that makes `text` or `image`; for one that is not known, check that it is a body.
+
+    `strict`: refuse what would have no effect.
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
-    body = parse_either(data, _BODY)
+    body, unknown = parse_liberally(data, _BODY, strict=strict, parse=parse_either, respell=respelled)
     if body.cached_content:
         raise Unsupported("cachedContent is not supported here", param="cachedContent")
     ignored = [*_set_names(body, bodies.IGNORED, "")]
     if body.generation_config is not None:
         unused = (*bodies.IGNORED_CONFIG, *(bodies.IGNORED_FOR_IMAGES if makes == "image" else ()))
         ignored += _set_names(body.generation_config, unused, "generationConfig.")
+    ignored += unknown
+    refuse(ignored, strict=strict)
     if makes == "image":
         return Asked(ignored, image=image_request.request_from(body, model, stream=stream))
     if not makes:

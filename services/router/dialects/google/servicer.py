@@ -15,6 +15,7 @@ from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import listing, requests
 from services.router.dialects.google.reply import ImageReply, TextReply
 from services.router.dialects.reading import Body, Reading
+from services.router.dialects.unknown import is_strict
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
@@ -49,7 +50,8 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         caller = self._caller(context)
         name, given = listing.name_of(request.model), Body(request.body)
         del request
-        rendered, ignored = await self._begin(name, given, caller, stream=False)
+        strict = is_strict(context.invocation_metadata() or ())
+        rendered, ignored = await self._begin(name, given, caller, stream=False, strict=strict)
         async with rendered.answer as answer:
             note(answer, caller)
             while await rendered.advance():
@@ -70,7 +72,8 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         name, given = listing.name_of(request.model), Body(request.body)
         del request
         async with EventStream(context, GOOGLE, pieces.broken, sign=pieces.sign) as stream:
-            rendered, ignored = await self._begin(name, given, stream.caller(caller), stream=True)
+            strict = is_strict(context.invocation_metadata() or ())
+            rendered, ignored = await self._begin(name, given, stream.caller(caller), stream=True, strict=strict)
             async with rendered.answer as answer:
                 note(answer, caller)
                 await stream.begin(reply.headers(answer, ignored=ignored))
@@ -110,7 +113,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         return reply.json_body(await listing.one(self._listing, self._caller(context), request.model))
 
     async def _begin(
-        self, name: str, given: Body, caller: Caller, *, stream: bool
+        self, name: str, given: Body, caller: Caller, *, stream: bool, strict: bool
     ) -> tuple[TextReply | ImageReply, list[str]]:
         """Begin the answer that the model gives: text, or images. Give what renders it, and what was ignored."""
         unknown: MoaError | None = None
@@ -120,7 +123,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         except MoaError as error:
             # What is wrong with the body is told first.
             unknown = error
-        asked = await self._reading(requests.asked, given, name, makes, stream=stream)
+        asked = await self._reading(requests.asked, given, name, makes, stream=stream, strict=strict)
         if unknown is not None:
             raise unknown
         if asked.image is not None:

@@ -25,7 +25,7 @@ def parse_either(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         refused = error
     # An unknown field may be a known one in its other spelling.
     value = leniently(data)
-    camel = _respelled(value, decoder.type)
+    camel = respelled(value, decoder.type)
     if camel == value:
         raise refused
     try:
@@ -34,14 +34,15 @@ def parse_either(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise field_error(str(error)) from None
 
 
-def _respelled(value: Any, kind: type[msgspec.Struct]) -> Any:
+def respelled(value: Any, kind: type[msgspec.Struct]) -> Any:
+    """Return a body with every field of a typed object in camel case."""
     if not isinstance(value, dict):
         return value
     out: dict[str, Any] = {}
     for key, inner in value.items():
         camel, struct = _fields(kind).get(key, (key, None))
         if struct is not None:
-            inner = [_respelled(i, struct) for i in inner] if isinstance(inner, list) else _respelled(inner, struct)
+            inner = [respelled(i, struct) for i in inner] if isinstance(inner, list) else respelled(inner, struct)
         out[camel] = inner
     return out
 

@@ -9,12 +9,12 @@ from msgspec import UNSET
 
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Unsupported
-from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_url
 from services.router.dialects.openai import bodies, reasoning
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
 from services.router.dialects.tools import call_from, split_id, tool_from
+from services.router.dialects.unknown import parse_liberally, refuse
 from services.router.domain.prompt import Prompt
 
 _DECODER = msgspec.json.Decoder(bodies.ChatBody)
@@ -59,18 +59,18 @@ class Read(NamedTuple):
     """Parameters that were given and have no effect."""
 
 
-def read(data: bytes) -> tuple[Read, Prompt]:
+def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
     """Read the body, and look through its prompt. Raises as `request_from`."""
-    found = request_from(data)
+    found = request_from(data, strict=strict)
     return found, Prompt.of(found.request, whole=is_large(data))
 
 
-def request_from(data: bytes) -> Read:
-    """Read the body.
+def request_from(data: bytes, *, strict: bool = False) -> Read:
+    """Read the body; `strict`: refuse what would have no effect.
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
-    body = parse(data, _DECODER)
+    body, unknown = parse_liberally(data, _DECODER, strict=strict)
     _refuse(body)
     request = text_service_pb2.GenerateTextRequest(
         model=body.model,
@@ -91,7 +91,9 @@ def request_from(data: bytes) -> Read:
     if body.reasoning_effort is not None:
         request.reasoning.effort = _EFFORTS[body.reasoning_effort]
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return Read(request, include_usage, [name for name in bodies.IGNORED if getattr(body, name) is not None])
+    ignored = [name for name in bodies.IGNORED if getattr(body, name) is not None] + unknown
+    refuse(ignored, strict=strict)
+    return Read(request, include_usage, ignored)
 
 
 def _refuse(body: bodies.ChatBody) -> None:

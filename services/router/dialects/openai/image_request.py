@@ -13,9 +13,10 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from services.common import images
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects import form
-from services.router.dialects.body import field_error, parse
+from services.router.dialects.body import field_error
 from services.router.dialects.media import image_from_text
 from services.router.dialects.openai.image_bodies import DEFAULT_MODEL, IGNORED, REFUSED, ImageBody, ImageRef
+from services.router.dialects.unknown import parse_liberally, refuse
 
 Kind = Literal["generation", "edit", "variation"]
 
@@ -61,12 +62,20 @@ class Wanted:
     """Parameters that were given and have no effect."""
 
 
-def request_from(data: bytes, content_type: str, kind: Kind) -> tuple[image_service_pb2.GenerateImageRequest, Wanted]:
-    """Read a body. Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
+def request_from(
+    data: bytes, content_type: str, kind: Kind, *, strict: bool = False
+) -> tuple[image_service_pb2.GenerateImageRequest, Wanted]:
+    """Read a body; `strict`: refuse what would have no effect.
+
+    Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
+    """
     if form.is_form(content_type):
         read, files = _from_form(form.parse(data, content_type))
+        unknown: list[str] = []
     else:
-        read, files = parse(data, _DECODER), {}
+        (read, unknown), files = parse_liberally(data, _DECODER, strict=strict), {}
+    ignored = [name for name in IGNORED if getattr(read, name) is not None] + unknown
+    refuse(ignored, strict=strict)
     for name in REFUSED:
         if getattr(read, name) is not None:
             raise Unsupported(f"{name} is not supported here", param=name)
@@ -104,7 +113,7 @@ def request_from(data: bytes, content_type: str, kind: Kind) -> tuple[image_serv
         compression=read.output_compression,
         quality=read.quality or "auto",
         background=read.background or "auto",
-        ignored=[name for name in IGNORED if getattr(read, name) is not None],
+        ignored=ignored,
     )
 
 

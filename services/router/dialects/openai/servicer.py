@@ -17,6 +17,7 @@ from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import listing as google
 from services.router.dialects.openai import chat_reply, chat_request, image_reply, image_request
 from services.router.dialects.reading import Body, Reading
+from services.router.dialects.unknown import is_strict
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
@@ -52,7 +53,8 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         caller = begin(context)
         given = Body(request)
         del request
-        (wanted, include_usage, ignored), prompt = await self._reading(chat_request.read, given)
+        strict = is_strict(context.invocation_metadata() or ())
+        (wanted, include_usage, ignored), prompt = await self._reading(chat_request.read, given, strict=strict)
         if not wanted.stream:
             async with await self._operations.generate_text(wanted, caller, prompt) as answer:
                 note(answer, caller)
@@ -93,7 +95,8 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
     async def _image(self, given: Body, context: Any, kind: image_request.Kind) -> None:
         caller = self._caller(context)
-        asked, wanted = await self._reading(image_request.request_from, given, given.content_type, kind)
+        strict = is_strict(context.invocation_metadata() or ())
+        asked, wanted = await self._reading(image_request.request_from, given, given.content_type, kind, strict=strict)
         if wanted.partial_images:
             model, _ = self._operations.model(asked.model, caller)
             asked.preview_every = _preview_every(model, wanted.partial_images)

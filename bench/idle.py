@@ -1,0 +1,91 @@
+"""Measure what a gateway does while nobody calls: `python -m bench.idle [--seconds 60]`.
+
+Wake-ups are the voluntary context switches of all threads, from /proc, so Linux only. The fetching of models is off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from deploy.local.stack import Stack
+from deploy.local.topology import DATABASE
+
+SETTLED_S: Final = 30.0
+"""After a start so much time passes first: caches are filled, what was leased goes back."""
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What a process did, its children included."""
+
+    name: str
+    wakes_per_s: float
+    cpu_s_per_minute: float
+
+
+def measured(stack: Stack, seconds: float) -> list[Idle]:
+    """Return what each process of a gateway did in so many seconds, PostgreSQL's processes as one."""
+    families = {name: _family(stack.pid(name)) for name in (*stack.names, DATABASE)}
+    before = {pid: _spent(pid) for family in families.values() for pid in family}
+    began = time.monotonic()
+    time.sleep(seconds)
+    taken = time.monotonic() - began
+    found = []
+    for name, family in families.items():
+        wakes = cpu_s = 0.0
+        for pid in family:
+            if psutil.pid_exists(pid):
+                now = _spent(pid)
+                wakes += now[0] - before[pid][0]
+                cpu_s += now[1] - before[pid][1]
+        found.append(Idle(name, wakes / taken, cpu_s * 60 / taken))
+    return found
+
+
+def _family(pid: int | None) -> list[int]:
+    if pid is None:
+        return []
+    process = psutil.Process(pid)
+    return [pid, *(child.pid for child in process.children(recursive=True))]
+
+
+def _spent(pid: int) -> tuple[int, float]:
+    """Return the wake-ups of a process's threads so far, and its CPU seconds."""
+    return sum(_switches(Path(f"/proc/{pid}/task"))), sum(psutil.Process(pid).cpu_times()[:2])
+
+
+def _switches(threads: Path) -> Iterator[int]:
+    for thread in threads.iterdir():
+        for line in (thread / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                yield int(line.split()[1])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure")
+    chosen = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="moa-idle-") as folder,
+        Stack(Path(folder), durable=False, environment={"MOA_FETCH": "never"}) as stack,
+    ):
+        time.sleep(SETTLED_S)
+        found = measured(stack, chosen.seconds)
+    print(f"{'process':<12}{'wake-ups/s':>12}{'CPU s/min':>12}")
+    for idle in found:
+        print(f"{idle.name:<12}{idle.wakes_per_s:>12.1f}{idle.cpu_s_per_minute:>12.2f}")
+    wakes, cpu_s = sum(idle.wakes_per_s for idle in found), sum(idle.cpu_s_per_minute for idle in found)
+    print(f"{'all':<12}{wakes:>12.1f}{cpu_s:>12.2f}")
+
+
+if __name__ == "__main__":
+    main()
