@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.Suite(config), "moa-suite")
-    forking.enabled = forking.enabled and not config.getoption("--exec")
+    forking.enabled = sys.platform == "linux" and not config.getoption("--exec")
     # structlog's own choice draws a traceback in colours, which takes half a second each.
     structlog.configure(
         processors=[

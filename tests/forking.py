@@ -9,6 +9,7 @@ PostgreSQL are started as ever, and `--exec` starts everything as a gateway outs
 from __future__ import annotations
 
 import array
+import asyncio
 import atexit
 import contextlib
 import json
@@ -20,7 +21,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from deploy.local.stack import REPOSITORY
 from deploy.local.supervisor import Spec, started
@@ -29,8 +30,8 @@ _SERVERS: dict[str, socket.socket] = {}
 _LOCK = threading.Lock()
 _REPLY = 8
 
-enabled = sys.platform == "linux"
-"""Whether to fork; off with `--exec`."""
+enabled = False
+"""Whether to fork: in the tests, where there are pidfds, without `--exec`."""
 
 
 class Forked:
@@ -77,18 +78,69 @@ def spawn(spec: Spec, folder: Path, output: BinaryIO) -> subprocess.Popen[bytes]
 def fork(
     module: str,
     environment: Mapping[str, str],
-    *,
+    *arguments: str,
     folder: Path = REPOSITORY,
     output: int = 2,
     fds: Sequence[int] = (),
 ) -> Forked:
     """Fork a process that becomes `module`; its output goes to a descriptor, and it inherits `fds`."""
     ours, theirs = socket.socketpair()
-    asked = {"environment": dict(environment), "folder": str(folder), "fds": list(fds)}
+    asked = {"environment": dict(environment), "arguments": arguments, "folder": str(folder), "fds": list(fds)}
     with theirs:
         given = array.array("i", [theirs.fileno(), output, *fds])
         _server(module).sendmsg([json.dumps(asked).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
     return Forked(ours)
+
+
+class Begun(Protocol):
+    """A process as a test with a loop has it: what it needs of `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code; None while nobody has waited for its end."""
+
+    async def wait(self) -> int:
+        """Return the exit code once it has ended."""
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+
+class _Awaited:
+    """A forked process that a loop waits for."""
+
+    def __init__(self, forked: Forked) -> None:
+        self._forked = forked
+        self.pid = forked.pid
+        self.send_signal, self.kill = forked.send_signal, forked.kill
+
+    @property
+    def returncode(self) -> int | None:
+        return self._forked.returncode
+
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self._forked.wait)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+async def begun(module: str, environment: Mapping[str, str], *arguments: str, output: int = 2) -> Begun:
+    """Start a module as a process of its own, forked where that is possible; its output goes to a descriptor."""
+    if not _forks(module):
+        command = [sys.executable, "-m", module, *arguments]
+        return await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
+    return _Awaited(await asyncio.to_thread(fork, module, environment, *arguments, output=output))
 
 
 def prepare(modules: Sequence[str]) -> None:

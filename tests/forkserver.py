@@ -98,8 +98,11 @@ def _import(module: str) -> None:
                 getattr(importlib.import_module(above), part)
 
 
-def _become(given: list[int], *, environment: dict[str, str], folder: str, fds: list[int]) -> None:
+def _become(
+    given: list[int], *, environment: dict[str, str], arguments: list[str], folder: str, fds: list[int]
+) -> None:
     """Leave of the server nothing but what it imported."""
+    sys.argv += arguments
     os.setsid()
     # Out of the way first: the numbers that they shall have may be taken by one another.
     free = max(_FIRST_FREE_FD, *(fd + 1 for fd in fds)) if fds else _FIRST_FREE_FD

@@ -6,8 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -17,6 +16,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 from pydantic import SecretStr
 
 from deploy.local.ports import Ports
@@ -26,7 +26,7 @@ from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
-from services.auth.domain import keys
+from services.auth.domain import keys, passwords
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.domain.quota import Quota
 from services.auth.migrations import migrate
@@ -36,6 +36,7 @@ from services.common.admission import Admission
 from services.common.admission.settling import DOUBT_S
 from services.common.errors import Unavailable
 from services.common.rpc.client import channel
+from tests import forking
 from tests.auth.asking import PEPPER, TOKEN, Router
 from tests.auth.client import Client, connected
 
@@ -147,6 +148,20 @@ async def _reached(postgres: Postgres, within_s: float = 30.0) -> None:
             await asyncio.sleep(0.05)
 
 
+REAL_HASHING = (passwords.HASHER, passwords.DECOY)
+"""What is run outside of the tests: it takes 0.2 s of CPU a password."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """Passwords whose hash takes no time, for replicas in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+        patch.setattr(passwords, "HASHER", cheap)
+        patch.setattr(passwords, "DECOY", cheap.hash("a password that nobody has"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def migrated(database_url: str) -> str:
     migrate(database_url)
@@ -207,7 +222,7 @@ async def root(auth: Auth) -> str:
     return key.secret
 
 
-async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> tuple[Process, str]:
+async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> tuple[forking.Begun, str]:
     """Start a replica as a process of its own; give it and its address."""
     ports = Ports()
     address = f"127.0.0.1:{ports.any()}"
@@ -223,7 +238,7 @@ async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> 
         "MOA_BLOCK_S": str(block_s),
         "MOA_LOG_LEVEL": "error",
     }
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.auth", env=environment)
+    process = await forking.begun("services.auth", environment)
     async with grpc.aio.insecure_channel(address) as link:
         await asyncio.wait_for(link.channel_ready(), 30)
     return process, address

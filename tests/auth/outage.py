@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from asyncio.subprocess import Process
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from services.common.rpc.client import channel
 from tests.auth.asking import TOKEN, audited, reserve, settle
 from tests.auth.conftest import spawned
 from tests.auth.soak import account_of, charges_of, had_the_rest
+from tests.forking import Begun
 
 RESERVED, CONSUMED = 100, 60
 LIMIT = 1_000_000
@@ -169,7 +169,7 @@ async def _rest(url: str, account_id: str, key: str) -> bool:
 
 @asynccontextmanager
 async def _replicas(url: str, count: int = _REPLICAS) -> AsyncIterator[str]:
-    replicas: list[tuple[Process, str]] = await asyncio.gather(*(spawned(url) for _ in range(count)))
+    replicas: list[tuple[Begun, str]] = await asyncio.gather(*(spawned(url) for _ in range(count)))
     try:
         yield "ipv4:" + ",".join(address for _, address in replicas)
     finally:

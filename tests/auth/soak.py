@@ -35,6 +35,7 @@ from services.common.rpc.client import channel
 from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle, until
 from tests.auth.conftest import spawned
 from tests.auth.holder import TOKENS
+from tests.forking import Begun
 
 REPLICAS = ROUTERS = 3
 
@@ -105,7 +106,7 @@ async def run(plan: Plan, folder: Path) -> Outcome:
     began = time.monotonic()
     database = Database(folder / "database")
     await asyncio.to_thread(database.start)
-    processes: list[Process] = []
+    processes: list[Begun] = []
     try:
         return await _run(plan, folder, database, processes, began)
     finally:
@@ -116,7 +117,7 @@ async def run(plan: Plan, folder: Path) -> Outcome:
         await asyncio.to_thread(database.stop)
 
 
-async def _run(plan: Plan, folder: Path, database: Database, processes: list[Process], began: float) -> Outcome:
+async def _run(plan: Plan, folder: Path, database: Database, processes: list[Begun], began: float) -> Outcome:
     url = database.create("moa")
     await asyncio.to_thread(migrate, url)
     limit = plan.room * TOKENS

@@ -6,6 +6,7 @@ import time
 
 import grpc
 import pytest
+from argon2 import extract_parameters
 from google.protobuf.duration_pb2 import Duration
 
 from moa.account.v1 import account_pb2
@@ -19,7 +20,7 @@ from services.common.errors import RateLimited
 from services.common.throttle import Throttle
 from tests.auth.asking import PEPPER, tokens
 from tests.auth.client import PASSWORD, Client, code_of, connected
-from tests.auth.conftest import Admit, Auth, Start
+from tests.auth.conftest import REAL_HASHING, Admit, Auth, Start
 
 
 async def test_sign_up_log_in_and_out(client: Client) -> None:
@@ -198,6 +199,14 @@ async def test_passwords_are_kept_as_argon2_and_sessions_are_short(client: Clien
     assert stored.startswith("$argon2id$")
     assert PASSWORD not in stored
     assert 0 < made.expires_at.seconds - time.time() <= 12 * 3600
+
+
+def test_a_missing_account_costs_what_a_password_costs() -> None:
+    """What is verified where there is no account has the cost of a new password, and that is no small one."""
+    hasher, decoy = REAL_HASHING
+    assert not hasher.check_needs_rehash(decoy)
+    cost = extract_parameters(decoy)
+    assert (cost.memory_cost, cost.time_cost) >= (64 * 1024, 3)
 
 
 async def test_a_sign_up_does_not_tell_whether_an_address_is_taken(start: Start) -> None:

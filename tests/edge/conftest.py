@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.local.stack import Stack
+from tests import forking
 from tests.edge.upstream import Upstream
 
 
@@ -46,7 +47,7 @@ def edge(_running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     root: Path = tmp_path_factory.mktemp("edge")
     address = f"127.0.0.1:{_running.port}"
     environment = {"MOA_ROUTER_ADDRESSES": address, "MOA_TASKS_ADDRESSES": address}
-    with Stack(root, processes=["edge"], environment=environment) as stack:
+    with Stack(root, processes=["edge"], start=forking.spawn, environment=environment) as stack:
         yield stack
         # A script that fails lets the request go on, unwatched.
         assert "[lua]" not in stack.log("edge").read_text()

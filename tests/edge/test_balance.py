@@ -17,7 +17,7 @@ import requests
 from deploy.local.ports import Ports
 from deploy.local.readiness import await_grpc
 from deploy.local.stack import REPOSITORY, Stack
-from tests import waiting
+from tests import forking, waiting
 from tests.edge.upstream import TIMEOUT_S, Upstream
 
 LARGE_BYTES = 5_000_000
@@ -37,7 +37,9 @@ def test_workers_share_and_stand_in(tmp_path: Path) -> None:
     with Upstream() as staying:
         with Upstream() as leaving:
             addresses = f"127.0.0.1:{staying.port},127.0.0.1:{leaving.port}"
-            stack = Stack(tmp_path, processes=["edge"], environment={"MOA_ROUTER_ADDRESSES": addresses}).start()
+            stack = Stack(
+                tmp_path, processes=["edge"], start=forking.spawn, environment={"MOA_ROUTER_ADDRESSES": addresses}
+            ).start()
             with requests.Session() as session:
                 for _ in range(40):
                     assert session.post(stack.url + "/generate/text", json={}, timeout=20).status_code == 200
@@ -92,7 +94,7 @@ def test_a_request_waits_for_a_router_that_is_started_again(tmp_path: Path) -> N
     key = {"X-API-Key": "moa-known"}
     with ExitStack() as ending:
         process = ending.enter_context(mortal(port))
-        stack = ending.enter_context(Stack(tmp_path, processes=["edge"], environment=environment))
+        stack = ending.enter_context(Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment))
         process.kill()
         process.wait()
         threads = [threading.Thread(target=ask, args=(size,)) for size in (0,) * 10 + (LARGE_BYTES,)]

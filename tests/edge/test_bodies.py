@@ -23,6 +23,7 @@ import requests
 from deploy.local.stack import Stack
 from gateway.bodies import FREE_BYTES
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from tests import forking
 from tests.edge.test_ending import envoy
 from tests.edge.test_requests import logged
 from tests.edge.upstream import STRANGER, TIMEOUT_S, Upstream
@@ -108,7 +109,7 @@ def test_a_strangers_message_is_not_read(edge: Stack, upstream: Upstream) -> Non
 def test_a_known_key_is_asked_about_once(upstream: Upstream, tmp_path: Path) -> None:
     """Small bodies ask nobody, large ones ask once in a while."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_EDGE_WORKERS": "1"}
-    with Stack(tmp_path, processes=["edge"], environment=environment) as edge:
+    with Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge:
         for size in (10, FREE_BYTES, FREE_BYTES + 1, MIB, MIB):
             headers = {"x-api-key": "moa-known", "content-type": "application/json"}
             answer = requests.post(
@@ -126,7 +127,10 @@ def test_the_unknown_of_an_address_share(upstream: Upstream, tmp_path: Path) -> 
         "MOA_EDGE_WORKERS": "1",
         "MOA_UNKNOWN_BYTES": str(MIB),
     }
-    with Stack(tmp_path, processes=["edge"], environment=environment) as edge, contextlib.ExitStack() as opened:
+    with (
+        Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge,
+        contextlib.ExitStack() as opened,
+    ):
         refused = 0
         for _ in range(24):
             link = opened.enter_context(started(edge, "/account/login", length=60_000))
@@ -152,7 +156,9 @@ def hasty(_running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """An edge whose windows are a second long."""
     address = f"127.0.0.1:{_running.port}"
     environment = {"MOA_ROUTER_ADDRESSES": address, "MOA_TASKS_ADDRESSES": address, "MOA_BODY_WINDOW_S": "1"}
-    with Stack(tmp_path_factory.mktemp("hasty"), processes=["edge"], environment=environment) as stack:
+    with Stack(
+        tmp_path_factory.mktemp("hasty"), processes=["edge"], start=forking.spawn, environment=environment
+    ) as stack:
         yield stack
         assert "[lua]" not in stack.log("edge").read_text()
 

@@ -20,6 +20,7 @@ import pytest
 
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
+from tests import forking
 from tests.edge.test_streams import opened
 from tests.edge.upstream import TIMEOUT_S, Upstream
 
@@ -28,7 +29,7 @@ from tests.edge.upstream import TIMEOUT_S, Upstream
 def edge_of(upstream: Upstream, root: Path, drain_s: str) -> Iterator[Stack]:
     """Run an edge of one's own, to be ended."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_DRAIN_S": drain_s}
-    with Stack(root, processes=["edge"], environment=environment) as stack:
+    with Stack(root, processes=["edge"], start=forking.spawn, environment=environment) as stack:
         yield stack
 
 

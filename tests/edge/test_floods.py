@@ -18,6 +18,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from gateway import limits
+from tests import forking
 from tests.edge.test_ending import envoy
 from tests.edge.test_streams import opened
 from tests.edge.upstream import TIMEOUT_S, Upstream
@@ -129,7 +130,7 @@ def test_a_connection_that_stops_speaking_is_closed(upstream: Upstream, tmp_path
     """Silence, half a request and an idle HTTP/2 connection hold nothing for long."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_CONNECTION_IDLE_S": "1"}
     with (
-        Stack(tmp_path, processes=["edge"], environment=environment) as edge,
+        Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge,
         socket.create_connection(("127.0.0.1", edge.port), timeout=60) as link,
     ):
         link.sendall(said)
@@ -160,7 +161,10 @@ UNFINISHED = {
 def test_a_request_that_never_ends_is_ended(upstream: Upstream, tmp_path: Path, said: bytes) -> None:
     """What did not arrive whole in time is told so; an answer that is silent for longer goes on."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_REQUEST_S": "1"}
-    with Stack(tmp_path, processes=["edge"], environment=environment) as edge, contextlib.ExitStack() as closing:
+    with (
+        Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge,
+        contextlib.ExitStack() as closing,
+    ):
         for each in (answers := opened(edge, "/generate/text", {"act": "hang", "begin": True})):
             closing.callback(each.close)
         with socket.create_connection(("127.0.0.1", edge.port), timeout=TIMEOUT_S) as link:
@@ -189,7 +193,10 @@ def test_bodies_that_wait_are_bounded(upstream: Upstream, tmp_path: Path) -> Non
     """Bodies are held until they are whole. Near the edge's memory limit new requests are 503, however many come;
     once it is past they are served again."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_EDGE_HEAP_MB": "128"}
-    with Stack(tmp_path, processes=["edge"], environment=environment) as edge, contextlib.ExitStack() as opened:
+    with (
+        Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge,
+        contextlib.ExitStack() as opened,
+    ):
         before = psutil.Process(envoy(edge)).memory_info().rss
 
         def poured() -> tuple[int, str] | None:

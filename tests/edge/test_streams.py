@@ -15,6 +15,7 @@ import pytest
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from tests import forking
 from tests.edge.upstream import TIMEOUT_S, Upstream
 
 
@@ -62,7 +63,7 @@ def mortal(tmp_path: Path) -> Iterator[tuple[Stack, subprocess.Popen[bytes]]]:
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "2"}
-            with Stack(tmp_path, processes=["edge"], environment=environment) as stack:
+            with Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as stack:
                 yield stack, process
         finally:
             process.kill()

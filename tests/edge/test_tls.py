@@ -13,6 +13,7 @@ import requests
 
 from deploy.local.stack import Stack, StackError
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from tests import forking
 from tests.edge.upstream import TIMEOUT_S, Upstream
 
 
@@ -25,7 +26,9 @@ def secure(
         "MOA_TLS_CERT": str(certificate[0]),
         "MOA_TLS_KEY": str(certificate[1]),
     }
-    with Stack(tmp_path_factory.mktemp("secure"), processes=["edge"], environment=environment) as stack:
+    with Stack(
+        tmp_path_factory.mktemp("secure"), processes=["edge"], start=forking.spawn, environment=environment
+    ) as stack:
         yield stack
 
 
@@ -61,6 +64,6 @@ def test_grpc_over_tls(secure: Stack, certificate: tuple[Path, Path]) -> None:
 def test_half_a_pair(certificate: tuple[Path, Path], tmp_path: Path) -> None:
     """A certificate without its key stops the start with a clear sentence."""
     environment = {"MOA_TLS_CERT": str(certificate[0]), "MOA_ROUTER_ADDRESSES": "127.0.0.1:9"}
-    stack = Stack(tmp_path, processes=["edge"], environment=environment)
+    stack = Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment)
     with pytest.raises(StackError, match="MOA_TLS_CERT and MOA_TLS_KEY belong together"):
         stack.start()

@@ -15,6 +15,7 @@ from deploy.local.ports import Ports
 from deploy.local.stack import Stack, StackError
 from services.common.otlp import Collector as Target
 from services.common.tracing.recorder import Recorder
+from tests import forking
 from tests.edge.upstream import TIMEOUT_S, Upstream
 from tests.emulators.collector import Collector
 
@@ -46,7 +47,9 @@ def traced(
         "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate[0]),
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer of-the-collector",
     }
-    with Stack(tmp_path_factory.mktemp("traced"), processes=["edge"], environment=environment) as stack:
+    with Stack(
+        tmp_path_factory.mktemp("traced"), processes=["edge"], start=forking.spawn, environment=environment
+    ) as stack:
         yield stack
 
 
@@ -100,4 +103,4 @@ def test_a_process_tells_by_tls_what_is_left_when_it_ends(
 def test_a_bad_variable_ends_the_edge_with_a_sentence(tmp_path: Path) -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector"}
     with pytest.raises(StackError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
-        Stack(tmp_path, processes=["edge"], environment=environment).start()
+        Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment).start()

@@ -16,6 +16,7 @@ import pytest
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.image.v1.image_service_pb2_grpc import ImageServiceStub
 from services.common.rpc.client import channel
+from tests import forking
 from tests.emulators.base import Emulator
 from tests.emulators.pictures import ImageScript, png
 from tests.image.harness import ImageClient, images_of, shipped_rows
@@ -40,12 +41,13 @@ async def _served(subject: Subject, upstream: Emulator, folder: Path) -> AsyncIt
     providers, models = shipped_rows(subject.provider, upstream.url + subject.path, **row)
     path = folder / "catalogue.yaml"
     path.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
-    command = [sys.executable, "-m", "tests.image.served", str(path)]
     environment = {**os.environ, "PYTHONPATH": f"gen{os.pathsep}.", **subject.environment}
-    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+    reading, writing = os.pipe()
+    child = await forking.begun("tests.image.served", environment, str(path), output=writing)
+    os.close(writing)
     try:
-        assert child.stdout is not None
-        port = int(await child.stdout.readline())
+        with os.fdopen(reading) as told:
+            port = int(await asyncio.to_thread(told.readline))
         async with channel(f"127.0.0.1:{port}") as opened:
             yield child.pid, ImageClient(ImageServiceStub(opened))
     finally:

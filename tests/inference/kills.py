@@ -20,6 +20,7 @@ from moa.image.v1 import image_pb2
 from services.common.catalogue import load
 from services.common.errors import Unavailable
 from services.common.rpc.call import RESUME_KEY
+from tests.forking import Begun
 from tests.inference.harness import CATALOGUE, IMAGE, Client, given
 from tests.inference.processes import serving, started
 from tests.inference.test_image import drawn, half_mask
@@ -143,9 +144,7 @@ async def run(
     )
 
 
-async def _killed(
-    process: asyncio.subprocess.Process, port: int, unfinished: list[Asked], left: int, later_s: float
-) -> None:
+async def _killed(process: Begun, port: int, unfinished: list[Asked], left: int, later_s: float) -> None:
     """Ask a process for all that is unfinished, and kill it once it told so many steps, and a little later."""
     client = Client(f"127.0.0.1:{port}")
     enough = asyncio.Event()

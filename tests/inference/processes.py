@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests import forking
 from tests.inference.harness import TOKEN, Client
 
 
-async def started(port: int, **more: str) -> asyncio.subprocess.Process:
+async def started(port: int, **more: str) -> forking.Begun:
     """Start the process on a port, with more of its settings."""
     environment = {
         **os.environ,
@@ -24,7 +23,7 @@ async def started(port: int, **more: str) -> asyncio.subprocess.Process:
         "MOA_LOG_LEVEL": "error",
         **more,
     }
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "inference", env=environment)
+    return await forking.begun("inference", environment)
 
 
 async def serving(client: Client) -> None:

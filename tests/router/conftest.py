@@ -13,6 +13,7 @@ import structlog
 
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
+from tests import forking
 from tests.router.rig import Played, Rig, picture
 
 
@@ -67,7 +68,7 @@ def url(rig: Rig, tmp_path_factory: pytest.TempPathFactory, edge_port: int) -> I
     """Give the public URL of an edge in front of it."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{rig.port}"}
     folder = tmp_path_factory.mktemp("edge")
-    with Stack(folder, port=edge_port, processes=["edge"], environment=environment) as stack:
+    with Stack(folder, port=edge_port, processes=["edge"], start=forking.spawn, environment=environment) as stack:
         yield stack.url
 
 
