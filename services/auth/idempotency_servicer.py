@@ -35,6 +35,7 @@ class IdempotencyServicer(idempotency_service_pb2_grpc.IdempotencyServiceService
             idempotency_key=request.idempotency_key,
             fingerprint=request.fingerprint,
             request_id=request.request_id,
+            claim_id=_id(request.claim_id),
         )
         found = await self._answers.claim(asked)
         calls.current().fields.update(account=request.account_id, outcome=found.WhichOneof("outcome"))

@@ -45,10 +45,16 @@ async def answers(replica: Replicas) -> Answers:
     return await replica()
 
 
-def asked(account: str = "", **more: str | bytes) -> Asked:
+def asked(account: str = "", **more: Any) -> Asked:
     """Return a request of an account of its own."""
-    given = {"key_id": "key", "operation": "/x/Y", "idempotency_key": "once", "fingerprint": b"same", "request_id": "r"}
-    return Asked(account_id=account or uuid4().hex, **{**given, **more})  # type: ignore[arg-type]
+    given: dict[str, Any] = {"key_id": "key", "operation": "/x/Y", "idempotency_key": "once", "fingerprint": b"same"}
+    given |= {"request_id": "r", "claim_id": uuid4()}
+    return Asked(account_id=account or uuid4().hex, **{**given, **more})
+
+
+def again(request: Asked, **more: Any) -> Asked:
+    """Return a request as it is asked again."""
+    return replace(request, **{"claim_id": uuid4(), **more})
 
 
 def outcome(found: pb.ClaimResponse) -> str:
@@ -70,7 +76,7 @@ async def test_of_many_that_claim_at_once_one_begins(replica: Replicas) -> None:
     """Forty claims of one key by two replicas: one begins, and the others are told that it runs, and whose it is."""
     replicas = [await replica(), await replica()]
     same = asked()
-    found = await asyncio.gather(*(replicas[n % 2].claim(replace(same, request_id=f"r{n}")) for n in range(40)))
+    found = await asyncio.gather(*(replicas[n % 2].claim(again(same, request_id=f"r{n}")) for n in range(40)))
     outcomes = [outcome(each) for each in found]
     assert sorted(set(outcomes)) == ["begun", "running"]
     assert outcomes.count("begun") == 1
@@ -82,12 +88,12 @@ async def test_an_answer_is_given_as_often_as_it_is_asked_for(replica: Replicas)
     """What one replica kept another reads, byte for byte; keeping again, and freeing, change nothing."""
     one, other = await replica(), await replica()
     same = asked()
-    claim_id = claim_of(await one.claim(same))
+    claim_id = claim_of(await one.claim(again(same)))
     await one.keep(claim_id, ANSWER)
     await one.keep(claim_id, b"another")
     await one.free(claim_id)
     for _ in range(2):
-        found = await other.claim(replace(same, request_id="later"))
+        found = await other.claim(again(same, request_id="later"))
         assert (outcome(found), found.kept.request_id) == ("kept", "r")
         assert await other.read(UUID(found.kept.claim_id)) == ANSWER
 
@@ -95,48 +101,48 @@ async def test_an_answer_is_given_as_often_as_it_is_asked_for(replica: Replicas)
 async def test_another_request_under_the_key_is_told_apart(answers: Answers) -> None:
     """While the first runs, and when it is answered."""
     same = asked()
-    claim_id = claim_of(await answers.claim(same))
-    assert outcome(await answers.claim(replace(same, fingerprint=b"other"))) == "reused"
+    claim_id = claim_of(await answers.claim(again(same)))
+    assert outcome(await answers.claim(again(same, fingerprint=b"other"))) == "reused"
     await answers.keep(claim_id, ANSWER)
-    assert outcome(await answers.claim(replace(same, fingerprint=b"other"))) == "reused"
+    assert outcome(await answers.claim(again(same, fingerprint=b"other"))) == "reused"
 
 
 @pytest.mark.parametrize("field", ["account_id", "key_id", "operation", "idempotency_key", "stranger"])
 async def test_a_key_is_one_callers_for_one_operation(answers: Answers, field: str) -> None:
     """The same words of another account, API key, operation or stranger are another key."""
     same = asked()
-    claim_of(await answers.claim(same))
+    claim_of(await answers.claim(again(same)))
     other: dict[str, Any] = {field: f"another {uuid4()}"}
-    claim_of(await answers.claim(replace(same, **other)))
+    claim_of(await answers.claim(again(same, **other)))
 
 
 async def test_what_was_freed_begins_anew(answers: Answers) -> None:
     """A request for which nothing was charged leaves no trace."""
     same = asked()
-    first = claim_of(await answers.claim(same))
+    first = claim_of(await answers.claim(again(same)))
     await answers.free(first)
-    assert claim_of(await answers.claim(replace(same, fingerprint=b"other"))) != first
+    assert claim_of(await answers.claim(again(same, fingerprint=b"other"))) != first
 
 
 async def test_whose_router_died_is_not_done_again(answers: Answers, migrated: str) -> None:
     """A claim that nobody renews is lost, not begun anew; renewed it runs, and a late answer is kept all the same."""
     same = asked()
-    claim_id = claim_of(await answers.claim(same))
+    claim_id = claim_of(await answers.claim(again(same)))
     change(migrated, "leased_until = now() - interval '1 second'", same.account_id)
-    found = await answers.claim(same)
+    found = await answers.claim(again(same))
     assert (outcome(found), found.lost.reason) == ("lost", pb.LOST_REASON_OUTCOME_UNKNOWN)
     await answers.renew([claim_id])
-    assert outcome(await answers.claim(same)) == "running"
+    assert outcome(await answers.claim(again(same))) == "running"
     change(migrated, "leased_until = now() - interval '1 second'", same.account_id)
     await answers.keep(claim_id, ANSWER)
-    assert outcome(await answers.claim(same)) == "kept"
+    assert outcome(await answers.claim(again(same))) == "kept"
 
 
 async def test_an_answer_that_cannot_be_kept_says_why(answers: Answers) -> None:
     """It is not done again either."""
     same = asked()
-    await answers.lose(claim_of(await answers.claim(same)), pb.LOST_REASON_TOO_LARGE)
-    found = await answers.claim(same)
+    await answers.lose(claim_of(await answers.claim(again(same))), pb.LOST_REASON_TOO_LARGE)
+    found = await answers.claim(again(same))
     assert (outcome(found), found.lost.reason) == ("lost", pb.LOST_REASON_TOO_LARGE)
 
 
@@ -144,7 +150,7 @@ async def test_after_a_day_all_is_forgotten(answers: Answers, migrated: str) -> 
     """A day later the key is free, also for another request, and the sweep leaves neither the answer nor its count."""
     same, others = asked(), asked()
     for each in (same, others):
-        await answers.keep(claim_of(await answers.claim(each)), ANSWER)
+        await answers.keep(claim_of(await answers.claim(again(each))), ANSWER)
         with psycopg.connect(migrated) as link:
             row = link.execute(
                 "select expires_at - kept_at = interval '24 hours' from idempotent_requests where owner = %s",
@@ -154,7 +160,7 @@ async def test_after_a_day_all_is_forgotten(answers: Answers, migrated: str) -> 
         change(migrated, "expires_at = now()", each.account_id)
     with pytest.raises(NotFound):
         await answers.read(await _claim_id(migrated, same.account_id))
-    claim_of(await answers.claim(replace(same, fingerprint=b"other")))
+    claim_of(await answers.claim(again(same, fingerprint=b"other")))
     await answers.tidy()
     with psycopg.connect(migrated) as link:
         rows = link.execute("select 1 from idempotent_requests where owner = %s", (others.account_id,)).fetchone()
@@ -175,14 +181,14 @@ async def test_an_accounts_oldest_answers_make_room(replica: Replicas, migrated:
     """Beyond its room an account's oldest answers go, and say so; others' stay, and the count is the sum."""
     answers = await replica(room_bytes=5_000)
     account, other = uuid4().hex, asked()
-    await answers.keep(claim_of(await answers.claim(other)), bytes(4_000))
+    await answers.keep(claim_of(await answers.claim(again(other))), bytes(4_000))
     requests = [asked(account, idempotency_key=f"k{n}") for n in range(6)]
     for request in requests:
-        await answers.keep(claim_of(await answers.claim(request)), bytes(2_000))
-    found = [await answers.claim(request) for request in requests]
+        await answers.keep(claim_of(await answers.claim(again(request))), bytes(2_000))
+    found = [await answers.claim(again(request)) for request in requests]
     assert [outcome(each) for each in found] == ["lost"] * 4 + ["kept"] * 2
     assert found[0].lost.reason == pb.LOST_REASON_EVICTED
-    assert outcome(await answers.claim(other)) == "kept"
+    assert outcome(await answers.claim(again(other))) == "kept"
     with psycopg.connect(migrated) as link:
         counted = link.execute(
             "select r.bytes = (select sum(size_bytes) from idempotent_requests where owner = r.owner),"
@@ -216,7 +222,7 @@ async def test_the_database_alone_tells_nothing(replica: Replicas, migrated: str
     an answer open under another claim."""
     answers = await replica()
     same = asked(idempotency_key="a key with a secret in it", fingerprint=b"what was asked, in full")
-    claim_id = claim_of(await answers.claim(same))
+    claim_id = claim_of(await answers.claim(again(same)))
     await answers.keep(claim_id, ANSWER)
     with psycopg.connect(migrated) as link:
         rows = link.execute(
@@ -230,7 +236,7 @@ async def test_the_database_alone_tells_nothing(replica: Replicas, migrated: str
     with pytest.raises(NotFound):
         await (await replica(pepper=b"another pepper of 32 bytes or so")).read(claim_id)
     swapped = asked()
-    moved = claim_of(await answers.claim(swapped))
+    moved = claim_of(await answers.claim(again(swapped)))
     with psycopg.connect(migrated) as link:
         link.execute(
             "update idempotent_requests set kept_at = now(), answer = (select answer from idempotent_requests where"

@@ -51,6 +51,31 @@ def test_every_binding_is_described(made: dict[str, Any]) -> None:
             assert operation["summary"], operation["operationId"]
 
 
+def test_every_paid_post_takes_an_idempotency_key(made: dict[str, Any]) -> None:
+    """The header, what it is refused by, and the mark of an answer that was given before; nothing free has it."""
+    taking = {
+        operation["operationId"].partition("_")[2].rstrip("_0123456789"): operation
+        for item in made["paths"].values()
+        for operation in item.values()
+        if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", ()))
+    }
+    tasks = {"CreateTask", "CreateImageTask", "CreateDeskTask", "CreatePrediction", "CreateVersionPrediction"}
+    assert taking.keys() - tasks == {
+        "GenerateText",
+        "CreateImage",
+        "EditImage",
+        "CreateChatCompletion",
+        "CreateImageEdit",
+        "CreateImageVariation",
+        "GenerateContent",
+        "StreamGenerateContent",
+    }
+    for name, operation in taking.items():
+        assert "422" in operation["responses"], name
+        assert ("409" in operation["responses"]) == (name not in tasks), name
+        assert ("idempotent-replayed" in operation["responses"]["2XX"].get("headers", {})) == (name not in tasks), name
+
+
 CALLS: list[tuple[str, str, Any]] = [
     ("get", "/providers", None),
     ("get", "/models/{provider}", None),

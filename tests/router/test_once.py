@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,6 +58,9 @@ class Admission:
         return Person("acc1")
 
 
+async def _at_once() -> None: ...
+
+
 class Claims:
     """Keeps answers in memory, as auth keeps them."""
 
@@ -67,6 +70,8 @@ class Claims:
         self.lost: dict[str, pb.LostReason.ValueType] = {}
         self.calls = 0
         self.away = 0
+        self.answering: Callable[[], Awaitable[None]] = _at_once
+        """Awaited when a key was claimed, before that is told."""
         self.told = asyncio.Event()
         """Set whenever something was kept, lost or freed."""
 
@@ -74,8 +79,9 @@ class Claims:
         self.calls += 1
         name = (request.stranger, request.operation, request.idempotency_key)
         if name not in self.claims:
-            self.claims[name] = (f"c{self.calls}", request.fingerprint)
-            return pb.ClaimResponse(begun=pb.Begun(claim_id=f"c{self.calls}"))
+            self.claims[name] = (request.claim_id, request.fingerprint)
+            await self.answering()
+            return pb.ClaimResponse(begun=pb.Begun(claim_id=request.claim_id))
         claim_id, said = self.claims[name]
         if said != request.fingerprint:
             return pb.ClaimResponse(reused=pb.Reused())
@@ -256,6 +262,38 @@ async def test_while_it_runs_it_is_said_to_run(world: World) -> None:
     assert refused.value.retry_after_s
     go.set()
     await first
+
+
+async def test_who_leaves_while_claiming_leaves_no_claim(world: World) -> None:
+    """Nothing was begun, so the key is free again."""
+    claimed, go = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        claimed.set()
+        await go.wait()
+
+    world.claims.answering = slow
+    leaving = asyncio.create_task(world.ask(Context("k")))
+    await asyncio.wait_for(claimed.wait(), TIMEOUT_S)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    go.set()
+    await asyncio.wait_for(world.claims.told.wait(), TIMEOUT_S)
+    assert (world.did, world.claims.claims) == (0, {})
+
+
+async def test_a_claim_whose_answer_got_lost_is_given_back(world: World) -> None:
+    """Whoever cannot tell whether it has claimed refuses the request, does nothing, and leaves the key free."""
+
+    async def lost() -> None:
+        raise Unavailable("the connection broke")
+
+    world.claims.answering = lost
+    with pytest.raises(Unavailable):
+        await world.ask(Context("k"))
+    await asyncio.wait_for(world.claims.told.wait(), TIMEOUT_S)
+    assert (world.did, world.claims.claims) == (0, {})
 
 
 async def test_work_goes_on_without_its_caller(world: World) -> None:

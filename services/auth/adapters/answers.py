@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
 from services.auth.adapters.postgres import Link, Postgres
@@ -34,6 +34,7 @@ class Asked:
     idempotency_key: str
     fingerprint: bytes
     request_id: str
+    claim_id: UUID
 
     @property
     def owner(self) -> str:
@@ -73,8 +74,8 @@ class Answers:
         fingerprint = self._digest(asked.fingerprint)
         for _ in range(_TRIES):
             async with self._postgres.transaction() as link:
-                if (claim_id := await self._insert(link, name, fingerprint, asked)) is not None:
-                    begun = pb.Begun(claim_id=str(claim_id))
+                if await self._insert(link, name, fingerprint, asked):
+                    begun = pb.Begun(claim_id=str(asked.claim_id))
                     begun.expires_in.FromMilliseconds(int(self.lease_s * 1000))
                     return pb.ClaimResponse(begun=begun)
                 found = await self._found(link, name, fingerprint)
@@ -141,15 +142,14 @@ class Answers:
         while await self._forget("expires_at <= now()", ()) == _BATCH:
             pass
 
-    async def _insert(self, link: Link, name: bytes, fingerprint: bytes, asked: Asked) -> UUID | None:
-        claim_id = uuid4()
+    async def _insert(self, link: Link, name: bytes, fingerprint: bytes, asked: Asked) -> bool:
         cursor = await link.execute(
             "insert into idempotent_requests (name, claim_id, owner, fingerprint, request_id, leased_until, expires_at)"
             " values (%s, %s, %s, %s, %s, now() + make_interval(secs => %s), now() + make_interval(secs => %s))"
             " on conflict (name) do nothing",
-            (name, claim_id, asked.owner, fingerprint, asked.request_id, self.lease_s, self._keep_s),
+            (name, asked.claim_id, asked.owner, fingerprint, asked.request_id, self.lease_s, self._keep_s),
         )
-        return claim_id if cursor.rowcount else None
+        return bool(cursor.rowcount)
 
     async def _found(self, link: Link, name: bytes, fingerprint: bytes) -> pb.ClaimResponse | None:
         """Return what has become of a key; None where it is free, or was just now."""

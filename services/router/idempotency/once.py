@@ -7,9 +7,10 @@ import contextlib
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final, Protocol
+from uuid import uuid4
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -185,7 +186,7 @@ class Once:
             said = await asyncio.to_thread(fingerprint, request, metadata)
         else:
             said = fingerprint(request, metadata)
-        found = await self._claims.claim(
+        found = await self._claimed(
             pb.ClaimRequest(
                 account_id=who.account_id,
                 key_id=who.counter,
@@ -194,25 +195,49 @@ class Once:
                 idempotency_key=key,
                 fingerprint=said,
                 request_id=caller.request_id,
+                claim_id=str(uuid4()),
             )
         )
         outcome = found.WhichOneof("outcome") or ""
         metrics.IDEMPOTENT.labels(outcome).inc()
         calls.current().fields["idempotency"] = outcome
         if outcome == "begun":
-            return await self._do(inner, request, context, found.begun, unary)
+            recording = Recording(metadata, room=self._room, most_bytes=self._answer_bytes)
+            doing = inner(request, recording)
+            # The handler alone holds a large request, and lets go of it when it has been read.
+            del request
+            return await self._do(doing, recording, context, found.begun, unary)
         # What reserves nothing is counted all the same.
         who = await self._admission.arrive(caller.key)
         if outcome == "kept":
             return await self._replay(found.kept, context, kind, who, unary)
         raise _refusal(found)
 
-    async def _do(self, inner: Handler, request: Any, context: Any, begun: pb.Begun, unary: bool) -> Any:
+    async def _claimed(self, request: pb.ClaimRequest) -> pb.ClaimResponse:
+        """Claim a key. A claim whose caller has left meanwhile, or whose answer got lost, is given back."""
+        claiming = asyncio.create_task(self._claims.claim(request))
+        try:
+            return await asyncio.shield(claiming)
+        except BaseException:
+            self._run(self._given_up(claiming, request.claim_id))
+            raise
+
+    async def _given_up(self, claiming: asyncio.Task[pb.ClaimResponse], claim_id: str) -> None:
+        with contextlib.suppress(errors.MoaError):
+            await claiming
+        with contextlib.suppress(errors.MoaError):
+            await self._claims.free(claim_id)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin work that goes on when its call is over."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return task
+
+    async def _do(self, doing: Awaitable[Any], recording: Recording, context: Any, begun: pb.Begun, unary: bool) -> Any:
         """Do the work, and hand what it writes to the caller as long as that stays."""
-        recording = Recording(context.invocation_metadata(), room=self._room, most_bytes=self._answer_bytes)
-        work = asyncio.create_task(self._work(inner, request, recording, begun))
-        self._working.add(work)
-        work.add_done_callback(self._working.discard)
+        work = self._run(self._work(doing, recording, begun))
         ended = False
         try:
             async with aclosing(recording.steps()) as steps:
@@ -235,14 +260,14 @@ class Once:
                     timer = asyncio.get_running_loop().call_later(ALONE_S, work.cancel)
                     work.add_done_callback(lambda _: timer.cancel())
 
-    async def _work(self, inner: Handler, request: Any, recording: Recording, begun: pb.Begun) -> None:
+    async def _work(self, doing: Awaitable[Any], recording: Recording, begun: pb.Begun) -> None:
         """Do the work, keep what came of it, and tell that it has ended."""
         result: Any = None
         failure: Exception | None = None
         try:
             async with self._claims.renewed(begun):
                 try:
-                    result = await inner(request, recording)
+                    result = await doing
                     if result is not None:
                         recording.note(result)
                 except asyncio.CancelledError:
