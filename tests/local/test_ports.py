@@ -44,8 +44,9 @@ def test_a_taken_port(process: Process, variable: str, database_url: str, tmp_pa
         log = tmp_path / "log"
         # To import torch for a process that ends before it would takes longer than its start.
         start = started if process.module == "inference" else forking.spawn
-        ended = start(Spec(name="one", module=process.module, environment=environment, log=log), REPOSITORY)
-        assert ended.wait() == 1
+        spec = Spec(name="one", module=process.module, environment=environment, log=log)
+        with log.open("wb") as output:
+            assert start(spec, REPOSITORY, output).wait() == 1
     told = log.read_text()
     assert f"cannot listen on {address}" in told
     assert "Traceback" not in told
