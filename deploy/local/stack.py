@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from deploy.local import keep
+from deploy.local import keep, secrecy
 from deploy.local.database import Database, DatabaseError
 from deploy.local.first_login import FirstLogin
 from deploy.local.logs import Limits, Logs
@@ -26,7 +26,17 @@ from deploy.local.notices import Notices
 from deploy.local.ports import Ports, is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor, started
-from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, PROCESSES, Process, callers_first, worker
+from deploy.local.topology import (
+    AUTH,
+    BY_NAME,
+    DATABASE,
+    EDGE,
+    PROCESSES,
+    VARIABLES_SET,
+    Process,
+    callers_first,
+    worker,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _LEAST_DISK_BYTES = 200 * 2**20
@@ -48,6 +58,9 @@ def shared(host: str, given: Mapping[str, str]) -> dict[str, str]:
         "MOA_BYOK": "0",
         "MOA_SIGNUP": "open" if _is_loopback(host) else "invite",
         "MOA_FETCH": "asked",
+        "MOA_NAVER_CLIENT_ID": "",
+        "MOA_NAVER_CLIENT_SECRET": "",
+        VARIABLES_SET: secrecy.names_set(given),
     }
     return usual | {name: value for name, value in given.items() if name.startswith("MOA_")}
 
@@ -237,7 +250,7 @@ class Stack:
         done = subprocess.run(
             [sys.executable, "-m", EDGE.module, "--reload"],
             cwd=REPOSITORY,
-            env=self._environment(EDGE.name, EDGE, ""),
+            env=self.environment(EDGE.name, EDGE, ""),
             capture_output=True,
             text=True,
             check=False,
@@ -266,9 +279,7 @@ class Stack:
 
     def _start(self, began: float, wait_s: float) -> None:
         self._check_room()
-        self._secrets = keep.internal_secrets(self.root / "secrets.env")
-        self._first_login = FirstLogin()
-        self._assign()
+        self.planned()
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
         self._notices = Notices({name: self.log(name) for name in self._addresses}, self._tell)
         self._notices.start()
@@ -356,18 +367,26 @@ class Stack:
                     port = give(process.public_port) if number == 0 else self._ports.any()
                     self._public[name] = f"127.0.0.1:{port}"
 
+    def planned(self) -> Self:
+        """Choose ports and secrets, and start nothing; `stop` lets go of the ports."""
+        self._secrets = keep.internal_secrets(self.root / "secrets.env")
+        self._first_login = FirstLogin()
+        self._assign()
+        return self
+
     def _launch(self, name: str, database_url: str) -> None:
         process = BY_NAME[name.partition("-")[0]]
         assert self._supervisor is not None
-        environment = self._environment(name, process, database_url)
+        environment = self.environment(name, process, database_url)
         fds = (self._metrics_fds[name],) if name in self._metrics_fds else ()
         spec = Spec(name=name, module=process.module, environment=environment, log=self.log(name), fds=fds)
         self._supervisor.start(spec)
 
-    def _environment(self, name: str, process: Process, database_url: str) -> dict[str, str]:
+    def environment(self, name: str, process: Process, database_url: str) -> dict[str, str]:
         """Give a process's whole environment. Secrets that it has no use for are left out."""
         pool = shared(self.host, self._given) | self._secrets
-        out = {k: v for k, v in self._given.items() if k not in self._secrets and k != "MOA_DATABASE_URL"}
+        given = {"MOA_CATALOGUE": pool["MOA_CATALOGUE"], **self._given}
+        out = {k: v for k, v in secrecy.inherited(process, given).items() if k not in self._secrets}
         out |= {variable: pool[variable] for variable in process.shared}
         out["PYTHONPATH"] = f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"
         out["MOA_LISTEN"] = self._addresses[name]
@@ -411,7 +430,7 @@ class Stack:
         done = subprocess.run(
             [sys.executable, "-m", AUTH.module, "bootstrap", "--json"],
             cwd=REPOSITORY,
-            env=self._environment(AUTH.name, AUTH, database_url),
+            env=self.environment(AUTH.name, AUTH, database_url),
             capture_output=True,
             text=True,
             check=False,

@@ -19,10 +19,11 @@ class Process:
     `calls` maps an environment variable to the process whose address it takes. `shared` names the variables that the
     process takes from the common pool (credentials, the catalogue). `folders` maps a variable to a folder of the state
     folder, which all workers of a kind share. `workers` is how many of it run, where memory allows: one stands in while
-    another is started again. `providers` tells that it reads the providers' credentials, `store` that
-    it keeps or gives objects. `public_port` is where the edge reaches what the process offers to callers, when that is
-    apart from what it offers to services. `serves_grpc` tells how readiness is asked: by gRPC health, else by the
-    internal listener's `/ready`.
+    another is started again. `providers` tells that it asks providers, and reads their credentials; `secrets` names the
+    other secrets that it may be given, and others are not. `store` tells that it keeps or gives objects.
+    `public_port` is where the edge reaches what the process offers to callers, when that is apart from what it
+    offers to services. `serves_grpc` tells how readiness is asked: by gRPC health, else by the internal listener's
+    `/ready`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Process:
     folders: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
     providers: bool = False
+    secrets: tuple[str, ...] = ()
     store: bool = False
     serves_grpc: bool = True
 
@@ -75,6 +77,10 @@ STORE: Final = (
 
 _COMMON: Final = ("MOA_SERVICE_TOKEN", "MOA_CATALOGUE", "MOA_LOG_LEVEL")
 
+VARIABLES_SET: Final = "MOA_VARIABLES_SET"
+"""Names of the variables that are set for those who ask providers: by them others decide which providers there are."""
+_SHOP: Final = ("MOA_NAVER_CLIENT_ID", "MOA_NAVER_CLIENT_SECRET")
+
 AUTH: Final = Process(
     name="auth",
     module="services.auth",
@@ -112,6 +118,7 @@ INFERENCE: Final = Process(
     metrics_port=8204,
     calls=_SETTLES,
     shared=(*_COMMON, "MOA_FETCH"),
+    secrets=("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN"),
     folders={"MOA_CHECKPOINTS": "checkpoints", "MOA_PACKAGES": "packages"},
 )
 ROUTER: Final = Process(
@@ -125,11 +132,10 @@ ROUTER: Final = Process(
         "MOA_IMAGE_ADDRESS": "image",
         "MOA_INFERENCE_ADDRESS": "inference",
     },
-    shared=(*_COMMON, "MOA_BYOK"),
+    shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
-    # Which providers are configured is told by their credentials being there.
-    providers=True,
+    secrets=("MOA_LINK_SECRET",),
     store=True,
 )
 DESK: Final = Process(
@@ -138,9 +144,8 @@ DESK: Final = Process(
     port=8107,
     metrics_port=8207,
     calls={"MOA_ROUTER_ADDRESS": "router", "MOA_VISION_ADDRESS": "inference"},
-    shared=_COMMON,
-    # The shop's credentials stand among the providers'.
-    providers=True,
+    shared=(*_COMMON, *_SHOP),
+    secrets=(*_SHOP, "MOA_LINK_SECRET"),
     store=True,
 )
 TASKS: Final = Process(
@@ -154,9 +159,8 @@ TASKS: Final = Process(
         "MOA_ROUTER_ADDRESS": "router",
         "MOA_DESK_ADDRESS": "desk",
     },
-    shared=_COMMON,
-    # Which models can be asked for is told by their providers' credentials being there.
-    providers=True,
+    shared=(*_COMMON, VARIABLES_SET),
+    secrets=("MOA_LINK_SECRET", "MOA_WEBHOOK_SECRET"),
     store=True,
 )
 EDGE: Final = Process(
@@ -166,6 +170,7 @@ EDGE: Final = Process(
     metrics_port=INTERNAL_PORT,
     calls={"MOA_ROUTER_ADDRESSES": "router", "MOA_TASKS_ADDRESSES": "tasks", "MOA_ACCOUNT_ADDRESSES": "auth"},
     shared=("MOA_LOG_LEVEL",),
+    secrets=("MOA_TLS_KEY",),
     folders={"MOA_EDGE_DIR": "edge"},
     serves_grpc=False,
 )

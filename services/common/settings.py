@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -43,6 +44,9 @@ class ServiceSettings(Settings):
     """The credential with which Moa's processes know each other."""
     catalogue: Path = Path("gateway/catalogue.yaml")
     """The catalogue file."""
+    variables_set: str = ""
+    """Names of variables that are set for the services that ask providers, parted by commas. Who only has to know which
+    providers there are is told these, and no credential."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """The least severe level that is logged."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
@@ -53,6 +57,12 @@ class ServiceSettings(Settings):
     """Where `/metrics` is bound: loopback on one machine, the private network in containers."""
     drain_s: float = Field(default=10.0, ge=0)
     """How long running calls may go on after the process was asked to stop, in seconds."""
+
+
+def providers_environment(config: ServiceSettings) -> Mapping[str, str]:
+    """Return by what a process that asks no provider decides which are configured: its own variables, and names."""
+    named = dict.fromkeys(filter(None, config.variables_set.split(",")), "set")
+    return {**named, **os.environ}
 
 
 def read(kind: type[S]) -> S:

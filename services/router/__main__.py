@@ -26,7 +26,7 @@ from services.router.settings import RouterSettings
 @asynccontextmanager
 async def serve(config: RouterSettings) -> AsyncIterator[int]:
     """Serve until the block ends, then drain; yield the port. Raises CatalogueError when the catalogue is bad."""
-    watched = Watched(config.catalogue)
+    watched = Watched(config.catalogue, settings.providers_environment(config))
     metrics.serve(config)
     token = config.service_token.get_secret_value()
     auth = channel(config.auth_address)

@@ -63,7 +63,7 @@ class Process:
     def __init__(self, config: TaskSettings) -> None:
         token = config.service_token.get_secret_value()
         self.config = config
-        self.watched = Watched(config.catalogue)
+        self.watched = Watched(config.catalogue, settings.providers_environment(config))
         self.database = Database(config.database_url.get_secret_value(), size=8 + config.task_workers)
         self.bell = Bell()
         self.store = store_of(config)
