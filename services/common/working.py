@@ -7,12 +7,13 @@ import os
 import pickle
 import signal
 import socket
+import struct
 import sys
 import traceback
 from typing import Any
 
 from services.common import memory
-from services.common.beside import HEADER, Bug, Told
+from services.common.beside import HEADER, Bug, Packed, Told
 from services.common.errors import MoaError
 
 
@@ -32,11 +33,15 @@ def main() -> None:
             return
         answer = _answer(asked, [bytes(data)])
         del data
-        link.sendall(HEADER.pack(len(answer), 0))
-        link.sendall(answer)
+        sizes = answer.sizes
+        link.sendall(HEADER.pack(len(answer.pickled), len(sizes)) + struct.pack(f">{len(sizes)}Q", *sizes))
+        link.sendall(answer.pickled)
+        for buffer in answer.buffers:
+            link.sendall(buffer.raw())
+        del answer
 
 
-def _answer(asked: bytearray, holder: list[bytes]) -> bytes:
+def _answer(asked: bytearray, holder: list[bytes]) -> Packed:
     found: Any
     try:
         work, args, kwargs = pickle.loads(asked)  # noqa: S301  # from the service that started this process
@@ -45,7 +50,7 @@ def _answer(asked: bytearray, holder: list[bytes]) -> bytes:
         found = Told.of(error)
     except Exception:
         found = Bug(traceback.format_exc())
-    return pickle.dumps(found, 5)
+    return Packed(found)
 
 
 def _received(link: socket.socket, size: int) -> bytearray | None:

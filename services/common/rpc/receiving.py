@@ -19,6 +19,7 @@ from services.common.memory import Collecting
 from services.common.room import Room
 from services.common.rpc import call as calls
 from services.common.rpc import known, rest
+from services.common.rpc.raw import RawBody
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -49,7 +50,7 @@ class Receiving:
 
     def around(self, inner: Handler, deserialize: Callable[[bytes], Any] | None, method: str) -> Handler:
         """Return what receives a request and serves it by `inner`."""
-        complete = rest.reader(method)
+        complete, takes_body = rest.reader(method), rest.takes_raw_body(method)
 
         async def serve(_: Any, context: Any) -> Any:
             call = calls.current()
@@ -69,6 +70,8 @@ class Receiving:
                 # Each is handed on without a name of its own here: what is done with is freed while the handler works.
                 taken = [data]
                 del data
+                if takes_body and len(taken[0]) > HEAVY_BYTES:
+                    return await inner(_raw(taken.pop()), context)
                 return await inner(self._read(taken.pop(), context, deserialize, complete), context)
 
         return serve
@@ -97,3 +100,10 @@ class Receiving:
         if self._public:
             known.refuse_unknown(message)
         return message
+
+
+def _raw(data: bytes) -> RawBody:
+    try:
+        return RawBody(data)
+    except DecodeError:
+        raise errors.Malformed("the request's message cannot be read") from None

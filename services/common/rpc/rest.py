@@ -64,6 +64,15 @@ def reader(path: str) -> Read | None:
     return _Reader(method, bound(proto), takes_body=bool(proto.options.Extensions[annotations_pb2.http].body)).read
 
 
+def takes_raw_body(path: str) -> bool:
+    """Tell whether a method (`/package.Service/Method`) takes a body as it is."""
+    try:
+        method = descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", "."))
+    except KeyError:
+        return False
+    return bool(method.input_type.full_name == httpbody_pb2.HttpBody.DESCRIPTOR.full_name)
+
+
 class _Reader:
     def __init__(self, method: MethodDescriptor, in_path: frozenset[str], *, takes_body: bool) -> None:
         self._takes_body = takes_body

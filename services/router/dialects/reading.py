@@ -8,8 +8,9 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from google.api import httpbody_pb2
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.beside import LARGE_BYTES, Beside
+from services.common.beside import LARGE_BYTES, Beside, Data
 from services.common.rpc import call as calls
+from services.common.rpc.raw import RawBody
 from services.router.domain.prompt import Prompt
 
 P = ParamSpec("P")
@@ -24,11 +25,11 @@ class Body:
 
     __slots__ = ("_data", "content_type")
 
-    def __init__(self, body: httpbody_pb2.HttpBody) -> None:
+    def __init__(self, body: httpbody_pb2.HttpBody | RawBody) -> None:
         self.content_type = body.content_type
-        self._data: list[bytes] = [body.data]
+        self._data: list[Data] = [body.data]
 
-    def take(self) -> bytes:
+    def take(self) -> Data:
         """Give the bytes away; call it once."""
         return self._data.pop()
 
@@ -50,7 +51,7 @@ class Reading:
         data = body.take()
         if self._beside is not None and is_large(data):
             return self._beside.run(work, data, calls.current().account, *args, **kwargs)
-        return _here(work, data, *args, **kwargs)
+        return _here(work, bytes(data), *args, **kwargs)
 
     async def prompt_of(self, request: GenerateTextRequest) -> Prompt:
         """Return the prompt of a typed request, looked through. Raises InvalidField."""
@@ -59,9 +60,9 @@ class Reading:
         return Prompt.of(request)
 
 
-def is_large(data: bytes) -> bool:
+def is_large(data: Data) -> bool:
     """Tell whether a body takes so long to read that it is read beside."""
-    return len(data) > LARGE_BYTES or data.count(b"{") > MANY
+    return len(data) > LARGE_BYTES or bytes(data).count(b"{") > MANY
 
 
 def prompt_in(data: bytes) -> Prompt:

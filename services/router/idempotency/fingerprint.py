@@ -11,6 +11,7 @@ from google.api import httpbody_pb2
 from google.protobuf.message import Message
 
 from services.common.errors import MoaError
+from services.common.rpc.raw import RawBody
 from services.router.dialects import form
 from services.router.serving import FALLBACK_KEY
 
@@ -20,7 +21,7 @@ _BODY: Final = httpbody_pb2.HttpBody.DESCRIPTOR
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-def fingerprint(request: Message, metadata: Iterable[tuple[str, Any]]) -> bytes:
+def fingerprint(request: Message | RawBody, metadata: Iterable[tuple[str, Any]]) -> bytes:
     """Return the SHA-256 of what a request says, however it is written.
 
     The order of a JSON object's members, white space, and the boundary of a form, which clients make anew each time, do
@@ -33,8 +34,8 @@ def fingerprint(request: Message, metadata: Iterable[tuple[str, Any]]) -> bytes:
     return digest.digest()
 
 
-def _parts(request: Message) -> Iterator[bytes]:
-    if isinstance(request, httpbody_pb2.HttpBody):
+def _parts(request: Message | RawBody) -> Iterator[bytes]:
+    if isinstance(request, httpbody_pb2.HttpBody | RawBody):
         yield from _said(request)
         return
     fields = request.ListFields()
@@ -49,15 +50,15 @@ def _parts(request: Message) -> Iterator[bytes]:
             yield str(value).encode()
 
 
-def _said(body: httpbody_pb2.HttpBody) -> Iterator[bytes]:
+def _said(body: httpbody_pb2.HttpBody | RawBody) -> Iterator[bytes]:
     """Yield what a body says; where that cannot be read, the body: it will be refused."""
     try:
         if not form.is_form(body.content_type):
             yield _encode(msgspec.json.decode(body.data))
             return
-        read = form.parse(body.data, body.content_type)
+        read = form.parse(bytes(body.data), body.content_type)
     except (MoaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        yield body.data
+        yield bytes(body.data)
         return
     for name in sorted(read.fields):
         yield f"field {name}".encode()
