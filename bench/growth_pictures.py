@@ -1,14 +1,15 @@
 """What so many edits of nine megabytes at once add to the memory of the router and the image service, at their peak.
 
 `measure` gives how many times the bytes of all pictures the larger of the two grew by; `grown` gives each in megabytes.
-The provider is one that takes each request whole and answers after a while, so that all are under way together. Run as
-a module, it prints a line for each size.
+The provider is one that takes each request whole and answers when it has all of them, so that all are under way
+together. Run as a module, it prints a line for each size.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import os
 import struct
@@ -29,8 +30,8 @@ from deploy.local.stack import Stack
 
 SIZES: Final = (1, 4, 8)
 PICTURE_BYTES: Final = 9 * 2**20
-HOLD_S: Final = 3.0
 WATCHED: Final = ("router", "image")
+PROCESSES: Final = ("auth", *WATCHED, "edge")
 MODEL: Final = "gpt-image-1"
 
 
@@ -47,16 +48,26 @@ def picture(size_bytes: int = PICTURE_BYTES) -> bytes:
 
 
 async def _serve() -> None:
-    """Take each request, a piece at a time, and answer it after a while."""
+    """Take each request, a piece at a time, and answer as many together as were announced by a GET of `/N`."""
     answer = json.dumps({"created": 1, "data": [{"b64_json": base64.b64encode(picture(100)).decode()}]}).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    wanted, waiting = 1, 0
+    all_here = asyncio.Event()
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal wanted, waiting
         heading = (await reader.readuntil(b"\r\n\r\n")).lower()
-        left = int(heading.partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
-        while left:
-            left -= len(await reader.read(min(left, 2**18)))
-        await asyncio.sleep(HOLD_S)
+        if heading.startswith(b"get "):
+            wanted, waiting = int(heading.split()[1].lstrip(b"/")), 0
+            all_here.clear()
+        else:
+            left = int(heading.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            while left:
+                left -= len(await reader.read(min(left, 2**18)))
+            waiting += 1
+            if waiting == wanted:
+                all_here.set()
+            await all_here.wait()
         writer.write(head % len(answer) + answer)
         await writer.drain()
         writer.close()
@@ -69,15 +80,13 @@ async def _serve() -> None:
 @contextmanager
 def provider() -> Iterator[str]:
     """Run the provider; yield its base URL."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.growth_pictures", "--provider"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-    finally:
-        process.terminate()
-        process.wait()
+    command = [sys.executable, "-m", "bench.growth_pictures", "--provider"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  # a program of ours
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
 
 
 class Peak:
@@ -97,7 +106,7 @@ class Peak:
         return (self._bytes("VmHWM") - self._before) / 2**20
 
 
-async def _edited(url: str, key: str, count: int) -> None:
+async def _edited(direct: str, url: str, key: str, count: int) -> None:
     data = picture()
     headers = {"Authorization": f"Bearer {key}"}
 
@@ -106,29 +115,41 @@ async def _edited(url: str, key: str, count: int) -> None:
         form.add_field("model", MODEL)
         form.add_field("prompt", "a sea")
         form.add_field("response_format", "b64_json")
-        form.add_field("image", data, filename="a.png", content_type="image/png")
+        form.add_field("image", io.BytesIO(data), filename="a.png", content_type="image/png")
         async with session.post(f"{url}/v1/images/edits", data=form, headers=headers) as answer:
             if answer.status != 200:
                 raise SystemExit(f"an edit was refused: {answer.status} {(await answer.text())[:300]}")
             await answer.read()
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
+        async with session.get(f"{direct}/{count}"):
+            pass
         await asyncio.gather(*(one(session) for _ in range(count)))
 
 
+def environment(direct: str) -> dict[str, str]:
+    """Return what a gateway is given whose provider is there."""
+    return {"OPENAI_BASE_URL": f"{direct}/v1", "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
+
+
+def grown_in(stack: Stack, direct: str, size: int) -> dict[str, float]:
+    """Return by how many megabytes each watched process of a gateway grew at its peak with `size` edits under way."""
+    uvloop.run(_edited(direct, stack.url, stack.api_key, 1))  # what is made once is made
+    pids = {name: pid for name in WATCHED if (pid := stack.pid(name)) is not None}
+    peaks = {name: Peak(pid) for name, pid in pids.items()}
+    uvloop.run(_edited(direct, stack.url, stack.api_key, size))
+    found = {name: round(peak.grown_mb(), 1) for name, peak in peaks.items()}
+    return found | {f"beside {name}": round(_resident_mb(pid), 1) for name, pid in pids.items()}
+
+
 def grown(size: int) -> dict[str, float]:
-    """Return by how many megabytes each watched process grew at its peak while `size` edits were under way."""
-    with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder, provider() as direct:
-        environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
-        names = ("auth", "image", "router", "edge")
-        with Stack(Path(folder), environment=environment, processes=names) as stack:
-            uvloop.run(_edited(stack.url, stack.api_key, 1))  # what is made once is made
-            pids = {name: stack.pid(name) for name in WATCHED}
-            peaks = {name: Peak(pid) for name, pid in pids.items() if pid is not None}
-            uvloop.run(_edited(stack.url, stack.api_key, size))
-            return {name: round(peak.grown_mb(), 1) for name, peak in peaks.items()} | {
-                f"beside {name}": round(_resident_mb(pid), 1) for name, pid in pids.items() if pid is not None
-            }
+    """Return that of a gateway of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="moa-bench-") as folder,
+        provider() as direct,
+        Stack(Path(folder), environment=environment(direct), processes=PROCESSES) as stack,
+    ):
+        return grown_in(stack, direct, size)
 
 
 def _resident_mb(pid: int) -> float:
