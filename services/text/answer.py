@@ -54,6 +54,7 @@ class Answer:
         "_timeouts",
         "_told_at",
         "_upload",
+        "lived",
         "upstream_request_id",
     )
 
@@ -71,6 +72,8 @@ class Answer:
         self._reader: Reader | None = None
         self._deadline = Deadline()
         self._began = False
+        self.lived = False
+        """Whether anything of the answer has come, if only a comment."""
         self._upload = Upload()
         self.upstream_request_id = ""
         """The provider's id of the request, for the log."""
@@ -123,6 +126,7 @@ class Answer:
             self._deadline.within(idle_s, "go on")
         while True:
             data = await self._read(reader, reply)
+            self.lived = self.lived or bool(data)
             events = reader.feed(data) if data else reader.end()
             if reader.failure is not None:
                 if not events:

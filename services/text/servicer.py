@@ -21,7 +21,7 @@ from services.common import byok
 from services.common.admission import VanishedCallers
 from services.common.beside import LARGE_BYTES, Beside
 from services.common.catalogue import Model, Watched
-from services.common.errors import MoaError, detail_of
+from services.common.errors import MoaError, UpstreamBroken, detail_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
 from services.text import count
@@ -79,6 +79,9 @@ class TextServicer(TextServiceServicer):
             over = True
         except MoaError as error:
             if not wrote:
+                if request.stream and answer.lived and isinstance(error, UpstreamBroken):
+                    # Whoever called must not have the provider begin its work twice.
+                    await context.write(GenerateTextResponse())
                 over = True
                 raise
             call.fields["broke"] = type(error).__name__

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moa.quota.v1 import quota_pb2
-from moa.text.v1 import text_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors
 from services.common.errors import MoaError
 from services.router.domain.attempts import LOOK_S
@@ -119,6 +119,22 @@ async def test_what_may_pass_is_tried_again_after_a_pause(kind: type[MoaError], 
     assert world.pauses == ([0.5, 1.0] if len(order) > 3 else [])
     assert all(tokens == [0, 0] for _, *tokens, _ in world.ledger.rows)
     assert not world.ledger.open
+
+
+@pytest.mark.parametrize(
+    ("kind", "order"),
+    [(errors.UpstreamBroken, "abc"), (errors.UpstreamOverloaded, "abcabcabc")],
+    ids=["hung up", "busy"],
+)
+async def test_who_showed_life_and_hung_up_is_not_asked_again(kind: type[MoaError], order: str) -> None:
+    """A stream of comments that closes was begun: each target is asked once, and clients are told not to try again."""
+    world = World()
+    for model in "abc" * 3:
+        world.play(model, text_service_pb2.GenerateTextResponse(), failing(kind))
+    with pytest.raises(kind) as told:
+        await world.ask()
+    assert world.order == order
+    assert ("x-should-retry", "false") in told.value.headers
 
 
 async def test_a_lone_model_is_asked_again() -> None:

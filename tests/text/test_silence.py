@@ -6,11 +6,14 @@ import asyncio
 import json
 from pathlib import Path
 
+import grpc
 import pytest
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import errors
 from services.common.catalogue import Load, Model, Provider, Timeouts
 from services.common.http.deadline import Deadline
+from services.common.rpc.status import error_from_rpc
 from services.common.waiting import WHOLE_TOKENS, may_be_long, whole_s
 from services.text import answer
 from tests.text.harness import Row, chat, text_of, text_service
@@ -130,3 +133,17 @@ async def test_a_short_whole_answer_is_bounded_by_its_tokens_alone(
     ):
         assert text_of(await service.ask(request)) == "whole"
     assert bounds == [30 + 40 + 50]
+
+
+async def test_a_stream_of_comments_that_closes_is_told_as_begun(tmp_path: Path) -> None:
+    """Its failure comes at once, behind a sign of life: whoever called does not have the provider begin anew."""
+    async with (
+        _wire(HEAD + _sent(b": PROCESSING\n\n", b": PROCESSING\n\n", b""), b"") as (url, _),
+        text_service(tmp_path, [{**PROVIDER, "base_url": url}], MODELS, {}) as service,
+        asyncio.timeout(60),
+    ):
+        messages = aiter(service.call(chat()))
+        assert not (await anext(messages)).events
+        with pytest.raises(grpc.aio.AioRpcError) as broken:
+            await anext(messages)
+    assert isinstance(error_from_rpc(broken.value), errors.UpstreamBroken)

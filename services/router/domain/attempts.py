@@ -135,6 +135,8 @@ class Attempts(Generic[M]):
         self._errors: list[MoaError] = [outgrown] if outgrown else []
         self._again: list[tuple[float, Model]] = []
         self._left = False
+        self._lived = False
+        """Whether the target that was asked last showed that it works before it failed."""
         self.stake = stake
         """What a call costs its operator at least, should it be given up."""
         self._asking: Model | None = None
@@ -229,7 +231,8 @@ class Attempts(Generic[M]):
     def _may_ask_again(self, model: Model, error: MoaError, retry: int) -> bool:
         if retry >= self._terms.retries or self._asked_times[model.full_id] > self._terms.retries:
             return False
-        return not self._patience.breakers.is_open(model) and not (self._terms.whole and asks_twice(error))
+        worked = self._terms.whole or self._lived
+        return not self._patience.breakers.is_open(model) and not (worked and asks_twice(error))
 
     def _at_once(self, model: Model) -> float | None:
         """Return when to ask a target again before any other, by the clock; None where the others come first.
@@ -276,9 +279,9 @@ class Attempts(Generic[M]):
         source = ask(model, self.booking)
         self.count += 1
         self._asked_times[model.full_id] += 1
-        self._asking = model
+        self._asking, self._lived = model, False
         try:
-            first = await _first(source, self._terms.heard)
+            first = await _first(source, self._heard)
         except Exception:
             self._asking = None
             raise
@@ -287,6 +290,10 @@ class Attempts(Generic[M]):
         if model is not self.asked:
             metrics.FALLBACKS.labels(self.asked.provider, self.asked.id, model.provider, model.id).inc()
         return Begun(model, source, first)
+
+    def _heard(self) -> None:
+        self._lived = True
+        self._terms.heard()
 
     def _admitted(self) -> Iterator[Model]:
         """Give those who may answer and are not left alone; all, where all are: a try is better than a sure refusal."""
