@@ -128,6 +128,14 @@ bench-inference: proto ## Measure the image engine against one-at-a-time diffuse
 bench-tasks: proto ## Measure tasks a second with an instant model.
 	@$(PY) -m bench.tasks $(ARGS)
 
+.PHONY: bench-growth
+bench-growth: proto ## Show how costs grow with accounts, rows, keys, tasks, prompts, streams and bodies (under ten minutes).
+	@$(PY) -m bench.growth $(ARGS)
+
+.PHONY: bench-idle
+bench-idle: proto ## Measure what a gateway does while nobody calls: wake-ups and CPU of each process (two minutes).
+	@$(PY) -m bench.idle $(ARGS)
+
 .PHONY: soak
 soak: proto ## Show that quotas are exact: replicas killed under 1,000 requests, the database away (six minutes).
 	@$(PY) -m tests.auth.soak; first=$$?; $(PY) -m tests.auth.outage && exit $$first

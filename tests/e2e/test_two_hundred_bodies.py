@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +49,14 @@ class Place:
             found[name] = sum(one.memory_info().rss for one in family) / 2**20
         return found
 
-    async def post(self, path: str, *, key: str = "", **body: Any) -> int:
+    async def post(self, path: str, *, json: Any = None, form: aiohttp.FormData | None = None) -> int:
         """Return the status of an answer that is read to its end."""
-        headers = {"X-API-Key": key or self.stack.api_key}
-        async with self.session.post(self.stack.url + path, headers=headers, **body) as answer:
+        headers = {"X-API-Key": self.stack.api_key}
+        body: Any = form
+        if form is None:
+            headers["Content-Type"] = "application/json"
+            body = io.BytesIO(msgspec.json.encode(json))
+        async with self.session.post(self.stack.url + path, headers=headers, data=body) as answer:
             await answer.read()
             self.chats.seen.clear()
             self.pictures.seen.clear()
@@ -121,8 +126,8 @@ def _edit(place: Place, model: str, **fields: str) -> Awaitable[int]:
     form = aiohttp.FormData()
     for name, value in {"model": model, "prompt": "a red circle", **fields}.items():
         form.add_field(name, value)
-    form.add_field("image", NOISE, filename="noise.png", content_type="image/png")
-    return place.post("/v1/images/edits", data=form)
+    form.add_field("image", io.BytesIO(NOISE), filename="noise.png", content_type="image/png")
+    return place.post("/v1/images/edits", form=form)
 
 
 async def text(place: Place, turn: int) -> int:
