@@ -59,7 +59,7 @@ MEASURES: Final[Sequence[Measure]] = (
     Measure("accounts", (1_000, 10_000, 100_000), growth_books.accounts, {"search": ("a search", "ms", 0.5)}),
     Measure(
         "ledger rows",
-        (5_000, 50_000, 500_000),
+        (2_000, 20_000, 200_000),
         growth_books.ledger,
         {
             "usage": ("a page of a year's usage", "ms", 0.5),
@@ -85,6 +85,12 @@ MEASURES: Final[Sequence[Measure]] = (
             "probe": ("a small chat beside them", "ms", 0.3),
             "memory": ("memory of the router", "MB", 1.1),
         },
+    ),
+    Measure(
+        "small chats",
+        (50, 500, 5_000),
+        growth_gateway.requests,
+        {"wal": ("write-ahead log of each", "B", 0.1), "tables": ("tables of each", "B", 0.1)},
     ),
     Measure("bodies of 4 MB", (2, 20, 200), growth_gateway.bodies, {"kept": ("kept by the router", "MB", 0.5)}),
 )

@@ -10,7 +10,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +26,7 @@ from deploy.local.stack import Stack
 
 _PROCESSES: Final = ("auth", "text", "router", "edge")
 _PROBES: Final = 40
+_AT_ONCE: Final = 8
 _SETTLED_S: Final = 5.0
 _BODY_BYTES: Final = 4_000_000
 
@@ -91,7 +92,7 @@ class _Place:
 
 
 @contextlib.asynccontextmanager
-async def _gateway() -> AsyncIterator[_Place]:
+async def _gateway(*, durable: bool = False) -> AsyncIterator[_Place]:
     upstream = _Upstream()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**24, backlog=4096)
     port = server.sockets[0].getsockname()[1]
@@ -108,7 +109,7 @@ async def _gateway() -> AsyncIterator[_Place]:
         model = {"id": MODEL, "provider": "cloud"}
         catalogue.write_bytes(msgspec.yaml.encode({"providers": [provider], "models": [model]}))
         environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk", "MOA_LOG_LEVEL": "warning"}
-        stack = Stack(Path(folder) / "state", durable=False, environment=environment, processes=_PROCESSES)
+        stack = Stack(Path(folder) / "state", durable=durable, environment=environment, processes=_PROCESSES)
         await asyncio.to_thread(stack.start)
         with psycopg.connect(stack.database_url) as link:
             link.execute("update accounts set unlimited = true")
@@ -165,6 +166,44 @@ async def _bodies(sizes: tuple[int, ...]) -> list[dict[str, float]]:
             found.append({"kept": max(1.0, place.router_mb() - before)})
             gc.collect()
     return found
+
+
+def _on_disk(url: str) -> tuple[int, int]:
+    """Return how far the write-ahead log has come, and how large all tables are with their indexes."""
+    with psycopg.connect(url, autocommit=True) as link:
+        found = link.execute(
+            "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, sum(pg_total_relation_size(c.oid))::bigint"
+            " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+            " where relkind = 'r' and nspname not in ('pg_catalog', 'information_schema')"
+        ).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
+async def _requests(sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    found = []
+    async with _gateway(durable=True) as place:
+        for size in sizes:
+            await asyncio.sleep(_SETTLED_S)
+            with psycopg.connect(place.stack.database_url, autocommit=True) as link:
+                link.execute("checkpoint")
+            before = _on_disk(place.stack.database_url)
+            left = iter(range(size))
+
+            async def some(numbers: Iterator[int] = left) -> None:
+                for _ in numbers:
+                    await place.chat("hello")
+
+            await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
+            await asyncio.sleep(_SETTLED_S)
+            after = _on_disk(place.stack.database_url)
+            found.append({"wal": (after[0] - before[0]) / size, "tables": (after[1] - before[1]) / size})
+    return found
+
+
+def requests(sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Return for each number of small chats what each wrote to the write-ahead log and left in tables, in bytes."""
+    return asyncio.run(_requests(sizes))
 
 
 def streams(sizes: tuple[int, ...]) -> list[dict[str, float]]:

@@ -31,7 +31,10 @@ from deploy.local.logs import Files
 _USER = "postgres"
 _SOCKET_NAME = "/.s.PGSQL.5432"
 _SOCKET_PATH_BYTES = 103  # the shortest limit of the systems that we run on (macOS)
+WAL_MB = 256
+"""Of the write-ahead log so much is kept at most between two checkpoints, and used again then."""
 _SETTINGS = {
+    "max_wal_size": f"{WAL_MB}MB",
     "listen_addresses": "",
     "max_connections": "100",
     "shared_buffers": "32MB",
