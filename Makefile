@@ -9,6 +9,8 @@ VENV := .venv/bin
 PY := PYTHONPATH=gen:. $(VENV)/python
 READY := .venv/ready
 WORKERS := -n auto
+# A hang that the limit of a test does not reach ends the run soon after the longest limit of a fast test, not of a long one.
+FAST := --fast -o faulthandler_timeout=420
 PROTOS := $(shell find proto -name '*.proto')
 LOCKS := requirements/base.txt requirements/web.txt requirements/inference.txt requirements/dev.txt
 # The folders that are code of ours, as far as they are there.
@@ -47,7 +49,7 @@ reload: proto ## Bring code, catalogue and certificates that have changed into t
 
 .PHONY: test
 test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real PostgreSQL included.
-	@$(PY) -m pytest $(WORKERS) --fast $(ARGS)
+	@$(PY) -m pytest $(WORKERS) $(FAST) $(ARGS)
 
 .PHONY: test-training
 test-training: proto ## Run the tests of training and of the shipped models' quality, and write their inputs down as passed.
@@ -85,7 +87,7 @@ format: $(READY) ## Put style right.
 
 .PHONY: check
 check: $(READY) ## All that CI runs: every gate (GATES='mypy tests': these), then one table of them.
-	@$(PY) -m deploy.build.check $(addprefix --only ,$(GATES)) --workers='$(WORKERS)' -- --fast $(ARGS)
+	@$(PY) -m deploy.build.check $(addprefix --only ,$(GATES)) --workers='$(WORKERS)' -- $(FAST) $(ARGS)
 
 .PHONY: stubs
 stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) for teams that call the gateway.

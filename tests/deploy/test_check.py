@@ -52,6 +52,7 @@ def test_a_gate_that_was_not_run_fails_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert check.main([]) == 0
 
 
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 def test_a_gate_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
     """At its limit a gate fails, and neither it nor its children stay."""
     pid = tmp_path / "pid"

@@ -96,6 +96,7 @@ def asks(name: str, rng: random.Random) -> list[ImageAsk]:
 
 
 @pytest.mark.parametrize("name", ["tiny", *FAMILIES])
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 def test_a_mix_equals_the_plain_pipeline(folders: dict[str, Path], name: str) -> None:
     """A crowd of unlike asks, joining at different ticks, equals the plain pipeline run for each alone within 1/255."""
     rng = random.Random(len(name))

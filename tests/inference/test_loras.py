@@ -93,6 +93,7 @@ def test_rows_with_different_mixes_share_a_call(bench: Bench) -> None:
     assert all(np.abs(one - shown[3]).max() > 20 for one in shown[:3])
 
 
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 def test_an_adapters_bytes_do_not_depend_on_the_crowd(bench: Bench) -> None:
     """With adapters too, a file is byte-identical alone and in a crowd; without any it is the bare model's."""
     asks = [ask(("ink", 1.0)), ask(("night", 1.0), seed=2), ask(seed=3), ask(("ink", 0.3), ("night", 0.4), seed=4)]

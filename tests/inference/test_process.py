@@ -25,6 +25,7 @@ async def at_step(call: Any, step: int) -> None:
             return
 
 
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 async def test_killed_while_streaming_it_goes_on_elsewhere(client: Client, tmp_path: Path) -> None:
     """A client of a process killed with -9 mid-image is told at once; another process on the same port goes on from
     the checkpoint, on the same channel, to the bytes of an undisturbed run."""
@@ -59,7 +60,7 @@ async def test_killed_while_streaming_it_goes_on_elsewhere(client: Client, tmp_p
         await caller.close()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 async def test_killed_again_and_again_every_picture_keeps_its_bytes(tmp_path: Path) -> None:
     """Two processes in a row are killed with orders of all kinds under way; the third finishes all of them to the bytes
     of undisturbed runs, from the middle. `make soak-inference` kills twenty."""

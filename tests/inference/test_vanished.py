@@ -100,6 +100,7 @@ async def test_text_is_owed_once_its_prompt_was_read(books: tuple[Books, str], s
     assert settlement.charged.tokens == prompt + settlement.usage.completion_tokens
 
 
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 async def test_images_are_booked_as_far_as_they_were_delivered(books: tuple[Books, str]) -> None:
     """A caller that vanishes in the middle of an order is charged for the images that were written, and no others; one
     that vanishes before the first, or that wanted all at once, for none."""

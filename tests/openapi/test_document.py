@@ -143,6 +143,7 @@ def test_it_is_served_with_its_page(url: str) -> None:
 
 
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 async def test_the_page_shows_every_operation(made: dict[str, Any], url: str) -> None:
     """A reader sees all of them, opens one and finds its body's fields, with nothing fetched from elsewhere."""
     count = sum(len(item) for item in made["paths"].values())

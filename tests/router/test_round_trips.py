@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,6 +201,7 @@ google_choices = some({"mode": st.sampled_from(["AUTO", "ANY", "NONE"])}, {})
     st.none() | schemas | st.just({}),
     st.booleans(),
 )
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 def test_googles_request_comes_through(body: Json, schema: Json | None, snake: bool) -> None:
     """Every field of a request that Google's own API would be sent is the one that was given, in either spelling."""
     if schema is not None:
@@ -310,6 +312,7 @@ ASKED = text_service_pb2.GenerateTextRequest(
 
 @LAW
 @given(answers())
+@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 def test_openais_answer_comes_through(script: list[text_service_pb2.GenerateTextResponse]) -> None:
     """An answer read back from the chunks, or from the whole, is the answer that was given."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_the_page_has_the_budgets_of_the_code() -> None:
     """`python -m tests.suite.page` would change nothing in docs/testing.md."""
     text = (REPOSITORY / page.PAGE).read_text()
     assert page.written(text) == text
+
+
+def test_a_hang_is_told_before_the_budget_is_spent() -> None:
+    """A test may take two minutes with what it sets up, one that is marked five; where that limit does not reach a test,
+    the run ends soon after, with the stacks."""
+    limit = int(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["timeout"])
+    ends = re.search(r"--fast -o faulthandler_timeout=(\d+)", (REPOSITORY / "Makefile").read_text())
+    assert ends is not None
+    marked = {limit}
+    for file in FILES:
+        group, source = groups.group_of(file), (REPOSITORY / file).read_text()
+        if group is not None and group.budget_s and "pytest.mark.long" not in source:
+            marked |= {int(seconds) for seconds in re.findall(r"mark\.timeout\((\d+)\)", source)}
+    assert limit <= 120
+    assert max(marked) <= 300 < int(ends[1]) < 480
 
 
 def test_a_group_that_is_not_there_is_refused_with_the_names() -> None:

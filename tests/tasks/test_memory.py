@@ -48,7 +48,7 @@ def await_state(system: System, made: list[str], state: task_pb2.TaskState.Value
     )
 
 
-@pytest.mark.timeout(900)  # a gigabyte goes through five processes and the database, on whatever is free
+@pytest.mark.timeout(300)  # a gigabyte goes through five processes and the database, on whatever is free
 @pytest.mark.parametrize(("images", "rounds"), [(1, 2), (2, 1)])
 def test_memory_follows_what_runs_at_once_and_not_what_was_created(system: System, images: int, rounds: int) -> None:
     """Sixty-four large images, of whose tasks eight run at the same moment: the peak is that of eight.
