@@ -70,10 +70,17 @@ class Running:
         return self.process.registry.engines()[name]
 
     @contextlib.contextmanager
-    def held(self, name: str, *, after_ticks: int = 0, reached: threading.Event | None = None) -> Iterator[Any]:
-        """Hold a loaded model's engine after so many more ticks, until the block ends; yield the engine.
+    def held(
+        self,
+        name: str,
+        *,
+        after_ticks: int = 0,
+        when: Callable[[Any], bool] | None = None,
+        reached: threading.Event | None = None,
+    ) -> Iterator[Any]:
+        """Hold a loaded model's engine after so many more ticks, or `when` that is true of it, until the block ends.
 
-        `reached` is set when it is held.
+        Yield the engine. `reached` is set when it is held.
         """
         engine = self.engine(name)
         ticks = threading.Semaphore(after_ticks)
@@ -81,7 +88,7 @@ class Running:
         tick = engine.tick
 
         def waiting() -> None:
-            if not ticks.acquire(blocking=False):
+            if when(engine) if when is not None else not ticks.acquire(blocking=False):
                 if reached is not None:
                     reached.set()
                 go_on.wait()
