@@ -114,7 +114,7 @@ def test_the_prompt_joins_caption_things_and_style(system: System) -> None:
         num_inference_steps=2,
     )
     assert result(system, task_id)["status"] == "done"
-    prompts = [line.split("\t")[2] for line in system.painted.read_text().splitlines()]
+    prompts = [line[2] for line in system.painted_lines()]
     [asked] = {prompt for prompt in prompts if "minimal wooden desk setup" in prompt}
     for words in ("a desk with a plant and a mug", "with plant, mug", "a realistic image", "aesthetically matches"):
         assert words in asked
@@ -316,8 +316,7 @@ def store_away(system: System) -> Iterator[None]:
 
 def paintings(system: System, wish: str) -> int:
     """Count the images that were begun for a wish; it is part of what the model is asked for."""
-    lines = [line.split("\t") for line in system.painted.read_text().splitlines()]
-    return sum(line[0] == "begin" and wish in line[2] for line in lines)
+    return sum(line[0] == "begin" and wish in line[2] for line in system.painted_lines())
 
 
 def test_a_store_that_is_away_for_a_while_costs_no_second_image(system: System) -> None:

@@ -96,7 +96,7 @@ def asked(stack: Stack) -> socket.socket:
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: moa\r\nAuthorization: Bearer {stack.api_key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     )
-    assert link.recv(12) == b"HTTP/1.1 200"
+    assert link.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
     return link
 
 

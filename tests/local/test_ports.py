@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,7 @@ def test_a_reserved_port_is_held_while_its_server_is_away() -> None:
         with subprocess.Popen(command, pass_fds=(held.fileno(),)) as process, socket.socket() as caller:
             while caller.connect_ex(("127.0.0.1", port)):
                 assert process.poll() is None
+                time.sleep(0.01)
             assert caller.recv(4) == b"here"
         stranger()
     free = unused.getsockname()

@@ -222,8 +222,12 @@ class System:
 
     def paintings(self, what: str, prompt: str) -> int:
         """Count the painter's calls for a prompt: `begin`, `end`, `cancelled`."""
-        lines = [line.split("\t") for line in self.painted.read_text().splitlines()]
-        return sum(line[0] == what and line[2] == prompt for line in lines)
+        return sum(line[0] == what and line[2] == prompt for line in self.painted_lines())
+
+    def painted_lines(self) -> list[list[str]]:
+        """Return what the painter was called for: what happened, the request's id, the prompt."""
+        whole, _, _ = self.painted.read_text().rpartition("\n")  # the last line may be half written
+        return [line.split("\t") for line in whole.splitlines()]
 
     def _start(self, name: str) -> None:
         module = {
