@@ -128,7 +128,11 @@ def test_a_reserved_port_is_held_while_its_server_is_away() -> None:
     ports = Ports()
     held, unused = ports.reserve(ports.any), ports.reserve(ports.any)
     port = held.getsockname()[1]
-    server = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.listen(); s.accept()[0].send(b'here')"
+    # Whoever closes first keeps the port busy for a minute: the caller does, from a port of its own.
+    server = (
+        "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.listen(); c = s.accept()[0];"
+        " c.send(b'here'); c.recv(1)"
+    )
 
     def stranger() -> None:
         with socket.socket() as other:
