@@ -1,0 +1,45 @@
+"""A request that waits for auth to be started again, and the lease that it is then granted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moa.quota.v1 import quota_pb2, quota_service_pb2
+from services.common.admission import holdings
+from services.common.admission.holdings import Asked, Holdings
+from services.common.admission.pace import Paces
+from services.common.admission.settling import Settling
+
+LEASE_S = 20
+
+
+class Auth:
+    """Lends what is asked."""
+
+    async def Admit(self, request: quota_service_pb2.AdmitRequest, **_: Any) -> quota_service_pb2.AdmitResponse:
+        grant = quota_pb2.Grant(account_id="a", key_id="k")
+        grant.fresh_for.FromMilliseconds(1500)
+        grant.remaining.resets_at.FromSeconds(2**31)
+        grant.lease.lease_id = "l"
+        grant.lease.amount.CopyFrom(request.want)
+        grant.lease.expires_in.FromSeconds(LEASE_S)
+        return quota_service_pb2.AdmitResponse(grant=grant)
+
+
+async def test_a_lease_counts_from_when_auth_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Auth is away for longer than a lease lasts: what it lends when it is back can be used."""
+    now = [100.0]
+    monkeypatch.setattr(holdings.time, "monotonic", lambda: now[0])
+
+    async def back() -> None:
+        now[0] += LEASE_S + 5
+
+    auth: Any = Auth()
+    settling = Settling(auth, service_token="t", folder=None, holder="h")
+    paces = Paces(auth, service_token="t", holder="h")
+    held = Holdings(auth, service_token="t", holder="h", settling=settling, paces=paces, there=back)
+    asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", 100, 0, 100, "r")
+    holding = await held.ask(b"digest", asked, least=100)
+    assert holding.find(100, 0, now[0]) is not None
