@@ -106,8 +106,8 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Dou
             # However busy the machine: a process is back before its callers give up.
             "MOA_EDGE_RETRIES": "150",
             # What a killed router held is booked when its lease is over.
-            "MOA_LEASE_S": "3",
-            "MOA_BLOCK_S": "6",
+            "MOA_LEASE_S": "8",
+            "MOA_BLOCK_S": "10",
         }
         with Stack(
             root / "state",
