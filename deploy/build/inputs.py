@@ -47,7 +47,7 @@ class Target:
 
 TARGETS = {
     "test-training": Target(
-        tests=("tests/training", "tests/inference/test_bench.py", "tests/inference/test_compiler.py"),
+        tests=("inference/training/tests", "tests/inference/test_bench.py", "tests/inference/test_compiler.py"),
         # Of the services, what is drawn and looked for in pictures. The rest carries requests, which changes no weight,
         # no score and no kernel: `make test` runs the same inference server, and mypy holds its callers to its names.
         whole=(

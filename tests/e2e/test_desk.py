@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from random import Random
 from typing import Any
 
 import numpy as np
 import requests
 from PIL import Image
 
-from inference.training.pictures import desk as desks
-from inference.training.pictures import scenes
 from services.desk.domain.items import ITEMS
 from tests.e2e.conftest import Gateway
 from tests.emulators.naver import Naver
+from tests.pictures import picture
 from tests.tasks.system import until
 
 WORDED = {"lamp": "desk lamp", "cup": "mug"}
@@ -51,7 +49,7 @@ def likeness(one: Image.Image, other: Image.Image) -> float:
 def test_a_drawn_desk_comes_back_styled_with_what_stands_on_it(gateway: Gateway, naver: Naver) -> None:
     """The things that were drawn are the things that are offered, each with the shops' three cheapest; the new image
     keeps the old one's layout and is not it. A LoRA is mixed in."""
-    drawn = next(d for d in (desks.desk(Random(f"4711-{n}")) for n in range(100)) if len(d.found) == 5)
+    drawn = picture("five")
     things = {each.name for each in drawn.found} - {"desk"}
     found, task = result(gateway, {"initial_image_url": uri(drawn.image), "num_inference_steps": 12, "seed": 5})
     assert found["status"] == "done"
@@ -71,7 +69,7 @@ def test_a_drawn_desk_comes_back_styled_with_what_stands_on_it(gateway: Gateway,
 
 def test_a_picture_of_no_desk_is_not_styled(gateway: Gateway) -> None:
     """A landscape is seen to be none: no image is made, and the result says why."""
-    drawn = next(d for d in (scenes.scene(Random(f"99-{n}")) for n in range(100)) if "desk" not in str(d.found))
+    drawn = picture("scene")
     found, task = result(gateway, {"initial_image_url": uri(drawn.image), "num_inference_steps": 4})
     assert (found["status"], found["skipped"], found["processed_image_url"]) == ("done", "not_a_desk", None)
     assert "desk" not in task["desk"]["seen"]["caption"]

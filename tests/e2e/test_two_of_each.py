@@ -9,18 +9,17 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import msgspec
 import pytest
 
 from deploy.local.ports import Ports
-from inference.training.pictures import desk as desks
 from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver
 from tests.emulators.openai import OpenAIEmulator
+from tests.pictures import picture
 
 MODELS = Path("inference/models").resolve()
 IMAGE = {"model": "moa-tiny-image", "prompt": "a red circle", "width": 64, "height": 64, "diffusion": {"steps": 2}}
@@ -91,7 +90,7 @@ class Doubled:
 
     async def desk(self) -> None:
         """Have a desk styled."""
-        drawn = next(each for each in (desks.desk(Random(f"4711-{n}")) for n in range(100)) if len(each.found) == 5)
+        drawn = picture("five")
         out = io.BytesIO()
         drawn.image.save(out, "PNG")
         uri = "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

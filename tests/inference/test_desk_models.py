@@ -7,9 +7,6 @@ from typing import Any
 
 from PIL import Image
 
-from inference.training import sights
-from inference.training.loop import dice
-from inference.training.pictures import scenes
 from moa.common.v1 import media_pb2
 from moa.desk.v1 import desk_pb2, desk_service_pb2
 from services.common import grants
@@ -19,6 +16,7 @@ from services.desk.domain.items import ITEMS
 from services.desk.domain.pipeline import Pipeline, Style
 from tests.inference.harness import IMAGE, TOKEN, Running
 from tests.inference.test_vision import a_desk, png
+from tests.pictures import picture
 
 ACTING = grants.ActingFor(account_id="acct", key_id="key")
 
@@ -71,8 +69,7 @@ async def test_a_desk_is_seen_and_styled(running: Running) -> None:
 
 async def test_what_is_no_desk_is_not_styled(running: Running) -> None:
     """A house is described, and no image is made."""
-    drawn = scenes.house(dice(7))
-    _, events = await run(running, sights.Sight(drawn.image, drawn.found).image)
+    _, events = await run(running, picture("house").image)
     (seen,) = [event.seen for event in events if event.HasField("seen")]
     assert not seen.is_desk
     assert "house" in seen.caption

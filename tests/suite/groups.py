@@ -37,7 +37,7 @@ GROUPS = (
         "training",
         "training, the quality of the models that ship, what torch compiles, and the engine's measurements",
         0,
-        ("tests/training/*", "tests/inference/test_bench.py", "tests/inference/test_compiler.py"),
+        ("inference/training/tests/*", "tests/inference/test_bench.py", "tests/inference/test_compiler.py"),
         "test-training",
     ),
     Group(

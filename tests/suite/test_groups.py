@@ -13,7 +13,11 @@ from deploy.local.stack import REPOSITORY
 from tests.suite import groups, page
 from tests.suite.groups import GROUPS
 
-FILES = sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/**/test_*.py"))
+FILES = sorted(
+    path.relative_to(REPOSITORY).as_posix()
+    for folder in ("tests", "inference/training/tests")
+    for path in REPOSITORY.glob(f"{folder}/**/test_*.py")
+)
 
 
 def test_every_file_of_tests_has_a_group() -> None:

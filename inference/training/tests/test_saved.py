@@ -12,7 +12,7 @@ from inference.training import denoiser, language_model, lora
 from inference.training.denoiser import Effort
 from inference.training.loop import Run
 from inference.training.scores import load_pipeline
-from tests.training.conftest import SHIPPED
+from inference.training.tests.conftest import SHIPPED
 
 TINY = Effort(steps=1, batch=4, latents=8, autoencoder_steps=1, decoder_steps=1, crops=16, captions=150)
 

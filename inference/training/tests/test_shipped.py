@@ -8,7 +8,7 @@ import torch
 from inference.training import held_out, scores
 from inference.training.dialogues import about, sums, turn, unknown
 from inference.training.scores import Chat
-from tests.training.conftest import SHIPPED
+from inference.training.tests.conftest import SHIPPED
 
 IMAGE, TEXT = SHIPPED / "moa-tiny-image", SHIPPED / "moa-tiny-chat"
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from transformers import AutoTokenizer, CLIPTokenizer
 
 from inference.training import captions, language_model
 from inference.training.language_model import Rows
-from tests.training.conftest import SHIPPED
+from inference.training.tests.conftest import SHIPPED
 
 LINES = [
     "a red circle on a white background",

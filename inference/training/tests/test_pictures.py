@@ -1,14 +1,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import pairwise
 from random import Random
 
 import pytest
 
-from inference.training.pictures import Drawing, draw, plain
+from inference.training.loop import dice
+from inference.training.pictures import Drawing, draw, plain, scenes
+from inference.training.pictures.desk import desk
 from inference.training.pictures.palette import HELD_OUT
 from inference.training.rules import judge
+from tests.pictures import picture
+
+
+def test_the_products_tests_see_what_is_drawn_here() -> None:
+    """The pictures that the product's tests keep as files are those of the generator, things and places included."""
+    desks = (desk(dice(4242, i)) for i in range(100))
+    fives = (desk(Random(f"4711-{n}")) for n in range(100))
+    others = (scenes.scene(Random(f"99-{n}")) for n in range(100))
+    wanted = {
+        "desk": next(drawn for drawn in desks if len(drawn.found) >= 4),
+        "five": next(drawn for drawn in fives if len(drawn.found) == 5),
+        "house": scenes.house(dice(7)),
+        "scene": next(drawn for drawn in others if "desk" not in str(drawn.found)),
+    }
+    for name, drawn in wanted.items():
+        kept = picture(name)
+        assert kept.image.tobytes() == drawn.image.tobytes(), name
+        assert [vars(one) for one in kept.found] == [asdict(one) for one in drawn.found]
 
 
 def test_a_seed_always_draws_the_same_picture() -> None:

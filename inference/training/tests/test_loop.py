@@ -13,7 +13,7 @@ from inference.training.denoiser import Objective
 from inference.training.loop import Recipe, Run, dice, fit, rate, rng
 from inference.training.optimise import Muon, orthogonal
 from inference.training.pictures import draw
-from tests.training.conftest import SHIPPED
+from inference.training.tests.conftest import SHIPPED
 
 
 def _pipeline() -> StableDiffusionPipeline:

@@ -8,7 +8,7 @@ import torch
 
 from inference.training.loop import Run
 
-SHIPPED = Path(__file__).parents[2] / "inference" / "models"
+SHIPPED = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture(autouse=True, scope="session")
