@@ -51,7 +51,7 @@ class Process:
         self.config = config
         self.catalogue = Watched(config.catalogue)
         self.workers = ThreadPoolExecutor(2, thread_name_prefix="worker")
-        self.reading = SharedThread("reading")
+        self.reading = SharedThread("reading", busy=lambda: self.registry.busy)
         builder = Builder(config, self.catalogue, self.workers)
         self.packages = Packages(config.packages, clock=time.monotonic, fetches=config.fetch != "never")
         self.registry = Registry(

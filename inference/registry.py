@@ -178,6 +178,12 @@ class Registry:
         """Return the engines of loaded models, by the models' ids."""
         return {r.model.id: r.engine for r in self._residents.values() if r.engine is not None}
 
+    @property
+    def busy(self) -> bool:
+        """Whether any engine has work; for any thread."""
+        residents = list(self._residents.values())
+        return any(getattr(resident.engine, "busy", False) for resident in residents)
+
     async def close(self) -> None:
         """Stop every engine."""
         for resident in list(self._residents.values()):

@@ -24,16 +24,19 @@ MOST_WAITING: Final = 64 * 1024 * 1024
 _CREDIT_S: Final = 0.05
 """How far behind the others a flow comes back that was away."""
 _LATER_S: Final = 2.0
+RESTS: Final = 2.0
+"""How long the thread rests beside others' work, in pieces."""
 
 
 class _Work:
-    __slots__ = ("done", "flow", "left", "pieces", "size")
+    __slots__ = ("begun", "done", "flow", "left", "pieces", "size")
 
     def __init__(self, pieces: Generator[None, None, Any], flow: Flow, size: int, done: asyncio.Future[Any]) -> None:
         self.pieces = pieces
         self.flow = flow
         self.size = size
         self.done = done
+        self.begun = False
         self.left = False
         """Whether nobody waits for it any more."""
 
@@ -44,14 +47,24 @@ class SharedThread:
     Args:
         name: The thread's.
         most_waiting: As MOST_WAITING.
+        busy: Tells whether others need the processor: then the thread rests after each piece of a work that goes on,
+            RESTS times as long as that took, unless there is something new to begin.
         clock: Tells how long pieces take, in seconds.
     """
 
     def __init__(
-        self, name: str, *, most_waiting: int = MOST_WAITING, clock: Callable[[], float] = time.perf_counter
+        self,
+        name: str,
+        *,
+        most_waiting: int = MOST_WAITING,
+        busy: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._name = name
         self._most_waiting = most_waiting
+        self._busy = busy
+        self._fresh = 0
+        """How many works have not begun."""
         self._clock = clock
         self._works: dict[Flow, deque[_Work]] = {}
         self._sizes: dict[Flow, int] = {}
@@ -73,6 +86,7 @@ class SharedThread:
             self._sizes[flow] = mine
             self._shares.enter(flow, self._works.keys(), _CREDIT_S)
             self._works.setdefault(flow, deque()).append(work)
+            self._fresh += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
@@ -94,12 +108,17 @@ class SharedThread:
             began = self._clock()
             over = self._one(work)
             with self._changed:
-                self._shares.charge(work.flow, self._clock() - began)
+                took = self._clock() - began
+                self._shares.charge(work.flow, took)
+                self._fresh -= not work.begun
+                work.begun = True
                 if over is not None:
                     self._forget(work)
                 else:
                     # The flow's others have their turns before it.
                     self._works[work.flow].rotate(-1)
+                    if self._busy():
+                        self._changed.wait_for(lambda: self._fresh > 0 or self._stopping, took * RESTS)
             # Who has the result finds the room of its work free.
             if over is not None:
                 over()

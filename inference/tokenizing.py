@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 SLICE_CHARS: Final = 8 * 1024
 """A text is cut behind so many characters, at the next place where it can be."""
@@ -20,6 +20,19 @@ _PLACES: Final = re.compile(r"(?<=\S)[ \n]|(?<=[。！？；，、])(?=[^\W\d_])
 _PLAIN: Final = "The quick brown fox jumps over the lazy dog"
 
 Tokens = Callable[[str], list[int]]
+
+
+def tokens_by(tokenizer: Any) -> Tokens:
+    """Return what tokenizes by a tokenizer of transformers, special tokens by their names and none around a text.
+
+    Its library's own call is twice as fast as transformers', and other threads run meanwhile.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return lambda text: list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    backend.no_truncation()
+    backend.no_padding()
+    return lambda text: list(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
 
 def tokenized(text: str, tokens: Tokens) -> Generator[None, None, list[int]]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from inference import machine, sources
+from inference.tokenizing import Tokens, tokens_by
 from services.common.catalogue import Model
 from services.common.errors import Unavailable
 
@@ -30,6 +31,7 @@ class Encoder:
     network: Any
     tokenizer: Any
     device: str
+    tokenize: Tokens
     before: list[int]
     after: list[int]
     """The special tokens that enclose a text."""
@@ -43,7 +45,7 @@ class Encoder:
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's tokens without those that enclose it, however many they are."""
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return self.tokenize(text)
 
     def enclosed(self, tokens: list[int]) -> list[int]:
         """Return a text's tokens with the special ones that enclose a text."""
@@ -101,6 +103,7 @@ def load(model: Model, report: Report) -> Encoder:
     return Encoder(
         network=network,
         tokenizer=tokenizer,
+        tokenize=tokens_by(tokenizer),
         before=before,
         after=after,
         device=device,

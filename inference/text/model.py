@@ -20,6 +20,7 @@ from inference.text.int8 import quantise
 from inference.text.tools import Tool
 from inference.text.torch_decoder import TorchDecoder
 from inference.text.turns import Turn
+from inference.tokenizing import Tokens, tokens_by
 from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unavailable
 
@@ -44,6 +45,7 @@ class TorchModel:
     """How many characters of a text one token stands for at most; 0: any number."""
     takes_tools: bool
     """Whether the chat template tells of tools."""
+    tokenize: Tokens
 
     def fewest_tokens(self, text: str) -> int:
         """Return how many tokens a text has at least, without tokenizing."""
@@ -72,7 +74,7 @@ class TorchModel:
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's tokens, special ones by their names."""
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return self.tokenize(text)
 
     def decode(self, tokens: list[int]) -> str:
         """Give the text of tokens; special ones are left out, broken bytes become U+FFFD."""
@@ -154,6 +156,7 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
         size_bytes=sum(p.numel() * p.element_size() for p in (*network.parameters(), *network.buffers())),
         longest=_longest(tokenizer),
         takes_tools=template.takes_tools(_template_of(tokenizer)),
+        tokenize=tokens_by(tokenizer),
     )
 
 

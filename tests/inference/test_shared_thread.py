@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
@@ -127,6 +128,23 @@ async def test_who_leaves_is_not_worked_for(world: World) -> None:
     await run(world, held, world.ask("after", 1, LIGHT))
     await run(world, asyncio.create_task(world.turns.do(world.pieces("last", 1), flow=HEAVY)))
     assert "left" not in world.order
+
+
+async def test_long_works_rest_beside_others_work_until_something_new_comes() -> None:
+    """A piece that took so long is followed by a rest of twice as long; a new work is done at once all the same."""
+    begun = threading.Event()
+    # A piece takes a thousand seconds of this clock, so that the rest after it lasts longer than the test.
+    ticks = itertools.count(step=1_000)
+    thread = SharedThread("test", busy=lambda: True, clock=lambda: float(next(ticks)))
+    world = World()
+    long = asyncio.create_task(thread.do(world.pieces("long", 3, begun.set), flow=HEAVY))
+    await asyncio.to_thread(begun.wait, TIMEOUT_S)
+    async with asyncio.timeout(TIMEOUT_S):
+        assert await thread.do(world.pieces("new", 1), flow=LIGHT) == "new done"
+    assert world.order[:2] == ["long", "new"]
+    assert not long.done()
+    long.cancel()
+    thread.stop()
 
 
 async def test_what_a_work_raises_its_caller_hears(world: World) -> None:

@@ -54,6 +54,14 @@ async def test_a_text_beyond_the_context_is_not_tokenized(
             await ask(words)
 
 
+@pytest.mark.parametrize("text", ["", "안녕 <|user|> hi\n\n 123  e\u0301 🌍", "a" * 300])
+async def test_tokens_are_those_of_transformers(client: Client, running: Running, text: str) -> None:
+    """Special ones by their names too."""
+    await client.count("hi")
+    model = running.engine(CHAT).model
+    assert model.tokens(text) == model.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 async def test_prompts_are_read_in_the_turns_of_their_account(
     client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
