@@ -91,7 +91,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
     begin = own_keys(token, allowed=config.byok)
     once = Once(around.admission, around.claims, begin=begin, secret=token)
     beside = Beside()
-    server = _served(config, around, operations, once, begin, Reading(beside))
+    server = _served(config, around, operations, once, begin, beside)
     port = await server.start(config.listen)
     try:
         yield port
@@ -108,11 +108,12 @@ def _served(
     operations: Operations,
     once: Once,
     begin: Callable[[Any], Caller],
-    reading: Reading,
+    beside: Beside,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, own_keys=config.byok)
-    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around)
+    reading = Reading(beside)
+    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around, beside=beside)
     grpc = server.grpc
     listing = Listing(catalogue=catalogue, admission=admission, states=around.states)
     embeddings = Embeddings(catalogue=catalogue, admission=admission, encoders=around.encoders)

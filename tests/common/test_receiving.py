@@ -12,10 +12,11 @@ import grpc
 import pytest
 
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.common.beside import LARGE_BYTES as HEAVY_BYTES
+from services.common.beside import Beside
 from services.common.room import Bounds, Room
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
-from services.common.rpc.receiving import HEAVY_BYTES
 from services.common.rpc.server import Server
 
 METHOD = "/moa.text.v1.TextService/CountTokens"
@@ -43,8 +44,10 @@ class Text(text_service_pb2_grpc.TextServiceServicer):
 
 
 @asynccontextmanager
-async def served(room: Room, count: Count) -> AsyncIterator[grpc.aio.Channel]:
-    server = Server(service_token=TOKEN, room=room)
+async def served(
+    room: Room, count: Count, *, token: str | None = TOKEN, beside: Beside | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
+    server = Server(service_token=token, room=room, beside=beside)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(Text(count), server.grpc)
     port = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -147,6 +150,31 @@ async def test_the_bytes_are_gone_while_the_handler_works() -> None:
             tracemalloc.stop()
     # The client, which is in this process, keeps what it sends; it was made before.
     assert held[0] - base < LARGE // 2, f"{(held[0] - base) / LARGE:.2f} times the request"
+
+
+async def test_a_large_typed_request_is_read_beside() -> None:
+    """Its message is the same, and what is not known in it is refused by name, as in a small one."""
+    models: list[str] = []
+
+    async def count(request: Any) -> int:
+        models.append(request.model)
+        return 7
+
+    beside = Beside()
+    async with served(Room(), count, token=None, beside=beside) as channel:
+        small = text_service_pb2.CountTokensRequest(model="small")
+        assert await _whole(channel, (), small.SerializeToString()) == 7
+        assert beside.pid is None
+        assert await _whole(channel, ()) == 7
+        assert beside.pid is not None
+        assert models == ["small", "m" * LARGE]
+        for request in (small, text_service_pb2.CountTokensRequest(model="m" * LARGE)):
+            request.messages.add().ParseFromString(b"\x08\x63")  # a role that is none
+            with pytest.raises(grpc.aio.AioRpcError, match="there is no value 99"):
+                await _whole(channel, (), request.SerializeToString())
+        with pytest.raises(grpc.aio.AioRpcError, match="cannot be read"):
+            await _whole(channel, (), b"\xff" * LARGE)
+    await beside.aclose()
 
 
 async def _whole(channel: grpc.aio.Channel, sent: Any, request: bytes = REQUEST) -> int:

@@ -7,18 +7,23 @@ receives it first, and keeps its bytes until the answer has ended.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import grpc
+from google.api import httpbody_pb2
 from google.protobuf.message import DecodeError
 
-from services.common import beside, errors
+from services.common import errors
+from services.common.beside import LARGE_BYTES as HEAVY_BYTES
+from services.common.beside import Beside
 from services.common.memory import Collecting
 from services.common.room import Room
 from services.common.rpc import call as calls
-from services.common.rpc import known, rest
+from services.common.rpc import known, rest, typed
+from services.common.rpc.keys import key_of
 from services.common.rpc.raw import RawBody
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -29,8 +34,6 @@ for callers who may not send one."""
 
 LARGE_BYTES: Final = 64 * 1024
 """Reading a request of so many bytes costs no more than asking who sent it."""
-HEAVY_BYTES: Final = beside.LARGE_BYTES
-"""A request of more bytes takes part in the process's room."""
 
 
 class Receiving:
@@ -40,17 +43,27 @@ class Receiving:
         public: Whether callers bring keys of their own, so that nothing in a request is believed.
         welcome: Asked before a request of more than `LARGE_BYTES` is read; None: whoever may call may send it.
         room: Where requests of more than `HEAVY_BYTES` wait for their turn.
+        beside: Where those are read that take longer than their bytes say; None: here.
     """
 
-    def __init__(self, *, public: bool, welcome: Welcome | None = None, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        public: bool,
+        welcome: Welcome | None = None,
+        room: Room | None = None,
+        beside: Beside | None = None,
+    ) -> None:
         self._public = public
         self._welcome = welcome
         self._room = room or Room()
+        self._beside = beside
         self._collecting = Collecting()
 
     def around(self, inner: Handler, deserialize: Callable[[bytes], Any] | None, method: str) -> Handler:
         """Return what receives a request and serves it by `inner`."""
-        complete, takes_body = rest.reader(method), rest.takes_raw_body(method)
+        complete, kind = rest.reader(method), rest.request_of(method)
+        takes_body = kind is httpbody_pb2.HttpBody
 
         async def serve(_: Any, context: Any) -> Any:
             call = calls.current()
@@ -72,6 +85,12 @@ class Receiving:
                 del data
                 if takes_body and len(taken[0]) > HEAVY_BYTES:
                     return await inner(_raw(taken.pop()), context)
+                if self._beside is not None and kind is not None and len(taken[0]) > HEAVY_BYTES:
+                    original = _original(context) if complete is not None else None
+                    reading = self._beside.run(
+                        typed.read, taken.pop(), call.account, kind, method, original, public=self._public
+                    )
+                    return await inner(await reading, context)
                 return await inner(self._read(taken.pop(), context, deserialize, complete), context)
 
         return serve
@@ -83,6 +102,10 @@ class Receiving:
     async def _ask(self, context: Any, call: calls.Call) -> None:
         if self._welcome is not None:
             call.account = await self._welcome(context, call.method)
+        elif self._public:
+            # Whose it is, nobody has asked yet; its key tells it from others'.
+            with contextlib.suppress(errors.MoaError):
+                call.account = key_of(context.invocation_metadata() or ())
 
     def _read(
         self, data: bytes, context: Any, deserialize: Callable[[bytes], Any] | None, complete: rest.Read | None
@@ -94,12 +117,18 @@ class Receiving:
         except DecodeError:
             raise errors.Malformed("the request's message cannot be read") from None
         if complete is not None:
-            original = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
+            original = _original(context)
             if original is not None:
-                complete(message, str(original))
+                complete(message, original)
         if self._public:
             known.refuse_unknown(message)
         return message
+
+
+def _original(context: Any) -> str | None:
+    """Return the path and query that a REST caller asked for."""
+    found = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
+    return None if found is None else str(found)
 
 
 def _raw(data: bytes) -> RawBody:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from google.api import annotations_pb2, httpbody_pb2
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -64,13 +64,14 @@ def reader(path: str) -> Read | None:
     return _Reader(method, bound(proto), takes_body=bool(proto.options.Extensions[annotations_pb2.http].body)).read
 
 
-def takes_raw_body(path: str) -> bool:
-    """Tell whether a method (`/package.Service/Method`) takes a body as it is."""
+def request_of(path: str) -> type[Message] | None:
+    """Return the kind of message that a method (`/package.Service/Method`) takes; None for one that is not known."""
     try:
         method = descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", "."))
     except KeyError:
-        return False
-    return bool(method.input_type.full_name == httpbody_pb2.HttpBody.DESCRIPTOR.full_name)
+        return None
+    kind: type[Message] = message_factory.GetMessageClass(method.input_type)
+    return kind
 
 
 class _Reader:

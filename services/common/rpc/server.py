@@ -15,6 +15,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from services.common import logs, tracing
+from services.common.beside import Beside
 from services.common.room import Room
 from services.common.rpc.interceptor import Around, Interceptor, Reword
 from services.common.rpc.receiving import Welcome
@@ -51,7 +52,7 @@ class Server:
 
     Args:
         service_token: Credential that callers must send; None where callers bring keys of their own.
-        reword, welcome, room, around: As the interceptor's.
+        reword, welcome, room, beside, around: As the interceptor's.
     """
 
     def __init__(
@@ -61,9 +62,12 @@ class Server:
         reword: Reword | None = None,
         welcome: Welcome | None = None,
         room: Room | None = None,
+        beside: Beside | None = None,
         around: Around | None = None,
     ) -> None:
-        interceptor = Interceptor(service_token=service_token, reword=reword, welcome=welcome, room=room, around=around)
+        interceptor = Interceptor(
+            service_token=service_token, reword=reword, welcome=welcome, room=room, beside=beside, around=around
+        )
         self.grpc = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         self.health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
