@@ -162,7 +162,7 @@ def _bytes(given: media_pb2.ImageInput, param: str) -> tuple[bytes, images.Image
 
 def _limit(model: Model, field: str, otherwise: tuple[float, float]) -> tuple[float, float]:
     """Give a field's range: the catalogue's `limits` say `[low, high]`, or the highest alone."""
-    given: Any = model.limits.get(field)
+    given: Any = getattr(model.limits, field)
     if given is None:
         return otherwise
     if isinstance(given, Sequence):

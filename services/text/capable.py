@@ -21,14 +21,14 @@ def check(request: GenerateTextRequest, model: Model) -> None:
     """
     limits.check(request)
     limits.check_able(request, model)
-    _check_count(request.candidates, model.limits.get("candidates"), "candidates")
-    _check_count(len(request.stop), model.limits.get("stop"), "stop")
+    _check_count(request.candidates, model.limits.candidates, "candidates")
+    _check_count(len(request.stop), model.limits.stop, "stop")
     if request.HasField("reasoning") and not model.can("reasoning"):
         wanted = request.reasoning
         if wanted.HasField("budget_tokens") or wanted.effort not in _NO_EFFORT:
             field = "budget_tokens" if wanted.HasField("budget_tokens") else "effort"
             raise Unsupported(f"model {model.id!r} does not reason", param=f"reasoning.{field}")
-    for field in model.limits.get("unsupported", ()):
+    for field in model.limits.unsupported:
         if _is_set(request, field):
             raise Unsupported(f"model {model.id!r} does not take {field}", param=field)
 

@@ -16,7 +16,8 @@ providers:
 - {id: other, adapter: openai, makes: text, base_url: "http://x"}
 models:
 - {id: small, provider: openai-text}
-- {id: large, provider: openai-text, fallback: [small], capabilities: [text, stream]}
+- {id: large, provider: openai-text, fallback: [small], capabilities: [vision, tools],
+   limits: {stop: 4, thinking: level, size: {min: 8, max: 64}}}
 """
 
 
@@ -41,6 +42,10 @@ models:
         ),
         ("[small]", "[smal]", "model openai-text/large: fallback: there is no 'smal'; did you mean 'small'?"),
         ("[small]", "[nobody]", "model openai-text/large: fallback: there is no 'nobody'"),
+        ("vision", "visoin", "model large: capabilities: nobody knows 'visoin'; did you mean 'vision'?"),
+        ("stop: 4", "stops: 4", "model large: limits: Object contains unknown field `stops`; did you mean 'stop'?"),
+        ("level", "levle", "model large: limits.thinking: Invalid enum value 'levle'; did you mean 'level'?"),
+        ("min: 8", "mim: 8", "model large: limits.size: Object contains unknown field `mim`; did you mean 'min'?"),
         ("models:", "models: [", "while parsing a flow"),
     ],
 )

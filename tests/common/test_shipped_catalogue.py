@@ -25,7 +25,7 @@ def test_each_model_has_its_price_and_bounds(model: Model) -> None:
         assert 0 < model.default_max_tokens <= model.max_output_tokens < model.context_tokens
         assert model.prices.image == 0
     else:
-        assert model.limits["prompt_chars"] > 0
+        assert model.limits.prompt_chars
 
 
 @pytest.mark.parametrize("model", [m for m in CLOUD if m.retirement], ids=lambda model: model.full_id)

@@ -112,13 +112,13 @@ async def test_other_operations(
     if operation == OPERATION_REMOVE_BACKGROUND:
         ask.ClearField("prompt")
     if operation == OPERATION_OUTPAINT:
-        ask.width, ask.height = (1024, 1024) if model.limits.get("sizes") else (768, 640)
+        ask.width, ask.height = (1024, 1024) if model.limits.sizes else (768, 640)
     await _asked_or_refused(service, model, capability, ask, "operation")
 
 
 async def test_references(service: ImageClient, upstream: Emulator, model: Model, ask: GenerateImageRequest) -> None:
     """Two reference images go along where the model takes them."""
-    if model.limits.get("images", 1) < 2 or not model.can("edit"):
+    if model.limits.images < 2 or not model.can("edit"):
         pytest.skip("one image at most")
     ask.operation = OPERATION_VARIATION if model.can("variation") else OPERATION_EDIT
     ask.images.extend([given(PICTURE), given(png(32, 32, "red"))])
@@ -127,7 +127,7 @@ async def test_references(service: ImageClient, upstream: Emulator, model: Model
 
 async def test_aspect_ratio(service: ImageClient, model: Model, ask: GenerateImageRequest) -> None:
     """A ratio that the model makes is asked for in its own words."""
-    ratios = model.limits.get("ratios") or {"1:1": ""}
+    ratios = model.limits.ratios or {"1:1": ""}
     for ratio in ratios:
         ask.aspect_ratio = ratio
         await _asked_or_refused(service, model, "aspect_ratio", ask, "aspect_ratio")
@@ -135,10 +135,10 @@ async def test_aspect_ratio(service: ImageClient, model: Model, ask: GenerateIma
 
 async def test_sizes(service: ImageClient, model: Model, ask: GenerateImageRequest) -> None:
     """Every size that the catalogue names is one that the provider takes."""
-    ratios = model.limits.get("ratios", {})
-    sizes = [*model.limits.get("sizes", []), *(ratios.values() if isinstance(ratios, dict) else [])]
+    ratios = model.limits.ratios
+    sizes = [*(model.limits.sizes or ()), *(ratios.values() if isinstance(ratios, dict) else [])]
     for size in sizes or ["1024x1024"]:
-        if model.limits.get("size") and not sizes:
+        if model.limits.size and not sizes:
             pytest.skip("any size, for outpainting only")
         width, _, height = size.partition("x")
         ask.width, ask.height = int(width), int(height)
@@ -175,7 +175,7 @@ async def test_a_seed_is_sent_or_refused(
     if not await _asked_or_refused(service, model, "seed", ask, "seed"):
         return
     assert subject.seed_of(upstream.seen[-1].body) == 4000
-    if model.limits.get("count", 1) == 1:
+    if model.limits.count in (None, 1):
         upstream.seen.clear()
         ask.count = 3
         await service.ask(ask)
@@ -204,11 +204,11 @@ async def test_every_style_is_taken(service: ImageClient, model: Model, ask: Gen
     """A style of the catalogue is taken; another is refused with the list."""
     if not model.can("style"):
         pytest.skip("no styles")
-    for style in model.limits["styles"]:
+    for style in model.limits.styles or ():
         ask.style = style
         assert images_of(await service.ask(ask))
     ask.style = "no-such-style"
-    with pytest.raises(errors.Unsupported, match=model.limits["styles"][0]) as refused:
+    with pytest.raises(errors.Unsupported, match=next(iter(model.limits.styles or ()))) as refused:
         await service.ask(ask)
     assert refused.value.param == "style"
 

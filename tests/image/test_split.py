@@ -40,7 +40,8 @@ async def _recorded(
     subject: Subject, script: ImageScript, *, stream: bool
 ) -> tuple[Model, Call, dict[str, str], bytes]:
     model, row = _found(subject)
-    count = 1 if stream else min(2, int(model.limits.get("count", 1)))
+    most = model.limits.count
+    count = 1 if stream else min(2, most if isinstance(most, int) else 1)
     async with subject.emulator() as emulator:
         emulator.scripts.append(script)
         provider = Provider(

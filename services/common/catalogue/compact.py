@@ -60,7 +60,7 @@ def row_of(raw: Raw, shared: dict[Any, Any]) -> Model:
     for name in _SHARED:
         value = getattr(model, name)
         if value is not None:
-            key = _ENCODER.encode(value) if isinstance(value, Mapping) or name == "load" else value
+            key = _ENCODER.encode(value) if isinstance(value, Mapping) or name in ("load", "limits") else value
             msgspec.structs.force_setattr(model, name, shared.setdefault(key, value))
     return model
 

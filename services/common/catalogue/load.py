@@ -11,6 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import limits
 from services.common.catalogue.compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
 from services.common.catalogue.faults import misread, nearest
 from services.common.catalogue.model import SLICE, Catalogue, Model, Provider, finished
@@ -39,6 +42,18 @@ _DIFFUSION = frozenset(
     )
 )
 """What the diffusion engine does for every model of one's own."""
+
+_CAPABILITIES: Final = frozenset(
+    (
+        *limits.words(GenerateTextRequest.DESCRIPTOR),
+        *limits.words(GenerateImageRequest.DESCRIPTOR),
+        # What is known of a model without a field that asks for it.
+        *("prefill", "preview", "reasoning", "references", "variation"),
+        # What models do that look at images for Moa's own services.
+        *("caption", "detect", "judge"),
+    )
+)
+"""Every word that a model's capabilities may have."""
 
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)(?::-([^}]*))?\}")
 
@@ -144,6 +159,9 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
         if provider.makes in ("vision", "embedding") and provider.adapter != "inference":
             told = f"only the inference adapter has {provider.makes} models"
             raise CatalogueError(f"{path}: provider {provider.id}: {told}")
+        for word in sorted(model.capabilities - _CAPABILITIES):
+            hint = nearest(word, _CAPABILITIES)
+            raise CatalogueError(f"{path}: model {model.id}: capabilities: nobody knows {word!r}{hint}")
         if (model.load is not None) != (provider.adapter == "inference"):
             raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
     _check_successors(path, models)

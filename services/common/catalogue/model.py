@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from services.common.catalogue.limits import Limits
 from services.common.catalogue.pictures import UNKNOWN, ImageTokens, Rule
 from services.common.errors import ModelNotFound, NotFound
 
@@ -162,8 +163,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     on_first_failure: Literal["retry", "next"] = "retry"
     """What its first failure does that may pass, where it has fallbacks: it is asked once more, if that need not wait
     for more than two seconds; or the next one is asked at once."""
-    limits: Mapping[str, Any] = {}
-    """What values it takes (sizes, ratios, step counts), by field."""
+    limits: Limits = Limits()
+    """What values it takes."""
     image_tokens: ImageTokens | None = None
     """How many tokens of a prompt a picture is, by its owner's rule (`services.common.catalogue.pictures`); none: no
     rule is known, and the dearest there are bound it."""

@@ -14,9 +14,9 @@ from google.protobuf.message import Message
 from services.common.errors import InvalidField, Unsupported
 from services.common.limits.checks import Outside, checks_of
 from services.common.limits.fields import of
-from services.common.limits.needs import Need, needs_beyond
+from services.common.limits.needs import Need, needs_beyond, words
 
-__all__ = ["Able", "Need", "check", "check_able", "check_needs", "needs", "of"]
+__all__ = ["Able", "Need", "check", "check_able", "check_needs", "needs", "of", "words"]
 
 
 class Able(Protocol):

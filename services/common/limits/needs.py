@@ -79,3 +79,15 @@ def _below(field: FieldDescriptor, steps: Sequence[Find]) -> Find:
                 found[index] = Need(prefix(field, place) + found[index].param, found[index].capability)
 
     return run
+
+
+@functools.cache
+def words(descriptor: Descriptor, above: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return every capability that a message type can ask for."""
+    found: set[str] = set()
+    for field in descriptor.fields:
+        found.update(each.capability for each in demands_of(field).values())
+        found.add(of(field).capability)
+        if field.message_type is not None and not is_map(field) and descriptor.full_name not in above:
+            found |= words(field.message_type, above | {descriptor.full_name})
+    return frozenset(found - {""})

@@ -79,7 +79,7 @@ _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
     """Give the requests: one an image, but for Imagen's."""
-    if model.limits.get("method") == "predict":
+    if model.limits.method == "predict":
         return imagen.calls_from(request, model, provider)
     url = URL(f"{provider.base_url.rstrip('/')}/models/{model.name}:generateContent")
     return [
@@ -115,7 +115,7 @@ def _body(request: GenerateImageRequest, model: Model, index: int) -> dict[str, 
 
 def reader(call: Call, model: Model, headers: Mapping[str, str]) -> Reader:
     """Make the reader of an answer."""
-    return imagen.reader(call, model, headers) if model.limits.get("method") == "predict" else _GeminiReader()
+    return imagen.reader(call, model, headers) if model.limits.method == "predict" else _GeminiReader()
 
 
 class _GeminiReader(WholeReader):

@@ -1,19 +1,19 @@
 """Refuse what a model cannot do, by the catalogue's word, and turn one vocabulary of sizes into each model's own.
 
-A model's `limits` are data: `sizes` (a list of `WxH`), or `size` (`{min, max, multiple, pixels}`); `ratios` (a list,
-or each with the size it makes); `qualities`, `styles` and `formats` (a list, or each with the provider's word);
-`count` a call, `images` it takes, `prompt_chars`.
+A model's limits are data (`services.common.catalogue.limits`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from moa.image.v1.image_pb2 import Background, Operation, OutputFormat, Quality
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common import images, limits
 from services.common.catalogue import Model
+from services.common.catalogue.limits import Words
 from services.common.errors import InvalidField, Unsupported
 
 _CHANGES = (
@@ -51,12 +51,12 @@ def check(request: GenerateImageRequest, model: Model) -> None:
     request.operation = operation_of(request)
     limits.check(request)
     limits.check_able(request, model)
-    most_chars = model.limits.get("prompt_chars")
+    most_chars = model.limits.prompt_chars
     if most_chars and len(request.prompt) > most_chars:
         raise InvalidField(f"the prompt may have {most_chars} characters for this model", param="prompt")
     if request.images and request.operation not in _CHANGES and not model.can("references"):
         raise Unsupported(f"model {model.id!r} takes no reference images", param="images")
-    most = model.limits.get("images", 1)
+    most = model.limits.images
     if len(request.images) > most:
         raise Unsupported(f"model {model.id!r} takes at most {most} input images", param="images")
     if request.HasField("mask") and request.operation != Operation.OPERATION_EDIT:
@@ -87,17 +87,17 @@ def size_of(request: GenerateImageRequest, model: Model) -> tuple[int, int] | No
         return size
     if not request.aspect_ratio:
         return None
-    ratios = model.limits.get("ratios", {})
+    ratios = model.limits.ratios
     wanted = _ratio(request.aspect_ratio)
-    if isinstance(ratios, dict):
+    if isinstance(ratios, Mapping):
         for name, made in ratios.items():
             if _ratio(name) == wanted:
                 return _pixels(made)
-    for made in model.limits.get("sizes", ()):
+    for made in model.limits.sizes or ():
         width, height = _pixels(made)
         if wanted[0] * height == wanted[1] * width:
             return width, height
-    known = ", ".join(ratios or model.limits.get("sizes", ())) or "none"
+    known = ", ".join(ratios or model.limits.sizes or ()) or "none"
     raise Unsupported(
         f"model {model.id!r} does not make {request.aspect_ratio} (it makes: {known})", param="aspect_ratio"
     )
@@ -108,13 +108,13 @@ def ratio_of(request: GenerateImageRequest, model: Model) -> str:
 
     A size is taken when a ratio makes exactly it. Raises Unsupported with what the model takes.
     """
-    ratios = model.limits.get("ratios", {})
+    ratios = model.limits.ratios
     if request.HasField("width") or request.HasField("height"):
-        if isinstance(ratios, dict):
+        if isinstance(ratios, Mapping):
             for name, made in ratios.items():
                 if _pixels(made) == (request.width, request.height):
                     return str(name)
-        sizes = ", ".join(ratios.values()) if isinstance(ratios, dict) else "none; give an aspect_ratio"
+        sizes = ", ".join(ratios.values()) if isinstance(ratios, Mapping) else "none; give an aspect_ratio"
         asked = f"{request.width}x{request.height}"
         raise Unsupported(f"model {model.id!r} does not make {asked} (it makes: {sizes})", param="size")
     if not request.aspect_ratio:
@@ -129,23 +129,24 @@ def ratio_of(request: GenerateImageRequest, model: Model) -> str:
     )
 
 
-def word_of(field: str, words: str, asked: str, model: Model) -> str:
-    """Give the provider's word for `asked` from the model's `limits[words]`; as it is when the limits do not say.
+def word_of(field: str, words: Literal["qualities", "styles", "formats"], asked: str, model: Model) -> str:
+    """Return the provider's word for `asked`, by those limits of the model; as it is when they do not say.
 
     Raises Unsupported with what the model takes.
     """
-    table = model.limits.get(words)
+    table: Words | None = getattr(model.limits, words)
     if table is None:
         return asked
     if asked not in table:
         raise Unsupported(f"model {model.id!r} takes {', '.join(table)} as {field}", param=field)
-    return str(table[asked]) if isinstance(table, dict) else asked
+    return table[asked] if isinstance(table, Mapping) else asked
 
 
 def counts_of(request: GenerateImageRequest, model: Model) -> list[int]:
     """Split the wanted count into calls, by how many images the model makes in one."""
     left = count_of(request)
-    most = int(model.limits.get("count", 1))
+    limit = model.limits.count
+    most = limit[-1] if isinstance(limit, tuple) else limit or 1
     counts = []
     while left > 0:
         counts.append(min(left, most))
@@ -155,13 +156,13 @@ def counts_of(request: GenerateImageRequest, model: Model) -> list[int]:
 
 def _check_size(size: tuple[int, int], model: Model) -> None:
     name = f"{size[0]}x{size[1]}"
-    sizes = model.limits.get("sizes")
-    rule = model.limits.get("size")
+    sizes = model.limits.sizes
+    rule = model.limits.size
     if rule is not None:
-        fits = all(rule["min"] <= side <= rule["max"] and side % rule["multiple"] == 0 for side in size)
-        if fits and size[0] * size[1] <= rule.get("pixels", math.inf):
+        fits = all(rule.min <= side <= rule.max and side % rule.multiple == 0 for side in size)
+        if fits and size[0] * size[1] <= (rule.pixels or math.inf):
             return
-        takes = f"sides from {rule['min']} to {rule['max']}, multiples of {rule['multiple']}"
+        takes = f"sides from {rule.min} to {rule.max}, multiples of {rule.multiple}"
         raise Unsupported(f"model {model.id!r} does not make {name} (it takes {takes})", param="size")
     if sizes is not None and name not in sizes:
         raise Unsupported(f"model {model.id!r} does not make {name} (it makes: {', '.join(sizes)})", param="size")

@@ -114,9 +114,9 @@ def _fields(request: GenerateImageRequest, model: Model, count: int) -> dict[str
         fields["moderation"] = request.moderation
     if request.user:
         fields["user"] = request.user
-    if model.limits.get("response_format"):
+    if model.limits.response_format:
         # Models before gpt-image send links unless asked; gpt-image refuses the field.
-        fields["response_format"] = model.limits["response_format"]
+        fields["response_format"] = model.limits.response_format
     if request.stream and request.preview_every and model.can("preview") and count == 1:
         fields |= {"stream": True, "partial_images": _MAX_PARTIAL}
     return fields

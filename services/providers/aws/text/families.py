@@ -55,7 +55,7 @@ def _claude_thinking(request: GenerateTextRequest, model: Model, most: int) -> J
         return {}
     if _continues_without_reasoning(request) or _leaves_no_room(request):
         return {}
-    if model.limits.get("thinking") == "adaptive":
+    if model.limits.thinking == "adaptive":
         _refuse_sampling(request)
         effort = _effort_of(wanted)
         return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}

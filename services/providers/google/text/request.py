@@ -80,7 +80,7 @@ def body_from(request: GenerateTextRequest, model: Model) -> Json:
 
 def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Model) -> Json:
     """Return instructions, conversation and tools."""
-    signed = model.limits.get("thinking") == "level"
+    signed = model.limits.thinking == "level"
     instructions: list[Json] = []
     contents: list[Json] = []
     names: dict[str, str] = {}
@@ -270,7 +270,7 @@ def _thinking_from(wanted: ReasoningOptions, model: Model) -> Json:
     if wanted.HasField("budget_tokens"):
         made["thinkingBudget"] = wanted.budget_tokens
     elif wanted.effort != ReasoningOptions.EFFORT_UNSPECIFIED and model.can("reasoning"):
-        if model.limits.get("thinking") == "level":
+        if model.limits.thinking == "level":
             if wanted.effort not in _LEVELS:
                 raise Unsupported(f"model {model.id!r} always reasons", param="reasoning.effort")
             made["thinkingLevel"] = _LEVELS[wanted.effort]

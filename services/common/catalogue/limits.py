@@ -1,0 +1,89 @@
+"""What values a model takes, typed: a word that nobody knows fails when the file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=1)]
+Size = Annotated[str, Meta(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$")]
+Ratio = Annotated[str, Meta(pattern=r"^[1-9]\d{0,2}:[1-9]\d{0,2}$")]
+Range = float | tuple[float, float]
+"""The greatest value, or the least and the greatest."""
+Words = tuple[str, ...] | Mapping[str, str]
+"""The words that it takes, or each with the provider's own."""
+
+Unsupported = Literal[
+    "candidates",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "presence_penalty",
+    "response_format",
+    "seed",
+    "stop",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+    "user",
+]
+
+
+class Sides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which sizes are made, where they are not a list."""
+
+    min: Count
+    """The shortest side, in pixels."""
+    max: Count
+    """The longest side, in pixels."""
+    multiple: Count = 1
+    """What both sides are multiples of."""
+    pixels: Count | None = None
+    """The most pixels; none: as many as the sides make."""
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model's limits. What is not set is not limited, or has its engine's own bound."""
+
+    # Text.
+    stop: Count | None = None
+    """How many stop strings."""
+    candidates: Count | None = None
+    """How many answers."""
+    unsupported: tuple[Unsupported, ...] = ()
+    """Fields of the request that it does not take."""
+    thinking: Literal["level", "adaptive"] | None = None
+    """How it is told to reason: by a level (Gemini 3), by an effort of its own (Claude 4.6); none: by a budget."""
+
+    # Images.
+    prompt_chars: Count | None = None
+    """Characters of a prompt."""
+    images: Annotated[int, Meta(ge=0)] = 1
+    """How many input images."""
+    sizes: tuple[Size, ...] | None = None
+    """The sizes that it makes."""
+    size: Sides | None = None
+    """Which sizes it makes, where there are many."""
+    ratios: tuple[Ratio, ...] | Mapping[Ratio, Size] = ()
+    """The ratios that it takes, or each with the size that it makes."""
+    qualities: Words | None = None
+    styles: Words | None = None
+    formats: Words | None = None
+    method: Literal["predict"] | None = None
+    """The method by which it is asked, where its provider has several."""
+    response_format: Literal["b64_json"] | None = None
+    """What must be asked for so that it sends images, not links."""
+
+    # Both kinds of image models: images a call, or what an engine takes.
+    # No pair: msgspec 0.22 crashes the collector on a union of a pair and a constrained number.
+    count: Count | tuple[Count, ...] | None = None
+    """Images a call; none: one at a provider, the contract's most for a model of one's own."""
+    steps: Range | None = None
+    guidance_scale: Range | None = None
+    strength: Range | None = None
+    width: Range | None = None
+    height: Range | None = None
