@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from google.api import httpbody_pb2
 
+from moa.embedding.v1 import embedding_service_pb2
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
+from moa.image.v1 import image_service_pb2
+from moa.router.v1 import google_service_pb2, native_service_pb2, openai_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import (
     AnswerLost,
@@ -28,7 +31,7 @@ from services.common.rpc import call as calls
 from services.router.domain.caller import Caller
 from services.router.idempotency import once as module
 from services.router.idempotency.fingerprint import fingerprint
-from services.router.idempotency.once import Once
+from services.router.idempotency.once import PAID, Once
 from tests.router.rig import Identity
 
 CHAT = "/moa.router.v1.OpenAIService/CreateChatCompletion"
@@ -208,6 +211,20 @@ async def test_methods_that_cost_nothing_are_left_as_they_are(world: World) -> N
     assert world.once.around("/moa.router.v1.GoogleService/CountTokens", handler, True) is handler
 
 
+def test_every_public_method_is_paid_or_known_to_be_free() -> None:
+    """Whoever adds a method says which it is."""
+    free = {"ListProviders", "ListProviderModels", "ListModels", "GetModel", "CountTokens"}
+    files = (native_service_pb2, openai_service_pb2, google_service_pb2, text_service_pb2, image_service_pb2)
+    methods = {
+        f"/{service.full_name}/{method.name}"
+        for file in (*files, embedding_service_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if method.name not in free
+    }
+    assert methods == PAID
+
+
 async def test_the_same_answer_twice(world: World) -> None:
     """Asked again the work is not done again; the answer has the same bytes and headers, what is left of limits as it
     is now, whose answer it is, and counts as a request."""
@@ -240,7 +257,12 @@ async def test_other_words_under_the_key_are_refused(world: World) -> None:
     same = Context("k")
     await world.ask(same, b' {"b":2,"a":1} ')
     assert same.replayed
-    for said, headers in ((b'{"a": 1, "b": 3}', {}), (b'{"a": 1, "b": 2}', {"moa-fallback": "none"})):
+    headers_of: list[tuple[bytes, dict[str, str]]] = [
+        (b'{"a": 1, "b": 3}', {}),
+        (b'{"a": 1, "b": 2}', {"moa-fallback": "none"}),
+        (b'{"a": 1, "b": 2}', {"moa-parameters": "strict"}),
+    ]
+    for said, headers in headers_of:
         with pytest.raises(IdempotencyKeyReused):
             await world.ask(Context("k", **headers), said)
 

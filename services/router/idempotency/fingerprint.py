@@ -13,9 +13,10 @@ from google.protobuf.message import Message
 from services.common.errors import MoaError
 from services.common.rpc.raw import RawBody
 from services.router.dialects import form
+from services.router.dialects.unknown import PARAMETERS_KEY
 from services.router.serving import FALLBACK_KEY
 
-_HEADERS: Final = (FALLBACK_KEY,)
+_HEADERS: Final = (FALLBACK_KEY, PARAMETERS_KEY)
 """Headers that change what is answered."""
 _BODY: Final = httpbody_pb2.HttpBody.DESCRIPTOR
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
