@@ -52,7 +52,7 @@ def test_the_page_has_the_budgets_of_the_code() -> None:
 
 
 def test_a_hang_is_told_before_the_budget_is_spent() -> None:
-    """A test may take two minutes with what it sets up, one that is marked five; where that limit does not reach a test,
+    """A test may take two minutes with what it sets up, one that is marked five; where that limit does not reach it,
     the run ends soon after, with the stacks."""
     limit = int(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["timeout"])
     ends = re.search(r"--fast -o faulthandler_timeout=(\d+)", (REPOSITORY / "Makefile").read_text())
