@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -11,10 +12,14 @@ from typing import Any, Final
 from moa.common.v1 import usage_pb2
 from services.common import byok, errors, grants
 from services.common.rpc import call as calls
+from services.common.throttle import Throttle
 from services.router import metrics
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller, key_of
 
+_OWN_KEY_A_MINUTE: Final = 60
+_OWN_KEYS_OF_ADDRESS_A_MINUTE: Final = 240
+"""Of all keys together that come from one address: a key of the right shape is made up in no time."""
 FALLBACK_KEY: Final = "moa-fallback"
 """The header by which a caller says that it wants no model but the one that it asks for: `none`."""
 
@@ -50,16 +55,25 @@ def _wants_fallback(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
 def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
     """Give a `begin` for dialects where callers may bring their own Google key, if the operator lets them.
 
-    Such a caller runs as the account `byok`, by a grant in the place of a key of this gateway.
+    Such a caller runs as the account `byok`, by a grant in the place of a key of this gateway. Its pace is counted by
+    its key's hash and by its address, so that it slows no other; `begin` raises RateLimited beyond it.
     """
     if not allowed:
         return begin
     acting = grants.ActingFor(account_id=byok.ACCOUNT_ID, key_id=byok.KEY_ID)
+    by_key = Throttle(tries=_OWN_KEY_A_MINUTE, every_s=60 / _OWN_KEY_A_MINUTE)
+    by_address = Throttle(tries=_OWN_KEYS_OF_ADDRESS_A_MINUTE, every_s=60 / _OWN_KEYS_OF_ADDRESS_A_MINUTE)
 
     def begun(context: Any) -> Caller:
         caller = begin(context)
         if not byok.is_google_key(caller.key):
             return caller
+        try:
+            by_address.check(calls.current().address)
+            by_key.check(hashlib.sha256(caller.key.encode()).hexdigest())
+        except errors.RateLimited as beyond:
+            told = f"at most {_OWN_KEY_A_MINUTE} requests a minute with a key of one's own"
+            raise errors.RateLimited(told, retry_after_s=beyond.retry_after_s) from None
         calls.current().key = standing_in = grants.mint(service_token, acting)
         return replace(caller, key=standing_in, own_key=caller.key)
 

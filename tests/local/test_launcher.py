@@ -108,6 +108,10 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
     pasted(picture, tmp_path)
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG\r\n")
 
+    # Without a shop's credentials, as every first installation is.
+    health = requests.get(f"{kept['MOA_URL']}/healthcheck", timeout=20)
+    assert health.status_code == 200, health.text
+
     token = re.findall(rf"http://127.0.0.1:{port}/#setup=(\S+)", said)[0]
     boss = {"email": "boss@example.com", "password": "correct horse battery"}
     claims = [

@@ -44,8 +44,9 @@ UNLIMITED: Final = 2**53
 
 LOCAL_ONLY: Final = quota_pb2.Rule(provider="local-*", model="*")
 """What a new account may use."""
-BYOK_LIMITS: Final = Limits(tokens_a_day=0, images_a_day=0, key_count=1, requests_a_minute=60)
-"""All those together who bring their own key of a provider; what they use is theirs to pay, so only the pace binds."""
+BYOK_LIMITS: Final = Limits(tokens_a_day=0, images_a_day=0, key_count=1)
+"""All those together who bring a provider's key of their own: what they use is theirs to pay, and its pace is the
+router's to count."""
 BYOK_RULE: Final = quota_pb2.Rule(
     provider="*", model="*", operations=(quota_pb2.OPERATION_TEXT, quota_pb2.OPERATION_IMAGE)
 )
