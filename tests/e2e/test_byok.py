@@ -200,7 +200,7 @@ def test_off_by_default(gateway: Gateway) -> None:
 
 
 def test_pace(byok: Gateway) -> None:
-    """All of them have a pace that an administrator may set, beside their own; who disables their account ends it all."""
+    """All of them have a pace that an administrator may set, too; who disables their account ends it all."""
     headers = {"X-API-Key": byok.key}
     account = f"{byok.url}/admin/accounts/byok"
     told = requests.get(account, headers=headers, timeout=20).json()["account"]
