@@ -205,7 +205,7 @@ class ImageReply:
                 self._parts.setdefault(event.index, []).append({"text": event.text.text})
             elif kind == "image":
                 image = event.image.image
-                blob = {"mimeType": image.mime_type, "data": _base64(image.data)}
+                blob = {"mimeType": image.mime_type, "data": image.data}
                 self._parts.setdefault(event.index, []).append({"inlineData": blob})
                 self.images += 1
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import msgspec
@@ -89,7 +88,7 @@ class Reply:
     def __init__(self, answer: ImageAnswer, prompt: str) -> None:
         self._answer = answer
         self._prompt = prompt
-        self._images: dict[int, str] = {}
+        self._images: dict[int, bytes] = {}
         self._text: list[str] = []
 
     @property
@@ -116,7 +115,7 @@ class Reply:
         for event in message.events:
             kind = event.WhichOneof("event")
             if kind == "image":
-                self._images[event.index] = base64.b64encode(event.image.image.data).decode()
+                self._images[event.index] = event.image.image.data
             elif kind == "text":
                 self._text.append(event.text.text)
             elif kind == "error":
@@ -142,7 +141,7 @@ def _shown(event: image_pb2.ImageEvent, kind: str | None) -> dict[str, Any] | No
         progress = event.progress
         found: dict[str, Any] = {"status": "progress", "step": progress.step, "steps": progress.steps}
         if progress.HasField("preview"):
-            found["preview"] = base64.b64encode(progress.preview.data).decode()
+            found["preview"] = progress.preview.data
         return _with_eta(found, progress)
     return None
 

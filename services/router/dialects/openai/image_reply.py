@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from typing import Any
 
@@ -88,11 +87,12 @@ class Images:
         return found
 
     async def _datum(self, image: image_pb2.Image) -> dict[str, Any]:
+        found: dict[str, Any]
         if self._wanted.links:
             account = self._answer.booking.account_id
             found = {"url": await self._shelf.link(image.image, account, self._request_id)}
         else:
-            found = {"b64_json": base64.b64encode(image.image.data).decode()}
+            found = {"b64_json": image.image.data}
         if image.revised_prompt:
             found["revised_prompt"] = image.revised_prompt
         return found
@@ -144,7 +144,7 @@ class Images:
 
     def _event(self, name: str, image: media_pb2.ImageData, more: dict[str, Any]) -> bytes:
         kind = f"image_{self._wanted.kind}.{name}"
-        body = {"type": kind, "b64_json": base64.b64encode(image.data).decode(), "created_at": self._created}
+        body = {"type": kind, "b64_json": image.data, "created_at": self._created}
         return _frame(kind, {**body, **self._form(image), **more})
 
 
