@@ -343,6 +343,8 @@ def _service(name: str, addresses: Iterable[Address]) -> Json:
             "enforcing_success_rate": 0,
             "enforcing_local_origin_success_rate": 0,
             "base_ejection_time": "2s",
+            # It grows with each ejection, and a worker is back before.
+            "max_ejection_time": "4s",
             "max_ejection_percent": 50,
         },
         "circuit_breakers": {
