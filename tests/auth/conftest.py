@@ -240,5 +240,5 @@ async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> 
     }
     process = await forking.begun("services.auth", environment)
     async with grpc.aio.insecure_channel(address) as link:
-        await asyncio.wait_for(link.channel_ready(), 30)
+        await asyncio.wait_for(link.channel_ready(), 110)
     return process, address

@@ -82,18 +82,22 @@ async def behind(database_url: str, wire: Wire, tmp_path: Path) -> AsyncIterator
 
 async def test_a_stalled_database_is_as_one_that_is_away(behind: Auth, wire: Wire, admit: Admit) -> None:
     """Who needs it gets a 503 in bounded time; a warm key goes on; once it answers again everything is booked, once."""
-    account, _, warm = await behind.account(tokens=1_000_000)
+    account, key_id, warm = await behind.account(tokens=1_000_000)
     _, _, cold = await behind.account()
     admission = await admit(behind)
     for _ in range(10):
         settle(await reserve(admission, warm, 100), 60)
     await until(lambda: behind.spent(account) == (600, 0))
     wire.hold()
+    # How much was borrowed ahead depends on how fast the requests before came; half may lie in pieces.
+    assert behind.quota is not None
+    lasts = min(10, behind.quota.pools.free(key_id).tokens // 200)
+    assert lasts > 0
     async with asyncio.timeout(60):
         for _ in range(3):
             with pytest.raises((Unavailable, DeadlineExceeded)):
                 await reserve(admission, cold, 100)
-    for _ in range(10):
+    for _ in range(lasts):
         settle(await reserve(admission, warm, 100), 60)
     wire.let_go()
     async with asyncio.timeout(60):
@@ -102,7 +106,7 @@ async def test_a_stalled_database_is_as_one_that_is_away(behind: Auth, wire: Wir
                 settle(await reserve(admission, cold, 100), 60)
                 break
             await asyncio.sleep(0.05)
-    await until(lambda: behind.spent(account) == (1200, 0), within_s=60)
+    await until(lambda: behind.spent(account) == (600 + 60 * lasts, 0), within_s=60)
     await admission.stop()
     await audited(behind.url)
 
