@@ -13,7 +13,7 @@ from gateway import limits as edge
 from gateway.settings import EdgeSettings
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
-from services.common import beside, idempotency, images, protojson
+from services.common import beside, idempotency, images, protojson, room
 from services.common.http import client as http
 from services.router.adapters import fetching
 from services.router.domain.operations import MOST_LINKS
@@ -53,6 +53,7 @@ def requests() -> list[Row]:
     """Return what bounds one request, in the order in which it is met."""
     heap = edge.overload(EdgeSettings())["resource_monitors"]
     connections = heap[0]["typed_config"]["max_active_downstream_connections"]
+    bounds = room.Bounds()
     return [
         Row(
             "connections to the edge",
@@ -126,6 +127,24 @@ def requests() -> list[Row]:
             _bytes(beside.LARGE_BYTES),
             "larger ones would delay all others; they are read in a process beside, in turn",
             "nothing: it waits its turn",
+        ),
+        Row(
+            "large requests that a router serves at once",
+            f"{_bytes(bounds.served)}, {_bytes(bounds.served_of_account)} of an account",
+            "each is in memory until its answer ends",
+            "nothing: it waits at the edge",
+        ),
+        Row(
+            "large requests of an account that wait",
+            _bytes(bounds.waiting_of_account),
+            "the queue is everybody's",
+            "429, `Retry-After: 5`",
+        ),
+        Row(
+            "large requests that wait for a router",
+            f"{_bytes(bounds.waiting)}, {bounds.wait_s:g} s",
+            "they lie in the edge's memory",
+            "503, `Retry-After: 5`",
         ),
         Row(
             "an image",
