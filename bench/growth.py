@@ -51,7 +51,7 @@ MEASURES: Final[Sequence[Measure]] = (
         (500, 5_000, 50_000),
         growth_books.keys,
         {
-            "turn": ("longest turn of the router's loop", "ms", 0.5),
+            "turn": ("longest turn of the router's loop", "ms", 0.7),
             "round": ("a round that verifies them again", "ms", 1.1),
         },
     ),
@@ -59,7 +59,7 @@ MEASURES: Final[Sequence[Measure]] = (
     Measure("accounts", (1_000, 10_000, 100_000), growth_books.accounts, {"search": ("a search", "ms", 0.5)}),
     Measure(
         "ledger rows",
-        (2_000, 20_000, 200_000),
+        (1_000, 10_000, 100_000),
         growth_books.ledger,
         {
             "usage": ("a page of a year's usage", "ms", 0.5),
