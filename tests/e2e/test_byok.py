@@ -30,6 +30,7 @@ from tests.emulators.gemini_images import GeminiImagesEmulator
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
 
 CANARY = "AIzaCanary-7f3b9d51c2e84a06b1d7e5f0"
+SECOND = "AIzaSecond-7f3b9d51c2e84a06b1d7e5f0"
 BAD = "AIzaCanary-that-google-does-not-know"
 TEXT_MODEL, IMAGE_MODEL = "gemini-2.5-flash", "gemini-2.5-flash-image"
 SAID = "Hello 안녕 🌍!"
@@ -40,7 +41,7 @@ class Google:
 
     def __init__(self) -> None:
         self.text, self.image = GeminiEmulator(), GeminiImagesEmulator()
-        self.text.keys = self.image.keys = frozenset({CANARY})
+        self.text.keys = self.image.keys = frozenset({CANARY, SECOND})
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="google")
 
@@ -117,6 +118,22 @@ def test_key_in_the_query(byok: Gateway) -> None:
     path = f"/v1beta/models/{TEXT_MODEL}:generateContent"
     answer = requests.post(byok.url + path, params={"key": CANARY}, json=body, timeout=20)
     assert answer.json()["candidates"][0]["content"]["parts"][0]["text"] == SAID
+
+
+def test_an_idempotency_key_is_one_callers_own(byok: Gateway, google: Google) -> None:
+    """Those who bring a key share an account and no answers: the same words by another's key are another request."""
+    body = {"contents": [{"parts": [{"text": "hi"}]}]}
+    before = len(google.text.seen)
+
+    def replayed(key: str) -> bool:
+        headers = {"x-goog-api-key": key, "Idempotency-Key": "once"}
+        path = f"/v1beta/models/{TEXT_MODEL}:generateContent"
+        answer = requests.post(byok.url + path, headers=headers, json=body, timeout=20)
+        assert answer.status_code == 200, answer.text
+        return answer.headers.get("idempotent-replayed") == "true"
+
+    assert [replayed(key) for key in (CANARY, SECOND, CANARY, SECOND)] == [False, False, True, True]
+    assert len(google.text.seen) == before + 2
 
 
 @pytest.mark.parametrize(
