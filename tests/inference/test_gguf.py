@@ -12,6 +12,7 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from inference.text.llama.model import LlamaModel
+from inference.tokenizing import slices
 from moa.text.v1 import text_pb2
 from services.common import errors
 from tests.inference.gguf_file import SHIPPED, written
@@ -251,3 +252,8 @@ def test_tokens_are_those_of_the_tokenizer_that_was_written(files: Path) -> None
         tokens = model.tokens(text)
         assert tokens == own(text, add_special_tokens=False)["input_ids"]
         assert model.decode(tokens) == own.decode(tokens, skip_special_tokens=True)
+    # In slices too.
+    long = "Hello there, 안녕하세요! 1234 <|end|>\n\nIt's é🦊 and  more. " * 700
+    pieces = list(slices(long, model.tokens))
+    assert len(pieces) > 3
+    assert [token for piece in pieces for token in model.tokens(piece)] == model.tokens(long)
