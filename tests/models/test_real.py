@@ -21,6 +21,7 @@ from moa.text.v1 import text_pb2
 from services.common.rpc import client as rpc
 from tests.inference.harness import TOKEN, Client, Running
 
+pytestmark = pytest.mark.timeout(600)  # dozens of answers of a real model, on cores that are shared
 CHAT, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
 REFERENCE = json.loads(Path(__file__).with_name("minilm_vectors.json").read_text())
 
