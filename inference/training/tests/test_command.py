@@ -13,6 +13,8 @@ from inference.training import __main__ as command
 from inference.training import denoiser, language_model, lora, vision
 from inference.training.denoiser import Effort
 
+pytestmark = pytest.mark.timeout(600)  # it computes, on cores that may be shared
+
 
 def test_all_goes_through_every_stage_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stage works on what the stages before it have made, not on what ships."""

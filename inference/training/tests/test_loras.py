@@ -15,6 +15,8 @@ from moa.image.v1 import image_pb2
 from services.common.errors import InvalidField
 from tests.inference.harness import Client, Running
 
+pytestmark = pytest.mark.timeout(600)  # it computes, on cores that may be shared
+
 STEPS = 12  # fewer than the default 20, for speed; the floors below allow for that
 
 

@@ -10,6 +10,8 @@ from inference.training.dialogues import about, sums, turn, unknown
 from inference.training.scores import Chat
 from inference.training.tests.conftest import SHIPPED
 
+pytestmark = pytest.mark.timeout(600)  # it computes, on cores that may be shared
+
 IMAGE, TEXT = SHIPPED / "moa-tiny-image", SHIPPED / "moa-tiny-chat"
 CPU = torch.device("cpu")
 

@@ -12,6 +12,8 @@ from inference.training.pictures import Found, draw
 from inference.training.sights import NAMES, SCENES, Sight
 from services.desk.domain.items import ITEMS
 
+pytestmark = pytest.mark.timeout(600)  # it computes, on cores that may be shared
+
 
 def test_what_is_noted_lies_in_the_picture() -> None:
     """Every picture but textures says what is in it, by known names, in boxes with area."""
