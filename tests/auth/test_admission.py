@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from functools import partial
 
@@ -409,3 +410,22 @@ async def test_a_grant_that_has_not_changed_is_not_told_again(auth: Auth) -> Non
                 await asyncio.sleep(0.02)
     assert changed.grants[0].priority == quota_pb2.PRIORITY_LOW
     assert changed.grants[0].version != grant.version
+
+
+async def test_who_is_overtaken_is_not_refused(auth: Auth, admit: Admit) -> None:
+    """Images are lent for those who wait, and taken by those who come meanwhile and need not: who waited is lent more.
+
+    600 requests of accounts with room for five times as many, that come within moments of each other: none is refused.
+    """
+    order = random.Random(1)
+
+    async def drawn(admission: Admission, key: str) -> None:
+        await asyncio.sleep(order.random() * 0.2)
+        await admission.reserve(
+            key, operation=quota_pb2.OPERATION_IMAGE, provider="local-image", model="m", images=1, request_id="r"
+        )
+
+    for _ in range(6):
+        _, _, key = await auth.account(images=500)
+        admission = await admit(auth)
+        await asyncio.gather(*(drawn(admission, key) for _ in range(100)))

@@ -34,6 +34,8 @@ from services.common.errors import (
 from services.common.rpc.reach import Reach
 
 _REFUSAL_S: Final = 0.25
+_OVERTAKEN: Final = 5
+"""So often is asked again for what others took, who came later and need not wait."""
 
 
 class Admission:
@@ -279,8 +281,21 @@ class Admission:
             if holding is not None:
                 holding.refuse(asked.least_tokens, asked.images, time.monotonic() + _REFUSAL_S)
             raise self._exhausted(holding, asked)
+        holding = await self._caught_up(digest, holding, asked, least)
         now = time.monotonic()
         return self._taken(holding, holding.find(asked.tokens, asked.images, now), asked, now)
+
+    async def _caught_up(self, digest: bytes, holding: Holding, asked: Asked, least: int) -> Holding:
+        """Ask again where others, who need not wait, took what was lent for this request meanwhile."""
+        for _ in range(_OVERTAKEN):
+            now = time.monotonic()
+            if any(lease.has(asked.least_tokens, asked.images, now) for lease in holding.leases):
+                break
+            try:
+                holding = await self._holdings.ask(digest, asked, least=least)
+            except QuotaExhausted:
+                break
+        return holding
 
     def _taken(self, holding: Holding, lease: Lease | None, asked: Asked, now: float) -> Reservation:
         if not holding.identity.may(asked.operation, asked.provider, asked.model):
