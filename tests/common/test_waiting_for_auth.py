@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
-from services.common.admission import holdings
 from services.common.admission.holdings import Asked, Holdings
 from services.common.admission.pace import Paces
 from services.common.admission.settling import Settling
@@ -31,7 +31,7 @@ class Auth:
 async def test_a_lease_counts_from_when_auth_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Auth is away for longer than a lease lasts: what it lends when it is back can be used."""
     now = [100.0]
-    monkeypatch.setattr(holdings.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     async def back() -> None:
         now[0] += LEASE_S + 5
