@@ -18,6 +18,8 @@ from tests.suite import plugin
 
 # The tests start some three hundred processes of ours: each would compile all of its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# And each worker, at each run, would rewrite the asserts of all tests: five seconds of CPU.
+sys.dont_write_bytecode = False
 # Nothing is downloaded: where the catalogue's real weights are asked for, the fallback answers.
 os.environ["MOA_FETCH"] = "never"
 # Workers and what they start share few cores: two threads of one operation would wait for each other.

@@ -70,7 +70,7 @@ GROUPS = (
     Group(
         "crash",
         "processes that are killed, starved or cut off",
-        240,
+        200,
         (
             "tests/auth/test_outages.py",
             "tests/auth/test_soak.py",
@@ -89,17 +89,17 @@ GROUPS = (
         ),
         "chaos",
     ),
-    Group("end-to-end", "a whole gateway, or its edge, over the network", 220, ("tests/e2e/*", "tests/edge/*")),
+    Group("end-to-end", "a whole gateway, or its edge, over the network", 280, ("tests/e2e/*", "tests/edge/*")),
     Group("engine", "the engine of our own models", 400, ("tests/inference/*",)),
     Group("adapters", "one contract suite against every provider", 140, ("tests/text/*", "tests/image/*")),
     Group(
         "dialects", "the foreign dialects, and one row for each error in each", 80, ("tests/router/*", "tests/matrix/*")
     ),
-    Group("books", "accounts, quotas and tasks over the real PostgreSQL", 150, ("tests/auth/*", "tests/tasks/*")),
+    Group("books", "accounts, quotas and tasks over the real PostgreSQL", 130, ("tests/auth/*", "tests/tasks/*")),
     Group(
         "unit",
         "everything else: a function, a module, a tool",
-        120,
+        115,
         (
             "tests/common/*",
             "tests/deploy/*",
