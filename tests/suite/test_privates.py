@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDERS = ("tests", "inference/training/tests")
 
 
 def reaches(source: str) -> Iterator[str]:
@@ -25,7 +26,8 @@ def reaches(source: str) -> Iterator[str]:
 
 def test_no_test_replaces_a_private_by_its_name() -> None:
     """A service's private may change its name without a test that claims something else."""
-    found = {str(path.relative_to(TESTS)): list(reaches(path.read_text())) for path in TESTS.rglob("*.py")}
+    files = [path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py")]
+    found = {str(path.relative_to(REPOSITORY)): list(reaches(path.read_text())) for path in files}
     assert {path: names for path, names in found.items() if names} == {}
 
 

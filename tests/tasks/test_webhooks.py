@@ -157,10 +157,16 @@ def test_whoever_is_logged_in_sees_and_changes_the_accounts_secret(system: Syste
     changed = requests.post(f"{url}/rotate", json={}, headers=session, timeout=10).json()
     assert changed["previous_until"]
     assert requests.get(url, headers=key, timeout=10).json()["key"] == changed["key"] != first
-    assert requests.get(url, headers={"authorization": "Bearer ses-of-nobody"}, timeout=10).status_code == 401
+
+    def refused(headers: dict[str, str]) -> Any:
+        """Return an answer that is no 429: another test may have tried as often as an address may."""
+        answer = requests.get(url, headers=headers, timeout=10)
+        return None if answer.status_code == 429 else (answer.status_code, answer.json()["detail"])
+
+    assert until(lambda: refused({"authorization": "Bearer ses-of-nobody"}), what="a try")[0] == 401
     assert requests.post(f"{system.url}/account/logout", json={}, headers=session, timeout=10).status_code == 200
-    ended = requests.get(url, headers=session, timeout=10)
-    assert (ended.status_code, ended.json()["detail"]) == (401, "the session has ended; log in again")
+    ended = until(lambda: refused(session), what="a try")
+    assert ended == (401, "the session has ended; log in again")
 
 
 def test_guessing_sessions_is_slowed(system: System) -> None:
