@@ -293,9 +293,9 @@ def _ready() -> Json:
 
 
 def _clusters(settings: EdgeSettings) -> Iterable[Json]:
-    yield _service(routes.ROUTER, settings.router_addresses)
-    yield _service(routes.TASKS, settings.tasks_addresses)
-    yield _service(routes.ACCOUNTS, settings.account_addresses)
+    yield _service(routes.ROUTER, settings.router_addresses, looked_s=10)
+    yield _service(routes.TASKS, settings.tasks_addresses, looked_s=20)
+    yield _service(routes.ACCOUNTS, settings.account_addresses, looked_s=20)
     for name, address in settings.metrics_targets.items():
         yield _cluster(f"metrics_{name}", [address])
     for number in range(1, settings.edge_processes + 1):
@@ -309,8 +309,11 @@ def _clusters(settings: EdgeSettings) -> Iterable[Json]:
         }
 
 
-def _service(name: str, addresses: Iterable[Address]) -> Json:
-    """Give the cluster of a service's processes, which speak gRPC."""
+def _service(name: str, addresses: Iterable[Address], *, looked_s: float) -> Json:
+    """Return the cluster of a service's processes, which speak gRPC; healthy ones are asked every `looked_s`.
+
+    Each question costs an idle process fifty wake-ups. One that cannot be reached is found out by the next request.
+    """
     return {
         **_cluster(name, addresses),
         "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
@@ -325,9 +328,9 @@ def _service(name: str, addresses: Iterable[Address]) -> Json:
         "health_checks": [
             {
                 "timeout": "1s",
-                "interval": "10s",
+                "interval": f"{looked_s:g}s",
                 "no_traffic_interval": "1s",
-                "no_traffic_healthy_interval": "10s",
+                "no_traffic_healthy_interval": f"{looked_s:g}s",
                 "unhealthy_interval": "0.5s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
