@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
+from services.common import memory
 from services.common.catalogue import Catalogue, load
 from services.common.catalogue.load import reload
 
@@ -78,6 +79,7 @@ def memory_mb(size: int) -> float:
 
 
 async def _held_mb(path: Path) -> float:
+    memory.give_back_freed()  # as the services do
     load(_SHIPPED, {})
     before = psutil.Process().memory_info().rss
     held: Catalogue = load(path, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from moa.text.v1 import text_service_pb2
 from moa.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_server
+from services.common import memory
 from services.common.admission import VanishedCallers
 from services.common.beside import Beside
 from services.common.catalogue import Watched
@@ -28,4 +29,5 @@ SERVICE = Providing(
 )
 
 if __name__ == "__main__":
+    memory.give_back_freed()
     SERVICE.main()
