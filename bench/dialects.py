@@ -59,7 +59,7 @@ class Calls:
         self._google = google_service_pb2_grpc.GoogleServiceStub(channel)
 
     def all(self) -> dict[str, tuple[Ask, Ask]]:
-        """Give each dialect's call, and the typed one of the same shape, by name."""
+        """Return each dialect's call, and the typed one of the same shape, by name."""
         turns = [{"role": "user", "content": WORDS}]
         native = {"model_id": MODEL, "provider": "openai-text", "messages": turns, "max_tokens": MOST}
         openai = {"model": MODEL, "messages": turns, "max_tokens": MOST}

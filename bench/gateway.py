@@ -60,11 +60,11 @@ class Meter:
         self._processes = {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
 
     def memory_mb(self) -> dict[str, float]:
-        """Give each process's resident memory. What several share (PostgreSQL's buffers) is counted once."""
+        """Return each process's resident memory. What several share (PostgreSQL's buffers) is counted once."""
         return {name: round(sum(map(_resident, _family(process))) / 2**20, 1) for name, process in self._items()}
 
     def cpu_s(self) -> dict[str, float]:
-        """Give the processor time that each has used."""
+        """Return the processor time that each has used."""
         return {
             name: sum(p.cpu_times().user + p.cpu_times().system for p in _family(process))
             for name, process in self._items()
@@ -151,7 +151,7 @@ def bench(rounds: int, seconds: float) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """Give the report for a person."""
+    """Return the report for a person."""
     lines = []
     for name, value in report["results"].items():
         goal = report["goals"].get(name, "")

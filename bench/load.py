@@ -52,7 +52,7 @@ class Result:
         return not self.broken and set(self.statuses) == {200}
 
     def percentile(self, share: float) -> float:
-        """Give the latency that `share` (0 to 1) of the answers did not exceed, in milliseconds."""
+        """Return the latency that `share` (0 to 1) of the answers did not exceed, in milliseconds."""
         ordered = sorted(self.latencies)
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 

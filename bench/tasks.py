@@ -49,7 +49,7 @@ def ended(system: System) -> int:
 
 
 def finished(system: System, count: int, wait_s: float, *, since: float | None = None, before: int = -1) -> float:
-    """Give how many tasks end a second, until `count` more have ended or the time is up."""
+    """Return how many tasks end a second, until `count` more have ended or the time is up."""
     before = ended(system) if before < 0 else before
     began = time.monotonic() if since is None else since
     while (done := ended(system) - before) < count and time.monotonic() - began < wait_s:
@@ -73,7 +73,7 @@ def crowd(system: System, count: int) -> None:
 
 
 def claim_ms(system: System) -> float:
-    """Give the time of the statement that chooses what to claim, in milliseconds, as PostgreSQL measures it."""
+    """Return the time of the statement that chooses what to claim, in milliseconds, as PostgreSQL measures it."""
     from services.tasks.adapters.queue import _CHOOSE  # the statement itself is what is measured
 
     plan = system.query("explain (analyze, format json) " + _CHOOSE % {"count": "8", "per_account": "1000"})

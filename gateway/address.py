@@ -22,7 +22,7 @@ class Address(NamedTuple):
 
     @property
     def is_ip(self) -> bool:
-        """Tell whether the host needs no name server."""
+        """Return whether the host needs no name server."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:

@@ -26,12 +26,12 @@ class Binding:
 
     @property
     def fields(self) -> frozenset[str]:
-        """Give the fields that the path binds."""
+        """Return the fields that the path binds."""
         return frozenset(found[1] for found in _VARIABLE.finditer(self.template))
 
     @property
     def regex(self) -> str:
-        """Give the RE2 expression of the whole path."""
+        """Return the RE2 expression of the whole path."""
         out, at = "", 0
         for found in _VARIABLE.finditer(self.template):
             out += _segments(self.template[at : found.start()]) + _segments(found[2] or "*")
@@ -40,7 +40,7 @@ class Binding:
 
     @property
     def specificity(self) -> tuple[int, int, str]:
-        """Give a rank: sorted by it, a path is before a wider one that would swallow it, and beside its like."""
+        """Return a rank: sorted by it, a path is before a wider one that would swallow it, and beside its like."""
         literal = _VARIABLE.sub("", self.template)
         return (self.template.count("*") + self.template.count("{"), -len(literal), self.regex)
 

@@ -24,7 +24,7 @@ about 100 bytes."""
 def bootstrap(
     settings: EdgeSettings, bindings: list[Binding], lua: str, *, contracts: Path, collector: Collector | None = None
 ) -> Json:
-    """Give the configuration.
+    """Return the configuration.
 
     `lua` is the script's text, `contracts` the transcoder's descriptor set, `collector` is told the traces.
     """

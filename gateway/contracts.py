@@ -39,7 +39,7 @@ def for_transcoder(descriptors: bytes) -> bytes:
 def _narrowed(
     service: str, method: descriptor_pb2.MethodDescriptorProto, request: descriptor_pb2.DescriptorProto
 ) -> descriptor_pb2.DescriptorProto:
-    """Give the request as REST says it, and bind its body to the one field that holds it."""
+    """Return the request as REST says it, and bind its body to the one field that holds it."""
     bound = rest.bound(method)
     narrowed = descriptor_pb2.DescriptorProto(
         name=f"{service}{method.name}Rest", field=[field for field in request.field if field.name in bound]

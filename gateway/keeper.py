@@ -62,7 +62,7 @@ class _Child:
         return code
 
     def is_hopeless(self, code: int) -> bool:
-        """Tell whether it would only die again: it refused its configuration, or died too often."""
+        """Return whether it would only die again: it refused its configuration, or died too often."""
         refused = 0 < code < 128 and time.monotonic() - self._started < _STEADY_S
         return refused or self._deaths >= _QUICK_DEATHS
 
@@ -163,7 +163,7 @@ def _drain(children: list[_Child], drain_s: float) -> None:
 
 
 def _is_busy(child: _Child) -> bool:
-    """Tell whether a process runs and serves requests."""
+    """Return whether a process runs and serves requests."""
     if child.pid is None or os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
         return False
     found = re.search(re.escape(_RUNNING) + r": (\d+)", asked(child.admin, "GET", f"/stats?filter=^{_RUNNING}$"))

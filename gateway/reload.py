@@ -1,4 +1,4 @@
-"""Give an edge that runs another configuration: no process ends, no connection is refused, streams go on."""
+"""Return an edge that runs another configuration: no process ends, no connection is refused, streams go on."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ more, for it must be told when they are not."""
 
 
 def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
-    """Give the public listener's routes. The first match serves."""
+    """Return the public listener's routes. The first match serves."""
     known = [binding for binding in bindings if binding.service in DIALECTS]
     routes = [
         *bodies.verdicts(_target(settings)),

@@ -86,7 +86,7 @@ def render(bodies: str) -> str:
 
 
 def sentence(reason: Reason.ValueType) -> str:
-    """Give the edge's own sentence for a reason."""
+    """Return the edge's own sentence for a reason."""
     return _SENTENCES[reason]
 
 
@@ -106,7 +106,7 @@ def _dialect(dialect: Dialect) -> str:
 
 
 def _expression(envelope: Mapping[str, Any], dialect: Dialect) -> str:
-    """Give the Lua expression that joins the envelope's fixed JSON with its placeholders."""
+    """Return the Lua expression that joins the envelope's fixed JSON with its placeholders."""
     pieces: list[str] = []
     fixed = ""
 
@@ -151,7 +151,7 @@ def _table(entries: Mapping[str, str]) -> str:
 
 
 def _text(value: str) -> str:
-    """Give a Lua string literal. JSON's escapes of ASCII text are Lua's too, but for `\\u` and `\\/`."""
+    """Return a Lua string literal. JSON's escapes of ASCII text are Lua's too, but for `\\u` and `\\/`."""
     return (
         '"'
         + "".join(c if c.isprintable() and c not in '"\\' else "".join(f"\\{b:03d}" for b in c.encode()) for c in value)

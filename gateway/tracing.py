@@ -17,7 +17,7 @@ _MILLION: Final = 1_000_000
 
 
 def tracing(collector: Collector) -> Json:
-    """Give the `tracing` of a connection manager."""
+    """Return the `tracing` of a connection manager."""
     return {
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": _tracer(collector)},
         # The sampler decides, by the share that is wanted: a caller's own flag does not count.
@@ -56,7 +56,7 @@ def _tracer(collector: Collector) -> Json:
 
 
 def transport(collector: Collector) -> Json:
-    """Give what the collector's cluster adds: HTTP/2, and TLS where it is wanted."""
+    """Return what the collector's cluster adds: HTTP/2, and TLS where it is wanted."""
     added: Json = {
         "connect_timeout": "2s",
         "typed_extension_protocol_options": {
@@ -84,7 +84,7 @@ def transport(collector: Collector) -> Json:
 
 
 def address(collector: Collector) -> Address:
-    """Give where the collector is."""
+    """Return where the collector is."""
     return Address(collector.host, collector.port)
 
 

@@ -131,7 +131,7 @@ class Builder:
 
 
 def _warmed(model: Model) -> list[tuple[int, int]]:
-    """Give the sizes that a model is warmed for: the option's; compiled ones at least for the default size."""
+    """Return the sizes that a model is warmed for: the option's; compiled ones at least for the default size."""
     assert model.load is not None
     options, defaults = model.load.options, model.defaults
     if "warm" in options or "compile" not in options:

@@ -10,7 +10,7 @@ from services.common.rpc import call as calls
 
 
 def find(catalogue: Watched, name: str, provider: str, makes: str) -> Model:
-    """Give the model of this service that `name` means, if it makes text or images as asked.
+    """Return the model of this service that `name` means, if it makes text or images as asked.
 
     Raises InvalidField without a name, NotFound or ModelNotFound for an unknown one or one that others serve.
     """
@@ -25,7 +25,7 @@ def find(catalogue: Watched, name: str, provider: str, makes: str) -> Model:
 
 
 def any_named(catalogue: Watched, name: str) -> Model:
-    """Give the model of a name, whatever it makes; raise ModelNotFound."""
+    """Return the model of a name, whatever it makes; raise ModelNotFound."""
     now = catalogue.now
     for find in (now.find_vision, now.find_embedding):
         with contextlib.suppress(ModelNotFound):

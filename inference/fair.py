@@ -67,12 +67,12 @@ class Shares:
         self._clocks[flow] = self._clocks.get(flow, self._now) + cost / flow.weight
 
     def clock(self, flow: Flow) -> float:
-        """Give a flow's clock; the least goes first."""
+        """Return a flow's clock; the least goes first."""
         return self._clocks.get(flow, self._now)
 
 
 def crowded(mine: int, everyone: int, most: int) -> bool:
-    """Tell whether a flow would have too many requests waiting, `mine` of `everyone`'s, the new ones included.
+    """Return whether a flow would have too many requests waiting, `mine` of `everyone`'s, the new ones included.
 
     One alone may have `most`. The room is twice that, and nobody may have more of it than is left: so however many
     flood, each leaves as much as it takes, and who has nothing waiting finds a place (dynamic thresholds, Choudhury and

@@ -27,7 +27,7 @@ _NAMED: Final = re.compile(rf"(?:model|diffusion_pytorch_model){_SHARD}(?:\.(?P<
 
 
 def variant_of(names: Iterable[str], wanted: str) -> str | None:
-    """Give the variant to load from a folder's files: the wanted one, else the plain one (""), else the only one.
+    """Return the variant to load from a folder's files: the wanted one, else the plain one (""), else the only one.
 
     None: the folder has no weights by the names that diffusers and transformers give them, or none of these.
     """
@@ -63,12 +63,12 @@ def unread(files: Iterable[str], parts: Mapping[str, object] | None, wanted: str
 
 
 def _is_part(folder: PurePosixPath, parts: Mapping[str, object]) -> bool:
-    """Tell whether a folder is that of a pipeline's part which is loaded."""
+    """Return whether a folder is that of a pipeline's part which is loaded."""
     name = str(folder)
     listed = parts.get(name)
     return isinstance(listed, list) and listed[:1] != [None] and name not in UNUSED
 
 
 def variant_in(folder: Path, wanted: str) -> str | None:
-    """Give the variant to load from a folder on this machine, as `from_pretrained` takes it: None for the plain one."""
+    """Return the variant to load from a folder here, as `from_pretrained` takes it: None for the plain one."""
     return variant_of((file.name for file in folder.glob(f"*{_WEIGHTS}")), wanted) or None

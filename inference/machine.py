@@ -105,7 +105,7 @@ def tidy() -> None:
 
 
 def device_of(wanted: str) -> str:
-    """Give the device that a catalogue's `device` means on this machine."""
+    """Return the device that a catalogue's `device` means on this machine."""
     import torch
 
     if wanted != "auto":

@@ -67,7 +67,7 @@ class Packages:
         self._stopping = threading.Event()
 
     def standing(self, load: Load) -> Standing:
-        """Tell whether a source's files are here; what is no package always is. Starts nothing."""
+        """Return whether a source's files are here; what is no package always is. Starts nothing."""
         if not load.source.startswith(PREFIX):
             return READY
         folder = self._folder(load)
@@ -185,7 +185,7 @@ class Packages:
 
 
 def _is_whole(folder: Path, load: Load) -> bool:
-    """Tell whether a folder has what is pinned. It gets its name only when all of it is there."""
+    """Return whether a folder has what is pinned. It gets its name only when all of it is there."""
     try:
         return bool(json.loads((folder / _STAMP).read_text()) == dict(load.pins))
     except (OSError, ValueError):

@@ -302,7 +302,7 @@ class Registry:
         resident.need = need
 
     def _fits(self, need: int) -> bool:
-        """Tell whether so many bytes have room beside what is loaded and what is being loaded."""
+        """Return whether so many bytes have room beside what is loaded and what is being loaded."""
         others = self._residents.values()
         if self._budget_bytes and need + sum(r.need for r in others) > self._budget_bytes:
             return False

@@ -46,7 +46,7 @@ class Source:
 
 
 def fetch(load: Load, report: Report) -> Source:
-    """Give a model's folder, from the hub if it is not here.
+    """Return a model's folder, from the hub if it is not here.
 
     Only what a model is loaded from is fetched (`hub.unread`), and no weights in pickle files. What was fetched before
     is not fetched again, and serves when the hub cannot be reached; what broke off goes on.
@@ -147,7 +147,7 @@ def gguf_parts(gguf: Path) -> list[Path]:
 
 
 def fetch_adapter(place: str, beside: Path) -> Path:
-    """Give a LoRA's file or folder.
+    """Return a LoRA's file or folder.
 
     `place` is a path relative to the model's folder, else `owner/name[/file][@revision]` of the hub.
 
@@ -163,7 +163,7 @@ def fetch_adapter(place: str, beside: Path) -> Path:
 
 
 def _snapshot(source: str, revision: str, **which: Any) -> Path:
-    """Give the folder of a hub repository's files, fetched as far as they are not here. Raises Unavailable."""
+    """Return the folder of a hub repository's files, fetched as far as they are not here. Raises Unavailable."""
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -212,7 +212,7 @@ def _listed(load: Load) -> tuple[int, list[str]]:
 
 
 def _progress(report: Report, total: int) -> Any:
-    """Give a progress bar's class that reports instead: how many bytes have come, each percent of `total`."""
+    """Return a progress bar's class that reports instead: how many bytes have come, each percent of `total`."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
@@ -231,7 +231,7 @@ def _progress(report: Report, total: int) -> Any:
 
 
 def digest(weights: list[Path]) -> str:
-    """Give a digest of weight files: of every byte up to 1 GiB in all, beyond that of sizes, heads and tails."""
+    """Return a digest of weight files: of every byte up to 1 GiB in all, beyond that of sizes, heads and tails."""
     total = sum(path.stat().st_size for path in weights)
     state = hashlib.sha256()
     for path in weights:

@@ -89,6 +89,6 @@ def _cut(text: str, start: int, tokens: Tokens) -> tuple[int, int] | None:
 
 
 def _joins(text: str, end: int, following: int, tokens: Tokens) -> bool:
-    """Tell whether what is around a place has the tokens of its two sides, up to `end` and from `following` on."""
+    """Return whether what is around a place has the tokens of its two sides, up to `end` and from `following` on."""
     first, last = max(0, end - _AROUND), end + _AROUND
     return tokens(text[first:last]) == tokens(text[first:end]) + tokens(text[following:last])

@@ -65,5 +65,5 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def database_url(database: Database, request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database that this test module alone uses."""
+    """Return the URL of an empty database that this test module alone uses."""
     return database.create("t_" + re.sub(r"\W", "_", request.module.__name__)[-50:].lower())

@@ -109,7 +109,7 @@ class Outcomes:
                 self._found.setdefault((max(fits, key=len), name), []).append(outcome)
 
     def cell(self, subject: str, test: str, can: bool) -> str:
-        """Give what a test showed of a subject."""
+        """Return what a test showed of a subject."""
         outcomes = set(self._found.get((subject, test), ["missing"]))
         if outcomes - {"passed", "skipped"}:
             return NO
@@ -117,7 +117,7 @@ class Outcomes:
 
 
 def table(outcomes: Outcomes, columns: Columns, lacks: dict[str, frozenset[str]]) -> str:
-    """Give a table in Markdown: a row each ability, a column each provider."""
+    """Return a table in Markdown: a row each ability, a column each provider."""
     names = list(lacks)
     lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for heading, test, ability in columns:

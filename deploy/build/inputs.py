@@ -1,4 +1,4 @@
-"""Tell whether what a costly target depends on has changed since it last passed, by content.
+"""Return whether what a costly target depends on has changed since it last passed, by content.
 
 A target names the code that it runs. Its inputs are those files, the modules of ours that they import, directly or
 through others, and the files, folders and rows of the catalogue that it reads without importing them. Packages that it

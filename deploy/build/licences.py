@@ -57,7 +57,7 @@ def expression(package: str, told: Message) -> str:
 
 
 def permitted(licence: str) -> bool:
-    """Tell whether every part of an SPDX expression is permitted; of alternatives, one."""
+    """Return whether every part of an SPDX expression is permitted; of alternatives, one."""
     parts = re.split(r"\s+AND\s+", licence.replace("(", "").replace(")", "").strip())
     return all(PERMITTED.intersection(re.split(r"\s+OR\s+", part)) for part in parts)
 

@@ -41,7 +41,7 @@ def compile_protos(source: Path, descriptors: Path, *, stubs: Path | None = None
 
 
 def _googleapis() -> Path:
-    """Give the folder of google/api/*.proto, which googleapis-common-protos installs."""
+    """Return the folder of google/api/*.proto, which googleapis-common-protos installs."""
     return Path(str(files("google.api") / "http.proto")).parents[2]
 
 

@@ -55,7 +55,7 @@ with grpc.insecure_channel("127.0.0.1:8080") as channel:
 
 
 def pinned(package: str) -> str:
-    """Give the version that the lock file names."""
+    """Return the version that the lock file names."""
     lock = (REPOSITORY / "requirements" / "base.txt").read_text()
     found = re.search(rf"^{package}==(\S+)", lock, re.MULTILINE)
     if found is None:

@@ -85,7 +85,7 @@ def call(*line: str, limit_s: float = _STEP_S, env: Mapping[str, str] | None = N
 
 
 def works(*line: str, limit_s: float = 60.0) -> bool:
-    """Tell whether a command ends well."""
+    """Return whether a command ends well."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(line, capture_output=True, check=False, timeout=limit_s, stdin=subprocess.DEVNULL)
         return done.returncode == 0

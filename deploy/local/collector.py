@@ -109,7 +109,7 @@ class Log:
         self._day = int((found.st_mtime if self._size else self._clock()) // _DAY_S)
 
     def _is_due(self) -> bool:
-        """Tell whether the next file is to be begun: by its size, or because its lines are of an earlier day (UTC)."""
+        """Return whether the next file is due: by its size, or because its lines are of an earlier day (UTC)."""
         if not self._is_file or not self._size:
             return False
         return self._size >= self._file_bytes or self._day != self._today()

@@ -84,7 +84,7 @@ class Database:
 
     @property
     def pid(self) -> int | None:
-        """Give the running server's process id, or None."""
+        """Return the running server's process id, or None."""
         lines = self._state()
         if len(lines) < 1 or not lines[0].isdigit():
             return None
@@ -182,7 +182,7 @@ class Database:
             self._server = None
 
     def url(self, name: str = _USER) -> str:
-        """Give the URL of a database in the server."""
+        """Return the URL of a database in the server."""
         lines = self._state()
         sockets = lines[4] if len(lines) > 4 and lines[4] else str(self._socket_folder())
         return f"postgresql://{_USER}@/{name}?host={quote(sockets, safe='/')}"
@@ -317,7 +317,7 @@ def _binaries() -> Path:
 
 
 def _is_postgres(pid: int) -> bool:
-    """Tell whether `pid` is alive and, where that can be seen, PostgreSQL (ids are used again after a reboot)."""
+    """Return whether `pid` is alive and, where that can be seen, PostgreSQL (ids are used again after a reboot)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -27,7 +27,7 @@ _CUDA_NAMES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 
 
 def wanted(choice: str) -> str:
-    """Give `cpu` or `cuda` for `auto|cpu|cuda`."""
+    """Return `cpu` or `cuda` for `auto|cpu|cuda`."""
     if choice in ("cpu", "cuda"):
         return choice
     if choice != "auto":
@@ -37,7 +37,7 @@ def wanted(choice: str) -> str:
 
 
 def kind_of(requirements: list[str]) -> str:
-    """Give `cuda` when a torch with these requirements would bring CUDA's libraries to this system, else `cpu`."""
+    """Return `cuda` when a torch with these requirements would bring CUDA's libraries to this system, else `cpu`."""
     from packaging.requirements import Requirement
 
     for text in requirements:
@@ -49,7 +49,7 @@ def kind_of(requirements: list[str]) -> str:
 
 
 def installed() -> str | None:
-    """Give the kind of the torch that is installed in the pinned version; None when there is none."""
+    """Return the kind of the torch that is installed in the pinned version; None when there is none."""
     try:
         torch = metadata.distribution("torch")
     except metadata.PackageNotFoundError:
@@ -60,7 +60,7 @@ def installed() -> str | None:
 
 
 def offered() -> str | None:
-    """Give the kind of torch that pip would take by itself; None when it finds none."""
+    """Return the kind of torch that pip would take by itself; None when it finds none."""
     asked = (*_PIP, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", f"torch=={VERSION}")
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -82,7 +82,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def internal_secrets(path: Path) -> dict[str, str]:
-    """Give the credentials that the processes share; made once. Losing the pepper makes every key invalid."""
+    """Return the credentials that the processes share; made once. Losing the pepper makes every key invalid."""
     known = read(path)
     wanted = {name: known.get(name) or secrets.token_urlsafe(32) for name in ("MOA_SERVICE_TOKEN", "MOA_KEY_PEPPER")}
     if wanted != known:

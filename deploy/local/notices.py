@@ -122,7 +122,7 @@ class Notices:
             self._tell(_shown(WORDS[event](found)) + self._times(found))
 
     def _is_due(self, line: Mapping[str, Any]) -> bool:
-        """Tell whether a line is to be told now; if not, count it."""
+        """Return whether a line is to be told now; if not, count it."""
         key, now = _key(line), self._clock()
         at, missed = self._told.get(key, (-_AGAIN_S, 0))
         if now - at >= _AGAIN_S:

@@ -17,7 +17,7 @@ _BLOCK = 100
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Tell whether nothing listens on the port."""
+    """Return whether nothing listens on the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,7 +41,7 @@ class _Blocks:
         self._left: list[int] = []
 
     def next(self) -> int:
-        """Give a port that this process alone may give, and has not given. Raises OSError when there is none."""
+        """Return a port that this process alone may give, and has not given. Raises OSError when there is none."""
         with self._guard:
             if not self._left:
                 self._left = self._claimed()
@@ -99,7 +99,7 @@ class Ports:
         return self.any()
 
     def any(self) -> int:
-        """Give a free port below 32768, which nobody else of this user is given while this process lives."""
+        """Return a free port below 32768, which nobody else of this user is given while this process lives."""
         while True:
             port = _BLOCKS.next()
             if is_free(port):

@@ -43,7 +43,7 @@ _LEAST_DISK_BYTES = 200 * 2**20
 
 
 def _is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address."""
+    """Return whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -135,14 +135,14 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Give the public address."""
+        """Return the public address."""
         scheme = "https" if self._given.get("MOA_TLS_CERT") else "http"
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  # compared, not bound
         return f"{scheme}://{host}:{self.port}"
 
     @property
     def api_key(self) -> str:
-        """Give the first key, which may do everything."""
+        """Return the first key, which may do everything."""
         return keep.read(self.root / "dev.env").get("MOA_API_KEY", "")
 
     @property
@@ -152,26 +152,26 @@ class Stack:
 
     @property
     def database_url(self) -> str:
-        """Give the database's address."""
+        """Return the database's address."""
         return self._database.url("moa") if self._owns_database else self._given["MOA_DATABASE_URL"]
 
     @property
     def internal_url(self) -> str:
-        """Give the address of `/metrics/<process>` and `/ready`."""
+        """Return the address of `/metrics/<process>` and `/ready`."""
         return f"http://127.0.0.1:{self._metrics[EDGE.name]}"
 
     def address(self, name: str) -> str:
-        """Give where a process listens, `host:port`."""
+        """Return where a process listens, `host:port`."""
         return self._addresses[name]
 
     def pid(self, name: str) -> int | None:
-        """Give a process's id (`postgres` too); None while it is down."""
+        """Return a process's id (`postgres` too); None while it is down."""
         if name == DATABASE:
             return self._database.pid
         return self._supervisor.pid(name) if self._supervisor else None
 
     def log(self, name: str) -> Path:
-        """Give the file that a process's output goes to; all that it said until now is in it, or in one before it."""
+        """Return the file that a process's output goes to; all that it said until now is in it, or in one before it."""
         self._logs.sync()
         return self._database.log if name == DATABASE else self.root / "logs" / f"{name}.log"
 
@@ -383,7 +383,7 @@ class Stack:
         self._supervisor.start(spec)
 
     def environment(self, name: str, process: Process, database_url: str) -> dict[str, str]:
-        """Give a process's whole environment. Secrets that it has no use for are left out."""
+        """Return a process's whole environment. Secrets that it has no use for are left out."""
         pool = shared(self.host, self._given) | self._secrets
         given = {"MOA_CATALOGUE": pool["MOA_CATALOGUE"], **self._given}
         out = {k: v for k, v in secrecy.inherited(process, given).items() if k not in self._secrets}
@@ -415,7 +415,7 @@ class Stack:
         return out
 
     def _callees(self, name: str, caller: Process) -> str:
-        """Give where a process is called. One that this stack leaves out may be named by the environment."""
+        """Return where a process is called. One that this stack leaves out may be named by the environment."""
         book = {**self._addresses, **self._public} if caller is EDGE else self._addresses
         found = [a for n, a in book.items() if n.partition("-")[0] == name]
         if found:

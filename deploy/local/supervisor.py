@@ -109,7 +109,7 @@ class Supervisor:
         self._ask(lambda: self._begin(spec))
 
     def pid(self, name: str) -> int | None:
-        """Give the process's id; None while it is down."""
+        """Return the process's id; None while it is down."""
         slot = self._slots.get(name)
         return slot.process.pid if slot and slot.process and not slot.ended.is_set() else None
 

@@ -42,7 +42,7 @@ class Process:
 
     @property
     def needs_database(self) -> bool:
-        """Tell whether it is started after the database."""
+        """Return whether it is started after the database."""
         return DATABASE in self.calls.values()
 
     @property
@@ -184,7 +184,7 @@ BY_NAME: Final[Mapping[str, Process]] = {process.name: process for process in PR
 
 
 def callers_first() -> Iterator[frozenset[str]]:
-    """Give the names in groups, in the order of stopping: nobody is stopped before those that call it."""
+    """Return the names in groups, in the order of stopping: nobody is stopped before those that call it."""
     callers: dict[str, set[str]] = {process.name: set() for process in PROCESSES}
     for process in PROCESSES:
         for callee in process.calls.values():

@@ -19,7 +19,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def nobody() -> pwd.struct_passwd:
-    """Give the account that root's unprivileged work runs as."""
+    """Return the account that root's unprivileged work runs as."""
     return pwd.getpwnam("nobody")
 
 

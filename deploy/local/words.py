@@ -50,7 +50,7 @@ Ctrl-C stops it.
 
 
 def ready(stack: Stack) -> str:
-    """Give the greeting, with three commands that work as pasted in any folder. The key is shown when it is made."""
+    """Return the greeting, with three commands that work as pasted in any folder. The key is shown when it is made."""
     dev_env = stack.root / "dev.env"
     key = f"The first key, which may do everything (shown this once): {stack.api_key}\n" if stack.new_key else ""
     link = stack.first_login_url()

@@ -60,7 +60,7 @@ class Figures:
     alone_tflop: float
 
     def told(self, name: str, peak_tflops: float) -> str:
-        """Give the line to print."""
+        """Return the line to print."""
         share = f"{self.alone_tflop / self.alone_s / peak_tflops:.0%}" if peak_tflops else "no known share"
         return (
             f"{self.side}x{self.side} {name}: alone {self.alone_s:.2f} s (diffusers {self.serial_alone_s:.2f} s), "
@@ -108,7 +108,7 @@ def _ways(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _asks(plan: Plan, side: int) -> list[ImageAsk]:
-    """Give unlike asks whose steps are `plan.steps` on average: the first has just so many."""
+    """Return unlike asks whose steps are `plan.steps` on average: the first has just so many."""
     changes = (0, -plan.steps // 4, plan.steps // 4, 0)
     samplers = ("euler", "dpm++", "euler-a", "ddim")
     asks = makers.asks(plan.images, side, seed=7)
@@ -119,7 +119,7 @@ def _asks(plan: Plan, side: int) -> list[ImageAsk]:
 
 
 def _serial(plain: makers.Make, asks: list[ImageAsk]) -> tuple[float, float]:
-    """Give the seconds of all asks one after the other, and of the first alone."""
+    """Return the seconds of all asks one after the other, and of the first alone."""
     plain(asks[0])
     alone = makers.middle([makers.timed(lambda: plain(asks[0])) for _ in range(REPEATS)])
     return makers.timed(lambda: [plain(ask) for ask in asks]), alone

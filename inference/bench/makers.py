@@ -31,7 +31,7 @@ Make = Callable[[ImageAsk], Any]
 
 
 def engine_of(folder: Path, workers: ThreadPoolExecutor) -> ImageEngine:
-    """Give an engine over a folder's model, as the catalogue's defaults make it; not started."""
+    """Return an engine over a folder's model, as the catalogue's defaults make it; not started."""
     part = load(Model(id="bench", provider="bench", load=Load(source=str(folder))), lambda stage, fraction: None)
     return ImageEngine(
         "bench",
@@ -45,7 +45,7 @@ def engine_of(folder: Path, workers: ThreadPoolExecutor) -> ImageEngine:
 
 
 def pipeline_of(folder: Path) -> Make:
-    """Give the plain pipeline of a folder's model."""
+    """Return the plain pipeline of a folder's model."""
     device = machine.device_of("auto")
     dtype = machine.dtype_of("auto", device)
     return plain(diffusers.DiffusionPipeline.from_pretrained(folder, dtype=dtype).to(device))
@@ -71,7 +71,7 @@ def plain(pipeline: Any) -> Make:
 
 
 def asks(count: int, side: int, seed: int, steps: Sequence[int] = (10, 15, 20, 25)) -> list[ImageAsk]:
-    """Give unlike asks of one size."""
+    """Return unlike asks of one size."""
     rng = random.Random(seed)  # noqa: S311  # not a secret
     return [
         ImageAsk(prompt=rng.choice(PROMPTS), width=side, height=side, steps=rng.choice(steps), seed=i)
@@ -114,18 +114,18 @@ def burst(engine: ImageEngine, many: Sequence[ImageAsk]) -> float:
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Give the seconds that a call takes."""
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Give the value below which a part of the values is."""
+    """Return the value below which a part of the values is."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
 def middle(values: Sequence[float]) -> float:
-    """Give the median."""
+    """Return the median."""
     return statistics.median(values)

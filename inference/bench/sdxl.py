@@ -52,7 +52,7 @@ FULL = Shape()
 
 
 def sdxl(shape: Shape, device: str, dtype: torch.dtype) -> Any:
-    """Give the pipeline, on a device and ready to run."""
+    """Return the pipeline, on a device and ready to run."""
     tokenizer = CLIPTokenizer.from_pretrained(FOLDER / "tokenizer", model_max_length=TOKENS)
     with warnings.catch_warnings(), torch.device(device):
         warnings.simplefilter("ignore")  # other people's deprecations of each other
@@ -73,7 +73,7 @@ def sdxl(shape: Shape, device: str, dtype: torch.dtype) -> Any:
 
 
 def unet(shape: Shape) -> Any:
-    """Give the denoiser, where tensors are made by default."""
+    """Return the denoiser, where tensors are made by default."""
     return UNet2DConditionModel(
         sample_size=128,
         in_channels=4,

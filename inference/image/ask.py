@@ -129,7 +129,7 @@ def _refuse(request: image_service_pb2.GenerateImageRequest) -> None:
 def _source(
     request: image_service_pb2.GenerateImageRequest, operation: image_pb2.Operation.ValueType, model: Model
 ) -> tuple[bytes | None, images.ImageInfo | None]:
-    """Give the image to change and what its header says."""
+    """Return the image to change and what its header says."""
     if operation == image_pb2.OPERATION_GENERATE:
         if request.images:
             raise Unsupported("this model takes no reference images; ask for an edit", param="images")
@@ -161,7 +161,7 @@ def _bytes(given: media_pb2.ImageInput, param: str) -> tuple[bytes, images.Image
 
 
 def _limit(model: Model, field: str, otherwise: tuple[float, float]) -> tuple[float, float]:
-    """Give a field's range: the catalogue's `limits` say `[low, high]`, or the highest alone."""
+    """Return a field's range: the catalogue's `limits` say `[low, high]`, or the highest alone."""
     given: Any = getattr(model.limits, field)
     if given is None:
         return otherwise
@@ -232,7 +232,7 @@ def _ratio(text: str) -> float:
 
 
 def _fitted(ratio: float, area: int, bounds: dict[str, tuple[float, float]]) -> tuple[int, int]:
-    """Give a size of about `area` pixels and `ratio`, in steps, within bounds."""
+    """Return a size of about `area` pixels and `ratio`, in steps, within bounds."""
 
     def stepped(side: float, name: str) -> int:
         low, high = bounds[name]

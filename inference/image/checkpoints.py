@@ -71,7 +71,7 @@ class Checkpoints:
         self._workers.submit(self._write, self._file(picture.order, picture.index), tensors, facts)
 
     def seed(self, order: Order) -> int | None:
-        """Give the seed that an order with a drawn seed had when it was first begun."""
+        """Return the seed that an order with a drawn seed had when it was first begun."""
         with contextlib.suppress(OSError, ValueError):
             return int(self._seed_file(order).read_text())
         return None
@@ -145,7 +145,7 @@ _SKIPPED = object()
 
 
 def _held(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Give a JSON form of a scheduler's attribute; tensors go to `tensors`. What has no form is skipped."""
+    """Return a JSON form of a scheduler's attribute; tensors go to `tensors`. What has no form is skipped."""
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value.copy())
     if isinstance(value, Tensor):

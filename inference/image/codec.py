@@ -101,5 +101,5 @@ def thumbnail(pixels: Pixels, width: int, height: int) -> bytes:
 
 
 def sha256(data: bytes) -> str:
-    """Give the digest that a receipt carries."""
+    """Return the digest that a receipt carries."""
     return hashlib.sha256(data).hexdigest()

@@ -93,7 +93,7 @@ class Delivery:
 def facts(
     picture: Picture, sha256: str, *, revision: str, lanes: Callable[[int, int], int], engine: str
 ) -> ReceiptFacts:
-    """Give a picture's receipt; `lanes` says whose bits a size's pictures have."""
+    """Return a picture's receipt; `lanes` says whose bits a size's pictures have."""
     ask = picture.order.ask
     return ReceiptFacts(
         revision=revision,

@@ -62,7 +62,7 @@ class Denoiser:
                 self.lanes.run(noise[:count], times[:count], inputs, self.lanes.canonical(width, height))
 
     def predict(self, batch: Sequence[Picture], lost: Lost) -> list[Tensor | None]:
-        """Give each picture's lanes, None for one that was lost: a call that fails is run again picture by picture."""
+        """Return each picture's lanes, None for a lost one: a call that fails is run again picture by picture."""
         try:
             return self.together(batch)
         except Exception as error:
@@ -84,7 +84,7 @@ class Denoiser:
             return None
 
     def together(self, batch: Sequence[Picture]) -> list[Tensor | None]:
-        """Give each picture's lanes from one call. Raises what the call raises."""
+        """Return each picture's lanes from one call. Raises what the call raises."""
         latents, timesteps, lanes = [], [], []
         adapters = sorted({name for picture in batch for name, _ in picture.order.ask.loras})
         for picture in batch:

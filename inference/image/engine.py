@@ -282,7 +282,7 @@ class ImageEngine:
                 self._delivery.deliver(picture)
 
     def _fitted(self, order: Order, condition: Condition) -> int:
-        """Give how many lanes of an order's size fit into one call. Raises InvalidField when not even it alone does."""
+        """Return how many lanes of an order's size fit into one call. Raises InvalidField when it alone does not."""
         ask = order.ask
         fit = self._budget.lanes(ask.width, ask.height, condition)
         if fit < max(len(condition.lanes), self.lanes.canonical(ask.width, ask.height)):

@@ -59,12 +59,12 @@ class Lanes:
         return [self.canonical(width, height)] if self._fixed else [size for size in SIZES if size <= most]
 
     def canonical(self, width: int, height: int) -> int:
-        """Give the batch size whose bits every result of a picture's size has."""
+        """Return the batch size whose bits every result of a picture's size has."""
         fitting = self._fixed * FULL_AREA // (width * height)
         return max(PAIR, min(self._fixed, fitting - fitting % PAIR))
 
     def run(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Tensor], canonical: int = PAIR) -> Tensor:
-        """Give every lane's prediction, with the bits that it would have alone: in calls of `canonical` lanes."""
+        """Return every lane's prediction, with the bits that it would have alone: in calls of `canonical` lanes."""
         lanes = (latents, timesteps, inputs)
         count = latents.shape[0]
         if self._fixed or count <= PAIR:
@@ -151,7 +151,7 @@ def _widened(layer: torch.nn.Module, dtype: torch.dtype) -> Tensor:
 
 
 def steadily(given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Give `functional.linear` of lanes (n, …, features), each lane by itself where it has few rows."""
+    """Return `functional.linear` of lanes (n, …, features), each lane by itself where it has few rows."""
     if given.numel() >= FEW_ROWS * given.shape[0] * given.shape[-1]:
         return functional.linear(given, weight, bias)
     return torch.cat([functional.linear(lane, weight, bias) for lane in torch.split(given, 1)])

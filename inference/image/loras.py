@@ -134,7 +134,7 @@ def _file_of(source: Path) -> Path:
 
 
 def _alphas_of(file: Path) -> dict[str, float]:
-    """Give each part's alpha from the file's metadata (PEFT's configuration), where there is one."""
+    """Return each part's alpha from the file's metadata (PEFT's configuration), where there is one."""
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}
     try:

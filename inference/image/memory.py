@@ -58,7 +58,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
-    """Give the most bytes that `call` holds at once beside what exists already. Nothing is computed."""
+    """Return the most bytes that `call` holds at once beside what exists already. Nothing is computed."""
     counting = _Counting()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), counting:
         call()
@@ -66,7 +66,7 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 
 
 def available_bytes(device: torch.device) -> int:
-    """Give how many bytes a call may still take on a device."""
+    """Return how many bytes a call may still take on a device."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
@@ -97,7 +97,7 @@ class Budget:
         self._decode_bytes: dict[tuple[int, int], int] = {}
 
     def lanes(self, width: int, height: int, condition: Condition) -> int:
-        """Give how many lanes of a size fit into one call; 0: none, or the decoded picture does not."""
+        """Return how many lanes of a size fit into one call; 0: none, or the decoded picture does not."""
         room = self._limit_bytes or available_bytes(self._family.device)
         if _known(self._decode_bytes, width, height, lambda: self._decoding(width, height)) > room:
             return 0
@@ -106,7 +106,7 @@ class Budget:
         )
 
     def need(self, width: int, height: int) -> int:
-        """Give the bytes that one picture of a size is predicted to need, once `lanes` was asked for it."""
+        """Return the bytes that one picture of a size is predicted to need, once `lanes` was asked for it."""
         sizes = (self._decode_bytes, self._lane_bytes)
         return max(_known(known, width, height, lambda: 0) for known in sizes)
 
@@ -131,7 +131,7 @@ class Budget:
 
 
 def _known(sizes: dict[tuple[int, int], int], width: int, height: int, predict: Callable[[], int]) -> int:
-    """Give a size's bytes: those of a known size that is hardly larger, else predicted."""
+    """Return a size's bytes: those of a known size that is hardly larger, else predicted."""
     area = width * height
     larger = [size for (w, h), size in sizes.items() if w >= width and h >= height and w * h <= 2 * area]
     if not larger:
@@ -140,7 +140,7 @@ def _known(sizes: dict[tuple[int, int], int], width: int, height: int, predict: 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an operation failed for want of memory. On CPU torch has no class of its own for that."""
+    """Return whether an operation failed for want of memory. On CPU torch has no class of its own for that."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

@@ -23,7 +23,7 @@ class Previewer:
         self._map: Tensor | None = None
 
     def show(self, latents: Tensor, width: int, height: int) -> bytes:
-        """Give a JPEG of half the size."""
+        """Return a JPEG of half the size."""
         spatial = self._family.to_vae(latents, width, height).float()
         if self._map is None:
             self._map = self._fit(spatial.shape[1])

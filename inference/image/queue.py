@@ -150,7 +150,7 @@ class Queue:
         return chosen
 
     def _may_join(self, picture: Picture, head: Picture, clocks: dict[Flow, float], lanes: int) -> bool:
-        """Tell whether a picture may share the head's call: if its flow is as due, or the call hardly longer."""
+        """Return whether a picture may share the head's call: if its flow is as due, or the call hardly longer."""
         ahead = clocks[picture.order.flow] - clocks[head.order.flow]
         if ahead <= 2 * head.cost:
             return True
@@ -176,6 +176,6 @@ class Queue:
 
 
 def _cost(ask: ImageAsk) -> float:
-    """Give what an order costs in all, in lanes times latent pixels."""
+    """Return what an order costs in all, in lanes times latent pixels."""
     lanes = 2 if ask.guidance > 1 else 1
     return ask.count * ask.steps * lanes * ask.width * ask.height / 64

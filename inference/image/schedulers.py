@@ -38,5 +38,5 @@ def made(base: Any, name: str) -> Any:
 
 
 def name_of(scheduler: Any) -> str:
-    """Give a scheduler's name: ours, or its class's."""
+    """Return a scheduler's name: ours, or its class's."""
     return _NAMES.get(type(scheduler), type(scheduler).__name__)

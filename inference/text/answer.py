@@ -61,7 +61,7 @@ class Detokenizer:
         return after[len(before) :]
 
     def rest(self) -> str:
-        """Give what was held back, without the bytes that never became a character."""
+        """Return what was held back, without the bytes that never became a character."""
         before = self._decode(self._window[: self._given]) if self._given else ""
         return self._decode(self._window).rstrip("\ufffd")[len(before) :]
 
@@ -142,7 +142,7 @@ class Stopper:
 
 
 def overlap(text: str, words: Sequence[str]) -> int:
-    """Give the length of the longest end of `text` that begins one of `words`."""
+    """Return the length of the longest end of `text` that begins one of `words`."""
     longest = 0
     for word in words:
         for size in range(min(len(text), len(word) - 1), longest, -1):

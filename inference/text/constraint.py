@@ -73,11 +73,11 @@ class Constraint:
         self._param = param
 
     def copy(self) -> Constraint:
-        """Give another answer's constraint, at the same place."""
+        """Return another answer's constraint, at the same place."""
         return Constraint(self._matcher.deep_copy(), self._size, self._param)
 
     def allowed(self) -> NDArray[np.bool_]:
-        """Give which tokens may come next, (vocabulary,) of booleans; at least one.
+        """Return which tokens may come next, (vocabulary,) of booleans; at least one.
 
         Raises InvalidField when the schema allows no document, or following it takes more than the library's bounds.
         """

@@ -132,7 +132,7 @@ class TextEngine:
         return None if ask.schema is None else self.grammars().compiled(ask.schema)
 
     def grammars(self) -> Grammars:
-        """Give the schema compiler; made on first use, for it takes a while."""
+        """Return the schema compiler; made on first use, for it takes a while."""
         with self._making_grammars:
             if self._made_grammars is None:
                 self._made_grammars = self.model.grammars()

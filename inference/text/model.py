@@ -77,11 +77,11 @@ class TorchModel:
         return self.tokenize(text)
 
     def decode(self, tokens: list[int]) -> str:
-        """Give the text of tokens; special ones are left out, broken bytes become U+FFFD."""
+        """Return the text of tokens; special ones are left out, broken bytes become U+FFFD."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def token_text(self, token: int) -> tuple[str, bytes]:
-        """Give one token's text and bytes."""
+        """Return one token's text and bytes."""
         text = str(self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
         if "\ufffd" not in text:
             return text, text.encode()
@@ -103,7 +103,7 @@ class TorchModel:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Give the alphabet in which byte-level BPE writes its tokens (openai/gpt-2, `bytes_to_unicode`)."""
+    """Return the alphabet in which byte-level BPE writes its tokens (openai/gpt-2, `bytes_to_unicode`)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
@@ -187,7 +187,7 @@ def _template_of(tokenizer: Any) -> str:
 
 
 def _has_own_code(folder: Path) -> bool:
-    """Tell whether a model is of a kind that transformers does not have itself."""
+    """Return whether a model is of a kind that transformers does not have itself."""
     config = json.loads((folder / "config.json").read_text())
     return "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
 

@@ -136,5 +136,5 @@ class Slots:
 
 
 def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """Give 0 where a token is seen and the least number where it is not."""
+    """Return 0 where a token is seen and the least number where it is not."""
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)

@@ -53,7 +53,7 @@ class Reading:
         )
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Give (1, 3, height, width)."""
+        """Return (1, 3, height, width)."""
         if self.square:
             side = max(image.size)
             padded = Image.new("RGB", (side, side), _GRAY)
@@ -69,7 +69,7 @@ class Reading:
         return torch.from_numpy(normal).permute(2, 0, 1).unsqueeze(0)
 
     def stretch(self, image: Image.Image) -> tuple[float, float]:
-        """Give the factors from parts of what was read to parts of the image's width and height."""
+        """Return the factors from parts of what was read to parts of the image's width and height."""
         if not self.square:
             return 1.0, 1.0
         side = max(image.size)
@@ -77,7 +77,7 @@ class Reading:
 
 
 def _said(folder: Path) -> dict[str, Any]:
-    """Give what a folder says of its images: a file of their own, or a part of the processor's."""
+    """Return what a folder says of its images: a file of their own, or a part of the processor's."""
     for name, part in (("preprocessor_config.json", ""), ("processor_config.json", "image_processor")):
         if (folder / name).is_file():
             said = json.loads((folder / name).read_text())

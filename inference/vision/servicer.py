@@ -93,7 +93,7 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
         return vision_service_pb2.JudgeImageResponse(judgements=judgements, model=model.id)
 
     def _model(self, name: str, capability: str) -> Model:
-        """Give the model that is asked for, or the default. Raises Unsupported, ModelNotFound or Unavailable."""
+        """Return the model that is asked for, or the default. Raises Unsupported, ModelNotFound or Unavailable."""
         name = name or self._defaults.get(capability, "") or self._first(capability)
         model = self._catalogue.now.find_vision(name)
         calls.current().fields["model"] = model.id

@@ -89,7 +89,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         return pb.SignUpResponse(account=account, session_token=token, expires_at=expires_at)
 
     async def SetUp(self, request: pb.SetUpRequest, context: Any) -> pb.SetUpResponse:
-        """Give the first administrator an email and a password, and begin a session."""
+        """Return the first administrator an email and a password, and begin a session."""
         await self._logins.arrive(address_of(context))
         self._first_login.check(request.setup_token)
         email = render.read_email(request.email)

@@ -84,7 +84,7 @@ class Callers:
 
 
 async def live_account(sessions: Sessions, digest: bytes) -> str:
-    """Give the account of a live session. Raises Unauthenticated."""
+    """Return the account of a live session. Raises Unauthenticated."""
     account_id = await sessions.account_of(digest)
     if account_id is None:
         raise Unauthenticated("the session has ended; log in again")
@@ -92,5 +92,5 @@ async def live_account(sessions: Sessions, digest: bytes) -> str:
 
 
 def address_of(context: Any) -> str:
-    """Give the caller's address: as the edge saw it, else the connection's own. Only the edge reaches this port."""
+    """Return the caller's address: as the edge saw it, else the connection's own. Only the edge reaches this port."""
     return calls.current().address or str(context.peer()).rpartition(":")[0]

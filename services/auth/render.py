@@ -40,7 +40,7 @@ MAX_RULES: Final = 100
 
 
 def account(record: AccountRecord) -> account_pb2.Account:
-    """Give an account."""
+    """Return an account."""
     return account_pb2.Account(
         account_id=record.id,
         email=record.email or "",
@@ -57,7 +57,7 @@ def account(record: AccountRecord) -> account_pb2.Account:
 
 
 def limits(record: AccountRecord) -> account_pb2.Limits:
-    """Give an account's limits."""
+    """Return an account's limits."""
     return account_pb2.Limits(
         tokens_a_day=min(record.tokens_a_day, _UINT32),
         images_a_day=min(record.images_a_day, _UINT32),
@@ -68,7 +68,7 @@ def limits(record: AccountRecord) -> account_pb2.Limits:
 
 
 def key(record: KeyRecord) -> account_pb2.Key:
-    """Give a key."""
+    """Return a key."""
     return account_pb2.Key(
         key_id=record.id,
         name=record.name,
@@ -89,14 +89,14 @@ def key(record: KeyRecord) -> account_pb2.Key:
 
 
 def rule(record: RuleRecord) -> account_pb2.StoredRule:
-    """Give a permission."""
+    """Return a permission."""
     stored = quota_pb2.Rule(provider=record.provider, model=record.model)
     stored.operations.extend(quota_pb2.Operation.ValueType(number) for number in record.operations)
     return account_pb2.StoredRule(rule_id=record.id, rule=stored, created_at=_stamp(record.created_at))
 
 
 def usage(record: UsageRecord) -> account_pb2.UsageRow:
-    """Give a row of usage."""
+    """Return a row of usage."""
     return account_pb2.UsageRow(
         day=record.day.isoformat(),
         key_id=record.key_id,
@@ -112,7 +112,7 @@ def usage(record: UsageRecord) -> account_pb2.UsageRow:
 
 
 def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
-    """Give a row of the ledger."""
+    """Return a row of the ledger."""
     return account_pb2.LedgerRow(
         id=record.id,
         at=_stamp(record.at),
@@ -129,7 +129,7 @@ def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
 
 
 def audit_entry(record: AuditRecord) -> account_pb2.AuditEntry:
-    """Give an entry of the audit log."""
+    """Return an entry of the audit log."""
     return account_pb2.AuditEntry(
         id=record.id,
         at=_stamp(record.at),
@@ -141,7 +141,7 @@ def audit_entry(record: AuditRecord) -> account_pb2.AuditEntry:
 
 
 def timestamp(at: datetime) -> Timestamp:
-    """Give a time."""
+    """Return a time."""
     stamp = Timestamp()
     stamp.FromDatetime(at.astimezone(UTC))
     return stamp
@@ -276,5 +276,5 @@ def read_usage_token(text: str) -> UsagePlace | None:
 
 
 def page_size(given: int, *, default: int, most: int) -> int:
-    """Give how many rows a page has."""
+    """Return how many rows a page has."""
     return min(given, most) if given else default

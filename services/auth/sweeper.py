@@ -86,7 +86,7 @@ class Sweeper:
             await asyncio.sleep(pause_s)
 
     async def _has_work(self) -> bool:
-        """Tell whether any duty may have anything to do. Raises Unavailable."""
+        """Return whether any duty may have anything to do. Raises Unavailable."""
         if self._pools.in_use or self._clock() > self._tidy_at:
             return True
         try:

@@ -30,7 +30,7 @@ class OneFailed(Unavailable):
 
 
 def concerns_all(error: Exception) -> bool:
-    """Tell whether a failure is no row's fault: it meets every row alike."""
+    """Return whether a failure is no row's fault: it meets every row alike."""
     return isinstance(error, Unavailable) and not isinstance(error, OneFailed)
 
 

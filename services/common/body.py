@@ -26,7 +26,7 @@ class UnknownField(InvalidField):
 
 
 def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Give the typed body. Raises Malformed for what is not JSON, InvalidField for what does not fit the model.
+    """Return the typed body. Raises Malformed for what is not JSON, InvalidField for what does not fit the model.
 
     Raw control characters inside strings are taken: the documented shell sample makes them (GNU base64 wraps its
     lines). So is NaN, which then fails its field's range by name.
@@ -48,7 +48,7 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def leniently(data: bytes, why: str = "") -> Any:
-    """Give a body's JSON, with raw control characters and NaN where they are. Raises Malformed, TooLarge."""
+    """Return a body's JSON, with raw control characters and NaN where they are. Raises Malformed, TooLarge."""
     if not data.strip():
         raise Malformed("the body is empty; a JSON object is expected")
     if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_LENIENT:

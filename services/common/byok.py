@@ -26,15 +26,15 @@ _ADAPTERS: Final = frozenset({"gemini"})
 
 
 def is_google_key(key: str) -> bool:
-    """Tell whether a key is Google's rather than this gateway's, by its shape."""
+    """Return whether a key is Google's rather than this gateway's, by its shape."""
     return _SHAPE.fullmatch(key) is not None
 
 
 def reaches(provider: Provider) -> bool:
-    """Tell whether a caller's Google key is good for a provider's models."""
+    """Return whether a caller's Google key is good for a provider's models."""
     return provider.adapter in _ADAPTERS and bool(provider.base_url)
 
 
 def caller_key(metadata: Iterable[tuple[str, Any]] | None) -> str:
-    """Give the caller's own key out of an internal call's metadata; empty when there is none."""
+    """Return the caller's own key out of an internal call's metadata; empty when there is none."""
     return next((str(value) for name, value in metadata or () if name == METADATA_KEY), "")

@@ -61,7 +61,7 @@ async def spoken(link: psycopg.AsyncConnection[Any], *, within_s: float, stirred
 
 
 def of_one_statement(error: Exception) -> bool:
-    """Tell whether the server answered and refused one statement: too slow, behind a lock, in a deadlock."""
+    """Return whether the server answered and refused one statement: too slow, behind a lock, in a deadlock."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     # Classes 08 (connection), 57P (shut down) and 53 (out of resources) are the server's own trouble.
     return state is not None and not state.startswith(("08", "57P", "53"))

@@ -103,7 +103,7 @@ class Egress:
         self._session: aiohttp.ClientSession | None = None
 
     def check(self, url: str, *, param: str) -> URL:
-        """Give the parsed URL. Raises Refused for what needs no asking: its scheme, form, or bare address."""
+        """Return the parsed URL. Raises Refused for what needs no asking: its scheme, form, or bare address."""
         if len(url) > MAX_URL:
             raise Refused(f"{param}: the URL is too long", param=param)
         try:
@@ -214,7 +214,7 @@ async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) 
 
 
 def _told(error: Any, param: str) -> Exception:
-    """Give what a failed connection means. The refusal of our own resolver comes wrapped."""
+    """Return what a failed connection means. The refusal of our own resolver comes wrapped."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, Refused):

@@ -198,7 +198,7 @@ def passes(error: MoaError) -> bool:
 
 
 def word(reason: Reason.ValueType) -> str:
-    """Give the reason's constant name as dialects and logs print it: `quota_exhausted`."""
+    """Return the reason's constant name as dialects and logs print it: `quota_exhausted`."""
     return Reason.Name(reason).removeprefix("REASON_").lower()
 
 
@@ -207,7 +207,7 @@ BY_WORD: dict[str, type[MoaError]] = {word(reason): cls for reason, cls in BY_RE
 
 
 def detail_of(error: MoaError, request_id: str) -> error_pb2.ErrorDetail:
-    """Give the error as it travels in a status or a stream's last event."""
+    """Return the error as it travels in a status or a stream's last event."""
     detail = error_pb2.ErrorDetail(
         reason=error.reason,
         message=error.message,
@@ -221,7 +221,7 @@ def detail_of(error: MoaError, request_id: str) -> error_pb2.ErrorDetail:
 
 
 def error_of(detail: error_pb2.ErrorDetail) -> MoaError:
-    """Give the exception that a travelled error stands for."""
+    """Return the exception that a travelled error stands for."""
     kind = BY_REASON.get(detail.reason, Internal)
     retry = detail.retry_after.ToMilliseconds() / 1000 if detail.HasField("retry_after") else None
     return kind(detail.message, param=detail.param, retry_after_s=retry)

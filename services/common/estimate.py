@@ -75,7 +75,7 @@ class Meter:
             self._reasoning_pieces += count
 
     def usage(self) -> Usage:
-        """Give the provider's count, or the estimate, marked as such."""
+        """Return the provider's count, or the estimate, marked as such."""
         if self.told is not None:
             return self.told.usage(0 if self.told.prompt is not None else self._guess(), self._pieces)
         return Usage(

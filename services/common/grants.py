@@ -35,14 +35,14 @@ class ActingFor:
 
 
 def mint(service_token: str, acting: ActingFor, *, now_s: float | None = None) -> str:
-    """Give a grant that is good for the next `TTL_S` seconds."""
+    """Return a grant that is good for the next `TTL_S` seconds."""
     until = int((time.time() if now_s is None else now_s) + TTL_S)
     payload = _text(json.dumps({**asdict(acting), "until": until}, separators=(",", ":")).encode())
     return f"{PREFIX}{payload}.{_text(_signature(service_token, payload))}"
 
 
 def read(service_token: str, text: str, *, now_s: float | None = None) -> ActingFor | None:
-    """Give whom a grant is for; None for what is none, is forged, or has run out."""
+    """Return whom a grant is for; None for what is none, is forged, or has run out."""
     payload, _, signature = text.removeprefix(PREFIX).partition(".")
     if not text.startswith(PREFIX) or not hmac.compare_digest(
         _text(_signature(service_token, payload)).encode(), signature.encode()

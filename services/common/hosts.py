@@ -56,7 +56,7 @@ class Place:
 
     @property
     def is_inside(self) -> bool:
-        """Tell whether the host says by itself that it is not public. Other names may lead inside too."""
+        """Return whether the host says by itself that it is not public. Other names may lead inside too."""
         if self.address is not None:
             return not is_public(self.address)
         return "." not in self.host or any(f".{self.host}".endswith(f".{zone}") for zone in _OWN_ZONES)
@@ -126,7 +126,7 @@ def _is_label(label: str) -> bool:
 
 
 def agrees(parsed: URL, place: Place) -> bool:
-    """Tell whether the client will call the host that was judged, and read nothing else into it."""
+    """Return whether the client will call the host that was judged, and read nothing else into it."""
     host = (parsed.raw_host or "").lower()
     if (parsed.scheme, parsed.port, parsed.user, parsed.password) != (place.scheme, place.port, None, None):
         return False
@@ -143,7 +143,7 @@ def agrees(parsed: URL, place: Place) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether an address is one of the public internet, and so is every IPv4 address that it wraps."""
+    """Return whether an address is one of the public internet, and so is every IPv4 address that it wraps."""
     return all(_is_plain_public(each) for each in (address, *_wrapped(address)))
 
 

@@ -91,5 +91,5 @@ def configure(process: str, level: str) -> None:
 
 
 def get(name: str) -> Any:
-    """Give a logger. Event names are constant `noun.past_tense`; values are fields. Never prompts, never keys."""
+    """Return a logger. Event names are constant `noun.past_tense`; values are fields. Never prompts, never keys."""
     return structlog.get_logger(source=name)

@@ -43,7 +43,7 @@ class Collector:
 
 
 def read(environ: Mapping[str, str]) -> Collector | None:
-    """Give the collector that the environment names; None where traces are off. Raises BadTracing."""
+    """Return the collector that the environment names; None where traces are off. Raises BadTracing."""
     name, endpoint = _first(environ, _ENDPOINTS)
     if not endpoint or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -65,7 +65,7 @@ def read(environ: Mapping[str, str]) -> Collector | None:
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
-    """Give the first variable that is set, and its value; an empty one is an unset one."""
+    """Return the first variable that is set, and its value; an empty one is an unset one."""
     for name in names:
         if environ.get(name):
             return name, environ[name]

@@ -66,7 +66,7 @@ class Page:
 
     @property
     def shrinks(self) -> bool:
-        """Tell whether it is worth compressing."""
+        """Return whether it is worth compressing."""
         return self.file.suffix not in _COMPRESSED
 
     @property

@@ -16,7 +16,7 @@ def permitted(
     provider: str,
     model: str,
 ) -> bool:
-    """Tell whether a rule of the account matches, and one of the key's scopes where it has any.
+    """Return whether a rule of the account matches, and one of the key's scopes where it has any.
 
     An unspecified operation and an empty provider or model ask for nothing particular: any rule's will do.
     """
@@ -24,7 +24,7 @@ def permitted(
 
 
 def covers(rule: quota_pb2.Rule, other: quota_pb2.Rule) -> bool:
-    """Tell whether a rule permits whatever another one does, as can be seen from their patterns."""
+    """Return whether a rule permits whatever another one does, as can be seen from their patterns."""
     operations = not rule.operations or (bool(other.operations) and set(other.operations) <= set(rule.operations))
     return (
         operations
@@ -34,7 +34,7 @@ def covers(rule: quota_pb2.Rule, other: quota_pb2.Rule) -> bool:
 
 
 def _pattern_covers(pattern: str, other: str) -> bool:
-    """Tell whether a glob matches whatever another one does. Never wrongly so; it may miss that they say the same.
+    """Return whether a glob matches whatever another one does. Never wrongly so; it may miss that they say the same.
 
     The other is read as a text in which `*` stands for what only `*` matches, one step of all positions at a time.
     """

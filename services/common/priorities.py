@@ -17,5 +17,5 @@ NUMBERS: Final = {name: number for number, name in NAMES.items()}
 
 
 def lower(one: str, other: str | None) -> str:
-    """Give the lower of two priorities; None lowers nothing."""
+    """Return the lower of two priorities; None lowers nothing."""
     return one if other is None else min(one, other, key=NUMBERS.__getitem__)

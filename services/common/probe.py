@@ -15,7 +15,7 @@ _LIMIT_S = 4.0
 
 
 def serves(address: str) -> bool:
-    """Tell whether what listens at an address serves."""
+    """Return whether what listens at an address serves."""
     try:
         if address.startswith("http://"):
             with urllib.request.urlopen(address, timeout=_LIMIT_S) as answer:  # noqa: S310  # the scheme is checked

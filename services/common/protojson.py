@@ -33,7 +33,7 @@ _TIMES: Final[Mapping[str, str]] = {
 
 
 def load(data: bytes) -> dict[str, Any]:
-    """Give a body's JSON object; an empty body is an empty object.
+    """Return a body's JSON object; an empty body is an empty object.
 
     Raw control characters inside strings are taken, as everywhere. Raises Malformed, TooLarge, InvalidField.
     """
@@ -121,7 +121,7 @@ def _fill_message(message: Message, value: Any, path: str) -> None:
 
 
 def scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
-    """Give a scalar field's value. Numbers may be written as strings, as in proto3's JSON. Raises InvalidField."""
+    """Return a scalar field's value. Numbers may be written as strings, as in proto3's JSON. Raises InvalidField."""
     if field.cpp_type in _WHOLE:
         return _whole(*_WHOLE[field.cpp_type], value, path)
     if field.cpp_type in (F.CPPTYPE_DOUBLE, F.CPPTYPE_FLOAT):

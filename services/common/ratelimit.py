@@ -59,7 +59,7 @@ class Remaining(Protocol):
 
 
 def headers(left: Remaining) -> list[tuple[str, str]]:
-    """Give the headers that tell what is left; none where there is no limit."""
+    """Return the headers that tell what is left; none where there is no limit."""
     windows: list[_Window] = []
     if left.limit_requests:
         used = max(0, left.limit_requests - left.free_requests)

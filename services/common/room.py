@@ -199,5 +199,5 @@ class Room:
 
 
 def _within(taken: int, size: int, bound: int) -> bool:
-    """Tell whether there is room for more; what is larger than the bound has room where nothing else is."""
+    """Return whether there is room for more; what is larger than the bound has room where nothing else is."""
     return not taken or taken + size <= bound

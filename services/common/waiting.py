@@ -20,7 +20,7 @@ SLOW_TOKENS_PER_S: Final = 10.0
 
 
 def may_be_long(request: GenerateTextRequest, model: Model) -> bool:
-    """Tell whether an answer may be so long that its provider is asked for a stream."""
+    """Return whether an answer may be so long that its provider is asked for a stream."""
     return _most(request, model) > WHOLE_TOKENS
 
 

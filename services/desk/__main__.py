@@ -34,7 +34,7 @@ def _version() -> str:
 
 
 def _max_side(config: DeskSettings) -> int:
-    """Give the longest side that is asked for: a small model answers large sizes with nonsense."""
+    """Return the longest side that is asked for: a small model answers large sizes with nonsense."""
     if config.desk_max_side:
         return config.desk_max_side
     try:

@@ -68,7 +68,7 @@ def of_store(store: Store) -> Check:
 
 
 def of_shops(naver: Naver) -> Check:
-    """Tell whether the shopping search is configured. It is not asked: each question counts against a daily limit."""
+    """Return whether the shopping search is configured. It is not asked: each question counts against a daily limit."""
 
     async def check() -> str:
         return "" if naver.configured else "it has no credentials (MOA_NAVER_CLIENT_ID, MOA_NAVER_CLIENT_SECRET)"

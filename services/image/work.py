@@ -88,7 +88,7 @@ class Work:
             await self._links.close()
 
     async def next(self) -> ImageEvent | Picture | None:
-        """Give the next event; None after `finished`. Whoever asks has written the one before."""
+        """Return the next event; None after `finished`. Whoever asks has written the one before."""
         if self._out:
             self._out = False
             self._events.task_done()

@@ -105,7 +105,7 @@ async def _begin(context: Any, status: int, headers: Mapping[str, str]) -> None:
 
 
 def _span(asked: Mapping[str, str], info: ObjectInfo) -> tuple[int, int] | None:
-    """Give the bytes that are asked for, the last not included; None for a range that cannot be met.
+    """Return the bytes that are asked for, the last not included; None for a range that cannot be met.
 
     RFC 9110, 14.1.2 and 14.2: several ranges, other units, and a range under an `If-Range` that no longer holds are
     answered by the whole.

@@ -79,7 +79,7 @@ class Meters(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def of_model(provider: str, model: str) -> Meters:
-    """Give a model's meters, by catalogue ids."""
+    """Return a model's meters, by catalogue ids."""
     return Meters(
         FIRST_EVENT.labels(provider, model),
         TOKENS.labels(provider, model, "prompt"),

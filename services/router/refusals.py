@@ -56,7 +56,7 @@ class Refusals:
         return str(identity.account_id)
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
-        """Give the error that the caller is told: about the key first, then in the dialect's own names."""
+        """Return the error that the caller is told: about the key first, then in the dialect's own names."""
         if RULES[error.reason].blame == error_pb2.BLAME_REQUEST and not method.startswith(_OPEN):
             try:
                 key = calls.current().key or key_of(context.invocation_metadata() or ())

@@ -25,7 +25,7 @@ FALLBACK_KEY: Final = "moa-fallback"
 
 
 def begin(context: Any) -> Caller:
-    """Give the caller of the call that is being served.
+    """Return the caller of the call that is being served.
 
     Raises Unauthenticated for two different keys, InvalidField for an unknown `moa-fallback`.
     """
@@ -43,7 +43,7 @@ def begin(context: Any) -> Caller:
 
 
 def _wants_fallback(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
-    """Tell whether another model may answer. Raises InvalidField for a wish that is not known."""
+    """Return whether another model may answer. Raises InvalidField for a wish that is not known."""
     for name, value in metadata:
         if name == FALLBACK_KEY:
             if value != "none":
@@ -53,7 +53,7 @@ def _wants_fallback(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
 
 
 def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
-    """Give a `begin` for dialects where callers may bring their own Google key, if the operator lets them.
+    """Return a `begin` for dialects where callers may bring their own Google key, if the operator lets them.
 
     Such a caller runs as the account `byok`, by a grant in the place of a key of this gateway. Its pace is counted by
     its key's hash and by its address, so that it slows no other; `begin` raises RateLimited beyond it.

@@ -186,7 +186,7 @@ def _served(process: Process, operations: Operations) -> Server:
 
 
 def _seal_of(config: TaskSettings) -> Seal | None:
-    """Give what signs outputs. Raises BadCertificate."""
+    """Return what signs outputs. Raises BadCertificate."""
     if config.task_c2pa_cert is None and config.task_c2pa_key is None:
         return None
     if config.task_c2pa_cert is None or config.task_c2pa_key is None:

@@ -38,7 +38,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         return task_service_pb2.CreateTaskResponse(task=await self._operations.shown(task))
 
     async def GetTask(self, request: task_service_pb2.GetTaskRequest, context: Any) -> task_service_pb2.GetTaskResponse:
-        """Give a task."""
+        """Return a task."""
         _, who = await self._operations.caller(context)
         task = await self._operations.get(who, request.id)
         return task_service_pb2.GetTaskResponse(task=await self._operations.shown(task))
@@ -110,18 +110,18 @@ def _order(request: task_service_pb2.CreateTaskRequest, key: str) -> Order:
 
 
 def idempotency_key(context: Any) -> str:
-    """Give the call's idempotency key; empty when it has none. Raises InvalidField for one that is too long."""
+    """Return the call's idempotency key; empty when it has none. Raises InvalidField for one that is too long."""
     return idempotency.key_in(context.invocation_metadata() or ())
 
 
 def last_event_id(context: Any) -> int:
-    """Give the number of the last event that a reader who comes back has seen; 0 when it says nothing of ours."""
+    """Return the number of the last event that a reader who comes back has seen; 0 when it says nothing of ours."""
     text = header(context, "last-event-id")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def header(context: Any, wanted: str) -> str:
-    """Give a header of the call; empty when it has none."""
+    """Return a header of the call; empty when it has none."""
     for name, value in context.invocation_metadata() or ():
         if name == wanted and isinstance(value, str):
             return value.strip()

@@ -156,11 +156,11 @@ class Operations:
         return created
 
     async def get(self, who: Identity, task_id: str) -> Task:
-        """Give an account's task. Raises NotFound."""
+        """Return an account's task. Raises NotFound."""
         return await self._tasks.get(who.account_id, task_id)
 
     async def shown(self, task: Task) -> task_pb2.Task:
-        """Give a task as callers see it."""
+        """Return a task as callers see it."""
         outputs = await self._tasks.outputs([task.id])
         return self.views.task(task, outputs.get(task.id, ()))
 
@@ -173,7 +173,7 @@ class Operations:
         token: str = "",
         size: int,
     ) -> tuple[list[tuple[Task, task_pb2.Task]], str]:
-        """Give a page of tasks, as stored and as shown, and the next page's token. Raises InvalidField."""
+        """Return a page of tasks, as stored and as shown, and the next page's token. Raises InvalidField."""
         if token and not (token.isascii() and token.isdigit() and len(token) < 19):
             raise InvalidField("not a page token of this gateway", param="page_token")
         before = int(token) if token else None
@@ -232,7 +232,7 @@ class Operations:
         return created
 
     async def watch(self, task_id: str, after: int) -> AsyncGenerator[list[task_pb2.TaskEvent], None]:
-        """Give a task's events behind `after` as they come, in batches, until its last. Whose it is was checked.
+        """Return a task's events behind `after` as they come, in batches, until its last. Whose it is was checked.
 
         An empty batch now and then says that the task is still followed.
         """
@@ -272,7 +272,7 @@ class Operations:
         await self._tasks.find("")
 
     async def _is_over(self, task_id: str, after: int) -> bool:
-        """Tell whether nothing will follow: the reader has the last event already, or the task was cleaned up."""
+        """Return whether nothing will follow: the reader has the last event already, or the task was cleaned up."""
         task = await self._tasks.find(task_id)
         return task is None or (task.ended and task.last_sequence <= after)
 

@@ -16,7 +16,7 @@ class Views:
         self._links = links
 
     def task(self, task: Task, outputs: Sequence[task_pb2.TaskOutput]) -> task_pb2.Task:
-        """Give a task. Input images that were given as bytes are left out."""
+        """Return a task. Input images that were given as bytes are left out."""
         shown = task_pb2.Task(
             id=task.id,
             state=task.state,
@@ -44,12 +44,12 @@ class Views:
         return shown
 
     def output(self, output: task_pb2.TaskOutput) -> task_pb2.TaskOutput:
-        """Give an output with a link."""
+        """Return an output with a link."""
         output.link = self._links.make(output.name)
         return output
 
     def event(self, event: task_pb2.TaskEvent) -> task_pb2.TaskEvent:
-        """Give an event with links."""
+        """Return an event with links."""
         if event.HasField("output"):
             self.output(event.output)
         elif event.HasField("progress"):

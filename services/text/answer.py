@@ -177,5 +177,5 @@ class Answer:
         return self._upload.begun
 
     def usage_so_far(self) -> TextEvent | None:
-        """Give a `usage` event for what has come; None when nothing has."""
+        """Return a `usage` event for what has come; None when nothing has."""
         return self._reader.usage_so_far() if self._reader is not None else None

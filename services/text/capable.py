@@ -39,7 +39,7 @@ def _check_count(count: int, most: int | None, field: str) -> None:
 
 
 def _is_set(request: GenerateTextRequest, field: str) -> bool:
-    """Tell whether a field, of the request or of its sampling, was given."""
+    """Return whether a field, of the request or of its sampling, was given."""
     holder: Message = request if field in request.DESCRIPTOR.fields_by_name else request.sampling
     if holder.DESCRIPTOR.fields_by_name[field].has_presence:
         return holder.HasField(field)

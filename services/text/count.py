@@ -18,7 +18,7 @@ async def of_prompt(request: GenerateTextRequest, model: Model, target: Target) 
 
 
 async def prompt_tokens(request: CountTokensRequest, model: Model, target: Target) -> int:
-    """Give the provider's count. Raises Unsupported where its protocol has none."""
+    """Return the provider's count. Raises Unsupported where its protocol has none."""
     adapter = target.adapter
     if adapter.count_request_from is None or adapter.count_from is None:
         raise Unsupported(f"provider {target.provider.id!r} does not count tokens", param="model")

@@ -102,7 +102,7 @@ class TextServicer(TextServiceServicer):
                 call.fields["upstream_request_id"] = answer.upstream_request_id
 
     async def GenerateWholeText(self, request: GenerateWholeTextRequest, context: Any) -> GenerateWholeTextResponse:
-        """Give the answer in one message."""
+        """Return the answer in one message."""
         return await whole_text(self.GenerateText, request, context)
 
     async def CountTokens(self, request: CountTokensRequest, context: Any) -> CountTokensResponse:

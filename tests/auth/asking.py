@@ -37,7 +37,7 @@ async def reserve(admission: Admission, key: str, count: int = 100, **more: obje
 
 
 def tokens(count: int) -> usage_pb2.Usage:
-    """Give the usage of that many tokens."""
+    """Return the usage of that many tokens."""
     return usage_pb2.Usage(prompt_tokens=count // 2, completion_tokens=count - count // 2, exact=True)
 
 

@@ -17,7 +17,7 @@ _NUMBERS = itertools.count(1)
 
 
 def _address() -> str:
-    """Give an address that nobody had: tries are counted by it, whatever test makes them."""
+    """Return an address that nobody had: tries are counted by it, whatever test makes them."""
     number = next(_NUMBERS)
     return f"198.18.{number // 250}.{number % 250 + 1}"
 
@@ -31,7 +31,7 @@ class Client:
     address: str = field(default_factory=_address)
 
     def sent(self, token: str = "") -> tuple[tuple[str, str], ...]:
-        """Give the metadata of a call."""
+        """Return the metadata of a call."""
         base = (("x-envoy-external-address", self.address),)
         return (*base, ("authorization", f"Bearer {token}")) if token else base
 
@@ -50,7 +50,7 @@ async def connected(port: int) -> tuple[Client, grpc.aio.Channel]:
 
 
 async def code_of(call: Any) -> grpc.StatusCode:
-    """Give what a call fails with."""
+    """Return what a call fails with."""
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await call
     code = failure.value.code()

@@ -72,7 +72,7 @@ class Auth:
         return (await self.keys.create(account_id, key, **more)).id, key.secret
 
     async def quota_day(self, account_id: str) -> tuple[date, datetime]:
-        """Give an account's quota day, and when it ends."""
+        """Return an account's quota day, and when it ends."""
         key_id, _ = await self.key(account_id)
         (who,) = await Identities(self.postgres).by_ids([key_id])
         return who.day, who.resets_at.astimezone(UTC)
@@ -82,7 +82,7 @@ class Auth:
             return link.execute(statement, parameters).fetchall()
 
     def spent(self, account_id: str) -> tuple[int, int]:
-        """Give the tokens and images that the ledger charged to an account."""
+        """Return the tokens and images that the ledger charged to an account."""
         rows = self.query(
             "select coalesce(sum(tokens), 0)::bigint, coalesce(sum(images), 0)::bigint from ledger"
             " where account_id = %s and kind in ('settle', 'orphan', 'late')",
@@ -91,7 +91,7 @@ class Auth:
         return rows[0][0], rows[0][1]
 
     def taken(self, subject: str) -> tuple[int, int]:
-        """Give what is settled or held of today's quota."""
+        """Return what is settled or held of today's quota."""
         rows = self.query("select tokens, images from quota_days where subject = %s", subject)
         return (rows[0][0], rows[0][1]) if rows else (0, 0)
 

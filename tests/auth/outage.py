@@ -74,7 +74,7 @@ class Run:
         return seen
 
     async def until_served(self, within_s: float) -> float | None:
-        """Give how long it takes until every router serves again; None if longer than that."""
+        """Return how long it takes until every router serves again; None if longer than that."""
         began = time.monotonic()
         for router in self._routers:
             while True:
@@ -155,14 +155,14 @@ async def _run(folder: Path, database: Database, url: str) -> bool:
 
 
 def _as_promised(seen: Seen, served_s: float) -> bool:
-    """Tell whether no request was refused before `served_s`, and every refusal was a 503."""
+    """Return whether no request was refused before `served_s`, and every refusal was a 503."""
     early = seen.first_refused_s is not None and seen.first_refused_s < served_s
     refused = seen.away_s > 60 and seen.first_refused_s is None
     return not early and not refused and set(seen.errors) <= {"Unavailable"}
 
 
 async def _rest(url: str, account_id: str, key: str) -> bool:
-    """Tell whether a new replica, once the others are gone, lends all that is left."""
+    """Return whether a new replica, once the others are gone, lends all that is left."""
     async with _replicas(url, 1) as addresses:
         return await had_the_rest(addresses, key, url, account_id, LIMIT, within_s=90)
 

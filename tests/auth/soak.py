@@ -244,7 +244,7 @@ async def _outcomes(router: Process) -> Counter[str]:
 
 
 async def had_the_rest(addresses: str, key: str, url: str, account_id: str, limit: int, *, within_s: float) -> bool:
-    """Tell whether all that an account has left can be had at once, and use it up."""
+    """Return whether all that an account has left can be had at once, and use it up."""
     rest = limit - sum(charges_of(url, account_id).values())
     if rest == 0:
         return True
@@ -267,7 +267,7 @@ async def had_the_rest(addresses: str, key: str, url: str, account_id: str, limi
 
 
 def charges_of(url: str, account_id: str) -> dict[str, int]:
-    """Give what an account was charged, by reservation."""
+    """Return what an account was charged, by reservation."""
     with psycopg.connect(url) as link:
         return dict(
             link.execute(

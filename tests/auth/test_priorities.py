@@ -27,7 +27,7 @@ NONE, LOW, NORMAL, HIGH = (
 
 
 async def given(client: Client, root: str, account_id: str, priority: int) -> account_pb2.Account:
-    """Give an account a priority, as its administrator."""
+    """Return an account a priority, as its administrator."""
     request = admin_pb.UpdateAccountRequest(account_id=account_id, priority=priority)  # type: ignore[arg-type]
     return (await client.admin.UpdateAccount(request, metadata=client.sent(root))).account
 

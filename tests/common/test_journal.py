@@ -27,7 +27,7 @@ class Disk:
 
 
 def left_by(folder: Path) -> Left:
-    """Give what a successor finds."""
+    """Return what a successor finds."""
     (left,) = Journal(folder, "successor").left()
     return left
 

@@ -31,7 +31,7 @@ class Paced(Emulator):
         self.calls = 0
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [web.post("/v1/chat/completions", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

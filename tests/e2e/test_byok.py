@@ -58,7 +58,7 @@ class Google:
         self._loop.close()
 
     def catalogue(self) -> dict[str, Any]:
-        """Give the catalogue: Google's providers, whose credentials the operator has not got, and another's."""
+        """Return the catalogue: Google's providers, whose credentials the operator has not got, and another's."""
         google = {"adapter": "gemini", "credentials": {"api_key": "NO_SUCH_GEMINI_KEY"}}
         return {
             "providers": [
@@ -248,7 +248,7 @@ def test_pace(byok: Gateway) -> None:
 
 
 def _tables(state: Path) -> Iterator[tuple[str, bytes]]:
-    """Give every table of the gateway's database, as text."""
+    """Return every table of the gateway's database, as text."""
     with psycopg.connect(Database(state / "postgres").url("moa")) as link:
         names = link.execute(
             "select table_schema, table_name from information_schema.tables"

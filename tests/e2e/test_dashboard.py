@@ -25,7 +25,7 @@ FILL = """(() => {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Give a gateway of its own: sign-ups and log-ins are counted by address, and all tests have the same."""
+    """Return a gateway of its own: sign-ups and log-ins are counted by address, and all tests have the same."""
     root = tmp_path_factory.mktemp("dashboard")
     stacks.begun(root)
     with stacks.painted(root) as stack:

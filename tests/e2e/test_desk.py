@@ -41,7 +41,7 @@ def result(gateway: Gateway, body: dict[str, Any]) -> tuple[dict[str, Any], dict
 
 
 def likeness(one: Image.Image, other: Image.Image) -> float:
-    """Give how far two pictures agree in their coarse layout: the correlation of 16x16 grey thumbnails."""
+    """Return how far two pictures agree in their coarse layout: the correlation of 16x16 grey thumbnails."""
     first, second = (np.asarray(each.convert("L").resize((16, 16)), float).ravel() for each in (one, other))
     return float(np.corrcoef(first, second)[0, 1])
 

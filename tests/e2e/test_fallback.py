@@ -62,14 +62,14 @@ class Pair:
         return len(rows)
 
     async def charged(self, before: int, count: int = 1) -> list[tuple[str, str, int]]:
-        """Give what the ledger closed since, without what came to nothing: provider, model, tokens."""
+        """Return what the ledger closed since, without what came to nothing: provider, model, tokens."""
         async with asyncio.timeout(60):
             while len(rows := await asyncio.to_thread(self.rows)) < before + count:
                 await asyncio.sleep(0.05)
         return [row for row in rows[before:] if row[2]]
 
     def rows(self) -> list[tuple[str, str, int]]:
-        """Give every row of the ledger that closes a reservation."""
+        """Return every row of the ledger that closes a reservation."""
         with psycopg.connect(self.gateway.stack.database_url) as link:
             return link.execute(
                 "select provider, model, tokens from ledger where kind in ('settle', 'orphan', 'late') order by id"

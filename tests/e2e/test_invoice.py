@@ -62,7 +62,7 @@ class Shop:
         return script
 
     def charges(self) -> list[Charge]:
-        """Give what the ledger closed, in order."""
+        """Return what the ledger closed, in order."""
         with psycopg.connect(self.stack.database_url) as link:
             rows = link.execute(
                 "select kind, tokens, coalesce(prompt_tokens, 0), coalesce(completion_tokens, 0),"

@@ -24,12 +24,12 @@ def person(gateway: Gateway) -> Person:
 
 
 def work(gateway: Gateway) -> dict[tuple[str, str], float]:
-    """Give what the engines did so far, by model and priority, as the inference process counts it."""
+    """Return what the engines did so far, by model and priority, as the inference process counts it."""
     return {(model, priority): float(cost) for model, priority, cost in _WORK.findall(gateway.metrics("inference"))}
 
 
 def priority_of(gateway: Gateway, ask: Callable[[], Any]) -> str:
-    """Give the priority that the engine did a request's work at."""
+    """Return the priority that the engine did a request's work at."""
     before = work(gateway)
     ask()
     grown = [priority for (model, priority), cost in work(gateway).items() if cost > before.get((model, priority), 0)]
@@ -45,7 +45,7 @@ def comes_to(gateway: Gateway, ask: Callable[[], Any], priority: str) -> None:
 
 
 def give(gateway: Gateway, person: Person, priority: str) -> None:
-    """Give an account a priority as its administrator."""
+    """Return an account a priority as its administrator."""
     answer = requests.patch(
         f"{gateway.url}/admin/accounts/{person.account_id}",
         json={"priority": priority},

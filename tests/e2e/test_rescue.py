@@ -42,7 +42,7 @@ class Pair:
         self.main.scripts.append(Script(text=PIECES, **{how: at}))  # type: ignore[arg-type]
 
     def rows(self) -> list[tuple[str, str, int, int, int, bool]]:
-        """Give what the ledger closed with a charge: kind, model, tokens, of prompt and completion, exact."""
+        """Return what the ledger closed with a charge: kind, model, tokens, of prompt and completion, exact."""
         with psycopg.connect(self.stack.database_url) as link:
             return link.execute(
                 "select kind, model, tokens, prompt_tokens, completion_tokens, exact from ledger"
@@ -57,7 +57,7 @@ class Pair:
         return int(row[0])
 
     async def charged(self, before: int) -> Any:
-        """Give the one row that the ledger has more than before."""
+        """Return the one row that the ledger has more than before."""
         await until(lambda: len(self.rows()) > before)
         [row] = self.rows()[before:]
         return row

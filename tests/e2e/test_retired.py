@@ -33,7 +33,7 @@ RETIRED = ["dall-e-3", "opanai/dall-e-3", "imagen-3.0-generate-002", "nova-canva
 
 
 def rows(urls: dict[str, str]) -> dict[str, Any]:
-    """Give the shipped rows of these providers at other addresses; what is retired there, was so before any test."""
+    """Return the shipped rows of these providers at other addresses; what is retired there, was so before any test."""
     file = shipped.rows()
     providers = [{**row, "base_url": urls[row["id"]]} for row in file["providers"] if row["id"] in urls]
     models = [row for row in file["models"] if row["provider"] in urls]
@@ -49,7 +49,7 @@ def rows(urls: dict[str, str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[dict[str, str]]:
-    """Give the address of each provider, emulated."""
+    """Return the address of each provider, emulated."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="emulators")
     thread.start()

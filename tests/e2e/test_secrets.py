@@ -48,7 +48,7 @@ class Canary:
 
     @property
     def traces(self) -> dict[str, bytes]:
-        """Give what must not be found. The first letters of a key are its name, shown to its owner."""
+        """Return what must not be found. The first letters of a key are its name, shown to its owner."""
         found: dict[str, bytes] = {}
         for name in ("key", "session", "password", "wrong_key"):
             secret = getattr(self, name)[-24:].encode()
@@ -86,7 +86,7 @@ def haunted(tmp_path_factory: pytest.TempPathFactory, collector: tuple[Collector
 
 
 def places(secret: str) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Give the headers and queries in which callers send a credential, or may by mistake."""
+    """Return the headers and queries in which callers send a credential, or may by mistake."""
     yield {"X-API-Key": secret}, {}
     yield {"Authorization": f"Bearer {secret}"}, {}
     yield {"x-goog-api-key": secret}, {}
@@ -97,7 +97,7 @@ def places(secret: str) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Give each operation's verb, path, and body's schema."""
+    """Return each operation's verb, path, and body's schema."""
     for path, item in document["paths"].items():
         for verb in VERBS:
             if verb in item:
@@ -138,7 +138,7 @@ def send_everywhere(gateway: Gateway, canary: Canary) -> tuple[int, int]:
 
 
 def texts_of_database(url: str) -> Iterator[tuple[str, bytes]]:
-    """Give every row of every table as text; bytes are in hexadecimal digits."""
+    """Return every row of every table as text; bytes are in hexadecimal digits."""
     with psycopg.connect(url) as link:
         tables = link.execute(
             "select table_schema, table_name from information_schema.tables where table_type = 'BASE TABLE'"

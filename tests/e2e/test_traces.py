@@ -74,7 +74,7 @@ def post(gateway: Gateway, path: str, body: object, asked: Asked) -> requests.Re
 
 
 def ended(*names: str) -> Callable[[list[Told]], bool]:
-    """Give the condition that spans of these names have all come, each as `name` or `service name`.
+    """Return the condition that spans of these names have all come, each as `name` or `service name`.
 
     Each process tells its own by itself: one that has come says nothing of another's.
     """
@@ -82,7 +82,7 @@ def ended(*names: str) -> Callable[[list[Told]], bool]:
 
 
 def one(spans: list[Told], name: str, service: str = "") -> Told:
-    """Give the only span of a name."""
+    """Return the only span of a name."""
     [found] = [span for span in spans if span.name == name and service in ("", span.service)]
     return found
 

@@ -19,7 +19,7 @@ DESCRIPTORS = Path(__file__).resolve().parents[2] / "build" / "moa.binpb"
 
 
 def typed() -> Iterator[bindings.Binding]:
-    """Give the bindings of typed methods."""
+    """Return the bindings of typed methods."""
     files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
     messages = {f".{file.package}.{message.name}": message for file in files.file for message in file.message_type}
     methods = {

@@ -197,7 +197,7 @@ async def test_an_answer_with_a_malformed_piece_is_no_success(cloud: Cloud) -> N
 
 
 async def streamed(cloud: Cloud, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the events of a native stream."""
+    """Return the events of a native stream."""
     headers = {"X-API-Key": cloud.gateway.key}
     async with (
         aiohttp.ClientSession() as session,

@@ -48,7 +48,7 @@ def until_refused(port: int) -> None:
 
 
 def envoy(stack: Stack) -> int:
-    """Give Envoy's process id."""
+    """Return Envoy's process id."""
     keeper = stack.pid("edge")
     assert keeper is not None
     (child,) = psutil.Process(keeper).children()

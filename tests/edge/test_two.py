@@ -92,7 +92,7 @@ def hanging(stack: Stack) -> http.client.HTTPConnection:
 
 
 def is_broken(link: http.client.HTTPConnection) -> bool:
-    """Tell whether a stream that says nothing has ended."""
+    """Return whether a stream that says nothing has ended."""
     return bool(select.select([link.sock], [], [], 0)[0])
 
 

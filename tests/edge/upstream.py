@@ -185,7 +185,7 @@ class _Failing:
         await _act(self.held, json.loads(request.task_id), httpbody_pb2.HttpBody(), context)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """Give what serves them."""
+        """Return what serves them."""
         task, google = image_task_service_pb2, google_service_pb2
         methods = {
             "moa.router.v1.GoogleService/StreamGenerateContent": (self.inner_body, google.GoogleServiceRequest),
@@ -219,7 +219,7 @@ class _Keys:
 
 
 def server(held: Held) -> Server:
-    """Give the server, not yet started."""
+    """Return the server, not yet started."""
     made = Server(service_token=None)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(_Native(held), made.grpc)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)

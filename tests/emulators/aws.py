@@ -44,13 +44,13 @@ class AwsRefused(Exception):
         self.name = name
 
     def response(self) -> web.Response:
-        """Give the HTTP answer."""
+        """Return the HTTP answer."""
         headers = {"x-amzn-errortype": f"{self.name}:http://internal.amazon.com/", "x-amzn-requestid": "aws-req-1"}
         return web.json_response({"message": str(self)}, status=self.status, headers=headers)
 
 
 def service_model(name: str) -> ServiceModel:
-    """Give botocore's model of a service."""
+    """Return botocore's model of a service."""
     return botocore.session.Session().get_service_model(name)
 
 

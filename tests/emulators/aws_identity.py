@@ -35,7 +35,7 @@ class AwsIdentityEmulator(Emulator):
         """By access key."""
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         metadata = "/latest/meta-data/iam/security-credentials"
         return [
             web.get("/container", self._container),

@@ -50,7 +50,7 @@ class AzureEmulator(OpenAIEmulator):
         """What a workload identity proves itself with."""
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [
             web.post("/openai/deployments/{deployment}/chat/completions", self.completions),
             web.get("/openai/models", self._models_of_resource),
@@ -68,7 +68,7 @@ class AzureEmulator(OpenAIEmulator):
             raise Refused(401, "Access denied due to invalid subscription key.", kind="", code="401")
 
     async def chat_of(self, request: web.Request) -> dict[str, Any]:
-        """Give the request's body as OpenAI would see it: the deployment says which model."""
+        """Return the request's body as OpenAI would see it: the deployment says which model."""
         deployment = request.match_info["deployment"]
         if deployment not in DEPLOYMENTS:
             words = "The API deployment for this resource does not exist."

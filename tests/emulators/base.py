@@ -38,7 +38,7 @@ class Emulator(abc.ABC):
 
     @abc.abstractmethod
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
 
     @property
     def url(self) -> str:
@@ -69,7 +69,7 @@ class Emulator(abc.ABC):
             self._runner = None
 
     def next_script(self) -> Script:
-        """Give what to answer now."""
+        """Return what to answer now."""
         return self.scripts.popleft() if self.scripts else Script()
 
     def note(self, request: web.Request, body: Any) -> None:

@@ -44,7 +44,7 @@ _MODEL = service_model("bedrock-runtime")
 
 
 def invalid(message: str) -> AwsRefused:
-    """Give a refusal of a bad request."""
+    """Return a refusal of a bad request."""
     return AwsRefused(400, "ValidationException", message)
 
 
@@ -60,7 +60,7 @@ class BedrockEmulator(Emulator):
         self._issued = issued
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [
             web.post("/model/{model}/{method}", self._call),
             web.get("/foundation-models", self._list),
@@ -231,7 +231,7 @@ def _check_thinking(body: dict[str, Any], model: str) -> None:
 
 
 def blocks_of(script: Script) -> list[dict[str, Any]]:
-    """Give the blocks of a whole message."""
+    """Return the blocks of a whole message."""
     made: list[dict[str, Any]] = []
     if script.reasoning:
         text = {"text": "".join(script.reasoning), "signature": SIGNATURE}
@@ -245,7 +245,7 @@ def blocks_of(script: Script) -> list[dict[str, Any]]:
 
 
 def pieces_of(script: Script) -> list[bytes]:
-    """Give the events of a streamed message."""
+    """Return the events of a streamed message."""
     made: list[bytes] = []
     block = 0
 
@@ -281,7 +281,7 @@ def _event(name: str, value: dict[str, Any]) -> bytes:
 
 
 def usage_of(counts: Counts) -> dict[str, int]:
-    """Give the counts as Bedrock tells them: what came from the cache is apart."""
+    """Return the counts as Bedrock tells them: what came from the cache is apart."""
     made = {
         "inputTokens": counts.prompt - counts.cached,
         "outputTokens": counts.completion,

@@ -127,13 +127,13 @@ class BedrockImagesEmulator(Emulator):
     """`/model/{id}/invoke`."""
 
     def next_script(self) -> ImageScript:
-        """Give what to answer now."""
+        """Return what to answer now."""
         script = self.scripts.popleft() if self.scripts else ImageScript()
         assert isinstance(script, ImageScript)
         return script
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [web.post("/model/{model}/invoke", self._invoke), web.get("/foundation-models", self._list)]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:

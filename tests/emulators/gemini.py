@@ -73,7 +73,7 @@ class Refused(Exception):
 
 
 def invalid(message: str) -> Refused:
-    """Give a refusal of a bad request."""
+    """Return a refusal of a bad request."""
     return Refused(400, "INVALID_ARGUMENT", message)
 
 
@@ -89,7 +89,7 @@ class GeminiEmulator(Emulator):
         return f"{self.url}/v1beta"
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [
             web.post("/v1beta/models/{model}:{method}", self._call),
             web.get("/v1beta/models", self._list),
@@ -183,12 +183,12 @@ def _answered(value: Any, streamed: bool) -> web.Response:
 
 
 def event(value: Any) -> bytes:
-    """Give a server-sent event, with Google's CR LF."""
+    """Return a server-sent event, with Google's CR LF."""
     return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\r\n\r\n"
 
 
 def parts_of(script: Script) -> list[dict[str, Any]]:
-    """Give the parts of an answer, one a piece."""
+    """Return the parts of an answer, one a piece."""
     made: list[dict[str, Any]] = [{"text": piece, "thought": True} for piece in script.reasoning]
     made += [{"text": piece} for piece in script.text]
     for index, call in enumerate(script.calls):

@@ -55,13 +55,13 @@ class GeminiImagesEmulator(GeminiEmulator):
     """`:generateContent` with images out, and `:predict`."""
 
     def next_script(self) -> ImageScript:
-        """Give what to answer now."""
+        """Return what to answer now."""
         script = self.scripts.popleft() if self.scripts else ImageScript()
         assert isinstance(script, ImageScript)
         return script
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [
             web.post("/v1beta/models/{model}:{method}", self._image_call),
             # The SDK's way to `:predict`: of the Gemini API it no longer offers it. Body and answer are the same.

@@ -120,7 +120,7 @@ class Hostile:
 
 
 def _unread(connection: socket.socket) -> int | None:
-    """Give how many bytes lie in the buffers of both ends of a loopback connection; None once one end is gone.
+    """Return how many bytes lie in the buffers of both ends of a loopback connection; None once one end is gone.
 
     Both ends are rows of /proc/net/tcp (proc(5)): local address, remote address, state (01 is established), queues.
     """

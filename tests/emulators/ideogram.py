@@ -46,13 +46,13 @@ class IdeogramEmulator(Emulator):
         self._files: dict[str, bytes] = {}
 
     def next_script(self) -> ImageScript:
-        """Give what to answer now."""
+        """Return what to answer now."""
         script = self.scripts.popleft() if self.scripts else ImageScript()
         assert isinstance(script, ImageScript)
         return script
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [web.post("/v1/ideogram-v3/{method}", self._call), web.get("/files/{name}", self._file)]
 
     async def _file(self, request: web.Request) -> web.StreamResponse:

@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 def shelf(query: str) -> list[dict[str, str]]:
-    """Give everything that the emulated shops have for a query, in no order, with the API's every oddity."""
+    """Return everything that the emulated shops have for a query, in no order, with the API's every oddity."""
     made = []
     for number in range(12):
         digest = hashlib.sha256(f"{query}{number}".encode()).digest()

@@ -78,7 +78,7 @@ class OpenAIEmulator(Emulator):
     refusals: ClassVar[Mapping[str, tuple[int, dict[str, Any]]]] = REFUSALS
 
     def preamble(self) -> list[bytes]:
-        """Give what comes before the first piece of a stream."""
+        """Return what comes before the first piece of a stream."""
         return []
 
     def __init__(self, *, needs_key: bool = True) -> None:
@@ -91,7 +91,7 @@ class OpenAIEmulator(Emulator):
         return f"{self.url}/v1"
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [
             web.post("/v1/chat/completions", self.completions),
             web.post("/v1/responses/input_tokens", self._count),
@@ -169,7 +169,7 @@ class OpenAIEmulator(Emulator):
         return await self.whole(request, script, response)
 
     async def chat_of(self, request: web.Request) -> dict[str, Any]:
-        """Give the request's body, or raise Refused."""
+        """Return the request's body, or raise Refused."""
         body = await json_of(request)
         check_chat(body)
         assert isinstance(body, dict)
@@ -213,7 +213,7 @@ class OpenAIEmulator(Emulator):
 
 
 async def json_of(request: web.Request) -> Any:
-    """Give a request's JSON, or raise Refused."""
+    """Return a request's JSON, or raise Refused."""
     if request.content_type != "application/json":
         raise _invalid("Unsupported media type.", None)
     try:
@@ -309,12 +309,12 @@ def _check_tools(body: dict[str, Any]) -> None:
 
 
 def event(value: Any) -> bytes:
-    """Give a server-sent event."""
+    """Return a server-sent event."""
     return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
 
 
 def deltas_of(script: Script) -> list[dict[str, Any]]:
-    """Give the pieces of a streamed message."""
+    """Return the pieces of a streamed message."""
     made: list[dict[str, Any]] = [{"reasoning_content": piece} for piece in script.reasoning]
     made += [{"content": piece} for piece in script.text]
     if script.refusal:
@@ -327,7 +327,7 @@ def deltas_of(script: Script) -> list[dict[str, Any]]:
 
 
 def message_of(script: Script) -> dict[str, Any]:
-    """Give a whole message."""
+    """Return a whole message."""
     message: dict[str, Any] = {"role": "assistant", "content": "".join(script.text) or None, "refusal": None}
     if script.refusal:
         message["refusal"] = script.refusal
@@ -342,7 +342,7 @@ def message_of(script: Script) -> dict[str, Any]:
 
 
 def usage_of(counts: Counts) -> dict[str, Any]:
-    """Give a usage object."""
+    """Return a usage object."""
     return {
         "prompt_tokens": counts.prompt,
         "completion_tokens": counts.completion,

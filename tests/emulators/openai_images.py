@@ -37,7 +37,7 @@ class OpenAIImagesEmulator(Emulator):
     """`POST /v1/images/generations` and `/v1/images/edits`."""
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [
             web.post("/v1/images/generations", self.generations),
             web.post("/v1/images/edits", self.edits),
@@ -53,7 +53,7 @@ class OpenAIImagesEmulator(Emulator):
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in sorted(GPT)]})
 
     def next_script(self) -> ImageScript:
-        """Give what to answer now."""
+        """Return what to answer now."""
         script = self.scripts.popleft() if self.scripts else ImageScript()
         assert isinstance(script, ImageScript)
         return script
@@ -64,7 +64,7 @@ class OpenAIImagesEmulator(Emulator):
             raise Refused(401, "Incorrect API key.", kind="invalid_request_error", code="invalid_api_key")
 
     def model_of(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-        """Give the body with the model that answers."""
+        """Return the body with the model that answers."""
         return body
 
     async def generations(self, request: web.Request) -> web.StreamResponse:
@@ -128,7 +128,7 @@ class AzureImagesEmulator(OpenAIImagesEmulator):
     """The same behind deployments."""
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         base = "/openai/deployments/{deployment}/images"
         return [
             web.post(f"{base}/generations", self.generations),
@@ -144,7 +144,7 @@ class AzureImagesEmulator(OpenAIImagesEmulator):
             raise Refused(401, "Access denied.", kind="", code="401")
 
     def model_of(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-        """Give the body with the deployment's model."""
+        """Return the body with the deployment's model."""
         if request.match_info["deployment"] not in GPT | DALLE:
             raise Refused(404, "The API deployment does not exist.", kind="", code="DeploymentNotFound")
         return {**body, "model": request.match_info["deployment"]}

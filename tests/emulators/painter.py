@@ -35,7 +35,7 @@ GATE_S = 0.02
 
 
 def paint(prompt: str, index: int, width: int, height: int) -> bytes:
-    """Give a PNG whose colour and blot follow from the prompt."""
+    """Return a PNG whose colour and blot follow from the prompt."""
     digest = hashlib.sha256(f"{prompt}\n{index}".encode()).digest()
     image = Image.new("RGB", (width, height), tuple(digest[:3]))
     ImageDraw.Draw(image).ellipse((width // 4, height // 4, width * 3 // 4, height * 3 // 4), tuple(digest[3:6]))

@@ -63,7 +63,7 @@ async def form_of(request: web.Request) -> dict[str, list[str | Upload]]:
 
 
 def colours_of(mask: Upload | bytes) -> set[tuple[int, ...]]:
-    """Give the colours that a mask has."""
+    """Return the colours that a mask has."""
     image = Image.open(io.BytesIO(mask)) if isinstance(mask, bytes) else mask.opened()
     found = image.convert("RGBA").getcolors(maxcolors=100_000)
     assert found is not None

@@ -52,7 +52,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hook"
 
     def of(self, task_id: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
-        """Give what arrived about a task."""
+        """Return what arrived about a task."""
         found = []
         for headers, body in list(self.arrived):
             value = json.loads(body)

@@ -69,13 +69,13 @@ class StabilityEmulator(Emulator):
     """`/v2beta/stable-image/{generate,edit}/{method}`."""
 
     def next_script(self) -> ImageScript:
-        """Give what to answer now."""
+        """Return what to answer now."""
         script = self.scripts.popleft() if self.scripts else ImageScript()
         assert isinstance(script, ImageScript)
         return script
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Give the service's routes."""
+        """Return the service's routes."""
         return [
             web.post("/v2beta/stable-image/{kind}/{method}", self._call),
             web.get("/v1/user/balance", self._balance),

@@ -81,7 +81,7 @@ def find(pixels: Any, labels: Sequence[str]) -> list[vision_pb2.DetectedObject]:
 
 
 def is_desk(pixels: Any) -> float:
-    """Give how much of the picture's lower half is a desk."""
+    """Return how much of the picture's lower half is a desk."""
     lower = pixels[pixels.shape[0] // 2 :]
     return float(_near(lower, DESK).mean())
 

@@ -50,7 +50,7 @@ class ImageClient:
         return made
 
     async def ask(self, request: GenerateImageRequest) -> list[ImageEvent]:
-        """Give all events. Raises MoaError for a status, Failed for an `error` event."""
+        """Return all events. Raises MoaError for a status, Failed for an `error` event."""
         events: list[ImageEvent] = []
         try:
             async for message in self.call(request):
@@ -63,7 +63,7 @@ class ImageClient:
 
 
 def shipped_rows(provider: str, url: str, **more: Any) -> tuple[list[Row], list[Row]]:
-    """Give the catalogue's own rows of a provider and its models, at the address of an emulator, none retired."""
+    """Return the catalogue's own rows of a provider and its models, at the address of an emulator, none retired."""
     file = shipped.rows()
     (row,) = [row for row in file["providers"] if row["id"] == provider]
     models = [row for row in file["models"] if row["provider"] == provider]
@@ -91,12 +91,12 @@ async def image_service(
 
 
 def given(data: bytes) -> ImageInput:
-    """Give an input image."""
+    """Return an input image."""
     return ImageInput(data=data)
 
 
 def images_of(events: Sequence[ImageEvent]) -> list[bytes]:
-    """Give the delivered images, by index."""
+    """Return the delivered images, by index."""
     found = sorted((event.index, event.image.image.data) for event in events if event.HasField("image"))
     assert [index for index, _ in found] == list(range(len(found)))
     return [data for _, data in found]

@@ -51,7 +51,7 @@ class Subject:
     """Read the seed out of what the emulator saw."""
 
     def row(self, emulator: Emulator, **timeouts: float) -> dict[str, Any]:
-        """Give what differs from the catalogue's row of the provider."""
+        """Return what differs from the catalogue's row of the provider."""
         # So long that only a test of silence reaches one, however slow the machine.
         patient = {"connect_s": 30, "first_token_s": 30, "idle_s": 30}
         more: dict[str, Any] = {"timeouts": {**patient, **timeouts}}

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peaks are read 
 
 
 def _resident_bytes(pid: int, key: str) -> int:
-    """Give `VmRSS`, what a process holds, or `VmHWM`, the most that it held."""
+    """Return `VmRSS`, what a process holds, or `VmHWM`, the most that it held."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(key)]
     return int(line.split()[1]) * 1024
 

@@ -22,7 +22,7 @@ TINY = Path("inference/models/moa-tiny-image")
 
 
 def model_at(folder: Path, **options: Any) -> Model:
-    """Give a catalogue model that is loaded from `folder`."""
+    """Return a catalogue model that is loaded from `folder`."""
     return Model(id=folder.name, provider="local-image", load=Load(source=str(folder), options=options))
 
 
@@ -41,7 +41,7 @@ class Taken:
     events: list[Any] = field(default_factory=list)
 
     def of(self, kind: str) -> list[Any]:
-        """Give the events of one kind, by its class's name."""
+        """Return the events of one kind, by its class's name."""
         return [event for event in self.events if type(event).__name__ == kind]
 
     @property

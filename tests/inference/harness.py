@@ -66,7 +66,7 @@ class Running:
         self._thread.join()
 
     def engine(self, name: str) -> Any:
-        """Give a loaded model's engine."""
+        """Return a loaded model's engine."""
         return self.process.registry.engines()[name]
 
     @contextlib.contextmanager
@@ -237,7 +237,7 @@ def chat(prompt: str, **fields: Any) -> text_service_pb2.GenerateTextRequest:
 
 
 def small(**fields: Any) -> dict[str, Any]:
-    """Give the fields of a cheap image request."""
+    """Return the fields of a cheap image request."""
     fields.setdefault("prompt", "a red circle on a white background")
     fields.setdefault("width", 64)
     fields.setdefault("height", 64)
@@ -247,7 +247,7 @@ def small(**fields: Any) -> dict[str, Any]:
 
 
 def given(data: bytes) -> media_pb2.ImageInput:
-    """Give image bytes as an input."""
+    """Return image bytes as an input."""
     return media_pb2.ImageInput(data=data)
 
 

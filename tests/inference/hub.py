@@ -31,7 +31,7 @@ class Repository:
         return name
 
     def at(self, revision: str) -> str | None:
-        """Give the commit that a revision means."""
+        """Return the commit that a revision means."""
         if revision == "main":
             return list(self.commits)[-1]
         return revision if revision in self.commits else None
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_GET(self) -> None:
-        """Give a listing or a file."""
+        """Return a listing or a file."""
         self._answer()
 
     def _answer(self) -> None:
@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound")
 
     def _commit(self, repository: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Give a commit's name and files; None once it was refused."""
+        """Return a commit's name and files; None once it was refused."""
         held = self.at.repositories.get(repository)
         if held is None:
             self._refuse(401, "RepoNotFound")

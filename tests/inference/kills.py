@@ -54,7 +54,7 @@ class Outcome:
 
 
 def orders(seed: int, steps: tuple[int, int]) -> Iterator[Asked]:
-    """Give orders without end, unlike in all that the engine mixes."""
+    """Return orders without end, unlike in all that the engine mixes."""
     rng = random.Random(seed)
     loras = _loras()
     for number in range(10**6):

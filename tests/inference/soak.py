@@ -49,13 +49,13 @@ class Grown:
     """By model, after each of its turns."""
 
     def quarters(self, model: str) -> list[float]:
-        """Give the median of each quarter of the run while a model was in memory, in MB."""
+        """Return the median of each quarter of the run while a model was in memory, in MB."""
         turns = self.resident_mb[model]
         cuts = [len(turns) * quarter // 4 for quarter in range(5)]
         return [statistics.median(turns[low:high]) for low, high in pairwise(cuts)]
 
     def growth_mb(self, model: str) -> float:
-        """Give the growth from the second quarter, in which all had been used, to the last."""
+        """Return the growth from the second quarter, in which all had been used, to the last."""
         quarters = self.quarters(model)
         return quarters[3] - quarters[1]
 
@@ -164,7 +164,7 @@ async def _burst(client: Client, name: str, asked: list[dict[str, Any]]) -> None
 
 
 def _loads(port: int) -> int:
-    """Give how many times the process loaded a model."""
+    """Return how many times the process loaded a model."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
         lines = page.read().decode().splitlines()
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith("moa_engine_load_seconds_count"))

@@ -73,7 +73,7 @@ def plain(folder: Path, ask: ImageAsk) -> Any:
 
 
 def asks(name: str, rng: random.Random) -> list[ImageAsk]:
-    """Give a mix of asks that the family takes, different in everything."""
+    """Return a mix of asks that the family takes, different in everything."""
     flow = name in ("sd3", "flux")
     made = []
     for i, sampler in enumerate(("",) * 5 if flow else SAMPLERS):

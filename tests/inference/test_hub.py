@@ -58,7 +58,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def chat() -> dict[str, bytes]:
-    """Give the shipped text model's files, with a pickle beside them."""
+    """Return the shipped text model's files, with a pickle beside them."""
     return files_of(CHAT) | {"pytorch_model.bin": b"\x80\x04 a pickle"}
 
 
@@ -193,7 +193,7 @@ def test_what_the_hub_refuses_is_told_apart(hub: Hub) -> None:
 
 
 def own_code(marker: Path) -> dict[str, bytes]:
-    """Give the text model's files as a kind of its own, whose code says that it ran."""
+    """Return the text model's files as a kind of its own, whose code says that it ran."""
     files = files_of(CHAT)
     config = json.loads(files["config.json"])
     names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}

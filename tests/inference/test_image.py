@@ -102,7 +102,7 @@ async def test_several_images_have_following_seeds(client: Client) -> None:
 
 
 def mixed() -> list[dict[str, Any]]:
-    """Give requests that differ in everything that may differ within one denoiser call, and in size."""
+    """Return requests that differ in everything that may differ within one denoiser call, and in size."""
     source = [given(drawn())]
     return [
         small(),

@@ -68,7 +68,7 @@ def adapter(model: Path, folder: Path, name: str, seed: int) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, list[dict[int, bytes]]]:
-    """Give an engine, and the files of each kind made alone by another."""
+    """Return an engine, and the files of each kind made alone by another."""
     folder = tmp_path_factory.mktemp("mixes")
     model = built("sd", folder / "sd")
     loras = (adapter(model, folder, "ink", 1), adapter(model, folder, "night", 2))

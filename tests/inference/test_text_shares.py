@@ -55,7 +55,7 @@ class Bench:
         return work, events
 
     def flows(self) -> list[Flow]:
-        """Give whose answers hold slots."""
+        """Return whose answers hold slots."""
         return [c.work.flow for c in self.engine.queue.running if c is not None]
 
     def used(self, works: list[Any]) -> Counter[Flow]:

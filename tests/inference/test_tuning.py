@@ -68,7 +68,7 @@ def made(one: Any, workers: ThreadPoolExecutor, *asks: ImageAsk) -> list[bytes]:
 
 
 def apart(one: bytes, other: bytes) -> int:
-    """Give the greatest difference of two images, in levels."""
+    """Return the greatest difference of two images, in levels."""
     return int(np.abs(pixels(one) - pixels(other)).max())
 
 

@@ -26,7 +26,7 @@ async def books() -> AsyncIterator[tuple[Books, str]]:
 
 
 def running_on(candidate: Any) -> bool:
-    """Tell whether a slot's answer was not cancelled."""
+    """Return whether a slot's answer was not cancelled."""
     return candidate is not None and not candidate.work.cancelled
 
 
@@ -135,7 +135,7 @@ async def test_images_are_booked_as_far_as_they_were_delivered(books: tuple[Book
 
 
 def _drawn(engine: Any) -> bool:
-    """Tell whether any picture has all its steps. How many ticks that takes depends on how many share one."""
+    """Return whether any picture has all its steps. How many ticks that takes depends on how many share one."""
     return any(picture.at == picture.steps for order in engine.orders() for picture in order.pictures)
 
 

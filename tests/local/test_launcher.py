@@ -78,7 +78,7 @@ def opened(home: Path) -> list[Path]:
 
 
 def commands(said: str) -> list[str]:
-    """Give the commands of the greeting as a person would paste them."""
+    """Return the commands of the greeting as a person would paste them."""
     return re.findall(r"^curl .*?(?=\n\n)", said, re.MULTILINE | re.DOTALL)
 
 

@@ -55,7 +55,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 
 def gone(pid: int) -> Callable[[], bool]:
-    """Give a wait for the end of a process that need not be a child."""
+    """Return a wait for the end of a process that need not be a child."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

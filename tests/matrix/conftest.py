@@ -49,7 +49,7 @@ class World:
         self.emulators[cloud].scripts.append(Script(**how))
 
     def asked(self, cloud: str) -> Any:
-        """Give the body that a provider was sent last."""
+        """Return the body that a provider was sent last."""
         return self.emulators[cloud].seen[-1].body
 
 
@@ -149,7 +149,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def world(_world: World) -> World:
-    """Give the gateway, its providers with no memory of earlier tests."""
+    """Return the gateway, its providers with no memory of earlier tests."""
     for emulator in _world.emulators.values():
         emulator.scripts.clear()
         emulator.seen.clear()

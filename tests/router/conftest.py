@@ -39,7 +39,7 @@ def _quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def site() -> Iterator[str]:
-    """Give the URL of a server on loopback, which the handlers may fetch from; `/picture.png` is one."""
+    """Return the URL of a server on loopback, which the handlers may fetch from; `/picture.png` is one."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Pictures)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -51,13 +51,13 @@ def site() -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def edge_port() -> int:
-    """Give the port of the edge in front of the router, which its links name."""
+    """Return the port of the edge in front of the router, which its links name."""
     return Ports().any()
 
 
 @pytest.fixture(scope="package")
 def rig(tmp_path_factory: pytest.TempPathFactory, site: str, edge_port: int) -> Iterator[Rig]:
-    """Give the running router."""
+    """Return the running router."""
     folder, url = tmp_path_factory.mktemp("rig") / "objects", f"http://127.0.0.1:{edge_port}"
     with Rig(folder, public_url=url, allow=site.removeprefix("http://")) as running:
         yield running
@@ -65,7 +65,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory, site: str, edge_port: int) -> 
 
 @pytest.fixture(scope="package")
 def url(rig: Rig, tmp_path_factory: pytest.TempPathFactory, edge_port: int) -> Iterator[str]:
-    """Give the public URL of an edge in front of it."""
+    """Return the public URL of an edge in front of it."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{rig.port}"}
     folder = tmp_path_factory.mktemp("edge")
     with Stack(folder, port=edge_port, processes=["edge"], start=forking.spawn, environment=environment) as stack:
@@ -74,6 +74,6 @@ def url(rig: Rig, tmp_path_factory: pytest.TempPathFactory, edge_port: int) -> I
 
 @pytest.fixture
 def played(rig: Rig) -> Played:
-    """Give what is played behind the handlers, with no memory of earlier tests."""
+    """Return what is played behind the handlers, with no memory of earlier tests."""
     rig.played.reset()
     return rig.played

@@ -234,7 +234,7 @@ def flat(annotation: Any) -> Iterator[Any]:
 
 
 def through(body: Any) -> Any:
-    """Give a body as its JSON says it."""
+    """Return a body as its JSON says it."""
     return json.loads(encode(body))
 
 
@@ -281,7 +281,7 @@ def answers(draw: st.DrawFn) -> list[text_service_pb2.GenerateTextResponse]:
 
 
 def summed(events: list[text_pb2.TextEvent]) -> Json:
-    """Give what an answer comes to, however it was cut."""
+    """Return what an answer comes to, however it was cut."""
     found: Json = {"text": "", "reasoning": "", "calls": {}, "reason": None, "usage": None}
     for event in events:
         kind = event.WhichOneof("event")

@@ -25,7 +25,7 @@ LIMIT = 1_000
 
 
 def models(**changes: dict[str, Any]) -> list[Model]:
-    """Give the model `a`, which falls back to `b` and `c`, each of a provider of its own, with changes to them."""
+    """Return the model `a`, which falls back to `b` and `c`, each of a provider of its own, with changes to them."""
     rows: dict[str, dict[str, Any]] = {
         "a": {"provider": "one", "fallback": CHAIN, "on_first_failure": "next"},
         "b": {"provider": "two"},

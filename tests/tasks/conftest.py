@@ -22,14 +22,14 @@ IMAGE = task_pb2.TaskWork(image=image_service_pb2.GenerateImageRequest(prompt="a
 
 @pytest.fixture(scope="module")
 def tasks_url(database_url: str) -> str:
-    """Give the URL of a migrated database."""
+    """Return the URL of a migrated database."""
     migrate(database_url)
     return database_url
 
 
 @pytest.fixture
 async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
-    """Give a pool on an empty, migrated database."""
+    """Return a pool on an empty, migrated database."""
     pool = Database(tasks_url)
     await pool.open()
     async with pool.transaction() as link:
@@ -44,7 +44,7 @@ async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def make() -> Make:
-    """Give a maker of new tasks."""
+    """Return a maker of new tasks."""
 
     def made(account: str = "acc", *, price_micros: int = 0, deadline_s: float = 60, **known: object) -> Task:
         now = now_utc()
@@ -70,14 +70,14 @@ def make() -> Make:
 
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    """Give a webhook receiver that the system may call."""
+    """Return a webhook receiver that the system may call."""
     with Receiver() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
-    """Give the whole task path as processes."""
+    """Return the whole task path as processes."""
     environment = {
         "MOA_EGRESS_ALLOW": f"127.0.0.1:{receiver.port}",
         "MOA_WEBHOOK_PAUSES_S": "[0.2, 0.2, 0.2]",

@@ -157,17 +157,17 @@ class System:
             self._supervisor.kill(name)
 
     def pid(self, name: str) -> int:
-        """Give a process's id."""
+        """Return a process's id."""
         found = self._supervisor.pid(name)
         assert found is not None
         return found
 
     def log(self, name: str) -> str:
-        """Give what a process wrote."""
+        """Return what a process wrote."""
         return (self.root / "logs" / f"{name}.log").read_text(errors="replace")
 
     def metrics(self, name: str) -> dict[str, float]:
-        """Give what a process measured, by name and labels as Prometheus reads them."""
+        """Return what a process measured, by name and labels as Prometheus reads them."""
         shown = requests.get(f"http://127.0.0.1:{self._metrics[name]}/metrics", timeout=10).text
         lines = [line.rpartition(" ") for line in shown.splitlines() if not line.startswith("#")]
         return {sample: float(value) for sample, _, value in lines}

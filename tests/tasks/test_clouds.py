@@ -45,7 +45,7 @@ class Whole:
         return {"authorization": f"Bearer {self.stack.api_key}"}
 
     def sample(self, name: str, **swaps: str) -> str:
-        """Give a sample as it is printed, but for host, key and what `swaps` names."""
+        """Return a sample as it is printed, but for host, key and what `swaps` names."""
         text = (SAMPLES / name).read_text()
         hosts = {"https://api.defapi.org": self.stack.url, "https://aihubmix.com": self.stack.url}
         keys = {"your-api-key-here": self.stack.api_key, "sk-***": self.stack.api_key}

@@ -57,7 +57,7 @@ class Field:
         return found
 
     def memory_bytes(self, name: str) -> int:
-        """Give the most memory that a process ever had."""
+        """Return the most memory that a process ever had."""
         told = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.system.pid(name)}/status").read_text())
         assert told
         return int(told[1]) * 1024

@@ -19,7 +19,7 @@ MOST_MB = AT_ONCE * LARGE_MB * 5
 
 
 def memory_mb(system: System, name: str, what: str) -> float:
-    """Give the memory that a process holds (`VmRSS`), or the most that it ever held (`VmHWM`)."""
+    """Return the memory that a process holds (`VmRSS`), or the most that it ever held (`VmHWM`)."""
     for line in Path(f"/proc/{system.pid(name)}/status").read_text().splitlines():
         if line.startswith(what):
             return int(line.split()[1]) / 1024

@@ -27,7 +27,7 @@ Connect = Callable[[str], Client]
 
 @pytest.fixture
 def connect(system: System) -> Iterator[Connect]:
-    """Give clients by key, closed at the end: they would leave their sockets open."""
+    """Return clients by key, closed at the end: they would leave their sockets open."""
     made: list[Client] = []
 
     def go(key: str) -> Client:

@@ -70,7 +70,7 @@ def written(path: Path, key: Key) -> Path:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, bytes]:
-    """Give a chain, its key, and the root that it ends at."""
+    """Return a chain, its key, and the root that it ends at."""
     folder = tmp_path_factory.mktemp("certificates")
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root = certificate("Moa's test root", "Moa's test root", root_key, root_key, authority=True)

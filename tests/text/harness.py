@@ -52,7 +52,7 @@ class TextClient:
         return made
 
     async def ask(self, request: GenerateTextRequest) -> list[TextEvent]:
-        """Give all events. Raises MoaError for a status, Failed for an `error` event."""
+        """Return all events. Raises MoaError for a status, Failed for an `error` event."""
         events: list[TextEvent] = []
         try:
             async for message in self.call(request):
@@ -92,7 +92,7 @@ async def text_service(
 
 
 def chat(text: str = "hello", **more: object) -> GenerateTextRequest:
-    """Give a request with one user message, for the model `m` of the provider `p`."""
+    """Return a request with one user message, for the model `m` of the provider `p`."""
     request = GenerateTextRequest(model="m", provider="p", stream=True, **more)  # type: ignore[arg-type]
     request.messages.append(Message(role=Role.ROLE_USER, parts=[Part(text=text)]))
     return request
@@ -104,7 +104,7 @@ def text_of(events: Sequence[TextEvent], candidate: int = 0) -> str:
 
 
 def ending_of(events: Sequence[TextEvent]) -> FinishReason.ValueType:
-    """Give the reason for which the one candidate ended."""
+    """Return the reason for which the one candidate ended."""
     (ended,) = [e.candidate_finished for e in events if e.HasField("candidate_finished")]
     return ended.reason
 

@@ -54,11 +54,11 @@ class Subject:
     model_row: Row = field(default_factory=dict)
 
     def providers(self, emulator: Emulator, **timeouts: float) -> list[Row]:
-        """Give the catalogue's providers for a running emulator."""
+        """Return the catalogue's providers for a running emulator."""
         return [{"id": "p", "makes": "text", "timeouts": {**TIMEOUTS, **timeouts}, **self.provider(emulator)}]
 
     def models(self) -> list[Row]:
-        """Give the catalogue's models: `m`, `thinker`, and `plain` that can do nothing but text."""
+        """Return the catalogue's models: `m`, `thinker`, and `plain` that can do nothing but text."""
         row: Row = {"provider": "p", "capabilities": list(EVERYTHING), **self.model_row}
         return [
             {"id": "m", "upstream": self.model, **row},

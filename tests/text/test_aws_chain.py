@@ -26,7 +26,7 @@ MODELS: list[Row] = [{"id": "m", "provider": "p", "upstream": NOVA}]
 
 
 def _row(url: str) -> Row:
-    """Give the shipped row of Bedrock, at an emulator's address."""
+    """Return the shipped row of Bedrock, at an emulator's address."""
     rows = shipped.rows()["providers"]
     (row,) = [row for row in rows if row["id"] == "aws-bedrock-text"]
     return {**row, "id": "p", "base_url": url, "options": {"region": aws.REGION}}

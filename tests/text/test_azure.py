@@ -28,7 +28,7 @@ async def upstream() -> AsyncIterator[AzureEmulator]:
 
 
 def _entra(upstream: AzureEmulator) -> Row:
-    """Give the shipped row of Azure, at an emulator's address."""
+    """Return the shipped row of Azure, at an emulator's address."""
     rows = shipped.rows()["providers"]
     (row,) = [row for row in rows if row["id"] == "azure-openai-text"]
     return {**row, "id": "p", "base_url": upstream.url, "options": {"login_url": upstream.url}}

@@ -29,7 +29,7 @@ _SECURITY = {
 
 
 def document(descriptors: bytes) -> Json:
-    """Give the OpenAPI 3.1 document of every REST binding in a descriptor set that the edge serves."""
+    """Return the OpenAPI 3.1 document of every REST binding in a descriptor set that the edge serves."""
     contracts = Contracts(descriptors)
     schemas = Schemas(contracts)
     raw, components = _models()
@@ -59,7 +59,7 @@ def document(descriptors: bytes) -> Json:
 
 
 def _models() -> tuple[Mapping[Any, Json], Mapping[str, Json]]:
-    """Give the schema of each raw body's model, and the components that they refer to."""
+    """Return the schema of each raw body's model, and the components that they refer to."""
     wanted: list[Any] = list(dict.fromkeys([*bodies.REQUESTS.values(), *bodies.ANSWERS.values()]))
     single = list(dict.fromkeys(one for each in wanted for one in _alternatives(each)))
     made, components = msgspec.json.schema_components(single, ref_template=_REF)
@@ -85,7 +85,7 @@ def _errors() -> Iterator[tuple[str, Json]]:
 
 
 def _shape(shape: Any) -> Json:
-    """Give the schema of an error's envelope."""
+    """Return the schema of an error's envelope."""
     if isinstance(shape, Mapping):
         return {
             "type": "object",
@@ -128,7 +128,7 @@ class _Operation:
         self._name = f"{service}.{method.name}"
 
     def operations(self) -> Iterator[tuple[str, str, Json]]:
-        """Give path, verb and operation of each binding."""
+        """Return path, verb and operation of each binding."""
         if not self._method.options.HasExtension(annotations_pb2.http):
             return
         rule: http_pb2.HttpRule = self._method.options.Extensions[annotations_pb2.http]
@@ -235,5 +235,5 @@ class _Operation:
 
 
 def _literal(pattern: str | None) -> str:
-    """Give the fixed beginning of a variable's pattern: `models/` of `models/**`."""
+    """Return the fixed beginning of a variable's pattern: `models/` of `models/**`."""
     return (pattern or "").rstrip("*")

@@ -94,7 +94,7 @@ class Schemas:
         self.components: dict[str, Json] = {}
 
     def ref(self, name: str) -> Json:
-        """Give a reference to a message or an enum, by its full name with a leading dot."""
+        """Return a reference to a message or an enum, by its full name with a leading dot."""
         if name in _KNOWN:
             return dict(_KNOWN[name])
         key = name.lstrip(".")
@@ -118,7 +118,7 @@ class Schemas:
                 yield field.name, self.field(name, field)
 
     def field(self, owner: str, field: descriptor_pb2.FieldDescriptorProto) -> Json:
-        """Give one field's schema."""
+        """Return one field's schema."""
         told = self._told(f"{owner}.{field.name}")
         if field.type in _SCALARS:
             schema = dict(_SCALARS[field.type])

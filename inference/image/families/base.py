@@ -75,7 +75,7 @@ class Family(ABC):
         """Run the denoiser on a batch of lanes: latents (n, …), timesteps (n,), inputs (n, …) each."""
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Give the shape of one picture's spatial latents, (1, channels, height, width)."""
+        """Return the shape of one picture's spatial latents, (1, channels, height, width)."""
         return (1, int(self.vae.config.latent_channels), height // self.scale, width // self.scale)
 
     def scheduler(self, name: str, steps: int, width: int, height: int) -> Any:
@@ -85,7 +85,7 @@ class Family(ABC):
         return scheduler
 
     def skipped(self, steps: int, strength: float, scheduler: Any) -> int:
-        """Give how many timesteps an image to image leaves out."""
+        """Return how many timesteps an image to image leaves out."""
         return max(steps - min(int(steps * strength), steps), 0) * int(scheduler.order)
 
     def packed(self, latents: Tensor) -> Tensor:
@@ -101,16 +101,16 @@ class Family(ABC):
         return torch.randn(shape, generator=generator, dtype=self.dtype).to(self.device)
 
     def initial(self, noise: Tensor, scheduler: Any) -> Tensor:
-        """Give the latents that pure noise begins with."""
+        """Return the latents that pure noise begins with."""
         begun: Tensor = noise * scheduler.init_noise_sigma
         return begun
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: Tensor, scheduler: Any) -> Tensor:
-        """Give latents as they are at a timestep (1,)."""
+        """Return latents as they are at a timestep (1,)."""
         return scheduler.add_noise(latents, noise, timestep)  # type: ignore[no-any-return]
 
     def scaled(self, latents: Tensor, timestep: Tensor, scheduler: Any) -> Tensor:
-        """Give latents as the denoiser takes them."""
+        """Return latents as the denoiser takes them."""
         return scheduler.scale_model_input(latents, timestep)  # type: ignore[no-any-return]
 
     def stepped(
@@ -121,7 +121,7 @@ class Family(ABC):
         return scheduler.step(predicted, timestep, latents, **extra, return_dict=False)[0]  # type: ignore[no-any-return]
 
     def encode(self, image: Image.Image, generator: torch.Generator) -> Tensor:
-        """Give an image's spatial latents."""
+        """Return an image's spatial latents."""
         pixels = self.pipeline.image_processor.preprocess(image).to(self.device, self.vae.dtype)
         encoded = self.vae.encode(pixels)
         drawn = encoded.latent_dist.sample(generator) if hasattr(encoded, "latent_dist") else encoded.latents
@@ -142,13 +142,13 @@ class Family(ABC):
 
 
 def pixels_of(decoded: Tensor) -> Pixels:
-    """Give a decoded picture, -1 to 1, as pixels."""
+    """Return a decoded picture, -1 to 1, as pixels."""
     shown = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
     return (shown * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Give a tensor in plain order in memory. Kernels choose by the order, and bits may depend on the kernel."""
+    """Return a tensor in plain order in memory. Kernels choose by the order, and bits may depend on the kernel."""
     return tensor.contiguous(memory_format=torch.contiguous_format)
 
 

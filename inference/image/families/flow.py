@@ -46,7 +46,7 @@ class FlowMatching(Family):
         prompts.refuse_longer(tokenizer, negative, most, "negative_prompt")
 
     def shift(self, width: int, height: int) -> float:
-        """Give the schedule's shift for a size: linear in the number of image tokens (arXiv:2403.03206, 5.3.2)."""
+        """Return the schedule's shift for a size: linear in the number of image tokens (arXiv:2403.03206, 5.3.2)."""
         config = self.pipeline.scheduler.config
         tokens = (width // (2 * self.scale)) * (height // (2 * self.scale))
         low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
@@ -55,7 +55,7 @@ class FlowMatching(Family):
         return float(tokens * slope + least - slope * low)
 
     def sigmas(self, steps: int) -> Any:
-        """Give the unshifted schedule, or None for the scheduler's own."""
+        """Return the unshifted schedule, or None for the scheduler's own."""
         return None
 
     def scheduler(self, name: str, steps: int, width: int, height: int) -> Any:
@@ -72,22 +72,22 @@ class FlowMatching(Family):
         return scheduler
 
     def skipped(self, steps: int, strength: float, scheduler: Any) -> int:
-        """Give how many timesteps an image to image leaves out; these families round the other way."""
+        """Return how many timesteps an image to image leaves out; these families round the other way."""
         return int(max(steps - min(steps * strength, steps), 0)) * int(scheduler.order)
 
     def initial(self, noise: Tensor, scheduler: Any) -> Tensor:
-        """Give the latents that pure noise begins with: the noise."""
+        """Return the latents that pure noise begins with: the noise."""
         return noise
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: Tensor, scheduler: Any) -> Tensor:
-        """Give latents as they are at a timestep (1,)."""
+        """Return latents as they are at a timestep (1,)."""
         return scheduler.scale_noise(latents, timestep, noise)  # type: ignore[no-any-return]
 
     def scaled(self, latents: Tensor, timestep: Tensor, scheduler: Any) -> Tensor:
-        """Give latents as the denoiser takes them: as they are."""
+        """Return latents as the denoiser takes them: as they are."""
         return latents
 
 
 def even_sigmas(steps: int) -> Any:
-    """Give evenly spaced noise levels from 1 to 1/steps."""
+    """Return evenly spaced noise levels from 1 to 1/steps."""
     return np.linspace(1.0, 1 / steps, steps)

@@ -16,7 +16,7 @@ class Flux(FlowMatching):
     """`FluxPipeline`."""
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Give the shape of one picture's spatial latents; sides are even, for the patches."""
+        """Return the shape of one picture's spatial latents; sides are even, for the patches."""
         side = 2 * self.scale
         channels = int(self.pipeline.transformer.config.in_channels) // 4
         return (1, channels, 2 * (height // side), 2 * (width // side))
@@ -42,7 +42,7 @@ class Flux(FlowMatching):
         return Condition((lane,))
 
     def sigmas(self, steps: int) -> Any:
-        """Give evenly spaced noise levels, as the pipeline does."""
+        """Return evenly spaced noise levels, as the pipeline does."""
         return None if self.pipeline.scheduler.config.get("use_flow_sigmas") else even_sigmas(steps)
 
     def packed(self, latents: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ Encode = Callable[[str, str | None], tuple[Any, ...]]
 
 
 def way_of(options: Mapping[str, Any]) -> str:
-    """Give what is done with long prompts, by a model's options. Raises Unavailable for what is not known."""
+    """Return what is done with long prompts, by a model's options. Raises Unavailable for what is not known."""
     way = str(options.get("long_prompts", WINDOWS))
     if way not in (WINDOWS, CUT):
         raise Unavailable(f"long_prompts is {WINDOWS} or {CUT}, not {way[:100]!r}")

@@ -119,7 +119,7 @@ class LlamaDecoder:
         return np.ctypeslib.as_array(ctypes.cast(found, ctypes.POINTER(ctypes.c_float)), (self._size,)).copy()
 
     def _proven(self) -> bool:
-        """Tell whether a row has the same bits alone and beside others, by trying."""
+        """Return whether a row has the same bits alone and beside others, by trying."""
         together = True
         crowds = sorted({2, min(3, self.rows), self.rows})
         tokens = [7 + 13 * at % max(1, self._size - 8) for at in range(max(crowds))]

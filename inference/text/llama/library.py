@@ -172,7 +172,7 @@ _HEARD = _LOG(_heard)
 
 
 def offered() -> bool:
-    """Tell whether the library is installed, in the version that is declared here."""
+    """Return whether the library is installed, in the version that is declared here."""
     try:
         return metadata.version(PACKAGE) == VERSION
     except metadata.PackageNotFoundError:

@@ -71,7 +71,7 @@ class Family:
         raise Unsupported("this model finds no objects", param="model")
 
     def judge(self, image: Image.Image, statements: Sequence[str]) -> list[float]:
-        """Give the probability of each statement. Raises Unsupported."""
+        """Return the probability of each statement. Raises Unsupported."""
         raise Unsupported("this model judges no statements", param="model")
 
     @property
@@ -81,7 +81,7 @@ class Family:
 
 
 def same(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Tell whether two boxes of one label are of one thing.
+    """Return whether two boxes of one label are of one thing.
 
     They are from an overlap (intersection over union) of 0.3 on, or when 0.6 of one
     lies in the other: a thing is sometimes found a second time by its edge.
@@ -96,6 +96,6 @@ def same(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def boxed(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float] | None:
-    """Give a box within the image, or None for one without area."""
+    """Return a box within the image, or None for one without area."""
     left, top, right, bottom = (min(1.0, max(0.0, side)) for side in (left, top, right, bottom))
     return (left, top, right, bottom) if right > left and bottom > top else None

@@ -42,7 +42,7 @@ class Clip(Family):
         self._against = tuple(files.options.get("against", _AGAINST))
 
     def judge(self, image: Image.Image, statements: Sequence[str]) -> list[float]:
-        """Give each statement's probability: SigLIP's own, or with CLIP its share beside the texts against it."""
+        """Return each statement's probability: SigLIP's own, or with CLIP its share beside the texts against it."""
         texts = [*statements] if self._sigmoid else [*statements, *self._against]
         longest = self.network.config.text_config.max_position_embeddings
         read = self._tokenizer(texts, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")

@@ -68,7 +68,7 @@ class Florence2(Family):
         return found
 
     def _written(self, image: Image.Image, task: str) -> str:
-        """Give what the model writes, with its marks."""
+        """Return what the model writes, with its marks."""
         tokenizer, device = self._tokenizer, self._files.device
         # The image's tokens stand before the task; the network puts the image in their place.
         pixels = self._reading(image).to(device, self._files.dtype)

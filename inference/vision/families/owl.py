@@ -102,7 +102,7 @@ class Owl(Family):
         return found
 
     def judge(self, image: Image.Image, statements: Sequence[str]) -> list[float]:
-        """Give how sure it is that what each statement names is there."""
+        """Return how sure it is that what each statement names is there."""
         scores, _ = self._compared(image, list(statements))
         return [float(score) for score in scores.max(0).values]
 
@@ -115,7 +115,7 @@ class Owl(Family):
         return len(self._tokenizer(text)["input_ids"]) <= self._longest
 
     def _compared(self, image: Image.Image, texts: list[str]) -> tuple[Any, Any]:
-        """Give scores (cells, texts), and boxes (cells, 4) as centre and size in parts of the image."""
+        """Return scores (cells, texts), and boxes (cells, 4) as centre and size in parts of the image."""
         if not all(map(self._fits, texts)):
             raise Unsupported(f"this model reads texts of at most {self._longest} tokens", param="model")
         read = self._tokenizer(texts, padding="max_length", max_length=self._longest, return_tensors="pt")

@@ -155,12 +155,12 @@ class Accounts:
             await audit(link, CONSOLE, "account.created", account_id, "role=service")
 
     async def get(self, account_id: str) -> AccountRecord:
-        """Give an account. Raises NotFound."""
+        """Return an account. Raises NotFound."""
         async with self._postgres.transaction() as link:
             return await _get(link, account_id)
 
     async def password_of(self, email: str) -> tuple[str, str | None] | None:
-        """Give the id and the password hash of the account that logs in with `email`, unless it is disabled."""
+        """Return the id and the password hash of the account that logs in with `email`, unless it is disabled."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "select id, password_hash from accounts where email = %s and disabled_at is null", (email,)

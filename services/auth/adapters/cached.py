@@ -100,7 +100,7 @@ class CachedIdentities:
         return found
 
     def trusted(self, key_ids: Sequence[str]) -> list[Identity]:
-        """Give those of the keys that may be trusted while the database is away."""
+        """Return those of the keys that may be trusted while the database is away."""
         now = time.monotonic()
         self._feed.used(now)
         entries = [self._by_id.get(key_id) for key_id in key_ids]

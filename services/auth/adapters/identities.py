@@ -85,7 +85,7 @@ class Identities:
             return await _read(link, _BY_ID, list(key_ids))
 
     async def today(self, account_id: str) -> tuple[Held, datetime]:
-        """Give what an account has spent of its day, and when that ends. Raises NotFound."""
+        """Return what an account has spent of its day, and when that ends. Raises NotFound."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute(_TODAY, (account_id,))
             row = await cursor.fetchone()
@@ -168,5 +168,5 @@ def _pace(requests_a_minute: int | None, concurrent_requests: int | None) -> quo
 
 
 def rule_of(stored: dict[str, Any]) -> quota_pb2.Rule:
-    """Give a rule as it is stored in JSON."""
+    """Return a rule as it is stored in JSON."""
     return quota_pb2.Rule(provider=stored["provider"], model=stored["model"], operations=stored.get("operations") or ())

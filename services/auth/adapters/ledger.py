@@ -284,7 +284,7 @@ class Ledger:
             )
 
     async def owes(self) -> bool:
-        """Tell whether any block or reservation is open, whoever holds it."""
+        """Return whether any block or reservation is open, whoever holds it."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "select exists (select 1 from blocks where closed_at is null)"

@@ -154,7 +154,7 @@ async def taken_back(link: Link, kind: str, pieces: Sequence[Piece]) -> None:
 
 
 async def ended_among(link: Link, lease_ids: set[str]) -> set[str]:
-    """Give those of the leases that were taken back."""
+    """Return those of the leases that were taken back."""
     cursor = await link.execute("select lease_id from ended_leases where lease_id = any(%s)", (sorted(lease_ids),))
     return {lease_id for (lease_id,) in await cursor.fetchall()}
 
@@ -287,7 +287,7 @@ def row(
     uncovered: Amount | None = None,
     lease_id: str | None = None,
 ) -> tuple[Any, ...]:
-    """Give a row of the ledger, as `insert` takes it."""
+    """Return a row of the ledger, as `insert` takes it."""
     over = uncovered or Amount()
     head = (
         kind,

@@ -18,7 +18,7 @@ class PacesKept:
     async def lease(
         self, holder: str, needs: Sequence[tuple[quota_pb2.PaceNeed, Limit]], *, ttl_s: float
     ) -> list[quota_pb2.PaceShare]:
-        """Give each need its share, for `ttl_s`. Raises Unavailable."""
+        """Return each need its share, for `ttl_s`. Raises Unavailable."""
         shares = []
         async with self._postgres.transaction() as link:
             # In one order for everybody: two holders cannot wait for each other.

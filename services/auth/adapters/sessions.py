@@ -32,7 +32,7 @@ class Sessions:
         return ends
 
     async def account_of(self, digest: bytes) -> str | None:
-        """Give the account of a live session, and let the session live on."""
+        """Return the account of a live session, and let the session live on."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "update sessions s set expires_at = least(now() + %s::interval, s.created_at + %s::interval)"

@@ -43,7 +43,7 @@ class Tries:
             await self.check(name)
 
     async def spent(self, name: str) -> bool:
-        """Tell whether a name has no try left now; counts nothing. False while the database is away."""
+        """Return whether a name has no try left now; counts nothing. False while the database is away."""
         try:
             async with self._postgres.transaction() as link:
                 cursor = await link.execute(

@@ -35,7 +35,7 @@ def make(pepper: bytes, style: str = "moa") -> NewKey:
 
 
 def digest(pepper: bytes, secret: str) -> bytes:
-    """Give what is stored of a key: HMAC-SHA256 under the pepper (32 bytes).
+    """Return what is stored of a key: HMAC-SHA256 under the pepper (32 bytes).
 
     Keys are random, so a fast digest is enough; passwords are not and take argon2.
     """
@@ -43,5 +43,5 @@ def digest(pepper: bytes, secret: str) -> bytes:
 
 
 def new_id(kind: str) -> str:
-    """Give a fresh, unguessable id: `acc_…`, `key_…`."""
+    """Return a fresh, unguessable id: `acc_…`, `key_…`."""
     return f"{kind}_{secrets.token_hex(12)}"

@@ -24,12 +24,12 @@ class LeaseIds:
         self._secret = hmac.digest(secret, b"lease ids", hashlib.sha256)
 
     def make(self, block: UUID, number: int) -> str:
-        """Give the id of a block's `number`th lease."""
+        """Return the id of a block's `number`th lease."""
         body = block.bytes + number.to_bytes(6, "big")
         return base64.urlsafe_b64encode(body + self._mac(body)).decode()
 
     def read(self, lease_id: str) -> tuple[UUID, int] | None:
-        """Give the block that a lease was cut from, and its number there; None when the id is not one of ours."""
+        """Return the block that a lease was cut from, and its number there; None when the id is not one of ours."""
         try:
             raw = base64.urlsafe_b64decode(lease_id.encode("ascii"))
         except (binascii.Error, UnicodeEncodeError, ValueError):
@@ -44,7 +44,7 @@ class LeaseIds:
 
 
 def sized(*, least: int, need: int, want: int, free: int) -> int | None:
-    """Give how much to lease when `free` is free; None when not even `least` is.
+    """Return how much to lease when `free` is free; None when not even `least` is.
 
     What exceeds the need is at most an eighth of what would remain: many holders share a plenty without asking
     often, and near the limit each gets its need alone.

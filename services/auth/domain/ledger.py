@@ -27,11 +27,11 @@ class Amount:
         return Amount(self.tokens - other.tokens, self.images - other.images)
 
     def at_most(self, other: Amount) -> Amount:
-        """Give the lesser of each."""
+        """Return the lesser of each."""
         return Amount(min(self.tokens, other.tokens), min(self.images, other.images))
 
     def at_least(self, other: Amount) -> Amount:
-        """Give the greater of each."""
+        """Return the greater of each."""
         return Amount(max(self.tokens, other.tokens), max(self.images, other.images))
 
     def __bool__(self) -> bool:

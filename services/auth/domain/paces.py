@@ -107,7 +107,7 @@ def limit_of(who: Identity, subject: str) -> Limit | None:
 
 
 def refilled(limit: Limit, starts: float, passed_s: float, returned: int) -> float:
-    """Give how many requests can begin after a while, never more than a minute's worth."""
+    """Return how many requests can begin after a while, never more than a minute's worth."""
     return min(float(limit.a_minute), starts + max(0.0, passed_s) * limit.a_minute / 60 + returned)
 
 

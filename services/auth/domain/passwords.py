@@ -29,14 +29,14 @@ class Passwords:
         self._turns = asyncio.Semaphore(at_once)
 
     async def hash(self, password: str) -> str:
-        """Give what to store. Raises InvalidField when the password is too short or too long."""
+        """Return what to store. Raises InvalidField when the password is too short or too long."""
         if not _SHORTEST <= len(password) <= _LONGEST:
             raise InvalidField(f"a password has {_SHORTEST} to {_LONGEST} characters", param="password")
         async with self._turns:
             return await asyncio.to_thread(HASHER.hash, password)
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Tell whether the password is right; takes as long when there is none to compare with."""
+        """Return whether the password is right; takes as long when there is none to compare with."""
         if len(password) > _LONGEST:
             return False
         async with self._turns:

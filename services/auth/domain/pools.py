@@ -99,7 +99,7 @@ class _Pool:
         return sum((block.free for block in self.blocks), Amount())
 
     def hungrier(self, want: Amount, now: float, outage_s: float) -> Amount:
-        """Give how much to hold, so that the half at which it is filled up again lasts for `outage_s`."""
+        """Return how much to hold, so that the half at which it is filled up again lasts for `outage_s`."""
         last, lasted_s = self.appetite, now - self.filled_at
         if lasted_s < outage_s:
             last = Amount(last.tokens * 2, last.images * 2)
@@ -108,7 +108,7 @@ class _Pool:
         return last.at_least(Amount(want.tokens * 2, want.images * 2)).at_most(_MOST).at_least(want)
 
     def goal(self, who: Identity, appetite: Amount) -> Amount:
-        """Give how much may be held of what the day has left: however hungry, an eighth of it, once."""
+        """Return how much may be held of what the day has left: however hungry, an eighth of it, once."""
         free = Amount(who.account.free_tokens, who.account.free_images)
         if own := who.own:
             free = free.at_most(Amount(own.free_tokens, own.free_images))
@@ -150,7 +150,7 @@ class Pools:
         self._taking_back: Apart[tuple[_Block, int, _Cut]] = Apart("end", lambda lease: lease[2].lease_id, clock=clock)
 
     def free(self, key_id: str) -> Amount:
-        """Give what is borrowed for a key and not leased."""
+        """Return what is borrowed for a key and not leased."""
         pool = self._pools.get(key_id)
         return pool.free if pool else Amount()
 
@@ -192,7 +192,7 @@ class Pools:
                 await self._return_free(pool.blocks)
 
     def renew(self, block_id: UUID, number: int) -> float | None:
-        """Give for how long from now a lease of this replica lives on; None when it is not (or no longer) there."""
+        """Return for how long from now a lease of this replica lives on; None when it is not (or no longer) there."""
         block = self._owned.get(block_id)
         cut = block.cuts.get(number) if block else None
         now = self._clock()

@@ -76,7 +76,7 @@ class Quota:
         self.pools = Pools(ledger, self._lease_ids, owner=owner, lease_s=lease_s, block_s=block_s)
 
     async def verify(self, api_key: str) -> Identity:
-        """Give who a key belongs to. Raises Unauthenticated when it is unknown, expired or revoked."""
+        """Return who a key belongs to. Raises Unauthenticated when it is unknown, expired or revoked."""
         if not api_key or len(api_key) > keys.MAX_KEY_CHARS:
             raise Unauthenticated("the API key is not valid")
         digest = keys.digest(self._pepper, api_key)
@@ -86,7 +86,7 @@ class Quota:
         return who
 
     async def known(self, key_id: str) -> Identity:
-        """Give who a key's id belongs to. Raises Unauthenticated likewise."""
+        """Return who a key's id belongs to. Raises Unauthenticated likewise."""
         try:
             found = await self._identities.by_ids([key_id])
         except Unavailable:
@@ -134,7 +134,7 @@ class Quota:
         return Admitted(who=who, lease=lease, account=account, key=own, pooled=self.pools.free(who.key_id))
 
     async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[Identity], list[str]]:
-        """Give the keys that are still good, and the ids of those that ended; neither when it cannot be told now."""
+        """Return the keys that are still good, and the ids of those that ended; neither when it cannot be told now."""
         if not key_ids:
             return [], []
         try:
@@ -239,7 +239,7 @@ def _reservation_id(booking: Booking) -> str:
 
 
 def exhausted(who: Identity, least: Amount) -> QuotaExhausted:
-    """Give the refusal, with the time until the quota begins anew."""
+    """Return the refusal, with the time until the quota begins anew."""
     wait_s = max(1.0, (who.resets_at - datetime.now(UTC)).total_seconds())
     what = "image" if least.images and not least.tokens else "token"
     return QuotaExhausted(

@@ -92,7 +92,7 @@ class Admission:
         await self._reach.aclose()
 
     async def identify(self, key: str) -> Identity:
-        """Give who a key belongs to. Raises Unauthenticated."""
+        """Return who a key belongs to. Raises Unauthenticated."""
         acting = self._acting(key)
         key_id = acting.key_id if acting else ""
         now = time.monotonic()
@@ -174,7 +174,7 @@ class Admission:
     # What follows is off the hot path.
 
     def _acting(self, key: str) -> grants.ActingFor | None:
-        """Give whom a grant is for; None for an ordinary key. Raises Unauthenticated for a bad grant."""
+        """Return whom a grant is for; None for an ordinary key. Raises Unauthenticated for a bad grant."""
         if not key.startswith(grants.PREFIX):
             return None
         acting = grants.read(self._token, key)

@@ -106,7 +106,7 @@ class Holding:
         self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
 
     def find(self, tokens: int, images: int, now: float) -> Lease | None:
-        """Give a lease with room; those that can never serve again are dropped on the way."""
+        """Return a lease with room; those that can never serve again are dropped on the way."""
         for lease in self.leases:
             if lease.has(tokens, images, now):
                 return lease
@@ -168,7 +168,7 @@ class Holding:
             self._settling.released(reservation.reservation_id)
 
     def renewed(self, reservation: Reservation) -> Reservation:
-        """Give the same of the same lease under another id (`Reservation.renewed` calls this)."""
+        """Return the same of the same lease under another id (`Reservation.renewed` calls this)."""
         paces, reservation.paces = reservation.paces, ()
         self.settled(reservation, reservation.settlement(usage_pb2.Usage(), "", ""))
         fresh = self._again(reservation, reservation.tokens, paces)
@@ -194,22 +194,22 @@ class Holding:
         )
 
     def free(self) -> tuple[int, int]:
-        """Give what is held and not reserved."""
+        """Return what is held and not reserved."""
         now = time.monotonic()
         usable = [lease for lease in self.leases if lease.has(0, 0, now)]
         return sum(lease.tokens for lease in usable), sum(lease.images for lease in usable)
 
     def starts(self) -> tuple[int, int] | None:
-        """Give the requests a minute that bind most, and how many of them are left; None where none bind."""
+        """Return the requests a minute that bind most, and how many of them are left; None where none bind."""
         bound = [(share.a_minute, share.free_starts + int(share.starts)) for share in self.paces if share.a_minute]
         return min(bound, key=lambda pair: pair[1], default=None)
 
     def low(self) -> bool:
-        """Tell whether it is time to lease more tokens."""
+        """Return whether it is time to lease more tokens."""
         return self.free()[0] < self.appetite.tokens // LOW
 
     def refused_before(self, tokens: int, images: int, now: float) -> bool:
-        """Tell whether as little was refused a moment ago."""
+        """Return whether as little was refused a moment ago."""
         if now >= self.refused_until:
             return False
         return (tokens > 0 and tokens >= self.refused_tokens > 0) or (images > 0 and images >= self.refused_images > 0)

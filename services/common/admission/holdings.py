@@ -228,5 +228,5 @@ class Holdings:
 
 
 def _told(failure: grpc.aio.AioRpcError) -> bool:
-    """Tell whether auth itself answered, rather than the connection."""
+    """Return whether auth itself answered, rather than the connection."""
     return any(name == status.DETAILS_KEY for name, _ in failure.trailing_metadata() or ())

@@ -32,10 +32,10 @@ class Held(Protocol):
     """What this process holds of a key's quota and pace."""
 
     def free(self) -> tuple[int, int]:
-        """Give the tokens and images that are held and not reserved."""
+        """Return the tokens and images that are held and not reserved."""
 
     def starts(self) -> tuple[int, int] | None:
-        """Give the requests a minute, and how many of them are left; None where any number may begin."""
+        """Return the requests a minute, and how many of them are left; None where any number may begin."""
 
 
 class Identity:
@@ -73,7 +73,7 @@ class Identity:
         return self._grant.manages_account
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
-        """Tell whether the key may do this. Empty names ask whether there is any that it may."""
+        """Return whether the key may do this. Empty names ask whether there is any that it may."""
         asked = (operation, provider, model)
         answer = self._memo.get(asked)
         if answer is None:
@@ -85,7 +85,7 @@ class Identity:
         return answer
 
     def remaining(self) -> Remaining:
-        """Give what is left: the account's, or the key's own where that is less. A second old at most."""
+        """Return what is left: the account's, or the key's own where that is less. A second old at most."""
         grant = self._grant
         tokens, images = self._held.free()
         limit_requests, free_requests = self._held.starts() or (0, 0)
@@ -110,7 +110,7 @@ class Identity:
         )
 
     def renewed(self, grant: quota_pb2.Grant) -> Identity:
-        """Give the identity that a newer grant describes; what was decided is kept when the rules are the same."""
+        """Return the identity that a newer grant describes; what was decided is kept when the rules are the same."""
         newer = Identity(grant, self._held)
         if list(grant.rules) == list(self._grant.rules) and list(grant.scopes) == list(self._grant.scopes):
             newer._memo = self._memo

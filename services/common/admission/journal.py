@@ -93,7 +93,7 @@ class Journal:
         os.close(self._file)
 
     def left(self) -> Iterator[Left]:
-        """Give what processes that are gone left in the folder. Call `forget` on each once it is booked."""
+        """Return what processes that are gone left in the folder. Call `forget` on each once it is booked."""
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             if path == self._path:
                 continue

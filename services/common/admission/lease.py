@@ -37,7 +37,7 @@ class Lease:
         self.renew_after = asked_at + lasts_s / 4
 
     def has(self, tokens: int, images: int, now: float) -> bool:
-        """Tell whether that much can be reserved."""
+        """Return whether that much can be reserved."""
         return self.tokens >= tokens and self.images >= images and now < self.usable_until and now < self.alive_until
 
 
@@ -52,7 +52,7 @@ class Appetite:
         self._helped_at = -_BRISK_S
 
     def next(self, tokens: int, images: int, now: float) -> tuple[int, int]:
-        """Give how much to ask for when `tokens` and `images` are needed at once."""
+        """Return how much to ask for when `tokens` and `images` are needed at once."""
         brisk = now - self._helped_at < _BRISK_S
         return (
             _stepped(self.tokens, tokens, _MOST_TOKENS, brisk=brisk),

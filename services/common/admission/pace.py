@@ -84,7 +84,7 @@ class Share:
         self._alone_at = 0.0
 
     def ready(self, now: float) -> bool:
-        """Tell whether a request may begin; raise RateLimited where that was refused a moment ago."""
+        """Return whether a request may begin; raise RateLimited where that was refused a moment ago."""
         if self._room(now):
             return True
         if now < self.refused_until:
@@ -107,7 +107,7 @@ class Share:
             self.refused_until = 0.0
 
     def refusal(self, now: float) -> RateLimited:
-        """Give the refusal of a request that may not begin."""
+        """Return the refusal of a request that may not begin."""
         if self.at_once and self.running >= self.slots:
             return RateLimited(f"at most {self.at_once} requests at once for this {self.what}", retry_after_s=1)
         wait_s = max(self.wait_until - now, _REFUSAL_S)
@@ -147,7 +147,7 @@ class Share:
         self.refused_until = now + _REFUSAL_S
 
     def due(self, now: float) -> quota_pb2.PaceNeed | None:
-        """Give what there is to renew or return, which counts as gone from here on; None when there is nothing."""
+        """Return what there is to renew or return, which counts as gone from here on; None when there is nothing."""
         if now - self._peak_at > _PEAK_S:
             self._peak_at, self.peak = now, self.running
         idle_s = now - self.used_at
@@ -168,7 +168,7 @@ class Share:
         )
 
     def need(self) -> quota_pb2.PaceNeed:
-        """Give what is needed for one more request, and what would spare the next ones a call."""
+        """Return what is needed for one more request, and what would spare the next ones a call."""
         return quota_pb2.PaceNeed(
             key_id=self.key_id,
             subject=self.subject,
@@ -196,7 +196,7 @@ class Paces:
         self._shares: dict[str, Share] = {}
 
     def of(self, grant: quota_pb2.Grant) -> tuple[Share, ...]:
-        """Give the paces that bind a key; none for most."""
+        """Return the paces that bind a key; none for most."""
         found = []
         for subject, what, pace in (
             (grant.account_id, "account", grant.pace),
@@ -237,7 +237,7 @@ class Paces:
         raise lacking[0].refusal(time.monotonic())
 
     def busy(self) -> bool:
-        """Tell whether any share runs something, or has something to renew or to return soon."""
+        """Return whether any share runs something, or has something to renew or to return soon."""
         within = time.monotonic() - _ACTIVE_S
         return any(s.running or s.waiting or s.used_at > within for s in self._shares.values())
 

@@ -96,7 +96,7 @@ class Refreshing:
                 _log.exception("refresh.failed")
 
     def _in_use(self) -> bool:
-        """Tell whether any key runs something, or could be used without asking auth first."""
+        """Return whether any key runs something, or could be used without asking auth first."""
         within = time.monotonic() - _ACTIVE_S - _FRESH_S
         return any(holding.open or holding.used_at > within for holding in self._holdings.by_key_id.values())
 
@@ -180,7 +180,7 @@ class Refreshing:
 
 
 def _aged(active: Iterable[Holding], now: float) -> Iterable[Reservation]:
-    """Give the reservations that auth should know of, should this process vanish."""
+    """Return the reservations that auth should know of, should this process vanish."""
     for holding in active:
         for reservation in holding.open.values():
             if now - (reservation.reported_at or reservation.made_at) > _REPORT_S:

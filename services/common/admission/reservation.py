@@ -33,7 +33,7 @@ class Keeper(Protocol):
         """Return a smaller reservation of the same quota, in the same paces."""
 
     def renewed(self, reservation: Reservation) -> Reservation:
-        """Give another reservation of the same quota, in the same paces, and book that this one came to nothing."""
+        """Return another reservation of the same quota, in the same paces, and book that this one came to nothing."""
 
 
 class Reservation:
@@ -145,7 +145,7 @@ class Reservation:
             self._keeper.doubted(self, self.settlement(usage, provider, model), then)
 
     def renewed(self) -> Reservation:
-        """Give the same quota under another id, and annul this one.
+        """Return the same quota under another id, and annul this one.
 
         For another call after one that was left before its end, whose backend may take this process for dead and book
         this id: then its word is void, and what the next call delivers is booked once all the same.
@@ -155,7 +155,7 @@ class Reservation:
         return fresh
 
     def settlement(self, usage: usage_pb2.Usage, provider: str, model: str) -> quota_pb2.Settlement:
-        """Give the settlement that this usage makes."""
+        """Return the settlement that this usage makes."""
         settlement = quota_pb2.Settlement(
             reservation_id=self.reservation_id,
             charged=quota_pb2.Amount(

@@ -121,7 +121,7 @@ def _able(model: Model, makes: str) -> Model:
 
 
 def _settled(provider: Provider, environment: Mapping[str, str]) -> Provider:
-    """Give a provider with its address written out, and with the first credentials that are all set."""
+    """Return a provider with its address written out, and with the first credentials that are all set."""
     ways = (provider.credentials, *provider.alternatives)
     chosen = next((way for way in ways if _all_set(way, environment)), provider.credentials)
     return msgspec.structs.replace(provider, base_url=_expanded(provider.base_url, environment), credentials=chosen)

@@ -129,7 +129,7 @@ class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One image."""
 
     def cost(self, *, prompt: int, cached: int, completion: int, images: int) -> float:
-        """Give what a consumption costs, in US dollars. `cached` is part of `prompt`."""
+        """Return what a consumption costs, in US dollars. `cached` is part of `prompt`."""
         old = self.input if self.cached is None else self.cached
         tokens = (prompt - cached) * self.input + cached * old + completion * self.output
         return tokens / 1_000_000 + images * self.image
@@ -195,7 +195,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         return self.image_tokens if self.image_tokens is not None else UNKNOWN
 
     def can(self, capability: str) -> bool:
-        """Tell whether it has a capability."""
+        """Return whether it has a capability."""
         return capability in self.capabilities
 
 
@@ -264,14 +264,14 @@ class Catalogue:
         return {model.id.partition("/")[2]} - {""}
 
     def provider(self, provider_id: str) -> Provider:
-        """Give a provider, or raise NotFound."""
+        """Return a provider, or raise NotFound."""
         try:
             return self.providers[provider_id]
         except KeyError:
             raise NotFound(f"unknown provider {provider_id[:200]!r}", param="provider") from None
 
     def find(self, name: str, *, provider: str = "") -> Model:
-        """Give the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
+        """Return the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
 
         `provider` narrows the choice. Of several that fit, the first of a configured provider is given.
         Raises NotFound for an unknown provider, ModelNotFound for an unknown model.
@@ -286,11 +286,11 @@ class Catalogue:
         raise ModelNotFound(f"unknown model {name[:200]!r}{where}", param="model")
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
-        """Give who answers when a model cannot, in order."""
+        """Return who answers when a model cannot, in order."""
         return self._fallbacks.get(model.full_id, ()) if model.fallback else ()
 
     def find_vision(self, name: str) -> Model:
-        """Give the vision model of an id, full id or alias, or raise ModelNotFound."""
+        """Return the vision model of an id, full id or alias, or raise ModelNotFound."""
         return _named(self.vision, name, "vision")
 
     def find_embedding(self, name: str) -> Model:
@@ -328,5 +328,5 @@ def _named(models: Iterable[Model], name: str, kind: str) -> Model:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a permission's glob matches a catalogue id. Case counts."""
+    """Return whether a permission's glob matches a catalogue id. Case counts."""
     return pattern == "*" or fnmatchcase(name, pattern)

@@ -89,7 +89,7 @@ class BlobLifter:
             raise UpstreamBroken("the provider's answer is too long")
 
     def take(self, text: str) -> bytes | None:
-        """Give the blob that stands for `text` in the skeleton, once, or None when it is an ordinary string."""
+        """Return the blob that stands for `text` in the skeleton, once, or None when it is an ordinary string."""
         blob = self._blobs.pop(text, None)
         return None if blob is None else blob.getvalue()
 

@@ -17,12 +17,12 @@ class Checkable(Protocoled, Protocol):
 
     @property
     def check_request(self) -> object:
-        """Give the function that makes the call, or None."""
+        """Return the function that makes the call, or None."""
         ...
 
     @property
     def check_by_refusal(self) -> bool:
-        """Tell whether the call is wrong on purpose, so that nothing is made."""
+        """Return whether the call is wrong on purpose, so that nothing is made."""
         ...
 
 
@@ -80,7 +80,7 @@ def _needs(provider: Provider) -> str:
 
 
 def table(findings: list[Finding]) -> str:
-    """Give the findings for a person, a line each."""
+    """Return the findings for a person, a line each."""
     width = max((len(finding.provider) for finding in findings), default=0)
     marks: Mapping[str, str] = {"ok": "ok     ", "hidden": "hidden ", "failed": "FAILED ", "untried": "untried"}
     return "\n".join(f"{marks[f.state]}  {f.provider:<{width}}  {f.why}" for f in findings)

@@ -83,7 +83,7 @@ def classified(
     param: str = "",
     retry_after_s: float | None = None,
 ) -> errors.MoaError:
-    """Give the error that an answer of HTTP `status` with the provider's `code` stands for.
+    """Return the error that an answer of HTTP `status` with the provider's `code` stands for.
 
     Args:
         status: The HTTP status; 0 when the failure came inside a stream, without one.

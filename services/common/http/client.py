@@ -133,7 +133,7 @@ class Reply:
         pool._running += 1
 
     async def read_some(self) -> bytes:
-        """Give the bytes that have come since, waiting for the first; empty at the end of the answer.
+        """Return the bytes that have come since, waiting for the first; empty at the end of the answer.
 
         Raises UpstreamBroken when the connection ended before the answer did.
         """
@@ -147,7 +147,7 @@ class Reply:
             raise UpstreamBroken("the provider's answer broke off") from error
 
     async def read_all(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
-        """Give the rest of the answer, `limit` bytes at most. Raises UpstreamBroken when it is longer or breaks off."""
+        """Return the rest of the answer, `limit` bytes at most. Raises UpstreamBroken if it is longer or breaks off."""
         first = await self.read_some()
         if not first or self._response.content.at_eof():
             return first
@@ -300,7 +300,7 @@ class Pool:
 
 
 def proxy_for(url: str) -> str | None:
-    """Give the proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` mean for `url`, or None."""
+    """Return the proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` mean for `url`, or None."""
     parts = urlsplit(url)
     if not parts.hostname or proxy_bypass(parts.hostname):
         return None
@@ -311,7 +311,7 @@ def proxy_for(url: str) -> str | None:
 
 
 def _told_of(outgoing: Outgoing) -> dict[str, tracing.Value]:
-    """Give what a span tells of a request: where it goes. Queries may hold keys."""
+    """Return what a span tells of a request: where it goes. Queries may hold keys."""
     url = outgoing.url
     return {
         "http.request.method": outgoing.method,

@@ -31,7 +31,7 @@ class Authority(Protocol):
     """Puts a provider's credentials on a request."""
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
-        """Give all headers of the request: its own and the credentials'."""
+        """Return all headers of the request: its own and the credentials'."""
         ...
 
     def rest(self, headers: Mapping[str, str], seconds: float) -> bool:
@@ -55,7 +55,7 @@ class Keys:
         return len(self._keys)
 
     def take(self) -> int:
-        """Give the index of the key whose turn it is; of keys that all rest, the one that wakes first."""
+        """Return the index of the key whose turn it is; of keys that all rest, the one that wakes first."""
         count = len(self._keys)
         if count == 1:
             return 0
@@ -91,7 +91,7 @@ class HeaderKeys:
         self._keys = Keys(values or [""])
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
-        """Give the request's headers with the key whose turn it is."""
+        """Return the request's headers with the key whose turn it is."""
         made = self._made[self._keys.take()]
         return {**made, **outgoing.headers} if outgoing.headers else made
 
@@ -105,7 +105,7 @@ class HeaderKeys:
 
 
 def secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str:
-    """Give the secret `name` of a provider, from the variable that the catalogue names or the file `<variable>_FILE`.
+    """Return the secret `name` of a provider, from the variable that the catalogue names or the file `<variable>_FILE`.
 
     Raises ProviderNotConfigured when it is not set.
     """
@@ -116,7 +116,7 @@ def secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str
 
 
 def optional_secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str:
-    """Give the secret `name` of a provider, or the empty string when the catalogue names none or it is not set."""
+    """Return the secret `name` of a provider, or the empty string when the catalogue names none or it is not set."""
     variable = provider.credentials.get(name)
     if not variable:
         return ""
@@ -137,11 +137,11 @@ def _value_of(provider: Provider, variable: str, environment: Mapping[str, str])
 
 
 def files_of(provider: Provider, environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Give the files that hold a provider's secrets."""
+    """Return the files that hold a provider's secrets."""
     names = (environment.get(f"{variable}_FILE") for variable in provider.credentials.values())
     return tuple(Path(name) for name in names if name)
 
 
 def keys_of(text: str) -> list[str]:
-    """Give the keys in `one,two,three`."""
+    """Return the keys in `one,two,three`."""
     return [key for key in (part.strip() for part in text.split(",")) if key]

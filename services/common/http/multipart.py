@@ -16,7 +16,7 @@ class File(NamedTuple):
 
 
 def form(fields: Iterable[tuple[str, str | File]]) -> tuple[bytes, str]:
-    """Give the body and its content type. A field's name may come several times."""
+    """Return the body and its content type. A field's name may come several times."""
     boundary = f"moa{uuid4().hex}"
     pieces: list[bytes] = []
     for name, value in fields:

@@ -15,7 +15,7 @@ _DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d
 
 
 def from_headers(headers: Mapping[str, str]) -> float | None:
-    """Give the seconds that `Retry-After` (seconds or a date, RFC 9110 10.2.3) or its kin ask for, else None."""
+    """Return the seconds that `Retry-After` (seconds or a date, RFC 9110 10.2.3) or its kin ask for, else None."""
     milliseconds = headers.get("retry-after-ms") or headers.get("x-ms-retry-after-ms")
     if milliseconds:
         try:
@@ -39,7 +39,7 @@ def from_headers(headers: Mapping[str, str]) -> float | None:
 
 
 def from_duration(text: str) -> float | None:
-    """Give the seconds in `34.4s`, `6m0s`, `250ms` (Google's and Go's spelling), else None."""
+    """Return the seconds in `34.4s`, `6m0s`, `250ms` (Google's and Go's spelling), else None."""
     found = _DURATION.fullmatch(text.strip())
     if not found or not any(found.groups()):
         return None

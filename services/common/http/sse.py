@@ -27,7 +27,7 @@ class EventParser:
         self._started = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Give the `data` of each event that `data` completes, in order; multi-line data is joined by LF.
+        """Return the `data` of each event that `data` completes, in order; multi-line data is joined by LF.
 
         Raises UpstreamBroken when an event is longer than any that a provider sends.
         """
@@ -60,7 +60,7 @@ class EventParser:
         return [found for found in map(_data_of, blocks) if found is not None]
 
     def end(self) -> list[bytes]:
-        """Give the event that the stream ended in without its empty line: some servers leave the last one out."""
+        """Return the event that the stream ended in without its empty line: some servers leave the last one out."""
         block = bytes(self._tail)
         self._tail.clear()
         found = _data_of(block)
@@ -77,7 +77,7 @@ class EventParser:
 
 
 def _data_of(block: bytes) -> bytes | None:
-    """Give an event's data; None for an event that has none."""
+    """Return an event's data; None for an event that has none."""
     if block.startswith(b"data: ") and b"\n" not in block:
         return block[6:]
     lines: list[bytes] = []

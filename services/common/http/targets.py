@@ -59,7 +59,7 @@ class Protocoled(Protocol):
         ...
 
     def authority(self, provider: Provider, environment: Mapping[str, str], /) -> Authority:
-        """Give what signs requests. Raises ProviderNotConfigured."""
+        """Return what signs requests. Raises ProviderNotConfigured."""
         ...
 
     @property
@@ -68,7 +68,7 @@ class Protocoled(Protocol):
         ...
 
     def error_from(self, status: int, headers: Mapping[str, str], body: bytes, /) -> MoaError:
-        """Give the error behind a refusal."""
+        """Return the error behind a refusal."""
         ...
 
 
@@ -98,7 +98,7 @@ class Target(Generic[A]):
     """Whether `authority` is the caller's own key."""
 
     def error_from(self, status: int, headers: Mapping[str, str], body: bytes) -> MoaError:
-        """Give the error behind a refusal: of a caller's own key, it is the caller's."""
+        """Return the error behind a refusal: of a caller's own key, it is the caller's."""
         return self.judged(self.adapter.error_from(status, headers, body), status)
 
     def judged(self, error: MoaError, status: int) -> MoaError:
@@ -202,7 +202,7 @@ class Targets(Generic[A]):
         """When the files are looked at next."""
 
     def find(self, catalogue: Catalogue, name: str, provider: str, *, caller_key: str = "") -> tuple[Model, Target[A]]:
-        """Give the model that is meant and the provider to ask; with `caller_key`, by that key for this once.
+        """Return the model that is meant and the provider to ask; with `caller_key`, by that key for this once.
 
         Raises NotFound, ModelNotFound, ProviderNotConfigured, or PermissionDenied where callers bring no keys.
         """
@@ -251,7 +251,7 @@ class Targets(Generic[A]):
         return provider, adapter
 
     def _for_caller(self, catalogue: Catalogue, provider_id: str, key: str) -> Target[A]:
-        """Give a target for one request by the caller's own key; only its connections outlive the request."""
+        """Return a target for one request by the caller's own key; only its connections outlive the request."""
         target = self._targets.get(provider_id) or self._keyless.get(provider_id)
         if target is None:
             provider, adapter = self._row(catalogue, provider_id)

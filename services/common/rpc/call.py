@@ -76,12 +76,12 @@ def begin(method: str, request_id: str, address: str = "") -> Call:
 
 
 def current() -> Call:
-    """Give the call that is being served."""
+    """Return the call that is being served."""
     return _CURRENT.get()
 
 
 def address_in(metadata: Mapping[str, str | bytes]) -> str:
-    """Give the caller's address as the edge wrote it: it overwrites the first header, and appends to the second."""
+    """Return the caller's address as the edge wrote it: it overwrites the first header, and appends to the second."""
     told = metadata.get("x-envoy-external-address") or metadata.get("x-forwarded-for") or ""
     text = told if isinstance(told, str) else ""
     return _network(text.rpartition(",")[2].strip()[:64])

@@ -45,7 +45,7 @@ def channel(address: str) -> grpc.aio.Channel:
 def metadata(
     service_token: str, request_id: str, *more: tuple[str, str], span: tracing.Span | None = None
 ) -> tuple[tuple[str, str], ...]:
-    """Give the metadata of an internal call: the credential, the request's id, its trace, and `more`.
+    """Return the metadata of an internal call: the credential, the request's id, its trace, and `more`.
 
     `span` is the call's own; None: the call belongs to the current one.
     """

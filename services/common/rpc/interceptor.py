@@ -59,7 +59,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._receiving = Receiving(public=service_token is None, welcome=welcome, room=room, beside=beside)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Give the method's handler, wrapped: once a method, not once a call."""
+        """Return the method's handler, wrapped: once a method, not once a call."""
         wrapped = self._wrapped.get(details.method)
         if wrapped is None:
             handler = await continuation(details)
@@ -144,7 +144,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return _rewrapped(handler, around, self._receiving, method)
 
     def _allows(self, metadata: dict[str, str | bytes]) -> bool:
-        """Tell whether the caller is a service, where only services may call."""
+        """Return whether the caller is a service, where only services may call."""
         if self._token is None:
             return True
         return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)

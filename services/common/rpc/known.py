@@ -31,7 +31,7 @@ def refuse_unknown(message: Any, at: str = "") -> None:
 
 @cache
 def _plan(descriptor: Descriptor) -> tuple[_Enums, _Inner]:
-    """Give a message's enum fields with their numbers, and its fields that hold enums further inside."""
+    """Return a message's enum fields with their numbers, and its fields that hold enums further inside."""
     enums = tuple(
         (field.name, field.is_repeated, frozenset(field.enum_type.values_by_number))
         for field in descriptor.fields

@@ -31,7 +31,7 @@ class Reach:
 
     @property
     def is_restarting(self) -> bool:
-        """Tell whether the process was there and is not, for no longer than `PATIENCE_S`."""
+        """Return whether the process was there and is not, for no longer than `PATIENCE_S`."""
         self.watch()
         return self._lost_at is not None and self._clock() - self._lost_at < PATIENCE_S
 

@@ -35,7 +35,7 @@ Read = Callable[[Any, str], None]
 
 
 def is_typed(method: descriptor_pb2.MethodDescriptorProto, request: descriptor_pb2.DescriptorProto) -> bool:
-    """Tell whether a method has REST bindings, and neither takes nor gives a raw body."""
+    """Return whether a method has REST bindings, and neither takes nor gives a raw body."""
     return (
         method.options.HasExtension(annotations_pb2.http)
         and _RAW not in (method.input_type, method.output_type)
@@ -44,14 +44,14 @@ def is_typed(method: descriptor_pb2.MethodDescriptorProto, request: descriptor_p
 
 
 def bound(method: descriptor_pb2.MethodDescriptorProto) -> frozenset[str]:
-    """Give the fields that some path of the method binds."""
+    """Return the fields that some path of the method binds."""
     rule = method.options.Extensions[annotations_pb2.http]
     paths = [getattr(each, each.WhichOneof("pattern")) for each in (rule, *rule.additional_bindings)]
     return frozenset(name for path in paths for name in _VARIABLE.findall(path))
 
 
 def reader(path: str) -> Read | None:
-    """Give what completes the messages of a method (`/package.Service/Method`); None when none is needed."""
+    """Return what completes the messages of a method (`/package.Service/Method`); None when none is needed."""
     try:
         method = descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", "."))
     except KeyError:
@@ -122,7 +122,7 @@ class _Reader:
 
 
 def _scalar(field: FieldDescriptor, text: str, name: str) -> Any:
-    """Give the value that a query says: all of them are text there."""
+    """Return the value that a query says: all of them are text there."""
     value: Any = text
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         value = {"true": True, "false": False}.get(text, text)

@@ -42,7 +42,7 @@ _BARE: dict[grpc.StatusCode, type[errors.MoaError]] = {
 
 
 def trailers_of(error: errors.MoaError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
-    """Give the trailing metadata that a failed call ends with."""
+    """Return the trailing metadata that a failed call ends with."""
     packed = any_pb2.Any()
     packed.Pack(detail_of(error, request_id))
     rich = status_pb2.Status(code=CODE[error.reason].value[0], message=error.message, details=[packed])
@@ -59,7 +59,7 @@ def trailers_of(error: errors.MoaError, request_id: str) -> tuple[tuple[str, str
 
 
 def error_from_rpc(failure: grpc.aio.AioRpcError) -> errors.MoaError:
-    """Give the exception behind a failed call to another Moa service."""
+    """Return the exception behind a failed call to another Moa service."""
     for key, value in failure.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             rich = status_pb2.Status.FromString(value)

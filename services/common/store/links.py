@@ -33,7 +33,7 @@ class Links:
         self._ttl_s = ttl_s
 
     def make(self, name: str, *, now_s: float | None = None) -> str:
-        """Give a fresh absolute link to an object."""
+        """Return a fresh absolute link to an object."""
         expires = str(int((time.time() if now_s is None else now_s) + self._ttl_s))
         return f"{self._base}{name}?expires={expires}&signature={self._signature(name, expires)}"
 
@@ -46,7 +46,7 @@ class Links:
             raise PermissionDenied("this link has expired", param="expires")
 
     def name_of(self, url: str) -> str | None:
-        """Give the object that a link of this gateway names; None for any other URL. The signature is not checked."""
+        """Return the object that a link of this gateway names; None for any other URL. The signature is not checked."""
         try:
             base, given = urlsplit(self._base), urlsplit(url)
         except ValueError:

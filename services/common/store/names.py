@@ -32,18 +32,18 @@ def _owner(account: str) -> str:
 
 
 def owner_of(name: str) -> str:
-    """Give the account that a name of `object_name` carries; empty for a name of another make."""
+    """Return the account that a name of `object_name` carries; empty for a name of another make."""
     parts = name.rsplit("_", 2)
     return parts[0] if len(parts) == 3 else ""
 
 
 def owns(account: str, name: str) -> bool:
-    """Tell whether an object is an account's, by its name."""
+    """Return whether an object is an account's, by its name."""
     return bool(account) and owner_of(name) == _owner(account)
 
 
 def is_name(name: str) -> bool:
-    """Tell whether this can be an object's name: one path segment of ordinary characters, not hidden."""
+    """Return whether this can be an object's name: one path segment of ordinary characters, not hidden."""
     return _NAME.fullmatch(name) is not None and ".." not in name
 
 

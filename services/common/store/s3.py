@@ -189,7 +189,7 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 
 async def _parts(data: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Give `data` in parts of `PART_BYTES`; the last may be shorter."""
+    """Return `data` in parts of `PART_BYTES`; the last may be shorter."""
     if isinstance(data, bytes):
         for at in range(0, len(data), PART_BYTES):
             yield data[at : at + PART_BYTES]

@@ -53,7 +53,7 @@ def store_of(settings: StoreSettings) -> Store:
 
 
 def links_of(settings: StoreSettings) -> Links:
-    """Give the maker of links that the settings name."""
+    """Return the maker of links that the settings name."""
     if settings.link_secret is not None:
         secret = settings.link_secret.get_secret_value()
     else:

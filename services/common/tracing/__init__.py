@@ -40,7 +40,7 @@ def configure(process: str) -> None:
 
 
 def is_on() -> bool:
-    """Tell whether anything is traced, where that saves work."""
+    """Return whether anything is traced, where that saves work."""
     return _recorder is not None
 
 
@@ -109,7 +109,7 @@ class Stages:
 
 
 def outgoing(span: Span | None = None) -> tuple[tuple[str, str], ...]:
-    """Give the metadata by which another process continues the trace: within `span`, else within the current one."""
+    """Return the metadata by which another process continues the trace: within `span`, else within the current one."""
     if _recorder is None:
         return ()
     inner = span or _CURRENT.get()
@@ -117,6 +117,6 @@ def outgoing(span: Span | None = None) -> tuple[tuple[str, str], ...]:
 
 
 def parent() -> str:
-    """Give the current span's `traceparent`, for work that is done later; empty where there is none."""
+    """Return the current span's `traceparent`, for work that is done later; empty where there is none."""
     found = outgoing()
     return found[0][1] if found else ""

@@ -25,7 +25,7 @@ class Fetcher:
         self._links = links
 
     async def image(self, url: str, account_id: str) -> media_pb2.ImageInput:
-        """Give an image's bytes, of an allowed kind and size. Raises MoaError naming the field."""
+        """Return an image's bytes, of an allowed kind and size. Raises MoaError naming the field."""
         name = self._links.name_of(url)
         if url.startswith("data:"):
             data = _decoded(url)

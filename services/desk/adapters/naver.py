@@ -102,7 +102,7 @@ class Naver:
         return all(self._headers.values())
 
     async def search(self, name: str) -> list[desk_pb2.Offer]:
-        """Give offers for an item, the cheapest first. A rate limit is waited out briefly. Raises MoaError."""
+        """Return offers for an item, the cheapest first. A rate limit is waited out briefly. Raises MoaError."""
         if not self.configured:
             raise ProviderNotConfigured("the shopping search is not configured here")
         for pause_s in (*_PAUSES_S, None):

@@ -62,7 +62,7 @@ class RouterPainter:
     async def paint(
         self, request: image_service_pb2.GenerateImageRequest
     ) -> AsyncGenerator[image_pb2.ImageEvent, None]:
-        """Give the events up to `finished`. The grant is made anew: looking at the image may have taken its time."""
+        """Return the events up to `finished`. The grant is made anew: looking at the image may have taken its time."""
         key = grants.mint(self._token, self._acting)
         call = self._stub.GenerateImage(
             request, metadata=metadata(self._token, calls.current().request_id, ("x-api-key", key))

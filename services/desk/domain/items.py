@@ -32,12 +32,12 @@ ITEMS: Final[Mapping[str, str]] = {
 
 
 def kinds_of(labels: Iterable[str]) -> list[str]:
-    """Give the known labels among those that vision found, each once, in order."""
+    """Return the known labels among those that vision found, each once, in order."""
     return [label for label in dict.fromkeys(labels) if label in ITEMS]
 
 
 def named_in(prompt: str) -> list[str]:
-    """Give the items that a prompt names, in English or in Korean, in order of mention. The longest name counts."""
+    """Return the items that a prompt names, in English or in Korean, in order of mention. The longest name counts."""
     text = prompt.lower()
     found: dict[int, tuple[int, str]] = {}
     for label, name in ITEMS.items():

@@ -32,7 +32,7 @@ class Fetch(Protocol):
     """Reads callers' images."""
 
     async def image(self, url: str, account_id: str) -> media_pb2.ImageInput:
-        """Give an image's bytes. Raises MoaError."""
+        """Return an image's bytes. Raises MoaError."""
 
 
 class Vision(Protocol):
@@ -46,14 +46,14 @@ class Painter(Protocol):
     """Makes images; the router is one."""
 
     def paint(self, request: image_service_pb2.GenerateImageRequest) -> AsyncGenerator[image_pb2.ImageEvent, None]:
-        """Give the events up to `finished`. Raises MoaError."""
+        """Return the events up to `finished`. Raises MoaError."""
 
 
 class Shops(Protocol):
     """Searches shops."""
 
     async def search(self, name: str) -> list[desk_pb2.Offer]:
-        """Give offers, the cheapest first. Raises MoaError."""
+        """Return offers, the cheapest first. Raises MoaError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Pipeline:
         self._shops = shops
 
     async def run(self, request: Request) -> AsyncGenerator[Event, None]:
-        """Give the events, the last of which is `finished`. Raises MoaError where nothing can be answered."""
+        """Return the events, the last of which is `finished`. Raises MoaError where nothing can be answered."""
         seen, image = None, None
         if request.initial_image_url:
             yield _stage(desk_pb2.STAGE_FETCH)

@@ -26,7 +26,7 @@ _CHAIN: Final = frozenset({"profile", "role_arn", "container", "instance_role"})
 
 
 def authority(provider: Provider, environment: Mapping[str, str], *, service: str, region: str) -> Authority:
-    """Give what signs a provider's requests: `access_key` and `secret_key`, or an `api_key` (a Bedrock API key).
+    """Return what signs a provider's requests: `access_key` and `secret_key`, or an `api_key` (a Bedrock API key).
 
     Several access keys, parted by commas, go with as many secret keys. Temporary credentials name their
     `session_token` too. Where the credentials name a `profile`, a `role_arn`, a `container` or an `instance_role`,
@@ -48,7 +48,7 @@ def authority(provider: Provider, environment: Mapping[str, str], *, service: st
 
 
 def region_of(provider: Provider) -> str:
-    """Give the region of a provider: its option, or the one in `https://bedrock-runtime.<region>.amazonaws.com`."""
+    """Return the region of a provider: its option, or the one in `https://bedrock-runtime.<region>.amazonaws.com`."""
     region = msgspec.convert(provider.options, Options).region
     host = URL(provider.base_url).host or ""
     if not region and host.startswith("bedrock-runtime") and host.count(".") >= 3:

@@ -50,7 +50,7 @@ class ChainSigV4:
         self._renewing: asyncio.Task[None] | None = None
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
-        """Give the request's headers with its signature. Raises UpstreamAuth when there are no credentials."""
+        """Return the request's headers with its signature. Raises UpstreamAuth when there are no credentials."""
         return signed(outgoing, self._more, await self._credentials(), self._service, self._region)
 
     def rest(self, headers: Mapping[str, str], seconds: float) -> bool:

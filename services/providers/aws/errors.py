@@ -38,13 +38,13 @@ class _Words(msgspec.Struct, rename={"capital": "Message"}):
 
 
 def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.MoaError:
-    """Give the error behind a refusal. Its type stands in a header, as `ThrottlingException:http://…`."""
+    """Return the error behind a refusal. Its type stands in a header, as `ThrottlingException:http://…`."""
     name = headers.get("x-amzn-errortype", "").partition(":")[0]
     return failed(status, name, body, retry_after.from_headers(headers))
 
 
 def failed(status: int, name: str, body: bytes, retry_after_s: float | None = None) -> errors.MoaError:
-    """Give the error that an exception stands for; `status` is 0 when it came inside a stream."""
+    """Return the error that an exception stands for; `status` is 0 when it came inside a stream."""
     try:
         words = msgspec.json.decode(body, type=_Words)
     except (msgspec.MsgspecError, UnicodeDecodeError):

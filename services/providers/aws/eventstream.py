@@ -30,7 +30,7 @@ class FrameParser:
         self._buffer = EventStreamBuffer()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Give the frames that `data` completes. Raises UpstreamBroken when a checksum is wrong."""
+        """Return the frames that `data` completes. Raises UpstreamBroken when a checksum is wrong."""
         self._buffer.add_data(data)
         try:
             return [_frame_from(message.headers, message.payload) for message in self._buffer]
@@ -38,7 +38,7 @@ class FrameParser:
             raise UpstreamBroken("the provider's stream is damaged") from error
 
     def end(self) -> list[Frame]:
-        """Give nothing: a frame that is not whole is no frame."""
+        """Return nothing: a frame that is not whole is no frame."""
         return []
 
 

@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
-    """Give the requests: Nova makes up to five images a call, Stability's models one."""
+    """Return the requests: Nova makes up to five images a call, Stability's models one."""
     body_from = _nova_body if ".nova-" in f".{model.name}" else _stability_body
     url = URL(f"{provider.base_url.rstrip('/')}/model/{quote(model.name, safe='')}/invoke", encoded=True)
     calls, first = [], 0
@@ -191,7 +191,7 @@ class _BedrockReader(WholeReader):
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give what signs requests."""
+    """Return what signs requests."""
     return aws_access.authority(provider, environment, service="bedrock", region=aws_access.region_of(provider))
 
 

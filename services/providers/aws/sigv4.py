@@ -22,7 +22,7 @@ def signed(
     service: str,
     region: str,
 ) -> Mapping[str, str]:
-    """Give a request's headers, `more` and its own, with its signature."""
+    """Return a request's headers, `more` and its own, with its signature."""
     headers = {**more, **outgoing.headers}
     request = AWSRequest(method=outgoing.method, url=str(outgoing.url), headers=headers, data=outgoing.body)
     SigV4Auth(credentials, service, region).add_auth(request)
@@ -57,7 +57,7 @@ class SigV4:
         self._more = more
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
-        """Give the request's headers with its signature."""
+        """Return the request's headers with its signature."""
         return signed(outgoing, self._more, self._credentials[self._keys.take()], self._service, self._region)
 
     def rest(self, headers: Mapping[str, str], seconds: float) -> bool:

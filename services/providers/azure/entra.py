@@ -40,7 +40,7 @@ class _Token(msgspec.Struct):
     """Seconds since 1970: all that App Service tells."""
 
     def life_s(self) -> float:
-        """Give for how long it is good."""
+        """Return for how long it is good."""
         if self.expires_in is not None:
             return self.expires_in
         return self.expires_on - time.time() if self.expires_on is not None else 0.0
@@ -71,7 +71,7 @@ class EntraToken:
         self._until = 0.0
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
-        """Give the request's headers with a token that is good for some minutes yet. Raises UpstreamAuth."""
+        """Return the request's headers with a token that is good for some minutes yet. Raises UpstreamAuth."""
         if self._clock() >= self._until:
             async with self._lock:
                 if self._clock() >= self._until:
@@ -109,7 +109,7 @@ class EntraToken:
 def authority(
     provider: Provider, environment: Mapping[str, str], login_url: str, *, more: Mapping[str, str] = JSON_HEADERS
 ) -> Authority:
-    """Give what signs an Azure provider's requests, by what its credentials name.
+    """Return what signs an Azure provider's requests, by what its credentials name.
 
     `api_key`: the resource's keys. `token`: an Entra token that someone else renews. `tenant_id` and `client_id` with
     `client_secret`: an application's tokens; with `federated_token`: a workload identity's. `identity_endpoint` and

@@ -34,14 +34,14 @@ def _options_of(provider: Provider) -> Options:
 
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
-    """Give the requests. The deployment is the model's upstream name."""
+    """Return the requests. The deployment is the model's upstream name."""
     base = f"{provider.base_url.rstrip('/')}/openai/deployments/{model.name}/images/{{}}"
     url = f"{base}?api-version={_options_of(provider).api_version}"
     return openai.calls_to(url, request, model, name_model=False)
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the resource's key, or an Entra token (see `entra.authority` for what the credentials may name)."""
+    """Return the resource's key, or an Entra token (see `entra.authority` for what the credentials may name)."""
     return entra.authority(provider, environment, _options_of(provider).login_url, more=openai.HEADERS)
 
 

@@ -39,14 +39,14 @@ def options_of(provider: Provider) -> AzureOptions:
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
-    """Give the HTTP request for a chat. The deployment is the model's upstream name."""
+    """Return the HTTP request for a chat. The deployment is the model's upstream name."""
     options = options_of(provider)
     path = f"/openai/deployments/{model.name}/chat/completions?api-version={options.api_version}"
     return Outgoing(url_of(provider.base_url, path), _encode(body_from(request, model, options)), {})
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the resource's key, or an Entra token (see `entra.authority` for what the credentials may name)."""
+    """Return the resource's key, or an Entra token (see `entra.authority` for what the credentials may name)."""
     return entra.authority(provider, environment, options_of(provider).login_url)
 
 

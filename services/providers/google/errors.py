@@ -59,7 +59,7 @@ class Refused(Struct, gc=False):
 
 
 def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.MoaError:
-    """Give the error behind a refusal. Without `alt=sse` Google wraps it in an array."""
+    """Return the error behind a refusal. Without `alt=sse` Google wraps it in an array."""
     try:
         failure = msgspec.json.decode(body.strip().removeprefix(b"[").removesuffix(b"]"), type=Refused).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -68,7 +68,7 @@ def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.M
 
 
 def failed(status: int, failure: Failure, retry_after_s: float | None = None) -> errors.MoaError:
-    """Give the error that an error object stands for."""
+    """Return the error that an error object stands for."""
     details = failure.details or []
     reason = next((d.reason for d in details if d.reason in CODES), None)
     for detail in details:

@@ -78,7 +78,7 @@ _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
-    """Give the requests: one an image, but for Imagen's."""
+    """Return the requests: one an image, but for Imagen's."""
     if model.limits.method == "predict":
         return imagen.calls_from(request, model, provider)
     url = URL(f"{provider.base_url.rstrip('/')}/models/{model.name}:generateContent")
@@ -158,7 +158,7 @@ def _check_end(candidate: _Candidate) -> None:
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the API key."""
+    """Return the API key."""
     return HeaderKeys("x-goog-api-key", keys_of(secret(provider, "api_key", environment)), JSON_HEADERS)
 
 

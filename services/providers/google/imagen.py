@@ -38,7 +38,7 @@ _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
-    """Give the requests, of up to four images each."""
+    """Return the requests, of up to four images each."""
     url = URL(f"{provider.base_url.rstrip('/')}/models/{model.name}:predict")
     calls = []
     for count in capable.counts_of(request, model):

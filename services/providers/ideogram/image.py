@@ -47,7 +47,7 @@ _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
-    """Give the requests, of up to eight images each."""
+    """Return the requests, of up to eight images each."""
     method, files = _method_and_files(request)
     calls, first = [], 0
     for count in capable.counts_of(request, model):
@@ -122,7 +122,7 @@ class _IdeogramReader(WholeReader):
 
 
 def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.MoaError:
-    """Give the error behind a refusal. Ideogram has no typed codes: 422 is its safety check."""
+    """Return the error behind a refusal. Ideogram has no typed codes: 422 is its safety check."""
     try:
         refused = msgspec.json.decode(body, type=_Refused)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -138,7 +138,7 @@ def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.M
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the API key."""
+    """Return the API key."""
     keys = keys_of(secret(provider, "api_key", environment))
     return HeaderKeys("Api-Key", keys, {"User-Agent": "moa", "Accept-Encoding": "identity"})
 

@@ -49,11 +49,11 @@ class Reader(Protocol):
     """What the provider told of the tokens; None where it told nothing. Images are counted by who delivers them."""
 
     def feed(self, data: bytes) -> list[ImageEvent | Picture | Link]:
-        """Give the events that `data` completes, up to a failure."""
+        """Return the events that `data` completes, up to a failure."""
         ...
 
     def end(self) -> list[ImageEvent | Picture | Link]:
-        """Give the closing events. An answer that is not whole becomes a `failure`."""
+        """Return the closing events. An answer that is not whole becomes a `failure`."""
         ...
 
 
@@ -63,18 +63,18 @@ class Adapter:
 
     name: str
     calls_from: Callable[[GenerateImageRequest, Model, Provider], list[Call]]
-    """Give the HTTP requests. Raises Unsupported, with the field's name, for what cannot be said."""
+    """Return the HTTP requests. Raises Unsupported, with the field's name, for what cannot be said."""
     reader: Callable[[Call, Model, Mapping[str, str]], Reader]
     """Make the reader of an answer, given its headers."""
     error_from: Callable[[int, Mapping[str, str], bytes], MoaError]
-    """Give the error behind a refusal: its HTTP status, headers and body."""
+    """Return the error behind a refusal: its HTTP status, headers and body."""
     authority: Callable[[Provider, Mapping[str, str]], Authority]
-    """Give what signs requests, from the environment. Raises ProviderNotConfigured."""
+    """Return what signs requests, from the environment. Raises ProviderNotConfigured."""
     request_id_header: str
     """The answer's header that holds the provider's id of the request, in lower case."""
     check_request: Callable[[Provider], Outgoing] | None = None
-    """Give the cheapest real request that proves address and credentials."""
+    """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False
     """Whether that request is wrong on purpose: refused for what it says, it shows that the credentials are good."""
     caller_authority: Callable[[str], Authority] | None = None
-    """Give what signs requests with a caller's own key; None where callers bring none."""
+    """Return what signs requests with a caller's own key; None where callers bring none."""

@@ -32,14 +32,14 @@ BACKGROUNDS = {Background.BACKGROUND_TRANSPARENT: "transparent", Background.BACK
 
 
 def operation_of(request: GenerateImageRequest) -> Operation.ValueType:
-    """Give what is to be done: unspecified is an edit when there are input images, else a generation."""
+    """Return what is to be done: unspecified is an edit when there are input images, else a generation."""
     if request.operation != Operation.OPERATION_UNSPECIFIED:
         return request.operation
     return Operation.OPERATION_EDIT if request.images else Operation.OPERATION_GENERATE
 
 
 def count_of(request: GenerateImageRequest) -> int:
-    """Give how many images are wanted."""
+    """Return how many images are wanted."""
     return max(1, request.count)
 
 
@@ -68,14 +68,14 @@ def check(request: GenerateImageRequest, model: Model) -> None:
 
 
 def bytes_of(image: Any, where: str) -> tuple[bytes, str]:
-    """Give an input image's bytes and the media type that they have."""
+    """Return an input image's bytes and the media type that they have."""
     if image.WhichOneof("source") == "url":
         raise Unsupported("images are taken as data here, not as links", param=f"{where}.url")
     return image.data, images.inspect(image.data, param=where).mime_type
 
 
 def size_of(request: GenerateImageRequest, model: Model) -> tuple[int, int] | None:
-    """Give the pixels to ask for: those given, or those that the ratio makes; None for the model's default.
+    """Return the pixels to ask for: those given, or those that the ratio makes; None for the model's default.
 
     Raises Unsupported with what the model takes.
     """
@@ -104,7 +104,7 @@ def size_of(request: GenerateImageRequest, model: Model) -> tuple[int, int] | No
 
 
 def ratio_of(request: GenerateImageRequest, model: Model) -> str:
-    """Give the ratio to ask for, as `16:9`; empty for the model's default. For models that take ratios, not pixels.
+    """Return the ratio to ask for, as `16:9`; empty for the model's default. For models that take ratios, not pixels.
 
     A size is taken when a ratio makes exactly it. Raises Unsupported with what the model takes.
     """

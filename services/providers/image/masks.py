@@ -22,7 +22,7 @@ def _opened(data: bytes, where: str) -> Image.Image:
 
 
 def _painted(mask: bytes, size: tuple[int, int]) -> Image.Image:
-    """Give the mask in one channel, 255 where is painted: where it is transparent, or white if it has no alpha."""
+    """Return the mask in one channel, 255 where is painted: where it is transparent, or white if it has no alpha."""
     image = _opened(mask, "mask")
     if image.size != size:
         raise InvalidField(f"the mask is {image.size[0]}x{image.size[1]}, the image {size[0]}x{size[1]}", param="mask")
@@ -40,18 +40,18 @@ def _png(image: Image.Image) -> bytes:
 
 
 def white_painted(mask: bytes, image: bytes) -> bytes:
-    """Give a black and white mask in which white is painted (Stability)."""
+    """Return a black and white mask in which white is painted (Stability)."""
     return _png(_painted(mask, _opened(image, "images[0]").size))
 
 
 def black_painted(mask: bytes, image: bytes) -> bytes:
-    """Give a black and white mask in which black is painted (Nova Canvas, Ideogram)."""
+    """Return a black and white mask in which black is painted (Nova Canvas, Ideogram)."""
     painted = _painted(mask, _opened(image, "images[0]").size)
     return _png(painted.point(lambda v: 255 - v).convert("RGB"))
 
 
 def clear_painted(mask: bytes, image: bytes) -> bytes:
-    """Give a mask in which transparent is painted (OpenAI)."""
+    """Return a mask in which transparent is painted (OpenAI)."""
     painted = _painted(mask, _opened(image, "images[0]").size)
     out = Image.new("RGBA", painted.size, (0, 0, 0, 255))
     out.putalpha(painted.point(lambda v: 255 - v))
@@ -73,7 +73,7 @@ def centred(data: bytes, size: tuple[int, int]) -> tuple[bytes, bytes]:
 
 
 def margins(data: bytes, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Give how many pixels are added left, top, right and bottom of an image that stands in the middle of `size`."""
+    """Return how many pixels are added left, top, right and bottom of an image that stands in the middle of `size`."""
     return _margins(_opened(data, "images[0]").size, size)
 
 

@@ -29,7 +29,7 @@ class Picture:
 
 
 def encoded(event: ImageEvent | Picture) -> bytes:
-    """Give a serialized `GenerateImageResponse` with one event. A picture's bytes are taken out of it: use it once."""
+    """Return a serialized `GenerateImageResponse` with one event, once: a picture's bytes are taken out of it."""
     if isinstance(event, ImageEvent):
         return GenerateImageResponse(events=[event]).SerializeToString()
     data, event.data = event.data, b""
@@ -59,7 +59,7 @@ def encoded(event: ImageEvent | Picture) -> bytes:
 
 
 def _head(descriptor: Descriptor, name: str, size: int) -> bytes:
-    """Give the tag and length that stand before a field of `size` bytes."""
+    """Return the tag and length that stand before a field of `size` bytes."""
     return _varint(descriptor.fields_by_name[name].number << 3 | _LENGTH_DELIMITED) + _varint(size)
 
 

@@ -43,13 +43,13 @@ def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: obje
 
 
 def preview_event(index: int, step: int, steps: int, data: bytes) -> Picture:
-    """Give the event of a picture that is not finished."""
+    """Return the event of a picture that is not finished."""
     progress = Progress(step=step, steps=steps, preview=described(data))
     return Picture(ImageEvent(index=index, progress=progress), data)
 
 
 def text_event(text: str) -> ImageEvent:
-    """Give the event of text beside an image."""
+    """Return the event of text beside an image."""
     return ImageEvent(text=ImageText(text=text))
 
 
@@ -83,7 +83,7 @@ class WholeReader(abc.ABC):
         return []
 
     def end(self) -> list[Out]:
-        """Give the events of the answer."""
+        """Return the events of the answer."""
         if self.failure is not None:
             return []
         data = bytes(self._lifter.skeleton) if self._lifter is not None else self._plain.getvalue()
@@ -102,13 +102,13 @@ class WholeReader(abc.ABC):
         return []
 
     def _blob(self, text: str) -> bytes:
-        """Give the bytes of a base64 string of the answer. Raises UpstreamBroken."""
+        """Return the bytes of a base64 string of the answer. Raises UpstreamBroken."""
         assert self._lifter is not None
         return blob_or_decoded(self._lifter, text)
 
 
 def blob_or_decoded(lifter: BlobLifter, text: str) -> bytes:
-    """Give a blob that was taken out, or decode a string that was too short for that. Raises UpstreamBroken."""
+    """Return a blob that was taken out, or decode a string that was too short for that. Raises UpstreamBroken."""
     found = lifter.take(text)
     return decoded(text) if found is None else found
 

@@ -63,7 +63,7 @@ _decode: Final = msgspec.json.Decoder(Refused).decode
 
 
 def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.MoaError:
-    """Give the error behind a refusal."""
+    """Return the error behind a refusal."""
     failure = Failure()
     try:
         refused = _decode(body)
@@ -78,7 +78,7 @@ def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.M
 
 
 def failed(status: int, failure: Failure, retry_after_s: float | None = None) -> errors.MoaError:
-    """Give the error that an error object stands for; `status` is 0 when it came inside a stream."""
+    """Return the error that an error object stands for; `status` is 0 when it came inside a stream."""
     inner = str(failure.innererror.code) if failure.innererror and failure.innererror.code else ""
     candidates = (inner, str(failure.code or ""), failure.type or "")
     code = next((c for c in candidates if c in CODES), "")

@@ -61,12 +61,12 @@ _event: Final = msgspec.json.Decoder(_Event).decode
 
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
-    """Give the requests to `/images/generations` or `/images/edits`."""
+    """Return the requests to `/images/generations` or `/images/edits`."""
     return calls_to(f"{provider.base_url.rstrip('/')}/images/{{}}", request, model, name_model=True)
 
 
 def calls_to(url: str, request: GenerateImageRequest, model: Model, *, name_model: bool) -> list[Call]:
-    """Give the requests to `url`, a pattern of which `{}` is the method; `name_model` where the URL does not."""
+    """Return the requests to `url`, a pattern of which `{}` is the method; `name_model` where the URL does not."""
     return [_call(request, model, url, count, name_model=name_model) for count in capable.counts_of(request, model)]
 
 
@@ -158,7 +158,7 @@ class _StreamReader:
         self._completed = 0
 
     def feed(self, data: bytes) -> list[Out]:
-        """Give the events that `data` completes."""
+        """Return the events that `data` completes."""
         out: list[Out] = []
         try:
             self._lifter.feed(data)
@@ -171,7 +171,7 @@ class _StreamReader:
         return out
 
     def end(self) -> list[Out]:
-        """Give nothing more; an answer without its last image is broken."""
+        """Return nothing more; an answer without its last image is broken."""
         if self.failure is None and not self._completed:
             self.failure = errors.UpstreamBroken("the provider's answer broke off")
         return []
@@ -201,7 +201,7 @@ class _StreamReader:
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the bearer key."""
+    """Return the bearer key."""
     keys = keys_of(secret(provider, "api_key", environment))
     return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], HEADERS)
 

@@ -49,7 +49,7 @@ class _Refused(Struct):
 
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
-    """Give the requests, of one image each. The model's upstream name is `ultra`, `core`, or one of SD3's."""
+    """Return the requests, of one image each. The model's upstream name is `ultra`, `core`, or one of SD3's."""
     calls = []
     for index, _ in enumerate(capable.counts_of(request, model)):
         path, fields = _path_and_fields(request, model)
@@ -131,7 +131,7 @@ class _StabilityReader(WholeReader):
 
 
 def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.MoaError:
-    """Give the error behind a refusal."""
+    """Return the error behind a refusal."""
     try:
         refused = msgspec.json.decode(body, type=_Refused)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -146,7 +146,7 @@ def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.M
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the bearer key."""
+    """Return the bearer key."""
     keys = keys_of(secret(provider, "api_key", environment))
     headers = {"User-Agent": "moa", "Accept-Encoding": "identity"}
     return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], headers)

@@ -41,18 +41,18 @@ class Reader(Protocol):
         ...
 
     def feed(self, data: bytes) -> list[TextEvent]:
-        """Give the events that `data` completes, up to a failure."""
+        """Return the events that `data` completes, up to a failure."""
         ...
 
     def end(self) -> list[TextEvent]:
-        """Give the closing events, after the provider's last byte or when its closing words do not come.
+        """Return the closing events, after the provider's last byte or when its closing words do not come.
 
         An answer that is not whole becomes an UpstreamBroken `failure`.
         """
         ...
 
     def usage_so_far(self) -> TextEvent:
-        """Give a `usage` event for what has come: the provider's own count if it gave one, else an estimate."""
+        """Return a `usage` event for what has come: the provider's own count if it gave one, else an estimate."""
         ...
 
 
@@ -62,22 +62,22 @@ class Adapter:
 
     name: str
     request_from: Callable[[GenerateTextRequest, Model, Provider], Outgoing]
-    """Give the HTTP request for a chat. Raises Unsupported, with the field's name, for what cannot be said."""
+    """Return the HTTP request for a chat. Raises Unsupported, with the field's name, for what cannot be said."""
     reader: Callable[[GenerateTextRequest, Model, Mapping[str, str]], Reader]
     """Make the reader of an answer, given the answer's headers (names in lower case)."""
     error_from: Callable[[int, Mapping[str, str], bytes], MoaError]
-    """Give the error behind a refusal: its HTTP status, headers and body."""
+    """Return the error behind a refusal: its HTTP status, headers and body."""
     authority: Callable[[Provider, Mapping[str, str]], Authority]
-    """Give what signs requests, from the environment. Raises ProviderNotConfigured."""
+    """Return what signs requests, from the environment. Raises ProviderNotConfigured."""
     request_id_header: str
     """The answer's header that holds the provider's id of the request, in lower case."""
     count_request_from: Callable[[CountTokensRequest, Model, Provider], Outgoing] | None = None
-    """Give the HTTP request that counts a prompt; None where the protocol has none."""
+    """Return the HTTP request that counts a prompt; None where the protocol has none."""
     count_from: Callable[[bytes], int] | None = None
     """Read the count out of the answer."""
     check_request: Callable[[Provider], Outgoing] | None = None
-    """Give the cheapest real request that proves address and credentials."""
+    """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False
     """Whether that request is wrong on purpose: refused for what it says, it shows that the credentials are good."""
     caller_authority: Callable[[str], Authority] | None = None
-    """Give what signs requests with a caller's own key; None where callers bring none."""
+    """Return what signs requests with a caller's own key; None where callers bring none."""

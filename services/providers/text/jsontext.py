@@ -12,7 +12,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 def json_of(text: str, where: str) -> msgspec.Raw:
-    """Give JSON that a caller wrote, to be sent as it is. Raises InvalidField when it is no JSON."""
+    """Return JSON that a caller wrote, to be sent as it is. Raises InvalidField when it is no JSON."""
     try:
         _decode(text)
     except msgspec.DecodeError:

@@ -10,7 +10,7 @@ from services.common.errors import InvalidField, Unsupported
 
 
 def checked(image: ImageInput, where: str) -> tuple[bytes, str]:
-    """Give the bytes of an image input and the media type that they have. `where` names the field for errors.
+    """Return the bytes of an image input and the media type that they have. `where` names the field for errors.
 
     Raises Unsupported for a link (who lets a provider fetch links does not come here), UnsupportedMedia for bytes
     that are no image.
@@ -24,5 +24,5 @@ def checked(image: ImageInput, where: str) -> tuple[bytes, str]:
 
 
 def data_uri(data: bytes, mime: str) -> str:
-    """Give `data:<mime>;base64,…`."""
+    """Return `data:<mime>;base64,…`."""
     return f"data:{mime};base64,{b64encode(data).decode()}"

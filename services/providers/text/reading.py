@@ -24,11 +24,11 @@ class Framing(Protocol):
     """Splits a stream into payloads, wherever its bytes are split."""
 
     def feed(self, data: bytes) -> Sequence[Any]:
-        """Give the payloads that `data` completes. Raises UpstreamBroken when the framing is broken."""
+        """Return the payloads that `data` completes. Raises UpstreamBroken when the framing is broken."""
         ...
 
     def end(self) -> Sequence[Any]:
-        """Give what is left when the stream has ended."""
+        """Return what is left when the stream has ended."""
         ...
 
 
@@ -133,7 +133,7 @@ class BaseReader(abc.ABC):
     # The `Reader` contract.
 
     def feed(self, data: bytes) -> list[TextEvent]:
-        """Give the events that `data` completes, up to a failure."""
+        """Return the events that `data` completes, up to a failure."""
         self._events = []
         try:
             if self._framing is not None:
@@ -147,7 +147,7 @@ class BaseReader(abc.ABC):
         return self._events
 
     def end(self) -> list[TextEvent]:
-        """Give the closing events. A whole answer is read here."""
+        """Return the closing events. A whole answer is read here."""
         self._events = []
         if self.done:
             return []
@@ -169,7 +169,7 @@ class BaseReader(abc.ABC):
         return self._meter.told
 
     def usage_so_far(self) -> TextEvent:
-        """Give a `usage` event for what has come."""
+        """Return a `usage` event for what has come."""
         return TextEvent(usage=self._meter.usage())
 
     # For subclasses to use.
@@ -246,7 +246,7 @@ class BaseReader(abc.ABC):
         name: str | None = None,
         signature: bytes = b"",
     ) -> None:
-        """Give a piece of a tool call. The first piece of an index carries id (made where there is none) and name."""
+        """Return a piece of a tool call. The first piece of an index carries id (made where there is none) and name."""
         if self._is_too_long(candidate, arguments):
             return
         delta = ToolCallDelta(call_index=index, arguments_json=arguments)

@@ -260,7 +260,7 @@ class RpcSource:
         self._call.cancel()
 
     async def read(self) -> Any | None:
-        """Give the next message, None after the last. Raises MoaError."""
+        """Return the next message, None after the last. Raises MoaError."""
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as failure:
@@ -327,7 +327,7 @@ class WholeSource:
         self._call.cancel()
 
     async def read(self) -> Any | None:
-        """Give the message, then None. Raises MoaError."""
+        """Return the message, then None. Raises MoaError."""
         if self._read:
             return None
         self._read = True

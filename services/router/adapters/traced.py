@@ -67,7 +67,7 @@ def _span(operation: str, model: Model, adapter: str) -> Span | None:
 
 
 def traced(source: Source[M], span: Span | None) -> Source[M]:
-    """Give the source, with its reading recorded where there is a span."""
+    """Return the source, with its reading recorded where there is a span."""
     return source if span is None else _Traced(source, span)
 
 

@@ -24,7 +24,7 @@ class Form:
 
 
 def is_form(content_type: str) -> bool:
-    """Tell whether a body of this type is a form."""
+    """Return whether a body of this type is a form."""
     return content_type.strip().lower().startswith("multipart/form-data")
 
 

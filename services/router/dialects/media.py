@@ -17,7 +17,7 @@ MAX_URL = 8192
 
 
 def image_from_text(text: str, *, param: str) -> media_pb2.ImageInput:
-    """Give the image of raw base64, a `data:` URI or an http(s) link.
+    """Return the image of raw base64, a `data:` URI or an http(s) link.
 
     The media type that a `data:` URI declares is ignored: the content decides. A link is kept as it is, to be
     fetched once its caller is known (`domain.inputs`). Raises InvalidField, UnsupportedMedia or TooLarge, each naming
@@ -47,7 +47,7 @@ def image_from_base64(encoded: str, *, param: str) -> media_pb2.ImageInput:
 
 
 def image_from_url(url: str, *, param: str) -> media_pb2.ImageInput:
-    """Give the image that a `data:` URI holds or a link names. Raises as `image_from_text`."""
+    """Return the image that a `data:` URI holds or a link names. Raises as `image_from_text`."""
     if url.startswith("data:"):
         return image_from_text(url, param=param)
     if not url[:8].lower().startswith(("http://", "https://")):

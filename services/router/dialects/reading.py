@@ -30,7 +30,7 @@ class Body:
         self._data: list[Data] = [body.data]
 
     def take(self) -> Data:
-        """Give the bytes away; call it once."""
+        """Return the bytes away; call it once."""
         return self._data.pop()
 
 
@@ -61,7 +61,7 @@ class Reading:
 
 
 def is_large(data: Data) -> bool:
-    """Tell whether a body takes so long to read that it is read beside."""
+    """Return whether a body takes so long to read that it is read beside."""
     return len(data) > LARGE_BYTES or bytes(data).count(b"{") > MANY
 
 

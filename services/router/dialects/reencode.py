@@ -1,4 +1,4 @@
-"""Give an image in the file format that a caller asked for, where its model gave another."""
+"""Return an image in the file format that a caller asked for, where its model gave another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_QUALITY = 95
 
 
 async def as_format(image: media_pb2.ImageData, wanted: str, *, quality: int | None = None) -> media_pb2.ImageData:
-    """Give `image` as `wanted` (`png`, `jpeg`, `webp`; empty: as it is). Raises UpstreamBroken for a broken one.
+    """Return `image` as `wanted` (`png`, `jpeg`, `webp`; empty: as it is). Raises UpstreamBroken for a broken one.
 
     A file of the right kind is passed on untouched, unless a quality (0 to 100) is asked for. Runs in a thread.
     """

@@ -52,7 +52,7 @@ def frame(value: Any) -> bytes:
 def headers(
     answer: Answer[Any], *, cost: usage_pb2.Usage | None = None, ignored: Iterable[str] = ()
 ) -> list[tuple[str, str]]:
-    """Give the headers that tell who answered, what is left, and, once it is known, what it cost.
+    """Return the headers that tell who answered, what is left, and, once it is known, what it cost.
 
     `ignored` are parameters that were taken without effect, by the dialect's documented rule: nothing is lost in
     silence.

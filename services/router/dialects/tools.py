@@ -45,7 +45,7 @@ class FunctionTool(Struct, forbid_unknown_fields=True):
 
 
 def tool_from(tool: FunctionTool) -> text_pb2.Tool:
-    """Give a tool as the contract has it."""
+    """Return a tool as the contract has it."""
     function = tool.function
     return text_pb2.Tool(
         name=function.name,
@@ -125,7 +125,7 @@ class Calls:
             self._signatures[piece.call_index] = self._signatures.get(piece.call_index, b"") + piece.signature
 
     def whole(self) -> list[dict[str, Any]]:
-        """Give the calls, in order."""
+        """Return the calls, in order."""
         return [self._signed(index) for index in sorted(self._calls)]
 
     def _signed(self, index: int) -> dict[str, Any]:

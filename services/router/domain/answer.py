@@ -111,11 +111,11 @@ class Answer(abc.ABC, Generic[M]):
 
     @abc.abstractmethod
     def _may_mend(self, error: MoaError) -> bool:
-        """Tell whether the answer may go on elsewhere after a failure."""
+        """Return whether the answer may go on elsewhere after a failure."""
 
     @abc.abstractmethod
     async def _go_on(self, error: MoaError) -> Begun[M] | None:
-        """Give the answer that goes on, from who answers now; None when nobody can."""
+        """Return the answer that goes on, from who answers now; None when nobody can."""
 
     def _take_failure(self, message: M, error: MoaError) -> None:
         """Note the failure that a message ends with; one that may be mended is taken off it."""
@@ -128,7 +128,7 @@ class Answer(abc.ABC, Generic[M]):
         self._failure = error
 
     async def _mended(self, error: MoaError) -> M:
-        """Give what comes in the place of a failure; the failure, where nothing does."""
+        """Return what comes in the place of a failure; the failure, where nothing does."""
         begun = await self._go_on(error)
         metrics.RESCUES.labels("failed" if begun is None else "done").inc()
         if begun is None:
@@ -152,7 +152,7 @@ class Answer(abc.ABC, Generic[M]):
 
     @abc.abstractmethod
     def _consumed(self) -> usage_pb2.Usage | None:
-        """Give what is to be charged; None when nothing was delivered or reported."""
+        """Return what is to be charged; None when nothing was delivered or reported."""
 
     @abc.abstractmethod
     def _settle_left(self) -> None:
@@ -207,7 +207,7 @@ class Answer(abc.ABC, Generic[M]):
         self.attempts.let_go()
 
     def _is_left(self, error: BaseException | None) -> bool:
-        """Tell whether the caller left before it had what it is charged for; `error` ended the handler."""
+        """Return whether the caller left before it had what it is charged for; `error` ended the handler."""
         return not self._ended
 
 

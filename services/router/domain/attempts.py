@@ -163,7 +163,7 @@ class Attempts(Generic[M]):
             raise
 
     async def begin(self, ask: Ask[M], *, able: Callable[[Model], bool] = _any) -> Begun[M]:
-        """Give the first answer that begins, of targets that were not asked before and are `able`.
+        """Return the first answer that begins, of targets that were not asked before and are `able`.
 
         Raises the MoaError that helps the caller most when none does.
         """
@@ -256,7 +256,7 @@ class Attempts(Generic[M]):
             metrics.unbilled(model, label_of(error), self.stake)
 
     def may_go_on(self, model: Model, error: MoaError) -> bool:
-        """Tell whether another target may go on after a failure in the middle of an answer."""
+        """Return whether another target may go on after a failure in the middle of an answer."""
         return course_after(error, asked_for=model is self.asked) in (Course.AGAIN, Course.ONWARD)
 
     def forgive(self, model: Model) -> None:
@@ -296,7 +296,7 @@ class Attempts(Generic[M]):
         self._terms.heard()
 
     def _admitted(self) -> Iterator[Model]:
-        """Give those who may answer and are not left alone; all, where all are: a try is better than a sure refusal."""
+        """Return those who may answer and do not rest; all, where all do: a try is better than a sure refusal."""
         found = False
         for model in self._able():
             if self._patience.breakers.admits(model):

@@ -21,7 +21,7 @@ LONGEST_TOKEN_BYTES = 128
 
 
 def fits_context(prompt: int, context_tokens: int) -> bool:
-    """Tell whether a prompt of this bound can fit, without a tokenizer's work: megabytes of text plainly cannot."""
+    """Return whether a prompt of this bound can fit, without a tokenizer's work: megabytes of text plainly cannot."""
     return not context_tokens or prompt // LONGEST_TOKEN_BYTES <= context_tokens
 
 
@@ -34,7 +34,7 @@ def check_context(prompt: int, model: Model) -> None:
 
 
 def bounded(tokens: int, model: Model) -> int:
-    """Give a bound on an answer's tokens that is never above the model's own."""
+    """Return a bound on an answer's tokens that is never above the model's own."""
     return min(tokens, model.max_output_tokens) if model.max_output_tokens else tokens
 
 

@@ -67,7 +67,7 @@ class Breakers:
         return len(self._states)
 
     def admits(self, model: Model) -> bool:
-        """Tell whether to ask a target now. After its rest this is true once: for a probe."""
+        """Return whether to ask a target now. After its rest this is true once: for a probe."""
         state = self._states.get((model.provider, model.id))
         if state is None or not state.until:
             return True
@@ -79,7 +79,7 @@ class Breakers:
         return True
 
     def is_open(self, model: Model) -> bool:
-        """Tell whether a target is left alone."""
+        """Return whether a target is left alone."""
         state = self._states.get((model.provider, model.id))
         return state is not None and bool(state.until)
 

@@ -124,7 +124,7 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
 
 
 def asks_twice(error: MoaError) -> bool:
-    """Tell whether to ask the same target again would have it do its work twice.
+    """Return whether to ask the same target again would have it do its work twice.
 
     It hung up, or sent half an answer, after it had the whole request. A refusal with a status of its own
     (429, 500, 503, 529) says that it did no work.
@@ -142,27 +142,27 @@ def tell_not_to_retry(error: MoaError) -> None:
 
 
 def is_sick(error: MoaError) -> bool:
-    """Tell whether a failure says that its target is not well."""
+    """Return whether a failure says that its target is not well."""
     return error.reason in _SICK and not isinstance(error, Diverged | Stopping | Restarting)
 
 
 def was_left(error: MoaError) -> bool:
-    """Tell whether the call's other end may not have come to its own end, so that it takes the router for dead."""
+    """Return whether the call's other end may not have come to its own end, so that it takes the router for dead."""
     return (error.reason in _LEFT and not isinstance(error, Restarting)) or isinstance(error, Diverged)
 
 
 def may_have_worked(error: MoaError) -> bool:
-    """Tell whether a provider may have worked, and bills for it, though its answer failed like this."""
+    """Return whether a provider may have worked, and bills for it, though its answer failed like this."""
     return error.reason in _WORKED and not isinstance(error, Stopping | Restarting)
 
 
 def label_of(error: MoaError) -> str:
-    """Give a failure's name for logs and metrics."""
+    """Return a failure's name for logs and metrics."""
     return "diverged" if isinstance(error, Diverged) else word(error.reason)
 
 
 def most_useful(errors: Sequence[MoaError]) -> MoaError:
-    """Give the one of several targets' failures, in the order in which they were asked, that helps the caller most.
+    """Return the one of several targets' failures, in the order in which they were asked, that helps the caller most.
 
     One that passes by itself, of these the one that passes soonest: the same request can succeed then, whoever answers.
     Else the first: it speaks of the model that was asked for.

@@ -13,7 +13,7 @@ from services.router.domain.ports import Booking
 
 
 def reachable(catalogue: Catalogue, model: Model, caller: Caller) -> Iterator[Model]:
-    """Give the models of the chain that can be asked at all: configured, and not retired without a successor."""
+    """Return the models of the chain that can be asked at all: configured, and not retired without a successor."""
     chain = catalogue.fallbacks(model) if caller.fallback else ()
     for named in chain:
         try:
@@ -31,7 +31,7 @@ def reachable(catalogue: Catalogue, model: Model, caller: Caller) -> Iterator[Mo
 def able(
     catalogue: Catalogue, model: Model, caller: Caller, booking: Booking, check: Callable[[Model], None]
 ) -> list[Model]:
-    """Give those of them that the caller's key may use and that can do what is asked.
+    """Return those of them that the caller's key may use and that can do what is asked.
 
     Args:
         booking: The reservation, with what it was made for.

@@ -73,7 +73,7 @@ class Listing:
         ]
 
     async def model(self, caller: Caller, name: str) -> Model:
-        """Give one model; a retired one's successor.
+        """Return one model; a retired one's successor.
 
         Raises as `models`, and ModelNotFound, ModelRetired, PermissionDenied.
         """
@@ -90,7 +90,7 @@ class Listing:
 
     @staticmethod
     def _reaches(catalogue: Catalogue, model: Model, caller: Caller) -> bool:
-        """Tell whether the model can be asked: by the gateway's credentials, or the caller's own."""
+        """Return whether the model can be asked: by the gateway's credentials, or the caller's own."""
         if caller.own_key:
             return byok.reaches(catalogue.providers[model.provider])
         return model.provider in catalogue.configured

@@ -260,7 +260,7 @@ class Operations:
             raise
 
     async def _permitted(self, caller: Caller, operation: quota_pb2.Operation.ValueType, model: Model) -> Identity:
-        """Give who asks, for what is done without a reservation. Raises Unauthenticated or PermissionDenied."""
+        """Return who asks, for what is done without a reservation. Raises Unauthenticated or PermissionDenied."""
         identity = await self._admission.identify(caller.key)
         if not identity.may(operation, model.provider, model.id):
             raise PermissionDenied(f"this key may not use model {model.id}", param="model")
@@ -299,7 +299,7 @@ class Operations:
 
     @staticmethod
     def _bounded(request: text_service_pb2.GenerateTextRequest, model: Model) -> int:
-        """Give the bound on one candidate's tokens: the caller's, else the catalogue's, and never above the model's."""
+        """Return the bound on a candidate's tokens: the caller's, else the catalogue's, and never above the model's."""
         wanted = request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
         return bounds.bounded(wanted, model)
 

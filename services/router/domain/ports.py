@@ -39,7 +39,7 @@ class Identity(Payer, Protocol):
     """A verified key."""
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
-        """Tell whether the key may do this."""
+        """Return whether the key may do this."""
 
     def remaining(self) -> Remaining:
         """Tell what is left of its account's day."""
@@ -91,14 +91,14 @@ class Booking(Payer, Protocol):
         """
 
     def renewed(self) -> Self:
-        """Give the same quota under another id, and annul this one: for another call after one that was left."""
+        """Return the same quota under another id, and annul this one: for another call after one that was left."""
 
 
 class Source(Protocol[M_co]):
     """Where messages come from: one call to whoever really answers."""
 
     async def read(self) -> M_co | None:
-        """Give the next message, None when there are no more. Raises MoaError."""
+        """Return the next message, None when there are no more. Raises MoaError."""
 
     def cancel(self) -> None:
         """Stop the work behind it."""

@@ -26,7 +26,7 @@ _AGAIN = frozenset((error_pb2.REASON_UPSTREAM_BROKEN, error_pb2.REASON_UNAVAILAB
 
 
 def rescue_for(call: TextCall, attempts: Attempts[Message], others: bool) -> Rescue | None:
-    """Give what may rescue an answer; None where nothing could."""
+    """Return what may rescue an answer; None where nothing could."""
     request = call.request
     formed = request.response_format.kind not in _FREE
     if not request.stream or request.candidates > 1 or request.sampling.logprobs or formed:
@@ -58,11 +58,11 @@ class Rescue:
             self._lost = True
 
     def may_help(self, model: Model, error: MoaError) -> bool:
-        """Tell whether an answer that failed like this may go on elsewhere."""
+        """Return whether an answer that failed like this may go on elsewhere."""
         return not self._lost and self._attempts.may_go_on(model, error)
 
     async def go_on(self, model: Model, error: MoaError) -> Begun[Message] | None:
-        """Give what goes on after the events that `saw` noted; None when nobody can. `model` failed by `error`."""
+        """Return what goes on after the events that `saw` noted; None when nobody can. `model` failed by `error`."""
         if error.reason in _AGAIN and model.can("prefill") and not self._repeated:
             self._repeated = True
             self._attempts.forgive(model)
@@ -85,11 +85,11 @@ class Rescue:
         return Continuation(source, model, expected=said, before=None, most=paying.tokens)
 
     def _is_able(self, model: Model) -> bool:
-        """Tell whether a target may go on: one that has to begin anew would reason anew."""
+        """Return whether a target may go on: one that has to begin anew would reason anew."""
         return not self._thought or bool(self._prefix(model, "".join(self._pieces)))
 
     def _prefix(self, model: Model, said: str) -> str:
-        """Give what a target is given to go on from; empty where it has to begin anew."""
+        """Return what a target is given to go on from; empty where it has to begin anew."""
         prefix = said.rstrip()  # Anthropic's models refuse one that ends with white space
         request = self._call.request
         if not model.can("prefill") or request.messages[-1].role == text_pb2.ROLE_ASSISTANT:
@@ -120,7 +120,7 @@ class Continuation:
         self._started: text_pb2.Started | None = text_pb2.Started(provider=model.provider, model=model.id)
 
     async def read(self) -> Message | None:
-        """Give the next message that has something new. Raises MoaError, Diverged at the first difference."""
+        """Return the next message that has something new. Raises MoaError, Diverged at the first difference."""
         while (message := await self._source.read()) is not None:
             events = [event for event in message.events if self._is_new(event)]
             if not events:

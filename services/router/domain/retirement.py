@@ -11,12 +11,12 @@ from services.common.errors import ModelRetired, Unsupported
 
 
 def today() -> date:
-    """Give the day, in UTC."""
+    """Return the day, in UTC."""
     return datetime.now(UTC).date()
 
 
 def is_over(model: Model, on: date) -> bool:
-    """Tell whether a model's owner has stopped it."""
+    """Return whether a model's owner has stopped it."""
     return model.retirement is not None and on >= model.retirement.date
 
 
@@ -33,7 +33,7 @@ def speaking_for(name: str, told: Retirement | None) -> Iterator[None]:
 
 
 def standing(catalogue: Catalogue, model: Model, on: date) -> tuple[Model, Retirement | None]:
-    """Give who answers for `model`, and the retirement that callers are to be told of.
+    """Return who answers for `model`, and the retirement that callers are to be told of.
 
     Raises ModelRetired, with the successor's name, for a model that is over and has the policy `gone`.
     """

@@ -111,7 +111,7 @@ class Bell:
 
     @contextmanager
     def listening(self, name: str) -> Iterator[asyncio.Event]:
-        """Give an event that is set whenever `name` rings; clear it before looking."""
+        """Return an event that is set whenever `name` rings; clear it before looking."""
         event = asyncio.Event()
         self._waiting[name].add(event)
         try:

@@ -78,7 +78,7 @@ class Holding:
         return row[0] if row else 0
 
     async def next_spooled(self) -> Spooled | None:
-        """Give the first output that is not in the store yet."""
+        """Return the first output that is not in the store yet."""
         async with self._database.transaction() as link:
             found = await link.execute(
                 "select position, name, output from tasks.spool where task_id = %s order by position limit 1",
@@ -88,7 +88,7 @@ class Holding:
         return None if row is None else Spooled(row[0], row[1], task_pb2.TaskOutput.FromString(row[2]))
 
     async def spooled_part(self, spooled: Spooled, part: int) -> bytes:
-        """Give a part of a spooled output; empty behind the last."""
+        """Return a part of a spooled output; empty behind the last."""
         async with self._database.transaction() as link:
             found = await link.execute(
                 "select data from tasks.spool_parts where task_id = %s and position = %s and part = %s",

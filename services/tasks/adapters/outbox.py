@@ -78,7 +78,7 @@ class Outbox:
         await self._ended(delivery, pb.DELIVERY_STATE_DELIVERED, status, "")
 
     async def dead(self, delivery: Delivery, status: int, why: str) -> None:
-        """Give it up."""
+        """Return it up."""
         await self._ended(delivery, pb.DELIVERY_STATE_DEAD, status, why)
 
     async def again(self, delivery: Delivery, status: int, why: str, pause_s: float) -> None:
@@ -103,7 +103,7 @@ class Outbox:
     async def page(
         self, account_id: str, *, task_id: str, state: int, before: int | None, size: int
     ) -> tuple[list[Delivery], int | None]:
-        """Give a page of an account's deliveries, the newest first, and where the next begins (None: nowhere)."""
+        """Return a page of an account's deliveries, the newest first, and where the next begins (None: nowhere)."""
         async with self._database.transaction() as link:
             found = await link.execute(
                 f"select {_COLUMNS} from tasks.deliveries {_PAGE}",  # noqa: S608  # constants of this module
@@ -113,7 +113,7 @@ class Outbox:
         return rows[:size], rows[size - 1].number if len(rows) > size else None
 
     async def generation(self, account_id: str) -> tuple[int, datetime]:
-        """Give the generation of an account's secret, and since when it is in force."""
+        """Return the generation of an account's secret, and since when it is in force."""
         async with self._database.transaction() as link:
             await link.execute(
                 "insert into tasks.webhook_keys (account_id) values (%s) on conflict do nothing", (account_id,)

@@ -171,7 +171,7 @@ class Queue:
             task.put_back("the worker was lost", now)
 
     async def waits(self) -> bool:
-        """Tell whether a task waits, be it for its time or for its account's turn."""
+        """Return whether a task waits, be it for its time or for its account's turn."""
         async with self._database.transaction() as link:
             found = await link.execute("select 1 from tasks.tasks where state = 1 limit 1")
             return await found.fetchone() is not None

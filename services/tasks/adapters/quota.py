@@ -151,7 +151,7 @@ class Quota:
         return len(done)
 
     async def owes(self) -> bool:
-        """Tell whether anything is still to be booked."""
+        """Return whether anything is still to be booked."""
         async with self._database.transaction() as link:
             found = await link.execute("select 1 from tasks.quota_outbox limit 1")
             return await found.fetchone() is not None

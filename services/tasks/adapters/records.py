@@ -67,20 +67,20 @@ ADD_EVENT: Final = "insert into tasks.events (task_id, sequence, terminal, event
 
 
 def values(task: Task) -> dict[str, Any]:
-    """Give a task's columns."""
+    """Return a task's columns."""
     return {name: getattr(task, name) for name in ALL}
 
 
 def task_of(row: Sequence[Any]) -> Task:
-    """Give the task of a row of `SELECT`."""
+    """Return the task of a row of `SELECT`."""
     return Task(**dict(zip(ALL, row, strict=True)))
 
 
 def moved(task: Task, row: Sequence[Any]) -> Task:
-    """Give a known task as a row of `SELECT_MOVING` shows it."""
+    """Return a known task as a row of `SELECT_MOVING` shows it."""
     return replace(task, fresh=[], **dict(zip(MOVING, row, strict=True)))
 
 
 def event_rows(task: Task) -> list[tuple[str, int, bool, bytes]]:
-    """Give the rows of the task's events that are not written yet."""
+    """Return the rows of the task's events that are not written yet."""
     return [(task.id, e.sequence, is_terminal(e), e.SerializeToString()) for e in task.fresh]

@@ -27,7 +27,7 @@ class Sessions:
         self._wrong = Throttle(tries=20, every_s=3)
 
     async def account_of(self, token: str) -> str:
-        """Give the account of a live session.
+        """Return the account of a live session.
 
         Raises Unauthenticated, RateLimited after many wrong tokens from one address, Unavailable while auth is away.
         """

@@ -29,7 +29,7 @@ class Tasks:
         self._waiting = waiting
 
     async def known(self, account_id: str, idempotency_key: str, fingerprint: bytes) -> Task | None:
-        """Give the task that was created under a key before. Raises IdempotencyKeyReused when it was for another."""
+        """Return the task that was created under a key before. Raises IdempotencyKeyReused when it was for another."""
         async with self._database.transaction() as link:
             return await self._known(link, account_id, idempotency_key, fingerprint)
 
@@ -74,7 +74,7 @@ class Tasks:
         return task
 
     async def get(self, account_id: str, task_id: str) -> Task:
-        """Give an account's task. Raises NotFound, for others' tasks too."""
+        """Return an account's task. Raises NotFound, for others' tasks too."""
         async with self._database.transaction() as link:
             found = await link.execute(
                 records.SELECT + sql.SQL(" where id = %s and account_id = %s"), (task_id, account_id)
@@ -85,7 +85,7 @@ class Tasks:
         return records.task_of(row)
 
     async def find(self, task_id: str) -> Task | None:
-        """Give a task, whoever's it is."""
+        """Return a task, whoever's it is."""
         async with self._database.transaction() as link:
             found = await link.execute(records.SELECT + sql.SQL(" where id = %s"), (task_id,))
             row = await found.fetchone()
@@ -100,7 +100,7 @@ class Tasks:
         before: int | None = None,
         size: int,
     ) -> tuple[list[Task], int | None]:
-        """Give a page of an account's tasks, the newest first, and where the next begins (None: nowhere)."""
+        """Return a page of an account's tasks, the newest first, and where the next begins (None: nowhere)."""
         query = sql.SQL(
             "select number, {} from tasks.tasks where account_id = %(account)s "
             "and (%(dialect)s::text is null or dialect = %(dialect)s) and (%(state)s = 0 or state = %(state)s) "
@@ -113,7 +113,7 @@ class Tasks:
         return tasks, rows[size - 1][0] if len(rows) > size else None
 
     async def events(self, task_id: str, after: int, *, limit: int = 200) -> list[task_pb2.TaskEvent]:
-        """Give a task's events behind `after`, in order."""
+        """Return a task's events behind `after`, in order."""
         async with self._database.transaction() as link:
             found = await link.execute(
                 "select event from tasks.events where task_id = %s and sequence > %s order by sequence limit %s",
@@ -122,7 +122,7 @@ class Tasks:
             return [task_pb2.TaskEvent.FromString(row[0]) async for row in found]
 
     async def outputs(self, task_ids: Iterable[str]) -> dict[str, list[task_pb2.TaskOutput]]:
-        """Give the outputs of tasks, in order."""
+        """Return the outputs of tasks, in order."""
         found: dict[str, list[task_pb2.TaskOutput]] = {}
         async with self._database.transaction() as link:
             rows = await link.execute(

@@ -65,7 +65,7 @@ class Upstream:
 
 
 async def _drained(call: Any) -> AsyncGenerator[Any, None]:
-    """Give a call's events up to `finished`; an `error` event is raised.
+    """Return a call's events up to `finished`; an `error` event is raised.
 
     Nothing here holds an event that was given: an image in it is freed as soon as its reader lets go of it.
     """

@@ -94,7 +94,7 @@ def _check_numbers(body: Body) -> None:
 
 
 def result_of(task: Task, shown: task_pb2.Task) -> dict[str, Any]:
-    """Give the document's object of a task: while it runs, and when it has ended."""
+    """Return the document's object of a task: while it runs, and when it has ended."""
     if shown.state == task_pb2.TASK_STATE_SUCCEEDED:
         return _done(task, shown)
     if shown.state == task_pb2.TASK_STATE_FAILED:
@@ -141,7 +141,7 @@ def _offer(offer: desk_pb2.Offer) -> dict[str, str]:
 
 
 def callback(task: Task, shown: task_pb2.Task) -> bytes:
-    """Give the webhook's body: the result, with the task's id and the image's link."""
+    """Return the webhook's body: the result, with the task's id and the image's link."""
     link = shown.outputs[0].link if shown.outputs else None
     return reply.encode({**result_of(task, shown), "task_id": shown.id, "image_url": link})
 
@@ -172,7 +172,7 @@ class DeskTaskServicer(desk_task_service_pb2_grpc.DeskTaskServiceServicer):
     async def GetDeskResult(
         self, request: desk_task_service_pb2.GetDeskResultRequest, context: Any
     ) -> httpbody_pb2.HttpBody:
-        """Give a task's state and result."""
+        """Return a task's state and result."""
         _, who = await self._operations.caller(context)
         task = await self._operations.get(who, request.id)
         return reply.json_body(result_of(task, await self._operations.shown(task)))

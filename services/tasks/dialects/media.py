@@ -13,7 +13,7 @@ MAX_URL: Final = 8192
 
 
 def image_of(text: str, *, param: str) -> media_pb2.ImageInput:
-    """Give the image that a link names (fetched when the task runs) or a `data:` URI holds.
+    """Return the image that a link names (fetched when the task runs) or a `data:` URI holds.
 
     Raises InvalidField, UnsupportedMedia or TooLarge, each naming `param`.
     """

@@ -8,5 +8,5 @@ from moa.task.v1 import task_pb2
 
 
 def callback(shown: task_pb2.Task) -> bytes:
-    """Give the task in proto JSON."""
+    """Return the task in proto JSON."""
     return MessageToJson(shown, preserving_proto_field_name=True, indent=None).encode()

@@ -64,7 +64,7 @@ def order_of(data: bytes, key: str) -> Order:
 
 
 def result_of(shown: task_pb2.Task) -> dict[str, Any]:
-    """Give the document's object of a task's result."""
+    """Return the document's object of a task's result."""
     message: str | None = None
     if shown.state == task_pb2.TASK_STATE_FAILED:
         message = reply.why(shown.error)
@@ -81,7 +81,7 @@ def result_of(shown: task_pb2.Task) -> dict[str, Any]:
 
 
 def callback(shown: task_pb2.Task) -> bytes:
-    """Give the callback's body."""
+    """Return the callback's body."""
     return reply.encode(result_of(shown))
 
 
@@ -115,7 +115,7 @@ class ImageTaskQueryServicer(image_task_service_pb2_grpc.ImageTaskQueryServiceSe
     async def QueryImageTask(
         self, request: image_task_service_pb2.QueryImageTaskRequest, context: Any
     ) -> httpbody_pb2.HttpBody:
-        """Give a task's state and result."""
+        """Return a task's state and result."""
         _, who = await self._operations.caller(context)
         if not request.task_id:
             raise InvalidField("task_id is required", param="task_id")

@@ -8,7 +8,7 @@ from services.tasks.domain.task import Task
 
 
 def body_of(task: Task, shown: task_pb2.Task, public_url: str) -> bytes:
-    """Give the JSON that reports a task as it is now."""
+    """Return the JSON that reports a task as it is now."""
     if task.dialect == "tasks":
         return tasks.callback(shown)
     if task.dialect == "desk":

@@ -15,7 +15,7 @@ _LINKS: Final = frozenset((error_pb2.REASON_UPSTREAM_TIMEOUT, error_pb2.REASON_U
 
 
 def is_worthwhile(error: MoaError, attempts: int, most: int) -> bool:
-    """Tell whether a task that failed like this after so many attempts is tried again."""
+    """Return whether a task that failed like this after so many attempts is tried again."""
     if error.reason in _LINKS and error.param:
         # An upstream of ours is no field of the request.
         most = min(most, CALLERS_ATTEMPTS)
@@ -23,6 +23,6 @@ def is_worthwhile(error: MoaError, attempts: int, most: int) -> bool:
 
 
 def pause_s(error: MoaError, attempts: int, first_s: float) -> float:
-    """Give the pause before the next try: doubled each time, jittered, and never shorter than the error asks for."""
+    """Return the pause before the next try: doubled each time, jittered, and never shorter than the error asks for."""
     doubled = min(LONGEST_S, first_s * (1 << min(attempts - 1, 16)))
     return max(error.retry_after_s or 0.0, doubled * random.uniform(0.75, 1.25))  # noqa: S311  # spreads load

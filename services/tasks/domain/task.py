@@ -46,7 +46,7 @@ def new_id() -> str:
 
 
 def is_terminal(event: task_pb2.TaskEvent) -> bool:
-    """Tell whether an event is a task's last."""
+    """Return whether an event is a task's last."""
     return event.WhichOneof("event") in _TERMINAL_EVENTS
 
 
@@ -227,10 +227,10 @@ class Task:
 
 
 def error_of(task: Task) -> error_pb2.ErrorDetail | None:
-    """Give why a task failed."""
+    """Return why a task failed."""
     return error_pb2.ErrorDetail.FromString(task.error) if task.error else None
 
 
 def now_utc() -> datetime:
-    """Give the time, in UTC."""
+    """Return the time, in UTC."""
     return datetime.now(UTC)

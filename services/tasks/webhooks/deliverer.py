@@ -31,7 +31,7 @@ class Sender(Protocol):
     """Sends a POST through the egress guard."""
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
-        """Give the receiver's HTTP status. Raises InvalidField for a target that is refused, else MoaError."""
+        """Return the receiver's HTTP status. Raises InvalidField for a target that is refused, else MoaError."""
 
 
 class Deliverer:

@@ -51,7 +51,7 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
         )
 
     async def GetWebhookSecret(self, request: pb.GetWebhookSecretRequest, context: Any) -> pb.GetWebhookSecretResponse:
-        """Give the secret."""
+        """Return the secret."""
         account_id = await self._owner(context)
         generation, _ = await self._outbox.generation(account_id)
         return pb.GetWebhookSecretResponse(key=self._secrets.secret(account_id, generation))
@@ -67,7 +67,7 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
         return answer
 
     async def _owner(self, context: Any) -> str:
-        """Give the account of the caller, who is logged in or has a key.
+        """Return the account of the caller, who is logged in or has a key.
 
         Raises PermissionDenied for a key that does not manage it: who holds the secret can pose as us.
         """

@@ -24,12 +24,12 @@ class Secrets:
         self._root = hmac.digest(root.encode(), b"moa webhook secrets", hashlib.sha256)
 
     def secret(self, account_id: str, generation: int) -> str:
-        """Give an account's secret of a generation, as its receiver configures it: `whsec_` and base64."""
+        """Return an account's secret of a generation, as its receiver configures it: `whsec_` and base64."""
         derived = hmac.digest(self._root, f"{account_id}\n{generation}".encode(), hashlib.sha256)
         return "whsec_" + base64.b64encode(derived).decode()
 
     def in_force(self, account_id: str, generation: int, rotated_at: datetime, now: datetime) -> list[str]:
-        """Give the secrets that sign now: the newest first, and the one before it while they overlap."""
+        """Return the secrets that sign now: the newest first, and the one before it while they overlap."""
         found = [self.secret(account_id, generation)]
         if generation > 1 and now < rotated_at + OVERLAP:
             found.append(self.secret(account_id, generation - 1))
@@ -37,7 +37,7 @@ class Secrets:
 
 
 def headers(secrets: Sequence[str], message_id: str, body: str, now: datetime) -> Mapping[str, str]:
-    """Give the headers of a delivery; several secrets give several signatures, of which a receiver needs one."""
+    """Return the headers of a delivery; several secrets give several signatures, of which a receiver needs one."""
     return {
         "content-type": "application/json",
         "user-agent": "moa-webhooks/1",

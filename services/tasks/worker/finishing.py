@@ -44,7 +44,7 @@ class Finisher:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def finish(self, task: Task, made: Made) -> tuple[Spooled, bytes]:
-        """Give an output as it will be stored, in its format, saying how it was made, sealed last of all; its bytes.
+        """Return an output as it will be stored, in its format, saying how it was made, sealed last of all; its bytes.
 
         Raises what `Seal.sealed` raises.
         """
@@ -86,7 +86,7 @@ class Finisher:
 
 
 def metadata_of(task: Task, output: task_pb2.TaskOutput) -> dict[str, str]:
-    """Give what is noted beside the object: enough to make it again, and no prompt."""
+    """Return what is noted beside the object: enough to make it again, and no prompt."""
     what = task.what
     prompt = what.image.prompt or what.desk.prompt
     found = {

@@ -66,7 +66,7 @@ class Seal:
             raise BadCertificate(f"{certificate.name}: {error}") from None
 
     async def sealed(self, made: Made, task: Task, *, edited: bool) -> bytes:
-        """Give the image with its credentials: model, task and seed, and no prompt.
+        """Return the image with its credentials: model, task and seed, and no prompt.
 
         Raises Unavailable while the time-stamping authority is away, Internal for an image that cannot be signed.
         """

@@ -17,7 +17,7 @@ from services.providers.text.base import Adapter
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give what signs requests."""
+    """Return what signs requests."""
     return aws_access.authority(provider, environment, service="bedrock", region=aws_access.region_of(provider))
 
 

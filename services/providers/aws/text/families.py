@@ -141,5 +141,5 @@ _FAMILIES: Final = {
 
 
 def family_of(name: str) -> Family:
-    """Give the family of an upstream model: `anthropic.claude-…`, `us.anthropic.claude-…`, `amazon.nova-…`."""
+    """Return the family of an upstream model: `anthropic.claude-…`, `us.anthropic.claude-…`, `amazon.nova-…`."""
     return next((family for vendor, family in _FAMILIES.items() if f".{vendor}." in f".{name}"), Family())

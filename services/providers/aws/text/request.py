@@ -30,13 +30,13 @@ _NO_FIELDS: Final = ("seed", "presence_penalty", "frequency_penalty")
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
-    """Give the HTTP request for a chat, unsigned."""
+    """Return the HTTP request for a chat, unsigned."""
     method = "converse-stream" if request.stream else "converse"
     return Outgoing(url_of(provider.base_url, model.name, method), _encode(body_from(request, model)), {})
 
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
-    """Give the HTTP request that counts a prompt."""
+    """Return the HTTP request that counts a prompt."""
     prompt = _prompt_from(request.messages)
     if request.tools:
         prompt["toolConfig"] = {"tools": _tools_from(request.tools)}
@@ -46,12 +46,12 @@ def count_request_from(request: CountTokensRequest, model: Model, provider: Prov
 
 @lru_cache(maxsize=256)
 def url_of(base: str, model: str, method: str) -> URL:
-    """Give the address of a model's method. The model's name is one path segment, whatever it holds."""
+    """Return the address of a model's method. The model's name is one path segment, whatever it holds."""
     return URL(f"{base.rstrip('/')}/model/{quote(model, safe='')}/{method}", encoded=True)
 
 
 def body_from(request: GenerateTextRequest, model: Model) -> Json:
-    """Give the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
+    """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
     most = request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
     body = _prompt_from(request.messages)
     config: Json = {"maxTokens": most}
@@ -79,7 +79,7 @@ def body_from(request: GenerateTextRequest, model: Model) -> Json:
 
 
 def _prompt_from(messages: Sequence[Message]) -> Json:
-    """Give instructions and conversation. Converse wants user and assistant to take turns."""
+    """Return instructions and conversation. Converse wants user and assistant to take turns."""
     system: list[Json] = []
     turns: list[Json] = []
     for index, message in enumerate(messages):

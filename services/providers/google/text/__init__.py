@@ -16,7 +16,7 @@ from services.providers.text.base import Adapter
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the API key."""
+    """Return the API key."""
     return HeaderKeys("x-goog-api-key", keys_of(secret(provider, "api_key", environment)), JSON_HEADERS)
 
 

@@ -142,7 +142,7 @@ class GeminiReader(BaseReader):
 
 
 def refused_prompt(feedback: Feedback) -> errors.ContentPolicy:
-    """Give the error of a prompt that was refused."""
+    """Return the error of a prompt that was refused."""
     why = name_of(feedback.block_reason).lower()
     words = f": {words_of(feedback.block_reason_message)}" if feedback.block_reason_message else ""
     return errors.ContentPolicy(f"the provider refused the prompt ({why}){words}", param="messages")

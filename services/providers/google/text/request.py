@@ -49,13 +49,13 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
-    """Give the HTTP request for a chat."""
+    """Return the HTTP request for a chat."""
     method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
     return Outgoing(url_of(provider.base_url, model.name, method), _encode(body_from(request, model)), {})
 
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
-    """Give the HTTP request that counts a prompt."""
+    """Return the HTTP request that counts a prompt."""
     inner: Json = {"model": f"models/{model.name}", **_prompt_from(request.messages, request.tools, model)}
     body = _encode({"generateContentRequest": inner})
     return Outgoing(url_of(provider.base_url, model.name, "countTokens"), body, {})
@@ -63,12 +63,12 @@ def count_request_from(request: CountTokensRequest, model: Model, provider: Prov
 
 @lru_cache(maxsize=256)
 def url_of(base: str, model: str, method: str) -> URL:
-    """Give the address of a model's method."""
+    """Return the address of a model's method."""
     return URL(f"{base.rstrip('/')}/models/{model}:{method}")
 
 
 def body_from(request: GenerateTextRequest, model: Model) -> Json:
-    """Give the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
+    """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
     body = _prompt_from(request.messages, request.tools, model)
     body["generationConfig"] = _config_from(request, model)
     if request.HasField("tool_choice") or any(tool.strict for tool in request.tools):

@@ -15,7 +15,7 @@ from services.providers.text.base import Adapter
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Give the bearer key, or nothing for a server that asks for none."""
+    """Return the bearer key, or nothing for a server that asks for none."""
     options_of(provider)
     keys = keys_of(optional_secret(provider, "api_key", environment))
     return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], JSON_HEADERS)

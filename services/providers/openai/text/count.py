@@ -25,7 +25,7 @@ _ROLES: Final = {Role.ROLE_SYSTEM: "system", Role.ROLE_USER: "user", Role.ROLE_A
 
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
-    """Give the HTTP request that counts a prompt. Raises Unsupported for a server that does not count."""
+    """Return the HTTP request that counts a prompt. Raises Unsupported for a server that does not count."""
     if not options_of(provider).counts_tokens:
         raise Unsupported(f"provider {provider.id!r} does not count tokens", param="model")
     items: list[Json] = []
@@ -46,7 +46,7 @@ def count_from(body: bytes) -> int:
 
 
 def _items_from(message: Message, where: str) -> list[Json]:
-    """Give the items of a turn: what was said, then calls or results, each an item of its own."""
+    """Return the items of a turn: what was said, then calls or results, each an item of its own."""
     said: list[Json] = []
     apart: list[Json] = []
     for i, part in enumerate(message.parts):

@@ -119,7 +119,7 @@ class OpenAIReader(BaseReader):
 
 
 def logprob_of(entry: Logprob) -> TokenLogprob:
-    """Give a token's probability as the contract says it."""
+    """Return a token's probability as the contract says it."""
     raw = bytes(entry.bytes) if entry.bytes is not None else entry.token.encode()
     return TokenLogprob(
         token=entry.token,

@@ -63,13 +63,13 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
-    """Give the HTTP request for a chat."""
+    """Return the HTTP request for a chat."""
     body = body_from(request, model, options_of(provider))
     return Outgoing(url_of(provider.base_url, "/chat/completions"), _encode(body), {})
 
 
 def body_from(request: GenerateTextRequest, model: Model, options: Options) -> Json:
-    """Give the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
+    """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
     messages: list[Json] = []
     for index, message in enumerate(request.messages):
         messages += _messages_from(message, f"messages[{index}]", options)
@@ -112,7 +112,7 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options) -> J
 
 @lru_cache(maxsize=256)
 def url_of(base: str, path: str) -> URL:
-    """Give the address of one of the protocol's methods."""
+    """Return the address of one of the protocol's methods."""
     return URL(base.rstrip("/") + path)
 
 

@@ -17,7 +17,7 @@ _MODALITIES = {"TEXT", "IMAGE"}
 
 
 def request_from(body: bodies.Body, model: str, *, stream: bool) -> image_service_pb2.GenerateImageRequest:
-    """Give the request. Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
+    """Return the request. Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
     config = body.generation_config or bodies.GenerationConfig()
     _refuse(body, config)
     last = len(body.contents) - 1

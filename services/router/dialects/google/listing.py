@@ -14,7 +14,7 @@ MAX_PAGE = 1000
 
 
 def is_asked(context: Any) -> bool:
-    """Tell whether a call of a path that two vendors share means Google's: it carries Google's key header.
+    """Return whether a call of a path that two vendors share means Google's: it carries Google's key header.
 
     The edge has moved `?key=` there.
     """
@@ -22,7 +22,7 @@ def is_asked(context: Any) -> bool:
 
 
 async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[str, Any]:
-    """Give a page of the models that the key may use. Raises as `Listing.models`, and InvalidField."""
+    """Return a page of the models that the key may use. Raises as `Listing.models`, and InvalidField."""
     if size < 0:
         raise InvalidField("pageSize must not be negative", param="pageSize")
     if token and not token.isdecimal():
@@ -42,12 +42,12 @@ async def one(listing: Listing, caller: Caller, name: str) -> dict[str, Any]:
 
 
 def name_of(path: str) -> str:
-    """Give the model's name of a path `models/{name}`."""
+    """Return the model's name of a path `models/{name}`."""
     return path.removeprefix("models/")
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Give a model as Google's `Model` resource."""
+    """Return a model as Google's `Model` resource."""
     found: dict[str, Any] = {
         "name": f"models/{model.id}",
         "baseModelId": model.id,

@@ -23,7 +23,7 @@ _FINISH = {
 
 
 def usage_of(usage: usage_pb2.Usage) -> Json:
-    """Give the usage as Google writes it: thoughts are counted beside the candidates, not among them."""
+    """Return the usage as Google writes it: thoughts are counted beside the candidates, not among them."""
     found: Json = {
         "promptTokenCount": usage.prompt_tokens,
         "candidatesTokenCount": usage.completion_tokens - usage.reasoning_tokens,
@@ -114,7 +114,7 @@ class _Candidate:
         self.parts.append(part)
 
     def render(self, index: int) -> Json:
-        """Give what is in hand, and forget it."""
+        """Return what is in hand, and forget it."""
         found: Json = {"content": {"parts": self.parts, "role": "model"}, "index": index}
         if self.finish:
             found["finishReason"] = self.finish
@@ -163,7 +163,7 @@ class TextReply:
         return False
 
     def render(self, *, last: bool) -> Json | None:
-        """Give what came since the last time as one response; None when nothing shows. The last has the usage."""
+        """Return what came since the last time as one response; None when nothing shows. The last has the usage."""
         candidates = [self._candidates[i].render(i) for i in sorted(self._candidates) if self._candidates[i].shows]
         if last:
             return {"candidates": candidates, "usageMetadata": usage_of(self.answer.usage), **self._common}

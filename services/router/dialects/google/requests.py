@@ -73,7 +73,7 @@ def counted(data: bytes, model: str) -> CountTokensRequest:
 
 
 def _set_names(of: msgspec.Struct, names: Iterable[str], prefix: str) -> Iterable[str]:
-    """Give those of `names` (as the wire spells them) that are set."""
+    """Return those of `names` (as the wire spells them) that are set."""
     by_wire = dict(zip(of.__struct_encode_fields__, of.__struct_fields__, strict=True))
     for name in names:
         if getattr(of, by_wire[name]) is not None:

@@ -143,7 +143,7 @@ class _Events:
     passes over empty lines, which by the format are events without data."""
 
     def of(self, value: Any, *, last: bool) -> httpbody_pb2.HttpBody:
-        """Give one event."""
+        """Return one event."""
         return reply.sse_body(reply.frame(value))
 
     def broken(self, error: MoaError) -> httpbody_pb2.HttpBody:
@@ -161,7 +161,7 @@ class _Array(_Events):
         self._begun = False
 
     def of(self, value: Any, *, last: bool) -> httpbody_pb2.HttpBody:
-        """Give one element, with the array's begin and end where they belong."""
+        """Return one element, with the array's begin and end where they belong."""
         head = b",\r\n" if self._begun else b"["
         self._begun = True
         data = head + reply.encode(value) + (b"]" if last else b"")

@@ -34,7 +34,7 @@ _LEVELS = {
 
 
 def request_from(body: bodies.Body, model: str, *, stream: bool) -> text_service_pb2.GenerateTextRequest:
-    """Give the request. Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
+    """Return the request. Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
     request = text_service_pb2.GenerateTextRequest(model=model, stream=stream)
     request.messages.extend(messages_from(body.contents, body.system_instruction))
     request.tools.extend(tools_from(body.tools))
@@ -44,7 +44,7 @@ def request_from(body: bodies.Body, model: str, *, stream: bool) -> text_service
 
 
 def messages_from(contents: list[bodies.Content], system: bodies.Content | None) -> list[text_pb2.Message]:
-    """Give the conversation. Calls without an id get one, and their results find it by the function's name."""
+    """Return the conversation. Calls without an id get one, and their results find it by the function's name."""
     found = []
     if system is not None and system.parts:
         parts = [_system_part(part, index) for index, part in enumerate(system.parts)]
@@ -70,7 +70,7 @@ class _Turns:
         self._waiting: dict[str, deque[str]] = {}
 
     def of(self, content: bodies.Content, where: str) -> list[text_pb2.Message]:
-        """Give a content's messages: results of functions stand in messages of their own."""
+        """Return a content's messages: results of functions stand in messages of their own."""
         if not content.parts:
             raise InvalidField(f"{where}.parts must not be empty", param=f"{where}.parts")
         if content.role == "model":
@@ -177,12 +177,12 @@ def to_base64(data: bytes) -> str:
 
 
 def file_image(file: bodies.FileData, where: str) -> media_pb2.ImageInput:
-    """Give the image that a file's URI means."""
+    """Return the image that a file's URI means."""
     return image_from_url(file.file_uri, param=f"{where}.fileData.fileUri")
 
 
 def tools_from(tools: list[bodies.Tool] | None) -> list[text_pb2.Tool]:
-    """Give the functions. Raises Unsupported for Google's own tools."""
+    """Return the functions. Raises Unsupported for Google's own tools."""
     found = []
     for index, tool in enumerate(tools or ()):
         for name, attribute in zip(tool.__struct_encode_fields__, tool.__struct_fields__, strict=True):

@@ -53,7 +53,7 @@ def request_from(data: bytes, *, edit: bool) -> image_service_pb2.GenerateImageR
 
 
 def analysis_of(request: image_service_pb2.GenerateImageRequest) -> text_service_pb2.GenerateTextRequest:
-    """Give what `/generate/image` asks of a model that makes text: to look at the image and answer the prompt."""
+    """Return what `/generate/image` asks of a model that makes text: to look at the image and answer the prompt."""
     asked = text_service_pb2.GenerateTextRequest(model=request.model, provider=request.provider, stream=request.stream)
     turn = asked.messages.add(role=text_pb2.ROLE_USER)
     for image in request.images:
@@ -63,7 +63,7 @@ def analysis_of(request: image_service_pb2.GenerateImageRequest) -> text_service
 
 
 def analysis_object(found: dict[str, Any], prompt: str) -> dict[str, Any]:
-    """Give the answer of such a model in the document's form for images: none, and what it said."""
+    """Return the answer of such a model in the document's form for images: none, and what it said."""
     return {"status": "success", "images": [], "prompt": prompt, **found}
 
 
@@ -97,7 +97,7 @@ class Reply:
         return len(self._images)
 
     def object(self) -> dict[str, Any]:
-        """Give the document's object of what is in hand."""
+        """Return the document's object of what is in hand."""
         found: dict[str, Any] = {
             "status": "success",
             "images": [self._images[index] for index in sorted(self._images)],
@@ -132,7 +132,7 @@ class Reply:
 
 
 def _shown(event: image_pb2.ImageEvent, kind: str | None) -> dict[str, Any] | None:
-    """Give an event of waiting or progress as the stream shows it."""
+    """Return an event of waiting or progress as the stream shows it."""
     if kind == "queued":
         return _with_eta({"status": "queued", "position": event.queued.position}, event.queued)
     if kind == "loading":

@@ -103,7 +103,7 @@ def _attach(request: text_service_pb2.GenerateTextRequest, image_data: str) -> N
 
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, int]:
-    """Give the usage as the document writes it."""
+    """Return the usage as the document writes it."""
     return {
         "promptTokenCount": usage.prompt_tokens,
         "candidatesTokenCount": usage.completion_tokens,

@@ -23,7 +23,7 @@ _FINISH = {
 
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
-    """Give the usage as OpenAI writes it."""
+    """Return the usage as OpenAI writes it."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -201,7 +201,7 @@ class Chunks:
 
 
 def _tool_call(piece: text_pb2.ToolCallDelta) -> dict[str, Any]:
-    """Give a piece of a call as OpenAI's delta: id, type and name only on the first."""
+    """Return a piece of a call as OpenAI's delta: id, type and name only on the first."""
     function: dict[str, Any] = {"arguments": piece.arguments_json}
     found: dict[str, Any] = {"index": piece.call_index, "function": function}
     signed = piece.signature and piece.signer == GOOGLE

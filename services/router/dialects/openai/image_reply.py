@@ -36,7 +36,7 @@ class Shelf:
 
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
-    """Give the usage as OpenAI's images have it; zeros where the model counts no tokens."""
+    """Return the usage as OpenAI's images have it; zeros where the model counts no tokens."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"image_tokens": 0, "text_tokens": usage.prompt_tokens},
@@ -78,7 +78,7 @@ class Images:
             event.image.image.CopyFrom(image)
 
     async def object(self) -> dict[str, Any]:
-        """Give the whole answer. Raises StorageFailed."""
+        """Return the whole answer. Raises StorageFailed."""
         made = [self._made[index] for index in sorted(self._made)]
         data = await asyncio.gather(*(self._datum(image) for image in made))
         found: dict[str, Any] = {"created": self._created, "data": data, "usage": usage_of(self._answer.usage)}

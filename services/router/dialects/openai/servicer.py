@@ -166,6 +166,6 @@ def _broken_chat(error: MoaError) -> httpbody_pb2.HttpBody:
 
 
 def _preview_every(model: Model, partial_images: int) -> int:
-    """Give how many steps lie between previews, so that `partial_images` of them are spread over the work."""
+    """Return how many steps lie between previews, so that `partial_images` of them are spread over the work."""
     steps = int(model.defaults.get("steps", 20))
     return max(1, steps // (partial_images + 1))

@@ -257,7 +257,7 @@ _OLD_IDEOGRAM: Final = re.compile(r"ideogram/v?_?[12](?:[._a-z0-9-]*)?", re.IGNO
 
 
 def find(path: str) -> Path:
-    """Give a documented path. Raises Unsupported (400) for what the document refuses, and why; else NotFound."""
+    """Return a documented path. Raises Unsupported (400) for what the document refuses, and why; else NotFound."""
     last = path.rpartition("/")[2]
     if last in _REVERSED:
         raise Unsupported(f"{last} is reverse-engineered and not supported; use opanai/gpt-image-1", param="model")

@@ -31,7 +31,7 @@ _GIVEN: Final = msgspec.json.Decoder(Given)
 
 
 def prediction(task: Task, shown: task_pb2.Task, public_url: str) -> dict[str, Any]:
-    """Give a prediction object."""
+    """Return a prediction object."""
     given = _GIVEN.decode(task.given) if task.dialect == "predictions" else Given(f"{task.provider}/{task.model}", {})
     base = f"{public_url}/v1/predictions/{shown.id}"
     metrics: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def logs_of(progress: task_pb2.TaskProgress) -> str:
 
 
 def frames(event: task_pb2.TaskEvent) -> bytes:
-    """Give what of an event shows in the stream: `output`, `logs`, `error`, `done`."""
+    """Return what of an event shows in the stream: `output`, `logs`, `error`, `done`."""
     kind = event.WhichOneof("event")
     found: list[tuple[str, str]] = []
     if kind == "output":
@@ -85,5 +85,5 @@ def frames(event: task_pb2.TaskEvent) -> bytes:
 
 
 def callback(task: Task, shown: task_pb2.Task, public_url: str) -> bytes:
-    """Give a webhook's body."""
+    """Return a webhook's body."""
     return reply.encode(prediction(task, shown, public_url))

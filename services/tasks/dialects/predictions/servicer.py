@@ -93,7 +93,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         return await self._create(key, who, path, body, context)
 
     async def GetPrediction(self, request: pb.GetPredictionRequest, context: Any) -> httpbody_pb2.HttpBody:
-        """Give a prediction."""
+        """Return a prediction."""
         _, who = await self._operations.caller(context)
         return await self._shown(await self._operations.get(who, request.prediction_id))
 
