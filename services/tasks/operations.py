@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
 from services.common import tracing
 from services.common.catalogue import Catalogue, Model
-from services.common.errors import Conflict, InvalidField, ProviderNotConfigured, Unsupported
+from services.common.errors import (
+    Conflict,
+    InvalidField,
+    NotFound,
+    PermissionDenied,
+    ProviderNotConfigured,
+    Unsupported,
+)
 from services.common.rpc.keys import key_of
 from services.tasks import metrics
 from services.tasks.adapters.database import Bell, wait
@@ -37,6 +45,9 @@ class Identity(Protocol):
     @property
     def manages_account(self) -> bool:
         """Whether the key may see and change the account's secrets."""
+
+    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
+        """Return whether the key may do this. Empty names ask whether there is any that it may."""
 
 
 class Admission(Protocol):
@@ -156,8 +167,11 @@ class Operations:
         return created
 
     async def get(self, who: Identity, task_id: str) -> Task:
-        """Return an account's task. Raises NotFound."""
-        return await self._tasks.get(who.account_id, task_id)
+        """Return an account's task that the key could have made. Raises NotFound."""
+        task = await self._tasks.get(who.account_id, task_id)
+        if not _may_see(who, task):
+            raise NotFound("task not found")
+        return task
 
     async def shown(self, task: Task) -> task_pb2.Task:
         """Return a task as callers see it."""
@@ -173,24 +187,32 @@ class Operations:
         token: str = "",
         size: int,
     ) -> tuple[list[tuple[Task, task_pb2.Task]], str]:
-        """Return a page of tasks, as stored and as shown, and the next page's token. Raises InvalidField."""
+        """Return a page of tasks, as stored and as shown, and the next page's token.
+
+        Tasks that the key could not have made are left out, so that a page may be short. Raises InvalidField, and
+        PermissionDenied for a key that may make none.
+        """
+        if not who.may(quota_pb2.OPERATION_TASK, "", ""):
+            raise PermissionDenied("this key may not use tasks")
         if token and not (token.isascii() and token.isdigit() and len(token) < 19):
             raise InvalidField("not a page token of this gateway", param="page_token")
         before = int(token) if token else None
         tasks, following = await self._tasks.page(
             who.account_id, dialect=dialect, state=state, before=before, size=size
         )
+        tasks = [task for task in tasks if _may_see(who, task)]
         outputs = await self._tasks.outputs(task.id for task in tasks)
         shown = [(task, self.views.task(task, outputs.get(task.id, ()))) for task in tasks]
         return shown, "" if following is None else str(following)
 
     async def cancel(self, who: Identity, task_id: str) -> Task:
         """End a task. Raises NotFound."""
+        await self.get(who, task_id)
         return await self._tasks.cancel(who.account_id, task_id)
 
     async def resume(self, key: str, who: Identity, task_id: str, *, request_id: str) -> Task:
         """Go on with a task whose outputs could not be stored. Raises NotFound or Conflict."""
-        old = await self._tasks.get(who.account_id, task_id)
+        old = await self.get(who, task_id)
         error = error_of(old)
         if old.state != FAILED or error is None or not old.made:
             raise Conflict("only a task whose outputs could not be stored can be resumed")
@@ -311,6 +333,11 @@ class Operations:
         if len(url) > MAX_URL:
             raise InvalidField(f"{param}: a URL has at most {MAX_URL} characters", param=param)
         self._targets.check(url, param=param)
+
+
+def _may_see(who: Identity, task: Task) -> bool:
+    """Return whether a key may see a task of its account: one that it could have made itself."""
+    return who.may(quota_pb2.OPERATION_TASK, task.provider, task.model)
 
 
 def _fingerprint(order: Order, model: Model) -> bytes:

@@ -206,3 +206,31 @@ def test_outputs_that_cannot_be_stored_wait_and_cost_nothing_more(
         "select reference from tasks.credit_entries where kind = 'charge' and reference = any(%s)", [task.id, again.id]
     )
     assert charges == [(again.id,)]
+
+
+def test_a_key_sees_the_tasks_that_it_could_have_made(system: System) -> None:
+    """A key for text, or for another model, neither reads, lists, follows nor ends the account's image tasks."""
+    body = {"work": {"image": {"model": "moa-tiny-image", "prompt": "a lamp"}}}
+    made = system.post("/v1/tasks", body)
+    assert made.status_code == 200, made.text
+    task_id = made.json()["task"]["id"]
+
+    def key(**scope: object) -> dict[str, str]:
+        found = system.post("/account/keys", {"scopes": [{"provider": "*", "model": "*", **scope}]})
+        assert found.status_code == 200, found.text
+        return {"x-api-key": found.json()["api_key"]}
+
+    def statuses(headers: dict[str, str]) -> list[int]:
+        url = f"{system.url}/v1/tasks"
+        asked = [
+            requests.get(f"{url}/{task_id}", headers=headers, timeout=20),
+            requests.get(f"{url}/{task_id}/events", headers=headers, timeout=20),
+            requests.get(url, headers=headers, timeout=20),
+            requests.post(f"{url}/{task_id}/cancel", json={}, headers=headers, timeout=20),
+        ]
+        return [answer.status_code for answer in asked]
+
+    assert statuses(key(operations=["OPERATION_TEXT"])) == [404, 404, 403, 404]
+    assert statuses(key(model="other-*")) == [404, 404, 200, 404]
+    wide = key(operations=["OPERATION_TASK"])
+    assert requests.get(f"{system.url}/v1/tasks/{task_id}", headers=wide, timeout=20).status_code == 200
