@@ -151,6 +151,17 @@ def test_the_unknown_of_an_address_share(upstream: Upstream, tmp_path: Path) -> 
             assert answer_on(link)[0] == 503  # it was let in; nobody is behind it in this test
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _settled(edge: Stack) -> Iterator[None]:
+    """Let the edge notice who left before the next module asks: while their share is full, strangers are refused."""
+    yield
+    asked = {"task_id": json.dumps({"act": "echo"})}
+    until = time.monotonic() + TIMEOUT_S
+    while requests.get(edge.url + "/api/task/query", params=asked, timeout=TIMEOUT_S).status_code == 429:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def hasty(_running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An edge whose windows are a second long."""
