@@ -14,6 +14,7 @@ import os
 import pickle
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
@@ -203,7 +204,7 @@ class Beside:
 class _Process:
     """The process, and this end of the socket to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, ours: socket.socket) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], ours: socket.socket) -> None:
         self._process = process
         self._socket = ours
 
@@ -216,8 +217,9 @@ class _Process:
             ours.setblocking(False)
             try:
                 command = (sys.executable, "-m", "services.common.working", str(theirs.fileno()))
-                process = await asyncio.create_subprocess_exec(
-                    *command, pass_fds=(theirs.fileno(),), env=_environment(), stdin=asyncio.subprocess.DEVNULL
+                # Not the loop's own: that forks, and then gRPC's handlers of forks crash the child now and then.
+                process = subprocess.Popen(  # noqa: ASYNC220, S603  # this very program; it takes milliseconds
+                    command, pass_fds=(theirs.fileno(),), env=_environment(), stdin=subprocess.DEVNULL
                 )
             except BaseException:
                 ours.close()
@@ -232,7 +234,7 @@ class _Process:
     @property
     def runs(self) -> bool:
         """Whether it is there."""
-        return self._process.returncode is None
+        return self._process.poll() is None
 
     async def exchange(self, asked: bytes, holder: list[Data]) -> Answer:
         """Hand over the work and its data, which is taken out of its holder; return the answer."""
@@ -263,7 +265,7 @@ class _Process:
         self._socket.close()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        await asyncio.to_thread(self._process.wait)
 
 
 def _environment() -> dict[str, str]:
