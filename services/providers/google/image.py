@@ -20,9 +20,9 @@ from services.common.counts import Spelling, told
 from services.common.errors import InvalidField, UnsupportedMedia
 from services.common.http.classify import name_of, words_of
 from services.common.http.client import Outgoing
-from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
 from services.providers.google import errors as google_errors
 from services.providers.google import imagen
+from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.image import capable
 from services.providers.image.base import Adapter, Call, Reader
 from services.providers.image.reading import Out, WholeReader, image_event, text_event
@@ -155,21 +155,6 @@ def _check_end(candidate: _Candidate) -> None:
     if word not in _GOOD_ENDS:
         words = f": {words_of(candidate.finish_message)}" if candidate.finish_message else ""
         raise errors.ContentPolicy(f"the provider withheld the image ({name_of(word).lower()}){words}", param="prompt")
-
-
-def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Return the API key."""
-    return HeaderKeys("x-goog-api-key", keys_of(secret(provider, "api_key", environment)), JSON_HEADERS)
-
-
-def caller_authority(key: str) -> Authority:
-    """Sign with a caller's own key."""
-    return HeaderKeys("x-goog-api-key", [key], JSON_HEADERS)
-
-
-def check_request(provider: Provider) -> Outgoing:
-    """Ask for one model of the list: it costs nothing and needs the key."""
-    return Outgoing(URL(f"{provider.base_url.rstrip('/')}/models?pageSize=1"), b"", {}, "GET")
 
 
 ADAPTER = Adapter(
