@@ -17,9 +17,8 @@ from typing import Any, Final
 import msgspec
 import psutil
 
+from services.catalogue import Catalogue, load, reload
 from services.common import memory
-from services.common.catalogue import Catalogue, load
-from services.common.catalogue.load import reload
 
 SIZES: Final = (60, 600, 6_000)
 _SHIPPED: Final = Path("gateway/catalogue.yaml")

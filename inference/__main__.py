@@ -28,9 +28,9 @@ from moa.image.v1 import image_service_pb2_grpc
 from moa.inference.v1 import model_service_pb2_grpc
 from moa.text.v1 import text_service_pb2_grpc
 from moa.vision.v1 import vision_service_pb2_grpc
+from services.catalogue import CatalogueError, Watched
 from services.common import logs, metrics, settings
 from services.common.admission import VanishedCallers
-from services.common.catalogue import CatalogueError, Watched
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run

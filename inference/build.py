@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from inference import machine, sources
 from inference.registry import Engine, Report
 from inference.settings import InferenceSettings
-from services.common.catalogue import Model, Watched
+from services.catalogue import Model, Watched
 from services.common.errors import Unavailable
 
 if TYPE_CHECKING:

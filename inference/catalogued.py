@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from services.common.catalogue import Model, Watched
+from services.catalogue import Model, Watched
 from services.common.errors import InvalidField, ModelNotFound
 from services.common.rpc import call as calls
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from inference import sources
-from services.common.catalogue import Load, Model
+from services.catalogue import Load, Model
 
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 _HALF: Final = frozenset({"float16", "bfloat16", "int8"})

@@ -21,8 +21,8 @@ from zipfile import BadZipFile, ZipFile
 import msgspec
 
 from inference.downloads import BrokenOff, DownloadError, archive_url, download, download_by_pip, locked
+from services.catalogue import Load, Model
 from services.common import logs
-from services.common.catalogue import Load, Model
 from services.common.errors import Unavailable
 
 _log = logs.get("packages")

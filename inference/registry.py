@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import msgspec
 
 from inference import metrics
+from services.catalogue import Model
 from services.common import logs
-from services.common.catalogue import Model
 from services.common.errors import MoaError, Unavailable
 
 _log = logs.get("registry")

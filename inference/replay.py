@@ -25,7 +25,7 @@ from inference.image.ask import ask_from
 from inference.image.events import Event, Failed, Made
 from inference.settings import InferenceSettings
 from moa.image.v1 import image_pb2, image_service_pb2
-from services.common.catalogue import Watched
+from services.catalogue import Watched
 from services.common.errors import MoaError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from inference import hub
+from services.catalogue import Load
 from services.common import logs
-from services.common.catalogue import Load
 from services.common.errors import Unavailable
 
 _log = logs.get("sources")

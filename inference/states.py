@@ -7,7 +7,7 @@ from typing import Any
 from inference.packages import Packages
 from inference.registry import Registry
 from moa.inference.v1 import model_service_pb2, model_service_pb2_grpc
-from services.common.catalogue import Model, Watched
+from services.catalogue import Model, Watched
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from services.common.catalogue import load
+from services.catalogue import load
 from tests.image.subjects import SUBJECTS as IMAGE_SUBJECTS
 from tests.text.subjects import REASONS
 from tests.text.subjects import SUBJECTS as TEXT_SUBJECTS

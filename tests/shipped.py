@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from services.common.catalogue import Catalogue, load
+from services.catalogue import Catalogue, load
 
 SHIPPED = Path("gateway/catalogue.yaml")
 Row = dict[str, Any]

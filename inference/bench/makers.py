@@ -21,7 +21,7 @@ from inference.image.ask import ImageAsk
 from inference.image.engine import ImageEngine
 from inference.image.events import Done, Event, Failed
 from inference.image.load import load
-from services.common.catalogue import Load, Model
+from services.catalogue import Load, Model
 
 FOLDER = Path(__file__).parents[1] / "models" / "moa-tiny-image"
 PROMPTS = ("a red circle on a white background", "two blue squares", "a sunset", "파란 자동차", "a desk with a lamp")

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from inference import machine, sources
 from inference.tokenizing import Tokens, tokens_by
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import Unavailable
 
 Report = Callable[[str, float], None]

@@ -10,7 +10,7 @@ from inference.registry import Registry
 from inference.shared_thread import SharedThread
 from moa.common.v1 import usage_pb2
 from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
-from services.common.catalogue import Watched
+from services.catalogue import Watched
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
+from services.catalogue import Model
 from services.common import images
-from services.common.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
 
 MAX_COUNT = 10

@@ -16,7 +16,7 @@ from inference import hub, machine, sources
 from inference.image.families import Family, family_of
 from inference.image.loras import Adapters
 from inference.image.tuning import tune
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import Unavailable
 
 Report = Callable[[str, float], None]

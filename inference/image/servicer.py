@@ -21,9 +21,9 @@ from inference.registry import Registry
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
+from services.catalogue import Model, Watched
 from services.common import tracing
 from services.common.admission import VanishedCallers
-from services.common.catalogue import Model, Watched
 from services.common.errors import Internal, MoaError, detail_of, error_of
 from services.common.images import MIME
 from services.common.rpc import call as calls

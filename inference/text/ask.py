@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from inference.text.tools import Tools, tools_from
 from inference.text.turns import Turn, turns_from
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
 
 MAX_CANDIDATES = 8

@@ -21,7 +21,7 @@ from inference.text.tools import Tool
 from inference.text.torch_decoder import TorchDecoder
 from inference.text.turns import Turn
 from inference.tokenizing import Tokens, tokens_by
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import InvalidField, Unavailable
 
 Report = Callable[[str, float], None]

@@ -24,9 +24,9 @@ from inference.text.turns import Turn, turns_from
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.catalogue import Model, Watched
 from services.common import tracing
 from services.common.admission import VanishedCallers
-from services.common.catalogue import Model, Watched
 from services.common.errors import detail_of, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text

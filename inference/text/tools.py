@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from moa.text.v1 import text_pb2
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
 
 OPEN: Final = "<tool_call>"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moa.text.v1 import text_pb2
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
 
 _ROLES = {

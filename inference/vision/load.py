@@ -9,7 +9,7 @@ from typing import Any
 
 from inference import machine, sources
 from inference.vision.families import LOADERS, Family, Files, Report
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import Unavailable
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from inference.registry import Registry
 from moa.common.v1 import media_pb2
 from moa.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
-from services.common.catalogue import Model, Watched
+from services.catalogue import Model, Watched
 from services.common.errors import InvalidField, Unavailable, Unsupported
 from services.common.rpc import call as calls
 

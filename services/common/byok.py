@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from services.common.catalogue import Provider
+from services.catalogue import Provider
 
 METADATA_KEY: Final = "x-moa-caller-key"
 """Holds the caller's own key in the metadata of a call between services."""

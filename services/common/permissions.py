@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from moa.quota.v1 import quota_pb2
-from services.common.catalogue.model import matches
 
 
 def permitted(
@@ -59,6 +58,11 @@ def _piece_covers(mine: str, piece: str) -> bool:
     if piece == "*" or mine == "*":
         return False
     return mine in ("?", piece) or (len(piece) == 1 and piece != "?" and fnmatchcase(piece, mine))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a rule's glob matches a catalogue id. Case counts."""
+    return pattern == "*" or fnmatchcase(name, pattern)
 
 
 def _pieces(pattern: str) -> list[str]:

@@ -13,10 +13,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import uvloop
 
+from services.catalogue import CatalogueError, Watched, load
 from services.common import logs, metrics, settings
 from services.common.admission import VanishedCallers
 from services.common.beside import Beside
-from services.common.catalogue import CatalogueError, Watched, load
 from services.common.http import checking
 from services.common.http.targets import Targets
 from services.common.rpc.client import channel

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.catalogue import Model, Timeouts
+from services.catalogue import Model, Timeouts
 
 WHOLE_TOKENS: Final = 2048
 """Answers that may be longer are asked for as streams even when the caller wants no stream: a whole one says nothing

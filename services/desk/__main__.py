@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from moa.desk.v1 import desk_service_pb2, desk_service_pb2_grpc
+from services.catalogue import CatalogueError, load
 from services.common import grants, logs, memory, metrics, settings
-from services.common.catalogue import CatalogueError
-from services.common.catalogue.load import load
 from services.common.egress import Egress
 from services.common.errors import MoaError
 from services.common.rpc.client import channel

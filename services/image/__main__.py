@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from moa.image.v1 import image_service_pb2
+from services.catalogue import Watched
 from services.common import memory
 from services.common.admission import VanishedCallers
 from services.common.beside import Beside
-from services.common.catalogue import Watched
 from services.common.providing import Providing
 from services.common.rpc.server import Server
 from services.image.servicer import ImageServicer, add_to_server

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model, Provider
 from services.common.beside import LARGE_BYTES, Beside
-from services.common.catalogue import Model, Provider
 from services.common.rpc import call as calls
 from services.image.targets import ADAPTERS, Target
 from services.providers.image.base import Call

@@ -12,10 +12,10 @@ from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
 from moa.quota.v1 import quota_pb2
+from services.catalogue import Watched
 from services.common import byok
 from services.common.admission import VanishedCallers
 from services.common.beside import LARGE_BYTES, Beside
-from services.common.catalogue import Watched
 from services.common.errors import MoaError, detail_of
 from services.common.rpc import call as calls
 from services.image.targets import Targets

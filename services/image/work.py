@@ -14,9 +14,9 @@ from yarl import URL
 from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model
 from services.common import counts
 from services.common.beside import Beside
-from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken, UpstreamFailed
 from services.common.hosts import agrees, place_of
 from services.common.http.client import Outgoing, Pool, Upload, proxy_for

@@ -8,9 +8,9 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
 from services.common.admission import Admission
-from services.common.catalogue import CatalogueError, Watched
 from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel

@@ -26,8 +26,8 @@ from moa.router.v1 import (
     readiness_service_pb2_grpc,
 )
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.catalogue import Catalogue
 from services.common.beside import Beside
-from services.common.catalogue import Catalogue
 from services.common.egress import Egress
 from services.common.rpc.server import LAST_WORDS_S, Server
 from services.common.store import Links, Store

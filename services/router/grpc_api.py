@@ -8,7 +8,7 @@ from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.router.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
-from services.common.catalogue import Catalogue, Model
+from services.catalogue import Catalogue, Model
 from services.common.rpc.whole import whole_text
 from services.router.dialects import reply
 from services.router.dialects.reading import Reading

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from prometheus_client import Counter, Gauge, Histogram
 
 from moa.common.v1 import usage_pb2
-from services.common.catalogue import Model
+from services.catalogue import Model
 
 FIRST_EVENT = Histogram(
     "moa_first_event_seconds",

@@ -21,10 +21,10 @@ from moa.task.v1 import (
     webhook_service_pb2,
     webhook_service_pb2_grpc,
 )
+from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
 from services.common.admission import Admission
 from services.common.beside import Beside
-from services.common.catalogue import CatalogueError, Watched
 from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
+from services.catalogue import Catalogue, Model
 from services.common import tracing
-from services.common.catalogue import Catalogue, Model
 from services.common.errors import (
     Conflict,
     InvalidField,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from moa.text.v1 import text_service_pb2
 from moa.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_server
+from services.catalogue import Watched
 from services.common import memory
 from services.common.admission import VanishedCallers
 from services.common.beside import Beside
-from services.common.catalogue import Watched
 from services.common.providing import Providing
 from services.common.rpc.server import Server
 from services.text.servicer import TextServicer

@@ -13,9 +13,9 @@ from typing import Final, Self
 
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.catalogue import Model
 from services.common import counts
 from services.common.beside import Beside
-from services.common.catalogue import Model
 from services.common.errors import UpstreamBroken
 from services.common.http.client import Reply, Upload
 from services.common.http.deadline import Deadline

@@ -6,8 +6,8 @@ from google.protobuf.message import Message
 
 from moa.text.v1.text_pb2 import ReasoningOptions
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.catalogue import Model
 from services.common import limits
-from services.common.catalogue import Model
 from services.common.errors import Unsupported
 
 _NO_EFFORT = (ReasoningOptions.EFFORT_UNSPECIFIED, ReasoningOptions.EFFORT_NONE)

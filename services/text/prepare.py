@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.catalogue import Model, Provider
 from services.common.beside import LARGE_BYTES, Beside
-from services.common.catalogue import Model, Provider
 from services.common.http.client import Outgoing
 from services.common.rpc import call as calls
 from services.text import capable

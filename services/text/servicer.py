@@ -17,10 +17,10 @@ from moa.text.v1.text_service_pb2 import (
     GenerateWholeTextResponse,
 )
 from moa.text.v1.text_service_pb2_grpc import TextServiceServicer
+from services.catalogue import Model, Watched
 from services.common import byok
 from services.common.admission import VanishedCallers
 from services.common.beside import LARGE_BYTES, Beside
-from services.common.catalogue import Model, Watched
 from services.common.errors import MoaError, UpstreamBroken, detail_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text

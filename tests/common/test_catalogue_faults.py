@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common.catalogue import CatalogueError, Watched, load
+from services.catalogue import CatalogueError, Watched, load
 
 GOOD = """\
 providers:

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.common.catalogue import CatalogueError
-from services.common.catalogue.compact import Compact, compact_of
-from services.common.catalogue.load import assembled, load, reload
-from services.common.catalogue.model import SLICE, Model, Provider, finished
+from services.catalogue import CatalogueError
+from services.catalogue._compact import Compact, compact_of
+from services.catalogue._load import assembled, load, reload
+from services.catalogue._model import SLICE, Model, Provider, finished
 from tests import shipped
 
 PROVIDER = Provider(id="p", adapter="openai", makes="text", base_url="http://x", credentials={"api_key": "P_KEY"})
-loading = importlib.import_module("services.common.catalogue.load")  # the package has a function of that name
+loading = importlib.import_module("services.catalogue._load")  # the package has a function of that name
 LIMIT_MB_OF_6000 = 15
 ROWS = 1_500
 LARGE = 4_000

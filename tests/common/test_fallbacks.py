@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from services.common.catalogue import CatalogueError, Watched, load
+from services.catalogue import CatalogueError, Watched, load
 
 FILE = """
 providers:

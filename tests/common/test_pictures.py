@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.common.catalogue import CatalogueError, Model, load
-from services.common.catalogue.pictures import UNKNOWN
+from services.catalogue import CatalogueError, Model, load
+from services.catalogue._pictures import UNKNOWN
 from services.common.images import MAX_SIDE
 from tests.common.test_shipped_catalogue import CATALOGUE
 

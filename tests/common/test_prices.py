@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.catalogue import Prices
+from services.catalogue import Prices
 from tests import shipped
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.catalogue import Catalogue, Model
+from services.catalogue import Catalogue, Model
 from tests import shipped
 
 CATALOGUE: Catalogue = shipped.catalogue()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.common.catalogue import Model
+from services.catalogue import Model
 from tests import shipped
 from tests.emulators.base import Emulator
 from tests.image.harness import ImageClient, image_service, shipped_rows

@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model
 from services.common import errors
-from services.common.catalogue import Model
 from tests.emulators.base import Emulator
 from tests.emulators.pictures import ImageScript, png
 from tests.image.harness import ImageClient, images_of

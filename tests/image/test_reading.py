@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from services.catalogue import Model
 from services.common import errors
-from services.common.catalogue import Model
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing
 from services.providers.image.base import Call

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.http.client import Pool
 from services.image.targets import ADAPTERS
 from services.providers.image.base import Call

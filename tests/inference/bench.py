@@ -16,7 +16,7 @@ from PIL import Image
 from inference import machine
 from inference.fair import Flow
 from inference.image.ask import ImageAsk
-from services.common.catalogue import Load, Model
+from services.catalogue import Load, Model
 
 TINY = Path("inference/models/moa-tiny-image")
 

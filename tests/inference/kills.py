@@ -17,7 +17,7 @@ from typing import Any
 from deploy.local.ports import Ports
 from inference.image.ask import SCHEDULERS
 from moa.image.v1 import image_pb2
-from services.common.catalogue import load
+from services.catalogue import load
 from services.common.errors import Unavailable
 from services.common.rpc.call import RESUME_KEY
 from tests.forking import Begun

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from deploy.local.ports import Ports
-from services.common.catalogue import load
+from services.catalogue import load
 from services.common.errors import MoaError
 from tests.inference import kills
 from tests.inference.harness import CATALOGUE, CHAT, IMAGE, Client

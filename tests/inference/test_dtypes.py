@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inference import machine
-from services.common.catalogue import Load, Model
+from services.catalogue import Load, Model
 from services.common.errors import Unavailable
 from tests.inference.gguf_file import SHIPPED
 

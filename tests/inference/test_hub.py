@@ -18,7 +18,7 @@ from inference import machine, sources
 from inference.needs import needed_bytes
 from inference.text.llama.model import load as load_llama
 from moa.image.v1 import image_pb2
-from services.common.catalogue import Load, Model
+from services.catalogue import Load, Model
 from services.common.errors import Unavailable
 from tests.inference.gguf_file import written
 from tests.inference.harness import Client, Running
@@ -121,7 +121,7 @@ def test_the_environment_names_the_hub(hub: Hub, tmp_path: Path) -> None:
     """HF_ENDPOINT and HF_HOME, as operators set them, are where a process fetches from and to."""
     commit = hub.repositories.setdefault("acme/chat", Repository()).commit(chat())
     program = (
-        "from inference import sources; from services.common.catalogue import Load\n"
+        "from inference import sources; from services.catalogue import Load\n"
         "print(sources.fetch(Load(source='acme/chat'), lambda stage, part: None).folder)"
     )
     environment = {**os.environ, "PYTHONPATH": f"gen{os.pathsep}.", "HF_ENDPOINT": hub.url}

@@ -16,7 +16,7 @@ import pytest
 
 from inference.downloads import BrokenOff, DownloadError, download
 from inference.packages import Packages, Standing
-from services.common.catalogue import Load, Model
+from services.catalogue import Load, Model
 from services.common.errors import Unavailable
 
 NAME, VERSION = "moa-weights-of-a-test", "1.0"

@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 import pytest
 
+from services.catalogue import load
 from services.common import errors
-from services.common.catalogue import load
 from tests.inference.harness import CATALOGUE, Client, Running, until
 from tests.inference.pipes import built
 

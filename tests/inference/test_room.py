@@ -17,7 +17,7 @@ from inference.machine import lower_priority
 from inference.needs import available_bytes, needed_bytes
 from inference.registry import Registry
 from inference.text.llama.model import LlamaModel
-from services.common.catalogue import Load, Model
+from services.catalogue import Load, Model
 from services.common.errors import Unavailable
 from tests.inference.gguf_file import SHIPPED, written
 from tests.inference.harness import until

@@ -12,8 +12,8 @@ from inference.fair import Flow
 from inference.text.ask import TextAsk
 from inference.text.events import Counted, Ended, Failed, Shown
 from inference.text.turns import Turn
+from services.catalogue import Load, Model
 from services.common import errors
-from services.common.catalogue import Load, Model
 
 FLOOD, LIGHT = Flow("flood"), Flow("light")
 

@@ -16,8 +16,8 @@ from PIL import Image
 from moa.common.v1 import media_pb2
 from moa.vision.v1 import vision_service_pb2 as pb
 from moa.vision.v1 import vision_service_pb2_grpc
+from services.catalogue import CatalogueError, load
 from services.common import errors
-from services.common.catalogue import CatalogueError, load
 from services.common.rpc import client as clients
 from services.common.rpc.status import error_from_rpc
 from services.desk.domain.items import ITEMS

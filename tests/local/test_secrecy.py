@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from deploy.local.secrecy import inherited, names_set
 from deploy.local.stack import Stack
 from deploy.local.topology import AUTH, BY_NAME, PROCESSES, ROUTER, TEXT, Process
-from services.common.catalogue import load
+from services.catalogue import load
 from services.common.settings import ServiceSettings, providers_environment
 
 CATALOGUE = """\

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from moa.common.v1 import usage_pb2
+from services.catalogue import Model
 from services.common.background import Background
-from services.common.catalogue import Model
 from services.common.estimate import Meter
 from services.router.domain.answer import TextAnswer
 from services.router.domain.attempts import Attempts, Begun, Patience, Terms

@@ -22,8 +22,8 @@ from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.catalogue import Catalogue, Model, Provider, Retirement
 from services.common.admission import Remaining
-from services.common.catalogue import Catalogue, Model, Provider, Retirement
 from services.common.egress import Egress
 from services.common.errors import MoaError, PermissionDenied, Unauthenticated
 from services.common.store import FolderStore, links_of

@@ -15,8 +15,8 @@ from moa.common.v1 import error_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.catalogue import Catalogue, Load, Model, Provider, Timeouts
 from services.common.admission import Held
-from services.common.catalogue import Catalogue, Load, Model, Provider, Timeouts
 from services.common.errors import ContextTooLong, Internal, Unavailable, UpstreamTimeout
 from services.common.grants import ActingFor
 from services.common.rpc import server

@@ -10,8 +10,8 @@ import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from services.catalogue import Model
 from services.common import errors
-from services.common.catalogue import Model
 from services.common.errors import MoaError
 from services.router.domain.breaker import LIMIT, LONGEST_REST_S, PROBE_S, REST_S, Breakers
 from services.router.domain.caller import Caller

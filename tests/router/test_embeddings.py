@@ -9,7 +9,7 @@ import pytest
 
 from moa.common.v1 import usage_pb2
 from moa.embedding.v1 import embedding_service_pb2
-from services.common.catalogue import Catalogue, Model, Provider
+from services.catalogue import Catalogue, Model, Provider
 from services.common.errors import InvalidField, ModelNotFound, PermissionDenied, Unavailable
 from services.router.domain.caller import Caller
 from services.router.domain.embeddings import Embeddings

@@ -6,8 +6,8 @@ import pytest
 
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.catalogue import Model
-from services.common.catalogue.pictures import UNKNOWN, Flat, Patches, Tiles
+from services.catalogue import Model
+from services.catalogue._pictures import UNKNOWN, Flat, Patches, Tiles
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
 from services.router.domain.prompt import Prompt

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.catalogue import CatalogueError, Retirement, load
+from services.catalogue import CatalogueError, Retirement, load
 from services.common.errors import ModelRetired, Unsupported
 from services.router.domain.retirement import speaking_for, standing
 

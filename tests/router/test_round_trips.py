@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.providers.google.text import read as gemini_read
 from services.providers.google.text import request as gemini_request
 from services.providers.openai.text import read as openai_read

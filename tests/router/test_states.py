@@ -11,7 +11,7 @@ from inference.packages import Packages, Standing
 from inference.registry import Registry
 from inference.states import ModelServicer
 from moa.inference.v1 import model_service_pb2_grpc
-from services.common.catalogue import Load, Watched
+from services.catalogue import Load, Watched
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server
 from services.router.adapters.model_states import ModelStates

@@ -11,7 +11,7 @@ from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.catalogue import Catalogue, Model, Provider
+from services.catalogue import Catalogue, Model, Provider
 from services.common.errors import MoaError, Unsupported
 from services.router.domain.attempts import Patience
 from services.router.domain.breaker import Breakers

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from moa.text.v1.text_pb2 import FinishReason, Message, Part, Role, TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest, GenerateTextResponse
 from moa.text.v1.text_service_pb2_grpc import TextServiceStub
-from services.common.catalogue import Watched
+from services.catalogue import Watched
 from services.common.errors import MoaError, error_of
 from services.common.rpc.client import channel, metadata
 from services.common.rpc.status import error_from_rpc

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.catalogue import Provider, load
 from services.common import errors
-from services.common.catalogue import Provider, load
 from services.common.http import checking
 from services.text.targets import Targets
 from tests import shipped

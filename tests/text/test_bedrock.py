@@ -22,8 +22,8 @@ from moa.text.v1.text_pb2 import (
     ToolResult,
 )
 from moa.text.v1.text_service_pb2 import CountTokensRequest
+from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.catalogue import Model, Provider
 from services.providers.aws.access import region_of
 from services.providers.aws.text.read import BedrockReader
 from services.providers.aws.text.request import body_from, request_from

@@ -10,8 +10,8 @@ import pytest
 
 from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ReasoningPart, Role, Tool, ToolCall, ToolResult
 from moa.text.v1.text_service_pb2 import CountTokensRequest
+from services.catalogue import Model
 from services.common import errors
-from services.common.catalogue import Model
 from services.providers.google import errors as failures
 from services.providers.google.text.read import GeminiReader
 from services.providers.google.text.request import body_from

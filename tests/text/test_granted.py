@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moa.text.v1.text_pb2 import FinishReason, TextEvent
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.text.targets import ADAPTERS
 from tests.emulators import aws
 from tests.emulators.openai import OpenAIEmulator

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from services.catalogue import Timeouts
 from services.common import errors
-from services.common.catalogue import Timeouts
 from services.common.http import retry_after
 from services.common.http.classify import classified
 from services.common.http.client import Outgoing, Pool, Upload

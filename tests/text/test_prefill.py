@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moa.text.v1.text_pb2 import Message, Part, Role
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.providers.openai.text.request import Options, body_from
 from tests.text.harness import chat
 

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.catalogue import Load, Model, Provider, Timeouts
 from services.common import errors
-from services.common.catalogue import Load, Model, Provider, Timeouts
 from services.common.http.deadline import Deadline
 from services.common.rpc.status import error_from_rpc
 from services.common.waiting import WHOLE_TOKENS, may_be_long, whole_s

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 from yarl import URL
 
+from services.catalogue import load
 from services.common import errors
-from services.common.catalogue import load
 from services.common.http.client import Outgoing
 from services.common.http.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
 from services.text.targets import ADAPTERS

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from moa.text.v1.text_pb2 import TextEvent
+from services.catalogue import Model
 from services.common import errors
-from services.common.catalogue import Model
 from services.common.counts import WRONG
 from services.text.targets import ADAPTERS
 from tests.counters import count_of

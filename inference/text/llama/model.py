@@ -18,7 +18,7 @@ from inference.text.llama.library import library
 from inference.text.template import Template
 from inference.text.tools import Tool
 from inference.text.turns import Turn
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import Unavailable
 
 _PIECE_BYTES = 512

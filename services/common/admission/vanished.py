@@ -12,8 +12,8 @@ import grpc
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
+from services.catalogue import Model
 from services.common.admission.settling import Settling
-from services.common.catalogue import Model
 from services.common.errors import MoaError
 from services.common.reservations import ReservationId
 from services.common.rpc import call as calls

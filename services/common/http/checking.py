@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
-from services.common.catalogue import Catalogue, Provider
+from services.catalogue import Catalogue, Provider
 from services.common.errors import MoaError, ProviderNotConfigured, UpstreamRejected
 from services.common.http.client import Outgoing
 from services.common.http.deadline import Deadline

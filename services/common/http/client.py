@@ -17,8 +17,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from services.catalogue import Timeouts
 from services.common import scrub, tracing
-from services.common.catalogue import Timeouts
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
 
 if TYPE_CHECKING:

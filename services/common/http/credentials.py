@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from services.catalogue import Provider
 from services.common import scrub
-from services.common.catalogue import Provider
 from services.common.errors import ProviderNotConfigured
 from services.common.http.client import Outgoing
 

@@ -12,8 +12,8 @@ from typing import Final, Generic, Protocol, TypeVar
 import msgspec
 from prometheus_client import Counter
 
+from services.catalogue import Catalogue, Model, Provider
 from services.common import logs, scrub
-from services.common.catalogue import Catalogue, Model, Provider
 from services.common.errors import (
     InvalidField,
     MoaError,

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from yarl import URL
 
-from services.common.catalogue import Provider
+from services.catalogue import Provider
 from services.common.errors import ProviderNotConfigured
 from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret, secret
 from services.providers.aws.sigv4 import SigV4

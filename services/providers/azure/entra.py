@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import msgspec
 from yarl import URL
 
+from services.catalogue import Provider, Timeouts
 from services.common import scrub
-from services.common.catalogue import Provider, Timeouts
 from services.common.errors import UpstreamAuth
 from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, proxy_for
 from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret

@@ -11,7 +11,7 @@ import msgspec
 from yarl import URL
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
 from services.providers.azure import entra

@@ -12,7 +12,7 @@ import msgspec
 from yarl import URL
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.http.client import Outgoing
 from services.common.http.credentials import Authority
 from services.providers.azure import entra

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from yarl import URL
 
-from services.common.catalogue import Provider
+from services.catalogue import Provider
 from services.common.http.client import Outgoing
 from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
 

@@ -14,8 +14,8 @@ from msgspec import Struct
 from yarl import URL
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.catalogue import Model, Provider
 from services.common.counts import Spelling, told
 from services.common.errors import InvalidField, UnsupportedMedia
 from services.common.http.classify import name_of, words_of

@@ -13,8 +13,8 @@ from msgspec import Struct
 from yarl import URL
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.catalogue import Model, Provider
 from services.common.http.classify import words_of
 from services.common.http.client import Outgoing
 from services.providers.image import capable

@@ -11,8 +11,8 @@ from yarl import URL
 
 from moa.image.v1.image_pb2 import Operation
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.catalogue import Model, Provider
 from services.common.errors import InvalidField
 from services.common.http import retry_after
 from services.common.http.classify import classified

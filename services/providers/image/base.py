@@ -12,7 +12,7 @@ from typing import Protocol
 
 from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.counts import Told
 from services.common.errors import MoaError
 from services.common.http.client import Outgoing

@@ -1,6 +1,6 @@
 """Refuse what a model cannot do, by the catalogue's word, and turn one vocabulary of sizes into each model's own.
 
-A model's limits are data (`services.common.catalogue.limits`).
+A model's limits are data (`services.catalogue`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 from moa.image.v1.image_pb2 import Background, Operation, OutputFormat, Quality
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model, Words
 from services.common import images, limits
-from services.common.catalogue import Model
-from services.common.catalogue.limits import Words
 from services.common.errors import InvalidField, Unsupported
 
 _CHANGES = (

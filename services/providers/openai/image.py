@@ -14,8 +14,8 @@ from yarl import URL
 
 from moa.image.v1.image_pb2 import Operation
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.catalogue import Model, Provider
 from services.common.counts import Spelling, Told, told
 from services.common.http.blobs import BlobLifter
 from services.common.http.client import Outgoing

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.counts import Told
 from services.common.errors import MoaError
 from services.common.http.client import Outgoing

@@ -10,10 +10,10 @@ import msgspec
 
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common import byok, tracing
 from services.common.admission import Held
 from services.common.beside import LARGE_BYTES
-from services.common.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata

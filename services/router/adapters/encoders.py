@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
-from services.common.catalogue import Model, Timeouts
+from services.catalogue import Model, Timeouts
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.reach import Reach

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, Generic
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.catalogue import Model
 from services.common import tracing
-from services.common.catalogue import Model
 from services.common.errors import MoaError, error_of, word
 from services.router.domain.ports import M, Source
 

@@ -12,8 +12,8 @@ import msgspec
 from google.api import httpbody_pb2
 
 from moa.common.v1 import usage_pb2
+from services.catalogue import Retirement
 from services.common import ratelimit
-from services.common.catalogue import Retirement
 from services.router.domain.answer import Answer
 
 JSON = "application/json"

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, Protocol
 
 from moa.common.v1 import error_pb2, usage_pb2
+from services.catalogue import Model
 from services.common import logs
-from services.common.catalogue import Model
 from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of
 from services.router import metrics
 from services.router.domain.breaker import Breakers

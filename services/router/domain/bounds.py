@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_service_pb2
+from services.catalogue import Model
 from services.common import images
-from services.common.catalogue import Model
 from services.common.errors import ContextTooLong, MoaError
 from services.router.domain.prompt import Prompt
 

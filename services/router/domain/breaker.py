@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from services.catalogue import Model
 from services.common import logs
-from services.common.catalogue import Model
 from services.common.errors import MoaError, word
 from services.router import metrics
 from services.router.domain.failures import is_sick, was_left

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from moa.embedding.v1 import embedding_service_pb2
 from moa.quota.v1 import quota_pb2
+from services.catalogue import Catalogue, Model
 from services.common import limits
-from services.common.catalogue import Catalogue, Model
 from services.common.errors import MoaError, ModelNotFound
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Admission

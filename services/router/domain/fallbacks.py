@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from services.catalogue import Catalogue, Model
 from services.common import byok
-from services.common.catalogue import Catalogue, Model
 from services.common.errors import ContextTooLong, InvalidField, ModelRetired, Unsupported
 from services.router.domain import retirement
 from services.router.domain.caller import Caller

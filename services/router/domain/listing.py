@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from moa.quota.v1 import quota_pb2
+from services.catalogue import Catalogue, Model
 from services.common import byok
-from services.common.catalogue import Catalogue, Model
 from services.common.errors import ModelNotFound, PermissionDenied, ProviderNotConfigured
 from services.router.domain import retirement
 from services.router.domain.caller import Caller

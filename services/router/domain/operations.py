@@ -14,9 +14,9 @@ from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_service_pb2
+from services.catalogue import Catalogue, Model, Retirement
 from services.common import byok, limits
 from services.common.background import Background
-from services.common.catalogue import Catalogue, Model, Retirement
 from services.common.errors import (
     ContextTooLong,
     InvalidField,

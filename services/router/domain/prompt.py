@@ -7,8 +7,8 @@ from typing import Final, Self
 
 from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.catalogue import Model
 from services.common import limits
-from services.common.catalogue import Model
 from services.common.errors import InvalidField
 from services.common.estimate import prompt_tokens
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from moa.common.v1 import error_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import MoaError, error_of
 from services.common.estimate import Meter
 from services.router.domain.attempts import Attempts, Begun

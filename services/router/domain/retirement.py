@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 
-from services.common.catalogue import Catalogue, Model, Retirement
+from services.catalogue import Catalogue, Model, Retirement
 from services.common.errors import ModelRetired, Unsupported
 
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Final, Protocol
 
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.catalogue import Model
 from services.common import logs
-from services.common.catalogue import Model
 from services.common.errors import MoaError
 from services.router.domain import bounds
 from services.router.domain.caller import Caller

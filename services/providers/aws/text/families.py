@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from moa.text.v1.text_pb2 import Part, ReasoningOptions, Role, ToolChoice
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
 
 Json = dict[str, Any]

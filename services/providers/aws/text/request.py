@@ -13,7 +13,7 @@ from yarl import URL
 
 from moa.text.v1.text_pb2 import Message, Part, ResponseFormat, Role, Tool, ToolChoice
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.common.http.client import Outgoing
 from services.providers.aws.text.families import family_of, is_provable

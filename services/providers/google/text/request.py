@@ -12,7 +12,7 @@ from yarl import URL
 
 from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice, ToolResult
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported, UnsupportedMedia
 from services.common.http.client import Outgoing
 from services.providers.google.text.wire import SIGNER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.common.catalogue import Provider
+from services.catalogue import Provider
 from services.common.http.client import Outgoing
 from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
 from services.providers.openai.errors import error_from

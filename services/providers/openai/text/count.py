@@ -11,7 +11,7 @@ import msgspec
 
 from moa.text.v1.text_pb2 import Message, Part, Role, Tool
 from moa.text.v1.text_service_pb2 import CountTokensRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.counts import count_in
 from services.common.errors import InvalidField, Unsupported, UpstreamBroken
 from services.common.http.client import Outgoing

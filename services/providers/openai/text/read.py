@@ -9,8 +9,8 @@ import msgspec
 
 from moa.text.v1.text_pb2 import FinishReason, TokenLogprob
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.catalogue import Model
 from services.common import errors
-from services.common.catalogue import Model
 from services.common.counts import Spelling, told
 from services.common.http.sse import EventParser
 from services.providers.openai import errors as failures

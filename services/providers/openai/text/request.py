@@ -11,7 +11,7 @@ from yarl import URL
 
 from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.catalogue import Model, Provider
+from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.common.http.client import Outgoing
 from services.providers.text import media

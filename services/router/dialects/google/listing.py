@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.errors import InvalidField
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing

@@ -9,7 +9,7 @@ from google.api import httpbody_pb2
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.router.v1 import openai_service_pb2, openai_service_pb2_grpc
-from services.common.catalogue import Model
+from services.catalogue import Model
 from services.common.dialects import OPENAI
 from services.common.errors import MoaError
 from services.router.dialects import reply

@@ -10,8 +10,8 @@ from google.api import httpbody_pb2
 
 from moa.task.v1 import prediction_service_pb2 as pb
 from moa.task.v1 import prediction_service_pb2_grpc, task_pb2
+from services.catalogue import Model
 from services.common.body import parse
-from services.common.catalogue import Model
 from services.common.errors import InvalidField, ModelNotFound, NotFound
 from services.common.rpc import call as calls
 from services.tasks.api import header, idempotency_key, last_event_id, note

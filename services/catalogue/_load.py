@@ -13,10 +13,10 @@ import msgspec
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.catalogue._compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
+from services.catalogue._faults import misread, nearest
+from services.catalogue._model import SLICE, Catalogue, Model, Provider, finished
 from services.common import limits
-from services.common.catalogue.compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
-from services.common.catalogue.faults import misread, nearest
-from services.common.catalogue.model import SLICE, Catalogue, Model, Provider, finished
 
 _LARGE_BYTES: Final = 128 * 1024
 """A file of so many bytes is read by another process at the start too, for the memory that parsing leaves behind."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Generator, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from services.common.catalogue.limits import Limits
-from services.common.catalogue.pictures import UNKNOWN, ImageTokens, Rule
+from services.catalogue._limits import Limits
+from services.catalogue._pictures import UNKNOWN, ImageTokens, Rule
 from services.common.errors import ModelNotFound, NotFound
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -166,7 +165,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     limits: Limits = Limits()
     """What values it takes."""
     image_tokens: ImageTokens | None = None
-    """How many tokens of a prompt a picture is, by its owner's rule (`services.common.catalogue.pictures`); none: no
+    """How many tokens of a prompt a picture is, by its owner's rule (`services.catalogue._pictures`); none: no
     rule is known, and the dearest there are bound it."""
     prices: Prices | None = None
     """What its owner asks, where it is known."""
@@ -325,8 +324,3 @@ def _named(models: Iterable[Model], name: str, kind: str) -> Model:
         if name in (model.id, model.full_id, *model.aliases):
             return model
     raise ModelNotFound(f"unknown {kind} model {name[:200]!r}", param="model")
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Return whether a permission's glob matches a catalogue id. Case counts."""
-    return pattern == "*" or fnmatchcase(name, pattern)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from prometheus_client import Gauge
 
+from services.catalogue._compact import CatalogueError
+from services.catalogue._load import load, reload
+from services.catalogue._model import Catalogue
 from services.common import logs
-from services.common.catalogue.compact import CatalogueError
-from services.common.catalogue.load import load, reload
-from services.common.catalogue.model import Catalogue
 
 _log = logs.get("catalogue")
 REFUSED = Gauge(

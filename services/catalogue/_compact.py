@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from services.common.catalogue.model import Model, Provider
+from services.catalogue._model import Model, Provider
 
 
 class CatalogueError(Exception):
@@ -94,7 +94,7 @@ async def read_apart(path: Path) -> Compact:
 
 
 def _command(path: Path) -> list[str]:
-    return [sys.executable, "-m", "services.common.catalogue.reading", str(path)]
+    return [sys.executable, "-m", "services.catalogue.reading", str(path)]
 
 
 def _environment() -> dict[str, str]:

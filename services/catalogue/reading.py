@@ -1,4 +1,4 @@
-"""Read and check a catalogue's file for another process: `python -m services.common.catalogue.reading FILE`."""
+"""Read and check a catalogue's file for another process: `python -m services.catalogue.reading FILE`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from services.common.catalogue.compact import REFUSED, CatalogueError, encoded
-from services.common.catalogue.load import checked
+from services.catalogue._compact import REFUSED, CatalogueError, encoded
+from services.catalogue._load import checked
 
 
 def main() -> None:
