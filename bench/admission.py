@@ -30,8 +30,8 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, UNLIMITED, Limits
 from services.auth.migrations import migrate
 from services.common import logs
-from services.common.admission import Admission
 from services.common.rpc.client import channel, metadata
+from services.quota_client import Admission
 from tests.auth.asking import PEPPER, TOKEN
 from tests.auth.conftest import spawned
 

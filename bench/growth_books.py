@@ -24,11 +24,11 @@ from services.auth.adapters.checker import Checker
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.usage import Usage
 from services.auth.migrations import migrate as migrate_auth
-from services.common.admission.holding import Holding
-from services.common.admission.holdings import Holdings
-from services.common.admission.pace import Paces
-from services.common.admission.refreshing import Refreshing
-from services.common.admission.settling import Settling
+from services.quota_client._lease_store import LeaseStore
+from services.quota_client._lease_stores import LeaseStores
+from services.quota_client._pace import Paces
+from services.quota_client._refreshing import Refreshing
+from services.quota_client._settling import Settling
 from services.tasks.adapters.database import Database as TasksDatabase
 from services.tasks.adapters.queue import Queue
 from services.tasks.migrate import migrate as migrate_tasks
@@ -190,13 +190,13 @@ async def _refreshed(count: int) -> dict[str, float]:
     auth: Any = _Auth()
     settling = Settling(auth, service_token="bench", folder=None, holder="h")  # noqa: S106  # no secret
     paces = Paces(auth, service_token="bench", holder="h")  # noqa: S106
-    holdings = Holdings(auth, service_token="bench", holder="h", settling=settling, paces=paces, there=_there)  # noqa: S106
+    holdings = LeaseStores(auth, service_token="bench", holder="h", settling=settling, paces=paces, there=_there)  # noqa: S106
     now = time.monotonic()
     for number in range(count):
         grant = quota_pb2.Grant(account_id="a", key_id=f"key_{number}", version=1)
         grant.fresh_for.FromMilliseconds(1500)
         grant.remaining.resets_at.FromDatetime(datetime.now(UTC))
-        holding = Holding(str(number).encode(), grant, now, settling, paces, holdings.give_back)
+        holding = LeaseStore(str(number).encode(), grant, now, settling, paces, holdings.give_back)
         holdings.by_key_id[grant.key_id] = holding
     for holding in holdings.by_key_id.values():
         holding.used_at = time.monotonic()

@@ -30,10 +30,10 @@ from moa.text.v1 import text_service_pb2_grpc
 from moa.vision.v1 import vision_service_pb2_grpc
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, metrics, settings
-from services.common.admission import VanishedCallers
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
+from services.quota_client import AbandonedCalls
 
 _log = logs.get("inference")
 
@@ -66,7 +66,7 @@ class Process:
         )
         token = config.service_token.get_secret_value()
         self.auth = channel(config.auth_address)
-        self.vanished = VanishedCallers(self.auth, service_token=token)
+        self.vanished = AbandonedCalls(self.auth, service_token=token)
         self.server = Server(service_token=token)
         text_service_pb2_grpc.add_TextServiceServicer_to_server(
             TextServicer(self.catalogue, self.registry, self.workers, self.reading, self.vanished), self.server.grpc

@@ -23,10 +23,10 @@ from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Model, Watched
 from services.common import tracing
-from services.common.admission import VanishedCallers
 from services.common.errors import Internal, MoaError, detail_of, error_of
 from services.common.images import MIME
 from services.common.rpc import call as calls
+from services.quota_client import AbandonedCalls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
     from inference.image.engine import ImageEngine
@@ -43,7 +43,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     """
 
     def __init__(
-        self, catalogue: Watched, registry: Registry, workers: Executor, vanished: VanishedCallers | None = None
+        self, catalogue: Watched, registry: Registry, workers: Executor, vanished: AbandonedCalls | None = None
     ) -> None:
         self._catalogue = catalogue
         self._registry = registry

@@ -26,10 +26,10 @@ from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Model, Watched
 from services.common import tracing
-from services.common.admission import VanishedCallers
 from services.common.errors import detail_of, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
+from services.quota_client import AbandonedCalls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
     from inference.text.engine import TextEngine
@@ -52,7 +52,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         registry: Registry,
         workers: Executor,
         reading: SharedThread,
-        vanished: VanishedCallers | None = None,
+        vanished: AbandonedCalls | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._registry = registry

@@ -22,9 +22,9 @@ from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
 from services.auth.logins import Logins
-from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
+from services.quota_client import priorities
 
 SignUpMode = Literal["open", "invite", "closed"]
 _WRONG_LOGIN = "the email or the password is wrong"

@@ -21,8 +21,8 @@ from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ADMIN
 from services.auth.domain.records import AccountRecord
-from services.common import priorities
 from services.common.errors import InvalidField, PermissionDenied
+from services.quota_client import priorities
 
 _WEEK_S = 7 * 86_400.0
 _YEAR_S = 366 * 86_400.0

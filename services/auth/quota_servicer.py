@@ -19,9 +19,9 @@ from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
 from services.auth.domain.powers import ACCOUNT
 from services.auth.domain.quota import Admitted, Quota
-from services.common import priorities
 from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
+from services.quota_client import priorities
 
 _MAX_KEYS = 10_000
 _MAX_BATCH = 1_000

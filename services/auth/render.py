@@ -25,8 +25,8 @@ from services.auth.domain.records import (
     RuleRecord,
     UsageRecord,
 )
-from services.common import priorities
 from services.common.errors import InvalidField
+from services.quota_client import priorities
 
 ROLES: Final = {"user": account_pb2.ROLE_USER, "admin": account_pb2.ROLE_ADMIN, "service": account_pb2.ROLE_SERVICE}
 SCOPES: Final = {ACCOUNT: account_pb2.SCOPE_ACCOUNT, ADMIN: account_pb2.SCOPE_ADMIN}

@@ -15,13 +15,13 @@ import uvloop
 
 from services.catalogue import CatalogueError, Watched, load
 from services.common import logs, metrics, settings
-from services.common.admission import VanishedCallers
 from services.common.beside import Beside
 from services.common.http import checking
 from services.common.http.targets import Targets
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.rpc.target import Addresses
+from services.quota_client import AbandonedCalls
 
 T = TypeVar("T", bound=Targets[Any])
 
@@ -60,7 +60,7 @@ class Providing(Generic[T]):
     settings: type[ProvidingSettings]
     targets: Callable[[Mapping[str, str]], T]
     """Makes the providers that can be asked, from the environment."""
-    add: Callable[[Watched, T, VanishedCallers, Beside, Server], None]
+    add: Callable[[Watched, T, AbandonedCalls, Beside, Server], None]
     """Adds the servicer to the server."""
 
     def main(self) -> None:
@@ -93,7 +93,7 @@ class Providing(Generic[T]):
         metrics.serve(config)
         token = config.service_token.get_secret_value()
         auth = channel(config.auth_address)
-        vanished = VanishedCallers(auth, service_token=token)
+        vanished = AbandonedCalls(auth, service_token=token)
         await vanished.start()
         server = Server(service_token=token)
         beside = Beside()

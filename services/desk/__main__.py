@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moa.desk.v1 import desk_service_pb2, desk_service_pb2_grpc
 from services.catalogue import CatalogueError, load
-from services.common import grants, logs, memory, metrics, settings
+from services.common import logs, memory, metrics, settings
 from services.common.egress import Egress
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
@@ -22,6 +22,7 @@ from services.desk.adapters.parts import RouterPainter, VisionClient
 from services.desk.domain.pipeline import Pipeline, Style
 from services.desk.servicer import DeskServicer
 from services.desk.settings import DeskSettings
+from services.quota_client import grants
 
 
 def _version() -> str:

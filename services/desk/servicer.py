@@ -7,13 +7,13 @@ from contextlib import aclosing
 from typing import Any
 
 from moa.desk.v1 import desk_pb2, desk_service_pb2, desk_service_pb2_grpc
-from services.common import grants
 from services.common.errors import MoaError, Unauthenticated, detail_of
 from services.common.rpc import call as calls
 from services.common.rpc.keys import key_of
 from services.desk import health
 from services.desk.domain.items import ITEMS
 from services.desk.domain.pipeline import Pipeline, Style
+from services.quota_client import grants
 
 
 class DeskServicer(desk_service_pb2_grpc.DeskServiceServicer):

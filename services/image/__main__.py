@@ -5,16 +5,16 @@ from __future__ import annotations
 from moa.image.v1 import image_service_pb2
 from services.catalogue import Watched
 from services.common import memory
-from services.common.admission import VanishedCallers
 from services.common.beside import Beside
 from services.common.providing import Providing
 from services.common.rpc.server import Server
 from services.image.servicer import ImageServicer, add_to_server
 from services.image.settings import ImageSettings
 from services.image.targets import Targets
+from services.quota_client import AbandonedCalls
 
 
-def add(catalogue: Watched, targets: Targets, vanished: VanishedCallers, beside: Beside, server: Server) -> None:
+def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, beside: Beside, server: Server) -> None:
     add_to_server(ImageServicer(catalogue, targets, vanished, beside), server.grpc)
 
 

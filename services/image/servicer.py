@@ -14,7 +14,6 @@ from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Watched
 from services.common import byok
-from services.common.admission import VanishedCallers
 from services.common.beside import LARGE_BYTES, Beside
 from services.common.errors import MoaError, detail_of
 from services.common.rpc import call as calls
@@ -22,6 +21,7 @@ from services.image.targets import Targets
 from services.image.work import Work
 from services.providers.image import capable
 from services.providers.image.picture import encoded
+from services.quota_client import AbandonedCalls
 
 _NAME: Final = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 
@@ -48,7 +48,7 @@ class ImageServicer(ImageServiceServicer):
         self,
         catalogue: Watched,
         targets: Targets,
-        vanished: VanishedCallers | None = None,
+        vanished: AbandonedCalls | None = None,
         beside: Beside | None = None,
     ) -> None:
         self._beside = beside

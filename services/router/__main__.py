@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
-from services.common.admission import Admission
 from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.store import links_of, store_of
+from services.quota_client import Admission
 from services.router.adapters.backends import Backends
 from services.router.adapters.claims import Claims
 from services.router.adapters.encoders import InferenceEncoders

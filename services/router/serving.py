@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
-from services.common import byok, errors, grants
+from services.common import byok, errors
 from services.common.rpc import call as calls
 from services.common.throttle import Throttle
+from services.quota_client import grants
 from services.router import metrics
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller, key_of

@@ -23,12 +23,12 @@ from moa.task.v1 import (
 )
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
-from services.common.admission import Admission
 from services.common.beside import Beside
 from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.store import links_of, store_of
+from services.quota_client import Admission
 from services.tasks.adapters.database import Bell, Database, Listener
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.outside import Outside

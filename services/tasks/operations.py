@@ -51,7 +51,7 @@ class Identity(Protocol):
 
 
 class Admission(Protocol):
-    """Who verifies keys; `services.common.admission.Admission` is one."""
+    """Who verifies keys; `services.quota_client.Admission` is one."""
 
     async def arrive(self, key: str) -> Identity:
         """Verify a key, and count the request. Raises Unauthenticated or RateLimited."""

@@ -6,16 +6,16 @@ from moa.text.v1 import text_service_pb2
 from moa.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_server
 from services.catalogue import Watched
 from services.common import memory
-from services.common.admission import VanishedCallers
 from services.common.beside import Beside
 from services.common.providing import Providing
 from services.common.rpc.server import Server
+from services.quota_client import AbandonedCalls
 from services.text.servicer import TextServicer
 from services.text.settings import TextSettings
 from services.text.targets import Targets
 
 
-def add(catalogue: Watched, targets: Targets, vanished: VanishedCallers, beside: Beside, server: Server) -> None:
+def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, beside: Beside, server: Server) -> None:
     add_TextServiceServicer_to_server(TextServicer(catalogue, targets, vanished, beside), server.grpc)
 
 

@@ -19,11 +19,11 @@ from moa.text.v1.text_service_pb2 import (
 from moa.text.v1.text_service_pb2_grpc import TextServiceServicer
 from services.catalogue import Model, Watched
 from services.common import byok
-from services.common.admission import VanishedCallers
 from services.common.beside import LARGE_BYTES, Beside
 from services.common.errors import MoaError, UpstreamBroken, detail_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
+from services.quota_client import AbandonedCalls
 from services.text import count
 from services.text.answer import LIFE_S, Answer
 from services.text.targets import Target, Targets
@@ -43,7 +43,7 @@ class TextServicer(TextServiceServicer):
         self,
         catalogue: Watched,
         targets: Targets,
-        vanished: VanishedCallers | None = None,
+        vanished: AbandonedCalls | None = None,
         beside: Beside | None = None,
     ) -> None:
         self._beside = beside

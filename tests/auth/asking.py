@@ -13,8 +13,8 @@ import pytest
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.checker import Checker, Findings
-from services.common.admission import Admission, Reservation
 from services.common.errors import Unauthenticated
+from services.quota_client import Admission, Reservation
 from tests import waiting
 
 PEPPER = b"a pepper for the tests"

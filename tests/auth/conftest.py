@@ -32,10 +32,10 @@ from services.auth.domain.quota import Quota
 from services.auth.migrations import migrate
 from services.auth.replica import serving
 from services.auth.settings import AuthSettings
-from services.common.admission import Admission
-from services.common.admission.settling import DOUBT_S
 from services.common.errors import Unavailable
 from services.common.rpc.client import channel
+from services.quota_client import Admission
+from services.quota_client._settling import DOUBT_S
 from tests import forking
 from tests.auth.asking import PEPPER, TOKEN, Router
 from tests.auth.client import Client, connected

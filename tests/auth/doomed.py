@@ -8,8 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from services.common.admission import Admission
 from services.common.rpc.client import channel
+from services.quota_client import Admission
 from tests.auth.asking import TOKEN, reserve, settle
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.common import logs
-from services.common.admission import Admission, VanishedCallers
-from services.common.admission.reservation import Reservation
 from services.common.errors import MoaError, QuotaExhausted
 from services.common.rpc.client import channel
+from services.quota_client import AbandonedCalls, Admission
+from services.quota_client._reservation import Reservation
 from tests.auth.asking import TOKEN, reserve, tokens
 
 TOKENS = 100
@@ -38,7 +38,7 @@ def _unheard(_: object) -> None:
     """Take note of nothing."""
 
 
-def left(backend: VanishedCallers, reservation: Reservation, invoice: int) -> str:
+def left(backend: AbandonedCalls, reservation: Reservation, invoice: int) -> str:
     """Leave before anything was heard: two times in three the provider had the prompt, and its backend says so."""
     reservation.doubt(usage=usage_pb2.Usage(), provider="local-text", model="m", then=_unheard)
     if random.random() < 2 / 3:
@@ -57,7 +57,7 @@ def left(backend: VanishedCallers, reservation: Reservation, invoice: int) -> st
 
 async def answered(
     admission: Admission,
-    backend: VanishedCallers,
+    backend: AbandonedCalls,
     key: str,
     invoice: int,
     *,
@@ -109,7 +109,7 @@ async def main(
     link = channel(addresses)
     admission = Admission(link, service_token=TOKEN, journal=journal, doubt_s=DOUBT_S)
     await admission.start()
-    backend = VanishedCallers(link, service_token=TOKEN, after_s=WORD_S)
+    backend = AbandonedCalls(link, service_token=TOKEN, after_s=WORD_S)
     await backend.start()
     invoice = os.open(invoice_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

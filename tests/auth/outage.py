@@ -22,9 +22,9 @@ from pathlib import Path
 from deploy.local.database import Database
 from services.auth.migrations import migrate
 from services.common import logs
-from services.common.admission import Admission, Reservation
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
+from services.quota_client import Admission, Reservation
 from tests.auth.asking import TOKEN, audited, reserve, settle
 from tests.auth.conftest import spawned
 from tests.auth.soak import account_of, charges_of, had_the_rest

@@ -28,10 +28,10 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, Limits
 from services.auth.migrations import migrate
-from services.common.admission import Admission
 from services.common.errors import MoaError
-from services.common.reservations import ReservationId
 from services.common.rpc.client import channel
+from services.quota_client import Admission
+from services.quota_client.reservation_ids import ReservationId
 from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle, until
 from tests.auth.conftest import spawned
 from tests.auth.holder import TOKENS

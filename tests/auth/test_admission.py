@@ -13,11 +13,11 @@ import pytest
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.auth.domain.accounts import KeyLimits
-from services.common.admission import Admission, holdings
 from services.common.errors import MoaError, PermissionDenied, QuotaExhausted, RateLimited, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.throttle import Throttle
+from services.quota_client import Admission, _lease_stores
 from tests.auth.asking import TOKEN, refused, reserve, settle, until
 from tests.auth.conftest import Admit, Auth, Start
 
@@ -366,7 +366,7 @@ async def test_pace_limits_hold(auth: Auth, admit: Admit) -> None:
 async def test_guessing_keys_is_slowed_by_address(auth: Auth, admit: Admit, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address that tries many wrong keys is told to wait; a right key from it works all the same."""
     # A slow machine would win tries back meanwhile.
-    monkeypatch.setattr(holdings, "Throttle", partial(Throttle, clock=lambda: 0.0))
+    monkeypatch.setattr(_lease_stores, "Throttle", partial(Throttle, clock=lambda: 0.0))
     _, _, key = await auth.account()
     admission = await admit(auth)
     calls.begin("/test", "r", "203.0.113.7")

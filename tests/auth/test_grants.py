@@ -6,10 +6,10 @@ import pytest
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.common import grants
-from services.common.admission.held import Held
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated
-from services.common.grants import ActingFor
+from services.quota_client import grants
+from services.quota_client._task_reservation import TaskReservation
+from services.quota_client.grants import ActingFor
 from tests.auth.asking import TOKEN
 from tests.auth.conftest import Admit, Start
 
@@ -38,7 +38,7 @@ async def test_a_grant_with_a_reservation_pays_nothing_twice(start: Start, admit
     acting = ActingFor(account_id=account_id, key_id=key_id, reservation_id="lease.1.0.2", images=2)
     grant = grants.mint(TOKEN, acting)
     booking = await admission.reserve(grant, operation=IMAGE, provider="p", model="m", images=2, request_id="r")
-    assert isinstance(booking, Held)
+    assert isinstance(booking, TaskReservation)
     assert booking.reservation_id == ""  # nothing that a backend could settle
     booking.settle(usage=usage_pb2.Usage(images=2), provider="p", model="m")
     with pytest.raises(QuotaExhausted):

@@ -41,7 +41,7 @@ from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Amount, Booking, Return
 from services.auth.domain.pools import Pools
 from services.auth.migrations import migrate
-from services.common.reservations import ReservationId
+from services.quota_client.reservation_ids import ReservationId
 from tests.auth.asking import PEPPER
 
 LIMIT = 1000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.common.admission import VanishedCallers
 from services.common.rpc.client import channel
+from services.quota_client import AbandonedCalls
 from tests.auth.asking import TOKEN, reserve, settle, until
 from tests.auth.conftest import Admit, Auth
 
@@ -20,7 +20,7 @@ async def test_the_word_of_a_backend_that_was_left_is_void(auth: Auth, admit: Ad
     assert (second.tokens, second.key_id) == (300, key_id)
     await until(lambda: auth.query("select tokens from ledger where reference = %s", first.reservation_id) == [(0,)])
     async with channel(auth.address) as link:
-        backend = VanishedCallers(link, service_token=TOKEN, after_s=0)
+        backend = AbandonedCalls(link, service_token=TOKEN, after_s=0)
         await backend.start()
         backend.left(
             first.reservation_id,

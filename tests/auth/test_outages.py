@@ -16,9 +16,9 @@ from deploy.local.database import Database
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.migrations import migrate
-from services.common.admission import Admission, Reservation, VanishedCallers
 from services.common.errors import MoaError, QuotaExhausted, Unavailable
 from services.common.rpc.client import channel
+from services.quota_client import AbandonedCalls, Admission, Reservation
 from tests.auth.asking import TOKEN, Router, audited, reserve, settle, tokens, until
 from tests.auth.conftest import Admit, Auth, Start, spawned, started
 
@@ -177,7 +177,7 @@ async def test_a_backend_settles_for_a_router_that_vanished(start: Start) -> Non
     link = channel(auth.address)
     router = Admission(link, service_token=TOKEN)
     await router.start()
-    backend = VanishedCallers(link, service_token=TOKEN, after_s=0.5)
+    backend = AbandonedCalls(link, service_token=TOKEN, after_s=0.5)
     await backend.start()
     lost, kept = await reserve(router, key, 300), await reserve(router, key, 300)
     for reservation in (lost, kept):
@@ -208,7 +208,7 @@ async def test_images_are_booked_by_a_backend_as_they_were_delivered(start: Star
     link = channel(auth.address)
     router = Router(link, service_token=TOKEN)
     await router.start()
-    backend = VanishedCallers(link, service_token=TOKEN, after_s=0.5)
+    backend = AbandonedCalls(link, service_token=TOKEN, after_s=0.5)
     await backend.start()
     reservation = await reserve(router, key, 0, images=3, operation=quota_pb2.OPERATION_IMAGE)
     router.vanish()
@@ -238,7 +238,7 @@ async def test_when_backend_and_router_die_together_the_last_report_is_charged(s
     link = channel(auth.address)
     router = Router(link, service_token=TOKEN)
     await router.start()
-    backend = VanishedCallers(link, service_token=TOKEN, after_s=3600)
+    backend = AbandonedCalls(link, service_token=TOKEN, after_s=3600)
     await backend.start()
     reservation = await reserve(router, key, 300)
     reservation.report(usage=tokens(80), provider="local-text", model="m")
@@ -271,7 +271,7 @@ async def test_a_backend_does_not_charge_what_a_living_router_left(start: Start)
     link = channel(auth.address)
     router = Admission(link, service_token=TOKEN)
     await router.start()
-    backend = VanishedCallers(link, service_token=TOKEN, after_s=0.5)
+    backend = AbandonedCalls(link, service_token=TOKEN, after_s=0.5)
     await backend.start()
     left = await reserve(router, key, 300)
     assert isinstance(left, Reservation)

@@ -12,10 +12,10 @@ import pytest
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import account_service_pb2_grpc
 from services.auth.domain.accounts import KeyLimits
-from services.common.admission import Admission, Reservation
 from services.common.errors import RateLimited, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc import status
+from services.quota_client import Admission, Reservation
 from tests.auth.asking import Router, reserve, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth, Start

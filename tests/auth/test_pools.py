@@ -13,8 +13,8 @@ from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.leases import LeaseIds, sized
 from services.auth.domain.ledger import Amount, Ending, Return
 from services.auth.domain.pools import Pools
-from services.common.admission.lease import Appetite
 from services.common.errors import Unavailable
+from services.quota_client._lease import Appetite
 
 _HUNGRY = 40
 

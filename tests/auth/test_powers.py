@@ -27,7 +27,7 @@ from services.auth.domain.records import KeyRecord
 from services.auth.migrations import SCHEMA, migrate
 from services.common import migrations
 from services.common.errors import PermissionDenied, QuotaExhausted, RateLimited
-from services.common.permissions import covers, permitted
+from services.quota_client.permissions import covers, permitted
 from tests.auth.asking import audited, reserve, settle
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth

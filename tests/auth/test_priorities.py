@@ -11,9 +11,8 @@ from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
-from services.common import grants, priorities
-from services.common.admission import Admission
-from services.common.grants import ActingFor
+from services.quota_client import Admission, grants, priorities
+from services.quota_client.grants import ActingFor
 from tests.auth.asking import TOKEN, reserve
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.admission.journal import Journal, Left
+from services.quota_client._journal import Journal, Left
 
 
 class Disk:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 
-from services.common import ratelimit
-from services.common.admission import Remaining
 from services.common.errors import QuotaExhausted
 from services.common.rpc import status
+from services.quota_client import Remaining, ratelimit
 
 _ITEM = r'"[a-z]+"(;[a-z]+=([0-9]+|"[a-z]+"))+'
 

@@ -10,11 +10,11 @@ import grpc
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
-from services.common.admission.holding import Holding
-from services.common.admission.holdings import Holdings
-from services.common.admission.pace import Paces
-from services.common.admission.refreshing import Refreshing
-from services.common.admission.settling import Settling
+from services.quota_client._lease_store import LeaseStore
+from services.quota_client._lease_stores import LeaseStores
+from services.quota_client._pace import Paces
+from services.quota_client._refreshing import Refreshing
+from services.quota_client._settling import Settling
 
 ACTIVE = 12_000
 
@@ -26,7 +26,7 @@ class _Auth:
         self.asked: list[quota_service_pb2.RefreshRequest] = []
         self.version = 7
         self.failing: set[str] = set()
-        self.holdings: Holdings
+        self.holdings: LeaseStores
         """Those of the process that asks."""
 
     async def Refresh(self, request: quota_service_pb2.RefreshRequest, **_: Any) -> quota_service_pb2.RefreshResponse:
@@ -64,16 +64,16 @@ async def there() -> None:
     """Auth is there."""
 
 
-def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, Holding]]:
+def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, LeaseStore]]:
     """A process that used every key a moment ago, and holds a lease for each that must be renewed."""
     settling = Settling(auth, service_token="t", folder=None, holder="h")
     paces = Paces(auth, service_token="t", holder="h")
-    holdings = Holdings(auth, service_token="t", holder="h", settling=settling, paces=paces, there=there)
+    holdings = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=there)
     for number in range(ACTIVE):
         grant = _grant(f"key_{number}")
         grant.lease.CopyFrom(_lease(f"lease_{number}"))
         grant.remaining.resets_at.FromSeconds(2**31)
-        holding = Holding(str(number).encode(), grant, now - 10, settling, paces, holdings.give_back)
+        holding = LeaseStore(str(number).encode(), grant, now - 10, settling, paces, holdings.give_back)
         holding.used_at = now
         holdings.by_key_id[grant.key_id] = holding
     auth.holdings = holdings
@@ -84,7 +84,7 @@ def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, Holding]]:
 async def test_all_keys_are_asked_about_in_small_calls(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """12,000 active keys: none goes stale and no lease expires; what has not changed is not told again."""
     now = 1000.0
-    monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
+    monkeypatch.setattr("services.quota_client._refreshing.time.monotonic", lambda: now)
     refreshing, keys = held(auth, now)
     await refreshing.round()
     assert max(len(request.key_ids) for request in auth.asked) <= 500
@@ -104,7 +104,7 @@ async def test_all_keys_are_asked_about_in_small_calls(auth: _Auth, monkeypatch:
 async def test_a_call_that_fails_leaves_the_other_keys_fresh(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the keys of that call are not verified."""
     now = 1000.0
-    monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
+    monkeypatch.setattr("services.quota_client._refreshing.time.monotonic", lambda: now)
     refreshing, keys = held(auth, now)
     auth.failing = {"key_0"}
     await refreshing.round()
@@ -114,7 +114,7 @@ async def test_a_call_that_fails_leaves_the_other_keys_fresh(auth: _Auth, monkey
 async def test_a_round_is_given_up_while_auth_is_away(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process does not spend a call's time on each 500 keys, and the next round begins with others."""
     now = 1000.0
-    monkeypatch.setattr("services.common.admission.refreshing.time.monotonic", lambda: now)
+    monkeypatch.setattr("services.quota_client._refreshing.time.monotonic", lambda: now)
     refreshing, keys = held(auth, now)
     auth.failing = set(keys)
     await refreshing.round()
@@ -125,8 +125,8 @@ async def test_a_round_is_given_up_while_auth_is_away(auth: _Auth, monkeypatch: 
 
 async def test_a_process_without_keys_rests(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """No round is made until auth is asked about a key; from then on one after the other."""
-    monkeypatch.setattr("services.common.admission.refreshing.ROUND_S", 0)
-    monkeypatch.setattr("services.common.admission.refreshing.REST_S", 3600)
+    monkeypatch.setattr("services.quota_client._refreshing.ROUND_S", 0)
+    monkeypatch.setattr("services.quota_client._refreshing.REST_S", 3600)
     refreshing, keys = held(auth, time.monotonic())
     used = dict(keys)
     keys.clear()

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.common.admission.holding import Holding
+from services.quota_client._lease_store import LeaseStore
 
 
 def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
@@ -22,7 +22,7 @@ def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
     settling, share = Mock(), Mock()
     paces: Any = Mock(of=lambda _: (share,))
     now = time.monotonic()
-    holding = Holding(b"d", grant, now, settling, paces, Mock())
+    holding = LeaseStore(b"d", grant, now, settling, paces, Mock())
     lease = holding.find(100, 0, now)
     assert lease is not None
     first = holding.reserve(

@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
-from services.common.admission.journal import Journal
-from services.common.admission.settling import Settling
+from services.quota_client._journal import Journal
+from services.quota_client._settling import Settling
 
 
 class Auth:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
-from services.common.admission.holdings import Asked, Holdings
-from services.common.admission.pace import Paces
-from services.common.admission.settling import Settling
+from services.quota_client._lease_stores import Asked, LeaseStores
+from services.quota_client._pace import Paces
+from services.quota_client._settling import Settling
 
 LEASE_S = 20
 
@@ -39,7 +39,7 @@ async def test_a_lease_counts_from_when_auth_was_asked(monkeypatch: pytest.Monke
     auth: Any = Auth()
     settling = Settling(auth, service_token="t", folder=None, holder="h")
     paces = Paces(auth, service_token="t", holder="h")
-    held = Holdings(auth, service_token="t", holder="h", settling=settling, paces=paces, there=back)
+    held = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=back)
     asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", 100, 0, 100, "r")
     holding = await held.ask(b"digest", asked, least=100)
     assert holding.find(100, 0, now[0]) is not None

@@ -9,9 +9,9 @@ from typing import Any
 from moa.common.v1 import usage_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
-from services.common.admission import VanishedCallers
 from services.common.rpc import call as calls
 from services.common.rpc.client import channel
+from services.quota_client import AbandonedCalls
 from tests.books import keeping
 from tests.emulators.openai_images import OpenAIImagesEmulator
 from tests.emulators.pictures import ImageScript
@@ -49,7 +49,7 @@ async def test_images_are_booked_as_far_as_their_calls_had_begun(tmp_path: Path)
 async def test_a_service_that_ends_leaves_the_word_to_its_callers() -> None:
     """Calls that its own end cuts are settled by who called; those that were left before are booked all the same."""
     async with keeping(TOKEN) as (kept, address), channel(address) as auth:
-        vanished = VanishedCallers(auth, service_token=TOKEN)
+        vanished = AbandonedCalls(auth, service_token=TOKEN)
         await vanished.start()
         for number in (1, 2):
             vanished.left(

@@ -9,11 +9,11 @@ from PIL import Image
 
 from moa.common.v1 import media_pb2
 from moa.desk.v1 import desk_pb2, desk_service_pb2
-from services.common import grants
 from services.common.rpc import client as clients
 from services.desk.adapters.parts import RouterPainter, VisionClient
 from services.desk.domain.items import ITEMS
 from services.desk.domain.pipeline import Pipeline, Style
+from services.quota_client import grants
 from tests.inference.harness import IMAGE, TOKEN, Running
 from tests.inference.test_vision import a_desk, png
 from tests.pictures import picture

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from inference.fair import NAMELESS, WEIGHTS, Flow, Shares, crowded
 from moa.quota.v1 import quota_pb2
-from services.common import priorities
 from services.common.rpc import call as calls
+from services.quota_client import priorities
 
 A, B, C = Flow("a"), Flow("b"), Flow("c")
 FLOWS = [Flow(tenant, priority) for tenant in "abc" for priority in WEIGHTS]

@@ -23,10 +23,10 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Catalogue, Model, Provider, Retirement
-from services.common.admission import Remaining
 from services.common.egress import Egress
 from services.common.errors import MoaError, PermissionDenied, Unauthenticated
 from services.common.store import FolderStore, links_of
+from services.quota_client import Remaining
 from services.router.assembly import Around, serving
 from services.router.domain.attempts import Patience
 from services.router.settings import RouterSettings

@@ -16,12 +16,12 @@ from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue, Load, Model, Provider, Timeouts
-from services.common.admission import Held
 from services.common.errors import ContextTooLong, Internal, Unavailable, UpstreamTimeout
-from services.common.grants import ActingFor
 from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.rpc.whole import whole_text
+from services.quota_client import TaskReservation
+from services.quota_client.grants import ActingFor
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting
@@ -420,7 +420,7 @@ async def test_only_who_asks_again_after_a_crash_names_the_order() -> None:
     catalogue = Catalogue([Provider(id="p", adapter="x", makes="image")], [MODEL], frozenset({"p"}))
     caller = Caller(key="k", request_id="task-1")
     payer: Any = Lender()
-    held = Held(payer, ActingFor(account_id="a", key_id="k", reservation_id="r", images=1))
+    held = TaskReservation(payer, ActingFor(account_id="a", key_id="k", reservation_id="r", images=1))
     names, priorities = [], []
     async with channel(f"127.0.0.1:{port}") as to_image:
         calls = backends.Backends({"image": to_image}, service_token=TOKEN, catalogue=lambda: catalogue)

@@ -18,8 +18,8 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import Limits
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import AccountRecord, AuditRecord, RuleRecord
-from services.common import priorities
 from services.common.errors import Conflict, NoCredit, NotFound
+from services.quota_client import priorities
 
 CONSOLE: Final = "console"
 """The actor of what the command line does."""

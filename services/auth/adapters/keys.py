@@ -17,8 +17,8 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import NO_LIMITS, KeyLimits
 from services.auth.domain.powers import ADMIN, Power, check_changes, check_gives, check_makes, check_replaces
 from services.auth.domain.records import KeyRecord
-from services.common import priorities
 from services.common.errors import Conflict, InvalidField, NotFound, Unauthenticated
+from services.quota_client import priorities
 
 _COLUMNS: LiteralString = (
     "id, account_id, name, prefix, scopes, tokens_a_day, images_a_day, requests_a_minute, concurrent_requests,"

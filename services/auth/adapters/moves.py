@@ -13,7 +13,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link
 from services.auth.domain.accounts import UNLIMITED
 from services.auth.domain.ledger import Amount, Block, Booking, Known
-from services.common.reservations import ReservationId
+from services.quota_client.reservation_ids import ReservationId
 
 _INSERT = """
 insert into ledger (kind, account_id, key_id, day, block_id, reference, tokens, images, uncovered_tokens,

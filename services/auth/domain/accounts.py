@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Final, NamedTuple
 
 from moa.quota.v1 import quota_pb2
-from services.common import priorities
+from services.quota_client import priorities
 
 
 @dataclass(frozen=True, kw_only=True)

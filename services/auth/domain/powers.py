@@ -11,9 +11,9 @@ from typing import Final
 
 from moa.quota.v1 import quota_pb2
 from services.auth.domain.records import KeyRecord
-from services.common import priorities
 from services.common.errors import PermissionDenied
-from services.common.permissions import covers
+from services.quota_client import priorities
+from services.quota_client.permissions import covers
 
 ACCOUNT: Final = "account"
 """Managing the account: its name and password, its keys, its webhook secret."""

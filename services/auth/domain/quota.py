@@ -19,8 +19,8 @@ from services.auth.domain.ledger import Amount, Booking, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
 from services.common.apart import each_apart, note_failure
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
-from services.common.permissions import permitted
-from services.common.reservations import ReservationId
+from services.quota_client.permissions import permitted
+from services.quota_client.reservation_ids import ReservationId
 
 T = TypeVar("T")
 R = TypeVar("R")

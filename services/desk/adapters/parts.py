@@ -11,12 +11,12 @@ import grpc
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
-from services.common import grants
 from services.common.errors import ProviderNotConfigured, UpstreamBroken, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 from services.desk.domain.pipeline import Seen
+from services.quota_client import grants
 
 _DESK: Final = "a photo of a desk"
 _TIMEOUT_S: Final = 60.0

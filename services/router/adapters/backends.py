@@ -12,7 +12,6 @@ from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common import byok, tracing
-from services.common.admission import Held
 from services.common.beside import LARGE_BYTES
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
@@ -20,6 +19,7 @@ from services.common.rpc.client import metadata
 from services.common.rpc.reach import Reach
 from services.common.rpc.status import error_from_rpc
 from services.common.waiting import may_be_long, whole_s
+from services.quota_client import TaskReservation
 from services.router.adapters.returning import Returning
 from services.router.adapters.traced import image_span, text_span, traced
 from services.router.domain.caller import Caller
@@ -183,7 +183,7 @@ def _between_images(timeouts: Timeouts) -> Timeouts:
 
 def _resumed(caller: Caller, reserved: Booking) -> tuple[tuple[str, str], ...]:
     """Name the order where whoever holds the quota asks again under the same request id: a task does, after a crash."""
-    return ((calls.RESUME_KEY, caller.request_id),) if isinstance(reserved, Held) else ()
+    return ((calls.RESUME_KEY, caller.request_id),) if isinstance(reserved, TaskReservation) else ()
 
 
 def _own_key(caller: Caller) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ from google.api import httpbody_pb2
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Retirement
-from services.common import ratelimit
+from services.quota_client import ratelimit
 from services.router.domain.answer import Answer
 
 JSON = "application/json"

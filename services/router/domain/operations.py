@@ -40,7 +40,7 @@ from services.router.domain.text_call import TextBackends, TextCall
 
 
 class Admission(Protocol):
-    """Who verifies keys and lends quota; `services.common.admission.Admission` is one."""
+    """Who verifies keys and lends quota; `services.quota_client.Admission` is one."""
 
     async def identify(self, key: str) -> Identity:
         """Verify a key."""

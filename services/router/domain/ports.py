@@ -9,7 +9,7 @@ from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_service_pb2
-from services.common.ratelimit import Remaining
+from services.quota_client.ratelimit import Remaining
 
 M = TypeVar("M", text_service_pb2.GenerateTextResponse, image_service_pb2.GenerateImageResponse)
 
@@ -46,7 +46,7 @@ class Identity(Payer, Protocol):
 
 
 class Booking(Payer, Protocol):
-    """A reservation of quota; `services.common.admission.Reservation` is one."""
+    """A reservation of quota; `services.quota_client.Reservation` is one."""
 
     @property
     def reservation_id(self) -> str:

@@ -16,10 +16,11 @@ import grpc
 from google.protobuf import descriptor_pool, message_factory
 
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
-from services.common import errors, idempotency, logs, ratelimit
+from services.common import errors, idempotency, logs
 from services.common.rpc import call as calls
 from services.common.rpc.receiving import LARGE_BYTES, Handler
 from services.common.rpc.status import error_from_rpc
+from services.quota_client import ratelimit
 from services.router import metrics
 from services.router.domain.caller import Caller
 from services.router.idempotency.fingerprint import fingerprint

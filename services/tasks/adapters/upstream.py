@@ -9,10 +9,10 @@ import grpc
 
 from moa.desk.v1 import desk_pb2, desk_service_pb2, desk_service_pb2_grpc
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
-from services.common import grants
 from services.common.errors import UpstreamBroken, error_of
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
+from services.quota_client import grants
 from services.tasks.domain.task import Task
 
 

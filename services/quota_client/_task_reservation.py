@@ -6,12 +6,12 @@ from typing import Final, Self
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.common import priorities
-from services.common.admission.identity import Identity
-from services.common.grants import ActingFor
+from services.quota_client import priorities
+from services.quota_client._verified_key import VerifiedKey
+from services.quota_client.grants import ActingFor
 
 
-class Held:
+class TaskReservation:
     """Quota that the signer of a grant holds. Looks like a `Reservation`; nothing is booked through it."""
 
     __slots__ = ("identity", "images", "reservation_id", "tokens")
@@ -19,7 +19,7 @@ class Held:
     operation: Final = quota_pb2.OPERATION_TASK
     """A reservation in a grant was made for a task, whatever the task is made of."""
 
-    def __init__(self, identity: Identity, acting: ActingFor) -> None:
+    def __init__(self, identity: VerifiedKey, acting: ActingFor) -> None:
         self.identity = identity
         self.reservation_id = ""
         """None that a backend could settle: the signer of the grant does, whatever becomes of this process."""

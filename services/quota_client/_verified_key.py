@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from moa.quota.v1 import quota_pb2
-from services.common import priorities
-from services.common.permissions import permitted
+from services.quota_client import priorities
+from services.quota_client.permissions import permitted
 
 _MEMO_SIZE = 4096
 
@@ -28,7 +28,7 @@ class Remaining:
     free_requests: int = 0
 
 
-class Held(Protocol):
+class TaskReservation(Protocol):
     """What this process holds of a key's quota and pace."""
 
     def free(self) -> tuple[int, int]:
@@ -38,7 +38,7 @@ class Held(Protocol):
         """Return the requests a minute, and how many of them are left; None where any number may begin."""
 
 
-class Identity:
+class VerifiedKey:
     """A verified key.
 
     Args:
@@ -48,7 +48,7 @@ class Identity:
 
     __slots__ = ("_grant", "_held", "_memo", "account_id", "key_id", "priority")
 
-    def __init__(self, grant: quota_pb2.Grant, held: Held) -> None:
+    def __init__(self, grant: quota_pb2.Grant, held: TaskReservation) -> None:
         self.account_id = grant.account_id
         self.key_id = grant.key_id
         self.priority = priorities.NAMES.get(grant.priority, priorities.NORMAL)
@@ -109,9 +109,9 @@ class Identity:
             free_requests=min(limit_requests, free_requests),
         )
 
-    def renewed(self, grant: quota_pb2.Grant) -> Identity:
+    def renewed(self, grant: quota_pb2.Grant) -> VerifiedKey:
         """Return the identity that a newer grant describes; what was decided is kept when the rules are the same."""
-        newer = Identity(grant, self._held)
+        newer = VerifiedKey(grant, self._held)
         if list(grant.rules) == list(self._grant.rules) and list(grant.scopes) == list(self._grant.scopes):
             newer._memo = self._memo
         return newer

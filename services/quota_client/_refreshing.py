@@ -15,12 +15,12 @@ import grpc
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
-from services.common.admission.holding import Holding
-from services.common.admission.holdings import Holdings
-from services.common.admission.pace import Paces
-from services.common.admission.reservation import Reservation
-from services.common.admission.settling import Settling
 from services.common.rpc.client import metadata
+from services.quota_client._lease_store import LeaseStore
+from services.quota_client._lease_stores import LeaseStores
+from services.quota_client._pace import Paces
+from services.quota_client._reservation import Reservation
+from services.quota_client._settling import Settling
 
 _log = logs.get("admission")
 
@@ -58,7 +58,7 @@ class Refreshing:
         *,
         service_token: str,
         holder: str,
-        holdings: Holdings,
+        holdings: LeaseStores,
         settling: Settling,
         paces: Paces,
     ) -> None:
@@ -110,7 +110,7 @@ class Refreshing:
     async def round(self) -> None:
         """Verify every active key again, renew leases, and give back what nobody uses."""
         now = time.monotonic()
-        active: list[Holding] = []
+        active: list[LeaseStore] = []
         for holding in list(self._holdings.by_key_id.values()):
             idle_s = now - holding.used_at
             if idle_s > _IDLE_LEASE_S:
@@ -124,7 +124,7 @@ class Refreshing:
         finally:
             await self._paces.round()
 
-    async def _refresh_all(self, active: list[Holding]) -> None:
+    async def _refresh_all(self, active: list[LeaseStore]) -> None:
         """Ask about all keys in several calls. Where two in a row fail, auth is away: the next round begins behind."""
         turn = self._turn % max(1, len(active))
         active = active[turn:] + active[:turn]
@@ -140,7 +140,7 @@ class Refreshing:
                     self._turn = turn + start + _KEYS_A_CALL
                     return
 
-    async def _refresh(self, active: list[Holding], asked_at: float) -> None:
+    async def _refresh(self, active: list[LeaseStore], asked_at: float) -> None:
         """Ask about some keys, in a call whose size and time are bounded."""
         leases = {
             lease.lease_id: lease
@@ -179,7 +179,7 @@ class Refreshing:
             leases[granted.lease_id].renew(granted, asked_at)
 
 
-def _aged(active: Iterable[Holding], now: float) -> Iterable[Reservation]:
+def _aged(active: Iterable[LeaseStore], now: float) -> Iterable[Reservation]:
     """Return the reservations that auth should know of, should this process vanish."""
     for holding in active:
         for reservation in holding.open.values():

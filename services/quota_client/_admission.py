@@ -13,16 +13,6 @@ from typing import Final
 import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
-from services.common import grants, ratelimit
-from services.common.admission.held import Held
-from services.common.admission.holding import LOW, Holding
-from services.common.admission.holdings import Asked, Holdings
-from services.common.admission.identity import Identity
-from services.common.admission.lease import Lease
-from services.common.admission.pace import Paces, entered
-from services.common.admission.refreshing import Refreshing
-from services.common.admission.reservation import Reservation
-from services.common.admission.settling import DOUBT_S, Settling
 from services.common.errors import (
     MoaError,
     PermissionDenied,
@@ -32,6 +22,16 @@ from services.common.errors import (
     Unavailable,
 )
 from services.common.rpc.reach import Reach
+from services.quota_client import grants, ratelimit
+from services.quota_client._lease import Lease
+from services.quota_client._lease_store import LOW, LeaseStore
+from services.quota_client._lease_stores import Asked, LeaseStores
+from services.quota_client._pace import Paces, entered
+from services.quota_client._refreshing import Refreshing
+from services.quota_client._reservation import Reservation
+from services.quota_client._settling import DOUBT_S, Settling
+from services.quota_client._task_reservation import TaskReservation
+from services.quota_client._verified_key import VerifiedKey
 
 _REFUSAL_S: Final = 0.25
 _OVERTAKEN: Final = 5
@@ -61,7 +61,7 @@ class Admission:
         )
         self._paces = Paces(stub, service_token=service_token, holder=self.holder)
         self._reach = Reach(auth)
-        self._holdings = Holdings(
+        self._holdings = LeaseStores(
             stub,
             service_token=service_token,
             holder=self.holder,
@@ -91,7 +91,7 @@ class Admission:
         await self._settling.stop(within_s=5.0)
         await self._reach.aclose()
 
-    async def identify(self, key: str) -> Identity:
+    async def identify(self, key: str) -> VerifiedKey:
         """Return who a key belongs to. Raises Unauthenticated."""
         acting = self._acting(key)
         key_id = acting.key_id if acting else ""
@@ -104,7 +104,7 @@ class Admission:
         holding.used_at = now
         return holding.identity
 
-    async def arrive(self, key: str) -> Identity:
+    async def arrive(self, key: str) -> VerifiedKey:
         """Return who a key belongs to, and count a request that needs no quota by the paces it must keep.
 
         Raises Unauthenticated, or RateLimited with what is left.
@@ -134,11 +134,11 @@ class Admission:
         images: int = 0,
         request_id: str,
         min_tokens: int = 0,
-    ) -> Reservation | Held:
+    ) -> Reservation | TaskReservation:
         """Set quota aside for a request; without a call or a pause while the key is warm and its lease has room.
 
         With `min_tokens`, fewer than `tokens` may be granted when no more are free; never fewer than that. A grant
-        (`services.common.grants`) that carries a reservation is taken at its word: its signer settles.
+        (`services.quota_client.grants`) that carries a reservation is taken at its word: its signer settles.
         Raises Unauthenticated, PermissionDenied, RateLimited, Unavailable, or QuotaExhausted with the reset's time.
         """
         if key.startswith(grants.PREFIX):
@@ -192,7 +192,7 @@ class Admission:
         images: int,
         min_tokens: int,
         request_id: str,
-    ) -> Reservation | Held:
+    ) -> Reservation | TaskReservation:
         """As `reserve`, for a service that acts for an account."""
         acting = self._acting(key)
         assert acting is not None
@@ -201,11 +201,11 @@ class Admission:
             asked = Asked(key, operation, provider, model, tokens, images, least, request_id, acting.key_id)
             return await self._reserve_cold(self._digest(grants.PREFIX + acting.key_id), asked)
         identity = await self.identify(key)
-        if not identity.may(Held.operation, provider, model):
+        if not identity.may(TaskReservation.operation, provider, model):
             raise PermissionDenied(f"this key may not use {model or provider}")
         if tokens or images > acting.images:
             raise QuotaExhausted("the reservation does not cover this request")
-        return Held(identity, acting)
+        return TaskReservation(identity, acting)
 
     async def _reserve_cold(self, digest: bytes, asked: Asked) -> Reservation:
         holding = self._by_digest.get(digest)
@@ -285,7 +285,7 @@ class Admission:
         now = time.monotonic()
         return self._taken(holding, holding.find(asked.tokens, asked.images, now), asked, now)
 
-    async def _caught_up(self, digest: bytes, holding: Holding, asked: Asked, least: int) -> Holding:
+    async def _caught_up(self, digest: bytes, holding: LeaseStore, asked: Asked, least: int) -> LeaseStore:
         """Ask again where others, who need not wait, took what was lent for this request meanwhile."""
         for _ in range(_OVERTAKEN):
             now = time.monotonic()
@@ -297,7 +297,7 @@ class Admission:
                 break
         return holding
 
-    def _taken(self, holding: Holding, lease: Lease | None, asked: Asked, now: float) -> Reservation:
+    def _taken(self, holding: LeaseStore, lease: Lease | None, asked: Asked, now: float) -> Reservation:
         if not holding.identity.may(asked.operation, asked.provider, asked.model):
             raise PermissionDenied(f"this key may not use {asked.model or asked.provider}")
         tokens = asked.tokens
@@ -316,7 +316,7 @@ class Admission:
         )
 
     @staticmethod
-    def _exhausted(holding: Holding | None, asked: Asked) -> QuotaExhausted:
+    def _exhausted(holding: LeaseStore | None, asked: Asked) -> QuotaExhausted:
         what = "image" if asked.images and not asked.tokens else "token"
         wait_s, when = 1.0, ""
         if holding is not None:
@@ -326,7 +326,7 @@ class Admission:
         return QuotaExhausted(f"the daily {what} quota does not cover this request{when}", retry_after_s=wait_s)
 
 
-def _entered(holding: Holding, now: float) -> bool:
+def _entered(holding: LeaseStore, now: float) -> bool:
     """Begin a request in its paces if that needs no call. Raises RateLimited, which tells what is left."""
     try:
         return entered(holding.paces, now)

@@ -9,17 +9,17 @@ from typing import Final
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.common.admission.identity import Identity
-from services.common.admission.lease import Appetite, Lease
-from services.common.admission.pace import Paces, Share
-from services.common.admission.reservation import Reservation, Told
-from services.common.admission.settling import Settling
+from services.quota_client._lease import Appetite, Lease
+from services.quota_client._pace import Paces, Share
+from services.quota_client._reservation import OnSettled, Reservation
+from services.quota_client._settling import Settling
+from services.quota_client._verified_key import VerifiedKey
 
 LOW: Final = 4
 """What part of a helping is left when it is time for the next."""
 
 
-class Holding:
+class LeaseStore:
     """One key's state in this process.
 
     Args:
@@ -61,7 +61,7 @@ class Holding:
         asked_at: float,
         settling: Settling,
         paces: Paces,
-        give_back: Callable[[Holding], None],
+        give_back: Callable[[LeaseStore], None],
     ) -> None:
         self.digest = digest
         self._give_back = give_back
@@ -71,7 +71,7 @@ class Holding:
         self.lock = asyncio.Lock()
         self.appetite = Appetite()
         self.used_at = asked_at
-        self.identity = Identity(grant, self)
+        self.identity = VerifiedKey(grant, self)
         self.fresh_s = 0.0
         self.fresh_until = 0.0
         self.version = 0
@@ -148,7 +148,7 @@ class Holding:
             self._give_back(self)
         self._settling.settled(settlement, after_returns=beyond)
 
-    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: Told) -> None:
+    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
         """Keep what was set aside until it is known what was consumed (`Reservation.doubt` calls this)."""
         self._leave_paces(reservation)
 

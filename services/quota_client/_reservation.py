@@ -7,18 +7,18 @@ from typing import Protocol
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.common.admission.identity import Identity
-from services.common.admission.lease import Lease
-from services.common.admission.pace import Share
+from services.quota_client._lease import Lease
+from services.quota_client._pace import Share
+from services.quota_client._verified_key import VerifiedKey
 
-Told = Callable[[usage_pb2.Usage], None]
+OnSettled = Callable[[usage_pb2.Usage], None]
 """Hears what was booked in the end."""
 
 
 class Keeper(Protocol):
-    """Who made a reservation, and hears of its end; a `Holding` is one."""
+    """Who made a reservation, and hears of its end; a `LeaseStore` is one."""
 
-    identity: Identity
+    identity: VerifiedKey
 
     def settled(self, reservation: Reservation, settlement: quota_pb2.Settlement) -> None:
         """Book what a reservation came to."""
@@ -26,7 +26,7 @@ class Keeper(Protocol):
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent."""
 
-    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: Told) -> None:
+    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
         """Book this settlement unless a backend's word comes first."""
 
     def shrunk(self, reservation: Reservation, tokens: int) -> Reservation:
@@ -119,7 +119,7 @@ class Reservation:
 
     def annul(self) -> None:
         """Say that nothing was consumed, and have it booked, so that a backend which takes this process for dead
-        charges nothing (`VanishedCallers`)."""
+        charges nothing (`AbandonedCalls`)."""
         self.settle(usage=usage_pb2.Usage(), provider="", model="")
 
     def shrunk(self, tokens: int) -> Reservation:
@@ -133,11 +133,11 @@ class Reservation:
         self._done = True
         return smaller
 
-    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Told) -> None:
+    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: OnSettled) -> None:
         """Leave it to whoever answered to say what this call comes to; if nobody does within seconds, it is `usage`.
 
         For a call that was left before its end, when only its other end knows how far it had come
-        (`VanishedCallers`). `then` hears what was booked.
+        (`AbandonedCalls`). `then` hears what was booked.
         """
         if not self._done:
             self._done = True

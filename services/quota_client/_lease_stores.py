@@ -11,15 +11,15 @@ from typing import Final, NamedTuple
 import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
-from services.common.admission.holding import Holding
-from services.common.admission.lease import FIRST_TIMES
-from services.common.admission.pace import Paces
-from services.common.admission.settling import Settling
 from services.common.errors import MoaError, RateLimited, Unauthenticated, Unavailable
 from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.common.rpc.client import metadata
 from services.common.throttle import Throttle
+from services.quota_client._lease import FIRST_TIMES
+from services.quota_client._lease_store import LeaseStore
+from services.quota_client._pace import Paces
+from services.quota_client._settling import Settling
 
 _CALL_S: Final = 3.0
 _PAUSES_S: Final = (0.05, 0.2)
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
     """The key's id, where another service acts for its account; `key` is a grant then."""
 
 
-class Holdings:
+class LeaseStores:
     """Holdings by key.
 
     Args:
@@ -72,9 +72,9 @@ class Holdings:
         self._holder = holder
         self._settling = settling
         self._paces = paces
-        self.by_digest: dict[bytes, Holding] = {}
+        self.by_digest: dict[bytes, LeaseStore] = {}
         """What may be used."""
-        self.by_key_id: dict[str, Holding] = {}
+        self.by_key_id: dict[str, LeaseStore] = {}
         """These, and those whose key ended while requests ran under it."""
         self.taken = asyncio.Event()
         """Set whenever auth was asked about a key: there is something to keep fresh."""
@@ -83,7 +83,7 @@ class Holdings:
         self._tasks: set[asyncio.Task[object]] = set()
         self._returned = 0
 
-    async def ask(self, digest: bytes, asked: Asked, *, least: int) -> Holding:
+    async def ask(self, digest: bytes, asked: Asked, *, least: int) -> LeaseStore:
         """Ask auth; what it grants is kept even when the caller leaves meanwhile."""
         now = time.monotonic()
         if self._unknown.get(digest, 0.0) > now:
@@ -93,14 +93,14 @@ class Holdings:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    def top_up_ahead(self, holding: Holding, now: float) -> None:
+    def top_up_ahead(self, holding: LeaseStore, now: float) -> None:
         """Lease more in the background before what is leased runs dry."""
         if holding.topping_up is None and now >= holding.poor_until and holding.low():
             holding.topping_up = asyncio.create_task(self._topped_up(holding))
             self._tasks.add(holding.topping_up)
             holding.topping_up.add_done_callback(self._tasks.discard)
 
-    def give_back(self, holding: Holding) -> None:
+    def give_back(self, holding: LeaseStore) -> None:
         """Return what is held for a key and not reserved."""
         pieces: list[tuple[quota_pb2.LeaseReturn, float]] = []
         for lease in holding.leases:
@@ -124,7 +124,7 @@ class Holdings:
         while len(self._unknown) > _UNKNOWN_COUNT:
             self._unknown.popitem(last=False)
 
-    def drop(self, holding: Holding) -> None:
+    def drop(self, holding: LeaseStore) -> None:
         """Forget a key that nobody uses; it is asked for anew when somebody does."""
         self.by_key_id.pop(holding.identity.key_id, None)
         if self.by_digest.get(holding.digest) is holding:
@@ -136,7 +136,7 @@ class Holdings:
         for holding in self.by_key_id.values():
             self.give_back(holding)
 
-    async def _admit(self, digest: bytes, asked: Asked, least: int) -> Holding:
+    async def _admit(self, digest: bytes, asked: Asked, least: int) -> LeaseStore:
         holding = self.by_digest.get(digest)
         asked_at = time.monotonic()
         wanted = asked.tokens * FIRST_TIMES, asked.images * FIRST_TIMES
@@ -195,10 +195,10 @@ class Holdings:
                 await asyncio.sleep(pause_s)
         raise AssertionError("unreachable")
 
-    def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> Holding:
+    def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> LeaseStore:
         holding = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
         if holding is None:
-            holding = Holding(digest, grant, asked_at, self._settling, self._paces, self.give_back)
+            holding = LeaseStore(digest, grant, asked_at, self._settling, self._paces, self.give_back)
         else:
             holding.take(grant, asked_at)
         self.by_digest[digest] = holding
@@ -207,7 +207,7 @@ class Holdings:
         self.taken.set()
         return holding
 
-    async def _topped_up(self, holding: Holding) -> None:
+    async def _topped_up(self, holding: LeaseStore) -> None:
         asked_at = time.monotonic()
         wanted = holding.appetite.next(0, 0, asked_at)
         request = quota_service_pb2.AdmitRequest(

@@ -13,10 +13,10 @@ import grpc
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Model
-from services.common.admission.settling import Settling
 from services.common.errors import MoaError
-from services.common.reservations import ReservationId
 from services.common.rpc import call as calls
+from services.quota_client._settling import Settling
+from services.quota_client.reservation_ids import ReservationId
 
 AFTER_S: Final = 5.0
 """How long the caller is given to settle for itself: longer than it takes one that lives, much shorter than a lease."""
@@ -29,7 +29,7 @@ Count = Callable[[], Awaitable[int]]
 """Counts a prompt's tokens. Raises MoaError."""
 
 
-class VanishedCallers:
+class AbandonedCalls:
     """Books, for a backend, what its callers may have died before booking.
 
     A caller that only cancelled the call settles it itself, within moments, and knows better what was delivered.

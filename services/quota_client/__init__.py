@@ -1,0 +1,12 @@
+"""What a service needs to verify keys and to reserve, grow and settle quota: without a call, while a grant is warm.
+
+`priorities`, `permissions` and `reservation_ids` are shared by both sides of the quota contract: auth reads them too.
+"""
+
+from services.quota_client._abandoned import AbandonedCalls
+from services.quota_client._admission import Admission
+from services.quota_client._reservation import Reservation
+from services.quota_client._task_reservation import TaskReservation
+from services.quota_client._verified_key import Remaining, VerifiedKey
+
+__all__ = ["AbandonedCalls", "Admission", "Remaining", "Reservation", "TaskReservation", "VerifiedKey"]
