@@ -14,7 +14,7 @@ from gateway.settings import EdgeSettings
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
 from services.common import beside, idempotency, images, protojson, room
-from services.common.http import client as http
+from services.providers.http import client as http
 from services.router.adapters import fetching
 from services.router.domain.operations import MOST_LINKS
 from services.router.domain.prompt import MOST_PARTS

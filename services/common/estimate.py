@@ -6,13 +6,16 @@ Whoever charges for a stream that was cut guesses by this: the router, and the b
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
 from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import Part
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.counts import Told
 
+MOST: Final = 2**32 - 1
+"""Largest count that the contract holds; no answer comes near it."""
 _PER_MESSAGE = 4
 """Tokens that a chat template adds to a message, or a tool's description, about."""
 _PER_IMAGE = 800
@@ -50,6 +53,31 @@ def _part_tokens(part: Part) -> int:
     return tokens_of(part.reasoning.text)
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedUsage:
+    """What a provider reported of an answer's usage."""
+
+    prompt: int | None
+    """Tokens of the prompt; None where that cannot be read."""
+    completion: int | None
+    cached: int
+    reasoning: int
+    faults: frozenset[str]
+    """What was wrong with it, by kind; empty where nothing was."""
+
+    def usage(self, prompt: int = 0, completion: int = 0) -> Usage:
+        """Return it, with estimates in the place of what cannot be read."""
+        found_prompt = min(prompt, MOST) if self.prompt is None else self.prompt
+        found_completion = min(completion, MOST) if self.completion is None else self.completion
+        return Usage(
+            prompt_tokens=found_prompt,
+            completion_tokens=found_completion,
+            cached_tokens=min(self.cached, found_prompt),
+            reasoning_tokens=min(self.reasoning, found_completion),
+            exact=not self.faults,
+        )
+
+
 class Meter:
     """Guesses an answer's usage from what went by, until the provider's own count arrives.
 
@@ -58,13 +86,13 @@ class Meter:
             for a long one takes a while.
     """
 
-    __slots__ = ("_pieces", "_prompt", "_reasoning_pieces", "told")
+    __slots__ = ("_pieces", "_prompt", "_reasoning_pieces", "reported")
 
     def __init__(self, prompt: int | Callable[[], int]) -> None:
         self._prompt = prompt
         self._pieces = 0
         self._reasoning_pieces = 0
-        self.told: Told | None = None
+        self.reported: ReportedUsage | None = None
         """The provider's latest count; it is the truth once it is there, as far as it can be read."""
 
     def saw(self, text: str, *, reasoning: bool = False) -> None:
@@ -76,8 +104,8 @@ class Meter:
 
     def usage(self) -> Usage:
         """Return the provider's count, or the estimate, marked as such."""
-        if self.told is not None:
-            return self.told.usage(0 if self.told.prompt is not None else self._guess(), self._pieces)
+        if self.reported is not None:
+            return self.reported.usage(0 if self.reported.prompt is not None else self._guess(), self._pieces)
         return Usage(
             prompt_tokens=self._guess(), completion_tokens=self._pieces, reasoning_tokens=self._reasoning_pieces
         )

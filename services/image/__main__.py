@@ -6,11 +6,11 @@ from moa.image.v1 import image_service_pb2
 from services.catalogue import Watched
 from services.common import memory
 from services.common.beside import Beside
-from services.common.providing import Providing
 from services.common.rpc.server import Server
 from services.image.servicer import ImageServicer, add_to_server
 from services.image.settings import ImageSettings
 from services.image.targets import Targets
+from services.providers.hosting.service import Providing
 from services.quota_client import AbandonedCalls
 
 

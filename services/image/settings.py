@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common.providing import ProvidingSettings
+from services.providers.hosting.service import ProvidingSettings
 
 
 class ImageSettings(ProvidingSettings):

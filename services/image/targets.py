@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from services.common.http import targets
 from services.providers.aws import image as aws
 from services.providers.azure import image as azure
 from services.providers.google import image as google
+from services.providers.hosting import targets
 from services.providers.ideogram import image as ideogram
 from services.providers.image.base import Adapter
 from services.providers.openai import image as openai

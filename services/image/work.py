@@ -15,14 +15,15 @@ from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model
-from services.common import counts
+from services.common import estimate
 from services.common.beside import Beside
 from services.common.errors import UpstreamBroken, UpstreamFailed
 from services.common.hosts import agrees, place_of
-from services.common.http.client import Outgoing, Pool, Upload, proxy_for
-from services.common.http.deadline import Deadline
 from services.image import prepare
 from services.image.targets import Target
+from services.providers import counts
+from services.providers.http.client import Outgoing, Pool, Upload, proxy_for
+from services.providers.http.deadline import Deadline
 from services.providers.image.base import Call, Link
 from services.providers.image.picture import Picture
 from services.providers.image.reading import Out, image_event
@@ -141,17 +142,17 @@ class Work:
                 raise self._target.judged(reader.failure, 200)
         finally:
             reply.close()
-        self._add(reader.told)
+        self._add(reader.reported)
 
-    def _add(self, told: counts.Told | None) -> None:
+    def _add(self, reported: estimate.ReportedUsage | None) -> None:
         """Add what a call consumed."""
-        if told is None:
+        if reported is None:
             return
-        counts.note(self._target.provider.id, told)
-        more, usage = told.usage(), self.usage
-        usage.prompt_tokens = min(usage.prompt_tokens + more.prompt_tokens, counts.MOST)
-        usage.completion_tokens = min(usage.completion_tokens + more.completion_tokens, counts.MOST)
-        usage.reasoning_tokens = min(usage.reasoning_tokens + more.reasoning_tokens, counts.MOST)
+        counts.note(self._target.provider.id, reported)
+        more, usage = reported.usage(), self.usage
+        usage.prompt_tokens = min(usage.prompt_tokens + more.prompt_tokens, estimate.MOST)
+        usage.completion_tokens = min(usage.completion_tokens + more.completion_tokens, estimate.MOST)
+        usage.reasoning_tokens = min(usage.reasoning_tokens + more.reasoning_tokens, estimate.MOST)
         usage.exact = usage.exact and more.exact
 
     async def _give(self, events: list[Out], first: int, deadline: Deadline, upload: Upload) -> None:

@@ -7,8 +7,8 @@ from moa.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_server
 from services.catalogue import Watched
 from services.common import memory
 from services.common.beside import Beside
-from services.common.providing import Providing
 from services.common.rpc.server import Server
+from services.providers.hosting.service import Providing
 from services.quota_client import AbandonedCalls
 from services.text.servicer import TextServicer
 from services.text.settings import TextSettings

@@ -14,12 +14,12 @@ from typing import Final, Self
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
-from services.common import counts
+from services.catalogue.waiting import may_be_long, whole_s
 from services.common.beside import Beside
 from services.common.errors import UpstreamBroken
-from services.common.http.client import Reply, Upload
-from services.common.http.deadline import Deadline
-from services.common.waiting import may_be_long, whole_s
+from services.providers import counts
+from services.providers.http.client import Reply, Upload
+from services.providers.http.deadline import Deadline
 from services.providers.text.base import Reader
 from services.text import prepare
 from services.text.targets import Target
@@ -105,7 +105,7 @@ class Answer:
 
     def _leave(self, error: BaseException | None) -> None:
         if self._reader is not None:
-            counts.note(self._target.provider.id, self._reader.told)
+            counts.note(self._target.provider.id, self._reader.reported)
         if self._reply is not None:
             self._reply.close()
             self._reply = None

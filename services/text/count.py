@@ -5,7 +5,7 @@ from __future__ import annotations
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model
 from services.common.errors import Unsupported
-from services.common.http.deadline import Deadline
+from services.providers.http.deadline import Deadline
 from services.text.targets import Target
 
 

@@ -7,8 +7,8 @@ from typing import Final
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.beside import LARGE_BYTES, Beside
-from services.common.http.client import Outgoing
 from services.common.rpc import call as calls
+from services.providers.http.client import Outgoing
 from services.text import capable
 from services.text.targets import ADAPTERS, Target
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from services.common.http import targets
 from services.providers.aws import text as aws
 from services.providers.azure import text as azure
 from services.providers.google import text as google
+from services.providers.hosting import targets
 from services.providers.openai import text as openai
 from services.providers.text.base import Adapter
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.counts import MOST, Spelling, count_in, told
+from services.common.estimate import MOST
+from services.providers.counts import Spelling, count_in, read_usage
 
 SPELLING = Spelling(prompt=(("p",), ("more",)), completion=(("c",),), cached=("d", "cached"), reasoning=("reasoning",))
 OMITTING = SPELLING._replace(omits_zeros=True)
@@ -18,7 +19,7 @@ OMITTING = SPELLING._replace(omits_zeros=True)
 
 def usage(text: str, spelling: Spelling = SPELLING) -> tuple[int, int, int, int, set[str]]:
     """Read a usage object with 70 and 50 tokens as estimates of prompt and completion."""
-    found = told(msgspec.Raw(text.encode()), spelling)
+    found = read_usage(msgspec.Raw(text.encode()), spelling)
     assert found is not None
     made = found.usage(70, 50)
     assert made.exact == (not found.faults)
@@ -73,7 +74,7 @@ def test_a_protocol_that_leaves_zeros_out_is_taken_at_its_word() -> None:
 @pytest.mark.parametrize("text", ["", "null"])
 def test_no_usage_is_no_wrong_usage(text: str) -> None:
     """Most pieces of a stream tell nothing."""
-    assert told(msgspec.Raw(text.encode()), SPELLING) is None
+    assert read_usage(msgspec.Raw(text.encode()), SPELLING) is None
 
 
 _JSON = st.recursive(
@@ -88,7 +89,7 @@ _JSON = st.recursive(
 def test_no_usage_makes_an_answer_fail(written: Any) -> None:
     """Whatever a provider writes becomes counts that the contract holds and that do not contradict each other."""
     for spelling in (SPELLING, OMITTING):
-        found = told(msgspec.Raw(json.dumps(written).encode()), spelling)
+        found = read_usage(msgspec.Raw(json.dumps(written).encode()), spelling)
         if found is None:
             assert written is None
             continue

@@ -17,9 +17,9 @@ from pydantic import SecretStr
 from deploy.local.ports import Ports
 from services.common import errors, otlp
 from services.common import settings as process
-from services.common.http.classify import classified
 from services.common.scrub import HIDDEN, LEAST, know, of_call, scrub
 from services.common.tracing.recorder import Recorder
+from services.providers.http.classify import classified
 from tests.emulators.collector import collecting
 from tests.emulators.echo import SPELLINGS, traces_of
 

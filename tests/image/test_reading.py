@@ -16,8 +16,8 @@ from yarl import URL
 
 from services.catalogue import Model
 from services.common import errors
-from services.common.http.blobs import BlobLifter
-from services.common.http.client import Outgoing
+from services.providers.http.blobs import BlobLifter
+from services.providers.http.client import Outgoing
 from services.providers.image.base import Call
 from services.providers.image.picture import Picture
 from services.providers.image.reading import Out

@@ -10,8 +10,8 @@ from PIL import Image
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
-from services.common.http.client import Pool
 from services.image.targets import ADAPTERS
+from services.providers.http.client import Pool
 from services.providers.image.base import Call
 from services.providers.image.reading import Out
 from tests import shipped

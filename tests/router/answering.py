@@ -6,8 +6,8 @@ from typing import Any
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
-from services.common.background import Background
 from services.common.estimate import Meter
+from services.router.background import Background
 from services.router.domain.answer import TextAnswer
 from services.router.domain.attempts import Attempts, Begun, Patience, Terms
 

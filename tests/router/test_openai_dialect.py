@@ -11,8 +11,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from moa.common.v1 import error_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.background import Background
 from services.common.errors import InvalidField, Malformed, MoaError, Unsupported
+from services.router.background import Background
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.domain.answer import TextAnswer
 from tests.router.answering import text_answer

@@ -14,7 +14,7 @@ from google.api import httpbody_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.beside import LARGE_BYTES, Beside
 from services.common.errors import InvalidField, MoaError
-from services.common.http.multipart import File, form
+from services.providers.http.multipart import File, form
 from services.router.dialects.google import requests
 from services.router.dialects.native import image, text
 from services.router.dialects.openai import chat_request, image_request

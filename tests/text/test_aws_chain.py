@@ -14,7 +14,7 @@ import pytest
 
 from services.catalogue import Provider, load
 from services.common import errors
-from services.common.http import checking
+from services.providers.hosting import checking
 from services.text.targets import Targets
 from tests import shipped
 from tests.emulators import aws

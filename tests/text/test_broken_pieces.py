@@ -14,7 +14,7 @@ from yarl import URL
 
 from services.catalogue import Model, Timeouts
 from services.common import errors
-from services.common.http.client import Outgoing, Pool
+from services.providers.http.client import Outgoing, Pool
 from services.text.targets import ADAPTERS
 from tests.text.harness import Row, chat, text_of, text_service
 

@@ -12,10 +12,10 @@ import pytest
 from yarl import URL
 
 from services.common.byok import METADATA_KEY
-from services.common.http.client import Outgoing
 from services.common.rpc.client import metadata
 from services.common.scrub import HIDDEN, scrub
 from services.providers.azure.entra import EntraToken
+from services.providers.http.client import Outgoing
 from services.text.targets import ADAPTERS
 from tests.emulators import aws
 from tests.emulators.echo import SPELLINGS, Echo, EchoEmulator, traces_of

@@ -10,11 +10,11 @@ from yarl import URL
 
 from services.catalogue import Timeouts
 from services.common import errors
-from services.common.http import retry_after
-from services.common.http.classify import classified
-from services.common.http.client import Outgoing, Pool, Upload
-from services.common.http.credentials import HeaderKeys, Keys
-from services.common.http.deadline import Deadline
+from services.providers.credentials import HeaderKeys, Keys
+from services.providers.http import retry_after
+from services.providers.http.classify import classified
+from services.providers.http.client import Outgoing, Pool, Upload
+from services.providers.http.deadline import Deadline
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Load, Model, Provider, Timeouts
+from services.catalogue.waiting import WHOLE_TOKENS, may_be_long, whole_s
 from services.common import errors
-from services.common.http.deadline import Deadline
 from services.common.rpc.status import error_from_rpc
-from services.common.waiting import WHOLE_TOKENS, may_be_long, whole_s
+from services.providers.http.deadline import Deadline
 from services.text import answer
 from tests.text.harness import Row, chat, text_of, text_service
 from tests.text.test_broken_pieces import HEAD, _chunk, _wire

@@ -9,7 +9,7 @@ import pytest
 from moa.text.v1.text_pb2 import ReasoningOptions, TextEvent, Tool
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.http.client import Pool
+from services.providers.http.client import Pool
 from services.text.targets import ADAPTERS
 from tests.emulators.script import Call, Counts, Script
 from tests.text.harness import chat

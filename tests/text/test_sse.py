@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.http.sse import EventParser
+from services.providers.http.sse import EventParser
 
 STREAM = (
     ": a comment\r\n\r\n"

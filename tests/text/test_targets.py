@@ -14,8 +14,8 @@ from yarl import URL
 
 from services.catalogue import load
 from services.common import errors
-from services.common.http.client import Outgoing
-from services.common.http.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
+from services.providers.hosting.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
+from services.providers.http.client import Outgoing
 from services.text.targets import ADAPTERS
 from tests.counters import count_of
 from tests.emulators.openai import OpenAIEmulator

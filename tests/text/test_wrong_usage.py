@@ -11,7 +11,7 @@ import pytest
 from moa.text.v1.text_pb2 import TextEvent
 from services.catalogue import Model
 from services.common import errors
-from services.common.counts import WRONG
+from services.providers.counts import WRONG
 from services.text.targets import ADAPTERS
 from tests.counters import count_of
 from tests.emulators import aws

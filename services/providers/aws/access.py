@@ -10,8 +10,8 @@ from yarl import URL
 
 from services.catalogue import Provider
 from services.common.errors import ProviderNotConfigured
-from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret, secret
 from services.providers.aws.sigv4 import SigV4
+from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret, secret
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

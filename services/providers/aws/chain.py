@@ -17,9 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from services.common import logs, scrub
 from services.common.errors import UpstreamAuth
-from services.common.http.client import Outgoing
-from services.common.http.credentials import JSON_HEADERS
 from services.providers.aws.sigv4 import signed
+from services.providers.credentials import JSON_HEADERS
+from services.providers.http.client import Outgoing
 
 _MUST_RENEW_S: Final = 600
 """From so long before their end on, credentials are not used until they are renewed; before that, while they are."""

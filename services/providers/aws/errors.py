@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from services.common import errors
-from services.common.http import retry_after
-from services.common.http.classify import classified
+from services.providers.http import retry_after
+from services.providers.http.classify import classified
 
 CODES: Final[Mapping[str, type[errors.MoaError]]] = {
     "accessdeniedexception": errors.UpstreamAuth,

@@ -20,11 +20,11 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
 from services.common import errors
 from services.common.errors import InvalidField, Unsupported
-from services.common.http.classify import words_of
-from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority
 from services.providers.aws import access as aws_access
 from services.providers.aws import errors as aws_errors
+from services.providers.credentials import Authority
+from services.providers.http.classify import words_of
+from services.providers.http.client import Outgoing
 from services.providers.image import capable, masks
 from services.providers.image.base import Adapter, Call, Reader
 from services.providers.image.reading import Out, WholeReader, image_event

@@ -9,8 +9,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from services.common.http.client import Outgoing
-from services.common.http.credentials import JSON_HEADERS, Keys
+from services.providers.credentials import JSON_HEADERS, Keys
+from services.providers.http.client import Outgoing
 
 _KEY_HEADER: Final = "Authorization"
 

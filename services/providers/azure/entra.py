@@ -19,8 +19,8 @@ from yarl import URL
 from services.catalogue import Provider, Timeouts
 from services.common import scrub
 from services.common.errors import UpstreamAuth
-from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, proxy_for
-from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
+from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
+from services.providers.http.client import MAX_ERROR_BYTES, Outgoing, Pool, proxy_for
 
 _RESOURCE: Final = "https://cognitiveservices.azure.com"
 SCOPE: Final = f"{_RESOURCE}/.default"

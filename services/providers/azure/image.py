@@ -12,9 +12,9 @@ from yarl import URL
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
-from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority
 from services.providers.azure import entra
+from services.providers.credentials import Authority
+from services.providers.http.client import Outgoing
 from services.providers.image.base import Adapter, Call
 from services.providers.openai import errors as openai_errors
 from services.providers.openai import image as openai

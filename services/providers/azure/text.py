@@ -13,9 +13,9 @@ from yarl import URL
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority
 from services.providers.azure import entra
+from services.providers.credentials import Authority
+from services.providers.http.client import Outgoing
 from services.providers.openai.errors import error_from
 from services.providers.openai.text.read import reader
 from services.providers.openai.text.request import Options, body_from, url_of

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from yarl import URL
 
 from services.catalogue import Provider
-from services.common.http.client import Outgoing
-from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
+from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, secret
+from services.providers.http.client import Outgoing
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from services.common import errors
-from services.common.http import retry_after
-from services.common.http.classify import classified
+from services.providers.http import retry_after
+from services.providers.http.classify import classified
 
 CODES: Final[Mapping[str, type[errors.MoaError]]] = {
     # ErrorInfo.reason speaks first: a wrong key is an INVALID_ARGUMENT to Google.

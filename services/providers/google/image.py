@@ -16,13 +16,13 @@ from yarl import URL
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.counts import Spelling, told
 from services.common.errors import InvalidField, UnsupportedMedia
-from services.common.http.classify import name_of, words_of
-from services.common.http.client import Outgoing
+from services.providers.counts import Spelling, read_usage
 from services.providers.google import errors as google_errors
 from services.providers.google import imagen
 from services.providers.google.access import authority, caller_authority, check_request
+from services.providers.http.classify import name_of, words_of
+from services.providers.http.client import Outgoing
 from services.providers.image import capable
 from services.providers.image.base import Adapter, Call, Reader
 from services.providers.image.reading import Out, WholeReader, image_event, text_event
@@ -123,7 +123,7 @@ class _GeminiReader(WholeReader):
 
     def _take(self, data: bytes) -> Sequence[Out]:
         answer = _decode(data)
-        self.told = told(answer.usage_metadata, _COUNTS)
+        self.reported = read_usage(answer.usage_metadata, _COUNTS)
         feedback = answer.prompt_feedback
         if feedback is not None and feedback.block_reason:
             words = f": {words_of(feedback.block_reason_message)}" if feedback.block_reason_message else ""

@@ -15,8 +15,8 @@ from yarl import URL
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.http.classify import words_of
-from services.common.http.client import Outgoing
+from services.providers.http.classify import words_of
+from services.providers.http.client import Outgoing
 from services.providers.image import capable
 from services.providers.image.base import Call, Reader
 from services.providers.image.reading import Out, WholeReader, image_event

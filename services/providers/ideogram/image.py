@@ -14,11 +14,11 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
 from services.common import errors
 from services.common.errors import InvalidField
-from services.common.http import retry_after
-from services.common.http.classify import classified
-from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority, HeaderKeys, keys_of, secret
-from services.common.http.multipart import File, form
+from services.providers.credentials import Authority, HeaderKeys, keys_of, secret
+from services.providers.http import retry_after
+from services.providers.http.classify import classified
+from services.providers.http.client import Outgoing
+from services.providers.http.multipart import File, form
 from services.providers.image import capable, masks
 from services.providers.image.base import Adapter, Call, Link, Reader
 from services.providers.image.reading import Out, WholeReader

@@ -13,10 +13,10 @@ from typing import Protocol
 from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
-from services.common.counts import Told
 from services.common.errors import MoaError
-from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority
+from services.common.estimate import ReportedUsage
+from services.providers.credentials import Authority
+from services.providers.http.client import Outgoing
 from services.providers.image.picture import Picture
 
 
@@ -45,7 +45,7 @@ class Reader(Protocol):
 
     failure: MoaError | None
     """How the answer failed, once it has: the events given before and with it stand."""
-    told: Told | None
+    reported: ReportedUsage | None
     """What the provider told of the tokens; None where it told nothing. Images are counted by who delivers them."""
 
     def feed(self, data: bytes) -> list[ImageEvent | Picture | Link]:

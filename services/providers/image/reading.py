@@ -14,11 +14,11 @@ import msgspec
 from moa.common.v1.media_pb2 import ImageData
 from moa.image.v1.image_pb2 import Image, ImageEvent, ImageText, Progress, Receipt
 from services.common import errors, images
-from services.common.counts import Told
-from services.common.http.blobs import BlobLifter
-from services.common.http.client import MAX_ANSWER_BYTES
-from services.common.http.constants import without_constants
+from services.common.estimate import ReportedUsage
 from services.common.scrub import scrub
+from services.providers.http.blobs import BlobLifter
+from services.providers.http.client import MAX_ANSWER_BYTES
+from services.providers.http.constants import without_constants
 from services.providers.image.base import Link
 from services.providers.image.picture import Picture
 
@@ -61,7 +61,7 @@ class WholeReader(abc.ABC):
 
     def __init__(self, *, json: bool = True) -> None:
         self.failure: errors.MoaError | None = None
-        self.told: Told | None = None
+        self.reported: ReportedUsage | None = None
         self._lifter = BlobLifter() if json else None
         self._plain = io.BytesIO()
 

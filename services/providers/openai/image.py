@@ -16,13 +16,14 @@ from moa.image.v1.image_pb2 import Operation
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
 from services.common import errors
-from services.common.counts import Spelling, Told, told
-from services.common.http.blobs import BlobLifter
-from services.common.http.client import Outgoing
-from services.common.http.constants import without_constants
-from services.common.http.credentials import Authority, HeaderKeys, keys_of, secret
-from services.common.http.multipart import File, form
-from services.common.http.sse import EventParser
+from services.common.estimate import ReportedUsage
+from services.providers.counts import Spelling, read_usage
+from services.providers.credentials import Authority, HeaderKeys, keys_of, secret
+from services.providers.http.blobs import BlobLifter
+from services.providers.http.client import Outgoing
+from services.providers.http.constants import without_constants
+from services.providers.http.multipart import File, form
+from services.providers.http.sse import EventParser
 from services.providers.image import capable, masks
 from services.providers.image.base import Adapter, Call, Link, Reader
 from services.providers.image.reading import Out, WholeReader, blob_or_decoded, image_event, preview_event
@@ -134,7 +135,7 @@ class _ImagesReader(WholeReader):
 
     def _take(self, data: bytes) -> Sequence[Out]:
         answer = _answer(data)
-        self.told = told(answer.usage, _COUNTS)
+        self.reported = read_usage(answer.usage, _COUNTS)
         out: list[Out] = []
         for index, made in enumerate(answer.data):
             revised = made.revised_prompt or ""
@@ -152,7 +153,7 @@ class _StreamReader:
 
     def __init__(self) -> None:
         self.failure: errors.MoaError | None = None
-        self.told: Told | None = None
+        self.reported: ReportedUsage | None = None
         self._lifter = BlobLifter(lines=True)
         self._parser = EventParser()
         self._completed = 0
@@ -192,7 +193,7 @@ class _StreamReader:
             return [preview_event(0, step, _MAX_PARTIAL + 1, self._blob(event.b64_json))]
         if event.type.endswith(".completed"):
             self._completed += 1
-            self.told = told(event.usage, _COUNTS) or self.told
+            self.reported = read_usage(event.usage, _COUNTS) or self.reported
             return [image_event(self._completed - 1, self._blob(event.b64_json))]
         return []
 

@@ -15,10 +15,10 @@ from typing import Protocol
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.counts import Told
 from services.common.errors import MoaError
-from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority
+from services.common.estimate import ReportedUsage
+from services.providers.credentials import Authority
+from services.providers.http.client import Outgoing
 
 
 class Reader(Protocol):
@@ -36,7 +36,7 @@ class Reader(Protocol):
     """How the answer failed, once it has: the events given before and with it stand, nothing more is read."""
 
     @property
-    def told(self) -> Told | None:
+    def reported(self) -> ReportedUsage | None:
         """What the provider told of the usage; None while it told nothing."""
         ...
 

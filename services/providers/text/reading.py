@@ -13,11 +13,10 @@ import msgspec
 from moa.text.v1.text_pb2 import CandidateFinished, Finished, FinishReason, TextEvent, ToolCallDelta
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
-from services.common.counts import Told
-from services.common.estimate import Meter, prompt_tokens
-from services.common.http.client import MAX_ANSWER_BYTES
-from services.common.http.constants import without_constants
+from services.common.estimate import Meter, ReportedUsage, prompt_tokens
 from services.common.scrub import scrub
+from services.providers.http.client import MAX_ANSWER_BYTES
+from services.providers.http.constants import without_constants
 
 
 class Framing(Protocol):
@@ -164,9 +163,9 @@ class BaseReader(abc.ABC):
         return self._events
 
     @property
-    def told(self) -> Told | None:
+    def reported(self) -> ReportedUsage | None:
         """What the provider told of the usage."""
-        return self._meter.told
+        return self._meter.reported
 
     def usage_so_far(self) -> TextEvent:
         """Return a `usage` event for what has come."""

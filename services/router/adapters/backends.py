@@ -11,6 +11,7 @@ import msgspec
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue, Model, Provider, Timeouts
+from services.catalogue.waiting import may_be_long, whole_s
 from services.common import byok, tracing
 from services.common.beside import LARGE_BYTES
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
@@ -18,7 +19,6 @@ from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.reach import Reach
 from services.common.rpc.status import error_from_rpc
-from services.common.waiting import may_be_long, whole_s
 from services.quota_client import TaskReservation
 from services.router.adapters.returning import Returning
 from services.router.adapters.traced import image_span, text_span, traced

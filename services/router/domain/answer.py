@@ -11,10 +11,10 @@ from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model, Retirement
-from services.common.background import Background
 from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
 from services.common.estimate import Meter
 from services.router import metrics
+from services.router.background import Background
 from services.router.domain.attempts import Ask, Attempts, Begun
 from services.router.domain.ports import Booking, M, Source
 from services.router.domain.rescue import Rescue

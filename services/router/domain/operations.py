@@ -16,7 +16,6 @@ from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_service_pb2
 from services.catalogue import Catalogue, Model, Retirement
 from services.common import byok, limits
-from services.common.background import Background
 from services.common.errors import (
     ContextTooLong,
     InvalidField,
@@ -28,6 +27,7 @@ from services.common.errors import (
     Unsupported,
 )
 from services.common.estimate import Meter
+from services.router.background import Background
 from services.router.domain import bounds, fallbacks, retirement
 from services.router.domain.answer import ImageAnswer, TextAnswer
 from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms

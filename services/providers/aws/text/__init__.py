@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from yarl import URL
 
 from services.catalogue import Provider
-from services.common.http.client import Outgoing
-from services.common.http.credentials import Authority
 from services.providers.aws import access as aws_access
 from services.providers.aws.errors import error_from
 from services.providers.aws.text.read import count_from, reader
 from services.providers.aws.text.request import count_request_from, request_from
+from services.providers.credentials import Authority
+from services.providers.http.client import Outgoing
 from services.providers.text.base import Adapter
 
 

@@ -11,8 +11,6 @@ from moa.text.v1.text_pb2 import FinishReason
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
-from services.common.counts import Spelling, count_in, told
-from services.common.http.classify import name_of
 from services.providers.aws import errors as failures
 from services.providers.aws.eventstream import Frame, FrameParser
 from services.providers.aws.text.families import family_of
@@ -24,6 +22,8 @@ from services.providers.aws.text.wire import (
     Stop,
     Whole,
 )
+from services.providers.counts import Spelling, count_in, read_usage
+from services.providers.http.classify import name_of
 from services.providers.text.reading import BaseReader
 
 FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
@@ -96,8 +96,8 @@ class BedrockReader(BaseReader):
         elif payload.name == "messageStop":
             self._take_stop(_stop(payload.payload).stop_reason)
         elif payload.name == "metadata":
-            self._meter.told = told(_metadata(payload.payload).usage, COUNTS) or self._meter.told
-        if self.ending and self._meter.told is not None:
+            self._meter.reported = read_usage(_metadata(payload.payload).usage, COUNTS) or self._meter.reported
+        if self.ending and self._meter.reported is not None:
             self._finish()
 
     def _take_delta(self, event: BlockDelta) -> None:
@@ -130,7 +130,7 @@ class BedrockReader(BaseReader):
                 self._call(0, index, bytes(call.input).decode(), call_id=call.tool_use_id, name=call.name)
             elif block.reasoning_content is not None:
                 self._take_reasoning(block.reasoning_content)
-        self._meter.told = told(answer.usage, COUNTS)
+        self._meter.reported = read_usage(answer.usage, COUNTS)
         self._take_stop(answer.stop_reason)
 
     def _take_stop(self, word: str) -> None:

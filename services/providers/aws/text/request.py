@@ -15,8 +15,8 @@ from moa.text.v1.text_pb2 import Message, Part, ResponseFormat, Role, Tool, Tool
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
-from services.common.http.client import Outgoing
 from services.providers.aws.text.families import family_of, is_provable
+from services.providers.http.client import Outgoing
 from services.providers.text import media
 from services.providers.text.jsontext import json_of, object_of
 

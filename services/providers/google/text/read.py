@@ -13,11 +13,11 @@ from moa.text.v1.text_pb2 import FinishReason
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
-from services.common.counts import Spelling, count_in, told
-from services.common.http.classify import name_of, words_of
-from services.common.http.sse import EventParser
+from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.google import errors as failures
 from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedback, Part
+from services.providers.http.classify import name_of, words_of
+from services.providers.http.sse import EventParser
 from services.providers.text.reading import BaseReader, Malformed
 
 _decode: Final = msgspec.json.Decoder(Answer).decode
@@ -93,9 +93,9 @@ class GeminiReader(BaseReader):
             self.upstream_id = answer.response_id
         for candidate in answer.candidates or ():
             self._take_candidate(candidate)
-        counts = told(answer.usage_metadata, COUNTS)
-        if counts is not None and counts != self._meter.told:
-            self._meter.told = counts
+        counts = read_usage(answer.usage_metadata, COUNTS)
+        if counts is not None and counts != self._meter.reported:
+            self._meter.reported = counts
             if self._framing is not None:
                 self._events.append(self.usage_so_far())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.catalogue import Provider
-from services.common.http.client import Outgoing
-from services.common.http.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
+from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
+from services.providers.http.client import Outgoing
 from services.providers.openai.errors import error_from
 from services.providers.openai.text.count import count_from, count_request_from
 from services.providers.openai.text.read import reader

@@ -12,9 +12,9 @@ import msgspec
 from moa.text.v1.text_pb2 import Message, Part, Role, Tool
 from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.catalogue import Model, Provider
-from services.common.counts import count_in
 from services.common.errors import InvalidField, Unsupported, UpstreamBroken
-from services.common.http.client import Outgoing
+from services.providers.counts import count_in
+from services.providers.http.client import Outgoing
 from services.providers.openai.text.request import options_of, url_of
 from services.providers.text import media
 from services.providers.text.jsontext import json_of

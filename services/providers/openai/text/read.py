@@ -11,8 +11,8 @@ from moa.text.v1.text_pb2 import FinishReason, TokenLogprob
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
-from services.common.counts import Spelling, told
-from services.common.http.sse import EventParser
+from services.providers.counts import Spelling, read_usage
+from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
 from services.providers.openai.text.wire import Call, Choice, Chunk, Logprob, Said
 from services.providers.text.reading import BaseReader
@@ -71,9 +71,9 @@ class OpenAIReader(BaseReader):
             raise failures.failed(0, failure)
         if not self.upstream_id and chunk.id:
             self.upstream_id = chunk.id
-        counts = told(chunk.usage, COUNTS)
+        counts = read_usage(chunk.usage, COUNTS)
         if counts is not None:
-            self._meter.told = counts
+            self._meter.reported = counts
         for choice in chunk.choices or ():
             said = choice.delta or choice.message
             if said is not None:

@@ -13,7 +13,7 @@ from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
-from services.common.http.client import Outgoing
+from services.providers.http.client import Outgoing
 from services.providers.text import media
 from services.providers.text.jsontext import json_of
 

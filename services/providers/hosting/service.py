@@ -16,11 +16,11 @@ import uvloop
 from services.catalogue import CatalogueError, Watched, load
 from services.common import logs, metrics, settings
 from services.common.beside import Beside
-from services.common.http import checking
-from services.common.http.targets import Targets
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.rpc.target import Addresses
+from services.providers.hosting import checking
+from services.providers.hosting.targets import Targets
 from services.quota_client import AbandonedCalls
 
 T = TypeVar("T", bound=Targets[Any])

@@ -9,16 +9,13 @@ day's quota.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from prometheus_client import Counter
 
-from moa.common.v1.usage_pb2 import Usage
+from services.common.estimate import MOST, ReportedUsage
 
-MOST: Final = 2**32 - 1
-"""Largest count that the contract holds; no answer comes near it."""
 Raw: Final = msgspec.Raw
 _NOTHING: Final = (b"", b"null")
 
@@ -47,33 +44,8 @@ class Spelling(NamedTuple):
     """Whether a main part that is missing is 0, as in JSON made of protobuf."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a provider told of an answer's usage."""
-
-    prompt: int | None
-    """Tokens of the prompt; None where that cannot be read."""
-    completion: int | None
-    cached: int
-    reasoning: int
-    faults: frozenset[str]
-    """What was wrong with it, by kind; empty where nothing was."""
-
-    def usage(self, prompt: int = 0, completion: int = 0) -> Usage:
-        """Return it, with estimates in the place of what cannot be read."""
-        found_prompt = min(prompt, MOST) if self.prompt is None else self.prompt
-        found_completion = min(completion, MOST) if self.completion is None else self.completion
-        return Usage(
-            prompt_tokens=found_prompt,
-            completion_tokens=found_completion,
-            cached_tokens=min(self.cached, found_prompt),
-            reasoning_tokens=min(self.reasoning, found_completion),
-            exact=not self.faults,
-        )
-
-
-def told(raw: msgspec.Raw, spelling: Spelling) -> Told | None:
-    """Return what a usage object tells, as it stands in an answer; None where there is none."""
+def read_usage(raw: msgspec.Raw, spelling: Spelling) -> ReportedUsage | None:
+    """Return what a usage object says, as it stands in an answer; None where there is none."""
     data = bytes(raw)
     if data in _NOTHING:
         return None
@@ -83,12 +55,12 @@ def told(raw: msgspec.Raw, spelling: Spelling) -> Told | None:
     except (msgspec.MsgspecError, ValueError):
         given = None  # a number of thousands of digits, text that is no UTF-8
     if not isinstance(given, dict):
-        return Told(None, None, 0, 0, frozenset(("type",)))
+        return ReportedUsage(None, None, 0, 0, frozenset(("type",)))
     prompt = _total(given, spelling.prompt, spelling, faults)
     completion = _total(given, spelling.completion, spelling, faults)
     cached = _part(given, spelling.cached, prompt, "cached", faults)
     reasoning = _part(given, spelling.reasoning, completion, "reasoning", faults)
-    return Told(prompt, completion, cached, reasoning, frozenset(faults))
+    return ReportedUsage(prompt, completion, cached, reasoning, frozenset(faults))
 
 
 def count_in(body: bytes, path: Path) -> int | None:
@@ -103,7 +75,7 @@ def count_in(body: bytes, path: Path) -> int | None:
     return None if written is None or count is None or faults else min(count, MOST)
 
 
-def note(provider: str, found: Told | None) -> None:
+def note(provider: str, found: ReportedUsage | None) -> None:
     """Count what was wrong with the usage of one answer."""
     for fault in found.faults if found is not None else ():
         WRONG.labels(provider, fault).inc()

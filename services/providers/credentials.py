@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from services.catalogue import Provider
 from services.common import scrub
 from services.common.errors import ProviderNotConfigured
-from services.common.http.client import Outgoing
+from services.providers.http.client import Outgoing
 
 REST_S: Final = 30.0
 """How long a key that was refused or limited is passed over while there are others."""

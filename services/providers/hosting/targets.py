@@ -26,9 +26,9 @@ from services.common.errors import (
     UpstreamRateLimited,
     UpstreamUnpaid,
 )
-from services.common.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
-from services.common.http.credentials import REST_S, Authority, HeaderKeys, files_of
 from services.common.rpc import call as calls
+from services.providers.credentials import REST_S, Authority, HeaderKeys, files_of
+from services.providers.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
 
 _log = logs.get("providers")
 ACCOUNT_REFUSED = Counter(

@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from services.catalogue import Catalogue, Provider
 from services.common.errors import MoaError, ProviderNotConfigured, UpstreamRejected
-from services.common.http.client import Outgoing
-from services.common.http.deadline import Deadline
-from services.common.http.targets import Protocoled, Targets
+from services.providers.hosting.targets import Protocoled, Targets
+from services.providers.http.client import Outgoing
+from services.providers.http.deadline import Deadline
 
 
 class Checkable(Protocoled, Protocol):
