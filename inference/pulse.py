@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from services.common.rpc.alive import Alive, Writer
+from services.common.rpc.heartbeat import Heartbeat, Writer
 
 BEAT_S = 5.0
 """How often life is shown; far below what any caller bears."""
@@ -19,7 +19,7 @@ class Working(Protocol):
         ...
 
 
-class Pulse(Alive):
+class Pulse(Heartbeat):
     """Writes a call's messages, and in their silences `empty` ones, as long as the engine gets on.
 
     An engine that hangs shows no life, so that its callers give it up.

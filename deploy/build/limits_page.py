@@ -13,7 +13,7 @@ from gateway import limits as edge
 from gateway.settings import EdgeSettings
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
-from services.common import beside, idempotency, images, protojson, room
+from services.common import byte_admission, helper_process, idempotency, images, protojson
 from services.providers.http import client as http
 from services.router.adapters import fetching
 from services.router.domain.operations import MOST_LINKS
@@ -53,7 +53,7 @@ def requests() -> list[Row]:
     """Return what bounds one request, in the order in which it is met."""
     heap = edge.overload(EdgeSettings())["resource_monitors"]
     connections = heap[0]["typed_config"]["max_active_downstream_connections"]
-    bounds = room.Bounds()
+    bounds = byte_admission.Bounds()
     return [
         Row(
             "connections to the edge",
@@ -124,8 +124,8 @@ def requests() -> list[Row]:
         ),
         Row(
             "work on one request in the router's own loop",
-            _bytes(beside.LARGE_BYTES),
-            "larger ones would delay all others; they are read in a process beside, in turn",
+            _bytes(helper_process.LARGE_BYTES),
+            "larger ones would delay all others; they are read in a helper process, in turn",
             "nothing: it waits its turn",
         ),
         Row(

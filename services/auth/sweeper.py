@@ -13,8 +13,8 @@ from uuid import UUID
 from services.auth.adapters.ledger import Ledger
 from services.auth.domain.pools import Pools
 from services.common import logs
-from services.common.apart import Apart
 from services.common.errors import Unavailable
+from services.common.isolate import Isolation
 
 _log = logs.get("sweeper")
 _BATCH = 200
@@ -52,9 +52,9 @@ class Sweeper:
         self._rest_s = rest_s
         self._patience_s = patience_s
         self._not_before = 0.0
-        self._duties: Apart[str] = Apart("sweep", clock=clock)
-        self._blocks: Apart[UUID] = Apart("expire", clock=clock)
-        self._reservations: Apart[str] = Apart("lose", clock=clock)
+        self._duties: Isolation[str] = Isolation("sweep", clock=clock)
+        self._blocks: Isolation[UUID] = Isolation("expire", clock=clock)
+        self._reservations: Isolation[str] = Isolation("lose", clock=clock)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

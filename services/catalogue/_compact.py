@@ -1,7 +1,7 @@
 """The catalogue's rows on their way from whoever parses the file: checked, and quick to take in piece by piece.
 
 Parsing YAML takes 0.2 ms a row, in one call that lets nothing else of its process run, and leaves its process ten times
-what the rows themselves take. So a process beside reads the file, checks it, and hands over each row encoded.
+what the rows themselves take. So a helper process reads the file, checks it, and hands over each row encoded.
 """
 
 from __future__ import annotations

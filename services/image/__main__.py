@@ -5,7 +5,7 @@ from __future__ import annotations
 from moa.image.v1 import image_service_pb2
 from services.catalogue import Watched
 from services.common import memory
-from services.common.beside import Beside
+from services.common.helper_process import HelperProcess
 from services.common.rpc.server import Server
 from services.image.servicer import ImageServicer, add_to_server
 from services.image.settings import ImageSettings
@@ -14,8 +14,8 @@ from services.providers.hosting.service import Providing
 from services.quota_client import AbandonedCalls
 
 
-def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, beside: Beside, server: Server) -> None:
-    add_to_server(ImageServicer(catalogue, targets, vanished, beside), server.grpc)
+def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, helper: HelperProcess, server: Server) -> None:
+    add_to_server(ImageServicer(catalogue, targets, vanished, helper), server.grpc)
 
 
 SERVICE = Providing(

@@ -1,26 +1,26 @@
-"""Make the provider's requests for images: with large pictures, in the process beside this one."""
+"""Make the provider's requests for images: with large pictures, in the helper process."""
 
 from __future__ import annotations
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
-from services.common.beside import LARGE_BYTES, Beside
+from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc import call as calls
 from services.image.targets import ADAPTERS, Target
 from services.providers.image.base import Call
 
 
 async def provider_calls(
-    taken: list[GenerateImageRequest], model: Model, target: Target, beside: Beside | None
+    taken: list[GenerateImageRequest], model: Model, target: Target, helper: HelperProcess | None
 ) -> list[Call]:
     """Return the provider's calls for a request, which is taken out of its list: the calls hold its pictures now.
 
     Raises Unsupported, with the field's name, for what cannot be said.
     """
-    if beside is None or taken[0].ByteSize() <= LARGE_BYTES:
+    if helper is None or taken[0].ByteSize() <= LARGE_BYTES:
         return _calls(taken.pop(), target.adapter.name, model, target.provider)
     account = calls.current().account
-    return await beside.run(
+    return await helper.run(
         prepared, taken.pop().SerializeToString(), account, target.adapter.name, model, target.provider
     )
 

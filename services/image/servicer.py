@@ -14,8 +14,8 @@ from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Watched
 from services.common import byok
-from services.common.beside import LARGE_BYTES, Beside
 from services.common.errors import MoaError, detail_of
+from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc import call as calls
 from services.image.targets import Targets
 from services.image.work import Work
@@ -41,7 +41,7 @@ class ImageServicer(ImageServiceServicer):
         catalogue: Which models there are.
         targets: How their providers are reached.
         vanished: Books what callers may have died before booking; None: nobody does.
-        beside: Where requests with large pictures are made the providers'; None: here.
+        helper: Where requests with large pictures are made the providers'; None: here.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class ImageServicer(ImageServiceServicer):
         catalogue: Watched,
         targets: Targets,
         vanished: AbandonedCalls | None = None,
-        beside: Beside | None = None,
+        helper: HelperProcess | None = None,
     ) -> None:
-        self._beside = beside
+        self._helper = helper
         self._catalogue = catalogue
         self._targets = targets
         self._vanished = vanished
@@ -74,7 +74,7 @@ class ImageServicer(ImageServiceServicer):
         if request.ByteSize() > LARGE_BYTES:
             # Its client keeps what it sent until the answer begins: now, and not when the provider has made something.
             await context.send_initial_metadata(())
-        work = Work(request, model, target, self._beside)
+        work = Work(request, model, target, self._helper)
         del request
         try:
             async with work:

@@ -16,8 +16,8 @@ from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model
 from services.common import estimate
-from services.common.beside import Beside
 from services.common.errors import UpstreamBroken, UpstreamFailed
+from services.common.helper_process import HelperProcess
 from services.common.hosts import agrees, place_of
 from services.image import prepare
 from services.image.targets import Target
@@ -39,14 +39,14 @@ class Work:
 
     Args:
         request: Nobody else may hold it: it is let go once the provider's calls are made of it.
-        beside: Where that is done for large pictures; None: here.
+        helper: Where that is done for large pictures; None: here.
     """
 
     def __init__(
-        self, request: GenerateImageRequest, model: Model, target: Target, beside: Beside | None = None
+        self, request: GenerateImageRequest, model: Model, target: Target, helper: HelperProcess | None = None
     ) -> None:
         self._taken = [request]
-        self._beside = beside
+        self._helper = helper
         self._model = model
         self._target = target
         self._events: asyncio.Queue[ImageEvent | Picture | BaseException | None] = asyncio.Queue()
@@ -71,7 +71,7 @@ class Work:
         return self._came + sum(count for upload, count in self._uploads.items() if upload.begun)
 
     async def __aenter__(self) -> Self:
-        calls = await prepare.provider_calls(self._taken, self._model, self._target, self._beside)
+        calls = await prepare.provider_calls(self._taken, self._model, self._target, self._helper)
         first = 0
         for call in calls:
             self._tasks.append(asyncio.create_task(self._run(call, first)))

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
-from services.common.apart import note_failure
+from services.common.isolate import note_failure
 from services.common.rpc.client import metadata
 from services.quota_client._journal import Journal, Left
 

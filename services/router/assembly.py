@@ -27,8 +27,8 @@ from moa.router.v1 import (
 )
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue
-from services.common.beside import Beside
 from services.common.egress import Egress
+from services.common.helper_process import HelperProcess
 from services.common.rpc.server import LAST_WORDS_S, Server
 from services.common.store import Links, Store
 from services.router.adapters.fetching import Fetching
@@ -90,15 +90,15 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
     token = config.service_token.get_secret_value()
     begin = own_keys(token, allowed=config.byok)
     once = Once(around.admission, around.claims, begin=begin, secret=token)
-    beside = Beside()
-    server = _served(config, around, operations, once, begin, beside)
+    helper = HelperProcess()
+    server = _served(config, around, operations, once, begin, helper)
     port = await server.start(config.listen)
     try:
         yield port
     finally:
         await server.stop(config.drain_s, around.backends.end)
         await once.aclose(LAST_WORDS_S)
-        await beside.aclose()
+        await helper.aclose()
         await operations.aclose()
 
 
@@ -108,12 +108,12 @@ def _served(
     operations: Operations,
     once: Once,
     begin: Callable[[Any], Caller],
-    beside: Beside,
+    helper: HelperProcess,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, own_keys=config.byok)
-    reading = Reading(beside)
-    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around, beside=beside)
+    reading = Reading(helper)
+    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around, helper=helper)
     grpc = server.grpc
     listing = Listing(catalogue=catalogue, admission=admission, states=around.states)
     embeddings = Embeddings(catalogue=catalogue, admission=admission, encoders=around.encoders)

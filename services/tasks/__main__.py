@@ -23,7 +23,7 @@ from moa.task.v1 import (
 )
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
-from services.common.beside import Beside
+from services.common.helper_process import HelperProcess
 from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
@@ -84,7 +84,7 @@ class Process:
             lease_s=config.task_lease_s,
             attempts=config.task_attempts,
         )
-        self.beside = Beside()
+        self.helper = HelperProcess()
         self.server = _served(self, self._operations())
         self.keeper = Keeper(self.database, self.queue, self.quota, self.store, self.bell, keep_s=config.task_keep_s)
         self.deliverer = self._deliverer()
@@ -142,7 +142,7 @@ class Process:
                 yield port
             finally:
                 await self.server.stop(self.config.drain_s)
-                await self.beside.aclose()
+                await self.helper.aclose()
         finally:
             for task in running:
                 task.cancel()
@@ -163,7 +163,7 @@ class Process:
 
 def _served(process: Process, operations: Operations) -> Server:
     config = process.config
-    server = Server(service_token=None, beside=process.beside)
+    server = Server(service_token=None, helper=process.helper)
     grpc = server.grpc
     task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(operations), grpc)
     webhooks = WebhookServicer(operations, process.sessions, process.outbox, process.secrets)

@@ -9,8 +9,8 @@ from typing import Final, LiteralString
 
 from moa.task.v1 import task_pb2
 from services.common import logs
-from services.common.apart import Apart
 from services.common.errors import MoaError
+from services.common.isolate import Isolation
 from services.common.store import Store
 from services.tasks import metrics
 from services.tasks.adapters.database import OWED, QUEUE, REST_S, Bell, Database, wait
@@ -57,7 +57,7 @@ class Keeper:
         self._store = store
         self._bell = bell
         self._keep_s = keep_s
-        self._objects: Apart[str] = Apart("remove object")
+        self._objects: Isolation[str] = Isolation("remove object")
         self._open = asyncio.Event()
         """Set while a task waits or runs: the others need no care."""
         self._open.set()

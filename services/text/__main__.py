@@ -6,7 +6,7 @@ from moa.text.v1 import text_service_pb2
 from moa.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_server
 from services.catalogue import Watched
 from services.common import memory
-from services.common.beside import Beside
+from services.common.helper_process import HelperProcess
 from services.common.rpc.server import Server
 from services.providers.hosting.service import Providing
 from services.quota_client import AbandonedCalls
@@ -15,8 +15,8 @@ from services.text.settings import TextSettings
 from services.text.targets import Targets
 
 
-def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, beside: Beside, server: Server) -> None:
-    add_TextServiceServicer_to_server(TextServicer(catalogue, targets, vanished, beside), server.grpc)
+def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, helper: HelperProcess, server: Server) -> None:
+    add_TextServiceServicer_to_server(TextServicer(catalogue, targets, vanished, helper), server.grpc)
 
 
 SERVICE = Providing(

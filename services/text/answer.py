@@ -15,8 +15,8 @@ from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.catalogue.waiting import may_be_long, whole_s
-from services.common.beside import Beside
 from services.common.errors import UpstreamBroken
+from services.common.helper_process import HelperProcess
 from services.providers import counts
 from services.providers.http.client import Reply, Upload
 from services.providers.http.deadline import Deadline
@@ -39,13 +39,13 @@ class Answer:
 
     Args:
         request: Changed: it is the provider's then, who is asked for a stream where the answer may be long.
-        beside: Where a large request is made the provider's; None: here.
+        helper: Where a large request is made the provider's; None: here.
     """
 
     __slots__ = (
         "_began",
-        "_beside",
         "_deadline",
+        "_helper",
         "_model",
         "_reader",
         "_reply",
@@ -59,10 +59,10 @@ class Answer:
     )
 
     def __init__(
-        self, request: GenerateTextRequest, model: Model, target: Target, beside: Beside | None = None
+        self, request: GenerateTextRequest, model: Model, target: Target, helper: HelperProcess | None = None
     ) -> None:
         self._request = request
-        self._beside = beside
+        self._helper = helper
         self._model = model
         self._target = target
         self._timeouts = target.provider.timeouts_for(model)
@@ -82,7 +82,7 @@ class Answer:
         target = self._target
         timeouts = self._timeouts
         stream = self._request.stream or may_be_long(self._request, self._model)
-        outgoing = await prepare.outgoing(self._request, self._model, target, stream=stream, beside=self._beside)
+        outgoing = await prepare.outgoing(self._request, self._model, target, stream=stream, helper=self._helper)
         self._deadline.__enter__()
         try:
             if self._request.stream:

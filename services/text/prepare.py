@@ -1,4 +1,4 @@
-"""Make the provider's request of a chat: of a large one, in the process beside this one."""
+"""Make the provider's request of a chat: of a large one, in the helper process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.beside import LARGE_BYTES, Beside
+from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc import call as calls
 from services.providers.http.client import Outgoing
 from services.text import capable
@@ -17,18 +17,18 @@ _MANY: Final = 1_000
 
 
 async def outgoing(
-    request: GenerateTextRequest, model: Model, target: Target, *, stream: bool, beside: Beside | None
+    request: GenerateTextRequest, model: Model, target: Target, *, stream: bool, helper: HelperProcess | None
 ) -> Outgoing:
     """Return the HTTP request for a chat, which is checked; `stream`: whether the provider is asked for a stream.
 
     Raises InvalidField or Unsupported, with the field's name, for what the model or the provider cannot do.
     """
-    if beside is None or (len(request.messages) <= _MANY and request.ByteSize() <= LARGE_BYTES):
+    if helper is None or (len(request.messages) <= _MANY and request.ByteSize() <= LARGE_BYTES):
         capable.check(request, model)
         request.stream = stream
         return target.adapter.request_from(request, model, target.provider)
     account, provider, adapter = calls.current().account, target.provider, target.adapter.name
-    made = await beside.run(prepared, request.SerializeToString(), account, adapter, model, provider, stream=stream)
+    made = await helper.run(prepared, request.SerializeToString(), account, adapter, model, provider, stream=stream)
     request.stream = stream
     return made
 

@@ -19,8 +19,8 @@ from moa.text.v1.text_service_pb2 import (
 from moa.text.v1.text_service_pb2_grpc import TextServiceServicer
 from services.catalogue import Model, Watched
 from services.common import byok
-from services.common.beside import LARGE_BYTES, Beside
 from services.common.errors import MoaError, UpstreamBroken, detail_of
+from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
 from services.quota_client import AbandonedCalls
@@ -36,7 +36,7 @@ class TextServicer(TextServiceServicer):
         catalogue: Which models there are.
         targets: How their providers are reached.
         vanished: Books what callers may have died before booking; None: nobody does.
-        beside: Where large requests are made the providers'; None: here.
+        helper: Where large requests are made the providers'; None: here.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class TextServicer(TextServiceServicer):
         catalogue: Watched,
         targets: Targets,
         vanished: AbandonedCalls | None = None,
-        beside: Beside | None = None,
+        helper: HelperProcess | None = None,
     ) -> None:
-        self._beside = beside
+        self._helper = helper
         self._catalogue = catalogue
         self._targets = targets
         self._vanished = vanished
@@ -67,7 +67,7 @@ class TextServicer(TextServiceServicer):
             await context.send_initial_metadata(())
         streams = request.stream
         wrote = over = False
-        answer = Answer(request, model, target, self._beside)
+        answer = Answer(request, model, target, self._helper)
         try:
             async with answer:
                 if streams:

@@ -27,7 +27,7 @@ from services.auth.domain.quota import Quota
 from services.auth.migrations import SCHEMA, migrate
 from services.auth.sweeper import Sweeper
 from services.common import byok, migrations
-from services.common.apart import OneFailed
+from services.common.isolate import OneFailed
 from tests.auth.asking import PEPPER, audited
 from tests.auth.conftest import Auth
 

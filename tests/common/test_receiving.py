@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
-from services.common.beside import LARGE_BYTES as HEAVY_BYTES
-from services.common.beside import Beside
-from services.common.room import Bounds, Room
+from services.common.byte_admission import Bounds, ByteAdmission
+from services.common.helper_process import LARGE_BYTES as HEAVY_BYTES
+from services.common.helper_process import HelperProcess
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.server import Server
@@ -45,9 +45,9 @@ class Text(text_service_pb2_grpc.TextServiceServicer):
 
 @asynccontextmanager
 async def served(
-    room: Room, count: Count, *, token: str | None = TOKEN, beside: Beside | None = None
+    admission: ByteAdmission, count: Count, *, token: str | None = TOKEN, helper: HelperProcess | None = None
 ) -> AsyncIterator[grpc.aio.Channel]:
-    server = Server(service_token=token, room=room, beside=beside)
+    server = Server(service_token=token, admission=admission, helper=helper)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(Text(count), server.grpc)
     port = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -67,7 +67,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def test_a_large_request_that_finds_no_room_is_not_received() -> None:
     """It stays with whoever sends it until its turn comes: here, its sender cannot write it."""
-    room = Room(Bounds(served=LARGE, served_of_account=LARGE))
+    admission = ByteAdmission(Bounds(served=LARGE, served_of_account=LARGE))
     go = asyncio.Event()
 
     async def count(request: Any) -> int:
@@ -75,12 +75,12 @@ async def test_a_large_request_that_finds_no_room_is_not_received() -> None:
             await go.wait()
         return 7
 
-    async with served(room, count) as channel:
+    async with served(admission, count) as channel:
         first = asyncio.ensure_future(_whole(channel, known("a")))
-        await until(lambda: room.served_bytes == len(REQUEST))
+        await until(lambda: admission.served_bytes == len(REQUEST))
         call: Any = channel.stream_unary(METHOD)(metadata=known("b"))
         writing = asyncio.create_task(call.write(REQUEST))
-        await until(lambda: room.waiting_bytes == len(REQUEST))
+        await until(lambda: admission.waiting_bytes == len(REQUEST))
         # Small ones pass by, and so the server has had every turn that receiving it would take.
         small = text_service_pb2.CountTokensRequest(model="m").SerializeToString()
         for _ in range(50):
@@ -91,21 +91,21 @@ async def test_a_large_request_that_finds_no_room_is_not_received() -> None:
         await writing
         await call.done_writing()
         assert text_service_pb2.CountTokensResponse.FromString(await call).prompt_tokens == 7
-    assert room.served_bytes == room.waiting_bytes == 0
+    assert admission.served_bytes == admission.waiting_bytes == 0
 
 
 async def test_beyond_what_may_wait_the_caller_is_told() -> None:
     """The account's own bound is a 429's code, with the time after which it may try again."""
-    room = Room(Bounds(served=LARGE, served_of_account=LARGE, waiting_of_account=LARGE))
+    admission = ByteAdmission(Bounds(served=LARGE, served_of_account=LARGE, waiting_of_account=LARGE))
     go = asyncio.Event()
 
     async def count(request: Any) -> int:
         await go.wait()
         return 7
 
-    async with served(room, count) as channel:
+    async with served(admission, count) as channel:
         asked = [asyncio.ensure_future(_whole(channel, known("a"))) for _ in range(2)]
-        await until(lambda: room.waiting_bytes > 0)
+        await until(lambda: admission.waiting_bytes > 0)
         with pytest.raises(grpc.aio.AioRpcError, match="too many large requests") as refused:
             await _whole(channel, known("a"))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -115,14 +115,14 @@ async def test_beyond_what_may_wait_the_caller_is_told() -> None:
 
 async def test_whoever_did_not_say_the_size_takes_room_as_well() -> None:
     """Services among themselves say none; their requests are counted as they come."""
-    room = Room()
+    admission = ByteAdmission()
     taken: list[int] = []
 
     async def count(request: Any) -> int:
-        taken.append(room.served_bytes)
+        taken.append(admission.served_bytes)
         return 7
 
-    async with served(room, count) as channel:
+    async with served(admission, count) as channel:
         await _whole(channel, known("a", 0))
         small = text_service_pb2.CountTokensRequest(model="m" * (HEAVY_BYTES // 2)).SerializeToString()
         await _whole(channel, known("a", 0), small)
@@ -139,7 +139,7 @@ async def test_the_bytes_are_gone_while_the_handler_works() -> None:
         held.append(before)
         return 7
 
-    async with served(Room(), count) as channel:
+    async with served(ByteAdmission(), count) as channel:
         await _whole(channel, known("a"))  # what is made once is made
         held.clear()
         tracemalloc.start()
@@ -160,13 +160,13 @@ async def test_a_large_typed_request_is_read_beside() -> None:
         models.append(request.model)
         return 7
 
-    beside = Beside()
-    async with served(Room(), count, token=None, beside=beside) as channel:
+    helper = HelperProcess()
+    async with served(ByteAdmission(), count, token=None, helper=helper) as channel:
         small = text_service_pb2.CountTokensRequest(model="small")
         assert await _whole(channel, (), small.SerializeToString()) == 7
-        assert beside.pid is None
+        assert helper.pid is None
         assert await _whole(channel, ()) == 7
-        assert beside.pid is not None
+        assert helper.pid is not None
         assert models == ["small", "m" * LARGE]
         for request in (small, text_service_pb2.CountTokensRequest(model="m" * LARGE)):
             request.messages.add().ParseFromString(b"\x08\x63")  # a role that is none
@@ -174,7 +174,7 @@ async def test_a_large_typed_request_is_read_beside() -> None:
                 await _whole(channel, (), request.SerializeToString())
         with pytest.raises(grpc.aio.AioRpcError, match="cannot be read"):
             await _whole(channel, (), b"\xff" * LARGE)
-    await beside.aclose()
+    await helper.aclose()
 
 
 async def _whole(channel: grpc.aio.Channel, sent: Any, request: bytes = REQUEST) -> int:

@@ -403,8 +403,8 @@ async def test_a_hostile_schema_holds_nobody_up(more: Running, case: str) -> Non
             )
 
     async with asyncio.timeout(90):
-        beside, _ = await asyncio.gather(client.text(STORY, model="strict", max_tokens=24), hostile())
-    assert beside.text == alone.text
+        helper, _ = await asyncio.gather(client.text(STORY, model="strict", max_tokens=24), hostile())
+    assert helper.text == alone.text
     await client.close()
 
 
@@ -421,14 +421,14 @@ async def test_a_schema_that_becomes_too_hard_fails_alone(more: Running, monkeyp
         return allowed(constraint)
 
     monkeypatch.setattr(Constraint, "allowed", failing)
-    beside, outcome = await asyncio.gather(
+    helper, outcome = await asyncio.gather(
         client.text(STORY, model="strict", max_tokens=24),
         client.text("Hello", model="strict", candidates=2, response_format=form(SCHEMA)),
         return_exceptions=True,
     )
     assert isinstance(outcome, InBand | errors.InvalidField)
-    assert isinstance(beside, TextOut)
-    assert beside.text
+    assert isinstance(helper, TextOut)
+    assert helper.text
     assert await asyncio.to_thread(engine.wait_idle, 60)
     await client.close()
 

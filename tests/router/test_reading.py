@@ -1,4 +1,4 @@
-"""Large bodies are read in the process beside the router, to the same requests and refusals as here."""
+"""Large bodies are read in the helper process, to the same requests and refusals as here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest_asyncio
 from google.api import httpbody_pb2
 
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.beside import LARGE_BYTES, Beside
 from services.common.errors import InvalidField, MoaError
+from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.providers.http.multipart import File, form
 from services.router.dialects.google import requests
 from services.router.dialects.native import image, text
@@ -32,8 +32,8 @@ FORM, FORM_TYPE = form([("prompt", "p"), ("image", File(PICTURE, "image/png"))])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def beside() -> AsyncIterator[Beside]:
-    made = Beside()
+async def helper() -> AsyncIterator[HelperProcess]:
+    made = HelperProcess()
     yield made
     await made.aclose()
 
@@ -64,40 +64,40 @@ CASES: dict[str, tuple[Callable[..., Any], Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_large_body_is_the_same_request_from_the_process_beside(beside: Beside, name: str) -> None:
+async def test_a_large_body_is_the_same_request_from_the_process_beside(helper: HelperProcess, name: str) -> None:
     """Every dialect's: what is read, what was ignored, and what is told of its prompt."""
     work, data, more = CASES[name]
     assert is_large(body(data).take())
-    there = await Reading(beside)(work, body(data), **more)
-    assert beside.pid is not None
+    there = await Reading(helper)(work, body(data), **more)
+    assert helper.pid is not None
     assert there == work(body(data).take(), **more)
 
 
-async def test_its_refusal_names_the_field(beside: Beside) -> None:
+async def test_its_refusal_names_the_field(helper: HelperProcess) -> None:
     """As a small body's does."""
     wrong = {"model": "m", "messages": [{"role": "user", "content": LONG}], "temperature": 7}
     with pytest.raises(InvalidField) as told:
-        await Reading(beside)(chat_request.read, body(wrong))
+        await Reading(helper)(chat_request.read, body(wrong))
     assert told.value.param == "temperature"
 
 
 async def test_a_small_body_is_read_here() -> None:
-    """It would take longer to hand it over; and a router that reads none large has no process beside."""
-    beside = Beside()
+    """It would take longer to hand it over; and a router that reads none large has no helper process."""
+    helper = HelperProcess()
     small = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
-    read, prompt = await Reading(beside)(chat_request.read, body(small))
-    assert beside.pid is None
-    assert prompt == Prompt.of(read.request) == await Reading(beside).prompt_of(read.request)
-    assert beside.pid is None
+    read, prompt = await Reading(helper)(chat_request.read, body(small))
+    assert helper.pid is None
+    assert prompt == Prompt.of(read.request) == await Reading(helper).prompt_of(read.request)
+    assert helper.pid is None
 
 
 @pytest.mark.parametrize("turns", [MANY + 1, 1])
-async def test_a_large_typed_prompt_is_looked_through_beside(beside: Beside, turns: int) -> None:
+async def test_a_large_typed_prompt_is_looked_through_beside(helper: HelperProcess, turns: int) -> None:
     """By its bytes or by its turns."""
     request = text_service_pb2.GenerateTextRequest(model="m")
     for _ in range(turns):
         request.messages.add(role=text_pb2.ROLE_USER).parts.add(text="x" * (LARGE_BYTES // turns + 1))
-    found = await Reading(beside).prompt_of(request)
+    found = await Reading(helper).prompt_of(request)
     assert found == Prompt.of(request, whole=True) != Prompt.of(request)
 
 

@@ -17,7 +17,7 @@ from openai import APIError, OpenAI
 from moa.image.v1 import image_service_pb2
 from moa.text.v1 import text_service_pb2
 from services.common.errors import ContentPolicy
-from services.common.rpc.alive import Alive
+from services.common.rpc.heartbeat import Heartbeat
 from services.router.dialects import event_stream
 from services.router.dialects.event_stream import EventStream
 from tests.router.rig import KEY, TIMEOUT_S, Played, ended, said, text
@@ -246,7 +246,7 @@ class Slow:
         self.writing -= 1
 
 
-class Beating(Alive):
+class Beating(Heartbeat):
     """Says `life` where nothing was written for a moment; notes that it was asked to."""
 
     def __init__(self, context: Slow) -> None:

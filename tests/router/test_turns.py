@@ -75,7 +75,7 @@ def read_s(data: bytes) -> float:
 def test_a_large_body_is_no_turn_of_the_loop(rig: Rig, messages: list[dict[str, Any]]) -> None:
     """Reading it takes longer than any turn of the loop by which it passes."""
     data = json.dumps({"model": "anthropic.smart-v1:0", "messages": messages}).encode()
-    asked(rig, data)  # the process beside is there now
+    asked(rig, data)  # the helper process is there now
     turns = Turns()
 
     running: list[asyncio.Task[None]] = []

@@ -9,8 +9,8 @@ from typing import Any
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.accounts import UNLIMITED, Held, Identity
-from services.common.apart import note_failure
 from services.common.errors import NotFound
+from services.common.isolate import note_failure
 from services.quota_client import priorities
 
 # The zone changes at the end of a day, so that no day's quota is given twice.

@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 from moa.quota.v1 import quota_pb2
 from services.auth.domain.accounts import Identity
 from services.auth.domain.leases import sized
-from services.common.apart import each_apart, note_failure
 from services.common.errors import InvalidField
+from services.common.isolate import each_isolated, note_failure
 
 
 class Limit(NamedTuple):
@@ -82,7 +82,7 @@ class Paces:
         async def lease(some: Sequence[tuple[quota_pb2.PaceNeed, Limit]]) -> list[quota_pb2.PaceShare]:
             return await self._store.lease(holder, some, ttl_s=self._ttl_s)
 
-        shares, failed = await each_apart(list(limited.values()), lease)
+        shares, failed = await each_isolated(list(limited.values()), lease)
         for (need, _), error in failed:
             note_failure("pace", need.subject, error)
         return [*(share for some in shares for share in some), *(self._none(need) for (need, _), _ in failed)]

@@ -19,8 +19,8 @@ from services.auth.domain.accounts import Held, Identity
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Amount, Ending, Return
 from services.common import logs
-from services.common.apart import Apart, each_apart, note_failure
 from services.common.errors import MoaError, Unavailable
+from services.common.isolate import Isolation, each_isolated, note_failure
 
 _log = logs.get("pools")
 T = TypeVar("T")
@@ -146,8 +146,10 @@ class Pools:
         self._pools: dict[str, _Pool] = {}
         self._owned: dict[UUID, _Block] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._extending: Apart[_Block] = Apart("extend", lambda block: str(block.id), clock=clock)
-        self._taking_back: Apart[tuple[_Block, int, _Cut]] = Apart("end", lambda lease: lease[2].lease_id, clock=clock)
+        self._extending: Isolation[_Block] = Isolation("extend", lambda block: str(block.id), clock=clock)
+        self._taking_back: Isolation[tuple[_Block, int, _Cut]] = Isolation(
+            "end", lambda lease: lease[2].lease_id, clock=clock
+        )
 
     def free(self, key_id: str) -> Amount:
         """Return what is borrowed for a key and not leased."""
@@ -336,7 +338,7 @@ class Pools:
             for block in chunk:
                 block.free = Amount()
             # What an unclear outcome loses comes back when the block ends: never twice.
-            _, failed = await each_apart(returns, self._store.give_back)
+            _, failed = await each_isolated(returns, self._store.give_back)
             for piece, error in failed:
                 note_failure("return", str(piece.block_id), error)
 

@@ -17,8 +17,8 @@ from services.auth.domain.accounts import Held, Identity, tighter
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Amount, Booking, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
-from services.common.apart import each_apart, note_failure
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
+from services.common.isolate import each_isolated, note_failure
 from services.quota_client.permissions import permitted
 from services.quota_client.reservation_ids import ReservationId
 
@@ -228,7 +228,7 @@ async def _noted(
     duty: str, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[R]], name: Callable[[T], str]
 ) -> list[R]:
     """Work on each item apart from those that fail, which are logged and counted. Raises Unavailable."""
-    done, failed = await each_apart(items, work)
+    done, failed = await each_isolated(items, work)
     for item, error in failed:
         note_failure(duty, name(item), error)
     return done

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from moa.common.v1 import limits_pb2
-from services.common.limits.fields import beside, demands_of, inner, is_map, of, prefix, presence
+from services.common.limits.fields import demands_of, inner, is_map, of, prefix, presence, sibling
 
 Check = Callable[[Any], None]
 
@@ -135,7 +135,7 @@ def _worded(field: FieldDescriptor, words: tuple[str, ...]) -> Check:
 
 def _accompanied(field: FieldDescriptor, other: str) -> Check:
     name, given = field.name, presence(field)
-    companion = presence(beside(field, other))
+    companion = presence(sibling(field, other))
 
     def run(message: Any) -> None:
         if given(message) and not companion(message):
@@ -147,7 +147,7 @@ def _accompanied(field: FieldDescriptor, other: str) -> Check:
 def _of_values(field: FieldDescriptor) -> Iterator[Check]:
     name = field.name
     required = {
-        number: tuple(_required(beside(field, other)) for other in demands.fields)
+        number: tuple(_required(sibling(field, other)) for other in demands.fields)
         for number, demands in demands_of(field).items()
         if demands.fields
     }

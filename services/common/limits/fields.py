@@ -29,7 +29,7 @@ def is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
-def beside(field: FieldDescriptor, other: str) -> FieldDescriptor:
+def sibling(field: FieldDescriptor, other: str) -> FieldDescriptor:
     """Return another field of the same message."""
     assert field.containing_type is not None
     return field.containing_type.fields_by_name[other]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from moa.common.v1 import limits_pb2
-from services.common.limits.fields import beside, demands_of, inner, is_map, of, prefix, presence
+from services.common.limits.fields import demands_of, inner, is_map, of, prefix, presence, sibling
 
 
 class Need(NamedTuple):
@@ -55,7 +55,7 @@ def _of_field(field: FieldDescriptor, limits: limits_pb2.Limits) -> Find:
     name, given, capability = field.name, presence(field), limits.capability
     plain = limits.plain_up_to if limits.HasField("plain_up_to") else None
     word, called = limits.plain_word, limits.called or field.name
-    other = presence(beside(field, limits.ignored_with)) if limits.ignored_with else None
+    other = presence(sibling(field, limits.ignored_with)) if limits.ignored_with else None
 
     def run(message: Any, found: list[Need]) -> None:
         if not given(message) or (other is not None and other(message)):

@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 
 from services.common import errors, logs, tracing
-from services.common.beside import Beside
+from services.common.byte_admission import ByteAdmission
+from services.common.helper_process import HelperProcess
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
-from services.common.room import Room
 from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.common.rpc.receiving import Handler, Receiving, Welcome
@@ -38,7 +38,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         service_token: The credential that internal callers must send; None on a server that callers reach with
             keys of their own.
         reword: What a refusal becomes before it is told; None tells it as it was raised.
-        welcome, room, beside: As `Receiving`'s.
+        welcome, admission, helper: As `Receiving`'s.
         around: What serves methods in their handlers' place; None: the handlers.
     """
 
@@ -48,15 +48,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
         service_token: str | None,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
-        room: Room | None = None,
-        beside: Beside | None = None,
+        admission: ByteAdmission | None = None,
+        helper: HelperProcess | None = None,
         around: Around | None = None,
     ) -> None:
         self._token = service_token.encode() if service_token else None
         self._reword = reword
         self._around = around
         self._wrapped: dict[str, Any] = {}
-        self._receiving = Receiving(public=service_token is None, welcome=welcome, room=room, beside=beside)
+        self._receiving = Receiving(public=service_token is None, welcome=welcome, admission=admission, helper=helper)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Return the method's handler, wrapped: once a method, not once a call."""

@@ -17,10 +17,10 @@ from google.api import httpbody_pb2
 from google.protobuf.message import DecodeError
 
 from services.common import errors
-from services.common.beside import LARGE_BYTES as HEAVY_BYTES
-from services.common.beside import Beside
+from services.common.byte_admission import ByteAdmission
+from services.common.helper_process import LARGE_BYTES as HEAVY_BYTES
+from services.common.helper_process import HelperProcess
 from services.common.memory import Collecting
-from services.common.room import Room
 from services.common.rpc import call as calls
 from services.common.rpc import known, rest, typed
 from services.common.rpc.keys import key_of
@@ -42,8 +42,8 @@ class Receiving:
     Args:
         public: Whether callers bring keys of their own, so that nothing in a request is believed.
         welcome: Asked before a request of more than `LARGE_BYTES` is read; None: whoever may call may send it.
-        room: Where requests of more than `HEAVY_BYTES` wait for their turn.
-        beside: Where those are read that take longer than their bytes say; None: here.
+        admission: Where requests of more than `HEAVY_BYTES` wait for their turn.
+        helper: Where those are read that take longer than their bytes say; None: here.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Receiving:
         *,
         public: bool,
         welcome: Welcome | None = None,
-        room: Room | None = None,
-        beside: Beside | None = None,
+        admission: ByteAdmission | None = None,
+        helper: HelperProcess | None = None,
     ) -> None:
         self._public = public
         self._welcome = welcome
-        self._room = room or Room()
-        self._beside = beside
+        self._admission = admission or ByteAdmission()
+        self._helper = helper
         self._collecting = Collecting()
 
     def around(self, inner: Handler, deserialize: Callable[[bytes], Any] | None, method: str) -> Handler:
@@ -67,16 +67,16 @@ class Receiving:
 
         async def serve(_: Any, context: Any) -> Any:
             call = calls.current()
-            async with AsyncExitStack() as room:
+            async with AsyncExitStack() as admission:
                 heavy = call.body_bytes > HEAVY_BYTES
                 if heavy:
-                    await self._enter(room, context, call, call.body_bytes)
+                    await self._enter(admission, context, call, call.body_bytes)
                 data = await context.read()
                 if data is grpc.aio.EOF:
                     raise errors.Malformed("the call holds no request")
                 if len(data) > LARGE_BYTES:
                     if not heavy and len(data) > HEAVY_BYTES:
-                        await self._enter(room, context, call, len(data))
+                        await self._enter(admission, context, call, len(data))
                     elif not heavy:
                         await self._ask(context, call)
                     self._collecting.saw(len(data))
@@ -85,9 +85,9 @@ class Receiving:
                 del data
                 if takes_body and len(taken[0]) > HEAVY_BYTES:
                     return await inner(_raw(taken.pop()), context)
-                if self._beside is not None and kind is not None and len(taken[0]) > HEAVY_BYTES:
+                if self._helper is not None and kind is not None and len(taken[0]) > HEAVY_BYTES:
                     original = _original(context) if complete is not None else None
-                    reading = self._beside.run(
+                    reading = self._helper.run(
                         typed.read, taken.pop(), call.account, kind, method, original, public=self._public
                     )
                     return await inner(await reading, context)
@@ -95,9 +95,9 @@ class Receiving:
 
         return serve
 
-    async def _enter(self, room: AsyncExitStack, context: Any, call: calls.Call, size: int) -> None:
+    async def _enter(self, admission: AsyncExitStack, context: Any, call: calls.Call, size: int) -> None:
         await self._ask(context, call)
-        await room.enter_async_context(self._room.entered(call.account, size))
+        await admission.enter_async_context(self._admission.entered(call.account, size))
 
     async def _ask(self, context: Any, call: calls.Call) -> None:
         if self._welcome is not None:

@@ -15,8 +15,8 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from services.common import logs, tracing
-from services.common.beside import Beside
-from services.common.room import Room
+from services.common.byte_admission import ByteAdmission
+from services.common.helper_process import HelperProcess
 from services.common.rpc.interceptor import Around, Interceptor, Reword
 from services.common.rpc.receiving import Welcome
 
@@ -52,7 +52,7 @@ class Server:
 
     Args:
         service_token: Credential that callers must send; None where callers bring keys of their own.
-        reword, welcome, room, beside, around: As the interceptor's.
+        reword, welcome, admission, helper, around: As the interceptor's.
     """
 
     def __init__(
@@ -61,12 +61,17 @@ class Server:
         service_token: str | None,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
-        room: Room | None = None,
-        beside: Beside | None = None,
+        admission: ByteAdmission | None = None,
+        helper: HelperProcess | None = None,
         around: Around | None = None,
     ) -> None:
         interceptor = Interceptor(
-            service_token=service_token, reword=reword, welcome=welcome, room=room, beside=beside, around=around
+            service_token=service_token,
+            reword=reword,
+            welcome=welcome,
+            admission=admission,
+            helper=helper,
+            around=around,
         )
         self.grpc = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         self.health = HealthServicer()

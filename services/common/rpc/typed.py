@@ -1,6 +1,6 @@
 """Read a typed request whole: its message, its REST path and body, and what in it is not known.
 
-Apart from what receives it, for the process beside, which has no gRPC.
+Apart from what receives it, for the helper process, which has no gRPC.
 """
 
 from __future__ import annotations

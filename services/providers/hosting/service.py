@@ -15,7 +15,7 @@ import uvloop
 
 from services.catalogue import CatalogueError, Watched, load
 from services.common import logs, metrics, settings
-from services.common.beside import Beside
+from services.common.helper_process import HelperProcess
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.rpc.target import Addresses
@@ -60,7 +60,7 @@ class Providing(Generic[T]):
     settings: type[ProvidingSettings]
     targets: Callable[[Mapping[str, str]], T]
     """Makes the providers that can be asked, from the environment."""
-    add: Callable[[Watched, T, AbandonedCalls, Beside, Server], None]
+    add: Callable[[Watched, T, AbandonedCalls, HelperProcess, Server], None]
     """Adds the servicer to the server."""
 
     def main(self) -> None:
@@ -96,8 +96,8 @@ class Providing(Generic[T]):
         vanished = AbandonedCalls(auth, service_token=token)
         await vanished.start()
         server = Server(service_token=token)
-        beside = Beside()
-        self.add(catalogue, targets, vanished, beside, server)
+        helper = HelperProcess()
+        self.add(catalogue, targets, vanished, helper, server)
         server.offer(self.service)
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
@@ -108,7 +108,7 @@ class Providing(Generic[T]):
             watching.cancel()
             vanished.ending()
             await server.stop(config.drain_s)
-            await beside.aclose()
+            await helper.aclose()
             await vanished.stop()
             await auth.close()
             await targets.close()

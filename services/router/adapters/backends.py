@@ -13,8 +13,8 @@ from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue, Model, Provider, Timeouts
 from services.catalogue.waiting import may_be_long, whole_s
 from services.common import byok, tracing
-from services.common.beside import LARGE_BYTES
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
+from services.common.helper_process import LARGE_BYTES
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.reach import Reach

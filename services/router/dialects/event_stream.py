@@ -17,7 +17,7 @@ from google.api import httpbody_pb2
 from services.common import errors
 from services.common.dialects import Dialect
 from services.common.rpc import call as calls
-from services.common.rpc.alive import Alive
+from services.common.rpc.heartbeat import Heartbeat
 from services.common.rpc.status import error_from_rpc
 from services.router.dialects.reply import Context, sse_body
 from services.router.domain.caller import Caller
@@ -33,7 +33,7 @@ COMMENT: Final = sse_body(b": keep-alive\n\n")
 """Readers of event streams pass over comments."""
 
 
-class EventStream(Alive):
+class EventStream(Heartbeat):
     """Writes one answer. Use it as `async with EventStream(…) as stream`, around the whole of the operation.
 
     Args:

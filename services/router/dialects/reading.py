@@ -1,4 +1,4 @@
-"""Read bodies: small ones at once, large ones in the process beside this one."""
+"""Read bodies: small ones at once, large ones in the helper process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from google.api import httpbody_pb2
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.beside import LARGE_BYTES, Beside, Data
+from services.common.helper_process import LARGE_BYTES, Data, HelperProcess
 from services.common.rpc import call as calls
 from services.common.rpc.raw import RawBody
 from services.router.domain.prompt import Prompt
@@ -38,30 +38,30 @@ class Reading:
     """Reads bodies, and looks through typed prompts.
 
     Args:
-        beside: Where large ones are read; None: here.
+        helper: Where large ones are read; None: here.
     """
 
-    def __init__(self, beside: Beside | None = None) -> None:
-        self._beside = beside
+    def __init__(self, helper: HelperProcess | None = None) -> None:
+        self._helper = helper
 
     def __call__(
         self, work: Callable[Concatenate[bytes, P], R], body: Body, *args: P.args, **kwargs: P.kwargs
     ) -> Awaitable[R]:
         """Return what `work(data, …)` makes of a body, a function of a module. Raises what it raises."""
         data = body.take()
-        if self._beside is not None and is_large(data):
-            return self._beside.run(work, data, calls.current().account, *args, **kwargs)
+        if self._helper is not None and is_large(data):
+            return self._helper.run(work, data, calls.current().account, *args, **kwargs)
         return _here(work, bytes(data), *args, **kwargs)
 
     async def prompt_of(self, request: GenerateTextRequest) -> Prompt:
         """Return the prompt of a typed request, looked through. Raises InvalidField."""
-        if self._beside is not None and (len(request.messages) > MANY or request.ByteSize() > LARGE_BYTES):
-            return await self._beside.run(prompt_in, request.SerializeToString(), calls.current().account)
+        if self._helper is not None and (len(request.messages) > MANY or request.ByteSize() > LARGE_BYTES):
+            return await self._helper.run(prompt_in, request.SerializeToString(), calls.current().account)
         return Prompt.of(request)
 
 
 def is_large(data: Data) -> bool:
-    """Return whether a body takes so long to read that it is read beside."""
+    """Return whether a body takes so long to read that the helper process reads it."""
     return len(data) > LARGE_BYTES or bytes(data).count(b"{") > MANY
 
 

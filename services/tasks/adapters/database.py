@@ -14,8 +14,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.common import database, logs
-from services.common.apart import OneFailed
 from services.common.errors import Unavailable
+from services.common.isolate import OneFailed
 
 _log = logs.get("tasks.database")
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from psycopg import sql
 
-from services.common.apart import Apart, concerns_all
 from services.common.errors import DeadlineExceeded, Unavailable
+from services.common.isolate import Isolation, concerns_all
 from services.tasks.adapters import log, records
 from services.tasks.adapters.database import Database, Link
 from services.tasks.domain.task import PENDING, Task, now_utc
@@ -78,8 +78,8 @@ class Queue:
         self._per_account = per_account
         self._lease_s = lease_s
         self._attempts = attempts
-        self._claims: Apart[str] = Apart("claim")
-        self._sweeps: Apart[str] = Apart("task sweep")
+        self._claims: Isolation[str] = Isolation("claim")
+        self._sweeps: Isolation[str] = Isolation("task sweep")
 
     @property
     def lease_s(self) -> float:

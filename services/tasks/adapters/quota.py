@@ -15,8 +15,8 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
-from services.common.apart import each_apart, note_failure
 from services.common.errors import MoaError, Unavailable
+from services.common.isolate import each_isolated, note_failure
 from services.common.rpc.client import metadata
 from services.common.rpc.reach import Reach
 from services.common.rpc.status import error_from_rpc
@@ -139,7 +139,7 @@ class Quota:
             async def book(some: Sequence[tuple[str, bytes, bool]]) -> None:
                 done.update(await self._booked(some))
 
-            _, failed = await each_apart(rows, book)
+            _, failed = await each_isolated(rows, book)
             for (task_id, *_), error in failed:
                 note_failure("task quota", task_id, error)
             await link.execute("delete from tasks.quota_outbox where task_id = any(%s)", (list(done),))

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from services.common import logs, tracing
-from services.common.apart import note_failure
 from services.common.errors import InvalidField, MoaError, Unavailable, word
+from services.common.isolate import note_failure
 from services.tasks import metrics
 from services.tasks.adapters.database import REST_S, WEBHOOKS, Bell, wait
 from services.tasks.adapters.outbox import Delivery, Outbox

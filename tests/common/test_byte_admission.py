@@ -1,4 +1,4 @@
-"""The room for large requests: bounded by process and account, waited for in turn."""
+"""Byte admission of large requests: bounded by process and account, waited for in turn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.common.byte_admission import Bounds, ByteAdmission
 from services.common.errors import RateLimited, Unavailable
-from services.common.room import Bounds, Room
 
 BOUNDS = Bounds(served=100, served_of_account=60, waiting=200, waiting_of_account=100)
 
@@ -18,16 +18,16 @@ BOUNDS = Bounds(served=100, served_of_account=60, waiting=200, waiting_of_accoun
 class Visit:
     """A request in a room, which leaves when it is told to."""
 
-    def __init__(self, room: Room, account: str, size: int, served: list[str] | None = None) -> None:
+    def __init__(self, admission: ByteAdmission, account: str, size: int, served: list[str] | None = None) -> None:
         self.account = account
         self.size = size
         self.inside = False
         self.leave = asyncio.Event()
         self._served = served
-        self.task = asyncio.create_task(self._run(room))
+        self.task = asyncio.create_task(self._run(admission))
 
-    async def _run(self, room: Room) -> None:
-        async with room.entered(self.account, self.size):
+    async def _run(self, admission: ByteAdmission) -> None:
+        async with admission.entered(self.account, self.size):
             self.inside = True
             if self._served is not None:
                 self._served.append(self.account)
@@ -50,11 +50,11 @@ async def end(*visits: Visit) -> None:
 
 async def test_what_finds_no_room_waits_until_something_leaves() -> None:
     """Neither the process's bound nor the account's is passed."""
-    room = Room(BOUNDS)
-    first, second, third = (Visit(room, "a", 40), Visit(room, "a", 40), Visit(room, "b", 60))
+    admission = ByteAdmission(BOUNDS)
+    first, second, third = (Visit(admission, "a", 40), Visit(admission, "a", 40), Visit(admission, "b", 60))
     await settle()
     assert [first.inside, second.inside, third.inside] == [True, False, True]
-    assert (room.served_bytes, room.waiting_bytes) == (100, 40)
+    assert (admission.served_bytes, admission.waiting_bytes) == (100, 40)
     third.leave.set()
     await settle()
     assert not second.inside  # its account's bound, not the process's
@@ -62,13 +62,13 @@ async def test_what_finds_no_room_waits_until_something_leaves() -> None:
     await settle()
     assert second.inside
     await end(second)
-    assert (room.served_bytes, room.waiting_bytes) == (0, 0)
+    assert (admission.served_bytes, admission.waiting_bytes) == (0, 0)
 
 
 async def test_one_larger_than_the_bounds_is_served_alone() -> None:
     """Whatever the edge lets in is served at some time."""
-    room = Room(BOUNDS)
-    small, large = Visit(room, "a", 10), Visit(room, "b", 150)
+    admission = ByteAdmission(BOUNDS)
+    small, large = Visit(admission, "a", 10), Visit(admission, "b", 150)
     await settle()
     assert [small.inside, large.inside] == [True, False]
     small.leave.set()
@@ -79,9 +79,9 @@ async def test_one_larger_than_the_bounds_is_served_alone() -> None:
 
 async def test_accounts_have_turns_whoever_asks_more() -> None:
     """Two accounts that came later are served after one request of the first, not after all of them."""
-    room = Room(Bounds(served=10, served_of_account=10))
+    admission = ByteAdmission(Bounds(served=10, served_of_account=10))
     served: list[str] = []
-    visits = [Visit(room, account, 10, served) for account in "aaaaabc"]
+    visits = [Visit(admission, account, 10, served) for account in "aaaaabc"]
     await settle()
     for visit in visits:
         visit.leave.set()
@@ -91,8 +91,8 @@ async def test_accounts_have_turns_whoever_asks_more() -> None:
 
 async def test_a_large_one_is_not_passed_by_small_ones() -> None:
     """Whose turn it is keeps the process's room for itself, also from those who come later and would fit."""
-    room = Room(BOUNDS)
-    held, large, small = Visit(room, "a", 60), Visit(room, "b", 60), Visit(room, "c", 10)
+    admission = ByteAdmission(BOUNDS)
+    held, large, small = Visit(admission, "a", 60), Visit(admission, "b", 60), Visit(admission, "c", 10)
     await settle()
     assert [held.inside, large.inside, small.inside] == [True, False, False]
     held.leave.set()
@@ -103,8 +103,8 @@ async def test_a_large_one_is_not_passed_by_small_ones() -> None:
 
 async def test_who_waits_for_its_own_account_keeps_nobody() -> None:
     """Another account's request is served although one that came before it waits."""
-    room = Room(BOUNDS)
-    held, own, other = Visit(room, "a", 60), Visit(room, "a", 10), Visit(room, "b", 10)
+    admission = ByteAdmission(BOUNDS)
+    held, own, other = Visit(admission, "a", 60), Visit(admission, "a", 10), Visit(admission, "b", 10)
     await settle()
     assert [held.inside, own.inside, other.inside] == [True, False, True]
     await end(held, own, other)
@@ -112,33 +112,33 @@ async def test_who_waits_for_its_own_account_keeps_nobody() -> None:
 
 async def test_beyond_what_may_wait_is_refused_at_once() -> None:
     """The account that has too much waiting is told so, and others that the gateway has."""
-    room = Room(BOUNDS)
-    visits = [Visit(room, account, 60) for account in "aa"]
+    admission = ByteAdmission(BOUNDS)
+    visits = [Visit(admission, account, 60) for account in "aa"]
     await settle()
     with pytest.raises(RateLimited) as told:
-        async with room.entered("a", 60):
+        async with admission.entered("a", 60):
             pass
     assert told.value.retry_after_s
-    visits += [Visit(room, account, 60) for account in "bc"]
+    visits += [Visit(admission, account, 60) for account in "bc"]
     await settle()
-    assert room.waiting_bytes == 180
+    assert admission.waiting_bytes == 180
     with pytest.raises(Unavailable) as busy:
-        async with room.entered("d", 60):
+        async with admission.entered("d", 60):
             pass
     assert busy.value.retry_after_s
     await end(*visits)
-    assert (room.served_bytes, room.waiting_bytes) == (0, 0)
+    assert (admission.served_bytes, admission.waiting_bytes) == (0, 0)
 
 
 async def test_a_wait_ends() -> None:
     """Whoever found no room in time is told so, and is not counted any more."""
-    room = Room(Bounds(served=10, served_of_account=10, wait_s=0.01))
-    holder = Visit(room, "a", 10)
+    admission = ByteAdmission(Bounds(served=10, served_of_account=10, wait_s=0.01))
+    holder = Visit(admission, "a", 10)
     await settle()
     with pytest.raises(Unavailable):
-        async with room.entered("b", 10):
+        async with admission.entered("b", 10):
             pass
-    assert (room.served_bytes, room.waiting_bytes) == (10, 0)
+    assert (admission.served_bytes, admission.waiting_bytes) == (10, 0)
     await end(holder)
 
 
@@ -157,29 +157,29 @@ def test_the_bounds_hold_whatever_comes_and_goes(acts: list[tuple[str, str, int]
     """And nothing is left of what has gone."""
 
     async def played() -> None:
-        room = Room(BOUNDS)
+        admission = ByteAdmission(BOUNDS)
         visits: list[Visit] = []
         for what, account, number in acts:
             if what == "come":
-                visits.append(Visit(room, account, number))
+                visits.append(Visit(admission, account, number))
             elif visits:
                 visit = visits[number % len(visits)]
                 visit.leave.set() if what == "leave" else visit.task.cancel()
             await settle()
-            _check(room, visits)
+            _check(admission, visits)
         for visit in visits:
             visit.leave.set()
         await asyncio.gather(*(visit.task for visit in visits), return_exceptions=True)
-        assert (room.served_bytes, room.waiting_bytes) == (0, 0)
+        assert (admission.served_bytes, admission.waiting_bytes) == (0, 0)
 
     asyncio.run(played())
 
 
-def _check(room: Room, visits: list[Any]) -> None:
+def _check(admission: ByteAdmission, visits: list[Any]) -> None:
     inside = [visit for visit in visits if visit.inside]
-    assert room.served_bytes == sum(visit.size for visit in inside)
-    assert room.served_bytes <= BOUNDS.served or len(inside) == 1
+    assert admission.served_bytes == sum(visit.size for visit in inside)
+    assert admission.served_bytes <= BOUNDS.served or len(inside) == 1
     for account in "abc":
         own = [visit.size for visit in inside if visit.account == account]
         assert sum(own) <= BOUNDS.served_of_account or len(own) == 1
-    assert room.waiting_bytes <= BOUNDS.waiting
+    assert admission.waiting_bytes <= BOUNDS.waiting

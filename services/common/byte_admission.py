@@ -70,7 +70,7 @@ class _Sums:
         return self.by_account.get(account, 0)
 
 
-class Room:
+class ByteAdmission:
     """The room that a process has for large requests.
 
     Accounts that wait have their turns one after another, however many requests each of them has; of one account the
@@ -78,12 +78,12 @@ class Room:
 
     Args:
         bounds: How much there is.
-        told: Whether metrics tell of it, as of the room of this process.
+        counted: Whether metrics count it, as the admission of this process.
     """
 
-    def __init__(self, bounds: Bounds | None = None, *, told: bool = True) -> None:
+    def __init__(self, bounds: Bounds | None = None, *, counted: bool = True) -> None:
         self._bounds = bounds or Bounds()
-        self._told = told
+        self._counted = counted
         self._served = _Sums()
         self._waiting = _Sums()
         self._queues: dict[str, deque[_Waiter]] = {}
@@ -116,7 +116,7 @@ class Room:
             self._leave(account, size)
 
     def _tell(self, state: str, size: int) -> None:
-        if self._told:
+        if self._counted:
             BYTES.labels(state).inc(size)
 
     def _leave(self, account: str, size: int) -> None:
@@ -158,8 +158,8 @@ class Room:
     def _check_waiting(self, account: str, size: int) -> None:
         if not _within(self._waiting.of(account), size, self._bounds.waiting_of_account):
             REFUSED.labels("account").inc()
-            told = "this account has too many large requests under way; wait for some of them to end"
-            raise RateLimited(told, retry_after_s=_RETRY_S)
+            counted = "this account has too many large requests under way; wait for some of them to end"
+            raise RateLimited(counted, retry_after_s=_RETRY_S)
         if not _within(self._waiting.total, size, self._bounds.waiting):
             REFUSED.labels("process").inc()
             raise Unavailable(_BUSY, retry_after_s=_RETRY_S)

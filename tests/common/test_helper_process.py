@@ -1,4 +1,4 @@
-"""Large requests are worked on in a process beside, one by one; accounts have turns, and nothing is left behind."""
+"""Large requests are worked on in a helper process, one by one; accounts have turns, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from services.common.beside import Beside, Bug
 from services.common.errors import InvalidField, Unavailable
+from services.common.helper_process import HelperProcess, Unforeseen
 
 LARGE = b"x" * 1000
 
 
-# What is worked on: functions of a module, for the process beside imports them.
+# What is worked on: functions of a module, for the helper process imports them.
 
 
 def where(data: bytes) -> tuple[int, int]:
@@ -53,67 +53,67 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def beside() -> AsyncIterator[Beside]:
-    made = Beside()
+async def helper() -> AsyncIterator[HelperProcess]:
+    made = HelperProcess()
     yield made
     await made.aclose()
     assert made.pid is None
 
 
-async def test_what_is_large_is_worked_on_in_another_process(beside: Beside) -> None:
+async def test_what_is_large_is_worked_on_in_another_process(helper: HelperProcess) -> None:
     """The same one again."""
-    first, size = await beside.run(where, LARGE, "a")
-    again, _ = await beside.run(where, LARGE, "b")
+    first, size = await helper.run(where, LARGE, "a")
+    again, _ = await helper.run(where, LARGE, "b")
     assert first == again != os.getpid()
     assert size == len(LARGE)
 
 
-async def test_what_it_is_given_and_gives_comes_whole(beside: Beside) -> None:
+async def test_what_it_is_given_and_gives_comes_whole(helper: HelperProcess) -> None:
     """More than a socket's buffers hold, both ways."""
     data = os.urandom(3 << 20)
-    assert await beside.run(joined, data, "a", "한", times=2) == data + "한한".encode()
+    assert await helper.run(joined, data, "a", "한", times=2) == data + "한한".encode()
 
 
-async def test_a_refusal_is_the_same_from_there(beside: Beside) -> None:
+async def test_a_refusal_is_the_same_from_there(helper: HelperProcess) -> None:
     """Its kind, its words, its field and its time."""
     with pytest.raises(InvalidField) as told:
-        await beside.run(refused, LARGE, "a")
+        await helper.run(refused, LARGE, "a")
     assert (told.value.message, told.value.param, told.value.retry_after_s) == ("too odd", "messages[3]", 2.0)
 
 
-async def test_a_fault_is_logged_here_with_its_place(beside: Beside) -> None:
+async def test_a_fault_is_logged_here_with_its_place(helper: HelperProcess) -> None:
     """Whoever serves logs it as its own; the process goes on."""
-    with pytest.raises(Bug, match="ZeroDivisionError: nobody foresaw it"):
-        await beside.run(broken, LARGE, "a")
-    assert (await beside.run(where, LARGE, "a"))[1] == len(LARGE)
+    with pytest.raises(Unforeseen, match="ZeroDivisionError: nobody foresaw it"):
+        await helper.run(broken, LARGE, "a")
+    assert (await helper.run(where, LARGE, "a"))[1] == len(LARGE)
 
 
-async def test_a_request_that_kills_it_is_refused_and_the_next_is_served(beside: Beside) -> None:
+async def test_a_request_that_kills_it_is_refused_and_the_next_is_served(helper: HelperProcess) -> None:
     """Another process takes its place."""
-    before, _ = await beside.run(where, LARGE, "a")
+    before, _ = await helper.run(where, LARGE, "a")
     with pytest.raises(Unavailable):
-        await beside.run(gone, LARGE, "a")
-    after, _ = await beside.run(where, LARGE, "a")
+        await helper.run(gone, LARGE, "a")
+    after, _ = await helper.run(where, LARGE, "a")
     assert before != after
 
 
-async def test_one_that_was_killed_meanwhile_harms_nobody(beside: Beside) -> None:
+async def test_one_that_was_killed_meanwhile_harms_nobody(helper: HelperProcess) -> None:
     """It is started again before it is given anything."""
-    before, _ = await beside.run(where, LARGE, "a")
+    before, _ = await helper.run(where, LARGE, "a")
     psutil.Process(before).kill()
     async with asyncio.timeout(20):
-        while beside.pid is not None:
+        while helper.pid is not None:
             await asyncio.sleep(0.005)
-    assert (await beside.run(where, LARGE, "a"))[0] != before
+    assert (await helper.run(where, LARGE, "a"))[0] != before
 
 
-async def test_whoever_leaves_does_not_mix_up_the_answers(beside: Beside, tmp_path: Path) -> None:
+async def test_whoever_leaves_does_not_mix_up_the_answers(helper: HelperProcess, tmp_path: Path) -> None:
     """The next one is given its own answer, after the work that nobody waits for."""
     path = tmp_path / "go"
-    leaving = asyncio.create_task(beside.run(held, b"a" + LARGE, "a", path))
-    staying = asyncio.create_task(beside.run(held, b"b" + LARGE, "b", path))
+    leaving = asyncio.create_task(helper.run(held, b"a" + LARGE, "a", path))
+    staying = asyncio.create_task(helper.run(held, b"b" + LARGE, "b", path))
     await asyncio.sleep(0)
-    while beside.waiting == 0:
+    while helper.waiting == 0:
         await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
@@ -121,16 +121,16 @@ async def test_whoever_leaves_does_not_mix_up_the_answers(beside: Beside, tmp_pa
     assert await staying == "b"
 
 
-async def test_accounts_have_turns(beside: Beside, tmp_path: Path) -> None:
+async def test_accounts_have_turns(helper: HelperProcess, tmp_path: Path) -> None:
     """An account that sent many waits behind another's one."""
     path = tmp_path / "go"
     order: list[str] = []
 
     async def ask(name: str) -> None:
-        order.append(await beside.run(held, name.encode() + LARGE, name, path))
+        order.append(await helper.run(held, name.encode() + LARGE, name, path))
 
     tasks = [asyncio.create_task(ask(name)) for name in "aaaab"]
-    while beside.waiting < 4:
+    while helper.waiting < 4:
         await asyncio.sleep(0)
     path.touch()
     await asyncio.gather(*tasks)
@@ -139,10 +139,10 @@ async def test_accounts_have_turns(beside: Beside, tmp_path: Path) -> None:
 
 async def test_it_ends_when_nothing_comes() -> None:
     """Whoever has no large requests pays for no process."""
-    beside = Beside(idle_s=0.01)
-    await beside.run(where, LARGE, "a")
+    helper = HelperProcess(idle_s=0.01)
+    await helper.run(where, LARGE, "a")
     async with asyncio.timeout(20):
-        while beside.pid is not None:
+        while helper.pid is not None:
             await asyncio.sleep(0.005)
-    assert (await beside.run(where, LARGE, "a"))[1] == len(LARGE)
-    await beside.aclose()
+    assert (await helper.run(where, LARGE, "a"))[1] == len(LARGE)
+    await helper.aclose()

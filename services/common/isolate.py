@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge
 from services.common import logs
 from services.common.errors import Unavailable
 
-_log = logs.get("apart")
+_log = logs.get("isolation")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -34,7 +34,7 @@ def concerns_all(error: Exception) -> bool:
     return isinstance(error, Unavailable) and not isinstance(error, OneFailed)
 
 
-async def each_apart(
+async def each_isolated(
     items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[R]]
 ) -> tuple[list[R], list[tuple[T, Exception]]]:
     """Return what work on all items gave, in one call where that succeeds, and the items that fail even alone.
@@ -74,7 +74,7 @@ class _Rest:
         self.until = until
 
 
-class Apart(Generic[T]):
+class Isolation(Generic[T]):
     """A duty that is done again and again over rows; those that it fails on rest, twice as long after each failure.
 
     Args:
@@ -110,10 +110,10 @@ class Apart(Generic[T]):
         return [name for name, rest in self._resting.items() if now < rest.until]
 
     async def do(self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[R]]) -> list[R]:
-        """Work on the items that do not rest, as `each_apart` does; return what that gave. Raises Unavailable."""
+        """Work on the items that do not rest, as `each_isolated` does; return what that gave. Raises Unavailable."""
         resting = set(self.resting())
         due = [item for item in items if self._name(item) not in resting]
-        done, failed = await each_apart(due, work)
+        done, failed = await each_isolated(due, work)
         errors = {self._name(item): error for item, error in failed}
         for item in due:
             name = self._name(item)

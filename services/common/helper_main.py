@@ -1,4 +1,4 @@
-"""The process beside a service, which works on its large requests: `python -m services.common.working SOCKET`."""
+"""The helper process of a service: `python -m services.common.helper_main SOCKET` works on its large requests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import traceback
 from typing import Any
 
 from services.common import memory
-from services.common.beside import HEADER, Bug, Packed, Told
 from services.common.errors import MoaError
+from services.common.helper_process import HEADER, Packed, Raised, Unforeseen
 
 
 def main() -> None:
@@ -47,9 +47,9 @@ def _answer(asked: bytearray, holder: list[bytes]) -> Packed:
         work, args, kwargs = pickle.loads(asked)  # noqa: S301  # from the service that started this process
         found = work(holder.pop(), *args, **kwargs)
     except MoaError as error:
-        found = Told.of(error)
+        found = Raised.of(error)
     except Exception:
-        found = Bug(traceback.format_exc())
+        found = Unforeseen(traceback.format_exc())
     return Packed(found)
 
 

@@ -1,4 +1,4 @@
-"""Work on a large request in a process beside this one, so that the loop serves others meanwhile.
+"""Work on a large request in a helper process, so that the loop serves others meanwhile.
 
 A thread would not do: reading eight megabytes of JSON, or writing them, is one call that holds the interpreter's lock
 from its beginning to its end. The process starts with the first such request and ends when none has come for a while
@@ -22,23 +22,23 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from google.protobuf.message import Message
 
 from services.common import errors, logs
-from services.common.room import Bounds, Room
+from services.common.byte_admission import Bounds, ByteAdmission
 
 Data = bytes | memoryview
-Answer = tuple[bytearray, list[bytearray]]
+Reply = tuple[bytearray, list[bytearray]]
 """What is pickled, and the messages beside it."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LARGE_BYTES: Final = 256 * 1024
-"""A request of more bytes is worked on beside."""
+"""A request of more bytes is worked on there."""
 HEADER: Final = struct.Struct(">QQ")
 """Before each message: the bytes of what is pickled, and of the data behind it, in which messages lie one by one."""
 _WORK_S: Final = 120.0
 """How long one piece of work may take: on a busy machine, many times what it takes alone."""
 _IDLE_S: Final = 60.0
 _BUFFER_BYTES: Final = 1 << 20
-_log = logs.get("beside")
+_log = logs.get("helper")
 
 
 class Packed:
@@ -69,8 +69,8 @@ def message_from(kind: type[Message], data: bytearray) -> Message:
     return kind.FromString(data)  # type: ignore[arg-type]  # any buffer will do
 
 
-class Told(Exception):
-    """What the process beside raised, as far as its callers may know it."""
+class Raised(Exception):
+    """What the helper process raised, as far as its callers may know it."""
 
     def __init__(self, kind: str, message: str, param: str, retry_after_s: float | None) -> None:
         super().__init__(kind, message, param, retry_after_s)
@@ -90,11 +90,11 @@ class Told(Exception):
         return kind(self.message, param=self.param, retry_after_s=self.retry_after_s)
 
 
-class Bug(Exception):
-    """What went wrong in the process beside that nobody foresaw, with its traceback."""
+class Unforeseen(Exception):
+    """What went wrong in the helper process that nobody foresaw, with its traceback."""
 
 
-class Beside:
+class HelperProcess:
     """A process for the large requests of this one. They are worked on one by one, and accounts have turns.
 
     Args:
@@ -105,9 +105,9 @@ class Beside:
         self._idle_s = idle_s
         # One at a time, whoever's; how many bytes wait is bounded before they are received.
         unbounded = 1 << 60
-        self._turns = Room(
+        self._turns = ByteAdmission(
             Bounds(served=1, served_of_account=1, waiting=unbounded, waiting_of_account=unbounded, wait_s=unbounded),
-            told=False,
+            counted=False,
         )
         self._lock = asyncio.Lock()
         self._process: _Process | None = None
@@ -132,7 +132,7 @@ class Beside:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Return what `work(data, *args)` gives, which is done in the process beside.
+        """Return what `work(data, *args)` gives, which is done in the helper process.
 
         `work` is a function of a module; what it is given and gives can be pickled. Raises the MoaError that it raises,
         and Unavailable where the process does not survive it.
@@ -147,14 +147,14 @@ class Beside:
             del task
         found = pickle.loads(pickled, buffers=buffers)  # noqa: S301  # from a process of ours
         del buffers
-        if isinstance(found, Told):
+        if isinstance(found, Raised):
             raise found.error()
-        if isinstance(found, Bug):
+        if isinstance(found, Unforeseen):
             raise found
         result: R = found
         return result
 
-    async def _exchange(self, asked: bytes, holder: list[Data]) -> Answer:
+    async def _exchange(self, asked: bytes, holder: list[Data]) -> Reply:
         async with self._lock:
             if self._ending is not None:
                 self._ending.cancel()
@@ -165,7 +165,7 @@ class Beside:
                 async with asyncio.timeout(_WORK_S):
                     answer = await self._process.exchange(asked, holder)
             except (OSError, EOFError, TimeoutError) as error:
-                _log.error("beside.ended", why=type(error).__name__)
+                _log.error("helper.ended", why=type(error).__name__)
                 await self._end_process()
                 raise errors.Unavailable("the request could not be worked on; try again") from None
             except BaseException:
@@ -216,7 +216,7 @@ class _Process:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
             ours.setblocking(False)
             try:
-                command = (sys.executable, "-m", "services.common.working", str(theirs.fileno()))
+                command = (sys.executable, "-m", "services.common.helper_main", str(theirs.fileno()))
                 # Not the loop's own: that forks, and then gRPC's handlers of forks crash the child now and then.
                 process = subprocess.Popen(  # noqa: ASYNC220, S603  # this very program; it takes milliseconds
                     command, pass_fds=(theirs.fileno(),), env=_environment(), stdin=subprocess.DEVNULL
@@ -236,7 +236,7 @@ class _Process:
         """Whether it is there."""
         return self._process.poll() is None
 
-    async def exchange(self, asked: bytes, holder: list[Data]) -> Answer:
+    async def exchange(self, asked: bytes, holder: list[Data]) -> Reply:
         """Hand over the work and its data, which is taken out of its holder; return the answer."""
         loop = asyncio.get_running_loop()
         data = holder.pop()

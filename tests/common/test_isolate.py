@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from services.common.apart import Apart, OneFailed, each_apart
 from services.common.errors import Unavailable
+from services.common.isolate import Isolation, OneFailed, each_isolated
 
 
 @given(st.lists(st.booleans(), max_size=40))
@@ -23,7 +23,7 @@ async def test_each_row_is_done_once_but_those_that_fail(bad: list[bool]) -> Non
             raise ValueError
         done.extend(rows)
 
-    _, failed = await each_apart(range(len(bad)), work)
+    _, failed = await each_isolated(range(len(bad)), work)
     assert sorted(done) == [row for row, fails in enumerate(bad) if not fails]
     assert sorted(row for row, _ in failed) == [row for row, fails in enumerate(bad) if fails]
 
@@ -35,8 +35,8 @@ async def test_one_call_where_nothing_fails() -> None:
     async def work(rows: Sequence[int]) -> None:
         calls.append(len(rows))
 
-    await each_apart(range(100), work)
-    await each_apart([], work)
+    await each_isolated(range(100), work)
+    await each_isolated([], work)
     assert calls == [100]
 
 
@@ -51,15 +51,15 @@ async def test_what_concerns_all_rows_ends_the_work() -> None:
             raise OneFailed("a lock")
 
     with pytest.raises(Unavailable):
-        await each_apart([0, 1, 2], away)
-    _, failed = await each_apart([0, 1, 2], refused)
+        await each_isolated([0, 1, 2], away)
+    _, failed = await each_isolated([0, 1, 2], refused)
     assert [row for row, _ in failed] == [1]
 
 
 async def test_a_row_rests_twice_as_long_after_each_failure() -> None:
     """A failing row is tried again later, less and less often, counted meanwhile, and forgotten once it is done."""
     now, tried, well = [0.0], [], False
-    apart: Apart[str] = Apart("a test", first_s=5, longest_s=20, clock=lambda: now[0])
+    apart: Isolation[str] = Isolation("a test", first_s=5, longest_s=20, clock=lambda: now[0])
 
     async def work(rows: Sequence[str]) -> None:
         tried.append(now[0])

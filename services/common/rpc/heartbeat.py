@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -14,7 +15,7 @@ class Writer(Protocol):
         """Send a message."""
 
 
-class Alive:
+class Heartbeat(ABC):
     """A call's messages, with a sign of life wherever none was written for a while. An async context manager.
 
     One timer a call is moved forward rather than made anew for every message. A sign never comes between the parts of
@@ -43,9 +44,9 @@ class Alive:
         """Whether signs are still to come."""
         return self._timer is not None
 
+    @abstractmethod
     def sign(self) -> Any | None:
         """Return the sign of life that is due; None where there is nothing to tell."""
-        raise NotImplementedError
 
     async def write(self, message: Any) -> None:
         """Send a message."""
