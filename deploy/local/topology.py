@@ -17,7 +17,8 @@ class Process:
     """One kind of process.
 
     `calls` maps an environment variable to the process whose address it takes. `shared` names the variables that the
-    process takes from the common pool (credentials, the catalogue). `folders` maps a variable to a folder of the state
+    process takes from the common pool (credentials, the catalogue). `optional` names the variables that it is given where
+    the operator sets them; the process has a default for each. `folders` maps a variable to a folder of the state
     folder, which all workers of a kind share. `workers` is how many of it run, where memory allows: one stands in while
     another is started again. `providers` tells that it asks providers, and reads their credentials; `secrets` names the
     other secrets that it may be given, and others are not. `store` tells that it keeps or gives objects.
@@ -33,6 +34,7 @@ class Process:
     public_port: int | None = None
     calls: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ("MOA_DRAIN_S",)
     folders: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
     providers: bool = False
@@ -75,6 +77,9 @@ STORE: Final = (
 )
 """What processes with `store` are told."""
 
+_KEPT: Final = ("MOA_DRAIN_S", "MOA_EGRESS_ALLOW", "MOA_LINK_SECRET", "MOA_LINK_TTL_S")
+"""What processes with `store` may be told."""
+
 _COMMON: Final = ("MOA_SERVICE_TOKEN", "MOA_CATALOGUE", "MOA_LOG_LEVEL")
 
 VARIABLES_SET: Final = "MOA_VARIABLES_SET"
@@ -89,6 +94,7 @@ AUTH: Final = Process(
     public_port=8105,
     calls={"MOA_DATABASE_URL": DATABASE},
     shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP"),
+    optional=("MOA_DRAIN_S", "MOA_IDEMPOTENCY_LEASE_S"),
 )
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
 """For who answers a router: it settles what a killed router cannot."""
@@ -118,6 +124,15 @@ INFERENCE: Final = Process(
     metrics_port=8204,
     calls=_SETTLES,
     shared=(*_COMMON, "MOA_FETCH"),
+    optional=(
+        "MOA_DRAIN_S",
+        "MOA_CHECKPOINT_EVERY",
+        "MOA_MODEL_BYTES",
+        "MOA_PRELOAD",
+        "MOA_REMOTE_CODE",
+        "MOA_ROOM_WAIT_S",
+        "MOA_TORCH_THREADS",
+    ),
     secrets=("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN"),
     folders={"MOA_CHECKPOINTS": "checkpoints", "MOA_PACKAGES": "packages"},
 )
@@ -133,6 +148,7 @@ ROUTER: Final = Process(
         "MOA_INFERENCE_ADDRESS": "inference",
     },
     shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
+    optional=_KEPT,
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
     secrets=("MOA_LINK_SECRET",),
@@ -145,6 +161,7 @@ DESK: Final = Process(
     metrics_port=8207,
     calls={"MOA_ROUTER_ADDRESS": "router", "MOA_VISION_ADDRESS": "inference"},
     shared=(*_COMMON, *_SHOP),
+    optional=_KEPT,
     secrets=(*_SHOP, "MOA_LINK_SECRET"),
     store=True,
 )
@@ -160,6 +177,7 @@ TASKS: Final = Process(
         "MOA_DESK_ADDRESS": "desk",
     },
     shared=(*_COMMON, VARIABLES_SET),
+    optional=(*_KEPT, "MOA_TASK_KEEP_S"),
     secrets=("MOA_LINK_SECRET", "MOA_WEBHOOK_SECRET"),
     store=True,
 )
@@ -170,6 +188,18 @@ EDGE: Final = Process(
     metrics_port=INTERNAL_PORT,
     calls={"MOA_ROUTER_ADDRESSES": "router", "MOA_TASKS_ADDRESSES": "tasks", "MOA_ACCOUNT_ADDRESSES": "auth"},
     shared=("MOA_LOG_LEVEL",),
+    optional=(
+        "MOA_DRAIN_S",
+        "MOA_BODY_WINDOW_S",
+        "MOA_EDGE_HEAP_MB",
+        "MOA_EDGE_PROCESSES",
+        "MOA_EDGE_RETRIES",
+        "MOA_EDGE_WORKERS",
+        "MOA_REQUEST_S",
+        "MOA_STREAM_IDLE_S",
+        "MOA_TRUSTED_HOPS",
+        "MOA_UNKNOWN_BYTES",
+    ),
     secrets=("MOA_TLS_KEY",),
     folders={"MOA_EDGE_DIR": "edge"},
     serves_grpc=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,6 +12,15 @@ import pytest
 from deploy.local.logs import Limits
 from deploy.local.stack import REPOSITORY
 from deploy.local.topology import DATABASE, EDGE, INFERENCE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
+from gateway.settings import EdgeSettings
+from inference.settings import InferenceSettings
+from services.auth.settings import AuthSettings
+from services.common.settings import Settings
+from services.desk.settings import DeskSettings
+from services.image.settings import ImageSettings
+from services.router.settings import RouterSettings
+from services.tasks.settings import TaskSettings
+from services.text.settings import TextSettings
 
 COMPOSE: dict[str, Any] = msgspec.yaml.decode((REPOSITORY / "docker-compose.yml").read_bytes())
 
@@ -25,6 +36,20 @@ TRACES = {
 }
 """Each process takes part in them."""
 
+SETTINGS: Mapping[str, type[Settings]] = {
+    "auth": AuthSettings,
+    "text": TextSettings,
+    "image": ImageSettings,
+    "inference": InferenceSettings,
+    "router": RouterSettings,
+    "desk": DeskSettings,
+    "tasks": TaskSettings,
+    "edge": EdgeSettings,
+}
+
+OURS = {"MOA_VARIABLES_SET"}
+"""What every process could read, and only those that the table names are told."""
+
 
 def service(process: Process) -> dict[str, Any]:
     found: dict[str, Any] = COMPOSE["services"][process.name]
@@ -32,8 +57,8 @@ def service(process: Process) -> dict[str, Any]:
 
 
 def environment(process: Process) -> dict[str, str]:
-    found: dict[str, str] = service(process)["environment"]
-    return found
+    """Return what a service is told; what is passed on only where it is set is left out."""
+    return {name: value for name, value in service(process)["environment"].items() if value is not None}
 
 
 def test_same_services() -> None:
@@ -125,6 +150,18 @@ def test_same_variables(process: Process) -> None:
     if process.store:
         expected |= set(STORE)
     assert set(environment(process)) == expected
+
+
+@each_process
+def test_what_an_operator_may_set_reaches_the_container(process: Process) -> None:
+    """A setting that the README or a page of docs/ names is passed on to the process that reads it, where it is set."""
+    passed_on = {name for name, value in service(process)["environment"].items() if value is None}
+    assert passed_on == set(process.optional)
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"MOA_[A-Z0-9_]+", page.read_text())}
+    read = {f"MOA_{name}".upper() for name in SETTINGS[process.name].model_fields}
+    assert (named & read) - OURS <= set(service(process)["environment"])
+    assert passed_on <= read
 
 
 @each_process
