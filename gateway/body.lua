@@ -11,6 +11,7 @@ local FLOOR = {{floor}}    -- bytes that must come in a window
 local KNOWN_MS = 10000     -- how long a key that held is not asked about again
 local MOST_KNOWN = 10000
 local NAMESPACE = "moa.body"
+local BARE = {GET = true, HEAD = true, OPTIONS = true, DELETE = true} -- methods that usually come without a body
 
 local known, known_count = {}, 0 -- key -> until when
 local held = {}                  -- address -> bytes on their way
@@ -119,7 +120,9 @@ local function watch_body(handle)
   local asks = limit > FREE and not trusted
     and (declared == nil or declared > FREE or (held[address] or 0) >= SHARE / 2)
   local most = asks and SHARE or SHARE / 2
-  if not trusted and crowded(address, most, now) then
+  -- What usually has no body is judged by the bytes that come, if any do: it does not pay for others' bodies.
+  local bare = declared == nil and BARE[headers:get(":method")]
+  if not trusted and not bare and crowded(address, most, now) then
     handle:streamInfo():dynamicMetadata():set(NAMESPACE, "why", "crowded")
     return handle:respond({[":status"] = "429", ["retry-after"] = "1"}, "")
   end

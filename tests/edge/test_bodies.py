@@ -29,6 +29,7 @@ from tests.edge.test_requests import logged
 from tests.edge.upstream import STRANGER, TIMEOUT_S, Upstream
 
 MIB = 2**20
+CHUNKED = b"transfer-encoding: chunked"
 READ_AHEAD = 48 * 2**10
 """What the edge reads of a connection beyond a full buffer, at most."""
 
@@ -121,7 +122,7 @@ def test_a_known_key_is_asked_about_once(upstream: Upstream, tmp_path: Path) -> 
 
 def test_the_unknown_of_an_address_share(upstream: Upstream, tmp_path: Path) -> None:
     """Beyond their share, unfinished bodies at one address are refused, and only there a key is asked about before a
-    small body; a caller who shows one is served."""
+    small body; a caller who shows one is served, and so is what has no body."""
     environment = {
         "MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}",
         "MOA_EDGE_WORKERS": "1",
@@ -140,6 +141,14 @@ def test_the_unknown_of_an_address_share(upstream: Upstream, tmp_path: Path) -> 
                 refused += answer_on(link)[0] == 429
         # 9 of 59,000 bytes are more than half of the share.
         assert refused == 24 - 9
+        for method in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            assert requests.request(method, edge.url + "/v1/models", timeout=TIMEOUT_S).status_code != 429
+        assert requests.get(edge.url + "/v1/models", timeout=TIMEOUT_S).ok
+        # A body that comes all the same counts as others do.
+        for framing, body in ((b"content-length: 60000", bytes(60_000)), (CHUNKED, b"ea60\r\n" + bytes(60_000) + b"\r\n")):
+            with socket.create_connection(("127.0.0.1", edge.port), TIMEOUT_S) as link:
+                link.sendall(b"GET /v1/models HTTP/1.1\r\nhost: moa\r\n" + framing + b"\r\n\r\n" + body)
+                assert answer_on(link)[0] == 429
         for key, status in ((STRANGER, 401), ("moa-known", 200)):
             answer = requests.post(edge.url + "/generate/text", json={}, headers={"x-api-key": key}, timeout=TIMEOUT_S)
             assert answer.status_code == status
@@ -155,9 +164,8 @@ def test_the_unknown_of_an_address_share(upstream: Upstream, tmp_path: Path) -> 
 def _settled(edge: Stack) -> Iterator[None]:
     """Let the edge notice who left before the next module asks: while their share is full, strangers are refused."""
     yield
-    asked = {"task_id": json.dumps({"act": "echo"})}
     until = time.monotonic() + TIMEOUT_S
-    while requests.get(edge.url + "/api/task/query", params=asked, timeout=TIMEOUT_S).status_code == 429:
+    while requests.post(edge.url + "/account/login", json={}, timeout=TIMEOUT_S).status_code == 429:
         assert time.monotonic() < until
         time.sleep(0.1)
 
