@@ -17,8 +17,8 @@ class Process:
     """One kind of process.
 
     `calls` maps an environment variable to the process whose address it takes. `shared` names the variables that the
-    process takes from the common pool (credentials, the catalogue). `optional` names the variables that it is given where
-    the operator sets them; the process has a default for each. `folders` maps a variable to a folder of the state
+    process takes from the common pool (credentials, the catalogue). `optional` names the variables that it is given
+    where the operator sets them; the process has a default for each. `folders` maps a variable to a folder of the state
     folder, which all workers of a kind share. `workers` is how many of it run, where memory allows: one stands in while
     another is started again. `providers` tells that it asks providers, and reads their credentials; `secrets` names the
     other secrets that it may be given, and others are not. `store` tells that it keeps or gives objects.

@@ -22,7 +22,7 @@ from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
 from services.auth.logins import Logins
-from services.common.errors import InvalidField, PermissionDenied, Unauthenticated
+from services.common.errors import Conflict, InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
 from services.quota_client import priorities
 
@@ -69,21 +69,31 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
 
     async def SignUp(self, request: pb.SignUpRequest, context: Any) -> pb.SignUpResponse:
         """Create an account and a session."""
-        await self._logins.arrive(address_of(context))
+        address = address_of(context)
+        await self._logins.arrive(address)
         if self._signup == "closed":
             raise PermissionDenied("sign-up is closed; ask an administrator for an account")
         if self._signup == "invite" and not request.invitation:
             raise PermissionDenied("sign-up needs an invitation")
+        is_open = self._signup == "open"
+        if is_open:
+            await self._logins.check_sign_up(address)
         email, name = render.read_email(request.email), render.read_name(request.name)
-        account_id = await self._accounts.create(
-            role="user",
-            limits=DEFAULT_LIMITS,
-            rules=[LOCAL_ONLY],
-            name=name,
-            email=email,
-            password_hash=await self._passwords.hash(request.password),
-            invitation=keys.digest(self._pepper, request.invitation) if self._signup == "invite" else None,
-        )
+        password_hash = await self._passwords.hash(request.password)
+        try:
+            account_id = await self._accounts.create(
+                role="user",
+                limits=DEFAULT_LIMITS,
+                rules=[LOCAL_ONLY],
+                name=name,
+                email=email,
+                password_hash=password_hash,
+                invitation=None if is_open else keys.digest(self._pepper, request.invitation),
+            )
+        except Conflict:
+            if is_open:
+                await self._logins.refused_sign_up(address)
+            raise
         token, expires_at = await self._begin(account_id)
         account = render.account(await self._accounts.get(account_id))
         return pb.SignUpResponse(account=account, session_token=token, expires_at=expires_at)
@@ -227,7 +237,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         )
 
     async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
-        """Tell the limits, and what is left of today."""
+        """Tell the account's limits, what is left of today, and the limits of the key that asks."""
         caller = await self._callers.of(context)
         record = await self._accounts.get(caller.account_id)
         held, resets_at = await self._identities.today(caller.account_id)
@@ -238,13 +248,16 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             unlimited=record.unlimited,
         )
         rules = [render.rule(one).rule for one in await self._accounts.rules(caller.account_id)]
-        return pb.GetLimitsResponse(
+        found = pb.GetLimitsResponse(
             limits=render.limits(record),
             remaining=remaining,
             granted_micro_credits=record.micro_credits,
             rules=rules,
             priority=priorities.NUMBERS[record.priority],
         )
+        if caller.key_id is not None:
+            found.key.CopyFrom(render.key(await self._keys.get(caller.account_id, caller.key_id)))
+        return found
 
     async def _begin(self, account_id: str) -> tuple[str, Any]:
         token = SESSION_PREFIX + secrets.token_urlsafe(32)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.tries import Tries
+from services.common.errors import RateLimited
+
+_REFUSED_S: Final = 1200.0
+"""After so long an address may ask in vain once more."""
 
 
 class Logins:
@@ -26,10 +32,20 @@ class Logins:
         self._pair = tries("login", 5, 12)
         self._account = tries("wrong login", at_once, recovers_s)
         self._attacked = tries("attacked login", 2, 600)
+        self._refused = tries("refused sign-up", 3, _REFUSED_S)
 
     async def arrive(self, address: str) -> None:
         """Count a call of an address that names no account yet. Raises RateLimited."""
         await self._address.check(address)
+
+    async def check_sign_up(self, address: str) -> None:
+        """Raise RateLimited when lately too many sign-ups from an address were refused: it asks who has an account."""
+        if await self._refused.spent(address):
+            raise RateLimited("too many sign-ups were refused; wait a while", retry_after_s=_REFUSED_S)
+
+    async def refused_sign_up(self, address: str) -> None:
+        """Note that a sign-up was refused because its email is taken."""
+        await self._refused.count(address)
 
     async def check(self, account: str, address: str) -> None:
         """Count a try at an account's password. Raises RateLimited with the time until the next."""

@@ -172,6 +172,19 @@ async def test_usage_and_limits_tell_the_truth(client: Client, auth: Auth, admit
         assert await code_of(client.account.GetUsage(bad, metadata=session)) == grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_limits_of_a_key_are_told_to_it(client: Client) -> None:
+    """A key with limits of its own reads them beside its account's."""
+    session = client.sent((await client.sign_up("limited@example.com")).session_token)
+    whole = await client.account.GetLimits(pb.GetLimitsRequest(), metadata=session)
+    assert not whole.HasField("key")
+    made = await client.account.CreateKey(
+        pb.CreateKeyRequest(name="small", tokens_a_day=300, requests_per_minute=7), metadata=session
+    )
+    told = await client.account.GetLimits(pb.GetLimitsRequest(), metadata=client.sent(made.api_key))
+    assert told.limits == whole.limits
+    assert (told.key.key_id, told.key.tokens_a_day, told.key.requests_per_minute) == (made.key.key_id, 300, 7)
+
+
 async def test_sign_up_by_invitation_and_closed(start: Start) -> None:
     """An invitation is good once; a closed gateway takes nobody."""
     auth = await start(signup="invite")
@@ -234,6 +247,22 @@ async def test_a_sign_up_does_not_tell_whether_an_address_is_taken(start: Start)
         told.add((refused.value.code(), refused.value.details(), str(trailers)))
     assert len(told) == 1
     await link.close()
+
+
+async def test_an_open_sign_up_is_not_asked_who_has_an_account(client: Client) -> None:
+    """Where everybody may sign up, the fourth taken address from one place is no answer any more, nor a free one."""
+    await client.sign_up("present@example.com")
+    told = set()
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.sign_up("present@example.com")
+        assert refused.value.code() == grpc.StatusCode.ABORTED
+        told.add(refused.value.details())
+    for email in ("present@example.com", "absent@example.com"):
+        assert await code_of(client.sign_up(email)) == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert told == {"no account can be made with this email and password; if you have an account already, log in"}
+    client.address = "198.18.7.7"
+    await client.sign_up("absent@example.com")
 
 
 async def test_an_attack_on_an_account_does_not_keep_its_owner_out(client: Client) -> None:

@@ -35,10 +35,11 @@ _AFTER: LiteralString = (
     "(%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s)) order by created_at desc, id desc"
 )
 _NEWEST: Final = 500
-_NO_SIGN_UP: Final = (
+_NO_INVITED: Final = (
     "no account can be made with this email and invitation; if you have an account already, log in, else ask an"
     " administrator for another invitation"
 )
+_NO_SIGN_UP: Final = "no account can be made with this email and password; if you have an account already, log in"
 _BOOTSTRAP_LOCK: Final = 0x6D6F6162
 
 
@@ -76,7 +77,7 @@ class Accounts:
                     (account_id, invitation),
                 )
                 if cursor.rowcount == 0:
-                    raise Conflict(_NO_SIGN_UP)
+                    raise Conflict(_NO_INVITED)
             try:
                 async with link.transaction():
                     await _insert(
@@ -99,7 +100,7 @@ class Accounts:
         if taken and actor is not None:
             raise Conflict("an account with this email exists", param="email")
         if taken:
-            raise Conflict(_NO_SIGN_UP)
+            raise Conflict(_NO_SIGN_UP if invitation is None else _NO_INVITED)
         return account_id
 
     async def _equip(

@@ -92,6 +92,11 @@ class Keys:
             )
             return await cursor.fetchall()
 
+    async def get(self, account_id: str, key_id: str) -> KeyRecord:
+        """Return one key of an account. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            return await _get(link, account_id, key_id)
+
     async def update(
         self, account_id: str, key_id: str, *, maker: str | None = None, **changes: str | None
     ) -> KeyRecord:
