@@ -89,9 +89,10 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
     )
     token = config.service_token.get_secret_value()
     begin = own_keys(token, allowed=config.byok)
-    once = Once(around.admission, around.claims, begin=begin, secret=token)
     helper = HelperProcess()
-    server = _served(config, around, operations, once, begin, helper)
+    reading = Reading(helper)
+    once = Once(around.admission, around.claims, begin=begin, reading=reading, secret=token)
+    server = _served(config, around, operations, once, begin, reading, helper)
     port = await server.start(config.listen)
     try:
         yield port
@@ -108,11 +109,11 @@ def _served(
     operations: Operations,
     once: Once,
     begin: Callable[[Any], Caller],
+    reading: Reading,
     helper: HelperProcess,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, own_keys=config.byok)
-    reading = Reading(helper)
     server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around, helper=helper)
     grpc = server.grpc
     listing = Listing(catalogue=catalogue, admission=admission, states=around.states)

@@ -29,7 +29,6 @@ from tests.edge.test_requests import logged
 from tests.edge.upstream import STRANGER, TIMEOUT_S, Upstream
 
 MIB = 2**20
-CHUNKED = b"transfer-encoding: chunked"
 READ_AHEAD = 48 * 2**10
 """What the edge reads of a connection beyond a full buffer, at most."""
 
@@ -145,9 +144,9 @@ def test_the_unknown_of_an_address_share(upstream: Upstream, tmp_path: Path) -> 
             assert requests.request(method, edge.url + "/v1/models", timeout=TIMEOUT_S).status_code != 429
         assert requests.get(edge.url + "/v1/models", timeout=TIMEOUT_S).ok
         # A body that comes all the same counts as others do.
-        for framing, body in ((b"content-length: 60000", bytes(60_000)), (CHUNKED, b"ea60\r\n" + bytes(60_000) + b"\r\n")):
+        for framing, size in ((b"content-length: 60000", b""), (b"transfer-encoding: chunked", b"ea60\r\n")):
             with socket.create_connection(("127.0.0.1", edge.port), TIMEOUT_S) as link:
-                link.sendall(b"GET /v1/models HTTP/1.1\r\nhost: moa\r\n" + framing + b"\r\n\r\n" + body)
+                link.sendall(b"GET /v1/models HTTP/1.1\r\nhost: moa\r\n" + framing + b"\r\n\r\n" + size + bytes(60_000))
                 assert answer_on(link)[0] == 429
         for key, status in ((STRANGER, 401), ("moa-known", 200)):
             answer = requests.post(edge.url + "/generate/text", json={}, headers={"x-api-key": key}, timeout=TIMEOUT_S)

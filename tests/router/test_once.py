@@ -27,10 +27,14 @@ from services.common.errors import (
     Unavailable,
     UpstreamBroken,
 )
+from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc import call as calls
+from services.common.rpc.raw import RawBody
+from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.idempotency import once as module
 from services.router.idempotency.fingerprint import fingerprint
+from services.router.idempotency.fingerprint import said as what_is_said
 from services.router.idempotency.once import PAID, Once
 from tests.router.rig import Identity
 
@@ -156,7 +160,7 @@ class World:
         self.admission = Admission()
         self.claims = Claims()
         self.own_key = ""
-        self.once = Once(self.admission, self.claims, begin=self._caller, secret="s", **settings)
+        self.once = Once(self.admission, self.claims, begin=self._caller, reading=Reading(), secret="s", **settings)
         self.did = 0
         self.work: Callable[[Any, Any], Any] = self.answer
         self.went_on = asyncio.Event()
@@ -634,18 +638,40 @@ def form(boundary: str, prompt: str = "a cat", image: bytes = b"\x89PNG") -> htt
     return httpbody_pb2.HttpBody(content_type=f"multipart/form-data; boundary={boundary}", data=b"".join(parts))
 
 
-def test_a_forms_boundary_is_not_what_it_says() -> None:
+async def test_a_forms_boundary_is_not_what_it_says() -> None:
     """Clients make it anew each time; fields and files count."""
-    first = fingerprint(form("one"), ())
-    assert fingerprint(form("two"), ()) == first
-    assert fingerprint(form("one", prompt="a dog"), ()) != first
-    assert fingerprint(form("one", image=b"\x89PNX"), ()) != first
+    first = await fingerprint(form("one"), (), Reading())
+    assert await fingerprint(form("two"), (), Reading()) == first
+    assert await fingerprint(form("one", prompt="a dog"), (), Reading()) != first
+    assert await fingerprint(form("one", image=b"\x89PNX"), (), Reading()) != first
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"a": "\xff"}', b"[" * 5_000, b'{"a": "line\nbreak"}'])
-def test_what_cannot_be_read_is_itself(data: bytes) -> None:
+async def test_what_cannot_be_read_is_itself(data: bytes) -> None:
     """The handler says what is wrong with it."""
     one = httpbody_pb2.HttpBody(content_type="application/json", data=data)
     other = httpbody_pb2.HttpBody(content_type="application/json", data=data + b" ")
-    assert fingerprint(one, ()) == fingerprint(one, ())
-    assert fingerprint(one, ()) != fingerprint(other, ())
+    assert await fingerprint(one, (), Reading()) == await fingerprint(one, (), Reading())
+    assert await fingerprint(one, (), Reading()) != await fingerprint(other, (), Reading())
+
+
+async def test_a_large_body_is_not_compared_on_the_loop() -> None:
+    """What it says is found out in the helper process, and is what the same request says in fewer bytes."""
+    asked: list[tuple[Any, ...]] = []
+
+    class Watched(HelperProcess):
+        async def run(self, work: Any, data: Any, account: str, *args: Any, **kwargs: Any) -> Any:
+            asked.append((work, len(data), *args))
+            return await super().run(work, data, account, *args, **kwargs)
+
+    helper = Watched()
+    written = b'{"b": [1, 2],' + b" " * LARGE_BYTES + b'"a": "x"}'
+    small = httpbody_pb2.HttpBody(content_type="application/json", data=b'{"a":"x","b":[1,2]}')
+    large = httpbody_pb2.HttpBody(content_type="application/json", data=written)
+    try:
+        one = await fingerprint(large, (), Reading(helper))
+        raw = await fingerprint(RawBody(large.SerializeToString()), (), Reading(helper))
+        assert [one, raw] == [await fingerprint(small, (), Reading(helper))] * 2
+        assert asked == [(what_is_said, len(written), "application/json")] * 2
+    finally:
+        await helper.aclose()

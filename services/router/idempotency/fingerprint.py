@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from services.common.errors import MoaError
 from services.common.rpc.raw import RawBody
 from services.router.dialects import form
+from services.router.dialects.reading import Body, Reading
 from services.router.dialects.unknown import PARAMETERS_KEY
 from services.router.serving import FALLBACK_KEY
 
@@ -22,22 +23,35 @@ _BODY: Final = httpbody_pb2.HttpBody.DESCRIPTOR
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-def fingerprint(request: Message | RawBody, metadata: Iterable[tuple[str, Any]]) -> bytes:
+async def fingerprint(request: Message | RawBody, metadata: Iterable[tuple[str, Any]], reading: Reading) -> bytes:
     """Return the SHA-256 of what a request says, however it is written.
 
     The order of a JSON object's members, white space, and the boundary of a form, which clients make anew each time, do
-    not count.
+    not count. `reading` is where bodies are read: a large one is not read on the loop.
     """
+    parts = [
+        part if isinstance(part, bytes) else await reading(said, Body(part), part.content_type)
+        for part in _parts(request)
+    ]
+    return _digest((*parts, *_headers(metadata)))
+
+
+def said(data: bytes, content_type: str) -> bytes:
+    """Return the SHA-256 of what a body says; where that cannot be read, of the body: it will be refused."""
+    return _digest(_said(data, content_type))
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
     digest = hashlib.sha256()
-    for part in (*_parts(request), *_headers(metadata)):
+    for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()
 
 
-def _parts(request: Message | RawBody) -> Iterator[bytes]:
+def _parts(request: Message | RawBody) -> Iterator[bytes | httpbody_pb2.HttpBody | RawBody]:
     if isinstance(request, httpbody_pb2.HttpBody | RawBody):
-        yield from _said(request)
+        yield request
         return
     fields = request.ListFields()
     if not any(field.message_type is _BODY for field, _ in fields):
@@ -45,21 +59,17 @@ def _parts(request: Message | RawBody) -> Iterator[bytes]:
         return
     for field, value in fields:
         yield field.name.encode()
-        if field.message_type is _BODY:
-            yield from _said(value)
-        else:
-            yield str(value).encode()
+        yield value if field.message_type is _BODY else str(value).encode()
 
 
-def _said(body: httpbody_pb2.HttpBody | RawBody) -> Iterator[bytes]:
-    """Yield what a body says; where that cannot be read, the body: it will be refused."""
+def _said(data: bytes, content_type: str) -> Iterator[bytes]:
     try:
-        if not form.is_form(body.content_type):
-            yield _encode(msgspec.json.decode(body.data))
+        if not form.is_form(content_type):
+            yield _encode(msgspec.json.decode(data))
             return
-        read = form.parse(bytes(body.data), body.content_type)
+        read = form.parse(data, content_type)
     except (MoaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        yield bytes(body.data)
+        yield data
         return
     for name in sorted(read.fields):
         yield f"field {name}".encode()

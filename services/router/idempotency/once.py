@@ -18,10 +18,11 @@ from google.protobuf import descriptor_pool, message_factory
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
 from services.common import errors, idempotency, logs
 from services.common.rpc import call as calls
-from services.common.rpc.receiving import LARGE_BYTES, Handler
+from services.common.rpc.receiving import Handler
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import ratelimit
 from services.router import metrics
+from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.idempotency.fingerprint import fingerprint
 from services.router.idempotency.recording import Recording, Room
@@ -123,6 +124,7 @@ class Once:
         admission: Verifies keys.
         claims: Keeps answers.
         begin: Gives the caller of a call.
+        reading: Reads bodies, to tell whether two requests say the same.
         secret: What digests tell callers apart by who share an account.
     """
 
@@ -132,12 +134,14 @@ class Once:
         claims: Claims,
         *,
         begin: Callable[[Any], Caller],
+        reading: Reading,
         secret: str,
         answer_bytes: int = ANSWER_BYTES,
     ) -> None:
         self._admission = admission
         self._claims = claims
         self._begin = begin
+        self._reading = reading
         self._secret = secret.encode()
         self._answer_bytes = answer_bytes
         self._room = Room(ROOM_BYTES)
@@ -183,10 +187,7 @@ class Once:
         caller = self._begin(context)
         who = await self._admission.identify(caller.key)
         metadata = context.invocation_metadata() or ()
-        if request.ByteSize() > LARGE_BYTES:
-            said = await asyncio.to_thread(fingerprint, request, metadata)
-        else:
-            said = fingerprint(request, metadata)
+        said = await fingerprint(request, metadata, self._reading)
         found = await self._claimed(
             pb.ClaimRequest(
                 account_id=who.account_id,
