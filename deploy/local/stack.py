@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
-import ipaddress
 import json
 import os
 import shutil
@@ -18,51 +16,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from deploy.local import keep, secrecy
+from deploy.local import keep
 from deploy.local.database import Database, DatabaseError
-from deploy.local.first_login import FirstLogin
 from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
-from deploy.local.ports import Ports, is_free
+from deploy.local.plan import REPOSITORY, Plan, kind_of
+from deploy.local.ports import is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor, started
-from deploy.local.topology import (
-    AUTH,
-    BY_NAME,
-    DATABASE,
-    EDGE,
-    PROCESSES,
-    VARIABLES_SET,
-    Process,
-    callers_first,
-    worker,
-)
+from deploy.local.topology import AUTH, DATABASE, EDGE, PROCESSES, callers_first
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+__all__ = ["REPOSITORY", "Stack", "StackError"]
+
 _LEAST_DISK_BYTES = 200 * 2**20
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def shared(host: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Return what several processes are told alike: what is given, and defaults for a gateway on `host`."""
-    usual = {
-        "MOA_CATALOGUE": str(REPOSITORY / "gateway" / "catalogue.yaml"),
-        "MOA_LOG_LEVEL": "info",
-        "MOA_BYOK": "0",
-        "MOA_SIGNUP": "open" if _is_loopback(host) else "invite",
-        "MOA_FETCH": "asked",
-        "MOA_NAVER_CLIENT_ID": "",
-        "MOA_NAVER_CLIENT_SECRET": "",
-        VARIABLES_SET: secrecy.names_set(given),
-    }
-    return usual | {name: value for name, value in given.items() if name.startswith("MOA_")}
 
 
 class StackError(Exception):
@@ -106,26 +72,25 @@ class Stack:
         self._given = {**os.environ, **(environment or {})}
         self._tell = tell
         self._starter = start
-        self._ports = Ports()
         self._asked_port = port
         self._wanted = [p for p in PROCESSES if processes is None or p.name in set(processes)]
-        self._keep_ports = keep_ports
-        self._workers = workers or {}
+        self.plan = Plan(
+            self.root,
+            port=port,
+            host=host,
+            given=self._given,
+            wanted=self._wanted,
+            workers=workers or {},
+            keep_ports=keep_ports,
+        )
         self._logs = Logs(logs or Limits())
         self._database = Database(self.root / DATABASE, durable=durable, logs=self._logs)
         self._supervisor: Supervisor | None = None
         self._notices: Notices | None = None
-        self._addresses: dict[str, str] = {}
-        self._metrics: dict[str, int] = {}
-        self._metrics_fds: dict[str, int] = {}
-        self._public: dict[str, str] = {}
         self._deaths: dict[str, int] = {}
         self._lock: int | None = None
-        self._secrets: dict[str, str] = {}
-        self._first_login = FirstLogin()
         self._stopping = threading.Lock()
         self._given_up = threading.Event()
-        self.port = 0
         self.new_key = False
         """Whether this start made the first key."""
         self.seconds: dict[str, float] = {}
@@ -136,9 +101,12 @@ class Stack:
     @property
     def url(self) -> str:
         """Return the public address."""
-        scheme = "https" if self._given.get("MOA_TLS_CERT") else "http"
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  # compared, not bound
-        return f"{scheme}://{host}:{self.port}"
+        return self.plan.url
+
+    @property
+    def port(self) -> int:
+        """Return the public port."""
+        return self.plan.port
 
     @property
     def api_key(self) -> str:
@@ -148,7 +116,7 @@ class Stack:
     @property
     def names(self) -> list[str]:
         """List the started processes; workers after the first have a number."""
-        return list(self._addresses)
+        return list(self.plan.addresses)
 
     @property
     def database_url(self) -> str:
@@ -158,11 +126,11 @@ class Stack:
     @property
     def internal_url(self) -> str:
         """Return the address of `/metrics/<process>` and `/ready`."""
-        return f"http://127.0.0.1:{self._metrics[EDGE.name]}"
+        return f"http://127.0.0.1:{self.plan.metrics[EDGE.name]}"
 
     def address(self, name: str) -> str:
         """Return where a process listens, `host:port`."""
-        return self._addresses[name]
+        return self.plan.addresses[name]
 
     def pid(self, name: str) -> int | None:
         """Return a process's id (`postgres` too); None while it is down."""
@@ -177,9 +145,9 @@ class Stack:
 
     def first_login_url(self) -> str:
         """Return the link by which the first administrator gets a password; empty where one has one."""
-        if AUTH.name not in self._addresses or EDGE.name not in self._addresses:
+        if AUTH.name not in self.plan.addresses or EDGE.name not in self.plan.addresses:
             return ""
-        return self._first_login.url(self.url, self.database_url)
+        return self.plan.first_login.url(self.url, self.database_url)
 
     # Life.
 
@@ -201,7 +169,7 @@ class Stack:
             if self._supervisor is not None:
                 drain = float(self._given.get("MOA_DRAIN_S", "10"))
                 for group in callers_first():
-                    names = [name for name in self._addresses if name.partition("-")[0] in group]
+                    names = [name for name in self.plan.addresses if name.partition("-")[0] in group]
                     self._supervisor.stop(names, wait_s=drain + 5)
                 self._supervisor.close()
                 self._supervisor = None
@@ -210,8 +178,7 @@ class Stack:
                 self._notices = None
             if self._owns_database:
                 self._database.stop()
-            self._ports.close()
-            self._metrics_fds.clear()
+            self.plan.close()
             self._logs.close()
             if self._lock is not None:
                 os.close(self._lock)
@@ -237,12 +204,12 @@ class Stack:
         assert self._supervisor is not None
         self._given.update(environment or {})
         for group in reversed(list(callers_first())):
-            for name in [name for name in self._addresses if name.partition("-")[0] in group and name != EDGE.name]:
+            for name in [name for name in self.plan.addresses if name.partition("-")[0] in group and name != EDGE.name]:
                 self._supervisor.stop([name], wait_s=float(self._given.get("MOA_DRAIN_S", "10")) + 5)
                 self._launch(name, self.database_url)
                 self.await_ready(name)
                 self._tell(f"{name} is new")
-        if EDGE.name in self._addresses:
+        if EDGE.name in self.plan.addresses:
             self._reload_edge()
             self._tell(f"{EDGE.name} is new")
 
@@ -250,7 +217,7 @@ class Stack:
         done = subprocess.run(
             [sys.executable, "-m", EDGE.module, "--reload"],
             cwd=REPOSITORY,
-            env=self.environment(EDGE.name, EDGE, ""),
+            env=self.plan.environment(EDGE.name, ""),
             capture_output=True,
             text=True,
             check=False,
@@ -279,18 +246,18 @@ class Stack:
 
     def _start(self, began: float, wait_s: float) -> None:
         self._check_room()
-        self.planned()
+        self.plan.choose()
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
-        self._notices = Notices({name: self.log(name) for name in self._addresses}, self._tell)
+        self._notices = Notices({name: self.log(name) for name in self.plan.addresses}, self._tell)
         self._notices.start()
         until = began + wait_s
         # Whoever needs no database starts at once; the rest waits for it.
-        order = sorted(self._addresses, key=self._needs_database)
+        order = sorted(self.plan.addresses, key=lambda name: kind_of(name).needs_database)
         with ThreadPoolExecutor(max_workers=len(order) + 1) as threads:
             try:
                 waits, url = [], None
                 for name in order:
-                    if url is None and self._needs_database(name):
+                    if url is None and kind_of(name).needs_database:
                         url = self._prepared_database(began, until)
                     self._launch(name, url or "")
                     waits.append(threads.submit(self._ready, name, began, until))
@@ -300,10 +267,6 @@ class Stack:
                 self._given_up.set()
                 raise
         self._write_dev_env()
-
-    @staticmethod
-    def _needs_database(name: str) -> bool:
-        return BY_NAME[name.partition("-")[0]].needs_database
 
     def _prepared_database(self, began: float, until: float) -> str:
         """Start the database and make the first account where they are not there; give the URL."""
@@ -348,81 +311,9 @@ class Stack:
         if port is not None and EDGE in self._wanted and not is_free(port, self.host):
             raise StackError(f"port {port} is in use or not yours to use; choose another: MOA_PORT={port + 1} make run")
 
-    def _assign(self) -> None:
-        give = self._ports.preferring if self._keep_ports else lambda _: self._ports.any()
-        for process in self._wanted:
-            for number in range(1 if process is EDGE else self._workers.get(process.name, 1)):
-                name = worker(process.name, number + 1)
-                choose = functools.partial(give, process.metrics_port) if number == 0 else self._ports.any
-                if process is EDGE:
-                    self._metrics[name] = choose()
-                    self.port = self._asked_port or self._ports.any()
-                    self._addresses[name] = f"{self.host}:{self.port}"
-                else:
-                    held = self._ports.reserve(choose)
-                    self._metrics[name], self._metrics_fds[name] = held.getsockname()[1], held.fileno()
-                    port = give(process.port) if number == 0 else self._ports.any()
-                    self._addresses[name] = f"127.0.0.1:{port}"
-                if process.public_port is not None:
-                    port = give(process.public_port) if number == 0 else self._ports.any()
-                    self._public[name] = f"127.0.0.1:{port}"
-
-    def planned(self) -> Self:
-        """Choose ports and secrets, and start nothing; `stop` lets go of the ports."""
-        self._secrets = keep.internal_secrets(self.root / "secrets.env")
-        self._first_login = FirstLogin()
-        self._assign()
-        return self
-
     def _launch(self, name: str, database_url: str) -> None:
-        process = BY_NAME[name.partition("-")[0]]
         assert self._supervisor is not None
-        environment = self.environment(name, process, database_url)
-        fds = (self._metrics_fds[name],) if name in self._metrics_fds else ()
-        spec = Spec(name=name, module=process.module, environment=environment, log=self.log(name), fds=fds)
-        self._supervisor.start(spec)
-
-    def environment(self, name: str, process: Process, database_url: str) -> dict[str, str]:
-        """Return a process's whole environment. Secrets that it has no use for are left out."""
-        pool = shared(self.host, self._given) | self._secrets
-        given = {"MOA_CATALOGUE": pool["MOA_CATALOGUE"], **self._given}
-        out = {k: v for k, v in secrecy.inherited(process, given).items() if k not in self._secrets}
-        out |= {variable: pool[variable] for variable in process.shared}
-        out["PYTHONPATH"] = f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"
-        out["MOA_LISTEN"] = self._addresses[name]
-        if process.public_port is not None:
-            out["MOA_PUBLIC_LISTEN"] = self._public[name]
-        for variable, callee in process.calls.items():
-            out[variable] = database_url if callee == DATABASE else self._callees(callee, process)
-        for variable, folder in process.folders.items():
-            path = keep.private_folder(self.root / "state" / folder)
-            out[variable] = str(path)
-        if process.store:
-            out.setdefault("MOA_STORE_DIR", str(self.root / "objects"))
-            out.setdefault("MOA_PUBLIC_URL", self.url)
-        if process is AUTH:
-            out |= self._first_login.environment
-        if process is EDGE:
-            targets = ",".join(f"{n}=127.0.0.1:{p}" for n, p in self._metrics.items() if n != name)
-            out |= {"MOA_METRICS_TARGETS": targets, "MOA_INTERNAL_LISTEN": f"127.0.0.1:{self._metrics[name]}"}
-            out["MOA_DESCRIPTORS"] = str(REPOSITORY / "build" / "moa.binpb")
-            # One keeper runs all of them.
-            out.setdefault("MOA_EDGE_PROCESSES", str(self._workers.get(name, 1)))
-        else:
-            out["MOA_METRICS_PORT"] = str(self._metrics[name])
-            if name in self._metrics_fds:
-                out["MOA_METRICS_FD"] = str(self._metrics_fds[name])
-        return out
-
-    def _callees(self, name: str, caller: Process) -> str:
-        """Return where a process is called. One that this stack leaves out may be named by the environment."""
-        book = {**self._addresses, **self._public} if caller is EDGE else self._addresses
-        found = [a for n, a in book.items() if n.partition("-")[0] == name]
-        if found:
-            return ",".join(found)
-        variable = next(variable for variable, callee in caller.calls.items() if callee == name)
-        # Nobody listens there, not even another gateway on this machine.
-        return self._given.get(variable) or f"127.0.0.1:{self._ports.any()}"
+        self._supervisor.start(self.plan.spec(name, database_url, self.log(name)))
 
     def _bootstrap(self, database_url: str) -> None:
         """Make the first administrator and key."""
@@ -430,7 +321,7 @@ class Stack:
         done = subprocess.run(
             [sys.executable, "-m", AUTH.module, "bootstrap", "--json"],
             cwd=REPOSITORY,
-            env=self.environment(AUTH.name, AUTH, database_url),
+            env=self.plan.environment(AUTH.name, database_url),
             capture_output=True,
             text=True,
             check=False,
@@ -450,12 +341,12 @@ class Stack:
             keep.write_private(self.root / "dev.env", {"MOA_URL": self.url, "MOA_API_KEY": self.api_key})
 
     def _await(self, name: str, *, until: float, alive: Callable[[], None]) -> None:
-        process = BY_NAME[name.partition("-")[0]]
+        process = kind_of(name)
         try:
             if process.serves_grpc:
-                await_grpc(self._addresses[name], until=until, alive=alive)
+                await_grpc(self.plan.addresses[name], until=until, alive=alive)
             else:
-                await_http(self._metrics[name], "/ready", until=until, alive=alive)
+                await_http(self.plan.metrics[name], "/ready", until=until, alive=alive)
         except NotReady as error:
             raise NotReady(f"{name} is not ready: {error}; it last said: {_last_line_of(self.log(name))}") from None
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from deploy.local.secrecy import inherited, names_set
 from deploy.local.stack import Stack
-from deploy.local.topology import AUTH, BY_NAME, PROCESSES, ROUTER, TEXT, Process
+from deploy.local.topology import AUTH, BY_NAME, PROCESSES, Process
 from services.catalogue import load
 from services.common.settings import ServiceSettings, providers_environment
 
@@ -47,7 +47,8 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     for name in SECRETS:
         monkeypatch.setenv(name, f"secret of {name}")
     given = {"MOA_CATALOGUE": str(catalogue), "ODD_PLACE": "http://odd", "PLAIN": "1", "MOA_LOG_LEVEL": "error"}
-    made = Stack(tmp_path / "home", environment=given).planned()
+    made = Stack(tmp_path / "home", environment=given)
+    made.plan.choose()
     yield made
     # The database is somebody else's, by the environment: nothing of this gateway was started.
     made.stop()
@@ -56,7 +57,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 def test_each_has_its_own_secrets(stack: Stack, process: Process) -> None:
     """The text service has no database, the router no provider's key, the edge nothing but its certificate's."""
-    environment = stack.environment(process.name, process, "postgresql://u:secret@/moa")
+    environment = stack.plan.environment(process.name, "postgresql://u:secret@/moa")
     has = {name for name in SECRETS if environment.get(name)}
     assert has == {name for name, owners in SECRETS.items() if process.name in owners}
     told = " ".join(environment.values())
@@ -66,8 +67,8 @@ def test_each_has_its_own_secrets(stack: Stack, process: Process) -> None:
 
 def test_who_asks_no_provider_knows_which_are_configured(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the names of what is set: the router lists the same providers as the service that has the credentials."""
-    asks = stack.environment("text", TEXT, "")
-    decides = stack.environment("router", ROUTER, "")
+    asks = stack.plan.environment("text", "")
+    decides = stack.plan.environment("router", "")
     catalogue = Path(decides["MOA_CATALOGUE"])
     for name in SECRETS:
         monkeypatch.delenv(name, raising=False)

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from deploy.local import reload
-from deploy.local.stack import Stack, StackError, shared
+from deploy.local.plan import shared
+from deploy.local.stack import Stack, StackError
 from deploy.local.topology import AUTH
 
 
