@@ -1,4 +1,4 @@
-"""Run the edge: render Envoy's configuration from the environment, then become Envoy's keeper.
+"""Run the edge: render Envoy's configuration from the environment, then become Envoy's supervisor.
 
 `python -m gateway --check` only renders and lets Envoy validate; `--reload` gives the configuration to an edge that
 runs in the same folder, and returns when it is in force.
@@ -15,7 +15,7 @@ from typing import NoReturn
 import envoy
 from pydantic import ValidationError
 
-from gateway import config, keeper, reload
+from gateway import config, envoy_supervisor, reload
 from gateway.address import Address
 from gateway.render import render, render_whole
 from gateway.settings import EdgeSettings
@@ -45,7 +45,7 @@ def main() -> None:
         print(f"the edge cannot start: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     rendered.forget_earlier()
-    script = str(Path(keeper.__file__).resolve())
+    script = str(Path(envoy_supervisor.__file__).resolve())
     kept = [f"{settings.drain_s:g}", str(settings.edge_processes), config.ADMIN_SOCKET]
     command = [sys.executable, "-I", "-S", script, *kept, *_envoy(settings, rendered.bootstrap)]
     _become(rendered.bootstrap, command)

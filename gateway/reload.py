@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Final
 
-from gateway import config, keeper
+from gateway import config, envoy_supervisor
 from gateway.render import Rendered, render
 from gateway.settings import EdgeSettings
 from services.common.otlp import Collector
@@ -44,11 +44,11 @@ def reload(settings: EdgeSettings, collector: Collector | None) -> int:
 
 
 def _runs_by(admin: str, rendered: Rendered) -> bool:
-    told = keeper.asked(admin, "GET", "/stats?type=TextReadouts&filter=version_text")
+    told = envoy_supervisor.asked(admin, "GET", "/stats?type=TextReadouts&filter=version_text")
     versions = dict(re.findall(r'^(\S+)\.version_text: "([^"]*)"', told, re.MULTILINE))
     return (versions.get(_LISTENERS), versions.get(_CLUSTERS)) == (rendered.listeners, rendered.clusters)
 
 
 def _refusals(admin: str) -> int:
-    told = keeper.asked(admin, "GET", "/stats?filter=update_rejected")
+    told = envoy_supervisor.asked(admin, "GET", "/stats?filter=update_rejected")
     return sum(int(count) for count in re.findall(r"^\S+\.update_rejected: (\d+)", told, re.MULTILINE))

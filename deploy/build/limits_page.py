@@ -18,7 +18,7 @@ from services.providers.http import client as http
 from services.router.adapters import fetching
 from services.router.domain.operations import MOST_LINKS
 from services.router.domain.prompt import MOST_PARTS
-from services.router.idempotency import once
+from services.router.idempotency import calls
 from services.tasks import operations
 from services.tasks.settings import TaskSettings
 
@@ -173,7 +173,7 @@ def requests() -> list[Row]:
         ),
         Row(
             "an answer that is kept for one",
-            _bytes(once.ANSWER_BYTES),
+            _bytes(calls.ANSWER_BYTES),
             "it is encrypted and stored",
             "asked again, 409: it was done, and its answer is larger than is kept",
         ),

@@ -33,9 +33,10 @@ from services.common.rpc.server import LAST_WORDS_S, Server
 from services.common.store import Links, Store
 from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
+from services.router.body_check import BodyCheck
 from services.router.dialects.google.servicer import GoogleServicer
 from services.router.dialects.native.servicer import NativeServicer
-from services.router.dialects.openai.image_reply import Shelf
+from services.router.dialects.openai.image_reply import LinkedImages
 from services.router.dialects.openai.servicer import OpenAIServicer
 from services.router.dialects.reading import Reading
 from services.router.domain.attempts import Patience
@@ -44,9 +45,8 @@ from services.router.domain.embeddings import Embeddings
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
-from services.router.gate import Gate
 from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
-from services.router.idempotency.once import Once
+from services.router.idempotency.calls import IdempotentCalls
 from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
 from services.router.refusals import Refusals
@@ -91,14 +91,14 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
     begin = own_keys(token, allowed=config.byok)
     helper = HelperProcess()
     reading = Reading(helper)
-    once = Once(around.admission, around.claims, begin=begin, reading=reading, secret=token)
-    server = _served(config, around, operations, once, begin, reading, helper)
+    idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=token)
+    server = _served(config, around, operations, idempotent_calls, begin, reading, helper)
     port = await server.start(config.listen)
     try:
         yield port
     finally:
         await server.stop(config.drain_s, around.backends.end)
-        await once.aclose(LAST_WORDS_S)
+        await idempotent_calls.aclose(LAST_WORDS_S)
         await helper.aclose()
         await operations.aclose()
 
@@ -107,14 +107,15 @@ def _served(
     config: RouterSettings,
     around: Around,
     operations: Operations,
-    once: Once,
+    idempotent_calls: IdempotentCalls,
     begin: Callable[[Any], Caller],
     reading: Reading,
     helper: HelperProcess,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, own_keys=config.byok)
-    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=once.around, helper=helper)
+    around_calls = idempotent_calls.around
+    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=around_calls, helper=helper)
     grpc = server.grpc
     listing = Listing(catalogue=catalogue, admission=admission, states=around.states)
     embeddings = Embeddings(catalogue=catalogue, admission=admission, encoders=around.encoders)
@@ -123,7 +124,7 @@ def _served(
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), grpc)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(embeddings), grpc)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing, reading), grpc)
-    openai = OpenAIServicer(operations, listing, Shelf(around.store, around.links), begin=begin, reading=reading)
+    openai = OpenAIServicer(operations, listing, LinkedImages(around.store, around.links), begin=begin, reading=reading)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
     google = GoogleServicer(operations, listing, begin=begin, reading=reading)
     google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, grpc)
@@ -131,7 +132,7 @@ def _served(
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), grpc)
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(around.refused), grpc)
-    grpc.add_generic_rpc_handlers((Gate(admission, own_keys=config.byok).handler(),))
+    grpc.add_generic_rpc_handlers((BodyCheck(admission, own_keys=config.byok).handler(),))
     for module, name in (
         (text_service_pb2, "TextService"),
         (image_service_pb2, "ImageService"),

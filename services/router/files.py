@@ -31,7 +31,7 @@ _SAFE = {
 }
 
 
-class Identity(Protocol):
+class VerifiedKey(Protocol):
     """A verified key."""
 
     @property
@@ -42,7 +42,7 @@ class Identity(Protocol):
 class Admission(Protocol):
     """Who verifies keys."""
 
-    async def arrive(self, key: str) -> Identity:
+    async def arrive(self, key: str) -> VerifiedKey:
         """Verify a key, and count the request."""
 
 

@@ -23,15 +23,15 @@ from moa.task.v1 import (
 )
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
+from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
-from services.tasks.adapters.database import Bell, Database, Listener
+from services.tasks.adapters.database import Database, Listener, Notices
 from services.tasks.adapters.outbox import Outbox
-from services.tasks.adapters.outside import Outside
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.sessions import Sessions
@@ -66,9 +66,9 @@ class Process:
         self.config = config
         self.watched = Watched(config.catalogue, settings.providers_environment(config))
         self.database = Database(config.database_url.get_secret_value(), size=8 + config.task_workers)
-        self.bell = Bell()
+        self.notices = Notices()
         self.store = store_of(config)
-        self.outside = Outside(config.egress_allow)
+        self.egress = Egress(config.egress_allow.split(","))
         auth = channel(config.auth_address)
         self.admission = Admission(auth, service_token=token)
         self.quota = Quota(auth, self.database, service_token=token)
@@ -86,7 +86,7 @@ class Process:
         )
         self.helper = HelperProcess()
         self.server = _served(self, self._operations())
-        self.keeper = Keeper(self.database, self.queue, self.quota, self.store, self.bell, keep_s=config.task_keep_s)
+        self.keeper = Keeper(self.database, self.queue, self.quota, self.store, self.notices, keep_s=config.task_keep_s)
         self.deliverer = self._deliverer()
         self.worker = self._worker()
 
@@ -96,9 +96,9 @@ class Process:
             admission=self.admission,
             quota=self.quota,
             catalogue=lambda: self.watched.now,
-            bell=self.bell,
+            notices=self.notices,
             views=self.views,
-            targets=self.outside,
+            targets=self.egress,
             deadline_s=self.config.task_deadline_s,
         )
 
@@ -107,9 +107,9 @@ class Process:
             outbox=self.outbox,
             tasks=self.tasks,
             views=self.views,
-            sender=self.outside,
+            sender=self.egress,
             secrets=self.secrets,
-            bell=self.bell,
+            notices=self.notices,
             public_url=self.config.public_url,
             pauses_s=self.config.webhook_pauses_s,
             timeout_s=self.config.webhook_timeout_s,
@@ -122,7 +122,7 @@ class Process:
             self.database,
             self.queue,
             Work(self.database, self.upstream, self.quota, self.store, finisher),
-            self.bell,
+            self.notices,
             room=config.task_workers,
             attempts=config.task_attempts,
             retry_s=config.task_retry_s,
@@ -148,12 +148,12 @@ class Process:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await self.admission.stop()
-            await self.outside.aclose()
+            await self.egress.aclose()
             await self.store.aclose()
             await self.database.close()
 
     def _duties(self) -> Iterable[Coroutine[Any, Any, None]]:
-        yield Listener(self.config.database_url.get_secret_value(), self.bell).run()
+        yield Listener(self.config.database_url.get_secret_value(), self.notices).run()
         yield self.watched.watch()
         yield self.keeper.run()
         if self.config.task_workers:

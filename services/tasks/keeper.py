@@ -13,7 +13,7 @@ from services.common.errors import MoaError
 from services.common.isolate import Isolation
 from services.common.store import Store
 from services.tasks import metrics
-from services.tasks.adapters.database import OWED, QUEUE, REST_S, Bell, Database, wait
+from services.tasks.adapters.database import OWED, QUEUE, REST_S, Database, Notices, wait
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.quota import Quota
 
@@ -43,19 +43,19 @@ class Keeper:
         database: Where tasks are.
         queue: Where they wait.
         quota: Where their reservations lie.
-        bell: Rings when a task comes, and when one ended.
+        notices: Come when a task comes, and when one ended.
         store: Where their outputs lie.
         keep_s: How long an ended task and its outputs are kept.
     """
 
     def __init__(
-        self, database: Database, queue: Queue, quota: Quota, store: Store, bell: Bell, *, keep_s: float
+        self, database: Database, queue: Queue, quota: Quota, store: Store, notices: Notices, *, keep_s: float
     ) -> None:
         self._database = database
         self._queue = queue
         self._quota = quota
         self._store = store
-        self._bell = bell
+        self._notices = notices
         self._keep_s = keep_s
         self._objects: Isolation[str] = Isolation("remove object")
         self._open = asyncio.Event()
@@ -74,7 +74,7 @@ class Keeper:
 
     async def _look(self) -> None:
         """Count the open tasks: often while there are some, else when one comes."""
-        with self._bell.listening(QUEUE) as rung:
+        with self._notices.listening(QUEUE) as rung:
             while True:
                 rung.clear()
                 try:
@@ -91,7 +91,7 @@ class Keeper:
 
     async def _book(self) -> None:
         """Book what ended tasks owe: soon after a ring, a batch at a time, and again while anything is left."""
-        with self._bell.listening(OWED) as rung:
+        with self._notices.listening(OWED) as rung:
             while True:
                 rung.clear()
                 try:

@@ -23,7 +23,7 @@ from services.common.errors import (
 )
 from services.common.rpc.keys import key_of
 from services.tasks import metrics
-from services.tasks.adapters.database import Bell, wait
+from services.tasks.adapters.database import Notices, wait
 from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.domain.task import FAILED, Task, error_of, is_terminal, new_id, now_utc
@@ -36,7 +36,7 @@ _ALIVE_S: Final = 15.0
 """How long a stream says nothing at most: proxies on the way close what looks dead."""
 
 
-class Identity(Protocol):
+class VerifiedKey(Protocol):
     """A verified key."""
 
     account_id: str
@@ -53,11 +53,11 @@ class Identity(Protocol):
 class Admission(Protocol):
     """Who verifies keys; `services.quota_client.Admission` is one."""
 
-    async def arrive(self, key: str) -> Identity:
+    async def arrive(self, key: str) -> VerifiedKey:
         """Verify a key, and count the request. Raises Unauthenticated or RateLimited."""
 
 
-class Targets(Protocol):
+class WebhookTargets(Protocol):
     """Which URLs callers may name; the egress guard is one."""
 
     def check(self, url: str, *, param: str) -> object:
@@ -91,7 +91,7 @@ class Operations:
         admission: Verifies keys.
         quota: Lends quota.
         catalogue: Gives the catalogue as it is now.
-        bell: Rings when a task's log grew.
+        notices: Come when a task's log grew.
         views: Shows tasks.
         targets: Which webhook URLs are taken.
         deadline_s: How long a task may take unless its caller says otherwise.
@@ -104,21 +104,21 @@ class Operations:
         admission: Admission,
         quota: Quota,
         catalogue: Callable[[], Catalogue],
-        bell: Bell,
+        notices: Notices,
         views: Views,
-        targets: Targets,
+        targets: WebhookTargets,
         deadline_s: float,
     ) -> None:
         self._tasks = tasks
         self._admission = admission
         self._quota = quota
         self._catalogue = catalogue
-        self._bell = bell
+        self._notices = notices
         self.views = views
         self._targets = targets
         self._deadline_s = deadline_s
 
-    async def caller(self, context: object) -> tuple[str, Identity]:
+    async def caller(self, context: object) -> tuple[str, VerifiedKey]:
         """Return the key of the call that is being served, and whose it is. Raises Unauthenticated or RateLimited."""
         key = key_of(context.invocation_metadata() or ())  # type: ignore[attr-defined]
         return key, await self._admission.arrive(key)
@@ -135,7 +135,7 @@ class Operations:
             raise Unsupported(f"model {model.id} does not make images", param="model")
         return model
 
-    async def create(self, key: str, who: Identity, order: Order, *, request_id: str) -> Task:
+    async def create(self, key: str, who: VerifiedKey, order: Order, *, request_id: str) -> Task:
         """Create a task, or give the one that was created under the same idempotency key.
 
         Raises what `Quota.hold` and `Tasks.create` raise, and InvalidField for a webhook that is never called.
@@ -166,7 +166,7 @@ class Operations:
             metrics.CREATED.labels(order.dialect).inc()
         return created
 
-    async def get(self, who: Identity, task_id: str) -> Task:
+    async def get(self, who: VerifiedKey, task_id: str) -> Task:
         """Return an account's task that the key could have made. Raises NotFound."""
         task = await self._tasks.get(who.account_id, task_id)
         if not _may_see(who, task):
@@ -180,7 +180,7 @@ class Operations:
 
     async def page(
         self,
-        who: Identity,
+        who: VerifiedKey,
         *,
         dialect: str | None = None,
         state: task_pb2.TaskState.ValueType = task_pb2.TASK_STATE_UNSPECIFIED,
@@ -205,12 +205,12 @@ class Operations:
         shown = [(task, self.views.task(task, outputs.get(task.id, ()))) for task in tasks]
         return shown, "" if following is None else str(following)
 
-    async def cancel(self, who: Identity, task_id: str) -> Task:
+    async def cancel(self, who: VerifiedKey, task_id: str) -> Task:
         """End a task. Raises NotFound."""
         await self.get(who, task_id)
         return await self._tasks.cancel(who.account_id, task_id)
 
-    async def resume(self, key: str, who: Identity, task_id: str, *, request_id: str) -> Task:
+    async def resume(self, key: str, who: VerifiedKey, task_id: str, *, request_id: str) -> Task:
         """Go on with a task whose outputs could not be stored. Raises NotFound or Conflict."""
         old = await self.get(who, task_id)
         error = error_of(old)
@@ -258,7 +258,7 @@ class Operations:
 
         An empty batch now and then says that the task is still followed.
         """
-        with self._bell.listening(task_id) as rung:
+        with self._notices.listening(task_id) as rung:
             told_at = time.monotonic()
             while True:
                 rung.clear()
@@ -276,10 +276,10 @@ class Operations:
                     told_at = time.monotonic()
                     yield []
 
-    async def until_end(self, who: Identity, task: Task, at_most_s: float) -> Task:
+    async def until_end(self, who: VerifiedKey, task: Task, at_most_s: float) -> Task:
         """Wait for a task's end, or for so long; give it as it is then."""
         loop_until = now_utc() + timedelta(seconds=at_most_s)
-        with self._bell.listening(task.id) as rung:
+        with self._notices.listening(task.id) as rung:
             while not task.ended:
                 rung.clear()
                 task = await self._tasks.get(who.account_id, task.id)
@@ -298,7 +298,7 @@ class Operations:
         task = await self._tasks.find(task_id)
         return task is None or (task.ended and task.last_sequence <= after)
 
-    def _task(self, who: Identity, order: Order, model: Model, images: int) -> Task:
+    def _task(self, who: VerifiedKey, order: Order, model: Model, images: int) -> Task:
         now = now_utc()
         task = Task(
             id=new_id(),
@@ -335,7 +335,7 @@ class Operations:
         self._targets.check(url, param=param)
 
 
-def _may_see(who: Identity, task: Task) -> bool:
+def _may_see(who: VerifiedKey, task: Task) -> bool:
     """Return whether a key may see a task of its account: one that it could have made itself."""
     return who.may(quota_pb2.OPERATION_TASK, task.provider, task.model)
 

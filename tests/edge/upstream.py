@@ -31,7 +31,7 @@ from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common import errors
 from services.common.rpc.server import Server
 from services.common.rpc.whole import whole_text
-from services.router.gate import Gate
+from services.router.body_check import BodyCheck
 from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
 
@@ -227,7 +227,7 @@ def server(held: Held) -> Server:
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(_Image(), made.grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), made.grpc)
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(lambda: FAULT), made.grpc)
-    made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), Gate(_Keys(held)).handler()))
+    made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), BodyCheck(_Keys(held)).handler()))
     for module, name in (
         (native_service_pb2, "NativeService"),
         (openai_service_pb2, "OpenAIService"),

@@ -9,7 +9,7 @@ from moa.quota.v1 import quota_pb2
 from services.common.errors import StorageFailed
 from services.common.rpc.client import channel
 from services.common.store import FolderStore
-from services.tasks.adapters.database import Bell, Database
+from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.quota import Quota
@@ -96,7 +96,7 @@ async def test_an_object_that_cannot_be_removed_keeps_no_other_back(
     store = _Failing(tmp_path)
     nobody: Any = None
     queue = Queue(tasks_database, per_account=10, lease_s=30, attempts=3)
-    keeper = Keeper(tasks_database, queue, nobody, store, Bell(), keep_s=60)
+    keeper = Keeper(tasks_database, queue, nobody, store, Notices(), keep_s=60)
     ended = [await ended_with_output(tasks_database, store, make()) for _ in range(3)]
     store.bad = ended[0][1]
     await asked(tasks_database, "update tasks.tasks set ended_at = now() - interval '2 h'")
@@ -121,7 +121,7 @@ async def test_a_webhook_that_cannot_be_made_is_tried_less_and_less_often(tasks_
         views=nobody,
         sender=nobody,
         secrets=Secrets("root"),
-        bell=Bell(),
+        notices=Notices(),
         public_url="",
         pauses_s=[3600.0],
         timeout_s=1,

@@ -16,10 +16,10 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
 from services.common.errors import StorageFailed
 from services.common.store import FolderStore, object_name
-from services.tasks.adapters.database import Bell, Database
-from services.tasks.adapters.holding import PART_BYTES, Holding, Spooled
+from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.tasks import Tasks
+from services.tasks.adapters.worker_lock import PART_BYTES, Spooled, WorkerLock
 from services.tasks.domain.task import LeaseLost, Task, now_utc
 from services.tasks.keeper import Keeper
 from services.tasks.worker import finishing
@@ -36,14 +36,14 @@ async def ended_with_output(database: Database, store: FolderStore, task: Task) 
     queue = Queue(database, per_account=10, lease_s=30, attempts=3)
     await tasks.create(task)
     [claimed] = await queue.claim("w", 1)
-    holding = Holding(database, claimed)
-    async with holding.change() as changed:
+    lock = WorkerLock(database, claimed)
+    async with lock.change() as changed:
         changed.begin("p", "m", now_utc())
     name = object_name(task.account_id, "png")
     output = task_pb2.TaskOutput(name=name, mime_type="image/png")
-    await holding.spool(Spooled(0, name, output), b"data", last=True)
+    await lock.spool(Spooled(0, name, output), b"data", last=True)
     await store.put(name, b"data", content_type="image/png")
-    await holding.stored(output, last=True)
+    await lock.stored(output, last=True)
     return claimed, name
 
 
@@ -54,7 +54,7 @@ async def test_an_ended_task_goes_with_its_outputs_when_its_time_is_up(
     store = FolderStore(tmp_path)
     queue = Queue(tasks_database, per_account=10, lease_s=30, attempts=3)
     nobody: Any = None
-    keeper = Keeper(tasks_database, queue, nobody, store, Bell(), keep_s=3600)
+    keeper = Keeper(tasks_database, queue, nobody, store, Notices(), keep_s=3600)
     old, old_name = await ended_with_output(tasks_database, store, make())
     young, young_name = await ended_with_output(tasks_database, store, make())
     unsettled, _ = await ended_with_output(tasks_database, store, make())
@@ -84,21 +84,21 @@ async def test_a_lost_attempts_outputs_become_orphans_and_go(
     tasks, queue = Tasks(tasks_database), Queue(tasks_database, per_account=10, lease_s=30, attempts=3)
     task = await tasks.create(make())
     [claimed] = await queue.claim("w", 1)
-    holding = Holding(tasks_database, claimed)
-    async with holding.change() as changed:
+    lock = WorkerLock(tasks_database, claimed)
+    async with lock.change() as changed:
         changed.begin("p", "m", now_utc())
     name = object_name("acc", "png")
     await store.put(name, b"data", content_type="image/png")
-    await holding.stored(task_pb2.TaskOutput(name=name))
+    await lock.stored(task_pb2.TaskOutput(name=name))
     assert [o.name for o in (await tasks.outputs([task.id]))[task.id]] == [name]
-    await holding.restart()
+    await lock.restart()
     assert await tasks.outputs([task.id]) == {}
-    async with holding.change() as changed:
+    async with lock.change() as changed:
         changed.cancel(now_utc())
     async with tasks_database.transaction() as link:
         await link.execute("update tasks.tasks set ended_at = now() - interval '2 h'")
     nobody: Any = None
-    await Keeper(tasks_database, queue, nobody, store, Bell(), keep_s=86400).clean()
+    await Keeper(tasks_database, queue, nobody, store, Notices(), keep_s=86400).clean()
     async with tasks_database.transaction() as link:
         assert await (await link.execute("select 1 from tasks.objects")).fetchall() == []
     await store.aclose()
@@ -108,17 +108,17 @@ async def half_stored(database: Database, task: Task) -> tuple[Task, list[bytes]
     """Fail a task of two outputs whose store took one; give the task and their bytes."""
     await Tasks(database).create(task)
     [claimed] = await Queue(database, per_account=10, lease_s=30, attempts=3).claim("w", 1)
-    holding = Holding(database, claimed)
-    async with holding.change() as changed:
+    lock = WorkerLock(database, claimed)
+    async with lock.change() as changed:
         changed.begin("p", "m", now_utc())
     datas = [bytes([index + 1]) * (2 * PART_BYTES + 5) for index in range(2)]
     for index, data in enumerate(datas):
         output = task_pb2.TaskOutput(index=index, name=f"acc_2026_{index}.png", size_bytes=len(data))
-        await holding.spool(Spooled(index, output.name, output), data, last=index == 1)
-    first = await holding.next_spooled()
+        await lock.spool(Spooled(index, output.name, output), data, last=index == 1)
+    first = await lock.next_spooled()
     assert first is not None
-    await holding.stored(first.output)
-    async with holding.change() as changed:
+    await lock.stored(first.output)
+    async with lock.change() as changed:
         changed.fail(StorageFailed("Failed to upload image to S3."), now_utc())
     return changed, datas
 
@@ -130,13 +130,13 @@ async def test_a_resumed_task_has_what_was_stored_before_too(tasks_database: Dat
     new = await tasks.resume(make(made=True, resumed_from=old.id), old)
     [claimed] = await queue.claim("w", 1)
     assert claimed.id == new.id
-    holding = Holding(tasks_database, claimed)
-    async with holding.change() as changed:
+    lock = WorkerLock(tasks_database, claimed)
+    async with lock.change() as changed:
         changed.begin("p", "m", now_utc())
-    left = await holding.next_spooled()
+    left = await lock.next_spooled()
     assert left is not None
-    assert b"".join([part async for part in read_back(holding, left)]) == datas[1]
-    await holding.stored(left.output, last=True)
+    assert b"".join([part async for part in read_back(lock, left)]) == datas[1]
+    await lock.stored(left.output, last=True)
     found = await tasks.outputs([old.id, new.id])
     assert {task_id: [output.index for output in outputs] for task_id, outputs in found.items()} == {new.id: [0, 1]}
 
@@ -148,14 +148,14 @@ async def test_half_an_output_never_takes_the_place_of_a_whole_one(
     old, datas = await half_stored(tasks_database, make())
     await Tasks(tasks_database).resume(make(made=True, resumed_from=old.id), old)
     [claimed] = await Queue(tasks_database, per_account=10, lease_s=30, attempts=3).claim("w", 1)
-    holding = Holding(tasks_database, claimed)
-    left = await holding.next_spooled()
+    lock = WorkerLock(tasks_database, claimed)
+    left = await lock.next_spooled()
     assert left is not None
     store = FolderStore(tmp_path)
     await store.put(left.name, datas[1], content_type="image/png")
 
     async def cut_short() -> AsyncIterator[bytes]:
-        parts = read_back(holding, left)
+        parts = read_back(lock, left)
         yield await anext(parts)
         async with tasks_database.transaction() as link:
             await link.execute("delete from tasks.spool where task_id = %s", (claimed.id,))

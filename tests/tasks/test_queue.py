@@ -12,9 +12,9 @@ import pytest
 from moa.task.v1 import task_pb2
 from services.common.errors import Conflict, IdempotencyKeyReused, NoCredit, NotFound, QueueFull, Unavailable
 from services.tasks.adapters.database import Database
-from services.tasks.adapters.holding import Holding
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.tasks import Tasks
+from services.tasks.adapters.worker_lock import WorkerLock
 from services.tasks.domain.task import CANCELLED, FAILED, PENDING, SUBMITTED, SUCCEEDED, LeaseLost, Task, now_utc
 from tests.tasks.conftest import Make
 
@@ -68,11 +68,11 @@ async def test_a_vanished_workers_task_goes_to_another_and_its_late_words_are_vo
     [second] = await queue.claim("two", 1)
     assert second.attempts == 2
     with pytest.raises(LeaseLost):
-        async with Holding(tasks_database, first).change() as task:
+        async with WorkerLock(tasks_database, first).change() as task:
             task.begin("p", "m", now_utc())
     assert await queue.beat("one", [first]) == []
     assert [beat.task_id for beat in await queue.beat("two", [second])] == [created.id]
-    mine = Holding(tasks_database, second)
+    mine = WorkerLock(tasks_database, second)
     async with mine.change() as task:
         task.begin("p", "m", now_utc())
     await mine.succeed()
@@ -121,10 +121,10 @@ async def test_credits_are_held_then_charged_once_or_released(tasks_database: Da
     await tasks.cancel("acc", one.id)
     two = await tasks.create(make(price_micros=600_000), granted_micros=1_000_000)
     [claimed] = await queue.claim("w", 1)
-    holding = Holding(tasks_database, claimed)
-    async with holding.change() as task:
+    lock = WorkerLock(tasks_database, claimed)
+    async with lock.change() as task:
         task.begin("p", "m", now_utc())
-    await holding.succeed()
+    await lock.succeed()
     assert (await tasks.get("acc", two.id)).consumed_micros == 600_000
     async with tasks_database.transaction() as link:
         row = await (

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from services.tasks.adapters.database import OWED, QUEUE, REST_S, WEBHOOKS, Bell, Database, Listener
+from services.tasks.adapters.database import OWED, QUEUE, REST_S, WEBHOOKS, Database, Listener, Notices
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.tasks import Tasks
@@ -54,10 +54,10 @@ class Duties:
 
 
 @asynccontextmanager
-async def kept(bell: Bell) -> AsyncIterator[Duties]:
+async def kept(notices: Notices) -> AsyncIterator[Duties]:
     """Yield the duties of a keeper that has looked for the first time."""
     duties: Any = Duties()
-    keeper = Keeper(NOBODY, duties, duties, NOBODY, bell, keep_s=60)
+    keeper = Keeper(NOBODY, duties, duties, NOBODY, notices, keep_s=60)
     running = asyncio.create_task(keeper.run())
     await duties.counted.wait()
     yield duties
@@ -67,8 +67,8 @@ async def kept(bell: Bell) -> AsyncIterator[Duties]:
 
 async def test_open_tasks_are_tended_and_no_others() -> None:
     """A ring begins the sweeps and renewals; once no task is open they end, until the next ring."""
-    bell = Bell()
-    async with kept(bell) as duties:
+    notices = Notices()
+    async with kept(notices) as duties:
         # What was begun before the first count may have come in between.
         await asyncio.sleep(2 * duties.lease_s)
         for done in duties.done.values():
@@ -77,27 +77,27 @@ async def test_open_tasks_are_tended_and_no_others() -> None:
         assert not duties.done["sweep"].is_set()
         assert not duties.done["renew"].is_set()
         duties.open = {1: 1}
-        bell.ring(QUEUE)
+        notices.notify(QUEUE)
         await duties.done["sweep"].wait()
         await duties.done["renew"].wait()
 
 
 async def test_what_is_owed_is_booked_at_a_ring() -> None:
     """An ended task's quota is not waited for until the next look."""
-    bell = Bell()
-    async with kept(bell) as duties:
+    notices = Notices()
+    async with kept(notices) as duties:
         await duties.done["flush"].wait()
         duties.done["flush"].clear()
         while not duties.done["flush"].is_set():
             # It listens once its pause between two batches is over.
-            bell.ring(OWED)
+            notices.notify(OWED)
             await asyncio.sleep(0)
 
 
 async def test_a_worker_looks_often_only_while_a_task_waits(tasks_database: Database, make: Make) -> None:
     """Nothing tells that a waiting task's time has come; that one was created is told."""
     queue = Queue(tasks_database, per_account=1, lease_s=30, attempts=3)
-    worker = Worker(tasks_database, queue, NOBODY, Bell(), room=1, attempts=3, retry_s=1)
+    worker = Worker(tasks_database, queue, NOBODY, Notices(), room=1, attempts=3, retry_s=1)
     assert await worker.pause_s() == REST_S
     await Tasks(tasks_database).create(make())
     assert await worker.pause_s() == 1.0
@@ -112,7 +112,7 @@ async def test_a_deliverer_waits_for_the_next_delivery(tasks_database: Database,
         views=NOBODY,
         sender=NOBODY,
         secrets=NOBODY,
-        bell=Bell(),
+        notices=Notices(),
         public_url="",
         pauses_s=(),
         timeout_s=1,
@@ -130,9 +130,9 @@ async def test_a_deliverer_waits_for_the_next_delivery(tasks_database: Database,
 
 async def test_word_of_the_database_rings(tasks_url: str) -> None:
     """A notification rings without anybody looking; a lost connection rings everybody, since it may have lost one."""
-    bell = Bell()
-    listening = asyncio.create_task(Listener(tasks_url, bell).run())
-    with bell.listening(QUEUE) as queue, bell.listening(WEBHOOKS) as webhooks:
+    notices = Notices()
+    listening = asyncio.create_task(Listener(tasks_url, notices).run())
+    with notices.listening(QUEUE) as queue, notices.listening(WEBHOOKS) as webhooks:
         await webhooks.wait()  # it listens
         async with await psycopg.AsyncConnection.connect(tasks_url, autocommit=True) as link:
             for _ in range(3):

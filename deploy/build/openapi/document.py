@@ -14,7 +14,7 @@ from deploy.build.openapi import bodies
 from deploy.build.openapi.messages import Contracts, Json, Schemas
 from gateway.routes import DIALECTS
 from services.common import dialects, idempotency
-from services.router.idempotency.once import PAID
+from services.router.idempotency.calls import PAID
 
 HTTP_BODY = ".google.api.HttpBody"
 _REF = "#/components/schemas/{name}"

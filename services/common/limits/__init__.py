@@ -12,7 +12,7 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from services.common.errors import InvalidField, Unsupported
-from services.common.limits.checks import Outside, checks_of
+from services.common.limits.checks import Violation, checks_of
 from services.common.limits.fields import of
 from services.common.limits.needs import Need, needs_beyond, words
 
@@ -36,8 +36,8 @@ def check(request: Message) -> None:
     try:
         for each in checks_of(request.DESCRIPTOR):
             each(request)
-    except Outside as outside:
-        raise InvalidField(outside.prefix + outside.sentence, param=outside.path) from None
+    except Violation as violation:
+        raise InvalidField(violation.prefix + violation.sentence, param=violation.path) from None
 
 
 def check_able(request: Message, model: Able) -> None:

@@ -15,7 +15,7 @@ from services.common.limits.fields import demands_of, inner, is_map, of, prefix,
 Check = Callable[[Any], None]
 
 
-class Outside(Exception):
+class Violation(Exception):
     """A field is outside its limits; its path grows on the way out, so that it costs nothing where all is well."""
 
     def __init__(self, field: str, sentence: str) -> None:
@@ -32,7 +32,7 @@ class Outside(Exception):
 
 @functools.cache
 def checks_of(descriptor: Descriptor, above: frozenset[str] = frozenset()) -> Sequence[Check]:
-    """Return the checks of a message type; each raises Outside."""
+    """Return the checks of a message type; each raises Violation."""
     found: list[Check] = []
     for field in descriptor.fields:
         found.extend(_of_values(field))
@@ -70,7 +70,7 @@ def _required(field: FieldDescriptor) -> Check:
     def run(message: Any) -> None:
         value = getattr(message, name)
         if not value or (is_text and not value.strip()):
-            raise Outside(name, sentence)
+            raise Violation(name, sentence)
 
     return run
 
@@ -92,7 +92,7 @@ def _ranged(field: FieldDescriptor, limits: limits_pb2.Limits) -> Check:
             value = getattr(message, name)
             # NaN is in no range.
             if not all(low <= each <= high for each in (value.values() if many else (value,))):
-                raise Outside(name, sentence)
+                raise Violation(name, sentence)
 
     return run
 
@@ -103,7 +103,7 @@ def _counted(field: FieldDescriptor, most: int) -> Check:
 
     def run(message: Any) -> None:
         if len(getattr(message, name)) > most:
-            raise Outside(name, f"{name} takes at most {most} {unit}")
+            raise Violation(name, f"{name} takes at most {most} {unit}")
 
     return run
 
@@ -117,7 +117,9 @@ def _matching(field: FieldDescriptor, pattern: re.Pattern[str], words: str) -> C
             return
         for index, each in enumerate(value if is_list else (value,)):
             if not pattern.fullmatch(each):
-                raise Outside(f"{name}[{index}]" if is_list else name, f"{'each of ' if is_list else ''}{name} {words}")
+                raise Violation(
+                    f"{name}[{index}]" if is_list else name, f"{'each of ' if is_list else ''}{name} {words}"
+                )
 
     return run
 
@@ -128,7 +130,7 @@ def _worded(field: FieldDescriptor, words: tuple[str, ...]) -> Check:
     def run(message: Any) -> None:
         value = getattr(message, name)
         if value and value not in words:
-            raise Outside(name, f"{name} is one of {', '.join(words)}")
+            raise Violation(name, f"{name} is one of {', '.join(words)}")
 
     return run
 
@@ -139,7 +141,7 @@ def _accompanied(field: FieldDescriptor, other: str) -> Check:
 
     def run(message: Any) -> None:
         if given(message) and not companion(message):
-            raise Outside(name, f"{name} needs {other}")
+            raise Violation(name, f"{name} needs {other}")
 
     return run
 
@@ -168,8 +170,8 @@ def _below(field: FieldDescriptor, checks: Sequence[Check]) -> Check:
             try:
                 for step in checks:
                     step(each)
-            except Outside as outside:
-                outside.under(prefix(field, place))
+            except Violation as violation:
+                violation.under(prefix(field, place))
                 raise
 
     return run

@@ -15,7 +15,7 @@ _OF_NOW: Final = ("x-ratelimit-", "ratelimit")
 """How headers begin that are told anew with every answer."""
 
 
-class Room:
+class RecordingMemory:
     """How many bytes all recordings of this process may have together."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -50,13 +50,13 @@ class Recording:
 
     Args:
         metadata: The call's.
-        room: What all recordings have together.
+        memory: What all recordings have together.
         most_bytes: How much of an answer is remembered.
     """
 
-    def __init__(self, metadata: Any, *, room: Room, most_bytes: int) -> None:
+    def __init__(self, metadata: Any, *, memory: RecordingMemory, most_bytes: int) -> None:
         self._metadata = metadata
-        self._room = room
+        self._memory = memory
         self._most_bytes = most_bytes
         self._taken = 0
         self._answer = pb.StoredAnswer()
@@ -91,7 +91,7 @@ class Recording:
     def note(self, message: Any) -> None:
         """Remember a message, as far as there is room. Raises CancelledError when nobody needs it any more."""
         if not self.overflowed and (size := message.ByteSize()):
-            if self._taken + size <= self._most_bytes and self._room.take(size):
+            if self._taken + size <= self._most_bytes and self._memory.take(size):
                 self._taken += size
                 self._answer.messages.append(message.SerializeToString())
                 return
@@ -106,7 +106,7 @@ class Recording:
 
     def forget(self) -> None:
         """Give back the memory that the answer took."""
-        self._room.give_back(self._taken)
+        self._memory.give_back(self._taken)
         self._taken = 0
         self._answer = pb.StoredAnswer()
 

@@ -93,25 +93,25 @@ class Database:
             raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
 
 
-class Bell:
+class Notices:
     """Wakes whoever waits for something of a name to change. Spurious wakes are part of the deal."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
 
-    def ring(self, name: str) -> None:
+    def notify(self, name: str) -> None:
         """Wake all who wait for `name`."""
         for event in self._waiting.get(name, ()):
             event.set()
 
-    def ring_all(self) -> None:
+    def notify_all(self) -> None:
         """Wake everybody: something may have been missed."""
         for name in self._waiting:
-            self.ring(name)
+            self.notify(name)
 
     @contextmanager
     def listening(self, name: str) -> Iterator[asyncio.Event]:
-        """Return an event that is set whenever `name` rings; clear it before looking."""
+        """Return an event that is set at each notice of `name`; clear it before looking."""
         event = asyncio.Event()
         self._waiting[name].add(event)
         try:
@@ -123,11 +123,11 @@ class Bell:
 
 
 class Listener:
-    """Turns the database's notifications into rings, over one connection that is made anew when it breaks."""
+    """Turns the database's notifications into notices, over one connection that is made anew when it breaks."""
 
-    def __init__(self, url: str, bell: Bell) -> None:
+    def __init__(self, url: str, notices: Notices) -> None:
         self._url = url
-        self._bell = bell
+        self._notices = notices
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -137,7 +137,7 @@ class Listener:
             except AWAY as error:
                 _log.warning("listener.lost", why=type(error).__name__)
             except Exception:
-                # A bug must not leave everybody waiting for rings.
+                # A bug must not leave everybody waiting for notices.
                 _log.exception("listener.failed")
             await asyncio.sleep(0.5)
 
@@ -146,16 +146,16 @@ class Listener:
         async with link:
             for channel in (QUEUE, EVENTS, CANCEL, WEBHOOKS, OWED):
                 await link.execute(f"listen {channel}")
-            self._bell.ring_all()
+            self._notices.notify_all()
             while True:
                 async for note in link.notifies(timeout=0):
-                    self._bell.ring(note.payload or note.channel)
+                    self._notices.notify(note.payload or note.channel)
                 await database.spoken(link, within_s=_ALIVE_S)
                 with database.answering(link, within_s=_CHECK_S):
                     await link.execute("select 1")
 
 
 async def wait(event: asyncio.Event, at_most_s: float = _EVERY_S) -> None:
-    """Wait for a ring, or for so long: a notification that was lost with its connection delays, and loses nothing."""
+    """Wait for a notice, or for so long: a notification that was lost with its connection delays, and loses nothing."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), at_most_s)

@@ -11,7 +11,7 @@ from services.common import logs, tracing
 from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.common.isolate import note_failure
 from services.tasks import metrics
-from services.tasks.adapters.database import REST_S, WEBHOOKS, Bell, wait
+from services.tasks.adapters.database import REST_S, WEBHOOKS, Notices, wait
 from services.tasks.adapters.outbox import Delivery, Outbox
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.dialects.webhook import body_of
@@ -43,7 +43,7 @@ class Deliverer:
         views: How that is shown.
         sender: The way out.
         secrets: What signs.
-        bell: Rings when one was written.
+        notices: Come when one was written.
         public_url: Where callers reach this gateway.
         pauses_s: Pauses between attempts; after the last a delivery is given up.
         timeout_s: How long a receiver may take.
@@ -57,7 +57,7 @@ class Deliverer:
         views: Views,
         sender: Sender,
         secrets: signing.Secrets,
-        bell: Bell,
+        notices: Notices,
         public_url: str,
         pauses_s: Sequence[float],
         timeout_s: float,
@@ -67,7 +67,7 @@ class Deliverer:
         self._views = views
         self._sender = sender
         self._secrets = secrets
-        self._bell = bell
+        self._notices = notices
         self._public_url = public_url
         self._pauses_s = pauses_s
         self._timeout_s = timeout_s
@@ -76,7 +76,7 @@ class Deliverer:
     async def run(self) -> None:
         """Deliver until cancelled. What is being sent then is sent again by another: receivers know it by its id."""
         try:
-            with self._bell.listening(WEBHOOKS) as rung:
+            with self._notices.listening(WEBHOOKS) as rung:
                 while True:
                     rung.clear()
                     if not await self._take():

@@ -12,7 +12,7 @@ from moa.image.v1 import image_pb2
 from moa.task.v1 import task_pb2
 from services.common.errors import StorageFailed, Unavailable
 from services.common.store import Store, object_name
-from services.tasks.adapters.holding import Holding
+from services.tasks.adapters.worker_lock import WorkerLock
 from services.tasks.domain.task import SUBMITTED, now_utc
 from services.tasks.worker import finishing
 
@@ -35,10 +35,10 @@ T = TypeVar("T")
 class Notes:
     """Writes down what happens in a task, no more often than a reader can use."""
 
-    def __init__(self, holding: Holding, store: Store) -> None:
-        self._holding = holding
+    def __init__(self, lock: WorkerLock, store: Store) -> None:
+        self._lock = lock
         self._store = store
-        self._begun = holding.claimed.state != SUBMITTED
+        self._begun = lock.claimed.state != SUBMITTED
         self._stage = ""
         self._written_at = 0.0
 
@@ -48,7 +48,7 @@ class Notes:
             return
 
         async def note() -> None:
-            async with self._holding.change() as task:
+            async with self._lock.change() as task:
                 task.begin(provider, model, now_utc())
 
         await steadily(note)
@@ -65,7 +65,7 @@ class Notes:
                 task_pb2.TaskProgress(stage="loading", step=int(event.loading.fraction * 100), steps=100)
             )
         elif kind == "progress":
-            await self.begin(self._holding.claimed.provider, self._holding.claimed.model)
+            await self.begin(self._lock.claimed.provider, self._lock.claimed.model)
             progress = event.progress
             found = task_pb2.TaskProgress(stage="diffusion", step=progress.step, steps=progress.steps)
             preview = progress.preview if progress.HasField("preview") else None
@@ -81,7 +81,7 @@ class Notes:
         elif kind in ("seen", "item", "finished"):
 
             async def note() -> None:
-                async with self._holding.change() as task:
+                async with self._lock.change() as task:
                     if kind == "seen":
                         task.see(event.seen, now_utc())
                     elif kind == "item":
@@ -101,7 +101,7 @@ class Notes:
             if preview is not None:
                 await self._preview(progress, preview)
             else:
-                async with self._holding.change() as task:
+                async with self._lock.change() as task:
                     task.advance(progress, now_utc())
             await self.report("logs")
         except (Unavailable, StorageFailed):
@@ -110,14 +110,14 @@ class Notes:
 
     async def report(self, event: str) -> None:
         """Report progress to a webhook that asked for it."""
-        if event in self._holding.claimed.webhook_events:
-            await self._holding.webhook(event)
+        if event in self._lock.claimed.webhook_events:
+            await self._lock.webhook(event)
 
     async def _preview(self, progress: task_pb2.TaskProgress, preview: Any) -> None:
         extension = finishing.EXTENSIONS.get(preview.mime_type, "png")
-        progress.preview_name = object_name(self._holding.claimed.account_id, extension)
+        progress.preview_name = object_name(self._lock.claimed.account_id, extension)
         await self._store.put(progress.preview_name, preview.data, content_type=preview.mime_type)
-        await self._holding.preview(progress.preview_name, progress)
+        await self._lock.preview(progress.preview_name, progress)
 
 
 def _with_eta(progress: task_pb2.TaskProgress, of: Any) -> task_pb2.TaskProgress:

@@ -10,9 +10,9 @@ from moa.task.v1 import task_pb2
 from services.common.errors import StorageFailed, UpstreamBroken
 from services.common.store import Store
 from services.tasks.adapters.database import Database
-from services.tasks.adapters.holding import Holding, Spooled
 from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.upstream import Upstream
+from services.tasks.adapters.worker_lock import Spooled, WorkerLock
 from services.tasks.domain.task import LeaseLost, Task
 from services.tasks.worker import finishing
 from services.tasks.worker.finishing import Finisher
@@ -43,21 +43,21 @@ class Work:
 
     async def do(self, task: Task) -> None:
         """Do a claimed task to its successful end. Raises MoaError, or LeaseLost when it is another's by now."""
-        holding = Holding(self._database, task)
+        lock = WorkerLock(self._database, task)
         kept = None
         if not task.made:
-            await self._covered(holding)
+            await self._covered(lock)
             if task.attempts > 1:
-                await steadily(holding.restart)
+                await steadily(lock.restart)
             if task.what.WhichOneof("work") == "desk":
-                await self._desk(holding)
+                await self._desk(lock)
             else:
-                kept = await self._images(holding)
-        await self._store_spooled(holding, kept)
+                kept = await self._images(lock)
+        await self._store_spooled(lock, kept)
 
-    async def _covered(self, holding: Holding) -> None:
+    async def _covered(self, lock: WorkerLock) -> None:
         """Make sure that quota is reserved: the lease that was taken at creation may have ended meanwhile."""
-        task = holding.claimed
+        task = lock.claimed
         if task.reservation_id:
             return
         hold = await self._quota.hold(
@@ -69,18 +69,18 @@ class Work:
         )
 
         async def note() -> None:
-            async with holding.change() as changed:
+            async with lock.change() as changed:
                 changed.quota_lease, changed.reservation_id = hold.lease_id or None, hold.reservation_id or None
 
         await steadily(note)
 
-    async def _images(self, holding: Holding) -> Kept | None:
+    async def _images(self, lock: WorkerLock) -> Kept | None:
         """Make the images and keep them; give the one that is alone, which need not be read back."""
-        task = holding.claimed
+        task = lock.claimed
         request = task.what.image
         request.model, request.provider, request.stream = task.model, task.provider, True
         request.count = wanted = max(1, request.count)
-        notes = Notes(holding, self._store)
+        notes = Notes(lock, self._store)
         alone: Kept | None = None
         count = 0
         async with aclosing(self._upstream.images(request, task)) as events:
@@ -94,7 +94,7 @@ class Work:
                     del event  # it holds the image a second time
                     await notes.begin(task.provider, task.model)
                     count += 1
-                    kept = await self._keep(holding, made, last=count == wanted)
+                    kept = await self._keep(lock, made, last=count == wanted)
                     alone = kept if wanted == 1 else None
                     del made, kept
                 else:
@@ -103,15 +103,15 @@ class Work:
             raise UpstreamBroken("no image was made")
         if count < wanted:
             # Fewer than asked for, and yet the end: what there is counts.
-            await steadily(holding.made)
+            await steadily(lock.made)
         return alone
 
-    async def _desk(self, holding: Holding) -> None:
+    async def _desk(self, lock: WorkerLock) -> None:
         """Run the pipeline; its image is stored as soon as it is there, or kept until the rest is done."""
-        task = holding.claimed
+        task = lock.claimed
         request = task.what.desk
         request.account_id = task.account_id
-        notes = Notes(holding, self._store)
+        notes = Notes(lock, self._store)
         async with aclosing(self._upstream.desk(request, task)) as events:
             del request
             async for event in events:
@@ -119,44 +119,44 @@ class Work:
                 if event.HasField("image"):
                     made = Made.of(0, event.image)
                     del event
-                    spooled, data = await self._keep(holding, made, last=False)
+                    spooled, data = await self._keep(lock, made, last=False)
                     del made
                     try:
                         await self._put(task, spooled, data)
-                        await steadily(partial(holding.stored, spooled.output))
+                        await steadily(partial(lock.stored, spooled.output))
                     except StorageFailed:
                         # What shops offer needs no store. The image is kept, and put there at the end.
                         pass
                     del data
                 else:
                     await notes.desk_event(event)
-        await steadily(holding.made)
+        await steadily(lock.made)
 
-    async def _keep(self, holding: Holding, made: Made, *, last: bool) -> Kept:
+    async def _keep(self, lock: WorkerLock, made: Made, *, last: bool) -> Kept:
         """Bring an image into its form and into the spool."""
-        spooled, data = await self._finisher.finish(holding.claimed, made)
-        await steadily(partial(holding.spool, spooled, data, last=last))
+        spooled, data = await self._finisher.finish(lock.claimed, made)
+        await steadily(partial(lock.spool, spooled, data, last=last))
         return spooled, data
 
-    async def _store_spooled(self, holding: Holding, kept: Kept | None) -> None:
+    async def _store_spooled(self, lock: WorkerLock, kept: Kept | None) -> None:
         """Store what was made, one after the other; end the task with the last. `kept` is the only one, if known."""
-        notes = Notes(holding, self._store)
+        notes = Notes(lock, self._store)
         if kept is not None:
             spooled, data = kept
-            await self._put(holding.claimed, spooled, data)
-            await steadily(partial(holding.stored, spooled.output, last=True))
+            await self._put(lock.claimed, spooled, data)
+            await steadily(partial(lock.stored, spooled.output, last=True))
             return
-        await notes.begin(holding.claimed.provider, holding.claimed.model)
-        left = await steadily(holding.spooled)
-        while (next_one := await steadily(holding.next_spooled)) is not None:
+        await notes.begin(lock.claimed.provider, lock.claimed.model)
+        left = await steadily(lock.spooled)
+        while (next_one := await steadily(lock.next_spooled)) is not None:
             await notes.progress(task_pb2.TaskProgress(stage="storing", step=next_one.position))
-            await self._put(holding.claimed, next_one, read_back(holding, next_one))
+            await self._put(lock.claimed, next_one, read_back(lock, next_one))
             left -= 1
-            await steadily(partial(holding.stored, next_one.output, last=left == 0))
+            await steadily(partial(lock.stored, next_one.output, last=left == 0))
             if left == 0:
                 return
         # Nothing was made, or it was stored before: by an attempt that did not come to the end, or as it was made.
-        await steadily(holding.succeed)
+        await steadily(lock.succeed)
 
     async def _put(self, task: Task, spooled: Spooled, data: bytes | AsyncIterator[bytes]) -> None:
         try:
@@ -170,15 +170,15 @@ class Work:
             raise StorageFailed("Failed to upload image to S3.") from None
 
 
-async def read_back(holding: Holding, spooled: Spooled) -> AsyncIterator[bytes]:
+async def read_back(lock: WorkerLock, spooled: Spooled) -> AsyncIterator[bytes]:
     """Read an output from the spool, a part at a time. Raises LeaseLost when whoever holds the task now removed it."""
     left = spooled.output.size_bytes
     part = 0
     while left:
-        data = await steadily(partial(holding.spooled_part, spooled, part))
+        data = await steadily(partial(lock.spooled_part, spooled, part))
         if not data:
             # A whole object of its name may be in the store by now, and half of one must not take its place.
-            raise LeaseLost(holding.id)
+            raise LeaseLost(lock.id)
         yield data
         left -= len(data)
         part += 1

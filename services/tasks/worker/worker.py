@@ -11,9 +11,9 @@ from typing import Final
 from services.common import errors, logs, tracing
 from services.common.errors import DeadlineExceeded, Internal, MoaError, Unavailable
 from services.tasks import metrics
-from services.tasks.adapters.database import CANCEL, QUEUE, REST_S, Bell, Database, wait
-from services.tasks.adapters.holding import Holding
+from services.tasks.adapters.database import CANCEL, QUEUE, REST_S, Database, Notices, wait
 from services.tasks.adapters.queue import Queue
+from services.tasks.adapters.worker_lock import WorkerLock
 from services.tasks.domain import retry
 from services.tasks.domain.task import LeaseLost, Task, now_utc
 from services.tasks.worker.notes import steadily
@@ -51,7 +51,7 @@ class Worker:
         database: Where tasks are.
         queue: Where they come from.
         work: How they are done.
-        bell: Rings when something can be claimed, or a running task's account asks for its end.
+        notices: Come when something can be claimed, or a running task's account asks for its end.
         room: How many at once.
         attempts: How often a task is taken up before it fails.
         retry_s: Pause before a first retry.
@@ -62,7 +62,7 @@ class Worker:
         database: Database,
         queue: Queue,
         work: Work,
-        bell: Bell,
+        notices: Notices,
         *,
         room: int,
         attempts: int,
@@ -72,7 +72,7 @@ class Worker:
         self._database = database
         self._queue = queue
         self._work = work
-        self._bell = bell
+        self._notices = notices
         self._room = room
         self._attempts = attempts
         self._retry_s = retry_s
@@ -84,7 +84,7 @@ class Worker:
         """Claim and run tasks until cancelled; then put back what runs."""
         beating = asyncio.create_task(self._beat(), name="worker.beat")
         try:
-            with self._bell.listening(QUEUE) as rung:
+            with self._notices.listening(QUEUE) as rung:
                 while True:
                     rung.clear()
                     if await self._claim() == 0:
@@ -127,7 +127,7 @@ class Worker:
     async def _beat(self) -> None:
         """Keep the leases, learn of cancellations, and stop what is another's by now."""
         every_s = self._queue.lease_s / 4
-        with self._bell.listening(CANCEL) as rung:
+        with self._notices.listening(CANCEL) as rung:
             while True:
                 await wait(rung, every_s)
                 rung.clear()
@@ -179,21 +179,21 @@ class Worker:
                 span.end(run.failure)
             self._runs.pop(task.id, None)
             self._freed.set()
-            self._bell.ring(QUEUE)
+            self._notices.notify(QUEUE)
 
     async def _do(self, run: Run) -> None:
         task = run.task
-        holding = Holding(self._database, task)
+        lock = WorkerLock(self._database, task)
         try:
             async with asyncio.timeout(_left_s(task.deadline)):
                 await self._work.do(task)
             metrics.ENDED.labels("succeeded").inc()
         except TimeoutError:
             run.failure = "deadline_exceeded"
-            await self._fail(holding, DeadlineExceeded("the task did not end before its deadline"))
+            await self._fail(lock, DeadlineExceeded("the task did not end before its deadline"))
         except MoaError as error:
             run.failure = errors.word(error.reason)
-            await self._failed(holding, error)
+            await self._failed(lock, error)
         except asyncio.CancelledError:
             run.failure = "cancelled"
             if run.lost:
@@ -201,46 +201,46 @@ class Worker:
             current = asyncio.current_task()
             if current is not None:
                 current.uncancel()
-            await self._stopped(holding, run)
+            await self._stopped(lock, run)
         except LeaseLost:
             raise
         except Exception:
             run.failure = "internal"
             _log.exception("task.failed", task=task.id)
-            await self._fail(holding, Internal(f"internal error (task {task.id})"))
+            await self._fail(lock, Internal(f"internal error (task {task.id})"))
 
-    async def _failed(self, holding: Holding, error: MoaError) -> None:
+    async def _failed(self, lock: WorkerLock, error: MoaError) -> None:
         """Put a task back whose failure may pass; fail it otherwise, or when it was tried often enough."""
-        task = holding.claimed
+        task = lock.claimed
         if not retry.is_worthwhile(error, task.attempts, self._attempts):
-            await self._fail(holding, error)
+            await self._fail(lock, error)
             return
         pause_s = retry.pause_s(error, task.attempts, self._retry_s)
-        await self._put_back(holding, error.message, pause_s)
+        await self._put_back(lock, error.message, pause_s)
         metrics.RETRIED.labels(errors.word(error.reason)).inc()
 
-    async def _stopped(self, holding: Holding, run: Run) -> None:
+    async def _stopped(self, lock: WorkerLock, run: Run) -> None:
         if not run.cancel_asked:
-            await self._put_back(holding, _STOPPING, 0.0, counted=False)
+            await self._put_back(lock, _STOPPING, 0.0, counted=False)
             return
 
         async def cancel() -> None:
-            async with holding.change() as task:
+            async with lock.change() as task:
                 task.cancel(now_utc())
 
         await steadily(cancel)
         metrics.ENDED.labels("cancelled").inc()
 
-    async def _put_back(self, holding: Holding, why: str, pause_s: float, *, counted: bool = True) -> None:
+    async def _put_back(self, lock: WorkerLock, why: str, pause_s: float, *, counted: bool = True) -> None:
         async def put_back() -> None:
-            async with holding.change() as task:
+            async with lock.change() as task:
                 task.put_back(why, now_utc(), pause_s=pause_s, counted=counted)
 
         await steadily(put_back)
 
-    async def _fail(self, holding: Holding, error: MoaError) -> None:
+    async def _fail(self, lock: WorkerLock, error: MoaError) -> None:
         async def fail() -> None:
-            async with holding.change() as task:
+            async with lock.change() as task:
                 task.fail(error, now_utc())
 
         await steadily(fail)

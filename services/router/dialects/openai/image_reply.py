@@ -21,7 +21,7 @@ from services.router.domain.answer import ImageAnswer
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
 
 
-class Shelf:
+class LinkedImages:
     """Puts made images into the store and gives links to them."""
 
     def __init__(self, store: Store, links: Links) -> None:
@@ -29,7 +29,7 @@ class Shelf:
         self._links = links
 
     async def link(self, image: media_pb2.ImageData, account_id: str, request_id: str) -> str:
-        """Store an image; give its link. Raises StorageFailed."""
+        """Store an image and return its link. Raises StorageFailed."""
         name = object_name(account_id, EXTENSIONS.get(image.mime_type, "bin"))
         await self._store.put(name, image.data, content_type=image.mime_type, metadata={"request-id": request_id})
         return self._links.make(name)
@@ -48,10 +48,10 @@ def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
 class Images:
     """Takes an answer's messages in, and renders what is made of them."""
 
-    def __init__(self, answer: ImageAnswer, wanted: Wanted, shelf: Shelf, request_id: str) -> None:
+    def __init__(self, answer: ImageAnswer, wanted: Wanted, linked_images: LinkedImages, request_id: str) -> None:
         self._answer = answer
         self._wanted = wanted
-        self._shelf = shelf
+        self._linked_images = linked_images
         self._request_id = request_id
         self._made: dict[int, image_pb2.Image] = {}
         self._partial: dict[int, int] = {}
@@ -90,7 +90,7 @@ class Images:
         found: dict[str, Any]
         if self._wanted.links:
             account = self._answer.booking.account_id
-            found = {"url": await self._shelf.link(image.image, account, self._request_id)}
+            found = {"url": await self._linked_images.link(image.image, account, self._request_id)}
         else:
             found = {"b64_json": image.image.data}
         if image.revised_prompt:

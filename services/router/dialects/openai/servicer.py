@@ -28,7 +28,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
     """Answers OpenAI's REST API.
 
     Args:
-        shelf: Where images are put for those who want links.
+        linked_images: Where images are put for those who want links.
         begin: Gives the caller of a call whose key may be a provider's (images, and what is Google's form).
         reading: Reads bodies.
     """
@@ -37,14 +37,14 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         self,
         operations: Operations,
         listing: Listing,
-        shelf: image_reply.Shelf,
+        linked_images: image_reply.LinkedImages,
         *,
         begin: Callable[[Any], Caller] = begin,
         reading: Reading | None = None,
     ) -> None:
         self._operations = operations
         self._listing = listing
-        self._shelf = shelf
+        self._linked_images = linked_images
         self._caller = begin
         self._reading = reading or Reading()
 
@@ -105,7 +105,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
             return
         async with await self._operations.generate_image(asked, caller) as answer:
             note(answer, caller)
-            images = image_reply.Images(answer, wanted, self._shelf, caller.request_id)
+            images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id)
             while (message := await answer.next()) is not None:
                 await images.take(message)
             body = await images.object()
@@ -122,7 +122,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
             await self._operations.generate_image(asked, stream.caller(caller)) as answer,
         ):
             note(answer, caller)
-            images = image_reply.Images(answer, wanted, self._shelf, caller.request_id)
+            images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id)
             await stream.begin(reply.headers(answer, ignored=wanted.ignored))
             try:
                 while (message := await answer.next()) is not None:

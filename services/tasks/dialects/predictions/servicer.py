@@ -19,7 +19,7 @@ from services.tasks.dialects import reply
 from services.tasks.dialects.predictions import paths
 from services.tasks.dialects.predictions.render import Given, frames, prediction
 from services.tasks.domain.task import Task
-from services.tasks.operations import Identity, Operations, Order
+from services.tasks.operations import Operations, Order, VerifiedKey
 
 WAIT_S: Final = 60.0
 """How long an answer waits for a prediction's end at most, and by default."""
@@ -124,7 +124,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             if out:
                 await context.write(reply.sse_body(out))
 
-    async def _create(self, key: str, who: Identity, path: str, body: Body, context: Any) -> httpbody_pb2.HttpBody:
+    async def _create(self, key: str, who: VerifiedKey, path: str, body: Body, context: Any) -> httpbody_pb2.HttpBody:
         seconds = wait_s(header(context, "prefer"), header(context, "user-agent"))
         known = paths.find(path)
         request = paths.request_of(known, body.input)

@@ -25,9 +25,9 @@ from services.router import metrics
 from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.idempotency.fingerprint import fingerprint
-from services.router.idempotency.recording import Recording, Room
+from services.router.idempotency.recording import Recording, RecordingMemory
 
-_log = logs.get("once")
+_log = logs.get("idempotency")
 
 PAID: Final = frozenset(
     f"/moa.{method}"
@@ -70,7 +70,7 @@ _WHY: Final = {
 }
 
 
-class Identity(Protocol):
+class VerifiedKey(Protocol):
     """A verified key."""
 
     @property
@@ -88,10 +88,10 @@ class Identity(Protocol):
 class Admission(Protocol):
     """Who verifies keys."""
 
-    async def identify(self, key: str) -> Identity:
+    async def identify(self, key: str) -> VerifiedKey:
         """Verify a key."""
 
-    async def arrive(self, key: str) -> Identity:
+    async def arrive(self, key: str) -> VerifiedKey:
         """Verify a key, and count a request. Raises RateLimited."""
 
 
@@ -117,7 +117,7 @@ class Claims(Protocol):
         """Return an answer. Raises NotFound."""
 
 
-class Once:
+class IdempotentCalls:
     """Serves paid methods in their handlers' place. A request without a key goes straight to its handler.
 
     Args:
@@ -144,13 +144,13 @@ class Once:
         self._reading = reading
         self._secret = secret.encode()
         self._answer_bytes = answer_bytes
-        self._room = Room(ROOM_BYTES)
+        self._memory = RecordingMemory(ROOM_BYTES)
         self._working: set[asyncio.Task[None]] = set()
 
     @property
     def free_bytes(self) -> int:
         """How much of the memory for answers is free."""
-        return self._room.left
+        return self._memory.left
 
     @property
     def working(self) -> int:
@@ -204,7 +204,7 @@ class Once:
         metrics.IDEMPOTENT.labels(outcome).inc()
         calls.current().fields["idempotency"] = outcome
         if outcome == "begun":
-            recording = Recording(metadata, room=self._room, most_bytes=self._answer_bytes)
+            recording = Recording(metadata, memory=self._memory, most_bytes=self._answer_bytes)
             doing = inner(request, recording)
             # The handler alone holds a large request, and lets go of it when it has been read.
             del request
@@ -315,7 +315,7 @@ class Once:
                     return
             await asyncio.sleep(PAUSE_S)
 
-    async def _replay(self, kept: pb.Kept, context: Any, kind: Any, who: Identity, unary: bool) -> Any:
+    async def _replay(self, kept: pb.Kept, context: Any, kind: Any, who: VerifiedKey, unary: bool) -> Any:
         """Answer as before."""
         told = [(idempotency.REPLAYED, "true"), (idempotency.ORIGINAL_ID, kept.request_id)]
         try:

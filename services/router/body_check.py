@@ -16,7 +16,7 @@ SERVICE: Final = "envoy.service.auth.v3.Authorization"
 """The name that Envoy calls. No caller reaches it: the edge has no route to it."""
 
 
-class Gate:
+class BodyCheck:
     """Answers Envoy's question who sends a body.
 
     It keeps strangers from having bodies held; what a key may do, the operation finds out.

@@ -25,7 +25,7 @@ class Spooled:
     output: task_pb2.TaskOutput
 
 
-class Holding:
+class WorkerLock:
     """A claimed task, for the worker that claimed it. Every method raises LeaseLost once it holds it no more."""
 
     def __init__(self, database: Database, task: Task) -> None:

@@ -32,10 +32,10 @@ from services.common.rpc import call as calls
 from services.common.rpc.raw import RawBody
 from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
-from services.router.idempotency import once as module
+from services.router.idempotency import calls as module
+from services.router.idempotency.calls import PAID, IdempotentCalls
 from services.router.idempotency.fingerprint import fingerprint
 from services.router.idempotency.fingerprint import said as what_is_said
-from services.router.idempotency.once import PAID, Once
 from tests.router.rig import Identity
 
 CHAT = "/moa.router.v1.OpenAIService/CreateChatCompletion"
@@ -160,7 +160,9 @@ class World:
         self.admission = Admission()
         self.claims = Claims()
         self.own_key = ""
-        self.once = Once(self.admission, self.claims, begin=self._caller, reading=Reading(), secret="s", **settings)
+        self.once = IdempotentCalls(
+            self.admission, self.claims, begin=self._caller, reading=Reading(), secret="s", **settings
+        )
         self.did = 0
         self.work: Callable[[Any, Any], Any] = self.answer
         self.went_on = asyncio.Event()

@@ -1,11 +1,11 @@
-"""Keep Envoy's processes: start them, start again what dies, let running requests end when they are to stop.
+"""Supervise Envoy's processes: start them, start again what dies, let running requests end when they are to stop.
 
 Envoy cuts every stream on SIGTERM. So its processes run as the children of this script, which takes the signal, closes
 the public port, waits for what runs, and only then passes the signal on. They share the ports: one that dies leaves its
 new connections to the others, and is back within a moment. A script with the standard library alone, run in place of
 the process that rendered the configuration: it costs some 5 MB for as long as the edge lives.
 
-    keeper.py DRAIN_S PROCESSES ADMIN_SOCKET COMMAND ARG…
+    envoy_supervisor.py DRAIN_S PROCESSES ADMIN_SOCKET COMMAND ARG…
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ def _say(code: int, *, again: bool) -> None:
 
 def _started(command: list[str]) -> int:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    keeper = os.getpid()
+    supervisor = os.getpid()
     child = os.fork()
     if child:
         return child
     # Nobody would end it in order when this script is killed with -9.
     if libc is not None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != keeper:
+        if os.getppid() != supervisor:
             os._exit(1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:

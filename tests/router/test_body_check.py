@@ -8,7 +8,7 @@ import pytest
 
 from moa.router.v1 import gate_pb2
 from services.common import errors
-from services.router.gate import Gate
+from services.router.body_check import BodyCheck
 
 
 class Verifier:
@@ -24,7 +24,7 @@ class Verifier:
 def asked(headers: dict[str, str], *, own_keys: bool = False) -> gate_pb2.CheckResponse:
     request = gate_pb2.CheckRequest()
     request.attributes.request.http.headers.update(headers)
-    return asyncio.run(Gate(Verifier(), own_keys=own_keys).check(request, None))
+    return asyncio.run(BodyCheck(Verifier(), own_keys=own_keys).check(request, None))
 
 
 @pytest.mark.parametrize("name", ["x-api-key", "x-goog-api-key"])
