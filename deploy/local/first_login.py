@@ -8,7 +8,7 @@ from typing import Final
 
 import psycopg
 
-from services.auth.unclaimed import UNCLAIMED
+from services.auth.adapters.unclaimed import UNCLAIMED
 
 LASTS_S: Final = 3600.0
 """How long a link lasts."""

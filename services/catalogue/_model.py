@@ -23,6 +23,8 @@ SLICE: Final = 100
 """How many rows are worked on before others have their turn."""
 REASONING_S = 600.0
 """How long a provider's model that reasons may at least be silent before its first event."""
+_CALLER_KEYS: Final = frozenset({"gemini"})
+"""The protocols that take a caller's own key."""
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +65,11 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def service(self) -> str:
         """The Moa process that speaks to it: `text`, `image` or `inference`."""
         return "inference" if self.adapter == "inference" else self.makes
+
+    @property
+    def takes_caller_keys(self) -> bool:
+        """Whether a caller's own key (`services.common.byok`) is good for its models."""
+        return self.adapter in _CALLER_KEYS and bool(self.base_url)
 
     def timeouts_for(self, model: Model) -> Timeouts:
         """Return how long one of its models may be silent: one that reasons may think long before its first event.

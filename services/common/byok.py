@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from services.catalogue import Provider
-
 METADATA_KEY: Final = "x-moa-caller-key"
 """Holds the caller's own key in the metadata of a call between services."""
 ACCOUNT_ID: Final = "byok"
@@ -21,18 +19,11 @@ KEY_ID: Final = "key_byok"
 
 _SHAPE: Final = re.compile(r"AIza[A-Za-z0-9_-]{1,251}", re.ASCII)
 """Nothing that could end a header's line passes."""
-_ADAPTERS: Final = frozenset({"gemini"})
-"""The protocols that take a Google key."""
 
 
 def is_google_key(key: str) -> bool:
     """Return whether a key is Google's rather than this gateway's, by its shape."""
     return _SHAPE.fullmatch(key) is not None
-
-
-def reaches(provider: Provider) -> bool:
-    """Return whether a caller's Google key is good for a provider's models."""
-    return provider.adapter in _ADAPTERS and bool(provider.base_url)
 
 
 def caller_key(metadata: Iterable[tuple[str, Any]] | None) -> str:

@@ -10,7 +10,7 @@ from moa.task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from services.common import idempotency
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
-from services.tasks.dialects import reply
+from services.tasks import reply
 from services.tasks.domain.task import Task
 from services.tasks.operations import Operations, Order
 

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("tests", "inference/training/tests")
 
@@ -36,3 +38,36 @@ def test_a_private_name_in_a_string_is_seen() -> None:
     source = 'monkeypatch.setattr(engine, "_read", 1)\nsetattr(x, "public", 1)\ngetattr(x, "__name__")\n'
     source += 'monkeypatch.setattr("inference.loop._EVERY_S", 0)'
     assert list(reaches(source)) == ["_read", "inference.loop._EVERY_S"]
+
+
+FACES = ("services", "inference", "gateway", "deploy")
+
+
+def insides(path: Path) -> Iterator[str]:
+    """Yield the private modules of other packages that a module imports."""
+    package = ".".join(path.relative_to(REPOSITORY).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            owner, private, _ = name.partition("._")
+            if private and not (package == owner or package.startswith(f"{owner}.")):
+                yield name
+
+
+def test_nobody_imports_the_insides_of_a_package() -> None:
+    """A package with private modules is used through its face."""
+    files = [path for folder in FACES for path in (REPOSITORY / folder).rglob("*.py")]
+    found = {str(path.relative_to(REPOSITORY)): list(insides(path)) for path in files}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_an_import_of_the_insides_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a module and of a module; the package itself may."""
+    monkeypatch.setattr(f"{__name__}.REPOSITORY", tmp_path)
+    module = tmp_path / "services" / "one" / "part.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("from services.two._in import X\nfrom services.two import _in\nfrom services.one._own import Y\n")
+    assert list(insides(module)) == ["services.two._in", "services.two._in.X", "services.two._in"]

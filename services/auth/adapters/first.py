@@ -11,7 +11,7 @@ import psycopg
 from services.auth.adapters.accounts import CONSOLE
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Postgres
-from services.auth.unclaimed import UNCLAIMED
+from services.auth.adapters.unclaimed import UNCLAIMED
 from services.common.errors import Conflict, PermissionDenied
 
 _LOCK = 0x6D6F6163

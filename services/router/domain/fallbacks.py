@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from services.catalogue import Catalogue, Model
-from services.common import byok
 from services.common.errors import ContextTooLong, InvalidField, ModelRetired, Unsupported
 from services.router.domain import retirement
 from services.router.domain.caller import Caller
@@ -21,7 +20,7 @@ def reachable(catalogue: Catalogue, model: Model, caller: Caller) -> Iterator[Mo
         except ModelRetired:
             continue
         if caller.own_key:
-            reached = byok.reaches(catalogue.providers[other.provider])
+            reached = catalogue.providers[other.provider].takes_caller_keys
         else:
             reached = other.provider in catalogue.configured
         if reached:

@@ -7,7 +7,6 @@ from typing import Any
 
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Catalogue, Model
-from services.common import byok
 from services.common.errors import ModelNotFound, PermissionDenied, ProviderNotConfigured
 from services.router.domain import retirement
 from services.router.domain.caller import Caller
@@ -92,7 +91,7 @@ class Listing:
     def _reaches(catalogue: Catalogue, model: Model, caller: Caller) -> bool:
         """Return whether the model can be asked: by the gateway's credentials, or the caller's own."""
         if caller.own_key:
-            return byok.reaches(catalogue.providers[model.provider])
+            return catalogue.providers[model.provider].takes_caller_keys
         return model.provider in catalogue.configured
 
     @staticmethod

@@ -15,7 +15,7 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_service_pb2
 from services.catalogue import Catalogue, Model, Retirement
-from services.common import byok, limits
+from services.common import limits
 from services.common.errors import (
     ContextTooLong,
     InvalidField,
@@ -275,7 +275,7 @@ class Operations:
         model, ending = retirement.standing(catalogue, asked, retirement.today())
         if caller.own_key:
             # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
-            if not byok.reaches(catalogue.providers[model.provider]):
+            if not catalogue.providers[model.provider].takes_caller_keys:
                 raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
         elif model.provider not in catalogue.configured:
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")

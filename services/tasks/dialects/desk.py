@@ -14,9 +14,9 @@ from services.common.body import parse
 from services.common.dialects import DESK
 from services.common.errors import InvalidField, Malformed, MoaError, error_of
 from services.common.rpc import call as calls
+from services.tasks import reply
 from services.tasks.adapters.upstream import Upstream
 from services.tasks.api import idempotency_key, note
-from services.tasks.dialects import reply
 from services.tasks.dialects.media import image_of
 from services.tasks.domain.task import Task
 from services.tasks.operations import Operations, Order

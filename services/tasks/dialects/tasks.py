@@ -12,8 +12,8 @@ from moa.task.v1 import image_task_service_pb2, image_task_service_pb2_grpc, tas
 from services.common.body import parse
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
+from services.tasks import reply
 from services.tasks.api import idempotency_key, note
-from services.tasks.dialects import reply
 from services.tasks.dialects.media import image_of
 from services.tasks.operations import Operations, Order
 

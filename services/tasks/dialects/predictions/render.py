@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from moa.task.v1 import task_pb2
-from services.tasks.dialects import reply
+from services.tasks import reply
 from services.tasks.domain.task import Task
 
 _STATUS: Final = {

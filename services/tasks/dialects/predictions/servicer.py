@@ -14,8 +14,8 @@ from services.catalogue import Model
 from services.common.body import parse
 from services.common.errors import InvalidField, ModelNotFound, NotFound
 from services.common.rpc import call as calls
+from services.tasks import reply
 from services.tasks.api import header, idempotency_key, last_event_id, note
-from services.tasks.dialects import reply
 from services.tasks.dialects.predictions import paths
 from services.tasks.dialects.predictions.render import Given, frames, prediction
 from services.tasks.domain.task import Task
