@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inference import machine, sources
-from inference.registry import Engine, Report
+from inference.engine import Engine, Report
 from inference.settings import InferenceSettings
 from services.catalogue import Model, Watched
 from services.common.errors import Unavailable
@@ -29,8 +29,13 @@ class Builder:
         self._settings = settings
         self._catalogue = catalogue
 
-    def __call__(self, model: Model, report: Report) -> Engine:
-        """Load a model. Raises Unavailable when it cannot be."""
+    def __call__(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
+        """Load a model and warm it. Raises Unavailable when it cannot be."""
+        engine = self._built(model, report)
+        engine.warm(report)
+        return engine
+
+    def _built(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         makes = self._catalogue.now.makes(model)
         if makes == "text":
             return self._text(model, report)
@@ -40,7 +45,7 @@ class Builder:
             return self._embedding(model, report)
         return self._vision(model, report) if makes == "vision" else self._image(model, report)
 
-    def _vision(self, model: Model, report: Report) -> Engine:
+    def _vision(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         from inference.vision.engine import VisionEngine
         from inference.vision.load import load
 
@@ -49,7 +54,7 @@ class Builder:
             model.id, load(model, report).family, max_waiting=int(model.load.options.get("max_waiting", 16))
         )
 
-    def _embedding(self, model: Model, report: Report) -> Engine:
+    def _embedding(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         from inference.embedding.engine import EmbeddingEngine
         from inference.embedding.model import load
 
@@ -62,7 +67,7 @@ class Builder:
             max_waiting=int(options.get("max_waiting", 4096)),
         )
 
-    def _text(self, model: Model, report: Report) -> Engine:
+    def _text(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         from inference.text.engine import TextEngine
 
         assert model.load is not None
@@ -93,7 +98,7 @@ class Builder:
 
         return load(model, report, self._settings.listed(self._settings.remote_code))
 
-    def _image(self, model: Model, report: Report) -> Engine:
+    def _image(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         from inference.image.checkpoints import Checkpoints
         from inference.image.engine import ImageEngine
         from inference.image.load import load
@@ -111,7 +116,7 @@ class Builder:
                 workers=self._workers,
             )
         on_cpu = loaded.family.device.type == "cpu"
-        engine = ImageEngine(
+        return ImageEngine(
             model.id,
             loaded.family,
             adapters=loaded.adapters,
@@ -122,12 +127,9 @@ class Builder:
             fixed_lanes=int(options.get("fixed_lanes", 0 if on_cpu else 8)),
             max_waiting=int(options.get("max_waiting", 64)),
             memory_bytes=int(options.get("memory_bytes", 0)),
+            warmed=_warmed(model),
             checkpoints=checkpoints,
         )
-        for number, (width, height) in enumerate(sizes := _warmed(model)):
-            report(f"warming {width}x{height}", 0.98 + 0.02 * number / len(sizes))
-            engine.warm(width, height)
-        return engine
 
 
 def _warmed(model: Model) -> list[tuple[int, int]]:

@@ -22,7 +22,8 @@ from google.protobuf import json_format
 from pydantic import SecretStr
 
 from inference.image.ask import ask_from
-from inference.image.events import Event, Failed, Made
+from inference.image.events import Event, Made
+from inference.job import Failed
 from inference.settings import InferenceSettings
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.catalogue import Watched

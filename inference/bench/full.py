@@ -91,7 +91,7 @@ def measure(plan: Plan) -> list[Figures]:
             engine = _engine(family, plan, workers)
             for side in plan.sizes:
                 if options:
-                    engine.warm(side, side)
+                    engine.denoiser.warm(side, side)
             engine.start()
             for side in plan.sizes:
                 figures.append(_at(engine, family, plan, side, serial[side]))

@@ -19,8 +19,9 @@ from inference.fair import Flow
 from inference.image import schedulers
 from inference.image.ask import ImageAsk
 from inference.image.engine import ImageEngine
-from inference.image.events import Done, Event, Failed
+from inference.image.events import Done, Event
 from inference.image.load import load
+from inference.job import Failed
 from services.catalogue import Load, Model
 
 FOLDER = Path(__file__).parents[1] / "models" / "moa-tiny-image"

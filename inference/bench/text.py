@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from inference.job import Failed
 from inference.text.ask import TextAsk
 from inference.text.engine import TextEngine
-from inference.text.events import Ended, Failed, Shown
+from inference.text.events import Ended, Shown
 from inference.text.llama.model import LlamaModel
 from inference.text.turns import Turn
 

@@ -1,30 +1,30 @@
-"""The image engine: one thread, one loop, one denoiser call a tick for many requests.
+"""The image engine: one denoiser call a tick for the pictures of many requests.
 
-`schedule` lets orders in and chooses whose pictures go on, `run` puts all of them through the denoiser in one call,
-`finish` takes each picture's own scheduler step and decodes those that are done, one at a time. Orders join and leave
-between ticks, each with its own prompt, steps, guidance, sampler, seed, source image and mask.
+Orders join and leave between ticks (`inference.engine`), each with its own prompt, steps, guidance, sampler, seed,
+source image and mask. Each picture takes its own scheduler step, and those that are done are decoded one at a time.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Executor
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from inference import metrics
+from inference import engine
+from inference.engine import Report
 from inference.fair import NAMELESS, Flow
 from inference.image import codec, start
 from inference.image.ask import ImageAsk
 from inference.image.checkpoints import Checkpoints
 from inference.image.deliver import Delivery, facts
 from inference.image.denoise import Denoiser
-from inference.image.events import Done, Event, Failed, Made, Stepped
+from inference.image.events import Done, Made, Stepped
 from inference.image.families import Condition, Family
 from inference.image.families.base import plain
 from inference.image.loras import Adapters
@@ -32,15 +32,12 @@ from inference.image.memory import Budget
 from inference.image.order import Order, Picture
 from inference.image.previews import Previewer
 from inference.image.queue import Queue
-from services.common import logs
-from services.common.errors import DeadlineExceeded, Internal, InvalidField, MoaError, Unavailable
-
-_log = logs.get("image")
+from services.common.errors import InvalidField, MoaError
 
 VERSION = "3"
 
 
-class ImageEngine:
+class ImageEngine(engine.Engine[Order, Picture, list[Tensor | None]]):
     """Makes images for many requests at once with one model.
 
     Args:
@@ -54,8 +51,11 @@ class ImageEngine:
         fixed_lanes: Pad calls to so many lanes; 0: see `Lanes`.
         max_waiting: Orders that may wait.
         memory_bytes: Most bytes of one call; 0: what the device has left.
+        warmed: Sizes that are run before the first request.
         checkpoints: Where unfinished pictures are kept; None: nowhere.
     """
+
+    makes: ClassVar[str] = "image"
 
     def __init__(
         self,
@@ -70,55 +70,40 @@ class ImageEngine:
         fixed_lanes: int = 0,
         max_waiting: int = 64,
         memory_bytes: int = 0,
+        warmed: Sequence[tuple[int, int]] = (),
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        self.name = name
+        self.queue = Queue(name, most_lanes=most_lanes, max_waiting=max_waiting)
+        """What waits and runs, to be looked at; it changes from one tick to the next."""
+        super().__init__(name, self.queue, size_bytes=size_bytes)
         self.family = family
         self.adapters = adapters
         self.revision = revision
-        self.size_bytes = size_bytes
-        self.ticks = 0
-        self.beats = 0
-        """Orders that were begun, calls, and steps with their decoding: what shows that the engine works."""
         self.denoiser = Denoiser(name, family, adapters, most_lanes=most_lanes, fixed_lanes=fixed_lanes)
         self.lanes = self.denoiser.lanes
-        engine = f"moa-{VERSION} torch-{torch.__version__} {family.device} {family.dtype}".replace("torch.", "")
+        built = f"moa-{VERSION} torch-{torch.__version__} {family.device} {family.dtype}".replace("torch.", "")
         self._delivery = Delivery(
             name,
             family,
             workers,
-            receipt=functools.partial(facts, revision=revision, lanes=self.lanes.canonical, engine=engine),
+            receipt=functools.partial(facts, revision=revision, lanes=self.lanes.canonical, engine=built),
             finish=self._finished,
         )
         self._budget = Budget(family, memory_bytes)
         self._checkpoints = checkpoints
         self._previewer = Previewer(family)
-        self._queue = Queue(name, most_lanes=most_lanes, max_waiting=max_waiting)
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._idle = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name=f"image-{name}", daemon=True)
+        self._warmed = warmed
 
     @property
     def decodes(self) -> int:
         """How many pictures were decoded."""
         return self._delivery.decodes
 
-    def warm(self, width: int, height: int) -> None:
-        """Run every number of lanes at a size, until it is compiled and proven; call it before `start`."""
-        self.denoiser.warm(width, height)
-
-    def start(self) -> None:
-        """Start the loop's thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the loop; what still runs fails as unavailable."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+    def warm(self, report: Report) -> None:
+        """Run every number of lanes at the sizes to be warmed, until they are compiled and proven."""
+        for number, (width, height) in enumerate(self._warmed):
+            report(f"warming {width}x{height}", 0.98 + 0.02 * number / len(self._warmed))
+            self.denoiser.warm(width, height)
 
     def prepare(
         self, ask: ImageAsk, *, flow: Flow = NAMELESS, key: str = "", sources: codec.Sources | None = None
@@ -143,105 +128,33 @@ class ImageEngine:
             order.ask = ask if seed is None else dataclasses.replace(ask, seed=seed)
         return order
 
-    def submit(self, order: Order, emit: Callable[[Event], None]) -> None:
-        """Queue an order; its events go to `emit`, from the engine's threads. Raises QueueFull."""
-        order.emit = emit
-        order.undelivered = order.ask.count
-        with self._changed:
-            if self._stopping:
-                raise Unavailable("the model is being unloaded; try again", retry_after_s=1)
-            self._queue.add(order)
-            self._idle.clear()
-            self._changed.notify()
-
-    def cancel(self, order: Order) -> None:
-        """End an order within one step, without decoding it; nothing more is emitted. No effect once it is over."""
-        with self._changed:
-            order.cancelled = True
-            self._changed.notify()
-
-    @property
-    def queue(self) -> Queue:
-        """What waits and runs, to be looked at; it changes from one tick to the next."""
-        return self._queue
-
-    @property
-    def busy(self) -> bool:
-        """Return whether anything runs or waits."""
-        return self._queue.busy
-
-    def orders(self) -> list[Order]:
-        """Return the orders that run or wait."""
-        return self._queue.everyone()
-
-    def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing runs or waits; tell whether that came true in time."""
-        return self._idle.wait(timeout_s)
-
-    def _loop(self) -> None:
-        while True:
-            with self._changed:
-                while not self._stopping and not self._queue.busy:
-                    self._idle.set()
-                    self._changed.wait()
-                self._idle.clear()
-                if self._stopping:
-                    break
-            try:
-                self.tick()
-            except Exception:
-                _log.exception("image.tick_failed", model=self.name)
-                self._fail_all(Internal("the engine failed"))
-        self._fail_all(Unavailable("the model was unloaded; try again", retry_after_s=1))
-
+    @torch.inference_mode()
     def tick(self) -> None:
-        """Take one step with one bucket of pictures."""
-        with torch.inference_mode():
-            batch = self._schedule()
-            if batch:
-                self._finish(batch, self._run(batch))
+        """Let orders in, and take one step with the pictures of one bucket."""
+        super().tick()
 
-    def _schedule(self) -> list[Picture]:
-        """Drop what left or is late, let orders in, and choose whose pictures go on."""
-        with self._changed:
-            late = self._queue.sweep(time.monotonic())
-            entering = self._queue.admit()
-        for order in late:
-            self._fail(order, DeadlineExceeded("the deadline passed before the image was done"))
+    def _admit(self, entering: list[Order]) -> None:
         for order in entering:
-            self._begin(order)
+            with self._blaming(order, "begin"):
+                self._begin(order)
             self.beats += 1
-        with self._changed:
-            return self._queue.batch()
 
-    def _run(self, batch: list[Picture]) -> list[Tensor | None]:
-        """Put the batch through the denoiser in one call; give each picture's lanes, None for one that was lost."""
-        started = time.perf_counter()
-        predicted = self.denoiser.predict(batch, lambda picture, error: self._fail(picture.order, error))
-        took = time.perf_counter() - started
-        self.ticks += 1
-        self.beats += 1
-        self._queue.took(batch, took)
-        metrics.TICKS.labels(self.name).inc()
-        metrics.ROWS.labels(self.name).inc(sum(picture.lanes for picture in batch))
-        metrics.TICK_SECONDS.labels(self.name).observe(took)
-        return predicted
+    def _step(self, batch: list[Picture]) -> list[Tensor | None]:
+        """Return each picture's lanes, None for one that was lost."""
+        return self.denoiser.predict(batch, lambda picture, error: self._fail(picture.order, error))
 
-    def _finish(self, batch: list[Picture], predicted: list[Tensor | None]) -> None:
+    def _rows(self, batch: list[Picture]) -> int:
+        return sum(picture.lanes for picture in batch)
+
+    def _finish(self, batch: list[Picture], output: list[Tensor | None]) -> None:
         """Take each picture's own step; hand out progress, previews and finished images."""
-        for picture, mine in zip(batch, predicted, strict=True):
-            if mine is None or picture.order.cancelled or picture.order.over:
-                continue
-            self.beats += 1
-            try:
-                self._step(picture, mine)
-            except MoaError as error:
-                self._fail(picture.order, error)
-            except Exception:
-                _log.exception("image.step_failed", model=self.name)
-                self._fail(picture.order, Internal("the model failed while it made this image"))
+        for picture, predicted in zip(batch, output, strict=True):
+            if predicted is not None and picture.order.live:
+                self.beats += 1
+                with self._blaming(picture.order, "step"):
+                    self._go_on(picture, predicted)
 
-    def _step(self, picture: Picture, predicted: Tensor) -> None:
+    def _go_on(self, picture: Picture, predicted: Tensor) -> None:
         if picture.lanes == 2:
             hidden, shown = predicted[:1], predicted[1:]
             predicted = hidden + picture.order.ask.guidance * (shown - hidden)
@@ -256,29 +169,23 @@ class ImageEngine:
         if self._checkpoints is not None:
             self._checkpoints.note(picture)
         if picture.at == picture.steps:
-            self._queue.leave(picture)
+            self.queue.leave(picture)
             self._delivery.deliver(picture)
 
     def _begin(self, order: Order) -> None:
-        try:
-            if self._checkpoints is not None:
-                self._checkpoints.begin(order)
-            with self.adapters.applied({name: torch.full((1, 1), scale) for name, scale in order.ask.loras}):
-                order.pictures = start.pictures(self.family, order, self._fitted)
-            if self._checkpoints is not None:
-                self._resume(order)
-        except MoaError as error:
-            self._fail(order, error)
-        except Exception:
-            _log.exception("image.begin_failed", model=self.name)
-            self._fail(order, Internal("the model could not begin this image"))
+        if self._checkpoints is not None:
+            self._checkpoints.begin(order)
+        with self.adapters.applied({name: torch.full((1, 1), scale) for name, scale in order.ask.loras}):
+            order.pictures = start.pictures(self.family, order, self._fitted)
+        if self._checkpoints is not None:
+            self._resume(order)
 
     def _resume(self, order: Order) -> None:
         """Put an order's pictures where another worker left them."""
         assert self._checkpoints is not None
         for picture in order.pictures:
             if self._checkpoints.restore(picture) and picture.at == picture.steps:
-                self._queue.leave(picture)
+                self.queue.leave(picture)
                 self._delivery.deliver(picture)
 
     def _fitted(self, order: Order, condition: Condition) -> int:
@@ -312,27 +219,12 @@ class ImageEngine:
             self._fail(order, outcome)
             return
         with self._changed:
-            if order.cancelled or order.over:
+            if not order.live:
                 return
             order.emit(outcome)
-            order.undelivered -= 1
-            if not order.undelivered:
-                order.over = True
-                order.emit(Done(order.ask.count))
-                metrics.ENDED.labels(self.name, "finished").inc()
-                if self._checkpoints is not None:
-                    self._checkpoints.forget(order)
-
-    def _fail(self, order: Order, error: MoaError) -> None:
-        with self._changed:
-            self._queue.drop(order)
-            if order.over:
+            order.delivered += 1
+            if order.delivered < order.ask.count:
                 return
-            order.over = True
-        metrics.ENDED.labels(self.name, "failed").inc()
-        if not order.cancelled:
-            order.emit(Failed(error))
-
-    def _fail_all(self, error: MoaError) -> None:
-        for order in self._queue.everyone():
-            self._fail(order, error)
+            self._end(order, Done(order.ask.count))
+        if self._checkpoints is not None:
+            self._checkpoints.forget(order)

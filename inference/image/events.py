@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.common.errors import MoaError
+from inference.job import Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,6 @@ class Done:
     """All pictures are done."""
 
     images: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The order failed; nothing follows."""
-
-    error: MoaError
 
 
 Event = Waiting | Stepped | Made | Done | Failed

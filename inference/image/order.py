@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,35 +9,26 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from inference.fair import NAMELESS, Flow
 from inference.image.ask import ImageAsk
 from inference.image.events import Event
 from inference.image.families import Condition
+from inference.job import Job
 
 
 @dataclass(slots=True, eq=False)
-class Order:
-    """One request in the engine.
-
-    It is waiting, running, or over (done, failed or cancelled); only the engine's thread moves it, but anyone may set
-    `cancelled`.
-    """
+class Order(Job[Event]):
+    """One request in the engine; only the engine's thread moves it."""
 
     ask: ImageAsk
     image: Image | None = None
     mask: Image | None = None
-    flow: Flow = NAMELESS
-    deadline: float = math.inf
-    """When it is of no more use, on the monotonic clock."""
     key: str = ""
     """Names its checkpoints; empty: none are kept."""
-    emit: Callable[[Event], None] = lambda event: None
     number: int = 0
     """In order of arrival."""
     pictures: list[Picture] = field(default_factory=list)
-    undelivered: int = 0
-    cancelled: bool = False
-    over: bool = False
+    delivered: int = 0
+    """Pictures whose files were handed out."""
     shown: int | None = None
     """The queue position that was last told."""
 

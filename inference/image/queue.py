@@ -9,13 +9,13 @@ others of the same bucket where that is nearly free or they are due as well.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 
-from inference import metrics
-from inference.fair import Flow, Shares, crowded
+from inference import metrics, queue
+from inference.fair import Flow
 from inference.image.ask import ImageAsk
 from inference.image.events import Waiting
 from inference.image.order import Order, Picture
-from services.common.errors import QueueFull
 
 MOST_PLACES = 256
 """Pictures that run at once, of all flows."""
@@ -25,8 +25,8 @@ CREDIT_LANES = 4 * 2 * 20
 """Up to how many lanes of its first order's size a flow comes back ahead with: four usual pictures."""
 
 
-class Queue:
-    """The orders of one engine. `add`, `sweep`, `admit` and `drop` are called under the engine's lock.
+class Queue(queue.Queue[Order, Order, Picture]):
+    """The orders of one engine; a place is an order's, until all of its pictures took their last step.
 
     Args:
         name: The model's catalogue id, for metrics.
@@ -35,84 +35,75 @@ class Queue:
     """
 
     def __init__(self, name: str, *, most_lanes: int, max_waiting: int) -> None:
-        self._name = name
+        super().__init__(name, max_waiting)
         self._most_lanes = most_lanes
-        self._max_waiting = max_waiting
-        self._waiting: list[Order] = []
         self._running: list[Order] = []
-        self._numbers = itertools.count()
         self._turns = itertools.count()
-        self._shares = Shares()
         self._lane_s: dict[tuple[object, int], float] = {}
         self._cost_per_s = 0.0
 
     @property
     def busy(self) -> bool:
         """Whether anyone waits or runs."""
-        return bool(self._waiting or self._running)
+        return bool(self.waiting or self._running)
 
-    def everyone(self) -> list[Order]:
-        """List all orders."""
-        return [*self._waiting, *self._running]
+    def jobs(self) -> Collection[Order]:
+        """Return the orders that wait or run."""
+        return [*itertools.chain.from_iterable(self.waiting.values()), *self._running]
 
     def add(self, order: Order) -> None:
         """Let an order wait. Raises QueueFull with the time in which half of what waits will be done."""
-        mine = sum(o.flow == order.flow for o in self._waiting)
-        if crowded(mine + 1, len(self._waiting) + 1, self._max_waiting):
-            raise QueueFull(
-                f"the queue of model {self._name} is full", retry_after_s=max(1.0, self._backlog_s(self.everyone()) / 2)
-            )
-        order.number = next(self._numbers)
         # Others join whose flow is less than two steps ahead: its last steps are to be its own as well.
         own = _cost(order.ask) * (1 + 3 / order.ask.steps)
         credit = min(own, CREDIT_LANES * order.ask.width * order.ask.height / 64)
-        self._shares.enter(order.flow, {o.flow for o in self.everyone()}, credit)
-        self._waiting.append(order)
+        self._let_in(
+            order.flow,
+            [order],
+            active=self.active(),
+            credit=credit,
+            wait_s=lambda: self._backlog_s(self.jobs()) / 2,
+        )
 
-    def sweep(self, now: float) -> list[Order]:
-        """Forget orders that were cancelled or are over; give those whose deadline passed."""
-        late = [o for o in self.everyone() if o.deadline <= now and not o.cancelled]
-        for order in self.everyone():
-            if order.cancelled or order.over or order.deadline <= now:
-                if order.cancelled and not order.over:
-                    metrics.ENDED.labels(self._name, "cancelled").inc()
-                self.drop(order)
-        return late
+    def withdraw(self, order: Order) -> None:
+        """Forget an order if it waits."""
+        self._keep(order.flow, lambda other: other is not order)
 
     def drop(self, order: Order) -> None:
         """Forget an order."""
-        if order in self._waiting:
-            self._waiting.remove(order)
+        self.withdraw(order)
         if order in self._running:
             self._running.remove(order)
 
     def admit(self) -> list[Order]:
         """Move orders from waiting to running, as far as there are places; tell the others their position."""
         entering: list[Order] = []
-        for order in sorted(self._waiting, key=lambda o: (self._shares.clock(o.flow), o.number)):
+        for order in self._in_turn():
             mine = sum(o.ask.count for o in self._running if o.flow == order.flow)
             everyone = sum(o.ask.count for o in self._running)
             if mine and (mine + order.ask.count > self._most_lanes // 2 or everyone >= MOST_PLACES):
                 continue
-            self._waiting.remove(order)
+            self.withdraw(order)
             self._running.append(order)
             entering.append(order)
         self._tell_positions()
-        metrics.WAITING.labels(self._name).set(len(self._waiting))
-        metrics.RUNNING.labels(self._name).set(len(self._running))
+        self._count(len(self._running))
         return entering
+
+    def _in_turn(self) -> list[Order]:
+        """Return what waits, the fairest first."""
+        waiting = itertools.chain.from_iterable(self.waiting.values())
+        return sorted(waiting, key=lambda o: (self.shares.clock(o.flow), o.number))
 
     def _tell_positions(self) -> None:
         before: list[Order] = list(self._running)
-        waiting = sorted(self._waiting, key=lambda o: (self._shares.clock(o.flow), o.number))
-        for position, order in enumerate(waiting):
+        for position, order in enumerate(self._in_turn()):
             if order.shown != position:
                 order.shown = position
                 eta_s = self._backlog_s(before) if self._cost_per_s else None
                 order.emit(Waiting(position, eta_s))
             before.append(order)
 
-    def _backlog_s(self, orders: list[Order]) -> float:
+    def _backlog_s(self, orders: Collection[Order]) -> float:
         """Estimate how long the orders' remaining steps take."""
         if not self._cost_per_s:
             return 1.0
@@ -129,7 +120,7 @@ class Queue:
         pictures = [p for o in self._running for p in o.pictures if p.at < p.steps]
         if not pictures:
             return []
-        clocks = {o.flow: self._shares.clock(o.flow) for o in self._running}
+        clocks = {o.flow: self.shares.clock(o.flow) for o in self._running}
         pictures.sort(key=lambda p: (clocks[p.order.flow], p.turn, p.order.number, p.index))
         head = pictures[0]
         chosen: list[Picture] = []
@@ -145,7 +136,7 @@ class Queue:
         turn = next(self._turns)
         for picture in chosen:
             picture.turn = turn
-            self._shares.charge(picture.order.flow, picture.cost)
+            self.shares.charge(picture.order.flow, picture.cost)
             metrics.WORK.labels(self._name, picture.order.flow.priority).inc(picture.cost)
         return chosen
 

@@ -15,6 +15,7 @@ from inference.image import codec
 from inference.image import events as kinds
 from inference.image.ask import ImageAsk, ask_from
 from inference.image.events import Event
+from inference.job import Failed
 from inference.mailbox import Mailbox
 from inference.pulse import Pulse
 from inference.registry import Registry
@@ -182,7 +183,7 @@ class _Stream:
                 self._call.fields["images"] = images
                 usage = usage_pb2.Usage(images=images, exact=True)
                 return image_pb2.ImageEvent(finished=image_pb2.ImageFinished(usage=usage))
-            case kinds.Failed(error):
+            case Failed(error):
                 return image_pb2.ImageEvent(error=detail_of(error, self._call.request_id))
         raise AssertionError(event)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.job import Failed
 from inference.text.answer import Piece
 from inference.text.calls import CallPiece
-from services.common.errors import MoaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,6 @@ class Ended:
     """All candidates ended."""
 
     counted: Counted
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The work failed."""
-
-    error: MoaError
 
 
 Event = Shown | Called | Counted | CandidateEnded | Ended | Failed

@@ -8,21 +8,18 @@ slot that becomes free for the length of an answer: flows would own all slots in
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from inference import metrics
-from inference.fair import Flow, Shares, crowded
+from inference import metrics, queue
+from inference.fair import Flow, Shares
 from inference.text.work import Candidate, Work
-from services.common.errors import QueueFull
 
 CHUNK = 256
 """Tokens of a prompt that are read in one tick, so that running answers go on meanwhile."""
 
 
-class Queue:
-    """The answers of one engine. Called under the engine's lock, but for `took`.
+class Queue(queue.Queue[Work, Candidate, Candidate]):
+    """The answers of one engine; a place is an answer's slot of the cache, until the answer ends.
 
     Args:
         name: The model's catalogue id, for metrics.
@@ -41,17 +38,11 @@ class Queue:
         chunk: int = CHUNK,
         place: Callable[[Candidate, Sequence[int]], int] = lambda candidate, free: free[0],
     ) -> None:
+        super().__init__(name, max_waiting)
         self.running: list[Candidate | None] = [None] * rows
         """By slot."""
-        self._name = name
-        self._max_waiting = max_waiting
         self._chunk = chunk
         self._place = place
-        self.waiting: dict[Flow, deque[Candidate]] = {}
-        """By flow, the oldest first; a flow of which nothing waits is not in it."""
-        self._numbers = itertools.count()
-        self.shares = Shares()
-        """How far each flow is behind."""
         self._readers = Shares()
         self._usual = 64.0
         self._token_s = 0.01
@@ -61,35 +52,52 @@ class Queue:
         """Whether any answer waits or runs."""
         return bool(self.waiting) or any(self.running)
 
+    def jobs(self) -> Collection[Work]:
+        """Return the works of which any answer waits or runs."""
+        waiting = (candidate.work for candidates in self.waiting.values() for candidate in candidates)
+        return {*waiting, *(candidate.work for candidate in self.running if candidate is not None)}
+
     def add(self, work: Work) -> None:
         """Let a work's candidates wait. Raises QueueFull with the time in which half of its flow's will have begun."""
         flow, count = work.flow, len(work.candidates)
-        mine = len(self.waiting.get(flow, ()))
-        everyone = sum(map(len, self.waiting.values()))
-        if crowded(mine + count, everyone + count, self._max_waiting):
-            wait_s = self._wait_s(flow, max(mine, count) / 2)
-            raise QueueFull(f"the queue of model {self._name} is full", retry_after_s=max(1.0, wait_s))
-        self.shares.enter(flow, self.active(), self._expected(work))
-        for candidate in work.candidates:
-            candidate.number = next(self._numbers)
-        self.waiting.setdefault(flow, deque()).extend(work.candidates)
+        half = max(len(self.waiting.get(flow, ())), count) / 2
+        self._let_in(
+            flow,
+            work.candidates,
+            active=self.active(),
+            credit=self._expected(work),
+            wait_s=lambda: self._wait_s(flow, half),
+        )
+
+    def withdraw(self, work: Work) -> None:
+        """Forget what of a work waits."""
+        self._keep(work.flow, lambda candidate: candidate.work is not work)
 
     def drop(self, work: Work) -> None:
-        """Forget what of a work waits."""
-        kept = deque(c for c in self.waiting.pop(work.flow, ()) if c.work is not work)
-        if kept:
-            self.waiting[work.flow] = kept
+        """Forget a work, and take its slots back."""
+        self.withdraw(work)
+        for candidate in self.running:
+            if candidate is not None and candidate.work is work:
+                self.release(candidate)
 
-    def admit(self) -> None:
+    def admit(self) -> list[Work]:
         """Settle what running answers used beyond what was paid ahead, and fill the free slots."""
         for candidate in self.running:
             if candidate is not None and candidate.used > candidate.paid:
                 self._pay(candidate, candidate.used)
         free = [slot for slot, holder in enumerate(self.running) if holder is None]
+        entering: list[Work] = []
         while free and self.waiting:
-            free.remove(self._give(self._next(), free))
-        metrics.WAITING.labels(self._name).set(sum(map(len, self.waiting.values())))
-        metrics.RUNNING.labels(self._name).set(sum(c is not None for c in self.running))
+            candidate = self._take(self._fairest())
+            if candidate.index == 0:
+                entering.append(candidate.work)
+            free.remove(self._give(candidate, free))
+        self._count(sum(candidate is not None for candidate in self.running))
+        return entering
+
+    def batch(self) -> list[Candidate]:
+        """Return the answers that go a token further: all that hold a slot and have been read."""
+        return [candidate for candidate in self.running if candidate is not None and candidate.last >= 0]
 
     def reading(self) -> tuple[Candidate, int] | None:
         """Choose whose prompt is read on, and up to which token; charge it. Flows take turns by what they read."""
@@ -101,37 +109,17 @@ class Queue:
         self._readers.charge(candidate.work.flow, end - candidate.read)
         return candidate, end
 
-    def release(self, candidate: Candidate, how: str) -> None:
+    def release(self, candidate: Candidate, *, finished: bool = False) -> None:
         """Take a slot back and settle."""
         self.running[candidate.slot] = None
         self._pay(candidate, candidate.used)
-        if how == "finished":
+        if finished:
             self._usual += 0.1 * (candidate.answer.tokens - self._usual)
-        metrics.ENDED.labels(self._name, how).inc()
         metrics.WORK.labels(self._name, candidate.work.flow.priority).inc(candidate.used)
 
-    def clear(self) -> set[Work]:
-        """Forget everything; give what was forgotten."""
-        lost = {c.work for waiting in self.waiting.values() for c in waiting}
-        self.waiting.clear()
-        for candidate in self.running:
-            if candidate is not None:
-                lost.add(candidate.work)
-                self.release(candidate, "failed")
-        return lost
-
-    def took(self, seconds: float) -> None:
+    def took(self, batch: list[Candidate], seconds: float) -> None:
         """Learn how long a tick takes."""
         self._token_s += 0.1 * (seconds - self._token_s)
-
-    def _next(self) -> Candidate:
-        """Take the oldest waiting candidate of the flow that is furthest behind."""
-        flow = min(self.waiting, key=lambda f: (self.shares.clock(f), self.waiting[f][0].number))
-        waiting = self.waiting[flow]
-        candidate = waiting.popleft()
-        if not waiting:
-            del self.waiting[flow]
-        return candidate
 
     def _give(self, candidate: Candidate, free: Sequence[int]) -> int:
         readers = {c.work.flow for c in self.running if c is not None and c.last < 0}
@@ -149,10 +137,6 @@ class Queue:
     def _expected(self, work: Work) -> float:
         """Estimate what one of a work's answers will cost."""
         return len(work.prompt) + min(work.bound, self._usual)
-
-    def active(self) -> set[Flow]:
-        """Return the flows of which anything waits or runs."""
-        return {*self.waiting, *(c.work.flow for c in self.running if c is not None)}
 
     def _wait_s(self, flow: Flow, answers: float) -> float:
         """Estimate how long a flow's share of the slots takes for so many answers."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from inference.catalogued import find
 from inference.fair import Flow
+from inference.job import Failed
 from inference.mailbox import Mailbox
 from inference.pulse import Pulse
 from inference.registry import Registry
@@ -107,9 +108,9 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
                 events = await mailbox.take()
                 stages.begin("generate")
                 held += map(_rendered, events)
-                ended = isinstance(events[-1], kinds.Ended | kinds.Failed)
+                ended = isinstance(events[-1], kinds.Ended | Failed)
                 if stream or ended:
-                    over = ended and isinstance(events[-1], kinds.Failed)
+                    over = ended and isinstance(events[-1], Failed)
                     # Before the write: one that is interrupted may have arrived.
                     delivered += sum(isinstance(event, kinds.Shown | kinds.Called) for event in events) if stream else 0
                     await _write(held, pulse)
@@ -182,7 +183,7 @@ def _rendered(event: Event) -> text_pb2.TextEvent:
             return text_pb2.TextEvent(candidate=candidate, candidate_finished=ended)
         case kinds.Ended(counted):
             return text_pb2.TextEvent(finished=text_pb2.Finished(usage=_usage(counted)))
-        case kinds.Failed(error):
+        case Failed(error):
             return text_pb2.TextEvent(error=detail_of(error, calls.current().request_id))
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from inference.fair import NAMELESS, Flow
+from inference.job import Job
 from inference.text.answer import Answer
 from inference.text.ask import TextAsk
 from inference.text.constraint import Constraint
@@ -41,7 +40,7 @@ class Candidate:
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class Work(Job[Event]):
     """One request in the engine."""
 
     ask: TextAsk
@@ -49,11 +48,9 @@ class Work:
     inside: bool
     bound: int
     constraint: Constraint | None = None
-    flow: Flow = NAMELESS
-    emit: Callable[[Event], None] = lambda event: None
     candidates: list[Candidate] = field(default_factory=list)
     left: int = 0
-    cancelled: bool = False
+    """Candidates that did not end yet."""
 
     @property
     def begun(self) -> bool:

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from inference.fair import Flow
 from inference.registry import Registry
 from moa.common.v1 import media_pb2
 from moa.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
@@ -55,7 +56,7 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
         """Describe an image."""
         model = self._model(request.model, "caption")
         async with self._held(model, request.image) as (engine, image):
-            caption = await engine.look(lambda family: family.caption(image))
+            caption = await engine.look(lambda family: family.caption(image), _flow(context))
         return vision_service_pb2.CaptionImageResponse(caption=caption, model=model.id)
 
     async def DetectObjects(
@@ -69,7 +70,7 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
             raise InvalidField("min_score must be from 0 to 1", param="min_score")
         async with self._held(model, request.image) as (engine, image):
             least = engine.family.threshold if given is None else given
-            found = await engine.look(lambda family: family.detect(image, labels, least))
+            found = await engine.look(lambda family: family.detect(image, labels, least), _flow(context))
         surest = sorted((f for f in found if f.score >= least), key=lambda f: -f.score)
         return vision_service_pb2.DetectObjectsResponse(
             objects=map(_rendered, surest[: request.limit or _LIMIT]), model=model.id
@@ -84,7 +85,7 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
         if not statements:
             raise InvalidField("at least one statement is required", param="statements")
         async with self._held(model, request.image) as (engine, image):
-            chances = await engine.look(lambda family: family.judge(image, statements))
+            chances = await engine.look(lambda family: family.judge(image, statements), _flow(context))
             threshold = engine.family.threshold
         judgements = [
             vision_pb2.Judgement(statement=statement, holds=chance >= threshold, probability=_bounded(chance))
@@ -115,6 +116,10 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
         image = await asyncio.get_running_loop().run_in_executor(self._workers, functools.partial(_decoded, given.data))
         async with self._registry.use(model) as engine:
             yield engine, image  # type: ignore[misc]  # the builder gives this kind for vision models
+
+
+def _flow(context: Any) -> Flow:
+    return Flow.of(dict(context.invocation_metadata() or ()))
 
 
 def _decoded(data: bytes) -> Image:

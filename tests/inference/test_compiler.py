@@ -24,7 +24,7 @@ def test_compiled_blocks_are_ready_before_the_first_request(
 
     tuned = engine(folders[family], workers, compile={"backend": "aot_eager"})
     counters.clear()
-    tuned.warm(64, 64)
+    tuned.denoiser.warm(64, 64)
     assert counters["stats"]["unique_graphs"] > 0
     counters.clear()
     alone = made(tuned, workers, ASK)[0]
@@ -43,7 +43,7 @@ def test_blocks_are_compiled_by_inductor(folders: dict[str, Path], workers: Thre
 
     tuned = engine(folders["flux"], workers, most_lanes=2, compile={"backend": "inductor"})
     counters.clear()
-    tuned.warm(64, 64)
+    tuned.denoiser.warm(64, 64)
     assert counters["stats"]["unique_graphs"] > 0
     counters.clear()
     images = made(tuned, workers, ASK)

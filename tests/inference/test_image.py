@@ -132,7 +132,7 @@ async def test_a_picture_has_the_same_bytes_in_any_crowd(client: Client, running
         before = engine.ticks
         with running.held(IMAGE):
             crowding = asyncio.gather(*(client.image(**mixed()[i]) for i in order))
-            await until(lambda: len(engine.orders()) == len(alone))
+            await until(lambda: len(engine.jobs()) == len(alone))
         crowd = await crowding
         ticks = engine.ticks - before
         for i, out in zip(order, crowd, strict=True):
@@ -203,7 +203,7 @@ async def test_a_caller_who_leaves_stops_the_steps(client: Client, running: Runn
     with running.held(IMAGE, after_ticks=3):
         call = client.image_call(**small(diffusion=settings(steps=150)))
         await until(lambda: engine.ticks == ticks + 3)
-        (order,) = engine.orders()
+        (order,) = engine.jobs()
         call.cancel()
         # It is held until it has heard, however long the news travels.
         await until(lambda: order.cancelled)

@@ -21,8 +21,8 @@ async def test_an_orders_flow_is_its_calls(running: Running, client: Client) -> 
     await client.image(**small(diffusion=image_pb2.Diffusion(steps=1)))  # loaded
     with running.held(IMAGE) as engine:
         open_calls = [client.image_call(*metadata, **small()) for metadata in METADATA]
-        await until(lambda: len(engine.orders()) == len(open_calls))
-        flows = {order.flow for order in engine.orders()}
+        await until(lambda: len(engine.jobs()) == len(open_calls))
+        flows = {order.flow for order in engine.jobs()}
         for call in open_calls:
             call.cancel()
     assert flows == FLOWS
@@ -33,8 +33,8 @@ async def test_an_answers_flow_is_its_calls(running: Running, client: Client) ->
     await client.text("Hello")  # loaded
     with running.held(CHAT) as engine:
         open_calls = [client.text_call("Hello", metadata=metadata) for metadata in METADATA]
-        await until(lambda: len(engine.queue.active()) == len(open_calls))
-        flows = engine.queue.active()
+        await until(lambda: len(engine.jobs()) == len(open_calls))
+        flows = {work.flow for work in engine.jobs()}
         for call in open_calls:
             call.cancel()
     assert flows == FLOWS

@@ -53,9 +53,7 @@ class Player:
     def tick(self) -> None:
         """Go one token further."""
         queue = self.queue
-        for candidate in queue.running:
-            if candidate is not None and candidate.work.cancelled:
-                queue.release(candidate, "cancelled")
+        queue.sweep(0.0)
         queue.admit()
         assert all(queue.running) or not queue.waiting, "no slot is free while anybody waits"
         if (reading := queue.reading()) is not None:
@@ -72,13 +70,13 @@ class Player:
         candidate.last = 1
         candidate.answer.tokens += 1
         if candidate.answer.tokens >= candidate.work.bound:
-            self.queue.release(candidate, "finished")
+            self.queue.release(candidate, finished=True)
             candidate.work.left -= 1
 
     def leave(self, work: Work) -> None:
         """Have a caller leave."""
         work.cancelled = True
-        self.queue.drop(work)
+        self.queue.withdraw(work)
 
 
 @settings(max_examples=150, deadline=None)

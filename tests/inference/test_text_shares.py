@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from inference.fair import Flow
+from inference.job import Failed
 from inference.text.ask import TextAsk
-from inference.text.events import Counted, Ended, Failed, Shown
+from inference.text.events import Counted, Ended, Shown
 from inference.text.turns import Turn
 from services.catalogue import Load, Model
 from services.common import errors

@@ -13,7 +13,8 @@ import pytest
 
 from inference import machine
 from inference.image.ask import ImageAsk
-from inference.image.events import Failed, Made
+from inference.image.events import Made
+from inference.job import Failed
 from services.common.errors import Unavailable
 from tests.inference.bench import TINY, model_at, pixels
 from tests.inference.pipes import built
@@ -131,7 +132,7 @@ def test_encoders_off_the_device_change_nothing(folders: dict[str, Path], worker
 def test_every_size_is_proven_by_warming(folders: dict[str, Path], workers: ThreadPoolExecutor) -> None:
     """After warming, the numbers of lanes that keep their bits are known before the first request."""
     one = engine(folders["sd"], workers)
-    one.warm(64, 64)
+    one.denoiser.warm(64, 64)
     assert set(one.lanes.proven()) == {3, 4}
 
 
@@ -147,4 +148,4 @@ REFUSED: dict[str, dict[str, Any]] = {
 def test_what_is_not_there_is_refused(folders: dict[str, Path], workers: ThreadPoolExecutor, case: str) -> None:
     """An option that the model or machine does not have stops the model's loading, in words."""
     with pytest.raises(Unavailable):
-        engine(folders["tiny"], workers, **REFUSED[case]).warm(64, 64)
+        engine(folders["tiny"], workers, **REFUSED[case]).denoiser.warm(64, 64)

@@ -136,7 +136,7 @@ async def test_images_are_booked_as_far_as_they_were_delivered(books: tuple[Book
 
 def _drawn(engine: Any) -> bool:
     """Return whether any picture has all its steps. How many ticks that takes depends on how many share one."""
-    return any(picture.at == picture.steps for order in engine.orders() for picture in order.pictures)
+    return any(picture.at == picture.steps for order in engine.jobs() for picture in order.pictures)
 
 
 async def _began(call: Any) -> bool:
