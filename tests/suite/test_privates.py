@@ -44,7 +44,7 @@ FACES = ("services", "inference", "gateway", "deploy")
 
 
 def insides(path: Path) -> Iterator[str]:
-    """Yield the private modules of other packages that a module imports."""
+    """Yield the private modules of other packages of ours that a module imports."""
     package = ".".join(path.relative_to(REPOSITORY).parent.parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -53,7 +53,11 @@ def insides(path: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         for name in names:
             owner, private, _ = name.partition("._")
-            if private and not (package == owner or package.startswith(f"{owner}.")):
+            if (
+                owner.partition(".")[0] in FACES
+                and private
+                and not (package == owner or package.startswith(f"{owner}."))
+            ):
                 yield name
 
 
