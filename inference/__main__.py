@@ -98,7 +98,7 @@ class Process:
 
     async def _warm(self) -> None:
         now = self.catalogue.now
-        every = (*now.models, *now.vision, *now.embedding)
+        every = (*now.models, *now.vision)
         if self.config.fetch == "early":
             for model in every:
                 if model.load is not None:

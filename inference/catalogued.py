@@ -10,7 +10,7 @@ from services.common.rpc import call as calls
 
 
 def find(catalogue: Watched, name: str, provider: str, makes: str) -> Model:
-    """Return the model of this service that `name` means, if it makes text or images as asked.
+    """Return the model of this service that `name` means, if it makes what is asked for.
 
     Raises InvalidField without a name, NotFound or ModelNotFound for an unknown one or one that others serve.
     """
@@ -27,7 +27,6 @@ def find(catalogue: Watched, name: str, provider: str, makes: str) -> Model:
 def any_named(catalogue: Watched, name: str) -> Model:
     """Return the model of a name, whatever it makes; raise ModelNotFound."""
     now = catalogue.now
-    for find in (now.find_vision, now.find_embedding):
-        with contextlib.suppress(ModelNotFound):
-            return find(name)
+    with contextlib.suppress(ModelNotFound):
+        return now.find_vision(name)
     return now.find(name)

@@ -29,7 +29,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     ) -> model_service_pb2.ListModelStatesResponse:
         """Tell how far each model is."""
         now = self._catalogue.now
-        states = [self._status(model) for model in (*now.models, *now.vision, *now.embedding) if model.load is not None]
+        states = [self._status(model) for model in (*now.models, *now.vision) if model.load is not None]
         return model_service_pb2.ListModelStatesResponse(states=states)
 
     def _status(self, model: Model) -> model_service_pb2.ModelStatus:

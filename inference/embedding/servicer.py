@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from inference.catalogued import find
 from inference.fair import Flow
 from inference.registry import Registry
 from inference.shared_thread import SharedThread
@@ -12,12 +14,11 @@ from moa.common.v1 import usage_pb2
 from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from services.catalogue import Watched
 from services.common.errors import InvalidField
-from services.common.rpc import call as calls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
     from inference.embedding.engine import EmbeddingEngine
 
-MAX_TEXTS = 256
+MAX_TEXTS = 2048
 
 
 class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
@@ -38,8 +39,7 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         self, request: embedding_service_pb2.EmbedTextsRequest, context: Any
     ) -> embedding_service_pb2.EmbedTextsResponse:
         """Embed texts."""
-        model = self._catalogue.now.find_embedding(request.model)
-        calls.current().fields["model"] = model.id
+        model = find(self._catalogue, request.model, request.provider, "embedding")
         _check(request.texts)
         flow = Flow.of(dict(context.invocation_metadata() or ()))
         async with self._registry.use(model) as held:
@@ -48,6 +48,8 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
             reading = engine.read(asked, truncate=request.truncate)
             texts = await self._reading.do(reading, flow=flow, size=sum(map(len, asked)))
             vectors = await engine.embed(texts, flow)
+            if request.HasField("dimensions"):
+                vectors = [_shortened(each, request.dimensions, engine.encoder.normalises) for each in vectors]
         tokens = list(map(len, texts))
         return embedding_service_pb2.EmbedTextsResponse(
             embeddings=[
@@ -57,6 +59,15 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
             model=model.id,
             usage=usage_pb2.Usage(prompt_tokens=sum(tokens), exact=True),
         )
+
+
+def _shortened(vector: list[float], dimensions: int, normalises: bool) -> list[float]:
+    """Return the first numbers of a vector whose model was trained so that they mean the most (Matryoshka)."""
+    if dimensions > len(vector):
+        raise InvalidField(f"the model's vectors have {len(vector)} numbers", param="dimensions")
+    cut = vector[:dimensions]
+    length = math.sqrt(sum(value * value for value in cut))
+    return [value / length for value in cut] if normalises and length else cut
 
 
 def _check(texts: Sequence[str]) -> None:

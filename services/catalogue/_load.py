@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue._compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
@@ -47,6 +48,7 @@ _CAPABILITIES: Final = frozenset(
     (
         *limits.words(GenerateTextRequest.DESCRIPTOR),
         *limits.words(GenerateImageRequest.DESCRIPTOR),
+        *limits.words(EmbedTextsRequest.DESCRIPTOR),
         # What is known of a model without a field that asks for it.
         *("prefill", "preview", "reasoning", "references", "variation"),
         # What models do that look at images for Moa's own services.
@@ -156,7 +158,7 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
         if model.full_id in seen:
             raise CatalogueError(f"{path}: model {model.full_id} stands twice")
         seen.add(model.full_id)
-        if provider.makes in ("vision", "embedding") and provider.adapter != "inference":
+        if provider.makes == "vision" and provider.adapter != "inference":
             told = f"only the inference adapter has {provider.makes} models"
             raise CatalogueError(f"{path}: provider {provider.id}: {told}")
         for word in sorted(model.capabilities - _CAPABILITIES):

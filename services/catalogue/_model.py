@@ -46,8 +46,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     adapter: str
     """The protocol that it speaks: `inference` for models of one's own, else the name of an adapter module."""
     makes: Literal["text", "image", "vision", "embedding"]
-    """What its models make. `vision`: they look at images for Moa's own services; callers do not see them. `embedding`:
-    they turn texts into vectors, by a contract of their own."""
+    """What its models make, by the name of the operation. `embedding`: vectors of texts. `vision`: nothing for callers,
+    who do not see them; they look at images for Moa's own services."""
     base_url: str = ""
     """Where it is; empty for `inference`. `${NAME}` is read from the environment, `${NAME:-default}` too."""
     credentials: Mapping[str, str] = {}
@@ -63,8 +63,10 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def service(self) -> str:
-        """The Moa process that speaks to it: `text`, `image` or `inference`."""
-        return "inference" if self.adapter == "inference" else self.makes
+        """The Moa process that speaks to it: `text`, which has the embedding models too, `image` or `inference`."""
+        if self.adapter == "inference":
+            return "inference"
+        return "image" if self.makes == "image" else "text"
 
     @property
     def takes_caller_keys(self) -> bool:
@@ -213,8 +215,8 @@ class Catalogue:
         models: Likewise. Ids are unique within a provider.
         configured: Ids of the providers that have all their credentials.
 
-    Models that look at images for Moa's own services are apart, in `vision`, and those that embed texts in `embedding`:
-    no call for texts or images finds or lists them or their providers.
+    Models that look at images for Moa's own services are apart, in `vision`: no call finds or lists them or their
+    providers.
     """
 
     def __init__(self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]) -> None:
@@ -233,13 +235,12 @@ class Catalogue:
         self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]
     ) -> Generator[None, None, None]:
         all_providers = {p.id: p for p in providers}
-        inner = {p.id: p.makes for p in all_providers.values() if p.makes in ("vision", "embedding")}
+        inner = {p.id: p.makes for p in all_providers.values() if p.makes == "vision"}
         all_models = tuple(models)
         self._inner = inner
         self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
         self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner)
         self.vision: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "vision")
-        self.embedding: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "embedding")
         self.configured = configured
         self._names: dict[str, tuple[Model, ...]] = {}
         for rank in (self._ids, self._alias_names, self._unprefixed):
@@ -299,14 +300,15 @@ class Catalogue:
         """Return the vision model of an id, full id or alias, or raise ModelNotFound."""
         return _named(self.vision, name, "vision")
 
-    def find_embedding(self, name: str) -> Model:
-        """Return the embedding model of an id, full id or alias; the first for an empty name. Raises ModelNotFound."""
-        if not name and self.embedding:
-            return self.embedding[0]
-        return _named(self.embedding, name, "embedding")
+    def first(self, makes: str) -> Model:
+        """Return the first model that makes this of a configured provider, or raise ModelNotFound."""
+        for model in self.models:
+            if model.provider in self.configured and self.providers[model.provider].makes == makes:
+                return model
+        raise ModelNotFound(f"this gateway has no model for {makes}", param="model")
 
     def makes(self, model: Model) -> str:
-        """Tell what a model of this snapshot makes: `text`, `image`, `vision`, or `embedding`."""
+        """Tell what a model of this snapshot makes, as its provider says it."""
         provider = self.providers.get(model.provider)
         return provider.makes if provider is not None else self._inner[model.provider]
 

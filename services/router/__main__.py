@@ -17,7 +17,6 @@ from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.router.adapters.backends import Backends
 from services.router.adapters.claims import Claims
-from services.router.adapters.encoders import InferenceEncoders
 from services.router.adapters.model_states import ModelStates
 from services.router.assembly import Around, serving
 from services.router.settings import RouterSettings
@@ -41,7 +40,6 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         admission=admission,
         claims=Claims(auth, service_token=token),
         backends=backends,
-        encoders=InferenceEncoders(channels["inference"], service_token=token),
         states=ModelStates(channels["inference"], service_token=token).now,
         store=store_of(config),
         links=links_of(config),

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
-from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.router.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -25,7 +23,6 @@ from moa.router.v1 import (
     readiness_service_pb2,
     readiness_service_pb2_grpc,
 )
-from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
@@ -41,12 +38,12 @@ from services.router.dialects.openai.servicer import OpenAIServicer
 from services.router.dialects.reading import Reading
 from services.router.domain.attempts import Patience
 from services.router.domain.caller import Caller
-from services.router.domain.embeddings import Embeddings
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.files import FilesServicer
-from services.router.grpc_api import CatalogServicer, EmbeddingServicer, ImageServicer, TextServicer
+from services.router.grpc_api import CatalogServicer, handlers
 from services.router.idempotency.calls import IdempotentCalls
+from services.router.operations import OPERATIONS
 from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
 from services.router.refusals import Refusals
@@ -66,7 +63,6 @@ class Around:
     claims: Any
     """Keeps answers to requests with an idempotency key."""
     backends: Any
-    encoders: Any
     states: Any
     """Returns how far the gateway's own models are."""
     store: Store
@@ -117,12 +113,9 @@ def _served(
     around_calls = idempotent_calls.around
     server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=around_calls, helper=helper)
     grpc = server.grpc
-    listing = Listing(catalogue=catalogue, admission=admission, states=around.states)
-    embeddings = Embeddings(catalogue=catalogue, admission=admission, encoders=around.encoders)
-    text_service_pb2_grpc.add_TextServiceServicer_to_server(TextServicer(operations, reading), grpc)
-    image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(operations), grpc)
-    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing, catalogue), grpc)
-    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingServicer(embeddings), grpc)
+    listing = Listing(operations=OPERATIONS, catalogue=catalogue, admission=admission, states=around.states)
+    grpc.add_generic_rpc_handlers(handlers(operations, reading))
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing), grpc)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing, reading), grpc)
     openai = OpenAIServicer(operations, listing, LinkedImages(around.store, around.links), begin=begin, reading=reading)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
@@ -134,9 +127,6 @@ def _served(
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(around.refused), grpc)
     grpc.add_generic_rpc_handlers((BodyCheck(admission, own_keys=config.byok).handler(),))
     for module, name in (
-        (text_service_pb2, "TextService"),
-        (image_service_pb2, "ImageService"),
-        (embedding_service_pb2, "EmbeddingService"),
         (catalog_service_pb2, "CatalogService"),
         (native_service_pb2, "NativeService"),
         (openai_service_pb2, "OpenAIService"),
@@ -146,4 +136,5 @@ def _served(
         (readiness_service_pb2, "ReadinessService"),
     ):
         server.offer(module.DESCRIPTOR.services_by_name[name].full_name)
+    server.offer(*(operation.service for operation in OPERATIONS.values()))
     return server

@@ -1,99 +1,98 @@
-"""The public gRPC API: the same operations, typed. For the `override` ignores see `dialects.native.servicer`."""
+"""The public gRPC API: every declared operation by its contract, and the catalogue."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
-from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
+import grpc
+
 from moa.router.v1 import catalog_service_pb2, catalog_service_pb2_grpc
-from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
-from services.catalogue import Catalogue, Model
-from services.common.rpc.whole import whole_text
+from services.catalogue import Model
+from services.common.errors import error_of
 from services.router.dialects import reply
 from services.router.dialects.reading import Reading
-from services.router.domain.answer import image_started, text_started
-from services.router.domain.embeddings import Embeddings
+from services.router.domain.answer import Answer
 from services.router.domain.listing import Listing
+from services.router.domain.operation import Call
 from services.router.domain.operations import Operations
+from services.router.operations import CALLS
 from services.router.serving import begin, note
 
 
-class TextServicer(text_service_pb2_grpc.TextServiceServicer):
-    """Text, for gRPC callers."""
+def handlers(operations: Operations, reading: Reading) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return what serves the declared operations."""
+    return tuple(OperationServicer(operations, reading, call).handler() for call in CALLS)
 
-    def __init__(self, operations: Operations, reading: Reading | None = None) -> None:
+
+class OperationServicer:
+    """One operation, for gRPC callers.
+
+    Args:
+        reading: Looks through large requests.
+        call: Its requests.
+    """
+
+    def __init__(self, operations: Operations, reading: Reading, call: type[Call[Any, Any]]) -> None:
         self._operations = operations
-        self._reading = reading or Reading()
+        self._reading = reading
+        self._call = call
 
-    async def GenerateText(self, request: text_service_pb2.GenerateTextRequest, context: Any) -> None:  # type: ignore[override]
-        """Answer a conversation."""
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what serves the contract's methods."""
+        operation, methods = self._call.operation, {}
+        if (method := operation.stream) is not None:
+            methods[method.name] = grpc.unary_stream_rpc_method_handler(
+                self._stream, method.request.FromString, method.response.SerializeToString
+            )
+        for method, serve in ((operation.whole, self._whole), (operation.count, self._count)):
+            if method is not None:
+                methods[method.name] = grpc.unary_unary_rpc_method_handler(
+                    serve, method.request.FromString, method.response.SerializeToString
+                )
+        return grpc.method_handlers_generic_handler(operation.service, methods)
+
+    async def _begun(self, request: Any, context: Any) -> Answer[Any]:
         caller = begin(context)
-        prompt = await self._reading.prompt_of(request)
-        async with await self._operations.generate_text(request, caller, prompt) as answer:
-            note(answer, caller)
+        answer = await self._operations.begin(await self._call.received(request, self._reading), caller)
+        note(answer, caller)
+        return answer
+
+    async def _stream(self, request: Any, context: Any) -> None:
+        """Answer in events."""
+        async with await self._begun(request, context) as answer:
             await context.send_initial_metadata(reply.headers(answer))
-            await context.write(text_started(answer.model))
+            if (started := self._call.operation.started) is not None:
+                await context.write(started(answer.model))
             while (message := await answer.next()) is not None:
                 await context.write(message)
+                answer.delivered_message(message)
 
-    async def GenerateWholeText(
-        self, request: text_service_pb2.GenerateWholeTextRequest, context: Any
-    ) -> text_service_pb2.GenerateWholeTextResponse:
-        """Answer a conversation in one message."""
-        return await whole_text(self.GenerateText, request, context)
+    async def _whole(self, request: Any, context: Any) -> Any:
+        """Answer in one message: the stream, drained. Raises MoaError when its last event is an error."""
+        operation = self._call.operation
+        assert operation.whole is not None
+        async with await self._begun(operation.whole.inner(request), context) as answer:
+            await context.send_initial_metadata(reply.headers(answer))
+            messages = [] if operation.started is None else [operation.started(answer.model)]
+            while (message := await answer.next()) is not None:
+                messages.append(message)
+        if (events := messages[-1].events) and events[-1].HasField("error"):
+            raise error_of(events[-1].error)
+        return operation.whole.gathered(messages)
 
-    async def CountTokens(
-        self, request: text_service_pb2.CountTokensRequest, context: Any
-    ) -> text_service_pb2.CountTokensResponse:
+    async def _count(self, request: Any, context: Any) -> Any:
         """Count a prompt's tokens."""
-        count = await self._operations.count_tokens(request, begin(context))
-        return text_service_pb2.CountTokensResponse(prompt_tokens=count)
-
-
-class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
-    """Images, for gRPC callers."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
-
-    async def GenerateImage(self, request: image_service_pb2.GenerateImageRequest, context: Any) -> None:  # type: ignore[override]
-        """Make images."""
-        caller = begin(context)
-        async with await self._operations.generate_image(request, caller) as answer:
-            note(answer, caller)
-            await context.send_initial_metadata(reply.headers(answer))
-            await context.write(image_started(answer.model))
-            while (message := await answer.next()) is not None:
-                await context.write(message)
-                answer.delivered(sum(event.HasField("image") for event in message.events))
-
-
-class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
-    """Embeddings, for gRPC callers."""
-
-    def __init__(self, embeddings: Embeddings) -> None:
-        self._embeddings = embeddings
-
-    async def EmbedTexts(
-        self, request: embedding_service_pb2.EmbedTextsRequest, context: Any
-    ) -> embedding_service_pb2.EmbedTextsResponse:
-        """Embed texts."""
-        return await self._embeddings.embed(request, begin(context))
-
-
-_KINDS = {
-    "text": catalog_service_pb2.MODEL_KIND_TEXT,
-    "image": catalog_service_pb2.MODEL_KIND_IMAGE,
-}
+        method = self._call.operation.count
+        assert method is not None
+        count = await self._operations.count_tokens(self._call, request, begin(context))
+        return method.response(prompt_tokens=count)
 
 
 class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
-    """The catalogue, for gRPC callers."""
+    """The catalogue, for gRPC callers. For the `override` ignores see `dialects.native.servicer`."""
 
-    def __init__(self, listing: Listing, catalogue: Any) -> None:
+    def __init__(self, listing: Listing) -> None:
         self._listing = listing
-        self._catalogue = catalogue
 
     async def ListModels(
         self, request: catalog_service_pb2.ListModelsRequest, context: Any
@@ -110,12 +109,11 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
         return catalog_service_pb2.GetModelResponse(model=await self._message(model))
 
     async def _message(self, model: Model) -> catalog_service_pb2.Model:
-        catalogue: Catalogue = self._catalogue()
         found = await self._listing.readiness(model)
         return catalog_service_pb2.Model(
             id=model.id,
             provider=model.provider,
-            kind=_KINDS[catalogue.providers[model.provider].makes],
+            kind=self._listing.operation(model).kind,
             aliases=model.aliases,
             capabilities=sorted(model.capabilities),
             context_tokens=model.context_tokens,

@@ -106,7 +106,7 @@ async def test_others_have_a_turn_after_each_slice_of_rows(monkeypatch: pytest.M
 def test_the_snapshot_is_that_of_a_whole_read() -> None:
     """Names, fallbacks and order do not depend on the way in which rows came."""
     whole = shipped.catalogue()
-    every = [*whole.models, *whole.vision, *whole.embedding]
+    every = [*whole.models, *whole.vision]
     inner = {provider.id: provider for provider in whole.providers.values()}
     apart = finished(assembled(compact_of(list(inner.values()), [m for m in every if m.provider in inner]), {}))
     assert apart.models == whole.models

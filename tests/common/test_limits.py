@@ -63,7 +63,7 @@ def diffusion(**fields: object) -> image_service_pb2.GenerateImageRequest:
         (image(colors=["#FFFFFF", "red"]), "colors[1]", "is written #RRGGBB"),
         (diffusion(steps=0), "steps", "from 1 to 150"),
         (diffusion(loras=[image_pb2.Lora(), image_pb2.Lora(scale=5)]), "loras[1].scale", "from -4 to 4"),
-        (embedding_service_pb2.EmbedTextsRequest(texts=["a"] * 257), "texts", "at most 256 items"),
+        (embedding_service_pb2.EmbedTextsRequest(texts=["a"] * 2049), "texts", "at most 2048 items"),
     ],
 )
 def test_what_is_outside_is_named(request_: Message, param: str, words: str) -> None:

@@ -114,7 +114,8 @@ def test_embeddings_reach_the_inference_service(gateway: Gateway) -> None:
 
     assert embed(gateway.key, "all-minilm-l6-v2") is grpc.StatusCode.UNAVAILABLE
     assert embed(gateway.key, "") is grpc.StatusCode.UNAVAILABLE
-    assert embed(gateway.key, "smollm2-135m") is grpc.StatusCode.NOT_FOUND
+    assert embed(gateway.key, "smollm2-135m") is grpc.StatusCode.INVALID_ARGUMENT
+    assert embed(gateway.key, "nobody") is grpc.StatusCode.NOT_FOUND
     assert embed("moa-none", "all-minilm-l6-v2") is grpc.StatusCode.UNAUTHENTICATED
 
 

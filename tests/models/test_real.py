@@ -32,7 +32,7 @@ def real() -> Iterator[Running]:
     server = Running(fetch="asked")
     now = server.process.catalogue.now
     try:
-        for model in (now.find(CHAT), now.find_embedding(ENCODER)):
+        for model in map(now.find, (CHAT, ENCODER)):
             assert model.load is not None
             while (standing := server.process.packages.want(model.load)).state == "loading":
                 time.sleep(0.2)

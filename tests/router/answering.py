@@ -8,8 +8,8 @@ from moa.common.v1 import usage_pb2
 from services.catalogue import Model
 from services.common.estimate import Meter
 from services.router.background import Background
-from services.router.domain.answer import TextAnswer
 from services.router.domain.attempts import Attempts, Begun, Patience, Terms
+from services.router.operations.text import TextAnswer, TextMetering
 
 
 def text_answer(
@@ -33,7 +33,6 @@ def text_answer(
         begun=Begun(asked, source, first),
         attempts=Attempts(asked, list, terms=terms, stake=usage_pb2.Usage()),
         request_id=request_id,
-        meter=meter or Meter(7),
-        prompt=bound,
+        metering=TextMetering(meter or Meter(7), bound),
         background=background or Background(),
     )

@@ -266,20 +266,14 @@ class Played:
 
     # Whoever answers.
 
-    def generate_text(
-        self, request: text_service_pb2.GenerateTextRequest, *_: Any, prompt_bound: int, books: bool = True
-    ) -> Source:
-        kept = text_service_pb2.GenerateTextRequest()
+    def ask(self, operation: Any, request: Any, *_: Any, prompt_bound: int | None = None, books: bool = True) -> Source:
+        kept = type(request)()
         kept.CopyFrom(request)
-        self.texts.append(kept)
         script, self.script = self.script, []
-        return Source(script or [text(said("Hel")), text(said("lo"), said(" 안녕")), ended()])
-
-    def generate_image(self, request: image_service_pb2.GenerateImageRequest, *_: Any) -> Source:
-        kept = image_service_pb2.GenerateImageRequest()
-        kept.CopyFrom(request)
+        if operation.name == "text":
+            self.texts.append(kept)
+            return Source(script or [text(said("Hel")), text(said("lo"), said(" 안녕")), ended()])
         self.pictures.append(kept)
-        script, self.script = self.script, []
         return Source(script or self.images(request))
 
     @staticmethod
@@ -365,7 +359,6 @@ class Rig:
             admission=self.played,
             claims=None,
             backends=self.played,
-            encoders=None,
             states=self.played.states,
             store=self.store,
             links=self.links,

@@ -26,6 +26,8 @@ from services.router.adapters import backends
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
+from services.router.operations.image import IMAGE
+from services.router.operations.text import TextCall
 
 TOKEN = "a-service-token-for-tests"
 MODEL = Model(id="m", provider="p", default_max_tokens=8)
@@ -149,7 +151,7 @@ class Rig:
     async def ask(self, mood: str, *, stream: bool = True, max_tokens: int | None = None) -> Any:
         request = text_service_pb2.GenerateTextRequest(model="m", stream=stream, max_tokens=max_tokens)
         request.messages.add(role=text_pb2.ROLE_USER).parts.add(text=mood)
-        return await self.operations.generate_text(request, Caller(key="k", request_id="rid-1"))
+        return await self.operations.begin(TextCall(request), Caller(key="k", request_id="rid-1"))
 
 
 class Nowhere:
@@ -362,7 +364,7 @@ async def test_whoever_counts_is_told_for_whom(rig: Rig) -> None:
     """So that one account's long texts wait for their turns beside others'."""
     asked = text_service_pb2.CountTokensRequest(model="m")
     asked.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
-    assert await rig.operations.count_tokens(asked, Caller(key="k", request_id="rid")) == 1
+    assert await rig.operations.count_tokens(TextCall, asked, Caller(key="k", request_id="rid")) == 1
     assert (rig.moody.seen["x-moa-account"], rig.moody.seen["x-moa-priority"]) == ("acct", "high")
 
 
@@ -425,7 +427,7 @@ async def test_only_who_asks_again_after_a_crash_names_the_order() -> None:
     async with channel(f"127.0.0.1:{port}") as to_image:
         calls = backends.Backends({"image": to_image}, service_token=TOKEN, catalogue=lambda: catalogue)
         for reserved in (held, payer):
-            source = calls.generate_image(image_service_pb2.GenerateImageRequest(), MODEL, caller, reserved)
+            source = calls.ask(IMAGE, image_service_pb2.GenerateImageRequest(), MODEL, caller, reserved)
             while await source.read() is not None:
                 pass
             names.append(painter.seen.get("x-moa-resume"))
@@ -453,13 +455,13 @@ async def test_images_of_an_own_model_wait_for_its_process() -> None:
         await first.stop(0)
         while True:
             try:
-                calls.generate_image(image_service_pb2.GenerateImageRequest(), own, caller, payer).cancel()
+                calls.ask(IMAGE, image_service_pb2.GenerateImageRequest(), own, caller, payer).cancel()
             except Restarting:
                 break
             await asyncio.sleep(0.01)
         with pytest.raises(Restarting):
-            calls.generate_image(stream, spared, caller, payer)
-        source = calls.generate_image(stream, own, caller, payer)
+            calls.ask(IMAGE, stream, spared, caller, payer)
+        source = calls.ask(IMAGE, stream, own, caller, payer)
         waits = await source.read()
         assert waits is not None
         second = server.Server(service_token=TOKEN)

@@ -17,6 +17,7 @@ from services.router.adapters.fetching import AN_ACCOUNT_AT_ONCE, Fetching
 from services.router.domain.caller import Caller
 from services.router.domain.operations import MOST_LINKS
 from services.router.domain.ports import Linked
+from services.router.operations.text import TextCall
 from tests.router.rig import picture
 from tests.router.world import World
 
@@ -147,7 +148,7 @@ class Seeing(World):
         turn.parts.add(text="what is this?")
         for _ in range(count):
             turn.parts.add().image.url = LINK
-        answer = await self.operations.generate_text(request, Caller(key="k", request_id="rid"))
+        answer = await self.operations.begin(TextCall(request), Caller(key="k", request_id="rid"))
         async with answer:
             while await answer.next() is not None:
                 pass

@@ -11,6 +11,7 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from services.common import errors
 from services.common.errors import MoaError, detail_of
 from services.router.domain.caller import Caller
+from services.router.operations.image import ImageCall
 from tests.router.world import World
 
 QUEUED = image_pb2.ImageEvent(queued=image_pb2.Queued(position=1))
@@ -31,7 +32,7 @@ def failure(kind: type[MoaError]) -> image_pb2.ImageEvent:
 async def ask(world: World, caller: Caller | None = None) -> tuple[list[str | None], Any]:
     """Ask for an image; give the kinds of its events, and the answer."""
     request = image_service_pb2.GenerateImageRequest(model="a", prompt="a red circle", stream=True)
-    answer = await world.operations.generate_image(request, caller or Caller(key="k", request_id="rid"))
+    answer = await world.operations.begin(ImageCall(request), caller or Caller(key="k", request_id="rid"))
     kinds: list[str | None] = []
     async with answer:
         while (said := await answer.next()) is not None:

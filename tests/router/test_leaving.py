@@ -14,6 +14,8 @@ from services.common import errors
 from services.common.errors import MoaError
 from services.router import metrics
 from services.router.domain.caller import Caller
+from services.router.operations.image import ImageCall
+from services.router.operations.text import TextCall
 from tests.counters import count_of
 from tests.router.rig import ended, said, text
 from tests.router.world import World
@@ -73,7 +75,7 @@ async def leave(world: World, gate: Gate, work: Any) -> None:
 async def draw(world: World, count: int, *, whole: bool = False, wait: Gate | None = None) -> None:
     """Ask for images and read to the end, told what is delivered: each at once, or all at the end."""
     request = image_service_pb2.GenerateImageRequest(model="a", prompt="x", stream=not whole, count=count)
-    answer = await world.operations.generate_image(request, Caller(key="k", request_id="rid"))
+    answer = await world.operations.begin(ImageCall(request), Caller(key="k", request_id="rid"))
     made = 0
     async with answer:
         while (message := await answer.next()) is not None:
@@ -173,7 +175,7 @@ async def test_images_that_this_gateway_could_not_hand_over_cost_nothing() -> No
     """Its own failure is not the caller's leaving."""
     world = world_of(image_service_pb2.GenerateImageResponse(events=[IMAGE, IMAGE, IMAGE, DONE]), makes="image")
     request = image_service_pb2.GenerateImageRequest(model="a", prompt="x", count=3)
-    answer = await world.operations.generate_image(request, Caller(key="k", request_id="rid"))
+    answer = await world.operations.begin(ImageCall(request), Caller(key="k", request_id="rid"))
 
     async def handle() -> None:
         async with answer:
@@ -228,7 +230,7 @@ async def ask_whole(world: World) -> None:
     """Ask for a whole answer, and read it."""
     request = text_service_pb2.GenerateTextRequest(model="a", max_tokens=10)
     request.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
-    answer = await world.operations.generate_text(request, Caller(key="k", request_id="rid"))
+    answer = await world.operations.begin(TextCall(request), Caller(key="k", request_id="rid"))
     async with answer:
         while await answer.next() is not None:
             pass

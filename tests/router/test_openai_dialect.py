@@ -14,7 +14,7 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Malformed, MoaError, Unsupported
 from services.router.background import Background
 from services.router.dialects.openai import chat_reply, chat_request
-from services.router.domain.answer import TextAnswer
+from services.router.operations.text import TextAnswer
 from tests.router.answering import text_answer
 from tests.router.test_native_dialect import png
 

@@ -11,6 +11,7 @@ from services.catalogue._pictures import UNKNOWN, Flat, Patches, Tiles
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
 from services.router.domain.prompt import Prompt
+from services.router.operations.text import TextCall
 from tests.emulators.pictures import png
 from tests.router.world import World
 
@@ -78,7 +79,7 @@ async def test_a_reservation_is_enough_for_a_dearer_fallback() -> None:
     world = World(a=changes["a"], b=changes["b"], c=changes["c"])
     request = asked(png())
     request.model = "a"
-    answer = await world.operations.generate_text(request, Caller(key="k", request_id="rid"))
+    answer = await world.operations.begin(TextCall(request), Caller(key="k", request_id="rid"))
     async with answer:
         assert answer.booking.tokens >= 5_000
         while await answer.next():

@@ -30,7 +30,7 @@ from services.router.dialects.google import text_request
 from services.router.dialects.google.spelling import parse_either
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.dialects.reply import encode, frame
-from services.router.domain.answer import TextAnswer
+from services.router.operations.text import TextAnswer
 from tests.router.answering import text_answer
 from tests.router.rig import Booking, Books, Identity, Source, picture
 

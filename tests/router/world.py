@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from moa.common.v1 import usage_pb2
@@ -18,6 +19,7 @@ from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
+from services.router.operations.text import TextCall
 from tests.router.rig import ended, said, text
 
 CHAIN = ("two/b", "three/c")
@@ -190,8 +192,9 @@ class World:
             jitter=lambda: 1.0,
         )
         me: Any = self
+        backends: Any = SimpleNamespace(ask=self.ask_backend, count_tokens=self.count_tokens)
         self.operations = Operations(
-            catalogue=lambda: self.catalogue, admission=self.ledger, backends=me, inputs=me, patience=patience
+            catalogue=lambda: self.catalogue, admission=self.ledger, backends=backends, inputs=me, patience=patience
         )
 
     async def pause(self, seconds: float) -> None:
@@ -202,6 +205,13 @@ class World:
     def play(self, model: str, *messages: Any) -> None:
         """Queue what a model does at a call."""
         self.scripts[model].append(messages)
+
+    def ask_backend(self, operation: Any, *asked: Any, prompt_bound: int | None = None, books: bool = True) -> Any:
+        """Begin a call, as a backend's `ask`."""
+        if operation.name == "text":
+            assert prompt_bound is not None
+            return self.generate_text(*asked, prompt_bound=prompt_bound, books=books)
+        return self.generate_image(*asked)
 
     def generate_text(
         self,
@@ -252,7 +262,7 @@ class World:
         fields.setdefault("max_tokens", 100)
         request = text_service_pb2.GenerateTextRequest(model=model, stream=True, **fields)
         request.messages.add(role=text_pb2.ROLE_USER).parts.add(text=prompt)
-        return await self.operations.generate_text(request, caller or Caller(key="k", request_id="rid"))
+        return await self.operations.begin(TextCall(request), caller or Caller(key="k", request_id="rid"))
 
     async def ask(self, prompt: str = "hi", **fields: Any) -> tuple[str, list[text_pb2.TextEvent], Any]:
         """Ask, and read to the end; give the text, all events, and the answer."""

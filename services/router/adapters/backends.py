@@ -1,30 +1,28 @@
-"""Calls to the services that really answer: text, image and inference, all by the same two contracts."""
+"""Calls to the services that really answer: text, image and inference, all by the operations' contracts."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
-import msgspec
 
-from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue, Model, Provider, Timeouts
-from services.catalogue.waiting import may_be_long, whole_s
 from services.common import byok, tracing
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
-from services.common.helper_process import LARGE_BYTES
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.reach import Reach
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import TaskReservation
 from services.router.adapters.returning import Returning
-from services.router.adapters.traced import image_span, text_span, traced
+from services.router.adapters.traced import call_span, traced
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting, Stopping
-from services.router.domain.ports import Booking, Payer, Source
+from services.router.domain.operation import Method, Operation, R
+from services.router.domain.ports import Booking, M, Payer, Source
 
 GRACE_S = 5.0
 """How much longer than the service the router waits, so that the service's own, better-worded timeout comes first."""
@@ -40,67 +38,71 @@ class Backends:
     """
 
     def __init__(self, channels: dict[str, grpc.aio.Channel], *, service_token: str, catalogue: Any) -> None:
-        self._text = {name: text_service_pb2_grpc.TextServiceStub(c) for name, c in channels.items()}
-        self._image = {name: image_service_pb2_grpc.ImageServiceStub(c) for name, c in channels.items()}
+        self._channels = channels
+        self._calls: dict[tuple[str, str], Any] = {}
+        """What makes the calls of a method at a service."""
+        self._counts = {name: text_service_pb2_grpc.TextServiceStub(c) for name, c in channels.items()}
         self._reach = {name: Reach(c) for name, c in channels.items()}
         self._token = service_token
         self._catalogue = catalogue
         self._running = Running()
 
-    def generate_text(
+    def ask(
         self,
-        request: text_service_pb2.GenerateTextRequest,
+        operation: Operation[R, M],
+        request: R,
         model: Model,
         caller: Caller,
         reserved: Booking,
         *,
-        prompt_bound: int,
+        prompt_bound: int | None = None,
         books: bool = True,
-    ) -> Source[text_service_pb2.GenerateTextResponse]:
-        """Begin a text answer.
+    ) -> Source[M]:
+        """Begin an answer, as its operation is carried: a stream, or one message, which costs less.
 
-        Where no pieces are wanted a short one is a unary call, which costs less than a stream. A long one, or one of
-        the gateway's own models, whose queue may be long, is a stream even then: its empty messages tell that somebody
-        works, and its last message is the answer. A large one is, too: the bytes of a unary call are kept to its end.
-
-        `books`: whether the service is told the reservation, and so may book what it delivered when it is left.
+        Of some operations a stream of one of the gateway's own models shows that it waits for its process.
         """
         provider = self._provider(model)
-        timeouts = provider.timeouts_for(model)
-        stub = self._stub_that_is_there(self._text, provider.service)
-        span = text_span(request, model, provider.adapter)
-        sent = (
-            *self._metadata(caller, reserved, span, books=books),
-            *(((calls.PROMPT_KEY, str(prompt_bound)),) if books else ()),
-        )
-        streams = request.stream or model.load is not None or may_be_long(request, model)
-        if streams or request.ByteSize() > LARGE_BYTES:
-            return traced(RpcSource(stub.GenerateText(request, metadata=sent), timeouts, self._running), span)
-        asked = text_service_pb2.GenerateWholeTextRequest(request=request)
-        within_s = whole_s(timeouts, request, model) + GRACE_S
-        whole = WholeSource(stub.GenerateWholeText(asked, metadata=sent, timeout=within_s), self._running)
-        return traced(whole, span)
+        carriage = operation.carriage(request, model, provider)
 
-    def generate_image(
-        self, request: image_service_pb2.GenerateImageRequest, model: Model, caller: Caller, reserved: Booking
-    ) -> Source[image_service_pb2.GenerateImageResponse]:
-        """Begin images. A stream of one of the gateway's own models shows that it waits for its process."""
-        provider = self._provider(model)
-
-        def ask() -> Source[image_service_pb2.GenerateImageResponse]:
-            stub = self._stub_that_is_there(self._image, provider.service)
-            span = image_span(request, model, provider.adapter)
-            sent = (*self._metadata(caller, reserved, span), *_resumed(caller, reserved))
-            call = stub.GenerateImage(request, metadata=sent)
-            return traced(RpcSource(call, _between_images(provider.timeouts), self._running), span)
+        def begin() -> Source[M]:
+            self._check_there(provider.service)
+            span = call_span(operation, request, model, provider.adapter)
+            sent = self._metadata(caller, reserved, span, prompt_bound=prompt_bound, books=books)
+            if carriage.whole_s is None:
+                call = self._call(provider.service, operation, operation.stream)
+                return traced(
+                    RpcSource(call(request, metadata=sent), carriage.timeouts, self._running), span, operation
+                )
+            method = operation.whole
+            assert method is not None
+            call = self._call(provider.service, operation, method)
+            running = call(method.asked(request), metadata=sent, timeout=carriage.whole_s + GRACE_S)
+            return traced(WholeSource(running, method.answered, self._running), span, operation)
 
         try:
-            return ask()
+            return begin()
         except Restarting:
             # Where another model may answer, that one is asked instead.
-            if not request.stream or model.load is None or (model.fallback and caller.fallback):
+            others = model.fallback and caller.fallback
+            if carriage.waiting is None or model.load is None or others:
                 raise
-            return Returning(self._reach[provider.service], ask)
+            return Returning(self._reach[provider.service], begin, carriage.waiting)
+
+    def _call(self, service: str, operation: Operation[Any, Any], method: Method | None) -> Any:
+        """Return what makes calls of an operation's method at a service."""
+        assert method is not None
+        path = f"/{operation.service}/{method.name}"
+        found = self._calls.get((service, path))
+        if found is None:
+            channel = self._channels[service]
+            make = channel.unary_stream if method is operation.stream else channel.unary_unary
+            found = self._calls[service, path] = make(
+                path,
+                request_serializer=_serialized,
+                response_deserializer=method.response.FromString,
+            )
+        return found
 
     async def count_tokens(
         self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Payer
@@ -110,7 +112,8 @@ class Backends:
         if (reach := self._reach.get(provider.service)) is not None:
             await reach.returned()
         try:
-            answer = await self._stub(self._text, provider.service).CountTokens(
+            self._check_served(provider.service)
+            answer = await self._counts[provider.service].CountTokens(
                 request,
                 metadata=metadata(
                     self._token,
@@ -148,22 +151,26 @@ class Backends:
         catalogue: Catalogue = self._catalogue()
         return catalogue.provider(model.provider)
 
-    def _stub_that_is_there(self, stubs: dict[str, Any], service: str) -> Any:
-        """Return a stub. Raises Restarting where its process is not there and will be."""
-        stub = self._stub(stubs, service)
+    def _check_there(self, service: str) -> None:
+        """Raise Restarting where a service's process is not there and will be; as `_check_served`."""
+        self._check_served(service)
         if self._reach[service].is_restarting:
             raise Restarting
-        return stub
 
-    def _stub(self, stubs: dict[str, Any], service: str) -> Any:
+    def _check_served(self, service: str) -> None:
+        """Raise Unavailable for a service that this gateway does not run, Stopping where no answers begin any more."""
         self._running.check()
-        try:
-            return stubs[service]
-        except KeyError:
-            raise Unavailable(f"this gateway runs no {service} service") from None
+        if service not in self._channels:
+            raise Unavailable(f"this gateway runs no {service} service")
 
     def _metadata(
-        self, caller: Caller, reserved: Booking, span: tracing.Span | None, *, books: bool = True
+        self,
+        caller: Caller,
+        reserved: Booking,
+        span: tracing.Span | None,
+        *,
+        prompt_bound: int | None,
+        books: bool,
     ) -> tuple[tuple[str, str], ...]:
         return metadata(
             self._token,
@@ -171,14 +178,15 @@ class Backends:
             (calls.ACCOUNT_KEY, reserved.account_id),
             (calls.RESERVATION_KEY, reserved.reservation_id if books else ""),
             (calls.PRIORITY_KEY, reserved.priority),
+            *(((calls.PROMPT_KEY, str(prompt_bound)),) if prompt_bound is not None and books else ()),
+            *_resumed(caller, reserved),
             *_own_key(caller),
             span=span,
         )
 
 
-def _between_images(timeouts: Timeouts) -> Timeouts:
-    """Return the bounds of a call for several images: of a provider that is asked several times, each may be slow."""
-    return msgspec.structs.replace(timeouts, idle_s=max(timeouts.idle_s, timeouts.connect_s + timeouts.first_token_s))
+def _serialized(message: Any) -> bytes:
+    return message.SerializeToString()  # type: ignore[no-any-return]  # a message's
 
 
 def _resumed(caller: Caller, reserved: Booking) -> tuple[tuple[str, str], ...]:
@@ -312,10 +320,11 @@ class RpcSource:
 class WholeSource:
     """The one message of a unary call."""
 
-    __slots__ = ("_call", "_read", "_running", "_why")
+    __slots__ = ("_answered", "_call", "_read", "_running", "_why")
 
-    def __init__(self, call: Any, running: Running) -> None:
+    def __init__(self, call: Any, answered: Callable[[Any], Any], running: Running) -> None:
         self._call = call
+        self._answered = answered
         self._read = False
         self._running = running
         self._why: MoaError | None = None
@@ -344,7 +353,7 @@ class WholeSource:
             raise
         finally:
             self._running.discard(self)
-        return text_service_pb2.GenerateTextResponse(events=whole.events)
+        return self._answered(whole)
 
     def cancel(self) -> None:
         """Stop the work behind it."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from moa.common.v1 import usage_pb2
-from moa.image.v1 import image_pb2, image_service_pb2
-from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model
 from services.common import tracing
 from services.common.errors import MoaError, error_of, word
+from services.router.domain.operation import Operation, R
 from services.router.domain.ports import M, Source
 
 if TYPE_CHECKING:
@@ -31,53 +30,37 @@ _PROVIDERS: Final[Mapping[str, str]] = {
 """The conventions' names of those who answer, by the catalogue's adapter; others are called as there."""
 
 
-def text_span(request: text_service_pb2.GenerateTextRequest, model: Model, adapter: str) -> Span | None:
-    """Begin the span of a text call."""
-    span = _span("chat", model, adapter)
-    if span is not None:
-        told: dict[str, tracing.Value] = {"gen_ai.output.type": "text", "gen_ai.request.stream": request.stream}
-        if request.HasField("max_tokens"):
-            told["gen_ai.request.max_tokens"] = request.max_tokens
-        if request.candidates > 1:
-            told["gen_ai.request.choice.count"] = request.candidates
-        span.note(told)
-    return span
-
-
-def image_span(request: image_service_pb2.GenerateImageRequest, model: Model, adapter: str) -> Span | None:
-    """Begin the span of an image call."""
-    span = _span("generate_content", model, adapter)
-    if span is not None:
-        span.note({"gen_ai.output.type": "image", "gen_ai.request.choice.count": max(1, request.count)})
-    return span
-
-
-def _span(operation: str, model: Model, adapter: str) -> Span | None:
+def call_span(operation: Operation[R, M], request: R, model: Model, adapter: str) -> Span | None:
+    """Begin the span of a call."""
     name = model.upstream or model.id
-    return tracing.calling(
-        f"{operation} {name}",
+    span = tracing.calling(
+        f"{operation.span} {name}",
         {
-            "gen_ai.operation.name": operation,
+            "gen_ai.operation.name": operation.span,
             "gen_ai.provider.name": _PROVIDERS.get(adapter, adapter),
             "gen_ai.request.model": name,
             "moa.provider": model.provider,
             "moa.model": model.id,
         },
     )
+    if span is not None:
+        span.note(operation.noted(request))
+    return span
 
 
-def traced(source: Source[M], span: Span | None) -> Source[M]:
+def traced(source: Source[M], span: Span | None, operation: Operation[Any, M]) -> Source[M]:
     """Return the source, with its reading recorded where there is a span."""
-    return source if span is None else _Traced(source, span)
+    return source if span is None else _Traced(source, span, operation)
 
 
 class _Traced(Generic[M]):
     """A source whose span ends with it."""
 
-    __slots__ = ("_began", "_ended", "_reasons", "_source", "_span")
+    __slots__ = ("_began", "_ended", "_operation", "_reasons", "_source", "_span")
 
-    def __init__(self, source: Source[M], span: Span) -> None:
+    def __init__(self, source: Source[M], span: Span, operation: Operation[Any, M]) -> None:
         self._source: Source[M] = source
+        self._operation = operation
         self._span = span
         self._began: float | None = time.perf_counter()
         """None once something was read."""
@@ -114,15 +97,14 @@ class _Traced(Generic[M]):
         self._source.close()
         self._end()
 
-    def _watch(self, event: text_pb2.TextEvent | image_pb2.ImageEvent) -> None:
+    def _watch(self, event: Any) -> None:
         kind = event.WhichOneof("event")
         if kind == "finished":
             self._span.note(_usage(event.finished.usage))
         elif kind == "error":
             self._end(word(error_of(event.error).reason))
-        elif isinstance(event, text_pb2.TextEvent) and kind == "candidate_finished":
-            name = text_pb2.FinishReason.Name(event.candidate_finished.reason)
-            self._reasons.append(name.removeprefix("FINISH_REASON_").lower())
+        elif outcome := self._operation.outcome(event, kind):
+            self._reasons.append(outcome)
 
     def _end(self, failure: str = "") -> None:
         if self._ended:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from moa.quota.v1 import quota_pb2
 from services.catalogue import Catalogue, Model
 from services.common.errors import ModelNotFound, PermissionDenied, ProviderNotConfigured
 from services.router.domain import retirement
 from services.router.domain.caller import Caller
+from services.router.domain.operation import Operation
 from services.router.domain.operations import Admission
 from services.router.domain.ports import Identity
-
-_OPERATION = {"text": quota_pb2.OPERATION_TEXT, "image": quota_pb2.OPERATION_IMAGE}
-
 
 Readiness = Mapping[str, Any]
 """`status`, and `percent` or `detail` where there is one."""
@@ -28,6 +25,7 @@ class Listing:
     """Reads the catalogue through a key's permissions.
 
     Args:
+        operations: What callers may ask for, by the names that catalogue rows write as `makes`.
         catalogue: Gives the catalogue as it is now.
         admission: Tells who calls.
         states: Tells how far the models of the gateway's own are, by full id; none where that cannot be told.
@@ -36,10 +34,12 @@ class Listing:
     def __init__(
         self,
         *,
+        operations: Mapping[str, Operation[Any, Any]],
         catalogue: Callable[[], Catalogue],
         admission: Admission,
         states: Callable[[], Awaitable[Mapping[str, Readiness]]] = _unknown,
     ) -> None:
+        self._operations = operations
         self._catalogue = catalogue
         self._admission = admission
         self._states = states
@@ -94,6 +94,10 @@ class Listing:
             return catalogue.providers[model.provider].takes_caller_keys
         return model.provider in catalogue.configured
 
-    @staticmethod
-    def _may(identity: Identity, catalogue: Catalogue, model: Model) -> bool:
-        return identity.may(_OPERATION[catalogue.providers[model.provider].makes], model.provider, model.id)
+    def operation(self, model: Model) -> Operation[Any, Any]:
+        """Return what a model is asked for."""
+        return self._operations[self._catalogue().makes(model)]
+
+    def _may(self, identity: Identity, catalogue: Catalogue, model: Model) -> bool:
+        operation = self._operations[catalogue.providers[model.provider].makes]
+        return identity.may(operation.quota, model.provider, model.id)

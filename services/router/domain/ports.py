@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from moa.common.v1 import media_pb2, usage_pb2
-from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
-from moa.text.v1 import text_service_pb2
 from services.quota_client.ratelimit import Remaining
 
-M = TypeVar("M", text_service_pb2.GenerateTextResponse, image_service_pb2.GenerateImageResponse)
+
+class Events(Protocol):
+    """A message of an answer. One without events is a sign of life."""
+
+    @property
+    def events(self) -> Any:
+        """What it tells, in order."""
+
+
+M = TypeVar("M", bound=Events)
 
 M_co = TypeVar("M_co", covariant=True)
 

@@ -8,6 +8,8 @@ that the answer is held to, log probabilities.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from moa.common.v1 import error_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model
@@ -15,33 +17,50 @@ from services.common.errors import MoaError, error_of
 from services.common.estimate import Meter
 from services.router.domain.attempts import Attempts, Begun
 from services.router.domain.failures import Diverged
-from services.router.domain.ports import Booking
-from services.router.domain.text_call import TextCall, TextSource
+from services.router.domain.ports import Booking, Source
 
 Message = text_service_pb2.GenerateTextResponse
+TextSource = Source[Message]
 
 _FREE = (text_pb2.ResponseFormat.KIND_UNSPECIFIED, text_pb2.ResponseFormat.KIND_TEXT)
 _AGAIN = frozenset((error_pb2.REASON_UPSTREAM_BROKEN, error_pb2.REASON_UNAVAILABLE))
 """After these the same target may go on, where it takes a prefill: another of its machines, or itself restarted."""
 
 
-def rescue_for(call: TextCall, attempts: Attempts[Message], others: bool) -> Rescue | None:
-    """Return what may rescue an answer; None where nothing could."""
+class TextCall(Protocol):
+    """The request, as it is put to one target after another."""
+
+    @property
+    def request(self) -> text_service_pb2.GenerateTextRequest:
+        """It."""
+
+    @property
+    def granted(self) -> int:
+        """Tokens that the reservation has for the answer."""
+
+    def ask_on(
+        self, model: Model, paying: Booking, *, prefix: str = "", spent: int = 0, books: bool = True
+    ) -> TextSource:
+        """Begin an answer by a target."""
+
+
+def rescue_for(call: TextCall, attempts: Attempts[Message], meter: Meter, others: bool) -> Rescue | None:
+    """Return what may rescue an answer, whose events `meter` counts; None where nothing could."""
     request = call.request
     formed = request.response_format.kind not in _FREE
     if not request.stream or request.candidates > 1 or request.sampling.logprobs or formed:
         return None
-    return Rescue(call, attempts) if others or attempts.asked.can("prefill") else None
+    return Rescue(call, attempts, meter) if others or attempts.asked.can("prefill") else None
 
 
 class Rescue:
     """What one answer has shown so far, and the way on from there."""
 
-    def __init__(self, call: TextCall, attempts: Attempts[Message]) -> None:
+    def __init__(self, call: TextCall, attempts: Attempts[Message], meter: Meter) -> None:
         self._call = call
         self._attempts = attempts
         self._pieces: list[str] = []
-        self._meter = Meter(0)
+        self._meter = meter
         self._thought = False
         self._lost = False
         self._repeated = False
@@ -50,10 +69,8 @@ class Rescue:
         """Note an event that is on its way to the caller."""
         if kind == "text":
             self._pieces.append(event.text.text)
-            self._meter.saw(event.text.text)
         elif kind == "reasoning":
             self._thought = True
-            self._meter.saw(event.reasoning.text, reasoning=True)
         elif kind == "tool_call" or kind == "candidate_finished":
             self._lost = True
 
@@ -78,10 +95,10 @@ class Rescue:
         prefix = self._prefix(model, said)
         if prefix:
             # Its prompt holds the prefix, so its own count of both is what was delivered: it may book that itself.
-            source = self._call.ask(model, paying, prefix=prefix, spent=spent)
+            source = self._call.ask_on(model, paying, prefix=prefix, spent=spent)
             return Continuation(source, model, expected=said[len(prefix) :], before=counted, most=paying.tokens)
         # It says again what was delivered, and until then has less to book than was.
-        source = self._call.ask(model, paying, books=not said)
+        source = self._call.ask_on(model, paying, books=not said)
         return Continuation(source, model, expected=said, before=None, most=paying.tokens)
 
     def _is_able(self, model: Model) -> bool:

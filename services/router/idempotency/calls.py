@@ -26,25 +26,28 @@ from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.idempotency.fingerprint import fingerprint
 from services.router.idempotency.recording import Recording, RecordingMemory
+from services.router.operations import OPERATIONS
 
 _log = logs.get("idempotency")
 
 PAID: Final = frozenset(
-    f"/moa.{method}"
+    f"/{method}"
     for method in (
-        "router.v1.NativeService/GenerateText",
-        "router.v1.NativeService/CreateImage",
-        "router.v1.NativeService/EditImage",
-        "router.v1.OpenAIService/CreateChatCompletion",
-        "router.v1.OpenAIService/CreateImage",
-        "router.v1.OpenAIService/CreateImageEdit",
-        "router.v1.OpenAIService/CreateImageVariation",
-        "router.v1.GoogleService/GenerateContent",
-        "router.v1.GoogleService/StreamGenerateContent",
-        "text.v1.TextService/GenerateText",
-        "text.v1.TextService/GenerateWholeText",
-        "image.v1.ImageService/GenerateImage",
-        "embedding.v1.EmbeddingService/EmbedTexts",
+        "moa.router.v1.NativeService/GenerateText",
+        "moa.router.v1.NativeService/CreateImage",
+        "moa.router.v1.NativeService/EditImage",
+        "moa.router.v1.OpenAIService/CreateChatCompletion",
+        "moa.router.v1.OpenAIService/CreateImage",
+        "moa.router.v1.OpenAIService/CreateImageEdit",
+        "moa.router.v1.OpenAIService/CreateImageVariation",
+        "moa.router.v1.GoogleService/GenerateContent",
+        "moa.router.v1.GoogleService/StreamGenerateContent",
+        *(
+            f"{operation.service}/{method.name}"
+            for operation in OPERATIONS.values()
+            for method in (operation.stream, operation.whole)
+            if method is not None
+        ),
     )
 )
 """The operations that are paid for and answered at once."""

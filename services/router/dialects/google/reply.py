@@ -10,7 +10,8 @@ from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import error_of
-from services.router.domain.answer import ImageAnswer, TextAnswer
+from services.router.operations.image import ImageAnswer
+from services.router.operations.text import TextAnswer
 
 Json = dict[str, Any]
 

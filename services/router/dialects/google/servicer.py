@@ -19,6 +19,8 @@ from services.router.dialects.unknown import is_strict
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
+from services.router.operations.image import ImageCall
+from services.router.operations.text import TextCall
 from services.router.serving import begin, note
 
 
@@ -95,7 +97,9 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         caller = self._caller(context)
         name, given = listing.name_of(request.model), Body(request.body)
         del request
-        count = await self._operations.count_tokens(await self._reading(requests.counted, given, name), caller)
+        count = await self._operations.count_tokens(
+            TextCall, await self._reading(requests.counted, given, name), caller
+        )
         details = [{"modality": "TEXT", "tokenCount": count}]
         return reply.json_body({"totalTokens": count, "promptTokensDetails": details})
 
@@ -127,11 +131,11 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         if unknown is not None:
             raise unknown
         if asked.image is not None:
-            images = await self._operations.generate_image(asked.image, caller)
+            images = await self._operations.begin(ImageCall(asked.image), caller)
             return ImageReply(images, caller.request_id), asked.ignored
         assert asked.text is not None
         thoughts = asked.text.reasoning.include
-        text = await self._operations.generate_text(asked.text, caller, asked.prompt)
+        text = await self._operations.begin(TextCall(asked.text, asked.prompt), caller)
         return TextReply(text, caller.request_id, thoughts=thoughts), asked.ignored
 
 

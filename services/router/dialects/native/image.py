@@ -14,7 +14,7 @@ from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_text
 from services.router.dialects.native.bodies import ImageBody
 from services.router.dialects.reply import DONE, frame
-from services.router.domain.answer import ImageAnswer
+from services.router.operations.image import ImageAnswer
 
 _DECODER = msgspec.json.Decoder(ImageBody)
 

@@ -23,6 +23,8 @@ from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.domain.prompt import Prompt
+from services.router.operations.image import ImageCall
+from services.router.operations.text import TextCall
 from services.router.serving import begin, note
 
 
@@ -69,7 +71,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         if wanted.stream:
             await self._text_stream(wanted, caller, context, prompt, include_reasoning=reasoning)
             return
-        async with await self._operations.generate_text(wanted, caller, prompt) as answer:
+        async with await self._operations.begin(TextCall(wanted, prompt), caller) as answer:
             note(answer, caller)
             body = await text.whole(answer, include_reasoning=reasoning)
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
@@ -86,7 +88,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
     ) -> None:
         async with (
             EventStream(context, NATIVE, _broken) as stream,
-            await self._operations.generate_text(wanted, stream.caller(caller), prompt) as answer,
+            await self._operations.begin(TextCall(wanted, prompt), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer))
@@ -120,7 +122,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         if wanted.stream:
             await self._image_stream(wanted, caller, context)
             return
-        async with await self._operations.generate_image(wanted, caller) as answer:
+        async with await self._operations.begin(ImageCall(wanted), caller) as answer:
             note(answer, caller)
             gathered = image.Reply(answer, wanted.prompt)
             while (message := await answer.next()) is not None:
@@ -133,7 +135,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
     async def _image_stream(self, wanted: image_service_pb2.GenerateImageRequest, caller: Caller, context: Any) -> None:
         async with (
             EventStream(context, NATIVE, _broken) as stream,
-            await self._operations.generate_image(wanted, stream.caller(caller)) as answer,
+            await self._operations.begin(ImageCall(wanted), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer))
@@ -152,7 +154,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         if asked.stream:
             await self._text_stream(asked, caller, context, include_reasoning=False)
             return
-        async with await self._operations.generate_text(asked, caller) as answer:
+        async with await self._operations.begin(TextCall(asked), caller) as answer:
             note(answer, caller)
             body = image.analysis_object(await text.whole(answer, include_reasoning=False), prompt)
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))

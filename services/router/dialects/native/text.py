@@ -16,8 +16,8 @@ from services.router.dialects.native.bodies import Message, TextBody
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import DONE, frame
 from services.router.dialects.tools import Calls, call_from, split_id, tool_from
-from services.router.domain.answer import TextAnswer
 from services.router.domain.prompt import Prompt
+from services.router.operations.text import TextAnswer
 
 _DECODER = msgspec.json.Decoder(TextBody)
 

@@ -12,7 +12,7 @@ from services.common.errors import error_of
 from services.router.dialects.openai import reasoning
 from services.router.dialects.reply import DONE, encode, frame
 from services.router.dialects.tools import GOOGLE, Calls, extra_content, signed_id
-from services.router.domain.answer import TextAnswer
+from services.router.operations.text import TextAnswer
 
 _FINISH = {
     text_pb2.FINISH_REASON_STOP: "stop",

@@ -16,7 +16,7 @@ from services.common.store import Links, Store, object_name
 from services.router.dialects.openai.image_request import Wanted
 from services.router.dialects.reencode import as_format
 from services.router.dialects.reply import encode, sse_body
-from services.router.domain.answer import ImageAnswer
+from services.router.operations.image import ImageAnswer
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
 

@@ -21,6 +21,8 @@ from services.router.dialects.unknown import is_strict
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
+from services.router.operations.image import ImageCall
+from services.router.operations.text import TextCall
 from services.router.serving import begin, note
 
 
@@ -56,7 +58,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         strict = is_strict(context.invocation_metadata() or ())
         (wanted, include_usage, ignored), prompt = await self._reading(chat_request.read, given, strict=strict)
         if not wanted.stream:
-            async with await self._operations.generate_text(wanted, caller, prompt) as answer:
+            async with await self._operations.begin(TextCall(wanted, prompt), caller) as answer:
                 note(answer, caller)
                 body = await chat_reply.whole(answer, caller.request_id)
                 await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
@@ -64,7 +66,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
             return
         async with (
             EventStream(context, OPENAI, _broken_chat, ignored=ignored) as stream,
-            await self._operations.generate_text(wanted, stream.caller(caller), prompt) as answer,
+            await self._operations.begin(TextCall(wanted, prompt), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer, ignored=ignored))
@@ -103,7 +105,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         if wanted.stream:
             await self._image_stream(asked, wanted, caller, context)
             return
-        async with await self._operations.generate_image(asked, caller) as answer:
+        async with await self._operations.begin(ImageCall(asked), caller) as answer:
             note(answer, caller)
             images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id)
             while (message := await answer.next()) is not None:
@@ -119,7 +121,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
     ) -> None:
         async with (
             EventStream(context, OPENAI, image_reply.broken, ignored=wanted.ignored) as stream,
-            await self._operations.generate_image(asked, stream.caller(caller)) as answer,
+            await self._operations.begin(ImageCall(asked), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
             images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id)

@@ -1,0 +1,157 @@
+"""Images, declared: what is asked for, what is reserved, and that they are charged on delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from moa.common.v1 import media_pb2, usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
+from moa.quota.v1 import quota_pb2
+from moa.router.v1 import catalog_service_pb2
+from services.catalogue import Model, Provider
+from services.common.errors import MoaError
+from services.router.domain.answer import Answer
+from services.router.domain.attempts import Ask, Attempts, Begun
+from services.router.domain.operation import Amount, Call, Carriage, Metering, Method, Operation, Owed
+
+ImageAnswer = Answer[GenerateImageResponse]
+
+
+def _carriage(request: GenerateImageRequest, model: Model, provider: Provider) -> Carriage:
+    """Images come in a stream; of a provider that is asked several times, each may be slow."""
+    timeouts = provider.timeouts
+    idle_s = max(timeouts.idle_s, timeouts.connect_s + timeouts.first_token_s)
+    waiting = _queued if request.stream else None
+    return Carriage(msgspec.structs.replace(timeouts, idle_s=idle_s), waiting=waiting)
+
+
+def _noted(request: GenerateImageRequest) -> Mapping[str, Any]:
+    return {"gen_ai.output.type": "image", "gen_ai.request.choice.count": max(1, request.count)}
+
+
+def _started(model: Model) -> GenerateImageResponse:
+    started = image_pb2.ImageStarted(provider=model.provider, model=model.id)
+    return GenerateImageResponse(events=[image_pb2.ImageEvent(started=started)])
+
+
+def _queued() -> GenerateImageResponse:
+    return GenerateImageResponse(events=[image_pb2.ImageEvent(queued=image_pb2.Queued())])
+
+
+IMAGE: Final = Operation[GenerateImageRequest, GenerateImageResponse](
+    name="image",
+    quota=quota_pb2.OPERATION_IMAGE,
+    kind=catalog_service_pb2.MODEL_KIND_IMAGE,
+    service=image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name,
+    stream=Method(name="GenerateImage", request=GenerateImageRequest, response=GenerateImageResponse),
+    whole=None,
+    carriage=_carriage,
+    span="generate_content",
+    noted=_noted,
+    started=_started,
+)
+
+
+class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
+    """One request for images."""
+
+    operation = IMAGE
+
+    def check(self, model: Model) -> None:
+        """As `Call.check`."""
+        request = self.request
+        if request.operation == image_pb2.OPERATION_UNSPECIFIED:
+            request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
+        super().check(model)
+
+    def images(self) -> Sequence[tuple[str, media_pb2.ImageInput]]:
+        """As `Call.images`."""
+        given = [(f"images[{index}]", image) for index, image in enumerate(self.request.images)]
+        return [*given, ("mask", self.request.mask)] if self.request.HasField("mask") else given
+
+    def amount(self, models: Sequence[Model]) -> Amount:
+        """As `Call.amount`."""
+        self.request.count = max(1, self.request.count)
+        return Amount(images=self.request.count)
+
+    @property
+    def stake(self) -> usage_pb2.Usage:
+        """As `Call.stake`."""
+        return usage_pb2.Usage(images=self.request.count)
+
+    def metering(self) -> ImageMetering:
+        """As `Call.metering`."""
+        return ImageMetering()
+
+    def way_on(self, attempts: Attempts[GenerateImageResponse], metering: Metering, *, others: bool) -> Anew | None:
+        """As `Call.way_on`."""
+        return Anew(attempts, self.ask) if others else None
+
+
+class ImageMetering(Metering):
+    """Charges for images that were handed to the caller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._delivered = 0
+
+    def handed(self, count: int) -> None:
+        """As `Metering.handed`."""
+        self._delivered += count
+
+    def handed_message(self, message: GenerateImageResponse) -> None:
+        """As `Metering.handed_message`."""
+        self._delivered += sum(event.HasField("image") for event in message.events)
+
+    @property
+    def is_due(self) -> bool:
+        """As `Metering.is_due`."""
+        return self._delivered < self.usage.images
+
+    def consumed(self, *, ended: bool) -> usage_pb2.Usage | None:
+        """As `Metering.consumed`."""
+        if not self._delivered:
+            return None
+        self.usage.images = self._delivered
+        return self.usage
+
+    def owed(self, *, ended: bool) -> Owed:
+        """As `Metering.owed`."""
+        if ended:
+            return Owed(self.usage, known=True)
+        return Owed(usage_pb2.Usage(images=self._delivered, exact=True))
+
+    def goes_on(self) -> None:
+        """As `Metering.goes_on`: another target makes all of them."""
+        self.usage = usage_pb2.Usage()
+
+
+class Anew:
+    """Another target makes the images, as long as none was shown. Waiting and progress are no part of the answer."""
+
+    def __init__(self, attempts: Attempts[GenerateImageResponse], ask: Ask[GenerateImageResponse]) -> None:
+        self._attempts = attempts
+        self._ask = ask
+        self._shown = False
+
+    def saw(self, event: image_pb2.ImageEvent, kind: str | None) -> None:
+        """As `WayOn.saw`."""
+        self._shown = self._shown or kind == "image" or kind == "text"
+
+    def may_help(self, model: Model, error: MoaError) -> bool:
+        """As `WayOn.may_help`."""
+        return not self._shown and self._attempts.may_go_on(model, error)
+
+    async def go_on(self, model: Model, error: MoaError) -> Begun[GenerateImageResponse] | None:
+        """As `WayOn.go_on`."""
+        try:
+            begun = await self._attempts.begin(self._ask)
+        except MoaError:
+            return None
+        first = _started(begun.model)
+        first.events.extend(begun.first.events)
+        return begun._replace(first=first)

@@ -1,0 +1,315 @@
+"""Text, declared: a chat's request, what it may cost, who may answer in its place, and what its answer comes to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, Self
+
+from moa.common.v1 import media_pb2, usage_pb2
+from moa.quota.v1 import quota_pb2
+from moa.router.v1 import catalog_service_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from moa.text.v1.text_service_pb2 import (
+    CountTokensRequest,
+    CountTokensResponse,
+    GenerateTextRequest,
+    GenerateTextResponse,
+    GenerateWholeTextRequest,
+    GenerateWholeTextResponse,
+)
+from services.catalogue import Model, Provider
+from services.catalogue.waiting import may_be_long, whole_s
+from services.common import logs
+from services.common.errors import ContextTooLong, MoaError
+from services.common.estimate import Meter
+from services.common.helper_process import LARGE_BYTES
+from services.router.domain import bounds
+from services.router.domain.answer import Answer
+from services.router.domain.attempts import Attempts
+from services.router.domain.operation import Amount, Call, Carriage, Metering, Method, Operation, Owed
+from services.router.domain.ports import Booking, Payer, Source
+from services.router.domain.prompt import Prompt
+from services.router.domain.rescue import Rescue, rescue_for
+
+COUNT_S: Final = 3.0
+"""How long a prompt may take to be counted for a caller who left: shorter than the backend waits with its word."""
+
+_log = logs.get("text_call")
+
+TextAnswer = Answer[GenerateTextResponse]
+
+
+class _Reading(Protocol):
+    async def prompt_of(self, request: GenerateTextRequest) -> Prompt: ...
+
+
+def _carriage(request: GenerateTextRequest, model: Model, provider: Provider) -> Carriage:
+    """Where no pieces are wanted a short answer is a unary call, which costs less than a stream.
+
+    A long one, or one of the gateway's own models, whose queue may be long, is a stream even then: its empty messages
+    tell that somebody works, and its last message is the answer. A large one is, too: the bytes of a unary call are
+    kept to its end.
+    """
+    timeouts = provider.timeouts_for(model)
+    streams = request.stream or model.load is not None or may_be_long(request, model)
+    if streams or request.ByteSize() > LARGE_BYTES:
+        return Carriage(timeouts)
+    return Carriage(timeouts, whole_s(timeouts, request, model))
+
+
+def _noted(request: GenerateTextRequest) -> Mapping[str, Any]:
+    noted: dict[str, Any] = {"gen_ai.output.type": "text", "gen_ai.request.stream": request.stream}
+    if request.HasField("max_tokens"):
+        noted["gen_ai.request.max_tokens"] = request.max_tokens
+    if request.candidates > 1:
+        noted["gen_ai.request.choice.count"] = request.candidates
+    return noted
+
+
+def _outcome(event: text_pb2.TextEvent, kind: str | None) -> str:
+    if kind != "candidate_finished":
+        return ""
+    return text_pb2.FinishReason.Name(event.candidate_finished.reason).removeprefix("FINISH_REASON_").lower()
+
+
+def _inner(request: GenerateWholeTextRequest) -> GenerateTextRequest:
+    request.request.stream = False
+    return request.request
+
+
+def _started(model: Model) -> GenerateTextResponse:
+    started = text_pb2.Started(provider=model.provider, model=model.id)
+    return GenerateTextResponse(events=[text_pb2.TextEvent(started=started)])
+
+
+TEXT: Final = Operation[GenerateTextRequest, GenerateTextResponse](
+    name="text",
+    quota=quota_pb2.OPERATION_TEXT,
+    kind=catalog_service_pb2.MODEL_KIND_TEXT,
+    service=text_service_pb2.DESCRIPTOR.services_by_name["TextService"].full_name,
+    stream=Method(name="GenerateText", request=GenerateTextRequest, response=GenerateTextResponse),
+    whole=Method(
+        name="GenerateWholeText",
+        request=GenerateWholeTextRequest,
+        response=GenerateWholeTextResponse,
+        asked=lambda request: GenerateWholeTextRequest(request=request),
+        inner=_inner,
+        answered=lambda response: GenerateTextResponse(events=response.events),
+        gathered=lambda messages: GenerateWholeTextResponse(events=[e for each in messages for e in each.events]),
+    ),
+    count=Method(name="CountTokens", request=CountTokensRequest, response=CountTokensResponse),
+    carriage=_carriage,
+    span="chat",
+    noted=_noted,
+    outcome=_outcome,
+    started=_started,
+)
+
+
+class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
+    """One request for text.
+
+    Args:
+        request: The request.
+        prompt: Its prompt where somebody has looked through it already.
+    """
+
+    operation = TEXT
+
+    def __init__(self, request: GenerateTextRequest, prompt: Prompt | None = None) -> None:
+        super().__init__(request)
+        self.prompt = prompt or Prompt.of(request)
+        self.whole = not request.stream
+        self.granted = 0
+        """Tokens that the reservation has for each candidate's answer."""
+        self._wanted = 0
+        self._bound = 0
+        """Tokens of the prompt at most, told without a tokenizer."""
+        self._reserved_prompt = 0
+        """Tokens of the reservation that are the prompt's: the same, or its count."""
+        self._payer: Payer | None = None
+
+    @classmethod
+    def counted(cls, request: CountTokensRequest) -> Self:
+        """As `Call.counted`."""
+        return cls(GenerateTextRequest(messages=request.messages, tools=request.tools))
+
+    @classmethod
+    async def received(cls, request: GenerateTextRequest, reading: _Reading) -> Self:
+        """Return the call of a typed request, whose prompt is looked through elsewhere where it is large."""
+        return cls(request, await reading.prompt_of(request))
+
+    def check(self, model: Model) -> None:
+        """As `Call.check`."""
+        self.prompt.check(self.request)
+        self.prompt.check_able(self.request, model)
+        wanted = self.request.max_tokens if self.request.HasField("max_tokens") else model.default_max_tokens
+        self._wanted = bounds.bounded(wanted, model)
+
+    def check_able(self, model: Model) -> None:
+        """As `Call.check_able`."""
+        self.prompt.check_able(self.request, model)
+        bounds.check_context(self._bound, model)
+
+    def images(self) -> Sequence[tuple[str, media_pb2.ImageInput]]:
+        """As `Call.images`."""
+        messages = self.request.messages
+        return [("image_url", messages[number].parts[index].image) for number, index in self.prompt.pictures]
+
+    def amount(self, models: Sequence[Model]) -> Amount:
+        """As `Call.amount`: pictures count as they do where they cost most."""
+        self._bound = bounds.prompt_bound(self.prompt, self.request, models)
+        return self._amount(self._bound)
+
+    def _amount(self, prompt: int) -> Amount:
+        self._reserved_prompt = prompt
+        candidates = max(1, self.request.candidates)
+        return Amount(tokens=prompt + self._wanted * candidates, min_tokens=prompt + candidates)
+
+    def outgrown(self, model: Model, others: Sequence[Model]) -> ContextTooLong | None:
+        """As `Call.outgrown`."""
+        try:
+            bounds.check_context(self._bound, model)
+        except ContextTooLong as refusal:
+            if any(bounds.fits_context(self._bound, other.context_tokens) for other in others):
+                return refusal
+            raise
+        return None
+
+    async def recounted(self, model: Model, payer: Payer) -> Amount | None:
+        """As `Call.recounted`: the bound may be several times the truth (Korean text is three bytes a letter)."""
+        if not bounds.fits_context(self._bound, model.context_tokens):
+            return None
+        exact = await self.backends.count_tokens(self._counting(model), model, self.caller, payer)
+        return self._amount(exact) if exact < self._bound else None
+
+    def _counting(self, model: Model) -> CountTokensRequest:
+        asked = self.request
+        return CountTokensRequest(model=model.id, provider=model.provider, messages=asked.messages, tools=asked.tools)
+
+    def fetched(self, reserved: Booking, models: Sequence[Model]) -> Booking:
+        """As `Call.fetched`: the sizes of pictures are known, and so what they cost at most."""
+        return reserved.shrunk(self.amount(models).tokens)
+
+    def admitted(self, reserved: Booking) -> None:
+        """As `Call.admitted`."""
+        left = (reserved.tokens - self._reserved_prompt) // max(1, self.request.candidates)
+        self.granted = max(1, min(self._wanted, left))
+
+    @property
+    def stake(self) -> usage_pb2.Usage:
+        """As `Call.stake`."""
+        return usage_pb2.Usage(prompt_tokens=self.prompt.guess)
+
+    def ask(self, model: Model, paying: Booking) -> Source[GenerateTextResponse]:
+        """As `Call.ask`."""
+        return self.ask_on(model, paying)
+
+    def ask_on(
+        self, model: Model, paying: Booking, *, prefix: str = "", spent: int = 0, books: bool = True
+    ) -> Source[GenerateTextResponse]:
+        """Begin an answer by a target.
+
+        Args:
+            prefix: What the answer begins with: the target goes on from there.
+            spent: Tokens that were given already.
+            books: Whether whoever answers may book what it delivered, should this process vanish.
+        """
+        request = self.request
+        if prefix:
+            request = GenerateTextRequest()
+            request.CopyFrom(self.request)
+            request.messages.add(role=text_pb2.ROLE_ASSISTANT).parts.add(text=prefix)
+            # What goes on from the answer's text has done its reasoning.
+            request.ClearField("reasoning")
+        self._payer = paying
+        request.model, request.provider = model.id, model.provider
+        request.max_tokens = bounds.bounded(self.granted - spent, model)
+        bound = self._reserved_prompt + spent
+        return self.backends.ask(TEXT, request, model, self.caller, paying, prompt_bound=bound, books=books)
+
+    def metering(self) -> TextMetering:
+        """As `Call.metering`."""
+        return TextMetering(Meter(self.prompt.guess), self.prompt_tokens)
+
+    def way_on(self, attempts: Attempts[GenerateTextResponse], metering: Metering, *, others: bool) -> Rescue | None:
+        """As `Call.way_on`."""
+        assert isinstance(metering, TextMetering)
+        return rescue_for(self, attempts, metering.meter, others)
+
+    async def prompt_tokens(self, model: Model) -> int:
+        """Return what a caller who leaves owes for the prompt: as counted by who answers, else its bound."""
+        if self._payer is None:
+            return self._reserved_prompt
+        try:
+            async with asyncio.timeout(COUNT_S):
+                exact = await self.backends.count_tokens(self._counting(model), model, self.caller, self._payer)
+                return min(self._reserved_prompt, exact)
+        except (MoaError, TimeoutError):
+            return self._reserved_prompt
+        except Exception:
+            # What is owed must be booked whatever happens here.
+            _log.exception("prompt.not_counted", model=model.full_id)
+            return self._reserved_prompt
+
+
+async def _unknown(_: Model) -> int:
+    """Count nothing: the request is gone."""
+    raise AssertionError
+
+
+class TextMetering(Metering):
+    """Charges by what the provider reported; where a stream broke, by what was delivered.
+
+    Args:
+        meter: Guesses what was delivered.
+        prompt: Returns the prompt's tokens as a model counts them, else their bound.
+    """
+
+    def __init__(self, meter: Meter, prompt: Callable[[Model], Awaitable[int]]) -> None:
+        super().__init__()
+        self.meter = meter
+        self._prompt = prompt
+        self._pieces = 0
+
+    def saw(self, event: text_pb2.TextEvent, kind: str | None) -> None:
+        """As `Metering.saw`."""
+        if kind == "text":
+            self._pieces += 1
+            self.meter.saw(event.text.text)
+        elif kind == "reasoning":
+            self._pieces += 1
+            self.meter.saw(event.reasoning.text, reasoning=True)
+        elif kind == "tool_call":
+            self._pieces += 1
+            self.meter.saw(event.tool_call.arguments_json)
+
+    def consumed(self, *, ended: bool) -> usage_pb2.Usage | None:
+        """As `Metering.consumed`."""
+        usage = self.usage
+        if usage.prompt_tokens or usage.completion_tokens:
+            # A provider that reports as it goes may have delivered more since.
+            # No provider sends a piece that holds no token.
+            if not ended and usage.completion_tokens < self._pieces:
+                usage.completion_tokens = self._pieces
+            return usage
+        return self.meter.usage() if self._pieces else None
+
+    def owed(self, *, ended: bool) -> Owed:
+        """As `Metering.owed`."""
+        if self.usage.prompt_tokens:
+            return Owed(self.consumed(ended=ended) or self.usage, known=True)
+        if not self._pieces:
+            return Owed(usage_pb2.Usage())
+        usage = self.meter.usage()
+        usage.exact = False
+        return Owed(usage, prompt=self._prompt)
+
+    def broke(self) -> None:
+        """As `Metering.broke`: what more than one target said is counted from outside."""
+        self.usage.exact = False
+
+    def let_go(self) -> None:
+        """As `Metering.let_go`."""
+        self._prompt = _unknown
