@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.catalogue import CatalogueError, Model, load
 from services.catalogue._pictures import UNKNOWN
 from services.common.images import MAX_SIDE
-from tests.common.test_shipped_catalogue import CATALOGUE
+from tests.catalogue.test_shipped_catalogue import CATALOGUE
 
 SEEING = [model for model in CATALOGUE.models if model.can("vision")]
 SIZES = st.integers(1, MAX_SIDE) | st.sampled_from([1, 384, 385, 512, 513, 768, 769, 2048, 2049, MAX_SIDE])
