@@ -13,6 +13,7 @@ from gateway import limits as edge
 from gateway.settings import EdgeSettings
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
+from services.auth.domain.ledger import LEAST_KEPT_DAYS
 from services.common import byte_admission, helper_process, idempotency, images, protojson
 from services.providers.http import client as http
 from services.router.adapters import fetching
@@ -239,6 +240,12 @@ def machine() -> list[Row]:
             f"about {WAL_MB} MiB",
             "what a checkpoint has written is used again",
             "nothing: a checkpoint comes earlier",
+        ),
+        Row(
+            "a row of the ledger (`MOA_LEDGER_RETENTION_DAYS`)",
+            f"for ever; {LEAST_KEPT_DAYS} days at least",
+            "what came late must be known to be booked",
+            "a page of the ledger has `complete_since`; its sums stay",
         ),
     ]
 

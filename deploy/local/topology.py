@@ -93,7 +93,7 @@ AUTH: Final = Process(
     metrics_port=8202,
     public_port=8105,
     calls={"MOA_DATABASE_URL": DATABASE},
-    shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP"),
+    shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP", "MOA_LEDGER_RETENTION_DAYS"),
     optional=("MOA_DRAIN_S", "MOA_IDEMPOTENCY_LEASE_S"),
 )
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}

@@ -189,9 +189,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         before = render.read_token(request.page_token)
         rows = await self._usage.ledger(request.account_id, limit=size + 1, before=before)
         more = len(rows) > size
+        since = await self._usage.complete_since(request.account_id)
         return pb.ListLedgerResponse(
             rows=[render.ledger_row(row) for row in rows[:size]],
             next_page_token=str(rows[size - 1].id) if more else "",
+            complete_since=render.timestamp(since) if since else None,
         )
 
     async def ListAudit(self, request: pb.ListAuditRequest, context: Any) -> pb.ListAuditResponse:

@@ -11,11 +11,13 @@ from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.auth.adapters.answers import Answers
 from services.auth.adapters.cached import CachedIdentities
+from services.auth.adapters.checker import Checker
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.retention import Retention
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries, tidy
 from services.auth.arrivals import Arrivals
@@ -75,6 +77,10 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "tries": partial(tidy, postgres),
             "answers": answers.tidy,
         }
+        if config.ledger_retention_days is not None:
+            retention = Retention(postgres, Checker(url), days=config.ledger_retention_days)
+            stack.push_async_callback(retention.close)
+            tidies["ledger"] = retention.tidy
         sweeper = Sweeper(
             ledger,
             quota.pools,

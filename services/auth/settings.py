@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from services.auth.domain.ledger import LEAST_KEPT_DAYS
 from services.common.settings import ServiceSettings
 
 
@@ -42,7 +43,15 @@ class AuthSettings(DatabaseSettings):
     after it."""
     idempotency_lease_s: float = Field(default=30.0, ge=1)
     """How long a request with an idempotency key counts as being worked at after its router was last heard of."""
+    ledger_retention_days: int | None = Field(default=None, ge=LEAST_KEPT_DAYS)
+    """For how many days rows of the ledger are kept at least, before their sums alone are; unset: for ever."""
     database_wait_s: float = Field(default=1.0, gt=0)
     """How long a connection is waited for before the database counts as away and callers are told at once."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)
     """How long a router may go on with a verified key before it asks again."""
+
+    @field_validator("ledger_retention_days", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        """Return None for the empty text that compose files make of a variable which is not set."""
+        return None if value == "" else value

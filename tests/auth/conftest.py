@@ -111,6 +111,7 @@ async def started(
     setup_token: str = "",
     setup_until: float = 0.0,
     database_wait_s: float = 20.0,
+    ledger_retention_days: int | None = None,
 ) -> Auth:
     """Start a replica; a busy machine is no database that is away, but for a test that says so."""
     stack = AsyncExitStack()
@@ -127,6 +128,7 @@ async def started(
         block_s=block_s,
         fresh_s=fresh_s,
         database_wait_s=database_wait_s,
+        ledger_retention_days=ledger_retention_days,
         drain_s=0,
     )
     replica = await stack.enter_async_context(serving(config))

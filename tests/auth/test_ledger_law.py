@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
+from uuid import UUID
 
 import psycopg
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,7 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.retention import Retention
 from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, Limits
 from services.auth.domain.leases import LeaseIds
@@ -93,6 +95,9 @@ class LedgerLaw(RuleBasedStateMachine):
         self.replicas: list[Replica] = []
         self.lease_ids = LeaseIds(PEPPER)
         self.delivered: dict[str, int] = {}
+        self.charged_before: dict[str, int] = {}
+        self.refused: set[str] = set()
+        self.removed: set[UUID] = set()
         self.lent: list[Lease] = []
         self.reserved: list[Reservation] = []
         self.run(self._begin())
@@ -166,8 +171,7 @@ class LedgerLaw(RuleBasedStateMachine):
             reservation.delivered = int(reservation.tokens * part)
             self.delivered[reservation.reservation_id] = reservation.delivered
             reservation.lease.free += max(0, reservation.tokens - reservation.delivered)
-        booked = self.run(self.ledger.settle([self._booking(reservation)] * 2))
-        assert booked.booked == [reservation.reservation_id] * 2
+        self._settle(reservation)
 
     @rule(reservation=reservations, part=st.floats(0, 1))
     def report(self, reservation: Reservation, part: float) -> None:
@@ -183,7 +187,18 @@ class LedgerLaw(RuleBasedStateMachine):
             reservation.ended = True
             reservation.lease.free += reservation.tokens
             self.delivered[reservation.reservation_id] = 0
-            self.run(self.ledger.settle([self._booking(reservation)]))
+            self._settle(reservation)
+
+    def _settle(self, reservation: Reservation) -> None:
+        """Book it twice over: it is booked, or refused where its block was removed."""
+        name = reservation.reservation_id
+        found = self.lease_ids.read(reservation.lease.lease_id)
+        assert found is not None
+        done = self.run(self.ledger.settle([self._booking(reservation)] * 2))
+        gone = found[0] in self.removed
+        assert (done.booked, done.refused) == (([], [name] * 2) if gone else ([name] * 2, []))
+        if gone and name not in self.charged_before:
+            self.refused.add(name)
 
     @rule(lease=leases)
     def renew(self, lease: Lease) -> None:
@@ -229,6 +244,29 @@ class LedgerLaw(RuleBasedStateMachine):
         while lost := self.run(self.ledger.stale(limit=200)):
             assert self.run(self.ledger.lose(lost)) == len(lost)
 
+    @rule()
+    def months_pass(self) -> None:
+        """What is over is audited, and removed but for its sums."""
+        with self._looking() as link:
+            link.execute("set local session_replication_role = replica")
+            aged = link.execute(
+                "update blocks set closed_at = closed_at - interval '99 days'"
+                " where account_id = %s and closed_at is not null returning id",
+                (self.account_id,),
+            ).fetchall()
+            ids = [block_id for (block_id,) in aged]
+            link.execute("update ledger set at = at - interval '99 days' where block_id = any(%s)", (ids,))
+            (before, _), charged = self._sums(link), self._charged(link)
+        checker = Checker(self.url, rows_a_step=50)
+        assert not self.run(checker.check()).faults
+        self.run(Retention(self.postgres, checker, days=35).remove(ids))
+        with self._looking() as link:
+            assert self._sums(link)[0] == before
+            left = self._charged(link)
+            kept = {block_id for (block_id,) in link.execute("select id from blocks").fetchall()}
+        self.charged_before |= {name: tokens for name, tokens in charged.items() if name not in left}
+        self.removed |= set(ids) - kept
+
     @invariant()
     def never_beyond_the_limit(self) -> None:
         """What is settled and what anybody may still spend never exceed the limit."""
@@ -261,16 +299,14 @@ class LedgerLaw(RuleBasedStateMachine):
         self._pass(BLOCK_S + GRACE_S + 1)
         with self._looking() as link:
             spent, outstanding = self._sums(link)
-            charged: dict[str, int] = dict(
-                link.execute(
-                    "select reference, sum(tokens)::bigint from ledger where account_id = %s"
-                    " and kind in ('settle', 'orphan', 'late') group by reference",
-                    (self.account_id,),
-                ).fetchall()
-            )
+            charged = self.charged_before | self._charged(link)
         assert outstanding == 0
+        assert sum(charged.values()) == spent
         for reservation_id, tokens in self.delivered.items():
-            assert charged[reservation_id] <= tokens
+            if reservation_id in self.refused:
+                assert reservation_id not in charged
+            else:
+                assert charged[reservation_id] <= tokens
         assert self.run(self._free()) == LIMIT - spent
         for whole in (False, True):
             assert not self.run(Checker(self.url, rows_a_step=50).check(whole=whole)).faults
@@ -284,13 +320,25 @@ class LedgerLaw(RuleBasedStateMachine):
     def _sums(self, link: psycopg.Connection[Any]) -> tuple[int, int]:
         row = link.execute(
             "select (select coalesce(sum(tokens), 0)::bigint from ledger where account_id = %(a)s"
-            " and kind in ('settle', 'orphan', 'late')),"
+            " and kind in ('settle', 'orphan', 'late'))"
+            " + (select coalesce(sum(settled_tokens + late_tokens), 0)::bigint"
+            " from ledger_carried where account_id = %(a)s and subject = account_id),"
             " (select coalesce(sum(tokens - settled_tokens - returned_tokens), 0)::bigint from blocks"
             " where account_id = %(a)s)",
             {"a": self.account_id},
         ).fetchone()
         assert row is not None
         return row[0], row[1]
+
+    def _charged(self, link: psycopg.Connection[Any]) -> dict[str, int]:
+        """Return what the ledger's rows charge, by reservation."""
+        return dict(
+            link.execute(
+                "select reference, sum(tokens)::bigint from ledger where account_id = %s"
+                " and kind in ('settle', 'orphan', 'late') group by reference",
+                (self.account_id,),
+            ).fetchall()
+        )
 
     async def _free(self) -> int:
         (who,) = await Identities(self.postgres).by_ids([self.key_id])
@@ -316,7 +364,9 @@ class LedgerLaw(RuleBasedStateMachine):
 
 
 def test_no_interleaving_breaks_the_law(database_url: str) -> None:
-    """Settled and outstanding never exceed the limit, and nothing is refused that is free, whatever happens when."""
+    """Settled and outstanding never exceed the limit, and nothing is refused that is free, whatever happens when.
+
+    What is over may be removed between any two steps."""
     migrate(database_url)
     LedgerLaw.url = database_url
     run_state_machine_as_test(

@@ -13,7 +13,8 @@ from services.auth.adapters import checks
 from services.auth.adapters.postgres import Link
 
 _ROWS_A_STEP: Final = 100_000
-_NOTHING: Final = [0] * 9
+AUDIT_LOCK: Final = 0x6D6F6175
+"""Held shared while rows are checked: none is removed meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Findings:
     """What a check found."""
 
     rows: int
-    """Rows of the ledger."""
+    """Rows of the ledger, those that were removed included."""
     totals: dict[str, dict[str, int]]
     """Borrowed, spent, returned and outstanding, of tokens and images; outstanding is what is left of borrowed."""
     faults: dict[str, list[dict[str, Any]]]
@@ -67,6 +68,7 @@ class Checker:
         async with await psycopg.AsyncConnection.connect(
             self._url, autocommit=True, connect_timeout=5, options="-c statement_timeout=0 -c lock_timeout=0"
         ) as link:
+            await link.execute("select pg_advisory_lock_shared(%s)", (AUDIT_LOCK,))
             found = _Found(most)
             sums = await self._whole(link, found) if whole else await self._since(link, found, told)
             async with _snapshot(link):
@@ -82,19 +84,19 @@ class Checker:
     async def _whole(self, link: Link, found: _Found) -> list[int]:
         async with _snapshot(link):
             await _check(link, found, checks.WHOLE)
-            return await _sums(link, 0, 2**63 - 1)
+            return _added(await _carried(link), await _sums(link, 0, 2**63 - 1))
 
     async def _since(self, link: Link, found: _Found, told: Callable[[int, int], None]) -> list[int]:
         at, sums = await _position(link)
         last, sure = await _ends(link)
-        if at > last:
+        if at > await _given(link):
             # The database is an older one than the position was written in.
-            at, sums = 0, list(_NOTHING)
+            at, sums = 0, await _carried(link)
         while at < last:
             upto = min(at + self._rows_a_step, last if at >= sure else sure)
             async with _snapshot(link):
                 await _check(link, found, checks.OF_ROWS, {"after": at, "upto": upto})
-                sums = [known + more for known, more in zip(sums, await _sums(link, at, upto), strict=True)]
+                sums = _added(sums, await _sums(link, at, upto))
             at = upto
             if at <= sure and not found.faults:
                 await link.execute(
@@ -129,7 +131,25 @@ async def _sums(link: Link, after: int, upto: int) -> list[int]:
 async def _position(link: Link) -> tuple[int, list[int]]:
     """Return up to which row everything was checked before, and the sums up to there."""
     row = await (await link.execute("select upto, sums from audit_position")).fetchone()
-    return (row[0], row[1]) if row else (0, list(_NOTHING))
+    return (row[0], row[1]) if row else (0, await _carried(link))
+
+
+async def _given(link: Link) -> int:
+    """Return the last number that a row was given, whether the row is still there or not."""
+    cursor = await link.execute("select pg_sequence_last_value(pg_get_serial_sequence('ledger', 'id')::regclass)")
+    row = await cursor.fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+async def _carried(link: Link) -> list[int]:
+    """Return the sums of the rows that were removed."""
+    row = await (await link.execute(checks.CARRIED)).fetchone()
+    assert row is not None
+    return list(row)
+
+
+def _added(sums: list[int], more: list[int]) -> list[int]:
+    return [one + other for one, other in zip(sums, more, strict=True)]
 
 
 async def _ends(link: Link) -> tuple[int, int]:

@@ -50,6 +50,10 @@ _DAYS: Final = (
         from ledger l left join blocks b on b.id = l.block_id,
              unnest(coalesce(b.counts_as, array[l.key_id])) as c (subject)
         where {ledger} and c.subject <> l.account_id
+        union all
+        select subject, day, borrowed_tokens - returned_tokens + late_tokens,
+               borrowed_images - returned_images + late_images
+        from ledger_carried l where {carried}
     ), summed as (select subject, day, sum(tokens) as tokens, sum(images) as images from moved group by 1, 2)
     select coalesce(q.subject, s.subject) as subject, coalesce(q.day, s.day)::text as day,
            coalesce(q.tokens, 0) - coalesce(s.tokens, 0) as tokens_off,
@@ -78,9 +82,13 @@ _BEYOND: Final = """
     where tokens > split_part(reference, '.', 3)::bigint or images > split_part(reference, '.', 4)::bigint
 """
 _USAGE: Final = """
-    with booked as (
-        select account_id, day, sum(tokens) as tokens, sum(images) as images from ledger l
-        where kind in ('settle', 'orphan', 'late') and {days} group by 1, 2
+    with charged as (
+        select account_id, day, tokens, images from ledger l where kind in ('settle', 'orphan', 'late') and {days}
+        union all
+        select account_id, day, settled_tokens + late_tokens, settled_images + late_images from ledger_carried l
+        where subject = account_id and {days}
+    ), booked as (
+        select account_id, day, sum(tokens) as tokens, sum(images) as images from charged group by 1, 2
     ), told as (
         select account_id, day, sum(charged_tokens) as tokens, sum(charged_images) as images from usage_days l
         where {days} group by 1, 2
@@ -98,7 +106,14 @@ _STATEMENTS: Final = {
     "a reservation was charged twice": _TWICE,
     "a reservation was charged more than its grant": _BEYOND,
 }
-_WHOLE: Final = {"ledger": "true", "days": "true", "blocks": "true", "references": "true", "join": "full"}
+_WHOLE: Final = {
+    "ledger": "true",
+    "carried": "true",
+    "days": "true",
+    "blocks": "true",
+    "references": "true",
+    "join": "full",
+}
 _RANGE: Final = "id > %(after)s and id <= %(upto)s"
 _TOUCHED: Final = f"in (select block_id from ledger where {_RANGE})"
 _TOUCHED_DAYS: Final = f"(l.account_id, l.day) in (select account_id, day from ledger where {_RANGE})"
@@ -109,6 +124,7 @@ OF_ROWS: Final[dict[str, LiteralString]] = {
     name: text.format(
         # All of a block, all of an account's day: what a row moved must agree with what all others moved.
         ledger=_TOUCHED_DAYS if text is _DAYS else f"block_id {_TOUCHED}",
+        carried=_TOUCHED_DAYS,
         days=_TOUCHED_DAYS,
         blocks=f"b.id {_TOUCHED}",
         references=f"reference in (select reference from ledger where {_RANGE})",
@@ -150,6 +166,15 @@ TOTALS: Final = """
            count(*)
     from ledger where id > %(after)s and id <= %(upto)s
 """
+CARRIED: Final = """
+    select coalesce(sum(borrowed_tokens), 0)::bigint, coalesce(sum(settled_tokens), 0)::bigint,
+           coalesce(sum(returned_tokens), 0)::bigint, coalesce(sum(late_tokens), 0)::bigint,
+           coalesce(sum(borrowed_images), 0)::bigint, coalesce(sum(settled_images), 0)::bigint,
+           coalesce(sum(returned_images), 0)::bigint, coalesce(sum(late_images), 0)::bigint,
+           coalesce(sum(rows), 0)::bigint
+    from ledger_carried where subject = account_id
+"""
+"""`TOTALS` of the rows that were removed."""
 NOTES: Final[dict[str, LiteralString]] = {
     # Charged as last reported, because their holder vanished. A `late` row corrects one that was settled after all.
     "orphans": """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import LiteralString, NamedTuple
 
 from psycopg.rows import class_row
@@ -51,6 +51,15 @@ class Usage:
                 given,
             )
             return await cursor.fetchall()
+
+    async def complete_since(self, account_id: str) -> datetime | None:
+        """Return the time after which no row of an account was removed; None when none was at all."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select max(newest) from ledger_carried where account_id = %s and subject = account_id", (account_id,)
+            )
+            row = await cursor.fetchone()
+        return row[0] if row else None
 
     async def ledger(self, account_id: str, *, limit: int, before: int | None) -> list[LedgerRecord]:
         """List an account's quota rows, the newest first, before a row."""
