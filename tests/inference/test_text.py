@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from inference.fair import Flow
-from inference.text.constraint import Constraint
 from inference.text.turns import Turn
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2
 from services.common import errors
-from tests.inference.harness import CHAT, Client, InBand, Running, TextOut, chat
+from tests.inference.harness import CHAT, Client, Running, chat
 
 STORY = "Tell me a story about a fox."
 
@@ -279,173 +272,6 @@ async def test_a_wrong_service_token_is_refused(running: Running) -> None:
         await call.read()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     await stranger.close()
-
-
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "city": {"enum": ["Seoul", "서울", "Paris"]},
-        "count": {"type": "integer", "minimum": 0, "maximum": 99},
-        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2},
-    },
-    "required": ["city", "count", "tags"],
-    "additionalProperties": False,
-}
-
-
-@pytest.fixture(scope="module")
-def more(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Serve the model under another name, and one that reasons and claims no JSON."""
-    folder = tmp_path_factory.mktemp("models")
-    thinking = folder / "thinking"
-    shutil.copytree("inference/models/moa-tiny-chat", thinking)
-    template = thinking / "chat_template.jinja"
-    template.write_text(template.read_text().replace("{{ '<|assistant|>' }}", "{{ '<|assistant|><think>' }}"))
-    models = [
-        {"id": name, "provider": "local-text", "capabilities": can, "load": {"source": str(source)}}
-        for name, can, source in (
-            ("strict", ["json", "json_schema"], Path("inference/models/moa-tiny-chat").resolve()),
-            ("thinking", [], thinking),
-        )
-    ]
-    file = folder / "catalogue.yaml"
-    providers = [{"id": "local-text", "adapter": "inference", "makes": "text"}]
-    file.write_text(json.dumps({"providers": providers, "models": models}))
-    server = Running(file)
-    yield server
-    server.stop()
-
-
-def form(schema: object) -> text_pb2.ResponseFormat:
-    kind = text_pb2.ResponseFormat.KIND_JSON_SCHEMA
-    return text_pb2.ResponseFormat(kind=kind, schema_json=schema if isinstance(schema, str) else json.dumps(schema))
-
-
-async def test_an_answer_is_held_to_its_schema(more: Running) -> None:
-    """Whatever is asked at whatever temperature, the answer is a document of the schema."""
-    client = Client(more.address)
-
-    async def ask(seed: int) -> TextOut:
-        sampling = text_pb2.Sampling(temperature=1.5, seed=seed)
-        return await client.text("Hello", model="strict", sampling=sampling, response_format=form(SCHEMA))
-
-    for out in await asyncio.gather(*(ask(seed) for seed in range(6))):
-        held = json.loads(out.text)
-        assert set(held) == {"city", "count", "tags"}
-        assert held["city"] in ("Seoul", "서울", "Paris")
-        assert 0 <= held["count"] <= 99
-        assert out.ends[0].reason == text_pb2.FINISH_REASON_STOP
-    await client.close()
-
-
-def nested(levels: int) -> str:
-    return '{"type": "array", "items": ' * levels + "{}" + "}" * levels
-
-
-REFUSED = {
-    "not JSON": "{",
-    "no schema": '{"type": 3}',
-    "another's": '{"$ref": "https://example.com/x"}',
-    "itself": '{"$ref": "#"}',
-    "nested 2,000 times": nested(2000),
-    "many ways": json.dumps(
-        {"allOf": [{"anyOf": [{"properties": {f"p{i}{j}": {"type": "integer"}}} for j in range(4)]} for i in range(12)]}
-    ),
-    "long": json.dumps({"const": "x" * 40_000}),
-    "wide": json.dumps({"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(5000)}}),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-async def test_a_schema_that_is_none_is_refused(more: Running, case: str) -> None:
-    """A schema that does not parse, cannot be enforced, has no document or is too large is the caller's bad field."""
-    schema = REFUSED[case]
-    client = Client(more.address)
-    with pytest.raises(errors.InvalidField) as caught:
-        await client.text("Hello", model="strict", response_format=form(schema))
-    assert caught.value.param == "response_format"
-    await client.close()
-
-
-HOSTILE = {
-    "without end": '{"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}',
-    "nested 50 times": nested(50),
-    "a pattern that backtracks": json.dumps({"type": "string", "pattern": "^(a+)+$"}),
-    "a pattern with many states": json.dumps({"type": "string", "pattern": "(a|b)*a(a|b){18}"}),
-    "repeated": json.dumps({"type": "string", "pattern": "[a-z]{1,100000}"}),
-    "as long as it likes": json.dumps({"type": "string", "maxLength": 10**9}),
-    "a million things": json.dumps({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}),
-    "doubling": json.dumps(
-        {
-            "$ref": "#/$defs/d0",
-            "$defs": {
-                f"d{i}": {"type": "object", "properties": {p: {"$ref": f"#/$defs/d{i + 1}"} for p in "xy"}}
-                for i in range(30)
-            }
-            | {"d30": {"type": "integer"}},
-        }
-    ),
-    "wide": json.dumps({"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(600)}}),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-async def test_a_hostile_schema_holds_nobody_up(more: Running, case: str) -> None:
-    """A schema made to explode is answered or refused, and who is served beside it gets the same answer as alone."""
-    client = Client(more.address)
-    alone = await client.text(STORY, model="strict", max_tokens=24)
-
-    async def hostile() -> None:
-        sampling = text_pb2.Sampling(temperature=1, seed=1)
-        with contextlib.suppress(errors.InvalidField, InBand):
-            await client.text(
-                "Hello", model="strict", max_tokens=24, sampling=sampling, response_format=form(HOSTILE[case])
-            )
-
-    async with asyncio.timeout(90):
-        helper, _ = await asyncio.gather(client.text(STORY, model="strict", max_tokens=24), hostile())
-    assert helper.text == alone.text
-    await client.close()
-
-
-async def test_a_schema_that_becomes_too_hard_fails_alone(more: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When following a schema fails midway, that request ends with its error, and nobody else's does."""
-    client = Client(more.address)
-    engine = more.engine("strict")
-    steps = itertools.count()
-    allowed = Constraint.allowed
-
-    def failing(constraint: Constraint) -> Any:
-        if next(steps) > 6:
-            raise errors.InvalidField("too large to follow", param="response_format")
-        return allowed(constraint)
-
-    monkeypatch.setattr(Constraint, "allowed", failing)
-    helper, outcome = await asyncio.gather(
-        client.text(STORY, model="strict", max_tokens=24),
-        client.text("Hello", model="strict", candidates=2, response_format=form(SCHEMA)),
-        return_exceptions=True,
-    )
-    assert isinstance(outcome, InBand | errors.InvalidField)
-    assert isinstance(helper, TextOut)
-    assert helper.text
-    assert await asyncio.to_thread(engine.wait_idle, 60)
-    await client.close()
-
-
-async def test_json_is_refused_where_the_catalogue_does_not_offer_it(more: Running) -> None:
-    """A model that the catalogue does not say can be held to JSON refuses it by the field's name."""
-    client = Client(more.address)
-    with pytest.raises(errors.Unsupported) as caught:
-        await client.text("Hello", model="thinking", response_format=form(SCHEMA))
-    assert caught.value.param == "response_format"
-    await client.close()
-
-
-async def test_the_shipped_model_is_held_to_json(client: Client) -> None:
-    """As the catalogue says, its answer is a document of the schema."""
-    out = await client.text("Hello", response_format=form(SCHEMA))
-    assert set(json.loads(out.text)) == {"city", "count", "tags"}
 
 
 async def test_reasoning_is_apart_and_counted(more: Running) -> None:
