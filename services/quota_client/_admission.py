@@ -25,7 +25,7 @@ from services.common.rpc.reach import Reach
 from services.quota_client import grants, ratelimit
 from services.quota_client._lease import Lease
 from services.quota_client._lease_store import LOW, LeaseStore
-from services.quota_client._lease_stores import Asked, LeaseStores
+from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
 from services.quota_client._pace import Paces, entered
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._reservation import Reservation
@@ -46,10 +46,17 @@ class Admission:
         service_token: The internal credential.
         journal: A folder for journals of what was consumed, so that it is booked even if this process is killed.
         doubt_s: How long a backend's word on a call that was left is waited for.
+        call_s: How long auth is waited for when a key or a reservation is asked about.
     """
 
     def __init__(
-        self, auth: grpc.aio.Channel, *, service_token: str, journal: Path | None = None, doubt_s: float = DOUBT_S
+        self,
+        auth: grpc.aio.Channel,
+        *,
+        service_token: str,
+        journal: Path | None = None,
+        doubt_s: float = DOUBT_S,
+        call_s: float = CALL_S,
     ) -> None:
         self.holder = f"{os.getpid()}-{os.urandom(6).hex()}"
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
@@ -68,6 +75,7 @@ class Admission:
             settling=self._settling,
             paces=self._paces,
             there=self._reach.returned,
+            call_s=call_s,
         )
         self._by_digest = self._holdings.by_digest
         self._refreshing = Refreshing(

@@ -21,7 +21,8 @@ from services.quota_client._lease_store import LeaseStore
 from services.quota_client._pace import Paces
 from services.quota_client._settling import Settling
 
-_CALL_S: Final = 3.0
+CALL_S: Final = 3.0
+"""How long auth is waited for: a caller is told then that accounts cannot be reached."""
 _PAUSES_S: Final = (0.05, 0.2)
 _UNKNOWN_S: Final = 1.0
 _UNKNOWN_COUNT: Final = 10_000
@@ -54,6 +55,7 @@ class LeaseStores:
         settling: Who books.
         paces: What this process may do of paces.
         there: Returns when auth is there, or is not waited for.
+        call_s: How long an answer of auth is waited for.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class LeaseStores:
         settling: Settling,
         paces: Paces,
         there: Callable[[], Awaitable[None]],
+        call_s: float = CALL_S,
     ) -> None:
         self._stub = stub
+        self._call_s = call_s
         self._auth_there = there
         self._token = service_token
         self._holder = holder
@@ -184,7 +188,7 @@ class LeaseStores:
             asked_at = time.monotonic()
             try:
                 sent = metadata(self._token, request_id)
-                return await self._stub.Admit(request, metadata=sent, timeout=_CALL_S), asked_at
+                return await self._stub.Admit(request, metadata=sent, timeout=self._call_s), asked_at
             except grpc.aio.AioRpcError as failure:
                 told = _told(failure)
                 if failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED and not told:

@@ -192,12 +192,14 @@ async def auth(start: Start) -> Auth:
 
 @pytest.fixture
 async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
-    """Start the router's half against replicas; ends with the test."""
+    """Start the router's half against replicas; ends with the test. It waits long for auth: the machine may be busy."""
     running: list[tuple[Admission, grpc.aio.Channel]] = []
 
-    async def go(*replicas: Auth, journal: Path | None = tmp_path / "journal", doubt_s: float = DOUBT_S) -> Admission:
+    async def go(
+        *replicas: Auth, journal: Path | None = tmp_path / "journal", doubt_s: float = DOUBT_S, call_s: float = 60.0
+    ) -> Admission:
         link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
-        admission = Router(link, service_token=TOKEN, journal=journal, doubt_s=doubt_s)
+        admission = Router(link, service_token=TOKEN, journal=journal, doubt_s=doubt_s, call_s=call_s)
         await admission.start()
         running.append((admission, link))
         return admission

@@ -19,6 +19,7 @@ from services.auth.migrations import migrate
 from services.common.errors import MoaError, QuotaExhausted, Unavailable
 from services.common.rpc.client import channel
 from services.quota_client import AbandonedCalls, Admission, Reservation
+from services.quota_client._lease_stores import CALL_S
 from tests.auth.asking import TOKEN, Router, audited, reserve, settle, tokens, until
 from tests.auth.conftest import Admit, Auth, Start, spawned, started
 
@@ -45,7 +46,7 @@ async def fragile(own_database: Database) -> AsyncIterator[Auth]:
 async def test_a_warm_key_works_while_the_database_is_away(fragile: Auth, own_database: Database, admit: Admit) -> None:
     """Without the database a warm key goes on within what was borrowed, then gets a 503; everything is booked later."""
     account, key_id, key = await fragile.account(tokens=1_000_000)
-    admission = await admit(fragile)
+    admission = await admit(fragile, call_s=CALL_S)
     charged = 0
     for _ in range(30):
         settle(await reserve(admission, key, 100), 60)

@@ -13,6 +13,7 @@ import pytest
 from deploy.local.database import Database
 from services.auth.migrations import migrate
 from services.common.errors import DeadlineExceeded, Unavailable
+from services.quota_client._lease_stores import CALL_S
 from tests.auth.asking import audited, reserve, settle, until
 from tests.auth.conftest import Admit, Auth, started
 
@@ -84,7 +85,7 @@ async def test_a_stalled_database_is_as_one_that_is_away(behind: Auth, wire: Wir
     """Who needs it gets a 503 in bounded time; a warm key goes on; once it answers again everything is booked, once."""
     account, key_id, warm = await behind.account(tokens=1_000_000)
     _, _, cold = await behind.account()
-    admission = await admit(behind)
+    admission = await admit(behind, call_s=CALL_S)
     for _ in range(10):
         settle(await reserve(admission, warm, 100), 60)
     await until(lambda: behind.spent(account) == (600, 0))
