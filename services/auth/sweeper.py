@@ -18,7 +18,7 @@ from services.common.isolate import Isolation
 
 _log = logs.get("sweeper")
 _BATCH = 200
-_TIDY_S = 60.0
+TIDY_S = 60.0
 
 
 class Sweeper:
@@ -47,7 +47,7 @@ class Sweeper:
         self._pools = pools
         self._tidy = tidy
         self._clock = clock
-        self._tidy_at = clock() + _TIDY_S
+        self._tidy_at = clock() + TIDY_S
         self._every_s = every_s
         self._rest_s = rest_s
         self._patience_s = patience_s
@@ -131,5 +131,5 @@ class Sweeper:
 
     async def _tidied(self, *, patient: bool) -> None:
         if self._clock() > self._tidy_at:
-            self._tidy_at = self._clock() + _TIDY_S
+            self._tidy_at = self._clock() + TIDY_S
             await self._each(self._tidy)

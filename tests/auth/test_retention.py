@@ -285,7 +285,7 @@ async def test_a_replica_removes_by_itself_and_its_pages_say_so(auth: Auth, monk
     """With the setting alone; an administrator who reads the ledger is told from when on it is whole."""
     account, _ = await spent(auth)
     aged(auth, DAYS + 1)
-    monkeypatch.setattr(sweeper, "_TIDY_S", 0.1)
+    monkeypatch.setattr(sweeper, "TIDY_S", 0.1)
     key = keys.make(PEPPER)
     await auth.accounts.create(role="admin", limits=CEILINGS, rules=[EVERYTHING], key=key, actor="console")
     replica = await started(auth.url, lease_s=1.0, block_s=2.0, ledger_retention_days=DAYS)
