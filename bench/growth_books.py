@@ -135,7 +135,7 @@ async def _ledger(sizes: tuple[int, ...]) -> list[dict[str, float]]:
             audited_ms = 1000 * (time.perf_counter() - began)
             found.append(
                 {
-                    "usage": await _median_ms(lambda: usage.by_day("acc_1", *_YEAR, limit=100)),
+                    "usage": await _median_ms(lambda: usage.grouped("acc_1", *_YEAR, limit=100)),
                     "page": await _median_ms(lambda: usage.ledger("acc_1", limit=100, before=None)),
                     "audit": audited_ms,
                 }

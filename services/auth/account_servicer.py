@@ -8,7 +8,7 @@ from typing import Any, Literal
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import account_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
-from services.auth import render
+from services.auth import render, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.identities import Identities
@@ -227,14 +227,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
         """Tell what was used."""
         caller = await self._callers.of(context)
-        days = render.read_days(request.from_day, request.to_day)
-        size = render.page_size(request.page_size, default=1000, most=1000)
-        after = render.read_usage_token(request.page_token)
-        rows = await self._usage.by_day(caller.account_id, *days, limit=size + 1, after=after)
-        return pb.GetUsageResponse(
-            rows=[render.usage(row) for row in rows[:size]],
-            next_page_token=render.usage_token(rows[size - 1]) if len(rows) > size else "",
-        )
+        rows, next_page = await usage_pages.page(self._usage, caller.account_id, request)
+        return pb.GetUsageResponse(rows=rows, next_page_token=next_page)
 
     async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
         """Tell the account's limits, what is left of today, and the limits of the key that asks."""

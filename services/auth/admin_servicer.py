@@ -10,7 +10,7 @@ from typing import Any
 
 from moa.account.v1 import account_pb2, admin_service_pb2_grpc
 from moa.account.v1 import admin_service_pb2 as pb
-from services.auth import render
+from services.auth import render, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.sessions import Sessions
@@ -172,14 +172,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Tell what an account used."""
         await self._administrator(context, gives=False)
         await self._accounts.get(request.account_id)
-        days = render.read_days(request.from_day, request.to_day)
-        size = render.page_size(request.page_size, default=1000, most=1000)
-        after = render.read_usage_token(request.page_token)
-        rows = await self._usage.by_day(request.account_id, *days, limit=size + 1, after=after)
-        return pb.GetAccountUsageResponse(
-            rows=[render.usage(row) for row in rows[:size]],
-            next_page_token=render.usage_token(rows[size - 1]) if len(rows) > size else "",
-        )
+        rows, next_page = await usage_pages.page(self._usage, request.account_id, request)
+        return pb.GetAccountUsageResponse(rows=rows, next_page_token=next_page)
 
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Any) -> pb.ListLedgerResponse:
         """Read an account's ledger."""

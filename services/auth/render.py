@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +12,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from moa.account.v1 import account_pb2, account_service_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.identities import rule_of
-from services.auth.adapters.usage import UsagePlace
 from services.auth.domain.accounts import CEILINGS, KeyLimits, Limits
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import (
@@ -98,7 +95,8 @@ def rule(record: RuleRecord) -> account_pb2.StoredRule:
 def usage(record: UsageRecord) -> account_pb2.UsageRow:
     """Return a row of usage."""
     return account_pb2.UsageRow(
-        day=record.day.isoformat(),
+        day=record.day.isoformat() if record.day else "",
+        month=f"{record.month:%Y-%m}" if record.month else "",
         key_id=record.key_id,
         provider=record.provider,
         model=record.model,
@@ -254,25 +252,6 @@ def read_token(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise InvalidField("not a page token of this list", param="page_token")
     return int(text)
-
-
-def usage_token(record: UsageRecord) -> str:
-    """Return where the page after a row begins."""
-    place = [record.day.isoformat(), record.key_id, record.provider, record.model, record.operation]
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-
-
-def read_usage_token(text: str) -> UsagePlace | None:
-    """Read where a page of usage begins; None for the first. Raises InvalidField."""
-    if not text:
-        return None
-    try:
-        day, key_id, provider, model, operation = json.loads(base64.urlsafe_b64decode(text.encode("ascii")))
-        if not all(isinstance(one, str) for one in (key_id, provider, model)) or type(operation) is not int:
-            raise ValueError
-        return UsagePlace(date.fromisoformat(day), key_id, provider, model, operation % 2**15)
-    except (ValueError, TypeError):
-        raise InvalidField("not a page token of this list", param="page_token") from None
 
 
 def page_size(given: int, *, default: int, most: int) -> int:

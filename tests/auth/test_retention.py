@@ -126,12 +126,12 @@ async def test_only_old_rows_go_and_no_sum_changes(auth: Auth) -> None:
     aged(auth, DAYS - 1, account=young)
     usage = Usage(auth.postgres)
     before = await audited(auth)
-    used = await usage.by_day(old, *_EVER, limit=10)
+    used = await usage.grouped(old, *_EVER, limit=10)
     assert await usage.complete_since(old) is None
     assert await removed(auth, retention(auth)) == 3 * 4
     after = await audited(auth)
     assert [(found.rows, found.totals, found.faults) for found in after] == [(20, before[0].totals, {})] * 2
-    assert await usage.by_day(old, *_EVER, limit=10) == used
+    assert await usage.grouped(old, *_EVER, limit=10) == used
     assert [len(await usage.ledger(who, limit=50, before=None)) for who in (old, young)] == [0, 8]
     since = await usage.complete_since(old)
     assert since is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import date
 from typing import Any
@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from deploy.local.database import Database
+from moa.account.v1 import account_pb2, account_service_pb2
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.keys import Keys
@@ -19,8 +20,9 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.usage import Usage
 from services.auth.domain.records import UsageRecord
 from services.auth.migrations import SCHEMA, migrate
-from services.auth.render import read_usage_token, usage_token
+from services.auth.usage_pages import page, read_groups
 from services.common import migrations
+from services.common.errors import InvalidField
 from tests.auth.conftest import Auth
 
 DAY, NEXT = date(2026, 11, 20), date(2026, 11, 21)
@@ -61,7 +63,21 @@ def book(link: psycopg.Connection[Any], account: str, rows: list[tuple[str, str,
         )
 
 
-def told(rows: list[UsageRecord]) -> list[tuple[date, str, int, int, int]]:
+async def paged(auth: Auth, account: str, size: int, group_by: Sequence[str] = ()) -> list[account_pb2.UsageRow]:
+    """Read usage to its end, page by page."""
+    found: list[account_pb2.UsageRow] = []
+    ask = account_service_pb2.GetUsageRequest(
+        from_day="2026-01-01", to_day="2026-12-31", page_size=size, group_by=group_by
+    )
+    while True:
+        rows, ask.page_token = await page(Usage(auth.postgres), account, ask)
+        found += rows
+        assert len(rows) <= size
+        if not ask.page_token:
+            return found
+
+
+def told(rows: list[UsageRecord]) -> list[tuple[date | None, str, int, int, int]]:
     return [(row.day, row.model, row.requests, row.charged_tokens, row.charged_images) for row in rows]
 
 
@@ -79,21 +95,80 @@ async def test_usage_is_what_the_ledger_charged(auth: Auth) -> None:
     with psycopg.connect(auth.url) as link:
         book(link, "acc_used", _ROWS)
     usage = Usage(auth.postgres)
-    assert told(await usage.by_day("acc_used", DAY, NEXT, limit=10)) == _USED
-    assert told(await usage.by_day("acc_used", NEXT, NEXT, limit=10)) == _USED[:1]
-    assert await usage.by_day("acc_other", DAY, NEXT, limit=10) == []
+    assert told(await usage.grouped("acc_used", DAY, NEXT, limit=10)) == _USED
+    assert told(await usage.grouped("acc_used", NEXT, NEXT, limit=10)) == _USED[:1]
+    assert await usage.grouped("acc_other", DAY, NEXT, limit=10) == []
 
 
 async def test_usage_comes_in_pages(auth: Auth) -> None:
     """Row by row behind the last one, nothing twice and nothing left out."""
     with psycopg.connect(auth.url) as link:
         book(link, "acc_paged", _ROWS)
-    found: list[UsageRecord] = []
-    token = ""
-    while page := await Usage(auth.postgres).by_day("acc_paged", DAY, NEXT, limit=1, after=read_usage_token(token)):
-        found += page
-        token = usage_token(page[-1])
-    assert told(found) == _USED
+    rows = await paged(auth, "acc_paged", 1)
+    assert [(row.day, row.model, row.requests, row.charged_tokens, row.charged_images) for row in rows] == [
+        (str(day), *more) for day, *more in _USED
+    ]
+
+
+_TWO_MONTHS: list[tuple[str, str, int, int, str, date]] = [*_ROWS, ("settle", "old", 100, 2, "x", date(2026, 10, 31))]
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+@pytest.mark.parametrize(
+    ("group_by", "wanted"),
+    [
+        (["month"], [("2026-11", "", "", 6, 62, 1), ("2026-10", "", "", 1, 100, 2)]),
+        (
+            ["day"],
+            [("", "2026-11-21", "", 1, 5, 0), ("", "2026-11-20", "", 5, 57, 1), ("", "2026-10-31", "", 1, 100, 2)],
+        ),
+        (["model"], [("", "", "x", 6, 155, 3), ("", "", "y", 1, 7, 0)]),
+        (
+            ["month,model"],
+            [("2026-11", "", "x", 5, 55, 1), ("2026-11", "", "y", 1, 7, 0), ("2026-10", "", "x", 1, 100, 2)],
+        ),
+        (
+            ["model", "month", "month"],
+            [("2026-11", "", "x", 5, 55, 1), ("2026-11", "", "y", 1, 7, 0), ("2026-10", "", "x", 1, 100, 2)],
+        ),
+        (["provider", " key"], [("", "", "", 7, 162, 3)]),
+    ],
+)
+async def test_usage_is_summed_up_as_asked(
+    auth: Auth, group_by: list[str], wanted: list[tuple[Any, ...]], size: int
+) -> None:
+    """By any of its names, in pages of any size; the sums are of what was charged."""
+    account = f"acc_{uuid4().hex}"
+    with psycopg.connect(auth.url) as link:
+        book(link, account, _TWO_MONTHS)
+    rows = await paged(auth, account, size, group_by)
+    assert [(r.month, r.day, r.model, r.requests, r.charged_tokens, r.charged_images) for r in rows] == wanted
+    named = {name for text in group_by for name in text.replace(" ", "").split(",")}
+    assert {row.key_id for row in rows} == ({"key_x"} if "key" in named else {""})
+    assert {row.provider for row in rows} == ({"p"} if "provider" in named else {""})
+    assert {row.operation for row in rows} == {0}
+
+
+@pytest.mark.parametrize("names", [["week"], ["day,"], ["key_id"], ["Day"], ["day; drop table usage_days"]])
+def test_what_cannot_be_grouped_by_is_refused(names: list[str]) -> None:
+    """By its name, with those that can."""
+    with pytest.raises(InvalidField, match=r"is none of month, day, key, provider, model, operation"):
+        read_groups(names)
+
+
+async def test_a_page_of_other_groups_is_refused(auth: Auth) -> None:
+    """A token goes with what its page was grouped by."""
+    with psycopg.connect(auth.url) as link:
+        book(link, "acc_groups", _TWO_MONTHS)
+    ask = account_service_pb2.GetUsageRequest(
+        from_day="2026-01-01", to_day="2026-12-31", page_size=1, group_by=["month"]
+    )
+    _, ask.page_token = await page(Usage(auth.postgres), "acc_groups", ask)
+    for groups in (["day"], ["month", "key"], []):
+        ask.ClearField("group_by")
+        ask.group_by.extend(groups)
+        with pytest.raises(InvalidField, match="not a page token"):
+            await page(Usage(auth.postgres), "acc_groups", ask)
 
 
 async def test_two_who_book_for_one_account_do_not_wait_for_each_other(auth: Auth) -> None:
@@ -102,7 +177,7 @@ async def test_two_who_book_for_one_account_do_not_wait_for_each_other(auth: Aut
         book(one, "acc_busy", [("settle", "a", 30, 0, "x", DAY)])
         other.execute("set lock_timeout = '1s'")
         book(other, "acc_busy", [("settle", "b", 12, 0, "x", DAY)])
-    assert told(await Usage(auth.postgres).by_day("acc_busy", DAY, DAY, limit=10)) == [(DAY, "x", 2, 42, 0)]
+    assert told(await Usage(auth.postgres).grouped("acc_busy", DAY, DAY, limit=10)) == [(DAY, "x", 2, 42, 0)]
 
 
 async def test_what_was_booked_before_is_counted(database: Database) -> None:
@@ -115,7 +190,7 @@ async def test_what_was_booked_before_is_counted(database: Database) -> None:
     postgres = Postgres(url, size=1)
     await postgres.open()
     try:
-        assert told(await Usage(postgres).by_day("acc_before", DAY, NEXT, limit=10)) == _USED
+        assert told(await Usage(postgres).grouped("acc_before", DAY, NEXT, limit=10)) == _USED
     finally:
         await postgres.close()
     with psycopg.connect(url) as link:

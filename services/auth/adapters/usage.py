@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
-from typing import LiteralString, NamedTuple
+from typing import Final, LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
@@ -11,14 +12,31 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.domain.records import LedgerRecord, UsageRecord
 
 
-class UsagePlace(NamedTuple):
-    """A row's place in the order of `Usage.by_day`."""
+class _Column(NamedTuple):
+    """What rows may be grouped by."""
 
-    day: date
-    key_id: str
-    provider: str
-    model: str
-    operation: int
+    name: LiteralString
+    value: LiteralString
+    none: LiteralString
+    """What stands there where they are not."""
+
+
+_COLUMNS: Final = (
+    _Column("month", "date_trunc('month', day)::date", "null::date"),
+    _Column("day", "day", "null::date"),
+    _Column("key_id", "key_id", "''"),
+    _Column("provider", "provider", "''"),
+    _Column("model", "model", "''"),
+    _Column("operation", "operation", "0"),
+)
+_TIMES: Final = ("month", "day")
+_SUMS: Final = (
+    "sum(requests)::bigint as requests, sum(prompt_tokens)::bigint as prompt_tokens,"
+    " sum(completion_tokens)::bigint as completion_tokens, sum(charged_tokens)::bigint as charged_tokens,"
+    " sum(charged_images)::bigint as charged_images"
+)
+EACH: Final = ("day", "key_id", "provider", "model", "operation")
+"""Rows as they are kept."""
 
 
 class Usage:
@@ -27,27 +45,41 @@ class Usage:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def by_day(
-        self, account_id: str, first: date, last: date, *, limit: int, after: UsagePlace | None = None
+    async def grouped(
+        self,
+        account_id: str,
+        first: date,
+        last: date,
+        *,
+        by: Sequence[str] = EACH,
+        limit: int,
+        after: Sequence[date | str | int] | None = None,
     ) -> list[UsageRecord]:
-        """Return what was used by day, key, provider, model and operation, the newest day first, after a row."""
-        given = {"account": account_id, "first": first, "last": last, "limit": limit}
+        """Return what was used, summed up by columns in the order of the rows, the newest time first, after a row.
+
+        Args:
+            by: Some of `month` and those of `EACH`, in this order.
+            after: That row's values of them.
+        """
+        given: dict[str, object] = {"account": account_id, "first": first, "last": last, "limit": limit}
         behind: LiteralString = ""
         if after is not None:
-            given |= after._asdict()
-            behind = (
-                " and (day < %(day)s or (day = %(day)s and"
-                " (key_id, provider, model, operation) > (%(key_id)s, %(provider)s, %(model)s, %(operation)s)))"
-            )
+            given |= {f"after_{name}": value for name, value in zip(by, after, strict=True)}
+            behind = " and (" + _behind(by) + ")"
+        chosen = [column for column in _COLUMNS if column.name in by]
+        shown = ", ".join([(c.value if c in chosen else c.none) + " as " + c.name for c in _COLUMNS])
+        groups = ", ".join([c.value for c in chosen])
+        order = ", ".join([c.value + (" desc" if c.name in _TIMES else "") for c in chosen])
         async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(UsageRecord)) as cursor:
             await cursor.execute(
-                "select day, key_id, provider, model, operation, sum(requests)::bigint as requests,"
-                " sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,"
-                " sum(charged_tokens)::bigint as charged_tokens, sum(charged_images)::bigint as charged_images"
-                " from usage_days where account_id = %(account)s and day between %(first)s and %(last)s"
+                "select " + shown + ", " + _SUMS + " from usage_days where account_id = %(account)s"
+                " and day between %(first)s and %(last)s"
                 + behind
-                + " group by day, key_id, provider, model, operation"
-                " order by day desc, key_id, provider, model, operation limit %(limit)s",
+                + " group by "
+                + groups
+                + " order by "
+                + order
+                + " limit %(limit)s",
                 given,
             )
             return await cursor.fetchall()
@@ -71,3 +103,20 @@ class Usage:
                 {"account": account_id, "before": before, "limit": limit},
             )
             return await cursor.fetchall()
+
+
+def _behind(by: Sequence[str]) -> LiteralString:
+    """Return the condition for rows behind a place: earlier, or at the same time and behind it in the other columns."""
+
+    def pair(names: Sequence[str]) -> tuple[LiteralString, LiteralString]:
+        chosen = [column for column in _COLUMNS if column.name in names]
+        return ", ".join([c.value for c in chosen]), ", ".join(["%(after_" + c.name + ")s" for c in chosen])
+
+    times, others = [name for name in by if name in _TIMES], [name for name in by if name not in _TIMES]
+    (time, time_given), (other, other_given) = pair(times), pair(others)
+    if not times:
+        return "(" + other + ") > (" + other_given + ")"
+    earlier: LiteralString = "(" + time + ") < (" + time_given + ")"
+    if not others:
+        return earlier
+    return earlier + " or ((" + time + ") = (" + time_given + ") and (" + other + ") > (" + other_given + "))"

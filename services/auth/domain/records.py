@@ -71,9 +71,11 @@ class RuleRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class UsageRecord:
-    """What was used of one model through one key on one day."""
+    """What was used, of one model through one key on one day, or summed up over what is empty here."""
 
-    day: date
+    month: date | None
+    """Its first day."""
+    day: date | None
     key_id: str
     provider: str
     model: str
