@@ -93,8 +93,8 @@ AUTH: Final = Process(
     metrics_port=8202,
     public_port=8105,
     calls={"MOA_DATABASE_URL": DATABASE},
-    shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP", "MOA_LEDGER_RETENTION_DAYS"),
-    optional=("MOA_DRAIN_S", "MOA_IDEMPOTENCY_LEASE_S"),
+    shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP"),
+    optional=("MOA_DRAIN_S", "MOA_IDEMPOTENCY_LEASE_S", "MOA_LEDGER_RETENTION_DAYS"),
 )
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
 """For who answers a router: it settles what a killed router cannot."""
