@@ -13,7 +13,7 @@ from gateway import limits as edge
 from gateway.settings import EdgeSettings
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
-from services.auth.domain.ledger import LEAST_KEPT_DAYS
+from services.auth.settings import LEAST_KEPT_DAYS
 from services.common import byte_admission, helper_process, idempotency, images, protojson
 from services.providers.http import client as http
 from services.router.adapters import fetching

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from services.auth.domain.ledger import LEAST_KEPT_DAYS
 from services.common.settings import ServiceSettings
+
+LEAST_KEPT_DAYS: Final = 35
+"""For so long rows of the ledger cannot be removed, as the database demands: longer than any request or task lasts,
+than a router that was killed may leave its journal, and than a month, over which amounts may be counted."""
 
 
 class DatabaseSettings(ServiceSettings):

@@ -7,15 +7,10 @@ it has room (docs/charging.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 from uuid import UUID
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-
-LEAST_KEPT_DAYS: Final = 35
-"""For so long rows of the ledger cannot be removed, as the database demands: longer than any request or task lasts,
-than a router that was killed may leave its journal, and than a month, over which amounts may be counted."""
 
 
 @dataclass(frozen=True, slots=True)
