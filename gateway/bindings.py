@@ -27,15 +27,15 @@ class Binding:
     @property
     def fields(self) -> frozenset[str]:
         """Return the fields that the path binds."""
-        return frozenset(found[1] for found in _VARIABLE.finditer(self.template))
+        return frozenset(result[1] for result in _VARIABLE.finditer(self.template))
 
     @property
     def regex(self) -> str:
         """Return the RE2 expression of the whole path."""
         out, at = "", 0
-        for found in _VARIABLE.finditer(self.template):
-            out += _segments(self.template[at : found.start()]) + _segments(found[2] or "*")
-            at = found.end()
+        for result in _VARIABLE.finditer(self.template):
+            out += _segments(self.template[at : result.start()]) + _segments(result[2] or "*")
+            at = result.end()
         return out + _segments(self.template[at:])
 
     @property

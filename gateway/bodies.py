@@ -82,13 +82,13 @@ def hold() -> Json:
 
 def counted() -> Json:
     """Return the filter that tells a service how large the request is, which is whole by then, before it takes it."""
-    told = {"header": {"key": calls.BODY_BYTES_KEY, "value": "%REQ(CONTENT-LENGTH)%"}}
+    appended = {"header": {"key": calls.BODY_BYTES_KEY, "value": "%REQ(CONTENT-LENGTH)%"}}
     return {
         "name": "moa.counted",
         "typed_config": {
             "@type": f"{_TYPE}extensions.filters.http.header_mutation.v3.HeaderMutation",
             "mutations": {
-                "request_mutations": [{"append": {**told, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
+                "request_mutations": [{"append": {**appended, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
             },
         },
     }

@@ -98,8 +98,8 @@ def _signalled(watched: set[signal.Signals], children: list[_Child]) -> int | No
     dues = [child.due for child in children if child.pid is None]
     if not dues:
         return signal.sigwait(watched)
-    found = signal.sigtimedwait(watched, max(0.0, min(dues) - time.monotonic()))
-    return found.si_signo if found else None
+    result = signal.sigtimedwait(watched, max(0.0, min(dues) - time.monotonic()))
+    return result.si_signo if result else None
 
 
 def _end(children: list[_Child]) -> None:
@@ -166,8 +166,8 @@ def _is_busy(child: _Child) -> bool:
     """Return whether a process runs and serves requests."""
     if child.pid is None or os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
         return False
-    found = re.search(re.escape(_RUNNING) + r": (\d+)", asked(child.admin, "GET", f"/stats?filter=^{_RUNNING}$"))
-    return found is not None and found[1] != "0"
+    match = re.search(re.escape(_RUNNING) + r": (\d+)", asked(child.admin, "GET", f"/stats?filter=^{_RUNNING}$"))
+    return match is not None and match[1] != "0"
 
 
 def asked(admin: str, method: str, path: str) -> str:

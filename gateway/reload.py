@@ -44,11 +44,11 @@ def reload(settings: EdgeSettings, collector: Collector | None) -> int:
 
 
 def _runs_by(admin: str, rendered: Rendered) -> bool:
-    told = envoy_supervisor.asked(admin, "GET", "/stats?type=TextReadouts&filter=version_text")
-    versions = dict(re.findall(r'^(\S+)\.version_text: "([^"]*)"', told, re.MULTILINE))
+    stats = envoy_supervisor.asked(admin, "GET", "/stats?type=TextReadouts&filter=version_text")
+    versions = dict(re.findall(r'^(\S+)\.version_text: "([^"]*)"', stats, re.MULTILINE))
     return (versions.get(_LISTENERS), versions.get(_CLUSTERS)) == (rendered.listeners, rendered.clusters)
 
 
 def _refusals(admin: str) -> int:
-    told = envoy_supervisor.asked(admin, "GET", "/stats?filter=update_rejected")
-    return sum(int(count) for count in re.findall(r"^\S+\.update_rejected: (\d+)", told, re.MULTILINE))
+    stats = envoy_supervisor.asked(admin, "GET", "/stats?filter=update_rejected")
+    return sum(int(count) for count in re.findall(r"^\S+\.update_rejected: (\d+)", stats, re.MULTILINE))

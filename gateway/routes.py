@@ -196,23 +196,23 @@ def _grpc(settings: EdgeSettings) -> Iterable[Json]:
     speaks = [_header("content-type", {"prefix": "application/grpc", "ignore_case": True})]
     for prefix in GRPC_PREFIXES:
         service = prefix.strip("/")
-        said: Json = {"grpc": True, "served": True}
+        edge_metadata: Json = {"grpc": True, "served": True}
         filters = {TRANSCODER: OFF, TRAILERS: OFF}
         if service in _LARGE:
-            said["limit"] = settings.upload_limit_bytes
+            edge_metadata["limit"] = settings.upload_limit_bytes
             filters[FREE_LIMIT] = OFF
         route: Json = {
             "name": service,
             "match": {"prefix": prefix, "headers": speaks},
             "route": _target(settings, service),
-            "metadata": {"filter_metadata": {LUA: said}},
+            "metadata": {"filter_metadata": {LUA: edge_metadata}},
             "typed_per_filter_config": filters,
         }
         if prefix.startswith(_TALKS):
-            said["talks"] = True
+            edge_metadata["talks"] = True
             yield route
         else:
-            yield from bodies.timed(route, settings, limit=said.get("limit", bodies.FREE_BYTES))
+            yield from bodies.timed(route, settings, limit=edge_metadata.get("limit", bodies.FREE_BYTES))
         yield _refusal({"prefix": prefix}, 415, _dialect("native"))
 
 

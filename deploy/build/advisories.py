@@ -36,9 +36,9 @@ def read(report: dict[str, Any]) -> Found:
     """Return what pip-audit's JSON report says."""
     packages = report["dependencies"]
     lines = [
-        f"{package['name']} {package['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'none'}"
+        f"{package['name']} {package['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'none'}"
         for package in packages
-        for found in package.get("vulns", ())
+        for flaw in package.get("vulns", ())
     ]
     untold = sum("skip_reason" in package for package in packages)
     return Found(audited=len(packages) - untold, untold=untold, lines=tuple(lines))
@@ -83,13 +83,15 @@ def main() -> int:
     if one is None or one.audited == 0:
         print("advisories: no known vulnerabilities can be looked up here (the package index has no advisories)")
         return NOT_RUN
-    found = audit(program, *locks)
-    if found is None:
+    result = audit(program, *locks)
+    if result is None:
         return 1
-    for line in found.lines:
+    for line in result.lines:
         print(f"advisories: {line}", file=sys.stderr)
-    print(f"advisories: {found.audited} packages asked for, {len(found.lines)} vulnerabilities, {found.untold} unknown")
-    return 1 if found.lines or found.untold else 0
+    print(
+        f"advisories: {result.audited} packages asked for, {len(result.lines)} vulnerabilities, {result.untold} unknown"
+    )
+    return 1 if result.lines or result.untold else 0
 
 
 if __name__ == "__main__":

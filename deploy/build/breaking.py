@@ -31,12 +31,12 @@ def _git(repository: Path, *arguments: str) -> bytes | None:
 def earlier(repository: Path) -> list[tuple[str, str]]:
     """Return the earlier states of `proto/`, newest first: a commit, and the id of its tree of contracts."""
     log = _git(repository, "log", f"-{STATES}", "--format=%h", "--", "proto") or b""
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for commit in ("main", "origin/main", *log.decode().split()):
         tree = _git(repository, "rev-parse", "--verify", "--quiet", f"{commit}:proto")
         if tree is not None:
-            found.setdefault(tree.decode().strip(), commit)
-    return [(commit, tree) for tree, commit in found.items()]
+            results.setdefault(tree.decode().strip(), commit)
+    return [(commit, tree) for tree, commit in results.items()]
 
 
 def compare(repository: Path, tree: str, now: Path) -> int:

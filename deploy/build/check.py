@@ -50,7 +50,7 @@ class Result:
     name: str
     seconds: float
     word: str
-    said: str
+    outcome: str
     """The last line that it printed."""
     failed: bool
 
@@ -94,8 +94,8 @@ def run(gate: Gate) -> Result:
     """Run a gate, showing what it prints; at its limit end it, and what it started in its session."""
     print(f"\n== {gate.name}", flush=True)
     if gate.unless and inputs.passed(gate.unless, REPOSITORY):
-        said = "unchanged since it last passed"
-        return Result(name=gate.name, seconds=0.0, word="not run", said=said, failed=False)
+        outcome = "unchanged since it last passed"
+        return Result(name=gate.name, seconds=0.0, word="not run", outcome=outcome, failed=False)
     began = time.monotonic()
     last: deque[str] = deque(maxlen=1)
     try:
@@ -110,16 +110,16 @@ def run(gate: Gate) -> Result:
             errors="replace",
         )
     except OSError as error:
-        return Result(name=gate.name, seconds=0.0, word="FAILED", said=str(error), failed=True)
+        return Result(name=gate.name, seconds=0.0, word="FAILED", outcome=str(error), failed=True)
     assert process.stdout is not None
     # A thread, because a process that outlives the gate may keep the pipe open for ever.
     reader = threading.Thread(target=_show, args=(process.stdout, last), daemon=True)
     reader.start()
     try:
         code = process.wait(gate.limit_s)
-        said = ""
+        outcome = ""
     except subprocess.TimeoutExpired:
-        code, said = 1, f"not done after {gate.limit_s:.0f} s"
+        code, outcome = 1, f"not done after {gate.limit_s:.0f} s"
         _signal(process, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_S)
@@ -130,9 +130,9 @@ def run(gate: Gate) -> Result:
     if not reader.is_alive():
         process.stdout.close()
     word = {0: "passed", NOT_RUN: "not run"}.get(code, "FAILED")
-    said = said or (last[0] if last else "" if code == 0 else f"exit code {code}")
+    outcome = outcome or (last[0] if last else "" if code == 0 else f"exit code {code}")
     seconds = time.monotonic() - began
-    return Result(name=gate.name, seconds=seconds, word=word, said=said, failed=word == "FAILED")
+    return Result(name=gate.name, seconds=seconds, word=word, outcome=outcome, failed=word == "FAILED")
 
 
 def _show(stream: IO[str], last: deque[str]) -> None:
@@ -150,7 +150,7 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
 def table(results: Iterable[Result]) -> str:
     """Return the closing table."""
     lines = ["", f"{'gate':<16}{'seconds':>9}  result"]
-    lines += [f"{each.name:<16}{each.seconds:>9.1f}  {each.word:<8} {each.said[:100]}" for each in results]
+    lines += [f"{each.name:<16}{each.seconds:>9.1f}  {each.word:<8} {each.outcome[:100]}" for each in results]
     return "\n".join(lines)
 
 
@@ -172,7 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for gate in chosen:
             results += [run(gate)]
     except KeyboardInterrupt:
-        results.append(Result(name="interrupted", seconds=0.0, word="FAILED", said="the rest was not run", failed=True))
+        results.append(
+            Result(name="interrupted", seconds=0.0, word="FAILED", outcome="the rest was not run", failed=True)
+        )
     print(table(results), flush=True)
     failed = [each.name for each in results if each.failed]
     print(f"\nfailed: {', '.join(failed)}" if failed else "\nno gate failed", flush=True)

@@ -76,26 +76,26 @@ TARGETS = {
 
 def files(target: Target, root: Path = ROOT) -> list[Path]:
     """Return the target's inputs, relative to `root`, sorted."""
-    found = {path for name in (*target.tests, *target.whole) for path in _within(root / name)}
-    apart = {path for name in target.apart for path in _within(root / name)} - found
-    open_ends = [path for path in found if path.suffix == ".py"]
+    results = {path for name in (*target.tests, *target.whole) for path in _within(root / name)}
+    apart = {path for name in target.apart for path in _within(root / name)} - results
+    open_ends = [path for path in results if path.suffix == ".py"]
     while open_ends:
         for path in _imported(open_ends.pop(), root):
-            if path not in found and path not in apart:
-                found.add(path)
+            if path not in results and path not in apart:
+                results.add(path)
                 open_ends.append(path)
-    return sorted(path.relative_to(root) for path in found)
+    return sorted(path.relative_to(root) for path in results)
 
 
 def digest(target: Target, root: Path = ROOT) -> str:
     """Return a hash of the names and contents of the target's inputs."""
-    told = hashlib.sha256()
+    digest_of_all = hashlib.sha256()
     for path in files(target, root):
         content = hashlib.sha256((root / path).read_bytes()).hexdigest()
-        told.update(f"{content}  {path.as_posix()}\n".encode())
+        digest_of_all.update(f"{content}  {path.as_posix()}\n".encode())
     if target.models:
-        told.update(repr(shipped((root / target.models).read_bytes())).encode())
-    return told.hexdigest()
+        digest_of_all.update(repr(shipped((root / target.models).read_bytes())).encode())
+    return digest_of_all.hexdigest()
 
 
 def shipped(catalogue: bytes) -> list[Any]:

@@ -41,18 +41,19 @@ _READ: Final[Mapping[str, str]] = {"replicate": "Apache-2.0"}
 """Packages whose metadata name none: read in the LICENSE file that they ship."""
 
 
-def expression(package: str, told: Message) -> str:
+def expression(package: str, declared: Message) -> str:
     """Return a package's licence as an SPDX expression; the empty string where it names none."""
     if package in _READ:
         return _READ[package]
-    if found := told.get("License-Expression"):
-        return str(found)
-    classifiers = [line.split(" :: ")[-1] for line in told.get_all("Classifier", []) if line.startswith("License ::")]
+    if result := declared.get("License-Expression"):
+        return str(result)
+    classifiers = declared.get_all("Classifier", [])
+    classifiers = [line.split(" :: ")[-1] for line in classifiers if line.startswith("License ::")]
     # "DFSG approved" and "OSI Approved" alone tell of no licence.
     named = [_SPDX.get(name, name) for name in classifiers if name not in ("DFSG approved", "OSI Approved")]
     if named:
         return " AND ".join(named)
-    lines = (told.get("License") or "").strip().splitlines()
+    lines = (declared.get("License") or "").strip().splitlines()
     return _SPDX.get(lines[0], lines[0]) if lines else ""
 
 

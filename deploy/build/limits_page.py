@@ -35,7 +35,7 @@ class Row:
     what: str
     limit: str
     why: str
-    told: str
+    message: str
 
 
 def _setting(model: type[Any], name: str) -> Any:
@@ -253,7 +253,7 @@ def machine() -> list[Row]:
 def table(rows: list[Row]) -> str:
     """Return rows as Markdown."""
     lines = ["| of | limit | why | what is told |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {row.what} | {row.limit} | {row.why} | {row.told} |" for row in rows)])
+    return "\n".join([*lines, *(f"| {row.what} | {row.limit} | {row.why} | {row.message} |" for row in rows)])
 
 
 def written(page: str) -> str:

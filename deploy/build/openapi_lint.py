@@ -45,9 +45,9 @@ def problems(document: Path) -> list[str]:
         report = json.loads(done.stdout)
     except json.JSONDecodeError:
         return [f"Redocly made no report: {done.stderr[-2000:]}"]
-    found = [f"{each['ruleId']}: {each['location'][0].get('pointer', '')}: {each['message']}"
+    results = [f"{each['ruleId']}: {each['location'][0].get('pointer', '')}: {each['message']}"
              for each in report["problems"]]  # fmt: skip
-    return found or ([] if done.returncode == 0 else [f"Redocly ended with {done.returncode}: {done.stderr[-2000:]}"])
+    return results or ([] if done.returncode == 0 else [f"Redocly ended with {done.returncode}: {done.stderr[-2000:]}"])
 
 
 def main() -> int:
@@ -55,16 +55,16 @@ def main() -> int:
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
     made = json.loads(DOCUMENT.read_text(encoding="utf-8"))
-    found = [
+    results = [
         f"specification: {error.json_path}: {error.message}" for error in OpenAPIV31SpecValidator(made).iter_errors()
     ]
     _install()
-    found += problems(DOCUMENT)
-    for each in found:
+    results += problems(DOCUMENT)
+    for each in results:
         print(f"openapi: {each}", file=sys.stderr)
-    if not found:
+    if not results:
         print(f"openapi: {len(made['paths'])} paths, no rule broken")
-    return 1 if found else 0
+    return 1 if results else 0
 
 
 if __name__ == "__main__":

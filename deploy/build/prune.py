@@ -35,8 +35,8 @@ def _parted(lock: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
     head: list[str] = []
     blocks: list[tuple[str, list[str]]] = []
     for line in lock.splitlines(keepends=True):
-        if found := _NAME.match(line):
-            blocks.append((found[1], [line]))
+        if result := _NAME.match(line):
+            blocks.append((result[1], [line]))
         elif blocks:
             blocks[-1][1].append(line)
         else:
@@ -47,8 +47,8 @@ def _parted(lock: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
 def _asking(lines: list[str]) -> list[str]:
     """Return who asks for a package: other packages, and input files as `-r NAME`; constraints (`-c`) do not ask."""
     comments = "".join(line.strip().removeprefix("#") + "\n" for line in lines if line.startswith("    #"))
-    told = comments.partition("via")[2].replace(",", "\n").splitlines()
-    return [each.strip() for each in told if each.strip() and not each.strip().startswith("-c")]
+    dependants = comments.partition("via")[2].replace(",", "\n").splitlines()
+    return [each.strip() for each in dependants if each.strip() and not each.strip().startswith("-c")]
 
 
 def _without(lines: list[str], gone: set[str]) -> list[str]:

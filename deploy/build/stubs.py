@@ -57,10 +57,10 @@ with grpc.insecure_channel("127.0.0.1:8080") as channel:
 def pinned(package: str) -> str:
     """Return the version that the lock file names."""
     lock = (REPOSITORY / "requirements" / "base.txt").read_text()
-    found = re.search(rf"^{package}==(\S+)", lock, re.MULTILINE)
-    if found is None:
+    match = re.search(rf"^{package}==(\S+)", lock, re.MULTILINE)
+    if match is None:
         raise SystemExit(f"requirements/base.txt does not name {package}")
-    return found[1]
+    return match[1]
 
 
 def build(out: Path) -> Path:

@@ -188,10 +188,10 @@ def _checked(tools: Engine) -> Iterator[None]:
 def _container(tools: Engine, service: str) -> str:
     label = f"label=com.docker.compose.service={service}"
     project = f"label=com.docker.compose.project={_PROJECT}"
-    found = call(*tools.run, "ps", "-a", "-q", "--filter", label, "--filter", project).split()
-    if len(found) != 1:
-        raise Broken(f"{service}: {len(found)} containers")
-    return found[0]
+    result = call(*tools.run, "ps", "-a", "-q", "--filter", label, "--filter", project).split()
+    if len(result) != 1:
+        raise Broken(f"{service}: {len(result)} containers")
+    return result[0]
 
 
 def last_words(tools: Engine, container: str) -> str:
@@ -199,10 +199,10 @@ def last_words(tools: Engine, container: str) -> str:
     state = call(*tools.run, "inspect", "--format", "{{.State.Status}}, exit code {{.State.ExitCode}}", container)
     # Processes log to standard error, which `logs` keeps apart.
     line = (*tools.run, "logs", "--tail", "15", container)
-    said = subprocess.run(
+    output = subprocess.run(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_STEP_S
     )
-    return f"{state.strip()}\n{said.stdout}"
+    return f"{state.strip()}\n{output.stdout}"
 
 
 def first_key(tools: Engine) -> str:
@@ -210,10 +210,10 @@ def first_key(tools: Engine) -> str:
     ends = time.monotonic() + _START_S
     while True:
         try:
-            said = call(
+            output = call(
                 *tools.run, "exec", _container(tools, "auth"), "python", "-m", "services.auth", "bootstrap", "--json"
             )
-            return str(json.loads(said.strip().splitlines()[-1])["api_key"])
+            return str(json.loads(output.strip().splitlines()[-1])["api_key"])
         except Broken:
             if time.monotonic() > ends:
                 raise
@@ -242,8 +242,8 @@ def ask(url: str, key: str, path: str, body: object) -> Any:
         with urllib.request.urlopen(request, timeout=_STEP_S) as answer:  # noqa: S310
             return json.load(answer)
     except (OSError, ValueError) as error:
-        said = error.read().decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else str(error)
-        raise Broken(f"{path}: {said}") from error
+        output = error.read().decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else str(error)
+        raise Broken(f"{path}: {output}") from error
 
 
 def answers(url: str, key: str) -> None:

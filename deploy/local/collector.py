@@ -60,30 +60,30 @@ class Log:
         self._lost_bytes = 0
         self._opened()
 
-    def write(self, said: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Add to the file. What the disk does not take is lost, and how much that was is told once it does again."""
-        was_amid, self._is_amid = self._is_amid, not said.endswith(b"\n")
+        was_amid, self._is_amid = self._is_amid, not data.endswith(b"\n")
         if self._file < 0 and not self._opened():
-            self._lost_bytes += len(said)
+            self._lost_bytes += len(data)
             return
         if self._lost_bytes:
             # The rest of a line of which some is lost is lost, too.
-            cut = (said.find(b"\n") + 1 or len(said)) if was_amid else 0
+            cut = (data.find(b"\n") + 1 or len(data)) if was_amid else 0
             self._lost_bytes += cut
-            said = said[cut:]
-            told = b'{"event":"log.lost","process":"launcher","bytes":%d}\n' % self._lost_bytes
-            if not said or not self._put(told if self._is_whole else b"\n" + told):
-                self._lost_bytes += len(said)
+            data = data[cut:]
+            notice = b'{"event":"log.lost","process":"launcher","bytes":%d}\n' % self._lost_bytes
+            if not data or not self._put(notice if self._is_whole else b"\n" + notice):
+                self._lost_bytes += len(data)
                 return
             self._lost_bytes = 0
-        while said:
+        while data:
             if self._is_whole and self._is_due():
                 self._begin_next()
             # Up to the end of the line with which the file is full.
-            end = said.find(b"\n", max(0, self._file_bytes - self._size - 1)) + 1 or len(said)
-            whole, said = self._put(said[:end]), said[end:]
+            end = data.find(b"\n", max(0, self._file_bytes - self._size - 1)) + 1 or len(data)
+            whole, data = self._put(data[:end]), data[end:]
             if not whole:
-                self._lost_bytes += len(said)
+                self._lost_bytes += len(data)
                 return
 
     def tidy(self) -> None:
@@ -103,10 +103,10 @@ class Log:
 
     def _open(self) -> None:
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        found = os.fstat(self._file)
-        self._is_file = stat.S_ISREG(found.st_mode)
-        self._size = found.st_size
-        self._day = int((found.st_mtime if self._size else self._clock()) // _DAY_S)
+        result = os.fstat(self._file)
+        self._is_file = stat.S_ISREG(result.st_mode)
+        self._size = result.st_size
+        self._day = int((result.st_mtime if self._size else self._clock()) // _DAY_S)
 
     def _is_due(self) -> bool:
         """Return whether the next file is due: by its size, or because its lines are of an earlier day (UTC)."""
@@ -134,18 +134,18 @@ class Log:
     def _before(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
 
-    def _put(self, said: bytes) -> bool:
+    def _put(self, data: bytes) -> bool:
         """Write all of it; what cannot be written is counted as lost."""
-        while said:
+        while data:
             try:
-                count = os.write(self._file, said)
+                count = os.write(self._file, data)
             except OSError:
-                self._lost_bytes += len(said)
+                self._lost_bytes += len(data)
                 return False
             self._size += count
-            self._is_whole = said[count - 1 : count] == b"\n"
+            self._is_whole = data[count - 1 : count] == b"\n"
             self._day = self._today()
-            said = said[count:]
+            data = data[count:]
         return True
 
     def _today(self) -> int:
@@ -201,15 +201,15 @@ class Collector:
         for pipe, log in list(self._logs.items()):
             for _ in range(_CHUNKS):
                 try:
-                    said = os.read(pipe, _CHUNK_BYTES)
+                    data = os.read(pipe, _CHUNK_BYTES)
                 except BlockingIOError:
                     break
-                if not said:
+                if not data:
                     self._poll.unregister(pipe)
                     os.close(pipe)
                     del self._logs[pipe]
                     break
-                log.write(said)
+                log.write(data)
 
 
 def main() -> None:

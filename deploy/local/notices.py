@@ -20,7 +20,7 @@ _MOST_TOLD: Final = 1000
 
 
 def _account_refused(line: Mapping[str, Any]) -> str:
-    provider, said = line.get("provider"), line.get("words") or "it gave no reason"
+    provider, words = line.get("provider"), line.get("words") or "it gave no reason"
     about = [f"HTTP {line['status']}" if line.get("status") else "no answer"]
     about += [f"{name} {line[name]}" for name in ("model", "account") if line.get(name)]
     what = (
@@ -28,7 +28,7 @@ def _account_refused(line: Mapping[str, Any]) -> str:
         if line.get("why") == "credit"
         else f"the provider {provider} refuses the gateway's credentials"
     )
-    return f"warning: {what} ({', '.join(about)}): {said}"
+    return f"warning: {what} ({', '.join(about)}): {words}"
 
 
 def _catalogue_refused(line: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ class Notices:
         self._clock = clock
         # What earlier starts wrote is old news.
         self._places = {name: _Place.at_the_end_of(path) for name, path in self._logs.items()}
-        self._told: dict[tuple[Any, ...], tuple[float, int]] = {}
+        self._printed: dict[tuple[Any, ...], tuple[float, int]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="notices", daemon=True)
 
@@ -97,14 +97,14 @@ class Notices:
         """Yield the whole lines that are new; one that is not whole yet, or too long, is left."""
         path, place = self._logs[name], self._places[name]
         with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if place.inode != found.st_ino:
+            result = os.fstat(file.fileno())
+            if place.inode != result.st_ino:
                 # The file was begun anew: what it was before has its name with `.1`.
                 with contextlib.suppress(OSError), path.with_name(path.name + ".1").open("rb") as before:
                     if os.fstat(before.fileno()).st_ino == place.inode:
                         yield from place.read(before)
-                place.inode, place.at_byte = found.st_ino, 0
-            elif found.st_size < place.at_byte:
+                place.inode, place.at_byte = result.st_ino, 0
+            elif result.st_size < place.at_byte:
                 place.at_byte = 0
             yield from place.read(file)
 
@@ -112,31 +112,31 @@ class Notices:
         if not any(event.encode() in line for event in WORDS):
             return
         try:
-            found = json.loads(line)
-            event = found["event"]
+            result = json.loads(line)
+            event = result["event"]
         except (ValueError, TypeError, KeyError):
             return
         if event not in WORDS or (event in _FROM_ROUTER and name != "router"):
             return
-        if event in _NOT_KEPT_BACK or self._is_due(found):
-            self._tell(_shown(WORDS[event](found)) + self._times(found))
+        if event in _NOT_KEPT_BACK or self._is_due(result):
+            self._tell(_shown(WORDS[event](result)) + self._times(result))
 
     def _is_due(self, line: Mapping[str, Any]) -> bool:
         """Return whether a line is to be told now; if not, count it."""
         key, now = _key(line), self._clock()
-        at, missed = self._told.get(key, (-_AGAIN_S, 0))
+        at, missed = self._printed.get(key, (-_AGAIN_S, 0))
         if now - at >= _AGAIN_S:
             return True
-        self._told[key] = (at, missed + 1)
+        self._printed[key] = (at, missed + 1)
         return False
 
     def _times(self, line: Mapping[str, Any]) -> str:
         """Return how often a line that is told now was kept back before, in words, and begin to count anew."""
         key = _key(line)
-        _, missed = self._told.pop(key, (0.0, 0))
-        if len(self._told) >= _MOST_TOLD:
-            self._told.clear()
-        self._told[key] = (self._clock(), 0)
+        _, missed = self._printed.pop(key, (0.0, 0))
+        if len(self._printed) >= _MOST_TOLD:
+            self._printed.clear()
+        self._printed[key] = (self._clock(), 0)
         return f" (and {missed} times since this was last said)" if missed else ""
 
 
@@ -149,8 +149,8 @@ class _Place:
 
     @classmethod
     def at_the_end_of(cls, path: Path) -> Self:
-        found = path.stat() if path.exists() else None
-        return cls(found.st_ino, found.st_size) if found else cls(0, 0)
+        result = path.stat() if path.exists() else None
+        return cls(result.st_ino, result.st_size) if result else cls(0, 0)
 
     def read(self, file: BinaryIO) -> Iterable[bytes]:
         """Yield the whole lines from here on."""

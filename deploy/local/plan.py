@@ -163,9 +163,9 @@ class Plan:
     def _callees(self, name: str, caller: Process) -> str:
         """Return where a process is called. One that this stack leaves out may be named by the environment."""
         book = {**self.addresses, **self._public} if caller is EDGE else self.addresses
-        found = [a for n, a in book.items() if n.partition("-")[0] == name]
-        if found:
-            return ",".join(found)
+        results = [a for n, a in book.items() if n.partition("-")[0] == name]
+        if results:
+            return ",".join(results)
         variable = next(variable for variable, callee in caller.calls.items() if callee == name)
         # Nobody listens there, not even another gateway on this machine.
         return self._given.get(variable) or f"127.0.0.1:{self._ports.any()}"

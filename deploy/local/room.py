@@ -22,10 +22,10 @@ def workers(wanted: int, *, machine: Path = _MACHINE, container: Path = _CONTAIN
 
 def _left_on_machine(file: Path) -> int | None:
     try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB$", file.read_text(), re.MULTILINE)
+        match = re.search(r"^MemAvailable:\s+(\d+) kB$", file.read_text(), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) // 1024 if found else None
+    return int(match[1]) // 1024 if match else None
 
 
 def _left_in_container(folder: Path) -> int | None:

@@ -58,8 +58,8 @@ def make_environment() -> None:
     tell("making a virtual environment in .venv")
     done = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise SystemExit(f"make setup: the virtual environment cannot be made: {said[-1]}")
+        output = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise SystemExit(f"make setup: the virtual environment cannot be made: {output[-1]}")
 
 
 def install() -> None:
@@ -67,14 +67,14 @@ def install() -> None:
     names = {name for lock in LOCKS for name in re.findall(r"^([A-Za-z0-9_.-]+)==", lock.read_text(), re.MULTILINE)}
     by_uv = installer.fetch_uv(PYTHON, UV_LOCK) is not None
     tell(f"installing {len(names)} packages" + ("" if by_uv else " by pip; the first time takes some minutes"))
-    said = _install(len(names))
-    if said and by_uv:
+    output = _install(len(names))
+    if output and by_uv:
         tell("  uv could not; trying with pip, which takes some minutes")
         os.environ["MOA_INSTALLER"] = "pip"
-        said = _install(len(names))
-    if said:
-        print(said, file=sys.stderr)
-        raise SystemExit(f"make setup: {meaning(said)} (the installer's last words are above).")
+        output = _install(len(names))
+    if output:
+        print(output, file=sys.stderr)
+        raise SystemExit(f"make setup: {meaning(output)} (the installer's last words are above).")
 
 
 def _install(count: int) -> str:
@@ -83,7 +83,7 @@ def _install(count: int) -> str:
     options = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
     line = [*installer.line(PYTHON), *options, *(part for lock in LOCKS for part in ("-r", str(lock)))]
     environment = installer.environment(PYTHON)
-    seen, told = 0, time.monotonic()
+    seen, printed_at = 0, time.monotonic()
     tail: list[str] = []
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -95,23 +95,23 @@ def _install(count: int) -> str:
                 seen += 1
             if each.startswith("Installing collected packages"):
                 tell("  all are here; unpacking takes another minute")
-            elif time.monotonic() - told > _TELL_EVERY_S:
-                told = time.monotonic()
+            elif time.monotonic() - printed_at > _TELL_EVERY_S:
+                printed_at = time.monotonic()
                 tell(f"  {seen} of {count}")
     return "\n".join(tail) or "it said nothing" if process.returncode != 0 else ""
 
 
-def meaning(said: str) -> str:
+def meaning(output: str) -> str:
     """Return a sentence for what pip or uv said at its end."""
-    if "No space left" in said:
+    if "No space left" in output:
         return f"the disk of {ROOT} is full"
-    if "No matching distribution" in said or "No solution found" in said:
+    if "No matching distribution" in output or "No solution found" in output:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return (
             f"a package has no ready-made build for Python {version} on this system, or the package index cannot be "
             "reached; Python 3.11 to 3.13 on x86-64 or ARM have them"
         )
-    if "HASH" in said.upper() and ("DO NOT MATCH" in said.upper() or "MISMATCH" in said.upper()):
+    if "HASH" in output.upper() and ("DO NOT MATCH" in output.upper() or "MISMATCH" in output.upper()):
         return "a package is not the one that was pinned"
     return "the packages could not be installed"
 

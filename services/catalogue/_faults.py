@@ -19,18 +19,18 @@ _ROWS: Final = {"models": "model", "providers": "provider"}
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the hint that names the known word which is most like `word`; empty when none is."""
-    found = difflib.get_close_matches(word, list(known), 1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    result = difflib.get_close_matches(word, list(known), 1, cutoff=0.6)
+    return f"; did you mean {result[0]!r}?" if result else ""
 
 
 def misread(text: bytes, shape: type[Any], error: Exception) -> str:
     """Return what `error`, raised when `text` was read as `shape`, says: one line."""
-    said = " ".join(str(error).split())
+    whole_text = " ".join(str(error).split())
     if not isinstance(error, msgspec.ValidationError):
-        return said
-    place = _PLACE.search(said)
-    steps = [found[1] or found[2] for found in _STEP.finditer(place[1])] if place else []
-    what = said[: place.start()] if place else said
+        return whole_text
+    place = _PLACE.search(whole_text)
+    steps = [result[1] or result[2] for result in _STEP.finditer(place[1])] if place else []
+    what = whole_text[: place.start()] if place else whole_text
     where = _row(text, steps)
     field = ".".join(step for step in steps[2 if where else 0 :] if step and not step.isdigit())
     return ": ".join(part for part in (where, field, what + _hint(what, shape, steps)) if part)
@@ -63,7 +63,7 @@ def _types_at(kind: inspect.Type, steps: list[str | None]) -> list[inspect.Type]
     if isinstance(kind, inspect.Metadata):
         return _types_at(kind.type, steps)
     if isinstance(kind, inspect.UnionType):
-        return [found for one in kind.types for found in _types_at(one, steps)]
+        return [result for one in kind.types for result in _types_at(one, steps)]
     if not steps:
         return [kind]
     if isinstance(kind, inspect.CollectionType):
@@ -72,5 +72,5 @@ def _types_at(kind: inspect.Type, steps: list[str | None]) -> list[inspect.Type]
         return _types_at(kind.value_type, steps[1:])
     if isinstance(kind, inspect.StructType):
         inner = (field.type for field in kind.fields if field.encode_name == steps[0])
-        return [found for one in inner for found in _types_at(one, steps[1:])]
+        return [result for one in inner for result in _types_at(one, steps[1:])]
     return []

@@ -33,7 +33,7 @@ Unsupported = Literal[
 ]
 
 
-class Sides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SizeRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which sizes are made, where they are not a list."""
 
     min: Count
@@ -66,7 +66,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many input images."""
     sizes: tuple[Size, ...] | None = None
     """The sizes that it makes."""
-    size: Sides | None = None
+    size: SizeRange | None = None
     """Which sizes it makes, where there are many."""
     ratios: tuple[Ratio, ...] | Mapping[Ratio, Size] = ()
     """The ratios that it takes, or each with the size that it makes."""

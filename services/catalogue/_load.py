@@ -159,8 +159,8 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
             raise CatalogueError(f"{path}: model {model.full_id} stands twice")
         seen.add(model.full_id)
         if provider.makes == "vision" and provider.adapter != "inference":
-            told = f"only the inference adapter has {provider.makes} models"
-            raise CatalogueError(f"{path}: provider {provider.id}: {told}")
+            message = f"only the inference adapter has {provider.makes} models"
+            raise CatalogueError(f"{path}: provider {provider.id}: {message}")
         for word in sorted(model.capabilities - _CAPABILITIES):
             hint = nearest(word, _CAPABILITIES)
             raise CatalogueError(f"{path}: model {model.id}: capabilities: nobody knows {word!r}{hint}")
@@ -196,14 +196,14 @@ def _check_fallbacks(path: Path, providers: Mapping[str, Provider], models: list
     for model in models:
         chain = {model.full_id}
         for name in model.fallback:
-            found = by_name.get(name, [])
-            if not found:
+            result = by_name.get(name, [])
+            if not result:
                 hint = nearest(name, by_name)
                 raise CatalogueError(f"{path}: model {model.full_id}: fallback: there is no {name!r}{hint}")
-            if len(found) > 1:
-                ids = " or ".join(one.full_id for one in found)
+            if len(result) > 1:
+                ids = " or ".join(one.full_id for one in result)
                 raise CatalogueError(f"{path}: model {model.full_id}: fallback {name!r} may be {ids}")
-            (other,) = found
+            (other,) = result
             if other.full_id in chain:
                 raise CatalogueError(f"{path}: model {model.full_id}: its fallbacks come round to {other.full_id}")
             made, wanted = providers[other.provider].makes, providers[model.provider].makes

@@ -244,14 +244,14 @@ class Catalogue:
         self.configured = configured
         self._names: dict[str, tuple[Model, ...]] = {}
         for rank in (self._ids, self._alias_names, self._unprefixed):
-            found: dict[str, tuple[Model, ...]] = {}
+            results: dict[str, tuple[Model, ...]] = {}
             for number, model in enumerate(self.models, 1):
                 for name in rank(model):
                     if name not in self._names:
-                        found[name] = (*found.get(name, ()), model)
+                        results[name] = (*results.get(name, ()), model)
                 if number % SLICE == 0:
                     yield
-            self._names.update(found)
+            self._names.update(results)
         self._fallbacks = {
             model.full_id: tuple(self._names[name][0] for name in model.fallback)
             for model in self.models

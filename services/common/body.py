@@ -66,13 +66,13 @@ def leniently(data: bytes, why: str = "") -> Any:
 
 def field_error(text: str) -> InvalidField:
     """Turn msgspec's sentence into an error with the field's path in the caller's spelling."""
-    found = _AT.match(text)
-    what, path = (found["what"], (found["path"] or "").lstrip(".")) if found else (text, "")
+    match = _AT.match(text)
+    what, path = (match["what"], (match["path"] or "").lstrip(".")) if match else (text, "")
     for pattern, sentence in ((_UNKNOWN, "unknown field {}"), (_MISSING, "{} is required")):
         named = pattern.match(what)
         if named:
             path = f"{path}.{named['name']}" if path else named["name"]
             kind = UnknownField if pattern is _UNKNOWN else InvalidField
             return kind(sentence.format(path), param=path)
-    sentence = ("a key: " if found and found["key"] else "") + what[:1].lower() + what[1:].replace("`", "")
+    sentence = ("a key: " if match and match["key"] else "") + what[:1].lower() + what[1:].replace("`", "")
     return InvalidField(f"{path}: {sentence}" if path else sentence, param=path)

@@ -174,8 +174,8 @@ class ByteAdmission:
 
     def _let_in(self) -> None:
         """Serve those whose turn it is, one after another, as long as there is room for them."""
-        while (found := self._next()) is not None:
-            account, waiter = found
+        while (result := self._next()) is not None:
+            account, waiter = result
             self._forget(account, waiter)
             if account in self._queues:
                 self._queues[account] = self._queues.pop(account)  # behind the others

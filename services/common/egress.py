@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from services.common.errors import InvalidField, TooLarge, UpstreamFailed, UpstreamTimeout
-from services.common.hosts import NoHost, agrees, is_public, place_of
+from services.common.hosts import NoHost, agrees, destination_of, is_public
 
 MAX_URL: Final = 8192
 MAX_REDIRECTS: Final = 5
@@ -30,7 +30,7 @@ _CHUNK: Final = 64 * 1024
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 
 
-class Refused(InvalidField):
+class RefusedUrl(InvalidField):
     """The URL is never called, whatever happens."""
 
     reason = InvalidField.reason
@@ -51,8 +51,8 @@ Lookup = Callable[[str, int, int], Awaitable[list[tuple[int, str]]]]
 
 async def _system(host: str, port: int, family: int) -> list[tuple[int, str]]:
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-    return [(kind, str(place[0])) for kind, _, _, _, place in found]
+    result = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    return [(kind, str(place[0])) for kind, _, _, _, place in result]
 
 
 class _Public(AbstractResolver):
@@ -65,13 +65,13 @@ class _Public(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await self._lookup(host, port, family)
+        result = await self._lookup(host, port, family)
         free = host.lower() in self._allowed or f"{host.lower()}:{port}" in self._allowed
         results: list[ResolveResult] = []
-        for kind, address in found:
+        for kind, address in result:
             if not free and not is_public(ipaddress.ip_address(address.partition("%")[0])):
                 # One private address among public ones is enough: which is used is a matter of luck.
-                raise Refused("this host is not on the public internet")
+                raise RefusedUrl("this host is not on the public internet")
             results.append(
                 ResolveResult(
                     hostname=host,
@@ -105,23 +105,23 @@ class Egress:
     def check(self, url: str, *, param: str) -> URL:
         """Return the parsed URL. Raises Refused for what needs no asking: its scheme, form, or bare address."""
         if len(url) > MAX_URL:
-            raise Refused(f"{param}: the URL is too long", param=param)
+            raise RefusedUrl(f"{param}: the URL is too long", param=param)
         try:
-            place = place_of(url)
+            place = destination_of(url)
             parsed = URL(url)
         except NoHost as wrong:
-            raise Refused(f"{param}: {wrong}", param=param) from None
+            raise RefusedUrl(f"{param}: {wrong}", param=param) from None
         except ValueError:
-            raise Refused(f"{param}: not a URL", param=param) from None
+            raise RefusedUrl(f"{param}: not a URL", param=param) from None
         if not agrees(parsed, place):
-            raise Refused(f"{param}: not a URL", param=param)
+            raise RefusedUrl(f"{param}: not a URL", param=param)
         host = f"[{place.host}]" if ":" in place.host else place.host
         if host in self._allowed or f"{host}:{place.port}" in self._allowed:
             return parsed
         if place.scheme != "https":
-            raise Refused(f"{param}: an https URL is expected", param=param)
+            raise RefusedUrl(f"{param}: an https URL is expected", param=param)
         if place.is_inside:
-            raise Refused(f"{param}: this host is not on the public internet", param=param)
+            raise RefusedUrl(f"{param}: this host is not on the public internet", param=param)
         return parsed
 
     async def fetch(self, url: str, *, limit_bytes: int, timeout_s: float, param: str) -> Fetched:
@@ -140,11 +140,11 @@ class Egress:
                         return await _read(response, limit_bytes, param)
         except TimeoutError:
             raise UpstreamTimeout(f"{param}: the URL did not answer in time", param=param) from None
-        except Refused as refused:
+        except RefusedUrl as refused:
             # The resolver knows no field.
-            raise refused if refused.param else Refused(f"{param}: {refused.message}", param=param) from None
+            raise refused if refused.param else RefusedUrl(f"{param}: {refused.message}", param=param) from None
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise _told(error, param) from None
+            raise _error_of(error, param) from None
         raise InvalidField(f"{param}: more than {MAX_REDIRECTS} redirects", param=param)
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
@@ -162,7 +162,7 @@ class Egress:
         except TimeoutError:
             raise UpstreamTimeout("the receiver did not answer in time") from None
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise _told(error, "url") from None
+            raise _error_of(error, "url") from None
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -191,7 +191,7 @@ class Egress:
         try:
             return self.check(str(at.join(URL(location))), param=param)
         except ValueError:
-            raise Refused(f"{param}: it redirects to what is no URL", param=param) from None
+            raise RefusedUrl(f"{param}: it redirects to what is no URL", param=param) from None
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) -> Fetched:
@@ -213,11 +213,11 @@ async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) 
     return Fetched(b"".join(pieces), response.content_type)
 
 
-def _told(error: Any, param: str) -> Exception:
+def _error_of(error: Any, param: str) -> Exception:
     """Return what a failed connection means. The refusal of our own resolver comes wrapped."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, Refused):
-            return Refused(f"{param}: {seen.message}", param=param)
+        if isinstance(seen, RefusedUrl):
+            return RefusedUrl(f"{param}: {seen.message}", param=param)
         seen = seen.__cause__ or seen.__context__
     return UpstreamFailed(f"{param}: the URL cannot be reached", param=param)

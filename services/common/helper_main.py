@@ -42,21 +42,21 @@ def main() -> None:
 
 
 def _answer(asked: bytearray, holder: list[bytes]) -> Packed:
-    found: Any
+    result: Any
     try:
         work, args, kwargs = pickle.loads(asked)  # noqa: S301  # from the service that started this process
-        found = work(holder.pop(), *args, **kwargs)
+        result = work(holder.pop(), *args, **kwargs)
     except MoaError as error:
-        found = Raised.of(error)
+        result = Raised.of(error)
     except Exception:
-        found = Unforeseen(traceback.format_exc())
-    return Packed(found)
+        result = Unforeseen(traceback.format_exc())
+    return Packed(result)
 
 
 def _received(link: socket.socket, size: int) -> bytearray | None:
     """Return so many bytes; None when the service is gone."""
-    found = bytearray(size)
-    view, at = memoryview(found), 0
+    result = bytearray(size)
+    view, at = memoryview(result), 0
     while at < size:
         try:
             count = link.recv_into(view[at:])
@@ -65,7 +65,7 @@ def _received(link: socket.socket, size: int) -> bytearray | None:
         if not count:
             return None
         at += count
-    return found
+    return result
 
 
 if __name__ == "__main__":

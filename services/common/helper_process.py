@@ -145,13 +145,13 @@ class HelperProcess:
             # Whoever leaves meanwhile leaves the process in the middle of its work, which it ends.
             pickled, buffers = await asyncio.shield(task)
             del task
-        found = pickle.loads(pickled, buffers=buffers)  # noqa: S301  # from a process of ours
+        results = pickle.loads(pickled, buffers=buffers)  # noqa: S301  # from a process of ours
         del buffers
-        if isinstance(found, Raised):
-            raise found.error()
-        if isinstance(found, Unforeseen):
-            raise found
-        result: R = found
+        if isinstance(results, Raised):
+            raise results.error()
+        if isinstance(results, Unforeseen):
+            raise results
+        result: R = results
         return result
 
     async def _exchange(self, asked: bytes, holder: list[Data]) -> Reply:
@@ -250,15 +250,15 @@ class _Process:
 
     async def _received(self, size: int) -> bytearray:
         loop = asyncio.get_running_loop()
-        found = bytearray(size)
-        with memoryview(found) as view:
+        result = bytearray(size)
+        with memoryview(result) as view:
             at = 0
             while at < size:
                 count = await loop.sock_recv_into(self._socket, view[at:])
                 if not count:
                     raise EOFError
                 at += count
-        return found
+        return result
 
     async def end(self) -> None:
         """End it: it has nothing that could be lost."""

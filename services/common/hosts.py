@@ -43,7 +43,7 @@ class NoHost(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where a URL leads."""
 
     scheme: str
@@ -77,14 +77,14 @@ _DOTS: Final = str.maketrans("\u3002\uff0e\uff61", "...")
 _MOST: Final = 253
 
 
-def place_of(url: str) -> Place:
+def destination_of(url: str) -> Destination:
     """Return where an http or https URL leads. Raises NoHost for what is none, or could be read in two ways."""
     if _CONTROL.search(url):
         raise NoHost("not a URL")
-    found = _URL.match(url)
-    if found is None:
+    match = _URL.match(url)
+    if match is None:
         raise NoHost("an https URL is expected")
-    scheme, authority = found[1].lower(), found[2]
+    scheme, authority = match[1].lower(), match[2]
     if "@" in authority:
         raise NoHost("a URL with credentials is not called")
     six = _SIX.fullmatch(authority)
@@ -100,22 +100,22 @@ def place_of(url: str) -> Place:
         address = ipaddress.IPv6Address(six[1])
     except ValueError:
         raise NoHost("not a URL") from None
-    return Place(scheme, str(address), port, address)
+    return Destination(scheme, str(address), port, address)
 
 
-def _named(scheme: str, written: str, port: int) -> Place:
+def _named(scheme: str, written: str, port: int) -> Destination:
     """Return a place with a name or an IPv4 address, as it was written."""
     host = unicodedata.normalize("NFKC", written).translate(_DOTS).lower()
     ended = host.removesuffix(".")
     labels = ended.split(".")
     if _FOUR.fullmatch(host):
-        return Place(scheme, host, port, ipaddress.IPv4Address(host))
+        return Destination(scheme, host, port, ipaddress.IPv4Address(host))
     if labels[-1].isdecimal() or _HEXADECIMAL.fullmatch(labels[-1]):
         # As browsers have it (WHATWG URL, "ends in a number"), it would be an address: in a form that is none here.
         raise NoHost("an IPv4 address is four numbers from 0 to 255")
     if len(host) > _MOST or not all(map(_is_label, labels)):
         raise NoHost("not a URL")
-    return Place(scheme, ended, port, None)
+    return Destination(scheme, ended, port, None)
 
 
 def _is_label(label: str) -> bool:
@@ -125,7 +125,7 @@ def _is_label(label: str) -> bool:
     return all(unicodedata.category(c)[0] in "LMN" or c in "-_" for c in label)
 
 
-def agrees(parsed: URL, place: Place) -> bool:
+def agrees(parsed: URL, place: Destination) -> bool:
     """Return whether the client will call the host that was judged, and read nothing else into it."""
     host = (parsed.raw_host or "").lower()
     if (parsed.scheme, parsed.port, parsed.user, parsed.password) != (place.scheme, place.port, None, None):
@@ -136,7 +136,7 @@ def agrees(parsed: URL, place: Place) -> bool:
         return host.removesuffix(".") == place.host
     try:
         # The client encodes such names; what comes of it is judged once more.
-        encoded = place_of(f"{place.scheme}://{host}:{place.port}/")
+        encoded = destination_of(f"{place.scheme}://{host}:{place.port}/")
     except NoHost:
         return False
     return encoded.address is None and not encoded.is_inside

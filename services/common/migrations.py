@@ -38,15 +38,15 @@ class Schema:
 
     def migrations(self) -> dict[str, Path]:
         """Return the migrations by number, in order. Raises MigrationError where a file is not one."""
-        found: dict[str, Path] = {}
+        results: dict[str, Path] = {}
         for path in sorted((self.folder / "versions").iterdir()):
             if path.name.startswith("__"):
                 continue
             named = _NAME.fullmatch(path.name)
-            if named is None or int(named["number"]) != len(found) + 1:
-                raise MigrationError(f"{path.name} is not the next migration: {len(found) + 1:04}_name.sql")
-            found[named["number"]] = path
-        return found
+            if named is None or int(named["number"]) != len(results) + 1:
+                raise MigrationError(f"{path.name} is not the next migration: {len(results) + 1:04}_name.sql")
+            results[named["number"]] = path
+        return results
 
     @property
     def name(self) -> sql.Identifier:
@@ -103,8 +103,8 @@ def _check(link: psycopg.Connection) -> None:
 
 def _version(link: psycopg.Connection, schema: Schema) -> str | None:
     """Return the version that the database has; None where it has none yet."""
-    found = link.execute("select to_regclass(%s) is not null", [schema.name.as_string(link)]).fetchone()
-    if found is None or not found[0]:
+    result = link.execute("select to_regclass(%s) is not null", [schema.name.as_string(link)]).fetchone()
+    if result is None or not result[0]:
         return None
     row = link.execute(sql.SQL("select version_num from {}").format(schema.name)).fetchone()
     return row[0] if row is not None else None

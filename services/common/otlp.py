@@ -85,21 +85,21 @@ def _target(name: str, endpoint: str) -> tuple[str, int, bool]:
 
 def _trusted(environ: Mapping[str, str]) -> Path:
     name, given = _first(environ, _CERTIFICATES)
-    found = Path(given or ssl.get_default_verify_paths().cafile or "")
-    if not found.is_file():
+    result = Path(given or ssl.get_default_verify_paths().cafile or "")
+    if not result.is_file():
         raise BadTracing(f"{name}: {'no such file' if given else 'the system has no certificates; name a file'}")
-    return found.resolve()
+    return result.resolve()
 
 
 def _headers(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     name, given = _first(environ, _HEADERS)
-    found = []
+    results = []
     for part in filter(None, (part.strip() for part in given.split(","))):
         key, sign, value = part.partition("=")
         if not sign or not key.strip():
             raise BadTracing(f"{name}: name=value,name=value")
-        found.append((unquote(key.strip()).lower(), unquote(value.strip())))
-    return tuple(found)
+        results.append((unquote(key.strip()).lower(), unquote(value.strip())))
+    return tuple(results)
 
 
 def _share(environ: Mapping[str, str]) -> float:

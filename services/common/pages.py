@@ -98,17 +98,17 @@ def pages(folder: Path = FOLDER, *, others: bool = True) -> Mapping[str, Page]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = []
+    results = []
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink() or entry.name.startswith("."):
             continue
-        found += _files(entry) if entry.is_dir() else [entry]
-    return found
+        results += _files(entry) if entry.is_dir() else [entry]
+    return results
 
 
 def _renderer() -> Path:
     """Return the folder that Swagger UI's files are in: a package that is nothing but files is never imported."""
-    found = find_spec("drf_spectacular_sidecar")
-    if found is None or found.origin is None:
+    result = find_spec("drf_spectacular_sidecar")
+    if result is None or result.origin is None:
         raise SystemExit("the package drf-spectacular-sidecar is missing; `make setup` installs it")
-    return Path(found.origin).parent / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
+    return Path(result.origin).parent / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"

@@ -56,12 +56,12 @@ def load(data: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    result = dict(pairs)
+    if len(result) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        twice = next(name for name in result if names.count(name) > 1)
         raise InvalidField(f"{twice} is given twice", param=twice)
-    return found
+    return result
 
 
 def _no_constant(word: str) -> Any:

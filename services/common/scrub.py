@@ -174,8 +174,8 @@ def _secret_part(secret: str) -> str:
 
 
 def _needles(secret: str) -> tuple[_Needle, ...]:
-    found = {spelling.translate(_LOWER) for spelling in _spellings(secret)} if len(secret) >= LEAST else set()
-    return tuple((spelling[:_PROBE], spelling) for spelling in found)
+    result = {spelling.translate(_LOWER) for spelling in _spellings(secret)} if len(secret) >= LEAST else set()
+    return tuple((spelling[:_PROBE], spelling) for spelling in result)
 
 
 def _spellings(secret: str) -> Iterator[str]:

@@ -22,11 +22,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
 
     def __init__(self, **given: Any) -> None:
-        read = ((name, _told(name, field.annotation)) for name, field in type(self).model_fields.items())
+        read = ((name, _from_environment(name, field.annotation)) for name, field in type(self).model_fields.items())
         super().__init__(**{**{name: value for name, value in read if value is not None}, **given})
 
 
-def _told(name: str, kind: Any) -> Any:
+def _from_environment(name: str, kind: Any) -> Any:
     """Return what the environment says of a setting; None where it says nothing."""
     value = os.environ.get(f"MOA_{name}".upper())
     if value is not None and get_origin(kind) is tuple and value.startswith("["):
@@ -71,12 +71,12 @@ def read(kind: type[S]) -> S:
     Its secrets are known from here on to what takes them out of errors, logs and traces.
     """
     try:
-        found = kind()  # type: ignore[call-arg]  # the fields come from the environment
+        result = kind()  # type: ignore[call-arg]  # the fields come from the environment
     except ValidationError as error:
         for problem in error.errors():
             name = "MOA_" + "_".join(str(part) for part in problem["loc"]).upper()
             print(f"bad setting {name}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
-    values = (getattr(found, name) for name in kind.model_fields)
+    values = (getattr(result, name) for name in kind.model_fields)
     scrub.know(*(value.get_secret_value() for value in values if isinstance(value, SecretStr)))
-    return found
+    return result

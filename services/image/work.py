@@ -18,7 +18,7 @@ from services.catalogue import Model
 from services.common import estimate
 from services.common.errors import UpstreamBroken, UpstreamFailed
 from services.common.helper_process import HelperProcess
-from services.common.hosts import agrees, place_of
+from services.common.hosts import agrees, destination_of
 from services.image import prepare
 from services.image.targets import Target
 from services.providers import counts
@@ -173,7 +173,7 @@ class Work:
     def _linked(self, link: str) -> URL:
         """Return where a link of the provider leads: to the provider itself, or to a public place by https."""
         try:
-            url, place = URL(link), place_of(link)
+            url, place = URL(link), destination_of(link)
             own = url.origin() == URL(self._target.provider.base_url).origin()
         except ValueError:
             raise UpstreamBroken("the provider linked to an image at what is no address") from None

@@ -75,9 +75,9 @@ def count_in(body: bytes, path: Path) -> int | None:
     return None if written is None or count is None or faults else min(count, MOST)
 
 
-def note(provider: str, found: ReportedUsage | None) -> None:
+def note(provider: str, reported: ReportedUsage | None) -> None:
     """Count what was wrong with the usage of one answer."""
-    for fault in found.faults if found is not None else ():
+    for fault in reported.faults if reported is not None else ():
         WRONG.labels(provider, fault).inc()
 
 

@@ -109,10 +109,10 @@ def secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str
 
     Raises ProviderNotConfigured when it is not set.
     """
-    found = optional_secret(provider, name, environment)
-    if not found:
+    result = optional_secret(provider, name, environment)
+    if not result:
         raise ProviderNotConfigured(f"provider {provider.id!r} has no credentials here")
-    return found
+    return result
 
 
 def optional_secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str:
@@ -120,10 +120,10 @@ def optional_secret(provider: Provider, name: str, environment: Mapping[str, str
     variable = provider.credentials.get(name)
     if not variable:
         return ""
-    found = _value_of(provider, variable, environment)
+    result = _value_of(provider, variable, environment)
     if name not in _NO_SECRETS:
-        scrub.renewed(f"{provider.id} {variable}", *keys_of(found))
-    return found
+        scrub.renewed(f"{provider.id} {variable}", *keys_of(result))
+    return result
 
 
 def _value_of(provider: Provider, variable: str, environment: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ from services.common.errors import (
     Unauthenticated,
     Unavailable,
 )
-from services.common.rpc.reach import Reach
+from services.common.rpc.connections import ConnectionWatch
 from services.quota_client import grants, ratelimit
 from services.quota_client._lease import Lease
 from services.quota_client._lease_store import LOW, LeaseStore
@@ -67,14 +67,14 @@ class Admission:
             stub, service_token=service_token, folder=journal, holder=self.holder, doubt_s=doubt_s
         )
         self._paces = Paces(stub, service_token=service_token, holder=self.holder)
-        self._reach = Reach(auth)
+        self._connections = ConnectionWatch(auth)
         self._holdings = LeaseStores(
             stub,
             service_token=service_token,
             holder=self.holder,
             settling=self._settling,
             paces=self._paces,
-            there=self._reach.returned,
+            there=self._connections.returned,
             call_s=call_s,
         )
         self._by_digest = self._holdings.by_digest
@@ -89,7 +89,7 @@ class Admission:
 
     async def start(self) -> None:
         """Start the background work, with what earlier processes left in the journal's folder."""
-        self._reach.watch()
+        self._connections.watch()
         self._refreshing.start(self._settling.start())
 
     async def stop(self) -> None:
@@ -97,7 +97,7 @@ class Admission:
         await self._refreshing.stop()
         await self._holdings.close()
         await self._settling.stop(within_s=5.0)
-        await self._reach.aclose()
+        await self._connections.aclose()
 
     async def identify(self, key: str) -> VerifiedKey:
         """Return who a key belongs to. Raises Unauthenticated."""

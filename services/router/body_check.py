@@ -58,10 +58,10 @@ class BodyCheck:
 def _denied(error: errors.MoaError) -> gate_pb2.CheckResponse:
     """Refuse in the words that a service's own refusal has, which the edge puts into the caller's dialect."""
     message = gate_pb2.CheckResponse
-    said = {status.REASON_KEY: errors.word(error.reason), "grpc-message": error.message}
+    headers = {status.REASON_KEY: errors.word(error.reason), "grpc-message": error.message}
     denied = message.Denied(
         status=message.HttpStatus(code=errors.HTTP_STATUS[error.reason]),
-        headers=[message.Header(header=message.Pair(key=key, value=value)) for key, value in said.items()],
+        headers=[message.Header(header=message.Pair(key=key, value=value)) for key, value in headers.items()],
         body=error.message,
     )
     return message(status=message.Verdict(code=status.CODE[error.reason].value[0]), denied_response=denied)

@@ -110,15 +110,15 @@ def _span(asked: Mapping[str, str], info: ObjectInfo) -> tuple[int, int] | None:
     RFC 9110, 14.1.2 and 14.2: several ranges, other units, and a range under an `If-Range` that no longer holds are
     answered by the whole.
     """
-    found = _RANGE.fullmatch(asked.get("range", "").replace(" ", ""))
-    if not found or not (found[1] or found[2]) or asked.get("if-range", info.etag) != info.etag:
+    match = _RANGE.fullmatch(asked.get("range", "").replace(" ", ""))
+    if not match or not (match[1] or match[2]) or asked.get("if-range", info.etag) != info.etag:
         return 0, info.size_bytes
-    if not found[1]:
-        start, stop = max(0, info.size_bytes - int(found[2])), info.size_bytes
+    if not match[1]:
+        start, stop = max(0, info.size_bytes - int(match[2])), info.size_bytes
     else:
-        start = int(found[1])
-        stop = min(int(found[2]) + 1, info.size_bytes) if found[2] else info.size_bytes
-        if found[2] and int(found[2]) < start:
+        start = int(match[1])
+        stop = min(int(match[2]) + 1, info.size_bytes) if match[2] else info.size_bytes
+        if match[2] and int(match[2]) < start:
             return 0, info.size_bytes
     return (start, stop) if start < stop else None
 

@@ -109,7 +109,7 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
         return catalog_service_pb2.GetModelResponse(model=await self._message(model))
 
     async def _message(self, model: Model) -> catalog_service_pb2.Model:
-        found = await self._listing.readiness(model)
+        result = await self._listing.readiness(model)
         return catalog_service_pb2.Model(
             id=model.id,
             provider=model.provider,
@@ -118,7 +118,7 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
             capabilities=sorted(model.capabilities),
             context_tokens=model.context_tokens,
             max_output_tokens=model.max_output_tokens,
-            status=found.get("status", ""),
-            loading_percent=found.get("percent"),
-            status_detail=found.get("detail", ""),
+            status=result.get("status", ""),
+            loading_percent=result.get("percent"),
+            status_detail=result.get("detail", ""),
         )

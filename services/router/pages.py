@@ -69,15 +69,15 @@ class PagesServicer(pages_service_pb2_grpc.PagesServiceServicer):
             await context.write(httpbody_pb2.HttpBody(content_type=page.content_type, data=piece))
 
     async def _content(self, page: Page) -> _Content:
-        found = self._read.get(page.path)
+        result = self._read.get(page.path)
         try:
             stat = page.file.stat()
             stamp = (stat.st_mtime_ns, stat.st_size)
-            if found is None or found.stamp != stamp:
-                found = self._read[page.path] = await asyncio.to_thread(_loaded, page, stamp)
+            if result is None or result.stamp != stamp:
+                result = self._read[page.path] = await asyncio.to_thread(_loaded, page, stamp)
         except OSError:
             raise NotFound("no such path") from None
-        return found
+        return result
 
 
 def _loaded(page: Page, stamp: tuple[int, int]) -> _Content:

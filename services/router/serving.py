@@ -73,8 +73,8 @@ def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
             by_address.check(calls.current().address)
             by_key.check(hashlib.sha256(caller.key.encode()).hexdigest())
         except errors.RateLimited as beyond:
-            told = f"at most {_OWN_KEY_A_MINUTE} requests a minute with a key of one's own"
-            raise errors.RateLimited(told, retry_after_s=beyond.retry_after_s) from None
+            message = f"at most {_OWN_KEY_A_MINUTE} requests a minute with a key of one's own"
+            raise errors.RateLimited(message, retry_after_s=beyond.retry_after_s) from None
         calls.current().key = standing_in = grants.mint(service_token, acting)
         return replace(caller, key=standing_in, own_key=caller.key)
 

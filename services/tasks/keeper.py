@@ -119,8 +119,8 @@ class Keeper:
     async def _remove_objects(self, which: LiteralString) -> None:
         given = {"keep": timedelta(seconds=self._keep_s), "limit": _BATCH, "but": self._objects.resting()}
         async with self._database.transaction() as link:
-            found = await link.execute(which, given)
-            names = [row[0] for row in await found.fetchall()]
+            result = await link.execute(which, given)
+            names = [row[0] for row in await result.fetchall()]
         await self._objects.do(names, self._remove)
 
     async def _remove(self, names: Sequence[str]) -> None:

@@ -119,11 +119,11 @@ async def _whole(answer: Answer, context: Any) -> GenerateTextResponse:
     """Return the answer in one message; meanwhile write signs of life when something of it comes."""
     whole = GenerateTextResponse()
     now = asyncio.get_running_loop().time
-    told = now()
+    signed_at = now()
     while (events := await answer.next()) is not None:
         whole.events.extend(events)
-        if now() - told >= LIFE_S:
-            told = now()
+        if now() - signed_at >= LIFE_S:
+            signed_at = now()
             await context.write(GenerateTextResponse())
     return whole
 

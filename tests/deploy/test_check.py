@@ -62,7 +62,7 @@ def test_a_gate_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None
         f"open({str(pid)!r}, 'w').write(str(p.pid)); print('begun', flush=True); p.wait()"
     )
     got = check.run(gate("slow", program, limit_s=3.0))
-    assert (got.word, got.said, got.failed) == ("FAILED", "not done after 3 s", True)
+    assert (got.word, got.outcome, got.failed) == ("FAILED", "not done after 3 s", True)
     with suppress(psutil.NoSuchProcess):
         psutil.Process(int(pid.read_text())).wait(timeout=30)
 
@@ -76,7 +76,7 @@ def test_every_gate_of_the_check_is_named_once() -> None:
 
 def test_table_cuts_long_words() -> None:
     """A row stays a row whatever a program says."""
-    row = check.table([Result(name="x", seconds=1.0, word="FAILED", said="y" * 500, failed=True)]).splitlines()[-1]
+    row = check.table([Result(name="x", seconds=1.0, word="FAILED", outcome="y" * 500, failed=True)]).splitlines()[-1]
     assert len(row) < 140
 
 

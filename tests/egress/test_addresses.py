@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from services.common.egress import Egress, Refused
+from services.common.egress import Egress, RefusedUrl
 from services.common.errors import MoaError
 from services.common.hosts import is_public
 
@@ -81,7 +81,7 @@ SPELLINGS = [
 async def test_odd_spellings_of_this_machine_reach_nothing(host: str) -> None:
     """However loopback is written, no connection comes."""
     guard = Egress()
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedUrl):
         guard.check(f"https://{host}/a", param="image_url")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)

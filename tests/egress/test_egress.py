@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from aiohttp import web
 
-from services.common.egress import Egress, Refused
+from services.common.egress import Egress, RefusedUrl
 from services.common.errors import InvalidField, MoaError, TooLarge, UpstreamFailed, UpstreamTimeout
 from services.common.hosts import is_public
 
@@ -150,7 +150,7 @@ async def test_inside_is_refused_however_it_is_spelt(url: str) -> None:
     """Loopback, link-local, private, shared, reserved and multicast addresses, in every spelling: nobody is asked."""
     guard = Egress(lookup=nobody)
     for attempt in (fetch(guard, url), guard.post(url, headers={}, body=b"", timeout_s=5)):
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedUrl):
             await attempt
     await guard.aclose()
 
@@ -176,7 +176,7 @@ async def test_inside_is_refused_however_it_is_spelt(url: str) -> None:
 )
 def test_what_is_no_plain_https_url_is_refused_without_asking(url: str) -> None:
     """Other schemes, credentials, and what is no URL at all."""
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedUrl):
         Egress().check(url, param="image")
 
 
@@ -200,7 +200,7 @@ async def test_a_name_that_moves_inside_is_refused_when_it_does() -> None:
     """What was resolved is what is connected to: each connection judges its own answer."""
     guard = Egress(lookup=changing("127.0.0.1"))  # type: ignore[arg-type]
     guard.check("https://rebind.example/", param="image")
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedUrl):
         await fetch(guard, "https://rebind.example/")
     await guard.aclose()
 
@@ -212,7 +212,7 @@ async def test_one_private_address_among_public_ones_is_refused() -> None:
         return [(socket.AF_INET, "8.8.8.8"), (socket.AF_INET, "10.0.0.1")]
 
     guard = Egress(lookup=lookup)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedUrl):
         await fetch(guard, "https://mixed.example/")
     await guard.aclose()
 
@@ -233,7 +233,7 @@ async def test_one_private_address_among_public_ones_is_refused() -> None:
 )
 async def test_a_redirect_to_inside_is_refused(guard: Egress, outside: Outside, inside: str) -> None:
     """Each step is checked like the first."""
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedUrl):
         await fetch(guard, outside.url(f"/redirect?to={inside}"))
 
 
@@ -263,7 +263,7 @@ async def test_what_is_no_file_is_an_error(guard: Egress, outside: Outside, code
 
 async def test_only_the_allowed_port_of_an_allowed_host_is_open(guard: Egress, outside: Outside) -> None:
     """An allowance is as narrow as it is written."""
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedUrl):
         await fetch(guard, f"http://127.0.0.1:{outside.port - 1}/")
 
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from services.common.egress import Egress, Refused
-from services.common.hosts import NoHost, agrees, is_public, place_of
+from services.common.egress import Egress, RefusedUrl
+from services.common.hosts import NoHost, agrees, destination_of, is_public
 
 FORMS = [
     # What a resolver or a client would take for 127.0.0.1, one time or another.
@@ -109,7 +109,7 @@ FORMS = [
 @pytest.mark.parametrize("host", FORMS)
 def test_what_is_not_plainly_a_public_host_is_refused(host: str) -> None:
     """Short, decimal, octal, hexadecimal, full-width, mapped, zoned, quoted or odd: no client ever sees it."""
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedUrl):
         Egress().check(f"https://{host}/a.png", param="image")
 
 
@@ -132,7 +132,7 @@ def test_what_is_not_plainly_a_public_host_is_refused(host: str) -> None:
 )
 def test_ordinary_hosts_are_read(url: str, host: str, port: int) -> None:
     """Names of any script and public addresses pass, and the client is given the same."""
-    place = place_of(url)
+    place = destination_of(url)
     assert (place.host, place.port) == (host, port)
     assert Egress().check(url, param="image") == URL(url)
 
@@ -155,7 +155,7 @@ def test_what_an_operator_allows_passes_in_its_plain_form_alone() -> None:
         "http://127.0.0.1./",
         "http://[::1]/",
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedUrl):
             guard.check(url, param="image")
 
 
@@ -187,7 +187,7 @@ def test_no_spelling_of_an_inner_address_passes(data: st.DataObject) -> None:
     six = ipaddress.IPv6Address((0xFFFF << 32) | number)
     mapped = data.draw(st.sampled_from([six.compressed, six.exploded, f"::ffff:{ipaddress.IPv4Address(number)}"]))
     for spelt in (host, f"[{mapped}]"):
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedUrl):
             Egress().check(f"https://{spelt}/", param="image")
 
 
@@ -200,16 +200,16 @@ def test_whatever_passes_is_read_alike_by_the_client(text: str, scheme: str) -> 
     """Any text is refused in words, or leads to a name with a dot or to a public address, and the client agrees."""
     try:
         parsed = Egress().check(scheme + text, param="image")
-    except Refused:
+    except RefusedUrl:
         return
-    place = place_of(scheme + text)
+    place = destination_of(scheme + text)
     assert agrees(parsed, place)
     assert is_public(place.address) if place.address is not None else "." in place.host
 
 
 def test_a_client_that_reads_another_host_is_not_asked() -> None:
     """Whatever the reason: what was judged is what is called."""
-    place = place_of("https://example.com/")
+    place = destination_of("https://example.com/")
     for other in (
         "https://example.org/",
         "https://example.com:444/",
@@ -218,4 +218,4 @@ def test_a_client_that_reads_another_host_is_not_asked() -> None:
     ):
         assert not agrees(URL(other), place)
     with pytest.raises(NoHost):
-        place_of("example.com")
+        destination_of("example.com")

@@ -24,7 +24,7 @@ from services.tasks.domain.task import LeaseLost, Task, now_utc
 from services.tasks.keeper import Keeper
 from services.tasks.worker import finishing
 from services.tasks.worker.finishing import Finisher
-from services.tasks.worker.made import Made
+from services.tasks.worker.made import MadeImage
 from services.tasks.worker.work import read_back
 from tests.emulators.painter import paint
 from tests.tasks.conftest import Make
@@ -191,7 +191,7 @@ async def test_outputs_have_the_asked_for_format_and_say_how_they_were_made(
         image=media_pb2.ImageData(data=data, mime_type="image/png", width=24, height=16),
         receipt=image_pb2.Receipt(seed=7),
     )
-    spooled, stored = await Finisher(provenance=provenance).finish(task, Made.of(0, made))
+    spooled, stored = await Finisher(provenance=provenance).finish(task, MadeImage.of(0, made))
     assert spooled.output.mime_type == mime_type
     assert spooled.name.endswith("." + finishing.EXTENSIONS[mime_type])
     with Image.open(io.BytesIO(stored)) as image:

@@ -21,7 +21,7 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
 from services.tasks.domain.task import Task
 from services.tasks.worker.finishing import Finisher
-from services.tasks.worker.made import Made
+from services.tasks.worker.made import MadeImage
 from services.tasks.worker.sealing import BadCertificate, Seal
 from tests.emulators.painter import paint
 from tests.tasks.conftest import Make
@@ -115,7 +115,7 @@ async def test_an_output_carries_signed_credentials(
     """
     chain, key, root = files
     task = prompted(make(), wanted)
-    spooled, sealed = await Finisher(seal=Seal(chain, key)).finish(task, Made.of(0, painted()))
+    spooled, sealed = await Finisher(seal=Seal(chain, key)).finish(task, MadeImage.of(0, painted()))
     assert spooled.output.size_bytes == len(sealed)
     with Image.open(io.BytesIO(sealed)) as image:
         assert image.size == (64, 48)
@@ -133,7 +133,7 @@ async def test_an_output_carries_signed_credentials(
 async def test_a_changed_image_is_told_by_its_seal(make: Make, files: tuple[Path, Path, bytes]) -> None:
     """One changed byte of the picture, and the verifier says that it is invalid."""
     chain, key, root = files
-    _, sealed = await Finisher(seal=Seal(chain, key)).finish(prompted(make()), Made.of(0, painted()))
+    _, sealed = await Finisher(seal=Seal(chain, key)).finish(prompted(make()), MadeImage.of(0, painted()))
     at = sealed.rindex(b"IDAT") + 10
     changed = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
     assert read(changed, "image/png", root)["validation_state"] == "Invalid"
@@ -141,7 +141,7 @@ async def test_a_changed_image_is_told_by_its_seal(make: Make, files: tuple[Path
 
 async def test_without_a_certificate_nothing_is_signed(make: Make) -> None:
     """It is off by default: the bytes stay as the model made them."""
-    _, stored = await Finisher().finish(prompted(make()), Made.of(0, painted()))
+    _, stored = await Finisher().finish(prompted(make()), MadeImage.of(0, painted()))
     assert stored == painted().image.data
 
 

@@ -64,11 +64,11 @@ def _models() -> tuple[Mapping[Any, Json], Mapping[str, Json]]:
     single = list(dict.fromkeys(one for each in wanted for one in _alternatives(each)))
     made, components = msgspec.json.schema_components(single, ref_template=_REF)
     by_type = dict(zip(single, made, strict=True))
-    found = {
+    results = {
         each: by_type[each] if each in by_type else {"anyOf": [by_type[one] for one in _alternatives(each)]}
         for each in wanted
     }
-    return found, components
+    return results, components
 
 
 def _alternatives(model: Any) -> Iterable[Any]:
@@ -135,7 +135,7 @@ class _Operation:
         for number, each in enumerate((rule, *rule.additional_bindings)):
             kind = each.WhichOneof("pattern") or ""
             verb, template = (each.custom.kind, each.custom.path) if kind == "custom" else (kind, getattr(each, kind))
-            path = _VARIABLE.sub(lambda found: _literal(found[2]) + "{" + found[1] + "}", template)
+            path = _VARIABLE.sub(lambda match: _literal(match[2]) + "{" + match[1] + "}", template)
             yield path, verb.lower(), self._operation(each, template, number)
 
     def _operation(self, rule: http_pb2.HttpRule, template: str, number: int) -> Json:
@@ -153,7 +153,7 @@ class _Operation:
             operation["security"] = [{"Bearer": []}, {}]
         else:
             operation["security"] = [] if self._name in bodies.KEYLESS else [{name: []} for name in _SECURITY]
-        bound = {found[1] for found in _VARIABLE.finditer(template)}
+        bound = {result[1] for result in _VARIABLE.finditer(template)}
         parameters = [*self._path_parameters(template), *self._query_parameters(rule, bound), *self._headers()]
         if parameters:
             operation["parameters"] = parameters
@@ -162,12 +162,12 @@ class _Operation:
         return operation
 
     def _path_parameters(self, template: str) -> Iterator[Json]:
-        for found in _VARIABLE.finditer(template):
+        for result in _VARIABLE.finditer(template):
             schema: Json = {"type": "string", "minLength": 1}
-            if "**" not in (found[2] or ""):
+            if "**" not in (result[2] or ""):
                 schema["pattern"] = "^[^/]+$"
-            told = self._contracts.comments.get(f"{self._method.input_type}.{found[1]}", "")
-            yield {"name": found[1], "in": "path", "required": True, "schema": schema, "description": told}
+            description = self._contracts.comments.get(f"{self._method.input_type}.{result[1]}", "")
+            yield {"name": result[1], "in": "path", "required": True, "schema": schema, "description": description}
 
     def _query_parameters(self, rule: http_pb2.HttpRule, bound: set[str]) -> Iterator[Json]:
         if rule.body == "*" or self._method.input_type == HTTP_BODY:
@@ -177,9 +177,9 @@ class _Operation:
                 yield {"name": name, "in": "query", "schema": schema}
 
     def _headers(self) -> Iterator[Json]:
-        if told := _IDEMPOTENT.get(self._name):
+        if description := _IDEMPOTENT.get(self._name):
             schema = {"type": "string", "minLength": 1, "maxLength": idempotency.MOST_CHARS}
-            yield {"name": idempotency.HEADER, "in": "header", "schema": schema, "description": told}
+            yield {"name": idempotency.HEADER, "in": "header", "schema": schema, "description": description}
 
     def _request(self, rule: http_pb2.HttpRule, bound: set[str]) -> Json:
         model = bodies.REQUESTS.get(self._name)
@@ -205,21 +205,21 @@ class _Operation:
             "content": {"application/json": {"schema": error}},
         }
         done = {"description": "Done.", "content": self._answer()}
-        told: Json = {"2XX": done, "4XX": failed, "5XX": failed}
+        responses: Json = {"2XX": done, "4XX": failed, "5XX": failed}
         if self._name in bodies.DEGRADED:
-            told["503"] = {"description": "A part is down; the body tells which.", "content": self._answer()}
+            responses["503"] = {"description": "A part is down; the body tells which.", "content": self._answer()}
         if self._name in _IDEMPOTENT:
-            told["422"] = failed | {
+            responses["422"] = failed | {
                 "description": "The Idempotency-Key was given to another request, or a field is bad."
             }
         if self._name in _ANSWERED:
-            told["409"] = failed | {
+            responses["409"] = failed | {
                 "description": "The request with this Idempotency-Key is worked at (ask again after Retry-After), or "
                 "was made and its answer cannot be given."
             }
             mark = {"schema": {"const": "true"}, "description": "The answer was given before, and costs nothing."}
             done["headers"] = {idempotency.REPLAYED: mark}
-        return told
+        return responses
 
     def _answer(self) -> Json:
         if self._name in bodies.FILES:

@@ -42,44 +42,44 @@ class Contracts:
         self.comments: dict[str, str] = {}
         self.services: list[tuple[str, descriptor_pb2.ServiceDescriptorProto]] = []
         for file in files.file:
-            told = {tuple(at.path): _tidy(at.leading_comments) for at in file.source_code_info.location}
+            comments = {tuple(at.path): _tidy(at.leading_comments) for at in file.source_code_info.location}
             for at, message in enumerate(file.message_type):
-                self._add(f".{file.package}", message, (4, at), told)
+                self._add(f".{file.package}", message, (4, at), comments)
             for at, enum in enumerate(file.enum_type):
-                self._name_enum(f".{file.package}.{enum.name}", enum, (5, at), told)
+                self._name_enum(f".{file.package}.{enum.name}", enum, (5, at), comments)
             for at, service in enumerate(file.service):
                 name = f"{file.package}.{service.name}"
                 self.services.append((name, service))
-                self.comments[name] = told.get((6, at), "")
+                self.comments[name] = comments.get((6, at), "")
                 for number, method in enumerate(service.method):
-                    self.comments[f"{name}.{method.name}"] = told.get((6, at, 2, number), "")
+                    self.comments[f"{name}.{method.name}"] = comments.get((6, at, 2, number), "")
 
     def _add(
         self,
         scope: str,
         message: descriptor_pb2.DescriptorProto,
         path: tuple[int, ...],
-        told: Mapping[tuple[int, ...], str],
+        comments: Mapping[tuple[int, ...], str],
     ) -> None:
         name = f"{scope}.{message.name}"
         self.messages[name] = message
-        self.comments[name] = told.get(path, "")
+        self.comments[name] = comments.get(path, "")
         for at, field in enumerate(message.field):
-            self.comments[f"{name}.{field.name}"] = told.get((*path, 2, at), "")
+            self.comments[f"{name}.{field.name}"] = comments.get((*path, 2, at), "")
         for at, inner in enumerate(message.nested_type):
-            self._add(name, inner, (*path, 3, at), told)
+            self._add(name, inner, (*path, 3, at), comments)
         for at, enum in enumerate(message.enum_type):
-            self._name_enum(f"{name}.{enum.name}", enum, (*path, 4, at), told)
+            self._name_enum(f"{name}.{enum.name}", enum, (*path, 4, at), comments)
 
     def _name_enum(
         self,
         name: str,
         enum: descriptor_pb2.EnumDescriptorProto,
         path: tuple[int, ...],
-        told: Mapping[tuple[int, ...], str],
+        comments: Mapping[tuple[int, ...], str],
     ) -> None:
         self.enums[name] = enum
-        self.comments[name] = told.get(path, "")
+        self.comments[name] = comments.get(path, "")
 
 
 def _tidy(comment: str) -> str:
@@ -102,14 +102,14 @@ class Schemas:
             self.components[key] = {}
             if name in self._contracts.enums:
                 values = [value.name for value in self._contracts.enums[name].value]
-                self.components[key] |= {"type": "string", "enum": values} | self._told(name)
+                self.components[key] |= {"type": "string", "enum": values} | self._description(name)
             else:
                 self.components[key] |= self.object(name)
         return {"$ref": f"#/components/schemas/{key}"}
 
     def object(self, name: str, *, without: Set[str] = frozenset()) -> Json:
         """Return a message as an object; `without` are fields that come elsewhere, in the path say."""
-        return {"type": "object", "properties": dict(self.fields(name, without=without))} | self._told(name)
+        return {"type": "object", "properties": dict(self.fields(name, without=without))} | self._description(name)
 
     def fields(self, name: str, *, without: Set[str] = frozenset()) -> Iterator[tuple[str, Json]]:
         """Yield a message's fields with their schemas; those of `without` are not described at all."""
@@ -119,19 +119,19 @@ class Schemas:
 
     def field(self, owner: str, field: descriptor_pb2.FieldDescriptorProto) -> Json:
         """Return one field's schema."""
-        told = self._told(f"{owner}.{field.name}")
+        comments = self._description(f"{owner}.{field.name}")
         if field.type in _SCALARS:
             schema = dict(_SCALARS[field.type])
         else:
             entry = self._contracts.messages.get(field.type_name)
             if entry is not None and entry.options.map_entry:
                 value = self.field(field.type_name, entry.field[1])
-                return {"type": "object", "additionalProperties": value} | told
+                return {"type": "object", "additionalProperties": value} | comments
             schema = self.ref(field.type_name)
         if field.label == F.LABEL_REPEATED:
-            return {"type": "array", "items": schema} | told
-        return schema | told
+            return {"type": "array", "items": schema} | comments
+        return schema | comments
 
-    def _told(self, name: str) -> Json:
+    def _description(self, name: str) -> Json:
         comment = self._contracts.comments.get(name)
         return {"description": comment} if comment else {}

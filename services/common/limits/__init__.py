@@ -19,7 +19,7 @@ from services.common.limits.needs import Need, needs_beyond, words
 __all__ = ["Able", "Need", "check", "check_able", "check_needs", "needs", "of", "words"]
 
 
-class Able(Protocol):
+class CapableModel(Protocol):
     """A model, as the catalogue describes it."""
 
     @property
@@ -40,29 +40,29 @@ def check(request: Message) -> None:
         raise InvalidField(violation.prefix + violation.sentence, param=violation.path) from None
 
 
-def check_able(request: Message, model: Able) -> None:
+def check_able(request: Message, model: CapableModel) -> None:
     """Raise Unsupported, with the field's path and what the model can do, for the first field that it cannot do."""
-    found: list[Need] = []
+    results: list[Need] = []
     for each in needs_beyond(request.DESCRIPTOR, frozenset(model.capabilities)):
-        each(request, found)
-    check_needs(found, model)
+        each(request, results)
+    check_needs(results, model)
 
 
 def needs(request: Message) -> tuple[Need, ...]:
     """Return the first field for each capability that a request needs, in the order of its fields."""
-    found: list[Need] = []
+    results: list[Need] = []
     for each in needs_beyond(request.DESCRIPTOR, frozenset()):
-        each(request, found)
+        each(request, results)
     first: dict[str, Need] = {}
-    for need in found:
+    for need in results:
         first.setdefault(need.capability, need)
     return tuple(first.values())
 
 
-def check_needs(found: Iterable[Need], model: Able) -> None:
+def check_needs(needs: Iterable[Need], model: CapableModel) -> None:
     """As `check_able`, for what a request is known to need."""
-    lacking = next((need for need in found if need.capability not in model.capabilities), None)
+    lacking = next((need for need in needs if need.capability not in model.capabilities), None)
     if lacking is not None:
         can = ", ".join(sorted(model.capabilities)) or "plain requests only"
-        told = f"model {model.id!r} does not support {lacking.capability} (it can do: {can})"
-        raise Unsupported(told, param=lacking.param)
+        message = f"model {model.id!r} does not support {lacking.capability} (it can do: {can})"
+        raise Unsupported(message, param=lacking.param)

@@ -33,16 +33,16 @@ class Violation(Exception):
 @functools.cache
 def checks_of(descriptor: Descriptor, above: frozenset[str] = frozenset()) -> Sequence[Check]:
     """Return the checks of a message type; each raises Violation."""
-    found: list[Check] = []
+    results: list[Check] = []
     for field in descriptor.fields:
-        found.extend(_of_values(field))
+        results.extend(_of_values(field))
         if field.GetOptions().HasExtension(limits_pb2.limits):
-            found.extend(_of_field(field, of(field)))
+            results.extend(_of_field(field, of(field)))
         if field.message_type is not None and not is_map(field) and descriptor.full_name not in above:
             below = checks_of(field.message_type, above | {descriptor.full_name})
             if below:
-                found.append(_below(field, below))
-    return tuple(found)
+                results.append(_below(field, below))
+    return tuple(results)
 
 
 def _of_field(field: FieldDescriptor, limits: limits_pb2.Limits) -> Iterator[Check]:

@@ -25,28 +25,28 @@ Find = Callable[[Any, list[Need]], None]
 @functools.lru_cache(maxsize=4096)
 def needs_beyond(descriptor: Descriptor, able: frozenset[str], above: frozenset[str] = frozenset()) -> Sequence[Find]:
     """Return what finds the needs of a message type that are not among what a model is able to do."""
-    found: list[Find] = []
+    results: list[Find] = []
     for field in descriptor.fields:
         limits = of(field)
         table = {number: each.capability for number, each in demands_of(field).items() if each.capability}
         if not able.issuperset(table.values()):
-            found.append(_of_values(field, table))
+            results.append(_of_values(field, table))
         if limits.capability and limits.capability not in able:
-            found.append(_of_field(field, limits))
+            results.append(_of_field(field, limits))
         if field.message_type is not None and not is_map(field) and descriptor.full_name not in above:
             below = needs_beyond(field.message_type, able, above | {descriptor.full_name})
             if below:
-                found.append(_below(field, below))
-    return tuple(found)
+                results.append(_below(field, below))
+    return tuple(results)
 
 
 def _of_values(field: FieldDescriptor, table: dict[int, str]) -> Find:
     name = field.name
 
-    def run(message: Any, found: list[Need]) -> None:
+    def run(message: Any, needs: list[Need]) -> None:
         capability = table.get(getattr(message, name))
         if capability:
-            found.append(Need(name, capability))
+            needs.append(Need(name, capability))
 
     return run
 
@@ -57,12 +57,12 @@ def _of_field(field: FieldDescriptor, limits: limits_pb2.Limits) -> Find:
     word, called = limits.plain_word, limits.called or field.name
     other = presence(sibling(field, limits.ignored_with)) if limits.ignored_with else None
 
-    def run(message: Any, found: list[Need]) -> None:
+    def run(message: Any, needs: list[Need]) -> None:
         if not given(message) or (other is not None and other(message)):
             return
         value = getattr(message, name)
         if (plain is None or value > plain) and not (word and value == word):
-            found.append(Need(called, capability))
+            needs.append(Need(called, capability))
 
     return run
 
@@ -70,13 +70,13 @@ def _of_field(field: FieldDescriptor, limits: limits_pb2.Limits) -> Find:
 def _below(field: FieldDescriptor, steps: Sequence[Find]) -> Find:
     messages = inner(field)
 
-    def run(message: Any, found: list[Need]) -> None:
+    def run(message: Any, needs: list[Need]) -> None:
         for place, each in messages(message):
-            before = len(found)
+            before = len(needs)
             for step in steps:
-                step(each, found)
-            for index in range(before, len(found)):
-                found[index] = Need(prefix(field, place) + found[index].param, found[index].capability)
+                step(each, needs)
+            for index in range(before, len(needs)):
+                needs[index] = Need(prefix(field, place) + needs[index].param, needs[index].capability)
 
     return run
 
@@ -84,10 +84,10 @@ def _below(field: FieldDescriptor, steps: Sequence[Find]) -> Find:
 @functools.cache
 def words(descriptor: Descriptor, above: frozenset[str] = frozenset()) -> frozenset[str]:
     """Return every capability that a message type can ask for."""
-    found: set[str] = set()
+    result: set[str] = set()
     for field in descriptor.fields:
-        found.update(each.capability for each in demands_of(field).values())
-        found.add(of(field).capability)
+        result.update(each.capability for each in demands_of(field).values())
+        result.add(of(field).capability)
         if field.message_type is not None and not is_map(field) and descriptor.full_name not in above:
-            found |= words(field.message_type, above | {descriptor.full_name})
-    return frozenset(found - {""})
+            result |= words(field.message_type, above | {descriptor.full_name})
+    return frozenset(result - {""})

@@ -82,18 +82,18 @@ def current() -> Call:
 
 def address_in(metadata: Mapping[str, str | bytes]) -> str:
     """Return the caller's address as the edge wrote it: it overwrites the first header, and appends to the second."""
-    told = metadata.get("x-envoy-external-address") or metadata.get("x-forwarded-for") or ""
-    text = told if isinstance(told, str) else ""
+    forwarded = metadata.get("x-envoy-external-address") or metadata.get("x-forwarded-for") or ""
+    text = forwarded if isinstance(forwarded, str) else ""
     return _network(text.rpartition(",")[2].strip()[:64])
 
 
 def _network(address: str) -> str:
     """Return what limits by address count: an IPv6 caller has 64 bits of addresses to itself."""
     try:
-        found = ipaddress.ip_address(address)
+        result = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if found.version == 4:
+    if result.version == 4:
         return address
-    mapped = found.ipv4_mapped
-    return str(mapped) if mapped else str(ipaddress.ip_network((int(found), 64), strict=False))
+    mapped = result.ipv4_mapped
+    return str(mapped) if mapped else str(ipaddress.ip_network((int(result), 64), strict=False))

@@ -108,11 +108,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
                     return await inner(request, context)
                 except errors.MoaError as error:
                     _forget(error)
-                    told = error if self._reword is None else await self._reword(context, method, error)
-                    _forget(told)
-                    code = status.CODE[told.reason].name
+                    reworded = error if self._reword is None else await self._reword(context, method, error)
+                    _forget(reworded)
+                    code = status.CODE[reworded.reason].name
                     request = None
-                    await _abort(context, told, call)
+                    await _abort(context, reworded, call)
                 except asyncio.CancelledError as left:
                     code = "CANCELLED"
                     _forget(left)
@@ -170,8 +170,8 @@ def _forget(error: BaseException) -> None:
 
 def _close(span: tracing.Span, call: calls.Call, code: str) -> None:
     """End a call's span with what its log line tells, no more: neither of the two ever holds a prompt or a key."""
-    told = {f"moa.{name}": value for name, value in call.fields.items()}
-    span.note({"moa.request_id": call.request_id, **told})
+    attributes = {f"moa.{name}": value for name, value in call.fields.items()}
+    span.note({"moa.request_id": call.request_id, **attributes})
     span.answered(code)
 
 

@@ -19,16 +19,16 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     keys in one request are refused, because one of them was meant to be charged and nobody can tell which. Every
     service that is told a key, or a session's token, finds it by this. Raises Unauthenticated.
     """
-    found: set[str] = set()
+    result: set[str] = set()
     for name, values in metadata:
         if name in _HEADERS and isinstance(values, str):
             for value in values.split(","):
                 key = _bearer(value) if name == "authorization" else value.strip()
                 if key:
-                    found.add(key)
-    if len(found) > 1:
+                    result.add(key)
+    if len(result) > 1:
         raise Unauthenticated("the request carries two different API keys")
-    return next(iter(found), "")
+    return next(iter(result), "")
 
 
 def _bearer(value: str) -> str:

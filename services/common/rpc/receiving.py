@@ -127,8 +127,8 @@ class Receiving:
 
 def _original(context: Any) -> str | None:
     """Return the path and query that a REST caller asked for."""
-    found = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
-    return None if found is None else str(found)
+    result = dict(context.invocation_metadata() or ()).get(rest.ORIGINAL_PATH)
+    return None if result is None else str(result)
 
 
 def _raw(data: bytes) -> RawBody:

@@ -31,13 +31,13 @@ def target_of(addresses: str) -> str:
 
 def _kind(address: str) -> str:
     """Return `ipv4`, `ipv6` or `name`. Raises ValueError for what is no address."""
-    found = _ADDRESS.fullmatch(address)
-    if found is None or not 0 < int(found["port"]) < 65536:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match["port"]) < 65536:
         raise ValueError(f"not host:port: {address!r}")
     try:
-        return f"ipv{ipaddress.ip_address(found['six'] or found['host']).version}"
+        return f"ipv{ipaddress.ip_address(match['six'] or match['host']).version}"
     except ValueError:
-        if found["six"]:
+        if match["six"]:
             raise ValueError(f"not host:port: {address!r}") from None
         return "name"
 

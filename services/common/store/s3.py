@@ -65,9 +65,9 @@ class S3Store:
             ),
         )
 
-        found = session.get_credentials()  # those of the client: found once
-        if found is not None:
-            frozen = found.get_frozen_credentials()
+        result = session.get_credentials()  # those of the client: found once
+        if result is not None:
+            frozen = result.get_frozen_credentials()
             scrub.renewed("s3", *filter(None, (frozen.access_key, frozen.secret_key, frozen.token)))
 
     async def _call(self, operation: Callable[..., T], **given: Any) -> T:
@@ -125,8 +125,8 @@ class S3Store:
     async def head(self, name: str) -> ObjectInfo:
         """Describe an object; see `Store.head`."""
         check_name(name)
-        found = await self._call(self._client.head_object, Bucket=self._bucket, Key=name)
-        return _info(name, found, int(found["ContentLength"]))
+        result = await self._call(self._client.head_object, Bucket=self._bucket, Key=name)
+        return _info(name, result, int(result["ContentLength"]))
 
     @asynccontextmanager
     async def open(self, name: str, *, start: int = 0, stop: int | None = None) -> AsyncIterator[Opened]:
@@ -137,7 +137,7 @@ class S3Store:
         if first == after:
             yield Opened(info, first, after, _nothing())
             return
-        found = await self._call(
+        result = await self._call(
             self._client.get_object,
             Bucket=self._bucket,
             Key=name,
@@ -145,7 +145,7 @@ class S3Store:
             # The range was computed for the object that `head` described.
             IfMatch=info.etag,
         )
-        body = found["Body"]
+        body = result["Body"]
         try:
             yield Opened(info, first, after, self._chunks(body, after - first))
         finally:
@@ -171,14 +171,14 @@ class S3Store:
         self._client.close()
 
 
-def _info(name: str, found: Mapping[str, Any], size: int) -> ObjectInfo:
+def _info(name: str, head: Mapping[str, Any], size: int) -> ObjectInfo:
     return ObjectInfo(
         name=name,
         size_bytes=size,
-        content_type=found.get("ContentType") or "application/octet-stream",
-        etag=found["ETag"],
-        modified=found["LastModified"].astimezone(UTC),
-        metadata=found.get("Metadata") or {},
+        content_type=head.get("ContentType") or "application/octet-stream",
+        etag=head["ETag"],
+        modified=head["LastModified"].astimezone(UTC),
+        metadata=head.get("Metadata") or {},
     )
 
 

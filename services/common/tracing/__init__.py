@@ -118,5 +118,5 @@ def outgoing(span: Span | None = None) -> tuple[tuple[str, str], ...]:
 
 def parent() -> str:
     """Return the current span's `traceparent`, for work that is done later; empty where there is none."""
-    found = outgoing()
-    return found[0][1] if found else ""
+    result = outgoing()
+    return result[0][1] if result else ""

@@ -55,10 +55,10 @@ _DECODER: Final = msgspec.json.Decoder(_Answer)
 def offers_of(data: bytes) -> list[desk_pb2.Offer]:
     """Read an answer: the cheapest first, without markup, without what has no price. Raises UpstreamBroken."""
     try:
-        found = _DECODER.decode(data).items
+        result = _DECODER.decode(data).items
     except msgspec.DecodeError:
         raise UpstreamBroken("the shop's answer cannot be read") from None
-    offers = [_offer(item) for item in found if item.lprice.isascii() and item.lprice.isdigit() and int(item.lprice)]
+    offers = [_offer(item) for item in result if item.lprice.isascii() and item.lprice.isdigit() and int(item.lprice)]
     return sorted(offers, key=lambda offer: offer.price_won)
 
 

@@ -15,7 +15,7 @@ from services.common.errors import ProviderNotConfigured, UpstreamBroken, error_
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
-from services.desk.domain.pipeline import Seen
+from services.desk.domain.pipeline import VisionResult
 from services.quota_client import grants
 
 _DESK: Final = "a photo of a desk"
@@ -29,16 +29,16 @@ class VisionClient:
         self._stub: Any = vision_service_pb2_grpc.VisionServiceStub(channel)
         self._token = service_token
 
-    async def look(self, image: media_pb2.ImageInput, labels: Sequence[str]) -> Seen:
+    async def look(self, image: media_pb2.ImageInput, labels: Sequence[str]) -> VisionResult:
         """Caption, find and judge, all at once. Raises MoaError."""
-        caption, found, judged = await asyncio.gather(
+        caption, result, judged = await asyncio.gather(
             self._asked(self._stub.CaptionImage, vision_service_pb2.CaptionImageRequest(image=image)),
             self._asked(self._stub.DetectObjects, vision_service_pb2.DetectObjectsRequest(image=image, labels=labels)),
             self._asked(self._stub.JudgeImage, vision_service_pb2.JudgeImageRequest(image=image, statements=[_DESK])),
         )
-        return Seen(
+        return VisionResult(
             caption=caption.caption,
-            labels=[each.label for each in found.objects],
+            labels=[each.label for each in result.objects],
             is_desk=bool(judged.judgements) and judged.judgements[0].holds,
         )
 

@@ -39,11 +39,11 @@ def kinds_of(labels: Iterable[str]) -> list[str]:
 def named_in(prompt: str) -> list[str]:
     """Return the items that a prompt names, in English or in Korean, in order of mention. The longest name counts."""
     text = prompt.lower()
-    found: dict[int, tuple[int, str]] = {}
+    results: dict[int, tuple[int, str]] = {}
     for label, name in ITEMS.items():
         for pattern in (rf"\b{re.escape(label)}s?\b", re.escape(name)):
             for match in re.finditer(pattern, text):
                 length = match.end() - match.start()
-                if length > found.get(match.start(), (0, ""))[0]:
-                    found[match.start()] = (length, label)
-    return list(dict.fromkeys(label for _, (_, label) in sorted(found.items())))
+                if length > results.get(match.start(), (0, ""))[0]:
+                    results[match.start()] = (length, label)
+    return list(dict.fromkeys(label for _, (_, label) in sorted(results.items())))

@@ -19,7 +19,7 @@ Event = desk_pb2.DeskEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class VisionResult:
     """What vision saw."""
 
     caption: str
@@ -28,7 +28,7 @@ class Seen:
     is_desk: bool
 
 
-class Fetch(Protocol):
+class ImageFetcher(Protocol):
     """Reads callers' images."""
 
     async def image(self, url: str, account_id: str) -> media_pb2.ImageInput:
@@ -38,7 +38,7 @@ class Fetch(Protocol):
 class Vision(Protocol):
     """Looks at images."""
 
-    async def look(self, image: media_pb2.ImageInput, labels: Sequence[str]) -> Seen:
+    async def look(self, image: media_pb2.ImageInput, labels: Sequence[str]) -> VisionResult:
         """Caption, find and judge. Raises MoaError."""
 
 
@@ -49,7 +49,7 @@ class Painter(Protocol):
         """Return the events up to `finished`. Raises MoaError."""
 
 
-class Shops(Protocol):
+class ShopSearch(Protocol):
     """Searches shops."""
 
     async def search(self, name: str) -> list[desk_pb2.Offer]:
@@ -79,7 +79,9 @@ class Style:
 class Pipeline:
     """Runs the pipeline, over whoever does each part."""
 
-    def __init__(self, *, style: Style, fetch: Fetch, vision: Vision, painter: Painter, shops: Shops) -> None:
+    def __init__(
+        self, *, style: Style, fetch: ImageFetcher, vision: Vision, painter: Painter, shops: ShopSearch
+    ) -> None:
         self._style = style
         self._fetch = fetch
         self._vision = vision
@@ -115,7 +117,7 @@ class Pipeline:
     async def _synthesised(
         self,
         request: Request,
-        seen: Seen | None,
+        seen: VisionResult | None,
         kinds: Sequence[str],
         image: media_pb2.ImageInput | None,
         finished: desk_pb2.Finished,
@@ -171,7 +173,7 @@ class Pipeline:
         return desk_pb2.Item(name=name, offers=offers[: self._style.offers])
 
     def _asked(
-        self, request: Request, seen: Seen | None, kinds: Sequence[str], image: media_pb2.ImageInput | None
+        self, request: Request, seen: VisionResult | None, kinds: Sequence[str], image: media_pb2.ImageInput | None
     ) -> image_service_pb2.GenerateImageRequest:
         style = self._style
         words = prompt.compose(

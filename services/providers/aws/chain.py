@@ -80,14 +80,14 @@ class ChainSigV4:
 
     async def _renew(self) -> None:
         try:
-            self._source, found = await asyncio.to_thread(self._found, self._source)
+            self._source, frozen = await asyncio.to_thread(self._frozen_of, self._source)
         except (BotoCoreError, ClientError, OSError, RuntimeError, ValueError, KeyError) as error:
             _log.error("credentials.missing", service=self._service, why=type(error).__name__)
             raise UpstreamAuth("the gateway's credentials for this provider cannot be had") from error
-        scrub.renewed("aws chain", *filter(None, (found.access_key, found.secret_key, found.token)))
-        self._frozen = found
+        scrub.renewed("aws chain", *filter(None, (frozen.access_key, frozen.secret_key, frozen.token)))
+        self._frozen = frozen
 
-    def _found(self, source: Any) -> tuple[Any, ReadOnlyCredentials]:
+    def _frozen_of(self, source: Any) -> tuple[Any, ReadOnlyCredentials]:
         """Find credentials, or renew those of `source`. Runs in a thread."""
         if source is None:
             session = botocore.session.Session()

@@ -49,5 +49,5 @@ def failed(status: int, name: str, body: bytes, retry_after_s: float | None = No
         words = msgspec.json.decode(body, type=_Words)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         words = _Words()
-    said = words.message or words.capital
-    return classified(status, codes=CODES, code=name.lower(), words=said, retry_after_s=retry_after_s)
+    detail = words.message or words.capital
+    return classified(status, codes=CODES, code=name.lower(), words=detail, retry_after_s=retry_after_s)

@@ -140,11 +140,11 @@ def _application(provider: Provider, environment: Mapping[str, str], login_url: 
     secret(provider, name, environment)
 
     def ask() -> Outgoing:
-        found = secret(provider, name, environment)
+        result = secret(provider, name, environment)
         proof = (
-            {"client_secret": found}
+            {"client_secret": result}
             if name == "client_secret"
-            else {"client_assertion_type": _ASSERTION, "client_assertion": found}
+            else {"client_assertion_type": _ASSERTION, "client_assertion": result}
         )
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return Outgoing(url, urlencode({**form, **proof}).encode(), headers)

@@ -7,12 +7,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from services.catalogue import Catalogue, Provider
 from services.common.errors import MoaError, ProviderNotConfigured, UpstreamRejected
-from services.providers.hosting.targets import Protocoled, Targets
+from services.providers.hosting.targets import AnyAdapter, Targets
 from services.providers.http.client import Outgoing
 from services.providers.http.deadline import Deadline
 
 
-class Checkable(Protocoled, Protocol):
+class Checkable(AnyAdapter, Protocol):
     """An adapter that may know a cheap call."""
 
     @property
@@ -26,7 +26,7 @@ class Checkable(Protocoled, Protocol):
         ...
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """How a provider fared."""
 
     provider: str
@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 C = TypeVar("C", bound=Checkable)
 
 
-async def check_all(targets: Targets[C], catalogue: Catalogue, makes: str) -> list[Finding]:
+async def check_all(targets: Targets[C], catalogue: Catalogue, makes: str) -> list[CheckResult]:
     """Try the catalogue's providers that make `makes`, one after the other."""
     return [
         await _checked(targets, catalogue, provider)
@@ -47,16 +47,16 @@ async def check_all(targets: Targets[C], catalogue: Catalogue, makes: str) -> li
     ]
 
 
-async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider) -> Finding:
+async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider) -> CheckResult:
     try:
         target = targets.make(catalogue, provider.id)
     except ProviderNotConfigured as error:
         if provider.id in catalogue.configured:
-            return Finding(provider.id, "failed", error.message)
-        return Finding(provider.id, "hidden", f"needs {_needs(provider)}")
+            return CheckResult(provider.id, "failed", error.message)
+        return CheckResult(provider.id, "hidden", f"needs {_needs(provider)}")
     make = target.adapter.check_request
     if not callable(make):
-        return Finding(provider.id, "untried", "its protocol has no call that costs nothing")
+        return CheckResult(provider.id, "untried", "its protocol has no call that costs nothing")
     try:
         outgoing = make(provider)
         assert isinstance(outgoing, Outgoing)
@@ -66,10 +66,10 @@ async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider
             reply.close()
     except MoaError as error:
         if not (target.adapter.check_by_refusal and isinstance(error, UpstreamRejected)):
-            return Finding(provider.id, "failed", error.message)
+            return CheckResult(provider.id, "failed", error.message)
     finally:
         await target.pool.close()
-    return Finding(provider.id, "ok", str(outgoing.url.origin()))
+    return CheckResult(provider.id, "ok", str(outgoing.url.origin()))
 
 
 def _needs(provider: Provider) -> str:
@@ -79,7 +79,7 @@ def _needs(provider: Provider) -> str:
     return "; ".join([*address, *([", or ".join(ways)] if ways else [])])
 
 
-def table(findings: list[Finding]) -> str:
+def table(findings: list[CheckResult]) -> str:
     """Return the findings for a person, a line each."""
     width = max((len(finding.provider) for finding in findings), default=0)
     marks: Mapping[str, str] = {"ok": "ok     ", "hidden": "hidden ", "failed": "FAILED ", "untried": "untried"}

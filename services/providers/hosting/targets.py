@@ -45,7 +45,7 @@ _REFUSED: Final = {
 """What callers are told: which provider, and none of its words."""
 
 
-class Protocoled(Protocol):
+class AnyAdapter(Protocol):
     """What every adapter has, whatever it makes."""
 
     @property
@@ -72,7 +72,7 @@ class Protocoled(Protocol):
         ...
 
 
-A = TypeVar("A", bound=Protocoled)
+A = TypeVar("A", bound=AnyAdapter)
 LOOK_EVERY_S: Final = 1.0
 """How often the files of secrets are looked at."""
 
@@ -123,9 +123,9 @@ class Target(Generic[A]):
                 model=fields.get("model", ""),
                 account=fields.get("account", ""),
             )
-            told = type(error)(_REFUSED[why].format(self.provider.id), retry_after_s=error.retry_after_s)
-            told.words = error.words
-            return told
+            refusal = type(error)(_REFUSED[why].format(self.provider.id), retry_after_s=error.retry_after_s)
+            refusal.words = error.words
+            return refusal
         if unpaid:
             return PermissionDenied("the provider says that this API key's account has no credit left")
         if status == 403:
@@ -268,11 +268,11 @@ class Targets(Generic[A]):
             if provider.service != self._makes:
                 continue
             try:
-                found = self._targets.get(provider.id) or self.make(catalogue, provider.id)
+                result = self._targets.get(provider.id) or self.make(catalogue, provider.id)
             except ProviderNotConfigured as error:
                 _log.info("provider.hidden", provider=provider.id, why=error.message)
             else:
-                self._keep(found)
+                self._keep(result)
                 _log.info("provider.ready", provider=provider.id, adapter=provider.adapter)
 
     def _follow(self, catalogue: Catalogue) -> None:

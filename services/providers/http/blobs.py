@@ -100,8 +100,8 @@ class BlobLifter:
             string += data[at : at + 1]
             self._escaped = False
             return at + 1
-        found = _STOPS.search(data, at)
-        end = found.start() if found else len(data)
+        result = _STOPS.search(data, at)
+        end = result.start() if result else len(data)
         if not self._plain and len(string) + end - at >= _LEAST:
             # Its beginning decides, whatever pieces it comes in.
             end = at + max(0, _LEAST - len(string))
@@ -116,16 +116,16 @@ class BlobLifter:
                 self._plain = True
             return end
         string += data[at:end]
-        if found is None:
+        if result is None:
             return len(data)
-        if found[0] == b"\\":
+        if result[0] == b"\\":
             string += b"\\"
             self._escaped = True
         else:
             self.skeleton += string
             self.skeleton += b'"'
             self._string = None
-        return found.end()
+        return result.end()
 
     def _lift(self, data: bytes, at: int) -> int:
         quote = data.find(b'"', at)

@@ -97,8 +97,8 @@ def classified(
     if kind is None:
         kind = _BY_STATUS.get(status, errors.UpstreamRejected if 400 <= status < 500 else errors.UpstreamFailed)
     if kind in _ABOUT_THE_CALLER:
-        said = words_of(words)
-        sentence = f"{_SENTENCE[kind]}: {said}" if said else _SENTENCE[kind]
+        detail = words_of(words)
+        sentence = f"{_SENTENCE[kind]}: {detail}" if detail else _SENTENCE[kind]
         return kind(sentence, param=name_of(param))
     # Credit does not come back by waiting.
     error = kind(_SENTENCE[kind], retry_after_s=None if kind is errors.UpstreamUnpaid else retry_after_s)

@@ -247,15 +247,15 @@ class Pool:
             return await self._request(self._kept, outgoing, headers, upload)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if isinstance(error, aiohttp.ClientConnectorError) or _made_connection.get():
-                raise _told(error) from error
+                raise _error_of(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _told(error) from error
+            raise _error_of(error) from error
         if self._fresh is None:
             self._fresh = self._session(force_close=True)
         try:
             return await self._request(self._fresh, outgoing, headers, upload)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _told(error) from error
+            raise _error_of(error) from error
 
     @staticmethod
     async def _request(
@@ -321,7 +321,7 @@ def _told_of(outgoing: Outgoing) -> dict[str, tracing.Value]:
     }
 
 
-def _told(error: Exception) -> MoaError:
+def _error_of(error: Exception) -> MoaError:
     if isinstance(error, TimeoutError):  # aiohttp's ConnectionTimeoutError is one too
         return UpstreamTimeout("the provider did not accept a connection in time")
     if isinstance(error, aiohttp.ClientConnectorError):

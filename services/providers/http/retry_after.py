@@ -40,10 +40,10 @@ def from_headers(headers: Mapping[str, str]) -> float | None:
 
 def from_duration(text: str) -> float | None:
     """Return the seconds in `34.4s`, `6m0s`, `250ms` (Google's and Go's spelling), else None."""
-    found = _DURATION.fullmatch(text.strip())
-    if not found or not any(found.groups()):
+    match = _DURATION.fullmatch(text.strip())
+    if not match or not any(match.groups()):
         return None
-    hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
+    hours, minutes, seconds, milliseconds = (float(part or 0) for part in match.groups())
     return _bounded(hours * 3600 + minutes * 60 + seconds + milliseconds / 1000)
 
 

@@ -57,14 +57,14 @@ class EventParser:
                 return []
             blocks = bytes(tail[:end]).split(b"\n\n")
             del tail[: end + 2]
-        return [found for found in map(_data_of, blocks) if found is not None]
+        return [result for result in map(_data_of, blocks) if result is not None]
 
     def end(self) -> list[bytes]:
         """Return the event that the stream ended in without its empty line: some servers leave the last one out."""
         block = bytes(self._tail)
         self._tail.clear()
-        found = _data_of(block)
-        return [] if found is None else [found]
+        result = _data_of(block)
+        return [] if result is None else [result]
 
     def _normalised(self, data: bytes) -> bytes:
         """Turn CR LF and CR into LF. An LF that belongs to a CR seen in an earlier piece is dropped."""

@@ -109,8 +109,8 @@ class WholeReader(abc.ABC):
 
 def blob_or_decoded(lifter: BlobLifter, text: str) -> bytes:
     """Return a blob that was taken out, or decode a string that was too short for that. Raises UpstreamBroken."""
-    found = lifter.take(text)
-    return decoded(text) if found is None else found
+    result = lifter.take(text)
+    return decoded(text) if result is None else result
 
 
 def decoded(text: str) -> bytes:

@@ -14,10 +14,10 @@ from services.common import byok, tracing
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
-from services.common.rpc.reach import Reach
+from services.common.rpc.connections import ConnectionWatch
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import TaskReservation
-from services.router.adapters.returning import Returning
+from services.router.adapters.returning import ReconnectingStream
 from services.router.adapters.traced import call_span, traced
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting, Stopping
@@ -42,7 +42,7 @@ class Backends:
         self._calls: dict[tuple[str, str], Any] = {}
         """What makes the calls of a method at a service."""
         self._counts = {name: text_service_pb2_grpc.TextServiceStub(c) for name, c in channels.items()}
-        self._reach = {name: Reach(c) for name, c in channels.items()}
+        self._connections = {name: ConnectionWatch(c) for name, c in channels.items()}
         self._token = service_token
         self._catalogue = catalogue
         self._running = Running()
@@ -87,30 +87,30 @@ class Backends:
             others = model.fallback and caller.fallback
             if carriage.waiting is None or model.load is None or others:
                 raise
-            return Returning(self._reach[provider.service], begin, carriage.waiting)
+            return ReconnectingStream(self._connections[provider.service], begin, carriage.waiting)
 
     def _call(self, service: str, operation: Operation[Any, Any], method: Method | None) -> Any:
         """Return what makes calls of an operation's method at a service."""
         assert method is not None
         path = f"/{operation.service}/{method.name}"
-        found = self._calls.get((service, path))
-        if found is None:
+        result = self._calls.get((service, path))
+        if result is None:
             channel = self._channels[service]
             make = channel.unary_stream if method is operation.stream else channel.unary_unary
-            found = self._calls[service, path] = make(
+            result = self._calls[service, path] = make(
                 path,
                 request_serializer=_serialized,
                 response_deserializer=method.response.FromString,
             )
-        return found
+        return result
 
     async def count_tokens(
         self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Payer
     ) -> int:
         """Count a prompt's tokens, in the turns of its account."""
         provider = self._provider(model)
-        if (reach := self._reach.get(provider.service)) is not None:
-            await reach.returned()
+        if (connections := self._connections.get(provider.service)) is not None:
+            await connections.returned()
         try:
             self._check_served(provider.service)
             answer = await self._counts[provider.service].CountTokens(
@@ -139,13 +139,13 @@ class Backends:
 
     def watch(self) -> None:
         """Watch from now on whether the services are there."""
-        for reach in self._reach.values():
-            reach.watch()
+        for connections in self._connections.values():
+            connections.watch()
 
     async def aclose(self) -> None:
         """Stop watching the services."""
-        for reach in self._reach.values():
-            await reach.aclose()
+        for connections in self._connections.values():
+            await connections.aclose()
 
     def _provider(self, model: Model) -> Provider:
         catalogue: Catalogue = self._catalogue()
@@ -154,7 +154,7 @@ class Backends:
     def _check_there(self, service: str) -> None:
         """Raise Restarting where a service's process is not there and will be; as `_check_served`."""
         self._check_served(service)
-        if self._reach[service].is_restarting:
+        if self._connections[service].is_restarting:
             raise Restarting
 
     def _check_served(self, service: str) -> None:

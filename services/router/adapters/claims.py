@@ -67,8 +67,8 @@ class Claims:
 
     async def read(self, claim_id: str) -> pb.StoredAnswer:
         """Return an answer. Raises NotFound where it is gone."""
-        found: pb.ReadResponse = await self._call(self._stub.Read, pb.ReadRequest(claim_id=claim_id))
-        return pb.StoredAnswer.FromString(found.answer)
+        result: pb.ReadResponse = await self._call(self._stub.Read, pb.ReadRequest(claim_id=claim_id))
+        return pb.StoredAnswer.FromString(result.answer)
 
     async def aclose(self) -> None:
         """End the renewals."""

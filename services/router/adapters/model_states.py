@@ -55,17 +55,19 @@ class ModelStates:
     async def _ask(self) -> Mapping[str, Readiness]:
         request = model_service_pb2.ListModelStatesRequest()
         try:
-            told = await self._stub.ListModelStates(request, metadata=metadata(self._token, "states"), timeout=_WAIT_S)
+            states = await self._stub.ListModelStates(
+                request, metadata=metadata(self._token, "states"), timeout=_WAIT_S
+            )
         except grpc.aio.AioRpcError as error:
             _log.warning("states.not_told", code=error.code().name)
             return {}
-        return {status.model: _readiness(status) for status in told.states}
+        return {status.model: _readiness(status) for status in states.states}
 
 
 def _readiness(status: model_service_pb2.ModelStatus) -> Readiness:
-    found: dict[str, object] = {"status": _WORDS.get(status.state, "absent")}
+    results: dict[str, object] = {"status": _WORDS.get(status.state, "absent")}
     if status.state == model_service_pb2.MODEL_STATE_LOADING:
-        found["percent"] = status.percent
+        results["percent"] = status.percent
     if status.detail:
-        found["detail"] = status.detail
-    return found
+        results["detail"] = status.detail
+    return results

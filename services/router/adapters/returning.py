@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final, Generic
 
-from services.common.rpc.reach import Reach
+from services.common.rpc.connections import ConnectionWatch
 from services.router.domain.failures import Restarting
 from services.router.domain.ports import M, Source
 
@@ -15,32 +15,32 @@ _EVERY_S: Final = 5.0
 """As often as the process itself tells that a request waits in its queue."""
 
 
-class Returning(Generic[M]):
+class ReconnectingStream(Generic[M]):
     """The messages of a call that is made once the process is back; until then, those that tell that it waits.
 
     Args:
-        reach: Whether the process is there.
+        connections: Whether the process is there.
         ask: Makes the call. Raises Restarting where it went again.
         waiting: Makes a message that tells that the request waits.
     """
 
-    __slots__ = ("_ask", "_reach", "_source", "_told", "_waiting")
+    __slots__ = ("_announced", "_ask", "_connections", "_source", "_waiting")
 
-    def __init__(self, reach: Reach, ask: Callable[[], Source[M]], waiting: Callable[[], M]) -> None:
-        self._reach = reach
+    def __init__(self, connections: ConnectionWatch, ask: Callable[[], Source[M]], waiting: Callable[[], M]) -> None:
+        self._connections = connections
         self._ask = ask
         self._waiting = waiting
         self._source: Source[M] | None = None
-        self._told = False
+        self._announced = False
 
     async def read(self) -> M | None:
         """Return the next message; None after the last. Raises MoaError."""
         if self._source is None:
-            if not self._told:
-                self._told = True
+            if not self._announced:
+                self._announced = True
                 return self._waiting()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reach.returned(), _EVERY_S)
+                await asyncio.wait_for(self._connections.returned(), _EVERY_S)
             try:
                 self._source = self._ask()
             except Restarting:

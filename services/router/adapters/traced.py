@@ -116,14 +116,14 @@ class _Traced(Generic[M]):
 
 
 def _usage(usage: usage_pb2.Usage) -> dict[str, tracing.Value]:
-    told: dict[str, tracing.Value] = {}
+    attributes: dict[str, tracing.Value] = {}
     if usage.prompt_tokens or usage.completion_tokens:
-        told["gen_ai.usage.input_tokens"] = usage.prompt_tokens
-        told["gen_ai.usage.output_tokens"] = usage.completion_tokens
+        attributes["gen_ai.usage.input_tokens"] = usage.prompt_tokens
+        attributes["gen_ai.usage.output_tokens"] = usage.completion_tokens
     if usage.cached_tokens:
-        told["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
+        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
     if usage.reasoning_tokens:
-        told["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
+        attributes["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
     if usage.images:
-        told["moa.images"] = usage.images
-    return told
+        attributes["moa.images"] = usage.images
+    return attributes

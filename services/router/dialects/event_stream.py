@@ -104,12 +104,12 @@ class EventStream(Heartbeat):
         if self._begun or not self._committed or not isinstance(error, Exception):
             return False
         call = calls.current()
-        told = error_from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
-        known = isinstance(told, errors.MoaError)
-        if not isinstance(told, errors.MoaError):
-            told = errors.Internal(f"internal error (request {call.request_id})")
-        told.param = self._dialect.spelled(told.param)
+        failure = error_from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
+        known = isinstance(failure, errors.MoaError)
+        if not isinstance(failure, errors.MoaError):
+            failure = errors.Internal(f"internal error (request {call.request_id})")
+        failure.param = self._dialect.spelled(failure.param)
         call.broken = True
-        call.fields["broken"] = errors.word(told.reason)
-        await self._rpc.write(self._failed(told))
+        call.fields["broken"] = errors.word(failure.reason)
+        await self._rpc.write(self._failed(failure))
         return known

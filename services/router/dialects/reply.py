@@ -57,24 +57,24 @@ def headers(
     `ignored` are parameters that were taken without effect, by the dialect's documented rule: nothing is lost in
     silence.
     """
-    found = [("x-moa-provider", answer.model.provider), ("x-moa-model", answer.model.id)]
+    results = [("x-moa-provider", answer.model.provider), ("x-moa-model", answer.model.id)]
     if cost is not None:
-        found.append(("x-moa-cost", cost_of(cost)))
+        results.append(("x-moa-cost", cost_of(cost)))
     if answer.ending is not None:
-        found.extend(_ending(answer.ending))
+        results.extend(_ending(answer.ending))
     names = ", ".join(ignored)
     if names:
-        found.append(("x-moa-ignored", names))
-    found.extend(ratelimit.headers(answer.booking.identity.remaining()))
-    return found
+        results.append(("x-moa-ignored", names))
+    results.extend(ratelimit.headers(answer.booking.identity.remaining()))
+    return results
 
 
 def _ending(ending: Retirement) -> list[tuple[str, str]]:
     """Tell that the model that was asked for is or will be gone (RFC 9745, RFC 8594), and what to use instead."""
     over = datetime.combine(ending.date, datetime.min.time(), UTC)
-    told = datetime.combine(ending.announced or ending.date, datetime.min.time(), UTC)
+    announced = datetime.combine(ending.announced or ending.date, datetime.min.time(), UTC)
     return [
-        ("deprecation", f"@{int(told.timestamp())}"),
+        ("deprecation", f"@{int(announced.timestamp())}"),
         ("sunset", format_datetime(over, usegmt=True)),
         ("link", f'</v1/models/{quote(ending.successor, safe="/")}>; rel="successor-version"'),
     ]

@@ -93,8 +93,8 @@ def extra_content(signature: bytes) -> dict[str, Any]:
 
 
 def _signature_in(extra: Any) -> bytes:
-    found = extra.get(GOOGLE) if isinstance(extra, dict) else None
-    coded = found.get("thought_signature") if isinstance(found, dict) else None
+    result = extra.get(GOOGLE) if isinstance(extra, dict) else None
+    coded = result.get("thought_signature") if isinstance(result, dict) else None
     if not isinstance(coded, str):
         return b""
     try:

@@ -75,10 +75,10 @@ _FIELDS: Final[dict[type, Mapping[str, inspect.Type]]] = {}
 
 
 def _fields(kind: inspect.StructType) -> Mapping[str, inspect.Type]:
-    found = _FIELDS.get(kind.cls)
-    if found is None:
-        found = _FIELDS[kind.cls] = {field.encode_name: field.type for field in kind.fields}
-    return found
+    results = _FIELDS.get(kind.cls)
+    if results is None:
+        results = _FIELDS[kind.cls] = {field.encode_name: field.type for field in kind.fields}
+    return results
 
 
 def _pruned(value: Any, kind: inspect.Type, path: str, names: dict[str, None]) -> Any:

@@ -297,12 +297,12 @@ class Attempts(Generic[M]):
 
     def _admitted(self) -> Iterator[Model]:
         """Return those who may answer and do not rest; all, where all do: a try is better than a sure refusal."""
-        found = False
+        result = False
         for model in self._able():
             if self._patience.breakers.admits(model):
-                found = True
+                result = True
                 yield model
-        if not found:
+        if not result:
             yield from self._able()
 
     def _able(self) -> Iterator[Model]:

@@ -36,7 +36,7 @@ def able(
         booking: The reservation, with what it was made for.
         check: Raises ContextTooLong, InvalidField or Unsupported for a model that cannot do what the request asks.
     """
-    found: dict[str, Model] = {}
+    results: dict[str, Model] = {}
     for other in reachable(catalogue, model, caller):
         if not booking.identity.may(booking.operation, other.provider, other.id):
             continue
@@ -44,5 +44,5 @@ def able(
             check(other)
         except (ContextTooLong, InvalidField, Unsupported):
             continue
-        found.setdefault(other.full_id, other)
-    return list(found.values())
+        results.setdefault(other.full_id, other)
+    return list(results.values())

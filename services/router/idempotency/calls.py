@@ -164,8 +164,8 @@ class IdempotentCalls:
         """Return what serves a method."""
         if method not in PAID:
             return inner
-        found = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
-        kind = message_factory.GetMessageClass(found.output_type)
+        result = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
+        kind = message_factory.GetMessageClass(result.output_type)
 
         # Not a coroutine itself: it would keep a large request as long as its handler works.
         def serve(request: Any, context: Any) -> Awaitable[Any]:
@@ -190,20 +190,20 @@ class IdempotentCalls:
         caller = self._begin(context)
         who = await self._admission.identify(caller.key)
         metadata = context.invocation_metadata() or ()
-        said = await fingerprint(request, metadata, self._reading)
-        found = await self._claimed(
+        digest = await fingerprint(request, metadata, self._reading)
+        result = await self._claimed(
             pb.ClaimRequest(
                 account_id=who.account_id,
                 key_id=who.counter,
                 stranger=self._stranger(caller),
                 operation=method,
                 idempotency_key=key,
-                fingerprint=said,
+                fingerprint=digest,
                 request_id=caller.request_id,
                 claim_id=str(uuid4()),
             )
         )
-        outcome = found.WhichOneof("outcome") or ""
+        outcome = result.WhichOneof("outcome") or ""
         metrics.IDEMPOTENT.labels(outcome).inc()
         calls.current().fields["idempotency"] = outcome
         if outcome == "begun":
@@ -211,12 +211,12 @@ class IdempotentCalls:
             doing = inner(request, recording)
             # The handler alone holds a large request, and lets go of it when it has been read.
             del request
-            return await self._do(doing, recording, context, found.begun, unary)
+            return await self._do(doing, recording, context, result.begun, unary)
         # What reserves nothing is counted all the same.
         who = await self._admission.arrive(caller.key)
         if outcome == "kept":
-            return await self._replay(found.kept, context, kind, who, unary)
-        raise _refusal(found)
+            return await self._replay(result.kept, context, kind, who, unary)
+        raise _refusal(result)
 
     async def _claimed(self, request: pb.ClaimRequest) -> pb.ClaimResponse:
         """Claim a key. A claim whose caller has left meanwhile, or whose answer got lost, is given back."""
@@ -308,7 +308,7 @@ class IdempotentCalls:
                 else:
                     answer = recording.answer()
                     if failure is not None:
-                        answer.error.CopyFrom(errors.detail_of(_told(failure, call), call.request_id))
+                        answer.error.CopyFrom(errors.detail_of(_kept_error(failure, call), call.request_id))
                     await self._claims.keep(claim_id, answer)
                 return
             except errors.MoaError as error:
@@ -320,18 +320,18 @@ class IdempotentCalls:
 
     async def _replay(self, kept: pb.Kept, context: Any, kind: Any, who: VerifiedKey, unary: bool) -> Any:
         """Answer as before."""
-        told = [(idempotency.REPLAYED, "true"), (idempotency.ORIGINAL_ID, kept.request_id)]
+        replay_headers = [(idempotency.REPLAYED, "true"), (idempotency.ORIGINAL_ID, kept.request_id)]
         try:
             answer = await self._claims.read(kept.claim_id)
         except errors.NotFound:
             raise _lost(pb.LOST_REASON_EVICTED) from None
         if answer.HasField("error"):
             failed = errors.error_of(answer.error)
-            failed.headers = (*failed.headers, *told)
+            failed.headers = (*failed.headers, *replay_headers)
             if not answer.messages:
                 raise failed
         headers = [(header.name, header.value) for header in answer.headers]
-        await context.send_initial_metadata([*headers, *ratelimit.headers(who.remaining()), *told])
+        await context.send_initial_metadata([*headers, *ratelimit.headers(who.remaining()), *replay_headers])
         messages = map(kind.FromString, answer.messages)
         if unary:
             return next(messages)
@@ -348,15 +348,15 @@ class IdempotentCalls:
         return hmac.digest(self._secret, b"stranger " + caller.own_key.encode(), hashlib.sha256).hex()
 
 
-def _refusal(found: pb.ClaimResponse) -> errors.MoaError:
-    outcome = found.WhichOneof("outcome")
+def _refusal(claimed: pb.ClaimResponse) -> errors.MoaError:
+    outcome = claimed.WhichOneof("outcome")
     if outcome == "running":
         return errors.RequestRunning(
             "the request with this idempotency key is still being worked at; ask again later",
             param=idempotency.HEADER,
             retry_after_s=_LATER_S,
         )
-    return idempotency.reused() if outcome == "reused" else _lost(found.lost.reason)
+    return idempotency.reused() if outcome == "reused" else _lost(claimed.lost.reason)
 
 
 def _lost(reason: pb.LostReason.ValueType) -> errors.AnswerLost:
@@ -370,7 +370,7 @@ def _lost(reason: pb.LostReason.ValueType) -> errors.AnswerLost:
     return refusal
 
 
-def _told(failure: Exception, call: calls.Call) -> errors.MoaError:
+def _kept_error(failure: Exception, call: calls.Call) -> errors.MoaError:
     """Return a failure as its caller is told it."""
     if isinstance(failure, grpc.aio.AioRpcError):
         failure = error_from_rpc(failure)

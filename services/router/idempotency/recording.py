@@ -75,8 +75,8 @@ class Recording:
 
     async def send_initial_metadata(self, headers: Any) -> None:
         """Send the response's headers."""
-        told = [pb.Header(name=name, value=value) for name, value in headers if not name.startswith(_OF_NOW)]
-        self._answer.headers.extend(told)
+        kept = [pb.Header(name=name, value=value) for name, value in headers if not name.startswith(_OF_NOW)]
+        self._answer.headers.extend(kept)
         await self._hand_on(Step(headers=headers))
 
     async def write(self, message: Any) -> None:

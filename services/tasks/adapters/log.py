@@ -18,8 +18,8 @@ _ADD_DELIVERY = "insert into tasks.deliveries (id, task_id, account_id, event, u
 
 async def load(link: Link, task_id: str) -> Task | None:
     """Lock a task's row and give it; None when there is none."""
-    found = await link.execute(records.SELECT + sql.SQL(" where id = %s for update"), (task_id,))
-    row = await found.fetchone()
+    result = await link.execute(records.SELECT + sql.SQL(" where id = %s for update"), (task_id,))
+    row = await result.fetchone()
     return None if row is None else records.task_of(row)
 
 
@@ -28,8 +28,8 @@ async def load_held(link: Link, held: Task) -> Task:
 
     What never changes is not read again: the work may carry images.
     """
-    found = await link.execute(records.SELECT_MOVING + sql.SQL(" where id = %s for update"), (held.id,))
-    row = await found.fetchone()
+    result = await link.execute(records.SELECT_MOVING + sql.SQL(" where id = %s for update"), (held.id,))
+    row = await result.fetchone()
     if row is None:
         raise LeaseLost(held.id)
     task = records.moved(held, row)

@@ -57,8 +57,8 @@ class Outbox:
     async def due(self, count: int, *, lease_s: float) -> list[Delivery]:
         """Take up to `count` deliveries that are due; nobody else gets them while the lease lasts."""
         async with self._database.transaction() as link:
-            found = await link.execute(f"{_DUE} returning {_COLUMNS}", (timedelta(seconds=lease_s), count))
-            return [Delivery(*row) for row in await found.fetchall()]
+            result = await link.execute(f"{_DUE} returning {_COLUMNS}", (timedelta(seconds=lease_s), count))
+            return [Delivery(*row) for row in await result.fetchall()]
 
     async def next_in_s(self) -> float | None:
         """Return in how many seconds the next delivery is due; None where there is none.
@@ -66,11 +66,11 @@ class Outbox:
         One that is due and leased to somebody is due now.
         """
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 "select greatest(0, extract(epoch from next_at - now()))::float8 from tasks.deliveries "
                 "where state = 1 order by next_at limit 1"
             )
-            row = await found.fetchone()
+            row = await result.fetchone()
         return None if row is None else row[0]
 
     async def delivered(self, delivery: Delivery, status: int) -> None:
@@ -93,8 +93,8 @@ class Outbox:
     async def redeliver(self, account_id: str, delivery_id: str) -> Delivery:
         """Make a delivery due now, from its first attempt on. Raises NotFound."""
         async with self._database.transaction() as link:
-            found = await link.execute(f"{_AGAIN} returning {_COLUMNS}", (delivery_id, account_id))
-            row = await found.fetchone()
+            result = await link.execute(f"{_AGAIN} returning {_COLUMNS}", (delivery_id, account_id))
+            row = await result.fetchone()
             if row is None:
                 raise NotFound("delivery not found")
             await link.execute("select pg_notify(%s, '')", (WEBHOOKS,))
@@ -105,11 +105,11 @@ class Outbox:
     ) -> tuple[list[Delivery], int | None]:
         """Return a page of an account's deliveries, the newest first, and where the next begins (None: nowhere)."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 f"select {_COLUMNS} from tasks.deliveries {_PAGE}",  # noqa: S608  # constants of this module
                 {"account": account_id, "task": task_id, "state": state, "before": before, "limit": size + 1},
             )
-            rows = [Delivery(*row) for row in await found.fetchall()]
+            rows = [Delivery(*row) for row in await result.fetchall()]
         return rows[:size], rows[size - 1].number if len(rows) > size else None
 
     async def generation(self, account_id: str) -> tuple[int, datetime]:
@@ -118,23 +118,23 @@ class Outbox:
             await link.execute(
                 "insert into tasks.webhook_keys (account_id) values (%s) on conflict do nothing", (account_id,)
             )
-            found = await link.execute(
+            result = await link.execute(
                 "select generation, rotated_at from tasks.webhook_keys where account_id = %s", (account_id,)
             )
-            row = await found.fetchone()
+            row = await result.fetchone()
         assert row is not None
         return row[0], row[1]
 
     async def rotate(self, account_id: str) -> tuple[int, datetime]:
         """Begin a new generation of an account's secret."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 "insert into tasks.webhook_keys (account_id, generation, rotated_at) values (%s, 2, now()) "
                 "on conflict (account_id) do update set generation = tasks.webhook_keys.generation + 1, "
                 "rotated_at = now() returning generation, rotated_at",
                 (account_id,),
             )
-            row = await found.fetchone()
+            row = await result.fetchone()
         assert row is not None
         return row[0], row[1]
 

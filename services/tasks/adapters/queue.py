@@ -55,7 +55,7 @@ _OVERDUE: Final = "state = 1 and deadline < now()"
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class LeaseRenewal:
     """What a worker learns of a task when it renews its lease."""
 
     task_id: str
@@ -128,27 +128,27 @@ class Queue:
             )
         return tasks
 
-    async def beat(self, worker: str, tasks: Iterable[Task]) -> list[Beat]:
+    async def beat(self, worker: str, tasks: Iterable[Task]) -> list[LeaseRenewal]:
         """Renew the leases of a worker's tasks. A task that is not in the answer is the worker's no more."""
         held = list(tasks)
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 "update tasks.tasks t set leased_until = now() + %s "
                 "from unnest(%s::text[], %s::bigint[]) as mine(id, fence) "
                 "where t.id = mine.id and t.fence = mine.fence and t.leased_by = %s and t.state in (2, 3) "
                 "returning t.id, t.cancel_asked_at is not null",
                 (timedelta(seconds=self._lease_s), [t.id for t in held], [t.fence for t in held], worker),
             )
-            return [Beat(*row) for row in await found.fetchall()]
+            return [LeaseRenewal(*row) for row in await result.fetchall()]
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Put back what vanished workers held, and end what is overdue; give how many tasks that were."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 f"select id from tasks.tasks where (({_EXPIRED}) or ({_OVERDUE})) and id <> all(%s) limit %s",  # noqa: S608  # constants of this module
                 (self._sweeps.resting(), limit),
             )
-            ids = [task_id for (task_id,) in await found.fetchall()]
+            ids = [task_id for (task_id,) in await result.fetchall()]
         return sum(await self._sweeps.do(ids, self._swept))
 
     async def _swept(self, ids: Sequence[str]) -> int:
@@ -173,17 +173,17 @@ class Queue:
     async def waits(self) -> bool:
         """Return whether a task waits, be it for its time or for its account's turn."""
         async with self._database.transaction() as link:
-            found = await link.execute("select 1 from tasks.tasks where state = 1 limit 1")
-            return await found.fetchone() is not None
+            result = await link.execute("select 1 from tasks.tasks where state = 1 limit 1")
+            return await result.fetchone() is not None
 
     async def depth(self) -> dict[int, int]:
         """Count the open tasks by state."""
         async with self._database.transaction() as link:
-            found = await link.execute("select state, count(*) from tasks.tasks where state < 4 group by state")
-            return {state: count async for state, count in found}
+            result = await link.execute("select state, count(*) from tasks.tasks where state < 4 group by state")
+            return {state: count async for state, count in result}
 
 
 async def _locked(link: Link, where: sql.Composable, *given: object) -> list[Task]:
     query = records.SELECT + sql.SQL(" where ") + where + sql.SQL(" for update skip locked")
-    found = await link.execute(query, given)
-    return [records.task_of(row) for row in await found.fetchall()]
+    result = await link.execute(query, given)
+    return [records.task_of(row) for row in await result.fetchall()]

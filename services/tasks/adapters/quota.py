@@ -18,7 +18,7 @@ from services.common import logs
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import each_isolated, note_failure
 from services.common.rpc.client import metadata
-from services.common.rpc.reach import Reach
+from services.common.rpc.connections import ConnectionWatch
 from services.common.rpc.status import error_from_rpc
 from services.tasks.adapters.database import Database
 
@@ -32,7 +32,7 @@ _RENEW_LOCK: Final = 0x6D6F6172  # "moar"
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class QuotaHold:
     """Quota that is set aside for a task."""
 
     account_id: str
@@ -47,14 +47,14 @@ class Quota:
     """The quota service, as tasks use it."""
 
     def __init__(self, auth: grpc.aio.Channel, database: Database, *, service_token: str) -> None:
-        self._reach = Reach(auth)
+        self._connections = ConnectionWatch(auth)
         self._stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._database = database
         self._token = service_token
 
     async def hold(
         self, *, provider: str, model: str, images: int, request_id: str, api_key: str = "", key_id: str = ""
-    ) -> Hold:
+    ) -> QuotaHold:
         """Verify a key, or one that was verified before by its id, and reserve images for a task.
 
         Raises Unauthenticated, PermissionDenied, QuotaExhausted or Unavailable.
@@ -76,7 +76,7 @@ class Quota:
         grant = answer.grant
         lease = grant.lease.lease_id
         reservation = f"{lease}.1.0.{images}" if lease else ""
-        return Hold(grant.account_id, grant.key_id, lease, reservation, grant.granted_micro_credits)
+        return QuotaHold(grant.account_id, grant.key_id, lease, reservation, grant.granted_micro_credits)
 
     async def renew(self) -> int:
         """Renew every open task's lease; forget those that auth does not know any more; give how many there were.
@@ -89,12 +89,12 @@ class Quota:
                 locked = await (await link.execute("select pg_try_advisory_xact_lock(%s)", (_RENEW_LOCK,))).fetchone()
                 if not locked or not locked[0]:
                     return count
-                found = await link.execute(
+                result = await link.execute(
                     "select id, quota_lease from tasks.tasks where state < 4 and quota_lease is not null "
                     "and id > %s order by id limit %s",
                     (after, _PAGE),
                 )
-                leases = dict(await found.fetchall())
+                leases = dict(await result.fetchall())
                 if not leases:
                     return count
                 alive = await self._renewed(list(leases.values()))
@@ -109,7 +109,7 @@ class Quota:
             count += len(leases)
             after = max(leases)
 
-    async def give_back(self, hold: Hold, *, images: int, return_id: str) -> None:
+    async def give_back(self, hold: QuotaHold, *, images: int, return_id: str) -> None:
         """Give back what a task that was not created after all had reserved. What fails here ends with its lease."""
         if not hold.lease_id:
             return
@@ -126,12 +126,12 @@ class Quota:
     async def flush(self) -> int:
         """Book what ended tasks owe; give how many were booked. Raises MoaError when auth is away; then try later."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 "select task_id, message, settles from tasks.quota_outbox where next_at <= now() "
                 "order by next_at limit %s for update skip locked",
                 (_PAGE,),
             )
-            rows = await found.fetchall()
+            rows = await result.fetchall()
             if not rows:
                 return 0
             done: set[str] = set()
@@ -153,8 +153,8 @@ class Quota:
     async def owes(self) -> bool:
         """Return whether anything is still to be booked."""
         async with self._database.transaction() as link:
-            found = await link.execute("select 1 from tasks.quota_outbox limit 1")
-            return await found.fetchone() is not None
+            result = await link.execute("select 1 from tasks.quota_outbox limit 1")
+            return await result.fetchone() is not None
 
     async def _booked(self, rows: Sequence[tuple[str, bytes, bool]]) -> set[str]:
         """Book rows of the outbox; give those that are done."""
@@ -189,7 +189,7 @@ class Quota:
         pauses = [0.05, 0.2, 0.5]
         while True:
             if patient:
-                await self._reach.returned()
+                await self._connections.returned()
             try:
                 return await method(request, metadata=metadata(self._token, request_id), timeout=_CALL_S)
             except grpc.aio.AioRpcError as failure:

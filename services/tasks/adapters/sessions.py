@@ -10,7 +10,7 @@ from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.common.errors import Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
-from services.common.rpc.reach import Reach
+from services.common.rpc.connections import ConnectionWatch
 from services.common.rpc.status import error_from_rpc
 from services.common.throttle import Throttle
 
@@ -21,7 +21,7 @@ class Sessions:
     """Asks auth whose a session is."""
 
     def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
-        self._reach = Reach(auth)
+        self._connections = ConnectionWatch(auth)
         self._stub: Any = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._token = service_token
         self._wrong = Throttle(tries=20, every_s=3)
@@ -33,7 +33,7 @@ class Sessions:
         """
         request = quota_service_pb2.IdentifySessionRequest(session_token=token)
         sent = metadata(self._token, calls.current().request_id)
-        await self._reach.returned()
+        await self._connections.returned()
         try:
             answer = await self._stub.IdentifySession(request, metadata=sent, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as failure:

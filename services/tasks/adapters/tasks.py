@@ -76,10 +76,10 @@ class Tasks:
     async def get(self, account_id: str, task_id: str) -> Task:
         """Return an account's task. Raises NotFound, for others' tasks too."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 records.SELECT + sql.SQL(" where id = %s and account_id = %s"), (task_id, account_id)
             )
-            row = await found.fetchone()
+            row = await result.fetchone()
         if row is None:
             raise NotFound("task not found")
         return records.task_of(row)
@@ -87,8 +87,8 @@ class Tasks:
     async def find(self, task_id: str) -> Task | None:
         """Return a task, whoever's it is."""
         async with self._database.transaction() as link:
-            found = await link.execute(records.SELECT + sql.SQL(" where id = %s"), (task_id,))
-            row = await found.fetchone()
+            result = await link.execute(records.SELECT + sql.SQL(" where id = %s"), (task_id,))
+            row = await result.fetchone()
         return records.task_of(row) if row else None
 
     async def page(
@@ -115,15 +115,15 @@ class Tasks:
     async def events(self, task_id: str, after: int, *, limit: int = 200) -> list[task_pb2.TaskEvent]:
         """Return a task's events behind `after`, in order."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 "select event from tasks.events where task_id = %s and sequence > %s order by sequence limit %s",
                 (task_id, after, limit),
             )
-            return [task_pb2.TaskEvent.FromString(row[0]) async for row in found]
+            return [task_pb2.TaskEvent.FromString(row[0]) async for row in result]
 
     async def outputs(self, task_ids: Iterable[str]) -> dict[str, list[task_pb2.TaskOutput]]:
         """Return the outputs of tasks, in order."""
-        found: dict[str, list[task_pb2.TaskOutput]] = {}
+        results: dict[str, list[task_pb2.TaskOutput]] = {}
         async with self._database.transaction() as link:
             rows = await link.execute(
                 "select task_id, output from tasks.objects where task_id = any(%s) and kind = 'output' "
@@ -131,8 +131,8 @@ class Tasks:
                 (list(task_ids),),
             )
             async for task_id, output in rows:
-                found.setdefault(task_id, []).append(task_pb2.TaskOutput.FromString(output))
-        return found
+                results.setdefault(task_id, []).append(task_pb2.TaskOutput.FromString(output))
+        return results
 
     async def cancel(self, account_id: str, task_id: str) -> Task:
         """End a waiting task; have the worker of a running one end it; leave an ended one. Raises NotFound."""
@@ -159,10 +159,10 @@ class Tasks:
         return True
 
     async def _known(self, link: Link, account_id: str, key: str, fingerprint: bytes) -> Task | None:
-        found = await link.execute(
+        result = await link.execute(
             records.SELECT + sql.SQL(" where account_id = %s and idempotency_key = %s"), (account_id, key)
         )
-        row = await found.fetchone()
+        row = await result.fetchone()
         if row is None:
             return None
         task = records.task_of(row)
@@ -171,11 +171,11 @@ class Tasks:
         return task
 
     async def _check_room(self, link: Link, account_id: str) -> None:
-        found = await link.execute(
+        result = await link.execute(
             "select count(*) from (select 1 from tasks.tasks where account_id = %s and state = 1 limit %s) w",
             (account_id, self._waiting + 1),
         )
-        row = await found.fetchone()
+        row = await result.fetchone()
         if row and row[0] > self._waiting:
             raise QueueFull(f"{self._waiting} tasks wait already; wait for some to end", retry_after_s=10)
 

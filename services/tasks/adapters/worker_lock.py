@@ -73,29 +73,29 @@ class WorkerLock:
     async def spooled(self) -> int:
         """Count the outputs that are not in the store yet."""
         async with self._database.transaction() as link:
-            found = await link.execute("select count(*) from tasks.spool where task_id = %s", (self.id,))
-            row = await found.fetchone()
+            result = await link.execute("select count(*) from tasks.spool where task_id = %s", (self.id,))
+            row = await result.fetchone()
         return row[0] if row else 0
 
     async def next_spooled(self) -> Spooled | None:
         """Return the first output that is not in the store yet."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 "select position, name, output from tasks.spool where task_id = %s order by position limit 1",
                 (self.id,),
             )
-            row = await found.fetchone()
+            row = await result.fetchone()
         return None if row is None else Spooled(row[0], row[1], task_pb2.TaskOutput.FromString(row[2]))
 
     async def spooled_part(self, spooled: Spooled, part: int) -> bytes:
         """Return a part of a spooled output; empty behind the last."""
         async with self._database.transaction() as link:
-            found = await link.execute(
+            result = await link.execute(
                 "select data from tasks.spool_parts where task_id = %s and position = %s and part = %s",
                 (self.id, spooled.position, part),
                 binary=True,
             )
-            row = await found.fetchone()
+            row = await result.fetchone()
         return row[0] if row else b""
 
     async def stored(self, output: task_pb2.TaskOutput, *, last: bool = False) -> None:
@@ -128,10 +128,10 @@ class WorkerLock:
 
     async def _succeed(self, link: Link, task: Task) -> int:
         """End the task well; give how many outputs are in the store."""
-        found = await link.execute(
+        result = await link.execute(
             "select count(*) from tasks.objects where task_id = %s and kind = 'output'", (self.id,)
         )
-        row = await found.fetchone()
+        row = await result.fetchone()
         task.succeed(now_utc())
         return row[0] if row else 0
 

@@ -101,31 +101,31 @@ def result_of(task: Task, shown: task_pb2.Task) -> dict[str, Any]:
         return {"status": "failed", **DESK.render(error_of(shown.error))}
     if shown.state == task_pb2.TASK_STATE_CANCELLED:
         return {"status": "failed", "error_code": "CANCELLED", "message": "The task was cancelled."}
-    found: dict[str, Any] = {"status": "processing"}
+    results: dict[str, Any] = {"status": "processing"}
     if shown.HasField("progress"):
         progress = shown.progress
-        found["stage"] = progress.stage
+        results["stage"] = progress.stage
         if progress.steps:
-            found |= {"step": progress.step, "steps": progress.steps}
+            results |= {"step": progress.step, "steps": progress.steps}
         if progress.HasField("eta"):
-            found["eta_s"] = round(progress.eta.ToMilliseconds() / 1000, 3)
+            results["eta_s"] = round(progress.eta.ToMilliseconds() / 1000, 3)
         if progress.preview_link:
-            found["preview"] = progress.preview_link
-    return found
+            results["preview"] = progress.preview_link
+    return results
 
 
 def _done(task: Task, shown: task_pb2.Task) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "status": "done",
         "initial_image_url": task.given.decode() or None,
         "processed_image_url": shown.outputs[0].link if shown.outputs else None,
     }
     if shown.desk.skipped:
-        found["skipped"] = _SKIPPED[shown.desk.skipped]
+        results["skipped"] = _SKIPPED[shown.desk.skipped]
     # Items' names are of a closed set, none of which is a field's name.
     for item in shown.desk.items:
-        found[item.name] = [_offer(offer) for offer in item.offers]
-    return found
+        results[item.name] = [_offer(offer) for offer in item.offers]
+    return results
 
 
 def _offer(offer: desk_pb2.Offer) -> dict[str, str]:

@@ -32,7 +32,7 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
         token = request.page_token
         if token and not (token.isascii() and token.isdigit() and len(token) < 19):
             raise InvalidField("not a page token of this gateway", param="page_token")
-        found, following = await self._outbox.page(
+        result, following = await self._outbox.page(
             who.account_id,
             task_id=request.task_id,
             state=request.state,
@@ -40,7 +40,7 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
             size=min(_MOST, request.page_size or _PAGE),
         )
         return pb.ListDeliveriesResponse(
-            deliveries=map(_message, found), next_page_token="" if following is None else str(following)
+            deliveries=map(_message, result), next_page_token="" if following is None else str(following)
         )
 
     async def Redeliver(self, request: pb.RedeliverRequest, context: Any) -> pb.RedeliverResponse:
@@ -84,7 +84,7 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
 
 
 def _message(delivery: Delivery) -> pb.Delivery:
-    found = pb.Delivery(
+    result = pb.Delivery(
         id=delivery.id,
         task_id=delivery.task_id,
         event=delivery.event,
@@ -94,9 +94,9 @@ def _message(delivery: Delivery) -> pb.Delivery:
         last_status=delivery.last_status,
         last_error=delivery.last_error,
     )
-    found.created_at.FromDatetime(delivery.created_at)
+    result.created_at.FromDatetime(delivery.created_at)
     if delivery.state == pb.DELIVERY_STATE_PENDING:
-        found.next_attempt_at.FromDatetime(delivery.next_at)
+        result.next_attempt_at.FromDatetime(delivery.next_at)
     if delivery.delivered_at is not None:
-        found.delivered_at.FromDatetime(delivery.delivered_at)
-    return found
+        result.delivered_at.FromDatetime(delivery.delivered_at)
+    return result

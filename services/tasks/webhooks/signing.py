@@ -30,10 +30,10 @@ class Secrets:
 
     def in_force(self, account_id: str, generation: int, rotated_at: datetime, now: datetime) -> list[str]:
         """Return the secrets that sign now: the newest first, and the one before it while they overlap."""
-        found = [self.secret(account_id, generation)]
+        results = [self.secret(account_id, generation)]
         if generation > 1 and now < rotated_at + OVERLAP:
-            found.append(self.secret(account_id, generation - 1))
-        return found
+            results.append(self.secret(account_id, generation - 1))
+        return results
 
 
 def headers(secrets: Sequence[str], message_id: str, body: str, now: datetime) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from moa.task.v1 import task_pb2
 from services.common.store import object_name
 from services.tasks.adapters.worker_lock import Spooled
 from services.tasks.domain.task import Task
-from services.tasks.worker.made import Made
+from services.tasks.worker.made import MadeImage
 from services.tasks.worker.sealing import Seal
 
 _FORMATS: Final = {
@@ -43,7 +43,7 @@ class Finisher:
         self._seal = seal
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def finish(self, task: Task, made: Made) -> tuple[Spooled, bytes]:
+    async def finish(self, task: Task, made: MadeImage) -> tuple[Spooled, bytes]:
         """Return an output as it will be stored, in its format, saying how it was made, sealed last of all; its bytes.
 
         Raises what `Seal.sealed` raises.
@@ -69,7 +69,7 @@ class Finisher:
             output.receipt.sha256 = output.sha256
         return Spooled(made.index, output.name, output), made.data
 
-    async def _formatted(self, task: Task, what: task_pb2.TaskWork, made: Made) -> Made:
+    async def _formatted(self, task: Task, what: task_pb2.TaskWork, made: MadeImage) -> MadeImage:
         wanted = _FORMATS.get(what.image.output_format)
         if wanted is None and made.mime_type in EXTENSIONS:
             wanted = next(known for known in _FORMATS.values() if known[1] == made.mime_type)
@@ -89,7 +89,7 @@ def metadata_of(task: Task, output: task_pb2.TaskOutput) -> dict[str, str]:
     """Return what is noted beside the object: enough to make it again, and no prompt."""
     what = task.what
     prompt = what.image.prompt or what.desk.prompt
-    found = {
+    results = {
         "task": task.id,
         "model": task.model,
         "provider": task.provider,
@@ -98,7 +98,7 @@ def metadata_of(task: Task, output: task_pb2.TaskOutput) -> dict[str, str]:
     }
     if output.HasField("receipt"):
         receipt = output.receipt
-        found |= {
+        results |= {
             "seed": str(receipt.seed),
             "steps": str(receipt.steps),
             "guidance": f"{receipt.guidance_scale:g}",
@@ -106,14 +106,14 @@ def metadata_of(task: Task, output: task_pb2.TaskOutput) -> dict[str, str]:
             "revision": receipt.revision,
             "engine": receipt.engine,
         }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in results.items() if value}
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _note(task: Task, made: Made) -> str:
+def _note(task: Task, made: MadeImage) -> str:
     seed = f"; seed {made.receipt.seed}" if made.receipt is not None else ""
     return f"Made by a generative model: {task.provider}/{task.model}{seed}; task {task.id}"
 
@@ -128,7 +128,7 @@ def _with_text(data: bytes, texts: dict[str, str]) -> bytes:
     return b"".join((whole[:_PNG_HEADER_END], chunks, whole[_PNG_HEADER_END:]))
 
 
-def _encoded(made: Made, name: str, mime_type: str, note: str) -> Made:
+def _encoded(made: MadeImage, name: str, mime_type: str, note: str) -> MadeImage:
     """Encode again. The note goes where the format has room for one: PNG text, else the EXIF description."""
     with Image.open(io.BytesIO(made.data)) as opened:
         more: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from moa.image.v1 import image_pb2
 
 
 @dataclass(slots=True)
-class Made:
+class MadeImage:
     """An image as it was made, apart from the message that brought it: each reading of that makes a copy."""
 
     index: int

@@ -32,7 +32,7 @@ STAGES: Final = {
 T = TypeVar("T")
 
 
-class Notes:
+class ProgressNotes:
     """Writes down what happens in a task, no more often than a reader can use."""
 
     def __init__(self, lock: WorkerLock, store: Store) -> None:
@@ -58,8 +58,8 @@ class Notes:
         """Note an event of waiting, loading or progress."""
         kind = event.WhichOneof("event")
         if kind == "queued" and event.queued.position:
-            found = task_pb2.TaskProgress(stage="queued", step=0, steps=event.queued.position)
-            await self.progress(_with_eta(found, event.queued))
+            result = task_pb2.TaskProgress(stage="queued", step=0, steps=event.queued.position)
+            await self.progress(_with_eta(result, event.queued))
         elif kind == "loading":
             await self.progress(
                 task_pb2.TaskProgress(stage="loading", step=int(event.loading.fraction * 100), steps=100)
@@ -67,17 +67,17 @@ class Notes:
         elif kind == "progress":
             await self.begin(self._lock.claimed.provider, self._lock.claimed.model)
             progress = event.progress
-            found = task_pb2.TaskProgress(stage="diffusion", step=progress.step, steps=progress.steps)
+            result = task_pb2.TaskProgress(stage="diffusion", step=progress.step, steps=progress.steps)
             preview = progress.preview if progress.HasField("preview") else None
-            await self.progress(_with_eta(found, progress), preview)
+            await self.progress(_with_eta(result, progress), preview)
 
     async def desk_event(self, event: desk_pb2.DeskEvent) -> None:
         """Note an event of the desk."""
         kind = event.WhichOneof("event")
         if kind == "stage":
             stage = event.stage
-            found = task_pb2.TaskProgress(stage=STAGES.get(stage.stage, ""), step=stage.step, steps=stage.steps)
-            await self.progress(_with_eta(found, stage), stage.preview if stage.HasField("preview") else None)
+            result = task_pb2.TaskProgress(stage=STAGES.get(stage.stage, ""), step=stage.step, steps=stage.steps)
+            await self.progress(_with_eta(result, stage), stage.preview if stage.HasField("preview") else None)
         elif kind in ("seen", "item", "finished"):
 
             async def note() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from services.common import logs
 from services.common.errors import Internal, Unavailable
 from services.tasks.domain.task import Task
-from services.tasks.worker.made import Made
+from services.tasks.worker.made import MadeImage
 
 _log = logs.get("tasks.seal")
 
@@ -65,7 +65,7 @@ class Seal:
         except c2pa.C2paError as error:
             raise BadCertificate(f"{certificate.name}: {error}") from None
 
-    async def sealed(self, made: Made, task: Task, *, edited: bool) -> bytes:
+    async def sealed(self, made: MadeImage, task: Task, *, edited: bool) -> bytes:
         """Return the image with its credentials: model, task and seed, and no prompt.
 
         Raises Unavailable while the time-stamping authority is away, Internal for an image that cannot be signed.
@@ -84,9 +84,12 @@ class Seal:
 
     def _sign(self, data: bytes, mime_type: str, manifest: dict[str, Any]) -> bytes:
         out = io.BytesIO()
-        said = json.dumps({"claim_generator_info": [{"name": "moa"}], **manifest})
+        claim = json.dumps({"claim_generator_info": [{"name": "moa"}], **manifest})
         # A signer of its own each time: threads share none.
-        with self._c2pa.Signer.from_info(self._info) as signer, self._c2pa.Builder(said, self._context) as builder:
+        with (
+            self._c2pa.Signer.from_info(self._info) as signer,
+            self._c2pa.Builder(claim, self._context) as builder,
+        ):
             builder.sign(signer, mime_type, io.BytesIO(data), out)
         return out.getvalue()
 

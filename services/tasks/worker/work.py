@@ -16,8 +16,8 @@ from services.tasks.adapters.worker_lock import Spooled, WorkerLock
 from services.tasks.domain.task import LeaseLost, Task
 from services.tasks.worker import finishing
 from services.tasks.worker.finishing import Finisher
-from services.tasks.worker.made import Made
-from services.tasks.worker.notes import Notes, steadily
+from services.tasks.worker.made import MadeImage
+from services.tasks.worker.notes import ProgressNotes, steadily
 
 Kept = tuple[Spooled, bytes]
 """An output in the spool, and its bytes."""
@@ -80,7 +80,7 @@ class Work:
         request = task.what.image
         request.model, request.provider, request.stream = task.model, task.provider, True
         request.count = wanted = max(1, request.count)
-        notes = Notes(lock, self._store)
+        notes = ProgressNotes(lock, self._store)
         alone: Kept | None = None
         count = 0
         async with aclosing(self._upstream.images(request, task)) as events:
@@ -90,7 +90,7 @@ class Work:
                 if kind == "started":
                     await notes.begin(event.started.provider, event.started.model)
                 elif kind == "image":
-                    made = Made.of(event.index, event.image)
+                    made = MadeImage.of(event.index, event.image)
                     del event  # it holds the image a second time
                     await notes.begin(task.provider, task.model)
                     count += 1
@@ -111,13 +111,13 @@ class Work:
         task = lock.claimed
         request = task.what.desk
         request.account_id = task.account_id
-        notes = Notes(lock, self._store)
+        notes = ProgressNotes(lock, self._store)
         async with aclosing(self._upstream.desk(request, task)) as events:
             del request
             async for event in events:
                 await notes.begin(task.provider, task.model)
                 if event.HasField("image"):
-                    made = Made.of(0, event.image)
+                    made = MadeImage.of(0, event.image)
                     del event
                     spooled, data = await self._keep(lock, made, last=False)
                     del made
@@ -132,7 +132,7 @@ class Work:
                     await notes.desk_event(event)
         await steadily(lock.made)
 
-    async def _keep(self, lock: WorkerLock, made: Made, *, last: bool) -> Kept:
+    async def _keep(self, lock: WorkerLock, made: MadeImage, *, last: bool) -> Kept:
         """Bring an image into its form and into the spool."""
         spooled, data = await self._finisher.finish(lock.claimed, made)
         await steadily(partial(lock.spool, spooled, data, last=last))
@@ -140,7 +140,7 @@ class Work:
 
     async def _store_spooled(self, lock: WorkerLock, kept: Kept | None) -> None:
         """Store what was made, one after the other; end the task with the last. `kept` is the only one, if known."""
-        notes = Notes(lock, self._store)
+        notes = ProgressNotes(lock, self._store)
         if kept is not None:
             spooled, data = kept
             await self._put(lock.claimed, spooled, data)

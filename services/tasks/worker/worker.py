@@ -25,7 +25,7 @@ _LOOK_S: Final = 1.0
 _STOPPING: Final = "the worker is stopping"
 
 
-class Run:
+class RunningTask:
     """A task that this process runs."""
 
     def __init__(self, task: Task, lease_s: float) -> None:
@@ -76,7 +76,7 @@ class Worker:
         self._room = room
         self._attempts = attempts
         self._retry_s = retry_s
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, RunningTask] = {}
         self._freed = asyncio.Event()
         self._stopping = False
 
@@ -120,7 +120,7 @@ class Worker:
             return 0
         for task in tasks:
             metrics.QUEUE_WAIT.observe(max(0.0, (now_utc() - task.not_before).total_seconds()))
-            run = self._runs[task.id] = Run(task, self._queue.lease_s)
+            run = self._runs[task.id] = RunningTask(task, self._queue.lease_s)
             run.doing = asyncio.create_task(self._run(run), name=f"task.{task.id}")
         return len(tasks)
 
@@ -160,7 +160,7 @@ class Worker:
                 run.cancel_asked = True
                 run.stop()
 
-    async def _run(self, run: Run) -> None:
+    async def _run(self, run: RunningTask) -> None:
         task = run.task
         metrics.RUNNING.inc()
         started = time.monotonic()
@@ -181,7 +181,7 @@ class Worker:
             self._freed.set()
             self._notices.notify(QUEUE)
 
-    async def _do(self, run: Run) -> None:
+    async def _do(self, run: RunningTask) -> None:
         task = run.task
         lock = WorkerLock(self._database, task)
         try:
@@ -219,7 +219,7 @@ class Worker:
         await self._put_back(lock, error.message, pause_s)
         metrics.RETRIED.labels(errors.word(error.reason)).inc()
 
-    async def _stopped(self, lock: WorkerLock, run: Run) -> None:
+    async def _stopped(self, lock: WorkerLock, run: RunningTask) -> None:
         if not run.cancel_asked:
             await self._put_back(lock, _STOPPING, 0.0, counted=False)
             return

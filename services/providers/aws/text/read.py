@@ -111,13 +111,13 @@ class BedrockReader(BaseReader):
         elif delta.reasoning_content is not None:
             self._take_reasoning(delta.reasoning_content)
 
-    def _take_reasoning(self, said: Reasoning) -> None:
-        if said.reasoning_text is not None:
-            self._reason(0, said.reasoning_text.text, (said.reasoning_text.signature or "").encode())
-        elif said.redacted_content:
-            self._reason(0, "", said.redacted_content)
-        elif said.text or said.signature:
-            self._reason(0, said.text or "", (said.signature or "").encode())
+    def _take_reasoning(self, reasoning: Reasoning) -> None:
+        if reasoning.reasoning_text is not None:
+            self._reason(0, reasoning.reasoning_text.text, (reasoning.reasoning_text.signature or "").encode())
+        elif reasoning.redacted_content:
+            self._reason(0, "", reasoning.redacted_content)
+        elif reasoning.text or reasoning.signature:
+            self._reason(0, reasoning.text or "", (reasoning.signature or "").encode())
 
     def _take_whole(self, data: bytes) -> None:
         answer = _whole(data)

@@ -143,8 +143,8 @@ def _block_from(part: Part, role: Role.ValueType, where: str) -> Json:
         return {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}}
     if kind == "tool_result" and role == Role.ROLE_TOOL:
         result = part.tool_result
-        said = result.content if result.content.strip() else _NO_RESULT
-        made: Json = {"toolUseId": result.tool_call_id, "content": [{"text": said}]}
+        result_text = result.content if result.content.strip() else _NO_RESULT
+        made: Json = {"toolUseId": result.tool_call_id, "content": [{"text": result_text}]}
         if result.is_error:
             made["status"] = "error"
         return {"toolResult": made}

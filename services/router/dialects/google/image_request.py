@@ -66,21 +66,21 @@ def _refuse(body: bodies.Body, config: bodies.GenerationConfig) -> None:
 
 
 def _texts(content: bodies.Content, where: str) -> list[str]:
-    found = []
+    results = []
     for index, part in enumerate(content.parts or ()):
         if part.function_call is not None or part.function_response is not None:
             raise Unsupported(f"{where}.parts[{index}]: this model takes no tools", param=f"{where}.parts[{index}]")
         if part.text and not part.thought:
-            found.append(part.text)
-    return found
+            results.append(part.text)
+    return results
 
 
 def _images(content: bodies.Content, where: str) -> list[media_pb2.ImageInput]:
-    found = []
+    results = []
     for index, part in enumerate(content.parts or ()):
         place = f"{where}.parts[{index}]"
         if part.inline_data is not None:
-            found.append(image_from_base64(part.inline_data.data, param=f"{place}.inlineData.data"))
+            results.append(image_from_base64(part.inline_data.data, param=f"{place}.inlineData.data"))
         elif part.file_data is not None:
-            found.append(file_image(part.file_data, place))
-    return found
+            results.append(file_image(part.file_data, place))
+    return results

@@ -30,10 +30,10 @@ async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[
     models = await listing.models(caller)
     start = int(token or 0)
     stop = start + min(size or PAGE, MAX_PAGE)
-    found: dict[str, Any] = {"models": [describe(model) for model in models[start:stop]]}
+    results: dict[str, Any] = {"models": [describe(model) for model in models[start:stop]]}
     if stop < len(models):
-        found["nextPageToken"] = str(stop)
-    return found
+        results["nextPageToken"] = str(stop)
+    return results
 
 
 async def one(listing: Listing, caller: Caller, name: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def name_of(path: str) -> str:
 
 def describe(model: Model) -> dict[str, Any]:
     """Return a model as Google's `Model` resource."""
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "name": f"models/{model.id}",
         "baseModelId": model.id,
         "version": model.id,
@@ -57,9 +57,9 @@ def describe(model: Model) -> dict[str, Any]:
         "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
     }
     if model.context_tokens:
-        found["inputTokenLimit"] = model.context_tokens
+        results["inputTokenLimit"] = model.context_tokens
     if model.max_output_tokens:
-        found["outputTokenLimit"] = model.max_output_tokens
+        results["outputTokenLimit"] = model.max_output_tokens
     if model.can("reasoning"):
-        found["thinking"] = True
-    return found
+        results["thinking"] = True
+    return results

@@ -25,16 +25,16 @@ _FINISH = {
 
 def usage_of(usage: usage_pb2.Usage) -> Json:
     """Return the usage as Google writes it: thoughts are counted beside the candidates, not among them."""
-    found: Json = {
+    results: Json = {
         "promptTokenCount": usage.prompt_tokens,
         "candidatesTokenCount": usage.completion_tokens - usage.reasoning_tokens,
         "totalTokenCount": usage.prompt_tokens + usage.completion_tokens,
     }
     if usage.reasoning_tokens:
-        found["thoughtsTokenCount"] = usage.reasoning_tokens
+        results["thoughtsTokenCount"] = usage.reasoning_tokens
     if usage.cached_tokens:
-        found["cachedContentTokenCount"] = usage.cached_tokens
-    return found
+        results["cachedContentTokenCount"] = usage.cached_tokens
+    return results
 
 
 class _Candidate:
@@ -116,14 +116,14 @@ class _Candidate:
 
     def render(self, index: int) -> Json:
         """Return what is in hand, and forget it."""
-        found: Json = {"content": {"parts": self.parts, "role": "model"}, "index": index}
+        results: Json = {"content": {"parts": self.parts, "role": "model"}, "index": index}
         if self.finish:
-            found["finishReason"] = self.finish
+            results["finishReason"] = self.finish
         if self._chosen:
-            found["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._top}
-            found["avgLogprobs"] = sum(token["logProbability"] for token in self._chosen) / len(self._chosen)
+            results["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._top}
+            results["avgLogprobs"] = sum(token["logProbability"] for token in self._chosen) / len(self._chosen)
         self.parts, self.finish, self._chosen, self._top = [], "", [], []
-        return found
+        return results
 
     @property
     def shows(self) -> bool:

@@ -50,11 +50,11 @@ def respelled(value: Any, kind: type[msgspec.Struct]) -> Any:
 @cache
 def _fields(kind: type[msgspec.Struct]) -> dict[str, tuple[str, type[msgspec.Struct] | None]]:
     """Give, by both spellings of a field, its camel case and the struct that it holds, alone or in a list."""
-    found: dict[str, tuple[str, type[msgspec.Struct] | None]] = {}
+    results: dict[str, tuple[str, type[msgspec.Struct] | None]] = {}
     for field in msgspec.structs.fields(kind):
         entry = (field.encode_name, _struct_in(field.type))
-        found[field.name] = found[field.encode_name] = entry
-    return found
+        results[field.name] = results[field.encode_name] = entry
+    return results
 
 
 def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
@@ -63,7 +63,7 @@ def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
     origin = get_origin(annotation)
     if origin in (list, Union, types.UnionType) or hasattr(annotation, "__metadata__"):
         for inner in get_args(annotation):
-            found = _struct_in(inner)
-            if found is not None:
-                return found
+            result = _struct_in(inner)
+            if result is not None:
+                return result
     return None

@@ -45,14 +45,14 @@ def request_from(body: bodies.Body, model: str, *, stream: bool) -> text_service
 
 def messages_from(contents: list[bodies.Content], system: bodies.Content | None) -> list[text_pb2.Message]:
     """Return the conversation. Calls without an id get one, and their results find it by the function's name."""
-    found = []
+    results = []
     if system is not None and system.parts:
         parts = [_system_part(part, index) for index, part in enumerate(system.parts)]
-        found.append(text_pb2.Message(role=text_pb2.ROLE_SYSTEM, parts=parts))
+        results.append(text_pb2.Message(role=text_pb2.ROLE_SYSTEM, parts=parts))
     turns = _Turns()
     for index, content in enumerate(contents):
-        found.extend(turns.of(content, f"contents[{index}]"))
-    return found
+        results.extend(turns.of(content, f"contents[{index}]"))
+    return results
 
 
 def _system_part(part: bodies.Part, index: int) -> text_pb2.Part:
@@ -79,14 +79,14 @@ class _Turns:
             role = text_pb2.ROLE_SYSTEM
         else:
             role = text_pb2.ROLE_USER
-        found: list[text_pb2.Message] = []
+        results: list[text_pb2.Message] = []
         numbered = enumerate(content.parts)
         for is_result, group in groupby(numbered, key=lambda pair: pair[1].function_response is not None):
             message = text_pb2.Message(role=text_pb2.ROLE_TOOL if is_result else role)
             for index, part in group:
                 self._add(message, part, f"{where}.parts[{index}]")
-            found.append(message)
-        return found
+            results.append(message)
+        return results
 
     def _add(self, message: text_pb2.Message, part: bodies.Part, where: str) -> None:
         kinds = [
@@ -183,7 +183,7 @@ def file_image(file: bodies.FileData, where: str) -> media_pb2.ImageInput:
 
 def tools_from(tools: list[bodies.Tool] | None) -> list[text_pb2.Tool]:
     """Return the functions. Raises Unsupported for Google's own tools."""
-    found = []
+    results = []
     for index, tool in enumerate(tools or ()):
         for name, attribute in zip(tool.__struct_encode_fields__, tool.__struct_fields__, strict=True):
             if name in bodies.OWN_TOOLS and getattr(tool, attribute) is not None:
@@ -192,14 +192,14 @@ def tools_from(tools: list[bodies.Tool] | None) -> list[text_pb2.Tool]:
             schema: Any = function.parameters_json_schema
             if schema is None and function.parameters is not None:
                 schema = to_json_schema(function.parameters)
-            found.append(
+            results.append(
                 text_pb2.Tool(
                     name=function.name,
                     description=function.description or "",
                     parameters_json=encode(schema).decode() if schema else "",
                 )
             )
-    return found
+    return results
 
 
 def _set_choice(request: text_service_pb2.GenerateTextRequest, config: bodies.ToolConfig | None) -> None:

@@ -62,9 +62,9 @@ def analysis_of(request: image_service_pb2.GenerateImageRequest) -> text_service
     return asked
 
 
-def analysis_object(found: dict[str, Any], prompt: str) -> dict[str, Any]:
+def analysis_object(analysis: dict[str, Any], prompt: str) -> dict[str, Any]:
     """Return the answer of such a model in the document's form for images: none, and what it said."""
-    return {"status": "success", "images": [], "prompt": prompt, **found}
+    return {"status": "success", "images": [], "prompt": prompt, **analysis}
 
 
 def _size(body: ImageBody) -> tuple[int | None, int | None]:
@@ -98,7 +98,7 @@ class Reply:
 
     def object(self) -> dict[str, Any]:
         """Return the document's object of what is in hand."""
-        found: dict[str, Any] = {
+        results: dict[str, Any] = {
             "status": "success",
             "images": [self._images[index] for index in sorted(self._images)],
             "prompt": self._prompt,
@@ -106,8 +106,8 @@ class Reply:
             "provider": self._answer.model.provider,
         }
         if self._text:
-            found["response"] = "".join(self._text)
-        return found
+            results["response"] = "".join(self._text)
+        return results
 
     def take(self, message: image_service_pb2.GenerateImageResponse, *, stream: bool) -> bytes:
         """Take one message in; give what of it shows in the stream. Unary: raises MoaError for an error event."""
@@ -139,14 +139,14 @@ def _shown(event: image_pb2.ImageEvent, kind: str | None) -> dict[str, Any] | No
         return {"status": "loading", "fraction": round(event.loading.fraction, 3), "stage": event.loading.stage}
     if kind == "progress":
         progress = event.progress
-        found: dict[str, Any] = {"status": "progress", "step": progress.step, "steps": progress.steps}
+        results: dict[str, Any] = {"status": "progress", "step": progress.step, "steps": progress.steps}
         if progress.HasField("preview"):
-            found["preview"] = progress.preview.data
-        return _with_eta(found, progress)
+            results["preview"] = progress.preview.data
+        return _with_eta(results, progress)
     return None
 
 
-def _with_eta(found: dict[str, Any], of: image_pb2.Queued | image_pb2.Progress) -> dict[str, Any]:
+def _with_eta(analysis: dict[str, Any], of: image_pb2.Queued | image_pb2.Progress) -> dict[str, Any]:
     if of.HasField("eta"):
-        found["eta_s"] = round(of.eta.ToMilliseconds() / 1000, 3)
-    return found
+        analysis["eta_s"] = round(of.eta.ToMilliseconds() / 1000, 3)
+    return analysis

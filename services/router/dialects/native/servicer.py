@@ -57,8 +57,8 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
             raise PermissionDenied(f"this key may not use provider {request.provider}", param="provider")
         response = native_service_pb2.ListProviderModelsResponse(models=[m.id for m in models])
         for model in models:
-            if found := await self._listing.readiness(model):
-                response.states[model.id].CopyFrom(native_service_pb2.ModelReadiness(**found))
+            if result := await self._listing.readiness(model):
+                response.states[model.id].CopyFrom(native_service_pb2.ModelReadiness(**result))
         return response
 
     async def GenerateText(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]

@@ -127,15 +127,15 @@ async def whole(answer: TextAnswer, *, include_reasoning: bool) -> dict[str, Any
                 calls.take(event.tool_call)
             elif kind == "error":
                 raise error_of(event.error)
-    found: dict[str, Any] = {"response": "".join(text)}
+    results: dict[str, Any] = {"response": "".join(text)}
     if include_reasoning:
-        found["reasoning"] = "".join(reasoning)
+        results["reasoning"] = "".join(reasoning)
     if calls:
-        found["tool_calls"] = calls.whole()
-    found["model_id"] = answer.model.id
-    found["provider"] = answer.model.provider
-    found["usageMetadata"] = usage_of(answer.usage)
-    return found
+        results["tool_calls"] = calls.whole()
+    results["model_id"] = answer.model.id
+    results["provider"] = answer.model.provider
+    results["usageMetadata"] = usage_of(answer.usage)
+    return results
 
 
 class Frames:

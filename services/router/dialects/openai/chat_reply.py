@@ -203,13 +203,13 @@ class Chunks:
 def _tool_call(piece: text_pb2.ToolCallDelta) -> dict[str, Any]:
     """Return a piece of a call as OpenAI's delta: id, type and name only on the first."""
     function: dict[str, Any] = {"arguments": piece.arguments_json}
-    found: dict[str, Any] = {"index": piece.call_index, "function": function}
+    results: dict[str, Any] = {"index": piece.call_index, "function": function}
     signed = piece.signature and piece.signer == GOOGLE
     if piece.id:
-        found["id"] = signed_id(piece.id, piece.signature) if signed else piece.id
-        found["type"] = "function"
+        results["id"] = signed_id(piece.id, piece.signature) if signed else piece.id
+        results["type"] = "function"
     if signed:
-        found["extra_content"] = extra_content(piece.signature)
+        results["extra_content"] = extra_content(piece.signature)
     if piece.name:
         function["name"] = piece.name
-    return found
+    return results

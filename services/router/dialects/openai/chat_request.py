@@ -61,8 +61,8 @@ class Read(NamedTuple):
 
 def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
     """Read the body, and look through its prompt. Raises as `request_from`."""
-    found = request_from(data, strict=strict)
-    return found, Prompt.of(found.request, whole=is_large(data))
+    result = request_from(data, strict=strict)
+    return result, Prompt.of(result.request, whole=is_large(data))
 
 
 def request_from(data: bytes, *, strict: bool = False) -> Read:
@@ -125,8 +125,8 @@ def _add_message(request: text_service_pb2.GenerateTextRequest, message: bodies.
         return
     turn.name = message.name or ""
     if message.role == "assistant":
-        said = message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "")
-        for thought in reasoning.parts_from(message.reasoning_details, said):
+        reasoning_text = message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "")
+        for thought in reasoning.parts_from(message.reasoning_details, reasoning_text):
             turn.parts.add().reasoning.CopyFrom(thought)
     if isinstance(message.content, str):
         turn.parts.add(text=message.content)

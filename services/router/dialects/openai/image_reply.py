@@ -81,21 +81,21 @@ class Images:
         """Return the whole answer. Raises StorageFailed."""
         made = [self._made[index] for index in sorted(self._made)]
         data = await asyncio.gather(*(self._datum(image) for image in made))
-        found: dict[str, Any] = {"created": self._created, "data": data, "usage": usage_of(self._answer.usage)}
+        results: dict[str, Any] = {"created": self._created, "data": data, "usage": usage_of(self._answer.usage)}
         if made:
-            found |= self._form(made[0].image)
-        return found
+            results |= self._form(made[0].image)
+        return results
 
     async def _datum(self, image: image_pb2.Image) -> dict[str, Any]:
-        found: dict[str, Any]
+        results: dict[str, Any]
         if self._wanted.links:
             account = self._answer.booking.account_id
-            found = {"url": await self._linked_images.link(image.image, account, self._request_id)}
+            results = {"url": await self._linked_images.link(image.image, account, self._request_id)}
         else:
-            found = {"b64_json": image.image.data}
+            results = {"b64_json": image.image.data}
         if image.revised_prompt:
-            found["revised_prompt"] = image.revised_prompt
-        return found
+            results["revised_prompt"] = image.revised_prompt
+        return results
 
     def _form(self, image: media_pb2.ImageData) -> dict[str, Any]:
         return {

@@ -139,12 +139,12 @@ def _from_form(read: form.Form) -> tuple[ImageBody, Mapping[str, list[bytes]]]:
 def _images(
     read: ImageBody, files: Mapping[str, list[bytes]]
 ) -> tuple[list[media_pb2.ImageInput], media_pb2.ImageInput | None]:
-    found = [_uploaded(data, "image") for data in files.get("image", ())]
+    results = [_uploaded(data, "image") for data in files.get("image", ())]
     texts = [read.image] if isinstance(read.image, str) else read.image or ()
-    found += [image_from_text(text, param="image") for text in texts]
+    results += [image_from_text(text, param="image") for text in texts]
     for index, ref in enumerate(read.images or ()):
-        found.append(_referred(ref, f"images[{index}]"))
-    if len(found) > MAX_IMAGES:
+        results.append(_referred(ref, f"images[{index}]"))
+    if len(results) > MAX_IMAGES:
         raise InvalidField(f"at most {MAX_IMAGES} images are taken", param="image")
     masks = [_uploaded(data, "mask") for data in files.get("mask", ())]
     if len(masks) > 1:
@@ -153,7 +153,7 @@ def _images(
         masks.append(image_from_text(read.mask, param="mask"))
     elif read.mask is not None:
         masks.append(_referred(read.mask, "mask"))
-    return found, masks[0] if masks else None
+    return results, masks[0] if masks else None
 
 
 def _uploaded(data: bytes, param: str) -> media_pb2.ImageInput:

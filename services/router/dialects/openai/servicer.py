@@ -158,8 +158,8 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
     async def _model(self, model: Model) -> dict[str, Any]:
         """Return a model as OpenAI does; one of the gateway's own with how far it is."""
-        told = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
-        return told | await self._listing.readiness(model)
+        rendered = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
+        return rendered | await self._listing.readiness(model)
 
 
 def _broken_chat(error: MoaError) -> httpbody_pb2.HttpBody:

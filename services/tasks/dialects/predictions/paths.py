@@ -81,10 +81,10 @@ _SIZE: Final = re.compile(r"([1-9][0-9]{1,3})x([1-9][0-9]{1,3})", re.ASCII)
 def _size(request: Request, value: Any, name: str) -> None:
     if value == "auto":
         return
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    result = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if result is None:
         raise InvalidField(f'input.{name}: "auto" or WIDTHxHEIGHT is expected', param=f"input.{name}")
-    request.width, request.height = int(found[1]), int(found[2])
+    request.width, request.height = int(result[1]), int(result[2])
 
 
 _RATIO: Final = re.compile(r"([1-9][0-9]?)[x:]([1-9][0-9]?)", re.ASCII)
@@ -92,10 +92,10 @@ _RATIO: Final = re.compile(r"([1-9][0-9]?)[x:]([1-9][0-9]?)", re.ASCII)
 
 def _ratio(request: Request, value: Any, name: str) -> None:
     """The document writes `2x1`; the contract `2:1`. Both are taken."""
-    found = _RATIO.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    result = _RATIO.fullmatch(value) if isinstance(value, str) else None
+    if result is None:
         raise InvalidField(f"input.{name}: a ratio such as 2x1 or 16:9 is expected", param=f"input.{name}")
-    request.aspect_ratio = f"{found[1]}:{found[2]}"
+    request.aspect_ratio = f"{result[1]}:{result[2]}"
 
 
 def _seed(request: Request, value: Any, name: str) -> None:

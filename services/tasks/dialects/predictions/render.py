@@ -20,19 +20,21 @@ _STATUS: Final = {
 }
 
 
-class Given(msgspec.Struct):
+class KeptRequest(msgspec.Struct):
     """What is kept of a prediction's request, to be shown again."""
 
     path: str
     input: dict[str, Any]
 
 
-_GIVEN: Final = msgspec.json.Decoder(Given)
+_GIVEN: Final = msgspec.json.Decoder(KeptRequest)
 
 
 def prediction(task: Task, shown: task_pb2.Task, public_url: str) -> dict[str, Any]:
     """Return a prediction object."""
-    given = _GIVEN.decode(task.given) if task.dialect == "predictions" else Given(f"{task.provider}/{task.model}", {})
+    given = (
+        _GIVEN.decode(task.given) if task.dialect == "predictions" else KeptRequest(f"{task.provider}/{task.model}", {})
+    )
     base = f"{public_url}/v1/predictions/{shown.id}"
     metrics: dict[str, Any] = {}
     if shown.HasField("started_at") and shown.HasField("ended_at"):
@@ -69,19 +71,19 @@ def logs_of(progress: task_pb2.TaskProgress) -> str:
 def frames(event: task_pb2.TaskEvent) -> bytes:
     """Return what of an event shows in the stream: `output`, `logs`, `error`, `done`."""
     kind = event.WhichOneof("event")
-    found: list[tuple[str, str]] = []
+    results: list[tuple[str, str]] = []
     if kind == "output":
-        found.append(("output", event.output.link))
+        results.append(("output", event.output.link))
     elif kind == "progress":
-        found.append(("logs", logs_of(event.progress).rstrip("\n")))
+        results.append(("logs", logs_of(event.progress).rstrip("\n")))
     elif kind == "failed":
-        found.append(("error", reply.encode({"detail": reply.why(event.failed.error)}).decode()))
-        found.append(("done", '{"reason": "error"}'))
+        results.append(("error", reply.encode({"detail": reply.why(event.failed.error)}).decode()))
+        results.append(("done", '{"reason": "error"}'))
     elif kind == "cancelled":
-        found.append(("done", '{"reason": "canceled"}'))
+        results.append(("done", '{"reason": "canceled"}'))
     elif kind == "succeeded":
-        found.append(("done", "{}"))
-    return b"".join(f"event: {name}\nid: {event.sequence}\ndata: {data}\n\n".encode() for name, data in found)
+        results.append(("done", "{}"))
+    return b"".join(f"event: {name}\nid: {event.sequence}\ndata: {data}\n\n".encode() for name, data in results)
 
 
 def callback(task: Task, shown: task_pb2.Task, public_url: str) -> bytes:

@@ -17,7 +17,7 @@ from services.common.rpc import call as calls
 from services.tasks import reply
 from services.tasks.api import header, idempotency_key, last_event_id, note
 from services.tasks.dialects.predictions import paths
-from services.tasks.dialects.predictions.render import Given, frames, prediction
+from services.tasks.dialects.predictions.render import KeptRequest, frames, prediction
 from services.tasks.domain.task import Task
 from services.tasks.operations import Operations, Order, VerifiedKey
 
@@ -55,13 +55,13 @@ def wait_s(prefer: str, agent: str) -> float:
         choice = part.partition(";")[0].strip()
         if choice == "respond-async":
             return 0.0
-        found = _WAIT.fullmatch(choice)
-        if found and found[1] is not None:
-            seconds = float(found[1])
+        match = _WAIT.fullmatch(choice)
+        if match and match[1] is not None:
+            seconds = float(match[1])
             if not 1 <= seconds <= WAIT_S:
                 raise InvalidField(f"Prefer: wait takes 1 to {WAIT_S:.0f} seconds", param="Prefer")
             return seconds
-        if found:
+        if match:
             return WAIT_S
     return 0.0 if agent.lower().startswith(_CLIENTS) else WAIT_S
 
@@ -132,7 +132,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         order = Order(
             work=task_pb2.TaskWork(image=request),
             dialect="predictions",
-            given=reply.encode(Given(path, _without_bytes(body.input))),
+            given=reply.encode(KeptRequest(path, _without_bytes(body.input))),
             model=model.id,
             provider=model.provider,
             images=request.count,

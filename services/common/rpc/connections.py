@@ -13,7 +13,7 @@ PATIENCE_S: Final = 30.0
 """How long a process that went is waited for, from when it went. One that never was there is not waited for."""
 
 
-class Reach:
+class ConnectionWatch:
     """Watches a channel's connections, and keeps them up while nothing is asked. Needs a running loop when first asked.
 
     Args:

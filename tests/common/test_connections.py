@@ -6,15 +6,15 @@ import asyncio
 
 import grpc
 
-from services.common.rpc import reach
+from services.common.rpc import connections
 from services.common.rpc.client import channel
-from services.common.rpc.reach import Reach
+from services.common.rpc.connections import ConnectionWatch
 from services.common.rpc.server import Server
 
 
-async def lost(reach: Reach) -> None:
+async def lost(connections: ConnectionWatch) -> None:
     """Return when the process's going was noticed."""
-    while not reach.is_restarting:
+    while not connections.is_restarting:
         await asyncio.sleep(0.01)
 
 
@@ -23,19 +23,19 @@ async def test_a_process_that_went_is_waited_for_until_it_is_back() -> None:
     first = Server(service_token=None)
     port = await first.start("127.0.0.1:0")
     link = channel(f"127.0.0.1:{port}")
-    reach = Reach(link)
+    connections = ConnectionWatch(link)
     await link.channel_ready()
-    assert not reach.is_restarting
-    await reach.returned()
+    assert not connections.is_restarting
+    await connections.returned()
     await first.stop(0)
     async with asyncio.timeout(20):
-        await lost(reach)
-        waiting = asyncio.create_task(reach.returned())
+        await lost(connections)
+        waiting = asyncio.create_task(connections.returned())
         second = Server(service_token=None)
         await second.start(f"127.0.0.1:{port}")
         await waiting
-    assert not reach.is_restarting
-    await reach.aclose()
+    assert not connections.is_restarting
+    await connections.aclose()
     await link.close()
     await second.stop(0)
 
@@ -46,16 +46,16 @@ async def test_a_process_that_stays_away_is_not_waited_for() -> None:
     server = Server(service_token=None)
     port = await server.start("127.0.0.1:0")
     link = channel(f"127.0.0.1:{port}")
-    gone = Reach(link, clock=lambda: now[0])
+    gone = ConnectionWatch(link, clock=lambda: now[0])
     await link.channel_ready()
     assert not gone.is_restarting
     await server.stop(0)
     async with asyncio.timeout(20):
         await lost(gone)
-        now[0] += reach.PATIENCE_S
+        now[0] += connections.PATIENCE_S
         assert not gone.is_restarting
         await gone.returned()
-        never = Reach(link)
+        never = ConnectionWatch(link)
         assert not never.is_restarting
         await never.returned()
     await gone.aclose()
