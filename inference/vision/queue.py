@@ -74,7 +74,7 @@ class Queue(queue.Queue[Look, Look, Look]):
             self._running.remove(look)
 
     def admit(self) -> list[Look]:
-        """Give the place to the next look."""
+        """Let the next look in."""
         if self.waiting and not self._running:
             self._running.append(self._take(self._fairest()))
         self._count(len(self._running))
