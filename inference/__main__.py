@@ -66,13 +66,13 @@ class Process:
         )
         token = config.service_token.get_secret_value()
         self.auth = channel(config.auth_address)
-        self.vanished = AbandonedCalls(self.auth, service_token=token)
+        self.abandoned = AbandonedCalls(self.auth, service_token=token)
         self.server = Server(service_token=token)
         text_service_pb2_grpc.add_TextServiceServicer_to_server(
-            TextServicer(self.catalogue, self.registry, self.workers, self.reading, self.vanished), self.server.grpc
+            TextServicer(self.catalogue, self.registry, self.workers, self.reading, self.abandoned), self.server.grpc
         )
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(
-            ImageServicer(self.catalogue, self.registry, self.workers, self.vanished), self.server.grpc
+            ImageServicer(self.catalogue, self.registry, self.workers, self.abandoned), self.server.grpc
         )
         defaults = {"caption": config.vision_caption, "detect": config.vision_detect, "judge": config.vision_judge}
         vision_service_pb2_grpc.add_VisionServiceServicer_to_server(
@@ -88,7 +88,7 @@ class Process:
 
     async def start(self) -> None:
         """Open the port, then begin to fetch and to preload."""
-        await self.vanished.start()
+        await self.abandoned.start()
         self.port = await self.server.start(self.config.listen)
         _log.info("inference.started", port=self.port)
         self._background = [
@@ -117,9 +117,9 @@ class Process:
         """Let running calls end within the drain time, then stop the engines."""
         for task in self._background:
             task.cancel()
-        self.vanished.ending()
+        self.abandoned.ending()
         await self.server.stop(self.config.drain_s)
-        await self.vanished.stop()
+        await self.abandoned.stop()
         await self.auth.close()
         await self.registry.close()
         await asyncio.to_thread(self.packages.close)

@@ -40,16 +40,16 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         catalogue: Which models there are.
         registry: Loads them.
         workers: Where input images are decoded.
-        vanished: Books what callers may have died before booking; None: nobody does.
+        abandoned: Books what callers may have died before booking; None: nobody does.
     """
 
     def __init__(
-        self, catalogue: Watched, registry: Registry, workers: Executor, vanished: AbandonedCalls | None = None
+        self, catalogue: Watched, registry: Registry, workers: Executor, abandoned: AbandonedCalls | None = None
     ) -> None:
         self._catalogue = catalogue
         self._registry = registry
         self._workers = workers
-        self._vanished = vanished
+        self._abandoned = abandoned
 
     async def GenerateImage(  # type: ignore[override]  # a coroutine that writes, not a generator
         self, request: image_service_pb2.GenerateImageRequest, context: Any
@@ -86,9 +86,9 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             making.cancel()
             stages.end()
             # The router gives callers who want no stream all images at once, or none.
-            if not over and stream.delivered and progress and self._vanished:
+            if not over and stream.delivered and progress and self._abandoned:
                 used = usage_pb2.Usage(images=stream.delivered, exact=True)
-                self._vanished.left_midway(context, usage=used, operation=quota_pb2.OPERATION_IMAGE, model=model)
+                self._abandoned.report(context, usage=used, operation=quota_pb2.OPERATION_IMAGE, model=model)
             await asyncio.gather(making, return_exceptions=True)
 
     async def _make(

@@ -44,7 +44,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         registry: Loads them.
         workers: Where schemas are compiled.
         reading: Where prompts are tokenized.
-        vanished: Books what callers may have died before booking; None: nobody does.
+        abandoned: Books what callers may have died before booking; None: nobody does.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         registry: Registry,
         workers: Executor,
         reading: SharedThread,
-        vanished: AbandonedCalls | None = None,
+        abandoned: AbandonedCalls | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._registry = registry
         self._workers = workers
         self._reading = reading
-        self._vanished = vanished
+        self._abandoned = abandoned
 
     async def GenerateText(  # type: ignore[override]  # a coroutine that writes, not a generator
         self, request: text_service_pb2.GenerateTextRequest, context: Any
@@ -118,11 +118,11 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
             over = True
         finally:
             engine.cancel(work)
-            if not over and work.begun and self._vanished:
+            if not over and work.begun and self._abandoned:
                 owed = work.counted()
                 if stream:
                     owed = dataclasses.replace(owed, completion=delivered, reasoning=0)
-                self._vanished.left_midway(context, usage=_usage(owed), operation=quota_pb2.OPERATION_TEXT, model=model)
+                self._abandoned.report(context, usage=_usage(owed), operation=quota_pb2.OPERATION_TEXT, model=model)
 
     async def GenerateWholeText(
         self, request: text_service_pb2.GenerateWholeTextRequest, context: Any

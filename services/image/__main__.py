@@ -14,8 +14,8 @@ from services.providers.hosting.service import Providing
 from services.quota_client import AbandonedCalls
 
 
-def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, helper: HelperProcess, server: Server) -> None:
-    add_to_server(ImageServicer(catalogue, targets, vanished, helper), server.grpc)
+def add(catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server) -> None:
+    add_to_server(ImageServicer(catalogue, targets, abandoned, helper), server.grpc)
 
 
 SERVICE = Providing(

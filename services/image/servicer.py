@@ -40,7 +40,7 @@ class ImageServicer(ImageServiceServicer):
     Args:
         catalogue: Which models there are.
         targets: How their providers are reached.
-        vanished: Books what callers may have died before booking; None: nobody does.
+        abandoned: Books what callers may have died before booking; None: nobody does.
         helper: Where requests with large pictures are made the providers'; None: here.
     """
 
@@ -48,13 +48,13 @@ class ImageServicer(ImageServiceServicer):
         self,
         catalogue: Watched,
         targets: Targets,
-        vanished: AbandonedCalls | None = None,
+        abandoned: AbandonedCalls | None = None,
         helper: HelperProcess | None = None,
     ) -> None:
         self._helper = helper
         self._catalogue = catalogue
         self._targets = targets
-        self._vanished = vanished
+        self._abandoned = abandoned
 
     async def GenerateImage(  # type: ignore[override]  # a coroutine that writes, not a generator
         self, request: GenerateImageRequest, context: Any
@@ -91,9 +91,9 @@ class ImageServicer(ImageServiceServicer):
             await context.write(GenerateImageResponse(events=last).SerializeToString())
             over = True
         finally:
-            if not over and work.owed and self._vanished:
+            if not over and work.owed and self._abandoned:
                 owed = usage_pb2.Usage(images=work.owed, exact=True)
-                self._vanished.left_midway(context, usage=owed, operation=quota_pb2.OPERATION_IMAGE, model=model)
+                self._abandoned.report(context, usage=owed, operation=quota_pb2.OPERATION_IMAGE, model=model)
             call.fields["images"] = work.usage.images
             if work.upstream_request_id:
                 call.fields["upstream_request_id"] = work.upstream_request_id

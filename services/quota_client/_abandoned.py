@@ -1,4 +1,4 @@
-"""Settling for a caller that vanished: a backend that was left in the middle of a call books what it delivered."""
+"""Settling for a caller that abandoned its call: a backend that was left in the middle of it books what it delivered."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class AbandonedCalls:
         await asyncio.gather(*self._counting)
         await self._settling.stop(within_s=5.0)
 
-    def left_midway(
+    def report(
         self,
         context: Any,
         *,

@@ -40,7 +40,7 @@ _DUE: Final = _Unbooked(0.5, 0.0)
 
 
 DOUBT_S: Final = 8.0
-"""Longer than a backend waits with its word on a call that was left (`vanished.AFTER_S`), and sends it."""
+"""Longer than a backend waits with its word on a call that was left (`abandoned.AFTER_S`), and sends it."""
 
 Known = Callable[[quota_pb2.Amount, usage_pb2.Usage], None]
 """Hears what was charged, and the consumption in detail."""

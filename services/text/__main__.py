@@ -15,8 +15,8 @@ from services.text.settings import TextSettings
 from services.text.targets import Targets
 
 
-def add(catalogue: Watched, targets: Targets, vanished: AbandonedCalls, helper: HelperProcess, server: Server) -> None:
-    add_TextServiceServicer_to_server(TextServicer(catalogue, targets, vanished, helper), server.grpc)
+def add(catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server) -> None:
+    add_TextServiceServicer_to_server(TextServicer(catalogue, targets, abandoned, helper), server.grpc)
 
 
 SERVICE = Providing(

@@ -35,7 +35,7 @@ class TextServicer(TextServiceServicer):
     Args:
         catalogue: Which models there are.
         targets: How their providers are reached.
-        vanished: Books what callers may have died before booking; None: nobody does.
+        abandoned: Books what callers may have died before booking; None: nobody does.
         helper: Where large requests are made the providers'; None: here.
     """
 
@@ -43,13 +43,13 @@ class TextServicer(TextServiceServicer):
         self,
         catalogue: Watched,
         targets: Targets,
-        vanished: AbandonedCalls | None = None,
+        abandoned: AbandonedCalls | None = None,
         helper: HelperProcess | None = None,
     ) -> None:
         self._helper = helper
         self._catalogue = catalogue
         self._targets = targets
-        self._vanished = vanished
+        self._abandoned = abandoned
 
     async def GenerateText(  # type: ignore[override]  # a coroutine that writes, not a generator
         self, request: GenerateTextRequest, context: Any
@@ -90,8 +90,8 @@ class TextServicer(TextServiceServicer):
             await context.write(GenerateTextResponse(events=[so_far, last] if so_far else [last]))
             over = True
         finally:
-            if not over and answer.begun and self._vanished:
-                self._vanished.left_midway(
+            if not over and answer.begun and self._abandoned:
+                self._abandoned.report(
                     context,
                     usage=_owed(answer, delivers=streams and wrote),
                     operation=quota_pb2.OPERATION_TEXT,

@@ -49,10 +49,10 @@ async def test_images_are_booked_as_far_as_their_calls_had_begun(tmp_path: Path)
 async def test_a_service_that_ends_leaves_the_word_to_its_callers() -> None:
     """Calls that its own end cuts are settled by who called; those that were left before are booked all the same."""
     async with keeping(TOKEN) as (kept, address), channel(address) as auth:
-        vanished = AbandonedCalls(auth, service_token=TOKEN)
-        await vanished.start()
+        abandoned = AbandonedCalls(auth, service_token=TOKEN)
+        await abandoned.start()
         for number in (1, 2):
-            vanished.left(
+            abandoned.left(
                 f"lease.{number}.0.2",
                 usage=usage_pb2.Usage(images=1),
                 operation=quota_pb2.OPERATION_IMAGE,
@@ -60,6 +60,6 @@ async def test_a_service_that_ends_leaves_the_word_to_its_callers() -> None:
                 model="m",
                 request_id="r",
             )
-            vanished.ending()
-        await vanished.stop()
+            abandoned.ending()
+        await abandoned.stop()
     assert [settlement.reservation_id for settlement in kept.settled] == ["lease.1.0.2"]
