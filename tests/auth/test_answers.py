@@ -17,7 +17,7 @@ from services.auth.adapters.answers import Answers, Asked
 from services.auth.adapters.postgres import Postgres
 from services.auth.migrations import SCHEMA
 from services.common import migrations
-from services.common.errors import NotFound
+from services.common.errors import NotFound, Unavailable
 from tests.auth.asking import PEPPER
 
 Replicas = Callable[..., Awaitable[Answers]]
@@ -259,3 +259,39 @@ async def test_an_old_database_takes_claims(database: Database) -> None:
     await answers.keep(claim_id, ANSWER)
     assert await answers.read(claim_id) == ANSWER
     await postgres.close()
+
+
+async def test_a_full_disk_keeps_no_answer_and_loses_no_claim(answers: Answers, migrated: str) -> None:
+    """An answer for which the database has no room is refused as one that cannot be stored now; its claim stands, other
+    requests are served, and it is kept when there is room."""
+    request = asked()
+    claim = claim_of(await answers.claim(request))
+    with psycopg.connect(migrated, autocommit=True) as link:
+        link.execute(
+            "create function full_disk() returns trigger language plpgsql as"
+            " $$ begin raise 'could not extend file' using errcode = 'disk_full'; end $$"
+        )
+        link.execute(
+            "create trigger full_disk before update on idempotent_requests"
+            f" for each row when (new.claim_id = '{claim}') execute function full_disk()"
+        )
+        try:
+            with pytest.raises(Unavailable):
+                await answers.keep(claim, ANSWER)
+
+            async def others() -> str:
+                # The database counts as away until it has answered again.
+                while True:
+                    try:
+                        return outcome(await answers.claim(asked()))
+                    except Unavailable:
+                        await asyncio.sleep(0.05)
+
+            assert await asyncio.wait_for(others(), 20) == "begun"
+            assert outcome(await answers.claim(again(request))) == "running"
+        finally:
+            link.execute("drop trigger full_disk on idempotent_requests")
+            link.execute("drop function full_disk")
+    await answers.keep(claim, ANSWER)
+    assert outcome(await answers.claim(again(request))) == "kept"
+    assert await answers.read(claim) == ANSWER

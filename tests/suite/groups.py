@@ -77,6 +77,7 @@ GROUPS = (
             "tests/auth/test_stalled.py",
             "tests/deploy/test_database.py",
             "tests/e2e/test_broken_streams.py",
+            "tests/e2e/test_faults_amid.py",
             "tests/e2e/test_local_rescue.py",
             "tests/e2e/test_rescue.py",
             "tests/e2e/test_restarts.py",
