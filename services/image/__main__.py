@@ -10,7 +10,7 @@ from services.common.rpc.server import Server
 from services.image.servicer import ImageServicer, add_to_server
 from services.image.settings import ImageSettings
 from services.image.targets import Targets
-from services.providers.hosting.service import Providing
+from services.providers.hosting.service import Offer, Providing
 from services.quota_client import AbandonedCalls
 
 
@@ -20,11 +20,15 @@ def add(catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper:
 
 SERVICE = Providing(
     name="image",
-    makes="image",
-    service=image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name,
     settings=ImageSettings,
-    targets=Targets,
-    add=add,
+    offers=(
+        Offer(
+            makes="image",
+            service=image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name,
+            targets=Targets,
+            add=add,
+        ),
+    ),
 )
 
 if __name__ == "__main__":

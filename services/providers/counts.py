@@ -35,6 +35,7 @@ class Spelling(NamedTuple):
     prompt: tuple[Path, ...]
     """Cached tokens included."""
     completion: tuple[Path, ...]
+    """None where a protocol has no completions, so that nothing is missing."""
     """Reasoning included."""
     cached: Path | None = None
     """The part of `prompt` that came from the provider's cache."""
@@ -57,7 +58,7 @@ def read_usage(raw: msgspec.Raw, spelling: Spelling) -> ReportedUsage | None:
     if not isinstance(given, dict):
         return ReportedUsage(None, None, 0, 0, frozenset(("type",)))
     prompt = _total(given, spelling.prompt, spelling, faults)
-    completion = _total(given, spelling.completion, spelling, faults)
+    completion = _total(given, spelling.completion, spelling, faults) if spelling.completion else 0
     cached = _part(given, spelling.cached, prompt, "cached", faults)
     reasoning = _part(given, spelling.reasoning, completion, "reasoning", faults)
     return ReportedUsage(prompt, completion, cached, reasoning, frozenset(faults))

@@ -19,11 +19,15 @@ def _last(model: Model) -> Model:
 
 @pytest.mark.parametrize("model", CLOUD, ids=lambda model: model.full_id)
 def test_each_model_has_its_price_and_bounds(model: Model) -> None:
-    """Every one has a price; those of text a context and a longest answer, those of images a longest prompt."""
+    """Every one has a price; those of text a context and a longest answer, those of images a longest prompt, those
+    of embeddings a longest text."""
     assert model.prices is not None
     if CATALOGUE.makes(model) == "text":
         assert 0 < model.default_max_tokens <= model.max_output_tokens < model.context_tokens
         assert model.prices.image == 0
+    elif CATALOGUE.makes(model) == "embedding":
+        assert model.context_tokens
+        assert (model.prices.image, model.prices.output) == (0, 0)
     else:
         assert model.limits.prompt_chars
 

@@ -120,7 +120,7 @@ class GeminiEmulator(Emulator):
             self._check_key(request)
             if model not in MODELS:
                 raise Refused(404, "NOT_FOUND", f"models/{model} is not found for API version v1beta.")
-            body = await _json_of(request)
+            body = await json_of(request)
             if method == "countTokens":
                 inner = body.get("generateContentRequest") or {"contents": body.get("contents")}
                 check(inner, model)
@@ -166,7 +166,7 @@ class GeminiEmulator(Emulator):
         )
 
 
-async def _json_of(request: web.Request) -> dict[str, Any]:
+async def json_of(request: web.Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.read())
     except ValueError:

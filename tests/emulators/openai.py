@@ -40,7 +40,7 @@ class Refused(Exception):
         self.error = {"message": message, "type": kind, "param": param, "code": code}
 
 
-def _invalid(message: str, param: str | None, code: str | None = None) -> Refused:
+def invalid(message: str, param: str | None, code: str | None = None) -> Refused:
     return Refused(400, message, kind="invalid_request_error", param=param, code=code)
 
 
@@ -67,7 +67,7 @@ def check_count(body: Any) -> None:
         shapes.check(body, InputTokenCountParams)
     except shapes.Wrong as wrong:
         code = "unknown_parameter" if wrong.kind == "unknown" else "invalid_value"
-        raise _invalid(f"Invalid: {wrong.message}.", wrong.path, code) from None
+        raise invalid(f"Invalid: {wrong.message}.", wrong.path, code) from None
     if body.get("model") not in MODELS:
         raise Refused(404, "Model not found.", kind="invalid_request_error", code="model_not_found")
 
@@ -215,17 +215,17 @@ class OpenAIEmulator(Emulator):
 async def json_of(request: web.Request) -> Any:
     """Return a request's JSON, or raise Refused."""
     if request.content_type != "application/json":
-        raise _invalid("Unsupported media type.", None)
+        raise invalid("Unsupported media type.", None)
     try:
         return json.loads(await request.read())
     except ValueError:
-        raise _invalid("We could not parse the JSON body of your request.", None) from None
+        raise invalid("We could not parse the JSON body of your request.", None) from None
 
 
 def check_chat(body: Any, *, models: frozenset[str] = MODELS) -> None:
     """Raise Refused, as the service would, for a request that is wrong."""
     if not isinstance(body, dict):
-        raise _invalid("The body must be an object.", None)
+        raise invalid("The body must be an object.", None)
     streamed = body.get("stream")
     hint = params.CompletionCreateParamsStreaming if streamed is True else params.CompletionCreateParamsNonStreaming
     try:
@@ -233,31 +233,31 @@ def check_chat(body: Any, *, models: frozenset[str] = MODELS) -> None:
     except shapes.Wrong as wrong:
         code = {"unknown": "unknown_parameter", "missing": "missing_required_parameter"}.get(wrong.kind, "invalid_type")
         words = f"Unknown parameter: '{wrong.path}'." if wrong.kind == "unknown" else f"Invalid: {wrong.message}."
-        raise _invalid(words, wrong.path, code) from None
+        raise invalid(words, wrong.path, code) from None
     if body["model"] not in models:
         words = f"The model `{body['model']}` does not exist or you do not have access to it."
         raise Refused(404, words, kind="invalid_request_error", code="model_not_found")
     for name, (low, high) in _NUMBERS.items():
         value = body.get(name)
         if value is not None and (value < low or (high is not None and value > high)):
-            raise _invalid(f"Invalid '{name}': out of range.", name, "decimal_above_max_value")
+            raise invalid(f"Invalid '{name}': out of range.", name, "decimal_above_max_value")
     if not body["messages"]:
-        raise _invalid("Invalid 'messages': empty array.", "messages", "empty_array")
+        raise invalid("Invalid 'messages': empty array.", "messages", "empty_array")
     stops = body.get("stop")
     if isinstance(stops, list) and len(stops) > 4:
-        raise _invalid("Invalid 'stop': array too long.", "stop", "array_above_max_length")
+        raise invalid("Invalid 'stop': array too long.", "stop", "array_above_max_length")
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
-        raise _invalid("'top_logprobs' needs 'logprobs'.", "top_logprobs")
+        raise invalid("'top_logprobs' needs 'logprobs'.", "top_logprobs")
     if body.get("stream_options") is not None and not streamed:
-        raise _invalid("'stream_options' is only allowed when 'stream' is enabled.", "stream_options")
+        raise invalid("'stream_options' is only allowed when 'stream' is enabled.", "stream_options")
     if "parallel_tool_calls" in body and not body.get("tools"):
-        raise _invalid("'parallel_tool_calls' is only allowed when 'tools' are specified.", "parallel_tool_calls")
+        raise invalid("'parallel_tool_calls' is only allowed when 'tools' are specified.", "parallel_tool_calls")
     if body["model"].startswith(_REASONING_MODELS):
         for name in ("max_tokens", "temperature", "top_p", "logprobs", "presence_penalty", "frequency_penalty"):
             if name in body:
-                raise _invalid(f"Unsupported parameter: '{name}'.", name, "unsupported_parameter")
+                raise invalid(f"Unsupported parameter: '{name}'.", name, "unsupported_parameter")
     elif "reasoning_effort" in body:
-        raise _invalid("Unrecognized request argument supplied: reasoning_effort", "reasoning_effort")
+        raise invalid("Unrecognized request argument supplied: reasoning_effort", "reasoning_effort")
     _check_messages(body)
     _check_tools(body)
 
@@ -268,21 +268,21 @@ def _check_messages(body: dict[str, Any]) -> None:
         where = f"messages.[{index}]"
         if message["role"] == "tool":
             if message["tool_call_id"] not in open_calls:
-                raise _invalid("A 'tool' message must answer a preceding 'tool_calls'.", f"{where}.role")
+                raise invalid("A 'tool' message must answer a preceding 'tool_calls'.", f"{where}.role")
             open_calls.discard(message["tool_call_id"])
         elif open_calls:
-            raise _invalid("'tool_calls' must be followed by tool messages for each id.", f"{where}.role")
+            raise invalid("'tool_calls' must be followed by tool messages for each id.", f"{where}.role")
         for call in message.get("tool_calls") or ():
             open_calls.add(call["id"])
         if message["role"] == "assistant" and message.get("content") is None and not message.get("tool_calls"):
-            raise _invalid("An assistant message needs content or tool_calls.", f"{where}.content")
+            raise invalid("An assistant message needs content or tool_calls.", f"{where}.content")
         if isinstance(message.get("content"), list):
             for part in message["content"]:
                 if part["type"] == "image_url":
                     _check_image(part["image_url"]["url"], where)
     form = (body.get("response_format") or {}).get("type")
     if form == "json_object" and "json" not in json.dumps(body["messages"]).lower():
-        raise _invalid("'messages' must contain the word 'json' to use 'json_object'.", "messages")
+        raise invalid("'messages' must contain the word 'json' to use 'json_object'.", "messages")
 
 
 def _check_image(url: str, where: str) -> None:
@@ -290,22 +290,22 @@ def _check_image(url: str, where: str) -> None:
         return
     head, _, data = url.partition(",")
     if not head.startswith("data:image/") or not head.endswith(";base64"):
-        raise _invalid("Invalid image URL.", f"{where}.content", "invalid_image_url")
+        raise invalid("Invalid image URL.", f"{where}.content", "invalid_image_url")
     try:
         base64.b64decode(data, validate=True)
     except binascii.Error:
-        raise _invalid("Invalid base64 image_url.", f"{where}.content", "invalid_base64") from None
+        raise invalid("Invalid base64 image_url.", f"{where}.content", "invalid_base64") from None
 
 
 def _check_tools(body: dict[str, Any]) -> None:
     names = [tool["function"]["name"] for tool in body.get("tools") or () if tool["type"] == "function"]
     if body.get("tools") == []:
-        raise _invalid("Invalid 'tools': empty array.", "tools", "empty_array")
+        raise invalid("Invalid 'tools': empty array.", "tools", "empty_array")
     choice = body.get("tool_choice")
     if choice is not None and not names:
-        raise _invalid("'tool_choice' is only allowed when 'tools' are specified.", "tool_choice")
+        raise invalid("'tool_choice' is only allowed when 'tools' are specified.", "tool_choice")
     if isinstance(choice, dict) and choice["function"]["name"] not in names:
-        raise _invalid("Tool choice not found in 'tools'.", "tool_choice")
+        raise invalid("Tool choice not found in 'tools'.", "tool_choice")
 
 
 def event(value: Any) -> bytes:

@@ -29,7 +29,7 @@ _FORM_FIELDS = frozenset(
 )  # fmt: skip
 
 
-def _invalid(message: str, param: str | None, code: str | None = None) -> Refused:
+def invalid(message: str, param: str | None, code: str | None = None) -> Refused:
     return Refused(400, message, kind="invalid_request_error", param=param, code=code)
 
 
@@ -154,7 +154,7 @@ def _body_of(form: dict[str, list[str | Upload]]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for name, values in form.items():
         if name not in _FORM_FIELDS:
-            raise _invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+            raise invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
         if isinstance(values[0], str):
             body[name] = values[0]
     for name in ("n", "partial_images"):
@@ -170,14 +170,14 @@ def check_edit(body: dict[str, Any], form: dict[str, list[str | Upload]]) -> Non
     check_generation(body)
     images = [value for name in ("image", "image[]") for value in form.get(name, []) if isinstance(value, Upload)]
     if not 1 <= len(images) <= 16:
-        raise _invalid("1 to 16 images are required.", "image")
+        raise invalid("1 to 16 images are required.", "image")
     for image in images:
         if Image.MIME[image.opened().format or ""] != image.mime:
-            raise _invalid("Invalid image file.", "image", "invalid_image_file")
+            raise invalid("Invalid image file.", "image", "invalid_image_file")
     for mask in form.get("mask", []):
         assert isinstance(mask, Upload)
         if mask.opened().mode != "RGBA" or mask.opened().size != images[0].opened().size:
-            raise _invalid("The mask must be a PNG with alpha, as large as the image.", "mask")
+            raise invalid("The mask must be a PNG with alpha, as large as the image.", "mask")
 
 
 def check_generation(body: Any) -> None:
@@ -188,22 +188,22 @@ def check_generation(body: Any) -> None:
         shapes.check(body, hint)
     except shapes.Wrong as wrong:
         code = "unknown_parameter" if wrong.kind == "unknown" else "invalid_value"
-        raise _invalid(f"Invalid: {wrong.message}.", wrong.path, code) from None
+        raise invalid(f"Invalid: {wrong.message}.", wrong.path, code) from None
     model = body.get("model")
     if model not in GPT | DALLE:
         raise Refused(404, "Model not found.", kind="invalid_request_error", code="model_not_found")
     for name in _DALLE_ONLY if model in GPT else _GPT_ONLY:
         if name in body:
-            raise _invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+            raise invalid(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     sizes = {"1024x1024", "1792x1024", "1024x1792"} if model in DALLE else {"1024x1024", "1536x1024", "1024x1536"}
     if "size" in body and body["size"] not in sizes and model not in _FREE_SIZES:
-        raise _invalid(f"Invalid size '{body['size']}'.", "size", "invalid_value")
+        raise invalid(f"Invalid size '{body['size']}'.", "size", "invalid_value")
     qualities = {"standard", "hd"} if model in DALLE else {"low", "medium", "high", "auto"}
     if body.get("quality", "auto") not in qualities | {"auto"}:
-        raise _invalid("Invalid quality.", "quality", "invalid_value")
+        raise invalid("Invalid quality.", "quality", "invalid_value")
     if not 1 <= (body.get("n") or 1) <= (1 if model in DALLE else 10):
-        raise _invalid("Invalid n.", "n")
+        raise invalid("Invalid n.", "n")
     if body.get("background") == "transparent" and body.get("output_format") == "jpeg":
-        raise _invalid("Transparent background needs png or webp.", "background")
+        raise invalid("Transparent background needs png or webp.", "background")
     if body.get("partial_images") and not body.get("stream"):
-        raise _invalid("partial_images needs stream.", "partial_images")
+        raise invalid("partial_images needs stream.", "partial_images")

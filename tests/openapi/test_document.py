@@ -65,6 +65,9 @@ def test_every_paid_post_takes_an_idempotency_key(made: dict[str, Any]) -> None:
         "CreateImage",
         "EditImage",
         "CreateChatCompletion",
+        "CreateEmbedding",
+        "EmbedContent",
+        "BatchEmbedContents",
         "CreateImageEdit",
         "CreateImageVariation",
         "GenerateContent",
@@ -83,6 +86,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("post", "/create/image", {"model_id": "gemini-2.5-flash-image", "prompt": "x"}),
     ("post", "/generate/image", {"model_id": "smart", "prompt": "x", "image_data": IMAGE}),
     ("post", "/v1/chat/completions", {"model": "smart", "messages": HI}),
+    ("post", "/v1/embeddings", {"model": "encoder", "input": "x"}),
     ("post", "/v1/images/generations", {"prompt": "x"}),
     ("post", "/v1/images/edits", {"prompt": "x", "image": IMAGE}),
     ("get", "/v1/models", None),
@@ -92,6 +96,8 @@ CALLS: list[tuple[str, str, Any]] = [
     ("post", "/v1beta/models/{model}:generateContent", {"contents": CONTENTS}),
     ("post", "/v1beta/models/{model}:streamGenerateContent", {"contents": CONTENTS}),
     ("post", "/v1beta/models/{model}:countTokens", {"contents": CONTENTS}),
+    ("post", "/v1beta/models/{model}:embedContent", {"content": CONTENTS[0]}),
+    ("post", "/v1beta/models/{model}:batchEmbedContents", {"requests": [{"content": CONTENTS[0]}]}),
 ]
 NAMES = [f"{verb} {path}" for verb, path, _ in CALLS]
 
@@ -107,7 +113,8 @@ def test_answers_are_as_told(made: dict[str, Any], url: str, played: Played, ver
     operation = made["paths"][path][verb]
     if body is not None:
         check(made, operation["requestBody"]["content"]["application/json"]["schema"], body)
-    address = url + path.replace("{model}", "smart").replace("{provider}", "p-text")
+    model = "encoder" if "mbedContent" in path else "smart"
+    address = url + path.replace("{model}", model).replace("{provider}", "p-text")
     got = requests.request(verb, address, json=body, headers={"x-api-key": KEY}, timeout=10)
     assert got.status_code == 200, got.text
     check(made, operation["responses"]["2XX"]["content"]["application/json"]["schema"], json.loads(got.content))

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from moa.common.v1 import media_pb2, usage_pb2
+from moa.embedding.v1 import embedding_service_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
@@ -29,6 +30,7 @@ from services.common.store import FolderStore, links_of
 from services.quota_client import Remaining
 from services.router.assembly import Around, serving
 from services.router.domain.attempts import Patience
+from services.router.domain.operation import Whole
 from services.router.settings import RouterSettings
 
 TIMEOUT_S = 20
@@ -52,6 +54,7 @@ CATALOGUE = Catalogue(
         Provider(id="p-image", adapter="played", makes="image", base_url="x"),
         Provider(id="p-bare", adapter="played", makes="text", base_url="x"),
         Provider(id="p-vision", adapter="inference", makes="vision"),
+        Provider(id="p-embedding", adapter="played", makes="embedding", base_url="x"),
     ],
     [
         Model(id="smart", provider="p-text", capabilities=TEXT_CAPABILITIES, context_tokens=1000, created=1700000000),
@@ -65,6 +68,8 @@ CATALOGUE = Catalogue(
         ),
         Model(id="away", provider="p-bare"),
         Model(id="eye", provider="p-vision"),
+        Model(id="encoder", provider="p-embedding", capabilities=frozenset({"token_input", "dimensions"})),
+        Model(id="plain-encoder", provider="p-embedding"),
         Model(
             id="old-alias",
             provider="p-text",
@@ -77,7 +82,7 @@ CATALOGUE = Catalogue(
         ),
         Model(id="ending", provider="p-text", retirement=Retirement(date=date(2999, 1, 2), successor="p-text/smart")),
     ],
-    frozenset({"p-text", "p-image", "p-vision"}),
+    frozenset({"p-text", "p-image", "p-vision", "p-embedding"}),
 )
 
 
@@ -231,6 +236,15 @@ def _image(width: int, height: int, colour: str) -> media_pb2.ImageData:
     )
 
 
+def vectors_of(request: embedding_service_pb2.EmbedTextsRequest) -> embedding_service_pb2.EmbedTextsResponse:
+    """Make the vectors of what is asked: each begins with the length of its text, or of its tokens."""
+    size = request.dimensions or 4
+    lengths = [len(text) for text in request.texts] or [len(given.tokens) for given in request.token_lists]
+    made = [embedding_service_pb2.Embedding(values=[n, *[0.1] * (size - 1)], tokens=n) for n in lengths]
+    usage = usage_pb2.Usage(prompt_tokens=sum(lengths), exact=True)
+    return embedding_service_pb2.EmbedTextsResponse(embeddings=made, model=request.model, usage=usage)
+
+
 @dataclass
 class Played:
     """What the played services do, and what they saw. `script` is taken once; without one they give a default."""
@@ -238,6 +252,7 @@ class Played:
     script: list[Any] = field(default_factory=list)
     texts: list[text_service_pb2.GenerateTextRequest] = field(default_factory=list)
     pictures: list[image_service_pb2.GenerateImageRequest] = field(default_factory=list)
+    embedded: list[embedding_service_pb2.EmbedTextsRequest] = field(default_factory=list)
     counts: list[text_service_pb2.CountTokensRequest] = field(default_factory=list)
     books: Books = field(default_factory=Books)
     refusal: MoaError | None = None
@@ -273,6 +288,9 @@ class Played:
         if operation.name == "text":
             self.texts.append(kept)
             return Source(script or [text(said("Hel")), text(said("lo"), said(" 안녕")), ended()])
+        if operation.name == "embedding":
+            self.embedded.append(kept)
+            return Source(script or [Whole(vectors_of(kept))])
         self.pictures.append(kept)
         return Source(script or self.images(request))
 

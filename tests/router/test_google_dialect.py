@@ -295,6 +295,8 @@ def test_models(client: genai.Client, played: Played) -> None:
         "models/anthropic.smart-v1:0",
         "models/plain",
         "models/gemini-2.5-flash-image",
+        "models/encoder",
+        "models/plain-encoder",
         "models/ending",
     ]
     model = client.models.get(model="anthropic.smart-v1:0")

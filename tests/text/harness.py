@@ -19,7 +19,6 @@ from services.common.rpc.client import channel, metadata
 from services.common.rpc.status import error_from_rpc
 from services.text.__main__ import SERVICE
 from services.text.settings import TextSettings
-from services.text.targets import Targets
 from tests import shipped
 
 TOKEN = "a-service-token-for-tests"
@@ -38,7 +37,7 @@ class Failed(Exception):
 class TextClient:
     """Calls the service as the router does."""
 
-    def __init__(self, stub: Any, targets: Targets, catalogue_path: Path, watched: Watched) -> None:
+    def __init__(self, stub: Any, targets: Any, catalogue_path: Path, watched: Watched) -> None:
         self.stub = stub
         self.targets = targets
         self.catalogue_path = catalogue_path
@@ -88,7 +87,7 @@ async def text_service(
         SERVICE.serve(config, environment) as served,
         channel(f"127.0.0.1:{served.port}") as opened,
     ):
-        yield TextClient(TextServiceStub(opened), served.targets, path, served.catalogue)
+        yield TextClient(TextServiceStub(opened), served.targets["text"], path, served.catalogue)
 
 
 def chat(text: str = "hello", **more: object) -> GenerateTextRequest:

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from services.router.dialects.google import bodies as google
+from services.router.dialects.google import embeddings as google_embeddings
 from services.router.dialects.native import bodies as native
 from services.router.dialects.openai import bodies as openai
+from services.router.dialects.openai import embeddings as openai_embeddings
 from services.router.dialects.openai import image_bodies
 from services.tasks.dialects import desk
 from services.tasks.dialects import tasks as image_tasks
@@ -29,12 +31,15 @@ REQUESTS: Final[Mapping[str, type[Struct]]] = {
     f"{_ROUTER}NativeService.CreateImage": native.ImageBody,
     f"{_ROUTER}NativeService.EditImage": native.ImageBody,
     f"{_ROUTER}OpenAIService.CreateChatCompletion": openai.ChatBody,
+    f"{_ROUTER}OpenAIService.CreateEmbedding": openai_embeddings.EmbeddingBody,
     f"{_ROUTER}OpenAIService.CreateImage": image_bodies.ImageBody,
     f"{_ROUTER}OpenAIService.CreateImageEdit": image_bodies.ImageBody,
     f"{_ROUTER}OpenAIService.CreateImageVariation": image_bodies.ImageBody,
     f"{_ROUTER}GoogleService.GenerateContent": google.Body,
     f"{_ROUTER}GoogleService.StreamGenerateContent": google.Body,
     f"{_ROUTER}GoogleService.CountTokens": google.CountBody,
+    f"{_ROUTER}GoogleService.EmbedContent": google_embeddings.EmbedBody,
+    f"{_ROUTER}GoogleService.BatchEmbedContents": google_embeddings.BatchBody,
     f"{_TASK}ImageTaskService.CreateImageTask": image_tasks.Body,
     f"{_TASK}DeskTaskService.CreateDeskTask": desk.Body,
     f"{_TASK}PredictionService.CreatePrediction": predictions.Body,
@@ -216,11 +221,54 @@ class GoogleModels(Struct, rename="camel"):
     models: list[GoogleModel]
 
 
+class OpenAIEmbedding(Struct):
+    """A vector; in base64 little-endian floats of 32 bits."""
+
+    object: Literal["embedding"]
+    index: Whole
+    embedding: list[float] | str
+
+
+class PromptUsage(Struct):
+    """What was read."""
+
+    prompt_tokens: Whole
+    total_tokens: Whole
+
+
+class OpenAIEmbeddings(Struct):
+    """The vectors, in the order of the input."""
+
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: PromptUsage
+
+
+class ContentEmbedding(Struct):
+    """A vector."""
+
+    values: list[float]
+
+
+class EmbedContentResponse(Struct):
+    """The vector."""
+
+    embedding: ContentEmbedding
+
+
+class BatchEmbedContentsResponse(Struct):
+    """The vectors, in the order of the requests."""
+
+    embeddings: list[ContentEmbedding]
+
+
 ANSWERS: Final[Mapping[str, Any]] = {
     f"{_ROUTER}NativeService.GenerateText": NativeText,
     f"{_ROUTER}NativeService.CreateImage": NativeImages,
     f"{_ROUTER}NativeService.EditImage": NativeImages,
     f"{_ROUTER}OpenAIService.CreateChatCompletion": ChatCompletion,
+    f"{_ROUTER}OpenAIService.CreateEmbedding": OpenAIEmbeddings,
     f"{_ROUTER}OpenAIService.CreateImage": Images,
     f"{_ROUTER}OpenAIService.CreateImageEdit": Images,
     f"{_ROUTER}OpenAIService.CreateImageVariation": Images,
@@ -229,6 +277,8 @@ ANSWERS: Final[Mapping[str, Any]] = {
     f"{_ROUTER}GoogleService.GenerateContent": GenerateContentResponse,
     f"{_ROUTER}GoogleService.StreamGenerateContent": list[dict[str, Any]],
     f"{_ROUTER}GoogleService.CountTokens": TokenCount,
+    f"{_ROUTER}GoogleService.EmbedContent": EmbedContentResponse,
+    f"{_ROUTER}GoogleService.BatchEmbedContents": BatchEmbedContentsResponse,
     f"{_ROUTER}GoogleService.ListModels": GoogleModels,
     f"{_ROUTER}GoogleService.GetModel": GoogleModel,
 }

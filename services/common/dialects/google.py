@@ -91,6 +91,8 @@ GOOGLE: Final = Dialect(
         "size": f"{_CONFIG}.imageConfig.imageSize",
         "aspect_ratio": f"{_CONFIG}.imageConfig.aspectRatio",
         "tool_choice": "toolConfig",
+        "texts": "content",
+        "dimensions": "outputDimensionality",
     },
 )
 """Google's: `{"error": {"code", "message", "status", "details"}}`, a `google.rpc.Status` as its REST APIs print it."""

@@ -51,6 +51,8 @@ OPENAI: Final = Dialect(
         "count": "n",
         "width": "size",
         "height": "size",
+        "texts": "input",
+        "token_lists": "input",
     },
 )
 """OpenAI's: `{"error": {"message", "type", "param", "code"}}`."""

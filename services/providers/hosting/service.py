@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,30 +38,38 @@ class ProvidingSettings(settings.ServiceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served(Generic[T]):
+class Served:
     """A service that runs."""
 
     port: int
     """Where it listens."""
     catalogue: Watched
-    targets: T
+    targets: Mapping[str, Targets[Any]]
+    """The providers that can be asked, by what they make."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Providing(Generic[T]):
-    """What a service that answers with providers is made of."""
+class Offer(Generic[T]):
+    """An operation that a service answers with providers."""
 
-    name: str
-    """As in logs."""
     makes: str
     """What its providers make, as in the catalogue."""
     service: str
     """The full name of the gRPC service."""
-    settings: type[ProvidingSettings]
     targets: Callable[[Mapping[str, str]], T]
     """Makes the providers that can be asked, from the environment."""
     add: Callable[[Watched, T, AbandonedCalls, HelperProcess, Server], None]
     """Adds the servicer to the server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Providing:
+    """What a service that answers with providers is made of."""
+
+    name: str
+    """As in logs."""
+    settings: type[ProvidingSettings]
+    offers: Sequence[Offer[Any]]
 
     def main(self) -> None:
         """Serve; with the argument `check`, try the providers instead."""
@@ -82,14 +90,15 @@ class Providing(Generic[T]):
     @asynccontextmanager
     async def serve(
         self, config: ProvidingSettings, environment: Mapping[str, str] = os.environ
-    ) -> AsyncIterator[Served[T]]:
+    ) -> AsyncIterator[Served]:
         """Serve until the block ends, then drain; providers take their credentials from `environment`.
 
         Raises CatalogueError when the catalogue is bad.
         """
         catalogue = Watched(config.catalogue, environment)
-        targets = self.targets(environment)
-        targets.report(catalogue.now)
+        targets = {offer.makes: offer.targets(environment) for offer in self.offers}
+        for each in targets.values():
+            each.report(catalogue.now)
         metrics.serve(config)
         token = config.service_token.get_secret_value()
         auth = channel(config.auth_address)
@@ -97,8 +106,9 @@ class Providing(Generic[T]):
         await abandoned.start()
         server = Server(service_token=token)
         helper = HelperProcess()
-        self.add(catalogue, targets, abandoned, helper, server)
-        server.offer(self.service)
+        for offer in self.offers:
+            offer.add(catalogue, targets[offer.makes], abandoned, helper, server)
+            server.offer(offer.service)
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
         watching = asyncio.create_task(catalogue.watch())
@@ -111,7 +121,8 @@ class Providing(Generic[T]):
             await helper.aclose()
             await abandoned.stop()
             await auth.close()
-            await targets.close()
+            for each in targets.values():
+                await each.close()
 
     async def _check(self, path: Path) -> bool:
         """Print how each provider fares; tell whether none failed."""
@@ -119,6 +130,8 @@ class Providing(Generic[T]):
             catalogue = load(path)
         except CatalogueError as error:
             raise SystemExit(str(error)) from None
-        findings = await checking.check_all(self.targets(os.environ), catalogue, self.makes)
+        findings = []
+        for offer in self.offers:
+            findings += await checking.check_all(offer.targets(os.environ), catalogue, offer.makes)
         print(checking.table(findings))
         return all(finding.state != "failed" for finding in findings)

@@ -174,7 +174,7 @@ class Targets(Generic[A]):
 
     Args:
         adapters: The protocols that are spoken, by name.
-        makes: What the providers make, `text` or `image`.
+        makes: What the providers make, as their rows say.
         environment: Where the providers' secrets are.
         clock: Monotonic seconds.
     """
@@ -241,9 +241,12 @@ class Targets(Generic[A]):
         pool = Pool(provider.timeouts, proxy=proxy_for(provider.base_url))
         return Target(provider, adapter, authority, pool, files, stamp)
 
+    def _serves(self, provider: Provider) -> bool:
+        return provider.makes == self._makes and provider.service != "inference"
+
     def _row(self, catalogue: Catalogue, provider_id: str) -> tuple[Provider, A]:
         provider = catalogue.provider(provider_id)
-        if provider.service != self._makes:
+        if not self._serves(provider):
             raise ModelNotFound(f"provider {provider_id!r} does not make {self._makes} here", param="model")
         adapter = self._adapters.get(provider.adapter)
         if adapter is None:
@@ -265,7 +268,7 @@ class Targets(Generic[A]):
     def report(self, catalogue: Catalogue) -> None:
         """Log which providers can be asked, and why the others cannot."""
         for provider in catalogue.providers.values():
-            if provider.service != self._makes:
+            if not self._serves(provider):
                 continue
             try:
                 result = self._targets.get(provider.id) or self.make(catalogue, provider.id)

@@ -39,6 +39,11 @@ def json_body(value: Any) -> httpbody_pb2.HttpBody:
     return httpbody_pb2.HttpBody(content_type=JSON, data=encode(value))
 
 
+def json_piece(data: bytes) -> httpbody_pb2.HttpBody:
+    """Make a piece of a JSON response body."""
+    return httpbody_pb2.HttpBody(content_type=JSON, data=data)
+
+
 def sse_body(frames: bytes) -> httpbody_pb2.HttpBody:
     """Make a piece of an event stream."""
     return httpbody_pb2.HttpBody(content_type=SSE, data=frames)

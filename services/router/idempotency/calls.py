@@ -37,11 +37,14 @@ PAID: Final = frozenset(
         "moa.router.v1.NativeService/CreateImage",
         "moa.router.v1.NativeService/EditImage",
         "moa.router.v1.OpenAIService/CreateChatCompletion",
+        "moa.router.v1.OpenAIService/CreateEmbedding",
         "moa.router.v1.OpenAIService/CreateImage",
         "moa.router.v1.OpenAIService/CreateImageEdit",
         "moa.router.v1.OpenAIService/CreateImageVariation",
         "moa.router.v1.GoogleService/GenerateContent",
         "moa.router.v1.GoogleService/StreamGenerateContent",
+        "moa.router.v1.GoogleService/EmbedContent",
+        "moa.router.v1.GoogleService/BatchEmbedContents",
         *(
             f"{operation.service}/{method.name}"
             for operation in OPERATIONS.values()

@@ -98,6 +98,13 @@ class EmbeddingCall(Call[EmbedTextsRequest, Whole[EmbedTextsResponse]]):
         return EmbeddingMetering()
 
 
+async def embedded(answer: EmbeddingAnswer) -> EmbedTextsResponse:
+    """Return the vectors of an answer. Raises MoaError when it failed."""
+    message = await answer.next()
+    assert message is not None  # the first one is in hand
+    return message.finished
+
+
 class EmbeddingMetering(Metering):
     """Charges for what was read, once the vectors are here."""
 

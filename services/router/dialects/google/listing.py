@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from services.catalogue import Model
 from services.common.errors import InvalidField
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 
+_GENERATING: Final = ("generateContent", "streamGenerateContent", "countTokens")
+METHODS: Final[Mapping[str, tuple[str, ...]]] = {"embedding": ("embedContent", "batchEmbedContents")}
+"""The methods that serve what a model makes; of what is not here, those that generate."""
 PAGE = 50
 MAX_PAGE = 1000
 
@@ -30,7 +34,8 @@ async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[
     models = await listing.models(caller)
     start = int(token or 0)
     stop = start + min(size or PAGE, MAX_PAGE)
-    results: dict[str, Any] = {"models": [describe(model) for model in models[start:stop]]}
+    described = [describe(model, listing.operation(model).name) for model in models[start:stop]]
+    results: dict[str, Any] = {"models": described}
     if stop < len(models):
         results["nextPageToken"] = str(stop)
     return results
@@ -38,7 +43,8 @@ async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[
 
 async def one(listing: Listing, caller: Caller, name: str) -> dict[str, Any]:
     """Describe one model. Raises as `Listing.model`."""
-    return describe(await listing.model(caller, name_of(name)))
+    model = await listing.model(caller, name_of(name))
+    return describe(model, listing.operation(model).name)
 
 
 def name_of(path: str) -> str:
@@ -46,7 +52,7 @@ def name_of(path: str) -> str:
     return path.removeprefix("models/")
 
 
-def describe(model: Model) -> dict[str, Any]:
+def describe(model: Model, makes: str) -> dict[str, Any]:
     """Return a model as Google's `Model` resource."""
     results: dict[str, Any] = {
         "name": f"models/{model.id}",
@@ -54,7 +60,7 @@ def describe(model: Model) -> dict[str, Any]:
         "version": model.id,
         "displayName": model.id,
         "description": f"{model.id} of {model.provider}",
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
+        "supportedGenerationMethods": METHODS.get(makes, _GENERATING),
     }
     if model.context_tokens:
         results["inputTokenLimit"] = model.context_tokens

@@ -12,13 +12,14 @@ from services.common.dialects import GOOGLE
 from services.common.errors import MoaError
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
-from services.router.dialects.google import listing, requests
+from services.router.dialects.google import embeddings, listing, requests
 from services.router.dialects.google.reply import ImageReply, TextReply
 from services.router.dialects.reading import Body, Reading
 from services.router.dialects.unknown import is_strict
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
+from services.router.operations.embedding import EmbeddingCall, embedded
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TextCall
 from services.router.serving import begin, note
@@ -102,6 +103,29 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         )
         details = [{"modality": "TEXT", "tokenCount": count}]
         return reply.json_body({"totalTokens": count, "promptTokensDetails": details})
+
+    async def EmbedContent(self, request: google_service_pb2.GoogleServiceRequest, context: Any) -> None:  # type: ignore[override]
+        """Turn a text into a vector."""
+        name, given = listing.name_of(request.model), Body(request.body)
+        del request
+        await self._embed(name, given, context, batch=False)
+
+    async def BatchEmbedContents(self, request: google_service_pb2.GoogleServiceRequest, context: Any) -> None:  # type: ignore[override]
+        """Turn texts into vectors."""
+        name, given = listing.name_of(request.model), Body(request.body)
+        del request
+        await self._embed(name, given, context, batch=True)
+
+    async def _embed(self, name: str, given: Body, context: Any, *, batch: bool) -> None:
+        caller = self._caller(context)
+        strict = is_strict(context.invocation_metadata() or ())
+        wanted, ignored = await self._reading(embeddings.read, given, name, batch=batch, strict=strict)
+        async with await self._operations.begin(EmbeddingCall(wanted), caller) as answer:
+            note(answer, caller)
+            found = await embedded(answer)
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+            async for piece in embeddings.written(found, batch=batch):
+                await context.write(reply.json_piece(piece))
 
     async def ListModels(
         self, request: google_service_pb2.GoogleServiceListModelsRequest, context: Any

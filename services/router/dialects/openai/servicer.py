@@ -15,12 +15,13 @@ from services.common.errors import MoaError
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import listing as google
-from services.router.dialects.openai import chat_reply, chat_request, image_reply, image_request
+from services.router.dialects.openai import chat_reply, chat_request, embeddings, image_reply, image_request
 from services.router.dialects.reading import Body, Reading
 from services.router.dialects.unknown import is_strict
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
+from services.router.operations.embedding import EmbeddingCall, embedded
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TextCall
 from services.router.serving import begin, note
@@ -76,6 +77,20 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
                     await stream.write(reply.sse_body(out))
                 elif not message.events:
                     stream.heard()
+
+    async def CreateEmbedding(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        """Turn texts into vectors."""
+        caller = self._caller(context)
+        given = Body(request)
+        del request
+        strict = is_strict(context.invocation_metadata() or ())
+        wanted, base64, ignored = await self._reading(embeddings.read, given, strict=strict)
+        async with await self._operations.begin(EmbeddingCall(wanted), caller) as answer:
+            note(answer, caller)
+            found = await embedded(answer)
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+            async for piece in embeddings.written(found, answer.model.id, base64=base64):
+                await context.write(reply.json_piece(piece))
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images from a prompt."""

@@ -1,0 +1,1 @@
+"""What adapters of embedding models have in common."""
