@@ -70,6 +70,8 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
         raise InvalidField("top_logprobs needs logprobs", param="top_logprobs")
     if request.candidates > MAX_CANDIDATES:
         raise InvalidField(f"at most {MAX_CANDIDATES} candidates", param="candidates")
+    for name in request.vendor.names if request.strict else ():
+        raise Unsupported(f"{name} has no effect on this model, and this request ignores nothing (strict)", param=name)
     seed = sampling.seed if sampling.HasField("seed") else secrets.randbits(62)
     turns = turns_from(request.messages, model)
     return TextAsk(

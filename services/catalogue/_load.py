@@ -50,7 +50,7 @@ _CAPABILITIES: Final = frozenset(
         *limits.words(GenerateImageRequest.DESCRIPTOR),
         *limits.words(EmbedTextsRequest.DESCRIPTOR),
         # What is known of a model without a field that asks for it.
-        *("prefill", "preview", "reasoning", "references", "variation"),
+        *("prefill", "preview", "reasoning", "references", "search", "variation"),
         # What models do that look at images for Moa's own services.
         *("caption", "detect", "judge"),
     )

@@ -62,7 +62,7 @@ class OperationServicer:
         async with await self._begun(request, context) as answer:
             await context.send_initial_metadata(reply.headers(answer))
             if (started := self._call.operation.started) is not None:
-                await context.write(started(answer.model))
+                await context.write(started(answer.model, answer.ignored))
             while (message := await answer.next()) is not None:
                 await context.write(message)
                 answer.delivered_message(message)
@@ -73,7 +73,7 @@ class OperationServicer:
         assert operation.whole is not None
         async with await self._begun(operation.whole.inner(request), context) as answer:
             await context.send_initial_metadata(reply.headers(answer))
-            messages = [] if operation.started is None else [operation.started(answer.model)]
+            messages = [] if operation.started is None else [operation.started(answer.model, answer.ignored)]
             while (message := await answer.next()) is not None:
                 messages.append(message)
         if (events := messages[-1].events) and events[-1].HasField("error"):

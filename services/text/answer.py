@@ -11,7 +11,7 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-from moa.text.v1.text_pb2 import TextEvent
+from moa.text.v1.text_pb2 import Started, TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.catalogue.waiting import may_be_long, whole_s
@@ -50,6 +50,7 @@ class Answer:
         "_reader",
         "_reply",
         "_request",
+        "_started",
         "_target",
         "_timeouts",
         "_told_at",
@@ -72,6 +73,8 @@ class Answer:
         self._reader: Reader | None = None
         self._deadline = Deadline()
         self._began = False
+        self._started: Started | None = None
+        """What is told before the first events."""
         self.lived = False
         """Whether anything of the answer has come, if only a comment."""
         self._upload = Upload()
@@ -82,7 +85,12 @@ class Answer:
         target = self._target
         timeouts = self._timeouts
         stream = self._request.stream or may_be_long(self._request, self._model)
-        outgoing = await prepare.outgoing(self._request, self._model, target, stream=stream, helper=self._helper)
+        outgoing, ignored = await prepare.outgoing(
+            self._request, self._model, target, stream=stream, helper=self._helper
+        )
+        if ignored or self._request.vendor.names:
+            # Whoever asked takes fields that nobody else knows for ignored, unless told better.
+            self._started = Started(provider=self._model.provider, model=self._model.id, ignored=ignored)
         self._deadline.__enter__()
         try:
             if self._request.stream:
@@ -116,6 +124,14 @@ class Answer:
 
         An empty list is a sign of life: what came makes no event.
         """
+        events = await self._next()
+        if events and self._started is not None:
+            started, self._started = self._started, None
+            started.upstream_id = self._reader.upstream_id if self._reader is not None else ""
+            events.insert(0, TextEvent(started=started))
+        return events
+
+    async def _next(self) -> list[TextEvent] | None:
         reader, reply = self._reader, self._reply
         if reader is None or reply is None:
             return None

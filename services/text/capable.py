@@ -1,36 +1,53 @@
-"""Refuse what a model cannot do, by the catalogue's word, before anything is sent. Nothing is dropped in silence."""
+"""Hold a request to what a model can do, by the catalogue's word, before anything is sent.
+
+What changes the answer's meaning is refused; what only tunes or hints is ignored by name.
+"""
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from typing import Any, Final
 
 from moa.text.v1.text_pb2 import ReasoningOptions
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import limits
 from services.common.errors import Unsupported
+from services.providers.text import caching
+from services.providers.text.base import Adapter
+from services.providers.text.ignored import Ignored
 
-_NO_EFFORT = (ReasoningOptions.EFFORT_UNSPECIFIED, ReasoningOptions.EFFORT_NONE)
+_NO_EFFORT: Final = (ReasoningOptions.EFFORT_UNSPECIFIED, ReasoningOptions.EFFORT_NONE)
+_DEFAULTS: Final = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""What every vendor takes for granted: to ask for it changes nothing."""
+_MEANT: Final = frozenset(("logprobs", "top_logprobs"))
+"""Of the sampling: what the answer must hold."""
 
 
-def check(request: GenerateTextRequest, model: Model) -> None:
-    """Raise InvalidField for a field that is wrong for every model, Unsupported for one that `model` cannot do.
+def check(request: GenerateTextRequest, model: Model, adapter: Adapter, ignored: Ignored) -> None:
+    """Take the hints out of a request that a model does not take, and note them.
 
     The model's `limits` say more than the contract: `unsupported` lists request fields that it does not take, `stop`
     how many strings, `candidates` how many answers.
+
+    Raises InvalidField for a field that is wrong for every model, Unsupported for one that `model` cannot do and that
+    changes what the answer means.
     """
     limits.check(request)
     limits.check_able(request, model)
     _check_count(request.candidates, model.limits.candidates, "candidates")
     _check_count(len(request.stop), model.limits.stop, "stop")
+    _check_foreign(request, model, adapter)
     if request.HasField("reasoning") and not model.can("reasoning"):
-        wanted = request.reasoning
-        if wanted.HasField("budget_tokens") or wanted.effort not in _NO_EFFORT:
-            field = "budget_tokens" if wanted.HasField("budget_tokens") else "effort"
-            raise Unsupported(f"model {model.id!r} does not reason", param=f"reasoning.{field}")
+        _drop_reasoning(request.reasoning, model, ignored)
+    if request.HasField("sampling"):
+        _drop_sampling(request, model, ignored)
     for field in model.limits.unsupported:
-        if _is_set(request, field):
+        if field in request.DESCRIPTOR.fields_by_name and _is_set(request, field):
             raise Unsupported(f"model {model.id!r} does not take {field}", param=field)
+    if not adapter.caches and caching.is_marked(request):
+        ignored.add("cache_control", "this provider caches prompts by itself")
+    if request.vendor.names and request.vendor.vendor != adapter.vendor:
+        ignored.extend(request.vendor.names)
 
 
 def _check_count(count: int, most: int | None, field: str) -> None:
@@ -38,9 +55,45 @@ def _check_count(count: int, most: int | None, field: str) -> None:
         raise Unsupported(f"at most {most} {field} are taken", param=field)
 
 
-def _is_set(request: GenerateTextRequest, field: str) -> bool:
-    """Return whether a field, of the request or of its sampling, was given."""
-    holder: Message = request if field in request.DESCRIPTOR.fields_by_name else request.sampling
-    if holder.DESCRIPTOR.fields_by_name[field].has_presence:
-        return holder.HasField(field)
-    return bool(getattr(holder, field))
+def _check_foreign(request: GenerateTextRequest, model: Model, adapter: Adapter) -> None:
+    """Raise Unsupported for a tool or a part that only another vendor knows."""
+    for index, tool in enumerate(request.tools):
+        if not tool.name and tool.vendor.vendor != adapter.vendor:
+            told = f"model {model.id!r} has none of the tools that run at {tool.vendor.vendor or 'a vendor'}"
+            raise Unsupported(told, param=f"tools[{index}]")
+    for number, message in enumerate(request.messages):
+        for index, part in enumerate(message.parts):
+            if part.HasField("vendor") and part.WhichOneof("part") is None and part.vendor.vendor != adapter.vendor:
+                told = f"model {model.id!r} takes no parts of {part.vendor.vendor or 'a vendor'}'s own kinds"
+                raise Unsupported(told, param=f"messages[{number}].parts[{index}]")
+
+
+def _drop_reasoning(wanted: ReasoningOptions, model: Model, ignored: Ignored) -> None:
+    """Take away what asks for reasoning; the wish to see it stays."""
+    why = f"model {model.id!r} does not reason"
+    if wanted.HasField("budget_tokens"):
+        ignored.add("reasoning.budget_tokens", why)
+        wanted.ClearField("budget_tokens")
+    if wanted.effort not in _NO_EFFORT:
+        ignored.add("reasoning.effort", why)
+    wanted.effort = ReasoningOptions.EFFORT_UNSPECIFIED
+
+
+def _drop_sampling(request: GenerateTextRequest, model: Model, ignored: Ignored) -> None:
+    sampling: Any = request.sampling
+    untaken: list[str] = [field for field in model.limits.unsupported if field in sampling.DESCRIPTOR.fields_by_name]
+    untaken += limits.hints_beyond(sampling, model)
+    for field in untaken:
+        if not _is_set(sampling, field):
+            continue
+        if field in _MEANT:
+            raise Unsupported(f"model {model.id!r} does not take {field}", param=field)
+        if field not in _DEFAULTS or getattr(sampling, field) != _DEFAULTS[field]:
+            ignored.add(field, f"model {model.id!r} does not take {field}")
+        sampling.ClearField(field)
+
+
+def _is_set(message: Any, field: str) -> bool:
+    if message.DESCRIPTOR.fields_by_name[field].has_presence:
+        return bool(message.HasField(field))
+    return bool(getattr(message, field))

@@ -95,7 +95,6 @@ def test_the_limits_themselves_are_taken(request_: Message) -> None:
     [
         (text(tools=[text_pb2.Tool(name="f")]), "tools", "tools"),
         (text(candidates=2), "candidates", "candidates"),
-        (sampling(seed=0), "seed", "seed"),
         (sampling(logprobs=True), "logprobs", "logprobs"),
         (
             text(response_format=text_pb2.ResponseFormat(kind=text_pb2.ResponseFormat.KIND_JSON_SCHEMA)),
@@ -122,6 +121,15 @@ def test_what_a_model_cannot_do_is_named(request_: Message, param: str, capabili
         limits.check_able(request_, SimpleNamespace(id="m", capabilities=frozenset({"other"})))
     assert refused.value.param == param
     limits.check_able(request_, SimpleNamespace(id="m", capabilities=frozenset({capability})))
+
+
+def test_a_hint_is_no_need() -> None:
+    """What only tunes is not refused; whoever answers is told which of it a model does not take."""
+    request = sampling(seed=0, logprobs=True)
+    able, other = (SimpleNamespace(id="m", capabilities=frozenset({word, "logprobs"})) for word in ("seed", "other"))
+    limits.check_able(request, other)
+    assert list(limits.hints_beyond(request.sampling, other)) == ["seed"]
+    assert list(limits.hints_beyond(request.sampling, able)) == []
 
 
 @pytest.mark.parametrize(

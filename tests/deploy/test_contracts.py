@@ -52,3 +52,27 @@ def test_what_is_left_out_says_that_it_is_internal() -> None:
     for path in PROTO.rglob("*_service.proto"):
         if not held(str(path.relative_to(PROTO))):
             assert "Internal: only Moa's services may call it" in path.read_text()
+
+
+FACING = (
+    "services/common/vendor_fields.py",
+    "services/providers/text/carrying.py",
+    "services/providers/openai/",
+    "services/providers/google/",
+    "services/router/dialects/openai/",
+    "services/router/dialects/google/",
+)
+"""What speaks a vendor's API, towards callers or towards the vendor, and what these share."""
+READS = re.compile(r"vendor\.json|VendorFields\(|vendor_pb2|import vendor_fields|vendor_fields import")
+
+
+def test_a_vendors_own_fields_are_read_by_what_speaks_its_api_alone() -> None:
+    """The carrier of JSON is no way around the contracts: nobody else makes one, or looks into it."""
+    readers = {
+        str(path.relative_to(REPOSITORY))
+        for folder in ("services", "inference", "gateway")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if READS.search(path.read_text())
+    }
+    assert {reader for reader in readers if not reader.startswith(FACING)} == set()
+    assert all(any(reader.startswith(facing) for reader in readers) for facing in FACING)

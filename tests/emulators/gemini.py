@@ -142,16 +142,17 @@ class GeminiEmulator(Emulator):
             status, code, details = REFUSALS[script.refuse]
             made = Refused(status, code, f"Words about {script.refuse}.", details)
             return web.json_response({"error": made.error}, status=status)
-        count = (body.get("generationConfig") or {}).get("candidateCount") or 1
+        config = body.get("generationConfig") or {}
+        count, logs = config.get("candidateCount") or 1, bool(config.get("responseLogprobs"))
         if not streamed:
-            answer = _chunk(parts_of(script), count, FINISHES[script.reason], script.counts, share=1.0)
+            answer = _chunk(parts_of(script), count, FINISHES[script.reason], script.counts, share=1.0, logs=logs)
             response = web.Response(body=json.dumps(answer).encode(), content_type="application/json")
             return await self.whole(request, script, response)
         if request.query.get("alt") != "sse":
             raise web.HTTPNotImplemented(text="only alt=sse is emulated")
         parts = parts_of(script)
         pieces = [
-            event(_chunk([part], count, None, script.counts, share=(i + 1) / len(parts)))
+            event(_chunk([part], count, None, script.counts, share=(i + 1) / len(parts), logs=logs))
             for i, part in enumerate(parts)
         ]
         closing = [event(_chunk([{"text": ""}], count, FINISHES[script.reason], script.counts, share=1.0))]
@@ -200,10 +201,20 @@ def parts_of(script: Script) -> list[dict[str, Any]]:
 
 
 def _chunk(
-    parts: list[dict[str, Any]], count: int, finish: str | None, counts: Counts | None, *, share: float
+    parts: list[dict[str, Any]],
+    count: int,
+    finish: str | None,
+    counts: Counts | None,
+    *,
+    share: float,
+    logs: bool = False,
 ) -> dict[str, Any]:
     content = {"parts": parts, "role": "model"}
-    ended = {"finishReason": finish} if finish else {}
+    ended: dict[str, Any] = {"finishReason": finish} if finish else {}
+    text = "".join(part["text"] for part in parts if "text" in part and not part.get("thought"))
+    if logs and text:
+        token = {"token": text, "logProbability": -0.5}
+        ended["logprobsResult"] = {"chosenCandidates": [token], "topCandidates": [{"candidates": [token]}]}
     made: dict[str, Any] = {
         "candidates": [{"content": content, **ended, "index": i} for i in range(count)],
         "modelVersion": "emulated",

@@ -194,11 +194,11 @@ async def test_who_cannot_answer_is_passed_over() -> None:
     unconfigured = World(configured=("one", "three"))
     forbidden = World()
     forbidden.ledger.forbidden = {"b"}
-    incapable = World(a={"capabilities": {"seed"}}, c={"capabilities": {"seed"}})
+    incapable = World(a={"capabilities": {"logprobs"}}, c={"capabilities": {"logprobs"}})
     short = World(b={"context_tokens": 10})
     for world in (unconfigured, forbidden, incapable, short):
         world.play("a", down)
-        asked = {"sampling": text_pb2.Sampling(seed=1)} if world is incapable else {}
+        asked = {"sampling": text_pb2.Sampling(logprobs=True)} if world is incapable else {}
         assert (await world.ask("x" * 3_000, **asked))[0] == "I am c"
         assert world.order == "ac"
 

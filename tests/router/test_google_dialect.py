@@ -384,7 +384,6 @@ BAD: dict[str, tuple[Any, str]] = {
         "contents[0].parts[0]",
     ),
     "hot": ({**HI, "generationConfig": {"temperature": 3}}, "generationConfig.temperature"),
-    "search": ({**HI, "tools": [{"googleSearch": {}}]}, "tools[0].googleSearch"),
     "audio": ({**HI, "generationConfig": {"responseModalities": ["AUDIO"]}}, "generationConfig.responseModalities"),
     "cache": ({**HI, "cachedContent": "cachedContents/1"}, "cachedContent"),
     "result of no call": (

@@ -11,13 +11,15 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moa.text.v1 import text_pb2
 from services.common.errors import InvalidField
 from services.router.dialects.google import bodies
+from services.router.dialects.google import requests as requests_of_google
 from services.router.dialects.google.spelling import parse_either, respelled
 from services.router.dialects.openai import chat_request, image_request
 from services.router.dialects.openai.bodies import ChatBody
 from services.router.dialects.unknown import MOST_NAMED, parse_liberally
-from tests.router.rig import KEY, Played
+from tests.router.rig import KEY, Played, ended, said, text
 
 Json = dict[str, Any]
 
@@ -35,36 +37,34 @@ CHAT: Json = {
 }
 
 
-def test_unknown_fields_are_left_out_and_named() -> None:
+def test_unknown_fields_are_carried_and_named() -> None:
     """At every depth, each path once; what is free-form stays as it is."""
-    read = chat_request.request_from(json.dumps(CHAT).encode())
-    assert read.ignored == [
+    request = chat_request.request_from(json.dumps(CHAT).encode()).request
+    assert request.vendor.vendor == "openai"
+    assert request.vendor.names == [
         "store",
-        "messages[].content[].cache_control",
         "messages[].tool_call",
         "messages[].provider_specific_fields",
-        "tools[].cache_control",
         "min_p",
         "chat_template_kwargs",
     ]
-    assert read.request.messages[0].parts[0].text == "hi"
-    assert read.request.tools[0].parameters_json == '{"anything":1}'
+    assert json.loads(request.vendor.json) == {
+        "min_p": 0.1,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "store": False,
+    }
+    assert json.loads(request.messages[1].vendor.json) == {"tool_call": 1, "provider_specific_fields": {}}
+    part = request.messages[0].parts[0]
+    assert (part.text, part.cache) == ("hi", True)
+    assert json.loads(part.vendor.json) == {"cache_control": {"type": "ephemeral"}}
+    assert request.tools[0].parameters_json == '{"anything":1}'
+    assert (request.tools[0].cache, json.loads(request.tools[0].vendor.json)) == (True, {"cache_control": {}})
 
 
 def test_a_known_field_is_checked_all_the_same() -> None:
     """Beside an unknown one too."""
     with pytest.raises(InvalidField, match="temperature"):
         chat_request.request_from(json.dumps({**CHAT, "temperature": 9}).encode())
-
-
-@pytest.mark.parametrize("more", [{"store": False}, {"min_p": 0.1}, {"tools": CHAT["tools"]}])
-def test_a_strict_caller_is_refused(more: Json) -> None:
-    """What would have no effect is refused by name, whether it is known or not."""
-    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **more}
-    assert chat_request.request_from(json.dumps(body).encode()).ignored
-    with pytest.raises(InvalidField) as refused:
-        chat_request.request_from(json.dumps(body).encode(), strict=True)
-    assert refused.value.param in ("store", "min_p", "tools[0].cache_control")
 
 
 def test_image_bodies_are_read_alike() -> None:
@@ -82,25 +82,25 @@ _GOOGLE = msgspec.json.Decoder(bodies.Body)
 def test_google_bodies_are_read_in_either_spelling(config: str) -> None:
     """Unknown fields hide no field that is known in its other spelling."""
     body = {"contents": [{"role": "user", "parts": [{"text": "hi"}], "mood": 1}], config: {"topQ": 1, "top_p": 0.5}}
-    read, ignored = parse_liberally(
-        json.dumps(body).encode(), _GOOGLE, strict=False, parse=parse_either, respell=respelled
-    )
+    read, ignored, extra = parse_liberally(json.dumps(body).encode(), _GOOGLE, parse=parse_either, respell=respelled)
     assert ignored == ["contents[].mood", "generationConfig.topQ"]
+    assert extra == {"contents": {0: {"mood": 1}}, "generationConfig": {"topQ": 1}}
     assert read.generation_config is not None
     assert read.generation_config.top_p == 0.5
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"contents": [{"role": "user", "parts": [{"text": "hi", "hologram": {}}]}]},
-        {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "tools": [{"mcpServers": []}]},
-    ],
-)
-def test_what_an_answer_is_made_of_is_refused(body: Json) -> None:
-    """A kind of part or of tool that nobody knows changes what the answer means."""
-    with pytest.raises(InvalidField, match=r"hologram|mcpServers"):
-        parse_liberally(json.dumps(body).encode(), _GOOGLE, strict=False, parse=parse_either, respell=respelled)
+def test_what_an_answer_is_made_of_is_not_left_out() -> None:
+    """A kind of part or of tool that nobody knows is Google's own: a part and a tool, not a hint."""
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": "hi"}, {"hologram": {"size": 1}}]}],
+        "tools": [{"orrery": {}}],
+    }
+    asked = requests_of_google.asked(json.dumps(body).encode(), "m", "text", stream=False)
+    assert asked.text is not None
+    _, part = asked.text.messages[0].parts
+    assert (part.WhichOneof("part"), json.loads(part.vendor.json)) == (None, {"hologram": {"size": 1}})
+    (tool,) = asked.text.tools
+    assert (tool.name, json.loads(tool.vendor.json)) == ("", {"orrery": {}})
 
 
 @given(st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=50))
@@ -109,7 +109,7 @@ def test_any_fields_are_named_for_a_header(fields: Json) -> None:
     body = {**fields, "model": "m", "messages": [{"role": "user", "content": "hi"}]}
     known = set(ChatBody.__struct_encode_fields__)
     body = {k: v for k, v in body.items() if k not in known or k in ("model", "messages")}
-    ignored = chat_request.request_from(json.dumps(body).encode()).ignored
+    ignored = list(chat_request.request_from(json.dumps(body).encode()).request.vendor.names)
     assert len(ignored) == min(MOST_NAMED, len({_shown(name) for name in body} - {"model", "messages"}))
     ", ".join(ignored).encode("ascii")
     assert all(name.isprintable() for name in ignored)
@@ -120,13 +120,25 @@ def _shown(name: str) -> str:
 
 
 def test_the_wish_is_a_header(url: str, played: Played) -> None:
-    """`moa-parameters: strict` over HTTP, named in the answer without it; another wish is refused by name."""
+    """`moa-parameters: strict` over HTTP reaches whoever answers; without it the header names what had no effect."""
     body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "min_p": 0.1}
     ask = {"headers": {"x-api-key": KEY}, "json": body, "timeout": 10}
     told = requests.post(f"{url}/v1/chat/completions", **ask)  # type: ignore[arg-type]
     assert (told.status_code, told.headers["x-moa-ignored"]) == (200, "min_p")
-    for wish, words in (("strict", "min_p"), ("loose", "moa-parameters may only be strict")):
-        ask["headers"] = {"x-api-key": KEY, "moa-parameters": wish}
-        refused = requests.post(f"{url}/v1/chat/completions", **ask)  # type: ignore[arg-type]
-        assert refused.status_code == 400
-        assert words in refused.json()["error"]["message"]
+    ask["headers"] = {"x-api-key": KEY, "moa-parameters": "strict"}
+    requests.post(f"{url}/v1/chat/completions", **ask)  # type: ignore[arg-type]
+    assert [request.strict for request in played.texts] == [False, True]
+    ask["headers"] = {"x-api-key": KEY, "moa-parameters": "loose"}
+    refused = requests.post(f"{url}/v1/chat/completions", **ask)  # type: ignore[arg-type]
+    assert refused.status_code == 400
+    assert "moa-parameters may only be strict" in refused.json()["error"]["message"]
+
+
+def test_the_header_names_what_whoever_answers_ignored(url: str, played: Played) -> None:
+    """In the caller's words, instead of all that only a vendor knows; a nearest value with the value."""
+    started = text_pb2.Started(ignored=["reasoning.effort=high", "tool_choice.parallel", "temperature"])
+    played.script = [text(text_pb2.TextEvent(started=started), said("hi")), ended()]
+    body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "min_p": 0.1}
+    told = requests.post(f"{url}/v1/chat/completions", json=body, headers={"x-api-key": KEY}, timeout=10)
+    assert told.headers["x-moa-ignored"] == "reasoning_effort=high, parallel_tool_calls, temperature"
+    assert told.json()["choices"][0]["message"]["content"] == "hi"

@@ -108,6 +108,11 @@ def ending_of(events: Sequence[TextEvent]) -> FinishReason.ValueType:
     return ended.reason
 
 
+def ignored_of(events: Sequence[TextEvent]) -> list[str]:
+    """Return what the answer says that it ignored."""
+    return [name for event in events if event.HasField("started") for name in event.started.ignored]
+
+
 def reasoning_of(events: Sequence[TextEvent]) -> str:
     """Join the reasoning."""
     return "".join(e.reasoning.text for e in events if e.HasField("reasoning"))

@@ -85,7 +85,7 @@ SUBJECTS = [
             "adapter": "openai",
             "base_url": f"{emulator.url}/v1",
             "credentials": {"api_key": "OPENAI_API_KEY"},
-            "options": {"max_tokens_field": "max_completion_tokens", "counts_tokens": True},
+            "options": {"max_tokens_field": "max_completion_tokens", "counts_tokens": True, "passes": "documented"},
         },
         environment={"OPENAI_API_KEY": "sk-good"},
         model="gpt-4o-mini",
@@ -120,7 +120,6 @@ SUBJECTS = [
         model="gemini-2.5-flash",
         reasoning_model="gemini-2.5-flash",
         prompt_of=lambda body: str(body["contents"][-1]["parts"][0]["text"]),
-        lacks=frozenset({"logprobs"}),
         reasons=tuple(r for r in REASONS if r != "context_too_long"),
     ),
     Subject(

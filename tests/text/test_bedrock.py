@@ -21,12 +21,13 @@ from moa.text.v1.text_pb2 import (
     ToolChoice,
     ToolResult,
 )
-from moa.text.v1.text_service_pb2 import CountTokensRequest
+from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common import errors
 from services.providers.aws.access import region_of
 from services.providers.aws.text.read import BedrockReader
 from services.providers.aws.text.request import body_from, request_from
+from services.providers.text.ignored import Ignored
 from tests.emulators import aws
 from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, SIGNATURE, BedrockEmulator
 from tests.emulators.script import Call, Script
@@ -271,34 +272,70 @@ def test_a_model_name_is_one_segment_of_the_path() -> None:
     model = Model(
         id="m", provider="p", upstream="arn:aws:bedrock:us-east-1:1:inference-profile/us.amazon.nova-lite-v1:0"
     )
-    path = request_from(chat(), model, provider).url.raw_path
+    path = request_from(chat(), model, provider, Ignored()).url.raw_path
     assert path.startswith("/model/arn%3Aaws%3Abedrock")
     assert path.count("/") == 3
 
 
+_THINKS = ReasoningOptions(budget_tokens=2048)
+
+
 @pytest.mark.parametrize(
-    ("request_", "param"),
+    ("request_", "names"),
     [
-        (chat(sampling=Sampling(temperature=1.5)), "temperature"),
-        (chat(sampling=Sampling(presence_penalty=1)), "presence_penalty"),
-        (chat(candidates=2), "candidates"),
-        (chat(tools=[Tool(name="x")], tool_choice=ToolChoice(parallel=False)), "tool_choice.parallel"),
-        (chat(reasoning=ReasoningOptions(budget_tokens=2048), sampling=Sampling(temperature=0.5)), "temperature"),
+        (chat(sampling=Sampling(temperature=1.5)), ["temperature=1"]),
+        (chat(sampling=Sampling(presence_penalty=1, seed=1)), ["seed", "presence_penalty"]),
+        (chat(sampling=Sampling(presence_penalty=0, frequency_penalty=0)), []),
+        (chat(tools=[Tool(name="x")], tool_choice=ToolChoice(parallel=False)), ["tool_choice.parallel"]),
+        (chat(reasoning=_THINKS, sampling=Sampling(temperature=0.5, top_k=3)), ["temperature", "top_k"]),
+        (chat(reasoning=_THINKS, sampling=Sampling(temperature=1, top_p=0.5)), ["top_p"]),
+        (chat(reasoning=_THINKS, max_tokens=1000), ["reasoning.budget_tokens"]),
+        (chat(reasoning=ReasoningOptions(budget_tokens=5)), ["reasoning.budget_tokens=1024"]),
     ],
 )
-def test_what_cannot_be_said_is_refused_by_name(request_: object, param: str) -> None:
-    """Nothing is dropped in silence."""
+def test_hints_that_cannot_be_followed_are_named(request_: GenerateTextRequest, names: list[str]) -> None:
+    """Nothing is dropped in silence, and a strict request is refused instead."""
     model = Model(id="m", provider="p", upstream=CLAUDE, capabilities=frozenset({"reasoning"}), default_max_tokens=4096)
+    ignored = Ignored()
+    body_from(request_, model, ignored)
+    assert ignored.names == names
+    if names:
+        with pytest.raises(errors.Unsupported) as refused:
+            body_from(request_, model, Ignored(strict=True))
+        assert refused.value.param == names[0].partition("=")[0]
+
+
+def test_several_candidates_are_refused() -> None:
+    """They are what an answer is made of."""
+    model = Model(id="m", provider="p", upstream=CLAUDE)
     with pytest.raises(errors.Unsupported) as refused:
-        body_from(request_, model)  # type: ignore[arg-type]
-    assert refused.value.param == param
+        body_from(chat(candidates=2), model, Ignored())
+    assert refused.value.param == "candidates"
+
+
+def test_marks_become_cache_points() -> None:
+    """After the tool, the instructions and the part that are marked, and no more than Converse takes."""
+    model = Model(id="m", provider="p", upstream=CLAUDE)
+    point = {"cachePoint": {"type": "default"}}
+    request = chat(tools=[Tool(name="x", cache=True)])
+    request.messages[0].parts[0].cache = True
+    request.messages.insert(0, Message(role=Role.ROLE_SYSTEM, parts=[Part(text="Be brief.", cache=True)]))
+    request.messages[1].parts.extend(Part(text=str(number), cache=True) for number in range(3))
+    body = body_from(request, model, Ignored())
+    assert body["system"] == [{"text": "Be brief."}, point]
+    assert body["messages"][0]["content"][:2] == [{"text": "hello"}, point]
+    assert str(body).count("cachePoint") == 4
+    ignored = Ignored()
+    plain = body_from(request, Model(id="m", provider="p", upstream="meta.llama4"), ignored)
+    assert "cachePoint" not in str(plain)
+    assert ignored.names == ["cache_control"]
 
 
 def test_the_budget_fits_the_bound() -> None:
     """The thinking budget stays below max_tokens, which the reservation bounds."""
     model = Model(id="m", provider="p", upstream=CLAUDE, capabilities=frozenset({"reasoning"}))
     request = chat(max_tokens=2000, reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH))
-    body = json.loads(json.dumps(body_from(request, model)))
+    body = json.loads(json.dumps(body_from(request, model, Ignored())))
     assert body["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1999
 
 

@@ -156,3 +156,77 @@ async def test_a_broken_chunk_size_ends_the_answer(tmp_path: Path) -> None:
             rest = [event async for message in messages for event in message.events]
     assert text_of(first.events) == "hello"
     assert rest[-1].error.reason == errors.UpstreamBroken.reason
+
+
+def _deltas(*deltas: Row, finish: str = "stop") -> bytes:
+    choices = [{"index": 0, "delta": delta} for delta in deltas] + [{"index": 0, "delta": {}, "finish_reason": finish}]
+    return b"".join(b"data: " + json.dumps({"choices": [c]}).encode() + b"\n\n" for c in choices) + b"data: [DONE]\n\n"
+
+
+def _called(index: int | None, call_id: str | None, name: str | None, arguments: object) -> Row:
+    return {"tool_calls": [{"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}]}
+
+
+OWN_WAYS = {
+    "content in parts": (_deltas({"content": [{"type": "text", "text": "가"}]}, {"content": "나"}), "가나"),
+    "a null and an empty end": (_chunk("a", "") + _deltas({"content": None}), "a"),
+    "halves of a character": (
+        b'data: {"choices":[{"index":0,"delta":{"content":"A\\ud83d"}}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"content":"\\ude00B"}}]}\n\n' + _deltas(),
+        "A😀B",
+    ),
+    "a number as id": (b'data: {"id":5,"choices":[{"index":"0","delta":{"content":"a"}}]}\n\n' + _deltas(), "a"),
+}
+
+
+@pytest.mark.parametrize("name", OWN_WAYS)
+def test_servers_own_ways_are_read(name: str) -> None:
+    """What can be read is, however a server writes it."""
+    data, words = OWN_WAYS[name]
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, SSE)
+    events = [*reader.feed(data), *reader.end()]
+    assert (text_of(events), reader.failure) == (words, None)
+    assert events[-1].HasField("finished")
+
+
+def test_half_a_character_at_the_end_fails_the_answer() -> None:
+    """Its other half did not come: a piece is missing."""
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, SSE)
+    reader.feed(b'data: {"choices":[{"index":0,"delta":{"content":"A\\ud83d"}}]}\n\n' + _deltas())
+    assert isinstance(reader.failure, errors.UpstreamBroken)
+
+
+CALLS: dict[str, tuple[list[tuple[int | None, str | None, str | None, object]], list[str]]] = {
+    "one index for two calls": ([(0, "a", "f", '{"x":1}'), (0, "b", "f", '{"x":2}')], ['{"x":1}', '{"x":2}']),
+    "id and name on every piece": ([(0, "a", "f", ""), (0, "a", "f", '{"x"'), (0, "a", "f", ":1}")], ['{"x":1}']),
+    "an id for each piece": ([(0, "a", "f", '{"x"'), (0, "b", None, ":1}")], ['{"x":1}']),
+    "no index": ([(None, "a", "f", "{}"), (None, "b", "f", '{"x":2}')], ["{}", '{"x":2}']),
+    "an empty id": ([(0, "", "f", None), (0, "", None, '{"x":1}')], ['{"x":1}']),
+    "arguments as an object": ([(0, "a", "f", {"x": 1})], ['{"x":1}']),
+    "one index for two, then the next": (
+        [(0, "a", "f", "{}"), (0, "b", "f", '{"x":2}'), (1, "c", "f", '{"x":3}')],
+        ["{}", '{"x":2}', '{"x":3}'],
+    ),
+    "pieces that interleave": (
+        [(0, "a", "f", '{"x"'), (1, "b", "f", '{"x"'), (0, None, None, ":1}"), (1, None, None, ":2}")],
+        ['{"x":1}', '{"x":2}'],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_are_told_apart(name: str) -> None:
+    """By id where the index is the same, each with its own arguments."""
+    pieces, wanted = CALLS[name]
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, SSE)
+    data = _deltas(*(_called(*piece) for piece in pieces), finish="tool_calls")
+    events = [*reader.feed(data), *reader.end()]
+    assert reader.failure is None
+    calls: dict[int, str] = {}
+    for event in events:
+        if event.HasField("tool_call"):
+            piece = event.tool_call
+            calls[piece.call_index] = calls.get(piece.call_index, "") + piece.arguments_json
+    assert [calls[index] for index in sorted(calls)] == wanted
+    names = [event.tool_call.name for event in events if event.tool_call.name]
+    assert names == ["f"] * len(wanted)

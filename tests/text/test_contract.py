@@ -11,7 +11,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from tests.emulators.base import Emulator
 from tests.emulators.script import Counts, Script
-from tests.text.harness import TextClient, chat, ending_of, text_of
+from tests.text.harness import TextClient, chat, ending_of, ignored_of, text_of
 from tests.text.subjects import Subject
 
 
@@ -81,32 +81,63 @@ async def test_sampling_and_stop(service: TextClient, upstream: Emulator) -> Non
     assert all(word in sent for word in ("33", "END", "끝", "0.25", "0.5"))
 
 
-async def test_a_seed_is_sent_or_refused(service: TextClient, upstream: Emulator, subject: Subject) -> None:
-    """A seed is never dropped."""
-    request = chat(sampling=Sampling(seed=4711))
-    if "seed" in subject.lacks:
-        with pytest.raises(errors.Unsupported) as refused:
-            await service.ask(request)
-        assert "seed" in refused.value.param
-        return
-    await service.ask(request)
-    assert "4711" in str(upstream.seen[-1].body)
+async def test_a_seed_is_sent_or_named(service: TextClient, upstream: Emulator, subject: Subject) -> None:
+    """A seed is never dropped in silence."""
+    events = await service.ask(chat(sampling=Sampling(seed=4711)))
+    assert ignored_of(events) == (["seed"] if "seed" in subject.lacks else [])
+    assert ("4711" in str(upstream.seen[-1].body)) is ("seed" not in subject.lacks)
 
 
-@pytest.mark.parametrize("ability", ["logprobs", "candidates", "top_k", "budget"])
+@pytest.mark.parametrize("ability", ["logprobs", "candidates"])
 async def test_what_a_protocol_lacks_is_refused_by_name(service: TextClient, subject: Subject, ability: str) -> None:
-    """Nothing is dropped in silence: the field at fault is named."""
+    """What changes the answer's meaning is not dropped: the field at fault is named."""
     if ability not in subject.lacks:
         pytest.skip("the protocol has it")
     request = {
         "logprobs": chat(sampling=Sampling(logprobs=True)),
         "candidates": chat(candidates=2),
-        "top_k": chat(sampling=Sampling(top_k=5)),
-        "budget": chat(reasoning=ReasoningOptions(budget_tokens=2048)),
     }[ability]
     with pytest.raises(errors.Unsupported) as refused:
         await service.ask(request)
     assert ability in refused.value.param
+
+
+HINTS = {
+    "top_k": (Sampling(top_k=5), None, "top_k"),
+    "budget": (None, ReasoningOptions(budget_tokens=2048), "reasoning.budget_tokens=low"),
+}
+
+
+@pytest.mark.parametrize("ability", HINTS)
+async def test_hints_that_a_protocol_lacks_are_named(service: TextClient, subject: Subject, ability: str) -> None:
+    """They refuse nothing: the answer says that they had no effect, or which value was used; strict ones refuse."""
+    if ability not in subject.lacks:
+        pytest.skip("the protocol has it")
+    sampling, reasoning, name = HINTS[ability]
+    asked = chat(sampling=sampling, reasoning=reasoning)
+    asked.model = "thinker"
+    events = await service.ask(asked)
+    assert ignored_of(events) == [name]
+    strict = chat(sampling=sampling, reasoning=reasoning, strict=True)
+    strict.model = "thinker"
+    with pytest.raises(errors.Unsupported) as refused:
+        await service.ask(strict)
+    assert refused.value.param == name.partition("=")[0]
+
+
+async def test_a_model_that_cannot_reason_answers_without(service: TextClient, upstream: Emulator) -> None:
+    """An effort is a hint too, and so is a seed for a model that takes none."""
+    request = chat(reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH), sampling=Sampling(seed=1))
+    request.model = "plain"
+    events = await service.ask(request)
+    assert ignored_of(events) == ["reasoning.effort", "seed"]
+    assert "reason" not in str(upstream.seen[-1].body)
+
+
+async def test_defaults_change_nothing(service: TextClient, subject: Subject) -> None:
+    """What every vendor takes for granted is no wish that could be ignored."""
+    asked = chat(sampling=Sampling(temperature=1, top_p=1, presence_penalty=0, frequency_penalty=0), strict=True)
+    assert text_of(await service.ask(asked))
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -15,6 +15,7 @@ from services.common import errors
 from services.providers.google import errors as failures
 from services.providers.google.text.read import GeminiReader
 from services.providers.google.text.request import body_from
+from services.providers.text.ignored import Ignored
 from tests.emulators.gemini import SIGNATURE, GeminiEmulator
 from tests.emulators.script import Call, Script
 from tests.text.harness import Row, TextClient, chat, reasoning_of, text_of, text_service
@@ -154,7 +155,7 @@ def test_late_instructions_are_told_in_their_place() -> None:
     request = chat("hi")
     request.messages[0].name = "ann"
     request.messages.append(Message(role=Role.ROLE_SYSTEM, parts=[Part(text="be brief")]))
-    contents = body_from(request, Model(id="m", provider="p"))["contents"]
+    contents = body_from(request, Model(id="m", provider="p"), Ignored())["contents"]
     assert contents == [
         {"role": "user", "parts": [{"text": "ann: hi"}]},
         {"role": "user", "parts": [{"text": "<system>\nbe brief\n</system>"}]},

@@ -9,6 +9,7 @@ import pytest
 from moa.text.v1.text_pb2 import Message, Part, Role
 from services.catalogue import Model
 from services.providers.openai.text.request import Options, body_from
+from services.providers.text.ignored import Ignored
 from tests.text.harness import chat
 
 VLLM = {"continue_final_message": True, "add_generation_prompt": False}
@@ -33,7 +34,7 @@ def test_each_server_in_its_own_way(
     request = chat("Tell me a story.")
     request.messages.append(Message(role=last, parts=[Part(text="Once")]))
     model = Model(id="m", provider="p", capabilities=abilities)
-    body = body_from(request, model, Options(prefill=how))
+    body = body_from(request, model, Options(prefill=how), Ignored())
     role = "assistant" if last == Role.ROLE_ASSISTANT else "user"
     assert body["messages"][-1] == {"role": role, "content": "Once", **marks}
     assert {key: body[key] for key in VLLM if key in body} == fields

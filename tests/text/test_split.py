@@ -10,6 +10,7 @@ from moa.text.v1.text_pb2 import ReasoningOptions, TextEvent, Tool
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.providers.http.client import Pool
+from services.providers.text.ignored import Ignored
 from services.text.targets import ADAPTERS
 from tests.emulators.script import Call, Counts, Script
 from tests.text.harness import chat
@@ -36,7 +37,7 @@ async def _recorded(subject: Subject, stream: bool) -> tuple[Model, dict[str, st
         model = Model(id="m", provider="p", upstream=subject.model)
         adapter = ADAPTERS[provider.adapter]
         emulator.scripts.append(Script(**SCRIPT))  # type: ignore[arg-type]
-        outgoing = adapter.request_from(_request(stream), model, provider)
+        outgoing = adapter.request_from(_request(stream), model, provider, Ignored())
         headers = await adapter.authority(provider, subject.environment).headers(outgoing)
         pool = Pool(provider.timeouts)
         reply = await pool.send(outgoing, headers)

@@ -53,6 +53,11 @@ OPENAI: Final = Dialect(
         "height": "size",
         "texts": "input",
         "token_lists": "input",
+        "tool_choice.parallel": "parallel_tool_calls",
+        "reasoning.effort": "reasoning_effort",
+        "reasoning.budget_tokens": "reasoning_effort",
+        "response_format.kind": "response_format.type",
+        "response_format.schema_json": "response_format.json_schema.schema",
     },
 )
 """OpenAI's: `{"error": {"message", "type", "param", "code"}}`."""

@@ -48,8 +48,11 @@ class Dialect:
     def spelled(self, param: str) -> str:
         """Return the caller's name of a field at fault, whose path is the contract's (`messages[1].parts[0]`).
 
-        A field that is called otherwise here stands for the whole path; `head.name` renames what is below a head.
+        A field that is called otherwise here stands for the whole path; `head.name` renames what is below a head, or
+        a whole path.
         """
+        if param in self.fields:
+            return self.fields[param]
         head, *below = param.split(".")
         head_name = head.partition("[")[0]
         if head_name in self.fields:

@@ -6,7 +6,7 @@ are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -15,8 +15,9 @@ from services.common.errors import InvalidField, Unsupported
 from services.common.limits.checks import Violation, checks_of
 from services.common.limits.fields import of
 from services.common.limits.needs import Need, needs_beyond, words
+from services.common.limits.needs import hints_beyond as _hints_beyond
 
-__all__ = ["Able", "Need", "check", "check_able", "check_needs", "needs", "of", "words"]
+__all__ = ["Able", "Need", "check", "check_able", "check_needs", "hints_beyond", "needs", "of", "words"]
 
 
 class CapableModel(Protocol):
@@ -57,6 +58,11 @@ def needs(request: Message) -> tuple[Need, ...]:
     for need in results:
         first.setdefault(need.capability, need)
     return tuple(first.values())
+
+
+def hints_beyond(request: Message, model: CapableModel) -> Sequence[str]:
+    """Return the fields of a message, not of those in it, that only tune and that a model does not take."""
+    return _hints_beyond(request.DESCRIPTOR, frozenset(model.capabilities))
 
 
 def check_needs(needs: Iterable[Need], model: CapableModel) -> None:

@@ -99,7 +99,7 @@ def _ranged(field: FieldDescriptor, limits: limits_pb2.Limits) -> Check:
 
 def _counted(field: FieldDescriptor, most: int) -> Check:
     name = field.name
-    unit = "items" if field.is_repeated else "characters"
+    unit = "items" if field.is_repeated else "bytes" if field.type == field.TYPE_BYTES else "characters"
 
     def run(message: Any) -> None:
         if len(getattr(message, name)) > most:

@@ -31,7 +31,7 @@ def needs_beyond(descriptor: Descriptor, able: frozenset[str], above: frozenset[
         table = {number: each.capability for number, each in demands_of(field).items() if each.capability}
         if not able.issuperset(table.values()):
             results.append(_of_values(field, table))
-        if limits.capability and limits.capability not in able:
+        if limits.capability and not limits.hint and limits.capability not in able:
             results.append(_of_field(field, limits))
         if field.message_type is not None and not is_map(field) and descriptor.full_name not in above:
             below = needs_beyond(field.message_type, able, above | {descriptor.full_name})
@@ -79,6 +79,13 @@ def _below(field: FieldDescriptor, steps: Sequence[Find]) -> Find:
                 needs[index] = Need(prefix(field, place) + needs[index].param, needs[index].capability)
 
     return run
+
+
+@functools.lru_cache(maxsize=4096)
+def hints_beyond(descriptor: Descriptor, able: frozenset[str]) -> Sequence[str]:
+    """Return the fields of a message type that only tune, and that ask for what a model is not able to do."""
+    fields = ((field.name, of(field)) for field in descriptor.fields)
+    return tuple(name for name, limits in fields if limits.hint and limits.capability not in able)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ https://learn.microsoft.com/azure/ai-services/openai/reference
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from yarl import URL
@@ -17,9 +17,11 @@ from services.providers.azure import entra
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.openai.errors import error_from
+from services.providers.openai.text.carried import VENDOR
 from services.providers.openai.text.read import reader
 from services.providers.openai.text.request import Options, body_from, url_of
 from services.providers.text.base import Adapter
+from services.providers.text.ignored import Ignored
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -29,6 +31,7 @@ class AzureOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     api_version: str = "2024-10-21"
     """The version of the API that is asked for."""
+    passes: Literal["all", "documented"] = "documented"
     login_url: str = "https://login.microsoftonline.com"
     """Where Entra tokens come from; sovereign clouds have their own."""
 
@@ -38,11 +41,11 @@ def options_of(provider: Provider) -> AzureOptions:
     return msgspec.convert(provider.options, AzureOptions)
 
 
-def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
+def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
     """Return the HTTP request for a chat. The deployment is the model's upstream name."""
     options = options_of(provider)
     path = f"/openai/deployments/{model.name}/chat/completions?api-version={options.api_version}"
-    return Outgoing(url_of(provider.base_url, path), _encode(body_from(request, model, options)), {})
+    return Outgoing(url_of(provider.base_url, path), _encode(body_from(request, model, options, ignored)), {})
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
@@ -64,5 +67,6 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="apim-request-id",
+    vendor=VENDOR,
     check_request=check_request,
 )

@@ -19,6 +19,7 @@ from services.common.errors import MoaError
 from services.common.estimate import ReportedUsage
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
+from services.providers.text.ignored import Ignored
 
 
 class Reader(Protocol):
@@ -61,8 +62,9 @@ class Adapter:
     """One protocol. `name` is what catalogue rows write as `adapter`."""
 
     name: str
-    request_from: Callable[[GenerateTextRequest, Model, Provider], Outgoing]
-    """Return the HTTP request for a chat. Raises Unsupported, with the field's name, for what cannot be said."""
+    request_from: Callable[[GenerateTextRequest, Model, Provider, Ignored], Outgoing]
+    """Return the HTTP request for a chat, and note what has no effect. Raises Unsupported, with the field's name, for
+    what changes the answer's meaning and cannot be said."""
     reader: Callable[[GenerateTextRequest, Model, Mapping[str, str]], Reader]
     """Make the reader of an answer, given the answer's headers (names in lower case)."""
     error_from: Callable[[int, Mapping[str, str], bytes], MoaError]
@@ -75,6 +77,10 @@ class Adapter:
     """Return the HTTP request that counts a prompt; None where the protocol has none."""
     count_from: Callable[[bytes], int] | None = None
     """Read the count out of the answer."""
+    vendor: str = ""
+    """Whose own fields the protocol takes and gives (`moa.common.v1.VendorFields`); empty: nobody's."""
+    caches: bool = False
+    """Whether it is told what of a prompt is worth keeping (`Part.cache`)."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False

@@ -13,6 +13,7 @@ from google.api import httpbody_pb2
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Retirement
+from services.common.dialects import Dialect
 from services.quota_client import ratelimit
 from services.router.domain.answer import Answer
 
@@ -55,23 +56,35 @@ def frame(value: Any) -> bytes:
 
 
 def headers(
-    answer: Answer[Any], *, cost: usage_pb2.Usage | None = None, ignored: Iterable[str] = ()
+    answer: Answer[Any],
+    *,
+    cost: usage_pb2.Usage | None = None,
+    ignored: Iterable[str] = (),
+    dialect: Dialect | None = None,
 ) -> list[tuple[str, str]]:
     """Return the headers that tell who answered, what is left, and, once it is known, what it cost.
 
-    `ignored` are parameters that were taken without effect, by the dialect's documented rule: nothing is lost in
-    silence.
+    `ignored` are parameters that were taken without effect, by the dialect's documented rule, beside those that whoever
+    answers told of, which are spelled as the dialect does: nothing is lost in silence.
     """
     results = [("x-moa-provider", answer.model.provider), ("x-moa-model", answer.model.id)]
     if cost is not None:
         results.append(("x-moa-cost", cost_of(cost)))
     if answer.ending is not None:
         results.extend(_ending(answer.ending))
-    names = ", ".join(ignored)
+    names = ", ".join(dict.fromkeys((*ignored, *(_spelled(name, dialect) for name in answer.ignored))))
     if names:
         results.append(("x-moa-ignored", names))
     results.extend(ratelimit.headers(answer.booking.identity.remaining()))
     return results
+
+
+def _spelled(name: str, dialect: Dialect | None) -> str:
+    """Return the caller's name of an ignored field, and the value that was used in the place of its own."""
+    if dialect is None:
+        return name
+    field, used, value = name.partition("=")
+    return dialect.spelled(field) + used + value
 
 
 def _ending(ending: Retirement) -> list[tuple[str, str]]:

@@ -109,6 +109,7 @@ class Calls:
     def __init__(self) -> None:
         self._calls: dict[int, dict[str, Any]] = {}
         self._signatures: dict[int, bytes] = {}
+        self._fields: dict[int, dict[str, Any]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -124,9 +125,13 @@ class Calls:
         if piece.signature and piece.signer == GOOGLE:
             self._signatures[piece.call_index] = self._signatures.get(piece.call_index, b"") + piece.signature
 
+    def take_fields(self, index: int, fields: dict[str, Any]) -> None:
+        """Take in what a vendor says of a call beside that."""
+        self._fields[index] = self._fields.get(index, {}) | fields
+
     def whole(self) -> list[dict[str, Any]]:
         """Return the calls, in order."""
-        return [self._signed(index) for index in sorted(self._calls)]
+        return [{**self._fields.get(index, {}), **self._signed(index)} for index in sorted(self._calls)]
 
     def _signed(self, index: int) -> dict[str, Any]:
         call, signature = self._calls[index], self._signatures.get(index)

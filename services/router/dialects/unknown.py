@@ -1,14 +1,14 @@
-"""Read a generation's body liberally: fields that nobody here knows are left out and named, not refused.
+"""Read a generation's body liberally: fields that nobody here knows are kept apart and named, not refused.
 
-They tune or hint, at some other gateway or in next year's API; what changes an answer's meaning is known by name and
-refused by name. A caller that sends `moa-parameters: strict` wants every field to count.
+They tune or hint, at the vendor, some other gateway or in next year's API; what changes an answer's meaning is known by
+name and refused by name. A caller that sends `moa-parameters: strict` wants every field to count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -17,6 +17,8 @@ from services.common.errors import InvalidField
 from services.router.dialects.body import UnknownField, field_error, leniently, parse
 
 T = TypeVar("T", bound=msgspec.Struct)
+Extra = dict[Any, Any]
+_NOTHING: Final[Extra] = {}
 
 PARAMETERS_KEY: Final = "moa-parameters"
 MOST_NAMED: Final = 32
@@ -33,31 +35,46 @@ def is_strict(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
     return False
 
 
+class Read(NamedTuple, Generic[T]):
+    """A body, read."""
+
+    body: T
+    names: list[str]
+    """The paths of the fields in it that nobody here knows (`messages[].cache_control`)."""
+    extra: Extra
+    """Those fields, where they stood: objects by name, items of lists by their index."""
+
+
 def parse_liberally(
     data: bytes,
     decoder: msgspec.json.Decoder[T],
     *,
-    strict: bool,
     parse: Callable[[bytes, msgspec.json.Decoder[T]], T] = parse,
     respell: Callable[[Any, type[T]], Any] = lambda value, _: value,
-) -> tuple[T, list[str]]:
-    """Return a typed body, and the paths of the fields in it that nobody knows (`messages[].cache_control`).
+) -> Read[T]:
+    """Return a typed body, and the fields in it that nobody here knows.
 
-    Structs whose class says `exact` are what an answer is made of, and keep theirs, which then refuses them.
-    A body without unknown fields is read once, as `parse` does. Raises as `parse` does; UnknownField too if `strict`.
+    A body without unknown fields is read once, as `parse` does. Raises as `parse` does, but for unknown fields.
     """
     try:
-        return parse(data, decoder), []
+        return Read(parse(data, decoder), [], {})
     except UnknownField:
-        if strict:
-            raise
+        pass
     value = respell(leniently(data), decoder.type)
     names: dict[str, None] = {}
-    known = _pruned(value, _type_of(decoder.type), "", names)
+    extra: Extra = {}
+    known = _pruned(value, _type_of(decoder.type), "", names, extra)
     try:
-        return msgspec.convert(known, decoder.type), list(names)[:MOST_NAMED]
+        return Read(msgspec.convert(known, decoder.type), list(names)[:MOST_NAMED], extra)
     except msgspec.ValidationError as error:
         raise field_error(str(error)) from None
+
+
+def at(extra: Extra, *path: str | int) -> Extra:
+    """Return the unknown fields below a place."""
+    for step in path:
+        extra = extra.get(step, _NOTHING)
+    return extra
 
 
 def refuse(ignored: Iterable[str], *, strict: bool) -> None:
@@ -81,31 +98,42 @@ def _fields(kind: inspect.StructType) -> Mapping[str, inspect.Type]:
     return results
 
 
-def _pruned(value: Any, kind: inspect.Type, path: str, names: dict[str, None]) -> Any:
-    """Return a value without the unknown fields of the structs in it; put their paths into `names`."""
+def _pruned(value: Any, kind: inspect.Type, path: str, names: dict[str, None], extra: Extra) -> Any:
+    """Return a value without the unknown fields of its structs; put these into `extra`, their paths into `names`."""
     if isinstance(kind, inspect.Metadata):
-        return _pruned(value, kind.type, path, names)
+        return _pruned(value, kind.type, path, names, extra)
     if isinstance(kind, inspect.UnionType):
         fitting = _fitting(value, kind)
-        return value if fitting is None else _pruned(value, fitting, path, names)
+        return value if fitting is None else _pruned(value, fitting, path, names, extra)
     if isinstance(kind, inspect.ListType) and isinstance(value, list):
-        return [_pruned(each, kind.item_type, f"{path}[]", names) for each in value]
+        return [_below(each, kind.item_type, f"{path}[]", names, extra, index) for index, each in enumerate(value)]
     if isinstance(kind, inspect.StructType) and isinstance(value, dict):
-        return _pruned_struct(value, kind, path, names)
+        return _pruned_struct(value, kind, path, names, extra)
     return value
 
 
-def _pruned_struct(value: dict[str, Any], kind: inspect.StructType, path: str, names: dict[str, None]) -> Any:
+def _below(value: Any, kind: inspect.Type, path: str, names: dict[str, None], extra: Extra, step: str | int) -> Any:
+    found: Extra = {}
+    kept = _pruned(value, kind, path, names, found)
+    if found:
+        extra[step] = found
+    return kept
+
+
+def _pruned_struct(
+    value: dict[str, Any], kind: inspect.StructType, path: str, names: dict[str, None], extra: Extra
+) -> Any:
     fields = _fields(kind)
     kept: dict[str, Any] = {}
     for name, inner in value.items():
         below = f"{path}.{name}" if path else name
         if name in fields:
-            kept[name] = _pruned(inner, fields[name], below, names)
-        elif name == kind.tag_field or not kind.forbid_unknown_fields or getattr(kind.cls, "exact", False):
+            kept[name] = _below(inner, fields[name], below, names, extra, name)
+        elif name == kind.tag_field:
             kept[name] = inner
         else:
             names[_printable(below)] = None
+            extra[name] = inner
     return kept
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Generic, Self
 
@@ -35,6 +35,7 @@ class Answer(Generic[M]):
         request_id: For errors.
         background: Where the prompt of a caller who left is counted.
         ending: The retirement of the model that was asked for.
+        ignored: Fields of the request without effect on who answers.
         way_on: How it goes on when it breaks; None: it does not.
     """
 
@@ -47,6 +48,7 @@ class Answer(Generic[M]):
         request_id: str,
         background: Background,
         ending: Retirement | None = None,
+        ignored: Sequence[str] = (),
         way_on: WayOn[M] | None = None,
     ) -> None:
         self.model = begun.model
@@ -55,6 +57,8 @@ class Answer(Generic[M]):
         """Who was asked for."""
         self.ending = ending
         """The retirement of the model that was asked for, to be told to the caller."""
+        self.ignored = ignored
+        """Fields of the request without effect on who answered first."""
         self.attempts: Attempts[M] = attempts
         self._metering = metering
         self._way_on = way_on

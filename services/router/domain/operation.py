@@ -94,8 +94,8 @@ class Operation(Generic[R, M]):
     """Returns what a request's span says of it."""
     outcome: Callable[[Any, str | None], str] = lambda event, kind: ""
     """Returns the finish reason that an event of this kind tells; empty where it tells none."""
-    started: Callable[[Model], M] | None = None
-    """Makes the message that tells a caller who answers, before all others."""
+    started: Callable[[Model, Sequence[str]], M] | None = None
+    """Makes the message that tells a caller who answers and what of the request it ignored, before all others."""
     nameless: bool = False
     """Whether a request without a model is for the catalogue's first."""
 
@@ -263,6 +263,10 @@ class Call(abc.ABC, Generic[R, M]):
         """Begin an answer by a target."""
         self.request.model, self.request.provider = model.id, model.provider
         return self.backends.ask(self.operation, self.request, model, self.caller, paying)
+
+    def ignored(self, first: M) -> Sequence[str]:
+        """Take off an answer's first message what tells which of the request's fields had no effect, and return it."""
+        return ()
 
     @abc.abstractmethod
     def metering(self) -> Metering:

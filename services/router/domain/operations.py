@@ -128,6 +128,7 @@ class Operations:
             request_id=caller.request_id,
             background=self._background,
             ending=ending,
+            ignored=call.ignored(begun.first),
             way_on=call.way_on(attempts, metering, others=caller.fallback and bool(model.fallback)),
         )
 

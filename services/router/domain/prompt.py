@@ -52,19 +52,19 @@ class Prompt:
             count += len(message.parts)
             if count > MOST_PARTS:
                 break
-            total += PER_MESSAGE + len(message.name)
+            total += PER_MESSAGE + len(message.name) + _carried(message)
             for index, part in enumerate(message.parts):
                 if part.HasField("image"):
                     pictures.append((number, index))
-                total += _part_bound(part)
+                total += _part_bound(part) + _carried(part)
         if count > MOST_PARTS:
             told = f"at most {MOST_PARTS} messages and parts of messages are taken"
             raise InvalidField(told, param="messages")
         if request.tools:
             total += TOOLS
         for tool in request.tools:
-            total += PER_TOOL + _bytes(tool.name, tool.description, tool.parameters_json)
-        total += _bytes(request.response_format.schema_json)
+            total += PER_TOOL + _bytes(tool.name, tool.description, tool.parameters_json) + _carried(tool)
+        total += _bytes(request.response_format.schema_json) + _carried(request)
         if whole:
             limits.check(request)
         needs = limits.needs(request) if whole else None
@@ -94,6 +94,11 @@ def _part_bound(part: text_pb2.Part) -> int:
     if kind == "tool_result":
         return PER_CALL + _bytes(part.tool_result.name, part.tool_result.content)
     return _bytes(part.reasoning.text)
+
+
+def _carried(holder: text_pb2.Message | text_pb2.Part | text_pb2.Tool | GenerateTextRequest) -> int:
+    """Return the bytes of the vendor's own fields: they may be words of the prompt."""
+    return holder.vendor.ByteSize() if holder.HasField("vendor") else 0
 
 
 def _bytes(*texts: str) -> int:

@@ -154,13 +154,15 @@ class Continuation:
         kind = event.WhichOneof("event")
         if kind == "error" and self._started is not None:
             raise error_of(event.error)
+        if kind == "started":
+            return False
         if kind == "usage":
             self._count(event.usage)
         elif kind == "finished":
             self._count(event.finished.usage)
         if not self._expected:
             return True
-        if kind == "reasoning" or kind == "usage":
+        if kind == "reasoning" or kind == "usage" or kind is None:
             return False
         if kind != "text":
             raise Diverged("the answer that goes on ends before what was delivered")

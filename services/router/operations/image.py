@@ -33,7 +33,7 @@ def _noted(request: GenerateImageRequest) -> Mapping[str, Any]:
     return {"gen_ai.output.type": "image", "gen_ai.request.choice.count": max(1, request.count)}
 
 
-def _started(model: Model) -> GenerateImageResponse:
+def _started(model: Model, ignored: Sequence[str] = ()) -> GenerateImageResponse:
     started = image_pb2.ImageStarted(provider=model.provider, model=model.id)
     return GenerateImageResponse(events=[image_pb2.ImageEvent(started=started)])
 

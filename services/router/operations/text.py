@@ -78,8 +78,8 @@ def _inner(request: GenerateWholeTextRequest) -> GenerateTextRequest:
     return request.request
 
 
-def _started(model: Model) -> GenerateTextResponse:
-    started = text_pb2.Started(provider=model.provider, model=model.id)
+def _started(model: Model, ignored: Sequence[str]) -> GenerateTextResponse:
+    started = text_pb2.Started(provider=model.provider, model=model.id, ignored=ignored)
     return GenerateTextResponse(events=[text_pb2.TextEvent(started=started)])
 
 
@@ -228,6 +228,14 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         request.max_tokens = bounds.bounded(self.granted - spent, model)
         bound = self._reserved_prompt + spent
         return self.backends.ask(TEXT, request, model, self.caller, paying, prompt_bound=bound, books=books)
+
+    def ignored(self, first: GenerateTextResponse) -> Sequence[str]:
+        """As `Call.ignored`. Who says nothing of it has read no field that only a vendor knows."""
+        if not first.events or not first.events[0].HasField("started"):
+            return list(self.request.vendor.names)
+        names = list(first.events[0].started.ignored)
+        del first.events[0]
+        return names
 
     def metering(self) -> TextMetering:
         """As `Call.metering`."""

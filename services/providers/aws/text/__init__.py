@@ -34,6 +34,7 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="x-amzn-requestid",
+    caches=True,
     count_request_from=count_request_from,
     count_from=count_from,
     check_request=check_request,

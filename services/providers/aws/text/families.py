@@ -9,7 +9,7 @@ from typing import Any, Final
 from moa.text.v1.text_pb2 import Part, ReasoningOptions, Role, ToolChoice
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
-from services.common.errors import InvalidField, Unsupported
+from services.providers.text.ignored import Ignored
 
 Json = dict[str, Any]
 
@@ -20,6 +20,7 @@ _BUDGETS: Final = {
     ReasoningOptions.EFFORT_LOW: 1024,
     ReasoningOptions.EFFORT_MEDIUM: 4096,
     ReasoningOptions.EFFORT_HIGH: 16384,
+    ReasoningOptions.EFFORT_XHIGH: 32768,
 }
 _HIGH_BUDGET: Final = 12_288
 """Budgets from here on are nearer to a high effort."""
@@ -30,19 +31,24 @@ _WORDS: Final = {
     ReasoningOptions.EFFORT_LOW: "low",
     ReasoningOptions.EFFORT_MEDIUM: "medium",
     ReasoningOptions.EFFORT_HIGH: "high",
+    ReasoningOptions.EFFORT_XHIGH: "high",
 }
+_EXACT: Final = (ReasoningOptions.EFFORT_LOW, ReasoningOptions.EFFORT_MEDIUM, ReasoningOptions.EFFORT_HIGH)
+"""Efforts that are words of these vendors too."""
+_LEAST_TOP_P: Final = 0.95
+"""Of Claude while it thinks."""
 
 
-def _no_reasoning(request: GenerateTextRequest, model: Model, most: int) -> Json:
+def _no_reasoning(request: GenerateTextRequest, model: Model, most: int, ignored: Ignored) -> Json:
     """A model that reasons as it likes, or not at all."""
     if request.reasoning.HasField("budget_tokens"):
-        raise Unsupported(f"model {model.id!r} takes no budget", param="reasoning.budget_tokens")
+        ignored.add("reasoning.budget_tokens", f"model {model.id!r} takes no budget")
     if request.reasoning.effort:
-        raise Unsupported(f"model {model.id!r} takes no effort", param="reasoning.effort")
+        ignored.add("reasoning.effort", f"model {model.id!r} takes no effort")
     return {}
 
 
-def _claude_thinking(request: GenerateTextRequest, model: Model, most: int) -> Json:
+def _claude_thinking(request: GenerateTextRequest, model: Model, most: int, ignored: Ignored) -> Json:
     """Extended thinking, where an effort or a budget asks for it: to show reasoning is not to ask for some.
 
     It takes no other sampling, no forced tool and no prefill. Models of 4.6 and later decide by an effort
@@ -56,30 +62,44 @@ def _claude_thinking(request: GenerateTextRequest, model: Model, most: int) -> J
     if _continues_without_reasoning(request) or _leaves_no_room(request):
         return {}
     if model.limits.thinking == "adaptive":
-        _refuse_sampling(request)
-        effort = _effort_of(wanted)
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
+        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": _effort_of(wanted, ignored)}}
+    field = "reasoning.budget_tokens" if wanted.HasField("budget_tokens") else "reasoning.effort"
     if most <= _MIN_BUDGET:
-        raise InvalidField(f"this model reasons only with max_tokens above {_MIN_BUDGET}", param="max_tokens")
+        ignored.add(field, f"this model reasons only with max_tokens above {_MIN_BUDGET}")
+        return {}
     budget = wanted.budget_tokens if wanted.HasField("budget_tokens") else _BUDGETS[wanted.effort]
     if budget < _MIN_BUDGET:
-        raise InvalidField(f"this model's budget is at least {_MIN_BUDGET}", param="reasoning.budget_tokens")
-    _refuse_sampling(request)
+        ignored.nearest(field, _MIN_BUDGET, f"this model's budget is at least {_MIN_BUDGET}")
+        budget = _MIN_BUDGET
     return {"thinking": {"type": "enabled", "budget_tokens": min(budget, most - 1)}}
 
 
-def _refuse_sampling(request: GenerateTextRequest) -> None:
-    for field in ("temperature", "top_k"):
-        if request.sampling.HasField(field):
-            raise Unsupported(f"this model does not take {field} while it reasons", param=field)
+def _claude_sampling(config: Json, more: Json, ignored: Ignored) -> None:
+    """Take out what Claude does not take while it thinks: every temperature but 1, `top_k`, a small `top_p`."""
+    if config.pop("temperature", 1) != 1:
+        ignored.add("temperature", "this model does not take temperature while it reasons")
+    if more.pop("top_k", None) is not None:
+        ignored.add("top_k", "this model does not take top_k while it reasons")
+    if config.get("topP", 1) < _LEAST_TOP_P:
+        del config["topP"]
+        ignored.add("top_p", f"this model takes top_p from {_LEAST_TOP_P} while it reasons")
 
 
-def _effort_of(wanted: ReasoningOptions) -> str:
-    """Return the effort, or the one nearest to a budget."""
+def _any_sampling(config: Json, more: Json, ignored: Ignored) -> None:
+    """A model that takes the same sampling whether it reasons or not."""
+
+
+def _effort_of(wanted: ReasoningOptions, ignored: Ignored) -> str:
+    """Return the effort, or the one nearest to it or to a budget."""
     if wanted.effort in _WORDS:
-        return _WORDS[wanted.effort]
+        word = _WORDS[wanted.effort]
+        if wanted.effort not in _EXACT:
+            ignored.nearest("reasoning.effort", word, "this model's efforts are low, medium and high")
+        return word
     budget = wanted.budget_tokens
-    return "low" if budget < _BUDGETS[ReasoningOptions.EFFORT_MEDIUM] else "medium" if budget < _HIGH_BUDGET else "high"
+    word = "low" if budget < _BUDGETS[ReasoningOptions.EFFORT_MEDIUM] else "medium" if budget < _HIGH_BUDGET else "high"
+    ignored.nearest("reasoning.budget_tokens", word, "this model takes an effort, not a budget")
+    return word
 
 
 def _leaves_no_room(request: GenerateTextRequest) -> bool:
@@ -107,21 +127,22 @@ def _continues_without_reasoning(request: GenerateTextRequest) -> bool:
     return False
 
 
-def _nova_reasoning(request: GenerateTextRequest, model: Model, most: int) -> Json:
+def _nova_reasoning(request: GenerateTextRequest, model: Model, most: int, ignored: Ignored) -> Json:
     """Nova 2's effort (docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html)."""
     wanted = request.reasoning
-    if wanted.HasField("budget_tokens"):
-        raise Unsupported(f"model {model.id!r} takes an effort, not a budget", param="reasoning.budget_tokens")
-    if wanted.effort not in _WORDS:
+    if wanted.effort not in _WORDS and not wanted.HasField("budget_tokens"):
         return {}
-    return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": _WORDS[wanted.effort]}}
+    return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": _effort_of(wanted, ignored)}}
 
 
-def _word_effort(request: GenerateTextRequest, model: Model, most: int) -> Json:
-    """gpt-oss's effort."""
-    if request.reasoning.HasField("budget_tokens"):
-        raise Unsupported(f"model {model.id!r} takes an effort, not a budget", param="reasoning.budget_tokens")
-    return {"reasoning_effort": _WORDS[request.reasoning.effort]} if request.reasoning.effort in _WORDS else {}
+def _word_effort(request: GenerateTextRequest, model: Model, most: int, ignored: Ignored) -> Json:
+    """gpt-oss's effort. It always reasons."""
+    wanted = request.reasoning
+    if wanted.effort == ReasoningOptions.EFFORT_NONE:
+        ignored.add("reasoning.effort", f"model {model.id!r} always reasons")
+    if wanted.effort not in _WORDS and not wanted.HasField("budget_tokens"):
+        return {}
+    return {"reasoning_effort": _effort_of(wanted, ignored)}
 
 
 @dataclass(frozen=True)
@@ -129,13 +150,17 @@ class Family:
     """One vendor's models. `top_k` gives the fields for a value, None where there is none."""
 
     vendor: str = "amazon"
-    reasoning: Callable[[GenerateTextRequest, Model, int], Json] = _no_reasoning
+    reasoning: Callable[[GenerateTextRequest, Model, int, Ignored], Json] = _no_reasoning
     top_k: Callable[[int], Json] | None = None
+    fit_sampling: Callable[[Json, Json, Ignored], None] = _any_sampling
+    """Takes out of the sampling what a model does not take while it reasons."""
+    caches: bool = False
+    """Whether prompts are kept where they are marked."""
 
 
 _FAMILIES: Final = {
-    CLAUDE: Family(CLAUDE, _claude_thinking, lambda k: {"top_k": k}),
-    "amazon": Family("amazon", _nova_reasoning, lambda k: {"inferenceConfig": {"topK": k}}),
+    CLAUDE: Family(CLAUDE, _claude_thinking, lambda k: {"top_k": k}, _claude_sampling, caches=True),
+    "amazon": Family("amazon", _nova_reasoning, lambda k: {"inferenceConfig": {"topK": k}}, caches=True),
     "openai": Family("openai", _word_effort),
 }
 

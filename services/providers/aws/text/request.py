@@ -17,7 +17,8 @@ from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.providers.aws.text.families import family_of, is_provable
 from services.providers.http.client import Outgoing
-from services.providers.text import media
+from services.providers.text import caching, media
+from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of, object_of
 
 Json = dict[str, Any]
@@ -26,20 +27,21 @@ _encode: Final = msgspec.json.Encoder().encode
 _NO_RESULT: Final = "(no output)"
 """What a tool's blank result is told as: Converse takes no blank text."""
 _NO_TOOLS: Final = "Do not call tools in this turn. Answer in text."
+_MOST_CACHES: Final = 4
 _NO_FIELDS: Final = ("seed", "presence_penalty", "frequency_penalty")
 
 
-def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
+def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
     """Return the HTTP request for a chat, unsigned."""
     method = "converse-stream" if request.stream else "converse"
-    return Outgoing(url_of(provider.base_url, model.name, method), _encode(body_from(request, model)), {})
+    return Outgoing(url_of(provider.base_url, model.name, method), _encode(body_from(request, model, ignored)), {})
 
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
     """Return the HTTP request that counts a prompt."""
-    prompt = _prompt_from(request.messages)
+    prompt = _prompt_from(request.messages, None)
     if request.tools:
-        prompt["toolConfig"] = {"tools": _tools_from(request.tools)}
+        prompt["toolConfig"] = {"tools": _tools_from(request.tools, None)}
     body = _encode({"input": {"converse": prompt}})
     return Outgoing(url_of(provider.base_url, model.name, "count-tokens"), body, {})
 
@@ -50,27 +52,35 @@ def url_of(base: str, model: str, method: str) -> URL:
     return URL(f"{base.rstrip('/')}/model/{quote(model, safe='')}/{method}", encoded=True)
 
 
-def body_from(request: GenerateTextRequest, model: Model) -> Json:
+def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> Json:
     """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
     most = request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
-    body = _prompt_from(request.messages)
+    family = family_of(model.name)
+    caches = _Caches() if family.caches else None
+    if caches is None and caching.is_marked(request):
+        ignored.add("cache_control", f"model {model.id!r} keeps no prompts on demand")
+    body = _prompt_from(request.messages, caches)
     config: Json = {"maxTokens": most}
     if request.stop:
         config["stopSequences"] = list(request.stop)
     if request.candidates > 1:
         raise Unsupported("this provider gives one candidate", param="candidates")
-    family = family_of(model.name)
     more: Json = {}
+    thinking: Json = {}
+    if request.HasField("reasoning"):
+        thinking = family.reasoning(request, model, most, ignored)
+        more |= thinking
     if request.HasField("sampling"):
-        _add_sampling(config, request)
+        _add_sampling(config, request, ignored)
         if request.sampling.HasField("top_k"):
             if family.top_k is None:
-                raise Unsupported(f"model {model.id!r} does not take top_k", param="top_k")
-            more |= family.top_k(request.sampling.top_k)
-    if request.HasField("reasoning"):
-        more |= family.reasoning(request, model, most)
+                ignored.add("top_k", f"model {model.id!r} does not take top_k")
+            else:
+                more |= family.top_k(request.sampling.top_k)
+    if thinking:
+        family.fit_sampling(config, more, ignored)
     body["inferenceConfig"] = config
-    _add_tools(body, request)
+    _add_tools(body, request, caches, ignored)
     if request.HasField("response_format"):
         _add_format(body, request.response_format)
     if more:
@@ -78,7 +88,20 @@ def body_from(request: GenerateTextRequest, model: Model) -> Json:
     return body
 
 
-def _prompt_from(messages: Sequence[Message]) -> Json:
+class _Caches:
+    """Puts the points up to which a prompt is worth keeping: as many as Converse takes, the first ones."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_CACHES
+
+    def mark(self, blocks: list[Json], wanted: bool) -> None:
+        """Put a point after what is there."""
+        if wanted and self._left and blocks:
+            self._left -= 1
+            blocks.append({"cachePoint": {"type": "default"}})
+
+
+def _prompt_from(messages: Sequence[Message], caches: _Caches | None) -> Json:
     """Return instructions and conversation. Converse wants user and assistant to take turns."""
     system: list[Json] = []
     turns: list[Json] = []
@@ -91,9 +114,11 @@ def _prompt_from(messages: Sequence[Message]) -> Json:
                 blocks = [{"text": f"<system>\n{text}\n</system>"} for text in texts if text.strip()]
             else:
                 system += [{"text": text} for text in texts if text.strip()]
+                if caches is not None:
+                    caches.mark(system, any(part.cache for part in message.parts))
                 continue
         else:
-            blocks = _blocks_from(message, where)
+            blocks = _blocks_from(message, where, caches)
         if not blocks:
             continue  # Converse takes no blank text, and an earlier answer may have been blank
         role = "assistant" if message.role == Role.ROLE_ASSISTANT else "user"
@@ -109,7 +134,7 @@ def _prompt_from(messages: Sequence[Message]) -> Json:
     return prompt
 
 
-def _blocks_from(message: Message, where: str) -> list[Json]:
+def _blocks_from(message: Message, where: str, caches: _Caches | None) -> list[Json]:
     """Return a turn's content, without what Converse refuses: blank text, and reasoning that nobody has signed."""
     blocks: list[Json] = []
     for index, part in enumerate(message.parts):
@@ -118,6 +143,8 @@ def _blocks_from(message: Message, where: str) -> list[Json]:
         if part.HasField("reasoning") and not is_provable(part):
             continue
         blocks.append(_block_from(part, message.role, f"{where}.parts[{index}]"))
+        if caches is not None:
+            caches.mark(blocks, part.cache)
     if message.name and message.role == Role.ROLE_USER and blocks and "text" in blocks[0]:
         # Converse does not name participants.
         blocks[0] = {"text": f"{message.name}: {blocks[0]['text']}"}
@@ -163,37 +190,37 @@ def _reasoning_from(part: Part) -> Json:
     return {"reasoningText": text}
 
 
-def _add_sampling(config: Json, request: GenerateTextRequest) -> None:
+def _add_sampling(config: Json, request: GenerateTextRequest, ignored: Ignored) -> None:
     sampling = request.sampling
     for field in _NO_FIELDS:
-        if sampling.HasField(field):
-            raise Unsupported(f"this provider does not take {field}", param=field)
+        if sampling.HasField(field) and (getattr(sampling, field) or field == "seed"):
+            ignored.add(field, f"this provider does not take {field}")
     if sampling.logit_bias:
-        raise Unsupported("this provider does not bias tokens", param="logit_bias")
+        ignored.add("logit_bias", "this provider does not bias tokens")
     if sampling.logprobs:
         raise Unsupported("this provider does not give log probabilities", param="logprobs")
     if sampling.HasField("temperature"):
+        config["temperature"] = min(sampling.temperature, 1.0)
         if sampling.temperature > 1:
-            raise Unsupported("this provider takes a temperature from 0 to 1", param="temperature")
-        config["temperature"] = sampling.temperature
+            ignored.nearest("temperature", 1, "this provider takes a temperature from 0 to 1")
     if sampling.HasField("top_p"):
         config["topP"] = sampling.top_p
 
 
-def _add_tools(body: Json, request: GenerateTextRequest) -> None:
+def _add_tools(body: Json, request: GenerateTextRequest, caches: _Caches | None, ignored: Ignored) -> None:
     earlier = _called(request.messages)
     choice = request.tool_choice
     if request.tools and choice.HasField("parallel") and not choice.parallel:
-        raise Unsupported("this provider always may call several tools in a turn", param="tool_choice.parallel")
+        ignored.add("tool_choice.parallel", "this provider always may call several tools in a turn")
     if not request.tools or choice.mode == ToolChoice.MODE_NONE:
         if earlier:
             # A history with calls needs its tools, and no choice forbids them.
             known = {tool.name: tool for tool in request.tools}
             named = [known.get(name) or Tool(name=name) for name in earlier]
-            body["toolConfig"] = {"tools": _tools_from(named)}
+            body["toolConfig"] = {"tools": _tools_from(named, None)}
             body.setdefault("system", []).append({"text": _NO_TOOLS})
         return
-    config: Json = {"tools": _tools_from(request.tools)}
+    config: Json = {"tools": _tools_from(request.tools, caches)}
     if choice.mode == ToolChoice.MODE_REQUIRED:
         config["toolChoice"] = {"any": {}}
     elif choice.mode == ToolChoice.MODE_NAMED:
@@ -212,8 +239,8 @@ def _called(messages: Sequence[Message]) -> list[str]:
     )
 
 
-def _tools_from(tools: Sequence[Tool]) -> list[Json]:
-    made = []
+def _tools_from(tools: Sequence[Tool], caches: _Caches | None) -> list[Json]:
+    made: list[Json] = []
     for index, tool in enumerate(tools):
         where = f"tools[{index}].parameters_json"
         schema = object_of(tool.parameters_json or '{"type": "object", "properties": {}}', where)
@@ -223,6 +250,8 @@ def _tools_from(tools: Sequence[Tool]) -> list[Json]:
         if tool.HasField("strict"):
             spec["strict"] = tool.strict
         made.append({"toolSpec": spec})
+        if caches is not None:
+            caches.mark(made, tool.cache)
     return made
 
 

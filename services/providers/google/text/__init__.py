@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.google.errors import error_from
+from services.providers.google.text.carried import VENDOR
 from services.providers.google.text.read import count_from, reader
 from services.providers.google.text.request import count_request_from, request_from
 from services.providers.text.base import Adapter
@@ -15,6 +16,7 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="x-goog-request-id",
+    vendor=VENDOR,
     count_request_from=count_request_from,
     count_from=count_from,
     check_request=check_request,

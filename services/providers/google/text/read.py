@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
-from moa.text.v1.text_pb2 import FinishReason
+from moa.text.v1.text_pb2 import FinishReason, TextEvent, TokenLogprob
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.google import errors as failures
-from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedback, Part
+from services.providers.google.text.carried import VENDOR, Returned, of_part
+from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedback, Logprob, Logprobs, Part
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.sse import EventParser
+from services.providers.text.carrying import carried_of
 from services.providers.text.reading import BaseReader, Malformed
 
 _decode: Final = msgspec.json.Decoder(Answer).decode
+_decode_any: Final = msgspec.json.Decoder().decode
 
 _STOP: Final = FinishReason.FINISH_REASON_STOP
 _FILTERED: Final = FinishReason.FINISH_REASON_CONTENT_FILTER
@@ -53,7 +56,8 @@ COUNTS: Final = Spelling(
 
 def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> GeminiReader:
     """Make the reader of an answer."""
-    return GeminiReader(request, streamed=headers.get("content-type", "").startswith("text/event-stream"))
+    streamed = headers.get("content-type", "").startswith("text/event-stream")
+    return GeminiReader(request, streamed=streamed, own_name=model.name)
 
 
 def count_from(body: bytes) -> int:
@@ -70,61 +74,96 @@ class GeminiReader(BaseReader):
     There is no end mark, and some models put a finish reason on every piece: a candidate has ended when the stream has.
     """
 
-    __slots__ = ("_ends",)
+    __slots__ = ("_ends", "_returned")
 
-    def __init__(self, request: GenerateTextRequest, *, streamed: bool) -> None:
+    def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None, signer=SIGNER)
         self._ends: dict[int, tuple[str, str]] = {}
         """The latest finish reason and message of each candidate."""
+        self._returned = Returned(own_name) if request.vendor.vendor == VENDOR else None
 
     def _take(self, payload: bytes) -> None:
         if payload != b"[DONE]":  # proxies' end mark; Google has none
-            self._take_answer(_decode(payload))
+            self._take_whole(payload)
 
     def _take_whole(self, data: bytes) -> None:
-        self._take_answer(_decode(data))
+        self._take_answer(_decode(data), _decode_any(data) if self._returned is not None else {})
 
-    def _take_answer(self, answer: Answer) -> None:
+    def _take_answer(self, answer: Answer, piece: dict[str, Any]) -> None:
         if answer.error is not None:
             raise failures.failed(0, answer.error)
-        if answer.prompt_feedback is not None and answer.prompt_feedback.block_reason:
-            raise refused_prompt(answer.prompt_feedback)
         if not self.upstream_id and answer.response_id:
             self.upstream_id = answer.response_id
-        for candidate in answer.candidates or ():
-            self._take_candidate(candidate)
+        if self._returned is not None and (beside := self._returned.of_answer(piece)):
+            self._events.append(TextEvent(vendor=carried_of(VENDOR, {"answer": beside})))
+        if answer.prompt_feedback is not None and answer.prompt_feedback.block_reason:
+            if self._returned is None:
+                raise refused_prompt(answer.prompt_feedback)
+            # Its own callers know such an answer: one without candidates.
+            self._wanted = 0
+        given = piece.get("candidates") or ()
+        for place, candidate in enumerate(answer.candidates or ()):
+            self._take_candidate(candidate, given[place] if given else {})
         counts = read_usage(answer.usage_metadata, COUNTS)
         if counts is not None and counts != self._meter.reported:
             self._meter.reported = counts
             if self._framing is not None:
                 self._events.append(self.usage_so_far())
 
-    def _take_candidate(self, candidate: Candidate) -> None:
-        for part in (candidate.content.parts if candidate.content else None) or ():
-            self._take_part(candidate.index, part)
+    def _take_candidate(self, candidate: Candidate, given: dict[str, Any]) -> None:
+        content = given.get("content") or {}
+        parts = content.get("parts") or ()
+        before = len(self._events)
+        for place, part in enumerate((candidate.content.parts if candidate.content else None) or ()):
+            self._take_part(candidate.index, part, parts[place] if parts else {})
+        if candidate.logprobs_result is not None:
+            self._take_logprobs(candidate.index, candidate.logprobs_result, before)
+        if self._returned is not None and (beside := self._returned.of_candidate(given, candidate.index)):
+            fields = carried_of(VENDOR, {"candidate": beside})
+            self._events.append(TextEvent(candidate=candidate.index, vendor=fields))
         if candidate.finish_reason and candidate.finish_reason != "FINISH_REASON_UNSPECIFIED":
             self._ends[candidate.index] = (candidate.finish_reason, candidate.finish_message or "")
             self.ending = len(self._ends) >= self._wanted
 
-    def _take_part(self, candidate: int, part: Part) -> None:
+    def _take_part(self, candidate: int, part: Part, given: dict[str, Any]) -> None:
         try:
             signature = b64decode(part.thought_signature) if part.thought_signature else b""
         except Base64Error:
             raise Malformed from None
+        beside = of_part(given) if self._returned is not None else {}
+        before = len(self._events)
         if part.function_call is not None:
             call = part.function_call
             arguments = bytes(call.args).decode()
             index = self._calls_begun(candidate)
             self._call(candidate, index, arguments, call_id=call.id, name=call.name, signature=signature)
-            return
-        if part.thought:
+        elif part.thought:
             self._reason(candidate, part.text or "", signature)
-            return
-        if part.text:
-            self._say(candidate, part.text)
-        if signature:
-            # A signature on text proves the reasoning behind it, which may not be shown.
-            self._reason(candidate, "", signature)
+        else:
+            if part.text:
+                self._say(candidate, part.text)
+            if signature and not beside:
+                # A signature on text proves the reasoning behind it, which may not be shown.
+                self._reason(candidate, "", signature)
+        if beside:
+            fields = carried_of(VENDOR, {"part": beside})
+            if len(self._events) > before:
+                self._events[-1].vendor.CopyFrom(fields)
+            else:
+                self._events.append(TextEvent(candidate=candidate, vendor=fields))
+
+    def _take_logprobs(self, candidate: int, given: Logprobs, before: int) -> None:
+        """Put the tokens' probabilities on the piece's text, or on a piece of their own."""
+        top = given.top_candidates or []
+        tokens = [
+            _logprob_of(chosen, top[place].candidates or () if place < len(top) else ())
+            for place, chosen in enumerate(given.chosen_candidates or ())
+        ]
+        event = next((event for event in self._events[before:] if event.HasField("text")), None)
+        if event is None:
+            event = TextEvent(candidate=candidate)
+            self._events.append(event)
+        event.text.logprobs.extend(tokens)
 
     @property
     def _is_over(self) -> bool:
@@ -134,11 +173,20 @@ class GeminiReader(BaseReader):
     def _conclude(self) -> None:
         for candidate, (word, message) in self._ends.items():
             reason = FINISH_REASONS.get(word)
+            if reason is None and self._returned is not None:
+                # Its own callers know these words, and what came before them is theirs.
+                reason = _STOP
             if reason is None:
                 raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word).lower()})")
             if reason == _STOP and self._calls_begun(candidate):
                 reason = FinishReason.FINISH_REASON_TOOL_CALLS
             self._end_candidate(candidate, reason, refusal=message if reason == _FILTERED else "")
+
+
+def _logprob_of(entry: Logprob, top: Iterable[Logprob] = ()) -> TokenLogprob:
+    return TokenLogprob(
+        token=entry.token, logprob=entry.log_probability, raw=entry.token.encode(), top=[_logprob_of(t) for t in top]
+    )
 
 
 def refused_prompt(feedback: Feedback) -> errors.ContentPolicy:

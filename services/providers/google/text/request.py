@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,28 +13,34 @@ from yarl import URL
 from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice, ToolResult
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
+from services.common import vendor_fields
 from services.common.errors import InvalidField, Unsupported, UnsupportedMedia
+from services.providers.google.text import carried
 from services.providers.google.text.wire import SIGNER
 from services.providers.http.client import Outgoing
 from services.providers.text import media
+from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of, object_of
 
 Json = dict[str, Any]
 
 _MIMES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
-_BUDGETS: Final = {
+_BUDGETS: Final[Mapping[ReasoningOptions.Effort.ValueType, int]] = {
     ReasoningOptions.EFFORT_NONE: 0,
     ReasoningOptions.EFFORT_MINIMAL: 512,
     ReasoningOptions.EFFORT_LOW: 1024,
     ReasoningOptions.EFFORT_MEDIUM: 8192,
     ReasoningOptions.EFFORT_HIGH: 24576,
+    ReasoningOptions.EFFORT_XHIGH: 24576,
 }
 """Efforts as budgets, for models before Gemini 3; the numbers of Google's own OpenAI-compatible endpoint."""
-_LEVELS: Final = {
+_LEVELS: Final[Mapping[ReasoningOptions.Effort.ValueType, str]] = {
+    ReasoningOptions.EFFORT_NONE: "LOW",
     ReasoningOptions.EFFORT_MINIMAL: "MINIMAL",
     ReasoningOptions.EFFORT_LOW: "LOW",
     ReasoningOptions.EFFORT_MEDIUM: "MEDIUM",
     ReasoningOptions.EFFORT_HIGH: "HIGH",
+    ReasoningOptions.EFFORT_XHIGH: "HIGH",
 }
 """Efforts as levels, for Gemini 3 and later (`limits: {thinking: level}`)."""
 _MODES: Final = {
@@ -48,15 +54,16 @@ _NOT_SIGNED: Final = "skip_thought_signature_validator"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
+def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
     """Return the HTTP request for a chat."""
     method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
-    return Outgoing(url_of(provider.base_url, model.name, method), _encode(body_from(request, model)), {})
+    return Outgoing(url_of(provider.base_url, model.name, method), _encode(body_from(request, model, ignored)), {})
 
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
     """Return the HTTP request that counts a prompt."""
-    inner: Json = {"model": f"models/{model.name}", **_prompt_from(request.messages, request.tools, model)}
+    prompt = _prompt_from(request.messages, request.tools, model, Ignored())
+    inner: Json = {"model": f"models/{model.name}", **prompt}
     body = _encode({"generateContentRequest": inner})
     return Outgoing(url_of(provider.base_url, model.name, "countTokens"), body, {})
 
@@ -67,18 +74,20 @@ def url_of(base: str, model: str, method: str) -> URL:
     return URL(f"{base.rstrip('/')}/models/{model}:{method}")
 
 
-def body_from(request: GenerateTextRequest, model: Model) -> Json:
+def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> Json:
     """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
-    body = _prompt_from(request.messages, request.tools, model)
-    body["generationConfig"] = _config_from(request, model)
-    if request.HasField("tool_choice") or any(tool.strict for tool in request.tools):
-        choice = _choice_from(request.tool_choice, request.tools)
+    body = _prompt_from(request.messages, request.tools, model, ignored)
+    body["generationConfig"] = _config_from(request, model, ignored)
+    functions = [tool for tool in request.tools if tool.name]
+    if functions and (request.HasField("tool_choice") or any(tool.strict for tool in functions)):
+        choice = _choice_from(request.tool_choice, functions, ignored)
         if choice:
             body["toolConfig"] = {"functionCallingConfig": choice}
+    carried.merge(body, request.vendor, "", ignored)
     return body
 
 
-def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Model) -> Json:
+def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Model, ignored: Ignored) -> Json:
     """Return instructions, conversation and tools."""
     signed = model.limits.thinking == "level"
     instructions: list[Json] = []
@@ -96,11 +105,12 @@ def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Mode
             else:
                 instructions += said
             continue
-        parts = [
-            _part_from(part, message.role, names, f"{where}.parts[{i}]")
-            for i, part in enumerate(message.parts)
-            if not _is_foreign(part)
-        ]
+        parts = []
+        for i, part in enumerate(message.parts):
+            if not _is_foreign(part):
+                made = _part_from(part, message.role, names, f"{where}.parts[{i}]")
+                carried.merge(made, part.vendor, "contents[].parts[]", ignored)
+                parts.append(made)
         if message.name and message.role == Role.ROLE_USER and parts and "text" in parts[0]:
             # Gemini does not name participants.
             parts[0] = {"text": f"{message.name}: {parts[0]['text']}"}
@@ -120,7 +130,7 @@ def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Mode
     if instructions:
         body["systemInstruction"] = {"parts": instructions}
     if tools:
-        body["tools"] = [{"functionDeclarations": _declarations_from(tools)}]
+        body["tools"] = _tools_from(tools, model, ignored)
     return body
 
 
@@ -170,6 +180,8 @@ def _part_from(part: Part, role: Role.ValueType, names: dict[str, str], where: s
         if part.reasoning.text:
             said["thought"] = True
         return _signed(said, part.reasoning.signature, part.reasoning.signer)
+    if kind is None and part.vendor.vendor == carried.VENDOR and part.vendor.json:
+        return {}  # A kind that only Google knows: all of it is the carrier's.
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
 
 
@@ -196,22 +208,42 @@ def _response_from(result: ToolResult, names: dict[str, str], where: str) -> Jso
     return made
 
 
-def _declarations_from(tools: Iterable[Tool]) -> list[Json]:
-    made = []
+def _tools_from(tools: Iterable[Tool], model: Model, ignored: Ignored) -> list[Json]:
+    """Return the functions, and after them the tools that run at Google."""
+    made: list[Json] = []
+    own: list[Json] = []
     for index, tool in enumerate(tools):
+        where = f"tools[{index}]"
+        if not tool.name:
+            own.append(_own_tool_from(tool, model, where))
+            continue
         declaration: Json = {"name": tool.name}
         if tool.description:
             declaration["description"] = tool.description
         if tool.parameters_json:
-            where = f"tools[{index}].parameters_json"
-            declaration["parametersJsonSchema"] = json_of(tool.parameters_json, where)
+            declaration["parametersJsonSchema"] = json_of(tool.parameters_json, f"{where}.parameters_json")
+        carried.merge(declaration, tool.vendor, "tools[].functionDeclarations[]", ignored)
         made.append(declaration)
-    return made
+    return [{"functionDeclarations": made}, *own] if made else own
 
 
-def _choice_from(choice: ToolChoice, tools: Sequence[Tool]) -> Json:
+def _own_tool_from(tool: Tool, model: Model, where: str) -> Json:
+    """Return a tool that runs at Google. Raises Unsupported for one that is not passed on."""
+    fields = vendor_fields.fields_of(tool.vendor, carried.VENDOR, where)
+    for name in fields:
+        why = carried.DENIED_TOOLS.get(name, "")
+        if name in carried.SEARCHES and not model.can("search"):
+            why = f"model {model.id!r} may not search (it can do: {', '.join(sorted(model.capabilities))})"
+        if why:
+            raise Unsupported(f"{name} is not passed on: {why}", param=f"{where}.{name}")
+    if not fields:
+        raise InvalidField("a tool needs a name", param=f"{where}.name")
+    return fields
+
+
+def _choice_from(choice: ToolChoice, tools: Sequence[Tool], ignored: Ignored) -> Json:
     if choice.HasField("parallel") and not choice.parallel:
-        raise Unsupported("this provider always may call several tools in a turn", param="tool_choice.parallel")
+        ignored.add("tool_choice.parallel", "this provider always may call several tools in a turn")
     made: Json = {}
     if choice.mode != ToolChoice.MODE_UNSPECIFIED:
         made["mode"] = _MODES[choice.mode]
@@ -222,7 +254,7 @@ def _choice_from(choice: ToolChoice, tools: Sequence[Tool]) -> Json:
     return made
 
 
-def _config_from(request: GenerateTextRequest, model: Model) -> Json:
+def _config_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> Json:
     config: Json = {
         "maxOutputTokens": request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
     }
@@ -231,19 +263,19 @@ def _config_from(request: GenerateTextRequest, model: Model) -> Json:
     if request.candidates > 1:
         config["candidateCount"] = request.candidates
     if request.HasField("sampling"):
-        _add_sampling(config, request)
+        _add_sampling(config, request, ignored)
     if request.HasField("response_format") and request.response_format.kind > ResponseFormat.KIND_TEXT:
         config["responseMimeType"] = "application/json"
         if request.response_format.kind == ResponseFormat.KIND_JSON_SCHEMA:
             where = "response_format.schema_json"
             config["responseJsonSchema"] = json_of(request.response_format.schema_json, where)
-    thinking = _thinking_from(request.reasoning, model) if request.HasField("reasoning") else {}
+    thinking = _thinking_from(request.reasoning, model, ignored) if request.HasField("reasoning") else {}
     if thinking:
         config["thinkingConfig"] = thinking
     return config
 
 
-def _add_sampling(config: Json, request: GenerateTextRequest) -> None:
+def _add_sampling(config: Json, request: GenerateTextRequest, ignored: Ignored) -> None:
     sampling = request.sampling
     for field, name in (
         ("temperature", "temperature"),
@@ -256,23 +288,29 @@ def _add_sampling(config: Json, request: GenerateTextRequest) -> None:
         if sampling.HasField(field):  # type: ignore[arg-type]  # each is a field
             config[name] = getattr(sampling, field)
     if not -(2**31) <= config.get("seed", 0) < 2**31:
-        raise InvalidField("this provider takes seeds of 32 bits", param="seed")
+        config["seed"] %= 2**31
+        ignored.nearest("seed", config["seed"], "this provider takes seeds of 32 bits")
     if sampling.logit_bias:
-        raise Unsupported("this provider does not bias tokens", param="logit_bias")
+        ignored.add("logit_bias", "this provider does not bias tokens")
     if sampling.logprobs:
-        raise Unsupported("this provider does not give log probabilities", param="logprobs")
+        config["responseLogprobs"] = True
+        if sampling.top_logprobs:
+            config["logprobs"] = sampling.top_logprobs
 
 
-def _thinking_from(wanted: ReasoningOptions, model: Model) -> Json:
+def _thinking_from(wanted: ReasoningOptions, model: Model, ignored: Ignored) -> Json:
     made: Json = {}
     if wanted.include and model.can("reasoning"):
         made["includeThoughts"] = True
     if wanted.HasField("budget_tokens"):
         made["thinkingBudget"] = wanted.budget_tokens
     elif wanted.effort != ReasoningOptions.EFFORT_UNSPECIFIED and model.can("reasoning"):
-        if model.limits.thinking == "level":
-            if wanted.effort not in _LEVELS:
-                raise Unsupported(f"model {model.id!r} always reasons", param="reasoning.effort")
+        levels = model.limits.thinking == "level"
+        if wanted.effort == ReasoningOptions.EFFORT_XHIGH:
+            ignored.nearest("reasoning.effort", "high", "this provider's efforts end at high")
+        if wanted.effort == ReasoningOptions.EFFORT_NONE and levels:
+            ignored.nearest("reasoning.effort", "low", f"model {model.id!r} always reasons")
+        if levels:
             made["thinkingLevel"] = _LEVELS[wanted.effort]
         else:
             made["thinkingBudget"] = _BUDGETS[wanted.effort]

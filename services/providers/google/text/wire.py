@@ -36,11 +36,32 @@ class Content(Struct, gc=False):
     parts: list[Part] | None = None
 
 
+class Logprob(Struct, gc=False, rename="camel"):
+    """A token's probability."""
+
+    token: str = ""
+    log_probability: float = -9999.0
+
+
+class Likeliest(Struct, gc=False):
+    """The likeliest tokens at a place."""
+
+    candidates: list[Logprob] | None = None
+
+
+class Logprobs(Struct, gc=False, rename="camel"):
+    """The probabilities of a piece's tokens."""
+
+    chosen_candidates: list[Logprob] | None = None
+    top_candidates: list[Likeliest] | None = None
+
+
 class Candidate(Struct, gc=False, rename="camel"):
     """A candidate, or a piece of one."""
 
     index: int = 0
     content: Content | None = None
+    logprobs_result: Logprobs | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
 

@@ -8,6 +8,7 @@ from services.catalogue import Provider
 from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
 from services.providers.http.client import Outgoing
 from services.providers.openai.errors import error_from
+from services.providers.openai.text.carried import VENDOR
 from services.providers.openai.text.count import count_from, count_request_from
 from services.providers.openai.text.read import reader
 from services.providers.openai.text.request import options_of, request_from, url_of
@@ -33,6 +34,8 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="x-request-id",
+    vendor=VENDOR,
+    caches=True,
     check_request=check_request,
     count_request_from=count_request_from,
     count_from=count_from,

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from moa.text.v1.text_pb2 import FinishReason, TokenLogprob
+from moa.text.v1.text_pb2 import FinishReason, TextEvent, TokenLogprob
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
 from services.providers.counts import Spelling, read_usage
 from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
+from services.providers.openai.text.carried import VENDOR, Returned
+from services.providers.openai.text.lenient import Halves, value_of
 from services.providers.openai.text.wire import Call, Choice, Chunk, Logprob, Said
+from services.providers.text.carrying import carried_of
 from services.providers.text.reading import BaseReader
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
+_decode_any: Final = msgspec.json.Decoder().decode
 
 FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
     "stop": FinishReason.FINISH_REASON_STOP,
@@ -44,28 +48,41 @@ _FAILED_FINISHES: Final[Mapping[str, type[errors.MoaError]]] = {
 def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> OpenAIReader:
     """Make the reader of an answer. A server may answer a stream request whole: its content type decides."""
     streamed = headers.get("content-type", "").startswith("text/event-stream")
-    return OpenAIReader(request, streamed=streamed)
+    return OpenAIReader(request, streamed=streamed, own_name=model.name)
 
 
 class OpenAIReader(BaseReader):
     """Reads one answer."""
 
-    __slots__ = ("_refusals",)
+    __slots__ = ("_halves", "_mended", "_refusals", "_returned", "_slots")
 
-    def __init__(self, request: GenerateTextRequest, *, streamed: bool) -> None:
+    def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None)
         self._refusals: dict[int, str] = {}
+        self._returned = Returned(own_name) if request.vendor.vendor == VENDOR else None
+        self._halves = Halves()
+        self._mended = False
+        """Whether the server writes in its own way, so that halves of characters may come."""
+        self._slots: dict[tuple[int, int], tuple[int, str]] = {}
+        """Which call a server's index means now, and its id: some give calls that come together one index."""
 
     def _take(self, payload: bytes) -> None:
         if payload == b"[DONE]":
             self._finish()
         else:
-            self._take_chunk(_decode(payload))
+            self._take_whole(payload)
 
     def _take_whole(self, data: bytes) -> None:
-        self._take_chunk(_decode(data))
+        try:
+            chunk = _decode(data)
+        except msgspec.MsgspecError:
+            value = value_of(data)
+            self._mended = True
+            self._take_chunk(msgspec.convert(value, Chunk, strict=False), value)
+            return
+        self._take_chunk(chunk, _decode_any(data) if self._returned is not None else None)
 
-    def _take_chunk(self, chunk: Chunk) -> None:
+    def _take_chunk(self, chunk: Chunk, piece: dict[str, Any] | None) -> None:
         if chunk.error is not None:
             failure = chunk.error if isinstance(chunk.error, failures.Failure) else failures.Failure(chunk.error)
             raise failures.failed(0, failure)
@@ -74,47 +91,84 @@ class OpenAIReader(BaseReader):
         counts = read_usage(chunk.usage, COUNTS)
         if counts is not None:
             self._meter.reported = counts
-        for choice in chunk.choices or ():
+        returned = self._returned
+        if returned is not None and piece is not None and (beside := returned.of_answer(piece)):
+            self._events.append(TextEvent(vendor=carried_of(VENDOR, {"answer": beside})))
+        given = piece.get("choices") if piece is not None else None
+        for place, choice in enumerate(chunk.choices or ()):
+            before = len(self._events)
             said = choice.delta or choice.message
             if said is not None:
-                self._take_said(choice, said)
+                self._take_said(choice, said, given[place] if given else None)
             if choice.finish_reason:
                 self._take_end(choice.index, choice.finish_reason)
+            if returned is not None and given and (beside := returned.of_choice(given[place])):
+                self._carry(beside, choice.index, before)
         if self.ending and counts is not None:
             self._finish()
 
-    def _take_said(self, choice: Choice, said: Said) -> None:
+    def _carry(self, fields: dict[str, Any], candidate: int, before: int) -> None:
+        """Put fields on the last event that a piece made of its candidate, else on one of their own."""
+        if len(self._events) > before and not self._events[-1].HasField("vendor"):
+            self._events[-1].vendor.CopyFrom(carried_of(VENDOR, fields))
+        else:
+            self._events.append(TextEvent(candidate=candidate, vendor=carried_of(VENDOR, fields)))
+
+    def _text(self, text: str, candidate: int, kind: str) -> str:
+        return self._halves.whole(text, (candidate, kind)) if self._mended else text
+
+    def _take_said(self, choice: Choice, said: Said, given: Any) -> None:
         candidate = choice.index
         reasoning = said.reasoning_content or said.reasoning
-        if reasoning:
+        if reasoning and (reasoning := self._text(reasoning, candidate, "reasoning")):
             self._reason(candidate, reasoning)
         logprobs = choice.logprobs.content if choice.logprobs is not None else None
-        if said.content or logprobs:
-            self._say(candidate, said.content or "")
+        content = self._text(said.content, candidate, "content") if said.content else ""
+        if content or logprobs:
+            self._say(candidate, content)
             if logprobs:
                 self._events[-1].text.logprobs.extend(map(logprob_of, logprobs))
         if said.refusal:
             self._refusals[candidate] = self._refusals.get(candidate, "") + said.refusal
             self._meter.saw(said.refusal)
-        for call in said.tool_calls or ():
+        message = (given.get("delta") or given.get("message")) if isinstance(given, dict) else None
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        for place, call in enumerate(said.tool_calls or ()):
+            before = len(self._events)
             self._take_call(candidate, call)
+            if self._returned is not None and calls and (beside := self._returned.of_call(calls[place])):
+                self._carry({"call": beside}, candidate, before)
 
     def _take_call(self, candidate: int, call: Call) -> None:
         function = call.function
         name = function.name if function else None
-        index = call.index
-        if index is None:
+        begun = self._calls_begun(candidate)
+        if call.index is None:
             # Without indices, an id or a name begins a call; else the piece belongs to the latest one.
-            begun = self._calls_begun(candidate)
             index = begun if call.id or name else max(0, begun - 1)
+        else:
+            index = self._slot(candidate, call.index, call.id or "", begins=bool(name))
         arguments = (function.arguments if function else None) or ""
+        if arguments:
+            arguments = self._text(arguments, candidate, f"call {index}")
         self._call(candidate, index, arguments, call_id=call.id, name=name)
+
+    def _slot(self, candidate: int, given: int, call_id: str, *, begins: bool) -> int:
+        """Return which call a server's index means: another id begins another call."""
+        place = (candidate, given)
+        index, known = self._slots.get(place, (given, ""))
+        taken = [own for (owner, _), (own, _) in self._slots.items() if owner == candidate]
+        if (place not in self._slots and given in taken) or (begins and call_id and known and call_id != known):
+            index = max(taken) + 1
+        self._slots[place] = (index, call_id or known)
+        return index
 
     def _take_end(self, candidate: int, word: str) -> None:
         failed = _FAILED_FINISHES.get(word)
         if failed is not None:
             raise failed("the provider gave the answer up")
         reason = FINISH_REASONS.get(word, FinishReason.FINISH_REASON_STOP)
+        self._halves.end()
         self._end_candidate(candidate, reason, refusal=self._refusals.get(candidate, ""))
 
 

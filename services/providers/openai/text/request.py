@@ -14,7 +14,9 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.providers.http.client import Outgoing
+from services.providers.openai.text.carried import VENDOR, Carrier
 from services.providers.text import media
+from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of
 
 Json = dict[str, Any]
@@ -40,6 +42,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (llama.cpp, Ollama), by vLLM's and SGLang's field, or by a mark of the message (Mistral, DeepSeek)."""
     extensions: frozenset[Literal["top_k"]] = frozenset()
     """Fields beyond OpenAI's own that the server takes."""
+    passes: Literal["all", "documented"] = "all"
+    """Which fields of callers who speak this protocol pass on: all that nobody here knows, or those that OpenAI
+    documents, for servers that refuse what they do not know."""
 
 
 _ROLES: Final = {
@@ -53,7 +58,11 @@ _EFFORTS: Final = {
     ReasoningOptions.EFFORT_LOW: "low",
     ReasoningOptions.EFFORT_MEDIUM: "medium",
     ReasoningOptions.EFFORT_HIGH: "high",
+    ReasoningOptions.EFFORT_XHIGH: "xhigh",
 }
+_LOW_BUDGET: Final = 2048
+_MEDIUM_BUDGET: Final = 8192
+"""Tokens of reasoning up to which a low, a medium effort is the nearest."""
 _CHOICES: Final = {
     ToolChoice.MODE_AUTO: "auto",
     ToolChoice.MODE_NONE: "none",
@@ -62,17 +71,18 @@ _CHOICES: Final = {
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def request_from(request: GenerateTextRequest, model: Model, provider: Provider) -> Outgoing:
+def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
     """Return the HTTP request for a chat."""
-    body = body_from(request, model, options_of(provider))
+    body = body_from(request, model, options_of(provider), ignored)
     return Outgoing(url_of(provider.base_url, "/chat/completions"), _encode(body), {})
 
 
-def body_from(request: GenerateTextRequest, model: Model, options: Options) -> Json:
+def body_from(request: GenerateTextRequest, model: Model, options: Options, ignored: Ignored) -> Json:
     """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
     messages: list[Json] = []
+    writer = Writer(options, Carrier(ignored, documented=options.passes == "documented"))
     for index, message in enumerate(request.messages):
-        messages += _messages_from(message, f"messages[{index}]", options)
+        messages += writer.messages_from(message, f"messages[{index}]")
     prefilled = model.can("prefill") and request.messages[-1].role == Role.ROLE_ASSISTANT
     if prefilled and options.prefill == "prefix":
         messages[-1]["prefix"] = True
@@ -95,18 +105,16 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options) -> J
     if request.user:
         body["user"] = request.user
     if request.HasField("sampling"):
-        _add_sampling(body, request, options)
+        _add_sampling(body, request, options, ignored)
     if request.tools:
-        body["tools"] = [_tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
-    if request.HasField("tool_choice"):
+        body["tools"] = [writer.tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
         _add_tool_choice(body, request.tool_choice)
     if request.HasField("response_format"):
         _add_response_format(body, request.response_format)
     if request.HasField("reasoning"):
-        if request.reasoning.HasField("budget_tokens"):
-            raise Unsupported("this provider takes an effort, not a budget", param="reasoning.budget_tokens")
-        if request.reasoning.effort:
-            body["reasoning_effort"] = _EFFORTS[request.reasoning.effort]
+        _add_effort(body, request.reasoning, ignored)
+    # Last: what the contract types is never changed.
+    writer.carrier.merge(body, request.vendor, "")
     return body
 
 
@@ -129,33 +137,86 @@ def options_of(provider: Provider) -> Options:
 _DEFAULT: Final = Options()
 
 
-def _messages_from(message: Message, where: str, options: Options) -> list[Json]:
-    if message.role == Role.ROLE_TOOL:
-        return [_tool_result_from(part, f"{where}.parts[{i}]") for i, part in enumerate(message.parts)]
-    out: Json = {"role": options.system_role if message.role == Role.ROLE_SYSTEM else _ROLES[message.role]}
-    if message.name:
-        out["name"] = message.name
-    if len(message.parts) == 1 and message.parts[0].HasField("text"):
-        out["content"] = message.parts[0].text
+class Writer:
+    """Writes the parts of a chat."""
+
+    __slots__ = ("_options", "carrier")
+
+    def __init__(self, options: Options, carrier: Carrier) -> None:
+        self._options = options
+        self.carrier = carrier
+
+    def messages_from(self, message: Message, where: str) -> list[Json]:
+        """Return a turn, or as many as it has results of tools. Raises InvalidField or Unsupported."""
+        if message.role == Role.ROLE_TOOL:
+            made = [_tool_result_from(part, f"{where}.parts[{i}]") for i, part in enumerate(message.parts)]
+            for each in made:
+                self.carrier.merge(each, message.vendor, "messages[]")
+            return made
+        out: Json = {"role": self._options.system_role if message.role == Role.ROLE_SYSTEM else _ROLES[message.role]}
+        if message.name:
+            out["name"] = message.name
+        self._add_content(out, message, where)
+        self.carrier.merge(out, message.vendor, "messages[]")
         return [out]
-    content: list[Json] = []
-    for i, part in enumerate(message.parts):
-        if message.role == Role.ROLE_ASSISTANT and not part.HasField("text"):
-            _add_assistant_part(out, part, f"{where}.parts[{i}]", options)
+
+    def _add_content(self, out: Json, message: Message, where: str) -> None:
+        first = message.parts[0] if message.parts else None
+        if first is not None and len(message.parts) == 1 and first.HasField("text") and not first.vendor.json:
+            out["content"] = first.text
+            return
+        content: list[Json] = []
+        for i, part in enumerate(message.parts):
+            place = f"{where}.parts[{i}]"
+            if message.role == Role.ROLE_ASSISTANT and part.WhichOneof("part") in ("tool_call", "reasoning"):
+                self._add_assistant_part(out, part, place)
+            else:
+                content.append(self._content_from(part, message.role, place))
+        if len(content) == 1 and content[0].keys() == {"type", "text"}:
+            out["content"] = content[0]["text"]
+        elif content:
+            out["content"] = content
+        elif message.role == Role.ROLE_ASSISTANT and message.parts and "tool_calls" not in out:
+            out["content"] = ""  # of reasoning alone
+        elif message.role == Role.ROLE_ASSISTANT and "tool_calls" in out:
+            out["content"] = None
         else:
-            content.append(_content_from(part, message.role, f"{where}.parts[{i}]", options))
-    if content:
-        out["content"] = content
-    elif message.role == Role.ROLE_ASSISTANT and message.parts and "tool_calls" not in out:
-        out["content"] = ""  # of reasoning alone
-    elif message.role == Role.ROLE_ASSISTANT and "tool_calls" in out:
-        out["content"] = None
-    else:
-        raise InvalidField("a message needs content", param=f"{where}.parts")
-    return [out]
+            raise InvalidField("a message needs content", param=f"{where}.parts")
+
+    def _content_from(self, part: Part, role: Role.ValueType, where: str) -> Json:
+        made = _typed_content(part, role, where, self._options)
+        self.carrier.merge(made, part.vendor, "messages[].content[]")
+        return made
+
+    def _add_assistant_part(self, out: Json, part: Part, where: str) -> None:
+        if part.HasField("tool_call"):
+            call = part.tool_call
+            made: Json = {"id": call.id, "type": "function"}
+            made["function"] = {"name": call.name, "arguments": call.arguments_json}
+            self.carrier.merge(made, part.vendor, "messages[].tool_calls[]")
+            out.setdefault("tool_calls", []).append(made)
+            return
+        field = self._options.reasoning_input
+        if field == "refuse":
+            raise Unsupported("this provider does not take reasoning back", param=f"{where}.reasoning")
+        if field != "drop":
+            out[field] = out.get(field, "") + part.reasoning.text
+
+    def tool_from(self, tool: Tool, where: str) -> Json:
+        """Return a tool. Raises InvalidField."""
+        function: Json = {"name": tool.name}
+        if tool.description:
+            function["description"] = tool.description
+        if tool.parameters_json:
+            function["parameters"] = json_of(tool.parameters_json, f"{where}.parameters_json")
+        if tool.HasField("strict"):
+            function["strict"] = tool.strict
+        made: Json = {"type": "function", "function": function}
+        self.carrier.merge(made, tool.vendor, "tools[]")
+        return made
 
 
-def _content_from(part: Part, role: Role.ValueType, where: str, options: Options) -> Json:
+def _typed_content(part: Part, role: Role.ValueType, where: str, options: Options) -> Json:
     kind = part.WhichOneof("part")
     if kind == "text":
         return {"type": "text", "text": part.text}
@@ -163,23 +224,9 @@ def _content_from(part: Part, role: Role.ValueType, where: str, options: Options
         if part.image.HasField("url") and options.image_links:
             return {"type": "image_url", "image_url": {"url": part.image.url}}
         return {"type": "image_url", "image_url": {"url": media.data_uri(*media.checked(part.image, f"{where}.image"))}}
+    if kind is None and part.vendor.vendor == VENDOR and part.vendor.json:
+        return {}  # A kind that only this protocol knows: all of it is the carrier's.
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
-
-
-def _add_assistant_part(out: Json, part: Part, where: str, options: Options) -> None:
-    kind = part.WhichOneof("part")
-    if kind == "tool_call":
-        call = part.tool_call
-        function = {"name": call.name, "arguments": call.arguments_json}
-        out.setdefault("tool_calls", []).append({"id": call.id, "type": "function", "function": function})
-    elif kind == "reasoning":
-        if options.reasoning_input == "refuse":
-            raise Unsupported("this provider does not take reasoning back", param=f"{where}.reasoning")
-        if options.reasoning_input == "drop":
-            return
-        out[options.reasoning_input] = out.get(options.reasoning_input, "") + part.reasoning.text
-    else:
-        raise InvalidField(f"{kind or 'an empty part'} does not belong in an assistant message", param=where)
 
 
 def _tool_result_from(part: Part, where: str) -> Json:
@@ -191,32 +238,33 @@ def _tool_result_from(part: Part, where: str) -> Json:
     return {"role": "tool", "tool_call_id": result.tool_call_id, "content": content}
 
 
-def _add_sampling(body: Json, request: GenerateTextRequest, options: Options) -> None:
+def _add_effort(body: Json, wanted: ReasoningOptions, ignored: Ignored) -> None:
+    """Add the effort, or the one nearest to a budget."""
+    effort = _EFFORTS.get(wanted.effort, "")
+    if wanted.HasField("budget_tokens") and not effort:
+        budget = wanted.budget_tokens
+        effort = "low" if budget <= _LOW_BUDGET else "medium" if budget <= _MEDIUM_BUDGET else "high"
+        ignored.nearest("reasoning.budget_tokens", effort, "this provider takes an effort, not a budget")
+    if effort:
+        body["reasoning_effort"] = effort
+
+
+def _add_sampling(body: Json, request: GenerateTextRequest, options: Options, ignored: Ignored) -> None:
     sampling = request.sampling
     for field in ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"):
         if sampling.HasField(field):
             body[field] = getattr(sampling, field)
     if sampling.HasField("top_k"):
-        if "top_k" not in options.extensions:
-            raise Unsupported("this provider does not take top_k", param="top_k")
-        body["top_k"] = sampling.top_k
+        if "top_k" in options.extensions or options.passes == "all":
+            body["top_k"] = sampling.top_k
+        else:
+            ignored.add("top_k", "this provider does not take top_k")
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     if sampling.logprobs:
         body["logprobs"] = True
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
-
-
-def _tool_from(tool: Tool, where: str) -> Json:
-    function: Json = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    if tool.parameters_json:
-        function["parameters"] = json_of(tool.parameters_json, f"{where}.parameters_json")
-    if tool.HasField("strict"):
-        function["strict"] = tool.strict
-    return {"type": "function", "function": function}
 
 
 def _add_tool_choice(body: Json, choice: ToolChoice) -> None:

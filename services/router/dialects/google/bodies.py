@@ -1,23 +1,22 @@
 """Google's bodies, typed. Source: google/ai/generativelanguage/v1beta and the Gemini API reference.
 
-Keys come in camel case or, as proto JSON allows, in snake case (`spelling`). An unknown field is refused by name, as
-Google's API does. What is taken and has no effect stands in `IGNORED`; what no model here has, in `REFUSED`.
+Keys come in camel case or, as proto JSON allows, in snake case (`spelling`). What only Google knows (`HINTS`, parts and
+tools of its own, whatever is not here) passes to Google as it came; others ignore hints by name and refuse the rest.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
-IGNORED = ("safetySettings", "labels", "serviceTier", "store", "cachedContent")
-"""Of the body: they concern Google's own filters, billing, storage and caches. `cachedContent` is refused instead when
-it names one."""
+HINTS = ("safetySettings", "labels", "serviceTier", "store")
+"""Of the body: they concern Google's own filters, billing and storage."""
 
-IGNORED_CONFIG = ("mediaResolution", "enableEnhancedCivicAnswers", "audioTimestamp", "routingConfig")
+CONFIG_HINTS = ("mediaResolution", "enableEnhancedCivicAnswers", "audioTimestamp", "routingConfig")
 """Of `generationConfig`: hints to Google's own models."""
 
 IGNORED_FOR_IMAGES = (
@@ -73,9 +72,7 @@ class FunctionResponse(_Google):
 
 
 class Part(_Google):
-    """One part of a turn: exactly one of text, inlineData, fileData, functionCall, functionResponse."""
-
-    exact: ClassVar = True
+    """A part of a turn: text, inlineData, fileData, functionCall, functionResponse, or of Google's own kinds."""
 
     text: str | None = None
     inline_data: Blob | None = None
@@ -153,9 +150,7 @@ class FunctionDeclaration(_Google):
 
 
 class Tool(_Google):
-    """Functions; Google's own tools are refused."""
-
-    exact: ClassVar = True
+    """Functions, and tools that run at Google."""
 
     function_declarations: list[FunctionDeclaration] | None = None
     google_search: Any = None

@@ -9,7 +9,9 @@ from typing import Any
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import vendor_fields
 from services.common.errors import error_of
+from services.router.dialects.google import carried
 from services.router.operations.image import ImageAnswer
 from services.router.operations.text import TextAnswer
 
@@ -43,41 +45,53 @@ class _Candidate:
     def __init__(self) -> None:
         self.parts: list[Json] = []
         self.finish = ""
-        self._call_index = -1
-        self._call = text_pb2.ToolCall()
+        self.fields: Json = {}
+        """Of Google's own, beside its content."""
+        self._calls: dict[int, text_pb2.ToolCall] = {}
+        """Calls that have begun, by their index; their pieces may interleave."""
+        self._given: set[int] = set()
+        self._call_fields: dict[int, Json] = {}
         self._broken = False
         self._chosen: list[Json] = []
         self._top: list[Json] = []
 
-    def take(self, event: text_pb2.TextEvent, kind: str, *, thoughts: bool) -> None:
+    def take(self, event: text_pb2.TextEvent, kind: str | None, fields: Json, *, thoughts: bool) -> None:
+        beside: Json = fields.get("part", {})
+        vendor_fields.go_on(self.fields, fields.get("candidate", {}))
         if kind == "tool_call":
-            self._piece(event.tool_call)
+            self._piece(event.tool_call, beside)
             return
-        self._flush()
+        if kind is not None or beside:
+            self._flush()
         if kind == "text":
-            self._text(event.text.text)
+            self._text(event.text.text, beside)
             for token in event.text.logprobs:
                 self._chosen.append({"token": token.token, "logProbability": token.logprob})
                 self._top.append({"candidates": [{"token": t.token, "logProbability": t.logprob} for t in token.top]})
         elif kind == "reasoning":
-            self._reasoning(event.reasoning, thoughts)
+            self._reasoning(event.reasoning, thoughts, beside)
         elif kind == "candidate_finished":
+            self._flush(last=True)
             self.finish = "MALFORMED_FUNCTION_CALL" if self._broken else _FINISH[event.candidate_finished.reason]
-            if event.candidate_finished.refusal:
+            if event.candidate_finished.refusal and "finishMessage" not in self.fields:
                 self.parts.append({"text": event.candidate_finished.refusal})
+        elif beside:
+            self.parts.append(beside)
 
-    def _text(self, text: str) -> None:
+    def _text(self, text: str, beside: Json) -> None:
         last = self.parts[-1] if self.parts else None
-        if last is not None and set(last) == {"text"}:
+        if beside:
+            self.parts.append({"text": text, **beside})
+        elif last is not None and set(last) == {"text"}:
             last["text"] += text
         elif text:
             self.parts.append({"text": text})
 
-    def _reasoning(self, piece: text_pb2.ReasoningDelta, thoughts: bool) -> None:
+    def _reasoning(self, piece: text_pb2.ReasoningDelta, thoughts: bool, beside: Json) -> None:
         part: Json = {}
         if piece.text and thoughts:
             last = self.parts[-1] if self.parts else None
-            if last is not None and set(last) == {"text", "thought"} and not piece.signature:
+            if last is not None and set(last) == {"text", "thought"} and not piece.signature and not beside:
                 last["text"] += piece.text
                 return
             part = {"text": piece.text, "thought": True}
@@ -86,49 +100,70 @@ class _Candidate:
         if piece.signature:
             part["thoughtSignature"] = _base64(piece.signature)
         if part:
-            self.parts.append(part)
+            self.parts.append({**part, **beside})
 
-    def _piece(self, piece: text_pb2.ToolCallDelta) -> None:
+    def _piece(self, piece: text_pb2.ToolCallDelta, beside: Json) -> None:
         """Gather a call: Google's form gives it whole, its arguments as an object."""
-        if piece.call_index != self._call_index:
+        index = piece.call_index
+        if index in self._given:
+            return  # Blanks after the arguments.
+        if index not in self._calls:
             self._flush()
-            self._call_index = piece.call_index
-        self._call.id += piece.id
-        self._call.name += piece.name
-        self._call.arguments_json += piece.arguments_json
-        self._call.signature += piece.signature
+        call = self._calls.setdefault(index, text_pb2.ToolCall())
+        call.id += piece.id
+        call.name += piece.name
+        call.arguments_json += piece.arguments_json
+        call.signature += piece.signature
+        if beside:
+            self._call_fields[index] = beside
 
-    def _flush(self) -> None:
-        if self._call_index < 0:
-            return
-        call, self._call, self._call_index = self._call, text_pb2.ToolCall(), -1
-        try:
-            args = json.loads(call.arguments_json or "{}")
-        except ValueError:
-            args = None
-        if not isinstance(args, dict):
-            self._broken = True
-            return
-        part: Json = {"functionCall": {"id": call.id, "name": call.name, "args": args}}
-        if call.signature:
-            part["thoughtSignature"] = _base64(call.signature)
-        self.parts.append(part)
+    def _flush(self, *, last: bool = False) -> None:
+        """Give the calls whose arguments are whole; at the last, all."""
+        for index, call in list(self._calls.items()):
+            args = _object_of(call.arguments_json or ("{}" if last else ""))
+            if args is None and not last:
+                continue
+            del self._calls[index]
+            self._given.add(index)
+            if args is None:
+                self._broken = True
+                continue
+            part: Json = {"functionCall": {"id": call.id, "name": call.name, "args": args}}
+            if call.signature:
+                part["thoughtSignature"] = _base64(call.signature)
+            vendor_fields.merge(part, self._call_fields.pop(index, {}))
+            self.parts.append(part)
 
     def render(self, index: int) -> Json:
         """Return what is in hand, and forget it."""
         results: Json = {"content": {"parts": self.parts, "role": "model"}, "index": index}
+        kept: Json = {}
         if self.finish:
-            results["finishReason"] = self.finish
+            results["finishReason"] = self.fields.pop("finishReason", self.finish)
+        else:
+            # Some models put one on every piece: it is told once, with the end.
+            kept = {name: self.fields.pop(name) for name in ("finishReason", "finishMessage") if name in self.fields}
         if self._chosen:
             results["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._top}
             results["avgLogprobs"] = sum(token["logProbability"] for token in self._chosen) / len(self._chosen)
+        vendor_fields.merge(results, self.fields)
+        self.fields = kept
         self.parts, self.finish, self._chosen, self._top = [], "", [], []
         return results
 
     @property
     def shows(self) -> bool:
         """Whether there is anything to render."""
-        return bool(self.parts or self.finish or self._chosen)
+        return bool(self.parts or self.finish or self._chosen or self.fields.keys() - {"finishReason", "finishMessage"})
+
+
+def _object_of(arguments: str) -> Json | None:
+    """Return arguments as an object; None while they are none."""
+    try:
+        args = json.loads(arguments)
+    except ValueError:
+        return None
+    return args if isinstance(args, dict) else None
 
 
 class TextReply:
@@ -139,6 +174,9 @@ class TextReply:
         self._common = {"modelVersion": answer.model.id, "responseId": response_id}
         self._thoughts = thoughts
         self._candidates: dict[int, _Candidate] = {}
+        self._beside: Json = {}
+        """Of Google's own, beside the candidates, and not rendered yet."""
+        self._usage: Json = {}
 
     async def advance(self) -> bool:
         """Take the answer's next message in; tell whether there may be more. Raises MoaError for an error event."""
@@ -158,17 +196,33 @@ class TextReply:
             if kind == "started":
                 # Another model goes on.
                 self._common["modelVersion"] = event.started.model
-            if kind in ("text", "reasoning", "tool_call", "candidate_finished"):
+            fields = self._fields_of(event) if event.HasField("vendor") else {}
+            if fields or kind in ("text", "reasoning", "tool_call", "candidate_finished"):
                 candidate = self._candidates.setdefault(event.candidate, _Candidate())
-                candidate.take(event, kind, thoughts=self._thoughts)
+                candidate.take(event, kind, fields, thoughts=self._thoughts)
         return False
+
+    def _fields_of(self, event: text_pb2.TextEvent) -> Json:
+        """Take in what is of the whole answer, and return what is of a candidate."""
+        fields = carried.fields_of(event)
+        beside: Json = fields.pop("answer", {})
+        vendor_fields.go_on(self._usage, beside.pop("usageMetadata", {}))
+        if "modelVersion" in beside:
+            self._common["modelVersion"] = beside.pop("modelVersion")
+        vendor_fields.go_on(self._beside, beside)
+        return fields
 
     def render(self, *, last: bool) -> Json | None:
         """Return what came since the last time as one response; None when nothing shows. The last has the usage."""
         candidates = [self._candidates[i].render(i) for i in sorted(self._candidates) if self._candidates[i].shows]
-        if last:
-            return {"candidates": candidates, "usageMetadata": usage_of(self.answer.usage), **self._common}
-        return {"candidates": candidates, **self._common} if candidates else None
+        beside, self._beside = self._beside, {}
+        if not last:
+            return {"candidates": candidates, **self._common, **beside} if candidates or beside else None
+        usage = usage_of(self.answer.usage)
+        vendor_fields.merge(usage, self._usage)
+        results: Json = {"usageMetadata": usage, **self._common, **beside}
+        # A prompt that was refused has no candidates.
+        return results if "promptFeedback" in beside and not candidates else {"candidates": candidates, **results}
 
 
 class ImageReply:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.common.errors import InvalidField, Unsupported
-from services.router.dialects.google import bodies, image_request, text_request
+from services.router.dialects.google import bodies, carried, image_request, text_request
 from services.router.dialects.google.spelling import parse_either, respelled
 from services.router.dialects.reading import is_large
 from services.router.dialects.unknown import parse_liberally, refuse
@@ -25,7 +24,7 @@ class Asked:
     """What a body asks for."""
 
     ignored: list[str]
-    """Parameters that were given and have no effect."""
+    """Parameters that were given and have no effect, as far as that is known before anybody answers."""
     text: GenerateTextRequest | None = None
     """Where the model makes text."""
     prompt: Prompt | None = None
@@ -41,21 +40,21 @@ def asked(data: bytes, model: str, makes: str, *, stream: bool, strict: bool = F
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
-    body, unknown = parse_liberally(data, _BODY, strict=strict, parse=parse_either, respell=respelled)
+    body, unknown, extra = parse_liberally(data, _BODY, parse=parse_either, respell=respelled)
     if body.cached_content:
         raise Unsupported("cachedContent is not supported here", param="cachedContent")
-    ignored = [*_set_names(body, bodies.IGNORED, "")]
-    if body.generation_config is not None:
-        unused = (*bodies.IGNORED_CONFIG, *(bodies.IGNORED_FOR_IMAGES if makes == "image" else ()))
-        ignored += _set_names(body.generation_config, unused, "generationConfig.")
-    ignored += unknown
-    refuse(ignored, strict=strict)
     if makes == "image":
+        ignored = [*carried.set_fields(body, bodies.HINTS)]
+        if body.generation_config is not None:
+            unused = (*bodies.CONFIG_HINTS, *bodies.IGNORED_FOR_IMAGES)
+            ignored += (f"generationConfig.{name}" for name in carried.set_fields(body.generation_config, unused))
+        ignored += unknown
+        refuse(ignored, strict=strict)
         return Asked(ignored, image=image_request.request_from(body, model, stream=stream))
     if not makes:
-        return Asked(ignored)
-    text = text_request.request_from(body, model, stream=stream)
-    return Asked(ignored, text=text, prompt=Prompt.of(text, whole=is_large(data)))
+        return Asked([])
+    text = text_request.request_from(body, model, stream=stream, strict=strict, extra=extra, names=unknown)
+    return Asked([], text=text, prompt=Prompt.of(text, whole=is_large(data)))
 
 
 def counted(data: bytes, model: str) -> CountTokensRequest:
@@ -70,11 +69,3 @@ def counted(data: bytes, model: str) -> CountTokensRequest:
         messages=text_request.messages_from(given.contents or [], given.system_instruction),
         tools=text_request.tools_from(given.tools),
     )
-
-
-def _set_names(of: msgspec.Struct, names: Iterable[str], prefix: str) -> Iterable[str]:
-    """Return those of `names` (as the wire spells them) that are set."""
-    by_wire = dict(zip(of.__struct_encode_fields__, of.__struct_fields__, strict=True))
-    for name in names:
-        if getattr(of, by_wire[name]) is not None:
-            yield prefix + name

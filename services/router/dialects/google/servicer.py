@@ -62,7 +62,8 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
             if isinstance(rendered, ImageReply):
                 answer.usage.images = rendered.images
             body = reply.json_body(rendered.render(last=True))
-            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+            told = reply.headers(answer, cost=answer.usage, ignored=ignored, dialect=GOOGLE)
+            await context.send_initial_metadata(told)
             rendered.delivered()
             return body
 
@@ -79,7 +80,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
             rendered, ignored = await self._begin(name, given, stream.caller(caller), stream=True, strict=strict)
             async with rendered.answer as answer:
                 note(answer, caller)
-                await stream.begin(reply.headers(answer, ignored=ignored))
+                await stream.begin(reply.headers(answer, ignored=ignored, dialect=GOOGLE))
                 try:
                     more = True
                     while more:

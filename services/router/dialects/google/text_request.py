@@ -12,15 +12,17 @@ from typing import Any
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Unsupported
-from services.router.dialects.google import bodies
+from services.router.dialects.google import bodies, carried
 from services.router.dialects.google.schema import to_json_schema
 from services.router.dialects.media import image_from_base64, image_from_url
 from services.router.dialects.reply import encode
+from services.router.dialects.unknown import Extra, at
 
 _MODES = {
     "MODE_UNSPECIFIED": text_pb2.ToolChoice.MODE_AUTO,
     "AUTO": text_pb2.ToolChoice.MODE_AUTO,
-    "VALIDATED": text_pb2.ToolChoice.MODE_AUTO,
+    # AUTO that keeps to the schemas: Google is told by what it carries.
+    "VALIDATED": text_pb2.ToolChoice.MODE_UNSPECIFIED,
     "ANY": text_pb2.ToolChoice.MODE_REQUIRED,
     "NONE": text_pb2.ToolChoice.MODE_NONE,
 }
@@ -33,17 +35,32 @@ _LEVELS = {
 }
 
 
-def request_from(body: bodies.Body, model: str, *, stream: bool) -> text_service_pb2.GenerateTextRequest:
-    """Return the request. Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
-    request = text_service_pb2.GenerateTextRequest(model=model, stream=stream)
-    request.messages.extend(messages_from(body.contents, body.system_instruction))
-    request.tools.extend(tools_from(body.tools))
+def request_from(
+    body: bodies.Body,
+    model: str,
+    *,
+    stream: bool,
+    strict: bool = False,
+    extra: Extra | None = None,
+    names: list[str] | None = None,
+) -> text_service_pb2.GenerateTextRequest:
+    """Return the request; `extra` and `names` are the fields of the body that nobody here knows.
+
+    Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge.
+    """
+    request = text_service_pb2.GenerateTextRequest(model=model, stream=stream, strict=strict)
+    extra = extra or {}
+    request.messages.extend(messages_from(body.contents, body.system_instruction, at(extra, "contents")))
+    request.tools.extend(tools_from(body.tools, at(extra, "tools")))
     _set_choice(request, body.tool_config)
     _set_config(request, body.generation_config or bodies.GenerationConfig())
+    carried.put(request, body, extra, names or [])
     return request
 
 
-def messages_from(contents: list[bodies.Content], system: bodies.Content | None) -> list[text_pb2.Message]:
+def messages_from(
+    contents: list[bodies.Content], system: bodies.Content | None, extra: Extra | None = None
+) -> list[text_pb2.Message]:
     """Return the conversation. Calls without an id get one, and their results find it by the function's name."""
     results = []
     if system is not None and system.parts:
@@ -51,7 +68,7 @@ def messages_from(contents: list[bodies.Content], system: bodies.Content | None)
         results.append(text_pb2.Message(role=text_pb2.ROLE_SYSTEM, parts=parts))
     turns = _Turns()
     for index, content in enumerate(contents):
-        results.extend(turns.of(content, f"contents[{index}]"))
+        results.extend(turns.of(content, f"contents[{index}]", at(extra or {}, index, "parts")))
     return results
 
 
@@ -69,7 +86,7 @@ class _Turns:
         self._calls = 0
         self._waiting: dict[str, deque[str]] = {}
 
-    def of(self, content: bodies.Content, where: str) -> list[text_pb2.Message]:
+    def of(self, content: bodies.Content, where: str, extra: Extra) -> list[text_pb2.Message]:
         """Return a content's messages: results of functions stand in messages of their own."""
         if not content.parts:
             raise InvalidField(f"{where}.parts must not be empty", param=f"{where}.parts")
@@ -84,11 +101,15 @@ class _Turns:
         for is_result, group in groupby(numbered, key=lambda pair: pair[1].function_response is not None):
             message = text_pb2.Message(role=text_pb2.ROLE_TOOL if is_result else role)
             for index, part in group:
-                self._add(message, part, f"{where}.parts[{index}]")
+                self._add(message, part, f"{where}.parts[{index}]", at(extra, index))
             results.append(message)
         return results
 
-    def _add(self, message: text_pb2.Message, part: bodies.Part, where: str) -> None:
+    def _add(self, message: text_pb2.Message, part: bodies.Part, where: str, extra: Extra) -> None:
+        self._add_typed(message, part, where, extra)
+        carried.put_part(message.parts[-1], part, extra)
+
+    def _add_typed(self, message: text_pb2.Message, part: bodies.Part, where: str, extra: Extra) -> None:
         kinds = [
             name
             for name in ("text", "inline_data", "file_data", "function_call", "function_response")
@@ -104,7 +125,7 @@ class _Turns:
                 return
             if part.text or not signature:
                 message.parts.add(text=part.text)
-            if signature:
+            else:
                 message.parts.add().reasoning.signature = signature
         elif part.inline_data is not None:
             image = image_from_base64(part.inline_data.data, param=f"{where}.inlineData.data")
@@ -115,6 +136,8 @@ class _Turns:
             message.parts.add().tool_call.CopyFrom(self._call(part.function_call, signature))
         elif part.function_response is not None:
             message.parts.add().tool_result.CopyFrom(self._result(part.function_response, where))
+        elif carried.is_own(part, extra):
+            message.parts.add()
         elif signature:
             message.parts.add().reasoning.signature = signature
         else:
@@ -181,14 +204,12 @@ def file_image(file: bodies.FileData, where: str) -> media_pb2.ImageInput:
     return image_from_url(file.file_uri, param=f"{where}.fileData.fileUri")
 
 
-def tools_from(tools: list[bodies.Tool] | None) -> list[text_pb2.Tool]:
-    """Return the functions. Raises Unsupported for Google's own tools."""
+def tools_from(tools: list[bodies.Tool] | None, extra: Extra | None = None) -> list[text_pb2.Tool]:
+    """Return the functions, and the tools that run at Google."""
     results = []
     for index, tool in enumerate(tools or ()):
-        for name, attribute in zip(tool.__struct_encode_fields__, tool.__struct_fields__, strict=True):
-            if name in bodies.OWN_TOOLS and getattr(tool, attribute) is not None:
-                raise Unsupported(f"tools[{index}].{name} is not supported here", param=f"tools[{index}].{name}")
-        for function in tool.function_declarations or ():
+        beside = at(extra or {}, index)
+        for number, function in enumerate(tool.function_declarations or ()):
             schema: Any = function.parameters_json_schema
             if schema is None and function.parameters is not None:
                 schema = to_json_schema(function.parameters)
@@ -199,6 +220,8 @@ def tools_from(tools: list[bodies.Tool] | None) -> list[text_pb2.Tool]:
                     parameters_json=encode(schema).decode() if schema else "",
                 )
             )
+            carried.put_function(results[-1], function, at(beside, "functionDeclarations", number))
+        results.extend(carried.own_tools(tool, beside))
     return results
 
 

@@ -1,7 +1,7 @@
 """OpenAI's chat body, typed. Source: OpenAI's API reference, "Create chat completion".
 
-Every documented parameter is here; one that is not is refused by name, as OpenAI's API does. What is taken and has
-no effect stands in `IGNORED`, so the rule is written once.
+Every documented parameter is here. Those that only OpenAI's protocol knows (`HINTS`), and whatever is not here, pass to
+providers of that protocol as they came; others ignore them by name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from services.router.dialects.tools import FunctionTool, ToolCall
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
-IGNORED = (
+HINTS = (
     "store",
     "metadata",
     "service_tier",
@@ -25,7 +25,7 @@ IGNORED = (
     "verbosity",
     "prediction",
 )
-"""Taken and without effect: they concern OpenAI's own storage, billing tiers and caches, or are hints."""
+"""Documented by OpenAI, and of no meaning to another vendor: its own storage, tiers and caches, and hints."""
 
 
 class ImageUrl(Struct, forbid_unknown_fields=True):
@@ -83,7 +83,7 @@ class Message(Struct, forbid_unknown_fields=True, kw_only=True):
     reasoning_details: Any = None
     cache_control: Any = None
     """A hint for Anthropic's prompt cache."""
-    # What OpenAI's own answers carry, for clients that send an answer back as it came.
+    # What answers of OpenAI's protocol carry, for clients that send an answer back as it came.
     annotations: Any = None
     audio: Any = None
     function_call: Any = None
@@ -157,7 +157,7 @@ class ChatBody(Struct, forbid_unknown_fields=True, kw_only=True):
     modalities: list[str] | None = None
     audio: Any | UnsetType = UNSET
     web_search_options: Any | UnsetType = UNSET
-    # Ignored by the rule of `IGNORED`.
+    # `HINTS`.
     store: Any = None
     metadata: Any = None
     service_tier: Any = None

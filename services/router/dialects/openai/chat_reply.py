@@ -7,12 +7,17 @@ from typing import Any
 
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import vendor_fields
 from services.common.dialects import OPENAI
 from services.common.errors import error_of
-from services.router.dialects.openai import reasoning
+from services.router.dialects.openai import carried, reasoning
 from services.router.dialects.reply import DONE, encode, frame
 from services.router.dialects.tools import GOOGLE, Calls, extra_content, signed_id
 from services.router.operations.text import TextAnswer
+
+Json = dict[str, Any]
+
+_SHOWN = ("text", "reasoning", "tool_call", "candidate_finished")
 
 _FINISH = {
     text_pb2.FINISH_REASON_STOP: "stop",
@@ -56,6 +61,14 @@ class _Candidate:
         self.logprobs: list[dict[str, Any]] = []
         self.refusal = ""
         self.finish = "stop"
+        self.fields: Json = {}
+        """Of the vendor's own."""
+
+    def take_fields(self, fields: Json, event: text_pb2.TextEvent) -> None:
+        call = fields.pop("call", None)
+        if call:
+            self.calls.take_fields(event.tool_call.call_index, call)
+        vendor_fields.go_on(self.fields, fields)
 
     def take(self, event: text_pb2.TextEvent, kind: str | None) -> None:
         if kind == "text":
@@ -84,34 +97,45 @@ class _Candidate:
             message["reasoning_details"] = self.details.whole()
         if self.calls:
             message["tool_calls"] = self.calls.whole()
-        return {
+        vendor_fields.merge(message, self.fields.get("message", {}))
+        choice: Json = {
             "index": index,
             "message": message,
             "logprobs": {"content": self.logprobs, "refusal": None} if self.logprobs else None,
             "finish_reason": self.finish,
         }
+        vendor_fields.merge(choice, self.fields.get("choice", {}))
+        return choice
 
 
 async def whole(answer: TextAnswer, request_id: str) -> dict[str, Any]:
     """Drain the answer to one `chat.completion`. Raises MoaError when it failed."""
     candidates: dict[int, _Candidate] = {}
+    beside: Json = {}
     while (message := await answer.next()) is not None:
         for event in message.events:
             kind = event.WhichOneof("event")
             if kind == "error":
                 raise error_of(event.error)
-            if kind in ("text", "reasoning", "tool_call", "candidate_finished"):
+            if kind in _SHOWN:
                 candidates.setdefault(event.candidate, _Candidate()).take(event, kind)
-    return {
+            if event.HasField("vendor"):
+                fields = carried.fields_of(event)
+                vendor_fields.go_on(beside, fields.pop("answer", {}))
+                if fields:
+                    candidates.setdefault(event.candidate, _Candidate()).take_fields(fields, event)
+    whole: Json = {
         "id": f"chatcmpl-{request_id}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": answer.model.id,
+        "model": beside.pop("model", answer.model.id),
         "choices": [candidates[i].choice(i) for i in sorted(candidates)] or [_Candidate().choice(0)],
         "usage": usage_of(answer.usage),
-        "service_tier": None,
-        "system_fingerprint": None,
+        "service_tier": beside.pop("service_tier", None),
+        "system_fingerprint": beside.pop("system_fingerprint", None),
     }
+    vendor_fields.merge(whole, beside)
+    return whole
 
 
 class Chunks:
@@ -124,6 +148,7 @@ class Chunks:
         self._include_usage = include_usage
         self._begun: set[int] = set()
         self._details: dict[int, reasoning.Details] = {}
+        self._usage_beside: Json = {}
         self._common: dict[str, Any] = {
             "id": f"chatcmpl-{request_id}",
             "object": "chat.completion.chunk",
@@ -144,19 +169,18 @@ class Chunks:
         for event in message.events:
             kind = event.WhichOneof("event")
             candidate = event.candidate
-            if kind in ("text", "reasoning", "tool_call", "candidate_finished") and candidate not in self._begun:
+            if kind in _SHOWN and candidate not in self._begun:
                 self._begun.add(candidate)
                 out.append(self._chunk(candidate, {"role": "assistant", "content": "", "refusal": None}))
-            if kind == "text":
-                if event.text.logprobs:
-                    out.append(self._chunk(candidate, {"content": event.text.text}, tokens=event.text.logprobs))
-                else:
-                    out.append(self._text(candidate, event.text.text))
+            if event.HasField("vendor"):
+                out.append(self._carrying(event, kind))
+            elif kind == "text":
+                out.append(self._text(candidate, event.text))
             elif kind == "finished":
                 out.append(self._end(event.finished.usage))
             elif kind == "error":
                 out.append(frame(OPENAI.render(error_of(event.error))))
-            elif kind in ("reasoning", "tool_call", "candidate_finished"):
+            elif kind in _SHOWN:
                 out.append(self._other(event, kind))
             elif kind == "started":
                 # Another model goes on.
@@ -164,40 +188,86 @@ class Chunks:
                 self._head = self._header()
         return b"".join(out)
 
-    def _text(self, candidate: int, text: str) -> bytes:
-        return b"%b%d%b%b%b" % (self._head, candidate, b',"delta":{"content":', encode(text), self._text_tail)
+    def _text(self, candidate: int, piece: text_pb2.TextDelta) -> bytes:
+        if piece.logprobs:
+            return self._chunk(candidate, {"content": piece.text}, tokens=piece.logprobs)
+        return b"%b%d%b%b%b" % (self._head, candidate, b',"delta":{"content":', encode(piece.text), self._text_tail)
 
     def _other(self, event: text_pb2.TextEvent, kind: str) -> bytes:
+        if kind == "candidate_finished":
+            ended = event.candidate_finished
+            refused = {"refusal": ended.refusal} if ended.refusal else {}
+            return self._chunk(event.candidate, refused, finish=_FINISH.get(ended.reason, "stop"))
+        delta = self._delta(event, kind)
+        return self._chunk(event.candidate, delta) if delta else b""
+
+    def _delta(self, event: text_pb2.TextEvent, kind: str | None) -> Json:
         if kind == "reasoning":
-            delta: dict[str, Any] = {"reasoning_content": event.reasoning.text} if event.reasoning.text else {}
+            delta: Json = {"reasoning_content": event.reasoning.text} if event.reasoning.text else {}
             part = self._details.setdefault(event.candidate, reasoning.Details()).take(event.reasoning)
             if part is not None:
                 delta["reasoning_details"] = [part]
-            return self._chunk(event.candidate, delta) if delta else b""
+            return delta
         if kind == "tool_call":
-            return self._chunk(event.candidate, {"tool_calls": [_tool_call(event.tool_call)]})
-        ended = event.candidate_finished
-        refused = {"refusal": ended.refusal} if ended.refusal else {}
-        return self._chunk(event.candidate, refused, finish=_FINISH.get(ended.reason, "stop"))
+            return {"tool_calls": [_tool_call(event.tool_call)]}
+        return {"content": event.text.text} if kind == "text" else {}
 
-    def _chunk(self, candidate: int, delta: dict[str, Any], *, finish: str | None = None, tokens: Any = None) -> bytes:
-        chunk = dict(self._common)
-        chunk["choices"] = [
-            {
-                "index": candidate,
-                "delta": delta,
-                "logprobs": {"content": _logprobs(tokens), "refusal": None} if tokens else None,
-                "finish_reason": finish,
-            }
-        ]
+    def _carrying(self, event: text_pb2.TextEvent, kind: str | None) -> bytes:
+        """Render an event with fields of the vendor's own."""
+        fields = carried.fields_of(event)
+        beside: Json = fields.pop("answer", {})
+        vendor_fields.go_on(self._usage_beside, beside.pop("usage", {}))
+        for name in ("model", "system_fingerprint", "service_tier"):
+            if name in beside:
+                self._common[name] = beside.pop(name)
+                self._head = self._header()
+        if not fields and kind not in _SHOWN:
+            return frame({**self._common, "choices": [], **beside}) if beside else b""
+        delta = self._delta(event, kind)
+        if "call" in fields and "tool_calls" in delta:
+            vendor_fields.merge(delta["tool_calls"][0], fields["call"])
+        vendor_fields.merge(delta, fields.get("message", {}))
+        finish = None
+        if kind == "candidate_finished":
+            finish = _FINISH.get(event.candidate_finished.reason, "stop")
+            if event.candidate_finished.refusal:
+                delta["refusal"] = event.candidate_finished.refusal
+        tokens = event.text.logprobs if kind == "text" else None
+        return self._chunk(
+            event.candidate, delta, finish=finish, tokens=tokens, choice=fields.get("choice"), beside=beside
+        )
+
+    def _chunk(
+        self,
+        candidate: int,
+        delta: Json,
+        *,
+        finish: str | None = None,
+        tokens: Any = None,
+        choice: Json | None = None,
+        beside: Json | None = None,
+    ) -> bytes:
+        made: Json = {
+            "index": candidate,
+            "delta": delta,
+            "logprobs": {"content": _logprobs(tokens), "refusal": None} if tokens else None,
+            "finish_reason": finish,
+        }
+        if choice:
+            vendor_fields.merge(made, choice)
+        chunk: Json = {**self._common, "choices": [made]}
         if self._include_usage:
             chunk["usage"] = None
+        if beside:
+            vendor_fields.merge(chunk, beside)
         return frame(chunk)
 
     def _end(self, usage: usage_pb2.Usage) -> bytes:
         if not self._include_usage:
             return DONE
-        return frame({**self._common, "choices": [], "usage": usage_of(usage)}) + DONE
+        counts = usage_of(usage)
+        vendor_fields.merge(counts, self._usage_beside)
+        return frame({**self._common, "choices": [], "usage": counts}) + DONE
 
 
 def _tool_call(piece: text_pb2.ToolCallDelta) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from msgspec import UNSET
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.media import image_from_url
-from services.router.dialects.openai import bodies, reasoning
+from services.router.dialects.openai import bodies, carried, reasoning
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
 from services.router.dialects.tools import call_from, split_id, tool_from
-from services.router.dialects.unknown import parse_liberally, refuse
+from services.router.dialects.unknown import Extra, at, parse_liberally
 from services.router.domain.prompt import Prompt
 
 _DECODER = msgspec.json.Decoder(bodies.ChatBody)
@@ -39,7 +39,7 @@ _EFFORTS = {
     "low": text_pb2.ReasoningOptions.EFFORT_LOW,
     "medium": text_pb2.ReasoningOptions.EFFORT_MEDIUM,
     "high": text_pb2.ReasoningOptions.EFFORT_HIGH,
-    "xhigh": text_pb2.ReasoningOptions.EFFORT_HIGH,
+    "xhigh": text_pb2.ReasoningOptions.EFFORT_XHIGH,
 }
 
 _FORMATS = {
@@ -55,8 +55,6 @@ class Read(NamedTuple):
     request: text_service_pb2.GenerateTextRequest
     include_usage: bool
     """Whether the stream shall end with the usage."""
-    ignored: list[str]
-    """Parameters that were given and have no effect."""
 
 
 def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
@@ -66,11 +64,11 @@ def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
 
 
 def request_from(data: bytes, *, strict: bool = False) -> Read:
-    """Read the body; `strict`: refuse what would have no effect.
+    """Read the body; `strict`: whoever answers refuses what would have no effect.
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
-    body, unknown = parse_liberally(data, _DECODER, strict=strict)
+    body, names, extra = parse_liberally(data, _DECODER)
     _refuse(body)
     request = text_service_pb2.GenerateTextRequest(
         model=body.model,
@@ -78,22 +76,22 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
         max_tokens=body.max_completion_tokens or body.max_tokens,
         candidates=body.n or 1,
         user=body.user or "",
+        strict=strict,
     )
     for index, message in enumerate(body.messages):
-        _add_message(request, message, index)
+        _add_message(request, message, index, at(extra, "messages", index))
     if body.stop is not None:
         request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
     _set_sampling(request.sampling, body)
-    _set_tools(request, body)
+    _set_tools(request, body, at(extra, "tools"))
     _set_format(request, body)
     # Clients of this dialect that know of reasoning read `reasoning_content`; others skip it.
     request.reasoning.include = True
     if body.reasoning_effort is not None:
         request.reasoning.effort = _EFFORTS[body.reasoning_effort]
+    carried.put(request, body, extra, names)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    ignored = [name for name in bodies.IGNORED if getattr(body, name) is not None] + unknown
-    refuse(ignored, strict=strict)
-    return Read(request, include_usage, ignored)
+    return Read(request, include_usage)
 
 
 def _refuse(body: bodies.ChatBody) -> None:
@@ -111,9 +109,12 @@ def _refuse(body: bodies.ChatBody) -> None:
         raise InvalidField("top_logprobs needs logprobs", param="top_logprobs")
 
 
-def _add_message(request: text_service_pb2.GenerateTextRequest, message: bodies.Message, index: int) -> None:
+def _add_message(
+    request: text_service_pb2.GenerateTextRequest, message: bodies.Message, index: int, extra: Extra
+) -> None:
     where = f"messages[{index}]"
     turn = request.messages.add(role=_ROLES[message.role])
+    carried.put_message(turn, message, extra)
     if message.role == "tool":
         if not message.tool_call_id:
             raise InvalidField(f"{where}.tool_call_id is required", param=f"{where}.tool_call_id")
@@ -133,10 +134,14 @@ def _add_message(request: text_service_pb2.GenerateTextRequest, message: bodies.
     else:
         for number, part in enumerate(message.content or ()):
             _add_part(turn, part, f"{where}.content[{number}]")
+            carried.put_part(turn.parts[-1], part, at(extra, "content", number))
     if message.refusal:
         turn.parts.add(text=message.refusal)
     for call in message.tool_calls or ():
         turn.parts.add().tool_call.CopyFrom(call_from(call))
+        carried.put_call(turn.parts[-1], call)
+    if message.cache_control is not None and turn.parts:
+        turn.parts[-1].cache = True
     if not turn.parts:
         raise InvalidField(f"{where}.content is required", param=f"{where}.content")
 
@@ -174,8 +179,12 @@ def _set_sampling(sampling: text_pb2.Sampling, body: bodies.ChatBody) -> None:
         sampling.top_logprobs = body.top_logprobs or 0
 
 
-def _set_tools(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody) -> None:
-    request.tools.extend(tool_from(tool) for tool in body.tools or ())
+def _set_tools(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody, extra: Extra) -> None:
+    for index, tool in enumerate(body.tools or ()):
+        request.tools.append(tool_from(tool))
+        carried.put_tool(request.tools[-1], at(extra, index))
+    if not request.tools:
+        return  # A choice among none is none.
     choice = body.tool_choice
     if isinstance(choice, str):
         request.tool_choice.mode = _CHOICES[choice]

@@ -73,7 +73,7 @@ def request_from(
         read, files = _from_form(form.parse(data, content_type))
         unknown: list[str] = []
     else:
-        (read, unknown), files = parse_liberally(data, _DECODER, strict=strict), {}
+        (read, unknown, _), files = parse_liberally(data, _DECODER), {}
     ignored = [name for name in IGNORED if getattr(read, name) is not None] + unknown
     refuse(ignored, strict=strict)
     for name in REFUSED:

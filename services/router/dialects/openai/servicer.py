@@ -57,20 +57,20 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         given = Body(request)
         del request
         strict = is_strict(context.invocation_metadata() or ())
-        (wanted, include_usage, ignored), prompt = await self._reading(chat_request.read, given, strict=strict)
+        (wanted, include_usage), prompt = await self._reading(chat_request.read, given, strict=strict)
         if not wanted.stream:
             async with await self._operations.begin(TextCall(wanted, prompt), caller) as answer:
                 note(answer, caller)
                 body = await chat_reply.whole(answer, caller.request_id)
-                await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+                await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, dialect=OPENAI))
                 await context.write(reply.json_body(body))
             return
         async with (
-            EventStream(context, OPENAI, _broken_chat, ignored=ignored) as stream,
+            EventStream(context, OPENAI, _broken_chat) as stream,
             await self._operations.begin(TextCall(wanted, prompt), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
-            await stream.begin(reply.headers(answer, ignored=ignored))
+            await stream.begin(reply.headers(answer, dialect=OPENAI))
             chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=include_usage)
             while (message := await answer.next()) is not None:
                 if out := chunks.of(message):

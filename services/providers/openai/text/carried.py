@@ -1,0 +1,172 @@
+"""What passes between callers who speak OpenAI's protocol and providers who do: fields that no contract types.
+
+Everything passes but what is ours to decide. `DENIED` says what that is, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any, Final
+
+from moa.common.v1.vendor_pb2 import VendorFields
+from services.common import vendor_fields
+from services.providers.text.ignored import Ignored
+
+VENDOR: Final = "openai"
+
+Json = dict[str, Any]
+
+_STORED: Final = "it reaches what is stored in the operator's account"
+_ACCOUNT: Final = "it chooses among the operator's accounts"
+_TARGET: Final = "who answers is chosen by the gateway"
+_COSTS: Final = "it costs more than the tokens that are counted"
+_TYPED: Final = "the gateway has it in its own form"
+_HOST: Final = "it concerns the machines that the provider runs on"
+
+DENIED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("store", "previous_response_id", "conversation", "background", "prompt", "file_ids", "vector_store_ids"),
+        _STORED,
+    ),
+    **dict.fromkeys(("cached_content", "container", "thread_id", "assistant_id", "batch", "batch_id"), _STORED),
+    **dict.fromkeys(("organization", "organization_id", "project", "project_id", "api_key", "api_base"), _ACCOUNT),
+    **dict.fromkeys(("models", "provider", "route", "base_url"), _TARGET),
+    **dict.fromkeys(("best_of", "use_beam_search", "web_search_options", "web_search", "plugins"), _COSTS),
+    **dict.fromkeys(("search_parameters", "search_options", "enable_search"), _COSTS),
+    **dict.fromkeys(
+        ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"), _TYPED
+    ),
+    **dict.fromkeys(("max_output_tokens", "max_new_tokens", "num_predict", "options"), _TYPED),
+    **dict.fromkeys(("tools", "tool_choice", "functions", "function_call", "modalities", "audio"), _TYPED),
+    **dict.fromkeys(("kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room"), _HOST),
+    **dict.fromkeys(("chat_template", "custom_logit_processor", "logits_processors", "lora_path"), _HOST),
+    **dict.fromkeys(("priority", "request_id", "rid", "data_parallel_rank"), _HOST),
+}
+"""Beside the messages. Tiers that cost more (`service_tier`) are denied by their value."""
+
+_DEAR_TIERS: Final = frozenset(("priority", "scale"))
+
+_DOCUMENTED: Final = frozenset(
+    (
+        "metadata",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "verbosity",
+        "prediction",
+        "image_url",
+        "response_format",
+    )
+)
+"""What OpenAI itself takes; it refuses whatever else it does not know."""
+
+_KNOWN_ANSWER: Final = frozenset(("id", "object", "created", "choices", "usage", "error", "obfuscation"))
+_KNOWN_CHOICE: Final = frozenset(("index", "delta", "message", "finish_reason", "logprobs"))
+_KNOWN_MESSAGE: Final = frozenset(("role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls"))
+_KNOWN_CALL: Final = frozenset(("index", "id", "type", "function"))
+_KNOWN_USAGE: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
+_KNOWN_DETAILS: Final = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
+
+
+class Carrier:
+    """Puts a request's fields where they belong.
+
+    Args:
+        documented: Whether the provider takes only what OpenAI documents.
+        ignored: Told of what does not pass.
+    """
+
+    __slots__ = ("_documented", "_ignored")
+
+    def __init__(self, ignored: Ignored, *, documented: bool) -> None:
+        self._ignored = ignored
+        self._documented = documented
+
+    def merge(self, into: Json, given: VendorFields, where: str) -> None:
+        """Merge the fields of a part of the request into what is sent. Raises InvalidField; Unsupported if strict."""
+        if not given.json:
+            return
+        fields = vendor_fields.fields_of(given, VENDOR, where or "vendor")
+        passing: Json = {}
+        for name, value in fields.items():
+            why = self._why_not(name, value, where)
+            if why:
+                self._ignored.add(f"{where}.{name}" if where else name, f"{name} is not passed on: {why}")
+            else:
+                passing[name] = value
+        vendor_fields.merge(into, passing)
+
+    def _why_not(self, name: str, value: Any, where: str) -> str:
+        if name == "file_id" or (isinstance(value, dict) and "file_id" in value):
+            return _STORED
+        if not where:
+            if name in DENIED:
+                return DENIED[name]
+            if name == "service_tier" and value in _DEAR_TIERS:
+                return _COSTS
+        return "OpenAI does not take it" if self._documented and name not in _DOCUMENTED else ""
+
+
+class Returned:
+    """Finds, in an answer's pieces, what no contract types. Made for one answer: what is told once is not repeated."""
+
+    __slots__ = ("_own_name", "_told")
+
+    def __init__(self, own_name: str) -> None:
+        self._told: Json = {}
+        self._own_name = own_name
+
+    def of_answer(self, piece: Mapping[str, Any]) -> Json:
+        """Return what a piece says of the whole answer and has not said before."""
+        found = _beyond(piece, _KNOWN_ANSWER)
+        if found.get("model") == self._own_name:
+            del found["model"]  # callers know it by the catalogue's name
+        usage = piece.get("usage")
+        if isinstance(usage, dict) and (more := _usage_beyond(usage)):
+            found["usage"] = more
+        new = {name: value for name, value in found.items() if self._told.get(name) != value}
+        self._told |= new
+        return new
+
+    @staticmethod
+    def of_choice(choice: Mapping[str, Any]) -> Json:
+        """Return what a piece says of a candidate: `choice` beside its message, `message` in it."""
+        found: Json = {}
+        beside = _beyond(choice, _KNOWN_CHOICE)
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and logprobs.get("refusal"):
+            beside["logprobs"] = {"refusal": logprobs["refusal"]}
+        if beside:
+            found["choice"] = beside
+        said = choice.get("delta") or choice.get("message")
+        if isinstance(said, dict):
+            inside = _beyond(said, _KNOWN_MESSAGE)
+            if inside:
+                found["message"] = inside
+        return found
+
+    @staticmethod
+    def of_call(call: Mapping[str, Any]) -> Json:
+        """Return what a piece says of a call."""
+        return _beyond(call, _KNOWN_CALL)
+
+
+def _usage_beyond(usage: Mapping[str, Any]) -> Json:
+    """Return the counts, and prices, that no contract types."""
+    found = _beyond(usage, _KNOWN_USAGE)
+    for details, known in _KNOWN_DETAILS:
+        if isinstance(found.get(details), dict):
+            more = _beyond(found[details], {known})
+            if more:
+                found[details] = more
+            else:
+                del found[details]
+    return found
+
+
+def _beyond(piece: Mapping[str, Any], known: Set[str]) -> Json:
+    """Return the fields of an object that are not known. Those that are null say nothing."""
+    if piece.keys() <= known:
+        return {}
+    return {name: value for name, value in piece.items() if name not in known and value is not None}

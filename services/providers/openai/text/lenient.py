@@ -1,0 +1,122 @@
+"""Read pieces that servers of OpenAI's protocol write in their own ways, into the protocol's own form.
+
+What is known to happen: content as a list of parts, ids and indices as other types, arguments as an object, a log
+probability that is null, and halves of a character, told by a JSON escape each, in two pieces.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+
+_NO_LOGPROB: Final = -9999.0
+"""As OpenAI tells a token so unlikely that it gives no number."""
+_HIGH: Final = ("\ud800", "\udbff")
+
+_encode: Final = msgspec.json.Encoder().encode
+
+Json = dict[str, Any]
+
+
+class Halves:
+    """Joins characters whose halves come in two pieces. Made for one answer."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, str], str] = {}
+
+    def whole(self, text: str, place: tuple[int, str]) -> str:
+        """Return the text, with the half that waited in front, and without one that it ends with, which waits now.
+
+        Raises ValueError for a half whose other does not come.
+        """
+        text = self._waiting.pop(place, "") + text
+        if text and _HIGH[0] <= text[-1] <= _HIGH[1]:
+            self._waiting[place] = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+
+    def end(self) -> None:
+        """Raise ValueError where a half still waits."""
+        if self._waiting:
+            raise ValueError("half a character")
+
+
+def value_of(payload: bytes) -> Json:
+    """Return a piece in the protocol's own form, but for halves of characters. Raises ValueError."""
+    value = json.loads(payload, parse_constant=lambda _: None)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    value["usage"] = msgspec.Raw(_encode(value["usage"])) if value.get("usage") is not None else msgspec.Raw(b"")
+    if value.get("id") is not None:
+        value["id"] = str(value["id"])
+    choices = value.get("choices") or []
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            _mend_choice(choice)
+    return value
+
+
+def _mend_choice(choice: Json) -> None:
+    choice["index"] = _number(choice.get("index")) or 0
+    finish = choice.get("finish_reason")
+    choice["finish_reason"] = finish if isinstance(finish, str) and finish else None
+    logprobs = choice.get("logprobs")
+    if isinstance(logprobs, dict):
+        _mend_logprobs(logprobs.get("content"))
+    for name in ("delta", "message"):
+        if isinstance(choice.get(name), dict):
+            _mend_said(choice[name])
+
+
+def _mend_said(said: Json) -> None:
+    content = said.get("content")
+    if isinstance(content, list):
+        said["content"] = "".join(_texts(content, thought=False))
+        thought = "".join(_texts(content, thought=True))
+        if thought:
+            said["reasoning_content"] = (said.get("reasoning_content") or "") + thought
+    calls = said.get("tool_calls") or []
+    for call in calls if isinstance(calls, list) else ():
+        if not isinstance(call, dict):
+            continue
+        call["index"] = _number(call.get("index"))
+        call["id"] = None if call.get("id") is None else str(call["id"])
+        function = call.get("function")
+        if isinstance(function, dict) and not isinstance(function.get("arguments"), str | None):
+            function["arguments"] = _encode(function["arguments"]).decode()
+
+
+def _texts(parts: list[Any], *, thought: bool) -> list[str]:
+    """Return the texts of parts (Mistral): those of the answer, or those of its reasoning."""
+    found = []
+    for part in parts:
+        if isinstance(part, str) and not thought:
+            found.append(part)
+        elif isinstance(part, dict) and (part.get("type") == "thinking") is thought:
+            inner = part.get("thinking" if thought else "text")
+            if isinstance(inner, list):
+                found += _texts(inner, thought=False)
+            elif isinstance(inner, str):
+                found.append(inner)
+            elif not thought:
+                raise ValueError("a part of another kind")
+    return found
+
+
+def _mend_logprobs(entries: Any) -> None:
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict):
+            if entry.get("logprob") is None:
+                entry["logprob"] = _NO_LOGPROB
+            _mend_logprobs(entry.get("top_logprobs"))
+
+
+def _number(value: Any) -> int | None:
+    try:
+        return None if value is None else int(value)
+    except (TypeError, ValueError):
+        return None
