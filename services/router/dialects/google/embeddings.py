@@ -65,7 +65,7 @@ _BATCH: Final = msgspec.json.Decoder(BatchBody)
 def read(data: bytes, model: str, *, batch: bool, strict: bool = False) -> Read:
     """Read a body; `strict`: refuse what would have no effect. Raises Malformed, InvalidField or Unsupported."""
     decoder: Any = _BATCH if batch else _ONE
-    body, ignored = parse_liberally(data, decoder, strict=strict, parse=parse_either, respell=respelled)
+    body, ignored, _ = parse_liberally(data, decoder, parse=parse_either, respell=respelled)
     refuse(ignored, strict=strict)
     given: list[EmbedBody] = body.requests if batch else [body]
     first = given[0]

@@ -43,7 +43,7 @@ _DECODER = msgspec.json.Decoder(EmbeddingBody)
 
 def read(data: bytes, *, strict: bool = False) -> Read:
     """Read a body; `strict`: refuse what would have no effect. Raises Malformed or InvalidField."""
-    body, ignored = parse_liberally(data, _DECODER, strict=strict)
+    body, ignored, _ = parse_liberally(data, _DECODER)
     refuse(ignored, strict=strict)
     request = EmbedTextsRequest(model=body.model, dimensions=body.dimensions, user=body.user or "")
     given: list[Any] = [body.input] if isinstance(body.input, str) else body.input
