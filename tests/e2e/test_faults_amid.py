@@ -122,7 +122,7 @@ async def test_two_routers_do_what_one_key_asks_once(world: World) -> None:
 
 
 async def test_auth_that_is_frozen_amid_a_claim_delays_nobody_for_long(world: World) -> None:
-    """Auth hangs for longer than a claim's lease while its request is worked at: the caller has its answer all the same.
+    """Auth hangs for longer than a claim's lease while its request is worked at: the caller has its answer still.
     When auth goes on the answer is kept: asked again it is given, not lost, and nothing is done twice."""
     script = Script(hold_at=-1)
     world.provider.scripts.append(script)
