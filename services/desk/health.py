@@ -27,6 +27,10 @@ async def ask_all(checks: Mapping[str, Check]) -> list[desk_pb2.Dependency]:
     return list(await asyncio.gather(*(_ask(name, check) for name, check in checks.items())))
 
 
+class _NotConfigured(Exception):
+    """The operator has not set a part up. The message says what is missing."""
+
+
 async def _ask(name: str, check: Check) -> desk_pb2.Dependency:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
@@ -35,6 +39,8 @@ async def _ask(name: str, check: Check) -> desk_pb2.Dependency:
         detail = "it does not answer"
     except MoaError as error:
         detail = error.message
+    except _NotConfigured as found:
+        return desk_pb2.Dependency(name=name, detail=str(found), optional=name in OPTIONAL, not_configured=True)
     return desk_pb2.Dependency(name=name, healthy=not detail, detail=detail, optional=name in OPTIONAL)
 
 
@@ -71,6 +77,8 @@ def of_shops(naver: Naver) -> Check:
     """Return whether the shopping search is configured. It is not asked: each question counts against a daily limit."""
 
     async def check() -> str:
-        return "" if naver.configured else "it has no credentials (MOA_NAVER_CLIENT_ID, MOA_NAVER_CLIENT_SECRET)"
+        if not naver.configured:
+            raise _NotConfigured("it has no credentials (MOA_NAVER_CLIENT_ID, MOA_NAVER_CLIENT_SECRET)")
+        return ""
 
     return check

@@ -110,7 +110,8 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
 
     # Without a shop's credentials, as every first installation is.
     health = requests.get(f"{kept['MOA_URL']}/healthcheck", timeout=20)
-    assert health.status_code == 200, health.text
+    assert (health.status_code, health.json()["status"]) == (200, "ok"), health.text
+    assert health.json()["dependencies"]["shopping"]["status"] == "not_configured"
 
     token = re.findall(rf"http://127.0.0.1:{port}/#setup=(\S+)", said)[0]
     boss = {"email": "boss@example.com", "password": "correct horse battery"}

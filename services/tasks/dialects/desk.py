@@ -197,11 +197,11 @@ class DeskTaskServicer(desk_task_service_pb2_grpc.DeskTaskServiceServicer):
             parts["desk"] = {"status": "ok"}
             for part in health.dependencies:
                 whole = whole and (part.healthy or part.optional)
-                state = {"status": "ok"} if part.healthy else {"status": "down", "detail": part.detail}
-                parts[part.name] = state
+                status = "ok" if part.healthy else "not_configured" if part.not_configured else "down"
+                parts[part.name] = {"status": status, **({"detail": part.detail} if part.detail else {})}
         if not whole:
             await reply.with_status(context, 503)
-        well = all(part["status"] == "ok" for part in parts.values())
+        well = all(part["status"] in ("ok", "not_configured") for part in parts.values())
         status = "ok" if well else "degraded" if whole else "down"
         return reply.json_body({"status": status, "dependencies": parts})
 
