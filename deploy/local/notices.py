@@ -39,10 +39,15 @@ def _catalogue_reloaded(line: Mapping[str, Any]) -> str:
     return f"the catalogue was read anew: {line.get('models')} models"
 
 
+def _database_full(line: Mapping[str, Any]) -> str:
+    return f"warning: the database's disk is full, and what needs room there is refused: {line.get('why')}"
+
+
 WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "provider.account_refused": _account_refused,
     "catalogue.refused": _catalogue_refused,
     "catalogue.reloaded": _catalogue_reloaded,
+    "database.full": _database_full,
 }
 """How each event is told."""
 _FROM_ROUTER: Final = ("catalogue.refused", "catalogue.reloaded")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,8 +14,10 @@ from typing import Any, Final
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from services.common import logs
 from services.common.errors import InvalidField
 
+_log = logs.get("database")
 _CHECK_S: Final = 1.0
 
 
@@ -65,6 +68,28 @@ def of_one_statement(error: Exception) -> bool:
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     # Classes 08 (connection), 57P (shut down) and 53 (out of resources) are the server's own trouble.
     return state is not None and not state.startswith(("08", "57P", "53"))
+
+
+class FullDisk:
+    """Tells the operator that the database has no room, once in a while.
+
+    Such a database is there: it reads, and writes what needs no more room. Who takes it for one that is away refuses
+    everything for a moment after each statement that failed.
+    """
+
+    def __init__(self, *, again_s: float = 60.0) -> None:
+        self._again_s = again_s
+        self._told_at: float | None = None
+
+    def saw(self, error: Exception) -> bool:
+        """Return whether a statement failed for want of room on the database's disk."""
+        if not isinstance(error, psycopg.errors.DiskFull):
+            return False
+        now = time.monotonic()
+        if self._told_at is None or now - self._told_at >= self._again_s:
+            self._told_at = now
+            _log.error("database.full", why=str(error.diag.message_primary or ""))
+        return True
 
 
 def _break(link: psycopg.AsyncConnection[Any]) -> None:

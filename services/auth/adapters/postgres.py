@@ -48,6 +48,7 @@ class Postgres:
             kwargs={"connect_timeout": 2, "options": "-c statement_timeout=5000 -c lock_timeout=3000"},
         )
         self._probe: asyncio.Task[None] | None = None
+        self._full = database.FullDisk()
 
     async def open(self) -> None:
         """Start to connect; does not wait for the first connection."""
@@ -75,7 +76,7 @@ class Postgres:
         except _GONE as error:
             if database.of_one_statement(error):
                 raise OneFailed("this takes too long now; try again", retry_after_s=1) from error
-            if self._probe is None:
+            if self._probe is None and not self._full.saw(error):
                 _log.warning("database.lost", why=type(error).__name__)
                 self._probe = asyncio.create_task(self._until_back(), name="database probe")
             raise _away() from error

@@ -67,6 +67,7 @@ class Database:
             reconnect_timeout=5.0,
             kwargs={"connect_timeout": 2, "options": "-c statement_timeout=20000 -c lock_timeout=10000"},
         )
+        self._full = database.FullDisk()
 
     async def open(self) -> None:
         """Start to connect; does not wait for the first connection."""
@@ -90,6 +91,7 @@ class Database:
         except AWAY as error:
             if database.of_one_statement(error):
                 raise OneFailed("this takes too long now; try again", retry_after_s=1) from error
+            self._full.saw(error)
             raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
 
 
