@@ -1,4 +1,4 @@
-"""Settling for a caller that abandoned its call: a backend that was left in the middle of it books what it delivered."""
+"""Settling for a caller that abandoned its call: a backend that was left amid it books what it delivered."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class _Candidate:
             self._call_fields[index] = beside
 
     def _flush(self, *, last: bool = False) -> None:
-        """Give the calls whose arguments are whole; at the last, all."""
+        """Write the calls whose arguments are whole; at the last, all."""
         for index, call in list(self._calls.items()):
             args = _object_of(call.arguments_json or ("{}" if last else ""))
             if args is None and not last:
