@@ -52,7 +52,7 @@ _BY_GRPC: Mapping[int, Reason.ValueType] = {
 }
 """What a gRPC status without a reason means."""
 
-_SENTENCES: Mapping[Reason.ValueType, str] = {
+SENTENCES: Mapping[Reason.ValueType, str] = {
     error_pb2.REASON_MALFORMED: "the request could not be read",
     error_pb2.REASON_UNAUTHENTICATED: "an API key is required",
     error_pb2.REASON_PERMISSION_DENIED: "this is not permitted",
@@ -77,7 +77,7 @@ def render(bodies: str) -> str:
         "dialects": _table({name: _dialect(dialect) for name, dialect in DIALECTS.items()}),
         "by_status": _words(_BY_STATUS),
         "by_grpc": _words(_BY_GRPC),
-        "sentences": _table({word(reason): _text(sentence) for reason, sentence in _SENTENCES.items()}),
+        "sentences": _table({word(reason): _text(sentence) for reason, sentence in SENTENCES.items()}),
     }
     script = _ARRIVAL.read_text(encoding="utf-8") + bodies + _TEMPLATE.read_text(encoding="utf-8")
     for name, table in tables.items():
@@ -87,7 +87,7 @@ def render(bodies: str) -> str:
 
 def sentence(reason: Reason.ValueType) -> str:
     """Return the edge's own sentence for a reason."""
-    return _SENTENCES[reason]
+    return SENTENCES[reason]
 
 
 def _dialect(dialect: Dialect) -> str:

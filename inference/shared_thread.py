@@ -82,7 +82,7 @@ class SharedThread:
         with self._changed:
             mine = self._sizes.get(flow, 0) + size
             if size and crowded(mine, sum(self._sizes.values()) + size, self._most_waiting):
-                raise QueueFull(f"too much waits to be read ({self._name})", retry_after_s=_LATER_S)
+                raise QueueFull(f"too many requests wait to be read ({self._name})", retry_after_s=_LATER_S)
             self._sizes[flow] = mine
             self._shares.enter(flow, self._works.keys(), _CREDIT_S)
             self._works.setdefault(flow, deque()).append(work)

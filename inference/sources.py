@@ -100,7 +100,7 @@ def reads_gguf(load: Load) -> bool:
 def _fetched_gguf(load: Load, report: Report) -> Source:
     """Return one GGUF file of a hub's repository, with all its parts, fetched as far as they are not here."""
     if not load.file.endswith(".gguf"):
-        raise Unavailable("the model's file is no GGUF file; other models are whole repositories")
+        raise Unavailable("the model's file is not a GGUF file; name only the repository of other formats")
     wanted = _FIRST_PART.sub("-*-of-*.gguf", glob.escape(load.file))
     at = _snapshot(
         load.source,

@@ -64,7 +64,7 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
 def _shortened(vector: list[float], dimensions: int, normalises: bool) -> list[float]:
     """Return the first numbers of a vector whose model was trained so that they mean the most (Matryoshka)."""
     if dimensions > len(vector):
-        raise InvalidField(f"the model's vectors have {len(vector)} numbers", param="dimensions")
+        raise InvalidField(f"the model's vectors have {len(vector)} numbers; ask for fewer", param="dimensions")
     cut = vector[:dimensions]
     length = math.sqrt(sum(value * value for value in cut))
     return [value / length for value in cut] if normalises and length else cut

@@ -148,7 +148,7 @@ def _mask(request: image_service_pb2.GenerateImageRequest, operation: image_pb2.
     if not request.HasField("mask"):
         return None
     if operation != image_pb2.OPERATION_EDIT:
-        raise InvalidField("a mask belongs to an edit", param="mask")
+        raise InvalidField("a mask is taken only with an image to edit", param="mask")
     return _bytes(request.mask, "mask")[0]
 
 

@@ -54,7 +54,7 @@ class Delivery:
     def deliver(self, picture: Picture) -> None:
         """Decode a picture and hand it to a worker. Raises Internal when it has no finite pixels."""
         if not torch.isfinite(picture.latents).all():
-            raise Internal("the model gave no picture, only numbers that are none")
+            raise Internal("the model returned NaN instead of an image; try again with another seed or other settings")
         ask = picture.order.ask
         decoded = self._decoded(picture.latents, ask.width, ask.height)
         self.decodes += 1
@@ -75,7 +75,7 @@ class Delivery:
         finally:
             family.vae.to(before)
         if not torch.isfinite(decoded).all():
-            raise Internal("the model gave no picture, only numbers that are none")
+            raise Internal("the model returned NaN instead of an image; try again with another seed or other settings")
         return decoded
 
     def _encode(self, picture: Picture, pixels: codec.Pixels) -> None:

@@ -77,7 +77,10 @@ class Denoiser:
             return self.together([picture])[0]
         except Exception as error:
             if is_out_of_memory(error):
-                lost(picture, Unavailable("there is no memory for this image now; try again or ask for less"))
+                lost(
+                    picture,
+                    Unavailable("no memory is free for this image now; try again or ask for a smaller one"),
+                )
             else:
                 _log.exception("image.picture_failed", model=self._name)
                 lost(picture, Internal("the model failed while it made this image"))

@@ -102,7 +102,7 @@ def _schema(request: text_service_pb2.GenerateTextRequest, model: Model) -> str 
         return None
     needed = "json_schema" if kind == text_pb2.ResponseFormat.KIND_JSON_SCHEMA else "json"
     if not model.can(needed):
-        raise Unsupported(f"model {model.id} cannot be held to JSON", param="response_format")
+        raise Unsupported(f"model {model.id} cannot be limited to JSON", param="response_format")
     if kind == text_pb2.ResponseFormat.KIND_JSON_OBJECT:
         return '{"type": "object"}'
     return request.response_format.schema_json or "{}"

@@ -84,7 +84,7 @@ class Constraint:
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         mask = np.unpackbits(bits, bitorder="little", count=self._size).astype(np.bool_)
         if self._matcher.is_error():  # it then allows the end, wherever it is
-            raise InvalidField("the schema allows nothing here, or is too large to follow", param=self._param)
+            raise InvalidField("the schema allows no value here, or is too large; simplify it", param=self._param)
         return mask
 
     def accept(self, token: int) -> None:

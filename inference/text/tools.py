@@ -74,7 +74,7 @@ def tools_from(tools: Sequence[text_pb2.Tool], choice: text_pb2.ToolChoice, mode
     mode = choice.mode
     must = mode in (text_pb2.ToolChoice.MODE_REQUIRED, text_pb2.ToolChoice.MODE_NAMED)
     if (tools or must) and not model.can("tools"):
-        raise Unsupported("this model calls no tools", param="tools" if tools else "tool_choice")
+        raise Unsupported("this model cannot call tools", param="tools" if tools else "tool_choice")
     if must and not tools:
         raise InvalidField("tool_choice needs tools", param="tool_choice")
     if len(tools) > MAX_TOOLS:
@@ -88,7 +88,7 @@ def tools_from(tools: Sequence[text_pb2.Tool], choice: text_pb2.ToolChoice, mode
         return Tools(offered, must, choice.parallel if choice.HasField("parallel") else None)
     named = tuple(tool for tool in offered if tool.name == choice.name)
     if not named:
-        raise InvalidField(f"there is no tool named {choice.name[:64]!r}", param="tool_choice")
+        raise InvalidField(f"tool_choice names a tool that is not in tools: {choice.name[:64]!r}", param="tool_choice")
     return Tools(named, must, parallel=False)
 
 
@@ -104,9 +104,9 @@ def _parameters(written: str, where: str) -> dict[str, Any]:
     try:
         schema = json.loads(written)
     except (ValueError, RecursionError):
-        raise InvalidField("a tool's parameters are no JSON", param=where) from None
+        raise InvalidField("a tool's parameters must be valid JSON", param=where) from None
     if not isinstance(schema, dict):
-        raise InvalidField("a tool's parameters are a JSON Schema, an object", param=where)
+        raise InvalidField("a tool's parameters must be a JSON Schema object", param=where)
     if not schema:
         return _NO_ARGUMENTS
     if schema.get("type", "object") != "object":
@@ -150,7 +150,7 @@ def _answer(schema: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidField("the schema is no JSON object", param="response_format")
+        raise InvalidField("the schema must be a JSON object", param="response_format")
     return found
 
 

@@ -95,7 +95,7 @@ def _results(message: text_pb2.Message, param: str, names: dict[str, str]) -> li
     turns = []
     for part in message.parts:
         if not part.HasField("tool_result"):
-            raise InvalidField("a tool message holds tool results", param=param)
+            raise InvalidField("a tool message may hold only tool results", param=param)
         result = part.tool_result
         # Templates have no mark for a failed tool, so the result says it.
         content = f"Error: {result.content}" if result.is_error else result.content

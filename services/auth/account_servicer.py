@@ -74,7 +74,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if self._signup == "closed":
             raise PermissionDenied("sign-up is closed; ask an administrator for an account")
         if self._signup == "invite" and not request.invitation:
-            raise PermissionDenied("sign-up needs an invitation")
+            raise PermissionDenied("sign-up needs an invitation; ask an administrator for one")
         is_open = self._signup == "open"
         if is_open:
             await self._logins.check_sign_up(address)
@@ -148,7 +148,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             found = await self._accounts.password_of(record.email) if record.email else None
             if not await self._passwords.verify(found[1] if found else None, request.old_password):
                 await self._logins.wrong(who)
-                raise InvalidField("the old password is wrong", param="old_password")
+                raise InvalidField("the old password is not correct", param="old_password")
             await self._logins.right(who, address)
             await self._accounts.set_password(
                 caller.account_id, await self._passwords.hash(request.password), keep_session=caller.session
@@ -171,7 +171,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if request.HasField("expires_in"):
             expires_in_s = request.expires_in.ToMilliseconds() / 1000
             if not 0 < expires_in_s <= _TEN_YEARS_S:
-                raise InvalidField("a key lasts between a moment and ten years", param="expires_in")
+                raise InvalidField("a key's lifetime must be longer than 0 and at most ten years", param="expires_in")
         key = keys.make(self._pepper, style)
         record = await self._keys.create(
             caller.account_id,

@@ -116,7 +116,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                 raise InvalidField("no such time zone", param="zone") from None
         if request.HasField("disabled") and request.disabled != (record.disabled_at is not None):
             if request.disabled and record.id == actor:
-                raise InvalidField("nobody can disable themselves", param="disabled")
+                raise InvalidField("you cannot disable your own account; ask another administrator", param="disabled")
             record = await self._accounts.disable(record.id, actor=actor, disabled=request.disabled)
         return pb.UpdateAccountResponse(account=render.account(record))
 
@@ -124,7 +124,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Add credits."""
         actor = await self._administrator(context, gives=True)
         if not request.micro_credits or abs(request.micro_credits) > 10**15:
-            raise InvalidField("an amount between a millionth and a billion credits", param="micro_credits")
+            raise InvalidField("an amount must be from 0.000001 to 1,000,000,000 credits", param="micro_credits")
         record = await self._accounts.add_credits(
             request.account_id,
             request.micro_credits,
@@ -207,7 +207,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         actor = await self._administrator(context, gives=True)
         lasts_s = request.expires_in.ToMilliseconds() / 1000 if request.HasField("expires_in") else _WEEK_S
         if not 0 < lasts_s <= _YEAR_S:
-            raise InvalidField("an invitation lasts between a moment and a year", param="expires_in")
+            raise InvalidField("an invitation's lifetime must be longer than 0 and at most a year", param="expires_in")
         token = INVITATION_PREFIX + secrets.token_urlsafe(24)
         digest = keys.digest(self._pepper, token)
         expires_at = await self._sessions.invite(digest, expires_in_s=lasts_s, actor=actor)
@@ -255,4 +255,4 @@ def _place(token: str) -> tuple[datetime, str] | None:
         at, _, account_id = base64.urlsafe_b64decode(token.encode("ascii")).decode().partition("|")
         return datetime.fromisoformat(at), account_id
     except (binascii.Error, ValueError):
-        raise InvalidField("not a page token of this list", param="page_token") from None
+        raise InvalidField("page_token is not of this list; start without one", param="page_token") from None

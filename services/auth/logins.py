@@ -41,7 +41,9 @@ class Logins:
     async def check_sign_up(self, address: str) -> None:
         """Raise RateLimited when lately too many sign-ups from an address were refused: it asks who has an account."""
         if await self._refused.spent(address):
-            raise RateLimited("too many sign-ups were refused; wait a while", retry_after_s=_REFUSED_S)
+            raise RateLimited(
+                "too many sign-ups were refused; wait as long as Retry-After says", retry_after_s=_REFUSED_S
+            )
 
     async def refused_sign_up(self, address: str) -> None:
         """Note that a sign-up was refused because its email is taken."""

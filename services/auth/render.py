@@ -225,7 +225,7 @@ def read_limits(given: account_pb2.Limits, *, role: str) -> Limits:
         if wanted.images_a_day > CEILINGS.images_a_day:
             raise InvalidField(f"at most {CEILINGS.images_a_day} images a day", param="limits.images_a_day")
     if max(wanted.requests_a_minute, wanted.concurrent_requests) > 2**31 - 1:
-        raise InvalidField("too large a number", param="limits")
+        raise InvalidField("the number is too large", param="limits")
     return wanted
 
 
@@ -250,7 +250,7 @@ def read_token(text: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise InvalidField("not a page token of this list", param="page_token")
+        raise InvalidField("page_token is not of this list; start without one", param="page_token")
     return int(text)
 
 

@@ -72,7 +72,7 @@ def read_token(text: str, groups: Sequence[str]) -> tuple[date | str | int, ...]
             raise ValueError
         return tuple(_value(name, place[name]) for name in groups)
     except (ValueError, TypeError, RecursionError):
-        raise InvalidField("not a page token of this list", param="page_token") from None
+        raise InvalidField("page_token is not of this list; start without one", param="page_token") from None
 
 
 def _value(name: str, value: object) -> date | str | int:

@@ -158,8 +158,8 @@ class ByteAdmission:
     def _check_waiting(self, account: str, size: int) -> None:
         if not _within(self._waiting.of(account), size, self._bounds.waiting_of_account):
             REFUSED.labels("account").inc()
-            counted = "this account has too many large requests under way; wait for some of them to end"
-            raise RateLimited(counted, retry_after_s=_RETRY_S)
+            message = "this account has too many large requests under way; wait for some of them to end"
+            raise RateLimited(message, retry_after_s=_RETRY_S)
         if not _within(self._waiting.total, size, self._bounds.waiting):
             REFUSED.labels("process").inc()
             raise Unavailable(_BUSY, retry_after_s=_RETRY_S)

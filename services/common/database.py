@@ -35,7 +35,7 @@ def answering(link: psycopg.AsyncConnection[Any], *, within_s: float) -> Iterato
         if error.sqlstate is not None:
             raise
         # psycopg itself said it: the server was never asked.
-        raise InvalidField("a text holds a character that cannot be stored (NUL)") from error
+        raise InvalidField("a text holds the character NUL; leave it out") from error
     finally:
         timer.cancel()
 

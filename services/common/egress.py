@@ -191,7 +191,7 @@ class Egress:
         try:
             return self.check(str(at.join(URL(location))), param=param)
         except ValueError:
-            raise RefusedUrl(f"{param}: it redirects to what is no URL", param=param) from None
+            raise RefusedUrl(f"{param}: the URL redirects to an invalid URL", param=param) from None
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) -> Fetched:

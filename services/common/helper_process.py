@@ -167,7 +167,7 @@ class HelperProcess:
             except (OSError, EOFError, TimeoutError) as error:
                 _log.error("helper.ended", why=type(error).__name__)
                 await self._end_process()
-                raise errors.Unavailable("the request could not be worked on; try again") from None
+                raise errors.Unavailable("the gateway could not process the request; try again") from None
             except BaseException:
                 await self._end_process()
                 raise

@@ -30,7 +30,7 @@ class Throttle:
         full_at = max(self._full_at.get(name, 0.0), now) + self._every_s
         wait_s = full_at - now - self._tries * self._every_s
         if wait_s > 1e-9:
-            raise RateLimited("too many tries; wait a while", retry_after_s=wait_s)
+            raise RateLimited("too many wrong tries; wait as long as Retry-After says", retry_after_s=wait_s)
         self._full_at[name] = full_at
         self._full_at.move_to_end(name)
         while len(self._full_at) > _REMEMBERED:

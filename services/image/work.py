@@ -176,9 +176,9 @@ class Work:
             url, place = URL(link), destination_of(link)
             own = url.origin() == URL(self._target.provider.base_url).origin()
         except ValueError:
-            raise UpstreamBroken("the provider linked to an image at what is no address") from None
+            raise UpstreamBroken("the provider's link to the image is not a valid URL") from None
         if not own and (place.scheme != "https" or place.is_inside or not agrees(url, place)):
-            raise UpstreamBroken("the provider linked to an image at an address that is not fetched")
+            raise UpstreamBroken("the provider's link to the image leads to a host that is not allowed")
         return url
 
     async def _fetched(self, link: Link, deadline: Deadline) -> Picture:

@@ -152,7 +152,7 @@ class Admission:
         if key.startswith(grants.PREFIX):
             return await self._reserve_acting(key, operation, provider, model, tokens, images, min_tokens, request_id)
         if self._settling.overwhelmed:
-            raise Unavailable("what this request uses could not be recorded now; try again", retry_after_s=1)
+            raise Unavailable("the use of this request could not be recorded now; try again", retry_after_s=1)
         now = time.monotonic()
         digest = self._digest(key)
         holding = self._by_digest.get(digest)

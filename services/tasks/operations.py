@@ -195,7 +195,7 @@ class Operations:
         if not who.may(quota_pb2.OPERATION_TASK, "", ""):
             raise PermissionDenied("this key may not use tasks")
         if token and not (token.isascii() and token.isdigit() and len(token) < 19):
-            raise InvalidField("not a page token of this gateway", param="page_token")
+            raise InvalidField("page_token is not of this list; start without one", param="page_token")
         before = int(token) if token else None
         tasks, following = await self._tasks.page(
             who.account_id, dialect=dialect, state=state, before=before, size=size
@@ -325,7 +325,7 @@ class Operations:
     def _deadline(self, order: Order, now: datetime) -> datetime:
         seconds = self._deadline_s if order.deadline_s is None else order.deadline_s
         if not 0 < seconds <= MAX_DEADLINE_S:
-            raise InvalidField("a deadline lies between now and a day from now", param="deadline")
+            raise InvalidField("a deadline must be in the future and within 24 hours", param="deadline")
         return now + timedelta(seconds=seconds)
 
     def _check_webhook(self, order: Order) -> None:

@@ -165,5 +165,5 @@ class Work:
             # A count that is no number takes nothing from good vectors.
             mended = without_constants(body)
             if mended is None:
-                raise UpstreamBroken("the provider's answer cannot be read") from None
+                raise UpstreamBroken("the provider's answer could not be read") from None
             return self._read(mended, headers)

@@ -167,7 +167,7 @@ async def test_a_page_of_other_groups_is_refused(auth: Auth) -> None:
     for groups in (["day"], ["month", "key"], []):
         ask.ClearField("group_by")
         ask.group_by.extend(groups)
-        with pytest.raises(InvalidField, match="not a page token"):
+        with pytest.raises(InvalidField, match="page_token is not of this list"):
             await page(Usage(auth.postgres), "acc_groups", ask)
 
 

@@ -127,4 +127,8 @@ def test_parameters_of_a_list(gateway: Gateway, query: str, status: int) -> None
 def test_a_text_that_cannot_be_stored_is_refused(gateway: Gateway, query: str) -> None:
     """PostgreSQL holds no NUL: the caller is told, and nothing is called a fault of ours."""
     answer = gateway.get(query)
-    assert told(answer) == (422, "invalid_field", "a text holds a character that cannot be stored (NUL)")
+    assert told(answer) == (
+        422,
+        "invalid_field",
+        "a text holds the character NUL; leave it out",
+    )

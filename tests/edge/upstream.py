@@ -134,7 +134,7 @@ class _OpenAI(openai_service_pb2_grpc.OpenAIServiceServicer):
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         await _act(self.held, _asked(request), request, context)
 
-    CreateImageEdit = CreateImageVariation = CreateImage  # type: ignore[assignment]
+    CreateImageEdit = CreateImageVariation = CreateEmbedding = CreateImage  # type: ignore[assignment]
 
     async def ListModels(self, request: Any, context: Any) -> httpbody_pb2.HttpBody:
         return httpbody_pb2.HttpBody(content_type="application/json", data=b'{"object":"list","data":[]}')

@@ -64,15 +64,15 @@ class Family:
 
     def caption(self, image: Image.Image) -> str:
         """Describe an image in one sentence. Raises Unsupported."""
-        raise Unsupported("this model describes no images", param="model")
+        raise Unsupported("this model cannot describe images", param="model")
 
     def detect(self, image: Image.Image, labels: Sequence[str], least: float) -> list[Finding]:
         """Find things of at least a score, in any order. Raises Unsupported; InvalidField where labels are needed."""
-        raise Unsupported("this model finds no objects", param="model")
+        raise Unsupported("this model cannot find objects", param="model")
 
     def judge(self, image: Image.Image, statements: Sequence[str]) -> list[float]:
         """Return the probability of each statement. Raises Unsupported."""
-        raise Unsupported("this model judges no statements", param="model")
+        raise Unsupported("this model cannot judge statements", param="model")
 
     @property
     def size_bytes(self) -> int:

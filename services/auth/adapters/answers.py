@@ -134,7 +134,7 @@ class Answers:
             row = await cursor.fetchone()
         plain = await asyncio.to_thread(self._sealer.open, claim_id, bytes(row[0])) if row is not None else None
         if plain is None:
-            raise NotFound("the answer is no longer kept")
+            raise NotFound("the answer is no longer kept; use a new idempotency key to have it made again")
         return plain
 
     async def tidy(self) -> None:

@@ -75,7 +75,7 @@ class Postgres:
                     yield link
         except _GONE as error:
             if database.of_one_statement(error):
-                raise OneFailed("this takes too long now; try again", retry_after_s=1) from error
+                raise OneFailed("the database did not answer in time; try again", retry_after_s=1) from error
             if self._probe is None and not self._full.saw(error):
                 _log.warning("database.lost", why=type(error).__name__)
                 self._probe = asyncio.create_task(self._until_back(), name="database probe")

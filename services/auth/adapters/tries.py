@@ -35,7 +35,7 @@ class Tries:
         except Unavailable:
             return
         if wait_s > 0:
-            raise RateLimited("too many tries; wait a while", retry_after_s=wait_s)
+            raise RateLimited("too many wrong tries; wait as long as Retry-After says", retry_after_s=wait_s)
 
     async def count(self, name: str) -> None:
         """Count a try that has been made, if there was one left."""

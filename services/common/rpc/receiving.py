@@ -73,7 +73,7 @@ class Receiving:
                     await self._enter(admission, context, call, call.body_bytes)
                 data = await context.read()
                 if data is grpc.aio.EOF:
-                    raise errors.Malformed("the call holds no request")
+                    raise errors.Malformed("the call carries no request message")
                 if len(data) > LARGE_BYTES:
                     if not heavy and len(data) > HEAVY_BYTES:
                         await self._enter(admission, context, call, len(data))

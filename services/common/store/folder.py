@@ -139,7 +139,7 @@ async def _chunks(file: BinaryIO, start: int, stop: int) -> AsyncIterator[bytes]
     while left:
         chunk = await _run("read", file.read, min(CHUNK_BYTES, left))
         if not chunk:
-            raise StorageFailed("the object was cut short")
+            raise StorageFailed("the stored object is incomplete")
         left -= len(chunk)
         yield chunk
 

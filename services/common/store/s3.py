@@ -156,7 +156,7 @@ class S3Store:
         while left:
             chunk: bytes = await self._call(body.read, amt=min(CHUNK_BYTES, left))
             if not chunk:
-                raise StorageFailed("the object was cut short")
+                raise StorageFailed("the stored object is incomplete")
             left -= len(chunk)
             yield chunk
 

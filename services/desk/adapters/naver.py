@@ -104,7 +104,7 @@ class Naver:
     async def search(self, name: str) -> list[desk_pb2.Offer]:
         """Return offers for an item, the cheapest first. A rate limit is waited out briefly. Raises MoaError."""
         if not self.configured:
-            raise ProviderNotConfigured("the shopping search is not configured here")
+            raise ProviderNotConfigured("the shopping search has no credentials on this gateway")
         for pause_s in (*_PAUSES_S, None):
             try:
                 async with self._turns:

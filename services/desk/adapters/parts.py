@@ -75,7 +75,7 @@ class RouterPainter:
                     yield event
                     if event.HasField("finished"):
                         return
-            raise UpstreamBroken("the work broke off")
+            raise UpstreamBroken("the answer broke off")
         except grpc.aio.AioRpcError as failure:
             raise error_from_rpc(failure) from None
         finally:

@@ -108,7 +108,7 @@ def _nova_task(
         return {"taskType": "INPAINTING", "inPaintingParams": params}
     if operation == Operation.OPERATION_OUTPAINT:
         if size is None:
-            raise InvalidField("say how large the image becomes", param="size")
+            raise InvalidField("give width and height: the size that the image is to have", param="size")
         canvas, mask = masks.centred(_image(request), size)
         params = {"image": _base64(canvas), "maskImage": _base64(mask), **words}
         return {"taskType": "OUTPAINTING", "outPaintingParams": params}
@@ -140,7 +140,7 @@ def _stability_body(request: GenerateImageRequest, model: Model, count: int, fir
         strength = request.diffusion.strength if request.diffusion.HasField("strength") else 0.6
         body |= {"mode": "image-to-image", "image": _base64(_image(request)), "strength": strength}
         if capable.ratio_of(request, model):
-            raise Unsupported("an edit keeps the image's own size", param="aspect_ratio")
+            raise Unsupported("edits with this model keep the image's size; leave it out", param="aspect_ratio")
     else:
         body["mode"] = "text-to-image"
         ratio = capable.ratio_of(request, model)

@@ -328,4 +328,4 @@ def _error_of(error: Exception) -> MoaError:
         return UpstreamFailed("the provider cannot be reached")
     if isinstance(error, aiohttp.InvalidURL):
         return UpstreamFailed("the provider's address is not valid")
-    return UpstreamBroken("the provider hung up before it answered")
+    return UpstreamBroken("the provider closed the connection before it answered")

@@ -81,7 +81,7 @@ def _fields(
     if method == "reframe":
         size = capable.size_of(request, model)
         if size is None:
-            raise InvalidField("say how large the image becomes", param="size")
+            raise InvalidField("give width and height: the size that the image is to have", param="size")
         fields.append(("resolution", f"{size[0]}x{size[1]}"))
     elif method in ("generate", "remix"):
         if request.HasField("width") or request.HasField("height"):

@@ -59,7 +59,7 @@ def check(request: GenerateImageRequest, model: Model) -> None:
     if len(request.images) > most:
         raise Unsupported(f"model {model.id!r} takes at most {most} input images", param="images")
     if request.HasField("mask") and request.operation != Operation.OPERATION_EDIT:
-        raise InvalidField("a mask belongs to an edit", param="mask")
+        raise InvalidField("a mask is taken only with an image to edit", param="mask")
     for index, image in enumerate(request.images):
         bytes_of(image, f"images[{index}]")
     if request.HasField("mask"):
@@ -69,7 +69,7 @@ def check(request: GenerateImageRequest, model: Model) -> None:
 def bytes_of(image: Any, where: str) -> tuple[bytes, str]:
     """Return an input image's bytes and the media type that they have."""
     if image.WhichOneof("source") == "url":
-        raise Unsupported("images are taken as data here, not as links", param=f"{where}.url")
+        raise Unsupported("this provider takes images as data, not as links; send them inline", param=f"{where}.url")
     return image.data, images.inspect(image.data, param=where).mime_type
 
 
@@ -80,7 +80,7 @@ def size_of(request: GenerateImageRequest, model: Model) -> tuple[int, int] | No
     """
     if request.HasField("width") or request.HasField("height"):
         if not (request.HasField("width") and request.HasField("height")):
-            raise InvalidField("width and height go together", param="size")
+            raise InvalidField("give both width and height, or neither", param="size")
         size = (request.width, request.height)
         _check_size(size, model)
         return size

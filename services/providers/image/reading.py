@@ -30,7 +30,7 @@ def described(data: bytes) -> ImageData:
     try:
         info = images.describe(data)
     except errors.MoaError as error:
-        raise errors.UpstreamBroken("the provider sent something that is no image") from error
+        raise errors.UpstreamBroken("the provider sent data that is not an image") from error
     return ImageData(mime_type=info.mime_type, width=info.width, height=info.height)
 
 
@@ -97,7 +97,7 @@ class WholeReader(abc.ABC):
             if (mended := without_constants(data)) is not None:
                 with contextlib.suppress(errors.MoaError, msgspec.MsgspecError, ValueError):
                     return list(self._take(mended))
-            self.failure = errors.UpstreamBroken("the provider's answer cannot be read")
+            self.failure = errors.UpstreamBroken("the provider's answer could not be read")
             self.failure.__cause__ = error
         return []
 

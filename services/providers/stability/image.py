@@ -79,7 +79,7 @@ def _path_and_fields(request: GenerateImageRequest, model: Model) -> tuple[str, 
     if operation == Operation.OPERATION_OUTPAINT:
         size = capable.size_of(request, model)
         if size is None:
-            raise InvalidField("say how large the image becomes", param="size")
+            raise InvalidField("give width and height: the size that the image is to have", param="size")
         added = zip(("left", "up", "right", "down"), masks.margins(data, size), strict=True)
         fields += [(side, str(pixels)) for side, pixels in added if pixels]
         return _OPERATIONS[operation], fields
@@ -103,7 +103,7 @@ def _path_and_fields(request: GenerateImageRequest, model: Model) -> tuple[str, 
         if method == "sd3":
             fields.append(("mode", "image-to-image"))
         if capable.ratio_of(request, model):
-            raise Unsupported("an edit keeps the image's own size", param="aspect_ratio")
+            raise Unsupported("edits with this model keep the image's size; leave it out", param="aspect_ratio")
     else:
         ratio = capable.ratio_of(request, model)
         if ratio:

@@ -180,7 +180,7 @@ class BaseReader(abc.ABC):
             # A count that is no number takes nothing from a good answer.
             mended = without_constants(data)
             if mended is None:
-                raise errors.UpstreamBroken("the provider's answer cannot be read") from error
+                raise errors.UpstreamBroken("the provider's answer could not be read") from error
             self._read_whole(mended)
 
     def _read(self, payloads: Sequence[Any]) -> None:

@@ -161,7 +161,7 @@ class Backends:
         """Raise Unavailable for a service that this gateway does not run, Stopping where no answers begin any more."""
         self._running.check()
         if service not in self._channels:
-            raise Unavailable(f"this gateway runs no {service} service")
+            raise Unavailable(f"this gateway runs without the {service} service")
 
     def _metadata(
         self,
@@ -260,7 +260,7 @@ class RpcSource:
         if left > 0:
             self._timer = self._loop.call_later(left, self._check)
         else:
-            self.end(UpstreamTimeout("the model fell silent"))
+            self.end(UpstreamTimeout("the model stopped sending its answer"))
 
     def end(self, why: MoaError) -> None:
         """End the call; whoever reads it is told why."""

@@ -37,7 +37,7 @@ def parse(data: bytes, content_type: str) -> Form:
     if kind != "multipart/form-data":
         raise UnsupportedMedia("a multipart/form-data body is expected")
     if not options.get("boundary"):
-        raise Malformed("the content type names no boundary")
+        raise Malformed("the Content-Type of a form must name its boundary")
     form = Form()
     try:
         with PushMultipartParser(
@@ -47,7 +47,7 @@ def parse(data: bytes, content_type: str) -> Form:
     except ParserLimitReached:
         raise TooLarge(f"a form may have {MAX_PARTS} parts of at most {images.MAX_BYTES >> 20} MB each") from None
     except MultipartError:
-        raise Malformed("the body is not the form that its content type says") from None
+        raise Malformed("the body is not a valid multipart/form-data body") from None
     return form
 
 
@@ -68,7 +68,7 @@ def _read(parser: PushMultipartParser, data: bytes, form: Form) -> None:
 def _keep(form: Form, segment: MultipartSegment, content: bytes) -> None:
     name = (segment.name or "").removesuffix("[]")
     if not name:
-        raise Malformed("a part of the form has no name")
+        raise Malformed("a part of the form has no name; give each a name in its Content-Disposition")
     if segment.filename is not None or not (segment.content_type or "text/plain").startswith(
         ("text/", "application/json")
     ):

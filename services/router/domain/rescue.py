@@ -165,11 +165,11 @@ class Continuation:
         if kind == "reasoning" or kind == "usage" or kind is None:
             return False
         if kind != "text":
-            raise Diverged("the answer that goes on ends before what was delivered")
+            raise Diverged("the continued answer ended before what had already been delivered")
         text = event.text.text
         size = min(len(text), len(self._expected))
         if text[:size] != self._expected[:size]:
-            raise Diverged("the answer that goes on is another one")
+            raise Diverged("the continued answer differs from what had already been delivered")
         self._expected = self._expected[size:]
         event.text.text = text[size:]
         return bool(event.text.text)

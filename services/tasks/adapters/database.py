@@ -90,7 +90,7 @@ class Database:
                     yield link
         except AWAY as error:
             if database.of_one_statement(error):
-                raise OneFailed("this takes too long now; try again", retry_after_s=1) from error
+                raise OneFailed("the database did not answer in time; try again", retry_after_s=1) from error
             self._full.saw(error)
             raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
 

@@ -61,7 +61,7 @@ class Tasks:
                 return records.task_of(row)
             spooled = await link.execute("select 1 from tasks.spool where task_id = %s", (old.id,))
             if locked is None or not locked.made or not await spooled.fetchone():
-                raise Conflict("its outputs are gone; create the task anew")
+                raise Conflict("the task's outputs were deleted; create the task again")
             await balance.know(link, task.account_id, granted_micros)
             await self._insert(link, task)
             await link.execute("update tasks.spool set task_id = %s where task_id = %s", (task.id, old.id))

@@ -81,7 +81,7 @@ async def _drained(call: Any) -> AsyncGenerator[Any, None]:
                 yield events.pop()
                 if kind == "finished":
                     return
-        raise UpstreamBroken("the work broke off")
+        raise UpstreamBroken("the answer broke off")
     except grpc.aio.AioRpcError as failure:
         raise error_from_rpc(failure) from None
     finally:

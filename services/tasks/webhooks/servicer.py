@@ -31,7 +31,7 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
         _, who = await self._operations.caller(context)
         token = request.page_token
         if token and not (token.isascii() and token.isdigit() and len(token) < 19):
-            raise InvalidField("not a page token of this gateway", param="page_token")
+            raise InvalidField("page_token is not of this list; start without one", param="page_token")
         result, following = await self._outbox.page(
             who.account_id,
             task_id=request.task_id,

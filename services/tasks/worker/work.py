@@ -100,7 +100,7 @@ class Work:
                 else:
                     await notes.image_event(event)
         if not count:
-            raise UpstreamBroken("no image was made")
+            raise UpstreamBroken("the model made no image")
         if count < wanted:
             # Fewer than asked for, and yet the end: what there is counts.
             await steadily(lock.made)

@@ -63,7 +63,7 @@ def count_from(body: bytes) -> int:
     """Read the answer of `CountTokens`."""
     count = count_in(body, ("inputTokens",))
     if count is None:
-        raise errors.UpstreamBroken("the provider's answer cannot be read")
+        raise errors.UpstreamBroken("the provider's answer could not be read")
     return count
 
 
@@ -136,7 +136,7 @@ class BedrockReader(BaseReader):
     def _take_stop(self, word: str) -> None:
         reason = FINISH_REASONS.get(word)
         if reason is None:
-            raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word)})")
+            raise errors.UpstreamFailed(f"the provider stopped the answer ({name_of(word)})")
         for index in sorted(self._silent):
             # In a stream, a call without arguments has none, not even braces.
             self._call(0, index, "{}")

@@ -153,7 +153,7 @@ def _blocks_from(message: Message, where: str, caches: _Caches | None) -> list[J
 
 def _text_of(part: Part, where: str) -> str:
     if not part.HasField("text"):
-        raise InvalidField("instructions are text", param=where)
+        raise InvalidField("system instructions may hold only text", param=where)
     return part.text
 
 
@@ -211,7 +211,7 @@ def _add_tools(body: Json, request: GenerateTextRequest, caches: _Caches | None,
     earlier = _called(request.messages)
     choice = request.tool_choice
     if request.tools and choice.HasField("parallel") and not choice.parallel:
-        ignored.add("tool_choice.parallel", "this provider always may call several tools in a turn")
+        ignored.add("tool_choice.parallel", "this provider cannot be limited to one tool call in a turn")
     if not request.tools or choice.mode == ToolChoice.MODE_NONE:
         if earlier:
             # A history with calls needs its tools, and no choice forbids them.
@@ -257,7 +257,10 @@ def _tools_from(tools: Sequence[Tool], caches: _Caches | None) -> list[Json]:
 
 def _add_format(body: Json, form: ResponseFormat) -> None:
     if form.kind == ResponseFormat.KIND_JSON_OBJECT:
-        raise Unsupported("this provider needs a schema for JSON", param="response_format.kind")
+        raise Unsupported(
+            "this provider needs a JSON Schema for JSON; send one",
+            param="response_format.kind",
+        )
     if form.kind == ResponseFormat.KIND_JSON_SCHEMA:
         json_of(form.schema_json, "response_format.schema_json")
         schema: Json = {"schema": form.schema_json}

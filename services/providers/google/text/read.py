@@ -64,7 +64,7 @@ def count_from(body: bytes) -> int:
     """Read the answer of `countTokens`."""
     count = count_in(body, ("totalTokens",))
     if count is None:
-        raise errors.UpstreamBroken("the provider's answer cannot be read")
+        raise errors.UpstreamBroken("the provider's answer could not be read")
     return count
 
 
@@ -177,7 +177,7 @@ class GeminiReader(BaseReader):
                 # Its own callers know these words, and what came before them is theirs.
                 reason = _STOP
             if reason is None:
-                raise errors.UpstreamFailed(f"the provider gave the answer up ({name_of(word).lower()})")
+                raise errors.UpstreamFailed(f"the provider stopped the answer ({name_of(word).lower()})")
             if reason == _STOP and self._calls_begun(candidate):
                 reason = FinishReason.FINISH_REASON_TOOL_CALLS
             self._end_candidate(candidate, reason, refusal=message if reason == _FILTERED else "")

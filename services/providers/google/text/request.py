@@ -153,7 +153,7 @@ def _sign(parts: list[Json]) -> None:
 
 def _system_part_from(part: Part, where: str) -> Json:
     if not part.HasField("text"):
-        raise InvalidField("instructions are text", param=where)
+        raise InvalidField("system instructions may hold only text", param=where)
     return {"text": part.text}
 
 
@@ -243,7 +243,7 @@ def _own_tool_from(tool: Tool, model: Model, where: str) -> Json:
 
 def _choice_from(choice: ToolChoice, tools: Sequence[Tool], ignored: Ignored) -> Json:
     if choice.HasField("parallel") and not choice.parallel:
-        ignored.add("tool_choice.parallel", "this provider always may call several tools in a turn")
+        ignored.add("tool_choice.parallel", "this provider cannot be limited to one tool call in a turn")
     made: Json = {}
     if choice.mode != ToolChoice.MODE_UNSPECIFIED:
         made["mode"] = _MODES[choice.mode]

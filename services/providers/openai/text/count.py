@@ -67,7 +67,7 @@ def _items_from(message: Message, where: str) -> list[Json]:
         return apart
     role = _ROLES.get(message.role)
     if role is None:
-        raise InvalidField("a tool message holds tool results", param=where)
+        raise InvalidField("a tool message may hold only tool results", param=where)
     # What the model said before is plain text here; what it is told may be of several kinds.
     content: Any = said if role == "user" else "".join(item["text"] for item in said)
     return [{"role": role, "content": content}, *apart]

@@ -231,7 +231,7 @@ def _typed_content(part: Part, role: Role.ValueType, where: str, options: Option
 
 def _tool_result_from(part: Part, where: str) -> Json:
     if not part.HasField("tool_result"):
-        raise InvalidField("a tool message holds tool results", param=where)
+        raise InvalidField("a tool message may hold only tool results", param=where)
     result = part.tool_result
     # The protocol has no mark for a failed tool, so the result says it.
     content = _encode({"error": result.content}).decode() if result.is_error else result.content

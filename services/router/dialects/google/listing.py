@@ -30,7 +30,7 @@ async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[
     if size < 0:
         raise InvalidField("pageSize must not be negative", param="pageSize")
     if token and not token.isdecimal():
-        raise InvalidField("pageToken is not one that was given", param="pageToken")
+        raise InvalidField("pageToken is not of this list; start without one", param="pageToken")
     models = await listing.models(caller)
     start = int(token or 0)
     stop = start + min(size or PAGE, MAX_PAGE)

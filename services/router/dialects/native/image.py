@@ -42,7 +42,7 @@ def request_from(data: bytes, *, edit: bool) -> image_service_pb2.GenerateImageR
         request.operation = image_pb2.OPERATION_EDIT
         request.images.append(image_from_text(body.image_data, param="image_data"))
     elif body.image_data is not None:
-        raise InvalidField("image_data belongs to /generate/image", param="image_data")
+        raise InvalidField("image_data is taken by /generate/image only", param="image_data")
     if body.num_inference_steps is not None:
         request.diffusion.steps = body.num_inference_steps
     if body.guidance_scale is not None:

@@ -99,7 +99,7 @@ def _attach(request: text_service_pb2.GenerateTextRequest, image_data: str) -> N
         if message.role == text_pb2.ROLE_USER:
             message.parts.insert(0, text_pb2.Part(image=image))
             return
-    raise InvalidField("image_data needs a user message to belong to", param="image_data")
+    raise InvalidField("image_data needs a user message in messages", param="image_data")
 
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, int]:

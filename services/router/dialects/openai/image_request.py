@@ -123,7 +123,7 @@ def _from_form(read: form.Form) -> tuple[ImageBody, Mapping[str, list[bytes]]]:
         if name == "image":
             values[name] = given
         elif len(given) > 1:
-            raise InvalidField(f"{name} stands twice", param=name)
+            raise InvalidField(f"{name} is given twice", param=name)
         else:
             values[name] = given[0]
     unknown = set(read.files) - {"image", "mask"}
@@ -184,7 +184,7 @@ def _check(read: ImageBody, kind: Kind, given: list[media_pb2.ImageInput], mask:
     if read.output_compression is not None and read.output_format not in ("jpeg", "webp"):
         raise InvalidField("output_compression needs output_format jpeg or webp", param="output_compression")
     if read.background == "transparent" and read.output_format == "jpeg":
-        raise InvalidField("jpeg has no transparency", param="background")
+        raise InvalidField("a transparent background needs output_format png or webp", param="background")
 
 
 def _operation(kind: Kind, given: list[media_pb2.ImageInput]) -> image_pb2.Operation.ValueType:
