@@ -73,7 +73,8 @@ class Process:
         self.admission = Admission(auth, service_token=token)
         self.quota = Quota(auth, self.database, service_token=token)
         self.tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
-        self.views = Views(links_of(config))
+        self.links = links_of(config)
+        self.views = Views(self.links)
         self.secrets = Secrets(config.webhook_secret.get_secret_value() or token)
         self.outbox = Outbox(self.database)
         self.sessions = Sessions(auth, service_token=token)
@@ -110,7 +111,7 @@ class Process:
             sender=self.egress,
             secrets=self.secrets,
             notices=self.notices,
-            public_url=self.config.public_url,
+            links=self.links,
             pauses_s=self.config.webhook_pauses_s,
             timeout_s=self.config.webhook_timeout_s,
         )
@@ -170,7 +171,7 @@ def _served(process: Process, operations: Operations) -> Server:
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, grpc)
     image_task_service_pb2_grpc.add_ImageTaskServiceServicer_to_server(ImageTaskServicer(operations), grpc)
     image_task_service_pb2_grpc.add_ImageTaskQueryServiceServicer_to_server(ImageTaskQueryServicer(operations), grpc)
-    predictions = PredictionServicer(operations, config.public_url)
+    predictions = PredictionServicer(operations, process.links)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, grpc)
     desk = DeskTaskServicer(operations, process.upstream, model=config.desk_model)
     desk_task_service_pb2_grpc.add_DeskTaskServiceServicer_to_server(desk, grpc)

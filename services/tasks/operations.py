@@ -173,6 +173,13 @@ class Operations:
             raise NotFound("task not found")
         return task
 
+    async def linked(self, task_id: str) -> Task:
+        """Return the task that a checked link names. Raises NotFound where it is gone."""
+        task = await self._tasks.find(task_id)
+        if task is None:
+            raise NotFound("task not found")
+        return task
+
     async def shown(self, task: Task) -> task_pb2.Task:
         """Return a task as callers see it."""
         outputs = await self._tasks.outputs([task.id])

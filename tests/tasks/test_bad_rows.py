@@ -8,7 +8,7 @@ from typing import Any
 from moa.quota.v1 import quota_pb2
 from services.common.errors import StorageFailed
 from services.common.rpc.client import channel
-from services.common.store import FolderStore
+from services.common.store import FolderStore, Links
 from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.queue import Queue
@@ -122,7 +122,7 @@ async def test_a_webhook_that_cannot_be_made_is_tried_less_and_less_often(tasks_
         sender=nobody,
         secrets=Secrets("root"),
         notices=Notices(),
-        public_url="",
+        links=Links("", "secret", ttl_s=60),
         pauses_s=[3600.0],
         timeout_s=1,
     )

@@ -14,6 +14,7 @@ from replicate.client import Client
 from replicate.exceptions import ModelError, ReplicateError
 from standardwebhooks import Webhook
 
+from services.tasks.dialects.predictions import paths
 from services.tasks.dialects.predictions.servicer import WAIT_S
 from tests.emulators.painter import paint
 from tests.emulators.receiver import Receiver
@@ -192,6 +193,34 @@ def test_the_public_client_streams(client: Client) -> None:
     kinds = [event.event.value for event in made.stream()]
     assert kinds.count("output") == 2
     assert kinds[-1] == "done"
+
+
+def test_a_stream_is_followed_by_its_link_alone(system: System, client: Client) -> None:
+    """As the client for JavaScript does, which sends no key there; the link is good for its own prediction alone."""
+    one, other = (
+        client.models.predictions.create(LOCAL, input={"prompt": f"linked {n}"}, wait=False) for n in ("one", "two")
+    )
+    assert one.urls is not None
+    assert other.urls is not None
+    followed = requests.get(one.urls["stream"], headers={"accept": "text/event-stream"}, timeout=30)
+    assert followed.status_code == 200
+    assert followed.text.count("event: output") == 1
+    assert followed.text.rstrip().endswith("data: {}")
+    stolen = other.urls["stream"].partition("?")[0] + "?" + one.urls["stream"].partition("?")[2]
+    assert requests.get(stolen, timeout=30).status_code == 403
+    assert requests.get(one.urls["stream"].partition("?")[0], timeout=30).status_code == 401
+
+
+def test_an_answered_version_can_be_sent(client: Client) -> None:
+    """What a prediction calls its version makes another one of the same model, through the public client."""
+    for path in (LOCAL, "openai/gpt-image-1"):
+        first = client.models.predictions.create(path, input={"prompt": "versioned"})
+        assert first.version is not None
+        again = client.predictions.create(first.version, input={"prompt": "versioned"})
+        again.wait()
+        assert (again.status, again.version) == ("succeeded", first.version)
+    assert paths.of_version("azure-openai-image/dall-e-3") == "opanai/dall-e-3"
+    assert paths.of_version("openai/dall-e-3") == "openai/dall-e-3"
 
 
 def test_the_clients_read_progress_from_the_logs(system: System, client: Client) -> None:

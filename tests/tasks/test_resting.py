@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from services.common.store import Links
 from services.tasks.adapters.database import OWED, QUEUE, REST_S, WEBHOOKS, Database, Listener, Notices
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.queue import Queue
@@ -113,7 +114,7 @@ async def test_a_deliverer_waits_for_the_next_delivery(tasks_database: Database,
         sender=NOBODY,
         secrets=NOBODY,
         notices=Notices(),
-        public_url="",
+        links=Links("", "secret", ttl_s=60),
         pauses_s=(),
         timeout_s=1,
     )

@@ -18,7 +18,8 @@ PATH = "/files/"
 class Links:
     """Makes and checks links `{public_url}/files/{name}?expires=…&signature=…`.
 
-    Whoever holds a link may read its one object until it expires. A link names the public URL, never what a request
+    Whoever holds a link may read its one object until it expires. Other paths are signed alike: an object's name has no
+    slash, so that no signature is good for both. A link names the public URL, never what a request
     said its host was.
 
     Args:
@@ -28,14 +29,18 @@ class Links:
     """
 
     def __init__(self, public_url: str, secret: str, *, ttl_s: int) -> None:
-        self._base = public_url.rstrip("/") + PATH
+        self.public_url = public_url.rstrip("/")
+        self._base = self.public_url + PATH
         self._secret = hmac.digest(secret.encode(), b"moa object link", hashlib.sha256)
         self._ttl_s = ttl_s
 
     def make(self, name: str, *, now_s: float | None = None) -> str:
         """Return a fresh absolute link to an object."""
-        expires = str(int((time.time() if now_s is None else now_s) + self._ttl_s))
-        return f"{self._base}{name}?expires={expires}&signature={self._signature(name, expires)}"
+        return f"{self._base}{name}?{self._stamp(name, now_s)}"
+
+    def signed(self, path: str, *, now_s: float | None = None) -> str:
+        """Return a fresh absolute link to another path, which begins with `/`; `check` is given the path."""
+        return f"{self.public_url}{path}?{self._stamp(path, now_s)}"
 
     def check(self, name: str, *, expires: str, signature: str, now_s: float | None = None) -> None:
         """Raise PermissionDenied unless this is a link that `make` gave and that has not expired."""
@@ -57,6 +62,10 @@ class Links:
             return None
         name = unquote(given.path.removeprefix(base.path))
         return name if is_name(name) else None
+
+    def _stamp(self, name: str, now_s: float | None) -> str:
+        expires = str(int((time.time() if now_s is None else now_s) + self._ttl_s))
+        return f"expires={expires}&signature={self._signature(name, expires)}"
 
     def _signature(self, name: str, expires: str) -> str:
         digest = hmac.digest(self._secret, f"{name}\n{expires}".encode(), hashlib.sha256)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from services.common import logs, tracing
 from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.common.isolate import note_failure
+from services.common.store import Links
 from services.tasks import metrics
 from services.tasks.adapters.database import REST_S, WEBHOOKS, Notices, wait
 from services.tasks.adapters.outbox import Delivery, Outbox
@@ -44,7 +45,7 @@ class Deliverer:
         sender: The way out.
         secrets: What signs.
         notices: Come when one was written.
-        public_url: Where callers reach this gateway.
+        links: Makes the links that bodies carry.
         pauses_s: Pauses between attempts; after the last a delivery is given up.
         timeout_s: How long a receiver may take.
     """
@@ -58,7 +59,7 @@ class Deliverer:
         sender: Sender,
         secrets: signing.Secrets,
         notices: Notices,
-        public_url: str,
+        links: Links,
         pauses_s: Sequence[float],
         timeout_s: float,
     ) -> None:
@@ -68,7 +69,7 @@ class Deliverer:
         self._sender = sender
         self._secrets = secrets
         self._notices = notices
-        self._public_url = public_url
+        self._links = links
         self._pauses_s = pauses_s
         self._timeout_s = timeout_s
         self._running: set[asyncio.Task[None]] = set()
@@ -139,7 +140,7 @@ class Deliverer:
             await self._outbox.dead(delivery, 0, "the task is gone")
             return
         outputs = await self._tasks.outputs([task.id])
-        body = body_of(task, self._views.task(task, outputs.get(task.id, ())), self._public_url)
+        body = body_of(task, self._views.task(task, outputs.get(task.id, ())), self._links)
         now = now_utc()
         secrets = self._secrets.in_force(task.account_id, *await self._outbox.generation(task.account_id), now)
         headers = signing.headers(secrets, delivery.id, body.decode(), now)

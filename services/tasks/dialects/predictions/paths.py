@@ -252,8 +252,19 @@ PATHS: Final[Mapping[str, Path]] = {
     **{f"google/{name}": Path((name,), _IMAGEN) for name in _IMAGENS},
 }
 
+_OWN: Final = "local-image"
+"""The provider of the gateway's own image models."""
 _REVERSED: Final = frozenset({"gpt-4o-image", "gpt-4o-image-vip"})
 _OLD_IDEOGRAM: Final = re.compile(r"ideogram/v?_?[12](?:[._a-z0-9-]*)?", re.IGNORECASE)
+
+
+def of_version(version: str) -> str:
+    """Return the path that a version names: predictions tell their version as `{provider}/{model}`."""
+    if version in PATHS:
+        return version
+    provider, _, model = version.partition("/")
+    own = f"local/{model}" if provider == _OWN and model else version
+    return next((path for path, row in PATHS.items() if model in row.names), own)
 
 
 def find(path: str) -> Path:
@@ -270,7 +281,7 @@ def find(path: str) -> Path:
             "Gemini models are not supported on this path; use the chat or generateContent API", param="model"
         )
     if path.startswith("local/") and len(path) > len("local/"):
-        return Path((f"local-image/{path.removeprefix('local/')}",), _LOCAL)
+        return Path((f"{_OWN}/{path.removeprefix('local/')}",), _LOCAL)
     try:
         return PATHS[path]
     except KeyError:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from moa.task.v1 import task_pb2
+from services.common.store import Links
 from services.tasks import reply
 from services.tasks.domain.task import Task
 
@@ -30,12 +31,17 @@ class KeptRequest(msgspec.Struct):
 _GIVEN: Final = msgspec.json.Decoder(KeptRequest)
 
 
-def prediction(task: Task, shown: task_pb2.Task, public_url: str) -> dict[str, Any]:
+def stream_path(task_id: str) -> str:
+    """Return the path at which a prediction is followed."""
+    return f"/v1/predictions/{task_id}/stream"
+
+
+def prediction(task: Task, shown: task_pb2.Task, links: Links) -> dict[str, Any]:
     """Return a prediction object."""
     given = (
         _GIVEN.decode(task.given) if task.dialect == "predictions" else KeptRequest(f"{task.provider}/{task.model}", {})
     )
-    base = f"{public_url}/v1/predictions/{shown.id}"
+    base = f"{links.public_url}/v1/predictions/{shown.id}"
     metrics: dict[str, Any] = {}
     if shown.HasField("started_at") and shown.HasField("ended_at"):
         metrics["predict_time"] = round(
@@ -55,7 +61,8 @@ def prediction(task: Task, shown: task_pb2.Task, public_url: str) -> dict[str, A
         "started_at": reply.time_of(shown.started_at) if shown.HasField("started_at") else None,
         "completed_at": reply.time_of(shown.ended_at) if shown.HasField("ended_at") else None,
         "data_removed": False,
-        "urls": {"get": base, "cancel": f"{base}/cancel", "stream": f"{base}/stream"},
+        # Clients follow the stream's link without their key.
+        "urls": {"get": base, "cancel": f"{base}/cancel", "stream": links.signed(stream_path(shown.id))},
     }
 
 
@@ -86,6 +93,6 @@ def frames(event: task_pb2.TaskEvent) -> bytes:
     return b"".join(f"event: {name}\nid: {event.sequence}\ndata: {data}\n\n".encode() for name, data in results)
 
 
-def callback(task: Task, shown: task_pb2.Task, public_url: str) -> bytes:
+def callback(task: Task, shown: task_pb2.Task, links: Links) -> bytes:
     """Return a webhook's body."""
-    return reply.encode(prediction(task, shown, public_url))
+    return reply.encode(prediction(task, shown, links))

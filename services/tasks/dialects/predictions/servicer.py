@@ -14,10 +14,11 @@ from services.catalogue import Model
 from services.common.body import parse
 from services.common.errors import InvalidField, ModelNotFound, NotFound
 from services.common.rpc import call as calls
+from services.common.store import Links
 from services.tasks import reply
 from services.tasks.api import header, idempotency_key, last_event_id, note
 from services.tasks.dialects.predictions import paths
-from services.tasks.dialects.predictions.render import KeptRequest, frames, prediction
+from services.tasks.dialects.predictions.render import KeptRequest, frames, prediction, stream_path
 from services.tasks.domain.task import Task
 from services.tasks.operations import Operations, Order, VerifiedKey
 
@@ -71,12 +72,12 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     Args:
         operations: What can be done with tasks.
-        public_url: Where callers reach this gateway; predictions' own URLs begin with it.
+        links: Signs what is followed without a key, and knows where callers reach this gateway.
     """
 
-    def __init__(self, operations: Operations, public_url: str) -> None:
+    def __init__(self, operations: Operations, links: Links) -> None:
         self._operations = operations
-        self._public_url = public_url
+        self._links = links
 
     async def CreatePrediction(self, request: pb.CreatePredictionRequest, context: Any) -> httpbody_pb2.HttpBody:
         """Create a prediction of the path's model."""
@@ -87,7 +88,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Create a prediction of the model that the body names."""
         key, who = await self._operations.caller(context)
         body = parse(request.data, _DECODER)
-        path = body.model or body.version
+        path = body.model or paths.of_version(body.version)
         if not path:
             raise InvalidField("version or model is required", param="version")
         return await self._create(key, who, path, body, context)
@@ -101,8 +102,8 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         """List predictions."""
         _, who = await self._operations.caller(context)
         page, token = await self._operations.page(who, dialect="predictions", token=request.cursor, size=_PAGE)
-        following = f"{self._public_url}/v1/predictions?cursor={token}" if token else None
-        results = [prediction(task, shown, self._public_url) for task, shown in page]
+        following = f"{self._links.public_url}/v1/predictions?cursor={token}" if token else None
+        results = [prediction(task, shown, self._links) for task, shown in page]
         return reply.json_body({"previous": None, "next": following, "results": results})
 
     async def CancelPrediction(self, request: pb.CancelPredictionRequest, context: Any) -> httpbody_pb2.HttpBody:
@@ -113,8 +114,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def StreamPrediction(self, request: pb.StreamPredictionRequest, context: Any) -> None:  # type: ignore[override]
         """Follow a prediction."""
-        _, who = await self._operations.caller(context)
-        task = await self._operations.get(who, request.prediction_id)
+        task = await self._followed(request, context)
         after = last_event_id(context)
         if task.ended and task.last_sequence <= after:
             await reply.with_status(context, 204)
@@ -123,6 +123,14 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             out = b"".join(map(frames, events)) if events else reply.STILL_THERE
             if out:
                 await context.write(reply.sse_body(out))
+
+    async def _followed(self, request: pb.StreamPredictionRequest, context: Any) -> Task:
+        if not request.signature:
+            _, who = await self._operations.caller(context)
+            return await self._operations.get(who, request.prediction_id)
+        path = stream_path(request.prediction_id)
+        self._links.check(path, expires=request.expires, signature=request.signature)
+        return await self._operations.linked(request.prediction_id)
 
     async def _create(self, key: str, who: VerifiedKey, path: str, body: Body, context: Any) -> httpbody_pb2.HttpBody:
         seconds = wait_s(header(context, "prefer"), header(context, "user-agent"))
@@ -157,7 +165,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         raise ModelNotFound(f"model {path[:200]} is not configured here", param="model")
 
     async def _shown(self, task: Task) -> httpbody_pb2.HttpBody:
-        return reply.json_body(prediction(task, await self._operations.shown(task), self._public_url))
+        return reply.json_body(prediction(task, await self._operations.shown(task), self._links))
 
 
 def _filter(body: Body) -> tuple[str, ...]:
