@@ -79,7 +79,7 @@ class Process:
             VisionServicer(self.catalogue, self.registry, self.workers, defaults), self.server.grpc
         )
         embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(self.catalogue, self.registry, self.reading), self.server.grpc
+            EmbeddingServicer(self.catalogue, self.registry, self.reading, self.abandoned), self.server.grpc
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(self.catalogue, self.registry, self.packages), self.server.grpc

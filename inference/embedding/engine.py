@@ -48,10 +48,15 @@ class EmbeddingEngine(engine.Engine[Request, Text, Sequence[list[float]]]):
             yield
         return out
 
-    async def embed(self, texts: Sequence[list[int]], flow: Flow = NAMELESS) -> list[list[float]]:
-        """Return the vectors. Texts of a call that is cancelled are not embedded. Raises QueueFull."""
+    @staticmethod
+    def request(texts: Sequence[list[int]], flow: Flow = NAMELESS) -> Request:
+        """Return the job of embedding texts."""
         request = Request(flow=flow, left=len(texts))
         request.texts = [Text(request, tokens) for tokens in texts]
+        return request
+
+    async def embed(self, request: Request) -> list[list[float]]:
+        """Return the vectors. Texts of a call that is cancelled are not embedded. Raises QueueFull."""
         embedded: Embedded = await self.result(request)
         return embedded.vectors
 

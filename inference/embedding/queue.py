@@ -36,6 +36,11 @@ class Request(Job[Embedded | Failed]):
     left: int = 0
     """Texts that have no vector yet."""
 
+    @property
+    def read(self) -> int:
+        """How many tokens the model has read: those of the texts that have their vectors."""
+        return sum(len(text.tokens) for text in self.texts if text.vector)
+
 
 class Queue(queue.Queue[Request, Text, Text]):
     """The texts of one encoder; a place is a text's for one call.

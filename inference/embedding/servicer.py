@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ from inference.registry import Registry
 from inference.shared_thread import SharedThread
 from moa.common.v1 import usage_pb2
 from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
-from services.catalogue import Watched
+from moa.quota.v1 import quota_pb2
+from services.catalogue import Model, Watched
 from services.common.errors import InvalidField
+from services.quota_client import AbandonedCalls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
     from inference.embedding.engine import EmbeddingEngine
+    from inference.embedding.queue import Request
 
 MAX_TEXTS = 2048
 
@@ -28,9 +32,13 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         catalogue: Which models there are.
         registry: Loads them.
         reading: Where texts are tokenized.
+        abandoned: Books what callers owe who left; None: nobody does.
     """
 
-    def __init__(self, catalogue: Watched, registry: Registry, reading: SharedThread) -> None:
+    def __init__(
+        self, catalogue: Watched, registry: Registry, reading: SharedThread, abandoned: AbandonedCalls | None = None
+    ) -> None:
+        self._abandoned = abandoned
         self._catalogue = catalogue
         self._registry = registry
         self._reading = reading
@@ -47,7 +55,7 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
             asked = list(request.texts)
             reading = engine.read(asked, truncate=request.truncate)
             texts = await self._reading.do(reading, flow=flow, size=sum(map(len, asked)))
-            vectors = await engine.embed(texts, flow)
+            vectors = await self._embedded(engine, engine.request(texts, flow), model, context)
             if request.HasField("dimensions"):
                 vectors = [_shortened(each, request.dimensions, engine.encoder.normalises) for each in vectors]
         tokens = list(map(len, texts))
@@ -59,6 +67,18 @@ class EmbeddingServicer(embedding_service_pb2_grpc.EmbeddingServiceServicer):
             model=model.id,
             usage=usage_pb2.Usage(prompt_tokens=sum(tokens), exact=True),
         )
+
+    async def _embedded(
+        self, engine: EmbeddingEngine, request: Request, model: Model, context: Any
+    ) -> list[list[float]]:
+        """Return the vectors; a caller who leaves before they are here owes what was read (docs/charging.md)."""
+        try:
+            return await engine.embed(request)
+        except asyncio.CancelledError:
+            if self._abandoned is not None and request.read:
+                usage = usage_pb2.Usage(prompt_tokens=request.read, exact=True)
+                self._abandoned.report(context, usage=usage, operation=quota_pb2.OPERATION_TEXT, model=model)
+            raise
 
 
 def _shortened(vector: list[float], dimensions: int, normalises: bool) -> list[float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,10 +17,12 @@ from inference.embedding.engine import EmbeddingEngine
 from inference.fair import Flow
 from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from services.common import errors
+from services.common.rpc import call as calls
 from services.common.rpc import client
 from services.common.rpc.status import error_from_rpc
+from tests.books import keeping
 from tests.inference.encoders import WORDS, built
-from tests.inference.harness import TOKEN, Running
+from tests.inference.harness import TOKEN, Running, until
 
 TEXTS = ["the fox", "a crow on the river and the red sky", "desk", "blue blue sky is in the city of three"]
 LONG = "fox " * 40
@@ -182,4 +186,43 @@ async def test_one_account_does_not_hold_up_another() -> None:
 
 
 async def _all(engine: EmbeddingEngine, texts: list[list[int]], flow: Flow) -> None:
-    await engine.embed(texts, flow)
+    await engine.embed(engine.request(texts, flow))
+
+
+@pytest.mark.parametrize("ticks", [0, 1])
+async def test_a_caller_who_leaves_owes_the_texts_that_were_read(served: Running, tmp_path: Path, ticks: int) -> None:
+    """Before any text was read nothing is owed; then those that were, and not those that still waited."""
+    reached = threading.Event()
+    async with keeping(TOKEN) as (kept, auth):
+        running = Running(served.process.config.catalogue, auth_address=auth)
+        try:
+            async with client.channel(running.address) as link:
+                stub = embedding_service_pb2_grpc.EmbeddingServiceStub(link)
+                request = embedding_service_pb2.EmbedTextsRequest(model="mean", texts=["the fox"])
+                one = (await stub.EmbedTexts(request, metadata=client.metadata(TOKEN, "first"))).usage.prompt_tokens
+                request.texts.extend(["the fox"] * 39)
+                sent = client.metadata(TOKEN, "left", (calls.RESERVATION_KEY, "lease.1.4000.0"))
+                with running.held("mean", after_ticks=ticks, reached=reached) as engine:
+                    call = stub.EmbedTexts(request, metadata=sent)
+                    assert await asyncio.to_thread(reached.wait, 60)
+                    call.cancel()
+                    await until(lambda: not engine.queue.waiting)
+        finally:
+            await asyncio.to_thread(running.stop)
+    if not ticks:
+        assert kept.settled == []
+        return
+    [settlement] = kept.settled
+    assert settlement.usage.prompt_tokens == settlement.charged.tokens == 64 // one * one
+    assert settlement.usage.exact
+
+
+async def test_shorter_vectors_are_the_first_numbers(served: Running, embed: Any) -> None:
+    """Vectors of fewer numbers are the first ones of the whole, of length 1 again where the model normalises; more than
+    the model makes are refused."""
+    whole, short = await embed("the fox"), await embed("the fox", dimensions=4)
+    assert len(short.embeddings[0].values) == 4
+    assert cosine(short.embeddings[0].values, whole.embeddings[0].values[:4]) > 0.999999
+    assert math.isclose(math.hypot(*short.embeddings[0].values), 1, rel_tol=1e-6)
+    with pytest.raises(errors.InvalidField):
+        await embed("the fox", dimensions=100_000)

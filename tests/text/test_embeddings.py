@@ -15,10 +15,13 @@ from pydantic import SecretStr
 from moa.embedding.v1 import embedding_service_pb2 as pb
 from moa.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from services.common import errors
+from services.common.rpc import call as calls
 from services.common.rpc.client import channel, metadata
 from services.common.rpc.status import error_from_rpc
 from services.text.__main__ import SERVICE
+from services.text.embedding import SIDE_BY_SIDE
 from services.text.settings import TextSettings
+from tests.books import keeping
 from tests.emulators import aws, embeddings
 from tests.emulators.script import Script
 from tests.text.harness import TOKEN, Row, write_catalogue
@@ -311,3 +314,32 @@ async def test_a_caller_who_leaves_closes_the_upstream_socket(service: Client, u
     await asyncio.wait_for(script.held.wait(), 30)
     call.cancel()
     await script.hung_up()
+
+
+async def test_a_caller_who_leaves_owes_what_was_read(tmp_path: Path) -> None:
+    """Of a request that takes several calls: what the answered ones read as reported, of those in flight the most that
+    their texts can have, and nothing of those that were not sent."""
+    held = [Script(hold_at=0) for _ in range(SIDE_BY_SIDE)]
+    async with keeping(TOKEN) as (kept, auth), embeddings.OpenAIEmbeddings() as upstream:
+        upstream.scripts.extend([Script(), *held])
+        provider: Row = {"id": "p", "makes": "embedding", "timeouts": TIMEOUTS, **_openai(upstream)}
+        path = tmp_path / "catalogue.yaml"
+        model: Row = {"id": "m", "provider": "p", "upstream": "text-embedding-3-small"}
+        write_catalogue(path, [provider], [model])
+        config = TextSettings(
+            service_token=SecretStr(TOKEN), catalogue=path, listen="127.0.0.1:0", drain_s=0, auth_address=auth
+        )
+        async with (
+            SERVICE.serve(config, {"OPENAI_API_KEY": "sk-good"}) as served,
+            channel(f"127.0.0.1:{served.port}") as opened,
+        ):
+            request = pb.EmbedTextsRequest(model="m", provider="p", texts=["abc"] * 4 * (SIDE_BY_SIDE + 2))
+            sent = metadata(TOKEN, "req-test", (calls.RESERVATION_KEY, "lease.1.4000.0"))
+            call = EmbeddingServiceStub(opened).EmbedTexts(request, metadata=sent)
+            # The last of these has its turn once the first call was answered.
+            await asyncio.wait_for(asyncio.gather(*(script.held.wait() for script in held)), 30)
+            call.cancel()
+            await asyncio.gather(*(script.hung_up() for script in held))
+    [settlement] = kept.settled
+    assert settlement.usage.prompt_tokens == settlement.charged.tokens == 4 * 3 + SIDE_BY_SIDE * 4 * (3 + 4)
+    assert not settlement.usage.exact
