@@ -19,6 +19,7 @@ from deploy.local.stack import Stack
 from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_accounts import Person
+from tests.emulators.embeddings import OpenAIEmbeddings
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script
 
@@ -60,11 +61,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     model = {"context_tokens": 128_000, "capabilities": ["tools", "vision"]}
     # A request to `cloud` ends by nothing but its answer or its caller's leaving, however slow the machine.
     rows = (("cloud", "gpt-4o-mini", 60, 60), ("hasty", HASTY, 0.5, 60), ("restless", RESTLESS, 60, 2))
-    providers, models = [], []
+    providers: list[dict[str, Any]] = []
+    models: list[dict[str, Any]] = []
     for name, model_id, first_token_s, idle_s in rows:
         timeouts = {"connect_s": 5, "first_token_s": first_token_s, "idle_s": idle_s}
         providers.append({**provider, "id": name, "timeouts": timeouts})
         models.append({**model, "id": model_id, "provider": name, "upstream": "gpt-4o-mini"})
+    providers.append({**provider, "id": "embedding", "makes": "embedding", "options": {"base64": True, "batch": 2}})
+    embedding = {"id": "text-embedding-3-small", "provider": "embedding", "context_tokens": 8_191}
+    models.append({**embedding, "prices": {"input": 20.0}})
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
     environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good"}
@@ -76,10 +81,45 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
 @pytest.fixture
 async def cloud(stack: tuple[Stack, int]) -> AsyncIterator[Cloud]:
     """The gateway, with its provider answering."""
-    upstream = OpenAIEmulator()
+    upstream = OpenAIEmbeddings()
     await upstream.start(stack[1])
     yield Cloud(Gateway(stack[0]), upstream)
     await upstream.stop()
+
+
+async def test_embeddings_are_booked_and_counted_as_the_provider_reports(cloud: Cloud) -> None:
+    """Of a request that takes two calls the usage in the ledger, the tokens, their cost and the answers are counted
+    once each; a refusal of the provider costs nothing."""
+
+    def counted(name: str) -> float:
+        lines = cloud.gateway.metrics("router").splitlines()
+        mine = [line for line in lines if line.startswith(f"{name}{{") and "text-embedding-3-small" in line]
+        return sum(float(line.rpartition(" ")[2]) for line in mine)
+
+    def booked() -> list[Any]:
+        rows = cloud.gateway.get("/account/usage?group_by=model").json().get("rows", [])
+        return [row for row in rows if row["model"] == "text-embedding-3-small"]
+
+    async with cloud.client as client:
+        raw = await client.embeddings.with_raw_response.create(
+            model="text-embedding-3-small", input=["abcd", "ef", "안녕"]
+        )
+        made = raw.parse()
+        assert [each.embedding[0] for each in made.data] == [4.0, 2.0, 2.0]
+        assert made.usage.total_tokens == 8
+        assert raw.headers["x-moa-cost"] == "tokens=8"
+        for _ in range(3):
+            cloud.play(refuse="upstream_failed")
+        with pytest.raises(openai.InternalServerError):
+            await client.embeddings.create(model="text-embedding-3-small", input="a")
+        await client.embeddings.create(model="text-embedding-3-small", input="a")
+    assert counted("moa_tokens_total") == 9
+    assert counted("moa_cost_usd_total") == pytest.approx(9 * 20 / 1e6)
+    assert counted("moa_first_event_seconds_count") == 2
+    async with asyncio.timeout(30):
+        while not (rows := booked()) or int(rows[0]["prompt_tokens"]) < 9:
+            await asyncio.sleep(0.1)
+    assert [int(row["prompt_tokens"]) for row in rows] == [9]
 
 
 REASONS = {
