@@ -11,12 +11,9 @@ from typing import Any
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.catalogue import Model
-from services.common import images
+from services.common import images, limits
 from services.common.errors import InvalidField, Unsupported
 
-MAX_COUNT = 10
-MAX_STEPS = 150
-MAX_GUIDANCE = 50.0
 MAX_PROMPT_CHARS = 10_000
 SIDE_STEP = 8
 """Sides are multiples of this: one latent pixel. Some models want more (`Family.side_step`)."""
@@ -28,7 +25,6 @@ DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 5.0
 EDIT_STRENGTH = 0.6
 VARIATION_STRENGTH = 0.75
-SCHEDULERS = ("euler", "euler-a", "dpm++", "unipc", "ddim", "lcm")
 
 _FORMATS = {
     image_pb2.OUTPUT_FORMAT_UNSPECIFIED: "png",
@@ -49,7 +45,7 @@ class ImageAsk:
     steps: int = DEFAULT_STEPS
     guidance: float = DEFAULT_GUIDANCE
     scheduler: str = ""
-    """One of SCHEDULERS; empty: the model's own."""
+    """A word of the contract; empty: the model's own."""
     seed: int = 0
     """Of the first image; each further image has the next."""
     drawn: bool = False
@@ -68,27 +64,29 @@ class ImageAsk:
 def ask_from(request: image_service_pb2.GenerateImageRequest, model: Model) -> ImageAsk:
     """Read a request. Unset fields take the catalogue's defaults for the model; an absent seed is drawn.
 
-    Raises InvalidField for what is out of range, Unsupported for what the model does not do, and what
-    `services.common.images.inspect` raises for an input image.
+    Raises InvalidField for what is outside the contract's or the model's limits, Unsupported for what the model does
+    not do, and what `services.common.images.inspect` raises for an input image.
     """
-    _refuse(request)
     operation = request.operation or (image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE)
-    image, info = _source(request, operation, model)
-    mask = _mask(request, operation)
+    request.operation = operation
+    drawn, seed = not request.HasField("seed"), request.seed
+    # A receipt's may be any of 64 bits, for the one after the largest is the least.
+    request.ClearField("seed")
+    limits.check(request)
+    limits.check_able(request, model)
+    if request.quality not in (image_pb2.QUALITY_UNSPECIFIED, image_pb2.QUALITY_MEDIUM):
+        raise Unsupported("this model has no qualities; set steps instead", param="quality")
+    image, info = _source(request)
+    mask = _mask(request)
     if len(request.prompt) > MAX_PROMPT_CHARS or len(request.negative_prompt) > MAX_PROMPT_CHARS:
         raise InvalidField(f"a prompt has at most {MAX_PROMPT_CHARS} characters", param="prompt")
-    if not request.prompt.strip() and operation != image_pb2.OPERATION_VARIATION:
-        raise InvalidField("a prompt is required", param="prompt")
-    if request.count > _limit(model, "count", (1, MAX_COUNT))[1]:
-        raise InvalidField(f"at most {_limit(model, 'count', (1, MAX_COUNT))[1]:g} images", param="count")
+    _check_range("count", request.count, model)
     width, height = _size(request, model, info)
     diffusion = request.diffusion
     scheduler = diffusion.scheduler or str(model.defaults.get("scheduler", ""))
-    if scheduler and scheduler not in SCHEDULERS:
-        raise InvalidField(f"scheduler must be one of {', '.join(SCHEDULERS)}", param="scheduler")
     variation = operation == image_pb2.OPERATION_VARIATION
-    steps = int(_number(diffusion, "steps", model, DEFAULT_STEPS, (1, MAX_STEPS)))
-    strength = _number(diffusion, "strength", model, VARIATION_STRENGTH if variation else EDIT_STRENGTH, (0, 1))
+    steps = int(_number(diffusion, "steps", model, DEFAULT_STEPS))
+    strength = _number(diffusion, "strength", model, VARIATION_STRENGTH if variation else EDIT_STRENGTH)
     if image is not None and int(steps * strength) < 1:
         raise InvalidField(f"strength {strength:g} of {steps} steps leaves no step to take", param="strength")
     return ImageAsk(
@@ -97,10 +95,10 @@ def ask_from(request: image_service_pb2.GenerateImageRequest, model: Model) -> I
         width=width,
         height=height,
         steps=steps,
-        guidance=_number(diffusion, "guidance_scale", model, DEFAULT_GUIDANCE, (0, MAX_GUIDANCE)),
+        guidance=_number(diffusion, "guidance_scale", model, DEFAULT_GUIDANCE),
         scheduler=scheduler,
-        seed=request.seed if request.HasField("seed") else secrets.randbits(32),
-        drawn=not request.HasField("seed"),
+        seed=secrets.randbits(32) if drawn else seed,
+        drawn=drawn,
         count=max(1, request.count),
         image=image,
         mask=mask,
@@ -111,43 +109,21 @@ def ask_from(request: image_service_pb2.GenerateImageRequest, model: Model) -> I
     )
 
 
-def _refuse(request: image_service_pb2.GenerateImageRequest) -> None:
-    """Name the first field that no diffusion model of this service understands."""
-    if request.quality not in (image_pb2.QUALITY_UNSPECIFIED, image_pb2.QUALITY_MEDIUM):
-        raise Unsupported("this model has no qualities; set steps instead", param="quality")
-    if request.background == image_pb2.BACKGROUND_TRANSPARENT:
-        raise Unsupported("this model makes opaque images only", param="background")
-    if request.style:
-        raise Unsupported("this model has no styles; say it in the prompt", param="style")
-    if request.colors:
-        raise Unsupported("this model takes no colors; say them in the prompt", param="colors")
-    if request.operation in (image_pb2.OPERATION_OUTPAINT, image_pb2.OPERATION_REMOVE_BACKGROUND):
-        word = image_pb2.Operation.Name(request.operation).removeprefix("OPERATION_").lower().replace("_", " ")
-        raise Unsupported(f"this model does not {word}", param="operation")
-
-
-def _source(
-    request: image_service_pb2.GenerateImageRequest, operation: image_pb2.Operation.ValueType, model: Model
-) -> tuple[bytes | None, images.ImageInfo | None]:
+def _source(request: image_service_pb2.GenerateImageRequest) -> tuple[bytes | None, images.ImageInfo | None]:
     """Return the image to change and what its header says."""
-    if operation == image_pb2.OPERATION_GENERATE:
+    if request.operation == image_pb2.OPERATION_GENERATE:
         if request.images:
             raise Unsupported("this model takes no reference images; ask for an edit", param="images")
         return None, None
-    wanted = "variation" if operation == image_pb2.OPERATION_VARIATION else "edit"
-    if not model.can("edit"):
-        raise Unsupported(f"model {model.id} cannot {wanted} images", param="operation")
-    if not request.images:
-        raise InvalidField("an image is required", param="images")
     if len(request.images) > 1:
         raise Unsupported("this model takes one image", param="images[1]")
     return _bytes(request.images[0], "images[0]")
 
 
-def _mask(request: image_service_pb2.GenerateImageRequest, operation: image_pb2.Operation.ValueType) -> bytes | None:
+def _mask(request: image_service_pb2.GenerateImageRequest) -> bytes | None:
     if not request.HasField("mask"):
         return None
-    if operation != image_pb2.OPERATION_EDIT:
+    if request.operation != image_pb2.OPERATION_EDIT:
         raise InvalidField("a mask is taken only with an image to edit", param="mask")
     return _bytes(request.mask, "mask")[0]
 
@@ -170,24 +146,24 @@ def _limit(model: Model, field: str, otherwise: tuple[float, float]) -> tuple[fl
     return otherwise[0], float(given)
 
 
-def _number(
-    diffusion: image_pb2.Diffusion, field: str, model: Model, default: float, bounds: tuple[float, float]
-) -> float:
-    given = diffusion.HasField(field)  # type: ignore[arg-type]  # the names are the message's
-    value = float(getattr(diffusion, field) if given else model.defaults.get(field, default))
-    low, high = _limit(model, field, bounds)
-    if not math.isfinite(value) or not low <= value <= high:
+def _check_range(field: str, value: float, model: Model) -> None:
+    """Raise InvalidField for a value outside the model's own limits, which may be closer than the contract's."""
+    low, high = _limit(model, field, (0.0, math.inf))
+    if value and not low <= value <= high:
         raise InvalidField(f"{field} must be from {low:g} to {high:g}", param=field)
+
+
+def _number(diffusion: image_pb2.Diffusion, field: str, model: Model, otherwise: float) -> float:
+    given = diffusion.HasField(field)  # type: ignore[arg-type]  # the names are the message's
+    value = float(getattr(diffusion, field) if given else model.defaults.get(field, otherwise))
+    _check_range(field, value, model)
     return value
 
 
 def _loras(diffusion: image_pb2.Diffusion) -> tuple[tuple[str, float], ...]:
     mixed: dict[str, float] = {}
-    for i, lora in enumerate(diffusion.loras):
-        scale = lora.scale if lora.HasField("scale") else 1.0
-        if not math.isfinite(scale) or not -4 <= scale <= 4:
-            raise InvalidField("a LoRA's scale must be from -4 to 4", param=f"loras[{i}].scale")
-        mixed[lora.name] = mixed.get(lora.name, 0.0) + scale
+    for lora in diffusion.loras:
+        mixed[lora.name] = mixed.get(lora.name, 0.0) + (lora.scale if lora.HasField("scale") else 1.0)
     return tuple(sorted(mixed.items()))
 
 

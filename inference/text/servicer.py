@@ -26,7 +26,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Model, Watched
-from services.common import tracing
+from services.common import limits, tracing
 from services.common.errors import detail_of, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
@@ -133,8 +133,10 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
     async def CountTokens(self, request: text_service_pb2.CountTokensRequest, context: Any) -> Any:
         """Count the prompt's tokens with the model's own tokenizer and template."""
         model = find(self._catalogue, request.model, request.provider, "text")
-        tools = tools_from(request.tools, text_pb2.ToolChoice(), model)
-        turns = turns_from(request.messages, model)
+        limits.check(request)
+        limits.check_able(request, model)
+        tools = tools_from(request.tools, text_pb2.ToolChoice())
+        turns = turns_from(request.messages)
         flow = Flow.of(dict(context.invocation_metadata() or ()))
         async with self._registry.use(model) as engine:
             counting: TextEngine = engine  # type: ignore[assignment]

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from moa.text.v1 import text_pb2
-from services.catalogue import Model
-from services.common.errors import InvalidField, Unsupported
+from services.common.errors import InvalidField
 
 OPEN: Final = "<tool_call>"
 BEFORE_NAME: Final = '\n{"name": "'
@@ -66,15 +65,10 @@ class Tools:
     SmolLM2 135M)."""
 
 
-def tools_from(tools: Sequence[text_pb2.Tool], choice: text_pb2.ToolChoice, model: Model) -> Tools | None:
-    """Read a request's tools; None when the model shall call none.
-
-    Raises Unsupported when the model calls no tools, InvalidField for a bad tool or choice.
-    """
+def tools_from(tools: Sequence[text_pb2.Tool], choice: text_pb2.ToolChoice) -> Tools | None:
+    """Read a request's tools; None when the model shall call none. Raises InvalidField for a bad tool or choice."""
     mode = choice.mode
     must = mode in (text_pb2.ToolChoice.MODE_REQUIRED, text_pb2.ToolChoice.MODE_NAMED)
-    if (tools or must) and not model.can("tools"):
-        raise Unsupported("this model cannot call tools", param="tools" if tools else "tool_choice")
     if must and not tools:
         raise InvalidField("tool_choice needs tools", param="tool_choice")
     if len(tools) > MAX_TOOLS:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moa.text.v1 import text_pb2
-from services.catalogue import Model
 from services.common.errors import InvalidField, Unsupported
 
 _ROLES = {
@@ -45,28 +44,24 @@ class Turn:
         return len(self.content) + sum(len(call.name) + len(call.arguments) for call in self.calls)
 
 
-def turns_from(messages: Sequence[text_pb2.Message], model: Model) -> tuple[Turn, ...]:
-    """Read a conversation. Raises Unsupported at the first part that the model cannot read."""
-    if not messages:
-        raise InvalidField("a conversation needs at least one message", param="messages")
+def turns_from(messages: Sequence[text_pb2.Message]) -> tuple[Turn, ...]:
+    """Read a conversation. Raises InvalidField for a part where it does not belong, Unsupported for one of no text."""
     turns: list[Turn] = []
     names: dict[str, str] = {}
     for i, message in enumerate(messages):
         where = f"messages[{i}]"
         if message.role == text_pb2.ROLE_TOOL:
-            if not model.can("tools"):
-                raise Unsupported("this model takes no tool results", param=f"{where}.role")
             turns += _results(message, f"{where}.content", names)
             continue
         if message.role not in _ROLES:
             raise InvalidField("a message needs a role", param=f"{where}.role")
-        turn = _turn(message, f"{where}.content", takes_calls=model.can("tools"))
+        turn = _turn(message, f"{where}.content")
         names |= {call.id: call.name for call in turn.calls}
         turns.append(turn)
     return tuple(turns)
 
 
-def _turn(message: text_pb2.Message, param: str, *, takes_calls: bool) -> Turn:
+def _turn(message: text_pb2.Message, param: str) -> Turn:
     if not message.parts:
         raise InvalidField("a message needs content", param=param)
     texts, calls = [], []
@@ -78,11 +73,11 @@ def _turn(message: text_pb2.Message, param: str, *, takes_calls: bool) -> Turn:
             continue  # a model of one's own is told the answer of an earlier turn, not how it was found
         elif kind is None:
             raise InvalidField("a part of a message is empty", param=param)
-        elif kind == "tool_call" and takes_calls:
+        elif kind == "tool_call":
             if message.role != text_pb2.ROLE_ASSISTANT:
                 raise InvalidField("a tool call belongs in an assistant message", param=param)
             calls.append(Call(part.tool_call.id, part.tool_call.name, part.tool_call.arguments_json or "{}"))
-        elif kind == "tool_result" and takes_calls:
+        elif kind == "tool_result":
             raise InvalidField("a tool result belongs in a tool message", param=param)
         else:
             raise Unsupported(f"this model takes text only, no {kind.replace('_', ' ')}", param=param)

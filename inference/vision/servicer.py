@@ -15,7 +15,8 @@ from inference.registry import Registry
 from moa.common.v1 import media_pb2
 from moa.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
 from services.catalogue import Model, Watched
-from services.common.errors import InvalidField, Unavailable, Unsupported
+from services.common import limits
+from services.common.errors import InvalidField, Unavailable
 from services.common.rpc import call as calls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
@@ -98,8 +99,7 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
         name = name or self._defaults.get(capability, "") or self._first(capability)
         model = self._catalogue.now.find_vision(name)
         calls.current().fields["model"] = model.id
-        if not model.can(capability):
-            raise Unsupported(f"model {model.id} does not {capability}", param="model")
+        limits.check_needs([limits.Need("model", capability)], model)
         return model
 
     def _first(self, capability: str) -> str:

@@ -165,8 +165,6 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         caller = await self._callers.of(context)
         caller.check_manages(ACCOUNT)
         style = request.style or "moa"
-        if style not in keys.STYLES:
-            raise InvalidField(f"a style is one of {', '.join(keys.STYLES)}", param="style")
         expires_in_s = None
         if request.HasField("expires_in"):
             expires_in_s = request.expires_in.ToMilliseconds() / 1000

@@ -21,6 +21,7 @@ from services.auth.admin_servicer import AdminServicer
 from services.auth.arrivals import Arrivals
 from services.auth.callers import Callers, Verifier
 from services.auth.domain.passwords import Passwords
+from services.common.rpc.limited import limited
 from services.common.rpc.server import Server
 
 
@@ -38,7 +39,7 @@ def public_server(
     wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
     callers = Callers(quota, sessions, wrong, arrivals, pepper=pepper)
     passwords = Passwords()
-    server = Server(service_token=None)
+    server = Server(service_token=None, around=limited)
     account_service_pb2_grpc.add_AccountServiceServicer_to_server(
         AccountServicer(
             postgres=postgres,

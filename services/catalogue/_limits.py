@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
+
+from moa.text.v1.text_pb2 import Sampling
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
 
 Count = Annotated[int, Meta(ge=1)]
 Size = Annotated[str, Meta(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$")]
@@ -15,22 +18,18 @@ Range = float | tuple[float, float]
 Words = tuple[str, ...] | Mapping[str, str]
 """The words that it takes, or each with the provider's own."""
 
-Unsupported = Literal[
-    "candidates",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "presence_penalty",
-    "response_format",
-    "seed",
-    "stop",
-    "temperature",
-    "tool_choice",
-    "tools",
-    "top_k",
-    "top_p",
-    "user",
-]
+if TYPE_CHECKING:
+    Unsupported = str
+else:
+    _NEEDED = {"model", "provider", "messages", "sampling", "stream"}
+    Unsupported = Literal[
+        tuple(
+            sorted(
+                {field.name for shape in (GenerateTextRequest, Sampling) for field in shape.DESCRIPTOR.fields} - _NEEDED
+            )
+        )
+    ]
+    """Fields of a request for text that a model may not take."""
 
 
 class SizeRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue._compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
+from services.catalogue._defaults import fault_of
 from services.catalogue._faults import misread, nearest
 from services.catalogue._model import SLICE, Catalogue, Model, Provider, finished
 from services.common import limits
@@ -164,6 +165,8 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
         for word in sorted(model.capabilities - _CAPABILITIES):
             hint = nearest(word, _CAPABILITIES)
             raise CatalogueError(f"{path}: model {model.id}: capabilities: nobody knows {word!r}{hint}")
+        if told := fault_of(model.defaults, provider.makes):
+            raise CatalogueError(f"{path}: model {model.id}: {told}")
         if (model.load is not None) != (provider.adapter == "inference"):
             raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
     _check_successors(path, models)

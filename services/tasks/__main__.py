@@ -27,6 +27,7 @@ from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
+from services.common.rpc.limited import limited
 from services.common.rpc.server import Server, run
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
@@ -164,7 +165,7 @@ class Process:
 
 def _served(process: Process, operations: Operations) -> Server:
     config = process.config
-    server = Server(service_token=None, helper=process.helper)
+    server = Server(service_token=None, around=limited, helper=process.helper)
     grpc = server.grpc
     task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(operations), grpc)
     webhooks = WebhookServicer(operations, process.sessions, process.outbox, process.secrets)

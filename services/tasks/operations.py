@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
 from services.catalogue import Catalogue, Model
-from services.common import tracing
+from services.common import limits, tracing
 from services.common.errors import (
     Conflict,
     InvalidField,
@@ -29,7 +30,7 @@ from services.tasks.adapters.tasks import Tasks
 from services.tasks.domain.task import FAILED, Task, error_of, is_terminal, new_id, now_utc
 from services.tasks.views import Views
 
-MAX_IMAGES: Final = 10
+MAX_IMAGES: Final = int(limits.bounds(GenerateImageRequest, "count")[1])
 MAX_DEADLINE_S: Final = 86_400.0
 MAX_URL: Final = 2048
 _ALIVE_S: Final = 15.0

@@ -15,7 +15,7 @@ providers:
 - {id: openai-text, adapter: openai, makes: text, base_url: "http://x", timeouts: {first_token_s: 5}}
 - {id: other, adapter: openai, makes: text, base_url: "http://x"}
 models:
-- {id: small, provider: openai-text}
+- {id: small, provider: openai-text, defaults: {temperature: 1, top_k: 40}}
 - {id: large, provider: openai-text, fallback: [small], capabilities: [vision, tools],
    limits: {stop: 4, thinking: level, size: {min: 8, max: 64}}}
 """
@@ -46,6 +46,9 @@ models:
         ("stop: 4", "stops: 4", "model large: limits: Object contains unknown field `stops`; did you mean 'stop'?"),
         ("level", "levle", "model large: limits.thinking: Invalid enum value 'levle'; did you mean 'level'?"),
         ("min: 8", "mim: 8", "model large: limits.size: Object contains unknown field `mim`; did you mean 'min'?"),
+        ("top_k:", "topk:", "model small: defaults: nobody knows 'topk'; did you mean 'top_k'?"),
+        ("temperature: 1", "temperature: 3", "model small: defaults.temperature: temperature must be from 0 to 2"),
+        ("top_k: 40", "top_k: many", "model small: defaults.top_k: 'many' is not a value of the field"),
         ("models:", "models: [", "while parsing a flow"),
     ],
 )

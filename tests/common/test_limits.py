@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 from google.protobuf.message import Message
 
+from moa.account.v1 import account_service_pb2
 from moa.common.v1 import limits_pb2, media_pb2
 from moa.embedding.v1 import embedding_service_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
+from moa.quota.v1 import quota_pb2
+from moa.task.v1 import task_pb2, task_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import limits
 from services.common.errors import InvalidField, Unsupported
@@ -62,8 +67,21 @@ def diffusion(**fields: object) -> image_service_pb2.GenerateImageRequest:
         (image(moderation="high"), "moderation", "one of auto, low"),
         (image(colors=["#FFFFFF", "red"]), "colors[1]", "is written #RRGGBB"),
         (diffusion(steps=0), "steps", "from 1 to 150"),
+        (diffusion(scheduler="magic"), "scheduler", "one of euler, euler-a"),
         (diffusion(loras=[image_pb2.Lora(), image_pb2.Lora(scale=5)]), "loras[1].scale", "from -4 to 4"),
         (embedding_service_pb2.EmbedTextsRequest(texts=["a"] * 2049), "texts", "at most 2048 items"),
+        (account_service_pb2.CreateKeyRequest(name="x" * 101), "name", "at most 100 characters"),
+        (account_service_pb2.CreateKeyRequest(style="xx"), "style", "one of moa, sk, dk"),
+        (
+            account_service_pb2.CreateKeyRequest(scopes=[quota_pb2.Rule(), quota_pb2.Rule(model="a b")]),
+            "scopes[1].model",
+            "at most 200 printable ASCII characters",
+        ),
+        (
+            task_service_pb2.CreateTaskRequest(work=task_pb2.TaskWork(image=image(count=11))),
+            "work.image.count",
+            "at most 10",
+        ),
     ],
 )
 def test_what_is_outside_is_named(request_: Message, param: str, words: str) -> None:
@@ -105,6 +123,11 @@ def test_the_limits_themselves_are_taken(request_: Message) -> None:
             text(messages=[text_pb2.Message(), text_pb2.Message(parts=[text_pb2.Part(), text_pb2.Part(image=IMAGE)])]),
             "messages[1].parts[1].image",
             "vision",
+        ),
+        (
+            text(messages=[text_pb2.Message(parts=[text_pb2.Part(tool_result=text_pb2.ToolResult(content="x"))])]),
+            "messages[0].parts[0].tool_result",
+            "tools",
         ),
         (image(operation=image_pb2.OPERATION_OUTPAINT), "operation", "outpaint"),
         (image(width=8), "size", "size"),
@@ -168,3 +191,22 @@ def test_limits_name_fields_that_exist(request_: Message) -> None:
             if field.message_type is not None and field.message_type not in seen:
                 seen.add(field.message_type)
                 waiting.append(field.message_type)
+
+
+@pytest.mark.parametrize(
+    ("field", "taken", "refused"),
+    [
+        ("temperature", [0, 2, None], [-0.1, 2.1]),
+        ("top_k", [1, 2**31 - 1], [0, 2**31]),
+        ("seed", [-(2**63), 2**63 - 1], [2**63]),
+    ],
+)
+def test_a_bodys_field_takes_what_the_contracts_takes(field: str, taken: list[Any], refused: list[Any]) -> None:
+    """msgspec reads the bounds that the contract declares, or those of the field's type."""
+    whole = field in ("top_k", "seed")
+    kind: Any = Annotated[int if whole else float, limits.meta(text_pb2.Sampling, field)] | None
+    for value in taken:
+        assert msgspec.convert(value, kind) == value
+    for value in refused:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(value, kind)

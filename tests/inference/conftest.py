@@ -35,7 +35,7 @@ def more(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     models = [
         {"id": name, "provider": "local-text", "capabilities": can, "load": {"source": str(source)}}
         for name, can, source in (
-            ("strict", ["json", "json_schema"], Path("inference/models/moa-tiny-chat").resolve()),
+            ("strict", ["candidates", "json", "json_schema", "seed"], Path("inference/models/moa-tiny-chat").resolve()),
             ("thinking", [], thinking),
         )
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.ports import Ports
-from inference.image.ask import SCHEDULERS
+from inference.image.schedulers import BY_NAME
 from moa.image.v1 import image_pb2
 from services.catalogue import load
 from services.common.errors import Unavailable
@@ -60,7 +60,7 @@ def orders(seed: int, steps: tuple[int, int]) -> Iterator[Asked]:
     for number in range(10**6):
         kind = number % 3
         diffusion = image_pb2.Diffusion(
-            scheduler=SCHEDULERS[number % len(SCHEDULERS)],
+            scheduler=tuple(BY_NAME)[number % len(BY_NAME)],
             steps=rng.randint(*steps),
             guidance_scale=rng.choice([1.0, 3.5, 6.0]),
             loras=[image_pb2.Lora(name=name, scale=rng.choice([0.6, 1.0])) for name in loras if rng.random() < 0.5],

@@ -252,7 +252,7 @@ BAD: list[tuple[dict[str, Any], type[errors.MoaError], str]] = [
     ({"images": [given(drawn())] * 2}, errors.Unsupported, "images[1]"),
     ({"images": [given(drawn())], "operation": image_pb2.OPERATION_GENERATE}, errors.Unsupported, "images"),
     ({"operation": image_pb2.OPERATION_EDIT}, errors.InvalidField, "images"),
-    ({"operation": image_pb2.OPERATION_OUTPAINT}, errors.Unsupported, "operation"),
+    ({"operation": image_pb2.OPERATION_OUTPAINT, "images": [given(drawn())]}, errors.Unsupported, "operation"),
     ({"mask": given(half_mask())}, errors.InvalidField, "mask"),
     ({"style": "anime"}, errors.Unsupported, "style"),
     ({"colors": ["#ff0000"]}, errors.Unsupported, "colors"),

@@ -146,12 +146,31 @@ async def test_a_schema_that_becomes_too_hard_fails_alone(more: Running, monkeyp
     await client.close()
 
 
-async def test_json_is_refused_where_the_catalogue_does_not_offer_it(more: Running) -> None:
-    """A model that the catalogue does not say can be held to JSON refuses it by the field's name."""
+@pytest.mark.parametrize(
+    ("model", "fields", "param", "told"),
+    [
+        ("thinking", {"response_format": None}, "response_format.kind", "json_schema (it can do: plain requests only)"),
+        ("thinking", {"tools": [text_pb2.Tool(name="f")]}, "tools", "tools (it can do: plain requests only)"),
+        (
+            "strict",
+            {"sampling": text_pb2.Sampling(logprobs=True)},
+            "logprobs",
+            "logprobs (it can do: candidates, json, json_schema, seed)",
+        ),
+        ("thinking", {"candidates": 2}, "candidates", "candidates (it can do: plain requests only)"),
+    ],
+)
+async def test_what_the_catalogue_does_not_offer_is_refused_with_what_it_does(
+    more: Running, model: str, fields: dict[str, Any], param: str, told: str
+) -> None:
+    """A refusal names the field, what the model does not support, and what it can do."""
+    if "response_format" in fields:
+        fields = {"response_format": form(SCHEMA)}
     client = Client(more.address)
     with pytest.raises(errors.Unsupported) as caught:
-        await client.text("Hello", model="thinking", response_format=form(SCHEMA))
-    assert caught.value.param == "response_format"
+        await client.text("Hello", model=model, **fields)
+    assert caught.value.param == param
+    assert caught.value.message == f"model '{model}' does not support {told}"
     await client.close()
 
 

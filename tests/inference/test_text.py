@@ -213,7 +213,7 @@ BAD: list[tuple[dict[str, Any], type[errors.MoaError], str]] = [
             ]
         },
         errors.Unsupported,
-        "messages[0].content",
+        "messages[0].parts[0].image",
     ),
     ({"tools": [text_pb2.Tool(name="f g")]}, errors.InvalidField, "tools[0].name"),
     ({"tools": [text_pb2.Tool(name="f")] * 2}, errors.InvalidField, "tools"),
@@ -240,7 +240,7 @@ BAD: list[tuple[dict[str, Any], type[errors.MoaError], str]] = [
     ({"sampling": text_pb2.Sampling(top_logprobs=2)}, errors.InvalidField, "top_logprobs"),
     ({"sampling": text_pb2.Sampling(logit_bias={1: float("nan")})}, errors.InvalidField, "logit_bias"),
     ({"max_tokens": 0}, errors.InvalidField, "max_tokens"),
-    ({"stop": [""]}, errors.InvalidField, "stop"),
+    ({"stop": [""]}, errors.InvalidField, "stop[0]"),
     ({"stop": ["x"] * 17}, errors.InvalidField, "stop"),
     ({"candidates": 99}, errors.InvalidField, "candidates"),
 ]

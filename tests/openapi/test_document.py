@@ -41,6 +41,19 @@ def test_it_is_openapi_3_1(made: dict[str, Any]) -> None:
     assert len(names) == len(set(names))
 
 
+def test_limits_of_the_contracts_are_ranges(made: dict[str, Any]) -> None:
+    """Bodies of dialects and messages of contracts tell the ranges that the contracts' options declare."""
+    schemas = made["components"]["schemas"]
+    for body, name in (("ChatBody", "top_k"), ("GenerationConfig", "topK"), ("TextBody", "top_k")):
+        number = schemas[body]["properties"][name]["anyOf"][0]
+        assert (number["minimum"], number["maximum"]) == (1, 2**31 - 1)
+    diffusion = schemas["moa.image.v1.Diffusion"]["properties"]
+    assert (diffusion["steps"]["minimum"], diffusion["steps"]["maximum"]) == (1, 150)
+    assert "dpm++" in diffusion["scheduler"]["enum"]
+    key = made["paths"]["/account/keys"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert (key["name"]["maxLength"], key["scopes"]["maxItems"]) == (100, 100)
+
+
 def test_every_binding_is_described(made: dict[str, Any]) -> None:
     """What the edge serves is what the document tells, no more and no less, each with a sentence."""
     served = {(b.template, b.verb.lower()) for b in bindings.read(DESCRIPTORS) if b.service in DIALECTS}

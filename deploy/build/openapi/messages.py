@@ -7,6 +7,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2
 
+from moa.common.v1 import limits_pb2
+
 Json = dict[str, Any]
 F = descriptor_pb2.FieldDescriptorProto
 
@@ -82,6 +84,32 @@ class Contracts:
         self.comments[name] = comments.get(path, "")
 
 
+def _limited(field: descriptor_pb2.FieldDescriptorProto) -> Json:
+    """Return what a field's limits say, in JSON Schema's words."""
+    limits = field.options.Extensions[limits_pb2.limits]
+    many, is_text = field.label == F.LABEL_REPEATED, field.type == F.TYPE_STRING
+    found: Json = {}
+    if many and is_text and (limits.pattern or limits.words):
+        return found  # of the items, which have no place of their own here
+    if limits.HasField("at_least") and not many:
+        found["minimum"] = _written(limits.at_least)
+    if limits.HasField("at_most") and not many:
+        found["maximum"] = _written(limits.at_most)
+    if limits.required and (many or is_text):
+        found["minItems" if many else "minLength"] = 1
+    if limits.HasField("most"):
+        found["maxItems" if many else "maxLength"] = limits.most
+    if limits.pattern:
+        found["pattern"] = f"^(?:{limits.pattern})$"
+    if limits.words:
+        found["enum"] = ["", *limits.words]
+    return found
+
+
+def _written(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
 def _tidy(comment: str) -> str:
     return " ".join(comment.split())
 
@@ -119,7 +147,7 @@ class Schemas:
 
     def field(self, owner: str, field: descriptor_pb2.FieldDescriptorProto) -> Json:
         """Return one field's schema."""
-        comments = self._description(f"{owner}.{field.name}")
+        comments = self._description(f"{owner}.{field.name}") | _limited(field)
         if field.type in _SCALARS:
             schema = dict(_SCALARS[field.type])
         else:

@@ -7,6 +7,8 @@ from typing import Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
+from moa.text.v1.text_pb2 import Sampling
+from services.common import limits
 from services.common.dialects.shape import BAD_REQUEST, CODES, FIELD, MESSAGE, STATUS, Dialect
 from services.common.errors import HTTP_STATUS
 
@@ -75,15 +77,10 @@ GOOGLE: Final = Dialect(
         "count": f"{_CONFIG}.candidateCount",
         "candidates": f"{_CONFIG}.candidateCount",
         "max_tokens": f"{_CONFIG}.maxOutputTokens",
-        "temperature": f"{_CONFIG}.temperature",
-        "top_p": f"{_CONFIG}.topP",
-        "top_k": f"{_CONFIG}.topK",
-        "seed": f"{_CONFIG}.seed",
+        **{name: f"{_CONFIG}.{word}" for name, word in limits.camel_numbers(Sampling).items()},
         "stop": f"{_CONFIG}.stopSequences",
         "logprobs": f"{_CONFIG}.responseLogprobs",
         "top_logprobs": f"{_CONFIG}.logprobs",
-        "presence_penalty": f"{_CONFIG}.presencePenalty",
-        "frequency_penalty": f"{_CONFIG}.frequencyPenalty",
         "response_format": f"{_CONFIG}.responseSchema",
         "reasoning": f"{_CONFIG}.thinkingConfig",
         "width": f"{_CONFIG}.imageConfig.imageSize",

@@ -14,10 +14,25 @@ from google.protobuf.message import Message
 from services.common.errors import InvalidField, Unsupported
 from services.common.limits.checks import Violation, checks_of
 from services.common.limits.fields import of
+from services.common.limits.meta import bounds, camel_numbers, meta, numbers
 from services.common.limits.needs import Need, needs_beyond, words
 from services.common.limits.needs import hints_beyond as _hints_beyond
 
-__all__ = ["Able", "Need", "check", "check_able", "check_needs", "hints_beyond", "needs", "of", "words"]
+__all__ = [
+    "Able",
+    "Need",
+    "bounds",
+    "camel_numbers",
+    "check",
+    "check_able",
+    "check_needs",
+    "hints_beyond",
+    "meta",
+    "needs",
+    "numbers",
+    "of",
+    "words",
+]
 
 
 class CapableModel(Protocol):

@@ -53,8 +53,8 @@ def check(request: GenerateImageRequest, model: Model) -> None:
     most_chars = model.limits.prompt_chars
     if most_chars and len(request.prompt) > most_chars:
         raise InvalidField(f"the prompt may have {most_chars} characters for this model", param="prompt")
-    if request.images and request.operation not in _CHANGES and not model.can("references"):
-        raise Unsupported(f"model {model.id!r} takes no reference images", param="images")
+    if request.images and request.operation not in _CHANGES:
+        limits.check_needs([limits.Need("images", "references")], model)
     most = model.limits.images
     if len(request.images) > most:
         raise Unsupported(f"model {model.id!r} takes at most {most} input images", param="images")

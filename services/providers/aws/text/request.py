@@ -20,6 +20,7 @@ from services.providers.http.client import Outgoing
 from services.providers.text import caching, media
 from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of, object_of
+from services.providers.text.sampling import given
 
 Json = dict[str, Any]
 
@@ -28,7 +29,7 @@ _NO_RESULT: Final = "(no output)"
 """What a tool's blank result is told as: Converse takes no blank text."""
 _NO_TOOLS: Final = "Do not call tools in this turn. Answer in text."
 _MOST_CACHES: Final = 4
-_NO_FIELDS: Final = ("seed", "presence_penalty", "frequency_penalty")
+_SAMPLING: Final = {"temperature": "temperature", "top_p": "topP", "top_k": "top_k"}
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
@@ -72,11 +73,12 @@ def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> J
         more |= thinking
     if request.HasField("sampling"):
         _add_sampling(config, request, ignored)
-        if request.sampling.HasField("top_k"):
+        if "top_k" in config:
+            top_k = config.pop("top_k")
             if family.top_k is None:
                 ignored.add("top_k", f"model {model.id!r} does not take top_k")
             else:
-                more |= family.top_k(request.sampling.top_k)
+                more |= family.top_k(top_k)
     if thinking:
         family.fit_sampling(config, more, ignored)
     body["inferenceConfig"] = config
@@ -192,19 +194,14 @@ def _reasoning_from(part: Part) -> Json:
 
 def _add_sampling(config: Json, request: GenerateTextRequest, ignored: Ignored) -> None:
     sampling = request.sampling
-    for field in _NO_FIELDS:
-        if sampling.HasField(field) and (getattr(sampling, field) or field == "seed"):
-            ignored.add(field, f"this provider does not take {field}")
+    config.update(given(sampling, _SAMPLING, ignored))
     if sampling.logit_bias:
         ignored.add("logit_bias", "this provider does not bias tokens")
     if sampling.logprobs:
         raise Unsupported("this provider does not give log probabilities", param="logprobs")
-    if sampling.HasField("temperature"):
-        config["temperature"] = min(sampling.temperature, 1.0)
-        if sampling.temperature > 1:
-            ignored.nearest("temperature", 1, "this provider takes a temperature from 0 to 1")
-    if sampling.HasField("top_p"):
-        config["topP"] = sampling.top_p
+    if sampling.temperature > 1:
+        config["temperature"] = 1.0
+        ignored.nearest("temperature", 1, "this provider takes a temperature from 0 to 1")
 
 
 def _add_tools(body: Json, request: GenerateTextRequest, caches: _Caches | None, ignored: Ignored) -> None:

@@ -21,9 +21,18 @@ from services.providers.http.client import Outgoing
 from services.providers.text import media
 from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of, object_of
+from services.providers.text.sampling import given
 
 Json = dict[str, Any]
 
+_SAMPLING: Final = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+}
 _MIMES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
 _BUDGETS: Final[Mapping[ReasoningOptions.Effort.ValueType, int]] = {
     ReasoningOptions.EFFORT_NONE: 0,
@@ -277,16 +286,7 @@ def _config_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -
 
 def _add_sampling(config: Json, request: GenerateTextRequest, ignored: Ignored) -> None:
     sampling = request.sampling
-    for field, name in (
-        ("temperature", "temperature"),
-        ("top_p", "topP"),
-        ("top_k", "topK"),
-        ("seed", "seed"),
-        ("presence_penalty", "presencePenalty"),
-        ("frequency_penalty", "frequencyPenalty"),
-    ):
-        if sampling.HasField(field):  # type: ignore[arg-type]  # each is a field
-            config[name] = getattr(sampling, field)
+    config.update(given(sampling, _SAMPLING, ignored))
     if not -(2**31) <= config.get("seed", 0) < 2**31:
         config["seed"] %= 2**31
         ignored.nearest("seed", config["seed"], "this provider takes seeds of 32 bits")

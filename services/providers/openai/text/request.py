@@ -18,6 +18,7 @@ from services.providers.openai.text.carried import VENDOR, Carrier
 from services.providers.text import media
 from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of
+from services.providers.text.sampling import NUMBERS, given
 
 Json = dict[str, Any]
 
@@ -40,13 +41,14 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prefill: Literal["as_is", "continue_final_message", "prefix"] = "as_is"
     """How a server is told to go on from a last message of the assistant, for models with `prefill`: `as_is` by nothing
     (llama.cpp, Ollama), by vLLM's and SGLang's field, or by a mark of the message (Mistral, DeepSeek)."""
-    extensions: frozenset[Literal["top_k"]] = frozenset()
-    """Fields beyond OpenAI's own that the server takes."""
+    extensions: frozenset[str] = frozenset()
+    """Numbers of the contract's `Sampling` beyond OpenAI's own that the server takes, like `top_k`."""
     passes: Literal["all", "documented"] = "all"
     """Which fields of callers who speak this protocol pass on: all that nobody here knows, or those that OpenAI
     documents, for servers that refuse what they do not know."""
 
 
+_SAMPLING: Final = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
 _ROLES: Final = {
     Role.ROLE_USER: "user",
     Role.ROLE_ASSISTANT: "assistant",
@@ -251,14 +253,8 @@ def _add_effort(body: Json, wanted: ReasoningOptions, ignored: Ignored) -> None:
 
 def _add_sampling(body: Json, request: GenerateTextRequest, options: Options, ignored: Ignored) -> None:
     sampling = request.sampling
-    for field in ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"):
-        if sampling.HasField(field):
-            body[field] = getattr(sampling, field)
-    if sampling.HasField("top_k"):
-        if "top_k" in options.extensions or options.passes == "all":
-            body["top_k"] = sampling.top_k
-        else:
-            ignored.add("top_k", "this provider does not take top_k")
+    words = NUMBERS if options.passes == "all" else (*_SAMPLING, *options.extensions)
+    body.update(given(sampling, {name: name for name in words}, ignored))
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     if sampling.logprobs:

@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
+from moa.text.v1.text_pb2 import Sampling
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common import limits
+from services.common.limits import meta
+from services.router.dialects.sampling import CamelSampled
 
 HINTS = ("safetySettings", "labels", "serviceTier", "store")
 """Of the body: they concern Google's own filters, billing and storage."""
@@ -20,13 +23,9 @@ CONFIG_HINTS = ("mediaResolution", "enableEnhancedCivicAnswers", "audioTimestamp
 """Of `generationConfig`: hints to Google's own models."""
 
 IGNORED_FOR_IMAGES = (
-    "temperature",
-    "topP",
-    "topK",
+    *(word for name, word in limits.camel_numbers(Sampling).items() if name != "seed"),
     "maxOutputTokens",
     "stopSequences",
-    "presencePenalty",
-    "frequencyPenalty",
     "thinkingConfig",
 )
 """Of `generationConfig`, when the model makes images: they steer text."""
@@ -110,20 +109,16 @@ class ThinkingConfig(_Google):
     thinking_level: str | None = None
 
 
-class GenerationConfig(_Google):
+class GenerationConfig(CamelSampled, rename="camel", forbid_unknown_fields=True, kw_only=True):
     """How the answer is made."""
 
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[float, Meta(ge=1, le=2**31 - 1)] | None = None
-    candidate_count: Annotated[int, Meta(ge=1, le=8)] | None = None
-    max_output_tokens: Count | None = None
+    top_k: Annotated[float, meta(Sampling, "top_k")] | None = None
+    candidate_count: Annotated[int, meta(GenerateTextRequest, "candidates", at_least=1)] | None = None
+    max_output_tokens: Annotated[int, meta(GenerateTextRequest, "max_tokens")] | None = None
     stop_sequences: list[str] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
+    seed: Annotated[int, meta(Sampling, "seed")] | None = None
     response_logprobs: bool | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logprobs: Annotated[int, meta(Sampling, "top_logprobs")] | None = None
     response_mime_type: str | None = None
     response_schema: dict[str, Any] | None = None
     response_json_schema: Any = None
@@ -187,7 +182,7 @@ class ToolConfig(_Google):
 class Body(_Google):
     """`generateContent` and `streamGenerateContent`."""
 
-    contents: Annotated[list[Content], Meta(min_length=1)]
+    contents: Annotated[list[Content], meta(GenerateTextRequest, "messages")]
     system_instruction: Content | None = None
     generation_config: GenerationConfig | None = None
     tools: list[Tool] | None = None

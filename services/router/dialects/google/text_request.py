@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections import deque
 from itertools import groupby
 from typing import Any
@@ -16,6 +15,7 @@ from services.router.dialects.google import bodies, carried
 from services.router.dialects.google.schema import to_json_schema
 from services.router.dialects.media import image_from_base64, image_from_url
 from services.router.dialects.reply import encode
+from services.router.dialects.sampling import fill
 from services.router.dialects.unknown import Extra, at
 
 _MODES = {
@@ -264,13 +264,7 @@ def _set_config(request: text_service_pb2.GenerateTextRequest, config: bodies.Ge
 
 
 def _set_sampling(sampling: text_pb2.Sampling, config: bodies.GenerationConfig) -> None:
-    for name in ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"):
-        value = getattr(config, name)
-        if value is not None:
-            setattr(sampling, name, value)
-    if config.top_k is not None:
-        # Google's field is a float; a fraction of a token keeps none more.
-        sampling.top_k = math.floor(config.top_k)
+    fill(sampling, config)
     if config.logprobs is not None and not config.response_logprobs:
         raise InvalidField("logprobs needs responseLogprobs", param="generationConfig.logprobs")
     if config.response_logprobs:

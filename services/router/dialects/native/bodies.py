@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from moa.image.v1.image_pb2 import Diffusion
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.limits import meta
+from services.router.dialects.sampling import Sampled
 from services.router.dialects.tools import FunctionTool, ToolCall
 
-Temperature = Annotated[float, Meta(ge=0, le=2)]
-TopP = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Side = Annotated[int, Meta(ge=1, le=4096)]
-Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Seed = Annotated[int, meta(GenerateImageRequest, "seed")]
 
 
 class Message(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -26,18 +28,16 @@ class Message(Struct, forbid_unknown_fields=True, kw_only=True):
     """The call that this answers (tool)."""
 
 
-class TextBody(Struct, forbid_unknown_fields=True, kw_only=True):
+class TextBody(Sampled, forbid_unknown_fields=True, kw_only=True):
     """`POST /generate/text`."""
 
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    messages: Annotated[list[Message], meta(GenerateTextRequest, "messages")]
     model_id: Annotated[str, Meta(min_length=1)]
     provider: str = ""
     stream: bool = False
     include_reasoning: bool = False
     image_data: str | None = None
-    max_tokens: Count | None = None
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
+    max_tokens: Annotated[int, meta(GenerateTextRequest, "max_tokens")] | None = None
     stop: str | list[str] | None = None
     seed: Seed | None = None
     tools: list[FunctionTool] | None = None
@@ -51,15 +51,15 @@ class ImageBody(Struct, forbid_unknown_fields=True, kw_only=True):
     model_id: Annotated[str, Meta(min_length=1)]
     provider: str = ""
     image_data: str | None = None
-    n: Annotated[int, Meta(ge=1, le=10)] = 1
+    n: Annotated[int, meta(GenerateImageRequest, "count", at_least=1)] = 1
     size: Annotated[str, Meta(pattern=r"^\d{1,5}x\d{1,5}$")] | None = None
     width: Side | None = None
     height: Side | None = None
     negative_prompt: str = ""
-    guidance_scale: Annotated[float, Meta(ge=0, le=50)] | None = None
-    num_inference_steps: Annotated[int, Meta(ge=1, le=150)] | None = None
-    strength: Annotated[float, Meta(ge=0, le=1)] | None = None
-    colors: Annotated[list[str], Meta(max_length=10)] = []
+    guidance_scale: Annotated[float, meta(Diffusion, "guidance_scale")] | None = None
+    num_inference_steps: Annotated[int, meta(Diffusion, "steps")] | None = None
+    strength: Annotated[float, meta(Diffusion, "strength")] | None = None
+    colors: Annotated[list[str], meta(GenerateImageRequest, "colors")] = []
     seed: Seed | None = None
     stream: bool = False
-    preview_every: Annotated[int, Meta(ge=0, le=150)] = 0
+    preview_every: Annotated[int, meta(GenerateImageRequest, "preview_every")] = 0

@@ -15,6 +15,7 @@ from services.router.dialects.media import image_from_text
 from services.router.dialects.native.bodies import Message, TextBody
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import DONE, frame
+from services.router.dialects.sampling import fill
 from services.router.dialects.tools import Calls, call_from, split_id, tool_from
 from services.router.domain.prompt import Prompt
 from services.router.operations.text import TextAnswer
@@ -65,12 +66,7 @@ def request_from(data: bytes) -> text_service_pb2.GenerateTextRequest:
         _attach(request, body.image_data)
     if body.stop is not None:
         request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
-    if body.temperature is not None:
-        request.sampling.temperature = body.temperature
-    if body.top_p is not None:
-        request.sampling.top_p = body.top_p
-    if body.seed is not None:
-        request.sampling.seed = body.seed
+    fill(request.sampling, body)
     request.reasoning.include = body.include_reasoning
     return request
 

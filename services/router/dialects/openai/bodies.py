@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from moa.text.v1.text_pb2 import Sampling
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.limits import meta
+from services.router.dialects.sampling import Sampled
 from services.router.dialects.tools import FunctionTool, ToolCall
 
-Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+MaxTokens = Annotated[int, meta(GenerateTextRequest, "max_tokens")]
 
 HINTS = (
     "store",
@@ -125,26 +129,20 @@ class StreamOptions(Struct, kw_only=True):
     include_obfuscation: bool | None = None
 
 
-class ChatBody(Struct, forbid_unknown_fields=True, kw_only=True):
-    """`POST /v1/chat/completions`."""
+class ChatBody(Sampled, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/chat/completions`. Beyond OpenAI's: every number of the contract's sampling."""
 
     model: Annotated[str, Meta(min_length=1)]
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    messages: Annotated[list[Message], meta(GenerateTextRequest, "messages")]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Count | None = None
-    max_completion_tokens: Count | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Count | None = None
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     stop: str | list[str] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: dict[Annotated[int, Meta(ge=0, le=2**31 - 1)], Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: dict[Token, Annotated[float, meta(Sampling, "logit_bias")]] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, meta(Sampling, "top_logprobs")] | None = None
     tools: list[FunctionTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -13,6 +13,7 @@ from services.router.dialects.media import image_from_url
 from services.router.dialects.openai import bodies, carried, reasoning
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
+from services.router.dialects.sampling import fill
 from services.router.dialects.tools import call_from, split_id, tool_from
 from services.router.dialects.unknown import Extra, at, parse_liberally
 from services.router.domain.prompt import Prompt
@@ -168,10 +169,7 @@ def _add_part(turn: text_pb2.Message, part: bodies.ContentPart, where: str) -> N
 
 
 def _set_sampling(sampling: text_pb2.Sampling, body: bodies.ChatBody) -> None:
-    for name in ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty"):
-        value = getattr(body, name)
-        if value is not None:
-            setattr(sampling, name, value)
+    fill(sampling, body)
     for token, bias in (body.logit_bias or {}).items():
         sampling.logit_bias[token] = bias
     if body.logprobs:

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from services.common.limits import meta
+
 DEFAULT_MODEL = "gemini-2.5-flash-image"
 
 IGNORED = ("input_fidelity",)
@@ -31,7 +34,7 @@ class ImageBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: Annotated[str, Meta(min_length=1)] | None = None
     prompt: str | None = None
-    n: Annotated[int, Meta(ge=1, le=10)] | None = None
+    n: Annotated[int, meta(GenerateImageRequest, "count", at_least=1)] | None = None
     size: Annotated[str, Meta(pattern=r"^(auto|\d{1,5}x\d{1,5})$")] | None = None
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = None
     background: Literal["auto", "transparent", "opaque"] | None = None
@@ -51,8 +54,8 @@ class ImageBody(Struct, forbid_unknown_fields=True, kw_only=True):
     mask: str | ImageRef | None = None
     aspect_ratio: Annotated[str, Meta(pattern=r"^\d{1,2}:\d{1,2}$")] | None = None
     negative_prompt: str | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
-    colors: Annotated[list[str], Meta(max_length=10)] | None = None
+    seed: Annotated[int, meta(GenerateImageRequest, "seed")] | None = None
+    colors: Annotated[list[str], meta(GenerateImageRequest, "colors")] | None = None
     # Refused, with the reason.
     complexity: Any = None
     frame_count: Any = None

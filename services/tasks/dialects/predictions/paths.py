@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from moa.image.v1 import image_pb2, image_service_pb2
+from services.common import limits
 from services.common.errors import InvalidField, NotFound, Unsupported
 from services.tasks.dialects.media import image_of
 
@@ -20,7 +21,6 @@ Put = Callable[[Request, Any, str], None]
 """Puts an input's value into the request; the last argument is the input's name."""
 
 MAX_PROMPT: Final = 32_000
-MAX_COUNT: Final = 10
 
 
 def _text(field: str) -> Put:
@@ -42,24 +42,32 @@ def _number(name: str, value: Any, low: float, high: float, *, whole: bool) -> A
     return value
 
 
-def _whole(field: str, low: int, high: int) -> Put:
+def _whole(field: str, *, at_least: int | None = None, at_most: int | None = None) -> Put:
+    """Take a whole number within the contract's limits, or the path's own."""
+    low, high = limits.bounds(Request, field, at_least=at_least)
+    most = high if at_most is None else at_most
+
     def put(request: Request, value: Any, name: str) -> None:
-        setattr(request, field, _number(name, value, low, high, whole=True))
+        setattr(request, field, _number(name, value, low, most, whole=True))
 
     return put
 
 
-def _diffusion(field: str, low: float, high: float, *, whole: bool = False) -> Put:
+def _diffusion(field: str, *, whole: bool = False) -> Put:
+    low, high = limits.bounds(image_pb2.Diffusion, field)
+
     def put(request: Request, value: Any, name: str) -> None:
         setattr(request.diffusion, field, _number(name, value, low, high, whole=whole))
 
     return put
 
 
+_SCHEDULERS: Final = {n: n for n in limits.of(image_pb2.Diffusion.DESCRIPTOR.fields_by_name["scheduler"]).words}
+_MAX_IMAGES: Final = limits.of(Request.DESCRIPTOR.fields_by_name["images"]).most
+
+
 def _scheduler(request: Request, value: Any, name: str) -> None:
-    request.diffusion.scheduler = _one_of(
-        name, value, {n: n for n in ("euler", "euler-a", "dpm++", "unipc", "ddim", "lcm")}
-    )
+    request.diffusion.scheduler = _one_of(name, value, _SCHEDULERS)
 
 
 def _one_of(name: str, value: Any, table: Mapping[str, Any]) -> Any:
@@ -98,10 +106,6 @@ def _ratio(request: Request, value: Any, name: str) -> None:
     request.aspect_ratio = f"{result[1]}:{result[2]}"
 
 
-def _seed(request: Request, value: Any, name: str) -> None:
-    request.seed = _number(name, value, -(2**63), 2**63 - 1, whole=True)
-
-
 def _image(request: Request, value: Any, name: str) -> None:
     if not isinstance(value, str):
         raise InvalidField(f"input.{name}: a link or a data: URI is expected", param=f"input.{name}")
@@ -109,8 +113,10 @@ def _image(request: Request, value: Any, name: str) -> None:
 
 
 def _images(request: Request, value: Any, name: str) -> None:
-    if not isinstance(value, list) or len(value) > 16:
-        raise InvalidField(f"input.{name}: at most 16 links or data: URIs are expected", param=f"input.{name}")
+    if not isinstance(value, list) or len(value) > _MAX_IMAGES:
+        raise InvalidField(
+            f"input.{name}: at most {_MAX_IMAGES} links or data: URIs are expected", param=f"input.{name}"
+        )
     for number, each in enumerate(value):
         _image(request, each, f"{name}[{number}]")
 
@@ -121,7 +127,8 @@ def _mask(request: Request, value: Any, name: str) -> None:
     request.mask.CopyFrom(image_of(value, param=f"input.{name}"))
 
 
-_COUNT: Final = _whole("count", 1, MAX_COUNT)
+_COUNT: Final = _whole("count", at_least=1)
+_SEED: Final = _whole("seed")
 _FORMAT: Final = _choice(
     "output_format",
     {
@@ -162,7 +169,7 @@ _OPENAI_1: Final[Mapping[str, Put]] = {
 _DALLE: Final[Mapping[str, Put]] = {
     **_PROMPT,
     "size": _size,
-    "n": _whole("count", 1, 1),
+    "n": _whole("count", at_least=1, at_most=1),
     "quality": _choice("quality", {"standard": image_pb2.QUALITY_MEDIUM, "hd": image_pb2.QUALITY_HIGH}),
     "style": _choice("style", {"vivid": "vivid", "natural": "natural"}),
     "user": _text("user"),
@@ -182,7 +189,7 @@ _IDEOGRAM: Final[Mapping[str, Put]] = {
     "num_images": _COUNT,
     "negative_prompt": _text("negative_prompt"),
     "style_type": _text("style"),
-    "seed": _seed,
+    "seed": _SEED,
     "image": _image,
 }
 _STABILITY: Final[Mapping[str, Put]] = {
@@ -190,38 +197,38 @@ _STABILITY: Final[Mapping[str, Put]] = {
     "n": _COUNT,
     "negative_prompt": _text("negative_prompt"),
     "aspect_ratio": _ratio,
-    "seed": _seed,
+    "seed": _SEED,
     "output_format": _FORMAT,
     "image": _image,
-    "strength": _diffusion("strength", 0, 1),
-    "cfg_scale": _diffusion("guidance_scale", 0, 50),
+    "strength": _diffusion("strength"),
+    "cfg_scale": _diffusion("guidance_scale"),
 }
 _IMAGEN: Final[Mapping[str, Put]] = {
     **_PROMPT,
-    "numberOfImages": _whole("count", 1, 4),
+    "numberOfImages": _whole("count", at_least=1, at_most=4),
     "aspectRatio": _ratio,
     "negativePrompt": _text("negative_prompt"),
-    "seed": _seed,
+    "seed": _SEED,
 }
 _LOCAL: Final[Mapping[str, Put]] = {
     **_PROMPT,
     "negative_prompt": _text("negative_prompt"),
     "n": _COUNT,
     "num_outputs": _COUNT,
-    "width": _whole("width", 8, 4096),
-    "height": _whole("height", 8, 4096),
+    "width": _whole("width", at_least=8, at_most=4096),
+    "height": _whole("height", at_least=8, at_most=4096),
     "size": _size,
     "aspect_ratio": _ratio,
-    "num_inference_steps": _diffusion("steps", 1, 150, whole=True),
-    "guidance_scale": _diffusion("guidance_scale", 0, 50),
-    "strength": _diffusion("strength", 0, 1),
-    "prompt_strength": _diffusion("strength", 0, 1),
+    "num_inference_steps": _diffusion("steps", whole=True),
+    "guidance_scale": _diffusion("guidance_scale"),
+    "strength": _diffusion("strength"),
+    "prompt_strength": _diffusion("strength"),
     "scheduler": _scheduler,
-    "seed": _seed,
+    "seed": _SEED,
     "output_format": _FORMAT,
     "image": _image,
     "mask": _mask,
-    "preview_every": _whole("preview_every", 0, 150),
+    "preview_every": _whole("preview_every"),
 }
 
 
