@@ -58,6 +58,8 @@ def turns(size: int) -> dict[str, Any]:
 def _send(url: str, key: str, body: bytes) -> None:
     """Send large chats, in a process of its own, until it is ended."""
 
+    os.nice(10)  # it stands for other machines
+
     async def forever() -> None:
         async with aiohttp.ClientSession() as session:
 

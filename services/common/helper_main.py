@@ -22,7 +22,7 @@ def main() -> None:
     # Ctrl-C reaches every process of the terminal; this one ends with its service.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Small requests go first, here too: the service and whoever it calls have the processor before a large one.
-    os.nice(5)
+    os.nice(10)
     memory.give_back_freed()
     gc.freeze()
     link = socket.socket(fileno=int(sys.argv[1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.image.targets import ADAPTERS, Target
 from services.providers.image.base import Call
@@ -17,7 +17,7 @@ async def provider_calls(
 
     Raises Unsupported, with the field's name, for what cannot be said.
     """
-    if helper is None or taken[0].ByteSize() <= LARGE_BYTES:
+    if helper is None or not is_large_request(taken[0]):
         return _calls(taken.pop(), target.adapter.name, model, target.provider)
     account = calls.current().account
     return await helper.run(

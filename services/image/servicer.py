@@ -15,7 +15,7 @@ from moa.quota.v1 import quota_pb2
 from services.catalogue import Watched
 from services.common import byok
 from services.common.errors import MoaError, detail_of
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.image.targets import Targets
 from services.image.work import Work
@@ -71,7 +71,7 @@ class ImageServicer(ImageServiceServicer):
         call.fields["model"] = model.id
         capable.check(request, model)
         wrote = over = False
-        if request.ByteSize() > LARGE_BYTES:
+        if is_large_request(request):
             # Its client keeps what it sent until the answer begins: now, and not when the provider has made something.
             await context.send_initial_metadata(())
         work = Work(request, model, target, self._helper)

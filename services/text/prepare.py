@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.providers.http.client import Outgoing
 from services.providers.text.base import Adapter
@@ -33,7 +33,7 @@ async def outgoing(
 
     Raises InvalidField or Unsupported, with the field's name, for what the model or the provider cannot do.
     """
-    if helper is None or (len(request.messages) <= _MANY and request.ByteSize() <= LARGE_BYTES):
+    if helper is None or (len(request.messages) <= _MANY and not is_large_request(request)):
         return _made(request, target.adapter, model, target.provider, stream=stream)
     account, provider, adapter = calls.current().account, target.provider, target.adapter.name
     made = await helper.run(prepared, request.SerializeToString(), account, adapter, model, provider, stream=stream)

@@ -20,7 +20,7 @@ from moa.text.v1.text_service_pb2_grpc import TextServiceServicer
 from services.catalogue import Model, Watched
 from services.common import byok
 from services.common.errors import MoaError, UpstreamBroken, detail_of
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
 from services.quota_client import AbandonedCalls
@@ -62,7 +62,7 @@ class TextServicer(TextServiceServicer):
         model, target = self._find(request, context)
         call.fields["provider"] = model.provider
         call.fields["model"] = model.id
-        if request.ByteSize() > LARGE_BYTES:
+        if is_large_request(request):
             # Its client keeps what it sent until the answer begins: now, and not when the provider says something.
             await context.send_initial_metadata(())
         streams = request.stream
@@ -96,7 +96,7 @@ class TextServicer(TextServiceServicer):
                     usage=_owed(answer, delivers=streams and wrote),
                     operation=quota_pb2.OPERATION_TEXT,
                     model=model,
-                    count=lambda: count.of_prompt(request, model, target),
+                    count=lambda: count.of_prompt(request, model, target, self._helper),
                 )
             if answer.upstream_request_id:
                 call.fields["upstream_request_id"] = answer.upstream_request_id

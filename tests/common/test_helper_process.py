@@ -12,8 +12,10 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from moa.common.v1.media_pb2 import ImageInput
 from services.common.errors import InvalidField, Unavailable
-from services.common.helper_process import HelperProcess, Unforeseen
+from services.common.helper_process import LARGE_BYTES, HelperProcess, Unforeseen, is_large_request
+from services.common.rpc import call as calls
 
 LARGE = b"x" * 1000
 
@@ -46,6 +48,18 @@ def held(data: bytes, path: Path) -> str:
     while not path.exists():
         time.sleep(0.005)
     return data[:1].decode()
+
+
+async def test_a_request_is_as_large_as_it_was_received() -> None:
+    """With what was fetched for it; its message is counted only where nobody received it."""
+    small, large = ImageInput(data=b"x"), ImageInput(data=b"x" * (LARGE_BYTES + 1))
+    calls.fetched(LARGE_BYTES)
+    assert (is_large_request(small), is_large_request(large)) == (False, True)
+    call = calls.begin("m", "r")
+    call.request_bytes = LARGE_BYTES
+    assert not is_large_request(large)
+    calls.fetched(1)
+    assert is_large_request(small)
 
 
 # Starting a process takes a while: the tests share one, where they do not end it.

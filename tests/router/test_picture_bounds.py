@@ -31,6 +31,25 @@ def prompt_bound(request: text_service_pb2.GenerateTextRequest, models: list[Mod
     return bounds.prompt_bound(Prompt.of(request), request, models)
 
 
+def test_a_prompt_that_was_looked_through_knows_its_pictures() -> None:
+    """Their sizes are read where the prompt is looked through: to read them again would copy each picture."""
+    request = asked(png(64, 64), png(1024, 512), b"no picture")
+    prompt = Prompt.of(request, whole=True)
+    assert prompt.sizes == ((64, 64), (1024, 512), None)
+    bound = prompt_bound(request, [TILES, PATCHES])
+    for part in request.messages[0].parts[:2]:
+        part.image.data = b"looked at again"
+    assert bounds.prompt_bound(prompt, request, [TILES, PATCHES]) == bound
+
+
+def test_a_picture_that_was_fetched_since_is_read() -> None:
+    """A link has no size when its prompt is looked through."""
+    request = asked(b"")
+    prompt = Prompt.of(request, whole=True)
+    request.messages[0].parts[0].image.data = png(64, 64)
+    assert bounds.prompt_bound(prompt, request, [TILES]) == prompt_bound(request, [TILES])
+
+
 def pictures_bound(model: Model, *pictures: bytes) -> int:
     """Return what the pictures add to the bound of a prompt."""
     return prompt_bound(asked(*pictures), [model]) - prompt_bound(asked(), [model])

@@ -24,10 +24,12 @@ from moa.text.v1.text_pb2 import (
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common import errors
+from services.common.helper_process import HelperProcess
 from services.providers.aws.access import region_of
 from services.providers.aws.text.read import BedrockReader
 from services.providers.aws.text.request import body_from, request_from
 from services.providers.text.ignored import Ignored
+from services.text import count
 from tests.emulators import aws
 from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, SIGNATURE, BedrockEmulator
 from tests.emulators.script import Call, Script
@@ -243,6 +245,20 @@ async def test_counting(service: TextClient) -> None:
     """A prompt is counted by Bedrock itself."""
     request = CountTokensRequest(model="m", provider="p", messages=chat("hi").messages, tools=[Tool(name="look")])
     assert await service.count(request) == 29
+
+
+async def test_a_large_prompt_is_counted_off_the_loop(service: TextClient) -> None:
+    """The provider's request of it is made in the helper process, and counts the same."""
+    request = chat("x" * 300_000)
+    model, target = service.targets.find(service.watched.now, "m", "p", caller_key="")
+    helper = HelperProcess()
+    try:
+        assert await count.of_prompt(chat(), model, target, helper) == 29
+        assert helper.pid is None
+        assert await count.of_prompt(request, model, target, helper) == 29
+        assert helper.pid is not None
+    finally:
+        await helper.aclose()
 
 
 async def test_keys_in_rotation(upstream: BedrockEmulator, tmp_path: Path) -> None:

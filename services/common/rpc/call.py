@@ -35,6 +35,7 @@ class Call:
         "fields",
         "key",
         "method",
+        "request_bytes",
         "request_id",
         "wrote",
     )
@@ -44,6 +45,8 @@ class Call:
         """Whose it is, as far as whoever calls said, or whoever received a large request found out."""
         self.body_bytes = 0
         """How large the request is, where that is known before it is received."""
+        self.request_bytes = 0
+        """How large the request is, as received, with what was fetched for it; 0: nobody has counted."""
         self.method = method
         self.address = address
         """Where the caller is, as the edge saw it; empty between services."""
@@ -63,6 +66,13 @@ _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 
 _NONE = Call("", "")
 _CURRENT: ContextVar[Call] = ContextVar("moa_call", default=_NONE)
+
+
+def fetched(size: int) -> None:
+    """Count bytes that became part of the current call's request after it was received."""
+    call = _CURRENT.get()
+    if call is not _NONE:
+        call.request_bytes += size
 
 
 def begin(method: str, request_id: str, address: str = "") -> Call:

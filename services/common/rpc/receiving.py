@@ -74,6 +74,7 @@ class Receiving:
                 data = await context.read()
                 if data is grpc.aio.EOF:
                     raise errors.Malformed("the call carries no request message")
+                call.request_bytes = len(data)
                 if len(data) > LARGE_BYTES:
                     if not heavy and len(data) > HEAVY_BYTES:
                         await self._enter(admission, context, call, len(data))

@@ -118,8 +118,8 @@ class Providing:
             watching.cancel()
             abandoned.ending()
             await server.stop(config.drain_s)
+            await abandoned.stop()  # it counts large prompts in the helper process
             await helper.aclose()
-            await abandoned.stop()
             await auth.close()
             for each in targets.values():
                 await each.close()

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from moa.common.v1 import media_pb2
 from services.common import images
 from services.common.errors import TooLarge, Unavailable
+from services.common.rpc import call as calls
 from services.router.domain.ports import Linked
 
 AN_ACCOUNT_AT_ONCE: Final = 4
@@ -83,6 +84,7 @@ class Fetching:
                         param=param,
                     )
                 image.data, image.mime_type = data, image_type
+                calls.fetched(len(data))
             finally:
                 if taken:
                     self._leave(account_id, taken)

@@ -8,7 +8,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from google.api import httpbody_pb2
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.helper_process import LARGE_BYTES, Data, HelperProcess
+from services.common.helper_process import LARGE_BYTES, Data, HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.common.rpc.raw import RawBody
 from services.router.domain.prompt import Prompt
@@ -55,7 +55,7 @@ class Reading:
 
     async def prompt_of(self, request: GenerateTextRequest) -> Prompt:
         """Return the prompt of a typed request, looked through. Raises InvalidField."""
-        if self._helper is not None and (len(request.messages) > MANY or request.ByteSize() > LARGE_BYTES):
+        if self._helper is not None and (len(request.messages) > MANY or is_large_request(request)):
             return await self._helper.run(prompt_in, request.SerializeToString(), calls.current().account)
         return Prompt.of(request)
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from moa.common.v1 import media_pb2
 from moa.text.v1 import text_service_pb2
 from services.catalogue import Model
-from services.common import images
-from services.common.errors import ContextTooLong, MoaError
-from services.router.domain.prompt import Prompt
+from services.common.errors import ContextTooLong
+from services.router.domain.prompt import Prompt, size_of
 
 LONGEST_TOKEN_BYTES = 128
 """Bytes of the longest tokens of the vocabularies in use (runs of spaces)."""
@@ -42,17 +40,12 @@ def prompt_bound(prompt: Prompt, request: text_service_pb2.GenerateTextRequest, 
     """Bound the prompt's tokens from above, whichever of the models answers."""
     if not prompt.pictures:
         return prompt.bound
-    sizes = [_size_of(request.messages[number].parts[index].image) for number, index in prompt.pictures]
+    known = prompt.sizes or [None] * len(prompt.pictures)
+    sizes = [
+        size or size_of(request.messages[number].parts[index].image)
+        for (number, index), size in zip(prompt.pictures, known, strict=True)
+    ]
     return prompt.bound + max(sum(_picture_bound(size, model) for size in sizes) for model in models)
-
-
-def _size_of(image: media_pb2.ImageInput) -> tuple[int, int] | None:
-    """Return a picture's size from its header; None where that cannot be read."""
-    try:
-        info = images.inspect(image.data)
-    except MoaError:
-        return None
-    return info.width, info.height
 
 
 def _picture_bound(size: tuple[int, int] | None, model: Model) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
+from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
-from services.common import limits
-from services.common.errors import InvalidField
+from services.common import images, limits
+from services.common.errors import InvalidField, MoaError
 from services.common.estimate import prompt_tokens
 
 PER_REQUEST: Final = 16
@@ -38,6 +39,8 @@ class Prompt:
     """How many it has, about."""
     pictures: tuple[tuple[int, int], ...]
     """Where its pictures are: which part of which message."""
+    sizes: tuple[tuple[int, int] | None, ...] | None = None
+    """The width and height of each, None where they could not be read; None: nobody has looked."""
     needs: tuple[limits.Need, ...] | None = None
     """What its request asks of a model, all of whose limits it keeps; None: nobody has looked."""
 
@@ -68,7 +71,9 @@ class Prompt:
         if whole:
             limits.check(request)
         needs = limits.needs(request) if whole else None
-        return cls(total, prompt_tokens(request), tuple(pictures), needs)
+        # To look into a picture is to copy it.
+        sizes = tuple(size_of(request.messages[n].parts[i].image) for n, i in pictures) if whole else None
+        return cls(total, prompt_tokens(request), tuple(pictures), sizes, needs)
 
     def check(self, request: GenerateTextRequest) -> None:
         """Raise InvalidField for the first field of the prompt's request that is outside its limits."""
@@ -81,6 +86,15 @@ class Prompt:
             limits.check_able(request, model)
         else:
             limits.check_needs(self.needs, model)
+
+
+def size_of(image: media_pb2.ImageInput) -> tuple[int, int] | None:
+    """Return a picture's size from its header; None where that cannot be read, as before it is fetched."""
+    try:
+        info = images.inspect(image.data)
+    except MoaError:
+        return None
+    return info.width, info.height
 
 
 def _part_bound(part: text_pb2.Part) -> int:

@@ -23,7 +23,7 @@ from services.catalogue.waiting import may_be_long, whole_s
 from services.common import logs
 from services.common.errors import ContextTooLong, MoaError
 from services.common.estimate import Meter
-from services.common.helper_process import LARGE_BYTES
+from services.common.helper_process import is_large_request
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
@@ -53,7 +53,7 @@ def _carriage(request: GenerateTextRequest, model: Model, provider: Provider) ->
     """
     timeouts = provider.timeouts_for(model)
     streams = request.stream or model.load is not None or may_be_long(request, model)
-    if streams or request.ByteSize() > LARGE_BYTES:
+    if streams or is_large_request(request):
         return Carriage(timeouts)
     return Carriage(timeouts, whole_s(timeouts, request, model))
 
