@@ -27,11 +27,12 @@ from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
-from services.auth.domain.accounts import EVERYTHING, UNLIMITED, Limits
+from services.auth.domain.accounts import EVERYTHING, Limits
 from services.auth.migrations import migrate
 from services.common import logs
 from services.common.rpc.client import channel, metadata
 from services.quota_client import Admission
+from services.quota_client.amounts import UNLIMITED, Amount
 from tests.auth.asking import PEPPER, TOKEN
 from tests.auth.conftest import spawned
 
@@ -71,7 +72,7 @@ async def _measured(url: str, address: str, folder: Path) -> None:
 
         async def warm(admission: Admission = admission, key: str = key, settling: bool = settling) -> None:
             reservation = await admission.reserve(
-                key, operation=_TEXT, provider="local-text", model="m", tokens=100, request_id="r"
+                key, operation=_TEXT, provider="local-text", model="m", need=Amount(100), request_id="r"
             )
             if settling:
                 reservation.settle(usage=_USAGE, provider="local-text", model="m")

@@ -132,7 +132,7 @@ function factRow(name, text) {
 }
 
 async function showLimits() {
-  const { remaining = {}, granted_micro_credits: credits = 0, priority } = await ask("GET", "/account/limits");
+  const { remaining = {}, granted_micro_credits: credits = 0, priority, standings = [] } = await ask("GET", "/account/limits");
   const list = byId("limits");
   list.replaceChildren();
   if (remaining.unlimited) {
@@ -142,6 +142,12 @@ async function showLimits() {
   } else {
     list.append(...quotaRow("tokens", remaining.limit?.tokens, remaining.free?.tokens));
     list.append(...quotaRow("images", remaining.limit?.images, remaining.free?.images));
+  }
+  for (const { limit, key_id: key, most, used = "0" } of standings) {
+    if (limit.endsWith("_a_day") && !limit.startsWith("usd")) continue;
+    const [title, value] = factRow(limit, `${used} / ${most}`);
+    if (key) title.textContent += ` (${key})`;
+    list.append(title, value);
   }
   list.append(...factRow("credits", asNumber(Number(credits) / MICRO)));
   list.append(...factRow("priority", word(priority ?? "PRIORITY_NORMAL")));

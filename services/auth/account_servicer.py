@@ -18,13 +18,14 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.usage import Usage
 from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
-from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
+from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Standing
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
 from services.auth.logins import Logins
 from services.common.errors import Conflict, InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
 from services.quota_client import priorities
+from services.quota_client.amounts import BOUNDLESS, Period
 
 SignUpMode = Literal["open", "invite", "closed"]
 _WRONG_LOGIN = "the email or the password is wrong"
@@ -196,7 +197,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         """Change a key's name or priority."""
         caller = await self._callers.of(context)
         caller.check_manages(ACCOUNT)
-        changes: dict[str, str | None] = {}
+        changes = render.read_key_changes(request.limits, request.no_limit)
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
         if request.HasField("priority"):
@@ -232,13 +233,22 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         """Tell the account's limits, what is left of today, and the limits of the key that asks."""
         caller = await self._callers.of(context)
         record = await self._accounts.get(caller.account_id)
-        held, resets_at = await self._identities.today(caller.account_id)
-        remaining = quota_pb2.Remaining(
-            limit=quota_pb2.Amount(tokens=held.limit_tokens, images=held.limit_images),
-            free=quota_pb2.Amount(tokens=held.free_tokens, images=held.free_images),
-            resets_at=render.timestamp(resets_at),
-            unlimited=record.unlimited,
+        own = [one for one in await self._keys.list(caller.account_id) if one.id == caller.key_id]
+        spent = await self._identities.spent(record.id, [key.id for key in own])
+        used, resets_at = spent[record.id][Period.DAY]
+        limit = (
+            BOUNDLESS
+            if record.unlimited
+            else Standing.of("account", record.id, record.amounts(), {}).limits[Period.DAY]
         )
+        remaining = quota_pb2.Remaining(
+            limit=limit.message(), free=(limit - used).message(), unlimited=record.unlimited
+        )
+        if resets_at is not None:
+            remaining.resets_at.CopyFrom(render.timestamp(resets_at))
+        standings = [] if record.unlimited else list(render.standings(record, "", spent[record.id]))
+        for key in own:
+            standings += render.standings(key, key.id, spent[key.counter])
         rules = [render.rule(one).rule for one in await self._accounts.rules(caller.account_id)]
         found = pb.GetLimitsResponse(
             limits=render.limits(record),
@@ -246,6 +256,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             granted_micro_credits=record.micro_credits,
             rules=rules,
             priority=priorities.NUMBERS[record.priority],
+            standings=standings,
         )
         if caller.key_id is not None:
             found.key.CopyFrom(render.key(await self._keys.get(caller.account_id, caller.key_id)))

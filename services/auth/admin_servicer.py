@@ -17,7 +17,7 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.usage import Usage
 from services.auth.callers import INVITATION_PREFIX, Callers
 from services.auth.domain import keys
-from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
+from services.auth.domain.accounts import LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ADMIN
 from services.auth.domain.records import AccountRecord
@@ -84,7 +84,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         key = keys.make(self._pepper) if request.with_key else None
         account_id = await self._accounts.create(
             role=role,
-            limits=render.read_limits(request.limits, role=role) if request.HasField("limits") else DEFAULT_LIMITS,
+            limits=render.read_limits(request.limits, role=role),
             rules=render.read_rules(request.rules, "rules") or [LOCAL_ONLY],
             name=render.read_name(request.name),
             email=render.read_email(request.email) if request.email else None,
@@ -162,6 +162,15 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         await self._accounts.get(request.account_id)
         return pb.ListAccountKeysResponse(keys=[render.key(one) for one in await self._keys.list(request.account_id)])
 
+    async def UpdateAccountKey(self, request: pb.UpdateAccountKeyRequest, context: Any) -> pb.UpdateAccountKeyResponse:
+        """Limit an account's key, or rename it."""
+        actor = await self._administrator(context, gives=True)
+        changes = render.read_key_changes(request.limits, request.no_limit)
+        if request.HasField("name"):
+            changes["name"] = render.read_name(request.name)
+        record = await self._keys.update(request.account_id, request.key_id, actor=actor, **changes)
+        return pb.UpdateAccountKeyResponse(key=render.key(record))
+
     async def RevokeAccountKey(self, request: pb.RevokeAccountKeyRequest, context: Any) -> pb.RevokeAccountKeyResponse:
         """Revoke an account's key."""
         actor = await self._administrator(context, gives=False)
@@ -232,16 +241,7 @@ def _changes(request: pb.UpdateAccountRequest, record: AccountRecord) -> dict[st
         changes["unlimited"] = unlimited
     if priority := render.read_priority(request.priority):
         changes["priority"] = priority
-    if request.HasField("limits"):
-        limits = render.read_limits(request.limits, role=role)
-        changes |= {
-            "tokens_a_day": limits.tokens_a_day,
-            "images_a_day": limits.images_a_day,
-            "key_count": limits.key_count,
-            "requests_a_minute": limits.requests_a_minute,
-            "concurrent_requests": limits.concurrent_requests,
-        }
-    return changes
+    return changes | render.read_limit_changes(request.limits, request.no_limit, role=role)
 
 
 def _token(record: AccountRecord) -> str:

@@ -13,8 +13,7 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.arrivals import Arrivals
 from services.auth.callers import live_account
 from services.auth.domain import keys
-from services.auth.domain.accounts import Held, Identity
-from services.auth.domain.ledger import Amount
+from services.auth.domain.accounts import Identity, Standing
 from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
 from services.auth.domain.powers import ACCOUNT
@@ -22,6 +21,7 @@ from services.auth.domain.quota import Admitted, Quota
 from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
 from services.quota_client import priorities
+from services.quota_client.amounts import Amount, Period, least
 
 _MAX_KEYS = 10_000
 _MAX_BATCH = 1_000
@@ -77,16 +77,16 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         else:
             who = await self._verified(request.api_key, request.address)
         calls.current().fields.update(account=who.account_id, key=who.key_id)
-        need = Amount.of(request.need)
+        need = Amount.read(request.need)
         admitted = await self._quota.admit(
             who,
             holder=request.holder,
             operation=request.operation,
             provider=request.provider,
             model=request.model,
-            least=Amount.of(request.least) if request.HasField("least") else need,
+            least=Amount.read(request.least) if request.HasField("least") else need,
             need=need,
-            want=Amount.of(request.want),
+            want=Amount.read(request.want),
             lasting=request.lasting,
         )
         return quota_service_pb2.AdmitResponse(grant=self._grant(admitted))
@@ -172,7 +172,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         known = self._told.get(who.key_id)
         if known is not None and known.who is who and known.pooled == pooled:
             return known.grant
-        grant = self._grant(Admitted(who=who, lease=None, account=who.account, key=who.own, pooled=pooled))
+        grant = self._grant(Admitted(who=who, lease=None, pooled=pooled))
         digest = hashlib.blake2b(grant.SerializeToString(deterministic=True), digest_size=8).digest()
         grant.version = int.from_bytes(digest, "big") or 1
         if len(self._told) >= _TOLD:
@@ -187,7 +187,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             key_id=who.key_id,
             rules=who.rules,
             scopes=who.scopes,
-            remaining=_remaining(who, admitted.account, admitted.pooled),
+            remaining=_remaining(who, [who.account], admitted.pooled),
             fresh_for=self._fresh_for,
             pace=who.pace,
             granted_micro_credits=who.micro_credits,
@@ -201,8 +201,8 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             grant.lease.CopyFrom(self._lease(who, admitted.lease))
         if who.key_pace:
             grant.key_pace.CopyFrom(who.key_pace)
-        if admitted.key:
-            grant.key_remaining.CopyFrom(_remaining(who, admitted.key, admitted.pooled))
+        if own := [standing for standing in (who.key, who.bound) if standing and standing.limited]:
+            grant.key_remaining.CopyFrom(_remaining(who, own, admitted.pooled))
         return grant
 
     def _lease(self, who: Identity, lease: Lease) -> quota_pb2.Lease:
@@ -214,10 +214,11 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         )
 
 
-def _remaining(who: Identity, held: Held, pooled: Amount) -> quota_pb2.Remaining:
+def _remaining(who: Identity, standings: Sequence[Standing], pooled: Amount) -> quota_pb2.Remaining:
+    """Return what is left of a day: the least that any of the limits leaves, of each dimension."""
     remaining = quota_pb2.Remaining(
-        limit=quota_pb2.Amount(tokens=held.limit_tokens, images=held.limit_images),
-        free=quota_pb2.Amount(tokens=held.free_tokens + pooled.tokens, images=held.free_images + pooled.images),
+        limit=least(standing.limits[Period.DAY] for standing in standings).message(),
+        free=(least(standing.free for standing in standings) + pooled).message(),
         unlimited=who.unlimited,
     )
     remaining.resets_at.FromDatetime(who.resets_at)

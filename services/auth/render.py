@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from moa.account.v1 import account_pb2, account_service_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.identities import rule_of
-from services.auth.domain.accounts import CEILINGS, KeyLimits, Limits
+from services.auth.domain.accounts import CEILINGS, DEFAULT_LIMITS, PACES, KeyLimits, Limits, PacedLimits
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import (
     AccountRecord,
@@ -24,6 +26,17 @@ from services.auth.domain.records import (
 )
 from services.common.errors import InvalidField
 from services.quota_client import priorities
+from services.quota_client.amounts import (
+    LIMITS,
+    NANO,
+    UNLIMITED,
+    Amount,
+    Period,
+    dollars,
+    field_of,
+    limit_shown,
+    named,
+)
 
 ROLES: Final = {"user": account_pb2.ROLE_USER, "admin": account_pb2.ROLE_ADMIN, "service": account_pb2.ROLE_SERVICE}
 SCOPES: Final = {ACCOUNT: account_pb2.SCOPE_ACCOUNT, ADMIN: account_pb2.SCOPE_ADMIN}
@@ -31,6 +44,9 @@ _SCOPE_NAMES: Final = {value: name for name, value in SCOPES.items()}
 ROLE_NAMES: Final = {value: name for name, value in ROLES.items()}
 _EMAIL: Final = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
 _UINT32: Final = 2**32 - 1
+_INT32: Final = 2**31 - 1
+_DOLLARS: Final = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<part>[0-9]{1,9}))?")
+_LIMITS: Final = (*LIMITS, *PACES)
 MAX_RULES: Final = 100
 
 
@@ -51,15 +67,38 @@ def account(record: AccountRecord) -> account_pb2.Account:
     )
 
 
-def limits(record: AccountRecord) -> account_pb2.Limits:
-    """Return an account's limits."""
-    return account_pb2.Limits(
-        tokens_a_day=min(record.tokens_a_day, _UINT32),
-        images_a_day=min(record.images_a_day, _UINT32),
-        keys=record.key_count,
-        requests_per_minute=record.requests_a_minute,
-        concurrent_requests=record.concurrent_requests,
-    )
+def limits(record: PacedLimits) -> account_pb2.Limits:
+    """Return the limits of an account or a key."""
+    message = account_pb2.Limits()
+    for name in _LIMITS:
+        limit = getattr(record, name)
+        if limit is not None:
+            is_small = message.DESCRIPTOR.fields_by_name[field_of(name)].type == FieldDescriptor.TYPE_UINT32
+            shown = dollars(limit) if name.startswith("nano_usd") else min(limit, _UINT32) if is_small else limit
+            setattr(message, field_of(name), shown)
+    if isinstance(record, Limits):
+        message.keys = record.key_count
+    return message
+
+
+def standings(
+    record: PacedLimits, key_id: str, spent: Mapping[Period, tuple[Amount, datetime | None]]
+) -> Iterable[account_pb2.LimitStanding]:
+    """Yield how each limit over a period stands that an account, or one of its keys, has."""
+    for name, most in record.amounts().items():
+        if most is None:
+            continue
+        dimension, period = named(name)
+        used, ends = spent[period]
+        amount = max(0, getattr(used, dimension))
+        is_money = dimension == "nano_usd"
+        yield account_pb2.LimitStanding(
+            limit=field_of(name),
+            key_id=key_id,
+            most=dollars(most) if is_money else str(most),
+            used=dollars(amount) if is_money else str(amount),
+            resets_at=_stamp(ends),
+        )
 
 
 def key(record: KeyRecord) -> account_pb2.Key:
@@ -80,6 +119,7 @@ def key(record: KeyRecord) -> account_pb2.Key:
         last_used_at=_stamp(record.last_used_at),
         manages=[SCOPES[scope] for scope in sorted(record.manages)],
         bound_by=record.bound_by or "",
+        limits=limits(record) if any(getattr(record, name) is not None for name in _LIMITS) else None,
     )
 
 
@@ -104,6 +144,7 @@ def usage(record: UsageRecord) -> account_pb2.UsageRow:
         completion_tokens=record.completion_tokens,
         charged_tokens=max(0, record.charged_tokens),
         charged_images=max(0, record.charged_images),
+        charged_nano_usd=max(0, record.charged_nano_usd),
     )
 
 
@@ -118,6 +159,7 @@ def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
         reference=record.reference,
         tokens=record.tokens,
         images=record.images,
+        nano_usd=record.nano_usd,
         provider=record.provider or "",
         model=record.model or "",
         request_id=record.request_id or "",
@@ -175,14 +217,13 @@ def read_rules(given: Iterable[quota_pb2.Rule], param: str) -> list[quota_pb2.Ru
 
 
 def read_key_limits(given: account_service_pb2.CreateKeyRequest) -> KeyLimits:
-    """Read a key's own limits. Raises InvalidField."""
-    return KeyLimits(
-        tokens_a_day=given.tokens_a_day if given.HasField("tokens_a_day") else None,
-        images_a_day=given.images_a_day if given.HasField("images_a_day") else None,
-        requests_a_minute=given.requests_per_minute if given.HasField("requests_per_minute") else None,
-        concurrent_requests=given.concurrent_requests if given.HasField("concurrent_requests") else None,
-        priority=read_priority(given.priority),
-    )
+    """Read a new key's own limits. Raises InvalidField."""
+    asked = account_pb2.Limits()
+    for name in ("tokens_a_day", "images_a_day", "requests_per_minute", "concurrent_requests"):
+        if given.HasField(name):
+            setattr(asked, name, getattr(given, name))
+    asked.MergeFrom(given.limits)
+    return KeyLimits(priority=read_priority(given.priority), **read_key_changes(asked))
 
 
 def read_manages(given: Iterable[account_pb2.Scope.ValueType]) -> frozenset[str]:
@@ -203,24 +244,68 @@ def read_priority(given: quota_pb2.Priority.ValueType) -> str | None:
 
 
 def read_limits(given: account_pb2.Limits, *, role: str) -> Limits:
-    """Read limits; those of users stay below the ceilings. Raises InvalidField."""
-    wanted = Limits(
-        tokens_a_day=given.tokens_a_day,
-        images_a_day=given.images_a_day,
-        key_count=given.keys,
-        requests_a_minute=given.requests_per_minute,
-        concurrent_requests=given.concurrent_requests,
-    )
-    if wanted.key_count > CEILINGS.key_count:
-        raise InvalidField(f"at most {CEILINGS.key_count} keys", param="limits.keys")
+    """Read a new account's limits: what is not given has its default. Raises InvalidField."""
+    return replace(DEFAULT_LIMITS, **read_limit_changes(given, (), role=role))
+
+
+def read_limit_changes(given: account_pb2.Limits, without: Iterable[str], *, role: str) -> dict[str, Any]:
+    """Read changes of an account's limits, by column; those of users stay below the ceilings. Raises InvalidField."""
+    changes = _read_changes(given, without)
+    if given.HasField("keys"):
+        if given.keys > CEILINGS.key_count:
+            raise InvalidField(f"at most {CEILINGS.key_count} keys", param="limits.keys")
+        changes["key_count"] = given.keys
     if role != "service":
-        if wanted.tokens_a_day > CEILINGS.tokens_a_day:
-            raise InvalidField(f"at most {CEILINGS.tokens_a_day} tokens a day", param="limits.tokens_a_day")
-        if wanted.images_a_day > CEILINGS.images_a_day:
-            raise InvalidField(f"at most {CEILINGS.images_a_day} images a day", param="limits.images_a_day")
-    if max(wanted.requests_a_minute, wanted.concurrent_requests) > 2**31 - 1:
-        raise InvalidField("the number is too large", param="limits")
-    return wanted
+        for name, most in CEILINGS.amounts().items():
+            if most is None or name not in changes:
+                continue
+            if changes[name] is None:
+                raise InvalidField(f"a user has a limit of at most {limit_shown(name, most)}", param="no_limit")
+            if changes[name] > most:
+                raise InvalidField(f"at most {limit_shown(name, most)}", param=f"limits.{field_of(name)}")
+    return changes
+
+
+def read_key_changes(given: account_pb2.Limits, without: Iterable[str] = ()) -> dict[str, Any]:
+    """Read changes of a key's own limits, by column. Raises InvalidField."""
+    if given.HasField("keys"):
+        raise InvalidField("only an account has a number of keys", param="limits.keys")
+    return _read_changes(given, without)
+
+
+def _read_changes(given: account_pb2.Limits, without: Iterable[str]) -> dict[str, Any]:
+    by_field = {field_of(name): name for name in _LIMITS}
+    changes: dict[str, Any] = {}
+    for field in without:
+        if field not in by_field:
+            raise InvalidField(f"no such limit; there are {', '.join(by_field)}", param="no_limit")
+        changes[by_field[field]] = None
+    given_fields = {descriptor.name: value for descriptor, value in given.ListFields()}
+    for field, name in by_field.items():
+        if field not in given_fields:
+            continue
+        if name in changes:
+            raise InvalidField(f"`{field}` stands in `limits` and in `no_limit`", param="no_limit")
+        value = given_fields[field]
+        limit = _read_dollars(value, f"limits.{field}") if isinstance(value, str) else value
+        if limit > UNLIMITED or (name in PACES and limit > _INT32):
+            raise InvalidField("the number is too large", param=f"limits.{field}")
+        if name in PACES and limit == 0:
+            raise InvalidField(
+                f"at least 1: to let nothing begin, disable the account or revoke the key; to take the limit away, name"
+                f" `{field}` in `no_limit`",
+                param=f"limits.{field}",
+            )
+        changes[name] = limit
+    return changes
+
+
+def _read_dollars(text: str, param: str) -> int:
+    """Read dollars as nano-dollars. Raises InvalidField."""
+    found = _DOLLARS.fullmatch(text)
+    if found is None:
+        raise InvalidField('dollars are written "5.00", with nine decimals at most', param=param)
+    return int(found["whole"]) * NANO + int((found["part"] or "").ljust(9, "0"))
 
 
 def read_days(from_day: str, to_day: str) -> tuple[date, date]:

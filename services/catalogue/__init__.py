@@ -3,12 +3,16 @@
 from services.catalogue._compact import CatalogueError
 from services.catalogue._limits import Words
 from services.catalogue._load import load, reload
-from services.catalogue._model import Catalogue, Load, Model, Prices, Provider, Retirement, Timeouts
+from services.catalogue._model import Catalogue, Load, Model, Provider, Retirement, Timeouts
+from services.catalogue._prices import PICO_A_NANO, Cost, ImagePrice, Prices, rounded_up
 from services.catalogue._watch import Watched
 
 __all__ = [
+    "PICO_A_NANO",
     "Catalogue",
     "CatalogueError",
+    "Cost",
+    "ImagePrice",
     "Load",
     "Model",
     "Prices",
@@ -19,4 +23,5 @@ __all__ = [
     "Words",
     "load",
     "reload",
+    "rounded_up",
 ]

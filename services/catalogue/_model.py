@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Generator, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_service_pb2
 from services.catalogue._limits import Limits
 from services.catalogue._pictures import UNKNOWN, ImageTokens, Rule
+from services.catalogue._prices import Cost, Prices
 from services.common.errors import ModelNotFound, NotFound
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -124,25 +128,6 @@ class Retirement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After `date`: `alias` answers by the successor, `gone` refuses with its name."""
 
 
-class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model's owner asks, in US dollars. For reports; quotas count tokens and images."""
-
-    input: Annotated[float, Meta(ge=0)] = 0.0
-    """A million tokens of prompt."""
-    cached: Annotated[float, Meta(ge=0)] | None = None
-    """A million tokens of prompt that came from the provider's cache; none: as `input`."""
-    output: Annotated[float, Meta(ge=0)] = 0.0
-    """A million tokens of completion, reasoning included."""
-    image: Annotated[float, Meta(ge=0)] = 0.0
-    """One image."""
-
-    def cost(self, *, prompt: int, cached: int, completion: int, images: int) -> float:
-        """Return what a consumption costs, in US dollars. `cached` is part of `prompt`."""
-        old = self.input if self.cached is None else self.cached
-        tokens = (prompt - cached) * self.input + cached * old + completion * self.output
-        return tokens / 1_000_000 + images * self.image
-
-
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A model that callers can ask for."""
 
@@ -201,6 +186,20 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     def picture_rule(self) -> Rule:
         """The rule by which a picture's tokens are bounded."""
         return self.image_tokens if self.image_tokens is not None else UNKNOWN
+
+    def cost(self, usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int:
+        """Return what a consumption of it costs, in nano-dollars; nothing, where no price of it is known."""
+        return self.prices.nano_usd(usage) if self.prices is not None else 0
+
+    def image_cost(self, request: image_service_pb2.GenerateImageRequest) -> Cost:
+        """Return what tells the cost of a request's images, as `cost` does: by their size and quality."""
+        prices = self.prices
+        image = prices.image_usd(request) if prices is not None else 0.0
+
+        def cost(usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int:
+            return prices.nano_usd(usage, image) if prices is not None else 0
+
+        return cost
 
     def can(self, capability: str) -> bool:
         """Return whether it has a capability."""
@@ -291,6 +290,29 @@ class Catalogue:
                 return next((m for m in fits if m.provider in self.configured), fits[0])
         where = f" of provider {provider!r}" if provider else ""
         raise ModelNotFound(f"unknown model {name[:200]!r}{where}", param="model")
+
+    def cost(self, usage: usage_pb2.Usage, provider: str, model: str) -> int:
+        """Return what a consumption costs at a provider's model, in nano-dollars; nothing, where no price is known."""
+        found = self._names.get(f"{provider}/{model}")
+        return found[0].cost(usage) if found else 0
+
+    def image_cost(self, request: image_service_pb2.GenerateImageRequest) -> Cost:
+        """Return what tells the cost of a request's images, as `cost` does: by their size and quality."""
+        asked = image_service_pb2.GenerateImageRequest(quality=request.quality)
+        if request.width and request.height:
+            asked.width, asked.height = request.width, request.height
+
+        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
+            found = self._names.get(f"{provider}/{model}")
+            return found[0].image_cost(asked)(usage, provider, model) if found else 0
+
+        return cost
+
+    def image_nano_usd(self, provider: str, model: str, request: image_service_pb2.GenerateImageRequest) -> int:
+        """Return what one image of a request costs at most, in nano-dollars; nothing, where no price is known."""
+        found = self._names.get(f"{provider}/{model}")
+        prices = found[0].prices if found else None
+        return math.ceil(prices.image_usd(request) * 10**9) if prices is not None else 0
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
         """Return who answers when a model cannot, in order."""

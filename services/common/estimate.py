@@ -64,6 +64,8 @@ class ReportedUsage:
     reasoning: int
     faults: frozenset[str]
     """What was wrong with it, by kind; empty where nothing was."""
+    cache_write: int = 0
+    """The part of the prompt, beside `cached`, that was written to the provider's cache."""
 
     def usage(self, prompt: int = 0, completion: int = 0) -> Usage:
         """Return it, with estimates in the place of what cannot be read."""
@@ -73,6 +75,7 @@ class ReportedUsage:
             prompt_tokens=found_prompt,
             completion_tokens=found_completion,
             cached_tokens=min(self.cached, found_prompt),
+            cache_write_tokens=min(self.cache_write, found_prompt),
             reasoning_tokens=min(self.reasoning, found_completion),
             exact=not self.faults,
         )

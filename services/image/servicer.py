@@ -74,6 +74,7 @@ class ImageServicer(ImageServiceServicer):
         if is_large_request(request):
             # Its client keeps what it sent until the answer begins: now, and not when the provider has made something.
             await context.send_initial_metadata(())
+        cost = model.image_cost(request)
         work = Work(request, model, target, self._helper)
         del request
         try:
@@ -93,7 +94,7 @@ class ImageServicer(ImageServiceServicer):
         finally:
             if not over and work.owed and self._abandoned:
                 owed = usage_pb2.Usage(images=work.owed, exact=True)
-                self._abandoned.report(context, usage=owed, operation=quota_pb2.OPERATION_IMAGE, model=model)
+                self._abandoned.report(context, usage=owed, operation=quota_pb2.OPERATION_IMAGE, model=model, cost=cost)
             call.fields["images"] = work.usage.images
             if work.upstream_request_id:
                 call.fields["upstream_request_id"] = work.upstream_request_id

@@ -21,7 +21,8 @@ _NOTHING: Final = (b"", b"null")
 
 WRONG = Counter(
     "moa_upstream_usage_wrong_total",
-    "Answers whose usage the provider got wrong, by how: type, missing, fraction, negative, range, cached, reasoning.",
+    "Answers whose usage the provider got wrong, by how: type, missing, fraction, negative, range, cached, cache_write,"
+    " reasoning.",
     ["provider", "fault"],
 )
 
@@ -41,6 +42,8 @@ class Spelling(NamedTuple):
     """The part of `prompt` that came from the provider's cache."""
     reasoning: Path | None = None
     """The part of `completion` that was reasoning."""
+    cache_write: Path | None = None
+    """The part of `prompt`, beside `cached`, that the provider wrote to its cache."""
     omits_zeros: bool = False
     """Whether a main part that is missing is 0, as in JSON made of protobuf."""
 
@@ -61,7 +64,8 @@ def read_usage(raw: msgspec.Raw, spelling: Spelling) -> ReportedUsage | None:
     completion = _total(given, spelling.completion, spelling, faults) if spelling.completion else 0
     cached = _part(given, spelling.cached, prompt, "cached", faults)
     reasoning = _part(given, spelling.reasoning, completion, "reasoning", faults)
-    return ReportedUsage(prompt, completion, cached, reasoning, frozenset(faults))
+    cache_write = _part(given, spelling.cache_write, prompt, "cache_write", faults)
+    return ReportedUsage(prompt, completion, cached, reasoning, frozenset(faults), cache_write)
 
 
 def count_in(body: bytes, path: Path) -> int | None:

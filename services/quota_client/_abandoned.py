@@ -12,10 +12,12 @@ import grpc
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
-from services.catalogue import Model
+from services.catalogue import Cost, Model
 from services.common.errors import MoaError
 from services.common.rpc import call as calls
+from services.quota_client._reservation import charged, costless
 from services.quota_client._settling import Settling
+from services.quota_client.amounts import Amount
 from services.quota_client.reservation_ids import ReservationId
 
 AFTER_S: Final = 5.0
@@ -80,6 +82,7 @@ class AbandonedCalls:
         usage: usage_pb2.Usage,
         operation: quota_pb2.Operation.ValueType,
         model: Model,
+        cost: Cost | None = None,
         count: Count | None = None,
     ) -> None:
         """Say, from the handler of a call that did not come to its last event, what its caller owes.
@@ -101,6 +104,7 @@ class AbandonedCalls:
             provider=model.provider,
             model=model.id,
             request_id=calls.current().request_id,
+            cost=cost or model.cost,
             count=count,
         )
 
@@ -113,6 +117,7 @@ class AbandonedCalls:
         provider: str,
         model: str,
         request_id: str,
+        cost: Cost = costless,
         count: Count | None = None,
     ) -> None:
         """Say what is owed for a call that its caller ended or abandoned (`x-moa-reservation` names it).
@@ -124,10 +129,7 @@ class AbandonedCalls:
             return
         settlement = quota_pb2.Settlement(
             reservation_id=reservation_id,
-            charged=quota_pb2.Amount(
-                tokens=usage.prompt_tokens + usage.completion_tokens if reservation.tokens else 0,
-                images=usage.images if reservation.images else 0,
-            ),
+            charged=charged(usage, reservation.amount, cost(usage, provider, model)),
             usage=usage,
             operation=operation,
             provider=provider,
@@ -138,11 +140,11 @@ class AbandonedCalls:
         loop = asyncio.get_running_loop()
         self._waiting[reservation_id] = loop.call_later(self._after_s, self._due, settlement), settlement
         if count is not None:
-            task = asyncio.create_task(self._counted(settlement, count))
+            task = asyncio.create_task(self._counted(settlement, reservation.amount, cost, count))
             self._counting.add(task)
             task.add_done_callback(self._counting.discard)
 
-    async def _counted(self, settlement: quota_pb2.Settlement, count: Count) -> None:
+    async def _counted(self, settlement: quota_pb2.Settlement, reserved: Amount, cost: Cost, count: Count) -> None:
         """Put the counted prompt in the place of its bound, if it is known in time."""
         try:
             async with asyncio.timeout(COUNT_S):
@@ -150,9 +152,10 @@ class AbandonedCalls:
         except (MoaError, TimeoutError):
             return
         if prompt < settlement.usage.prompt_tokens:
-            if settlement.charged.tokens:
-                settlement.charged.tokens -= settlement.usage.prompt_tokens - prompt
-            settlement.usage.prompt_tokens = prompt
+            usage = settlement.usage
+            usage.prompt_tokens = prompt
+            nano_usd = cost(usage, settlement.provider, settlement.model)
+            settlement.charged.CopyFrom(charged(usage, reserved, nano_usd))
 
     def _due(self, settlement: quota_pb2.Settlement) -> None:
         self._waiting.pop(settlement.reservation_id, None)

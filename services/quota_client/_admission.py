@@ -13,6 +13,7 @@ from typing import Final
 import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
+from services.catalogue import Cost
 from services.common.errors import (
     MoaError,
     PermissionDenied,
@@ -24,14 +25,15 @@ from services.common.errors import (
 from services.common.rpc.connections import ConnectionWatch
 from services.quota_client import grants, ratelimit
 from services.quota_client._lease import Lease
-from services.quota_client._lease_store import LOW, LeaseStore
+from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
 from services.quota_client._pace import Paces, entered
 from services.quota_client._refreshing import Refreshing
-from services.quota_client._reservation import Reservation
+from services.quota_client._reservation import Reservation, costless
 from services.quota_client._settling import DOUBT_S, Settling
 from services.quota_client._task_reservation import TaskReservation
 from services.quota_client._verified_key import VerifiedKey
+from services.quota_client.amounts import NOTHING, Amount
 
 _REFUSAL_S: Final = 0.25
 _OVERTAKEN: Final = 5
@@ -107,8 +109,8 @@ class Admission:
         digest = self._digest(grants.PREFIX + key_id if acting else key)
         holding = self._by_digest.get(digest)
         if holding is None or now >= holding.fresh_until:
-            asked = Asked(key, quota_pb2.OPERATION_UNSPECIFIED, "", "", 0, 0, 0, "", key_id)
-            holding = await self._holdings.ask(digest, asked, least=0)
+            asked = Asked(key, quota_pb2.OPERATION_UNSPECIFIED, "", "", NOTHING, NOTHING, costless, "", key_id)
+            holding = await self._holdings.ask(digest, asked, least=NOTHING)
         holding.used_at = now
         return holding.identity
 
@@ -138,19 +140,21 @@ class Admission:
         operation: quota_pb2.Operation.ValueType,
         provider: str,
         model: str,
-        tokens: int = 0,
-        images: int = 0,
+        need: Amount,
+        least: Amount | None = None,
+        cost: Cost = costless,
         request_id: str,
-        min_tokens: int = 0,
     ) -> Reservation | TaskReservation:
         """Set quota aside for a request; without a call or a pause while the key is warm and its lease has room.
 
-        With `min_tokens`, fewer than `tokens` may be granted when no more are free; never fewer than that. A grant
+        With `least`, less than `need` may be granted when no more is free; never less than that. `cost` tells what a
+        consumption costs, as long as the reservation lives. A grant
         (`services.quota_client.grants`) that carries a reservation is taken at its word: its signer settles.
         Raises Unauthenticated, PermissionDenied, RateLimited, Unavailable, or QuotaExhausted with the reset's time.
         """
         if key.startswith(grants.PREFIX):
-            return await self._reserve_acting(key, operation, provider, model, tokens, images, min_tokens, request_id)
+            asked = Asked(key, operation, provider, model, need, need if least is None else least, cost, request_id)
+            return await self._reserve_acting(asked)
         if self._settling.overwhelmed:
             raise Unavailable("the use of this request could not be recorded now; try again", retry_after_s=1)
         now = time.monotonic()
@@ -160,15 +164,15 @@ class Admission:
             if not holding.identity.may(operation, provider, model):
                 raise PermissionDenied(f"this key may not use {model or provider}")
             holding.used_at = now
-            lease = holding.find(tokens, images, now)
+            lease = holding.find(need, now)
             if lease is not None and (not holding.paces or _entered(holding, now)):
-                if tokens and lease.tokens - tokens < holding.appetite.tokens // LOW:
-                    self._holdings.top_up_ahead(holding, now)
-                return holding.reserve(
-                    lease, tokens, images, operation=operation, request_id=request_id, now=now, paces=holding.paces
+                reservation = holding.reserve(
+                    lease, need, operation=operation, request_id=request_id, cost=cost, now=now, paces=holding.paces
                 )
-        least = min(tokens, min_tokens) if min_tokens else tokens
-        asked = Asked(key, operation, provider, model, tokens, images, least, request_id)
+                if not lease.free.covers(holding.appetite.low):
+                    self._holdings.top_up_ahead(holding, now)
+                return reservation
+        asked = Asked(key, operation, provider, model, need, need if least is None else least, cost, request_id)
         return await self._reserve_cold(digest, asked)
 
     def _digest(self, key: str) -> bytes:
@@ -190,36 +194,25 @@ class Admission:
             raise Unauthenticated("the API key is not valid")
         return acting
 
-    async def _reserve_acting(
-        self,
-        key: str,
-        operation: quota_pb2.Operation.ValueType,
-        provider: str,
-        model: str,
-        tokens: int,
-        images: int,
-        min_tokens: int,
-        request_id: str,
-    ) -> Reservation | TaskReservation:
+    async def _reserve_acting(self, asked: Asked) -> Reservation | TaskReservation:
         """As `reserve`, for a service that acts for an account."""
-        acting = self._acting(key)
+        acting = self._acting(asked.key)
         assert acting is not None
         if not acting.reservation_id:
-            least = min(tokens, min_tokens) if min_tokens else tokens
-            asked = Asked(key, operation, provider, model, tokens, images, least, request_id, acting.key_id)
-            return await self._reserve_cold(self._digest(grants.PREFIX + acting.key_id), asked)
-        identity = await self.identify(key)
-        if not identity.may(TaskReservation.operation, provider, model):
-            raise PermissionDenied(f"this key may not use {model or provider}")
-        if tokens or images > acting.images:
+            return await self._reserve_cold(
+                self._digest(grants.PREFIX + acting.key_id), asked._replace(key_id=acting.key_id)
+            )
+        identity = await self.identify(asked.key)
+        if not identity.may(TaskReservation.operation, asked.provider, asked.model):
+            raise PermissionDenied(f"this key may not use {asked.model or asked.provider}")
+        if asked.need.tokens or asked.need.images > acting.images:
             raise QuotaExhausted("the reservation does not cover this request")
         return TaskReservation(identity, acting)
 
     async def _reserve_cold(self, digest: bytes, asked: Asked) -> Reservation:
         holding = self._by_digest.get(digest)
         if holding is not None:
-            holding.waiting_tokens += asked.tokens
-            holding.waiting_images += asked.images
+            holding.waiting += asked.need
         lock = holding.lock if holding else self._arriving.setdefault(digest, asyncio.Lock())
         try:
             async with lock:
@@ -230,8 +223,7 @@ class Admission:
             raise
         finally:
             if holding is not None:
-                holding.waiting_tokens -= asked.tokens
-                holding.waiting_images -= asked.images
+                holding.waiting -= asked.need
             elif not lock.locked():
                 self._arriving.pop(digest, None)
 
@@ -253,33 +245,35 @@ class Admission:
         if known is None and isinstance(refused, QuotaExhausted):
             # Refused at its first request: nothing has been told of it yet.
             with contextlib.suppress(MoaError):
-                known = await self._holdings.ask(digest, asked._replace(tokens=0, images=0), least=0)
+                known = await self._holdings.ask(digest, asked._replace(need=NOTHING, least=NOTHING), least=NOTHING)
         if known is not None:
             refused.headers = tuple(ratelimit.headers(known.identity.remaining()))
 
     async def _reserve_locked(self, digest: bytes, asked: Asked) -> Reservation:
         """Try what is held, then a lease for the whole need, then, with what is held returned, for the least."""
-        for least in (asked.tokens, asked.least_tokens):
+        for least in (asked.need, asked.least):
             now = time.monotonic()
             holding = self._by_digest.get(digest)
             if holding is not None and now < holding.fresh_until:
-                lease = holding.find(asked.tokens, asked.images, now)
-                if lease is not None or holding.refused_before(asked.least_tokens, asked.images, now):
+                if (lease := holding.find(asked.need, now)) is not None:
                     return self._taken(holding, lease, asked, now)
+                if (again := holding.refused_before(asked.least, now)) is not None:
+                    return self._taken(holding, None, asked, now, again)
             try:
                 holding = await self._holdings.ask(digest, asked, least=least)
-            except QuotaExhausted:
+            except QuotaExhausted as error:
+                refused = error
                 holding = self._by_digest.get(digest)
                 if holding is None:
-                    if asked.least_tokens < least:
+                    if asked.least != least:
                         continue
                     raise
-                if any(holding.free()):
+                if holding.free():
                     # Pieces that are too small each may be enough together.
                     self._holdings.give_back(holding)
                     await self._settling.flush_returns()
-                elif asked.least_tokens == least:
-                    holding.refuse(asked.least_tokens, asked.images, time.monotonic() + _REFUSAL_S)
+                elif asked.least == least:
+                    holding.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
                     raise
                 continue
             break
@@ -287,17 +281,17 @@ class Admission:
             # The second refusal.
             holding = self._by_digest.get(digest)
             if holding is not None:
-                holding.refuse(asked.least_tokens, asked.images, time.monotonic() + _REFUSAL_S)
-            raise self._exhausted(holding, asked)
+                holding.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
+            raise refused
         holding = await self._caught_up(digest, holding, asked, least)
         now = time.monotonic()
-        return self._taken(holding, holding.find(asked.tokens, asked.images, now), asked, now)
+        return self._taken(holding, holding.find(asked.need, now), asked, now)
 
-    async def _caught_up(self, digest: bytes, holding: LeaseStore, asked: Asked, least: int) -> LeaseStore:
+    async def _caught_up(self, digest: bytes, holding: LeaseStore, asked: Asked, least: Amount) -> LeaseStore:
         """Ask again where others, who need not wait, took what was lent for this request meanwhile."""
         for _ in range(_OVERTAKEN):
             now = time.monotonic()
-            if any(lease.has(asked.least_tokens, asked.images, now) for lease in holding.leases):
+            if any(lease.has(asked.least, now) for lease in holding.leases):
                 break
             try:
                 holding = await self._holdings.ask(digest, asked, least=least)
@@ -305,33 +299,24 @@ class Admission:
                 break
         return holding
 
-    def _taken(self, holding: LeaseStore, lease: Lease | None, asked: Asked, now: float) -> Reservation:
+    def _taken(
+        self, holding: LeaseStore, lease: Lease | None, asked: Asked, now: float, refused: QuotaExhausted | None = None
+    ) -> Reservation:
         if not holding.identity.may(asked.operation, asked.provider, asked.model):
             raise PermissionDenied(f"this key may not use {asked.model or asked.provider}")
-        tokens = asked.tokens
+        amount = asked.need
         if lease is None:
-            lease = max(
-                (lease for lease in holding.leases if lease.has(asked.least_tokens, asked.images, now)),
-                key=lambda lease: lease.tokens,
-                default=None,
-            )
-            if lease is None:
-                raise self._exhausted(holding, asked)
-            tokens = min(tokens, lease.tokens)
+            enough = [lease for lease in holding.leases if lease.has(asked.least, now)]
+            if not enough:
+                raise refused or QuotaExhausted(
+                    "others took what was left of the quota meanwhile; try again", retry_after_s=1.0
+                )
+            lease = max(enough, key=lambda lease: lease.free.at_most(amount))
+            amount = amount.at_most(lease.free)
         holding.used_at = now
         return holding.reserve(
-            lease, tokens, asked.images, operation=asked.operation, request_id=asked.request_id, now=now
+            lease, amount, operation=asked.operation, request_id=asked.request_id, cost=asked.cost, now=now
         )
-
-    @staticmethod
-    def _exhausted(holding: LeaseStore | None, asked: Asked) -> QuotaExhausted:
-        what = "image" if asked.images and not asked.tokens else "token"
-        wait_s, when = 1.0, ""
-        if holding is not None:
-            resets_at = holding.identity.remaining().resets_at
-            wait_s = max(1.0, resets_at.timestamp() - time.time())
-            when = f"; it begins anew at {resets_at:%Y-%m-%dT%H:%M:%SZ}"
-        return QuotaExhausted(f"the daily {what} quota does not cover this request{when}", retry_after_s=wait_s)
 
 
 def _entered(holding: LeaseStore, now: float) -> bool:

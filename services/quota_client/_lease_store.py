@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.catalogue import Cost
+from services.common.errors import QuotaExhausted
 from services.quota_client._lease import Appetite, Lease
 from services.quota_client._pace import Paces, Share
 from services.quota_client._reservation import OnSettled, Reservation
 from services.quota_client._settling import Settling
 from services.quota_client._verified_key import VerifiedKey
-
-LOW: Final = 4
-"""What part of a helping is left when it is time for the next."""
+from services.quota_client.amounts import NOTHING, Amount
 
 
 class LeaseStore:
@@ -33,6 +32,9 @@ class LeaseStore:
     __slots__ = (
         "_give_back",
         "_paces",
+        "_refused",
+        "_refused_least",
+        "_refused_until",
         "_settling",
         "appetite",
         "digest",
@@ -44,14 +46,10 @@ class LeaseStore:
         "open",
         "paces",
         "poor_until",
-        "refused_images",
-        "refused_tokens",
-        "refused_until",
         "topping_up",
         "used_at",
         "version",
-        "waiting_images",
-        "waiting_tokens",
+        "waiting",
     )
 
     def __init__(
@@ -79,11 +77,11 @@ class LeaseStore:
         self.topping_up: asyncio.Task[None] | None = None
         self.poor_until = 0.0
         """No helping ahead of need before then: there was little to get."""
-        self.refused_until = 0.0
-        self.refused_tokens = 0
-        self.refused_images = 0
-        self.waiting_tokens = 0
-        self.waiting_images = 0
+        self._refused: QuotaExhausted | None = None
+        self._refused_least = NOTHING
+        self._refused_until = 0.0
+        self.waiting = NOTHING
+        """What requests that wait need together."""
         self._paces = paces
         self.paces: tuple[Share, ...] = ()
         """The paces that bind it; none for most."""
@@ -96,7 +94,7 @@ class LeaseStore:
         self.version = grant.version
         self.fresh_s = grant.fresh_for.ToMilliseconds() / 1000
         self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
-        if grant.HasField("lease") and (grant.lease.amount.tokens or grant.lease.amount.images):
+        if grant.HasField("lease") and Amount.read(grant.lease.amount):
             resets_in_s = grant.remaining.resets_at.ToMilliseconds() / 1000 - time.time()
             self.leases.append(Lease(grant.lease, asked_at=asked_at, resets_in_s=resets_in_s))
 
@@ -105,31 +103,30 @@ class LeaseStore:
         self.paces = self._paces.of(self.identity.grant)
         self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
 
-    def find(self, tokens: int, images: int, now: float) -> Lease | None:
+    def find(self, need: Amount, now: float) -> Lease | None:
         """Return a lease with room; those that can never serve again are dropped on the way."""
         for lease in self.leases:
-            if lease.has(tokens, images, now):
+            if lease.has(need, now):
                 return lease
-        self.leases = [lease for lease in self.leases if lease.open or (lease.tokens or lease.images)]
+        self.leases = [lease for lease in self.leases if lease.open or lease.free]
         return None
 
     def reserve(
         self,
         lease: Lease,
-        tokens: int,
-        images: int,
+        amount: Amount,
         *,
         operation: quota_pb2.Operation.ValueType,
         request_id: str,
+        cost: Cost,
         now: float,
         paces: tuple[Share, ...] = (),
     ) -> Reservation:
         """Set so much of a lease aside, which must have as much; `paces` are those that it was entered in."""
-        lease.tokens -= tokens
-        lease.images -= images
+        lease.free -= amount
         lease.open += 1
         reservation = Reservation(
-            self, lease, tokens=tokens, images=images, operation=operation, request_id=request_id, made_at=now
+            self, lease, amount, operation=operation, request_id=request_id, cost=cost, made_at=now
         )
         reservation.paces = paces
         self.open[reservation.reservation_id] = reservation
@@ -141,9 +138,9 @@ class LeaseStore:
 
         What exceeds it is charged to what the account has left: what lies idle here goes back first, so that it counts.
         """
-        charged = settlement.charged
-        self._close(reservation, charged.tokens, charged.images)
-        beyond = charged.tokens > reservation.tokens or charged.images > reservation.images
+        charged = Amount.read(settlement.charged)
+        self._close(reservation, charged)
+        beyond = not reservation.amount.covers(charged)
         if beyond:
             self._give_back(self)
         self._settling.settled(settlement, after_returns=beyond)
@@ -153,14 +150,14 @@ class LeaseStore:
         self._leave_paces(reservation)
 
         def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
-            self._close(reservation, charged.tokens, charged.images)
+            self._close(reservation, Amount.read(charged))
             then(usage)
 
         self._settling.doubted(settlement, known)
 
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent (`Reservation.release` calls this)."""
-        self._close(reservation, 0, 0)
+        self._close(reservation, NOTHING)
         if reservation.reported_at:
             # Auth would charge it as an orphan one day.
             self._settling.settled(reservation.settlement(usage_pb2.Usage(), "", ""))
@@ -171,33 +168,32 @@ class LeaseStore:
         """Return the same of the same lease under another id (`Reservation.renewed` calls this)."""
         paces, reservation.paces = reservation.paces, ()
         self.settled(reservation, reservation.settlement(usage_pb2.Usage(), "", ""))
-        fresh = self._again(reservation, reservation.tokens, paces)
+        fresh = self._again(reservation, reservation.amount, paces)
         fresh.so_far = reservation.so_far
         return fresh
 
-    def shrunk(self, reservation: Reservation, tokens: int) -> Reservation:
+    def shrunk(self, reservation: Reservation, amount: Amount) -> Reservation:
         """Return a smaller one of the same lease (`Reservation.shrunk` calls this)."""
         paces, reservation.paces = reservation.paces, ()
         self.released(reservation)
-        return self._again(reservation, tokens, paces)
+        return self._again(reservation, amount, paces)
 
-    def _again(self, ended: Reservation, tokens: int, paces: tuple[Share, ...]) -> Reservation:
+    def _again(self, ended: Reservation, amount: Amount, paces: tuple[Share, ...]) -> Reservation:
         # What was just put back is there to be taken, though the lease may be too old for others.
         return self.reserve(
             ended.lease,
-            tokens,
-            ended.images,
+            amount,
             operation=ended.operation,
             request_id=ended.request_id,
+            cost=ended.cost,
             now=time.monotonic(),
             paces=paces,
         )
 
-    def free(self) -> tuple[int, int]:
+    def free(self) -> Amount:
         """Return what is held and not reserved."""
         now = time.monotonic()
-        usable = [lease for lease in self.leases if lease.has(0, 0, now)]
-        return sum(lease.tokens for lease in usable), sum(lease.images for lease in usable)
+        return sum((lease.free for lease in self.leases if lease.has(NOTHING, now)), NOTHING)
 
     def starts(self) -> tuple[int, int] | None:
         """Return the requests a minute that bind most, and how many of them are left; None where none bind."""
@@ -205,24 +201,25 @@ class LeaseStore:
         return min(bound, key=lambda pair: pair[1], default=None)
 
     def low(self) -> bool:
-        """Return whether it is time to lease more tokens."""
-        return self.free()[0] < self.appetite.tokens // LOW
+        """Return whether it is time to lease more."""
+        return not self.free().covers(self.appetite.low)
 
-    def refused_before(self, tokens: int, images: int, now: float) -> bool:
-        """Return whether as little was refused a moment ago."""
-        if now >= self.refused_until:
-            return False
-        return (tokens > 0 and tokens >= self.refused_tokens > 0) or (images > 0 and images >= self.refused_images > 0)
+    def refused_before(self, least: Amount, now: float) -> QuotaExhausted | None:
+        """Return the refusal, where as little was refused a moment ago."""
+        if now < self._refused_until and least.covers(self._refused_least) and self._refused is not None:
+            again = QuotaExhausted(self._refused.message, retry_after_s=self._refused.retry_after_s)
+            again.headers = self._refused.headers
+            return again
+        return None
 
-    def refuse(self, tokens: int, images: int, until: float) -> None:
+    def refuse(self, least: Amount, refused: QuotaExhausted, until: float) -> None:
         """Remember a refusal."""
-        self.refused_tokens, self.refused_images, self.refused_until = tokens, images, until
+        self._refused, self._refused_least, self._refused_until = refused.with_traceback(None), least, until
 
-    def _close(self, reservation: Reservation, tokens: int, images: int) -> None:
+    def _close(self, reservation: Reservation, charged: Amount) -> None:
         lease = reservation.lease
         lease.open -= 1
-        lease.tokens += max(0, reservation.tokens - tokens)
-        lease.images += max(0, reservation.images - images)
+        lease.free += (reservation.amount - charged).at_least(NOTHING)
         self.open.pop(reservation.reservation_id, None)
         self._leave_paces(reservation)
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.catalogue import Cost
 from services.common.errors import MoaError, RateLimited, Unauthenticated, Unavailable
 from services.common.rpc import call as calls
 from services.common.rpc import status
@@ -20,6 +21,7 @@ from services.quota_client._lease import FIRST_TIMES
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._pace import Paces
 from services.quota_client._settling import Settling
+from services.quota_client.amounts import NOTHING, Amount
 
 CALL_S: Final = 3.0
 """How long auth is waited for: a caller is told then that accounts cannot be reached."""
@@ -37,9 +39,10 @@ class Asked(NamedTuple):
     operation: quota_pb2.Operation.ValueType
     provider: str
     model: str
-    tokens: int
-    images: int
-    least_tokens: int
+    need: Amount
+    least: Amount
+    """What will do where `need` cannot be had."""
+    cost: Cost
     request_id: str
     key_id: str = ""
     """The key's id, where another service acts for its account; `key` is a grant then."""
@@ -87,7 +90,7 @@ class LeaseStores:
         self._tasks: set[asyncio.Task[object]] = set()
         self._returned = 0
 
-    async def ask(self, digest: bytes, asked: Asked, *, least: int) -> LeaseStore:
+    async def ask(self, digest: bytes, asked: Asked, *, least: Amount) -> LeaseStore:
         """Ask auth; what it grants is kept even when the caller leaves meanwhile."""
         now = time.monotonic()
         if self._unknown.get(digest, 0.0) > now:
@@ -108,15 +111,15 @@ class LeaseStores:
         """Return what is held for a key and not reserved."""
         pieces: list[tuple[quota_pb2.LeaseReturn, float]] = []
         for lease in holding.leases:
-            if not lease.tokens and not lease.images:
+            if not lease.free:
                 continue
             self._returned += 1
             piece = quota_pb2.LeaseReturn(
                 return_id=f"{self._holder}.{self._returned}",
                 lease_id=lease.lease_id,
-                amount=quota_pb2.Amount(tokens=lease.tokens, images=lease.images),
+                amount=lease.free.message(),
             )
-            lease.tokens = lease.images = 0
+            lease.free = NOTHING
             pieces.append((piece, lease.alive_until))
         self._settling.give_back(pieces)
 
@@ -140,24 +143,22 @@ class LeaseStores:
         for holding in self.by_key_id.values():
             self.give_back(holding)
 
-    async def _admit(self, digest: bytes, asked: Asked, least: int) -> LeaseStore:
+    async def _admit(self, digest: bytes, asked: Asked, least: Amount) -> LeaseStore:
         holding = self.by_digest.get(digest)
         asked_at = time.monotonic()
-        wanted = asked.tokens * FIRST_TIMES, asked.images * FIRST_TIMES
-        want_tokens, want_images = wanted
-        if holding is not None and (asked.tokens or asked.images):
-            wanted = holding.appetite.next(asked.tokens, asked.images, asked_at)
-            want_tokens = max(wanted[0], holding.waiting_tokens)
-            want_images = max(wanted[1], holding.waiting_images)
+        want = wanted = asked.need * FIRST_TIMES
+        if holding is not None and asked.need:
+            wanted = holding.appetite.next(asked.need, asked_at)
+            want = wanted.at_least(holding.waiting)
         request = quota_service_pb2.AdmitRequest(
             api_key=asked.key,
             holder=self._holder,
             operation=asked.operation,
             provider=asked.provider,
             model=asked.model,
-            need=quota_pb2.Amount(tokens=asked.tokens, images=asked.images),
-            want=quota_pb2.Amount(tokens=want_tokens, images=want_images),
-            least=quota_pb2.Amount(tokens=least, images=asked.images),
+            need=asked.need.message(),
+            want=want.message(),
+            least=least.message(),
         )
         if asked.key_id:
             request.key_id = asked.key_id
@@ -175,7 +176,7 @@ class LeaseStores:
                 self._guesses.check(address)
             raise
         holding = self._take(digest, answer.grant, asked_at)
-        if asked.tokens or asked.images:
+        if asked.need:
             holding.appetite.helped(wanted, asked_at)
         return holding
 
@@ -213,11 +214,11 @@ class LeaseStores:
 
     async def _topped_up(self, holding: LeaseStore) -> None:
         asked_at = time.monotonic()
-        wanted = holding.appetite.next(0, 0, asked_at)
+        wanted = holding.appetite.next(NOTHING, asked_at)
         request = quota_service_pb2.AdmitRequest(
             key_id=holding.identity.key_id,
             holder=self._holder,
-            want=quota_pb2.Amount(tokens=wanted[0], images=wanted[1]),
+            want=wanted.message(),
         )
         try:
             answer, asked_at = await self._call(request, "")

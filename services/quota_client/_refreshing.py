@@ -146,7 +146,7 @@ class Refreshing:
             lease.lease_id: lease
             for holding in active
             for lease in holding.leases
-            if asked_at > lease.renew_after and (lease.open or lease.tokens or lease.images)
+            if asked_at > lease.renew_after and (lease.open or lease.free)
         }
         reported = list(islice(_aged(active, asked_at), _REPORTS_A_CALL))
         orphans = self._orphans[:_REPORTS_A_CALL]

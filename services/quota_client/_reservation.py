@@ -7,9 +7,26 @@ from typing import Protocol
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.catalogue import Cost
 from services.quota_client._lease import Lease
 from services.quota_client._pace import Share
 from services.quota_client._verified_key import VerifiedKey
+from services.quota_client.amounts import Amount
+
+
+def costless(usage: usage_pb2.Usage, provider: str, model: str) -> int:
+    """Return nothing: for what has no price, or is another's to pay."""
+    return 0
+
+
+def charged(usage: usage_pb2.Usage, reserved: Amount, nano_usd: int) -> quota_pb2.Amount:
+    """Return what a consumption is charged as: dimensions that nothing was reserved of are none of its operation's."""
+    return quota_pb2.Amount(
+        tokens=usage.prompt_tokens + usage.completion_tokens if reserved.tokens else 0,
+        images=usage.images if reserved.images else 0,
+        nano_usd=nano_usd if reserved.nano_usd else 0,
+    )
+
 
 OnSettled = Callable[[usage_pb2.Usage], None]
 """Hears what was booked in the end."""
@@ -29,7 +46,7 @@ class Keeper(Protocol):
     def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
         """Book this settlement unless a backend's word comes first."""
 
-    def shrunk(self, reservation: Reservation, tokens: int) -> Reservation:
+    def shrunk(self, reservation: Reservation, amount: Amount) -> Reservation:
         """Return a smaller reservation of the same quota, in the same paces."""
 
     def renewed(self, reservation: Reservation) -> Reservation:
@@ -42,8 +59,9 @@ class Reservation:
     __slots__ = (
         "_done",
         "_keeper",
+        "amount",
+        "cost",
         "identity",
-        "images",
         "lease",
         "made_at",
         "operation",
@@ -52,28 +70,26 @@ class Reservation:
         "request_id",
         "reservation_id",
         "so_far",
-        "tokens",
     )
 
     def __init__(
         self,
         keeper: Keeper,
         lease: Lease,
+        amount: Amount,
         *,
-        tokens: int,
-        images: int,
         operation: quota_pb2.Operation.ValueType,
         request_id: str,
+        cost: Cost,
         made_at: float,
     ) -> None:
         self._keeper = keeper
         self._done = False
         self.lease = lease
         self.identity = keeper.identity
-        self.tokens = tokens
-        """Tokens set aside: bound the provider's answer by them."""
-        self.images = images
-        """Images set aside."""
+        self.amount = amount
+        """What is set aside: bound the provider's answer by it."""
+        self.cost = cost
         self.operation = operation
         self.request_id = request_id
         self.made_at = made_at
@@ -84,7 +100,19 @@ class Reservation:
         self.reported_at = 0.0
         """When auth last heard of it; 0: never."""
         lease.number += 1
-        self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{tokens}.{images}"
+        tokens, images, nano_usd = amount
+        # As `ReservationId` writes it, in a third of the time.
+        self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{tokens}.{images}.{nano_usd}"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens set aside: bound the provider's answer by them."""
+        return self.amount.tokens
+
+    @property
+    def images(self) -> int:
+        """Images set aside."""
+        return self.amount.images
 
     @property
     def account_id(self) -> str:
@@ -122,14 +150,14 @@ class Reservation:
         charges nothing (`AbandonedCalls`)."""
         self.settle(usage=usage_pb2.Usage(), provider="", model="")
 
-    def shrunk(self, tokens: int) -> Reservation:
-        """Return a reservation of so many tokens, or as many as there are, in the place of this one.
+    def shrunk(self, amount: Amount) -> Reservation:
+        """Return a reservation of so much, or as much as there is, in the place of this one.
 
         Only before anybody has been told of it: its id is void.
         """
-        if tokens >= self.tokens:
+        if amount.covers(self.amount):
             return self
-        smaller = self._keeper.shrunk(self, tokens)
+        smaller = self._keeper.shrunk(self, amount.at_most(self.amount))
         self._done = True
         return smaller
 
@@ -158,10 +186,7 @@ class Reservation:
         """Return the settlement that this usage makes."""
         settlement = quota_pb2.Settlement(
             reservation_id=self.reservation_id,
-            charged=quota_pb2.Amount(
-                tokens=usage.prompt_tokens + usage.completion_tokens if self.tokens else 0,
-                images=usage.images if self.images else 0,
-            ),
+            charged=charged(usage, self.amount, self.cost(usage, provider, model)),
             usage=usage,
             operation=self.operation,
             provider=provider,

@@ -8,13 +8,14 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
 from services.quota_client._verified_key import VerifiedKey
+from services.quota_client.amounts import Amount
 from services.quota_client.grants import ActingFor
 
 
 class TaskReservation:
     """Quota that the signer of a grant holds. Looks like a `Reservation`; nothing is booked through it."""
 
-    __slots__ = ("identity", "images", "reservation_id", "tokens")
+    __slots__ = ("amount", "identity", "reservation_id")
 
     operation: Final = quota_pb2.OPERATION_TASK
     """A reservation in a grant was made for a task, whatever the task is made of."""
@@ -23,10 +24,18 @@ class TaskReservation:
         self.identity = identity
         self.reservation_id = ""
         """None that a backend could settle: the signer of the grant does, whatever becomes of this process."""
-        self.images = acting.images
+        self.amount = Amount(images=acting.images)
+        """What is set aside, as far as the grant tells."""
+
+    @property
+    def tokens(self) -> int:
+        """None: tasks pay by images."""
+        return self.amount.tokens
+
+    @property
+    def images(self) -> int:
         """Images set aside."""
-        self.tokens = 0
-        """Tokens set aside."""
+        return self.amount.images
 
     @property
     def account_id(self) -> str:
@@ -56,7 +65,7 @@ class TaskReservation:
     def annul(self) -> None:
         """Nothing, likewise."""
 
-    def shrunk(self, tokens: int) -> Self:
+    def shrunk(self, amount: Amount) -> Self:
         """Itself: it was set aside by another service."""
         return self
 

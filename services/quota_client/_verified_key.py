@@ -8,6 +8,7 @@ from typing import Protocol
 
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
+from services.quota_client.amounts import Amount
 from services.quota_client.permissions import permitted
 
 _MEMO_SIZE = 4096
@@ -31,8 +32,8 @@ class Remaining:
 class TaskReservation(Protocol):
     """What this process holds of a key's quota and pace."""
 
-    def free(self) -> tuple[int, int]:
-        """Return the tokens and images that are held and not reserved."""
+    def free(self) -> Amount:
+        """Return what is held and not reserved."""
 
     def starts(self) -> tuple[int, int] | None:
         """Return the requests a minute, and how many of them are left; None where any number may begin."""
@@ -87,7 +88,7 @@ class VerifiedKey:
     def remaining(self) -> Remaining:
         """Return what is left: the account's, or the key's own where that is less. A second old at most."""
         grant = self._grant
-        tokens, images = self._held.free()
+        held = self._held.free()
         limit_requests, free_requests = self._held.starts() or (0, 0)
         told = grant.remaining
         free_tokens, free_images = told.free.tokens, told.free.images
@@ -100,9 +101,9 @@ class VerifiedKey:
                 free_images, limit_images = own.free.images, own.limit.images
         return Remaining(
             limit_tokens=limit_tokens,
-            free_tokens=min(limit_tokens, free_tokens + tokens),
+            free_tokens=min(limit_tokens, free_tokens + held.tokens),
             limit_images=limit_images,
-            free_images=min(limit_images, free_images + images),
+            free_images=min(limit_images, free_images + held.images),
             resets_at=told.resets_at.ToDatetime(tzinfo=UTC),
             unlimited=told.unlimited,
             limit_requests=limit_requests,

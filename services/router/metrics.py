@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
+from services.quota_client.amounts import NANO
 
 FIRST_EVENT = Histogram(
     "moa_first_event_seconds",
@@ -97,12 +98,7 @@ def charged(model: Model, usage: usage_pb2.Usage) -> float | None:
     meters.images.inc(usage.images)
     if model.prices is None:
         return None
-    cost = model.prices.cost(
-        prompt=usage.prompt_tokens,
-        cached=usage.cached_tokens,
-        completion=usage.completion_tokens,
-        images=usage.images,
-    )
+    cost = model.prices.nano_usd(usage) / NANO
     meters.cost.inc(cost)
     return cost
 

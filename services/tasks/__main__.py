@@ -72,7 +72,7 @@ class Process:
         self.egress = Egress(config.egress_allow.split(","))
         auth = channel(config.auth_address)
         self.admission = Admission(auth, service_token=token)
-        self.quota = Quota(auth, self.database, service_token=token)
+        self.quota = Quota(auth, self.database, catalogue=lambda: self.watched.now, service_token=token)
         self.tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
         self.links = links_of(config)
         self.views = Views(self.links)

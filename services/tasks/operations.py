@@ -153,16 +153,21 @@ class Operations:
             if known is not None:
                 return known
         hold = await self._quota.hold(
-            api_key=key, provider=model.provider, model=model.id, images=images, request_id=request_id
+            api_key=key,
+            provider=model.provider,
+            model=model.id,
+            images=images,
+            image=order.work.image,
+            request_id=request_id,
         )
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
         try:
             created = await self._tasks.create(task, granted_micros=hold.granted_micros)
         except BaseException:
-            await self._quota.give_back(hold, images=images, return_id=task.id)
+            await self._quota.give_back(hold, return_id=task.id)
             raise
         if created.id != task.id:
-            await self._quota.give_back(hold, images=images, return_id=task.id)
+            await self._quota.give_back(hold, return_id=task.id)
         else:
             metrics.CREATED.labels(order.dialect).inc()
         return created
@@ -248,17 +253,22 @@ class Operations:
         )
         images = max(1, old.what.image.count)
         hold = await self._quota.hold(
-            api_key=key, provider=old.provider, model=old.model, images=images, request_id=request_id
+            api_key=key,
+            provider=old.provider,
+            model=old.model,
+            images=images,
+            image=old.what.image,
+            request_id=request_id,
         )
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
         task.create()
         try:
             created = await self._tasks.resume(task, old, granted_micros=hold.granted_micros)
         except BaseException:
-            await self._quota.give_back(hold, images=images, return_id=task.id)
+            await self._quota.give_back(hold, return_id=task.id)
             raise
         if created.id != task.id:
-            await self._quota.give_back(hold, images=images, return_id=task.id)
+            await self._quota.give_back(hold, return_id=task.id)
         return created
 
     async def watch(self, task_id: str, after: int) -> AsyncGenerator[list[task_pb2.TaskEvent], None]:

@@ -15,19 +15,24 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.checker import Checker, Findings
 from services.common.errors import Unauthenticated
 from services.quota_client import Admission, Reservation
+from services.quota_client.amounts import Amount
 from tests import waiting
 
 PEPPER = b"a pepper for the tests"
 TOKEN = "a service token for the tests"
 
 
-async def reserve(admission: Admission, key: str, count: int = 100, **more: object) -> Reservation:
+async def reserve(
+    admission: Admission, key: str, count: int = 100, *, images: int = 0, min_tokens: int = 0, **more: object
+) -> Reservation:
     """Reserve tokens for a request."""
+    need = Amount(tokens=count, images=images)
     asked = {
         "operation": quota_pb2.OPERATION_TEXT,
         "provider": "local-text",
         "model": "m",
-        "tokens": count,
+        "need": need,
+        "least": need._replace(tokens=min_tokens or count),
         "request_id": "r",
         **more,
     }

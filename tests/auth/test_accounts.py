@@ -18,6 +18,7 @@ from services.auth.domain.accounts import CEILINGS, EVERYTHING
 from services.auth.logins import Logins
 from services.common.errors import RateLimited
 from services.common.throttle import Throttle
+from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER, tokens
 from tests.auth.client import PASSWORD, Client, code_of, connected
 from tests.auth.conftest import REAL_HASHING, Admit, Auth, Start
@@ -154,7 +155,7 @@ async def test_usage_and_limits_tell_the_truth(client: Client, auth: Auth, admit
             operation=quota_pb2.OPERATION_TEXT,
             provider="local-text",
             model=model,
-            tokens=200,
+            need=Amount(200),
             request_id="r",
         )
         reservation.settle(usage=tokens(count), provider="local-text", model=model)

@@ -35,11 +35,13 @@ _GIVES: dict[str, list[dict[str, Any]]] = {
         {"role": account_pb2.ROLE_ADMIN},
         {"role": account_pb2.ROLE_SERVICE, "unlimited": True},
         {"limits": account_pb2.Limits(tokens_a_day=1_000_000, images_a_day=500, keys=10)},
+        {"no_limit": ["usd_a_month"]},
         {"priority": quota_pb2.PRIORITY_HIGH},
         {"zone": "Asia/Seoul"},
         {"disabled": False},
         {"disabled": True, "priority": quota_pb2.PRIORITY_HIGH},
     ],
+    "UpdateAccountKey": [{"limits": account_pb2.Limits(usd_a_month="5")}],
     "AddCredits": [{"micro_credits": 5}, {"micro_credits": -1}],
     "GrantRule": [{"rule": quota_pb2.Rule()}],
     "CreateInvitation": [{}],
@@ -115,8 +117,10 @@ async def test_an_administrator_without_limits_gives(client: Client, auth: Auth,
         await client.account.LogIn(pb.LogInRequest(email=asked.email, password=PASSWORD), metadata=client.sent())
     ).session_token
     for at, token in enumerate((root, session)):
-        account_id, _, _ = await auth.account()
+        account_id, key_id, _ = await auth.account()
         for method, gift in gifts(account_id):
+            if method == "UpdateAccountKey":
+                gift.key_id = key_id
             if method == "CreateAccount" and gift.email:
                 gift.email = f"given{at}@example.com"
             await getattr(client.admin, method)(gift, metadata=client.sent(token))

@@ -40,8 +40,15 @@ async def test_administrators_look_after_accounts(client: Client, root: str, aut
         admin_pb.UpdateAccountRequest(account_id=account_id, limits=limits), metadata=admin
     )
     assert changed.account.limits == limits
-    for over in ({"tokens_a_day": 1_000_001}, {"images_a_day": 501}, {"keys": 11}):
-        too_much = admin_pb.UpdateAccountRequest(account_id=account_id, limits=account_pb2.Limits(**over))
+    for over in (
+        account_pb2.Limits(tokens_a_day=1_000_001),
+        account_pb2.Limits(images_a_day=501),
+        account_pb2.Limits(keys=11),
+        account_pb2.Limits(requests_per_minute=0),
+        account_pb2.Limits(usd_a_month="1.0000000001"),
+        account_pb2.Limits(usd_a_month="-1"),
+    ):
+        too_much = admin_pb.UpdateAccountRequest(account_id=account_id, limits=over)
         assert await code_of(client.admin.UpdateAccount(too_much, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
     rule = quota_pb2.Rule(provider="openai-text", model="gpt-4*")
     granted = await client.admin.GrantRule(admin_pb.GrantRuleRequest(account_id=account_id, rule=rule), metadata=admin)
@@ -152,6 +159,10 @@ async def test_every_admin_act_is_in_the_audit_log(client: Client, root: str, au
         "RevokeAccountKey": (
             "key.revoked",
             admin_pb.RevokeAccountKeyRequest(account_id=account_id, key_id=key_id),
+        ),
+        "UpdateAccountKey": (
+            "key.changed",
+            admin_pb.UpdateAccountKeyRequest(account_id=account_id, key_id=key_id, name="renamed"),
         ),
         "CreateInvitation": ("invitation.made", admin_pb.CreateInvitationRequest(expires_in=Duration(seconds=60))),
     }

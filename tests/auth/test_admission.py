@@ -18,6 +18,7 @@ from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.throttle import Throttle
 from services.quota_client import Admission, _lease_stores
+from services.quota_client.amounts import Amount
 from tests.auth.asking import TOKEN, refused, reserve, settle, until
 from tests.auth.conftest import Admit, Auth, Start
 
@@ -422,7 +423,12 @@ async def test_who_is_overtaken_is_not_refused(auth: Auth, admit: Admit) -> None
     async def drawn(admission: Admission, key: str) -> None:
         await asyncio.sleep(order.random() * 0.2)
         await admission.reserve(
-            key, operation=quota_pb2.OPERATION_IMAGE, provider="local-image", model="m", images=1, request_id="r"
+            key,
+            operation=quota_pb2.OPERATION_IMAGE,
+            provider="local-image",
+            model="m",
+            need=Amount(images=1),
+            request_id="r",
         )
 
     for _ in range(6):

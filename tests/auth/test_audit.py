@@ -20,8 +20,8 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
-from services.auth.domain.ledger import Amount
 from services.auth.migrations import migrate
+from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER
 from tests.auth.conftest import Auth
 

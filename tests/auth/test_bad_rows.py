@@ -20,14 +20,16 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Borrowed, Ledger
 from services.auth.adapters.postgres import Postgres
+from services.auth.domain.accounts import Short
 from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Amount, Booking, Return
+from services.auth.domain.ledger import Booking, Return
 from services.auth.domain.pools import Pools
 from services.auth.domain.quota import Quota
 from services.auth.migrations import SCHEMA, migrate
 from services.auth.sweeper import Sweeper
 from services.common import byok, migrations
 from services.common.isolate import OneFailed
+from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER, audited
 from tests.auth.conftest import Auth
 
@@ -49,7 +51,7 @@ async def borrowed(postgres: Postgres, key_id: str, tokens: int = 200, ttl_s: fl
     amount = Amount(tokens=tokens)
     ledger = Ledger(postgres, grace_s=0, alive_s=20)
     block = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=ttl_s)
-    assert block is not None
+    assert not isinstance(block, Short)
     return block
 
 

@@ -9,6 +9,7 @@ from moa.quota.v1 import quota_pb2
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated
 from services.quota_client import grants
 from services.quota_client._task_reservation import TaskReservation
+from services.quota_client.amounts import Amount
 from services.quota_client.grants import ActingFor
 from tests.auth.asking import TOKEN
 from tests.auth.conftest import Admit, Start
@@ -24,7 +25,9 @@ async def test_a_grant_acts_for_its_key_and_reserves_like_it(start: Start, admit
     grant = grants.mint(TOKEN, ActingFor(account_id=account_id, key_id=key_id))
     identity = await admission.identify(grant)
     assert (identity.account_id, identity.key_id) == (account_id, key_id)
-    booking = await admission.reserve(grant, operation=IMAGE, provider="p", model="m", images=2, request_id="r")
+    booking = await admission.reserve(
+        grant, operation=IMAGE, provider="p", model="m", need=Amount(images=2), request_id="r"
+    )
     booking.settle(usage=usage_pb2.Usage(images=2), provider="p", model="m")
     await admission.stop()
     assert auth.spent(account_id) == (0, 2)
@@ -37,12 +40,14 @@ async def test_a_grant_with_a_reservation_pays_nothing_twice(start: Start, admit
     admission = await admit(auth)
     acting = ActingFor(account_id=account_id, key_id=key_id, reservation_id="lease.1.0.2", images=2)
     grant = grants.mint(TOKEN, acting)
-    booking = await admission.reserve(grant, operation=IMAGE, provider="p", model="m", images=2, request_id="r")
+    booking = await admission.reserve(
+        grant, operation=IMAGE, provider="p", model="m", need=Amount(images=2), request_id="r"
+    )
     assert isinstance(booking, TaskReservation)
     assert booking.reservation_id == ""  # nothing that a backend could settle
     booking.settle(usage=usage_pb2.Usage(images=2), provider="p", model="m")
     with pytest.raises(QuotaExhausted):
-        await admission.reserve(grant, operation=IMAGE, provider="p", model="m", images=3, request_id="r")
+        await admission.reserve(grant, operation=IMAGE, provider="p", model="m", need=Amount(images=3), request_id="r")
     await admission.stop()
     assert auth.spent(account_id) == (0, 0)
 
@@ -55,7 +60,12 @@ async def test_a_grant_gives_no_more_than_its_key_has(start: Start, admit: Admit
     acting = ActingFor(account_id=account_id, key_id=key_id, reservation_id="lease.1.0.1", images=1)
     with pytest.raises(PermissionDenied):
         await admission.reserve(
-            grants.mint(TOKEN, acting), operation=IMAGE, provider="cloud", model="m", images=1, request_id="r"
+            grants.mint(TOKEN, acting),
+            operation=IMAGE,
+            provider="cloud",
+            model="m",
+            need=Amount(images=1),
+            request_id="r",
         )
 
 
@@ -80,4 +90,4 @@ async def test_a_forged_or_stale_grant_is_no_key(start: Start, admit: Admit, spo
     with pytest.raises(Unauthenticated):
         await admission.identify(bad)
     with pytest.raises(Unauthenticated):
-        await admission.reserve(bad, operation=IMAGE, provider="p", model="m", images=1, request_id="r")
+        await admission.reserve(bad, operation=IMAGE, provider="p", model="m", need=Amount(images=1), request_id="r")

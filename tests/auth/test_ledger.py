@@ -10,8 +10,10 @@ import pytest
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
+from services.auth.domain.accounts import Short
 from services.auth.domain.leases import LeaseIds, sized
-from services.auth.domain.ledger import Amount, Booking, Ending
+from services.auth.domain.ledger import Booking, Ending
+from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER, audited
 from tests.auth.conftest import Auth
 
@@ -23,7 +25,7 @@ async def test_a_late_settlement_does_not_eat_what_the_block_still_lends(auth: A
     (who,) = await Identities(auth.postgres).by_ids([key_id])
     amount = Amount(tokens=200)
     borrowed = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
-    assert borrowed is not None
+    assert not isinstance(borrowed, Short)
     lease_id = LeaseIds(PEPPER).make(borrowed.block_id, 1)
     await ledger.end([Ending(lease_id, borrowed.block_id, Amount(tokens=100))])
     await ledger.end([Ending(lease_id, borrowed.block_id, Amount(tokens=100))])
@@ -54,7 +56,8 @@ async def test_the_audit_finds_what_does_not_balance(auth: Auth) -> None:
     (who,) = await Identities(auth.postgres).by_ids([key_id])
     amount = Amount(tokens=200)
     ledger = Ledger(auth.postgres, grace_s=10, alive_s=20)
-    assert await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
+    block = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
+    assert not isinstance(block, Short)
     for statement in (
         "update quota_days set tokens = tokens - 1 where subject = %s returning 1",
         "update blocks set settled_tokens = settled_tokens + 5 where account_id = %s returning 1",
@@ -83,7 +86,9 @@ async def test_the_audit_finds_what_does_not_balance(auth: Auth) -> None:
 )
 def test_a_lease_is_sized_by_what_is_free(least: int, need: int, want: int, free: int, given: int | None) -> None:
     """Beyond the need, at most an eighth of what would remain; near the limit, the need alone."""
-    assert sized(least=least, need=need, want=want, free=free) == given
+    amounts = (Amount(tokens=count) for count in (least, need, want, free))
+    expected = None if given is None else Amount(tokens=given)
+    assert sized(**dict(zip(("least", "need", "want", "free"), amounts, strict=True))) == expected
 
 
 def test_a_lease_id_cannot_be_made_up() -> None:

@@ -38,11 +38,12 @@ from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
 from services.auth.domain import keys
-from services.auth.domain.accounts import EVERYTHING, Limits
+from services.auth.domain.accounts import EVERYTHING, Limits, Short
 from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Amount, Booking, Return
+from services.auth.domain.ledger import Booking, Return
 from services.auth.domain.pools import Pools
 from services.auth.migrations import migrate
+from services.quota_client.amounts import Amount
 from services.quota_client.reservation_ids import ReservationId
 from tests.auth.asking import PEPPER
 
@@ -143,7 +144,7 @@ class LedgerLaw(RuleBasedStateMachine):
         free = self.run(self._free())
         amount = Amount(tokens=need)
         cut = self.run(replica.pools.cut(who, least=amount, need=amount, want=Amount(tokens=need + more)))
-        if cut is None:
+        if isinstance(cut, Short):
             assert free < need, f"refused {need} while {free} were free"
             return multiple()
         given = cut[0]
@@ -158,7 +159,7 @@ class LedgerLaw(RuleBasedStateMachine):
         if self.now >= lease.alive_until or tokens > lease.free:
             return multiple()
         lease.free -= tokens
-        name = ReservationId(lease.lease_id, str(next(lease.numbers)), tokens, 0)
+        name = ReservationId(lease.lease_id, str(next(lease.numbers)), Amount(tokens))
         reservation = Reservation(str(name), lease, tokens)
         self.reserved.append(reservation)
         return reservation
@@ -342,7 +343,7 @@ class LedgerLaw(RuleBasedStateMachine):
 
     async def _free(self) -> int:
         (who,) = await Identities(self.postgres).by_ids([self.key_id])
-        return who.account.free_tokens
+        return who.account.free.tokens
 
     def _booking(self, reservation: Reservation) -> Booking:
         found = self.lease_ids.read(reservation.lease.lease_id)

@@ -9,12 +9,13 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.accounts import Identity, Short, Standing
 from services.auth.domain.leases import LeaseIds, sized
-from services.auth.domain.ledger import Amount, Ending, Return
+from services.auth.domain.ledger import Ending, Return
 from services.auth.domain.pools import Pools
 from services.common.errors import Unavailable
 from services.quota_client._lease import Appetite
+from services.quota_client.amounts import BOUNDLESS, NOTHING, PERIODS, Amount, Period
 
 _HUNGRY = 40
 
@@ -23,9 +24,14 @@ _HUNGRY = 40
 class _Borrowed:
     block_id: UUID
     amount: Amount
-    account: Held
-    key: Held | None = None
-    bound: Held | None = None
+    account: Standing
+    key: Standing
+    bound: Standing | None = None
+
+
+def _standing(kind: str, limit: Amount, taken: Amount) -> Standing:
+    limits = dict.fromkeys(PERIODS, BOUNDLESS) | {Period.DAY: limit}
+    return Standing(kind=kind, subject=kind[0], limits=limits, taken=dict.fromkeys(PERIODS, taken))
 
 
 class _Day:
@@ -47,20 +53,20 @@ class _Day:
             unlimited=False,
             day=date(2026, 11, 20),
             resets_at=datetime(2026, 11, 21, tzinfo=UTC),
-            account=Held(limit_tokens=self.limit, limit_images=0, taken_tokens=self.taken, taken_images=0),
-            key=None,
+            account=_standing("account", Amount(tokens=self.limit), Amount(tokens=self.taken)),
+            key=_standing("key", BOUNDLESS, NOTHING),
         )
 
     async def borrow(
         self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
-    ) -> _Borrowed | None:
+    ) -> _Borrowed | Short:
         if self.away:
             raise Unavailable("away")
-        given = sized(least=least.tokens, need=need.tokens, want=want.tokens, free=self.limit - self.taken)
+        given = sized(least=least, need=need, want=want, free=Amount(tokens=self.limit - self.taken))
         if not given:
-            return None
-        self.taken += given
-        return _Borrowed(uuid4(), Amount(given), self.who.account)
+            return Short("account", "tokens", Period.DAY, self.limit)
+        self.taken += given.tokens
+        return _Borrowed(uuid4(), given, self.who.account, self.who.key)
 
     async def give_back(self, returns: Sequence[Return]) -> None:
         self.taken -= sum(piece.amount.tokens for piece in returns)
@@ -89,7 +95,7 @@ class _Replica:
             return False
         # What is borrowed ahead comes in the background.
         await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
-        return cut is not None
+        return not isinstance(cut, Short)
 
     @property
     def ahead(self) -> int:
@@ -134,9 +140,9 @@ def test_a_router_is_not_hungrier_for_asking_in_vain() -> None:
     """What a router asks for grows with the helpings that it got, not with how often it asked."""
     appetite = Appetite()
     for asked_at in range(_HUNGRY):
-        assert appetite.next(100, 0, asked_at) == (400, 0)
-    appetite.helped((400, 0), _HUNGRY)
-    assert appetite.next(100, 0, _HUNGRY + 1) == (800, 0)
+        assert appetite.next(Amount(100), asked_at) == Amount(400)
+    appetite.helped(Amount(400), _HUNGRY)
+    assert appetite.next(Amount(100), _HUNGRY + 1) == Amount(800)
 
 
 async def test_what_lies_ahead_is_an_eighth_of_the_day_at_most() -> None:
@@ -167,5 +173,5 @@ async def test_a_refusal_touches_its_own_pool_alone() -> None:
         setattr(pools, name, _Others(getattr(pools, name)))
     need = Amount(30)
     for _ in range(3):
-        assert await pools.cut(replica.day.who, least=need, need=need, want=need)
-    assert await pools.cut(replica.day.who, least=need, need=need, want=need) is None
+        assert not isinstance(await pools.cut(replica.day.who, least=need, need=need, want=need), Short)
+    assert isinstance(await pools.cut(replica.day.who, least=need, need=need, want=need), Short)

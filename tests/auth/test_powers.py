@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -20,13 +21,14 @@ from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
-from services.auth.domain.accounts import CEILINGS, EVERYTHING
-from services.auth.domain.ledger import Amount, Return
+from services.auth.domain.accounts import CEILINGS, EVERYTHING, Short
+from services.auth.domain.ledger import Return
 from services.auth.domain.powers import ACCOUNT, ADMIN, Power, check_gives, check_within
 from services.auth.domain.records import KeyRecord
 from services.auth.migrations import SCHEMA, migrate
 from services.common import migrations
 from services.common.errors import PermissionDenied, QuotaExhausted, RateLimited
+from services.quota_client.amounts import NANO, Amount, dollars, field_of
 from services.quota_client.permissions import covers, permitted
 from tests.auth.asking import audited, reserve, settle
 from tests.auth.client import Client, code_of
@@ -41,14 +43,17 @@ _RULES = st.builds(
     quota_pb2.Rule, provider=_GLOBS, model=_GLOBS, operations=st.lists(st.sampled_from(_OPERATIONS), max_size=2)
 )
 _LIMIT = st.one_of(st.none(), st.integers(0, 4))
+_PACE = st.one_of(st.none(), st.integers(1, 4))
 _POWERS = st.builds(
     Power,
     manages=st.frozensets(st.sampled_from([ACCOUNT, ADMIN])),
     scopes=st.lists(_RULES, max_size=2).map(tuple),
     tokens_a_day=_LIMIT,
     images_a_day=_LIMIT,
-    requests_a_minute=_LIMIT,
-    concurrent_requests=_LIMIT,
+    requests_a_minute=_PACE,
+    concurrent_requests=_PACE,
+    nano_usd_a_month=_LIMIT,
+    tokens_in_total=_LIMIT,
     priority=st.sampled_from([None, "low", "normal", "high"]),
     expires_at=st.one_of(st.none(), st.integers(0, 3).map(lambda days: NOW + timedelta(days=days))),
 )
@@ -62,6 +67,8 @@ def reach(power: Power) -> list[float]:
         endless if power.images_a_day is None else power.images_a_day,
         power.requests_a_minute or endless,
         power.concurrent_requests or endless,
+        endless if power.nano_usd_a_month is None else power.nano_usd_a_month,
+        endless if power.tokens_in_total is None else power.tokens_in_total,
         ["low", "normal", "high", None].index(power.priority),
         endless if power.expires_at is None else power.expires_at.timestamp(),
     ]
@@ -103,7 +110,7 @@ def test_what_is_permitted_is_no_more_than_its_maker(maker: Power, made: Power) 
 def test_more_in_one_dimension_is_refused_by_its_name(maker: Power, more: str, other: Power) -> None:
     """A key that is another but for one dimension, and more in that, is refused with the field's name."""
     made = dataclasses.replace(maker, **{more: getattr(other, more)})
-    field = {"requests_a_minute": "requests_per_minute", "expires_at": "expires_in"}.get(more, more)
+    field = "expires_in" if more == "expires_at" else field_of(more)
     if within(made, maker):
         return
     with pytest.raises(PermissionDenied) as refused:
@@ -137,6 +144,10 @@ def asked(power: Power) -> pb.CreateKeyRequest:
         # Its own calls count, too: it must not run out of them.
         requests_per_minute=power.requests_a_minute and power.requests_a_minute * 100,
         concurrent_requests=power.concurrent_requests,
+        limits=account_pb2.Limits(
+            usd_a_month=None if power.nano_usd_a_month is None else dollars(power.nano_usd_a_month),
+            tokens_in_total=power.tokens_in_total,
+        ),
         priority={None: 0, "low": 1, "normal": 2, "high": 3}[power.priority],  # type: ignore[arg-type]
         manages=[{ACCOUNT: account_pb2.SCOPE_ACCOUNT, ADMIN: account_pb2.SCOPE_ADMIN}[name] for name in power.manages],
     )
@@ -155,6 +166,8 @@ def shown(key: account_pb2.Key) -> Power:
         images_a_day=key.images_a_day if key.HasField("images_a_day") else None,
         requests_a_minute=key.requests_per_minute if key.HasField("requests_per_minute") else None,
         concurrent_requests=key.concurrent_requests if key.HasField("concurrent_requests") else None,
+        nano_usd_a_month=round(Decimal(key.limits.usd_a_month) * NANO) if key.limits.HasField("usd_a_month") else None,
+        tokens_in_total=key.limits.tokens_in_total if key.limits.HasField("tokens_in_total") else None,
         priority=[None, "low", "normal", "high"][key.priority],
         expires_at=key.expires_at.ToDatetime(tzinfo=UTC) if key.HasField("expires_at") else None,
     )
@@ -203,7 +216,7 @@ async def test_a_limited_key_does_not_free_itself(client: Client, auth: Auth) ->
     brief = Duration(seconds=60)
     for field, request in {
         "tokens_a_day": pb.CreateKeyRequest(requests_per_minute=100, priority=1, expires_in=brief),  # type: ignore[arg-type]
-        "requests_per_minute": pb.CreateKeyRequest(**{**same, "requests_per_minute": 0}, expires_in=brief),  # type: ignore[arg-type]
+        "requests_per_minute": pb.CreateKeyRequest(tokens_a_day=100, priority=1, expires_in=brief),  # type: ignore[arg-type]
         "priority": pb.CreateKeyRequest(**{**same, "priority": 0}, expires_in=brief),  # type: ignore[arg-type]
         "expires_in": pb.CreateKeyRequest(**same),  # type: ignore[arg-type]
     }.items():
@@ -234,9 +247,10 @@ async def test_keys_of_a_limited_key_keep_its_limits_together(client: Client, au
         (who,) = await Identities(auth.postgres).by_ids([made.key.key_id])
         amount = Amount(tokens=tokens)
         block = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
-        if block is not None:
-            await ledger.give_back([Return(f"r-{made.key.key_id}-{tokens}", block.block_id, Amount(tokens=1))])
-        return block is not None
+        if isinstance(block, Short):
+            return False
+        await ledger.give_back([Return(f"r-{made.key.key_id}-{tokens}", block.block_id, Amount(tokens=1))])
+        return True
 
     assert await borrows(child, 40)
     assert await borrows(first, 20)
@@ -316,8 +330,7 @@ def test_only_a_key_without_any_limit_gives(power: Power, bound_by: str | None) 
         id="key_it", account_id="acc_it", name="", prefix="", created_at=NOW, revoked_at=None, last_used_at=None,
         counts_as=None, bound_by=bound_by, manages=[ADMIN], expires_at=power.expires_at, priority=power.priority,
         scopes=[{"provider": one.provider, "model": one.model} for one in power.scopes],
-        **{name: getattr(power, name)
-           for name in ("tokens_a_day", "images_a_day", "requests_a_minute", "concurrent_requests")},
+        **power.amounts(), requests_a_minute=power.requests_a_minute, concurrent_requests=power.concurrent_requests,
     )  # fmt: skip
     if bound_by is None and not power.scopes and reach(power) == reach(Power()):
         check_gives(key)

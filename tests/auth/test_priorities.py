@@ -12,6 +12,7 @@ from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
 from services.quota_client import Admission, grants, priorities
+from services.quota_client.amounts import Amount
 from services.quota_client.grants import ActingFor
 from tests.auth.asking import TOKEN, reserve
 from tests.auth.client import Client, code_of
@@ -132,7 +133,7 @@ async def test_a_grant_has_its_keys_priority(
             operation=quota_pb2.OPERATION_IMAGE,
             provider="p",
             model="m",
-            images=1,
+            need=Amount(images=1),
             request_id="r",
         )
         found.append(booking.priority)

@@ -221,7 +221,7 @@ def test_pace(byok: Gateway) -> None:
     headers = {"X-API-Key": byok.key}
     account = f"{byok.url}/admin/accounts/byok"
     told = requests.get(account, headers=headers, timeout=20).json()["account"]
-    assert told["limits"]["requests_per_minute"] == 0
+    assert "requests_per_minute" not in told["limits"]
 
     def ask(session: requests.Session) -> requests.Response:
         body = {"contents": [{"parts": [{"text": "hi"}]}]}

@@ -9,6 +9,8 @@ from unittest.mock import Mock
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.quota_client._lease_store import LeaseStore
+from services.quota_client._reservation import costless
+from services.quota_client.amounts import Amount
 
 
 def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
@@ -23,10 +25,16 @@ def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
     paces: Any = Mock(of=lambda _: (share,))
     now = time.monotonic()
     holding = LeaseStore(b"d", grant, now, settling, paces, Mock())
-    lease = holding.find(100, 0, now)
+    lease = holding.find(Amount(100), now)
     assert lease is not None
     first = holding.reserve(
-        lease, 100, 0, operation=quota_pb2.OPERATION_TEXT, request_id="r", now=now, paces=holding.paces
+        lease,
+        Amount(100),
+        operation=quota_pb2.OPERATION_TEXT,
+        request_id="r",
+        cost=costless,
+        now=now,
+        paces=holding.paces,
     )
     first.report(usage=usage_pb2.Usage(completion_tokens=3), provider="p", model="m")
     second = first.renewed()
@@ -35,9 +43,9 @@ def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
     assert second.reservation_id != first.reservation_id
     assert (second.tokens, second.request_id, second.so_far) == (100, "r", first.so_far)
     assert list(holding.open) == [second.reservation_id]
-    assert (lease.tokens, lease.open, share.end.call_count) == (0, 1, 0)
+    assert (lease.free.tokens, lease.open, share.end.call_count) == (0, 1, 0)
     first.settle(usage=usage_pb2.Usage(completion_tokens=50), provider="p", model="m")
     assert settling.settled.call_count == 1
     second.settle(usage=usage_pb2.Usage(prompt_tokens=10, completion_tokens=30), provider="q", model="n")
-    assert (lease.tokens, lease.open, share.end.call_count) == (60, 0, 1)
+    assert (lease.free.tokens, lease.open, share.end.call_count) == (60, 0, 1)
     assert not holding.open

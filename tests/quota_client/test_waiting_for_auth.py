@@ -10,7 +10,9 @@ import pytest
 from moa.quota.v1 import quota_pb2, quota_service_pb2
 from services.quota_client._lease_stores import Asked, LeaseStores
 from services.quota_client._pace import Paces
+from services.quota_client._reservation import costless
 from services.quota_client._settling import Settling
+from services.quota_client.amounts import Amount
 
 LEASE_S = 20
 
@@ -40,6 +42,6 @@ async def test_a_lease_counts_from_when_auth_was_asked(monkeypatch: pytest.Monke
     settling = Settling(auth, service_token="t", folder=None, holder="h")
     paces = Paces(auth, service_token="t", holder="h")
     held = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=back)
-    asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", 100, 0, 100, "r")
-    holding = await held.ask(b"digest", asked, least=100)
-    assert holding.find(100, 0, now[0]) is not None
+    asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", Amount(100), Amount(100), costless, "r")
+    holding = await held.ask(b"digest", asked, least=Amount(100))
+    assert holding.find(Amount(100), now[0]) is not None

@@ -28,6 +28,7 @@ from services.common.egress import Egress
 from services.common.errors import MoaError, PermissionDenied, Unauthenticated
 from services.common.store import FolderStore, links_of
 from services.quota_client import Remaining
+from services.quota_client.amounts import Amount
 from services.router.assembly import Around, serving
 from services.router.domain.attempts import Patience
 from services.router.domain.operation import Whole
@@ -153,7 +154,11 @@ class Booking:
     def annul(self) -> None:
         self.books.add(None)
 
-    def shrunk(self, tokens: int) -> Self:
+    @property
+    def amount(self) -> Amount:
+        return Amount(self.tokens)
+
+    def shrunk(self, amount: Amount) -> Self:
         return self
 
     def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
@@ -271,13 +276,13 @@ class Played:
 
     arrive = identify
 
-    async def reserve(self, key: str, *, tokens: int = 0, **_: Any) -> Booking:
+    async def reserve(self, key: str, *, need: Amount, **_: Any) -> Booking:
         identity = await self.identify(key)
         if self.refusal is not None:
             raise self.refusal
         if identity.account_id != "acc1":
             raise PermissionDenied("this key may not use this model", param="model")
-        return Booking(identity, tokens, self.books)
+        return Booking(identity, need.tokens, self.books)
 
     # Whoever answers.
 

@@ -21,6 +21,7 @@ from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.rpc.whole import whole_text
 from services.quota_client import TaskReservation
+from services.quota_client.amounts import NOTHING, Amount
 from services.quota_client.grants import ActingFor
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
@@ -93,12 +94,20 @@ class Lender:
     account_id, reservation_id, priority = "acct", "resv", "high"
     operation = quota_pb2.OPERATION_TEXT
     identity: Any = None
-    tokens = images = 0
+    amount = NOTHING
     ended = ""
 
-    async def reserve(self, key: str, *, tokens: int = 0, images: int = 0, **_: Any) -> Lender:
-        self.tokens, self.images = tokens, images
+    async def reserve(self, key: str, *, need: Amount, **_: Any) -> Lender:
+        self.amount = need
         return self
+
+    @property
+    def tokens(self) -> int:
+        return self.amount.tokens
+
+    @property
+    def images(self) -> int:
+        return self.amount.images
 
     async def identify(self, key: str) -> Any:
         return self
@@ -120,7 +129,7 @@ class Lender:
     def annul(self) -> None:
         self.ended = "annulled"
 
-    def shrunk(self, tokens: int) -> Lender:
+    def shrunk(self, amount: Amount) -> Lender:
         return self
 
     def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:

@@ -177,7 +177,7 @@ async def test_a_linked_picture_is_reserved_at_its_most_and_then_at_its_size() -
     reserve = world.ledger.reserve
 
     async def noting(key: str, **more: Any) -> Any:
-        asked.append(more["tokens"])
+        asked.append(more["need"].tokens)
         return await reserve(key, **more)
 
     world.ledger.reserve = noting  # type: ignore[method-assign]

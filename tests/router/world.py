@@ -14,6 +14,7 @@ from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Catalogue, Model, Provider
 from services.common.errors import MoaError, Unsupported
+from services.quota_client.amounts import Amount
 from services.router.domain.attempts import Patience
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
@@ -56,10 +57,10 @@ class Ledger:
 
     arrive = identify
 
-    async def reserve(self, key: str, *, tokens: int = 0, min_tokens: int = 0, images: int = 0, **_: Any) -> Lent:
-        if images:
+    async def reserve(self, key: str, *, need: Amount, least: Amount | None = None, **_: Any) -> Lent:
+        if need.images:
             self.operation = quota_pb2.OPERATION_IMAGE
-        return self.lend(images or max(min_tokens, min(tokens, LIMIT)))
+        return self.lend(need.images or max((least or need).tokens, min(need.tokens, LIMIT)))
 
     def lend(self, tokens: int) -> Lent:
         self.made += 1
@@ -107,8 +108,12 @@ class Lent:
     def annul(self) -> None:
         self.settle(usage=usage_pb2.Usage(), provider="", model="annulled")
 
-    def shrunk(self, tokens: int) -> Lent:
-        self.tokens = min(tokens, self.tokens)
+    @property
+    def amount(self) -> Amount:
+        return Amount(self.tokens)
+
+    def shrunk(self, amount: Amount) -> Lent:
+        self.tokens = min(amount.tokens, self.tokens)
         return self
 
     def doubt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Final, LiteralString
 
@@ -12,6 +13,7 @@ from psycopg.rows import class_row
 
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.audit import audit
+from services.auth.adapters.columns import LIMIT_COLUMNS
 from services.auth.adapters.keys import insert_key
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
@@ -25,7 +27,7 @@ CONSOLE: Final = "console"
 """The actor of what the command line does."""
 
 _COLUMNS: LiteralString = (
-    "id, email, name, role, disabled_at, unlimited, zone, tokens_a_day, images_a_day, key_count, requests_a_minute,"
+    f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, requests_a_minute,"
     " concurrent_requests, priority, micro_credits, created_at"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
@@ -337,23 +339,11 @@ async def _insert(
     unlimited: bool,
     priority: str = priorities.NORMAL,
 ) -> None:
+    kept = asdict(limits)
+    columns = ["id", "email", "name", "role", "password_hash", "unlimited", "priority", *kept]
     await link.execute(
-        "insert into accounts (id, email, name, role, password_hash, unlimited, tokens_a_day, images_a_day, key_count,"
-        " requests_a_minute, concurrent_requests, priority) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            account_id,
-            email,
-            name,
-            role,
-            password_hash,
-            unlimited,
-            limits.tokens_a_day,
-            limits.images_a_day,
-            limits.key_count,
-            limits.requests_a_minute,
-            limits.concurrent_requests,
-            priority,
-        ),
+        f"insert into accounts ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})",
+        (account_id, email, name, role, password_hash, unlimited, priority, *kept.values()),
     )
     for rule in rules:
         await link.execute(

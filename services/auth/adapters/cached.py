@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from services.auth.adapters.feed import Feed
 from services.auth.adapters.identities import Identities
-from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.accounts import Identity, Standing
 from services.common import logs
 from services.common.errors import Unavailable
 
@@ -106,7 +106,7 @@ class CachedIdentities:
         entries = [self._by_id.get(key_id) for key_id in key_ids]
         return [entry.who for entry in entries if entry is not None and self._trusted(entry, AWAY_S, now)]
 
-    def note(self, key_id: str, account: Held, key: Held | None, bound: Held | None) -> None:
+    def note(self, key_id: str, account: Standing, key: Standing, bound: Standing | None) -> None:
         """Take over how a key's day stands, as the ledger just said."""
         entry = self._by_id.get(key_id)
         if entry is not None:

@@ -11,6 +11,7 @@ import psycopg
 
 from services.auth.adapters import checks
 from services.auth.adapters.postgres import Link
+from services.quota_client.amounts import DIMENSIONS
 
 _ROWS_A_STEP: Final = 100_000
 AUDIT_LOCK: Final = 0x6D6F6175
@@ -75,8 +76,8 @@ class Checker:
                 await _check(link, found, checks.OF_NOW)
                 notes = {name: await _dicts(link, statement, (most,)) for name, statement in checks.NOTES.items()}
         return Findings(
-            rows=sums[8],
-            totals={"tokens": _summed(*sums[0:4]), "images": _summed(*sums[4:8])},
+            rows=sums[0],
+            totals={name: _summed(*sums[1 + at :: len(DIMENSIONS)]) for at, name in enumerate(DIMENSIONS)},
             faults=found.faults,
             notes=notes,
         )

@@ -4,99 +4,75 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
-_MOVED: Final = """
-    case when kind in ('borrow', 'grow', 'late') then l.{unit} when kind in ('return', 'expire') then -l.{unit}
-         else 0 end as {unit}
-"""
-_BLOCKS: Final = """
+from services.auth.adapters.columns import COLUMNS, each
+
+_MOVED: Final = each(
+    "case when kind in ('borrow', 'grow', 'late') then l.{}"
+    " when kind in ('return', 'expire') then -l.{} else 0 end as {}"
+)
+_BLOCKS: Final = f"""
     select b.id::text as block, b.account_id, b.day::text,
-           b.tokens - coalesce(l.borrowed_tokens, 0) as borrowed_tokens_off,
-           b.settled_tokens - coalesce(l.settled_tokens, 0) as settled_tokens_off,
-           b.returned_tokens - coalesce(l.returned_tokens, 0) as returned_tokens_off,
-           b.images - coalesce(l.borrowed_images, 0) as borrowed_images_off,
-           b.settled_images - coalesce(l.settled_images, 0) as settled_images_off,
-           b.returned_images - coalesce(l.returned_images, 0) as returned_images_off
+           {each("b.{} - coalesce(l.borrowed_{}, 0) as borrowed_{}_off")},
+           {each("b.settled_{} - coalesce(l.settled_{}, 0) as settled_{}_off")},
+           {each("b.returned_{} - coalesce(l.returned_{}, 0) as returned_{}_off")}
     from blocks b left join (
         select block_id,
-               sum(tokens) filter (where kind in ('borrow', 'grow')) as borrowed_tokens,
-               sum(images) filter (where kind in ('borrow', 'grow')) as borrowed_images,
-               sum(tokens) filter (where kind in ('settle', 'orphan')) as settled_tokens,
-               sum(images) filter (where kind in ('settle', 'orphan')) as settled_images,
-               sum(tokens) filter (where kind in ('return', 'expire')) as returned_tokens,
-               sum(images) filter (where kind in ('return', 'expire')) as returned_images
-        from ledger where {ledger} group by block_id
+               {each("sum({}) filter (where kind in ('borrow', 'grow')) as borrowed_{}")},
+               {each("sum({}) filter (where kind in ('settle', 'orphan')) as settled_{}")},
+               {each("sum({}) filter (where kind in ('return', 'expire')) as returned_{}")}
+        from ledger where {{ledger}} group by block_id
     ) l on l.block_id = b.id
-    where {blocks} and (b.tokens, b.images, b.settled_tokens, b.settled_images, b.returned_tokens, b.returned_images)
-          is distinct from
-          (coalesce(l.borrowed_tokens, 0), coalesce(l.borrowed_images, 0), coalesce(l.settled_tokens, 0),
-           coalesce(l.settled_images, 0), coalesce(l.returned_tokens, 0), coalesce(l.returned_images, 0))
+    where {{blocks}} and ({each("b.{}, b.settled_{}, b.returned_{}")}) is distinct from
+          ({each("coalesce(l.borrowed_{}, 0), coalesce(l.settled_{}, 0), coalesce(l.returned_{}, 0)")})
 """
-_DAYS: Final = (
-    """
+_DAYS: Final = f"""
     with moved as (
-        select account_id as subject, day, """
-    + _MOVED.format(unit="tokens")
-    + ", "
-    + _MOVED.format(unit="images")
-    + """
-        from ledger l where {ledger}
+        select account_id as subject, day, {_MOVED} from ledger l where {{ledger}}
         union all
         -- An id that once stood for an account and its key is one subject, counted once.
-        select c.subject, l.day, """
-    + _MOVED.format(unit="tokens")
-    + ", "
-    + _MOVED.format(unit="images")
-    + """
+        select c.subject, l.day, {_MOVED}
         from ledger l left join blocks b on b.id = l.block_id,
              unnest(coalesce(b.counts_as, array[l.key_id])) as c (subject)
-        where {ledger} and c.subject <> l.account_id
+        where {{ledger}} and c.subject <> l.account_id
         union all
-        select subject, day, borrowed_tokens - returned_tokens + late_tokens,
-               borrowed_images - returned_images + late_images
-        from ledger_carried l where {carried}
-    ), summed as (select subject, day, sum(tokens) as tokens, sum(images) as images from moved group by 1, 2)
+        select subject, day, {each("borrowed_{} - returned_{} + late_{}")} from ledger_carried l where {{carried}}
+    ), summed as (select subject, day, {each("sum({}) as {}")} from moved group by 1, 2),
+    counted as (select subject, starts as day, {COLUMNS} from quota_counters where period = 'day')
     select coalesce(q.subject, s.subject) as subject, coalesce(q.day, s.day)::text as day,
-           coalesce(q.tokens, 0) - coalesce(s.tokens, 0) as tokens_off,
-           coalesce(q.images, 0) - coalesce(s.images, 0) as images_off
-    from quota_days q {join} join summed s using (subject, day)
-    where coalesce(q.tokens, 0) <> coalesce(s.tokens, 0) or coalesce(q.images, 0) <> coalesce(s.images, 0)
+           {each("coalesce(q.{}, 0) - coalesce(s.{}, 0) as {}_off")}
+    from counted q {{join}} join summed s using (subject, day)
+    where {each("coalesce(q.{}, 0) <> coalesce(s.{}, 0)", " or ")}
 """
-)
-_ENDED: Final = """
-    select b.id::text as block, account_id, day::text, tokens - settled_tokens - returned_tokens as tokens,
-           images - settled_images - returned_images as images
-    from blocks b where {blocks} and closed_at is not null
-    and (tokens <> settled_tokens + returned_tokens or images <> settled_images + returned_images)
+_ENDED: Final = f"""
+    select b.id::text as block, account_id, day::text, {each("{} - settled_{} - returned_{} as {}")}
+    from blocks b where {{blocks}} and closed_at is not null and ({each("{} <> settled_{} + returned_{}", " or ")})
 """
 _TWICE: Final = """
     select reference as reservation, count(*) from ledger where kind in ('settle', 'orphan', 'late') and {references}
     group by reference having count(*) filter (where kind = 'settle') > 0 and count(*) > 1
 """
-_BEYOND: Final = """
+_BEYOND: Final = f"""
     with charged as (
-        select reference, sum(case when kind = 'grow' then -tokens else tokens end)::bigint as tokens,
-               sum(case when kind = 'grow' then -images else images end)::bigint as images
-        from ledger where kind in ('settle', 'orphan', 'grow') and {references} group by reference
+        select reference, {each("sum(case when kind = 'grow' then -{} else {} end)::bigint as {}")},
+               {each("max(reserved_{}) as reserved_{}")}
+        from ledger where kind in ('settle', 'orphan', 'grow') and {{references}} group by reference
     )
-    select reference as reservation, tokens, images from charged
-    where tokens > split_part(reference, '.', 3)::bigint or images > split_part(reference, '.', 4)::bigint
+    select reference as reservation, {COLUMNS} from charged where {each("{} > reserved_{}", " or ")}
 """
-_USAGE: Final = """
+_USAGE: Final = f"""
     with charged as (
-        select account_id, day, tokens, images from ledger l where kind in ('settle', 'orphan', 'late') and {days}
+        select account_id, day, {COLUMNS} from ledger l where kind in ('settle', 'orphan', 'late') and {{days}}
         union all
-        select account_id, day, settled_tokens + late_tokens, settled_images + late_images from ledger_carried l
-        where subject = account_id and {days}
+        select account_id, day, {each("settled_{} + late_{}")} from ledger_carried l
+        where subject = account_id and {{days}}
     ), booked as (
-        select account_id, day, sum(tokens) as tokens, sum(images) as images from charged group by 1, 2
+        select account_id, day, {each("sum({}) as {}")} from charged group by 1, 2
     ), told as (
-        select account_id, day, sum(charged_tokens) as tokens, sum(charged_images) as images from usage_days l
-        where {days} group by 1, 2
+        select account_id, day, {each("sum(charged_{}) as {}")} from usage_days l where {{days}} group by 1, 2
     )
-    select account_id as account, day::text, coalesce(t.tokens, 0) - coalesce(b.tokens, 0) as tokens_off,
-           coalesce(t.images, 0) - coalesce(b.images, 0) as images_off
+    select account_id as account, day::text, {each("coalesce(t.{}, 0) - coalesce(b.{}, 0) as {}_off")}
     from booked b full join told t using (account_id, day)
-    where coalesce(t.tokens, 0) <> coalesce(b.tokens, 0) or coalesce(t.images, 0) <> coalesce(b.images, 0)
+    where {each("coalesce(t.{}, 0) <> coalesce(b.{}, 0)", " or ")}
 """
 _STATEMENTS: Final = {
     "a block's counters differ from the ledger": _BLOCKS,
@@ -146,6 +122,15 @@ OF_NOW: Final[dict[str, LiteralString]] = {
         join blocks b on b.id = o.block_id where o.held and b.closed_at is not null
         and not exists (select 1 from ledger l where l.reference = o.reservation_id)
     """,
+    "a counter differs from the sum of its days": f"""
+        with summed as (
+            select d.subject, p.period, p.starts, {each("sum(d.{}) as {}")}
+            from quota_counters d, periods_of(d.starts) p where d.period = 'day' group by 1, 2, 3
+        )
+        select subject, period, starts::text, {each("coalesce(c.{}, 0) - coalesce(s.{}, 0) as {}_off")}
+        from quota_counters c full join summed s using (subject, period, starts)
+        where {each("coalesce(c.{}, 0) <> coalesce(s.{}, 0)", " or ")}
+    """,
     "credits granted differ from their entries": """
         select a.id as account, a.micro_credits - coalesce(c.micro_credits, 0) as micro_credits_off
         from accounts a left join (select account_id, sum(micro_credits) as micro_credits from credits group by 1) c
@@ -154,39 +139,34 @@ OF_NOW: Final[dict[str, LiteralString]] = {
 }
 """Of what is open, and of what is not in the ledger."""
 
-TOTALS: Final = """
-    select coalesce(sum(tokens) filter (where kind in ('borrow', 'grow')), 0)::bigint,
-           coalesce(sum(tokens) filter (where kind in ('settle', 'orphan')), 0)::bigint,
-           coalesce(sum(tokens) filter (where kind in ('return', 'expire')), 0)::bigint,
-           coalesce(sum(tokens) filter (where kind = 'late'), 0)::bigint,
-           coalesce(sum(images) filter (where kind in ('borrow', 'grow')), 0)::bigint,
-           coalesce(sum(images) filter (where kind in ('settle', 'orphan')), 0)::bigint,
-           coalesce(sum(images) filter (where kind in ('return', 'expire')), 0)::bigint,
-           coalesce(sum(images) filter (where kind = 'late'), 0)::bigint,
-           count(*)
+TOTALS: Final = f"""
+    select count(*),
+           {each("coalesce(sum({}) filter (where kind in ('borrow', 'grow')), 0)::bigint")},
+           {each("coalesce(sum({}) filter (where kind in ('settle', 'orphan')), 0)::bigint")},
+           {each("coalesce(sum({}) filter (where kind in ('return', 'expire')), 0)::bigint")},
+           {each("coalesce(sum({}) filter (where kind = 'late'), 0)::bigint")}
     from ledger where id > %(after)s and id <= %(upto)s
 """
-CARRIED: Final = """
-    select coalesce(sum(borrowed_tokens), 0)::bigint, coalesce(sum(settled_tokens), 0)::bigint,
-           coalesce(sum(returned_tokens), 0)::bigint, coalesce(sum(late_tokens), 0)::bigint,
-           coalesce(sum(borrowed_images), 0)::bigint, coalesce(sum(settled_images), 0)::bigint,
-           coalesce(sum(returned_images), 0)::bigint, coalesce(sum(late_images), 0)::bigint,
-           coalesce(sum(rows), 0)::bigint
+"""How many rows there are, and what they borrowed, settled, returned and charged late, by dimension."""
+CARRIED: Final = f"""
+    select coalesce(sum(rows), 0)::bigint,
+           {each("coalesce(sum(borrowed_{}), 0)::bigint")}, {each("coalesce(sum(settled_{}), 0)::bigint")},
+           {each("coalesce(sum(returned_{}), 0)::bigint")}, {each("coalesce(sum(late_{}), 0)::bigint")}
     from ledger_carried where subject = account_id
 """
 """`TOTALS` of the rows that were removed."""
 NOTES: Final[dict[str, LiteralString]] = {
     # Charged as last reported, because their holder vanished. A `late` row corrects one that was settled after all.
-    "orphans": """
+    "orphans": f"""
         select o.at::text, o.reference as reservation, o.account_id, o.key_id, o.day::text, o.provider, o.model,
-               o.request_id, o.tokens, o.images, l.tokens as corrected_tokens, l.images as corrected_images
+               o.request_id, {each("o.{}, l.{} as corrected_{}")}
         from ledger o left join ledger l on l.reference = o.reference and l.kind = 'late'
         where o.kind = 'orphan' order by o.id desc limit %s
     """,
     # Consumed and not charged: beyond what was reserved, or settled when the day had no room left.
-    "uncovered": """
+    "uncovered": f"""
         select at::text, kind, reference as reservation, account_id, day::text, provider, model, request_id,
-               uncovered_tokens, uncovered_images
-        from ledger where uncovered_tokens > 0 or uncovered_images > 0 order by id desc limit %s
+               {each("uncovered_{}")}
+        from ledger where {each("uncovered_{} > 0", " or ")} order by id desc limit %s
     """,
 }

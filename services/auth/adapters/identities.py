@@ -2,66 +2,77 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from moa.quota.v1 import quota_pb2
+from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.domain.accounts import UNLIMITED, Held, Identity
+from services.auth.domain.accounts import PACES, Identity, Standing
 from services.common.errors import NotFound
 from services.common.isolate import note_failure
 from services.quota_client import priorities
+from services.quota_client.amounts import LIMITS, Amount, Period
+
+_LIMITS: Final = (*LIMITS, *PACES)
+
+
+def _limits(table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in _LIMITS)
+
 
 # The zone changes at the end of a day, so that no day's quota is given twice.
-_SELECT = """
+_NOW_ZONE = "case when (now() at time zone a.zone)::date >= a.next_zone_day then a.next_zone else a.zone end"
+_PERIODS = """
+       (select jsonb_object_agg(p.period, extract(epoch from p.ends::timestamp at time zone d.zone))
+        from periods_of(d.day) p where p.ends is not null)
+"""
+_SELECT = f"""
 with found as (
-    select k.id as key_id, k.digest, k.scopes, k.expires_at, k.tokens_a_day as key_tokens, k.images_a_day as key_images,
-           k.requests_a_minute as key_requests_a_minute, k.concurrent_requests as key_concurrent_requests,
-           a.priority, k.priority as key_priority, k.manages, k.counts_as, k.bound_by,
-           m.tokens_a_day as bound_tokens, m.images_a_day as bound_images,
-           m.requests_a_minute as bound_requests_a_minute, m.concurrent_requests as bound_concurrent_requests,
+    select k.id as key_id, k.digest, k.scopes, k.expires_at, k.priority as key_priority, k.manages,
+           coalesce(k.counts_as, k.id) as counter, k.bound_by,
            k.revoked_at is not null or a.disabled_at is not null or coalesce(k.expires_at <= now(), false) as ended,
-           a.id as account_id, a.unlimited, a.tokens_a_day, a.images_a_day, a.requests_a_minute, a.concurrent_requests,
-           a.micro_credits,
-           case when (now() at time zone a.zone)::date >= a.next_zone_day then a.next_zone else a.zone end as zone
+           a.id as account_id, a.unlimited, a.priority, a.micro_credits, {_NOW_ZONE} as zone,
+           array[{_limits("a")}] as account_limits, array[{_limits("k")}] as key_limits,
+           array[{_limits("m")}] as maker_limits
     from keys k join accounts a on a.id = k.account_id left join keys m on m.id = k.bound_by
-    where {condition}
+    where {{condition}}
 ), dated as (
     select *, (now() at time zone zone)::date as day from found
 )
 select d.account_id, d.key_id, d.digest, d.ended, d.expires_at, d.unlimited, d.scopes, d.day,
-       (d.day + 1)::timestamp at time zone d.zone as resets_at,
-       d.tokens_a_day, d.images_a_day, coalesce(qa.tokens, 0), coalesce(qa.images, 0),
-       d.key_tokens, d.key_images, coalesce(qk.tokens, 0), coalesce(qk.images, 0),
-       d.requests_a_minute, d.concurrent_requests, d.key_requests_a_minute, d.key_concurrent_requests,
-       d.priority, d.key_priority, d.micro_credits, d.manages, d.counts_as, d.bound_by,
-       d.bound_tokens, d.bound_images, coalesce(qb.tokens, 0), coalesce(qb.images, 0),
-       d.bound_requests_a_minute, d.bound_concurrent_requests,
+       d.priority, d.key_priority, d.micro_credits, d.manages, d.counter, d.bound_by,
+       d.account_limits, d.key_limits, d.maker_limits,
+       {_PERIODS},
+       (select jsonb_agg(jsonb_build_array(c.subject, c.period, {COLUMNS}))
+        from quota_counters c join periods_of(d.day) p using (period, starts)
+        where c.subject in (d.account_id, d.counter, d.bound_by)),
        (select coalesce(jsonb_agg(jsonb_build_object(
                    'provider', r.provider, 'model', r.model, 'operations', r.operations) order by r.id), '[]')
         from rules r where r.account_id = d.account_id)
 from dated d
-left join quota_days qa on qa.subject = d.account_id and qa.day = d.day
-left join quota_days qk on qk.subject = coalesce(d.counts_as, d.key_id) and qk.day = d.day
-left join quota_days qb on qb.subject = d.bound_by and qb.day = d.day
 """
-_TODAY = """
+# What blocks hold and nobody has spent is free, for whoever looks.
+_SPENT = f"""
 with found as (
-    select *, case when (now() at time zone zone)::date >= next_zone_day then next_zone else zone end as now_zone
-    from accounts a where a.id = %s
+    select s.subject, s.key_id, a.id as account_id, {_NOW_ZONE} as zone
+    from accounts a cross join lateral (
+        select a.id as subject, null as key_id union all
+        select coalesce(k.counts_as, k.id), k.id from keys k where k.id = any(%(keys)s) and k.account_id = a.id
+    ) s where a.id = %(account)s
 ), dated as (
-    select *, (now() at time zone now_zone)::date as day from found
+    select *, (now() at time zone zone)::date as day from found
 )
-select d.unlimited, d.tokens_a_day, d.images_a_day,
-       coalesce(b.tokens, 0)::bigint + coalesce(l.tokens, 0)::bigint,
-       coalesce(b.images, 0)::bigint + coalesce(l.images, 0)::bigint,
-       (d.day + 1)::timestamp at time zone d.now_zone
-from dated d,
-     lateral (select sum(settled_tokens) as tokens, sum(settled_images) as images from blocks
-              where account_id = d.id and day = d.day) b,
-     lateral (select sum(tokens) as tokens, sum(images) as images from ledger
-              where account_id = d.id and day = d.day and kind = 'late') l
+select d.subject, p.period, p.ends::timestamp at time zone d.zone, {each("coalesce(c.{}, 0) - coalesce(b.{}, 0)")}
+from dated d cross join periods_of(d.day) p
+     left join quota_counters c on c.subject = d.subject and c.period = p.period and c.starts = p.starts,
+     lateral (select {each("sum({} - settled_{} - returned_{})::bigint as {}")} from blocks
+              where closed_at is null and account_id = d.account_id
+              and day >= p.starts and (p.ends is null or day < p.ends)
+              and (d.key_id is null or d.subject = any(coalesce(counts_as, array[key_id])))) b
+order by 1, 2
 """
 _BY_DIGEST = _SELECT.format(condition="k.digest = %s")
 _BY_ID = _SELECT.format(condition="k.id = any(%s)")
@@ -84,21 +95,18 @@ class Identities:
         async with self._postgres.transaction() as link:
             return await _read(link, _BY_ID, list(key_ids))
 
-    async def today(self, account_id: str) -> tuple[Held, datetime]:
-        """Return what an account has spent of its day, and when that ends. Raises NotFound."""
+    async def spent(
+        self, account_id: str, key_ids: Sequence[str] = ()
+    ) -> dict[str, dict[Period, tuple[Amount, datetime | None]]]:
+        """Return what an account, and each of its keys, has spent of each period of today, and when that ends."""
         async with self._postgres.transaction() as link:
-            cursor = await link.execute(_TODAY, (account_id,))
-            row = await cursor.fetchone()
-        if row is None:
+            cursor = await link.execute(_SPENT, {"account": account_id, "keys": list(key_ids)})
+            found: dict[str, dict[Period, tuple[Amount, datetime | None]]] = defaultdict(dict)
+            for subject, period, ends, *amounts in await cursor.fetchall():
+                found[subject][Period(period)] = Amount(*amounts), ends
+        if not found:
             raise NotFound("no such account")
-        unlimited, tokens, images, taken_tokens, taken_images, resets_at = row
-        held = Held(
-            limit_tokens=UNLIMITED if unlimited else tokens,
-            limit_images=UNLIMITED if unlimited else images,
-            taken_tokens=taken_tokens,
-            taken_images=taken_images,
-        )
-        return held, resets_at
+        return found
 
 
 async def _read(link: Link, statement: str, parameter: object) -> list[Identity]:
@@ -114,12 +122,17 @@ async def _read(link: Link, statement: str, parameter: object) -> list[Identity]
 
 
 def _identity(row: tuple[Any, ...]) -> Identity:
-    (account_id, key_id, digest, ended, expires_at, unlimited, scopes, day, resets_at) = row[:9]
-    (tokens, images, taken_tokens, taken_images, key_tokens, key_images, key_taken_tokens, key_taken_images) = row[9:17]
-    (requests_a_minute, concurrent_requests, key_requests_a_minute, key_concurrent_requests) = row[17:21]
-    (priority, key_priority, micro_credits, manages, counts_as, bound_by) = row[21:27]
-    (bound_tokens, bound_images, bound_taken_tokens, bound_taken_images) = row[27:31]
-    (bound_requests_a_minute, bound_concurrent_requests, rules) = row[31:]
+    (account_id, key_id, digest, ended, expires_at, unlimited, scopes, day) = row[:8]
+    (priority, key_priority, micro_credits, manages, counter, bound_by) = row[8:14]
+    (account_limits, key_limits, maker_limits, ends, counted, rules) = row[14:]
+    taken: dict[str, dict[Period, Amount]] = defaultdict(dict)
+    for subject, period, *amounts in counted or ():
+        taken[subject][Period(period)] = Amount(*amounts)
+    by_name, of_key, of_maker = (
+        dict(zip(_LIMITS, limits, strict=True)) for limits in (account_limits, key_limits, maker_limits)
+    )
+    of_account = dict.fromkeys(_LIMITS) if unlimited else by_name
+    resets = {Period(period): datetime.fromtimestamp(float(at), UTC) for period, at in ends.items()}
     return Identity(
         account_id=account_id,
         key_id=key_id,
@@ -130,38 +143,24 @@ def _identity(row: tuple[Any, ...]) -> Identity:
         scopes=tuple(rule_of(rule) for rule in scopes),
         unlimited=unlimited,
         day=day,
-        resets_at=resets_at,
-        account=Held(
-            limit_tokens=UNLIMITED if unlimited else tokens,
-            limit_images=UNLIMITED if unlimited else images,
-            taken_tokens=taken_tokens,
-            taken_images=taken_images,
-        ),
-        key=_held(key_tokens, key_images, key_taken_tokens, key_taken_images),
-        bound=_held(bound_tokens, bound_images, bound_taken_tokens, bound_taken_images),
+        resets_at=resets[Period.DAY],
+        ends=resets,
+        account=Standing.of("account", account_id, of_account, taken[account_id]),
+        key=Standing.of("key", counter, of_key, taken[counter]),
+        bound=Standing.of("maker", bound_by, of_maker, taken[bound_by]) if bound_by else None,
         manages=frozenset(manages),
-        counts_as=counts_as or "",
+        counts_as=counter,
         bound_by=bound_by or "",
-        pace=quota_pb2.Pace(requests_per_minute=requests_a_minute, concurrent_requests=concurrent_requests),
-        key_pace=_pace(key_requests_a_minute, key_concurrent_requests),
-        bound_pace=_pace(bound_requests_a_minute, bound_concurrent_requests),
+        pace=_pace(by_name) or quota_pb2.Pace(),
+        key_pace=_pace(of_key),
+        bound_pace=_pace(of_maker),
         priority=priorities.lower(priority, key_priority),
         micro_credits=micro_credits,
     )
 
 
-def _held(tokens: int | None, images: int | None, taken_tokens: int, taken_images: int) -> Held | None:
-    if tokens is None and images is None:
-        return None
-    return Held(
-        limit_tokens=UNLIMITED if tokens is None else tokens,
-        limit_images=UNLIMITED if images is None else images,
-        taken_tokens=taken_tokens,
-        taken_images=taken_images,
-    )
-
-
-def _pace(requests_a_minute: int | None, concurrent_requests: int | None) -> quota_pb2.Pace | None:
+def _pace(limits: dict[str, int | None]) -> quota_pb2.Pace | None:
+    requests_a_minute, concurrent_requests = (limits[name] for name in PACES)
     if not requests_a_minute and not concurrent_requests:
         return None
     return quota_pb2.Pace(requests_per_minute=requests_a_minute or 0, concurrent_requests=concurrent_requests or 0)

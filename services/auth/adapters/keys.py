@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
-from typing import LiteralString
+from typing import Final, LiteralString
 
 from psycopg import sql
 from psycopg.rows import class_row
@@ -20,10 +21,13 @@ from services.auth.domain.records import KeyRecord
 from services.common.errors import Conflict, InvalidField, NotFound, Unauthenticated
 from services.quota_client import priorities
 
-_COLUMNS: LiteralString = (
-    "id, account_id, name, prefix, scopes, tokens_a_day, images_a_day, requests_a_minute, concurrent_requests,"
-    " priority, created_at, expires_at, revoked_at, last_used_at, manages, counts_as, bound_by"
+_LIMITS: Final = tuple(field.name for field in fields(KeyLimits))
+_LIMIT_COLUMNS: Final = ", ".join(_LIMITS)
+_COLUMNS: Final = (
+    f"id, account_id, name, prefix, scopes, {_LIMIT_COLUMNS}, created_at, expires_at, revoked_at, last_used_at,"
+    " manages, counts_as, bound_by"
 )
+_COUNTED: Final = frozenset(_LIMITS) - {"priority"}
 _ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true)"
 
 
@@ -64,7 +68,7 @@ class Keys:
             key_count, alive, role, expires_at = row
             bound_by = None
             if maker is not None:
-                made = Power(manages=manages, scopes=tuple(scopes), expires_at=expires_at, **limits._asdict())
+                made = Power(manages=manages, scopes=tuple(scopes), expires_at=expires_at, **asdict(limits))
                 bound_by = check_makes(await _maker(link, account_id, maker), made)
             if ADMIN in manages and role != "admin":
                 raise InvalidField("only an administrator's key can have SCOPE_ADMIN", param="manages")
@@ -98,9 +102,9 @@ class Keys:
             return await _get(link, account_id, key_id)
 
     async def update(
-        self, account_id: str, key_id: str, *, maker: str | None = None, **changes: str | None
+        self, account_id: str, key_id: str, *, maker: str | None = None, actor: str | None = None, **changes: object
     ) -> KeyRecord:
-        """Set a key's `name` or its own `priority`; `maker` is the key that asks for it.
+        """Set a key's `name`, or limits of its own; `maker` is the key that asks for it, `actor` the administrator.
 
         Raises InvalidField for a priority above the account's, PermissionDenied for more than the maker is.
         """
@@ -108,15 +112,23 @@ class Keys:
             await _lock(link, account_id)
             asking = await _maker(link, account_id, maker) if maker is not None else None
             before = await _get(link, account_id, key_id)
-            await _check(link, account_id, changes.get("priority"))
+            priority = changes.get("priority")
+            await _check(link, account_id, priority if isinstance(priority, str) else None)
             for column, value in changes.items():
+                # Limits are those of a counter, which a key shares with those that it replaced.
+                whose = "%s in (id, counts_as) or id = %s" if column in _COUNTED else "%s = id and id = %s"
                 await link.execute(
-                    sql.SQL("update keys set {} = %s where id = %s and account_id = %s").format(sql.Identifier(column)),
-                    (value, key_id, account_id),
+                    sql.SQL("update keys set {} = %s where (" + whose + ") and account_id = %s").format(
+                        sql.Identifier(column)
+                    ),
+                    (value, before.counter if column in _COUNTED else key_id, key_id, account_id),
                 )
             after = await _get(link, account_id, key_id)
             if asking is not None:
                 check_changes(asking, before, after)
+            if actor is not None:
+                details = (f"{name}={value}" for name, value in changes.items())
+                await audit(link, actor, "key.changed", account_id, f"key={key_id}", *details)
             return after
 
     async def revoke(self, account_id: str, key_id: str, *, actor: str | None = None) -> KeyRecord:
@@ -140,11 +152,11 @@ class Keys:
             new_id = keys.new_id("key")
             cursor = await link.execute(
                 "insert into keys"
-                " (id, account_id, name, prefix, digest, scopes, tokens_a_day, images_a_day, requests_a_minute,"
-                " concurrent_requests, priority, expires_at, manages, counts_as, bound_by)"
-                " select %s, account_id, name, %s, %s, scopes, tokens_a_day, images_a_day, requests_a_minute,"
-                " concurrent_requests, priority, expires_at, manages, coalesce(counts_as, id), bound_by from keys"
-                " where id = %s and account_id = %s and " + _ALIVE + " for update",
+                f" (id, account_id, name, prefix, digest, scopes, {_LIMIT_COLUMNS}, expires_at, manages, counts_as,"
+                f" bound_by) select %s, account_id, name, %s, %s, scopes, {_LIMIT_COLUMNS}, expires_at, manages,"
+                " coalesce(counts_as, id), bound_by from keys where id = %s and account_id = %s and "
+                + _ALIVE
+                + " for update",
                 (new_id, key.prefix, key.digest, key_id, account_id),
             )
             if cursor.rowcount == 0:
@@ -178,9 +190,8 @@ async def insert_key(
         for rule in scopes
     ]
     await link.execute(
-        "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, manages, bound_by, tokens_a_day,"
-        " images_a_day, requests_a_minute, concurrent_requests, priority)"
-        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "insert into keys (id, account_id, name, prefix, digest, scopes, expires_at, manages, bound_by,"
+        f" {_LIMIT_COLUMNS}) values ({', '.join(['%s'] * (9 + len(_LIMITS)))})",
         (
             key_id,
             account_id,
@@ -191,7 +202,7 @@ async def insert_key(
             expires_at,
             sorted(manages),
             bound_by,
-            *limits,
+            *(getattr(limits, name) for name in _LIMITS),
         ),
     )
     return key_id

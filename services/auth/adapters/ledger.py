@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
 from prometheus_client import Counter
 
 from services.auth.adapters import moves
+from services.auth.adapters.columns import ADDED, COLUMNS, MARKS, each
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.accounts import Identity, Short, Standing
 from services.auth.domain.leases import sized
-from services.auth.domain.ledger import Amount, Block, Booking, Ending, Known, Return, subjects
+from services.auth.domain.ledger import Block, Booking, Ending, Known, Return, subjects
+from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, Period
+from services.quota_client.amounts import least as least_of
 
 _STALE: Final = (
     "select o.reservation_id, o.block_id, o.so_far, o.held,"
@@ -24,7 +28,7 @@ _STALE: Final = (
     " from open_reservations o join blocks b on b.id = o.block_id"
     " where o.reported_at < now() - make_interval(secs => %s)"
     " and (o.held or b.closed_at is not null or b.ended_at is not null or exists"
-    " (select 1 from ended_leases e where e.lease_id = split_part(o.reservation_id, '.', 1)))"
+    " (select 1 from ended_leases e where e.lease_id = o.lease_id))"
 )
 
 UNCOVERED = Counter(
@@ -37,9 +41,9 @@ class Borrowed(NamedTuple):
 
     block_id: UUID
     amount: Amount
-    account: Held
-    key: Held | None
-    bound: Held | None
+    account: Standing
+    key: Standing
+    bound: Standing | None
 
 
 class Booked(NamedTuple):
@@ -67,43 +71,32 @@ class Ledger:
 
     async def borrow(
         self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
-    ) -> Borrowed | None:
-        """Move quota of the day into a new block; None when not even `least` is free."""
+    ) -> Borrowed | Short:
+        """Move quota of the day into a new block; the limit that is short when not even `least` is free."""
         counts_as = [who.counter, *([who.bound_by] if who.bound_by else [])]
         whose = list(subjects(who.account_id, *counts_as))
         async with self._postgres.transaction() as link, link.pipeline():
             await link.execute(
-                "insert into quota_days (subject, day) select unnest(%s::text[]), %s on conflict do nothing",
+                "insert into quota_counters (subject, period, starts) select unnest(%s::text[]), 'day', %s"
+                " on conflict do nothing",
                 (whose, who.day),
             )
-            cursor = await link.execute(
-                "select subject, tokens, images from quota_days where day = %s and subject = any(%s)"
-                " order by subject for update",
-                (who.day, whose),
-            )
-            taken = {subject: Amount(tokens, images) for subject, tokens, images in await cursor.fetchall()}
-            account = _held(who.account, taken[who.account_id])
-            key = _held(who.key, taken[who.counter]) if who.key else None
-            bound = _held(who.bound, taken[who.bound_by]) if who.bound else None
-            free = Amount(account.free_tokens, account.free_images)
-            for own in (key, bound):
-                if own:
-                    free = free.at_most(Amount(own.free_tokens, own.free_images))
-            tokens = sized(least=least.tokens, need=need.tokens, want=want.tokens, free=free.tokens)
-            images = sized(least=least.images, need=need.images, want=want.images, free=free.images)
-            if tokens is None or images is None:
-                return None
-            amount = Amount(tokens, images)
+            taken = await moves.taken_of(link, whose, who.day)
+            standings = [replace(one, taken=taken[one.subject]) for one in who.standings]
+            free = least_of(one.free for one in standings)
+            amount = sized(least=least, need=need, want=want, free=free)
             if not amount:
-                return None
+                short = (one.short(least if amount is None else want) for one in standings)
+                # What only fills up is refused by no limit, but by what others may want.
+                return next(filter(None, short), Short("account", DIMENSIONS[0], Period.DAY, 0))
             block_id = uuid4()
             await link.execute(
-                "update quota_days set tokens = tokens + %s, images = images + %s where day = %s and subject = any(%s)",
-                (tokens, images, who.day, whose),
+                f"update quota_counters set {ADDED} where period = 'day' and starts = %s and subject = any(%s)",
+                (*amount, who.day, whose),
             )
             await link.execute(
-                "insert into blocks (id, account_id, key_id, counts_as, day, holder, tokens, images, expires_at)"
-                " values (%s, %s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))",
+                f"insert into blocks (id, account_id, key_id, counts_as, day, holder, {COLUMNS}, expires_at)"
+                f" values (%s, %s, %s, %s, %s, %s, {MARKS}, now() + make_interval(secs => %s))",
                 (
                     block_id,
                     who.account_id,
@@ -111,20 +104,16 @@ class Ledger:
                     None if counts_as == [who.key_id] else counts_as,
                     who.day,
                     holder,
-                    tokens,
-                    images,
+                    *amount,
                     ttl_s + self._grace_s,
                 ),
             )
             block = Block(block_id, who.account_id, who.key_id, who.day.isoformat(), amount)
             await moves.insert(link, [moves.row("borrow", block, str(block_id), amount)])
-        return Borrowed(
-            block_id,
-            amount,
-            _held(account, taken[who.account_id] + amount),
-            _held(key, taken[who.counter] + amount) if key else None,
-            _held(bound, taken[who.bound_by] + amount) if bound else None,
+        account, key, *bound = (
+            replace(one, taken={period: before + amount for period, before in one.taken.items()}) for one in standings
         )
+        return Borrowed(block_id, amount, account, key, bound[0] if bound else None)
 
     async def settle(self, bookings: Sequence[Booking]) -> Booked:
         """Charge reservations to their blocks, each at most once. Durable when it returns.
@@ -157,7 +146,7 @@ class Ledger:
                 over = (block.ended or booking.lease_id in ended) and booking.reservation_id not in held
                 if "orphan" in before or block.closed or over:
                     orphan = before.get("orphan")
-                    owed = booking.consumed - (orphan.charged if orphan else Amount())
+                    owed = booking.consumed - (orphan.charged if orphan else NOTHING)
                     late.append((block, booking, owed))
                     before["late"] = Known(owed, booking.settlement.usage)
                     continue
@@ -182,8 +171,8 @@ class Ledger:
             await link.execute("delete from open_reservations where reservation_id = any(%s)", (done.booked,))
             await moves.used(link, {blocks[b.block_id].key_id for b in bookings if b.block_id in blocks})
         for charge in settling:
-            UNCOVERED.labels("tokens").inc(charge.short.tokens)
-            UNCOVERED.labels("images").inc(charge.short.images)
+            for dimension, uncovered in zip(DIMENSIONS, charge.short, strict=True):
+                UNCOVERED.labels(dimension).inc(uncovered)
         return done
 
     async def _settle_late(self, link: Link, late: Iterable[tuple[Block, Booking, Amount]]) -> None:
@@ -228,17 +217,17 @@ class Ledger:
             names = [e.lease_id for e in now]
             cursor = await link.execute(
                 # What a block grew by was never the lease's.
-                "select lease_id, sum(case when kind = 'grow' then -tokens else tokens end)::bigint,"
-                " sum(case when kind = 'grow' then -images else images end)::bigint"
-                " from ledger where block_id = any(%s) and lease_id = any(%s)"
+                "select lease_id, "
+                + each("sum(case when kind = 'grow' then -{} else {} end)::bigint")
+                + " from ledger where block_id = any(%s) and lease_id = any(%s)"
                 " and kind in ('settle', 'return', 'grow') group by lease_id",
                 ([e.block_id for e in now], names),
             )
-            gone = {lease_id: Amount(tokens, images) for lease_id, tokens, images in await cursor.fetchall()}
+            gone = {lease_id: Amount(*amounts) for lease_id, *amounts in await cursor.fetchall()}
             parted = await moves.part(
                 link,
                 blocks,
-                "o.block_id = any(%s) and split_part(o.reservation_id, '.', 1) = any(%s)",
+                "o.block_id = any(%s) and o.lease_id = any(%s)",
                 ([e.block_id for e in now], names),
                 alive_s=self._alive_s,
             )
@@ -246,9 +235,9 @@ class Ledger:
             for ending in now:
                 block = blocks[ending.block_id]
                 spent = (
-                    gone.get(ending.lease_id, Amount()) + parted.charged[ending.lease_id] + parted.kept[ending.lease_id]
+                    gone.get(ending.lease_id, NOTHING) + parted.charged[ending.lease_id] + parted.kept[ending.lease_id]
                 )
-                left = (ending.amount - spent).at_most(block.outstanding).at_least(Amount())
+                left = (ending.amount - spent).at_most(block.outstanding).at_least(NOTHING)
                 block.outstanding -= left
                 pieces.append(moves.Piece(block, ending.lease_id, left, ending.lease_id))
             await moves.taken_back(link, "expire", pieces)
@@ -321,7 +310,7 @@ class Ledger:
             parted = await moves.part(link, blocks, "o.block_id = any(%s)", (list(blocks),), alive_s=self._alive_s)
             pieces: list[moves.Piece] = []
             for block in blocks.values():
-                left = (block.outstanding - parted.kept_of[block.id]).at_least(Amount())
+                left = (block.outstanding - parted.kept_of[block.id]).at_least(NOTHING)
                 block.outstanding -= left
                 pieces.append(moves.Piece(block, uuid4().hex, left, None))
             await moves.taken_back(link, "expire", pieces)
@@ -363,7 +352,7 @@ class Ledger:
                 before = block.outstanding
                 if name not in held:
                     # What is outstanding is other reservations'.
-                    block.outstanding = Amount()
+                    block.outstanding = NOTHING
                 ((booking, charged),) = await moves.charge_orphans(link, blocks, [(name, block_id, so_far)])
                 block.outstanding = before - charged
                 if name in held:
@@ -375,12 +364,3 @@ class Ledger:
                 "delete from open_reservations where reservation_id = any(%s)", ([name for name, *_ in found],)
             )
         return len(found)
-
-
-def _held(held: Held, taken: Amount) -> Held:
-    return Held(
-        limit_tokens=held.limit_tokens,
-        limit_images=held.limit_images,
-        taken_tokens=taken.tokens,
-        taken_images=taken.images,
-    )

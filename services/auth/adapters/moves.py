@@ -10,30 +10,36 @@ from uuid import UUID
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.auth.adapters.columns import ADDED, COLUMNS, LIMIT_COLUMNS, each
 from services.auth.adapters.postgres import Link
-from services.auth.domain.accounts import UNLIMITED
-from services.auth.domain.ledger import Amount, Block, Booking, Known
+from services.auth.domain.accounts import Standing
+from services.auth.domain.ledger import Block, Booking, Known
+from services.quota_client.amounts import DIMENSIONS, LIMITS, NOTHING, Amount, Period, least
 from services.quota_client.reservation_ids import ReservationId
 
-_INSERT = """
-insert into ledger (kind, account_id, key_id, day, block_id, reference, tokens, images, uncovered_tokens,
-                    uncovered_images, operation, provider, model, prompt_tokens, completion_tokens, reasoning_tokens,
-                    cached_tokens, delivered_images, exact, request_id, ended_at, lease_id)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-_NO_USAGE = (None,) * 11  # operation … ended_at
-
+_USAGE = (
+    "operation, provider, model, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, cache_write_tokens,"
+    " delivered_images, exact, request_id, ended_at"
+)
+_NO_USAGE = (None,) * (_USAGE.count(",") + 1)
+_LEDGER = ", ".join(
+    ["kind, account_id, key_id, day, block_id, reference", COLUMNS, each("uncovered_{}"), each("reserved_{}"), _USAGE]
+)
+_INSERT = f"insert into ledger ({_LEDGER}, lease_id) values (" + ", ".join(["%s"] * (_LEDGER.count(",") + 2)) + ")"
+_NOT_RESERVED = (None,) * len(DIMENSIONS)
 
 BLOCK = (
-    "select id, account_id, key_id, day, tokens - settled_tokens - returned_tokens,"
-    " images - settled_images - returned_images, closed_at is not null, ended_at is not null, counts_as from blocks"
+    "select id, account_id, key_id, day, closed_at is not null, ended_at is not null, counts_as, "
+    + each("{} - settled_{} - returned_{}")
+    + " from blocks"
 )
 
 
 def block_from(row: tuple[Any, ...]) -> Block:
     """Read a row of `BLOCK`."""
+    block_id, account_id, key_id, day, closed, ended, counts_as, *outstanding = row
     return Block(
-        row[0], row[1], row[2], row[3].isoformat(), Amount(row[4], row[5]), row[6], row[7], tuple(row[8] or ())
+        block_id, account_id, key_id, day.isoformat(), Amount(*outstanding), closed, ended, tuple(counts_as or ())
     )
 
 
@@ -55,9 +61,8 @@ async def moved(link: Link, column: str, amounts: dict[UUID, Amount]) -> None:
     if amounts:
         async with link.cursor() as cursor:
             await cursor.executemany(
-                f"update blocks set {column}_tokens = {column}_tokens + %s, {column}_images = {column}_images + %s"
-                " where id = %s",
-                [(amount.tokens, amount.images, block_id) for block_id, amount in amounts.items()],
+                f"update blocks set {each(column + '_{} = ' + column + '_{} + %s')} where id = %s",
+                [(*amount, block_id) for block_id, amount in amounts.items()],
             )
 
 
@@ -71,7 +76,7 @@ class Charge(NamedTuple):
     @property
     def short(self) -> Amount:
         """What was consumed and is not charged."""
-        return (self.booking.consumed - self.charged).at_least(Amount())
+        return (self.booking.consumed - self.charged).at_least(NOTHING)
 
     def row(self) -> tuple[Any, ...]:
         """Return the ledger's row, as `insert` takes it."""
@@ -81,27 +86,30 @@ class Charge(NamedTuple):
 async def known_of(link: Link, reservation_ids: Sequence[str]) -> dict[str, dict[str, Known]]:
     """Return what the ledger holds of reservations, by id and kind."""
     cursor = await link.execute(
-        "select reference, kind, tokens, images, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,"
-        " delivered_images, exact from ledger where reference = any(%s) and kind in ('settle', 'orphan', 'late')",
+        "select reference, kind, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, cache_write_tokens,"
+        f" delivered_images, exact, {COLUMNS} from ledger"
+        " where reference = any(%s) and kind in ('settle', 'orphan', 'late')",
         (list(reservation_ids),),
     )
     known: dict[str, dict[str, Known]] = defaultdict(dict)
-    for reference, kind, tokens, images, prompt, completion, reasoning, cached, made, exact in await cursor.fetchall():
+    for row in await cursor.fetchall():
+        reference, kind, prompt, completion, reasoning, cached, cache_write, made, exact, *charged = row
         usage = usage_pb2.Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,
             reasoning_tokens=reasoning,
             cached_tokens=cached,
+            cache_write_tokens=cache_write,
             images=made,
             exact=exact,
         )
-        known[reference][kind] = Known(Amount(tokens, images), usage)
+        known[reference][kind] = Known(Amount(*charged), usage)
     return known
 
 
 def sum_of(before: dict[str, Known]) -> Known:
     """Return what a reservation was charged in all, with the usage of its latest row."""
-    charged = sum((known.charged for known in before.values()), Amount())
+    charged = sum((known.charged for known in before.values()), NOTHING)
     return Known(charged, (before.get("late") or before["settle"]).usage)
 
 
@@ -118,10 +126,7 @@ async def grown(link: Link, charges: Sequence[Charge]) -> list[Charge]:
         if more:
             block = charge.block
             await days_moved(link, {(subject, block.day): more for subject in block.subjects})
-            await link.execute(
-                "update blocks set tokens = tokens + %s, images = images + %s where id = %s",
-                (more.tokens, more.images, block.id),
-            )
+            await link.execute(f"update blocks set {ADDED} where id = %s", (*more, block.id))
             await insert(
                 link, [row("grow", block, charge.booking.reservation_id, more, lease_id=charge.booking.lease_id)]
             )
@@ -190,9 +195,8 @@ async def part(
             done.append(reservation_id)
         elif alive:
             held.append(reservation_id)
-            reserved = Amount(reservation.tokens, reservation.images)
-            parted.kept[reservation.lease_id] += reserved
-            parted.kept_of[block_id] += reserved
+            parted.kept[reservation.lease_id] += reservation.amount
+            parted.kept_of[block_id] += reservation.amount
         else:
             done.append(reservation_id)
             lost.append((reservation_id, block_id, so_far))
@@ -215,8 +219,7 @@ async def charge_orphans(
         assert reservation is not None
         block = blocks[block_id]
         settlement = quota_pb2.Settlement.FromString(so_far)
-        reserved = Amount(reservation.tokens, reservation.images)
-        booking = Booking(reservation_id, reservation.lease_id, block_id, reserved, settlement)
+        booking = Booking(reservation_id, reservation.lease_id, block_id, reservation.amount, settlement)
         charged = booking.charged.at_most(block.outstanding)
         block.outstanding -= charged
         settled[block_id] += charged
@@ -228,44 +231,52 @@ async def charge_orphans(
 
 
 async def lock_days(link: Link, blocks: Iterable[Block]) -> None:
-    """Lock the days of blocks, in the one order in which everybody does."""
+    """Lock the counters of blocks' days, in the one order in which everybody does."""
     wanted = sorted({(subject, block.day) for block in blocks for subject in block.subjects})
     await link.execute(
-        "select 1 from quota_days q join unnest(%s::text[], %s::date[]) w (subject, day) using (subject, day)"
-        " order by q.subject, q.day for update of q",
+        "select 1 from quota_counters c join (select distinct w.subject, p.period, p.starts"
+        " from unnest(%s::text[], %s::date[]) w (subject, day), periods_of(w.day) p) w using (subject, period, starts)"
+        " order by c.subject, c.period, c.starts for update of c",
         ([subject for subject, _ in wanted], [day for _, day in wanted]),
     )
 
 
 async def days_moved(link: Link, days: dict[tuple[str, str], Amount]) -> None:
-    """Add to what is out of reach of days, by subject and day."""
+    """Add to what is out of reach of days, by subject and day; the database adds it to the periods that they are in."""
     async with link.cursor() as cursor:
         await cursor.executemany(
-            "update quota_days set tokens = tokens + %s, images = images + %s where subject = %s and day = %s",
-            [(amount.tokens, amount.images, *where) for where, amount in sorted(days.items()) if amount],
+            f"update quota_counters set {ADDED} where subject = %s and period = 'day' and starts = %s",
+            [(*amount, *where) for where, amount in sorted(days.items()) if amount],
         )
 
 
-async def free_of(link: Link, block: Block) -> Amount:
-    """Return what a block's account, its key and that key's maker still have free on its day, and keep it so until the
-    transaction ends."""
+async def taken_of(link: Link, subjects: Iterable[str], day: date | str) -> dict[str, dict[Period, Amount]]:
+    """Return what is out of reach by subject, in each period that a day is in; it stays so to the transaction's end."""
     cursor = await link.execute(
-        "select q.subject, q.tokens, q.images from quota_days q where q.day = %s and q.subject = any(%s)"
-        " order by q.subject for update",
-        (block.day, list(block.subjects)),
+        f"select c.subject, c.period, {COLUMNS} from quota_counters c join periods_of(%s) p using (period, starts)"
+        " where c.subject = any(%s) order by c.subject, c.period, c.starts for update of c",
+        (day, list(subjects)),
     )
-    taken = {subject: Amount(tokens, images) for subject, tokens, images in await cursor.fetchall()}
+    taken: dict[str, dict[Period, Amount]] = defaultdict(dict)
+    for subject, period, *amounts in await cursor.fetchall():
+        taken[subject][Period(period)] = Amount(*amounts)
+    return taken
+
+
+async def free_of(link: Link, block: Block) -> Amount:
+    """Return what a block's account, its key and that key's maker still have free, in every period that its day is in,
+    and keep it so until the transaction ends."""
+    taken = await taken_of(link, block.subjects, block.day)
     cursor = await link.execute(
-        "select id, tokens_a_day, images_a_day from accounts where id = %s and not unlimited union all"
+        f"select id, {LIMIT_COLUMNS} from accounts where id = %s and not unlimited union all"
         # What a key goes on with has its limits: they were taken over when it was replaced.
-        " select id, tokens_a_day, images_a_day from keys where id = any(%s)",
+        f" select id, {LIMIT_COLUMNS} from keys where id = any(%s)",
         (block.account_id, list(block.counts_as or (block.key_id,))),
     )
-    free = Amount(UNLIMITED, UNLIMITED)
-    for subject, tokens, images in await cursor.fetchall():
-        limit = Amount(UNLIMITED if tokens is None else tokens, UNLIMITED if images is None else images)
-        free = free.at_most(limit - taken[subject])
-    return free.at_least(Amount())
+    return least(
+        Standing.of("", subject, dict(zip(LIMITS, limits, strict=True)), taken[subject]).free
+        for subject, *limits in await cursor.fetchall()
+    )
 
 
 async def used(link: Link, key_ids: set[str]) -> None:
@@ -288,7 +299,7 @@ def row(
     lease_id: str | None = None,
 ) -> tuple[Any, ...]:
     """Return a row of the ledger, as `insert` takes it."""
-    over = uncovered or Amount()
+    over = (uncovered or NOTHING).at_least(NOTHING)
     head = (
         kind,
         block.account_id,
@@ -296,17 +307,16 @@ def row(
         date.fromisoformat(block.day),
         block.id,
         reference,
-        amount.tokens,
-        amount.images,
-        max(0, over.tokens),
-        max(0, over.images),
+        *amount,
+        *over,
     )
     if booking is None:
-        return (*head, *_NO_USAGE, lease_id)
+        return (*head, *_NOT_RESERVED, *_NO_USAGE, lease_id)
     told = booking.settlement
     usage = told.usage
     return (
         *head,
+        *booking.reserved,
         told.operation,
         told.provider,
         told.model,
@@ -314,6 +324,7 @@ def row(
         usage.completion_tokens,
         usage.reasoning_tokens,
         usage.cached_tokens,
+        usage.cache_write_tokens,
         usage.images,
         usage.exact,
         told.request_id,

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from services.auth.adapters.checker import AUDIT_LOCK, Checker
+from services.auth.adapters.columns import each
 from services.auth.adapters.postgres import Postgres
 from services.common import logs
 from services.common.isolate import each_isolated, note_failure
@@ -30,8 +31,8 @@ _REST_S: Final = 3600.0
 _OLD: Final = "closed_at < now() - make_interval(days => %(days)s)"
 # What is locked here, no settlement adds a row to before it is gone.
 _REMOVABLE: Final = (
-    "select id from blocks b where id = any(%(ids)s) and " + _OLD + " and tokens = settled_tokens + returned_tokens"
-    " and images = settled_images + returned_images order by id for update skip locked"
+    f"select id from blocks b where id = any(%(ids)s) and {_OLD} and {each('{} = settled_{} + returned_{}', ' and ')}"
+    " order by id for update skip locked"
 )
 _CHECKED_OF: Final = (
     "select c.id from unnest(%(ids)s::uuid[]) as c (id)"

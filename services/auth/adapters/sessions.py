@@ -48,7 +48,7 @@ class Sessions:
         async with self._postgres.transaction() as link:
             cursor = await link.execute("select requests_a_minute from accounts where id = %s", (account_id,))
             row = await cursor.fetchone()
-        return int(row[0]) if row else 0
+        return int(row[0] or 0) if row else 0
 
     async def end(self, digest: bytes) -> None:
         """End a session."""

@@ -8,6 +8,7 @@ from typing import Final, LiteralString, NamedTuple
 
 from psycopg.rows import class_row
 
+from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.records import LedgerRecord, UsageRecord
 
@@ -32,8 +33,7 @@ _COLUMNS: Final = (
 _TIMES: Final = ("month", "day")
 _SUMS: Final = (
     "sum(requests)::bigint as requests, sum(prompt_tokens)::bigint as prompt_tokens,"
-    " sum(completion_tokens)::bigint as completion_tokens, sum(charged_tokens)::bigint as charged_tokens,"
-    " sum(charged_images)::bigint as charged_images"
+    " sum(completion_tokens)::bigint as completion_tokens, " + each("sum(charged_{})::bigint as charged_{}")
 )
 EACH: Final = ("day", "key_id", "provider", "model", "operation")
 """Rows as they are kept."""
@@ -97,7 +97,7 @@ class Usage:
         """List an account's quota rows, the newest first, before a row."""
         async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(LedgerRecord)) as cursor:
             await cursor.execute(
-                "select id, at, kind, key_id, day, reference, tokens, images, provider, model, request_id"
+                f"select id, at, kind, key_id, day, reference, {COLUMNS}, provider, model, request_id"
                 " from ledger where account_id = %(account)s"
                 " and (%(before)s::bigint is null or id < %(before)s) order by id desc limit %(limit)s",
                 {"account": account_id, "before": before, "limit": limit},

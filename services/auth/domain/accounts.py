@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
+from services.quota_client.amounts import (
+    BOUNDLESS,
+    DIMENSIONS,
+    NOTHING,
+    PERIODS,
+    UNLIMITED,
+    Amount,
+    AmountLimits,
+    Period,
+    least,
+    limit_of,
+)
+
+PACES: Final = "requests_a_minute", "concurrent_requests"
+"""The names of limits on the pace of requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What an account may use."""
+class PacedLimits(AmountLimits):
+    """Limits of an account or a key: amounts, and the pace of requests. None: no limit of its own. 0: nothing."""
 
-    tokens_a_day: int
-    images_a_day: int
-    key_count: int
-    requests_a_minute: int = 0
-    """0: any number."""
-    concurrent_requests: int = 0
-    """0: any number."""
-
-
-class KeyLimits(NamedTuple):
-    """What a key may use; None: what its account may."""
-
-    tokens_a_day: int | None = None
-    images_a_day: int | None = None
     requests_a_minute: int | None = None
     concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(PacedLimits):
+    """What an account may use."""
+
+    key_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyLimits(PacedLimits):
+    """What a key may use; None: what its account may."""
+
     priority: str | None = None
 
 
@@ -39,9 +55,6 @@ DEFAULT_LIMITS: Final = Limits(tokens_a_day=100_000, images_a_day=50, key_count=
 """A new account's."""
 CEILINGS: Final = Limits(tokens_a_day=1_000_000, images_a_day=500, key_count=10)
 """The most that a user account can be given."""
-UNLIMITED: Final = 2**53
-"""What stands for "no limit" in an amount."""
-
 LOCAL_ONLY: Final = quota_pb2.Rule(provider="local-*", model="*")
 """What a new account may use."""
 BYOK_LIMITS: Final = Limits(tokens_a_day=0, images_a_day=0, key_count=1)
@@ -55,24 +68,61 @@ EVERYTHING: Final = quota_pb2.Rule(provider="*", model="*")
 """What an administrator's account may use."""
 
 
+class Short(NamedTuple):
+    """A limit that does not cover what is needed."""
+
+    kind: str
+    """Whose it is: `account`, `key` or `maker`."""
+    dimension: str
+    period: Period
+    limit: int
+
+
 @dataclass(frozen=True, kw_only=True)
-class Held:
-    """How much of a day's quota somebody has: the limit, and what is settled or held by blocks."""
+class Standing:
+    """How the limits of an account or a key stand: what they are, and what is settled or held by blocks of them."""
 
-    limit_tokens: int
-    limit_images: int
-    taken_tokens: int
-    taken_images: int
+    kind: str
+    """`account`, `key`, or `maker`: the key that made this one, and all of whose keys keep its limits together."""
+    subject: str
+    """Whose counters they are."""
+    limits: Mapping[Period, Amount]
+    """By period; `UNLIMITED` where there is none."""
+    taken: Mapping[Period, Amount]
+    """What is out of reach for others, in the period that the quota day is in."""
+
+    @classmethod
+    def of(cls, kind: str, subject: str, limits: Mapping[str, int | None], taken: Mapping[Period, Amount]) -> Standing:
+        """Return the standing of limits that are told by name."""
+        by_period = {
+            period: Amount(
+                *[UNLIMITED if (most := limits[limit_of(name, period)]) is None else most for name in DIMENSIONS]
+            )
+            for period in PERIODS
+        }
+        return cls(kind=kind, subject=subject, limits=by_period, taken=taken)
 
     @property
-    def free_tokens(self) -> int:
-        """Tokens that nobody has yet."""
-        return max(0, self.limit_tokens - self.taken_tokens)
+    def limited(self) -> bool:
+        """Whether there is any limit."""
+        return any(limit != BOUNDLESS for limit in self.limits.values())
 
-    @property
-    def free_images(self) -> int:
-        """Images that nobody has yet."""
-        return max(0, self.limit_images - self.taken_images)
+    def left(self, period: Period) -> Amount:
+        """Return what nobody has yet of one period."""
+        return (self.limits[period] - self.taken.get(period, NOTHING)).at_least(NOTHING)
+
+    @cached_property
+    def free(self) -> Amount:
+        """What nobody has yet, whatever the period."""
+        return least(self.left(period) for period in PERIODS)
+
+    def short(self, need: Amount) -> Short | None:
+        """Return the limit that a need exceeds: the one that begins anew last, for it keeps the others waiting."""
+        for period in reversed(PERIODS):
+            for name, left, wanted, limit in zip(DIMENSIONS, self.left(period), need, self.limits[period], strict=True):
+                if wanted > left:
+                    return Short(self.kind, name, period, limit)
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +141,11 @@ class Identity:
     """The quota day, in the account's zone."""
     resets_at: datetime
     """When that day ends."""
-    account: Held
-    key: Held | None
-    """The key's own limits; None when it has none."""
+    account: Standing
+    key: Standing
+    """The key's own limits, and what counts on them though it has none."""
+    ends: Mapping[Period, datetime] = field(default_factory=dict)
+    """When the periods that the day is in end; those that never do are left out."""
     expires_at: datetime | None = None
     pace: quota_pb2.Pace = field(default_factory=quota_pb2.Pace)
     key_pace: quota_pb2.Pace | None = None
@@ -106,8 +158,8 @@ class Identity:
     """Whose counters the key's own limits go on with, because it replaced it; empty: its own."""
     bound_by: str = ""
     """The key with limits that made this one; empty: none did."""
-    bound: Held | None = None
-    """How the limits stand that all keys of that maker keep together; None when it has none."""
+    bound: Standing | None = None
+    """How the limits stand that all keys of that maker keep together; None when no key with limits made this one."""
     bound_pace: quota_pb2.Pace | None = None
     """The pace that they keep together; None when there is none."""
     micro_credits: int = 0
@@ -119,20 +171,11 @@ class Identity:
         return self.counts_as or self.key_id
 
     @property
-    def own(self) -> Held | None:
-        """How the limits stand that bind the key beside its account's: its own, or its maker's where less is left."""
-        return tighter(self.key, self.bound)
+    def standings(self) -> tuple[Standing, ...]:
+        """All that binds the key, its account's limits first."""
+        return (self.account, self.key, self.bound) if self.bound else (self.account, self.key)
 
-
-def tighter(one: Held | None, other: Held | None) -> Held | None:
-    """Return of two limits, in each unit, the one of which less is left."""
-    if one is None or other is None:
-        return one or other
-    tokens = min(one, other, key=lambda held: held.free_tokens)
-    images = min(one, other, key=lambda held: held.free_images)
-    return Held(
-        limit_tokens=tokens.limit_tokens,
-        limit_images=images.limit_images,
-        taken_tokens=tokens.taken_tokens,
-        taken_images=images.taken_images,
-    )
+    @property
+    def free(self) -> Amount:
+        """What nobody has yet of all that binds the key."""
+        return least(standing.free for standing in self.standings)

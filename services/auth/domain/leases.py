@@ -9,6 +9,8 @@ import hmac
 from typing import Final
 from uuid import UUID
 
+from services.quota_client.amounts import NOTHING, Amount
+
 _MAC_BYTES: Final = 14
 _SHARE: Final = 8
 
@@ -43,13 +45,13 @@ class LeaseIds:
         return hmac.digest(self._secret, body, hashlib.sha256)[:_MAC_BYTES]
 
 
-def sized(*, least: int, need: int, want: int, free: int) -> int | None:
+def sized(*, least: Amount, need: Amount, want: Amount, free: Amount) -> Amount | None:
     """Return how much to lease when `free` is free; None when not even `least` is.
 
     What exceeds the need is at most an eighth of what would remain: many holders share a plenty without asking
     often, and near the limit each gets its need alone.
     """
-    if least > free:
+    if not free.covers(least):
         return None
-    given = min(need, free)
-    return given + max(0, min(want - given, (free - given) // _SHARE))
+    given = need.at_most(free)
+    return given + (want - given).at_most((free - given) // _SHARE).at_least(NOTHING)

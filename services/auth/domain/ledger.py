@@ -11,40 +11,7 @@ from uuid import UUID
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """Tokens and images."""
-
-    tokens: int = 0
-    images: int = 0
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(self.tokens + other.tokens, self.images + other.images)
-
-    def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.tokens - other.tokens, self.images - other.images)
-
-    def at_most(self, other: Amount) -> Amount:
-        """Return the lesser of each."""
-        return Amount(min(self.tokens, other.tokens), min(self.images, other.images))
-
-    def at_least(self, other: Amount) -> Amount:
-        """Return the greater of each."""
-        return Amount(max(self.tokens, other.tokens), max(self.images, other.images))
-
-    def __bool__(self) -> bool:
-        return bool(self.tokens or self.images)
-
-    @classmethod
-    def of(cls, message: quota_pb2.Amount) -> Amount:
-        """Read a message."""
-        return cls(message.tokens, message.images)
-
-    def message(self) -> quota_pb2.Amount:
-        """Write a message; below zero is zero."""
-        return quota_pb2.Amount(tokens=max(0, self.tokens), images=max(0, self.images))
+from services.quota_client.amounts import Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +27,12 @@ class Booking:
     @property
     def charged(self) -> Amount:
         """What to charge to the block: what was consumed, within what was reserved."""
-        return Amount.of(self.settlement.charged).at_most(self.reserved)
+        return Amount.read(self.settlement.charged).at_most(self.reserved)
 
     @property
     def consumed(self) -> Amount:
         """What was consumed, even beyond what was reserved."""
-        return Amount.of(self.settlement.charged)
+        return Amount.read(self.settlement.charged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from moa.quota.v1 import quota_pb2
 from services.auth.domain.accounts import Identity
-from services.auth.domain.leases import sized
 from services.common.errors import InvalidField
 from services.common.isolate import each_isolated, note_failure
+
+_SHARE: Final = 8
 
 
 class Limit(NamedTuple):
@@ -111,19 +112,26 @@ def refilled(limit: Limit, starts: float, passed_s: float, returned: int) -> flo
     return min(float(limit.a_minute), starts + max(0.0, passed_s) * limit.a_minute / 60 + returned)
 
 
+def _sized(*, need: int, want: int, free: int) -> int | None:
+    """Return how many to lease when so many are free; None when fewer than the need are."""
+    if need > free:
+        return None
+    return need + max(0, min(want - need, (free - need) // _SHARE))
+
+
 def share(limit: Limit, bucket: Bucket, need: quota_pb2.PaceNeed) -> Given:
     """Divide: beyond the need, a holder is given an eighth of what would remain at most, as of quota."""
     slots = 0
     if limit.at_once:
         free = max(0, limit.at_once - bucket.other_slots)
-        given = sized(least=need.slots, need=need.slots, want=need.want_slots, free=free)
+        given = _sized(need=need.slots, want=need.want_slots, free=free)
         # What runs already is told as it is, even when the limit has sunk below it.
         slots = max(need.running, min(need.slots, free) if given is None else given)
     if need.starts and limit.at_once and slots < need.slots:
         return Given(0, slots, 0.0, bucket.starts)
     if not limit.a_minute or not need.starts:
         return Given(0, slots, 0.0, bucket.starts)
-    starts = sized(least=need.starts, need=need.starts, want=need.want_starts, free=math.floor(bucket.starts))
+    starts = _sized(need=need.starts, want=need.want_starts, free=math.floor(bucket.starts))
     if starts is None:
         return Given(0, slots, (need.starts - bucket.starts) * 60 / limit.a_minute, bucket.starts)
     return Given(starts, slots, 0.0, bucket.starts - starts)

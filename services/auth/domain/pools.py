@@ -15,12 +15,13 @@ from datetime import date
 from typing import Final, NamedTuple, Protocol, TypeVar
 from uuid import UUID, uuid4
 
-from services.auth.domain.accounts import Held, Identity
+from services.auth.domain.accounts import Identity, Short, Standing
 from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Amount, Ending, Return
+from services.auth.domain.ledger import Ending, Return
 from services.common import logs
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import Isolation, each_isolated, note_failure
+from services.quota_client.amounts import HELPING, NOTHING, Amount
 
 _log = logs.get("pools")
 T = TypeVar("T")
@@ -28,7 +29,7 @@ T = TypeVar("T")
 IDLE_S: Final = 5.0
 """A pool that nobody cut from for so long goes back."""
 _SHARE: Final = 8
-_MOST: Final = Amount(1 << 23, 1 << 11)
+_MOST: Final = HELPING * 2
 _BLOCKS_A_CALL: Final = 500
 
 
@@ -40,11 +41,11 @@ class Borrowed(Protocol):
     @property
     def amount(self) -> Amount: ...  # noqa: D102
     @property
-    def account(self) -> Held: ...  # noqa: D102
+    def account(self) -> Standing: ...  # noqa: D102
     @property
-    def key(self) -> Held | None: ...  # noqa: D102
+    def key(self) -> Standing: ...  # noqa: D102
     @property
-    def bound(self) -> Held | None: ...  # noqa: D102
+    def bound(self) -> Standing | None: ...  # noqa: D102
 
 
 class BlockStore(Protocol):
@@ -52,7 +53,7 @@ class BlockStore(Protocol):
 
     async def borrow(  # noqa: D102
         self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
-    ) -> Borrowed | None: ...
+    ) -> Borrowed | Short: ...
     async def give_back(self, returns: Sequence[Return]) -> None: ...  # noqa: D102
     async def extend(self, block_ids: Sequence[UUID], *, ttl_s: float) -> set[UUID]: ...  # noqa: D102
     async def end(self, endings: Sequence[Ending]) -> None: ...  # noqa: D102
@@ -96,24 +97,20 @@ class _Pool:
     @property
     def free(self) -> Amount:
         """What is borrowed and not leased."""
-        return sum((block.free for block in self.blocks), Amount())
+        return sum((block.free for block in self.blocks), NOTHING)
 
     def hungrier(self, want: Amount, now: float, outage_s: float) -> Amount:
         """Return how much to hold, so that the half at which it is filled up again lasts for `outage_s`."""
         last, lasted_s = self.appetite, now - self.filled_at
         if lasted_s < outage_s:
-            last = Amount(last.tokens * 2, last.images * 2)
+            last *= 2
         elif lasted_s > outage_s * 4:
-            last = Amount(last.tokens // 2, last.images // 2)
-        return last.at_least(Amount(want.tokens * 2, want.images * 2)).at_most(_MOST).at_least(want)
+            last //= 2
+        return last.at_least(want * 2).at_most(_MOST).at_least(want)
 
     def goal(self, who: Identity, appetite: Amount) -> Amount:
         """Return how much may be held of what the day has left: however hungry, an eighth of it, once."""
-        free = Amount(who.account.free_tokens, who.account.free_images)
-        if own := who.own:
-            free = free.at_most(Amount(own.free_tokens, own.free_images))
-        within = free + self.free
-        return appetite.at_most(Amount(within.tokens // _SHARE, within.images // _SHARE))
+        return appetite.at_most((who.free + self.free) // _SHARE)
 
 
 class Pools:
@@ -154,12 +151,12 @@ class Pools:
     def free(self, key_id: str) -> Amount:
         """Return what is borrowed for a key and not leased."""
         pool = self._pools.get(key_id)
-        return pool.free if pool else Amount()
+        return pool.free if pool else NOTHING
 
     async def cut(
         self, who: Identity, *, least: Amount, need: Amount, want: Amount
-    ) -> tuple[Lease, Borrowed | None] | None:
-        """Lease from memory, or from a new block; None when not even `least` can be had.
+    ) -> tuple[Lease, Borrowed | None] | Short:
+        """Lease from memory, or from a new block; the limit that is short when not even `least` can be had.
 
         Raises Unavailable when memory does not suffice and the database is away.
         """
@@ -175,16 +172,18 @@ class Pools:
             if lease is not None:
                 return lease, None
             borrowed = await self._borrowed(pool, who, least=need, need=need, want=want)
-            if borrowed is None:
+            if isinstance(borrowed, Short):
                 # What lies about in pieces may be enough in one.
                 await self._return_free(pool.blocks)
                 self._trim(pool)
                 borrowed = await self._borrowed(pool, who, least=least, need=need, want=want)
-            if borrowed is None:
-                return None
-            now = self._clock()
-            lease = self._from_memory(pool, who, need.at_most(borrowed.amount), want, now)
-            return (lease, borrowed) if lease is not None else None
+            if isinstance(borrowed, Short):
+                return borrowed
+            lease = self._from_memory(pool, who, need.at_most(borrowed.amount), want, self._clock())
+            if lease is None:
+                # A block of this moment whose time is over: the process stood still.
+                raise Unavailable("what was lent has expired meanwhile; try again", retry_after_s=1)
+            return lease, borrowed
 
     async def release(self, block_ids: Collection[UUID]) -> None:
         """Return what lies free in the pools that these blocks are of: more is owed than was set aside of them."""
@@ -240,10 +239,10 @@ class Pools:
     def _from_memory(self, pool: _Pool, who: Identity, need: Amount, want: Amount, now: float) -> Lease | None:
         for block in pool.blocks:
             lasts_s = min(self.lease_s, block.expires - now)
-            if block.day != who.day or lasts_s < self.lease_s / 4 or need.at_most(block.free) != need:
+            if block.day != who.day or lasts_s < self.lease_s / 4 or not block.free.covers(need):
                 continue
             spare = block.free - need
-            extra = (want - need).at_least(Amount()).at_most(Amount(spare.tokens // 2, spare.images // 2))
+            extra = (want - need).at_least(NOTHING).at_most(spare // 2)
             amount = need + extra
             if not amount:
                 continue
@@ -256,14 +255,14 @@ class Pools:
 
     async def _borrowed(
         self, pool: _Pool, who: Identity, *, least: Amount, need: Amount, want: Amount
-    ) -> Borrowed | None:
+    ) -> Borrowed | Short:
         asked_at = self._clock()
         appetite = pool.hungrier(want, asked_at, self.block_s / 2)
-        spare = (pool.goal(who, appetite) - pool.free).at_least(Amount())
+        spare = (pool.goal(who, appetite) - pool.free).at_least(NOTHING)
         borrowed = await self._store.borrow(
             who, holder=self._owner, least=least, need=need, want=need + spare, ttl_s=self.block_s
         )
-        if borrowed is not None:
+        if not isinstance(borrowed, Short):
             # Only now: one who asks in vain, as while the database is away, is not hungrier for it.
             pool.appetite, pool.filled_at = appetite, asked_at
             block = _Block(borrowed.block_id, who.day, borrowed.amount, asked_at + self.block_s)
@@ -274,21 +273,21 @@ class Pools:
     def _fill_ahead(self, pool: _Pool, who: Identity, now: float) -> None:
         """Borrow more in the background before memory runs dry, so that callers wait for no database."""
         free, goal = pool.free, pool.goal(who, pool.appetite)
-        low = free.tokens * 2 < goal.tokens or free.images * 2 < goal.images
-        if low and pool.filling is None and now >= pool.poor_until:
+        if not (free * 2).covers(goal) and pool.filling is None and now >= pool.poor_until:
             pool.filling = asyncio.create_task(self._fill(pool, who))
             self._tasks.add(pool.filling)
             pool.filling.add_done_callback(self._tasks.discard)
 
     async def _fill(self, pool: _Pool, who: Identity) -> None:
+        poor = True
         try:
             async with pool.lock:
-                borrowed = await self._borrowed(pool, who, least=Amount(), need=Amount(), want=Amount())
+                poor = isinstance(await self._borrowed(pool, who, least=NOTHING, need=NOTHING, want=NOTHING), Short)
         except MoaError:
-            borrowed = None
+            pass
         finally:
             pool.filling = None
-        if borrowed is None:
+        if poor:
             pool.poor_until = self._clock() + 1.0
 
     async def _keep_alive(self, now: float) -> None:
@@ -336,7 +335,7 @@ class Pools:
         for chunk in _chunks([block for block in blocks if block.free]):
             returns = [Return(uuid4().hex, block.id, block.free) for block in chunk]
             for block in chunk:
-                block.free = Amount()
+                block.free = NOTHING
             # What an unclear outcome loses comes back when the block ends: never twice.
             _, failed = await each_isolated(returns, self._store.give_back)
             for piece, error in failed:
@@ -358,7 +357,7 @@ class Pools:
                 del self._pools[key_id]
 
     def _drop(self, block: _Block) -> None:
-        block.free = Amount()
+        block.free = NOTHING
         self._owned.pop(block.id, None)
 
 

@@ -5,14 +5,16 @@ Not through other accounts either: an administrator's key that is limited in any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final
 
 from moa.quota.v1 import quota_pb2
+from services.auth.domain.accounts import KeyLimits
 from services.auth.domain.records import KeyRecord
 from services.common.errors import PermissionDenied
 from services.quota_client import priorities
+from services.quota_client.amounts import field_of, limit_shown
 from services.quota_client.permissions import covers
 
 ACCOUNT: Final = "account"
@@ -23,18 +25,11 @@ _OR: Final = "or do this logged in"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Power:
+class Power(KeyLimits):
     """What a key may, in every dimension. None and empty `scopes`: as much as its account."""
 
     manages: frozenset[str] = frozenset()
     scopes: tuple[quota_pb2.Rule, ...] = ()
-    tokens_a_day: int | None = None
-    images_a_day: int | None = None
-    requests_a_minute: int | None = None
-    """None or 0: any number."""
-    concurrent_requests: int | None = None
-    """None or 0: any number."""
-    priority: str | None = None
     expires_at: datetime | None = None
 
     @property
@@ -46,24 +41,23 @@ class Power:
     def limited_in(self) -> list[str]:
         """The fields in which it is less than its account."""
         others = {"scopes": self.scopes or None, "priority": self.priority, "expires_in": self.expires_at}
-        return [field for field, limit in (self.limits() | others).items() if limit is not None]
+        return [field_of(name) for name, limit in (self.limits() | others).items() if limit is not None]
 
     def limits(self) -> dict[str, int | None]:
-        """Return the limits that are counted, by the field that sets them."""
+        """Return the limits that are counted, by name."""
         return {
-            "tokens_a_day": self.tokens_a_day,
-            "images_a_day": self.images_a_day,
-            "requests_per_minute": self.requests_a_minute or None,
-            "concurrent_requests": self.concurrent_requests or None,
+            **self.amounts(),
+            "requests_a_minute": self.requests_a_minute,
+            "concurrent_requests": self.concurrent_requests,
         }
 
 
-_LIMITS: Final = {
-    "tokens_a_day": "tokens a day",
-    "images_a_day": "images a day",
-    "requests_per_minute": "requests a minute",
-    "concurrent_requests": "requests at once",
-}
+_PACES: Final = {"requests_a_minute": "requests a minute", "concurrent_requests": "requests at once"}
+
+
+def _shown(name: str, limit: int) -> str:
+    """Return a limit as people write it."""
+    return f"{limit:,} {_PACES[name]}" if name in _PACES else limit_shown(name, limit)
 
 
 def power_of(key: KeyRecord) -> Power:
@@ -71,12 +65,8 @@ def power_of(key: KeyRecord) -> Power:
     return Power(
         manages=frozenset(key.manages),
         scopes=tuple(quota_pb2.Rule(**scope) for scope in key.scopes),
-        tokens_a_day=key.tokens_a_day,
-        images_a_day=key.images_a_day,
-        requests_a_minute=key.requests_a_minute,
-        concurrent_requests=key.concurrent_requests,
-        priority=key.priority,
         expires_at=key.expires_at,
+        **{field.name: getattr(key, field.name) for field in fields(KeyLimits)},
     )
 
 
@@ -97,10 +87,10 @@ def check_within(maker: Power, made: Power) -> None:
     ):
         raise _more("this key has scopes", "name `scopes` that lie within its own, each in one of them", "scopes")
     asked = made.limits()
-    for field, limit in maker.limits().items():
-        given = asked[field]
+    for name, limit in maker.limits().items():
+        given, field = asked[name], field_of(name)
         if limit is not None and (given is None or given > limit):
-            raise _more(f"this key has at most {limit:,} {_LIMITS[field]}", f"give `{field}` of at most that", field)
+            raise _more(f"this key has at most {_shown(name, limit)}", f"give `{field}` of at most that", field)
     if maker.priority is not None and (
         made.priority is None or priorities.lower(made.priority, maker.priority) != made.priority
     ):

@@ -6,19 +6,20 @@ import contextlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
-from services.auth.domain.accounts import Held, Identity, tighter
+from services.auth.domain.accounts import Identity, Short, Standing
 from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Amount, Booking, Known, Return
+from services.auth.domain.ledger import Booking, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.isolate import each_isolated, note_failure
+from services.quota_client.amounts import Amount, limit_of, limit_shown
 from services.quota_client.permissions import permitted
 from services.quota_client.reservation_ids import ReservationId
 
@@ -31,10 +32,8 @@ class Admitted:
     """A verified key, and the lease where one was asked for."""
 
     who: Identity
+    """As its limits stand after the lease."""
     lease: Lease | None
-    account: Held
-    key: Held | None
-    """What binds the key beside its account's limits."""
     pooled: Amount
     """What this replica has borrowed for the key and not leased: as good as free."""
 
@@ -45,7 +44,7 @@ class IdentityStore(Protocol):
     async def by_digest(self, digest: bytes) -> Identity | None: ...  # noqa: D102
     async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
     def trusted(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
-    def note(self, key_id: str, account: Held, key: Held | None, bound: Held | None) -> None: ...  # noqa: D102
+    def note(self, key_id: str, account: Standing, key: Standing, bound: Standing | None) -> None: ...  # noqa: D102
 
 
 class LedgerStore(BlockStore, Protocol):
@@ -114,24 +113,24 @@ class Quota:
         if not permitted(who.rules, who.scopes, operation, provider, model):
             raise PermissionDenied(f"this key may not use {model or provider or 'this'}")
         if not need and not want:
-            return Admitted(who=who, lease=None, account=who.account, key=who.own, pooled=self.pools.free(who.key_id))
-        lease: Lease | None = None
-        borrowed: Borrowed | None = None
+            return Admitted(who=who, lease=None, pooled=self.pools.free(who.key_id))
         if lasting:
-            borrowed = await self._ledger.borrow(
+            found = await self._ledger.borrow(
                 who, holder=holder, least=least, need=need, want=need, ttl_s=self._lease_s
             )
-            if borrowed is not None:
-                lease = Lease(self._lease_ids.make(borrowed.block_id, 0), borrowed.amount, self._lease_s)
-        elif (cut := await self.pools.cut(who, least=least, need=need, want=want.at_least(need))) is not None:
+            if isinstance(found, Short):
+                raise exhausted(who, found)
+            lease = Lease(self._lease_ids.make(found.block_id, 0), found.amount, self._lease_s)
+            borrowed: Borrowed | None = found
+        else:
+            cut = await self.pools.cut(who, least=least, need=need, want=want.at_least(need))
+            if isinstance(cut, Short):
+                raise exhausted(who, cut)
             lease, borrowed = cut
-        if lease is None:
-            raise exhausted(who, least)
-        account, own = who.account, who.own
         if borrowed is not None:
-            account, own = borrowed.account, tighter(borrowed.key, borrowed.bound)
-            self._identities.note(who.key_id, account, borrowed.key, borrowed.bound)
-        return Admitted(who=who, lease=lease, account=account, key=own, pooled=self.pools.free(who.key_id))
+            who = replace(who, account=borrowed.account, key=borrowed.key, bound=borrowed.bound)
+            self._identities.note(who.key_id, borrowed.account, borrowed.key, borrowed.bound)
+        return Admitted(who=who, lease=lease, pooled=self.pools.free(who.key_id))
 
     async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[Identity], list[str]]:
         """Return the keys that are still good, and the ids of those that ended; neither when it cannot be told now."""
@@ -209,7 +208,7 @@ class Quota:
     async def give_back(self, returns: Iterable[quota_pb2.LeaseReturn]) -> None:
         """Take unspent pieces of leases back."""
         readable = [
-            Return(piece.return_id, found[0], Amount.of(piece.amount), piece.lease_id)
+            Return(piece.return_id, found[0], Amount.read(piece.amount), piece.lease_id)
             for piece in returns
             if (found := self._lease_ids.read(piece.lease_id))
         ]
@@ -220,8 +219,7 @@ class Quota:
         found = self._lease_ids.read(reservation.lease_id) if reservation else None
         if reservation is None or found is None:
             return None
-        reserved = Amount(reservation.tokens, reservation.images)
-        return Booking(settlement.reservation_id, reservation.lease_id, found[0], reserved, settlement)
+        return Booking(settlement.reservation_id, reservation.lease_id, found[0], reservation.amount, settlement)
 
 
 async def _noted(
@@ -238,11 +236,15 @@ def _reservation_id(booking: Booking) -> str:
     return booking.reservation_id
 
 
-def exhausted(who: Identity, least: Amount) -> QuotaExhausted:
-    """Return the refusal, with the time until the quota begins anew."""
-    wait_s = max(1.0, (who.resets_at - datetime.now(UTC)).total_seconds())
-    what = "image" if least.images and not least.tokens else "token"
+_WHOSE: Final = {"account": "the account", "key": "the key", "maker": "the maker of this key"}
+
+
+def exhausted(who: Identity, short: Short) -> QuotaExhausted:
+    """Return the refusal: which limit it is, whose, and the time until it begins anew."""
+    ends = who.ends.get(short.period)
+    limit = limit_shown(limit_of(short.dimension, short.period), short.limit)
+    when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
     return QuotaExhausted(
-        f"the daily {what} quota does not cover this request; it begins anew at {who.resets_at:%Y-%m-%dT%H:%M:%SZ}",
-        retry_after_s=wait_s,
+        f"{_WHOSE[short.kind]}'s limit of {limit} does not cover this request; {when}",
+        retry_after_s=max(1.0, (ends - datetime.now(UTC)).total_seconds()) if ends else None,
     )

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from services.auth.domain.accounts import KeyLimits, Limits
+
 
 @dataclass(frozen=True, kw_only=True)
-class AccountRecord:
+class AccountRecord(Limits):
     """An account."""
 
     id: str
@@ -18,18 +20,13 @@ class AccountRecord:
     disabled_at: datetime | None
     unlimited: bool
     zone: str
-    tokens_a_day: int
-    images_a_day: int
-    key_count: int
-    requests_a_minute: int
-    concurrent_requests: int
     priority: str
     micro_credits: int
     created_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyRecord:
+class KeyRecord(KeyLimits):
     """A key, without its secret."""
 
     id: str
@@ -37,11 +34,6 @@ class KeyRecord:
     name: str
     prefix: str
     scopes: list[dict[str, Any]]
-    tokens_a_day: int | None
-    images_a_day: int | None
-    requests_a_minute: int | None
-    concurrent_requests: int | None
-    priority: str | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -85,6 +77,7 @@ class UsageRecord:
     completion_tokens: int
     charged_tokens: int
     charged_images: int
+    charged_nano_usd: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +92,7 @@ class LedgerRecord:
     reference: str
     tokens: int
     images: int
+    nano_usd: int
     provider: str | None
     model: str | None
     request_id: str | None

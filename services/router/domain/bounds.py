@@ -8,12 +8,38 @@ model's owner, at its own size where that can be read.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from moa.text.v1 import text_service_pb2
-from services.catalogue import Model
+from services.catalogue import PICO_A_NANO, Model, rounded_up
 from services.common.errors import ContextTooLong
+from services.quota_client.amounts import UNLIMITED
 from services.router.domain.prompt import Prompt, size_of
 
+
+class Rates(NamedTuple):
+    """What a token costs at most, in pico-dollars, whichever of some models answers."""
+
+    prompt: int
+    completion: int
+
+    @classmethod
+    def of(cls, models: Iterable[Model]) -> Rates:
+        """Return the highest of each; a model without prices costs nothing."""
+        most = [model.prices.most() for model in models if model.prices is not None]
+        return cls(max(prompt for prompt, _ in most), max(completion for _, completion in most)) if most else _FREE
+
+    def nano_usd(self, prompt: int, completion: int) -> int:
+        """Return what so many tokens cost at most, in nano-dollars."""
+        return rounded_up(prompt * self.prompt + completion * self.completion)
+
+    def affordable(self, nano_usd: int, prompt: int) -> int:
+        """Return how many tokens of completion so much pays for, beside the prompt."""
+        left = nano_usd * PICO_A_NANO - prompt * self.prompt
+        return left // self.completion if self.completion else UNLIMITED
+
+
+_FREE = Rates(0, 0)
 LONGEST_TOKEN_BYTES = 128
 """Bytes of the longest tokens of the vocabularies in use (runs of spaces)."""
 

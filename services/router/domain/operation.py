@@ -14,9 +14,10 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
-from services.catalogue import Model, Provider, Timeouts
+from services.catalogue import Catalogue, Cost, Model, Provider, Timeouts
 from services.common import limits
 from services.common.errors import ContextTooLong, MoaError
+from services.quota_client.amounts import Amount
 from services.router.domain.attempts import Ask, Attempts, Begun
 from services.router.domain.caller import Caller
 from services.router.domain.ports import Booking, M, Payer, Source
@@ -32,13 +33,12 @@ class Request(Protocol):
     provider: str
 
 
-class Amount(NamedTuple):
+class Needed(NamedTuple):
     """What is reserved for a request."""
 
-    tokens: int = 0
-    min_tokens: int = 0
-    """With fewer it is refused."""
-    images: int = 0
+    need: Amount
+    least: Amount
+    """With less it is refused."""
 
 
 class Carriage(NamedTuple):
@@ -233,8 +233,12 @@ class Call(abc.ABC, Generic[R, M]):
         return ()
 
     @abc.abstractmethod
-    def amount(self, models: Sequence[Model]) -> Amount:
-        """Return what is reserved, whichever of the models answers."""
+    def amount(self, models: Sequence[Model]) -> Needed:
+        """Return what is reserved, whichever of the models answers: its prices bound what it may cost."""
+
+    def cost(self, catalogue: Catalogue) -> Cost:
+        """Return what tells the cost of what was consumed, by the prices of now."""
+        return catalogue.cost
 
     def outgrown(self, model: Model, others: Sequence[Model]) -> ContextTooLong | None:
         """Return why the request plainly does not fit `model`, where it may fit another; raise it where it fits none.
@@ -243,7 +247,7 @@ class Call(abc.ABC, Generic[R, M]):
         """
         return None
 
-    async def recounted(self, model: Model, payer: Payer) -> Amount | None:
+    async def recounted(self, model: Model, payer: Payer) -> Needed | None:
         """Return a smaller amount, as whoever would answer counts; None where it is none. Raises MoaError."""
         return None
 
@@ -296,13 +300,13 @@ class Whole(Generic[T]):
 
 
 __all__ = [
-    "Amount",
     "Ask",
     "Backends",
     "Call",
     "Carriage",
     "Metering",
     "Method",
+    "Needed",
     "Operation",
     "Owed",
     "WayOn",

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from moa.common.v1 import media_pb2
 from moa.quota.v1 import quota_pb2
-from services.catalogue import Catalogue, Model, Retirement
+from services.catalogue import Catalogue, Cost, Model, Retirement
 from services.common.errors import (
     InvalidField,
     MoaError,
@@ -22,13 +22,15 @@ from services.common.errors import (
     QuotaExhausted,
     Unsupported,
 )
+from services.quota_client import costless
+from services.quota_client.amounts import Amount
 from services.router.background import Background
 from services.router.domain import fallbacks, retirement
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
-from services.router.domain.operation import Amount, Backends, Call, Operation
+from services.router.domain.operation import Backends, Call, Needed, Operation
 from services.router.domain.ports import Booking, Identity, Linked, M
 
 
@@ -48,9 +50,9 @@ class Admission(Protocol):
         operation: quota_pb2.Operation.ValueType,
         provider: str,
         model: str,
-        tokens: int = 0,
-        images: int = 0,
-        min_tokens: int = 0,
+        need: Amount,
+        least: Amount | None = None,
+        cost: Cost = ...,
         request_id: str,
     ) -> Booking:
         """Verify a key and lend it quota."""
@@ -216,27 +218,32 @@ class Operations:
         )
 
     async def _reserve(
-        self, call: Call[Any, M], model: Model, caller: Caller, amount: Amount, *, countable: bool
+        self, call: Call[Any, M], model: Model, caller: Caller, needed: Needed, *, countable: bool
     ) -> Booking:
         """Lend a call what it needs at most; where there is less, what it needs as whoever would answer counts.
 
         `countable`: whether it can be counted already, with nothing in it left to be fetched.
         """
 
-        async def reserve(amount: Amount) -> Booking:
+        # Those who bring their own key pay their provider themselves.
+        cost = costless if caller.own_key else call.cost(self._catalogue())
+
+        async def reserve(needed: Needed) -> Booking:
+            if caller.own_key:
+                needed = Needed(*(amount._replace(nano_usd=0) for amount in needed))
             return await self._admission.reserve(
                 caller.key,
                 operation=call.operation.quota,
                 provider=model.provider,
                 model=model.id,
-                tokens=amount.tokens,
-                images=amount.images,
-                min_tokens=amount.min_tokens,
+                need=needed.need,
+                least=needed.least,
+                cost=cost,
                 request_id=caller.request_id,
             )
 
         try:
-            return await reserve(amount)
+            return await reserve(needed)
         except QuotaExhausted as refused:
             if not countable:
                 raise

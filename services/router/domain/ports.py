@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.quota_client.amounts import Amount
 from services.quota_client.ratelimit import Remaining
 
 
@@ -60,6 +61,10 @@ class Booking(Payer, Protocol):
         """Its id."""
 
     @property
+    def amount(self) -> Amount:
+        """What is reserved."""
+
+    @property
     def tokens(self) -> int:
         """Tokens reserved."""
 
@@ -83,8 +88,8 @@ class Booking(Payer, Protocol):
     def annul(self) -> None:
         """Give everything back, and let nobody else's word count: for a call that was left before its end."""
 
-    def shrunk(self, tokens: int) -> Self:
-        """Return a reservation of so many tokens, or as many as there are, in the place of this one.
+    def shrunk(self, amount: Amount) -> Self:
+        """Return a reservation of so much, or as much as there is, in the place of this one.
 
         Before anybody has been told of it.
         """

@@ -13,8 +13,10 @@ from moa.router.v1 import catalog_service_pb2
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField
 from services.common.estimate import tokens_of
+from services.quota_client.amounts import Amount
+from services.router.domain import bounds
 from services.router.domain.answer import Answer
-from services.router.domain.operation import Amount, Call, Carriage, Metering, Method, Operation, Owed, Whole
+from services.router.domain.operation import Call, Carriage, Metering, Method, Needed, Operation, Owed, Whole
 from services.router.domain.ports import Booking, Source
 
 SPECIAL_TOKENS: Final = 4
@@ -69,10 +71,11 @@ class EmbeddingCall(Call[EmbedTextsRequest, Whole[EmbedTextsResponse]]):
             raise InvalidField("give texts or token_lists, not both", param="token_lists")
         super().check(model)
 
-    def amount(self, models: Sequence[Model]) -> Amount:
+    def amount(self, models: Sequence[Model]) -> Needed:
         """As `Call.amount`: a token a byte at most, and no more than the model reads of a text."""
         tokens = max(self._bound(model) for model in models)
-        return Amount(tokens=tokens, min_tokens=tokens)
+        need = Amount(tokens=tokens, nano_usd=bounds.Rates.of(models).nano_usd(tokens, 0))
+        return Needed(need, need)
 
     def _bound(self, model: Model) -> int:
         sizes = [len(text.encode()) for text in self.request.texts] or [

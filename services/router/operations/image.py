@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,11 +13,16 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
-from services.catalogue import Model, Provider
+from services.catalogue import Catalogue, Cost, Model, Provider
 from services.common.errors import MoaError
+from services.quota_client.amounts import NANO, Amount
+from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Ask, Attempts, Begun
-from services.router.domain.operation import Amount, Call, Carriage, Metering, Method, Operation, Owed
+from services.router.domain.operation import Call, Carriage, Metering, Method, Needed, Operation, Owed
+
+_INPUT_IMAGE_TOKENS: Final = 6240
+"""What one image that is sent along is read as at most, by owners who price it in tokens (OpenAI, high fidelity)."""
 
 ImageAnswer = Answer[GenerateImageResponse]
 
@@ -73,10 +79,19 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
         given = [(f"images[{index}]", image) for index, image in enumerate(self.request.images)]
         return [*given, ("mask", self.request.mask)] if self.request.HasField("mask") else given
 
-    def amount(self, models: Sequence[Model]) -> Amount:
-        """As `Call.amount`."""
-        self.request.count = max(1, self.request.count)
-        return Amount(images=self.request.count)
+    def amount(self, models: Sequence[Model]) -> Needed:
+        """As `Call.amount`: by the dearest image of the size and quality that are asked for, and what is sent along."""
+        request = self.request
+        request.count = max(1, request.count)
+        read = len(request.prompt.encode()) + len(request.images) * _INPUT_IMAGE_TOKENS
+        image = max((model.prices.image_usd(request) for model in models if model.prices is not None), default=0.0)
+        nano_usd = bounds.Rates.of(models).nano_usd(read, 0) + request.count * math.ceil(image * NANO)
+        need = Amount(images=request.count, nano_usd=nano_usd)
+        return Needed(need, need)
+
+    def cost(self, catalogue: Catalogue) -> Cost:
+        """As `Call.cost`: by size and quality."""
+        return catalogue.image_cost(self.request)
 
     @property
     def stake(self) -> usage_pb2.Usage:

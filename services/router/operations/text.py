@@ -24,10 +24,11 @@ from services.common import logs
 from services.common.errors import ContextTooLong, MoaError
 from services.common.estimate import Meter
 from services.common.helper_process import is_large_request
+from services.quota_client.amounts import Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
-from services.router.domain.operation import Amount, Call, Carriage, Metering, Method, Operation, Owed
+from services.router.domain.operation import Call, Carriage, Metering, Method, Needed, Operation, Owed
 from services.router.domain.ports import Booking, Payer, Source
 from services.router.domain.prompt import Prompt
 from services.router.domain.rescue import Rescue, rescue_for
@@ -128,6 +129,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """Tokens of the prompt at most, told without a tokenizer."""
         self._reserved_prompt = 0
         """Tokens of the reservation that are the prompt's: the same, or its count."""
+        self._rates = bounds.Rates(0, 0)
         self._payer: Payer | None = None
 
     @classmethod
@@ -157,15 +159,21 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         messages = self.request.messages
         return [("image_url", messages[number].parts[index].image) for number, index in self.prompt.pictures]
 
-    def amount(self, models: Sequence[Model]) -> Amount:
+    def amount(self, models: Sequence[Model]) -> Needed:
         """As `Call.amount`: pictures count as they do where they cost most."""
         self._bound = bounds.prompt_bound(self.prompt, self.request, models)
+        self._rates = bounds.Rates.of(models)
         return self._amount(self._bound)
 
-    def _amount(self, prompt: int) -> Amount:
+    def _amount(self, prompt: int) -> Needed:
         self._reserved_prompt = prompt
         candidates = max(1, self.request.candidates)
-        return Amount(tokens=prompt + self._wanted * candidates, min_tokens=prompt + candidates)
+        return Needed(
+            *(
+                Amount(tokens=prompt + completion, nano_usd=self._rates.nano_usd(prompt, completion))
+                for completion in (self._wanted * candidates, candidates)
+            )
+        )
 
     def outgrown(self, model: Model, others: Sequence[Model]) -> ContextTooLong | None:
         """As `Call.outgrown`."""
@@ -177,7 +185,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
             raise
         return None
 
-    async def recounted(self, model: Model, payer: Payer) -> Amount | None:
+    async def recounted(self, model: Model, payer: Payer) -> Needed | None:
         """As `Call.recounted`: the bound may be several times the truth (Korean text is three bytes a letter)."""
         if not bounds.fits_context(self._bound, model.context_tokens):
             return None
@@ -190,12 +198,14 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def fetched(self, reserved: Booking, models: Sequence[Model]) -> Booking:
         """As `Call.fetched`: the sizes of pictures are known, and so what they cost at most."""
-        return reserved.shrunk(self.amount(models).tokens)
+        return reserved.shrunk(self.amount(models).need)
 
     def admitted(self, reserved: Booking) -> None:
         """As `Call.admitted`."""
-        left = (reserved.tokens - self._reserved_prompt) // max(1, self.request.candidates)
-        self.granted = max(1, min(self._wanted, left))
+        left = reserved.amount.tokens - self._reserved_prompt
+        if reserved.amount.nano_usd:
+            left = min(left, self._rates.affordable(reserved.amount.nano_usd, self._reserved_prompt))
+        self.granted = max(1, min(self._wanted, left // max(1, self.request.candidates)))
 
     @property
     def stake(self) -> usage_pb2.Usage:

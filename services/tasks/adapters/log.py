@@ -8,6 +8,8 @@ from psycopg import sql
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.quota_client.amounts import Amount
+from services.quota_client.reservation_ids import ReservationId
 from services.tasks.adapters import balance, records
 from services.tasks.adapters.database import EVENTS, OWED, QUEUE, WEBHOOKS, Link
 from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal, now_utc
@@ -70,15 +72,24 @@ async def add_delivery(link: Link, task: Task, event: str) -> None:
     await link.execute(_NOTIFY, (WEBHOOKS, ""))
 
 
+def _shared(reserved: Amount, outputs: int) -> Amount:
+    """Return what so many images come to, of those that were reserved: each at its price of then."""
+    made = min(outputs, reserved.images)
+    return Amount(images=made, nano_usd=reserved.nano_usd * made // max(1, reserved.images))
+
+
 async def _close_quota(link: Link, task: Task, outputs: int) -> None:
     if not task.quota_lease or not task.reservation_id:
         return
-    reserved = int(task.reservation_id.rpartition(".")[2])
+    reservation = ReservationId.parse(task.reservation_id)
+    if reservation is None:
+        return
+    reserved = reservation.amount
     if task.state == SUCCEEDED:
         usage = usage_pb2.Usage(images=outputs, exact=True)
         settlement = quota_pb2.Settlement(
             reservation_id=task.reservation_id,
-            charged=quota_pb2.Amount(images=min(outputs, reserved)),
+            charged=_shared(reserved, outputs).message(),
             usage=usage,
             operation=quota_pb2.OPERATION_IMAGE,
             provider=task.provider,
@@ -88,9 +99,7 @@ async def _close_quota(link: Link, task: Task, outputs: int) -> None:
         settlement.ended_at.FromDatetime(task.ended_at or now_utc())
         message, settles = settlement.SerializeToString(), True
     else:
-        back = quota_pb2.LeaseReturn(
-            return_id=task.id, lease_id=task.quota_lease, amount=quota_pb2.Amount(images=reserved)
-        )
+        back = quota_pb2.LeaseReturn(return_id=task.id, lease_id=task.quota_lease, amount=reserved.message())
         message, settles = back.SerializeToString(), False
     await link.execute(
         "insert into tasks.quota_outbox (task_id, message, settles) values (%s, %s, %s)", (task.id, message, settles)

@@ -7,19 +7,23 @@ fills; so whoever dies, it is booked once: auth books an id once, however often 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.catalogue import Catalogue
 from services.common import logs
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import each_isolated, note_failure
 from services.common.rpc.client import metadata
 from services.common.rpc.connections import ConnectionWatch
 from services.common.rpc.status import error_from_rpc
+from services.quota_client.amounts import Amount
+from services.quota_client.reservation_ids import ReservationId
 from services.tasks.adapters.database import Database
 
 _log = logs.get("tasks.quota")
@@ -39,6 +43,7 @@ class QuotaHold:
     key_id: str
     lease_id: str
     reservation_id: str
+    amount: Amount
     granted_micros: int
     """Credits that the account was granted in all, in millionths."""
 
@@ -46,27 +51,39 @@ class QuotaHold:
 class Quota:
     """The quota service, as tasks use it."""
 
-    def __init__(self, auth: grpc.aio.Channel, database: Database, *, service_token: str) -> None:
+    def __init__(
+        self, auth: grpc.aio.Channel, database: Database, *, catalogue: Callable[[], Catalogue], service_token: str
+    ) -> None:
+        self._catalogue = catalogue
         self._connections = ConnectionWatch(auth)
         self._stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._database = database
         self._token = service_token
 
     async def hold(
-        self, *, provider: str, model: str, images: int, request_id: str, api_key: str = "", key_id: str = ""
+        self,
+        *,
+        provider: str,
+        model: str,
+        images: int,
+        image: GenerateImageRequest,
+        request_id: str,
+        api_key: str = "",
+        key_id: str = "",
     ) -> QuotaHold:
-        """Verify a key, or one that was verified before by its id, and reserve images for a task.
+        """Verify a key, or one that was verified before by its id, and reserve a task's images, and what they cost.
 
         Raises Unauthenticated, PermissionDenied, QuotaExhausted or Unavailable.
         """
+        need = Amount(images=images, nano_usd=images * self._catalogue().image_nano_usd(provider, model, image))
         request = quota_service_pb2.AdmitRequest(
             holder=HOLDER,
             lasting=True,
             operation=quota_pb2.OPERATION_TASK,
             provider=provider,
             model=model,
-            need=quota_pb2.Amount(images=images),
-            want=quota_pb2.Amount(images=images),
+            need=need.message(),
+            want=need.message(),
         )
         if key_id:
             request.key_id = key_id
@@ -75,8 +92,8 @@ class Quota:
         answer = await self._called(self._stub.Admit, request, request_id, patient=True)
         grant = answer.grant
         lease = grant.lease.lease_id
-        reservation = f"{lease}.1.0.{images}" if lease else ""
-        return QuotaHold(grant.account_id, grant.key_id, lease, reservation, grant.granted_micro_credits)
+        reservation = str(ReservationId(lease, "1", need)) if lease else ""
+        return QuotaHold(grant.account_id, grant.key_id, lease, reservation, need, grant.granted_micro_credits)
 
     async def renew(self) -> int:
         """Renew every open task's lease; forget those that auth does not know any more; give how many there were.
@@ -109,13 +126,11 @@ class Quota:
             count += len(leases)
             after = max(leases)
 
-    async def give_back(self, hold: QuotaHold, *, images: int, return_id: str) -> None:
+    async def give_back(self, hold: QuotaHold, *, return_id: str) -> None:
         """Give back what a task that was not created after all had reserved. What fails here ends with its lease."""
         if not hold.lease_id:
             return
-        back = quota_pb2.LeaseReturn(
-            return_id=return_id, lease_id=hold.lease_id, amount=quota_pb2.Amount(images=images)
-        )
+        back = quota_pb2.LeaseReturn(return_id=return_id, lease_id=hold.lease_id, amount=hold.amount.message())
         try:
             await self._called(
                 self._stub.ReturnLeases, quota_service_pb2.ReturnLeasesRequest(returns=[back]), return_id

@@ -64,6 +64,7 @@ class Work:
             provider=task.provider,
             model=task.model,
             images=max(1, task.what.image.count),
+            image=task.what.image,
             request_id=task.id,
             key_id=task.key_id,
         )

@@ -43,6 +43,7 @@ COUNTS: Final = Spelling(
     # Reasoning is part of the output and not told apart.
     completion=(("outputTokens",),),
     cached=("cacheReadInputTokens",),
+    cache_write=("cacheWriteInputTokens",),
 )
 
 _start: Final = msgspec.json.Decoder(BlockStart).decode
