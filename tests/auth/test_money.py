@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -41,7 +42,7 @@ async def bought(admission: Admission, key: str, nano_usd: int, *, least: int | 
     return reservation
 
 
-def limited(account_id: str, **limits: str) -> admin_pb.UpdateAccountRequest:
+def limited(account_id: str, **limits: Any) -> admin_pb.UpdateAccountRequest:
     return admin_pb.UpdateAccountRequest(account_id=account_id, limits=account_pb2.Limits(**limits))
 
 
@@ -204,5 +205,5 @@ async def test_a_rotated_key_shares_its_limits_with_what_it_replaced(
     assert rows == [(50 * CENT, 400 * CENT - 50 * CENT)]
 
 
-def _fields(limits: account_pb2.Limits) -> dict[str, int]:
+def _fields(limits: account_pb2.Limits) -> dict[str, Any]:
     return {field.name: value for field, value in limits.ListFields()}

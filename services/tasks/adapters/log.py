@@ -83,7 +83,7 @@ async def _close_quota(link: Link, task: Task, outputs: int) -> None:
         return
     reservation = ReservationId.parse(task.reservation_id)
     if reservation is None:
-        return
+        raise ValueError("this is no reservation's id")
     reserved = reservation.amount
     if task.state == SUCCEEDED:
         usage = usage_pb2.Usage(images=outputs, exact=True)
