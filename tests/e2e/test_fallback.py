@@ -64,9 +64,9 @@ class Pair:
     async def charged(self, before: int, count: int = 1) -> list[tuple[str, str, int]]:
         """Return what the ledger closed since, without what came to nothing: provider, model, tokens."""
         async with asyncio.timeout(60):
-            while len(rows := await asyncio.to_thread(self.rows)) < before + count:
+            while len(rows := (await asyncio.to_thread(self.rows))[before:]) < count or not any(row[2] for row in rows):
                 await asyncio.sleep(0.05)
-        return [row for row in rows[before:] if row[2]]
+        return [row for row in rows if row[2]]
 
     def rows(self) -> list[tuple[str, str, int]]:
         """Return every row of the ledger that closes a reservation."""
@@ -81,7 +81,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     root: Path = tmp_path_factory.mktemp("pair")
     ports = Ports()
     main, spare = ports.any(), ports.any()
-    patient = {"connect_s": 5, "first_token_s": 60, "idle_s": 60}
+    patient = {"connect_s": 60, "first_token_s": 60, "idle_s": 60}
     openai_row = {
         "adapter": "openai",
         "makes": "text",
@@ -158,7 +158,7 @@ async def test_the_fallback_answers(pair: Pair, name: str, stream: bool) -> None
     pair.play(pair.spare, text=("I ", "stand ", "in."), counts=Counts(prompt=9, completion=3))
     async with pair.client as client:
         asked = client.chat.completions.with_raw_response.create
-        raw = await asked(model=name, messages=MESSAGES, stream=stream, max_tokens=500)
+        raw = await asked(model=name, messages=MESSAGES, stream=stream, max_tokens=65)
         assert (raw.headers["x-moa-provider"], raw.headers["x-moa-model"]) == ("spare", SPARE)
         answer: Any = raw.parse()
         if stream:

@@ -120,7 +120,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
         "base_url": f"http://127.0.0.1:{port}/v1",
         "credentials": {"api_key": "CLOUD_KEY"},
         "options": {"counts_tokens": True},
-        "timeouts": {"connect_s": 5, "first_token_s": 60, "idle_s": 60},
+        "timeouts": {"connect_s": 60, "first_token_s": 60, "idle_s": 60},
     }
     model = {"id": "gpt-4o-mini", "provider": "cloud", "context_tokens": 128_000}
     catalogue = root / "catalogue.yaml"
