@@ -28,6 +28,8 @@ class TextAsk:
     top_p: float = 1.0
     top_k: int = 0
     """0: all."""
+    min_p: float = 0.0
+    """How likely a token must be, as a part of the likeliest."""
     seed: int = 0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0

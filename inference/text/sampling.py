@@ -66,6 +66,8 @@ class Sampler:
         else:
             places = None
             chances = np.exp(logits - logits.max())
+        # The likeliest has 1 here.
+        chances[chances < ask.min_p] = 0
         chances /= chances.sum()
         if ask.top_p < 1:
             places, chances = _nucleus(places, chances, ask.top_p)

@@ -32,10 +32,15 @@ def drawn(**fields: Any) -> Counter[int]:
         ({"top_p": 0.65}, {0, 1}),
         ({"top_p": 0.85, "top_k": 2}, {0, 1}),
         ({"top_p": 0.1}, {0}),
+        ({"min_p": 0.45}, {0, 1, 2}),
+        ({"min_p": 0.55}, {0, 1}),
+        ({"min_p": 1.0}, {0}),
+        ({"min_p": 0.45, "top_k": 2}, {0, 1}),
+        ({"min_p": 0.55, "top_p": 0.5}, {0}),
     ],
 )
 def test_tokens_that_are_too_unlikely_are_not_drawn(fields: dict[str, float], kept: set[int]) -> None:
-    """`top_k` keeps the k likeliest, `top_p` the nucleus."""
+    """`top_k` keeps the k likeliest, `top_p` the nucleus, `min_p` those as likely as that part of the likeliest."""
     assert set(drawn(**fields)) == kept
 
 

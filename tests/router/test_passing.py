@@ -51,7 +51,7 @@ def to_gemini(body: Json, ignored: Ignored | None = None) -> Json:
 CHAT: Json = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 PASSES: Json = {
     "chat_template_kwargs": {"enable_thinking": False},
-    "min_p": 0.1,
+    "typical_p": 0.1,
     "repetition_penalty": 1.1,
     "guided_json": {"type": "object", "properties": {"file_id": {"type": "string"}}},
     "prompt_cache_key": "k",
@@ -99,12 +99,12 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA6
 @pytest.mark.parametrize("name", openai_carried.DENIED)
 def test_what_is_ours_to_decide_is_not_passed_to_openai(name: str) -> None:
     """Whoever filled the envelope: what is stored, whose account it is, who answers, what costs more."""
-    request = GenerateTextRequest(vendor=vendor_fields.envelope("openai", {name: "theirs", "min_p": 0.1}))
+    request = GenerateTextRequest(vendor=vendor_fields.envelope("openai", {name: "theirs", "typical_p": 0.1}))
     request.messages.append(Message(role=Role.ROLE_USER, parts=[Part(text="hi")]))
     ignored = Ignored()
     sent = openai.body_from(request, MODEL, openai.Options(), ignored)
     assert sent.get(name) != "theirs"
-    assert (sent["min_p"], ignored.names) == (0.1, [name])
+    assert (sent["typical_p"], ignored.names) == (0.1, [name])
     with pytest.raises(Unsupported) as refused:
         openai.body_from(request, MODEL, openai.Options(), Ignored(strict=True))
     assert refused.value.param == name
@@ -149,7 +149,7 @@ def test_openai_itself_is_sent_what_it_documents() -> None:
         "messages[].mood",
         "messages[].cache_control",
         "chat_template_kwargs",
-        "min_p",
+        "typical_p",
         "repetition_penalty",
         "guided_json",
         "next_years_field",

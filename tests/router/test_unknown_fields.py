@@ -31,7 +31,7 @@ CHAT: Json = {
         {"role": "user", "content": "and?", "tool_call": 2},
     ],
     "tools": [{"type": "function", "function": {"name": "f", "parameters": {"anything": 1}}, "cache_control": {}}],
-    "min_p": 0.1,
+    "typical_p": 0.1,
     "chat_template_kwargs": {"enable_thinking": False},
     "store": False,
 }
@@ -45,11 +45,11 @@ def test_unknown_fields_are_carried_and_named() -> None:
         "store",
         "messages[].tool_call",
         "messages[].provider_specific_fields",
-        "min_p",
+        "typical_p",
         "chat_template_kwargs",
     ]
     assert json.loads(request.vendor.json) == {
-        "min_p": 0.1,
+        "typical_p": 0.1,
         "chat_template_kwargs": {"enable_thinking": False},
         "store": False,
     }
@@ -121,10 +121,10 @@ def _shown(name: str) -> str:
 
 def test_the_wish_is_a_header(url: str, played: Played) -> None:
     """`moa-parameters: strict` over HTTP reaches whoever answers; without it the header names what had no effect."""
-    body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "min_p": 0.1}
+    body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "typical_p": 0.1}
     ask = {"headers": {"x-api-key": KEY}, "json": body, "timeout": 10}
     told = requests.post(f"{url}/v1/chat/completions", **ask)  # type: ignore[arg-type]
-    assert (told.status_code, told.headers["x-moa-ignored"]) == (200, "min_p")
+    assert (told.status_code, told.headers["x-moa-ignored"]) == (200, "typical_p")
     ask["headers"] = {"x-api-key": KEY, "moa-parameters": "strict"}
     requests.post(f"{url}/v1/chat/completions", **ask)  # type: ignore[arg-type]
     assert [request.strict for request in played.texts] == [False, True]
@@ -138,7 +138,7 @@ def test_the_header_names_what_whoever_answers_ignored(url: str, played: Played)
     """In the caller's words, instead of all that only a vendor knows; a nearest value with the value."""
     started = text_pb2.Started(ignored=["reasoning.effort=high", "tool_choice.parallel", "temperature"])
     played.script = [text(text_pb2.TextEvent(started=started), said("hi")), ended()]
-    body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "min_p": 0.1}
+    body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "typical_p": 0.1}
     told = requests.post(f"{url}/v1/chat/completions", json=body, headers={"x-api-key": KEY}, timeout=10)
     assert told.headers["x-moa-ignored"] == "reasoning_effort=high, parallel_tool_calls, temperature"
     assert told.json()["choices"][0]["message"]["content"] == "hi"
