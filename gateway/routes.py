@@ -90,7 +90,7 @@ _LARGE: Final = frozenset(
 )
 """Services whose requests may hold pictures. All others are sent a few fields: `bodies.FREE_BYTES` are plenty."""
 
-_FORMS: Final = frozenset(("CreateImageEdit", "CreateImageVariation"))
+_FORMS: Final = frozenset(("CreateImageEdit", "CreateImageVariation", "CreateFile"))
 """The methods that read multipart bodies."""
 
 _TALKS: Final = "/grpc.reflection."

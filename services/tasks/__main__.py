@@ -32,6 +32,7 @@ from services.common.rpc.server import Server, run
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.tasks.adapters.database import Database, Listener, Notices
+from services.tasks.adapters.files import Files
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.quota import Quota
@@ -87,6 +88,7 @@ class Process:
             attempts=config.task_attempts,
         )
         self.helper = HelperProcess()
+        self.files = Files(self.database, self.store)
         self.server = _served(self, self._operations())
         self.keeper = Keeper(self.database, self.queue, self.quota, self.store, self.notices, keep_s=config.task_keep_s)
         self.deliverer = self._deliverer()
@@ -158,6 +160,7 @@ class Process:
         yield Listener(self.config.database_url.get_secret_value(), self.notices).run()
         yield self.watched.watch()
         yield self.keeper.run()
+        yield self.files.run()
         if self.config.task_workers:
             yield self.worker.run()
             yield self.deliverer.run()
@@ -172,7 +175,7 @@ def _served(process: Process, operations: Operations) -> Server:
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, grpc)
     image_task_service_pb2_grpc.add_ImageTaskServiceServicer_to_server(ImageTaskServicer(operations), grpc)
     image_task_service_pb2_grpc.add_ImageTaskQueryServiceServicer_to_server(ImageTaskQueryServicer(operations), grpc)
-    predictions = PredictionServicer(operations, process.links)
+    predictions = PredictionServicer(operations, process.files, process.helper, process.links)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, grpc)
     desk = DeskTaskServicer(operations, process.upstream, model=config.desk_model)
     desk_task_service_pb2_grpc.add_DeskTaskServiceServicer_to_server(desk, grpc)

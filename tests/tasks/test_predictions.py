@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
+from PIL import Image
 from replicate.client import Client
 from replicate.exceptions import ModelError, ReplicateError
 from standardwebhooks import Webhook
@@ -209,6 +213,63 @@ def test_a_stream_is_followed_by_its_link_alone(system: System, client: Client) 
     stolen = other.urls["stream"].partition("?")[0] + "?" + one.urls["stream"].partition("?")[2]
     assert requests.get(stolen, timeout=30).status_code == 403
     assert requests.get(one.urls["stream"].partition("?")[0], timeout=30).status_code == 401
+
+
+def picture(side: int = 16) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), "red").save(out, "PNG")
+    return out.getvalue()
+
+
+def test_the_public_client_sends_files(system: System, client: Client) -> None:
+    """An open file among the inputs is uploaded by the client and read from there; the answer names its link."""
+    file = io.BytesIO(picture())
+    file.name = "red.png"
+    made = client.models.predictions.create(LOCAL, input={"prompt": "from a file", "image": file})
+    made.wait()
+    assert made.status == "succeeded"
+    assert made.input is not None
+    sent = urlsplit(made.input["image"])
+    assert sent.path.startswith("/files/")
+    assert requests.get(made.input["image"], timeout=10).content == picture()
+
+
+def test_files_are_kept_told_and_deleted(system: System, connect: Connect) -> None:
+    """`files.create`, `get`, `list` and `delete` of the public client; nobody else's are seen."""
+    _, key = system.account()
+    own, stranger = connect(key), connect(system.api_key)
+    file = io.BytesIO(picture())
+    made = own.files.create(file, filename="red.png", content_type="image/png", metadata={"of": "me"})
+    assert (made.name, made.content_type, made.size, made.metadata) == (
+        "red.png",
+        "image/png",
+        len(picture()),
+        {"of": "me"},
+    )
+    assert own.files.get(made.id).checksums == {"sha256": hashlib.sha256(picture()).hexdigest()}
+    assert [each.id for each in own.files.list()] == [made.id]
+    for call in (stranger.files.get, stranger.files.delete):
+        with pytest.raises(ReplicateError, match="no such file"):
+            call(made.id)
+    assert own.files.delete(made.id)
+    assert own.files.list() == []
+    assert requests.get(made.urls["get"], timeout=10).status_code == 404
+
+
+def test_an_upload_that_is_no_image_is_refused(system: System) -> None:
+    """No form, no file, no picture, and bad metadata: each says what is expected, and nothing is kept."""
+    _, key = system.account()
+    headers = {"authorization": f"Bearer {key}"}
+
+    def send(**given: Any) -> tuple[int, str]:
+        answer = requests.post(f"{system.url}/v1/files", headers=headers, timeout=10, **given)
+        return answer.status_code, answer.json()["detail"]
+
+    assert send(json={"content": "x"}) == (415, "a multipart/form-data body is expected")
+    assert send(files={"other": ("a.png", picture())})[0] == 422
+    assert send(files={"content": ("a.txt", b"words", "text/plain")})[0] in (415, 422)
+    assert send(files={"content": ("a.png", picture())}, data={"metadata": "[]"})[0] == 422
+    assert requests.get(f"{system.url}/v1/files", headers=headers, timeout=10).json()["results"] == []
 
 
 def test_an_answered_version_can_be_sent(client: Client) -> None:

@@ -10,9 +10,9 @@ import msgspec
 from google.api import httpbody_pb2
 from google.protobuf.message import Message
 
+from services.common import form
 from services.common.errors import MoaError
 from services.common.rpc.raw import RawBody
-from services.router.dialects import form
 from services.router.dialects.reading import Body, Reading
 from services.router.dialects.unknown import PARAMETERS_KEY
 from services.router.serving import FALLBACK_KEY

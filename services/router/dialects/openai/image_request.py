@@ -10,9 +10,8 @@ import msgspec
 
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
-from services.common import images
+from services.common import form, images
 from services.common.errors import InvalidField, Unsupported
-from services.router.dialects import form
 from services.router.dialects.body import field_error
 from services.router.dialects.media import image_from_text
 from services.router.dialects.openai.image_bodies import DEFAULT_MODEL, IGNORED, REFUSED, ImageBody, ImageRef

@@ -8,15 +8,19 @@ from typing import Any, Final
 import msgspec
 from google.api import httpbody_pb2
 
+from moa.quota.v1 import quota_pb2
 from moa.task.v1 import prediction_service_pb2 as pb
 from moa.task.v1 import prediction_service_pb2_grpc, task_pb2
 from services.catalogue import Model
 from services.common.body import parse
-from services.common.errors import InvalidField, ModelNotFound, NotFound
+from services.common.errors import InvalidField, ModelNotFound, NotFound, PermissionDenied
+from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc import call as calls
 from services.common.store import Links
 from services.tasks import reply
+from services.tasks.adapters.files import Files
 from services.tasks.api import header, idempotency_key, last_event_id, note
+from services.tasks.dialects.predictions import files as uploads
 from services.tasks.dialects.predictions import paths
 from services.tasks.dialects.predictions.render import KeptRequest, frames, prediction, stream_path
 from services.tasks.domain.task import Task
@@ -72,11 +76,15 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     Args:
         operations: What can be done with tasks.
+        files: What callers uploaded.
+        helper: Where large uploads are read.
         links: Signs what is followed without a key, and knows where callers reach this gateway.
     """
 
-    def __init__(self, operations: Operations, links: Links) -> None:
+    def __init__(self, operations: Operations, files: Files, helper: HelperProcess, links: Links) -> None:
         self._operations = operations
+        self._files = files
+        self._helper = helper
         self._links = links
 
     async def CreatePrediction(self, request: pb.CreatePredictionRequest, context: Any) -> httpbody_pb2.HttpBody:
@@ -123,6 +131,43 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             out = b"".join(map(frames, events)) if events else reply.STILL_THERE
             if out:
                 await context.write(reply.sse_body(out))
+
+    async def CreateFile(self, request: httpbody_pb2.HttpBody, context: Any) -> httpbody_pb2.HttpBody:
+        """Keep a file for a day."""
+        account_id = await self._owner(context)
+        if len(request.data) > LARGE_BYTES:
+            found = await self._helper.run(uploads.read, request.data, account_id, request.content_type)
+        else:
+            found = uploads.read(request.data, request.content_type)
+        file = await self._files.create(
+            account_id, found.data, found.info, filename=found.filename, metadata=found.metadata
+        )
+        await reply.with_status(context, 201)
+        return reply.json_body(uploads.shown(file, self._links))
+
+    async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """List files: all that an account may have are one page."""
+        files = await self._files.list(await self._owner(context))
+        results = [uploads.shown(file, self._links) for file in files]
+        return reply.json_body({"previous": None, "next": None, "results": results})
+
+    async def GetFile(self, request: pb.GetFileRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """Return a file."""
+        file = await self._files.get(await self._owner(context), request.file_id)
+        return reply.json_body(uploads.shown(file, self._links))
+
+    async def DeleteFile(self, request: pb.DeleteFileRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """Delete a file."""
+        await self._files.delete(await self._owner(context), request.file_id)
+        await reply.with_status(context, 204)
+        return httpbody_pb2.HttpBody()
+
+    async def _owner(self, context: Any) -> str:
+        """Return whose files are meant. Raises PermissionDenied for a key that could use them for nothing."""
+        _, who = await self._operations.caller(context)
+        if not who.may(quota_pb2.OPERATION_TASK, "", ""):
+            raise PermissionDenied("this key may not use tasks")
+        return who.account_id
 
     async def _followed(self, request: pb.StreamPredictionRequest, context: Any) -> Task:
         if not request.signature:

@@ -21,6 +21,8 @@ class Form:
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[bytes]] = field(default_factory=dict)
+    filenames: dict[str, list[str]] = field(default_factory=dict)
+    """What the senders of `files` call them; empty where they do not say."""
 
 
 def is_form(content_type: str) -> bool:
@@ -73,6 +75,7 @@ def _keep(form: Form, segment: MultipartSegment, content: bytes) -> None:
         ("text/", "application/json")
     ):
         form.files.setdefault(name, []).append(content)
+        form.filenames.setdefault(name, []).append(segment.filename or "")
         return
     if len(content) > MAX_FIELD_BYTES:
         raise TooLarge(f"{name} is too long", param=name)
