@@ -188,7 +188,8 @@ def _aged(active: Iterable[LeaseStore], now: float) -> Iterable[Reservation]:
 
 
 def _open(reservation: Reservation) -> quota_pb2.OpenReservation:
-    usage, provider, model = reservation.so_far or (usage_pb2.Usage(), "", "")
+    so_far = reservation.so_far() if reservation.so_far is not None else None
+    usage, provider, model = so_far or (usage_pb2.Usage(), "", "")
     return quota_pb2.OpenReservation(so_far=reservation.settlement(usage, provider, model))
 
 

@@ -29,6 +29,8 @@ def charged(usage: usage_pb2.Usage, reserved: Amount, nano_usd: int) -> quota_pb
 
 
 OnSettled = Callable[[usage_pb2.Usage], None]
+SoFar = Callable[[], tuple[usage_pb2.Usage, str, str] | None]
+"""Returns what was consumed, of whose model: provider and model; None: nothing."""
 """Hears what was booked in the end."""
 
 
@@ -95,8 +97,8 @@ class Reservation:
         self.made_at = made_at
         self.paces: tuple[Share, ...] = ()
         """The paces that it runs in."""
-        self.so_far: tuple[usage_pb2.Usage, str, str] | None = None
-        """What was reported: usage, provider, model."""
+        self.so_far: SoFar | None = None
+        """Returns what was consumed so far."""
         self.reported_at = 0.0
         """When auth last heard of it; 0: never."""
         lease.number += 1
@@ -131,18 +133,22 @@ class Reservation:
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Say what was consumed so far; charged should this process vanish. Costs nothing, call it often."""
-        self.so_far = (usage, provider, model)
+        self.so_far = lambda: (usage, provider, model)
+
+    def follow(self, so_far: SoFar) -> None:
+        """Ask for what was consumed so far whenever auth is told; it is charged should this process vanish."""
+        self.so_far = so_far
 
     def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Say what was consumed in the end. Durable when it returns, booked soon after; never more than reserved."""
         if not self._done:
-            self._done = True
+            self._done, self.so_far = True, None
             self._keeper.settled(self, self.settlement(usage, provider, model))
 
     def release(self) -> None:
         """Say that nothing was consumed."""
         if not self._done:
-            self._done = True
+            self._done, self.so_far = True, None
             self._keeper.released(self)
 
     def annul(self) -> None:
@@ -169,7 +175,7 @@ class Reservation:
         """
         if not self._done:
             self._done = True
-            self.so_far = (usage, provider, model)
+            self.so_far = lambda: (usage, provider, model)
             self._keeper.doubted(self, self.settlement(usage, provider, model), then)
 
     def renewed(self) -> Reservation:

@@ -56,6 +56,9 @@ class TaskReservation:
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Nothing: the holder of the lease reports."""
 
+    def follow(self, so_far: object) -> None:
+        """Nothing, likewise."""
+
     def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Nothing: the signer of the grant settles, once, when its task succeeds."""
 

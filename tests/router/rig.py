@@ -143,6 +143,8 @@ class Booking:
     def account_id(self) -> str:
         return self.identity.account_id
 
+    def follow(self, so_far: Any) -> None: ...
+
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None: ...
 
     def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:

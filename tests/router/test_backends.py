@@ -117,6 +117,8 @@ class Lender:
     def may(self, *_: Any) -> bool:
         return True
 
+    def follow(self, so_far: Any) -> None: ...
+
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         pass
 

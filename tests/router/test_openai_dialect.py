@@ -47,6 +47,8 @@ class Books:
         self.settled: list[usage_pb2.Usage] = []
         self.released = 0
 
+    def follow(self, so_far: Any) -> None: ...
+
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         pass
 

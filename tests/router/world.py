@@ -93,6 +93,8 @@ class Lent:
 
     account_id, priority = "acc", "normal"
 
+    def follow(self, so_far: Any) -> None: ...
+
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         self.told = usage
 

@@ -79,6 +79,13 @@ class Answer(Generic[M]):
         self.on_broken: Callable[[MoaError], None] = _nobody
         """Told of a failure after the first event."""
 
+        self.booking.follow(self._so_far)
+
+    def _so_far(self) -> tuple[usage_pb2.Usage, str, str] | None:
+        """Return what was consumed so far, and of whom."""
+        consumed = self._metering.consumed(ended=self._ended)
+        return None if consumed is None else (consumed, self.model.provider, self.model.id)
+
     @property
     def booking(self) -> Booking:
         """What pays."""
@@ -113,8 +120,6 @@ class Answer(Generic[M]):
                 if self._failure is not None and not message.events:
                     # All that it held was a failure, which may be mended.
                     continue
-                if not self._ended and (consumed := self._metering.consumed(ended=False)) is not None:
-                    self.booking.report(usage=consumed, provider=self.model.provider, model=self.model.id)
             return message
         return None
 
@@ -167,6 +172,7 @@ class Answer(Generic[M]):
         self._source.close()
         self._failure, self._cut_off = None, False
         self.model, self._source = begun.model, begun.source
+        self.booking.follow(self._so_far)  # it may be another
         return begun.first
 
     def _failed(self, error: MoaError) -> M:

@@ -79,6 +79,9 @@ class Booking(Payer, Protocol):
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Tell what was consumed so far; charged should this process vanish. Cheap."""
 
+    def follow(self, so_far: Callable[[], tuple[usage_pb2.Usage, str, str] | None]) -> None:
+        """Ask whenever auth is told what was consumed so far, with its provider and model; None: nothing yet."""
+
     def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Book what was consumed. Once; later calls do nothing."""
 
