@@ -42,6 +42,10 @@ _SAME_ORIGIN: Final = ("/account/", "/admin/")
 _SHARED_SERVICE: Final = "moa.router.v1.OpenAIService"
 """Whose GET paths (`/v1/models`) are Google's too."""
 
+_MODELS: Final = ("/v1/models/", "/v1beta/models/")
+_UNKNOWN_METHOD: Final = "/v1(beta)?/models/.+:[A-Za-z]+"
+"""A method of one of Google's models."""
+
 _FILES: Final = "moa.router.v1.FilesService"
 """Stored objects, by signed links that pages of any origin may follow."""
 
@@ -224,6 +228,10 @@ def _rest(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
         for binding in same:
             yield from _of_binding(binding, path, settings)
         dialect = _dialect(DIALECTS[same[0].service])
+        if same[0].template.startswith(_MODELS) and same[0].template.endswith("}"):
+            # Behind the methods that there are: one that Google's API has, or nobody.
+            asked = {"safe_regex": {"regex": _UNKNOWN_METHOD}, "headers": [_header(":method", {"exact": "POST"})]}
+            yield _refusal(asked, 404, _dialect("google"))
         yield _refusal(path, 405, dialect, allow=sorted({binding.verb for binding in same}))
 
 

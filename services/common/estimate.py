@@ -107,8 +107,10 @@ class Meter:
 
     def usage(self) -> Usage:
         """Return the provider's count, or the estimate, marked as such."""
-        if self.reported is not None:
-            return self.reported.usage(0 if self.reported.prompt is not None else self._guess(), self._pieces)
+        reported = self.reported
+        # Nothing at all is no count of an answer with words: some servers send zeros before they count.
+        if reported is not None and not (self._pieces and reported.prompt == reported.completion == 0):
+            return reported.usage(0 if reported.prompt is not None else self._guess(), self._pieces)
         return Usage(
             prompt_tokens=self._guess(), completion_tokens=self._pieces, reasoning_tokens=self._reasoning_pieces
         )

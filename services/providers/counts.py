@@ -38,12 +38,15 @@ class Spelling(NamedTuple):
     completion: tuple[Path, ...]
     """None where a protocol has no completions, so that nothing is missing."""
     """Reasoning included."""
-    cached: Path | None = None
-    """The part of `prompt` that came from the provider's cache."""
+    cached: tuple[Path, ...] = ()
+    """The part of `prompt` that came from the provider's cache, at the first of these places that has one."""
+    total: Path | None = None
+    """Prompt and completion together: where it has room for the reasoning beside both, that was left out of the
+    completion (xAI)."""
     reasoning: Path | None = None
     """The part of `completion` that was reasoning."""
-    cache_write: Path | None = None
-    """The part of `prompt`, beside `cached`, that the provider wrote to its cache."""
+    cache_write: tuple[Path, ...] = ()
+    """The part of `prompt`, beside `cached`, that the provider wrote to its cache, likewise."""
     omits_zeros: bool = False
     """Whether a main part that is missing is 0, as in JSON made of protobuf."""
 
@@ -62,10 +65,24 @@ def read_usage(raw: msgspec.Raw, spelling: Spelling) -> ReportedUsage | None:
         return ReportedUsage(None, None, 0, 0, frozenset(("type",)))
     prompt = _total(given, spelling.prompt, spelling, faults)
     completion = _total(given, spelling.completion, spelling, faults) if spelling.completion else 0
-    cached = _part(given, spelling.cached, prompt, "cached", faults)
+    completion = _with_reasoning(given, spelling, prompt, completion)
+    cached = _part(given, _first(given, spelling.cached), prompt, "cached", faults)
     reasoning = _part(given, spelling.reasoning, completion, "reasoning", faults)
-    cache_write = _part(given, spelling.cache_write, prompt, "cache_write", faults)
+    cache_write = _part(given, _first(given, spelling.cache_write), prompt, "cache_write", faults)
     return ReportedUsage(prompt, completion, cached, reasoning, frozenset(faults), cache_write)
+
+
+def _with_reasoning(given: Any, spelling: Spelling, prompt: int | None, completion: int | None) -> int | None:
+    """Return the completion, with the reasoning where that was counted beside it."""
+    if spelling.total is None or spelling.reasoning is None or prompt is None or completion is None:
+        return completion
+    reasoning = _count(_at(given, spelling.reasoning), set()) or 0
+    beside = prompt + completion + reasoning
+    return completion + reasoning if reasoning and _count(_at(given, spelling.total), set()) == beside else completion
+
+
+def _first(given: Any, paths: tuple[Path, ...]) -> Path | None:
+    return next((path for path in paths if _at(given, path)), None)
 
 
 def count_in(body: bytes, path: Path) -> int | None:

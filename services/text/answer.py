@@ -22,6 +22,7 @@ from services.providers.http.client import Reply, Upload
 from services.providers.http.deadline import Deadline
 from services.providers.text.base import Reader
 from services.text import prepare
+from services.text.json_object import ObjectsOnly, is_emulated
 from services.text.targets import Target
 
 TAIL_S: Final = 1.0
@@ -47,6 +48,7 @@ class Answer:
         "_deadline",
         "_helper",
         "_model",
+        "_objects",
         "_reader",
         "_reply",
         "_request",
@@ -73,6 +75,8 @@ class Answer:
         self._reader: Reader | None = None
         self._deadline = Deadline()
         self._began = False
+        self._objects: ObjectsOnly | None = None
+        """Where the model has no mode for JSON objects."""
         self._started: Started | None = None
         """What is told before the first events."""
         self.lived = False
@@ -84,6 +88,8 @@ class Answer:
     async def __aenter__(self) -> Self:
         target = self._target
         timeouts = self._timeouts
+        if is_emulated(self._request, self._model):
+            self._objects = ObjectsOnly()
         stream = self._request.stream or may_be_long(self._request, self._model)
         outgoing, ignored = await prepare.outgoing(
             self._request, self._model, target, stream=stream, helper=self._helper
@@ -125,6 +131,8 @@ class Answer:
         An empty list is a sign of life: what came makes no event.
         """
         events = await self._next()
+        if events and self._objects is not None:
+            events = self._objects.of(events)
         if events and self._started is not None:
             started, self._started = self._started, None
             started.upstream_id = self._reader.upstream_id if self._reader is not None else ""

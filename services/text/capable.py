@@ -15,6 +15,7 @@ from services.common.errors import Unsupported
 from services.providers.text import caching
 from services.providers.text.base import Adapter
 from services.providers.text.ignored import Ignored
+from services.text import json_object
 
 _NO_EFFORT: Final = (ReasoningOptions.EFFORT_UNSPECIFIED, ReasoningOptions.EFFORT_NONE)
 _DEFAULTS: Final = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -37,6 +38,8 @@ def check(request: GenerateTextRequest, model: Model, adapter: Adapter, ignored:
     _check_count(request.candidates, model.limits.candidates, "candidates")
     _check_count(len(request.stop), model.limits.stop, "stop")
     _check_foreign(request, model, adapter)
+    if json_object.is_emulated(request, model):
+        json_object.ask_for_object(request)
     if request.HasField("reasoning") and not model.can("reasoning"):
         _drop_reasoning(request.reasoning, model, ignored)
     if request.HasField("sampling"):

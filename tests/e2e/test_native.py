@@ -39,7 +39,7 @@ def test_a_chat_reply_has_the_documented_form(gateway: Gateway) -> None:
     answer = gateway.post("/generate/text", CHAT)
     body = answer.json()
     assert answer.status_code == 200
-    assert set(body) == {"response", "model_id", "provider", "usageMetadata"}
+    assert set(body) == {"response", "finish_reason", "model_id", "provider", "usageMetadata"}
     assert body["response"] == "Hello! How can I help you today?"
     usage = body["usageMetadata"]
     assert usage["totalTokenCount"] == usage["promptTokenCount"] + usage["candidatesTokenCount"] > 0

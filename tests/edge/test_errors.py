@@ -110,6 +110,8 @@ def test_crash(edge: Stack, upstream: Upstream) -> None:
         ("GET", "/v1/chat/completions", 405, "method_not_allowed", "openai"),
         ("OPTIONS", "/v1/chat/completions", 405, "method_not_allowed", "openai"),
         ("POST", "/v1/models/some/model", 405, "method_not_allowed", "openai"),
+        ("POST", "/v1/models/some:embedEverything", 404, "NOT_FOUND", "google"),
+        ("POST", "/v1beta/models/some:embedEverything", 404, "NOT_FOUND", "google"),
         ("GET", "/moa.router.v1.NativeService/GenerateText", 404, "not_found", "native"),
         ("GET", "/generate/text/", 404, "not_found", "native"),
     ],
@@ -119,7 +121,8 @@ def test_routes(edge: Stack, method: str, path: str, status: int, code: str, dia
     answer = requests.request(method, edge.url + path, timeout=20)
     assert answer.status_code == status
     body = answer.json()
-    assert (body["error"]["code"] if dialect == "openai" else body["code"]) == code
+    told = {"openai": lambda: body["error"]["code"], "google": lambda: body["error"]["status"]}
+    assert told.get(dialect, lambda: body["code"])() == code
     assert ("allow" in answer.headers) == (status == 405)
 
 

@@ -36,6 +36,7 @@ def test_a_model_that_makes_text_looks_at_the_image(url: str, played: Played) ->
         "images": [],
         "prompt": "무엇이 보이나요?",
         "response": "Hello 안녕",
+        "finish_reason": "stop",
         "model_id": "smart",
         "provider": "p-text",
         "usageMetadata": usage,

@@ -230,3 +230,19 @@ def test_calls_are_told_apart(name: str) -> None:
     assert [calls[index] for index in sorted(calls)] == wanted
     names = [event.tool_call.name for event in events if event.tool_call.name]
     assert names == ["f"] * len(wanted)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "Text/Event-Stream", ""])
+def test_a_stream_by_another_name_is_one(kind: str) -> None:
+    """Where a stream was asked for and no JSON is announced."""
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, {"content-type": kind})
+    events = [*reader.feed(_chunk("good", "stop") + b"data: [DONE]\n\n"), *reader.end()]
+    assert (text_of(events), reader.failure) == ("good", None)
+
+
+def test_events_that_one_line_break_parts_are_read() -> None:
+    """By the format they are one event of several lines, which is none that could be meant."""
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, SSE)
+    data = (_chunk("a") + _chunk("b") + _chunk("c", "stop") + b"data: [DONE]\n\n").replace(b"\n\n", b"\n")
+    events = [*reader.feed(data + b"\n"), *reader.end()]
+    assert (text_of(events), reader.failure) == ("abc", None)

@@ -164,3 +164,56 @@ def test_a_number_that_no_message_holds_is_no_internal_error(piece: str) -> None
     reader = ADAPTERS["openai"].reader(chat(), Model(id="m", provider="p"), {"content-type": "text/event-stream"})
     assert reader.feed(_event(piece)) == []
     assert isinstance(reader.failure, errors.UpstreamBroken)
+
+
+OWN_COUNTS = {
+    "reasoning beside the completion": (
+        '{"prompt_tokens":32,"completion_tokens":9,"total_tokens":50,'
+        '"completion_tokens_details":{"reasoning_tokens":9}}',
+        (32, 18, 0, 9, 0),
+    ),
+    "reasoning alone, beside": (
+        '{"prompt_tokens":32,"completion_tokens":0,"total_tokens":41,'
+        '"completion_tokens_details":{"reasoning_tokens":9}}',
+        (32, 9, 0, 9, 0),
+    ),
+    "reasoning within": (
+        '{"prompt_tokens":32,"completion_tokens":18,"total_tokens":50,'
+        '"completion_tokens_details":{"reasoning_tokens":9}}',
+        (32, 18, 0, 9, 0),
+    ),
+    "a cache's hits": (
+        '{"prompt_tokens":100,"completion_tokens":9,"total_tokens":109,"prompt_cache_hit_tokens":90}',
+        (100, 9, 90, 0, 0),
+    ),
+    "cached tokens outside of details": (
+        '{"prompt_tokens":100,"completion_tokens":9,"total_tokens":109,"cached_tokens":90}',
+        (100, 9, 90, 0, 0),
+    ),
+    "cache writes": (
+        '{"prompt_tokens":100,"completion_tokens":9,"total_tokens":109,'
+        '"prompt_tokens_details":{"cached_tokens":0,"cache_write_tokens":80}}',
+        (100, 9, 0, 0, 80),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN_COUNTS)
+def test_counts_are_found_where_servers_put_them(name: str) -> None:
+    """Each exact, and reasoning part of the completion whichever way it is told."""
+    written, wanted = OWN_COUNTS[name]
+    reader = ADAPTERS["openai"].reader(chat(), Model(id="m", provider="p"), {"content-type": "text/event-stream"})
+    piece = '{"choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":"stop"}],"usage":' + written + "}"
+    usage = [*reader.feed(_event(piece)), *reader.end()][-1].finished.usage
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.reasoning_tokens)
+    assert (*counts, usage.cache_write_tokens) == wanted
+    assert usage.exact
+
+
+def test_zeros_are_no_count_of_an_answer_with_words() -> None:
+    """Some servers send them before they count: without a better count the answer is estimated."""
+    reader = ADAPTERS["openai"].reader(chat(), Model(id="m", provider="p"), {"content-type": "text/event-stream"})
+    zeros = '{"choices":[{"index":0,"delta":{"content":"hello"}}],"usage":{"prompt_tokens":0,"completion_tokens":0}}'
+    last = '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
+    usage = [*reader.feed(_event(zeros) + _event(last)), *reader.end()][-1].finished.usage
+    assert (usage.prompt_tokens > 0, usage.completion_tokens > 0, usage.exact) == (True, True, False)

@@ -106,9 +106,10 @@ class UsageMetadata(Struct, rename="camel"):
 
 
 class NativeText(Struct, rename={"usage_metadata": "usageMetadata"}):
-    """What the model said. With `include_reasoning` also `reasoning`, with tools also `tool_calls`."""
+    """What the model said: with `include_reasoning` also `reasoning`, with tools `tool_calls`, refused `refusal`."""
 
     response: str
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
     model_id: str
     provider: str
     usage_metadata: UsageMetadata

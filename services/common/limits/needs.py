@@ -28,7 +28,8 @@ def needs_beyond(descriptor: Descriptor, able: frozenset[str], above: frozenset[
     results: list[Find] = []
     for field in descriptor.fields:
         limits = of(field)
-        table = {number: each.capability for number, each in demands_of(field).items() if each.capability}
+        demands = demands_of(field).items()
+        table = {number: each.capability for number, each in demands if each.capability and not each.emulated}
         if not able.issuperset(table.values()):
             results.append(_of_values(field, table))
         if limits.capability and not limits.hint and limits.capability not in able:

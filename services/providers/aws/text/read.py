@@ -42,8 +42,8 @@ COUNTS: Final = Spelling(
     prompt=(("inputTokens",), ("cacheReadInputTokens",), ("cacheWriteInputTokens",)),
     # Reasoning is part of the output and not told apart.
     completion=(("outputTokens",),),
-    cached=("cacheReadInputTokens",),
-    cache_write=("cacheWriteInputTokens",),
+    cached=(("cacheReadInputTokens",),),
+    cache_write=(("cacheWriteInputTokens",),),
 )
 
 _start: Final = msgspec.json.Decoder(BlockStart).decode

@@ -48,7 +48,7 @@ COUNTS: Final = Spelling(
     prompt=(("promptTokenCount",), ("toolUsePromptTokenCount",)),
     # Thoughts are not part of the candidates' tokens.
     completion=(("candidatesTokenCount",), ("thoughtsTokenCount",)),
-    cached=("cachedContentTokenCount",),
+    cached=(("cachedContentTokenCount",),),
     reasoning=("thoughtsTokenCount",),
     omits_zeros=True,
 )

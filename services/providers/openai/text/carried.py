@@ -66,7 +66,10 @@ _KNOWN_CHOICE: Final = frozenset(("index", "delta", "message", "finish_reason", 
 _KNOWN_MESSAGE: Final = frozenset(("role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls"))
 _KNOWN_CALL: Final = frozenset(("index", "id", "type", "function"))
 _KNOWN_USAGE: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
-_KNOWN_DETAILS: Final = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
+_KNOWN_DETAILS: Final = (
+    ("prompt_tokens_details", {"cached_tokens", "cache_write_tokens"}),
+    ("completion_tokens_details", {"reasoning_tokens"}),
+)
 
 
 class Carrier:
@@ -157,7 +160,7 @@ def _usage_beyond(usage: Mapping[str, Any]) -> Json:
     found = _beyond(usage, _KNOWN_USAGE)
     for details, known in _KNOWN_DETAILS:
         if isinstance(found.get(details), dict):
-            more = _beyond(found[details], {known})
+            more = _beyond(found[details], known)
             if more:
                 found[details] = more
             else:

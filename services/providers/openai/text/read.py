@@ -35,7 +35,15 @@ FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
 COUNTS: Final = Spelling(
     prompt=(("prompt_tokens",),),
     completion=(("completion_tokens",),),
-    cached=("prompt_tokens_details", "cached_tokens"),
+    # OpenAI's, DeepSeek's, Moonshot's, and of servers that speak Anthropic's counts too.
+    cached=(
+        ("prompt_tokens_details", "cached_tokens"),
+        ("prompt_cache_hit_tokens",),
+        ("cached_tokens",),
+        ("cache_read_input_tokens",),
+    ),
+    cache_write=(("prompt_tokens_details", "cache_write_tokens"), ("cache_creation_input_tokens",)),
+    total=("total_tokens",),
     reasoning=("completion_tokens_details", "reasoning_tokens"),
 )
 
@@ -47,7 +55,9 @@ _FAILED_FINISHES: Final[Mapping[str, type[errors.MoaError]]] = {
 
 def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str]) -> OpenAIReader:
     """Make the reader of an answer. A server may answer a stream request whole: its content type decides."""
-    streamed = headers.get("content-type", "").startswith("text/event-stream")
+    kind = headers.get("content-type", "").lower()
+    # Some servers call a stream plain text.
+    streamed = kind.startswith("text/event-stream") or (request.stream and "json" not in kind)
     return OpenAIReader(request, streamed=streamed, own_name=model.name)
 
 
@@ -69,6 +79,10 @@ class OpenAIReader(BaseReader):
     def _take(self, payload: bytes) -> None:
         if payload == b"[DONE]":
             self._finish()
+        elif b"\n" in payload:
+            # One server ends events by one line break: what is several events reads as one of several lines.
+            for line in payload.split(b"\n"):
+                self._take(line)
         else:
             self._take_whole(payload)
 

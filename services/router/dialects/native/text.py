@@ -112,6 +112,7 @@ async def whole(answer: TextAnswer, *, include_reasoning: bool) -> dict[str, Any
     text: list[str] = []
     reasoning: list[str] = []
     calls = Calls()
+    finish, refusal = "stop", ""
     while (message := await answer.next()) is not None:
         for event in message.events:
             kind = event.WhichOneof("event")
@@ -121,6 +122,9 @@ async def whole(answer: TextAnswer, *, include_reasoning: bool) -> dict[str, Any
                 reasoning.append(event.reasoning.text)
             elif kind == "tool_call":
                 calls.take(event.tool_call)
+            elif kind == "candidate_finished":
+                finish = FINISH.get(event.candidate_finished.reason, "stop")
+                refusal = event.candidate_finished.refusal
             elif kind == "error":
                 raise error_of(event.error)
     results: dict[str, Any] = {"response": "".join(text)}
@@ -128,6 +132,9 @@ async def whole(answer: TextAnswer, *, include_reasoning: bool) -> dict[str, Any
         results["reasoning"] = "".join(reasoning)
     if calls:
         results["tool_calls"] = calls.whole()
+    results["finish_reason"] = finish
+    if refusal:
+        results["refusal"] = refusal
     results["model_id"] = answer.model.id
     results["provider"] = answer.model.provider
     results["usageMetadata"] = usage_of(answer.usage)
@@ -141,6 +148,8 @@ class Frames:
         self._answer = answer
         self._reasoning = include_reasoning
         self._finish = "stop"
+        self._refusal: dict[str, str] = {}
+        """The model's words, where it refused."""
         self._calls = Calls()
         self._went_on: dict[str, str] = {}
         """Who went on with the answer, where another model did."""
@@ -161,9 +170,11 @@ class Frames:
                 if self._calls:
                     out += frame({"tool_calls": self._calls.whole()})
                 self._finish = FINISH.get(event.candidate_finished.reason, "stop")
+                if event.candidate_finished.refusal:
+                    self._refusal = {"refusal": event.candidate_finished.refusal}
             elif kind == "finished":
                 usage = usage_of(event.finished.usage)
-                out += frame({"finish_reason": self._finish, "usageMetadata": usage, **self._went_on})
+                out += frame({"finish_reason": self._finish, **self._refusal, "usageMetadata": usage, **self._went_on})
                 out += DONE
             elif kind == "started":
                 self._went_on = {"model_id": event.started.model, "provider": event.started.provider}

@@ -28,12 +28,15 @@ _FINISH = {
 
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
-    """Return the usage as OpenAI writes it."""
+    """Return the usage as OpenAI writes it, and what went into a cache as OpenRouter does."""
+    cached = {"cached_tokens": usage.cached_tokens}
+    if usage.cache_write_tokens:
+        cached["cache_write_tokens"] = usage.cache_write_tokens
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": cached,
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
