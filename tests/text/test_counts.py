@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from services.common.estimate import MOST
 from services.providers.counts import Spelling, count_in, read_usage
 
-SPELLING = Spelling(prompt=(("p",), ("more",)), completion=(("c",),), cached=("d", "cached"), reasoning=("reasoning",))
+SPELLING = Spelling(
+    prompt=(("p",), ("more",)), completion=(("c",),), cached=(("d", "cached"),), reasoning=("reasoning",)
+)
 OMITTING = SPELLING._replace(omits_zeros=True)
 
 
