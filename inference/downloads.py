@@ -37,12 +37,12 @@ class DownloadError(Exception):
     """An archive cannot be had. The message is for the caller.
 
     Args:
-        said: What a tool said about it, for the log.
+        output: What a tool said about it, for the log.
     """
 
-    def __init__(self, message: str, *, said: str = "") -> None:
+    def __init__(self, message: str, *, output: str = "") -> None:
         super().__init__(message)
-        self.said = said[-500:]
+        self.output = output[-500:]
 
 
 class BrokenOff(DownloadError):
@@ -64,13 +64,13 @@ def archive_url(name: str, version: str, archive: str) -> str:
     done = _pip(*asked, "--report", "-", f"{name}=={version}")
     if done.returncode != 0:
         why = "the package index has no such version, or cannot be reached (is this machine offline?)"
-        raise DownloadError(f"package {name} {version} could not be fetched: {why}", said=done.stderr)
+        raise DownloadError(f"package {name} {version} could not be fetched: {why}", output=done.stderr)
     try:
         url = str(json.loads(done.stdout)["install"][0]["download_info"]["url"])
     except (ValueError, LookupError, TypeError):
-        raise DownloadError("pip did not tell where the package is", said=done.stdout) from None
+        raise DownloadError("pip did not tell where the package is", output=done.stdout) from None
     if unquote(urlsplit(url).path).rpartition("/")[2] != archive:
-        raise DownloadError(f"the package index has another archive than {archive}", said=url)
+        raise DownloadError(f"the package index has another archive than {archive}", output=url)
     return url
 
 
@@ -82,7 +82,7 @@ def download_by_pip(name: str, version: str, archive: str, part: Path, sha256: s
     with tempfile.TemporaryDirectory(dir=part.parent) as folder:
         done = _pip("download", "--no-deps", "--only-binary", ":all:", "--quiet", "-d", folder, f"{name}=={version}")
         if done.returncode != 0 or not Path(folder, archive).exists():
-            raise DownloadError("the package index broke off again and again", said=done.stderr)
+            raise DownloadError("the package index broke off again and again", output=done.stderr)
         Path(folder, archive).replace(part)
     _verify(part, sha256)
 
@@ -110,7 +110,7 @@ def download(url: str, part: Path, sha256: str, heard: Heard, stopping: threadin
         if stopping.wait(min(8.0, BACKOFF_S * 2**tries)):
             raise DownloadError("the gateway stopped; the next start goes on")
     else:
-        raise BrokenOff("the package index broke off again and again", said=str(error))
+        raise BrokenOff("the package index broke off again and again", output=str(error))
     _verify(part, sha256)
 
 
@@ -143,10 +143,10 @@ def _append(
 
 def _opener() -> urllib.request.OpenerDirector:
     """Return an opener with the certificates and the proxy of pip's settings, else the system's."""
-    told = _settings()
-    context = ssl.create_default_context(cafile=told.get("cert"))
+    pip_settings = _settings()
+    context = ssl.create_default_context(cafile=pip_settings.get("cert"))
     handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
-    if proxy := told.get("proxy"):
+    if proxy := pip_settings.get("proxy"):
         handlers.append(urllib.request.ProxyHandler({"http": proxy, "https": proxy}))
     return urllib.request.build_opener(*handlers)
 

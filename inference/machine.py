@@ -117,10 +117,10 @@ def computes_bfloat16() -> bool:
     """Return whether this CPU computes in bfloat16; where it does not, torch emulates it at a fraction of the speed."""
     import torch
 
-    told = torch.cpu.get_capabilities()
-    if any(told.get(name) for name in ("amx_bf16", "sve_bf16", "bf16")):
+    cpu = torch.cpu.get_capabilities()
+    if any(cpu.get(name) for name in ("amx_bf16", "sve_bf16", "bf16")):
         return True
-    return bool(told.get("avx512_bf16")) and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return bool(cpu.get("avx512_bf16")) and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def dtype_of(wanted: str, device: str) -> object:

@@ -55,10 +55,10 @@ def available_bytes() -> int | None:
     try:
         limit = (group / "memory.max").read_text().strip()
         used = int((group / "memory.current").read_text())
-        told = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        stats = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return found
-    return found if limit == "max" else min(found, int(limit) - used + int(told.get("inactive_file", 0)))
+    return found if limit == "max" else min(found, int(limit) - used + int(stats.get("inactive_file", 0)))
 
 
 def _loaded_bytes(file: Path, load: Load) -> int:
@@ -79,14 +79,14 @@ def _loaded_bytes(file: Path, load: Load) -> int:
 def _cache_bytes(file: Path, load: Load, context: int) -> int:
     """Return the size of llama.cpp's key-value cache: 0 for a file that does not say its shape."""
     with file.open("rb") as opened:
-        told = _shape(opened)
-    layers, heads = told.get("block_count", 0), told.get("attention.head_count", 0)
+        stats = _shape(opened)
+    layers, heads = stats.get("block_count", 0), stats.get("attention.head_count", 0)
     if not layers or not heads:
         return 0
-    wide = told.get("attention.key_length") or told.get("embedding_length", 0) // heads
-    trained = told.get("context_length", 0)
+    wide = stats.get("attention.key_length") or stats.get("embedding_length", 0) // heads
+    trained = stats.get("context_length", 0)
     tokens = int(load.options.get("rows", 8)) * min(context or trained, trained)
-    return 2 * layers * told.get("attention.head_count_kv", heads) * wide * tokens * _CACHE_BYTES
+    return 2 * layers * stats.get("attention.head_count_kv", heads) * wide * tokens * _CACHE_BYTES
 
 
 def _shape(file: BinaryIO) -> dict[str, int]:

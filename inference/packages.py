@@ -145,7 +145,7 @@ class Packages:
             _log.info("package.fetched", source=load.source, revision=load.revision)
         except DownloadError as error:
             outcome = Standing("absent", detail=str(error))
-            _log.warning("package.not_fetched", source=load.source, why=str(error), said=error.said)
+            _log.warning("package.not_fetched", source=load.source, why=str(error), output=error.output)
         except OSError as error:
             outcome = Standing("absent", detail=f"its files cannot be written here ({error.strerror})")
             _log.warning("package.not_fetched", source=load.source, why=str(error))

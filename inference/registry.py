@@ -86,7 +86,7 @@ class _Resident:
 
 
 class Registry:
-    """Gives engines by catalogue model.
+    """Loads and holds the engines of catalogue models.
 
     Args:
         build: Loads a model.
@@ -297,8 +297,8 @@ class Registry:
                     await self._freed.wait()
             except TimeoutError:
                 using = ", ".join(sorted({r.model.id for r in others if r.need}))
-                told = f"model {name} has no room in memory beside what is answering ({using}); try again"
-                raise Unavailable(told, retry_after_s=5) from None
+                message = f"model {name} has no room in memory beside what is answering ({using}); try again"
+                raise Unavailable(message, retry_after_s=5) from None
         resident.need = need
 
     def _fits(self, need: int) -> bool:

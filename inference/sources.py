@@ -120,10 +120,10 @@ def _size_of(load: Load, wanted: str) -> int:
     from huggingface_hub import HfApi
 
     try:
-        told = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True)
+        hub_model = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True)
     except Exception:
         return 0
-    return sum(file.size or 0 for file in told.siblings or [] if fnmatch(file.rfilename, wanted))
+    return sum(file.size or 0 for file in hub_model.siblings or [] if fnmatch(file.rfilename, wanted))
 
 
 def gguf_in(place: Path) -> Path | None:
@@ -170,14 +170,14 @@ def _snapshot(source: str, revision: str, **which: Any) -> Path:
         return Path(snapshot_download(source, revision=revision or None, **which))
     except Exception as error:
         _log.error("source.absent", source=source, revision=revision, why=type(error).__name__)
-        told = "the model's source is no folder here, and the hub could not be reached or broke off"
+        hub_model = "the model's source is no folder here, and the hub could not be reached or broke off"
         if isinstance(error, errors.RevisionNotFoundError):
-            told = "the hub does not have the revision that the catalogue pins"
+            hub_model = "the hub does not have the revision that the catalogue pins"
         elif isinstance(error, errors.GatedRepoError):
-            told = "the hub gives the model's source only to those whom its owner lets in"
+            hub_model = "the hub gives the model's source only to those whom its owner lets in"
         elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
-            told = "the model's source is no folder here, and the hub does not have it"
-        raise Unavailable(told) from error
+            hub_model = "the model's source is no folder here, and the hub does not have it"
+        raise Unavailable(hub_model) from error
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -197,11 +197,11 @@ def _listed(load: Load) -> tuple[int, list[str]]:
     from huggingface_hub import HfApi, hf_hub_download
 
     try:
-        told = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True)
-        files = {file.rfilename: file.size or 0 for file in told.siblings or []}
+        hub_model = HfApi().model_info(load.source, revision=load.revision or None, files_metadata=True)
+        files = {file.rfilename: file.size or 0 for file in hub_model.siblings or []}
         parts = None
         if hub.PIPELINE in files:
-            parts = json.loads(Path(hf_hub_download(load.source, hub.PIPELINE, revision=told.sha)).read_text())
+            parts = json.loads(Path(hf_hub_download(load.source, hub.PIPELINE, revision=hub_model.sha)).read_text())
     except Exception:
         return 0, []
     adapters = tuple(map(str, dict(load.options.get("loras", {})).values()))
@@ -218,13 +218,13 @@ def _progress(report: Report, total: int) -> Any:
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._counts = total and kwargs.get("name") == "huggingface_hub.snapshot_download"
-            self._told = 0
+            self._reported = 0
             super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
             self.n += n or 0
-            if self._counts and (percent := min(100, int(100 * self.n / total))) > self._told:
-                self._told = percent
+            if self._counts and (percent := min(100, int(100 * self.n / total))) > self._reported:
+                self._reported = percent
                 report(f"download, {self.n / 1e6:.1f} of {total / 1e6:.1f} MB", DOWNLOADED * percent / 100)
 
     return Bar

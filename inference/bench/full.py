@@ -59,7 +59,7 @@ class Figures:
     images: int
     alone_tflop: float
 
-    def told(self, name: str, peak_tflops: float) -> str:
+    def line(self, name: str, peak_tflops: float) -> str:
         """Return the line to print."""
         share = f"{self.alone_tflop / self.alone_s / peak_tflops:.0%}" if peak_tflops else "no known share"
         return (
@@ -95,7 +95,7 @@ def measure(plan: Plan) -> list[Figures]:
             engine.start()
             for side in plan.sizes:
                 figures.append(_at(engine, family, plan, side, serial[side]))
-                print(figures[-1].told(name, peak_tflops), flush=True)
+                print(figures[-1].line(name, peak_tflops), flush=True)
             engine.stop()
     return figures
 

@@ -46,7 +46,7 @@ def measure(
             ticks = engine.ticks
             many = _served(engine, asks, arrivals)
             saved = 1 - (engine.ticks - ticks) / sum(ask.steps for ask in asks)
-            print(f"{factor:.1f}x  one at a time: {_told(one)}   engine: {_told(many)}   calls saved {saved:.0%}")
+            print(f"{factor:.1f}x  one at a time: {_summary(one)}   engine: {_summary(many)}   calls saved {saved:.0%}")
         engine.stop()
 
 
@@ -86,7 +86,7 @@ def _served(engine: ImageEngine, asks: list[ImageAsk], arrivals: list[float]) ->
     return taken
 
 
-def _told(taken: Taken) -> str:
+def _summary(taken: Taken) -> str:
     waits = [done - at for at, done in taken]
     rate = len(taken) / max(done for _, done in taken)
     p50, p95 = (makers.percentile(waits, part) for part in (0.5, 0.95))

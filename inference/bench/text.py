@@ -109,9 +109,9 @@ def _mark(event: object, ended: threading.Event) -> None:
 def _turns(engine: TextEngine, number: int) -> SharedThread:
     """Ask two turns of a conversation that begins with a thousand tokens, another one each time."""
     long = " ".join(f"Fact {number}-{fact}: the fox {fact} jumps over the dog." for fact in range(FACTS))
-    said = [Turn("system", long), Turn("user", "What does the fox do?")]
-    first, answer = _first(engine, said)
-    second, _ = _first(engine, [*said, Turn("assistant", answer), Turn("user", "And the dog?")])
+    conversation = [Turn("system", long), Turn("user", "What does the fox do?")]
+    first, answer = _first(engine, conversation)
+    second, _ = _first(engine, [*conversation, Turn("assistant", answer), Turn("user", "And the dog?")])
     return SharedThread(first, second)
 
 
@@ -198,22 +198,22 @@ def written_out(file: Path) -> Any:
 
     reader = GGUFReader(str(file))
 
-    def told(name: str) -> Any:
+    def field(name: str) -> Any:
         return reader.fields[f"llama.{name}"].contents()
 
-    heads, kv_heads = told("attention.head_count"), told("attention.head_count_kv")
+    heads, kv_heads = field("attention.head_count"), field("attention.head_count_kv")
     tensors = {tensor.name: dequantize(tensor.data, tensor.tensor_type).copy() for tensor in reader.tensors}
     network = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tensors["token_embd.weight"]),
-            hidden_size=told("embedding_length"),
-            intermediate_size=told("feed_forward_length"),
-            num_hidden_layers=told("block_count"),
+            hidden_size=field("embedding_length"),
+            intermediate_size=field("feed_forward_length"),
+            num_hidden_layers=field("block_count"),
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
-            rms_norm_eps=told("attention.layer_norm_rms_epsilon"),
-            rope_parameters={"rope_type": "default", "rope_theta": told("rope.freq_base")},
-            max_position_embeddings=told("context_length"),
+            rms_norm_eps=field("attention.layer_norm_rms_epsilon"),
+            rope_parameters={"rope_type": "default", "rope_theta": field("rope.freq_base")},
+            max_position_embeddings=field("context_length"),
             tie_word_embeddings="output.weight" not in tensors,
         )
     )

@@ -41,8 +41,8 @@ class EmbeddingEngine(engine.Engine[Request, Text, Sequence[list[float]]]):
             tokens = self.encoder.enclosed((yield from tokenized(text, self.encoder.tokens)))
             if len(tokens) > self.encoder.longest:
                 if not truncate:
-                    told = f"the text has {len(tokens)} tokens; the model reads {self.encoder.longest}"
-                    raise ContextTooLong(told, param=f"texts[{at}]")
+                    message = f"the text has {len(tokens)} tokens; the model reads {self.encoder.longest}"
+                    raise ContextTooLong(message, param=f"texts[{at}]")
                 tokens = self.encoder.cut(tokens)
             out.append(tokens)
             yield

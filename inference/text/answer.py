@@ -34,7 +34,7 @@ class Piece:
 
 
 class Detokenizer:
-    """Gives a token's text as soon as its characters are whole.
+    """Returns a token's text as soon as its characters are whole.
 
     A token's text depends on its neighbours (spaces, multi-byte characters over several tokens), so the text of a
     window is decoded twice, without and with the new token, and the difference is given.

@@ -16,7 +16,7 @@ WORTH_COPYING = 32
 
 
 @dataclass(slots=True)
-class _Held:
+class _CachedPrefix:
     tenant: str = ""
     tokens: list[int] = field(default_factory=list)
     used: int = 0
@@ -36,7 +36,7 @@ class Prefixes:
     """What each of `rows` slots holds of its prompt."""
 
     def __init__(self, rows: int) -> None:
-        self._held = [_Held() for _ in range(rows)]
+        self._held = [_CachedPrefix() for _ in range(rows)]
         self._clock = itertools.count(1)
 
     def choose(self, tenant: str, prompt: list[int], free: Sequence[int]) -> Choice:
@@ -56,11 +56,11 @@ class Prefixes:
 
     def set(self, slot: int, tenant: str, tokens: list[int]) -> None:
         """Note what a slot holds."""
-        self._held[slot] = _Held(tenant, tokens, next(self._clock))
+        self._held[slot] = _CachedPrefix(tenant, tokens, next(self._clock))
 
     def clear(self) -> None:
         """Forget all of it."""
-        self._held = [_Held() for _ in self._held]
+        self._held = [_CachedPrefix() for _ in self._held]
 
     def _shared(self, slot: int, tenant: str, prompt: list[int]) -> int:
         held = self._held[slot]

@@ -35,9 +35,9 @@ class Reading:
     @classmethod
     def of(cls, folder: Path, *, square: bool = False) -> Reading:
         """Read a model's folder. Raises Unavailable when it does not say."""
-        said = _said(folder)
-        crop = bool(said.get("do_center_crop", False))
-        size = said.get("crop_size" if crop else "size")
+        configured = _configured(folder)
+        crop = bool(configured.get("do_center_crop", False))
+        size = configured.get("crop_size" if crop else "size")
         if isinstance(size, int):
             size = {"height": size, "width": size}
         if not isinstance(size, dict) or not {"height", "width"} <= size.keys():
@@ -45,9 +45,9 @@ class Reading:
         return cls(
             width=int(size["width"]),
             height=int(size["height"]),
-            mean=tuple(said.get("image_mean", (0.5, 0.5, 0.5))),
-            std=tuple(said.get("image_std", (0.5, 0.5, 0.5))),
-            resample=Image.Resampling(int(said.get("resample", Image.Resampling.BICUBIC))),
+            mean=tuple(configured.get("image_mean", (0.5, 0.5, 0.5))),
+            std=tuple(configured.get("image_std", (0.5, 0.5, 0.5))),
+            resample=Image.Resampling(int(configured.get("resample", Image.Resampling.BICUBIC))),
             crop=crop,
             square=square,
         )
@@ -76,12 +76,12 @@ class Reading:
         return side / image.width, side / image.height
 
 
-def _said(folder: Path) -> dict[str, Any]:
+def _configured(folder: Path) -> dict[str, Any]:
     """Return what a folder says of its images: a file of their own, or a part of the processor's."""
     for name, part in (("preprocessor_config.json", ""), ("processor_config.json", "image_processor")):
         if (folder / name).is_file():
-            said = json.loads((folder / name).read_text())
-            said = said.get(part, {}) if part else said
-            if said:
-                return dict(said)
+            configured = json.loads((folder / name).read_text())
+            configured = configured.get(part, {}) if part else configured
+            if configured:
+                return dict(configured)
     raise Unavailable("the model does not say how it reads images")

@@ -62,13 +62,13 @@ def _check_foreign(request: GenerateTextRequest, model: Model, adapter: Adapter)
     """Raise Unsupported for a tool or a part that only another vendor knows."""
     for index, tool in enumerate(request.tools):
         if not tool.name and tool.vendor.vendor != adapter.vendor:
-            told = f"model {model.id!r} has none of the tools that run at {tool.vendor.vendor or 'a vendor'}"
-            raise Unsupported(told, param=f"tools[{index}]")
+            refusal = f"model {model.id!r} has none of the tools that run at {tool.vendor.vendor or 'a vendor'}"
+            raise Unsupported(refusal, param=f"tools[{index}]")
     for number, message in enumerate(request.messages):
         for index, part in enumerate(message.parts):
             if part.HasField("vendor") and part.WhichOneof("part") is None and part.vendor.vendor != adapter.vendor:
-                told = f"model {model.id!r} takes no parts of {part.vendor.vendor or 'a vendor'}'s own kinds"
-                raise Unsupported(told, param=f"messages[{number}].parts[{index}]")
+                refusal = f"model {model.id!r} takes no parts of {part.vendor.vendor or 'a vendor'}'s own kinds"
+                raise Unsupported(refusal, param=f"messages[{number}].parts[{index}]")
 
 
 def _drop_reasoning(wanted: ReasoningOptions, model: Model, ignored: Ignored) -> None:

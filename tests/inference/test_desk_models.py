@@ -22,7 +22,7 @@ ACTING = grants.ActingFor(account_id="acct", key_id="key")
 
 
 class Given:
-    """Gives one image, and finds no shop."""
+    """Returns one image, and finds no shop."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image_data = png(image)

@@ -10,8 +10,8 @@ from google.api import httpbody_pb2
 from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc.raw import RawBody
 from services.router.dialects.reading import Reading
+from services.router.idempotency.fingerprint import canonical as what_is_said
 from services.router.idempotency.fingerprint import fingerprint
-from services.router.idempotency.fingerprint import said as what_is_said
 
 
 def form(boundary: str, prompt: str = "a cat", image: bytes = b"\x89PNG") -> httpbody_pb2.HttpBody:

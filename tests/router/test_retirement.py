@@ -9,7 +9,7 @@ import pytest
 
 from services.catalogue import CatalogueError, Retirement, load
 from services.common.errors import ModelRetired, Unsupported
-from services.router.domain.retirement import speaking_for, standing
+from services.router.domain.retirement import naming_the_retired, standing
 
 FILE = """
 providers: [{id: p, adapter: openai, makes: image, base_url: "http://x"}]
@@ -72,9 +72,9 @@ def test_a_refusal_says_for_whom_the_successor_answers() -> None:
     """Who asked for a retired model and hears of another's limits is told why; before its end nothing is added."""
     ended = Retirement(date=date(2025, 3, 4), successor="b")
     words = r"no masks; it answers for a, which was retired on 2025-03-04"
-    with pytest.raises(Unsupported, match=words) as refused, speaking_for("a", ended):
+    with pytest.raises(Unsupported, match=words) as refused, naming_the_retired("a", ended):
         raise Unsupported("no masks", param="mask")
     assert refused.value.param == "mask"
     for told in (None, Retirement(date=date(2999, 1, 1), successor="b")):
-        with pytest.raises(Unsupported, match=r"^no masks$"), speaking_for("a", told):
+        with pytest.raises(Unsupported, match=r"^no masks$"), naming_the_retired("a", told):
             raise Unsupported("no masks")

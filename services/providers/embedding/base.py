@@ -113,5 +113,5 @@ def checked(vectors: Sequence[Vector], count: int, dimensions: int | None) -> Se
         if not vector or len(vector) != size:
             raise UpstreamBroken(f"the provider sent a vector of {len(vector)} numbers, not of {size}")
         if not math.isfinite(sum(vector)):
-            raise UpstreamBroken("the provider sent a vector with what is no number")
+            raise UpstreamBroken("the provider sent a vector with a value that is not a finite number")
     return vectors

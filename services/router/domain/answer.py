@@ -15,7 +15,7 @@ from services.router.domain.attempts import Attempts, Begun
 from services.router.domain.operation import Metering, WayOn
 from services.router.domain.ports import Booking, M, Source
 
-Told = Callable[[usage_pb2.Usage], None]
+OnSettled = Callable[[usage_pb2.Usage], None]
 
 
 def _nobody(_: object) -> None:
@@ -74,7 +74,7 @@ class Answer(Generic[M]):
         self._settled = False
         self.succeeded = False
         """Whether the last event was `finished`."""
-        self.on_settled: Told = _nobody
+        self.on_settled: OnSettled = _nobody
         """Told what was charged."""
         self.on_broken: Callable[[MoaError], None] = _nobody
         """Told of a failure after the first event."""
@@ -211,12 +211,12 @@ class Answer(Generic[M]):
             self.booking.doubt(usage=owed.usage, provider=model.provider, model=model.id, then=self.on_settled)
 
     async def _settle_counted(
-        self, usage: usage_pb2.Usage, prompt: Callable[[Model], Awaitable[int]], then: Told
+        self, usage: usage_pb2.Usage, prompt: Callable[[Model], Awaitable[int]], then: OnSettled
     ) -> None:
         usage.prompt_tokens = await prompt(self.model)
         self._book(usage, then)
 
-    def _book(self, usage: usage_pb2.Usage, then: Told | None = None) -> None:
+    def _book(self, usage: usage_pb2.Usage, then: OnSettled | None = None) -> None:
         self.booking.settle(usage=usage, provider=self.model.provider, model=self.model.id)
         (then or self.on_settled)(usage)
 

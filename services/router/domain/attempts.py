@@ -187,9 +187,9 @@ class Attempts(Generic[M]):
             retry += self.count > asked
             if retry > self._terms.retries or not (targets := await self._rested()):
                 break
-        told = most_useful(self._errors)
-        tell_not_to_retry(told)
-        raise told
+        failure = most_useful(self._errors)
+        tell_not_to_retry(failure)
+        raise failure
 
     def failed(self, model: Model, error: MoaError, retry: int = RETRIES) -> Course:
         """Note that a target failed, and tell what to do."""

@@ -96,7 +96,7 @@ class Operations:
         """
         name = call.request.model
         model, ending = self._model(name, call.request.provider, call.operation, caller)
-        with retirement.speaking_for(name, ending):
+        with retirement.naming_the_retired(name, ending):
             return await self._begin(call, model, ending, caller)
 
     async def _begin(self, call: Call[Any, M], model: Model, ending: Retirement | None, caller: Caller) -> Answer[M]:

@@ -61,8 +61,8 @@ class Prompt:
                     pictures.append((number, index))
                 total += _part_bound(part) + _carried(part)
         if count > MOST_PARTS:
-            told = f"at most {MOST_PARTS} messages and parts of messages are taken"
-            raise InvalidField(told, param="messages")
+            refusal = f"at most {MOST_PARTS} messages and parts of messages are taken"
+            raise InvalidField(refusal, param="messages")
         if request.tools:
             total += TOOLS
         for tool in request.tools:

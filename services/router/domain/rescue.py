@@ -89,25 +89,25 @@ class Rescue:
             return None
 
     def _ask(self, model: Model, paying: Booking) -> TextSource:
-        said = "".join(self._pieces)
+        delivered = "".join(self._pieces)
         counted = self._meter.usage()
         spent = counted.completion_tokens
-        prefix = self._prefix(model, said)
+        prefix = self._prefix(model, delivered)
         if prefix:
             # Its prompt holds the prefix, so its own count of both is what was delivered: it may book that itself.
             source = self._call.ask_on(model, paying, prefix=prefix, spent=spent)
-            return Continuation(source, model, expected=said[len(prefix) :], before=counted, most=paying.tokens)
+            return Continuation(source, model, expected=delivered[len(prefix) :], before=counted, most=paying.tokens)
         # It says again what was delivered, and until then has less to book than was.
-        source = self._call.ask_on(model, paying, books=not said)
-        return Continuation(source, model, expected=said, before=None, most=paying.tokens)
+        source = self._call.ask_on(model, paying, books=not delivered)
+        return Continuation(source, model, expected=delivered, before=None, most=paying.tokens)
 
     def _is_able(self, model: Model) -> bool:
         """Return whether a target may go on: one that has to begin anew would reason anew."""
         return not self._thought or bool(self._prefix(model, "".join(self._pieces)))
 
-    def _prefix(self, model: Model, said: str) -> str:
+    def _prefix(self, model: Model, delivered: str) -> str:
         """Return what a target is given to go on from; empty where it has to begin anew."""
-        prefix = said.rstrip()  # Anthropic's models refuse one that ends with white space
+        prefix = delivered.rstrip()  # Anthropic's models refuse one that ends with white space
         request = self._call.request
         if not model.can("prefill") or request.messages[-1].role == text_pb2.ROLE_ASSISTANT:
             return ""

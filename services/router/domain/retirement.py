@@ -21,14 +21,14 @@ def is_over(model: Model, on: date) -> bool:
 
 
 @contextmanager
-def speaking_for(name: str, told: Retirement | None) -> Iterator[None]:
+def naming_the_retired(name: str, ending: Retirement | None) -> Iterator[None]:
     """Let a refusal of what the successor cannot do say for whom it answers: the caller asked for `name`."""
     try:
         yield
     except Unsupported as error:
-        if told is None or today() < told.date:
+        if ending is None or today() < ending.date:
             raise
-        words = f"{error.message}; it answers for {name}, which was retired on {told.date:%Y-%m-%d}"
+        words = f"{error.message}; it answers for {name}, which was retired on {ending.date:%Y-%m-%d}"
         raise Unsupported(words, param=error.param) from error
 
 
@@ -37,9 +37,9 @@ def standing(catalogue: Catalogue, model: Model, on: date) -> tuple[Model, Retir
 
     Raises ModelRetired, with the successor's name, for a model that is over and has the policy `gone`.
     """
-    told = model.retirement
-    if told is not None and told.announced is not None and on < told.announced:
-        told = None
+    ending = model.retirement
+    if ending is not None and ending.announced is not None and on < ending.announced:
+        ending = None
     while model.retirement is not None and is_over(model, on):
         ended = model.retirement
         if ended.policy == "gone":
@@ -47,4 +47,4 @@ def standing(catalogue: Catalogue, model: Model, on: date) -> tuple[Model, Retir
                 f"model {model.id} was retired on {ended.date:%Y-%m-%d}; use {ended.successor}", param="model"
             )
         model = catalogue.find(ended.successor)
-    return model, told
+    return model, ending

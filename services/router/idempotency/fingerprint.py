@@ -30,15 +30,15 @@ async def fingerprint(request: Message | RawBody, metadata: Iterable[tuple[str, 
     not count. `reading` is where bodies are read: a large one is not read on the loop.
     """
     parts = [
-        part if isinstance(part, bytes) else await reading(said, Body(part), part.content_type)
+        part if isinstance(part, bytes) else await reading(canonical, Body(part), part.content_type)
         for part in _parts(request)
     ]
     return _digest((*parts, *_headers(metadata)))
 
 
-def said(data: bytes, content_type: str) -> bytes:
+def canonical(data: bytes, content_type: str) -> bytes:
     """Return the SHA-256 of what a body says; where that cannot be read, of the body: it will be refused."""
-    return _digest(_said(data, content_type))
+    return _digest(_canonical(data, content_type))
 
 
 def _digest(parts: Iterable[bytes]) -> bytes:
@@ -62,7 +62,7 @@ def _parts(request: Message | RawBody) -> Iterator[bytes | httpbody_pb2.HttpBody
         yield value if field.message_type is _BODY else str(value).encode()
 
 
-def _said(data: bytes, content_type: str) -> Iterator[bytes]:
+def _canonical(data: bytes, content_type: str) -> Iterator[bytes]:
     try:
         if not form.is_form(content_type):
             yield _encode(msgspec.json.decode(data))

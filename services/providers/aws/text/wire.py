@@ -91,7 +91,7 @@ class Metadata(Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Said(Struct, gc=False):
+class Message(Struct, gc=False):
     """A whole message."""
 
     content: list[Block] = []
@@ -100,7 +100,7 @@ class Said(Struct, gc=False):
 class Output(Struct, gc=False):
     """What a whole answer holds."""
 
-    message: Said = msgspec.field(default_factory=Said)
+    message: Message = msgspec.field(default_factory=Message)
 
 
 class Whole(Struct, gc=False, rename="camel"):

@@ -78,12 +78,12 @@ def _refuse(fields: Json, denied: Mapping[str, str], prefix: str, ignored: Ignor
 class Returned:
     """Finds, in an answer's pieces, what no contract types. Made for one answer: what is told once is not repeated."""
 
-    __slots__ = ("_own_name", "_searched", "_told")
+    __slots__ = ("_own_name", "_searched", "_sent")
 
     def __init__(self, own_name: str) -> None:
         self._own_name = own_name
         self._searched: dict[int, int] = {}
-        self._told: dict[int | None, Json] = {}
+        self._sent: dict[int | None, Json] = {}
 
     def of_answer(self, piece: Mapping[str, Any]) -> Json:
         """Return what a piece says of the whole answer and has not said before."""
@@ -112,9 +112,9 @@ class Returned:
         return new
 
     def _new(self, key: int | None, found: Json) -> Json:
-        told = self._told.setdefault(key, {})
-        new = {name: value for name, value in found.items() if told.get(name) != value}
-        told |= new
+        sent = self._sent.setdefault(key, {})
+        new = {name: value for name, value in found.items() if sent.get(name) != value}
+        sent |= new
         return new
 
 

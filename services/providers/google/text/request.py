@@ -106,13 +106,13 @@ def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Mode
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if message.role == Role.ROLE_SYSTEM:
-            said = [_system_part_from(part, where) for part in message.parts]
+            system = [_system_part_from(part, where) for part in message.parts]
             if contents:
                 # Gemini takes instructions before the conversation only; later ones are told in their place.
-                told = [{"text": f"<system>\n{part['text']}\n</system>"} for part in said]
-                contents.append({"role": "user", "parts": told})
+                turn_parts = [{"text": f"<system>\n{part['text']}\n</system>"} for part in system]
+                contents.append({"role": "user", "parts": turn_parts})
             else:
-                instructions += said
+                instructions += system
             continue
         parts = []
         for i, part in enumerate(message.parts):
@@ -185,10 +185,10 @@ def _part_from(part: Part, role: Role.ValueType, names: dict[str, str], where: s
     if kind == "tool_result" and role == Role.ROLE_TOOL:
         return {"functionResponse": _response_from(part.tool_result, names, where)}
     if kind == "reasoning" and role == Role.ROLE_ASSISTANT:
-        said: Json = {"text": part.reasoning.text}
+        system: Json = {"text": part.reasoning.text}
         if part.reasoning.text:
-            said["thought"] = True
-        return _signed(said, part.reasoning.signature, part.reasoning.signer)
+            system["thought"] = True
+        return _signed(system, part.reasoning.signature, part.reasoning.signer)
     if kind is None and part.vendor.vendor == carried.VENDOR and part.vendor.json:
         return {}  # A kind that only Google knows: all of it is the carrier's.
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)

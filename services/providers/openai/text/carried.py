@@ -114,10 +114,10 @@ class Carrier:
 class Returned:
     """Finds, in an answer's pieces, what no contract types. Made for one answer: what is told once is not repeated."""
 
-    __slots__ = ("_own_name", "_told")
+    __slots__ = ("_own_name", "_sent")
 
     def __init__(self, own_name: str) -> None:
-        self._told: Json = {}
+        self._sent: Json = {}
         self._own_name = own_name
 
     def of_answer(self, piece: Mapping[str, Any]) -> Json:
@@ -128,8 +128,8 @@ class Returned:
         usage = piece.get("usage")
         if isinstance(usage, dict) and (more := _usage_beyond(usage)):
             found["usage"] = more
-        new = {name: value for name, value in found.items() if self._told.get(name) != value}
-        self._told |= new
+        new = {name: value for name, value in found.items() if self._sent.get(name) != value}
+        self._sent |= new
         return new
 
     @staticmethod
@@ -142,9 +142,9 @@ class Returned:
             beside["logprobs"] = {"refusal": logprobs["refusal"]}
         if beside:
             found["choice"] = beside
-        said = choice.get("delta") or choice.get("message")
-        if isinstance(said, dict):
-            inside = _beyond(said, _KNOWN_MESSAGE)
+        delta = choice.get("delta") or choice.get("message")
+        if isinstance(delta, dict):
+            inside = _beyond(delta, _KNOWN_MESSAGE)
             if inside:
                 found["message"] = inside
         return found

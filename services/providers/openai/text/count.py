@@ -47,7 +47,7 @@ def count_from(body: bytes) -> int:
 
 def _items_from(message: Message, where: str) -> list[Json]:
     """Return the items of a turn: what was said, then calls or results, each an item of its own."""
-    said: list[Json] = []
+    contents: list[Json] = []
     apart: list[Json] = []
     for i, part in enumerate(message.parts):
         place = f"{where}.parts[{i}]"
@@ -62,14 +62,14 @@ def _items_from(message: Message, where: str) -> list[Json]:
             output = _encode({"error": result.content}).decode() if result.is_error else result.content
             apart.append({"type": "function_call_output", "call_id": result.tool_call_id, "output": output})
         else:
-            said.append(_content_from(part, message.role, place))
-    if not said:
+            contents.append(_content_from(part, message.role, place))
+    if not contents:
         return apart
     role = _ROLES.get(message.role)
     if role is None:
         raise InvalidField("a tool message may hold only tool results", param=where)
     # What the model said before is plain text here; what it is told may be of several kinds.
-    content: Any = said if role == "user" else "".join(item["text"] for item in said)
+    content: Any = contents if role == "user" else "".join(item["text"] for item in contents)
     return [{"role": role, "content": content}, *apart]
 
 

@@ -72,14 +72,14 @@ def _mend_choice(choice: Json) -> None:
             _mend_said(choice[name])
 
 
-def _mend_said(said: Json) -> None:
-    content = said.get("content")
+def _mend_said(delta: Json) -> None:
+    content = delta.get("content")
     if isinstance(content, list):
-        said["content"] = "".join(_texts(content, thought=False))
+        delta["content"] = "".join(_texts(content, thought=False))
         thought = "".join(_texts(content, thought=True))
         if thought:
-            said["reasoning_content"] = (said.get("reasoning_content") or "") + thought
-    calls = said.get("tool_calls") or []
+            delta["reasoning_content"] = (delta.get("reasoning_content") or "") + thought
+    calls = delta.get("tool_calls") or []
     for call in calls if isinstance(calls, list) else ():
         if not isinstance(call, dict):
             continue

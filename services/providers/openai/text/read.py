@@ -16,7 +16,7 @@ from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
 from services.providers.openai.text.carried import VENDOR, Returned
 from services.providers.openai.text.lenient import Halves, value_of
-from services.providers.openai.text.wire import Call, Choice, Chunk, Logprob, Said
+from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob
 from services.providers.text.carrying import carried_of
 from services.providers.text.reading import BaseReader
 
@@ -111,9 +111,9 @@ class OpenAIReader(BaseReader):
         given = piece.get("choices") if piece is not None else None
         for place, choice in enumerate(chunk.choices or ()):
             before = len(self._events)
-            said = choice.delta or choice.message
-            if said is not None:
-                self._take_said(choice, said, given[place] if given else None)
+            delta = choice.delta or choice.message
+            if delta is not None:
+                self._take_delta(choice, delta, given[place] if given else None)
             if choice.finish_reason:
                 self._take_end(choice.index, choice.finish_reason)
             if returned is not None and given and (beside := returned.of_choice(given[place])):
@@ -131,23 +131,23 @@ class OpenAIReader(BaseReader):
     def _text(self, text: str, candidate: int, kind: str) -> str:
         return self._halves.whole(text, (candidate, kind)) if self._mended else text
 
-    def _take_said(self, choice: Choice, said: Said, given: Any) -> None:
+    def _take_delta(self, choice: Choice, delta: Delta, given: Any) -> None:
         candidate = choice.index
-        reasoning = said.reasoning_content or said.reasoning
+        reasoning = delta.reasoning_content or delta.reasoning
         if reasoning and (reasoning := self._text(reasoning, candidate, "reasoning")):
             self._reason(candidate, reasoning)
         logprobs = choice.logprobs.content if choice.logprobs is not None else None
-        content = self._text(said.content, candidate, "content") if said.content else ""
+        content = self._text(delta.content, candidate, "content") if delta.content else ""
         if content or logprobs:
             self._say(candidate, content)
             if logprobs:
                 self._events[-1].text.logprobs.extend(map(logprob_of, logprobs))
-        if said.refusal:
-            self._refusals[candidate] = self._refusals.get(candidate, "") + said.refusal
-            self._meter.saw(said.refusal)
+        if delta.refusal:
+            self._refusals[candidate] = self._refusals.get(candidate, "") + delta.refusal
+            self._meter.saw(delta.refusal)
         message = (given.get("delta") or given.get("message")) if isinstance(given, dict) else None
         calls = message.get("tool_calls") if isinstance(message, dict) else None
-        for place, call in enumerate(said.tool_calls or ()):
+        for place, call in enumerate(delta.tool_calls or ()):
             before = len(self._events)
             self._take_call(candidate, call)
             if self._returned is not None and calls and (beside := self._returned.of_call(calls[place])):

@@ -22,7 +22,7 @@ class Call(Struct, gc=False):
     function: Function | None = None
 
 
-class Said(Struct, gc=False):
+class Delta(Struct, gc=False):
     """A message, or a piece of one. `reasoning_content` is DeepSeek's, vLLM's and others'; `reasoning` OpenRouter's."""
 
     content: str | None = None
@@ -51,8 +51,8 @@ class Choice(Struct, gc=False):
     """A candidate, or a piece of one: `delta` when streamed, else `message`."""
 
     index: int = 0
-    delta: Said | None = None
-    message: Said | None = None
+    delta: Delta | None = None
+    message: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 

@@ -28,11 +28,11 @@ def put(request: GenerateTextRequest, body: bodies.Body, extra: Extra, names: li
     fields: Json = {name: value for name, value in extra.items() if name not in _APART}
     hints = set_fields(body, bodies.HINTS)
     fields |= hints
-    told = list(hints)
+    reported = list(hints)
     config = body.generation_config
     if config is not None:
         inside = set_fields(config, bodies.CONFIG_HINTS)
-        told += (f"generationConfig.{name}" for name in inside)
+        reported += (f"generationConfig.{name}" for name in inside)
         thinking = config.thinking_config
         if thinking is not None and thinking.thinking_budget == -1:
             inside["thinkingConfig"] = {"thinkingBudget": -1}
@@ -46,7 +46,7 @@ def put(request: GenerateTextRequest, body: bodies.Body, extra: Extra, names: li
             choosing["functionCallingConfig"] = {"mode": "VALIDATED"}
     if choosing:
         fields["toolConfig"] = choosing
-    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*told, *names][:MOST_NAMED]))
+    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*reported, *names][:MOST_NAMED]))
     _check_size(request)
 
 

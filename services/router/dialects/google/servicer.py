@@ -62,8 +62,8 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
             if isinstance(rendered, ImageReply):
                 answer.usage.images = rendered.images
             body = reply.json_body(rendered.render(last=True))
-            told = reply.headers(answer, cost=answer.usage, ignored=ignored, dialect=GOOGLE)
-            await context.send_initial_metadata(told)
+            headers = reply.headers(answer, cost=answer.usage, ignored=ignored, dialect=GOOGLE)
+            await context.send_initial_metadata(headers)
             rendered.delivered()
             return body
 

@@ -22,8 +22,8 @@ def put(request: GenerateTextRequest, body: bodies.ChatBody, extra: Extra, names
     fields = {name: value for name, value in extra.items() if name not in ("messages", "tools")}
     hints = {name: value for name in bodies.HINTS if (value := getattr(body, name)) is not None}
     fields |= hints
-    told = [*hints, *(name for name in names if not name.endswith(_CACHE))]
-    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, told[:MOST_NAMED]))
+    reported = [*hints, *(name for name in names if not name.endswith(_CACHE))]
+    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, reported[:MOST_NAMED]))
     if names or hints:
         _check_size(request)
 

@@ -72,10 +72,10 @@ def _part_from(each: dict[str, Any]) -> text_pb2.ReasoningPart | None:
     form, kind = each.get("format"), each.get("type")
     signer = _SIGNERS.get(form, form) if isinstance(form, str) else ""
     if kind == _TEXT:
-        said, signature = each.get("text"), each.get("signature")
-        if not isinstance(said, str) or not isinstance(signature, str) or not (said and signature):
+        thought, signature = each.get("text"), each.get("signature")
+        if not isinstance(thought, str) or not isinstance(signature, str) or not (thought and signature):
             return None
-        return text_pb2.ReasoningPart(text=said, signature=signature.encode(), signer=signer)
+        return text_pb2.ReasoningPart(text=thought, signature=signature.encode(), signer=signer)
     data = each.get("data")
     if kind == _ENCRYPTED and isinstance(data, str):
         try:
