@@ -165,8 +165,8 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
         for word in sorted(model.capabilities - _CAPABILITIES):
             hint = nearest(word, _CAPABILITIES)
             raise CatalogueError(f"{path}: model {model.id}: capabilities: nobody knows {word!r}{hint}")
-        if told := fault_of(model.defaults, provider.makes):
-            raise CatalogueError(f"{path}: model {model.id}: {told}")
+        if fault := fault_of(model.defaults, provider.makes):
+            raise CatalogueError(f"{path}: model {model.id}: {fault}")
         if (model.load is not None) != (provider.adapter == "inference"):
             raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
     _check_successors(path, models)
