@@ -50,14 +50,14 @@ GROUPS = (
     Group(
         "browser",
         "pages in a real Chromium",
-        25,
+        15,
         ("tests/e2e/test_dashboard.py", "tests/e2e/test_upload_page.py"),
         "browser",
     ),
     Group(
         "sdk",
         "the official clients, against the gateway or proving an emulator",
-        60,
+        40,
         (
             "tests/e2e/test_openai_client.py",
             "tests/e2e/test_samples.py",
@@ -70,7 +70,7 @@ GROUPS = (
     Group(
         "crash",
         "processes that are killed, starved or cut off",
-        200,
+        245,
         (
             "tests/auth/test_outages.py",
             "tests/auth/test_soak.py",
@@ -91,17 +91,17 @@ GROUPS = (
         ),
         "chaos",
     ),
-    Group("end-to-end", "a whole gateway, or its edge, over the network", 280, ("tests/e2e/*", "tests/edge/*")),
-    Group("engine", "the engine of our own models", 400, ("tests/inference/*",)),
-    Group("adapters", "one contract suite against every provider", 140, ("tests/text/*", "tests/image/*")),
+    Group("end-to-end", "a whole gateway, or its edge, over the network", 440, ("tests/e2e/*", "tests/edge/*")),
+    Group("engine", "the engine of our own models", 230, ("tests/inference/*",)),
+    Group("adapters", "one contract suite against every provider", 120, ("tests/text/*", "tests/image/*")),
     Group(
         "dialects", "the foreign dialects, and one row for each error in each", 80, ("tests/router/*", "tests/matrix/*")
     ),
-    Group("books", "accounts, quotas and tasks over the real PostgreSQL", 130, ("tests/auth/*", "tests/tasks/*")),
+    Group("books", "accounts, quotas and tasks over the real PostgreSQL", 140, ("tests/auth/*", "tests/tasks/*")),
     Group(
         "unit",
         "everything else: a function, a module, a tool",
-        115,
+        130,
         (
             "tests/catalogue/*",
             "tests/common/*",
