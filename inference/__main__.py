@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from inference import machine
+from inference import machine, options
 from inference.build import Builder
 from inference.catalogued import any_named
 from inference.embedding.servicer import EmbeddingServicer
@@ -49,7 +49,7 @@ class Process:
 
     def __init__(self, config: InferenceSettings) -> None:
         self.config = config
-        self.catalogue = Watched(config.catalogue)
+        self.catalogue = Watched(config.catalogue, check=options.fault_in)
         self.workers = ThreadPoolExecutor(2, thread_name_prefix="worker")
         self.reading = SharedThread("reading", busy=lambda: self.registry.busy)
         builder = Builder(config, self.catalogue, self.workers)

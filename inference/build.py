@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from inference import machine, sources
+from inference import machine, options, sources
 from inference.engine import Engine, Report
+from inference.options import EmbeddingOptions, ImageOptions, TextOptions, VisionOptions
 from inference.settings import InferenceSettings
 from services.catalogue import Model, Watched
 from services.common.errors import Unavailable
@@ -49,42 +51,28 @@ class Builder:
         from inference.vision.engine import VisionEngine
         from inference.vision.load import load
 
-        assert model.load is not None
-        return VisionEngine(
-            model.id, load(model, report).family, max_waiting=int(model.load.options.get("max_waiting", 16))
-        )
+        loaded = load(model, report)
+        return VisionEngine(model.id, loaded.family, max_waiting=options.of(model, VisionOptions).max_waiting)
 
     def _embedding(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         from inference.embedding.engine import EmbeddingEngine
         from inference.embedding.model import load
 
-        assert model.load is not None
-        options = model.load.options
-        return EmbeddingEngine(
-            model.id,
-            load(model, report),
-            batch_tokens=int(options.get("batch_tokens", 4096)),
-            max_waiting=int(options.get("max_waiting", 4096)),
-        )
+        chosen = options.of(model, EmbeddingOptions)
+        encoder = load(model, report)
+        return EmbeddingEngine(model.id, encoder, batch_tokens=chosen.batch_tokens, max_waiting=chosen.max_waiting)
 
     def _text(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         from inference.text.engine import TextEngine
 
-        assert model.load is not None
-        options = model.load.options
-        return TextEngine(
-            model.id,
-            self._language_model(model, report),
-            rows=int(options.get("rows", 8)),
-            max_waiting=int(options.get("max_waiting", 256)),
-        )
+        chosen = options.of(model, TextOptions)
+        language = self._language_model(model, report)
+        return TextEngine(model.id, language, rows=chosen.rows, max_waiting=chosen.max_waiting)
 
     def _language_model(self, model: Model, report: Report) -> LanguageModel:
         """Load a text model: a GGUF file by llama.cpp, another by transformers. `engine` may insist on either."""
         assert model.load is not None
-        engine = str(model.load.options.get("engine", "auto"))
-        if engine not in ("auto", "llama", "torch"):
-            raise Unavailable(f"model {model.id}: engine must be auto, llama or torch")
+        engine = options.of(model, TextOptions).engine
         is_gguf = sources.reads_gguf(model.load)
         if engine != "auto" and is_gguf != (engine == "llama"):
             raise Unavailable(f"model {model.id}: engine: llama reads GGUF files, engine: torch safetensors")
@@ -103,9 +91,8 @@ class Builder:
         from inference.image.engine import ImageEngine
         from inference.image.load import load
 
-        assert model.load is not None
+        chosen = options.of(model, ImageOptions)
         loaded = load(model, report)
-        options = model.load.options
         settings = self._settings
         checkpoints = None
         if settings.checkpoints is not None:
@@ -123,19 +110,17 @@ class Builder:
             revision=loaded.revision,
             size_bytes=loaded.size_bytes,
             workers=self._workers,
-            most_lanes=int(options.get("most_lanes", 8 if on_cpu else 16)),
-            fixed_lanes=int(options.get("fixed_lanes", 0 if on_cpu else 8)),
-            max_waiting=int(options.get("max_waiting", 64)),
-            memory_bytes=int(options.get("memory_bytes", 0)),
-            warmed=_warmed(model),
+            most_lanes=chosen.most_lanes or (8 if on_cpu else 16),
+            fixed_lanes=(0 if on_cpu else 8) if chosen.fixed_lanes is None else chosen.fixed_lanes,
+            max_waiting=chosen.max_waiting,
+            memory_bytes=chosen.memory_bytes,
+            warmed=_warmed(model, chosen),
             checkpoints=checkpoints,
         )
 
 
-def _warmed(model: Model) -> list[tuple[int, int]]:
+def _warmed(model: Model, chosen: ImageOptions) -> Sequence[tuple[int, int]]:
     """Return the sizes that a model is warmed for: the option's; compiled ones at least for the default size."""
-    assert model.load is not None
-    options, defaults = model.load.options, model.defaults
-    if "warm" in options or "compile" not in options:
-        return [(int(width), int(height)) for width, height in options.get("warm", ())]
-    return [(int(defaults.get("width", 512)), int(defaults.get("height", 512)))]
+    if chosen.warm is not None or chosen.compile is None:
+        return chosen.warm or ()
+    return [(int(model.defaults.get("width", 512)), int(model.defaults.get("height", 512)))]

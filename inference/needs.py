@@ -8,7 +8,10 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import msgspec
+
 from inference import sources
+from inference.options import TextOptions
 from services.catalogue import Load, Model
 
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
@@ -85,7 +88,7 @@ def _cache_bytes(file: Path, load: Load, context: int) -> int:
         return 0
     wide = stats.get("attention.key_length") or stats.get("embedding_length", 0) // heads
     trained = stats.get("context_length", 0)
-    tokens = int(load.options.get("rows", 8)) * min(context or trained, trained)
+    tokens = msgspec.convert(load.options, TextOptions).rows * min(context or trained, trained)
     return 2 * layers * stats.get("attention.head_count_kv", heads) * wide * tokens * _CACHE_BYTES
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from inference import hub, machine, sources
+from inference import hub, machine, options, sources
+from inference.options import TextOptions
 from inference.text import template
 from inference.text.answer import OPEN
 from inference.text.constraint import Grammars
@@ -135,9 +136,9 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
         config=config,
         dtype=dtype,
         use_safetensors=True,
-        variant=hub.variant_in(Path(source.folder), str(model.load.options.get("variant", ""))),
+        variant=hub.variant_in(Path(source.folder), options.of(model, TextOptions).variant),
         trust_remote_code=trust,
-        attn_implementation=model.load.options.get("attention", "sdpa"),
+        attn_implementation=options.of(model, TextOptions).attention,
     )
     network.eval().requires_grad_(False)
     if model.load.dtype == "int8":

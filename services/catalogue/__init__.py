@@ -1,6 +1,7 @@
 """The catalogue: which providers and models there are, as one immutable snapshot read from one file."""
 
 from services.catalogue._compact import CatalogueError
+from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._load import load, reload
 from services.catalogue._model import Catalogue, Load, Model, Provider, Retirement, Timeouts
@@ -22,6 +23,7 @@ __all__ = [
     "Watched",
     "Words",
     "load",
+    "option_fault",
     "reload",
     "rounded_up",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,16 @@ def misread(text: bytes, shape: type[Any], error: Exception) -> str:
     where = _row(text, steps)
     field = ".".join(step for step in steps[2 if where else 0 :] if step and not step.isdigit())
     return ": ".join(part for part in (where, field, what + _hint(what, shape, steps)) if part)
+
+
+def option_fault(options: Mapping[str, Any], shape: type[Any]) -> str:
+    """Return what is wrong with a row's options, the field first and the nearest known word last; empty for nothing."""
+    try:
+        msgspec.convert(options, shape)
+    except msgspec.ValidationError as error:
+        message = misread(b"", shape, error)
+        return f"options: {message}" if message.startswith("Object ") else f"options.{message}"
+    return ""
 
 
 def _row(text: bytes, steps: list[str | None]) -> str:

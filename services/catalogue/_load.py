@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +61,16 @@ _CAPABILITIES: Final = frozenset(
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)(?::-([^}]*))?\}")
 
 
-def load(path: Path, environment: Mapping[str, str] = os.environ) -> Catalogue:
+Check = Callable[[Catalogue], str]
+"""Returns what is wrong with a catalogue for the process that reads it, like an option that none of its adapters knows,
+by row and field; empty when nothing is."""
+
+
+def _no_fault(catalogue: Catalogue) -> str:
+    return ""
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ, check: Check = _no_fault) -> Catalogue:
     """Read the catalogue at `path`; which providers are configured is decided by `environment`.
 
     Raises CatalogueError with the place of the fault.
@@ -71,19 +80,24 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Catalogue:
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
     compact = read_apart_now(path) if large else compact_of(*checked(path))
-    return finished(assembled(compact, environment))
+    return _approved(path, finished(assembled(compact, environment)), check)
 
 
-async def reload(path: Path, environment: Mapping[str, str] = os.environ) -> Catalogue:
+async def reload(path: Path, environment: Mapping[str, str] = os.environ, check: Check = _no_fault) -> Catalogue:
     """As `load`, for a process that serves meanwhile: another one parses, and rows are taken in a few at a time."""
     assembling = assembled(await read_apart(path), environment)
     while True:
         try:
             next(assembling)
         except StopIteration as end:
-            made: Catalogue = end.value
-            return made
+            return _approved(path, end.value, check)
         await asyncio.sleep(0)
+
+
+def _approved(path: Path, catalogue: Catalogue, check: Check) -> Catalogue:
+    if fault := check(catalogue):
+        raise CatalogueError(f"{path}: {fault}")
+    return catalogue
 
 
 def checked(path: Path) -> tuple[list[Provider], list[Model]]:

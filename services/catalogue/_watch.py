@@ -10,7 +10,7 @@ from pathlib import Path
 from prometheus_client import Gauge
 
 from services.catalogue._compact import CatalogueError
-from services.catalogue._load import load, reload
+from services.catalogue._load import Check, load, reload
 from services.catalogue._model import Catalogue
 from services.common import logs
 
@@ -23,14 +23,18 @@ REFUSED = Gauge(
 class Watched:
     """Holds the current snapshot. Read `now` once a request, so that one request sees one catalogue.
 
-    `environment` decides which providers are configured. Raises CatalogueError when the file is bad at the start.
+    `environment` decides which providers are configured; `check` says what else is wrong with a file. Raises
+    CatalogueError when the file is bad at the start.
     """
 
-    def __init__(self, path: Path, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, path: Path, environment: Mapping[str, str] = os.environ, check: Check = lambda catalogue: ""
+    ) -> None:
+        self._check = check
         self._path = path
         self._environment = environment
         self._stamp = self._stamped()
-        self.now: Catalogue = load(path, environment)
+        self.now: Catalogue = load(path, environment, check)
         self.refused = ""
         """Why the file's last change was refused; empty when `now` is what the file says."""
         REFUSED.set(0)
@@ -55,7 +59,7 @@ class Watched:
                 continue
             self._stamp = stamp
             try:
-                self.now = await reload(self._path, self._environment)
+                self.now = await reload(self._path, self._environment, self._check)
             except CatalogueError as error:
                 self.refused = str(error)
                 REFUSED.set(1)

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 from yarl import URL
 
-from services.catalogue import load
+from services.catalogue import CatalogueError, load
 from services.common import errors
+from services.image.__main__ import SERVICE as IMAGES
+from services.providers.hosting.service import Providing
 from services.providers.hosting.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
 from services.providers.http.client import Outgoing
+from services.text.__main__ import SERVICE
+from services.text.settings import TextSettings
 from services.text.targets import ADAPTERS
 from tests.counters import count_of
 from tests.emulators.openai import OpenAIEmulator
@@ -126,12 +131,35 @@ async def test_a_provider_without_credentials_is_not_configured(tmp_path: Path) 
         assert service.watched.now.configured == frozenset()
 
 
-async def test_bad_options_are_told_by_name(upstream: OpenAIEmulator, tmp_path: Path) -> None:
-    """A misspelt option does not pass in silence."""
-    row = _row(upstream.base_url, options={"stream_usages": False})
-    async with text_service(tmp_path, [row], MODELS, {"OPENAI_API_KEY": "sk-good"}) as service:
-        with pytest.raises(errors.ProviderNotConfigured, match="stream_usages"):
-            await service.ask(chat())
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"stream_usages": False},
+            "options: Object contains unknown field `stream_usages`; did you mean 'stream_usage'?",
+        ),
+        ({"prefill": "prefixed"}, "options.prefill: Invalid enum value 'prefixed'; did you mean 'prefix'?"),
+        ({"extensions": ["topk"]}, "options.extensions: Invalid enum value 'topk'; did you mean 'top_k'?"),
+    ],
+)
+async def test_a_service_does_not_start_with_options_that_its_adapter_does_not_know(
+    tmp_path: Path, options: dict[str, object], told: str
+) -> None:
+    """The row, the field, what is wrong, and what was probably meant."""
+    path = tmp_path / "catalogue.yaml"
+    write_catalogue(path, [_row("http://127.0.0.1:1/v1", options=options)], MODELS)
+    config = TextSettings(service_token=SecretStr("t" * 32), catalogue=path, listen="127.0.0.1:0")
+    with pytest.raises(CatalogueError) as refused:
+        async with SERVICE.serve(config, {}):
+            pass
+    assert str(refused.value).startswith(f"{path}: provider p: {told}")
+
+
+@pytest.mark.parametrize("service", [SERVICE, IMAGES])
+def test_the_shipped_catalogues_options_are_known(service: Providing) -> None:
+    """Every provider's, to the adapter that its row names."""
+    catalogue = load(Path("gateway/catalogue.yaml"), {})
+    assert [offer.targets({}).fault_in(catalogue) for offer in service.offers] == [""] * len(service.offers)
 
 
 async def test_a_reload_lets_running_answers_end(upstream: OpenAIEmulator, tmp_path: Path) -> None:

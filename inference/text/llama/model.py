@@ -10,7 +10,8 @@ from typing import Any
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
-from inference import machine, sources
+from inference import machine, options, sources
+from inference.options import TextOptions
 from inference.text.answer import OPEN
 from inference.text.constraint import Grammars
 from inference.text.llama.decoder import LlamaDecoder
@@ -174,6 +175,6 @@ def load(model: Model, report: Any, threads: int) -> LlamaModel:
         name=model.id,
         context=model.context_tokens,
         revision=source.revision,
-        threads=int(model.load.options.get("threads", 0)) or threads or machine.cores(),
-        gpu_layers=int(model.load.options.get("n_gpu_layers", 0)),
+        threads=options.of(model, TextOptions).threads or threads or machine.cores(),
+        gpu_layers=options.of(model, TextOptions).n_gpu_layers,
     )

@@ -18,6 +18,7 @@ from moa.embedding.v1 import embedding_service_pb2 as pb
 from services.catalogue import Model, Provider
 from services.common.errors import UpstreamBroken
 from services.providers.aws import access as aws_access
+from services.providers.aws.access import Options
 from services.providers.aws.errors import error_from
 from services.providers.counts import Spelling, read_usage
 from services.providers.credentials import Authority
@@ -113,6 +114,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="bedrock",
+    options=Options,
     calls_from=calls_from,
     answer_from=answer_from,
     error_from=error_from,

@@ -22,6 +22,7 @@ from services.common import errors
 from services.common.errors import InvalidField, Unsupported
 from services.providers.aws import access as aws_access
 from services.providers.aws import errors as aws_errors
+from services.providers.aws.access import Options
 from services.providers.credentials import Authority
 from services.providers.http.classify import words_of
 from services.providers.http.client import Outgoing
@@ -203,6 +204,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="bedrock",
+    options=Options,
     calls_from=calls_from,
     reader=reader,
     error_from=aws_errors.error_from,

@@ -54,6 +54,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="azure",
+    options=Options,
     calls_from=calls_from,
     answer_from=openai.answer_from,
     error_from=error_from,

@@ -53,6 +53,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="azure",
+    options=Options,
     calls_from=calls_from,
     reader=openai.reader,
     error_from=openai_errors.error_from,

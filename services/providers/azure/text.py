@@ -62,6 +62,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="azure",
+    options=AzureOptions,
     request_from=request_from,
     reader=reader,
     error_from=error_from,

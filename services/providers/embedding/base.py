@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
 from services.catalogue import Model, Provider
 from services.common.errors import MoaError, UpstreamBroken
 from services.common.estimate import ReportedUsage, tokens_of
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
+from services.providers.options import NoOptions
 
 Vector = Sequence[float]
 
@@ -63,6 +66,8 @@ class Adapter:
     """Return what signs requests, from the environment. Raises ProviderNotConfigured."""
     request_id_header: str
     """The answer's header that holds the provider's id of the request, in lower case."""
+    options: type[Struct] = NoOptions
+    """What a row's `options` may say."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False

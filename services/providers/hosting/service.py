@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import uvloop
 
-from services.catalogue import CatalogueError, Watched, load
+from services.catalogue import Catalogue, CatalogueError, Watched, load
 from services.common import logs, metrics, settings
 from services.common.helper_process import HelperProcess
 from services.common.rpc.client import channel
@@ -62,6 +62,10 @@ class Offer(Generic[T]):
     """Adds the servicer to the server."""
 
 
+def _check_of(targets: Collection[Targets[Any]]) -> Callable[[Catalogue], str]:
+    return lambda catalogue: next(filter(None, (each.fault_in(catalogue) for each in targets)), "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Providing:
     """What a service that answers with providers is made of."""
@@ -95,8 +99,8 @@ class Providing:
 
         Raises CatalogueError when the catalogue is bad.
         """
-        catalogue = Watched(config.catalogue, environment)
         targets = {offer.makes: offer.targets(environment) for offer in self.offers}
+        catalogue = Watched(config.catalogue, environment, _check_of(targets.values()))
         for each in targets.values():
             each.report(catalogue.now)
         metrics.serve(config)
@@ -127,7 +131,7 @@ class Providing:
     async def _check(self, path: Path) -> bool:
         """Print how each provider fares; tell whether none failed."""
         try:
-            catalogue = load(path)
+            catalogue = load(path, check=_check_of([offer.targets(os.environ) for offer in self.offers]))
         except CatalogueError as error:
             raise SystemExit(str(error)) from None
         findings = []

@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import msgspec
 from prometheus_client import Counter
 
-from services.catalogue import Catalogue, Model, Provider
+from services.catalogue import Catalogue, Model, Provider, option_fault
 from services.common import logs, scrub
 from services.common.errors import (
     InvalidField,
@@ -56,6 +56,11 @@ class AnyAdapter(Protocol):
     @property
     def request_id_header(self) -> str:
         """The answer's header that holds the provider's id of the request."""
+        ...
+
+    @property
+    def options(self) -> type[msgspec.Struct]:
+        """What a row's `options` may say."""
         ...
 
     def authority(self, provider: Provider, environment: Mapping[str, str], /) -> Authority:
@@ -225,6 +230,14 @@ class Targets(Generic[A]):
         self._targets[target.provider.id] = target
         self._with_files = self._with_files or bool(target.files)
         return target
+
+    def fault_in(self, catalogue: Catalogue) -> str:
+        """Return what is wrong with the options of a provider that is served here; empty when nothing is."""
+        for provider in catalogue.providers.values():
+            adapter = self._adapters.get(provider.adapter) if self._serves(provider) else None
+            if adapter is not None and (fault := option_fault(provider.options, adapter.options)):
+                return f"provider {provider.id}: {fault}"
+        return ""
 
     def make(self, catalogue: Catalogue, provider_id: str) -> Target[A]:
         """Make the target of a provider. Raises ProviderNotConfigured with the fault."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
@@ -18,6 +20,7 @@ from services.common.estimate import ReportedUsage
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.image.picture import Picture
+from services.providers.options import NoOptions
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Adapter:
     """Return what signs requests, from the environment. Raises ProviderNotConfigured."""
     request_id_header: str
     """The answer's header that holds the provider's id of the request, in lower case."""
+    options: type[Struct] = NoOptions
+    """What a row's `options` may say."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False

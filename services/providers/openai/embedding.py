@@ -101,6 +101,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="openai",
+    options=Options,
     calls_from=calls_from,
     answer_from=answer_from,
     error_from=error_from,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
@@ -19,6 +21,7 @@ from services.common.errors import MoaError
 from services.common.estimate import ReportedUsage
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
+from services.providers.options import NoOptions
 from services.providers.text.ignored import Ignored
 
 
@@ -81,6 +84,8 @@ class Adapter:
     """Whose own fields the protocol takes and gives (`moa.common.v1.VendorFields`); empty: nobody's."""
     caches: bool = False
     """Whether it is told what of a prompt is worth keeping (`Part.cache`)."""
+    options: type[Struct] = NoOptions
+    """What a row's `options` may say."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from moa.text.v1.text_pb2 import Sampling
 from services.common import limits
@@ -11,6 +11,12 @@ from services.providers.text.ignored import Ignored
 
 NUMBERS: Final = limits.numbers(Sampling)
 """Temperature, top_p and so on, by the contract's names."""
+
+if TYPE_CHECKING:
+    Number = str
+else:
+    Number = Literal[NUMBERS]
+    """One of them, as a row's options name it."""
 
 
 def given(sampling: Sampling, words: Mapping[str, str], ignored: Ignored) -> Iterator[tuple[str, int | float]]:

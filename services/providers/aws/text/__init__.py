@@ -8,6 +8,7 @@ from yarl import URL
 
 from services.catalogue import Provider
 from services.providers.aws import access as aws_access
+from services.providers.aws.access import Options
 from services.providers.aws.errors import error_from
 from services.providers.aws.text.read import count_from, reader
 from services.providers.aws.text.request import count_request_from, request_from
@@ -29,6 +30,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="bedrock",
+    options=Options,
     request_from=request_from,
     reader=reader,
     error_from=error_from,

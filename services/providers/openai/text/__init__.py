@@ -11,7 +11,7 @@ from services.providers.openai.errors import error_from
 from services.providers.openai.text.carried import VENDOR
 from services.providers.openai.text.count import count_from, count_request_from
 from services.providers.openai.text.read import reader
-from services.providers.openai.text.request import options_of, request_from, url_of
+from services.providers.openai.text.request import Options, options_of, request_from, url_of
 from services.providers.text.base import Adapter
 
 
@@ -29,6 +29,7 @@ def check_request(provider: Provider) -> Outgoing:
 
 ADAPTER = Adapter(
     name="openai",
+    options=Options,
     request_from=request_from,
     reader=reader,
     error_from=error_from,

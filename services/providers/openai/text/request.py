@@ -18,7 +18,7 @@ from services.providers.openai.text.carried import VENDOR, Carrier
 from services.providers.text import media
 from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of
-from services.providers.text.sampling import NUMBERS, given
+from services.providers.text.sampling import NUMBERS, Number, given
 
 Json = dict[str, Any]
 
@@ -41,7 +41,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prefill: Literal["as_is", "continue_final_message", "prefix"] = "as_is"
     """How a server is told to go on from a last message of the assistant, for models with `prefill`: `as_is` by nothing
     (llama.cpp, Ollama), by vLLM's and SGLang's field, or by a mark of the message (Mistral, DeepSeek)."""
-    extensions: frozenset[str] = frozenset()
+    extensions: frozenset[Number] = frozenset()
     """Numbers of the contract's `Sampling` beyond OpenAI's own that the server takes, like `top_k`."""
     passes: Literal["all", "documented"] = "all"
     """Which fields of callers who speak this protocol pass on: all that nobody here knows, or those that OpenAI
