@@ -20,6 +20,8 @@ _PER_MESSAGE = 4
 """Tokens that a chat template adds to a message, or a tool's description, about."""
 _PER_IMAGE = 800
 """Tokens that a vision model sees in a 1024 px image, about."""
+_FILE_BYTES = 64
+"""Bytes of a document or a sound that make one token, about."""
 _PIECE_CHARS = 8
 """Shorter pieces of a stream are mostly one token."""
 
@@ -46,6 +48,8 @@ def _part_tokens(part: Part) -> int:
         return tokens_of(part.text)
     if kind == "image":
         return _PER_IMAGE
+    if kind == "file":
+        return len(part.file.data) // _FILE_BYTES
     if kind == "tool_call":
         return tokens_of(part.tool_call.name) + tokens_of(part.tool_call.arguments_json)
     if kind == "tool_result":

@@ -25,7 +25,9 @@ from services.text.targets import ADAPTERS
 
 Json = dict[str, Any]
 
-ABLE = frozenset(("tools", "vision", "json", "json_schema", "seed", "candidates", "reasoning", "logprobs", "search"))
+ABLE = frozenset(
+    ("files", "tools", "vision", "json", "json_schema", "seed", "candidates", "reasoning", "logprobs", "search")
+)
 MODEL = Model(id="m", provider="p", upstream="u", capabilities=ABLE)
 
 
@@ -269,6 +271,62 @@ def test_searches_need_the_models_leave() -> None:
     assert asked.text is not None
     with pytest.raises(Unsupported, match="may not search"):
         gemini.body_from(asked.text, Model(id="m", provider="p"), Ignored())
+
+
+FILES: list[Json] = [
+    {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0="}},
+    {"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}},
+    {"fileData": {"fileUri": "https://www.youtube.com/watch?v=1"}, "videoMetadata": {"fps": 1}},
+    {"fileData": {"fileUri": "https://a.example/b.mp4", "mimeType": "video/mp4"}},
+]
+
+
+def test_files_pass_to_google() -> None:
+    """Documents, sounds and videos, in the request or by a public link, between the texts."""
+    parts = [{"text": "look"}, *FILES, {"text": "and say"}]
+    sent = to_gemini({"contents": [{"role": "user", "parts": parts}]})
+    assert sent["contents"] == [{"role": "user", "parts": parts}]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://generativelanguage.googleapis.com/v1beta/files/abc",
+        "https://storage.googleapis.com/bucket/a.pdf",
+        "gs://bucket/a.pdf",
+        "http://a.example/b.pdf",
+        "files/abc",
+    ],
+)
+def test_files_that_are_stored_at_google_are_refused(uri: str) -> None:
+    """They are the operator's; what is no public link, too."""
+    part = {"fileData": {"fileUri": uri, "mimeType": "application/pdf"}}
+    with pytest.raises((Unsupported, InvalidField)):
+        to_gemini({"contents": [{"role": "user", "parts": [part]}]})
+
+
+def test_files_of_openais_form_pass_to_either() -> None:
+    """A document and a sound: in Gemini's words, and in OpenAI's own."""
+    document = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0=", "filename": "a.pdf"}}
+    sound = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+    body = {**CHAT, "messages": [{"role": "user", "content": [document, sound]}]}
+    assert to_openai(body)["messages"] == body["messages"]
+    request = chat_request.request_from(encode(body)).request
+    sent = json.loads(encode(gemini.body_from(request, MODEL, Ignored())))
+    assert sent["contents"][0]["parts"] == [
+        {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0="}},
+        {"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}},
+    ]
+
+
+def test_a_model_without_files_says_what_it_can_do() -> None:
+    """By the capability of its row."""
+    asked = google_requests.asked(encode({"contents": [{"parts": [FILES[0]]}]}), "m", "text", stream=False)
+    assert asked.text is not None
+    with pytest.raises(Unsupported, match="it can do: tools"):
+        capable.check(
+            asked.text, Model(id="m", provider="p", capabilities=frozenset({"tools"})), ADAPTERS["gemini"], Ignored()
+        )
 
 
 def test_another_vendor_refuses_what_it_does_not_know() -> None:

@@ -55,3 +55,25 @@ def image_from_url(url: str, *, param: str) -> media_pb2.ImageInput:
     if len(url) > MAX_URL:
         raise InvalidField(f"{param}: the link is too long", param=param)
     return media_pb2.ImageInput(url=url)
+
+
+def file_from_base64(encoded: str, mime_type: str, *, param: str, name: str = "") -> media_pb2.FileInput:
+    """Return a file whose bytes are base64, or in a `data:` URI. Raises InvalidField."""
+    if encoded.startswith("data:"):
+        head, _, encoded = encoded.partition(",")
+        mime_type = mime_type or head[5:].partition(";")[0]
+    try:
+        clean = encoded.encode("ascii").translate(_STANDARD, _BREAKS)
+        data = binascii.a2b_base64(clean + b"=" * (-len(clean) % 4), strict_mode=True)
+    except ValueError:
+        raise InvalidField(f"{param}: not valid base64", param=param) from None
+    if not data or not mime_type:
+        raise InvalidField(f"{param}: a file needs bytes and a media type", param=param)
+    return media_pb2.FileInput(data=data, mime_type=mime_type, name=name)
+
+
+def file_from_url(url: str, mime_type: str, *, param: str) -> media_pb2.FileInput:
+    """Return a file that its provider fetches. Raises InvalidField for what is no public link."""
+    if not url[:8].lower().startswith("https://") or len(url) > MAX_URL:
+        raise InvalidField(f"{param}: an https link is expected", param=param)
+    return media_pb2.FileInput(url=url, mime_type=mime_type)

@@ -25,6 +25,12 @@ PER_CALL: Final = 64
 """Likewise around a call, or a result."""
 PER_IMAGE: Final = 8
 """Tokens that a chat template puts around one image."""
+PER_FILE: Final = 1024
+"""Tokens of a small file: four pages of a PDF."""
+FILE_BYTES: Final = 32
+"""Bytes of a file that make one token, about: audio has 32 tokens a second. Beyond that, the charge grows."""
+PER_LINK: Final = 16_384
+"""Tokens of a file that only its provider sees: a minute of video."""
 MOST_PARTS: Final = 20_000
 """How many messages, and parts of them, one request may have."""
 
@@ -103,6 +109,8 @@ def _part_bound(part: text_pb2.Part) -> int:
         return len(part.text.encode())
     if kind == "image":
         return PER_IMAGE  # and its own
+    if kind == "file":
+        return PER_FILE + (len(part.file.data) // FILE_BYTES or PER_LINK)
     if kind == "tool_call":
         return PER_CALL + _bytes(part.tool_call.name, part.tool_call.arguments_json)
     if kind == "tool_result":

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from yarl import URL
 
+from moa.common.v1.media_pb2 import FileInput
 from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice, ToolResult
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
@@ -58,6 +59,7 @@ _MODES: Final = {
     ToolChoice.MODE_REQUIRED: "ANY",
     ToolChoice.MODE_NAMED: "ANY",
 }
+_STORES: Final = ("googleapis.com", "storage.cloud.google.com", "drive.google.com")
 _NOT_SIGNED: Final = "skip_thought_signature_validator"
 """Google's own word for a call without a signature."""
 _encode: Final = msgspec.json.Encoder().encode
@@ -175,6 +177,8 @@ def _part_from(part: Part, role: Role.ValueType, names: dict[str, str], where: s
         if mime not in _MIMES:
             raise UnsupportedMedia(f"this provider takes PNG, JPEG and WebP, not {mime}", param=f"{where}.image")
         return {"inlineData": {"mimeType": mime, "data": b64encode(data).decode()}}
+    if kind == "file" and role == Role.ROLE_USER:
+        return _file_from(part.file, where)
     if kind == "tool_call" and role == Role.ROLE_ASSISTANT:
         call = part.tool_call
         names[call.id] = call.name
@@ -192,6 +196,18 @@ def _part_from(part: Part, role: Role.ValueType, names: dict[str, str], where: s
     if kind is None and part.vendor.vendor == carried.VENDOR and part.vendor.json:
         return {}  # A kind that only Google knows: all of it is the carrier's.
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
+
+
+def _file_from(file: FileInput, where: str) -> Json:
+    """Return a file. Raises Unsupported for one that is stored in the operator's account."""
+    if not file.HasField("url"):
+        return {"inlineData": {"mimeType": file.mime_type, "data": b64encode(file.data).decode()}}
+    if not URL(file.url).scheme == "https" or (URL(file.url).host or "").endswith(_STORES):
+        raise Unsupported("files that are stored at Google are the operator's; send the file itself", param=where)
+    linked: Json = {"fileUri": file.url}
+    if file.mime_type:
+        linked["mimeType"] = file.mime_type
+    return {"fileData": linked}
 
 
 def _signed(part: Json, signature: bytes, signer: str) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -9,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
+from moa.common.v1.media_pb2 import FileInput
 from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
@@ -226,9 +228,20 @@ def _typed_content(part: Part, role: Role.ValueType, where: str, options: Option
         if part.image.HasField("url") and options.image_links:
             return {"type": "image_url", "image_url": {"url": part.image.url}}
         return {"type": "image_url", "image_url": {"url": media.data_uri(*media.checked(part.image, f"{where}.image"))}}
+    if kind == "file" and role == Role.ROLE_USER and part.file.HasField("data"):
+        return _file_from(part.file)
     if kind is None and part.vendor.vendor == VENDOR and part.vendor.json:
         return {}  # A kind that only this protocol knows: all of it is the carrier's.
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
+
+
+def _file_from(file: FileInput) -> Json:
+    kind, _, form = file.mime_type.partition("/")
+    data = b64encode(file.data).decode()
+    if kind == "audio":
+        return {"type": "input_audio", "input_audio": {"data": data, "format": form}}
+    made: Json = {"file_data": f"data:{file.mime_type};base64,{data}", "filename": file.name or f"file.{form}"}
+    return {"type": "file", "file": made}
 
 
 def _tool_result_from(part: Part, where: str) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections import deque
 from itertools import groupby
 from typing import Any
@@ -13,10 +14,14 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.google import bodies, carried
 from services.router.dialects.google.schema import to_json_schema
-from services.router.dialects.media import image_from_base64, image_from_url
+from services.router.dialects.media import file_from_base64, file_from_url, image_from_base64, image_from_url
 from services.router.dialects.reply import encode
 from services.router.dialects.sampling import fill
 from services.router.dialects.unknown import Extra, at
+
+_FILES = ("application/", "audio/", "text/", "video/")
+_VIDEO_PAGE = re.compile(r"https://(www\.)?(youtube\.com|youtu\.be)/", re.IGNORECASE)
+"""Pages of videos, which Google looks at without a media type."""
 
 _MODES = {
     "MODE_UNSPECIFIED": text_pb2.ToolChoice.MODE_AUTO,
@@ -128,10 +133,9 @@ class _Turns:
             else:
                 message.parts.add().reasoning.signature = signature
         elif part.inline_data is not None:
-            image = image_from_base64(part.inline_data.data, param=f"{where}.inlineData.data")
-            message.parts.add().image.CopyFrom(image)
+            _add_inline(message, part.inline_data, f"{where}.inlineData.data")
         elif part.file_data is not None:
-            message.parts.add().image.CopyFrom(file_image(part.file_data, where))
+            _add_linked(message, part.file_data, where)
         elif part.function_call is not None:
             message.parts.add().tool_call.CopyFrom(self._call(part.function_call, signature))
         elif part.function_response is not None:
@@ -197,6 +201,29 @@ def from_base64(text: str) -> bytes:
 def to_base64(data: bytes) -> str:
     """Encode as proto JSON does."""
     return base64.b64encode(data).decode()
+
+
+def _is_image(mime_type: str) -> bool:
+    """Return whether a declared type may be an image's, whose content decides."""
+    return not mime_type.startswith(_FILES) or mime_type == "application/octet-stream"
+
+
+def _add_inline(message: text_pb2.Message, blob: bodies.Blob, param: str) -> None:
+    """Add an image, or a file of another kind."""
+    if _is_image(blob.mime_type):
+        message.parts.add().image.CopyFrom(image_from_base64(blob.data, param=param))
+    else:
+        file = file_from_base64(blob.data, blob.mime_type, param=param, name=blob.display_name)
+        message.parts.add().file.CopyFrom(file)
+
+
+def _add_linked(message: text_pb2.Message, file: bodies.FileData, where: str) -> None:
+    """Add the image that a link means, or a file of another kind, which its provider fetches."""
+    if _is_image(file.mime_type) and not _VIDEO_PAGE.match(file.file_uri):
+        message.parts.add().image.CopyFrom(file_image(file, where))
+    else:
+        found = file_from_url(file.file_uri, file.mime_type, param=f"{where}.fileData.fileUri")
+        message.parts.add().file.CopyFrom(found)
 
 
 def file_image(file: bodies.FileData, where: str) -> media_pb2.ImageInput:

@@ -57,16 +57,31 @@ class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields
     refusal: str
 
 
-class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    """Audio; refused."""
+class Audio(Struct):
+    """A sound, base64."""
 
-    input_audio: Any
+    data: str
+    format: str
+
+
+class AudioPart(Struct, tag_field="type", tag="input_audio"):
+    """A sound."""
+
+    input_audio: Audio
+
+
+class File(Struct):
+    """A file, base64 or a `data:` URI. One by its id is stored in somebody's account, and refused."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
 
 
 class FilePart(Struct, tag_field="type", tag="file"):
-    """A file; refused."""
+    """A file."""
 
-    file: Any
+    file: File
 
 
 ContentPart = TextPart | ImagePart | RefusalPart | AudioPart | FilePart

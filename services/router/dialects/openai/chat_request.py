@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from typing import NamedTuple
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import UNSET
 
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Unsupported
-from services.router.dialects.media import image_from_url
+from services.router.dialects.media import file_from_base64, image_from_url
 from services.router.dialects.openai import bodies, carried, reasoning
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
@@ -74,7 +75,8 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
     request = text_service_pb2.GenerateTextRequest(
         model=body.model,
         stream=bool(body.stream),
-        max_tokens=body.max_completion_tokens or body.max_tokens,
+        # Some clients send both, for servers that know only one.
+        max_tokens=min(filter(None, (body.max_completion_tokens, body.max_tokens)), default=None),
         candidates=body.n or 1,
         user=body.user or "",
         strict=strict,
@@ -104,8 +106,6 @@ def _refuse(body: bodies.ChatBody) -> None:
             raise Unsupported(f"{name} is not supported", param=name)
     if body.modalities is not None and body.modalities != ["text"]:
         raise Unsupported("modalities: only text is supported here", param="modalities")
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise InvalidField("give max_completion_tokens or max_tokens, not both", param="max_tokens")
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidField("top_logprobs needs logprobs", param="top_logprobs")
 
@@ -164,8 +164,17 @@ def _add_part(turn: text_pb2.Message, part: bodies.ContentPart, where: str) -> N
     elif isinstance(part, bodies.ImagePart):
         url = part.image_url.url
         turn.parts.add().image.CopyFrom(image_from_url(url, param=f"{where}.image_url.url"))
+    elif isinstance(part, bodies.AudioPart):
+        sound = part.input_audio
+        where += ".input_audio.data"
+        turn.parts.add().file.CopyFrom(file_from_base64(sound.data, f"audio/{sound.format}", param=where))
+    elif part.file.file_data is None:
+        raise Unsupported("files by their id are the operator's; send file_data", param=f"{where}.file.file_id")
     else:
-        raise Unsupported(f"{where}: only text and images are taken", param=where)
+        name = part.file.filename or ""
+        mime = "" if part.file.file_data.startswith("data:") else mimetypes.guess_type(name)[0] or "application/pdf"
+        where += ".file.file_data"
+        turn.parts.add().file.CopyFrom(file_from_base64(part.file.file_data, mime, param=where, name=name))
 
 
 def _set_sampling(sampling: text_pb2.Sampling, body: bodies.ChatBody) -> None:
