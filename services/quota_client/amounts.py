@@ -18,8 +18,8 @@ from moa.quota.v1 import quota_pb2
 
 NANO: Final = 1_000_000_000
 """Nano-dollars of a dollar."""
-UNLIMITED: Final = 2**53
-"""What stands for "no limit" in an amount."""
+UNLIMITED: Final = 2**62
+"""What stands for "no limit" in an amount: more than anybody uses, and room for a sum in 64 bits."""
 
 
 _new: Final = tuple.__new__

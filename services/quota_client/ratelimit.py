@@ -10,6 +10,8 @@ import time
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
+from services.quota_client.amounts import UNLIMITED
+
 _DAY_S: Final = 86_400
 _MINUTE_S: Final = 60
 
@@ -68,8 +70,8 @@ def headers(left: Remaining) -> list[tuple[str, str]]:
         windows.append(_Window("requests", left.limit_requests, left.free_requests, _MINUTE_S, reset_s))
     if not left.unlimited:
         reset_s = max(0, int(left.resets_at.timestamp() - time.time()))
-        windows.append(_Window("tokens", left.limit_tokens, left.free_tokens, _DAY_S, reset_s))
-        windows.append(_Window("images", left.limit_images, left.free_images, _DAY_S, reset_s))
+        days = ("tokens", left.limit_tokens, left.free_tokens), ("images", left.limit_images, left.free_images)
+        windows += [_Window(unit, most, free, _DAY_S, reset_s) for unit, most, free in days if most < UNLIMITED]
     if not windows:
         return []
     found: list[tuple[str, str]] = []

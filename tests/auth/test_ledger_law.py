@@ -1,4 +1,5 @@
-"""The law of the ledger, for any interleaving: reserve, settle, release, renew, return, expiry, crash, replica join.
+"""The law of the ledger, for any interleaving: reserve, settle, release, renew, return, expiry, crash, replica join,
+and steps of the clock over midnight and the ends of months, for tokens a day and dollars a month and in all at once.
 
 The real ledger in the real PostgreSQL, with replicas' memories over it; time is made to pass by hand.
 """
@@ -8,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -32,24 +35,45 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.checker import Checker
+from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
 from services.auth.domain import keys
-from services.auth.domain.accounts import EVERYTHING, Limits, Short
+from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Short, Standing
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Return
 from services.auth.domain.pools import Pools
 from services.auth.migrations import migrate
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import NOTHING, Amount, Period, least
 from services.quota_client.reservation_ids import ReservationId
 from tests.auth.asking import PEPPER
 
-LIMIT = 1000
+LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, key_count=1)
+KEY_LIMITS = KeyLimits(nano_usd_in_total=4000)
+OF_LIMITS = {Period.DAY: Amount(tokens=1000), Period.MONTH: Amount(nano_usd=2500), Period.TOTAL: Amount(nano_usd=4000)}
+"""What binds in each period; dimensions without a limit are 0 here."""
+FIRST_DAY = date(2026, 11, 29)
 LEASE_S, BLOCK_S, GRACE_S, ALIVE_S = 20.0, 60.0, 10.0, 20.0
 T = TypeVar("T")
+AMOUNTS = st.builds(Amount, tokens=st.integers(1, 400), images=st.just(0), nano_usd=st.integers(0, 900))
+SUMS = each("coalesce(sum({}), 0)::bigint")
+OUTSTANDING = each("coalesce(sum({} - settled_{} - returned_{}), 0)::bigint")
+
+
+def within(period: Period, amount: Amount) -> bool:
+    """Return whether an amount keeps the limits over a period."""
+    return all(value <= limit for value, limit in zip(amount, OF_LIMITS[period], strict=True) if limit)
+
+
+def _part(amount: Amount, part: float) -> Amount:
+    return Amount(*(int(value * part) for value in amount))
+
+
+def _sum(period: Period, day: date, by_day: dict[date, Amount]) -> Amount:
+    return sum((amount for other, amount in by_day.items() if period.began(other) == period.began(day)), NOTHING)
 
 
 @dataclass
@@ -64,7 +88,8 @@ class Lease:
 
     lease_id: str
     replica: Replica
-    free: int
+    free: Amount
+    day: date
     alive_until: float
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -75,8 +100,8 @@ class Reservation:
 
     reservation_id: str
     lease: Lease
-    tokens: int
-    delivered: int = 0
+    amount: Amount
+    delivered: Amount = NOTHING
     ended: bool = False
 
 
@@ -95,8 +120,9 @@ class LedgerLaw(RuleBasedStateMachine):
         self.now = 1000.0
         self.replicas: list[Replica] = []
         self.lease_ids = LeaseIds(PEPPER)
-        self.delivered: dict[str, int] = {}
-        self.charged_before: dict[str, int] = {}
+        self.delivered: dict[str, Amount] = {}
+        self.day = FIRST_DAY
+        self.charged_before: dict[str, Amount] = {}
         self.refused: set[str] = set()
         self.removed: set[UUID] = set()
         self.lent: list[Lease] = []
@@ -110,9 +136,9 @@ class LedgerLaw(RuleBasedStateMachine):
         self.postgres = Postgres(self.url, size=2)
         await self.postgres.open()
         self.ledger = Ledger(self.postgres, grace_s=GRACE_S, alive_s=ALIVE_S)
-        limits = Limits(tokens_a_day=LIMIT, images_a_day=0, key_count=1)
-        self.account_id = await Accounts(self.postgres).create(role="user", limits=limits, rules=[EVERYTHING])
-        self.key_id = (await Keys(self.postgres).create(self.account_id, keys.make(PEPPER))).id
+        self.account_id = await Accounts(self.postgres).create(role="user", limits=LIMITS, rules=[EVERYTHING])
+        made = await Keys(self.postgres).create(self.account_id, keys.make(PEPPER), limits=KEY_LIMITS)
+        self.key_id = made.id
 
     @initialize()
     def first_replica(self) -> None:
@@ -135,32 +161,37 @@ class LedgerLaw(RuleBasedStateMachine):
         alive = [r for r in self.replicas if r.alive]
         alive[index % len(alive)].alive = False
 
-    @rule(index=st.integers(0, 5), need=st.integers(1, 400), more=st.integers(0, 600), target=leases)
-    def admit(self, index: int, need: int, more: int) -> Any:
-        """A router asks for a lease; it is refused only when the day does not have as much."""
+    @rule(days=st.sampled_from([-1, 1, 2, 31]))
+    def step(self, days: int) -> None:
+        """The clock steps over midnight, and often over the end of a month; also back."""
+        self.day += timedelta(days=days)
+
+    @rule(index=st.integers(0, 5), need=AMOUNTS, more=AMOUNTS, target=leases)
+    def admit(self, index: int, need: Amount, more: Amount) -> Any:
+        """A router asks for a lease; it is refused only when some period does not have as much."""
         alive = [r for r in self.replicas if r.alive]
         replica = alive[index % len(alive)]
         (who,) = self.run(Identities(self.postgres).by_ids([self.key_id]))
-        free = self.run(self._free())
-        amount = Amount(tokens=need)
-        cut = self.run(replica.pools.cut(who, least=amount, need=amount, want=Amount(tokens=need + more)))
+        free = self._free()
+        who = replace(who, day=self.day)
+        cut = self.run(replica.pools.cut(who, least=need, need=need, want=need + more))
         if isinstance(cut, Short):
-            assert free < need, f"refused {need} while {free} were free"
+            assert not free.covers(need), f"refused {need} while {free} were free"
             return multiple()
         given = cut[0]
-        assert given.amount.tokens >= need
-        lease = Lease(given.lease_id, replica, given.amount.tokens, self.now + given.expires_in_s)
+        assert given.amount.covers(need)
+        lease = Lease(given.lease_id, replica, given.amount, self.day, self.now + given.expires_in_s)
         self.lent.append(lease)
         return lease
 
-    @rule(lease=leases, tokens=st.integers(0, 400), target=reservations)
-    def reserve(self, lease: Lease, tokens: int) -> Any:
-        """A router sets tokens aside from a lease that lives."""
-        if self.now >= lease.alive_until or tokens > lease.free:
+    @rule(lease=leases, amount=AMOUNTS, target=reservations)
+    def reserve(self, lease: Lease, amount: Amount) -> Any:
+        """A router sets an amount aside from a lease that lives, on its day."""
+        if self.now >= lease.alive_until or lease.day != self.day or not lease.free.covers(amount):
             return multiple()
-        lease.free -= tokens
-        name = ReservationId(lease.lease_id, str(next(lease.numbers)), Amount(tokens))
-        reservation = Reservation(str(name), lease, tokens)
+        lease.free -= amount
+        name = ReservationId(lease.lease_id, str(next(lease.numbers)), amount)
+        reservation = Reservation(str(name), lease, amount)
         self.reserved.append(reservation)
         return reservation
 
@@ -169,16 +200,16 @@ class LedgerLaw(RuleBasedStateMachine):
         """What was delivered is booked; the rest may be reserved again."""
         if not reservation.ended:
             reservation.ended = True
-            reservation.delivered = int(reservation.tokens * part)
+            reservation.delivered = _part(reservation.amount, part)
             self.delivered[reservation.reservation_id] = reservation.delivered
-            reservation.lease.free += max(0, reservation.tokens - reservation.delivered)
+            reservation.lease.free += (reservation.amount - reservation.delivered).at_least(NOTHING)
         self._settle(reservation)
 
     @rule(reservation=reservations, part=st.floats(0, 1))
     def report(self, reservation: Reservation, part: float) -> None:
         """A router tells how far a request has come."""
         if not reservation.ended:
-            reservation.delivered = max(reservation.delivered, int(reservation.tokens * part))
+            reservation.delivered = reservation.delivered.at_least(_part(reservation.amount, part))
             self.run(self.ledger.report([self._booking(reservation)]))
 
     @rule(reservation=reservations)
@@ -186,8 +217,8 @@ class LedgerLaw(RuleBasedStateMachine):
         """A request came to nothing."""
         if not reservation.ended and not reservation.delivered:
             reservation.ended = True
-            reservation.lease.free += reservation.tokens
-            self.delivered[reservation.reservation_id] = 0
+            reservation.lease.free += reservation.amount
+            self.delivered[reservation.reservation_id] = NOTHING
             self._settle(reservation)
 
     def _settle(self, reservation: Reservation) -> None:
@@ -214,8 +245,8 @@ class LedgerLaw(RuleBasedStateMachine):
         """A router returns what it did not need, once or by mistake twice."""
         found = self.lease_ids.read(lease.lease_id)
         assert found is not None
-        piece = Return(f"{lease.lease_id}-{next(lease.numbers)}", found[0], Amount(lease.free), lease.lease_id)
-        lease.free = 0
+        piece = Return(f"{lease.lease_id}-{next(lease.numbers)}", found[0], lease.free, lease.lease_id)
+        lease.free = NOTHING
         for _ in range(1 + twice):
             self.run(self.ledger.give_back([piece]))
 
@@ -257,32 +288,37 @@ class LedgerLaw(RuleBasedStateMachine):
             ).fetchall()
             ids = [block_id for (block_id,) in aged]
             link.execute("update ledger set at = at - interval '99 days' where block_id = any(%s)", (ids,))
-            (before, _), charged = self._sums(link), self._charged(link)
+        (before, _), charged = self._sums(), self._charged()
         checker = Checker(self.url, rows_a_step=50)
         assert not self.run(checker.check()).faults
         self.run(Retention(self.postgres, checker, days=35).remove(ids))
+        assert self._sums()[0] == before
+        left = self._charged()
         with self._looking() as link:
-            assert self._sums(link)[0] == before
-            left = self._charged(link)
             kept = {block_id for (block_id,) in link.execute("select id from blocks").fetchall()}
-        self.charged_before |= {name: tokens for name, tokens in charged.items() if name not in left}
+        self.charged_before |= {name: amount for name, amount in charged.items() if name not in left}
         self.removed |= set(ids) - kept
 
     @invariant()
-    def never_beyond_the_limit(self) -> None:
-        """What is settled and what anybody may still spend never exceed the limit."""
-        with self._looking() as link:
-            spent, outstanding = self._sums(link)
-        assert spent + outstanding <= LIMIT
+    def never_beyond_a_limit(self) -> None:
+        """In every period, what is settled and what anybody may still spend never exceed its limit."""
+        spent, outstanding = self._sums()
+        for starts, amount in self._by_period(spent, outstanding).items():
+            assert within(starts[0], amount), starts
 
     @invariant()
     def routers_hold_no_more(self) -> None:
-        """What live leases may still consume, over what is settled, is within the limit: no quota stands twice."""
-        held = sum(lease.free for lease in self.lent if self.now < lease.alive_until)
-        held += sum(r.tokens for r in self.reserved if not r.ended and self.now < r.lease.alive_until)
-        with self._looking() as link:
-            spent, _ = self._sums(link)
-        assert spent + held <= LIMIT
+        """What live leases may still consume, over what is settled, is within the limits: no quota stands twice."""
+        held: dict[date, Amount] = defaultdict(Amount)
+        for lease in self.lent:
+            if self.now < lease.alive_until:
+                held[lease.day] += lease.free
+        for reservation in self.reserved:
+            if not reservation.ended and self.now < reservation.lease.alive_until:
+                held[reservation.lease.day] += reservation.amount
+        spent, _ = self._sums()
+        for starts, amount in self._by_period(spent, held).items():
+            assert within(starts[0], amount), starts
 
     def teardown(self) -> None:
         """At the end everything ends: nothing is held, the books balance, and what is left can be had."""
@@ -298,17 +334,20 @@ class LedgerLaw(RuleBasedStateMachine):
             replica.alive = False
         self._pass(BLOCK_S + GRACE_S + 1)
         self._pass(BLOCK_S + GRACE_S + 1)
-        with self._looking() as link:
-            spent, outstanding = self._sums(link)
-            charged = self.charged_before | self._charged(link)
-        assert outstanding == 0
-        assert sum(charged.values()) == spent
-        for reservation_id, tokens in self.delivered.items():
+        spent, outstanding = self._sums()
+        charged = self.charged_before | self._charged()
+        assert not any(outstanding.values())
+        assert sum(charged.values(), NOTHING) == sum(spent.values(), NOTHING)
+        for reservation_id, delivered in self.delivered.items():
             if reservation_id in self.refused:
                 assert reservation_id not in charged
             else:
-                assert charged[reservation_id] <= tokens
-        assert self.run(self._free()) == LIMIT - spent
+                assert delivered.covers(charged[reservation_id])
+        for day in spent:
+            self.day = day
+            left = [OF_LIMITS[period] - _sum(period, day, spent) for period in Period]
+            free = self._free()
+            assert (free.tokens, free.nano_usd) == (left[0].tokens, min(left[1].nano_usd, left[2].nano_usd))
         for whole in (False, True):
             assert not self.run(Checker(self.url, rows_a_step=50).check(whole=whole)).faults
 
@@ -318,40 +357,66 @@ class LedgerLaw(RuleBasedStateMachine):
         with self.link.transaction():
             yield self.link
 
-    def _sums(self, link: psycopg.Connection[Any]) -> tuple[int, int]:
-        row = link.execute(
-            "select (select coalesce(sum(tokens), 0)::bigint from ledger where account_id = %(a)s"
-            " and kind in ('settle', 'orphan', 'late'))"
-            " + (select coalesce(sum(settled_tokens + late_tokens), 0)::bigint"
-            " from ledger_carried where account_id = %(a)s and subject = account_id),"
-            " (select coalesce(sum(tokens - settled_tokens - returned_tokens), 0)::bigint from blocks"
-            " where account_id = %(a)s)",
-            {"a": self.account_id},
-        ).fetchone()
-        assert row is not None
-        return row[0], row[1]
+    def _sums(self) -> tuple[dict[date, Amount], dict[date, Amount]]:
+        """Return what is settled, and what blocks have outstanding, by day."""
+        with self._looking() as link:
+            booked = link.execute(
+                f"select day, {SUMS} from (select day, {COLUMNS} from ledger where account_id = %(a)s"
+                " and kind in ('settle', 'orphan', 'late') union all"
+                f" select day, {each('settled_{} + late_{}')} from ledger_carried"
+                " where account_id = %(a)s and subject = account_id) l group by day",
+                {"a": self.account_id},
+            ).fetchall()
+            held = link.execute(
+                f"select day, {OUTSTANDING} from blocks where account_id = %s group by day", (self.account_id,)
+            ).fetchall()
+        spent, outstanding = (
+            {day: Amount(*amounts) for day, *amounts in rows if any(amounts)} for rows in (booked, held)
+        )
+        return spent, outstanding
 
-    def _charged(self, link: psycopg.Connection[Any]) -> dict[str, int]:
+    def _charged(self) -> dict[str, Amount]:
         """Return what the ledger's rows charge, by reservation."""
-        return dict(
-            link.execute(
-                "select reference, sum(tokens)::bigint from ledger where account_id = %s"
+        with self._looking() as link:
+            rows = link.execute(
+                f"select reference, {SUMS} from ledger where account_id = %s"
                 " and kind in ('settle', 'orphan', 'late') group by reference",
                 (self.account_id,),
             ).fetchall()
-        )
+        return {reference: Amount(*amounts) for reference, *amounts in rows}
 
-    async def _free(self) -> int:
-        (who,) = await Identities(self.postgres).by_ids([self.key_id])
-        return who.account.free.tokens
+    @staticmethod
+    def _by_period(*by_day: dict[date, Amount]) -> dict[tuple[Period, date], Amount]:
+        sums: dict[tuple[Period, date], Amount] = defaultdict(Amount)
+        for amounts in by_day:
+            for day, amount in amounts.items():
+                for period in Period:
+                    sums[period, period.began(day)] += amount
+        return sums
+
+    def _free(self) -> Amount:
+        """Return what nobody has yet of the day that it is."""
+        with self._looking() as link:
+            rows = link.execute(
+                f"select subject, period, {COLUMNS} from quota_counters c join periods_of(%s) using (period, starts)"
+                " where subject in (%s, %s)",
+                (self.day, self.account_id, self.key_id),
+            ).fetchall()
+        taken = {(subject, Period(period)): Amount(*amounts) for subject, period, *amounts in rows}
+        return least(
+            Standing.of(
+                "", subject, limits.amounts(), {period: taken.get((subject, period), NOTHING) for period in Period}
+            ).free
+            for subject, limits in ((self.account_id, LIMITS), (self.key_id, KEY_LIMITS))
+        )
 
     def _booking(self, reservation: Reservation) -> Booking:
         found = self.lease_ids.read(reservation.lease.lease_id)
         assert found is not None
         settlement = quota_pb2.Settlement(
             reservation_id=reservation.reservation_id,
-            charged=quota_pb2.Amount(tokens=reservation.delivered),
-            usage=usage_pb2.Usage(completion_tokens=reservation.delivered),
+            charged=reservation.delivered.message(),
+            usage=usage_pb2.Usage(completion_tokens=reservation.delivered.tokens),
             provider="local-text",
             model="m",
         )
@@ -359,7 +424,7 @@ class LedgerLaw(RuleBasedStateMachine):
             reservation.reservation_id,
             reservation.lease.lease_id,
             found[0],
-            Amount(tokens=reservation.tokens),
+            reservation.amount,
             settlement,
         )
 

@@ -122,7 +122,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
         "options": {"counts_tokens": True},
         "timeouts": {"connect_s": 60, "first_token_s": 60, "idle_s": 60},
     }
-    model = {"id": "gpt-4o-mini", "provider": "cloud", "context_tokens": 128_000}
+    prices = {"input": 0.15, "output": 0.6}
+    model = {"id": "gpt-4o-mini", "provider": "cloud", "context_tokens": 128_000, "prices": prices}
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": [provider], "models": [model]}))
     environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good"}
@@ -245,3 +246,52 @@ def _open(shop: Shop) -> int:
         row = link.execute("select count(*) from open_reservations").fetchone()
     assert row is not None
     return int(row[0])
+
+
+async def test_dollars_bound_what_is_bought_and_come_to_the_invoice(shop: Shop) -> None:
+    """Over REST: an account buys within its dollars, to the nano-dollar of the invoice; one with less is granted a
+    shorter answer; one with too little is 429 and told which limit, whose, until when. One limit changes no other."""
+    async with aiohttp.ClientSession(shop.stack.url, headers={"x-api-key": shop.stack.api_key}) as admin:
+
+        async def account(**limits: str) -> tuple[str, str]:
+            body = {"with_key": True, "rules": [{}], "limits": limits}
+            made = await (await admin.post("/admin/accounts", json=body)).json()
+            return made["account"]["account_id"], made["api_key"]
+
+        async def ask(key: str) -> tuple[int, dict[str, Any]]:
+            answer = await admin.post("/v1/chat/completions", json={**ASK, "stream": False}, headers={"x-api-key": key})
+            return answer.status, await answer.json()
+
+        buyer, key = await account(usd_a_month="0.01")
+        shop.play()
+        assert (await ask(key))[0] == 200
+        invoice = 7 * 150 + len(PIECES) * 600
+        while not (told := await _used(admin, key))["usd_a_month"][1].strip("0."):
+            await asyncio.sleep(0.05)
+        assert told["usd_a_month"] == ("0.01", f"0.{invoice:09}".rstrip("0"))
+        _, key = await account(usd_in_total="0.0001")
+        shop.play()
+        assert (await ask(key))[0] == 200
+        most = shop.upstream.seen[-1].body["max_tokens"]
+        assert 100 < most < 100_000 // 600
+        _, key = await account(usd_a_month="0.000001")
+        status, refused = await ask(key)
+        assert (status, refused["error"]["code"]) == (429, "insufficient_quota")
+        assert refused["error"]["message"].startswith(
+            "the account's limit of $0.000001 a month does not cover this request; it begins anew at "
+        )
+        changed = await admin.patch(f"/admin/accounts/{buyer}", json={"limits": {"requests_per_minute": 60}})
+        limits = (await changed.json())["account"]["limits"]
+        assert limits == {
+            "tokens_a_day": 100_000,
+            "images_a_day": 50,
+            "keys": 1,
+            "requests_per_minute": 60,
+            "usd_a_month": "0.01",
+        }
+    assert not shop.audit()["faults"]
+
+
+async def _used(session: aiohttp.ClientSession, key: str) -> dict[str, tuple[str, str]]:
+    told = await (await session.get("/account/limits", headers={"x-api-key": key})).json()
+    return {one["limit"]: (one["most"], one["used"]) for one in told["standings"]}
