@@ -26,6 +26,8 @@ from tests.emulators.script import Script
 
 PATH = "/v1/chat/completions"
 LARGE = "a word " * 100_000
+HARD: list[object] = [[]] * 200_000
+"""Takes some fifty times as long to read as a text of as many bytes; it is read, and refused."""
 NAMES = ("auth", "text", "router", "tasks", "edge")
 CALLERS = 16
 
@@ -38,10 +40,10 @@ class World:
     provider: OpenAIEmulator
 
     async def ask(
-        self, key: str = "", text: str = "hello", path: str = PATH
+        self, key: str = "", text: str = "hello", path: str = PATH, **more: Any
     ) -> tuple[int, dict[str, Any], dict[str, str]]:
         """Ask over a connection of its own; give the status, the answer and its headers."""
-        body: dict[str, Any] = {"model": "cloud", "messages": [{"role": "user", "content": text}]}
+        body: dict[str, Any] = {"model": "cloud", "messages": [{"role": "user", "content": text}], **more}
         if path != PATH:
             body = {"work": {"image": {"model": "nowhere", "prompt": text}}}
         headers = {"X-API-Key": self.stack.api_key, **({"Idempotency-Key": key} if key else {})}
@@ -160,7 +162,10 @@ async def test_auth_that_is_frozen_amid_a_claim_delays_nobody_for_long(world: Wo
 async def _worn(world: World, name: str, path: str) -> psutil.Process:
     """Return a service's helper that will be killed, with -9, by the kernel amid the next work that it does."""
     while True:
-        await world.ask(text=LARGE, path=path)
+        if name == "router":
+            await asyncio.gather(*(world.ask(ignored=HARD) for _ in range(4)))
+        else:
+            await world.ask(text=LARGE, path=path)
         for helper in world.helpers(name):
             spent = helper.cpu_times()
             if spent.user + spent.system > 1.1:
