@@ -11,6 +11,7 @@ end
 local function arrived(handle)
   local headers = handle:headers()
   take_request_id(headers)
+  from_azure(headers)
   if not (headers:get(":authority") or ""):find("[,%s]") then return true end
   handle:respond({[":status"] = "400"}, "the request could not be read")
   return false

@@ -83,6 +83,10 @@ function envoy_on_request(handle)
     if headers:get(":method") == "HEAD" then handle:streamInfo():dynamicMetadata():set("moa", "head", true) end
     drop_ungrpc(headers)
     move_key(headers)
+    if not handle:metadata():get("served") then
+      local right = meant((headers:get(":path") or ""):match("^[^?]*"))
+      if right ~= nil then handle:streamInfo():dynamicMetadata():set("moa", "meant", right) end
+    end
   end
   if not handle:metadata():get("talks") then watch_body(handle) end
 end
@@ -135,8 +139,12 @@ function envoy_on_response(handle)
   local reason = reason_of(headers, status)
   if status == 408 and REFUSED[said["why"]] then reason, known = REFUSED[said["why"]], false end
   if dialect.status[reason] == nil then reason, known = "internal", false end
+  local asked = handle:streamInfo():dynamicMetadata():get("moa")
   local message = known and decoded(headers:get("grpc-message") or "") or ""
   if message == "" then message = SENTENCE[reason] or SENTENCE["internal"] end
+  if not known and reason == "not_found" and asked and asked.meant then
+    message = message .. "; use " .. asked.meant
+  end
   local param = known and headers:get("x-moa-param") or nil
   local final = dialect.status[reason]
   local text = dialect.body(reason, {
@@ -146,7 +154,6 @@ function envoy_on_response(handle)
     status = tostring(final),
   })
   local length = #text
-  local asked = handle:streamInfo():dynamicMetadata():get("moa")
   if not (asked and asked.head) then
     local body = handle:body(true) -- true: a body also where there was none
     length = body:setBytes(text)

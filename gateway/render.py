@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import bindings, bodies, config, contracts, script
+from gateway import bindings, bodies, config, contracts, routes, script
 from gateway.settings import EdgeSettings
 from services.common.otlp import Collector
 
@@ -81,7 +81,8 @@ def _whole(settings: EdgeSettings, collector: Collector | None) -> tuple[Json, P
     # Envoy looks at a file again when its name is another.
     described = folder / f"contracts-{hashlib.sha256(content).hexdigest()[:16]}.binpb"
     described.write_bytes(content)
-    lua = script.render(bodies.script(settings))
+    served = (binding.template for binding in bound if binding.service in routes.DIALECTS)
+    lua = script.render(bodies.script(settings), served)
     return config.bootstrap(settings, bound, lua, contracts=described, collector=collector), described
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,12 @@ from services.common.errors import HTTP_STATUS, word
 CALLERS_ID: Final = "x-moa-callers-request-id"
 """The header in which the script finds the `x-request-id` that a caller gave."""
 
+_NAME: Final = re.compile(r"\{[a-z0-9_.]+(?:=([^}]*))?\}")
+"""A name in a path, and what it may hold."""
+_MAGIC: Final = re.compile(r"[\^$()%.\[\]*+\-?]")
+"""What Lua's patterns do not take for itself."""
 _TEMPLATE = Path(__file__).with_name("errors.lua")
+_PATHS = Path(__file__).with_name("paths.lua")
 _ARRIVAL = Path(__file__).with_name("arrival.lua")
 
 _BY_STATUS: Mapping[int, Reason.ValueType] = {
@@ -71,18 +77,40 @@ _SLOTS = {MESSAGE: "v.message", PARAM: "v.param", FIELD: "v.field", STATUS: "v.s
 """Placeholders that are known at run time only, as the script names them."""
 
 
-def render(bodies: str) -> str:
-    """Return the script's text. `bodies` is the part of it that watches bodies."""
+def render(bodies: str, templates: Iterable[str]) -> str:
+    """Return the script's text. `bodies` is the part of it that watches bodies, `templates` are the paths served."""
+    named = sorted(set(templates))
     tables = {
+        "exact": _table({path: "true" for path in named if not _NAME.search(path) and "*" not in path}),
+        "patterns": "{" + ", ".join(_text(_pattern(path)) for path in named if _NAME.search(path) or "*" in path) + "}",
         "dialects": _table({name: _dialect(dialect) for name, dialect in DIALECTS.items()}),
         "by_status": _words(_BY_STATUS),
         "by_grpc": _words(_BY_GRPC),
         "sentences": _table({word(reason): _text(sentence) for reason, sentence in SENTENCES.items()}),
     }
-    script = _ARRIVAL.read_text(encoding="utf-8") + bodies + _TEMPLATE.read_text(encoding="utf-8")
+    script = (
+        _PATHS.read_text(encoding="utf-8")
+        + _ARRIVAL.read_text(encoding="utf-8")
+        + bodies
+        + _TEMPLATE.read_text(encoding="utf-8")
+    )
     for name, table in tables.items():
         script = script.replace("{{" + name + "}}", table)
     return script
+
+
+def _pattern(template: str) -> str:
+    """Return the Lua pattern of a path with names in it."""
+    out, at = "^", 0
+    for name in _NAME.finditer(template):
+        out += _literal(template[at : name.start()]) + _literal(name[1] or "*")
+        at = name.end()
+    return out + _literal(template[at:]) + "$"
+
+
+def _literal(text: str) -> str:
+    wild = {"**": ".+", "*": "[^/]+"}
+    return "".join(wild.get(piece) or _MAGIC.sub(r"%\g<0>", piece) for piece in re.split(r"(\*\*|\*)", text) if piece)
 
 
 def sentence(reason: Reason.ValueType) -> str:

@@ -21,6 +21,11 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTA
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
 
 
+_STEP = re.compile(r"\[[^\]]*\]|[^.\[]+")
+_FORM = re.compile(rb"\s*(?:--[^\r\n]{1,200}\r?\n\s*Content-Disposition:|[A-Za-z_][\w.\[\]-]*=)", re.IGNORECASE)
+"""How bodies begin that are forms, by either way to write one."""
+
+
 class UnknownField(InvalidField):
     """A field that the model does not have."""
 
@@ -34,7 +39,7 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise field_error(str(error)) from None
+        raise field_error(str(error), decoder.type) from None
     except RecursionError:
         raise Malformed("the body is nested too deeply") from None
     except UnicodeDecodeError:
@@ -44,13 +49,15 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return msgspec.convert(value, decoder.type)
     except msgspec.ValidationError as error:
-        raise field_error(str(error)) from None
+        raise field_error(str(error), decoder.type) from None
 
 
 def leniently(data: bytes, why: str = "") -> Any:
     """Return a body's JSON, with raw control characters and NaN where they are. Raises Malformed, TooLarge."""
     if not data.strip():
         raise Malformed("the body is empty; a JSON object is expected")
+    if _FORM.match(data):
+        raise Malformed("the body is a form; send JSON, with Content-Type: application/json")
     if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_LENIENT:
         raise TooLarge(f"a body with raw control characters may hold at most {_MOST_LENIENT} values")
     try:
@@ -64,8 +71,11 @@ def leniently(data: bytes, why: str = "") -> Any:
     return value
 
 
-def field_error(text: str) -> InvalidField:
-    """Turn msgspec's sentence into an error with the field's path in the caller's spelling."""
+def field_error(text: str, kind_of_body: Any = None) -> InvalidField:
+    """Turn msgspec's sentence into an error with the field's path in the caller's spelling.
+
+    Where a word is not one of those that may stand there, the type of the body tells which may.
+    """
     match = _AT.match(text)
     what, path = (match["what"], (match["path"] or "").lstrip(".")) if match else (text, "")
     for pattern, sentence in ((_UNKNOWN, "unknown field {}"), (_MISSING, "{} is required")):
@@ -74,5 +84,42 @@ def field_error(text: str) -> InvalidField:
             path = f"{path}.{named['name']}" if path else named["name"]
             kind = UnknownField if pattern is _UNKNOWN else InvalidField
             return kind(sentence.format(path), param=path)
+    if what.startswith("Invalid enum value") and kind_of_body is not None and (words := _words_at(kind_of_body, path)):
+        what += f"; use {', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else f"; use {words[0]}"
     sentence = ("a key: " if match and match["key"] else "") + what[:1].lower() + what[1:].replace("`", "")
     return InvalidField(f"{path}: {sentence}" if path else sentence, param=path)
+
+
+def _words_at(kind: Any, path: str) -> tuple[str, ...]:
+    """Return the words that may stand at a path of a type; none where that cannot be told."""
+    kinds: list[msgspec.inspect.Type] = [msgspec.inspect.type_info(kind)]
+    for step in _STEP.findall(path):
+        kinds = [inner for each in kinds for inner in _inside(each, step)]
+    words = {str(word) for each in kinds for one in _alternatives(each) for word in _literals(one)}
+    return tuple(sorted(words))
+
+
+def _alternatives(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return tuple(one for each in kind.types for one in _alternatives(each))
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _alternatives(kind.type)
+    return (kind,)
+
+
+def _literals(kind: msgspec.inspect.Type) -> tuple[Any, ...]:
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return kind.values
+    return tuple(member.value for member in kind.cls) if isinstance(kind, msgspec.inspect.EnumType) else ()
+
+
+def _inside(kind: msgspec.inspect.Type, step: str) -> list[msgspec.inspect.Type]:
+    found: list[msgspec.inspect.Type] = []
+    for each in _alternatives(kind):
+        if isinstance(each, msgspec.inspect.StructType):
+            found += [field.type for field in each.fields if field.encode_name == step]
+        elif isinstance(each, msgspec.inspect.ListType | msgspec.inspect.VarTupleType) and step.startswith("["):
+            found.append(each.item_type)
+        elif isinstance(each, msgspec.inspect.DictType):
+            found.append(each.value_type)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -69,3 +69,39 @@ def test_the_slow_reader_is_not_kept_busy() -> None:
     """A raw newline calls the lenient reader: millions of values are not for it."""
     with pytest.raises(TooLarge):
         body.parse(b'{"text": "a\nb", "free": [' + b"{}," * 1_000_000 + b"{}]}", DECODER)
+
+
+class Inner(msgspec.Struct):
+    kind: Literal["b", "a"] | None = None
+
+
+class Outer(msgspec.Struct):
+    many: list[Inner] = []
+    named: dict[str, Inner] = {}
+    choice: Literal["x"] | Inner = "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "words"),
+    [
+        ({"many": [{}, {"kind": "c"}]}, "many[1].kind", "a or b"),
+        ({"named": {"n": {"kind": "c"}}}, "named[...].kind", "a or b"),
+        ({"choice": {"kind": "c"}}, "choice.kind", "a or b"),
+        ({"choice": "y"}, "choice", "x"),
+    ],
+)
+def test_a_word_that_is_none_of_the_allowed_is_told_them(given: object, param: str, words: str) -> None:
+    """Wherever it stands: in a list, a map, or as one of several kinds."""
+    with pytest.raises(InvalidField) as refused:
+        body.parse(msgspec.json.encode(given), msgspec.json.Decoder(Outer))
+    assert refused.value.param == param
+    assert refused.value.message.endswith(f"; use {words}")
+
+
+@pytest.mark.parametrize(
+    "data", [b"model=x&prompt=hi", b'--b0\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b0--\r\n']
+)
+def test_a_form_is_told_to_be_json(data: bytes) -> None:
+    """By either way to write one."""
+    with pytest.raises(Malformed, match="the body is a form; send JSON"):
+        body.parse(data, msgspec.json.Decoder(Outer))

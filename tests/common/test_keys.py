@@ -30,3 +30,12 @@ def test_one_key_said_twice_is_one() -> None:
     """The same key in several places is no contradiction."""
     for more in ([("x-api-key", "moa-one")], [("authorization", "Bearer moa-one, bearer moa-one")], []):
         assert key_of([("x-api-key", "moa-one"), *more, ("authorization", "Bearer moa-one")]) == "moa-one"
+
+
+@pytest.mark.parametrize("value", ["moa-one", "sk-one", " ses-one "])
+def test_a_key_without_its_scheme_is_said_to_be_that(value: str) -> None:
+    """The word Bearer is missing, and the refusal says so; another key beside it counts, another scheme is none."""
+    with pytest.raises(Unauthenticated, match="send Authorization: Bearer"):
+        key_of([("authorization", value)])
+    assert key_of([("authorization", value), ("x-api-key", "moa-two")]) == "moa-two"
+    assert key_of([("authorization", "Basic bW9h")]) == ""

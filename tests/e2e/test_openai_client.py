@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+import requests
 
 from tests.e2e.conftest import Gateway
 
@@ -118,3 +119,28 @@ def test_errors_raise_the_clients_own_classes(gateway: Gateway) -> None:
         assert bad.value.param == "temperature"
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("gpt-99")
+
+
+def test_azures_client_works_too(gateway: Gateway) -> None:
+    """It names the model in the path and sends its key as `api-key`: chats, streams, pictures; a caller of its own may
+    leave the model out of the body."""
+    with openai.AzureOpenAI(azure_endpoint=gateway.url, api_key=gateway.key, api_version="2024-10-21") as client:
+        answer = client.chat.completions.create(model="moa-tiny-chat", messages=MESSAGES)
+        assert "5" in (answer.choices[0].message.content or "")
+        chunks = client.chat.completions.create(model="moa-tiny-chat", messages=MESSAGES, stream=True)
+        assert "5" in "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        drawn = client.images.generate(model="moa-tiny-image", prompt="a red circle", response_format="b64_json")
+        assert drawn.data
+        assert drawn.data[0].b64_json
+    for path, body in (
+        ("/openai/deployments/moa-tiny-chat/chat/completions?api-version=2024-10-21", {"messages": MESSAGES}),
+        ("/openai/v1/chat/completions", {"messages": MESSAGES, "model": "moa-tiny-chat"}),
+    ):
+        told = requests.post(gateway.url + path, json=body, headers={"api-key": gateway.key}, timeout=60)
+        assert told.json()["model"] == "moa-tiny-chat", told.text
+    other = {"api-key": gateway.key, "x-api-key": "moa-other"}
+    refused = requests.post(gateway.url + path, json=body, headers=other, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["message"]) == (
+        401,
+        "the request carries two different API keys",
+    )

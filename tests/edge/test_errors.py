@@ -126,6 +126,34 @@ def test_routes(edge: Stack, method: str, path: str, status: int, code: str, dia
     assert ("allow" in answer.headers) == (status == 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/api/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/chat/completions//?x=1", "/v1/chat/completions"),
+        ("/v1/chat/completion", "/v1/chat/completions"),
+        ("/models", "/v1/models"),
+        ("/v1beta/v1beta/models/some:generateContent", "/v1beta/models/some:generateContent"),
+        ("/openai/deployments/some/chat/completions/", "/openai/deployments/some/chat/completions"),
+        ("/generate/text/", "/generate/text"),
+        ("/no/such/path", ""),
+        ("/v1/nothing", ""),
+        ("/chat/completions%22", ""),
+        ("/" + "x" * 300 + "/v1/models", ""),
+    ],
+)
+def test_a_slip_in_a_path_is_answered_with_the_right_one(edge: Stack, path: str, right: str) -> None:
+    """No version, two of them, a prefix too many, a slash at the end: the refusal says which path to use."""
+    answer = requests.post(edge.url + path, json={}, timeout=20)
+    assert answer.status_code == 404
+    body = answer.json()
+    told = body["detail"] if "detail" in body else body["error"]["message"]
+    assert told == ("no such path" + (f"; use {right}" if right else ""))
+
+
 def test_head(edge: Stack) -> None:
     """HEAD is refused without a body, and the connection stays usable."""
     with requests.Session() as session:

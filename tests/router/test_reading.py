@@ -110,3 +110,18 @@ async def test_a_request_with_too_many_parts_is_refused_by_name() -> None:
     request.messages.add(role=text_pb2.ROLE_USER)
     with pytest.raises(MoaError, match=f"at most {MOST_PARTS} messages and parts"):
         Prompt.of(request)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (b'{"a": 1}', {"model": "some", "a": 1}),
+        (b" {} ", {"model": "some"}),
+        (b'{"model": "own"}', {"model": "own"}),
+        (b"[1]", [1]),
+    ],
+)
+async def test_a_model_in_the_path_stands_where_the_body_names_none(given: bytes, read: object) -> None:
+    """As in Azure's form of OpenAI's paths."""
+    body = Body(httpbody_pb2.HttpBody(data=given), model="some")
+    assert json.loads(bytes(body.take())) == read

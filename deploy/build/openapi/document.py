@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 from google.api import annotations_pb2, http_pb2
@@ -18,6 +18,8 @@ from services.router.idempotency.calls import PAID
 
 HTTP_BODY = ".google.api.HttpBody"
 _REF = "#/components/schemas/{name}"
+_UNNAMED: Final = "deployment"
+"""What a part of a path is called that the edge tells in a header: Azure's form names the model there."""
 _VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=([^}]*))?\}")
 
 _SECURITY = {
@@ -136,6 +138,7 @@ class _Operation:
             kind = each.WhichOneof("pattern") or ""
             verb, template = (each.custom.kind, each.custom.path) if kind == "custom" else (kind, getattr(each, kind))
             path = _VARIABLE.sub(lambda match: _literal(match[2]) + "{" + match[1] + "}", template)
+            path = path.replace("/*/", f"/{{{_UNNAMED}}}/")
             yield path, verb.lower(), self._operation(each, template, number)
 
     def _operation(self, rule: http_pb2.HttpRule, template: str, number: int) -> Json:
@@ -168,6 +171,10 @@ class _Operation:
                 schema["pattern"] = "^[^/]+$"
             description = self._contracts.comments.get(f"{self._method.input_type}.{result[1]}", "")
             yield {"name": result[1], "in": "path", "required": True, "schema": schema, "description": description}
+        if "/*/" in template:
+            described = "The model, where the body names none."
+            schema = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
+            yield {"name": _UNNAMED, "in": "path", "required": True, "schema": schema, "description": described}
 
     def _query_parameters(self, rule: http_pb2.HttpRule, bound: set[str]) -> Iterator[Json]:
         if rule.body == "*" or self._method.input_type == HTTP_BODY:

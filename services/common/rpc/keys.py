@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -9,6 +10,8 @@ from services.common.errors import Unauthenticated
 
 SESSION_PREFIX: Final = "ses-"
 """How a session's token begins, which the dashboard sends where others send a key."""
+_BARE: Final = re.compile(r"(?:moa|sk|dk|ses)-\S+")
+"""A key, or a session's token, without the word before it."""
 _HEADERS: Final = ("x-api-key", "authorization", "x-goog-api-key")
 
 
@@ -20,14 +23,19 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     service that is told a key, or a session's token, finds it by this. Raises Unauthenticated.
     """
     result: set[str] = set()
+    bare = False
     for name, values in metadata:
         if name in _HEADERS and isinstance(values, str):
             for value in values.split(","):
                 key = _bearer(value) if name == "authorization" else value.strip()
                 if key:
                     result.add(key)
+                elif name == "authorization" and _BARE.fullmatch(value.strip()):
+                    bare = True
     if len(result) > 1:
         raise Unauthenticated("the request carries two different API keys")
+    if not result and bare:
+        raise Unauthenticated("the Authorization header names no scheme; send Authorization: Bearer and then the key")
     return next(iter(result), "")
 
 

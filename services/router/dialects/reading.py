@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+import msgspec
 from google.api import httpbody_pb2
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
@@ -21,17 +22,31 @@ MANY: Final = 1_000
 
 
 class Body:
-    """A request's body, whose bytes are here until they are read."""
+    """A request's body, whose bytes are here until they are read.
+
+    Args:
+        model: What the path says that a JSON body's model is, where it names none itself.
+    """
 
     __slots__ = ("_data", "content_type")
 
-    def __init__(self, body: httpbody_pb2.HttpBody | RawBody) -> None:
+    def __init__(self, body: httpbody_pb2.HttpBody | RawBody, *, model: str = "") -> None:
         self.content_type = body.content_type
-        self._data: list[Data] = [body.data]
+        self._data: list[Data] = [_with_model(bytes(body.data), model) if model else body.data]
 
     def take(self) -> Data:
         """Return the bytes away; call it once."""
         return self._data.pop()
+
+
+def _with_model(data: bytes, model: str) -> bytes:
+    """Return a JSON object that names a model before all else: what it says itself comes later, and counts."""
+    inside = data.lstrip()
+    if not inside.startswith(b"{"):
+        return data
+    inside = inside[1:].lstrip()
+    comma = b"" if inside.startswith(b"}") else b","
+    return b'{"model":' + msgspec.json.encode(model) + comma + inside
 
 
 class Reading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from google.api import httpbody_pb2
 
@@ -25,6 +25,9 @@ from services.router.operations.embedding import EmbeddingCall, embedded
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TextCall
 from services.router.serving import begin, note
+
+DEPLOYMENT_KEY: Final = "moa-deployment"
+"""The header in which the edge tells the model of `/openai/deployments/{model}/…`."""
 
 
 class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
@@ -54,7 +57,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
     async def CreateChatCompletion(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Answer a conversation."""
         caller = begin(context)
-        given = Body(request)
+        given = Body(request, model=_deployment(context))
         del request
         strict = is_strict(context.invocation_metadata() or ())
         (wanted, include_usage), prompt = await self._reading(chat_request.read, given, strict=strict)
@@ -81,7 +84,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
     async def CreateEmbedding(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Turn texts into vectors."""
         caller = self._caller(context)
-        given = Body(request)
+        given = Body(request, model=_deployment(context))
         del request
         strict = is_strict(context.invocation_metadata() or ())
         wanted, base64, ignored = await self._reading(embeddings.read, given, strict=strict)
@@ -94,19 +97,19 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images from a prompt."""
-        given = Body(request)
+        given = Body(request, model=_deployment(context))
         del request
         await self._image(given, context, "generation")
 
     async def CreateImageEdit(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Change images."""
-        given = Body(request)
+        given = Body(request, model=_deployment(context))
         del request
         await self._image(given, context, "edit")
 
     async def CreateImageVariation(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images like one."""
-        given = Body(request)
+        given = Body(request, model=_deployment(context))
         del request
         await self._image(given, context, "variation")
 
@@ -180,6 +183,11 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 def _broken_chat(error: MoaError) -> httpbody_pb2.HttpBody:
     """Render a failure before a chat's first event: an error, after which OpenAI's streams end without an end mark."""
     return reply.sse_body(reply.frame(OPENAI.render(error)))
+
+
+def _deployment(context: Any) -> str:
+    """Return the model that Azure's form of the path names; the edge has moved it to a header."""
+    return next((str(value) for name, value in context.invocation_metadata() or () if name == DEPLOYMENT_KEY), "")
 
 
 def _preview_every(model: Model, partial_images: int) -> int:
