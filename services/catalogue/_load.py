@@ -11,12 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
-from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue._compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
 from services.catalogue._defaults import fault_of
 from services.catalogue._faults import misread, nearest
+from services.catalogue._makes import REQUESTS
 from services.catalogue._model import SLICE, Catalogue, Model, Provider, finished
 from services.common import limits
 
@@ -47,9 +45,7 @@ _DIFFUSION = frozenset(
 
 _CAPABILITIES: Final = frozenset(
     (
-        *limits.words(GenerateTextRequest.DESCRIPTOR),
-        *limits.words(GenerateImageRequest.DESCRIPTOR),
-        *limits.words(EmbedTextsRequest.DESCRIPTOR),
+        *(word for request in REQUESTS.values() for word in limits.words(request.DESCRIPTOR)),
         # What is known of a model without a field that asks for it.
         *("prefill", "preview", "reasoning", "references", "search", "variation"),
         # What models do that look at images for Moa's own services.

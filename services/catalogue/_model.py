@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from services.catalogue._limits import Limits
+from services.catalogue._makes import Makes
 from services.catalogue._pictures import UNKNOWN, ImageTokens, Rule
 from services.catalogue._prices import Cost, Prices
 from services.common.errors import ModelNotFound, NotFound
@@ -52,9 +53,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What callers write as `provider`."""
     adapter: str
     """The protocol that it speaks: `inference` for models of one's own, else the name of an adapter module."""
-    makes: Literal["text", "image", "vision", "embedding"]
-    """What its models make, by the name of the operation. `embedding`: vectors of texts. `vision`: nothing for callers,
-    who do not see them; they look at images for Moa's own services."""
+    makes: Makes
+    """What its models make, by the name of the operation."""
     base_url: str = ""
     """Where it is; empty for `inference`. `${NAME}` is read from the environment, `${NAME:-default}` too."""
     credentials: Mapping[str, str] = {}

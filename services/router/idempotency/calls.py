@@ -13,9 +13,12 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import grpc
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import MethodDescriptor
 
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
+from moa.router.v1 import google_service_pb2, native_service_pb2, openai_service_pb2
 from services.common import errors, idempotency, logs
 from services.common.rpc import call as calls
 from services.common.rpc.receiving import Handler
@@ -30,23 +33,31 @@ from services.router.operations import OPERATIONS
 
 _log = logs.get("idempotency")
 
+_DIALECTS: Final = (
+    native_service_pb2.DESCRIPTOR.services_by_name["NativeService"],
+    openai_service_pb2.DESCRIPTOR.services_by_name["OpenAIService"],
+    google_service_pb2.DESCRIPTOR.services_by_name["GoogleService"],
+)
+_FREE: Final = frozenset(("CountTokens",))
+"""What takes a body and costs nothing."""
+
+
+def _takes_body(method: MethodDescriptor) -> bool:
+    """Return whether a method's request is a body as it came, or has one."""
+    given = method.input_type
+    return HttpBody.DESCRIPTOR in (given, *(field.message_type for field in given.fields))
+
+
 PAID: Final = frozenset(
-    f"/{method}"
-    for method in (
-        "moa.router.v1.NativeService/GenerateText",
-        "moa.router.v1.NativeService/CreateImage",
-        "moa.router.v1.NativeService/EditImage",
-        "moa.router.v1.OpenAIService/CreateChatCompletion",
-        "moa.router.v1.OpenAIService/CreateEmbedding",
-        "moa.router.v1.OpenAIService/CreateImage",
-        "moa.router.v1.OpenAIService/CreateImageEdit",
-        "moa.router.v1.OpenAIService/CreateImageVariation",
-        "moa.router.v1.GoogleService/GenerateContent",
-        "moa.router.v1.GoogleService/StreamGenerateContent",
-        "moa.router.v1.GoogleService/EmbedContent",
-        "moa.router.v1.GoogleService/BatchEmbedContents",
+    (
         *(
-            f"{operation.service}/{method.name}"
+            f"/{service.full_name}/{method.name}"
+            for service in _DIALECTS
+            for method in service.methods
+            if _takes_body(method) and method.name not in _FREE
+        ),
+        *(
+            f"/{operation.service}/{method.name}"
             for operation in OPERATIONS.values()
             for method in (operation.stream, operation.whole)
             if method is not None
