@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 from datetime import datetime
 from typing import Any
@@ -21,6 +19,7 @@ from services.auth.domain.accounts import LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ADMIN
 from services.auth.domain.records import AccountRecord
+from services.common import page_tokens
 from services.common.errors import InvalidField, PermissionDenied
 from services.quota_client import priorities
 
@@ -189,7 +188,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         await self._administrator(context, gives=False)
         await self._accounts.get(request.account_id)
         size = render.page_size(request.page_size, default=100, most=1000)
-        before = render.read_token(request.page_token)
+        before = page_tokens.number(request.page_token)
         rows = await self._usage.ledger(request.account_id, limit=size + 1, before=before)
         more = len(rows) > size
         since = await self._usage.complete_since(request.account_id)
@@ -203,7 +202,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Read what administrators did."""
         await self._administrator(context, gives=False)
         size = render.page_size(request.page_size, default=100, most=1000)
-        before = render.read_token(request.page_token)
+        before = page_tokens.number(request.page_token)
         rows = await self._accounts.audit_log(request.account_id, limit=size + 1, before=before)
         more = len(rows) > size
         return pb.ListAuditResponse(
@@ -245,14 +244,15 @@ def _changes(request: pb.UpdateAccountRequest, record: AccountRecord) -> dict[st
 
 
 def _token(record: AccountRecord) -> str:
-    return base64.urlsafe_b64encode(f"{record.created_at.isoformat()}|{record.id}".encode()).decode()
+    return page_tokens.written([record.created_at, record.id])
 
 
 def _place(token: str) -> tuple[datetime, str] | None:
-    if not token:
+    place = page_tokens.read(token)
+    if place is None:
         return None
     try:
-        at, _, account_id = base64.urlsafe_b64decode(token.encode("ascii")).decode().partition("|")
-        return datetime.fromisoformat(at), account_id
-    except (binascii.Error, ValueError):
-        raise InvalidField("page_token is not of this list; start without one", param="page_token") from None
+        at, account_id = place
+        return datetime.fromisoformat(at), str(account_id)
+    except (TypeError, ValueError):
+        raise page_tokens.unknown() from None

@@ -324,15 +324,6 @@ def _day(text: str, param: str) -> date:
         raise InvalidField("a day is written 2026-11-20", param=param) from None
 
 
-def read_token(text: str) -> int | None:
-    """Read a page token that is a number; None for the first page. Raises InvalidField."""
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise InvalidField("page_token is not of this list; start without one", param="page_token")
-    return int(text)
-
-
 def page_size(given: int, *, default: int, most: int) -> int:
     """Return how many rows a page has."""
     return min(given, most) if given else default

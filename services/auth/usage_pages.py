@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final, Protocol
@@ -12,6 +10,7 @@ from moa.account.v1 import account_pb2
 from services.auth import render
 from services.auth.adapters.usage import EACH, Usage
 from services.auth.domain.records import UsageRecord
+from services.common import page_tokens
 from services.common.errors import InvalidField
 
 DIMENSIONS: Final = {
@@ -59,20 +58,20 @@ def read_groups(names: Iterable[str]) -> tuple[str, ...]:
 def token(record: UsageRecord, groups: Sequence[str]) -> str:
     """Return where the page after a row begins."""
     place = {name: getattr(record, name) for name in groups}
-    return base64.urlsafe_b64encode(json.dumps(place, default=date.isoformat).encode()).decode()
+    return page_tokens.written(place)
 
 
 def read_token(text: str, groups: Sequence[str]) -> tuple[date | str | int, ...] | None:
     """Return the row's place, in the order of `groups`; None for the first page. Raises InvalidField."""
-    if not text:
+    place = page_tokens.read(text)
+    if place is None:
         return None
     try:
-        place = json.loads(base64.urlsafe_b64decode(text.encode("ascii")))
         if not isinstance(place, dict) or list(place) != list(groups):
             raise ValueError
         return tuple(_value(name, place[name]) for name in groups)
-    except (ValueError, TypeError, RecursionError):
-        raise InvalidField("page_token is not of this list; start without one", param="page_token") from None
+    except (ValueError, TypeError):
+        raise page_tokens.unknown() from None
 
 
 def _value(name: str, value: object) -> date | str | int:

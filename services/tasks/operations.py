@@ -13,7 +13,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
 from services.catalogue import Catalogue, Model
-from services.common import limits, tracing
+from services.common import limits, page_tokens, tracing
 from services.common.errors import (
     Conflict,
     InvalidField,
@@ -207,9 +207,7 @@ class Operations:
         """
         if not who.may(quota_pb2.OPERATION_TASK, "", ""):
             raise PermissionDenied("this key may not use tasks")
-        if token and not (token.isascii() and token.isdigit() and len(token) < 19):
-            raise InvalidField("page_token is not of this list; start without one", param="page_token")
-        before = int(token) if token else None
+        before = page_tokens.number(token)
         tasks, following = await self._tasks.page(
             who.account_id, dialect=dialect, state=state, before=before, size=size
         )

@@ -40,9 +40,9 @@ class ObjectsOnly:
                 if not event.text.text and not event.text.logprobs and not event.HasField("vendor"):
                     continue
             elif kind == "candidate_finished" and (rest := found.rest()):
-                said = TextEvent(candidate=event.candidate)
-                said.text.text = rest
-                kept.append(said)
+                rest_event = TextEvent(candidate=event.candidate)
+                rest_event.text.text = rest
+                kept.append(rest_event)
             kept.append(event)
         return kept
 

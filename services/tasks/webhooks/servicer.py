@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from moa.task.v1 import webhook_service_pb2 as pb
 from moa.task.v1 import webhook_service_pb2_grpc
-from services.common.errors import InvalidField, PermissionDenied
+from services.common import page_tokens
+from services.common.errors import PermissionDenied
 from services.common.rpc.keys import SESSION_PREFIX, key_of
 from services.tasks.adapters.outbox import Delivery, Outbox
 from services.tasks.adapters.sessions import Sessions
@@ -29,14 +30,12 @@ class WebhookServicer(webhook_service_pb2_grpc.WebhookServiceServicer):
     async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Any) -> pb.ListDeliveriesResponse:
         """List deliveries."""
         _, who = await self._operations.caller(context)
-        token = request.page_token
-        if token and not (token.isascii() and token.isdigit() and len(token) < 19):
-            raise InvalidField("page_token is not of this list; start without one", param="page_token")
+        before = page_tokens.number(request.page_token)
         result, following = await self._outbox.page(
             who.account_id,
             task_id=request.task_id,
             state=request.state,
-            before=int(token) if token else None,
+            before=before,
             size=min(_MOST, request.page_size or _PAGE),
         )
         return pb.ListDeliveriesResponse(

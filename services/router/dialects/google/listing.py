@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from services.catalogue import Model
+from services.common import page_tokens
 from services.common.errors import InvalidField
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
@@ -29,10 +30,8 @@ async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[
     """Return a page of the models that the key may use. Raises as `Listing.models`, and InvalidField."""
     if size < 0:
         raise InvalidField("pageSize must not be negative", param="pageSize")
-    if token and not token.isdecimal():
-        raise InvalidField("pageToken is not of this list; start without one", param="pageToken")
+    start = page_tokens.number(token, param="pageToken") or 0
     models = await listing.models(caller)
-    start = int(token or 0)
     stop = start + min(size or PAGE, MAX_PAGE)
     described = [describe(model, listing.operation(model).name) for model in models[start:stop]]
     results: dict[str, Any] = {"models": described}
