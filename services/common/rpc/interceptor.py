@@ -69,73 +69,36 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, handler: Any, method: str) -> Any:
-        ended_well = RPC_ENDED.labels(method, "OK")
-        duration = RPC_DURATION.labels(method)
-
-        def ended(call: calls.Call, code: str, taken: float, span: tracing.Span | None) -> None:
-            RPC_RUNNING.dec()
-            (ended_well if code == "OK" else RPC_ENDED.labels(method, code)).inc()
-            duration.observe(taken)
-            _log.info(
-                "rpc.finished",
-                method=method,
-                code=code,
-                duration_ms=round(taken * 1000, 2),
-                request_id=call.request_id,
-                **({} if span is None else {"trace_id": span.trace_id}),
-                **call.fields,
-            )
-            if span is not None:
-                _close(span, call, code)
+        """Return a method's handler with all that an interceptor does around it."""
+        served = _Served(method)
 
         def around(inner: Handler) -> Handler:
             async def serve(request: Any, context: Any) -> Any:
                 metadata = dict(context.invocation_metadata() or ())
-                request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))
-                call = calls.begin(method, request_id, calls.address_in(metadata))
-                call.account = str(metadata.get(calls.ACCOUNT_KEY, ""))
-                call.body_bytes = _count(metadata.get(calls.BODY_BYTES_KEY))
-                span = tracing.serving(method, metadata)
-                RPC_RUNNING.inc()
+                call, span = served.begin(metadata)
                 started = time.perf_counter()
                 code = "OK"
                 try:
                     if not self._allows(metadata):
                         code = "UNAUTHENTICATED"
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
-                    if self._token is not None and (account := metadata.get(calls.ACCOUNT_KEY)):
-                        call.fields["account"] = str(account)
+                    if self._token is not None and call.account:
+                        call.fields["account"] = call.account
                     return await inner(request, context)
-                except errors.MoaError as error:
-                    _forget(error)
-                    reworded = error if self._reword is None else await self._reword(context, method, error)
-                    _forget(reworded)
-                    code = status.CODE[reworded.reason].name
-                    request = None
-                    await _abort(context, reworded, call)
                 except asyncio.CancelledError as left:
                     code = "CANCELLED"
                     _forget(left)
                     raise
-                except grpc.aio.AioRpcError as failure:
-                    # A call to another service failed and nobody translated it.
-                    _forget(failure)
-                    behind = status.error_from_rpc(failure)
-                    code = status.CODE[behind.reason].name
-                    request = None
-                    await _abort(context, behind, call)
                 except grpc.aio.AbortError:
                     raise
-                except Exception as bug:
-                    code = "INTERNAL"
-                    _log.exception("rpc.failed", method=method, request_id=call.request_id)
-                    _forget(bug)
-                    unknown = errors.Internal(f"internal error (request {call.request_id})")
+                except Exception as failure:
+                    error = await self._error_of(failure, context, method, call)
+                    code = status.CODE[error.reason].name
                     request = None
-                    await _abort(context, unknown, call)
+                    await _abort(context, error, call)
                 finally:
                     request = None
-                    ended(call, code, time.perf_counter() - started, span)
+                    served.end(call, code, time.perf_counter() - started, span)
 
             return serve
 
@@ -143,11 +106,61 @@ class Interceptor(grpc.aio.ServerInterceptor):
             handler = _surrounded(handler, method, self._around)
         return _rewrapped(handler, around, self._receiving, method)
 
+    async def _error_of(self, failure: Exception, context: Any, method: str, call: calls.Call) -> errors.MoaError:
+        """Return what a caller is told of a failure; one that nobody foresaw is logged whole."""
+        if isinstance(failure, errors.MoaError):
+            _forget(failure)
+            error = failure if self._reword is None else await self._reword(context, method, failure)
+        elif isinstance(failure, grpc.aio.AioRpcError):
+            # A call to another service failed and nobody translated it.
+            error = status.error_from_rpc(failure)
+        else:
+            _log.error("rpc.failed", method=method, request_id=call.request_id, exc_info=failure)
+            error = errors.Internal(f"internal error (request {call.request_id})")
+        _forget(failure)
+        _forget(error)
+        return error
+
     def _allows(self, metadata: dict[str, str | bytes]) -> bool:
         """Return whether the caller is a service, where only services may call."""
         if self._token is None:
             return True
         return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)
+
+
+class _Served:
+    """A method's calls: what is known when one begins, and what is logged and counted when it ends."""
+
+    __slots__ = ("_duration", "_ended_well", "_method")
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._ended_well = RPC_ENDED.labels(method, "OK")
+        self._duration = RPC_DURATION.labels(method)
+
+    def begin(self, metadata: dict[str, Any]) -> tuple[calls.Call, tracing.Span | None]:
+        request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))
+        call = calls.begin(self._method, request_id, calls.address_in(metadata))
+        call.account = str(metadata.get(calls.ACCOUNT_KEY, ""))
+        call.body_bytes = _count(metadata.get(calls.BODY_BYTES_KEY))
+        RPC_RUNNING.inc()
+        return call, tracing.serving(self._method, metadata)
+
+    def end(self, call: calls.Call, code: str, taken: float, span: tracing.Span | None) -> None:
+        RPC_RUNNING.dec()
+        (self._ended_well if code == "OK" else RPC_ENDED.labels(self._method, code)).inc()
+        self._duration.observe(taken)
+        _log.info(
+            "rpc.finished",
+            method=self._method,
+            code=code,
+            duration_ms=round(taken * 1000, 2),
+            request_id=call.request_id,
+            **({} if span is None else {"trace_id": span.trace_id}),
+            **call.fields,
+        )
+        if span is not None:
+            _close(span, call, code)
 
 
 def _count(text: str | bytes | None) -> int:

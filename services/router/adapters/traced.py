@@ -7,27 +7,18 @@ answered is in none of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
 from services.common import tracing
 from services.common.errors import MoaError, error_of, word
+from services.providers.telemetry import SYSTEMS
 from services.router.domain.operation import Operation, R
 from services.router.domain.ports import M, Source
 
 if TYPE_CHECKING:
     from services.common.tracing import Span
-
-_PROVIDERS: Final[Mapping[str, str]] = {
-    "azure": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "gemini": "gcp.gemini",
-    "imagen": "gcp.gemini",
-    "inference": "moa",
-}
-"""The conventions' names of those who answer, by the catalogue's adapter; others are called as there."""
 
 
 def call_span(operation: Operation[R, M], request: R, model: Model, adapter: str) -> Span | None:
@@ -37,7 +28,7 @@ def call_span(operation: Operation[R, M], request: R, model: Model, adapter: str
         f"{operation.span} {name}",
         {
             "gen_ai.operation.name": operation.span,
-            "gen_ai.provider.name": _PROVIDERS.get(adapter, adapter),
+            "gen_ai.provider.name": SYSTEMS.get(adapter, adapter),
             "gen_ai.request.model": name,
             "moa.provider": model.provider,
             "moa.model": model.id,

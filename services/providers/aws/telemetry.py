@@ -1,0 +1,5 @@
+"""Amazon's name in traces."""
+
+from typing import Final
+
+SYSTEMS: Final = {"bedrock": "aws.bedrock"}

@@ -1,0 +1,73 @@
+"""The core names no vendor: what is one's own stands in its folder, in a dialect, or in a row of the catalogue."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from deploy.build.protos import REPOSITORY
+
+CORE: Final = (
+    "services/auth",
+    "services/catalogue",
+    "services/common",
+    "services/quota_client",
+    "services/router",
+    "services/tasks",
+)
+DIALECTS: Final = ("services/common/dialects/", "services/router/dialects/", "services/tasks/dialects/")
+"""Named after the API that they speak."""
+EXCUSED: Final = {
+    "services/catalogue/_model.py": {"gemini"},
+    "services/common/scrub.py": {"bedrock"},
+}
+"""Callers bring keys of one vendor so far (`services.common.byok`), and one vendor's keys are known by a word."""
+VENDORS: Final = re.compile(
+    r"anthropic|azure|bedrock|amazon|cohere|deepseek|gemini|ideogram|imagen|mistral|stability|titan|vertex|xai",
+    re.IGNORECASE,
+)
+
+
+def named(tree: ast.Module) -> Iterator[str]:
+    """Yield the vendors that a module's code names: in names and texts, not in what it says of itself."""
+    docs = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docs:
+                yield from VENDORS.findall(text)
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield from VENDORS.findall(name)
+            case ast.ImportFrom(module=str(name)):
+                yield from VENDORS.findall(name)
+
+
+def test_the_core_names_no_vendor() -> None:
+    """A new vendor is its folder and rows; nothing else has to learn of it."""
+    found = {}
+    for folder in CORE:
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            name = str(path.relative_to(REPOSITORY))
+            if not name.startswith(DIALECTS):
+                words = {word.lower() for word in named(ast.parse(path.read_text()))} - EXCUSED.get(name, set())
+                if words:
+                    found[name] = words
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "code", ['X = {"bedrock": 1}', "from services.providers.azure import text", "def of_gemini(): ...", "Imagen = 1"]
+)
+def test_a_vendor_is_seen(code: str) -> None:
+    """In a text, an import, a function's name and a variable's."""
+    assert len(list(named(ast.parse(code)))) == 1
+
+
+def test_what_a_module_says_of_itself_is_free() -> None:
+    """A docstring may tell why something is as it is."""
+    assert list(named(ast.parse('"""As Azure does."""\nX = 1\n"""Of Gemini."""'))) == []
