@@ -142,9 +142,9 @@ def usage(record: UsageRecord) -> account_pb2.UsageRow:
         requests=record.requests,
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
-        charged_tokens=max(0, record.charged_tokens),
-        charged_images=max(0, record.charged_images),
-        charged_nano_usd=max(0, record.charged_nano_usd),
+        charged_tokens=max(0, record.charged.tokens),
+        charged_images=max(0, record.charged.images),
+        charged_nano_usd=max(0, record.charged.nano_usd),
     )
 
 
@@ -157,9 +157,9 @@ def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
         key_id=record.key_id,
         day=record.day.isoformat(),
         reference=record.reference,
-        tokens=record.tokens,
-        images=record.images,
-        nano_usd=record.nano_usd,
+        tokens=record.amount.tokens,
+        images=record.amount.images,
+        nano_usd=record.amount.nano_usd,
         provider=record.provider or "",
         model=record.model or "",
         request_id=record.request_id or "",

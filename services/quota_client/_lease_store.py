@@ -139,8 +139,9 @@ class LeaseStore:
         What exceeds it is charged to what the account has left: what lies idle here goes back first, so that it counts.
         """
         charged = Amount.read(settlement.charged)
-        self._close(reservation, charged)
-        beyond = not reservation.amount.covers(charged)
+        left = reservation.amount - charged
+        beyond = not left.covers(NOTHING)
+        self._close(reservation, left)
         if beyond:
             self._give_back(self)
         self._settling.settled(settlement, after_returns=beyond)
@@ -150,14 +151,14 @@ class LeaseStore:
         self._leave_paces(reservation)
 
         def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
-            self._close(reservation, Amount.read(charged))
+            self._close(reservation, reservation.amount - Amount.read(charged))
             then(usage)
 
         self._settling.doubted(settlement, known)
 
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent (`Reservation.release` calls this)."""
-        self._close(reservation, NOTHING)
+        self._close(reservation, reservation.amount)
         if reservation.reported_at:
             # Auth would charge it as an orphan one day.
             self._settling.settled(reservation.settlement(usage_pb2.Usage(), "", ""))
@@ -216,10 +217,10 @@ class LeaseStore:
         """Remember a refusal."""
         self._refused, self._refused_least, self._refused_until = refused.with_traceback(None), least, until
 
-    def _close(self, reservation: Reservation, charged: Amount) -> None:
+    def _close(self, reservation: Reservation, left: Amount) -> None:
         lease = reservation.lease
         lease.open -= 1
-        lease.free += (reservation.amount - charged).at_least(NOTHING)
+        lease.free += left if left.covers(NOTHING) else left.at_least(NOTHING)
         self.open.pop(reservation.reservation_id, None)
         self._leave_paces(reservation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -102,9 +103,8 @@ class Reservation:
         self.reported_at = 0.0
         """When auth last heard of it; 0: never."""
         lease.number += 1
-        tokens, images, nano_usd = amount
-        # As `ReservationId` writes it, in a third of the time.
-        self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{tokens}.{images}.{nano_usd}"
+        # As `ReservationId` writes it.
+        self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{amount.dotted}"
 
     @property
     def tokens(self) -> int:
@@ -199,5 +199,6 @@ class Reservation:
             model=model,
             request_id=self.request_id,
         )
-        settlement.ended_at.GetCurrentTime()
+        # As `GetCurrentTime` does, in a third of the time.
+        settlement.ended_at.seconds, settlement.ended_at.nanos = divmod(time.time_ns(), 1_000_000_000)
         return settlement

@@ -35,7 +35,7 @@ class Amount(NamedTuple):
     nano_usd: int = 0
     """Billionths of a US dollar."""
 
-    # These three are on the path of every request: written out, they take a fifth of the time of a loop.
+    # What is on the path of every request is written out: it takes a fifth of the time of a loop.
 
     def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
         a, b, c = self
@@ -77,7 +77,13 @@ class Amount(NamedTuple):
     @classmethod
     def read(cls, message: quota_pb2.Amount) -> Self:
         """Read a message."""
-        return cls(*[getattr(message, name) for name in DIMENSIONS])
+        return _new(cls, (message.tokens, message.images, message.nano_usd))
+
+    @property
+    def dotted(self) -> str:
+        """The numbers in their order, as a reservation's id has them: `300.0.4500`."""
+        a, b, c = self
+        return f"{a}.{b}.{c}"
 
     def message(self) -> quota_pb2.Amount:
         """Write a message; below zero is zero."""

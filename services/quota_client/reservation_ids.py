@@ -17,7 +17,7 @@ class ReservationId(NamedTuple):
     """How much was reserved."""
 
     def __str__(self) -> str:
-        return f"{self.lease_id}.{self.number}.{'.'.join(map(str, self.amount))}"
+        return f"{self.lease_id}.{self.number}.{self.amount.dotted}"
 
     @classmethod
     def parse(cls, text: str) -> ReservationId | None:

@@ -78,7 +78,7 @@ async def paged(auth: Auth, account: str, size: int, group_by: Sequence[str] = (
 
 
 def told(rows: list[UsageRecord]) -> list[tuple[date | None, str, int, int, int]]:
-    return [(row.day, row.model, row.requests, row.charged_tokens, row.charged_images) for row in rows]
+    return [(row.day, row.model, row.requests, row.charged.tokens, row.charged.images) for row in rows]
 
 
 @pytest.fixture

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, LiteralString
+from collections.abc import Callable, Sequence
+from typing import Any, Final, LiteralString, TypeVar
 
-from services.quota_client.amounts import DIMENSIONS, LIMITS
+from psycopg.rows import BaseRowFactory
+
+from services.quota_client.amounts import DIMENSIONS, LIMITS, Amount
+
+R = TypeVar("R")
 
 MARKS: Final = ", ".join(["%s"] * len(DIMENSIONS))
 """A parameter of each."""
@@ -16,6 +21,22 @@ def each(form: LiteralString, between: LiteralString = ", ") -> LiteralString:
     """Return a piece of SQL for each dimension, whose name stands for `{}` in it."""
     # Only names that are declared in the code come into a statement.
     return between.join(form.replace("{}", name) for name in DIMENSIONS)
+
+
+def rows_of(kind: Callable[..., R], field: str, prefix: str = "") -> BaseRowFactory[R]:
+    """Return what makes records of rows, whose columns of each dimension are one amount of a record."""
+
+    def factory(cursor: Any) -> Callable[[Sequence[Any]], R]:
+        names = [column.name for column in cursor.description or ()]
+
+        def row(values: Sequence[Any]) -> R:
+            given = dict(zip(names, values, strict=True))
+            amount = Amount(*[given.pop(prefix + name) for name in DIMENSIONS])
+            return kind(**given, **{field: amount})
+
+        return row
+
+    return factory
 
 
 COLUMNS: Final = each("{}")

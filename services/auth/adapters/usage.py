@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Final, LiteralString, NamedTuple
 
-from psycopg.rows import class_row
-
-from services.auth.adapters.columns import COLUMNS, each
+from services.auth.adapters.columns import COLUMNS, each, rows_of
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.records import LedgerRecord, UsageRecord
 
@@ -70,7 +68,10 @@ class Usage:
         shown = ", ".join([(c.value if c in chosen else c.none) + " as " + c.name for c in _COLUMNS])
         groups = ", ".join([c.value for c in chosen])
         order = ", ".join([c.value + (" desc" if c.name in _TIMES else "") for c in chosen])
-        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(UsageRecord)) as cursor:
+        async with (
+            self._postgres.transaction() as link,
+            link.cursor(row_factory=rows_of(UsageRecord, "charged", "charged_")) as cursor,
+        ):
             await cursor.execute(
                 "select " + shown + ", " + _SUMS + " from usage_days where account_id = %(account)s"
                 " and day between %(first)s and %(last)s"
@@ -95,7 +96,10 @@ class Usage:
 
     async def ledger(self, account_id: str, *, limit: int, before: int | None) -> list[LedgerRecord]:
         """List an account's quota rows, the newest first, before a row."""
-        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(LedgerRecord)) as cursor:
+        async with (
+            self._postgres.transaction() as link,
+            link.cursor(row_factory=rows_of(LedgerRecord, "amount")) as cursor,
+        ):
             await cursor.execute(
                 f"select id, at, kind, key_id, day, reference, {COLUMNS}, provider, model, request_id"
                 " from ledger where account_id = %(account)s"

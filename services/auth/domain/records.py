@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 from services.auth.domain.accounts import KeyLimits, Limits
+from services.quota_client.amounts import Amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,7 @@ class UsageRecord:
     requests: int
     prompt_tokens: int
     completion_tokens: int
-    charged_tokens: int
-    charged_images: int
-    charged_nano_usd: int
+    charged: Amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +89,7 @@ class LedgerRecord:
     key_id: str
     day: date
     reference: str
-    tokens: int
-    images: int
-    nano_usd: int
+    amount: Amount
     provider: str | None
     model: str | None
     request_id: str | None
