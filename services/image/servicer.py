@@ -8,16 +8,16 @@ import grpc
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
-from moa.image.v1.image_pb2 import ImageEvent
+from moa.image.v1.image_pb2 import ImageEvent, ImageStarted
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
 from moa.quota.v1 import quota_pb2
-from services.catalogue import Watched
+from services.catalogue import Model, Watched
 from services.common import byok
-from services.common.errors import MoaError, detail_of
+from services.common.errors import MoaError, Unsupported, detail_of
 from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
-from services.image.targets import Targets
+from services.image.targets import Target, Targets
 from services.image.work import Work
 from services.providers.image import capable
 from services.providers.image.picture import encoded
@@ -75,11 +75,14 @@ class ImageServicer(ImageServiceServicer):
             # Its client keeps what it sent until the answer begins: now, and not when the provider has made something.
             await context.send_initial_metadata(())
         cost = model.image_cost(request)
+        started = _started(request, model, target)
         work = Work(request, model, target, self._helper)
         del request
         try:
             async with work:
                 while (event := await work.next()) is not None:
+                    if started is not None and not wrote:
+                        await context.write(started)
                     wrote = True
                     await context.write(encoded(event))
             over = True
@@ -98,3 +101,17 @@ class ImageServicer(ImageServiceServicer):
             call.fields["images"] = work.usage.images
             if work.upstream_request_id:
                 call.fields["upstream_request_id"] = work.upstream_request_id
+
+
+def _started(request: GenerateImageRequest, model: Model, target: Target) -> bytes | None:
+    """Return the message that says what of the vendor's own fields is ignored; None where there are none.
+
+    Raises Unsupported for those of a strict request.
+    """
+    if not request.vendor.names:
+        return None
+    ignored = target.adapter.ignored(request, model)
+    for name in ignored if request.strict else ():
+        raise Unsupported(f"{name} has no effect on this model, and this request ignores nothing (strict)", param=name)
+    started = ImageStarted(provider=model.provider, model=model.id, ignored=ignored)
+    return GenerateImageResponse(events=[ImageEvent(started=started)]).SerializeToString()

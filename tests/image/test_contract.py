@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from moa.common.v1.vendor_pb2 import VendorFields
 from moa.image.v1.image_pb2 import (
     BACKGROUND_TRANSPARENT,
     OPERATION_EDIT,
@@ -243,3 +244,21 @@ async def test_usage(service: ImageClient, subject: Subject, ask: GenerateImageR
         pytest.skip("the provider counts no tokens")
     usage = (await service.ask(ask))[-1].finished.usage
     assert (usage.prompt_tokens, usage.completion_tokens) == subject.counts
+
+
+async def test_what_only_a_vendor_knows_is_named_where_it_does_not_pass(
+    service: ImageClient, upstream: Emulator, subject: Subject, ask: GenerateImageRequest
+) -> None:
+    """Gemini is sent it; all others say first that they ignored it, and refuse it where the caller is strict."""
+    settings = b'{"generationConfig":{"temperature":0.5}}'
+    ask.vendor.CopyFrom(VendorFields(vendor="google", json=settings, names=["generationConfig.temperature"]))
+    events = await service.ask(ask)
+    passes = subject.name == "gemini"
+    assert list(events[0].started.ignored) == ([] if passes else ["generationConfig.temperature"])
+    assert len(images_of(events)) == 1
+    assert ("0.5" in str(upstream.seen[-1].body)) is passes
+    if not passes:
+        ask.strict = True
+        with pytest.raises(errors.Unsupported) as refused:
+            await service.ask(ask)
+        assert refused.value.param == "generationConfig.temperature"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
+from moa.image.v1 import image_pb2
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_pb2 import Message, Part, Role
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.catalogue import Model
+from services.catalogue import Model, Provider
 from services.common import vendor_fields
 from services.common.errors import InvalidField, TooLarge, Unsupported
+from services.image.targets import ADAPTERS as IMAGE_ADAPTERS
 from services.providers.google.text import carried as google_carried
 from services.providers.google.text import request as gemini
 from services.providers.openai.text import carried as openai_carried
@@ -344,3 +348,56 @@ def test_another_vendor_refuses_what_it_does_not_know() -> None:
         assert asked.text is not None
         with pytest.raises(Unsupported):
             capable.check(asked.text, MODEL, ADAPTERS["openai"], Ignored())
+
+
+IMAGES: Json = {
+    "contents": [{"role": "user", "parts": [{"text": "a cat"}]}],
+    "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
+    "generationConfig": {
+        "temperature": 0.5,
+        "thinkingConfig": {"includeThoughts": True},
+        "imageConfig": {"aspectRatio": "1:1", "imageSize": "2K"},
+        "nextYears": 1,
+    },
+    "labels": {"team": "a"},
+}
+
+
+def painter(**limits: Any) -> Model:
+    """Return a model that makes images."""
+    row = {"id": "m", "provider": "p", "upstream": "u", "capabilities": ["quality", "aspect_ratio"], "limits": limits}
+    return msgspec.convert(row, Model)
+
+
+PAINTER = painter(ratios=["1:1"], qualities={"medium": "2K"})
+
+
+def test_what_only_google_knows_passes_to_its_image_models() -> None:
+    """Settings and steering come as they came; the size is the quality that the row says."""
+    asked = google_requests.asked(encode(IMAGES), "m", "image", stream=False)
+    assert asked.image is not None
+    assert asked.image.quality == image_pb2.QUALITY_MEDIUM
+    provider = Provider(id="p", adapter="gemini", makes="image", base_url="https://x")
+    (call,) = IMAGE_ADAPTERS["gemini"].calls_from(asked.image, PAINTER, provider)
+    sent = json.loads(call.outgoing.body)
+    assert sent["generationConfig"].pop("responseModalities") == ["TEXT", "IMAGE"]
+    assert sent == IMAGES
+    assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, PAINTER)) == []
+
+
+def test_other_image_models_name_what_only_google_knows() -> None:
+    """Every vendor but Google, and Google's Imagen, which takes another body."""
+    asked = google_requests.asked(encode(IMAGES), "m", "image", stream=False)
+    assert asked.image is not None
+    names = [
+        "safetySettings",
+        "labels",
+        "generationConfig.temperature",
+        "generationConfig.thinkingConfig",
+        "generationConfig.nextYears",
+    ]
+    imagen = painter(method="predict")
+    assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, imagen)) == names
+    assert list(IMAGE_ADAPTERS["openai"].ignored(asked.image, PAINTER)) == names
+    stored = GenerateImageRequest(vendor=vendor_fields.envelope("google", {"store": True, "labels": {}}, ["store"]))
+    assert list(IMAGE_ADAPTERS["gemini"].ignored(stored, PAINTER)) == ["store"]

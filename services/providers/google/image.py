@@ -21,11 +21,13 @@ from services.providers.counts import Spelling, read_usage
 from services.providers.google import errors as google_errors
 from services.providers.google import imagen
 from services.providers.google.access import authority, caller_authority, check_request
+from services.providers.google.text import carried
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.client import Outgoing
 from services.providers.image import capable
 from services.providers.image.base import Adapter, Call, Reader
 from services.providers.image.reading import Out, WholeReader, image_event, text_event
+from services.providers.text.ignored import Ignored
 
 _MIMES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
 _GOOD_ENDS: Final = frozenset({"STOP", "MAX_TOKENS", "FINISH_REASON_UNSPECIFIED"})
@@ -110,7 +112,18 @@ def _body(request: GenerateImageRequest, model: Model, index: int) -> dict[str, 
         picture["imageSize"] = capable.word_of("quality", "qualities", quality, model)
     if picture:
         config["imageConfig"] = picture
-    return {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
+    made: dict[str, Any] = {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
+    carried.merge(made, request.vendor, "", Ignored())
+    return made
+
+
+def ignored(request: GenerateImageRequest, model: Model) -> Sequence[str]:
+    """Return the names of the vendor's fields that do not pass: all of another vendor's, and to Imagen."""
+    if request.vendor.vendor != carried.VENDOR or model.limits.method == "predict":
+        return request.vendor.names
+    noted = Ignored()
+    carried.merge({}, request.vendor, "", noted)
+    return noted.names
 
 
 def reader(call: Call, model: Model, headers: Mapping[str, str]) -> Reader:
@@ -164,6 +177,7 @@ ADAPTER = Adapter(
     error_from=google_errors.error_from,
     authority=authority,
     request_id_header="x-goog-request-id",
+    ignored=ignored,
     check_request=check_request,
     caller_authority=caller_authority,
 )

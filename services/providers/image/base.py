@@ -6,7 +6,7 @@ As in the text service, an adapter does no I/O: it says what to send, reads byte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,6 +75,8 @@ class Adapter:
     """Return what signs requests, from the environment. Raises ProviderNotConfigured."""
     request_id_header: str
     """The answer's header that holds the provider's id of the request, in lower case."""
+    ignored: Callable[[GenerateImageRequest, Model], Sequence[str]] = lambda request, model: request.vendor.names
+    """Return the caller's names of the fields that only a vendor knows and that have no effect here."""
     options: type[Struct] = NoOptions
     """What a row's `options` may say."""
     check_request: Callable[[Provider], Outgoing] | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import vendor_fields
@@ -48,6 +49,31 @@ def put(request: GenerateTextRequest, body: bodies.Body, extra: Extra, names: li
         fields["toolConfig"] = choosing
     request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*reported, *names][:MOST_NAMED]))
     _check_size(request)
+
+
+def put_image(request: GenerateImageRequest, body: bodies.Body, extra: Extra, names: list[str]) -> None:
+    """Put what images do not need and Gemini takes into a request for them. Raises TooLarge."""
+    fields: Json = {name: value for name, value in extra.items() if name not in _APART}
+    hints = set_fields(body, bodies.HINTS)
+    told = list(hints)
+    fields |= hints
+    if body.generation_config is not None:
+        inside = set_fields(body.generation_config, (*bodies.CONFIG_HINTS, *bodies.IGNORED_FOR_IMAGES))
+        told += (f"generationConfig.{name}" for name in inside)
+        if inside:
+            fields["generationConfig"] = fields.get("generationConfig", {}) | _plain(inside)
+    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*told, *names][:MOST_NAMED]))
+    if len(request.vendor.json) > vendor_fields.MOST_BYTES:
+        raise TooLarge(f"fields of Google's own may have {vendor_fields.MOST_BYTES} bytes in all")
+
+
+def _plain(value: Any) -> Any:
+    """Return structs as objects, without what is not set."""
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+    return value
 
 
 def put_part(part: text_pb2.Part, given: bodies.Part, extra: Extra) -> None:

@@ -7,12 +7,18 @@ newest that the conversation holds is the one to change, so that a chat goes on 
 from __future__ import annotations
 
 from moa.common.v1 import media_pb2
-from moa.image.v1 import image_service_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.google import bodies
 from services.router.dialects.google.text_request import file_image
 from services.router.dialects.media import image_from_base64
 
+_SIZES = {
+    "1K": image_pb2.QUALITY_UNSPECIFIED,
+    "2K": image_pb2.QUALITY_MEDIUM,
+    "4K": image_pb2.QUALITY_HIGH,
+}
+"""1K is what models make when nothing is said; rows say which quality each size is."""
 _MODALITIES = {"TEXT", "IMAGE"}
 
 
@@ -38,6 +44,7 @@ def request_from(body: bodies.Body, model: str, *, stream: bool) -> image_servic
         prompt="\n".join(texts),
         count=config.candidate_count or 1,
         aspect_ratio=picture.aspect_ratio or "",
+        quality=_SIZES.get(picture.image_size or "", image_pb2.QUALITY_UNSPECIFIED),
         seed=config.seed,
         images=images if last >= 0 else (),
         stream=stream,
@@ -61,8 +68,9 @@ def _refuse(body: bodies.Body, config: bodies.GenerationConfig) -> None:
     if config.response_mime_type not in (None, "", "text/plain"):
         raise Unsupported("this model makes images", param="generationConfig.responseMimeType")
     size = config.image_config.image_size if config.image_config else None
-    if size not in (None, "", "1K"):
-        raise Unsupported("only the size 1K is supported", param="generationConfig.imageConfig.imageSize")
+    if size and size not in _SIZES:
+        told = f"imageSize is one of {', '.join(_SIZES)}"
+        raise InvalidField(told, param="generationConfig.imageConfig.imageSize")
 
 
 def _texts(content: bodies.Content, where: str) -> list[str]:

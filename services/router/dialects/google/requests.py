@@ -12,7 +12,7 @@ from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.google import bodies, carried, image_request, text_request
 from services.router.dialects.google.spelling import parse_either, respelled
 from services.router.dialects.reading import is_large
-from services.router.dialects.unknown import parse_liberally, refuse
+from services.router.dialects.unknown import parse_liberally
 from services.router.domain.prompt import Prompt
 
 _BODY = msgspec.json.Decoder(bodies.Body)
@@ -44,13 +44,10 @@ def asked(data: bytes, model: str, makes: str, *, stream: bool, strict: bool = F
     if body.cached_content:
         raise Unsupported("cachedContent is not supported here", param="cachedContent")
     if makes == "image":
-        ignored = [*carried.set_fields(body, bodies.HINTS)]
-        if body.generation_config is not None:
-            unused = (*bodies.CONFIG_HINTS, *bodies.IGNORED_FOR_IMAGES)
-            ignored += (f"generationConfig.{name}" for name in carried.set_fields(body.generation_config, unused))
-        ignored += unknown
-        refuse(ignored, strict=strict)
-        return Asked(ignored, image=image_request.request_from(body, model, stream=stream))
+        image = image_request.request_from(body, model, stream=stream)
+        image.strict = strict
+        carried.put_image(image, body, extra, unknown)
+        return Asked([], image=image)
     if not makes:
         return Asked([])
     text = text_request.request_from(body, model, stream=stream, strict=strict, extra=extra, names=unknown)
