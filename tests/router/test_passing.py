@@ -12,7 +12,7 @@ from moa.image.v1 import image_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_pb2 import Message, Part, Role
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.catalogue import Model, Provider
+from services.catalogue import Load, Model, Provider
 from services.common import vendor_fields
 from services.common.errors import InvalidField, TooLarge, Unsupported
 from services.image.targets import ADAPTERS as IMAGE_ADAPTERS
@@ -24,6 +24,7 @@ from services.providers.text.ignored import Ignored
 from services.router.dialects.google import requests as google_requests
 from services.router.dialects.openai import chat_request
 from services.router.dialects.reply import encode
+from services.router.operations.image import ImageCall
 from services.text import capable
 from services.text.targets import ADAPTERS
 
@@ -401,3 +402,23 @@ def test_other_image_models_name_what_only_google_knows() -> None:
     assert list(IMAGE_ADAPTERS["openai"].ignored(asked.image, PAINTER)) == names
     stored = GenerateImageRequest(vendor=vendor_fields.envelope("google", {"store": True, "labels": {}}, ["store"]))
     assert list(IMAGE_ADAPTERS["gemini"].ignored(stored, PAINTER)) == ["store"]
+
+
+def test_strict_callers_of_own_image_models_are_refused() -> None:
+    """These know no vendor's fields, and say nothing of them."""
+    asked = google_requests.asked(encode(IMAGES), "m", "image", stream=False, strict=True)
+    assert asked.image is not None
+    own = msgspec.convert({"id": "m", "provider": "p", "capabilities": ["quality", "aspect_ratio"]}, Model)
+    ImageCall(asked.image).check_able(own)
+    own = msgspec.structs.replace(own, load=Load(source="x"))
+    with pytest.raises(Unsupported, match="safetySettings"):
+        ImageCall(asked.image).check_able(own)
+
+
+def test_the_denylists_hold_what_reaches_the_operators_account() -> None:
+    """Storage, stored files and caches by id, batches, organisations and projects, and what costs more."""
+    ours = {"store", "previous_response_id", "file_ids", "vector_store_ids", "cached_content", "batch", "organization"}
+    assert {*ours, "project", "models", "best_of", "web_search_options", "plugins"} <= openai_carried.DENIED.keys()
+    assert {"store", "cachedContent", "batch"} <= google_carried.DENIED.keys()
+    assert {"candidateCount", "maxOutputTokens"} <= google_carried.DENIED_CONFIG.keys()
+    assert {"fileSearch", "retrieval", "googleMaps"} <= google_carried.DENIED_TOOLS.keys()

@@ -14,7 +14,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageRe
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
 from services.catalogue import Catalogue, Cost, Model, Provider
-from services.common.errors import MoaError
+from services.common.errors import MoaError, Unsupported
 from services.quota_client.amounts import NANO, Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
@@ -73,6 +73,13 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
         if request.operation == image_pb2.OPERATION_UNSPECIFIED:
             request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
         super().check(model)
+
+    def check_able(self, model: Model) -> None:
+        """As `Call.check_able`. Models of one's own know no vendor's fields."""
+        super().check_able(model)
+        for name in self.request.vendor.names if self.request.strict and model.load is not None else ():
+            told = f"{name} has no effect on model {model.id!r}, and this request ignores nothing (strict)"
+            raise Unsupported(told, param=name)
 
     def images(self) -> Sequence[tuple[str, media_pb2.ImageInput]]:
         """As `Call.images`."""
