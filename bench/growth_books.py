@@ -58,8 +58,8 @@ _ROWS: Final[LiteralString] = (
     " 'q' from generate_series(%s::int, %s::int) n, generate_series(0, 50) i"
 )
 _DAYS: Final[LiteralString] = (
-    "insert into quota_days (subject, day, tokens) select s, day, 490 * count(*) from blocks,"
-    " unnest(array[account_id, key_id]) s group by 1, 2 on conflict (subject, day) do update set tokens ="
+    "insert into quota_counters (subject, period, starts, tokens) select s, 'day', day, 490 * count(*) from blocks,"
+    " unnest(array[account_id, key_id]) s group by 1, 3 on conflict (subject, period, starts) do update set tokens ="
     " excluded.tokens"
 )
 _TASKS: Final[LiteralString] = (

@@ -1,7 +1,7 @@
 """What four large chats at once do to a small one: its p95 beside them, over its p95 in quiet, in one run.
 
-`measure` gives the ratio for bodies of a size; run as a module, it prints p50 and p95 for each size and kind. What the
-machine does beside falls on both sides, but not alike: where it is busy, a large body takes the time of others too.
+`measure` gives the ratio for bodies of each size; run as a module, it prints p50 and p95 for each size and kind. What
+the machine does beside falls on both sides, but not alike: where it is busy, a large body takes the time of others too.
 """
 
 from __future__ import annotations
@@ -122,11 +122,11 @@ def beside(stack: Stack, body: dict[str, Any]) -> tuple[Quantiles, Quantiles]:
         sender.join()
 
 
-def measure(size: int) -> float:
-    """Return how many times the p95 of quiet a small chat's p95 is while four chats of `size` bytes are under way."""
+def measure(sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Return for each size how many times the p95 of quiet a small chat's is beside four chats of so many bytes."""
     with running() as stack:
-        quiet, busy = beside(stack, picture(size))
-        return busy.p95 / quiet.p95
+        found = [beside(stack, picture(size)) for size in sizes]
+    return [{"ratio": busy.p95 / quiet.p95} for quiet, busy in found]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What so many edits of nine megabytes at once add to the memory of the router and the image service, at their peak.
 
-`measure` gives how many times the bytes of all pictures the larger of the two grew by; `grown` gives each in megabytes.
+`measure` gives each in megabytes for pictures of each size, `grown` for so many pictures.
 The provider is one that takes each request whole and answers when it has all of them, so that all are under way
 together. Run as a module, it prints a line for each size.
 """
@@ -106,8 +106,8 @@ class Peak:
         return (self._bytes("VmHWM") - self._before) / 2**20
 
 
-async def _edited(direct: str, url: str, key: str, count: int) -> None:
-    data = picture()
+async def _edited(direct: str, url: str, key: str, count: int, size_bytes: int = PICTURE_BYTES) -> None:
+    data = picture(size_bytes)
     headers = {"Authorization": f"Bearer {key}"}
 
     async def one(session: aiohttp.ClientSession) -> None:
@@ -132,24 +132,27 @@ def environment(direct: str) -> dict[str, str]:
     return {"OPENAI_BASE_URL": f"{direct}/v1", "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
 
 
-def grown_in(stack: Stack, direct: str, size: int) -> dict[str, float]:
-    """Return by how many megabytes each watched process of a gateway grew at its peak with `size` edits under way."""
+def grown_in(stack: Stack, direct: str, size: int, size_bytes: int = PICTURE_BYTES) -> dict[str, float]:
+    """Return by how many megabytes each watched process of a gateway grew at its peak with `size` edits under way.
+
+    Their pictures have so many bytes.
+    """
     uvloop.run(_edited(direct, stack.url, stack.api_key, 1))  # what is made once is made
     pids = {name: pid for name in WATCHED if (pid := stack.pid(name)) is not None}
     peaks = {name: Peak(pid) for name, pid in pids.items()}
-    uvloop.run(_edited(direct, stack.url, stack.api_key, size))
+    uvloop.run(_edited(direct, stack.url, stack.api_key, size, size_bytes))
     found = {name: round(peak.grown_mb(), 1) for name, peak in peaks.items()}
     return found | {f"beside {name}": round(_resident_mb(pid), 1) for name, pid in pids.items()}
 
 
-def grown(size: int) -> dict[str, float]:
+def grown(size: int, size_bytes: int = PICTURE_BYTES) -> dict[str, float]:
     """Return that of a gateway of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="moa-bench-") as folder,
         provider() as direct,
         Stack(Path(folder), environment=environment(direct), processes=PROCESSES) as stack,
     ):
-        return grown_in(stack, direct, size)
+        return grown_in(stack, direct, size, size_bytes)
 
 
 def _resident_mb(pid: int) -> float:
@@ -157,10 +160,10 @@ def _resident_mb(pid: int) -> float:
     return float(sum(child.memory_info().rss for child in psutil.Process(pid).children()) / 2**20)
 
 
-def measure(size: int) -> float:
-    """Return how many times the bytes of `size` pictures the router or the image service grew by, the larger one."""
-    found = grown(size)
-    return max(found[name] for name in WATCHED) * 2**20 / (size * PICTURE_BYTES)
+def measure(sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Return for each size of a picture by how many megabytes each watched process grew with eight edits under way."""
+    found = [grown(SIZES[-1], size) for size in sizes]
+    return [{name: max(1.0, each[name]) for name in WATCHED} for each in found]
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from services.quota_client.amounts import Amount, Period, least
 
 _MAX_KEYS = 10_000
 _MAX_BATCH = 1_000
-_TOLD = 50_000
+_TOLD = 100_000
 
 
 class _Told(NamedTuple):

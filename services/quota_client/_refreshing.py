@@ -16,6 +16,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.rpc.client import metadata
+from services.quota_client._lease import Lease
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import LeaseStores
 from services.quota_client._pace import Paces
@@ -36,6 +37,8 @@ _REPORT_S: Final = 1.0
 _KEYS_A_CALL: Final = 500
 """Few enough that neither this process nor auth is held up by one call."""
 _REPORTS_A_CALL: Final = 1000
+RENEW_S: Final = 2.0
+"""In a round that takes longer, leases are renewed meanwhile."""
 _AWAY: Final = 2
 """Calls that fail in a row before a round is given up."""
 
@@ -129,8 +132,14 @@ class Refreshing:
         turn = self._turn % max(1, len(active))
         active = active[turn:] + active[:turn]
         failures: list[grpc.aio.AioRpcError] = []
+        renewed_at = time.monotonic()
         for start in range(0, max(len(active), 1 if self._orphans else 0), _KEYS_A_CALL):
             try:
+                now = time.monotonic()
+                if now - renewed_at > RENEW_S:
+                    # An auth that has to read the keys takes its time; no lease may end for it.
+                    renewed_at = now
+                    await self._renew(active, now)
                 await self._refresh(active[start : start + _KEYS_A_CALL], time.monotonic())
                 failures.clear()
             except grpc.aio.AioRpcError as failure:
@@ -140,14 +149,21 @@ class Refreshing:
                     self._turn = turn + start + _KEYS_A_CALL
                     return
 
+    async def _renew(self, active: list[LeaseStore], asked_at: float) -> None:
+        """Renew the leases that are due, whatever has become of their keys."""
+        due = _due(active, asked_at)
+        names = list(due)
+        for start in range(0, len(names), _KEYS_A_CALL):
+            request = quota_service_pb2.RefreshRequest(
+                holder=self._holder, lease_ids=names[start : start + _KEYS_A_CALL]
+            )
+            answer = await self._stub.Refresh(request, metadata=self._metadata, timeout=_CALL_S)
+            for granted in answer.leases:
+                due[granted.lease_id].renew(granted, asked_at)
+
     async def _refresh(self, active: list[LeaseStore], asked_at: float) -> None:
         """Ask about some keys, in a call whose size and time are bounded."""
-        leases = {
-            lease.lease_id: lease
-            for holding in active
-            for lease in holding.leases
-            if asked_at > lease.renew_after and (lease.open or lease.free)
-        }
+        leases = _due(active, asked_at)
         reported = list(islice(_aged(active, asked_at), _REPORTS_A_CALL))
         orphans = self._orphans[:_REPORTS_A_CALL]
         request = quota_service_pb2.RefreshRequest(
@@ -177,6 +193,16 @@ class Refreshing:
                 self._holdings.end(ended.digest)
         for granted in answer.leases:
             leases[granted.lease_id].renew(granted, asked_at)
+
+
+def _due(active: Iterable[LeaseStore], now: float) -> dict[str, Lease]:
+    """Return the leases that are to be renewed, by their ids."""
+    return {
+        lease.lease_id: lease
+        for holding in active
+        for lease in holding.leases
+        if now > lease.renew_after and (lease.open or lease.free)
+    }
 
 
 def _aged(active: Iterable[LeaseStore], now: float) -> Iterable[Reservation]:

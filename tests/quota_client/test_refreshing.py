@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
+from services.quota_client import _refreshing
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import LeaseStores
 from services.quota_client._pace import Paces
@@ -139,3 +140,15 @@ async def test_a_process_without_keys_rests(auth: _Auth, monkeypatch: pytest.Mon
     while len(auth.asked) < 3 * ACTIVE / 500:  # the test's own time limit ends this
         await asyncio.sleep(0)
     await refreshing.stop()
+
+
+async def test_leases_are_renewed_while_keys_are_asked_about(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that takes longer than a lease lasts ends none: those that are due are renewed by themselves, once."""
+    monkeypatch.setattr(_refreshing, "RENEW_S", -1.0)
+    refreshing, holdings = held(auth, time.monotonic())
+    await refreshing.round()
+    alone = [name for request in auth.asked if not request.key_ids for name in request.lease_ids]
+    assert sorted(alone) == sorted(f"lease_{number}" for number in range(ACTIVE))
+    assert [name for request in auth.asked if request.key_ids for name in request.lease_ids] == []
+    assert all(len(request.lease_ids) <= 500 for request in auth.asked)
+    assert sum(len(request.key_ids) for request in auth.asked) == len(holdings) == ACTIVE

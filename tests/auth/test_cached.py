@@ -1,0 +1,68 @@
+"""Keys in memory are read again a part at a time, however many are in use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from services.auth.adapters import cached
+from services.auth.adapters.cached import CachedIdentities
+from services.auth.domain.accounts import Identity, Standing
+from tests.auth.asking import until
+
+COUNT = 250
+
+
+class _Stored:
+    """Keys of ten accounts, read anew each time."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.micro_credits = 0
+
+    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]:
+        self.asked.append(list(key_ids))
+        return [_identity(int(name.removeprefix("key_")), self.micro_credits) for name in key_ids]
+
+
+def _identity(number: int, micro_credits: int) -> Identity:
+    account, key = f"acc_{number % 10}", f"key_{number}"
+    return Identity(
+        account_id=account,
+        key_id=key,
+        digest=str(number).encode(),
+        ended=False,
+        rules=(),
+        unlimited=True,
+        day=date(2099, 12, 31),
+        resets_at=datetime(2100, 1, 1, tzinfo=UTC),
+        account=Standing(kind="account", subject=account, limits={}, taken={}),
+        key=Standing(kind="key", subject=key, limits={}, taken={}),
+        micro_credits=micro_credits,
+    )
+
+
+async def test_keys_in_use_are_read_again_in_parts(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading all at once would hold up whoever is new. What has not changed stays the same object."""
+    monkeypatch.setattr(cached, "REREAD_S", 0.2)
+    stored: Any = _Stored()
+    names = [f"key_{number}" for number in range(COUNT)]
+    async with CachedIdentities(stored, migrated) as identities:
+        async with asyncio.timeout(40):
+            # What was read before the first word of the database is forgotten with it.
+            while len(identities.trusted(names)) < COUNT:
+                await identities.by_ids(names)
+                await asyncio.sleep(0.01)
+        first = {who.key_id: who for who in identities.trusted(names)}
+        stored.asked.clear()
+        # To trust a key is to use it.
+        await until(lambda: len(identities.trusted(names)) == len({n for asked in stored.asked for n in asked}))
+        assert all(who is first[who.key_id] for who in identities.trusted(names))
+        stored.micro_credits = 7
+        await until(lambda: all(who.micro_credits == 7 for who in identities.trusted(names)))
+        assert len(identities.trusted(names)) == COUNT
+    assert max(map(len, stored.asked)) <= cached.AT_ONCE
