@@ -67,6 +67,7 @@ CATALOGUE = Catalogue(
             capabilities=IMAGE_CAPABILITIES,
             defaults={"steps": 12},
         ),
+        Model(id="gpt-image-1", provider="p-image", aliases=("painter",)),
         Model(id="away", provider="p-bare"),
         Model(id="eye", provider="p-vision"),
         Model(id="encoder", provider="p-embedding", capabilities=frozenset({"token_input", "dimensions"})),

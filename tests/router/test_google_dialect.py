@@ -295,6 +295,7 @@ def test_models(client: genai.Client, played: Played) -> None:
         "models/anthropic.smart-v1:0",
         "models/plain",
         "models/gemini-2.5-flash-image",
+        "models/gpt-image-1",
         "models/encoder",
         "models/plain-encoder",
         "models/ending",

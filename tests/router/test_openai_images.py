@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from typing import Any
@@ -23,7 +24,7 @@ from openai import (
 )
 from PIL import Image
 
-from moa.common.v1 import error_pb2
+from moa.common.v1 import error_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.common.errors import QuotaExhausted
 from tests.router.rig import KEY, OTHER_KEY, Played, Rig, picture
@@ -64,6 +65,49 @@ def test_the_documented_call_answers_with_a_link(client: OpenAI, played: Played,
     assert (asked.prompt, asked.count, asked.width, asked.height) == (PROMPT, 1, 1024, 1024)
     assert asked.operation == image_pb2.OPERATION_GENERATE
     assert [usage and usage.images for usage in played.books.ended()] == [1]
+
+
+@pytest.mark.parametrize("name", ["gpt-image-1", "openai/gpt-image-1", "painter"])
+def test_a_model_of_openais_own_answers_with_bytes(client: OpenAI, played: Played, name: str) -> None:
+    """As their owner's clients expect it, by whatever name it is asked for; a link is had for the asking."""
+    made = client.images.generate(model=name, prompt=PROMPT)
+    assert made.data
+    assert opened(base64.b64decode(made.data[0].b64_json or "")).size == (16, 12)
+    assert made.data[0].url is None
+    linked = client.images.generate(model=name, prompt=PROMPT, response_format="url")
+    assert linked.data
+    assert linked.data[0].url
+    assert linked.data[0].b64_json is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("I can't draw ", "that person. "), "the model made no image and said: I can't draw that person."),
+        ((), "the model made no image"),
+    ],
+)
+def test_an_answer_without_an_image_is_no_success(
+    client: OpenAI, played: Played, words: tuple[str, ...], told: str, stream: bool
+) -> None:
+    """What the model said in an image's place is what the caller is told; amid a stream as its last event."""
+    said = [image_pb2.ImageEvent(text=image_pb2.ImageText(text=each)) for each in words]
+    usage = usage_pb2.Usage(prompt_tokens=3, completion_tokens=len(words))
+    last = image_pb2.ImageEvent(finished=image_pb2.ImageFinished(usage=usage))
+    played.script = [image_service_pb2.GenerateImageResponse(events=[*said, last])]
+    if stream:
+        with pytest.raises(APIError, match=re.escape(told)):
+            list(client.images.generate(model="gemini-2.5-flash-image", prompt=PROMPT, stream=True))
+        return
+    with pytest.raises(BadRequestError) as refused:
+        client.images.generate(model="gemini-2.5-flash-image", prompt=PROMPT)
+    assert refused.value.body == {
+        "message": told,
+        "type": "invalid_request_error",
+        "param": "prompt",
+        "code": "content_policy_violation",
+    }
 
 
 async def test_the_documented_async_call_needs_no_more_than_a_prompt(aclient: AsyncOpenAI, played: Played) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Final
 
 from google.api import httpbody_pb2
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.common.dialects import OPENAI
-from services.common.errors import MoaError, error_of
+from services.common.errors import ContentPolicy, MoaError, error_of
 from services.common.store import Links, Store, object_name
 from services.router.dialects.openai.image_request import Wanted
 from services.router.dialects.reencode import as_format
@@ -35,6 +35,11 @@ class LinkedImages:
         return self._links.make(name)
 
 
+_AS_BYTES: Final = ("gpt-image-", "chatgpt-image-")
+"""How models are called that answer with bytes where their callers say nothing: their owner's clients expect it."""
+_MOST_WORDS: Final = 500
+
+
 def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
     """Return the usage as OpenAI's images have it; zeros where the model counts no tokens."""
     return {
@@ -53,6 +58,8 @@ class Images:
         self._wanted = wanted
         self._linked_images = linked_images
         self._request_id = request_id
+        self._links = not answer.model.id.startswith(_AS_BYTES) if wanted.links is None else wanted.links
+        self._words = ""
         self._made: dict[int, image_pb2.Image] = {}
         self._partial: dict[int, int] = {}
         self._created = int(time.time())
@@ -70,6 +77,17 @@ class Images:
                 raise error_of(event.error)
             if kind == "image":
                 await self._keep(event)
+            elif kind == "text":
+                self._say(event.text.text)
+
+    def _say(self, words: str) -> None:
+        self._words = (self._words + words)[:_MOST_WORDS]
+
+    def check_made(self) -> None:
+        """Raise ContentPolicy, with what the model said instead, where it made no image."""
+        if not self._made:
+            said = f" and said: {self._words.strip()}" if self._words.strip() else ""
+            raise ContentPolicy(f"the model made no image{said}", param="prompt")
 
     async def _keep(self, event: image_pb2.ImageEvent) -> None:
         self._made[event.index] = event.image
@@ -78,17 +96,16 @@ class Images:
             event.image.image.CopyFrom(image)
 
     async def object(self) -> dict[str, Any]:
-        """Return the whole answer. Raises StorageFailed."""
+        """Return the whole answer. Raises StorageFailed, and as `check_made`."""
+        self.check_made()
         made = [self._made[index] for index in sorted(self._made)]
         data = await asyncio.gather(*(self._datum(image) for image in made))
         results: dict[str, Any] = {"created": self._created, "data": data, "usage": usage_of(self._answer.usage)}
-        if made:
-            results |= self._form(made[0].image)
-        return results
+        return results | self._form(made[0].image)
 
     async def _datum(self, image: image_pb2.Image) -> dict[str, Any]:
         results: dict[str, Any]
-        if self._wanted.links:
+        if self._links:
             account = self._answer.booking.account_id
             results = {"url": await self._linked_images.link(image.image, account, self._request_id)}
         else:
@@ -119,7 +136,10 @@ class Images:
                 await self._keep(event)
             elif kind == "error":
                 out += _frame("error", OPENAI.render(error_of(event.error)))
+            elif kind == "text":
+                self._say(event.text.text)
             elif kind == "finished":
+                self.check_made()
                 out += await self._completed()
                 return bytes(out), self.count
         return bytes(out), 0
@@ -137,7 +157,7 @@ class Images:
         for index in sorted(self._made):
             made = self._made[index]
             more: dict[str, Any] = {"usage": usage_of(self._answer.usage)}
-            if self._wanted.explicit_links:
+            if self._wanted.links:
                 more["url"] = (await self._datum(made))["url"]
             out += self._event("completed", made.image, more)
         return bytes(out)

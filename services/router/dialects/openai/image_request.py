@@ -46,10 +46,9 @@ class Wanted:
     """What of a request concerns the answer's form and not the model."""
 
     kind: Kind
-    links: bool
-    """Whether images are answered as links, which is the default."""
-    explicit_links: bool
-    """Whether links were asked for by name; a stream carries them only then."""
+    links: bool | None
+    """Whether images are answered as links; None where nothing is said: as the model's owner does. A stream carries
+    links only where they were asked for."""
     stream: bool
     partial_images: int
     output_format: str
@@ -104,8 +103,7 @@ def request_from(
     )
     return request, Wanted(
         kind=kind,
-        links=read.response_format != "b64_json",
-        explicit_links=read.response_format == "url",
+        links=None if read.response_format is None else read.response_format == "url",
         stream=bool(read.stream),
         partial_images=read.partial_images or 0,
         output_format=read.output_format or "",
