@@ -10,6 +10,7 @@ from google.api import httpbody_pb2
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
+from services.catalogue import Model
 from services.common.dialects import OPENAI
 from services.common.errors import ContentPolicy, MoaError, error_of
 from services.common.store import Links, Store, object_name
@@ -50,15 +51,23 @@ def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
     }
 
 
-class Images:
-    """Takes an answer's messages in, and renders what is made of them."""
+def _answers_bytes(model: Model, asked: str) -> bool:
+    """Return whether the name that was asked for is one of a model that answers with bytes, whoever answers for it."""
+    name = asked.rpartition("/")[2]
+    return name.startswith(_AS_BYTES) or (model.id.startswith(_AS_BYTES) and name in model.aliases)
 
-    def __init__(self, answer: ImageAnswer, wanted: Wanted, linked_images: LinkedImages, request_id: str) -> None:
+
+class Images:
+    """Takes an answer's messages in, and renders what is made of them. `asked` is how the caller named the model."""
+
+    def __init__(
+        self, answer: ImageAnswer, wanted: Wanted, linked_images: LinkedImages, request_id: str, *, asked: str
+    ) -> None:
         self._answer = answer
         self._wanted = wanted
         self._linked_images = linked_images
         self._request_id = request_id
-        self._links = not answer.model.id.startswith(_AS_BYTES) if wanted.links is None else wanted.links
+        self._links = not _answers_bytes(answer.model, asked) if wanted.links is None else wanted.links
         self._words = ""
         self._made: dict[int, image_pb2.Image] = {}
         self._partial: dict[int, int] = {}

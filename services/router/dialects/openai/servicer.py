@@ -123,9 +123,10 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         if wanted.stream:
             await self._image_stream(asked, wanted, caller, context)
             return
+        name = asked.model  # it becomes that of who answers
         async with await self._operations.begin(ImageCall(asked), caller) as answer:
             note(answer, caller)
-            images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id)
+            images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id, asked=name)
             while (message := await answer.next()) is not None:
                 await images.take(message)
             body = await images.object()
@@ -137,12 +138,13 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
     async def _image_stream(
         self, asked: GenerateImageRequest, wanted: image_request.Wanted, caller: Caller, context: Any
     ) -> None:
+        name = asked.model
         async with (
             EventStream(context, OPENAI, image_reply.broken, ignored=wanted.ignored) as stream,
             await self._operations.begin(ImageCall(asked), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
-            images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id)
+            images = image_reply.Images(answer, wanted, self._linked_images, caller.request_id, asked=name)
             await stream.begin(reply.headers(answer, ignored=wanted.ignored))
             try:
                 while (message := await answer.next()) is not None:
