@@ -80,13 +80,7 @@ UPLOAD_LIMIT: Final = "moa.upload_limit"
 
 _LARGE: Final = frozenset(
     (
-        "moa.router.v1.NativeService",
-        "moa.router.v1.OpenAIService",
-        "moa.router.v1.GoogleService",
-        "moa.task.v1.TaskService",
-        "moa.task.v1.ImageTaskService",
-        "moa.task.v1.PredictionService",
-        "moa.task.v1.DeskTaskService",
+        *(service for dialect in REGISTERED.values() for service in dialect.large),
         "moa.text.v1.TextService",
         "moa.image.v1.ImageService",
         "moa.embedding.v1.EmbeddingService",

@@ -54,7 +54,6 @@ def served(files: Path) -> Iterator[Running]:
         "no-gguf": (SHIPPED.resolve(), {"engine": "llama"}),
         "no-safetensors": (files / "eight.gguf", {"engine": "torch"}),
         "no-gpu": (files / "eight.gguf", {"n_gpu_layers": 4}),
-        "no-engine": (files / "eight.gguf", {"engine": "vllm"}),
     }
     models = [
         {
@@ -213,11 +212,10 @@ async def test_an_answer_goes_on_from_its_beginning(served: Running) -> None:
         ("no-gguf", "reads GGUF"),
         ("no-safetensors", "torch safetensors"),
         ("no-gpu", "needs a GPU"),
-        ("no-engine", "auto, llama or"),
     ],
 )
 async def test_what_cannot_be_loaded_is_told(served: Running, name: str, told: str) -> None:
-    """A broken file, a folder of several, an engine without its file and an unknown engine are refused in words."""
+    """A broken file, a folder of several, and an engine without its file are refused in words."""
     client = Client(served.address)
     with pytest.raises(errors.Unavailable, match=told):
         await client.text("Hello", model=name)

@@ -206,7 +206,13 @@ def served(folder: Path, models: dict[str, tuple[str, dict[str, Any]]], **settin
     """Serve models: id -> (what it makes, how it is loaded)."""
     providers = [{"id": f"local-{makes}", "adapter": "inference", "makes": makes} for makes in ("text", "image")]
     entries = [
-        {"id": name, "provider": f"local-{makes}", "context_tokens": 512, "load": load}
+        {
+            "id": name,
+            "provider": f"local-{makes}",
+            "context_tokens": 512,
+            "capabilities": ["lora"] if makes == "image" else [],
+            "load": load,
+        }
         for name, (makes, load) in models.items()
     ]
     file = folder / "catalogue.yaml"

@@ -10,6 +10,7 @@ from services.common.dialects.shape import CODES, MESSAGE, Dialect
 DESK: Final = Dialect(
     name="desk",
     services=("moa.task.v1.DeskTaskService",),
+    large=("moa.task.v1.DeskTaskService",),
     envelope={"error_code": "$error_code", "message": MESSAGE},
     variants={error_pb2.REASON_MALFORMED: {"detail": MESSAGE}},
     words={

@@ -39,6 +39,7 @@ _CONFIG: Final = "generationConfig"
 GOOGLE: Final = Dialect(
     name="google",
     services=("moa.router.v1.GoogleService",),
+    large=("moa.router.v1.GoogleService",),
     strays="/v1beta/",
     envelope={
         "error": {

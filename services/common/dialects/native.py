@@ -17,6 +17,7 @@ NATIVE: Final = Dialect(
         "moa.task.v1.TaskService",
         "moa.task.v1.WebhookService",
     ),
+    large=("moa.router.v1.NativeService", "moa.task.v1.TaskService"),
     strays="/",
     envelope={"detail": MESSAGE, "code": "$code"},
     words={"code": CODES},

@@ -11,6 +11,7 @@ from services.common.errors import HTTP_STATUS
 OPENAI: Final = Dialect(
     name="openai",
     services=("moa.router.v1.OpenAIService",),
+    large=("moa.router.v1.OpenAIService",),
     strays="/v1/",
     envelope={"error": {"message": MESSAGE, "type": "$type", "param": PARAM, "code": "$code"}},
     statuses=dict.fromkeys(BAD_REQUEST, 400),

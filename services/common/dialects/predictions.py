@@ -11,6 +11,7 @@ from services.common.errors import HTTP_STATUS
 PREDICTIONS: Final = Dialect(
     name="predictions",
     services=("moa.task.v1.PredictionService",),
+    large=("moa.task.v1.PredictionService",),
     envelope={"title": "$title", "detail": MESSAGE, "status": STATUS},
     # The document refuses by 400 what a model path does not take.
     statuses={error_pb2.REASON_UNSUPPORTED: 400},

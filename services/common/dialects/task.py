@@ -12,6 +12,7 @@ _KEYLESS: Final = "Invalid API key"
 TASK: Final = Dialect(
     name="task",
     services=("moa.task.v1.ImageTaskService",),
+    large=("moa.task.v1.ImageTaskService",),
     envelope={"code": 1, "message": MESSAGE},
     statuses=dict.fromkeys(BAD_REQUEST, 400),
     variants={
