@@ -26,8 +26,8 @@ REQUEST_ID: Final = "$request_id"
 class Dialect:
     """One dialect.
 
-    `services` are the full names of the gRPC services whose REST bindings speak it; `large` are those whose requests may
-    hold pictures. `strays` is the prefix of paths that nobody serves and that are refused in it.
+    `services` are the full names of the gRPC services whose REST bindings speak it; `large` are those whose requests
+    may hold pictures. `strays` is the prefix of paths that nobody serves and that are refused in it.
 
     `envelope` is nested dicts and lists whose leaves are literals, the placeholders above, or `"$<word>"` naming an
     entry of `words`. `words[name]` maps a reason to a literal; `defaults[name]` is the literal of every other reason.
