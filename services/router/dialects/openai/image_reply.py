@@ -95,8 +95,8 @@ class Images:
     def check_made(self) -> None:
         """Raise ContentPolicy, with what the model said instead, where it made no image."""
         if not self._made:
-            said = f" and said: {self._words.strip()}" if self._words.strip() else ""
-            raise ContentPolicy(f"the model made no image{said}", param="prompt")
+            words = f" and said: {self._words.strip()}" if self._words.strip() else ""
+            raise ContentPolicy(f"the model made no image{words}", param="prompt")
 
     async def _keep(self, event: image_pb2.ImageEvent) -> None:
         self._made[event.index] = event.image
