@@ -6,9 +6,12 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
 
 from inference import machine, options
 from inference.build import Builder
@@ -68,23 +71,25 @@ class Process:
         self.auth = channel(config.auth_address)
         self.abandoned = AbandonedCalls(self.auth, service_token=token)
         self.server = Server(service_token=token)
-        text_service_pb2_grpc.add_TextServiceServicer_to_server(
-            TextServicer(self.catalogue, self.registry, self.workers, self.reading, self.abandoned), self.server.grpc
-        )
-        image_service_pb2_grpc.add_ImageServiceServicer_to_server(
-            ImageServicer(self.catalogue, self.registry, self.workers, self.abandoned), self.server.grpc
-        )
-        defaults = {"caption": config.vision_caption, "detect": config.vision_detect, "judge": config.vision_judge}
-        vision_service_pb2_grpc.add_VisionServiceServicer_to_server(
-            VisionServicer(self.catalogue, self.registry, self.workers, defaults), self.server.grpc
-        )
-        embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(self.catalogue, self.registry, self.reading, self.abandoned), self.server.grpc
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(self.catalogue, self.registry, self.packages), self.server.grpc
-        )
-        self.server.offer("moa.text.v1.TextService", "moa.image.v1.ImageService", "moa.vision.v1.VisionService")
+        for service, add, servicer in self._served():
+            add(servicer, self.server.grpc)
+            self.server.offer(service)
+
+    def _served(self) -> Iterable[tuple[str, Callable[[Any, grpc.aio.Server], None], object]]:
+        """Return the contracts that are served: their names, what adds their servicers, and these."""
+        catalogue, registry, workers, config = self.catalogue, self.registry, self.workers, self.config
+        looks = {"caption": config.vision_caption, "detect": config.vision_detect, "judge": config.vision_judge}
+        text = TextServicer(catalogue, registry, workers, self.reading, self.abandoned)
+        yield "moa.text.v1.TextService", text_service_pb2_grpc.add_TextServiceServicer_to_server, text
+        image = ImageServicer(catalogue, registry, workers, self.abandoned)
+        yield "moa.image.v1.ImageService", image_service_pb2_grpc.add_ImageServiceServicer_to_server, image
+        embedding = EmbeddingServicer(catalogue, registry, self.reading, self.abandoned)
+        add = embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server
+        yield "moa.embedding.v1.EmbeddingService", add, embedding
+        vision = VisionServicer(catalogue, registry, workers, looks)
+        yield "moa.vision.v1.VisionService", vision_service_pb2_grpc.add_VisionServiceServicer_to_server, vision
+        states = ModelServicer(catalogue, registry, self.packages)
+        yield "moa.inference.v1.ModelService", model_service_pb2_grpc.add_ModelServiceServicer_to_server, states
 
     async def start(self) -> None:
         """Open the port, then begin to fetch and to preload."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,13 @@ class Builder:
         self._workers = workers
         self._settings = settings
         self._catalogue = catalogue
+        self._builders: Mapping[str, Callable[[Model, Report], Engine[Any, Any, Any]]] = {
+            "text": self._text,
+            "image": self._image,
+            "embedding": self._embedding,
+            "vision": self._vision,
+        }
+        """What loads a model, by what it makes."""
 
     def __call__(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         """Load a model and warm it. Raises Unavailable when it cannot be."""
@@ -39,13 +46,10 @@ class Builder:
 
     def _built(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         makes = self._catalogue.now.makes(model)
-        if makes == "text":
-            return self._text(model, report)
-        report("torch", 0.0)
-        machine.bring_up(self._settings.torch_threads)
-        if makes == "embedding":
-            return self._embedding(model, report)
-        return self._vision(model, report) if makes == "vision" else self._image(model, report)
+        if makes != "text":  # which may need none
+            report("torch", 0.0)
+            machine.bring_up(self._settings.torch_threads)
+        return self._builders[makes](model, report)
 
     def _vision(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
         from inference.vision.engine import VisionEngine
