@@ -78,8 +78,8 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
         """As `Call.check_able`. Models of one's own know no vendor's fields."""
         super().check_able(model)
         for name in self.request.vendor.names if self.request.strict and model.load is not None else ():
-            told = f"{name} has no effect on model {model.id!r}, and this request ignores nothing (strict)"
-            raise Unsupported(told, param=name)
+            message = f"{name} has no effect on model {model.id!r}, and this request ignores nothing (strict)"
+            raise Unsupported(message, param=name)
 
     def images(self) -> Sequence[tuple[str, media_pb2.ImageInput]]:
         """As `Call.images`."""

@@ -55,14 +55,14 @@ def put_image(request: GenerateImageRequest, body: bodies.Body, extra: Extra, na
     """Put what images do not need and Gemini takes into a request for them. Raises TooLarge."""
     fields: Json = {name: value for name, value in extra.items() if name not in _APART}
     hints = set_fields(body, bodies.HINTS)
-    told = list(hints)
+    reported = list(hints)
     fields |= hints
     if body.generation_config is not None:
         inside = set_fields(body.generation_config, (*bodies.CONFIG_HINTS, *bodies.IGNORED_FOR_IMAGES))
-        told += (f"generationConfig.{name}" for name in inside)
+        reported += (f"generationConfig.{name}" for name in inside)
         if inside:
             fields["generationConfig"] = fields.get("generationConfig", {}) | _plain(inside)
-    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*told, *names][:MOST_NAMED]))
+    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*reported, *names][:MOST_NAMED]))
     if len(request.vendor.json) > vendor_fields.MOST_BYTES:
         raise TooLarge(f"fields of Google's own may have {vendor_fields.MOST_BYTES} bytes in all")
 

@@ -69,8 +69,8 @@ def _refuse(body: bodies.Body, config: bodies.GenerationConfig) -> None:
         raise Unsupported("this model makes images", param="generationConfig.responseMimeType")
     size = config.image_config.image_size if config.image_config else None
     if size and size not in _SIZES:
-        told = f"imageSize is one of {', '.join(_SIZES)}"
-        raise InvalidField(told, param="generationConfig.imageConfig.imageSize")
+        message = f"imageSize is one of {', '.join(_SIZES)}"
+        raise InvalidField(message, param="generationConfig.imageConfig.imageSize")
 
 
 def _texts(content: bodies.Content, where: str) -> list[str]:
