@@ -95,14 +95,8 @@ class Images:
     def check_made(self) -> None:
         """Raise ContentPolicy, with what the model said instead, where it made no image."""
         if not self._made:
-<<<<<<< HEAD
             words = f" and said: {self._words.strip()}" if self._words.strip() else ""
             raise ContentPolicy(f"the model made no image{words}", param="prompt")
-=======
-            message = self._words.strip()
-            end = f" and said: {message}" if message else ""
-            raise ContentPolicy(f"the model made no image{end}", param="prompt")
->>>>>>> cf61321 (openai: Name what a model wrote in an image's place by the list's words)
 
     async def _keep(self, event: image_pb2.ImageEvent) -> None:
         self._made[event.index] = event.image
