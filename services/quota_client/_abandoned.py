@@ -15,7 +15,7 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost, Model
 from services.common.errors import MoaError
 from services.common.rpc import call as calls
-from services.quota_client._reservation import charged, costless
+from services.quota_client._reservation import consume, costless
 from services.quota_client._settling import Settling
 from services.quota_client.amounts import Amount
 from services.quota_client.reservation_ids import ReservationId
@@ -129,13 +129,13 @@ class AbandonedCalls:
             return
         settlement = quota_pb2.Settlement(
             reservation_id=reservation_id,
-            charged=charged(usage, reservation.amount, cost(usage, provider, model)),
             usage=usage,
             operation=operation,
             provider=provider,
             model=model,
             request_id=request_id,
         )
+        consume(settlement.charged, usage, reservation.amount, cost(usage, provider, model))
         settlement.ended_at.GetCurrentTime()
         loop = asyncio.get_running_loop()
         self._waiting[reservation_id] = loop.call_later(self._after_s, self._due, settlement), settlement
@@ -155,7 +155,7 @@ class AbandonedCalls:
             usage = settlement.usage
             usage.prompt_tokens = prompt
             nano_usd = cost(usage, settlement.provider, settlement.model)
-            settlement.charged.CopyFrom(charged(usage, reserved, nano_usd))
+            consume(settlement.charged, usage, reserved, nano_usd)
 
     def _due(self, settlement: quota_pb2.Settlement) -> None:
         self._waiting.pop(settlement.reservation_id, None)

@@ -20,13 +20,14 @@ def costless(usage: usage_pb2.Usage, provider: str, model: str) -> int:
     return 0
 
 
-def charged(usage: usage_pb2.Usage, reserved: Amount, nano_usd: int) -> quota_pb2.Amount:
-    """Return what a consumption is charged as: dimensions that nothing was reserved of are none of its operation's."""
-    return quota_pb2.Amount(
-        tokens=usage.prompt_tokens + usage.completion_tokens if reserved.tokens else 0,
-        images=usage.images if reserved.images else 0,
-        nano_usd=nano_usd if reserved.nano_usd else 0,
-    )
+def consume(charged: quota_pb2.Amount, usage: usage_pb2.Usage, reserved: Amount, nano_usd: int) -> None:
+    """Write what a consumption is charged as: dimensions that nothing was reserved of are none of its operation's."""
+    if reserved.tokens:
+        charged.tokens = usage.prompt_tokens + usage.completion_tokens
+    if reserved.images:
+        charged.images = usage.images
+    if reserved.nano_usd:
+        charged.nano_usd = nano_usd
 
 
 OnSettled = Callable[[usage_pb2.Usage], None]
@@ -192,13 +193,13 @@ class Reservation:
         """Return the settlement that this usage makes."""
         settlement = quota_pb2.Settlement(
             reservation_id=self.reservation_id,
-            charged=charged(usage, self.amount, self.cost(usage, provider, model)),
             usage=usage,
             operation=self.operation,
             provider=provider,
             model=model,
             request_id=self.request_id,
         )
+        consume(settlement.charged, usage, self.amount, self.cost(usage, provider, model))
         # As `GetCurrentTime` does, in a third of the time.
         settlement.ended_at.seconds, settlement.ended_at.nanos = divmod(time.time_ns(), 1_000_000_000)
         return settlement
