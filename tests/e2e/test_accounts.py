@@ -81,7 +81,7 @@ def test_a_new_account_uses_local_models_only(gateway: Gateway, person: Person) 
     """Local models answer; another provider's are 403, told by its name."""
     assert person.post("/generate/text", CHAT).status_code == 200
     listed = requests.get(gateway.url + "/providers", headers={"X-API-Key": person.key}, timeout=10).json()
-    assert listed["providers"] == ["local-text", "local-image"]
+    assert listed["providers"] == ["local-text", "local-embedding", "local-image"]
 
 
 def test_a_revoked_key_is_401_within_two_seconds(person: Person) -> None:

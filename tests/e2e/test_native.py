@@ -122,7 +122,7 @@ def test_an_edit_takes_base64_and_data_uris(gateway: Gateway) -> None:
 
 def test_the_lists_are_what_the_key_may_use(gateway: Gateway) -> None:
     """Providers without credentials are not listed; models are listed by provider."""
-    assert gateway.get("/providers").json() == {"providers": ["local-text", "local-image"]}
+    assert gateway.get("/providers").json() == {"providers": ["local-text", "local-embedding", "local-image"]}
     listed = gateway.get("/models/local-image").json()
     assert listed["models"] == ["moa-tiny-image"]
     assert set(listed["states"]) == {"moa-tiny-image"}
