@@ -150,6 +150,7 @@ def texts_of_database(url: str) -> Iterator[tuple[str, bytes]]:
                 yield f"table {table}", row.encode()
 
 
+@pytest.mark.timeout(300)  # 1,800 requests, slower where the cores are shared
 def test_credentials_are_nowhere(haunted: Gateway, collector: tuple[Collector, str]) -> None:
     """A key, a session, a password and a wrong key, sent through every operation in every place, are afterwards in no
     answer, log, metric, trace, table or file, neither as they are nor in hex or base64. The search is tried on what

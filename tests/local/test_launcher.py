@@ -90,6 +90,7 @@ def pasted(command: str, folder: Path) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.timeout(300)  # a whole gateway by `make run`, slower where the cores are shared
 def test_life_of_a_gateway(tmp_path: Path) -> None:
     """A first start shows a key once; its commands work; nobody else reads its files; a second start knows it all."""
     home, port = tmp_path / "home", str(Ports().any())
