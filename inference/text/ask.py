@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from inference.text.tools import Tools, tools_from
 from inference.text.turns import Turn, turns_from
@@ -12,6 +13,8 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model
 from services.common import limits
 from services.common.errors import Unsupported
+
+_NO_EFFORT: Final = (text_pb2.ReasoningOptions.EFFORT_UNSPECIFIED, text_pb2.ReasoningOptions.EFFORT_NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,13 @@ class TextAsk:
     """JSON Schema that the answer must follow, as text; `{}` for any JSON; None for free text."""
     tools: Tools | None = None
     """What the model may call."""
+    ignored: tuple[str, ...] = ()
+    """Fields of the request that have no effect."""
+
+    @property
+    def must_answer(self) -> bool:
+        """Whether reasoning alone is no answer: a document or a call has to follow."""
+        return self.schema is not None or (self.tools is not None and self.tools.required)
 
 
 def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> TextAsk:
@@ -54,7 +64,8 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
     limits.check(request)
     limits.check_able(request, model)
     sampling = request.sampling
-    for name in request.vendor.names if request.strict else ():
+    ignored = tuple(dict.fromkeys(_without_effect(request)))
+    for name in ignored if request.strict else ():
         raise Unsupported(f"{name} has no effect on this model, and this request ignores nothing (strict)", param=name)
     turns = turns_from(request.messages)
     return TextAsk(
@@ -71,7 +82,22 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
         think=request.reasoning.effort != text_pb2.ReasoningOptions.EFFORT_NONE,
         schema=_schema(request.response_format),
         tools=tools_from(request.tools, request.tool_choice),
+        ignored=ignored,
     )
+
+
+def _without_effect(request: text_service_pb2.GenerateTextRequest) -> Iterator[str]:
+    """Yield the names of hints that are read over: a model of one's own reasons by default or not at all."""
+    if request.reasoning.HasField("budget_tokens"):
+        yield "reasoning.budget_tokens"
+    if request.reasoning.effort not in _NO_EFFORT:
+        yield "reasoning.effort"
+    if any(message.name for message in request.messages):
+        yield "messages[].name"
+    marked = (part.cache for message in request.messages for part in message.parts)
+    if any(marked) or any(tool.cache for tool in request.tools):
+        yield "cache_control"
+    yield from request.vendor.names
 
 
 def _numbers(sampling: text_pb2.Sampling, model: Model) -> dict[str, Any]:

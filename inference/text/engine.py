@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from inference import engine, metrics
 from inference.fair import NAMELESS, Flow
@@ -178,9 +181,14 @@ class TextEngine(engine.Engine[Work, Candidate, Mapping[int, Logits]]):
     def _accept(self, candidate: Candidate, logits: Logits) -> None:
         """Choose a candidate's next token, show its text, and end the candidate where it ends."""
         work, answer = candidate.work, candidate.answer
-        # Reasoning is free; the answer after it is held to its schema.
+        # Reasoning is free, but for its end where an answer must follow, which is held to its schema.
         constraint = None if answer.inside else candidate.constraint
-        token, score = candidate.sampler.pick(logits, None if constraint is None else constraint.allowed())
+        allowed: NDArray[np.bool_] | None = None
+        if constraint is not None:
+            allowed = constraint.allowed()
+        elif answer.inside and work.ask.must_answer:
+            allowed = _all_but(self.model.ends, len(logits))
+        token, score = candidate.sampler.pick(logits, allowed)
         if constraint is not None:
             constraint.accept(token)
         metrics.TOKENS.labels(self.name).inc()
@@ -208,3 +216,10 @@ class TextEngine(engine.Engine[Work, Candidate, Mapping[int, Logits]]):
         work.emit(CandidateEnded(candidate.index, at_bound, answer.stopped_by or "", answer.calls > 0))
         if not work.left:
             self._end(work, Ended(work.counted()))
+
+
+def _all_but(tokens: Collection[int], size: int) -> NDArray[np.bool_]:
+    """Return a mask of a vocabulary without some tokens."""
+    mask = np.ones(size, dtype=np.bool_)
+    mask[list(tokens)] = False
+    return mask

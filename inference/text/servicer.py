@@ -101,6 +101,9 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         engine.submit(work, mailbox.put)
         pulse.engine = engine
         held: list[text_pb2.TextEvent] = []
+        if ask.ignored:
+            started = text_pb2.Started(provider=model.provider, model=model.id, ignored=ask.ignored)
+            held.append(text_pb2.TextEvent(started=started))
         delivered = 0
         ended = over = False
         try:

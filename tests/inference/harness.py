@@ -113,6 +113,7 @@ class TextOut:
     ends: list[text_pb2.CandidateFinished] = field(default_factory=list)
     logprobs: list[text_pb2.TokenLogprob] = field(default_factory=list)
     by_candidate: dict[int, str] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -164,6 +165,7 @@ class Client:
             out.by_candidate[event.candidate] = out.by_candidate.get(event.candidate, "") + event.text.text
             out.reasoning += event.reasoning.text
             out.logprobs.extend(event.text.logprobs)
+            out.ignored.extend(event.started.ignored)
             if event.HasField("candidate_finished"):
                 out.ends.append(event.candidate_finished)
             if event.HasField("finished"):

@@ -178,3 +178,21 @@ async def test_the_shipped_model_is_held_to_json(client: Client) -> None:
     """As the catalogue says, its answer is a document of the schema."""
     out = await client.text("Hello", response_format=form(SCHEMA))
     assert set(json.loads(out.text)) == {"city", "count", "tags"}
+
+
+async def test_an_object_comes_from_a_model_without_the_capability_too(more: Running) -> None:
+    """JSON is the grammar's work, not the model's: what ends well is an object, also after reasoning."""
+    client = Client(more.address)
+    form = text_pb2.ResponseFormat(kind=text_pb2.ResponseFormat.KIND_JSON_OBJECT)
+    done = 0
+    for seed in range(8):
+        sampling = text_pb2.Sampling(temperature=1.5, seed=seed)
+        out = await client.text("Hello", model="thinking", max_tokens=48, sampling=sampling, response_format=form)
+        if out.ends[0].reason == text_pb2.FINISH_REASON_STOP:
+            assert isinstance(json.loads(out.text), dict)
+            done += 1
+        else:
+            assert out.ends[0].reason == text_pb2.FINISH_REASON_LENGTH
+            assert not out.text or out.text.startswith("{")
+    assert done, "no answer ended, so nothing was held to anything"
+    await client.close()

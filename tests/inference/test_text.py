@@ -288,3 +288,31 @@ async def test_reasoning_is_apart_and_counted(more: Running) -> None:
     assert hidden.usage is not None
     assert shown.usage.reasoning_tokens == hidden.usage.reasoning_tokens > 0
     await client.close()
+
+
+def _turn(*, cache: bool = False, name: str = "") -> text_pb2.Message:
+    return text_pb2.Message(role=text_pb2.ROLE_USER, name=name, parts=[text_pb2.Part(text="Hello", cache=cache)])
+
+
+IGNORED: list[tuple[dict[str, Any], str]] = [
+    ({"reasoning": text_pb2.ReasoningOptions(effort=text_pb2.ReasoningOptions.EFFORT_HIGH)}, "reasoning.effort"),
+    ({"reasoning": text_pb2.ReasoningOptions(budget_tokens=64)}, "reasoning.budget_tokens"),
+    ({"messages": [_turn(cache=True)]}, "cache_control"),
+    ({"messages": [_turn(name="Ada")]}, "messages[].name"),
+]
+
+
+@pytest.mark.parametrize(("fields", "name"), IGNORED)
+async def test_hints_without_effect_are_named(client: Client, fields: dict[str, Any], name: str) -> None:
+    """Efforts, budgets, cache marks and names are told to have had none, or refused where the caller is strict."""
+    prompt = "" if "messages" in fields else "Hello"
+    assert (await client.text(prompt, max_tokens=1, **fields)).ignored == [name]
+    with pytest.raises(errors.Unsupported) as caught:
+        await client.text(prompt, strict=True, **fields)
+    assert caught.value.param == name
+
+
+async def test_what_has_effect_is_not_named(client: Client) -> None:
+    """`none` turns reasoning off, and the wish to see it is no wish for more of it."""
+    quiet = text_pb2.ReasoningOptions(effort=text_pb2.ReasoningOptions.EFFORT_NONE, include=True)
+    assert (await client.text("Hello", max_tokens=1, strict=True, reasoning=quiet)).ignored == []
