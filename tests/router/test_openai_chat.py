@@ -213,3 +213,12 @@ def test_pieces_arrive_as_text(client: OpenAI, played: Played) -> None:
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "ab"
     assert chunks[-1].usage
     assert chunks[-1].usage.total_tokens == 12
+
+
+def test_a_model_is_listed_with_its_aliases(url: str) -> None:
+    """A caller sees every name that a model is asked for by; asked for by an alias, it is the same model."""
+    headers = {"x-api-key": KEY}
+    listed = requests.get(f"{url}/v1/models", headers=headers, timeout=10).json()["data"]
+    aliases = {each["id"]: each.get("aliases") for each in listed}
+    assert (aliases["gpt-image-1"], aliases["smart"]) == (["painter"], None)
+    assert requests.get(f"{url}/v1/models/painter", headers=headers, timeout=10).json() in listed

@@ -178,7 +178,14 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
     async def _model(self, model: Model) -> dict[str, Any]:
         """Return a model as OpenAI does; one of the gateway's own with how far it is."""
-        rendered = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
+        rendered: dict[str, Any] = {
+            "id": model.id,
+            "object": "model",
+            "created": model.created,
+            "owned_by": model.provider,
+        }
+        if model.aliases:
+            rendered["aliases"] = list(model.aliases)
         return rendered | await self._listing.readiness(model)
 
 
