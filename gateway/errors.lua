@@ -84,7 +84,7 @@ function envoy_on_request(handle)
     drop_ungrpc(headers)
     move_key(headers)
     if not handle:metadata():get("served") then
-      local right = meant((headers:get(":path") or ""):match("^[^?]*"))
+      local right = meant(headers:get(":method") or "", (headers:get(":path") or ""):match("^[^?]*"))
       if right ~= nil then handle:streamInfo():dynamicMetadata():set("moa", "meant", right) end
     end
   end
@@ -142,8 +142,10 @@ function envoy_on_response(handle)
   local asked = handle:streamInfo():dynamicMetadata():get("moa")
   local message = known and decoded(headers:get("grpc-message") or "") or ""
   if message == "" then message = SENTENCE[reason] or SENTENCE["internal"] end
-  if not known and reason == "not_found" and asked and asked.meant then
-    message = message .. "; use " .. asked.meant
+  local right = not known and asked and asked.meant
+  -- Methods alone are news to who used another one.
+  if right and (reason == "method_not_allowed" or reason == "not_found" and right:find("/", 1, true)) then
+    message = message .. "; use " .. right
   end
   local param = known and headers:get("x-moa-param") or nil
   local final = dialect.status[reason]

@@ -1,31 +1,43 @@
 -- Paths as clients get them wrong, and as Azure's clients write them.
 
-local EXACT = {{exact}} -- what is served at a fixed path
+local EXACT = {{exact}} -- what is served at a fixed path, and the methods of each
 local PATTERNS = {{patterns}} -- and at one with names in it
 local LONGEST = 200
 
-local function served(path)
-  if EXACT[path] then return true end
-  for _, pattern in ipairs(PATTERNS) do
-    if path:find(pattern) then return true end
+-- The methods that are served at a path, between spaces; nil where none is.
+local function methods_of(path)
+  if EXACT[path] then return EXACT[path] end
+  for _, known in ipairs(PATTERNS) do
+    if path:find(known[1]) then return known[2] end
   end
-  return false
 end
 
--- The path that was meant: with a version or without one, once or twice, a slash at the end, a prefix too many.
-local function meant(path)
-  if #path > LONGEST or path:find("[^%w%-._~/:]") then return nil end
-  local function known(candidate)
-    if candidate ~= path and served(candidate) then return candidate end
-  end
+-- What a path may have been meant as: with a version or without one, once or twice, a slash at the end, a prefix too many.
+local function candidates(path)
   local plain = path:gsub("/+$", "")
-  local found = known(plain) or known("/v1" .. plain) or known("/v1beta" .. plain) or known(plain .. "s")
+  local found = {plain, "/v1" .. plain, "/v1beta" .. plain, plain .. "s"}
   local rest = plain:match("^/[^/]+(/.+)$")
-  while found == nil and rest ~= nil do
-    found = known(rest) or known("/v1" .. rest)
+  while rest ~= nil do
+    found[#found + 1] = rest
+    found[#found + 1] = "/v1" .. rest
     rest = rest:match("^/[^/]+(/.+)$")
   end
   return found
+end
+
+-- The path that was meant, which takes the caller's method; where there is none, a path with the methods that it takes.
+local function meant(method, path)
+  if #path > LONGEST or path:find("[^%w%-._~/:]") then return nil end
+  local other
+  for _, candidate in ipairs(candidates(path)) do
+    local methods = candidate ~= path and methods_of(candidate)
+    if methods and methods:find(" " .. method .. " ", 1, true) then return candidate end
+    if methods and other == nil then other = methods:match("^ (.-) $"):gsub(" ", " or ") .. " " .. candidate end
+  end
+  -- The path itself is served, by other methods.
+  local own = methods_of(path)
+  if own ~= nil then return (own:match("^ (.-) $"):gsub(" ", " or ")) end
+  return other
 end
 
 -- Azure's callers name the model in the path, which is told in a header (a model in the body counts before it), and send

@@ -81,7 +81,7 @@ def _whole(settings: EdgeSettings, collector: Collector | None) -> tuple[Json, P
     # Envoy looks at a file again when its name is another.
     described = folder / f"contracts-{hashlib.sha256(content).hexdigest()[:16]}.binpb"
     described.write_bytes(content)
-    served = (binding.template for binding in bound if binding.service in routes.DIALECTS)
+    served = [(binding.verb, binding.template) for binding in bound if binding.service in routes.DIALECTS]
     lua = script.render(bodies.script(settings), served)
     return config.bootstrap(settings, bound, lua, contracts=described, collector=collector), described
 

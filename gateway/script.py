@@ -77,12 +77,16 @@ _SLOTS = {MESSAGE: "v.message", PARAM: "v.param", FIELD: "v.field", STATUS: "v.s
 """Placeholders that are known at run time only, as the script names them."""
 
 
-def render(bodies: str, templates: Iterable[str]) -> str:
-    """Return the script's text. `bodies` is the part of it that watches bodies, `templates` are the paths served."""
-    named = sorted(set(templates))
+def render(bodies: str, served: Iterable[tuple[str, str]]) -> str:
+    """Return the script's text. `bodies` is the part of it that watches bodies, `served` are methods and paths."""
+    methods: dict[str, set[str]] = {}
+    for method, path in served:
+        methods.setdefault(path, set()).add(method)
+    wide = [path for path in methods if _NAME.search(path) or "*" in path]
     tables = {
-        "exact": _table({path: "true" for path in named if not _NAME.search(path) and "*" not in path}),
-        "patterns": "{" + ", ".join(_text(_pattern(path)) for path in named if _NAME.search(path) or "*" in path) + "}",
+        "exact": _table({path: _methods(methods[path]) for path in sorted(methods.keys() - set(wide))}),
+        # In the order in which the routes are tried.
+        "patterns": "{" + ", ".join(f"{{{_text(_pattern(path))}, {_methods(methods[path])}}}" for path in wide) + "}",
         "dialects": _table({name: _dialect(dialect) for name, dialect in DIALECTS.items()}),
         "by_status": _words(_BY_STATUS),
         "by_grpc": _words(_BY_GRPC),
@@ -97,6 +101,10 @@ def render(bodies: str, templates: Iterable[str]) -> str:
     for name, table in tables.items():
         script = script.replace("{{" + name + "}}", table)
     return script
+
+
+def _methods(methods: Iterable[str]) -> str:
+    return _text(f" {' '.join(sorted(methods))} ")
 
 
 def _pattern(template: str) -> str:

@@ -135,12 +135,15 @@ def test_routes(edge: Stack, method: str, path: str, status: int, code: str, dia
         ("/v1/chat/completions/", "/v1/chat/completions"),
         ("/v1/chat/completions//?x=1", "/v1/chat/completions"),
         ("/v1/chat/completion", "/v1/chat/completions"),
-        ("/models", "/v1/models"),
+        ("/models", "GET /v1/models"),
+        ("/providers/", "GET /providers"),
+        ("/v1/nothing/models/some:generateContent", "/v1/models/some:generateContent"),
         ("/v1beta/v1beta/models/some:generateContent", "/v1beta/models/some:generateContent"),
         ("/openai/deployments/some/chat/completions/", "/openai/deployments/some/chat/completions"),
         ("/generate/text/", "/generate/text"),
         ("/no/such/path", ""),
         ("/v1/nothing", ""),
+        ("/v1/models/some:embedEverything", ""),
         ("/chat/completions%22", ""),
         ("/" + "x" * 300 + "/v1/models", ""),
     ],
@@ -152,6 +155,25 @@ def test_a_slip_in_a_path_is_answered_with_the_right_one(edge: Stack, path: str,
     body = answer.json()
     told = body["detail"] if "detail" in body else body["error"]["message"]
     assert told == ("no such path" + (f"; use {right}" if right else ""))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "right"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("DELETE", "/providers", "GET"),
+        ("PUT", "/account/keys/some", "DELETE or PATCH"),
+        ("POST", "/models/some:generateContent", "/v1/models/some:generateContent"),
+        ("POST", "/v1/models/v1/chat/completions", "/v1/chat/completions"),
+    ],
+)
+def test_a_wrong_method_is_answered_with_the_right_one(edge: Stack, method: str, path: str, right: str) -> None:
+    """A slip may be a path of another method: then the path is told that takes the caller's, else the methods."""
+    answer = requests.request(method, edge.url + path, timeout=20)
+    assert answer.status_code == 405
+    body = answer.json()
+    told = body["detail"] if "detail" in body else body["error"]["message"]
+    assert told == f"this path does not take that method; use {right}"
 
 
 def test_head(edge: Stack) -> None:
