@@ -6,6 +6,7 @@ Leaving the block closes the provider's sockets at once.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,12 +17,13 @@ from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model
 from services.common import estimate
-from services.common.errors import UpstreamBroken, UpstreamFailed
+from services.common.errors import ContentPolicy, UpstreamBroken, UpstreamFailed
 from services.common.helper_process import HelperProcess
 from services.common.hosts import agrees, destination_of
 from services.image import prepare
 from services.image.targets import Target
 from services.providers import counts
+from services.providers.http.classify import words_of
 from services.providers.http.client import Outgoing, Pool, Upload, proxy_for
 from services.providers.http.deadline import Deadline
 from services.providers.image.base import Call, Link
@@ -35,7 +37,8 @@ SIDE_BY_SIDE: Final = 4
 class Work:
     """The images of one request. Use it as `async with Work(…) as work`, then call `next` until it gives None.
 
-    `next` raises MoaError when a call fails; the images given before were delivered all the same (`usage`).
+    `next` raises MoaError when a call fails; the images given before were delivered all the same (`usage`). Text is
+    given with the first image at the earliest: an answer without one raises ContentPolicy, with what the model said.
 
     Args:
         request: Nobody else may hold it: it is let go once the provider's calls are made of it.
@@ -60,6 +63,10 @@ class Work:
         self._out = False
         """Whether an event was given out, and not known to be written yet."""
         self._links: Pool | None = None
+        self._withheld: deque[ImageEvent] = deque()
+        """Text that came before any image."""
+        self._due: deque[ImageEvent | Picture] = deque()
+        """The first image, behind the text that came before it: given out next."""
         self.usage = Usage(exact=True)
         """What was consumed so far."""
         self.upstream_request_id = ""
@@ -93,20 +100,44 @@ class Work:
         if self._out:
             self._out = False
             self._events.task_done()
-        while self._running:
+        while self._running and not self._due:
             event = await self._events.get()
             if isinstance(event, BaseException):
                 raise event
             if event is not None:
-                if (event.event if isinstance(event, Picture) else event).HasField("image"):
-                    self.usage.images += 1
-                self._out = True
-                return event
+                self._take(event)
+                continue
             self._events.task_done()
             self._running -= 1
             if not self._running:
-                return ImageEvent(finished=ImageFinished(usage=self.usage))
-        return None
+                return self._finished()
+        if not self._due:
+            return None
+        event = self._due.popleft()
+        # Text that was held back is out of the queue already; what came last is done once it is written.
+        self._out = not self._due
+        return event
+
+    def _take(self, event: ImageEvent | Picture) -> None:
+        """Let an event be given out next, behind the text that waited for an image; text waits for the first one."""
+        shown = event.event if isinstance(event, Picture) else event
+        if shown.HasField("text") and not self.usage.images:
+            self._withheld.append(shown)
+            self._events.task_done()
+            return
+        if shown.HasField("image"):
+            self.usage.images += 1
+            self._due.extend(self._withheld)
+            self._withheld.clear()
+        self._due.append(event)
+
+    def _finished(self) -> ImageEvent:
+        """Return the last event. Raises ContentPolicy where there is no image."""
+        if not self.usage.images:
+            text = words_of("".join(event.text.text for event in self._withheld))
+            words = f" and said: {text}" if text else ""
+            raise ContentPolicy(f"the model made no image{words}", param="prompt")
+        return ImageEvent(finished=ImageFinished(usage=self.usage))
 
     async def _run(self, call: Call, first: int) -> None:
         """Make one call; its events go to the queue, with indices from `first` on, then None."""

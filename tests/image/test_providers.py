@@ -216,7 +216,7 @@ async def test_novas_tasks(
 
 
 async def test_gemini_text_beside_the_image(tmp_path: Path) -> None:
-    """Text comes beside the image, and alone where a model only looks at one."""
+    """Text comes beside the image; alone it is what the refusal says, and nothing was answered before."""
     async with GeminiImagesEmulator() as upstream:
         rows = shipped_rows("gemini-image", f"{upstream.url}/v1beta")
         async with image_service(tmp_path, *rows, {"GEMINI_API_KEY": "AIza-good"}) as service:
@@ -227,9 +227,8 @@ async def test_gemini_text_beside_the_image(tmp_path: Path) -> None:
             assert [e.text.text for e in events if e.HasField("text")] == ["A desk."]
             assert images_of(events) == [PICTURE]
             upstream.scripts.append(ImageScript(text=("Only words.",), image=b""))
-            events = await service.ask(request)
-            assert images_of(events) == []
-            assert events[-1].finished.usage.images == 0
+            with pytest.raises(errors.ContentPolicy, match=r"^the model made no image and said: Only words\.$"):
+                await service.ask(request)
 
 
 async def test_openai_previews(tmp_path: Path) -> None:
