@@ -12,29 +12,22 @@ from moa.router.v1 import (
     catalog_service_pb2_grpc,
     files_service_pb2,
     files_service_pb2_grpc,
-    google_service_pb2,
-    google_service_pb2_grpc,
-    native_service_pb2,
-    native_service_pb2_grpc,
-    openai_service_pb2,
-    openai_service_pb2_grpc,
     pages_service_pb2,
     pages_service_pb2_grpc,
     readiness_service_pb2,
     readiness_service_pb2_grpc,
 )
 from services.catalogue import Catalogue
+from services.common.dialects.hosting import Hosted, hosted
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.rpc.server import LAST_WORDS_S, Server
 from services.common.store import Links, Store
+from services.router import dialects
 from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
 from services.router.body_check import BodyCheck
-from services.router.dialects.google.servicer import GoogleServicer
-from services.router.dialects.native.servicer import NativeServicer
-from services.router.dialects.openai.image_reply import LinkedImages
-from services.router.dialects.openai.servicer import OpenAIServicer
+from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Reading
 from services.router.domain.attempts import Patience
 from services.router.domain.caller import Caller
@@ -116,11 +109,17 @@ def _served(
     listing = Listing(operations=OPERATIONS, catalogue=catalogue, admission=admission, states=around.states)
     grpc.add_generic_rpc_handlers(handlers(operations, reading))
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing), grpc)
-    native_service_pb2_grpc.add_NativeServiceServicer_to_server(NativeServicer(operations, listing, reading), grpc)
-    openai = OpenAIServicer(operations, listing, LinkedImages(around.store, around.links), begin=begin, reading=reading)
-    openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, grpc)
-    google = GoogleServicer(operations, listing, begin=begin, reading=reading)
-    google_service_pb2_grpc.add_GoogleServiceServicer_to_server(google, grpc)
+    parts = Parts(
+        operations=operations,
+        listing=listing,
+        begin=begin,
+        reading=reading,
+        store=around.store,
+        links=around.links,
+    )
+    for each in hosted(dialects, Hosted):
+        each.serve(grpc, parts)
+        server.offer(*each.services)
     files = FilesServicer(around.store, around.links, admission)
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), grpc)
@@ -128,9 +127,6 @@ def _served(
     grpc.add_generic_rpc_handlers((BodyCheck(admission, own_keys=config.byok).handler(),))
     for module, name in (
         (catalog_service_pb2, "CatalogService"),
-        (native_service_pb2, "NativeService"),
-        (openai_service_pb2, "OpenAIService"),
-        (google_service_pb2, "GoogleService"),
         (files_service_pb2, "FilesService"),
         (pages_service_pb2, "PagesService"),
         (readiness_service_pb2, "ReadinessService"),

@@ -9,20 +9,10 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from moa.task.v1 import (
-    desk_task_service_pb2,
-    desk_task_service_pb2_grpc,
-    image_task_service_pb2,
-    image_task_service_pb2_grpc,
-    prediction_service_pb2,
-    prediction_service_pb2_grpc,
-    task_service_pb2,
-    task_service_pb2_grpc,
-    webhook_service_pb2,
-    webhook_service_pb2_grpc,
-)
+from moa.task.v1 import webhook_service_pb2, webhook_service_pb2_grpc
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
+from services.common.dialects.hosting import hosted
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.migrations import bring_up_to_date
@@ -31,6 +21,7 @@ from services.common.rpc.limited import limited
 from services.common.rpc.server import Server, run
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
+from services.tasks import dialects
 from services.tasks.adapters.database import Database, Listener, Notices
 from services.tasks.adapters.files import Files
 from services.tasks.adapters.outbox import Outbox
@@ -39,10 +30,7 @@ from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.sessions import Sessions
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.adapters.upstream import Upstream
-from services.tasks.api import TaskServicer
-from services.tasks.dialects.desk import DeskTaskServicer
-from services.tasks.dialects.predictions.servicer import PredictionServicer
-from services.tasks.dialects.tasks import ImageTaskQueryServicer, ImageTaskServicer
+from services.tasks.dialects.parts import HostedTasks, Parts
 from services.tasks.keeper import Keeper
 from services.tasks.migrate import SCHEMA, migrate
 from services.tasks.operations import Operations
@@ -167,26 +155,22 @@ class Process:
 
 
 def _served(process: Process, operations: Operations) -> Server:
-    config = process.config
     server = Server(service_token=None, around=limited, helper=process.helper)
     grpc = server.grpc
-    task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(operations), grpc)
+    parts = Parts(
+        operations=operations,
+        upstream=process.upstream,
+        files=process.files,
+        helper=process.helper,
+        links=process.links,
+        desk_model=process.config.desk_model,
+    )
+    for each in hosted(dialects, HostedTasks):
+        each.serve(grpc, parts)
+        server.offer(*each.services)
     webhooks = WebhookServicer(operations, process.sessions, process.outbox, process.secrets)
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, grpc)
-    image_task_service_pb2_grpc.add_ImageTaskServiceServicer_to_server(ImageTaskServicer(operations), grpc)
-    image_task_service_pb2_grpc.add_ImageTaskQueryServiceServicer_to_server(ImageTaskQueryServicer(operations), grpc)
-    predictions = PredictionServicer(operations, process.files, process.helper, process.links)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, grpc)
-    desk = DeskTaskServicer(operations, process.upstream, model=config.desk_model)
-    desk_task_service_pb2_grpc.add_DeskTaskServiceServicer_to_server(desk, grpc)
-    for module in (
-        task_service_pb2,
-        webhook_service_pb2,
-        image_task_service_pb2,
-        prediction_service_pb2,
-        desk_task_service_pb2,
-    ):
-        server.offer(*(service.full_name for service in module.DESCRIPTOR.services_by_name.values()))
+    server.offer(webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name)
     return server
 
 

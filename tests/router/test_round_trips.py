@@ -212,8 +212,8 @@ def test_googles_request_comes_through(body: Json, schema: Json | None, snake: b
         body["generationConfig"]["responseMimeType"] = "application/json"
         if schema:
             body["generationConfig"]["responseJsonSchema"] = schema
-    sent = snaked(body, google_bodies.Body) if snake else body
-    read = parse_either(json.dumps(sent).encode(), msgspec.json.Decoder(google_bodies.Body))
+    sent = snaked(body, google_bodies.GenerateContentBody) if snake else body
+    read = parse_either(json.dumps(sent).encode(), msgspec.json.Decoder(google_bodies.GenerateContentBody))
     request = text_request.request_from(read, "m", stream=False)
     if "tools" not in body:
         # A choice among no functions is none.

@@ -75,7 +75,7 @@ def test_image_bodies_are_read_alike() -> None:
         image_request.request_from(body, "application/json", "generation", strict=True)
 
 
-_GOOGLE = msgspec.json.Decoder(bodies.Body)
+_GOOGLE = msgspec.json.Decoder(bodies.GenerateContentBody)
 
 
 @pytest.mark.parametrize("config", ["generation_config", "generationConfig"])

@@ -14,7 +14,7 @@ import requests
 from standardwebhooks import Webhook
 
 from moa.task.v1 import task_pb2
-from services.tasks.dialects.tasks import result_of
+from services.tasks.dialects.task.servicer import result_of
 from tests.emulators.painter import paint
 from tests.emulators.receiver import Receiver
 from tests.tasks.system import System, until

@@ -62,7 +62,9 @@ def document(descriptors: bytes) -> Json:
 
 def _models() -> tuple[Mapping[Any, Json], Mapping[str, Json]]:
     """Return the schema of each raw body's model, and the components that they refer to."""
-    wanted: list[Any] = list(dict.fromkeys([*bodies.REQUESTS.values(), *bodies.ANSWERS.values()]))
+    methods = bodies.METHODS.values()
+    given = (*(method.reads for method in methods), *(method.answers for method in methods))
+    wanted: list[Any] = [each for each in dict.fromkeys(given) if each is not None]
     single = list(dict.fromkeys(one for each in wanted for one in _alternatives(each)))
     made, components = msgspec.json.schema_components(single, ref_template=_REF)
     by_type = dict(zip(single, made, strict=True))
@@ -107,7 +109,7 @@ def _shape(shape: Any) -> Json:
 
 
 _ANSWERED = {path.removeprefix("/").replace("/", "."): bodies.ANSWERED_ONCE for path in PAID}
-_IDEMPOTENT = _ANSWERED | dict.fromkeys(bodies.TASKS, bodies.CREATED_ONCE)
+_IDEMPOTENT = _ANSWERED | {name: bodies.CREATED_ONCE for name, method in bodies.METHODS.items() if method.creates_task}
 """What the header does, by the methods that take it."""
 
 
@@ -128,6 +130,7 @@ class _Operation:
         self._service = service
         self._method = method
         self._name = f"{service}.{method.name}"
+        self._registered = bodies.registered(self._name)
 
     def operations(self) -> Iterator[tuple[str, str, Json]]:
         """Return path, verb and operation of each binding."""
@@ -155,7 +158,8 @@ class _Operation:
         if self._name in bodies.SESSION_ENDS:
             operation["security"] = [{"Bearer": []}, {}]
         else:
-            operation["security"] = [] if self._name in bodies.KEYLESS else [{name: []} for name in _SECURITY]
+            keyless = not self._registered.needs_key or self._name in bodies.KEYLESS
+            operation["security"] = [] if keyless else [{name: []} for name in _SECURITY]
         bound = {result[1] for result in _VARIABLE.finditer(template)}
         parameters = [*self._path_parameters(template), *self._query_parameters(rule, bound), *self._headers()]
         if parameters:
@@ -189,10 +193,10 @@ class _Operation:
             yield {"name": idempotency.HEADER, "in": "header", "schema": schema, "description": description}
 
     def _request(self, rule: http_pb2.HttpRule, bound: set[str]) -> Json:
-        model = bodies.REQUESTS.get(self._name)
+        model = self._registered.reads
         if model is not None:
             content = {"application/json": {"schema": self._raw[model]}}
-            if self._name in bodies.FORMS:
+            if self._registered.takes_form:
                 files = {name: {"type": "string", "contentMediaType": "image/*"} for name in ("image", "mask")}
                 form = {"allOf": [{"type": "object", "properties": files}], "type": "object"}
                 content["multipart/form-data"] = {"schema": form}
@@ -213,7 +217,7 @@ class _Operation:
         }
         done = {"description": "Done.", "content": self._answer()}
         responses: Json = {"2XX": done, "4XX": failed, "5XX": failed}
-        if self._name in bodies.DEGRADED:
+        if self._registered.degrades:
             responses["503"] = {"description": "A part is down; the body tells which.", "content": self._answer()}
         if self._name in _IDEMPOTENT:
             responses["422"] = failed | {
@@ -234,9 +238,9 @@ class _Operation:
         if self._method.output_type != HTTP_BODY:
             content: Json = {"application/json": {"schema": self._schemas.ref(self._method.output_type)}}
         else:
-            model = bodies.ANSWERS.get(self._name)
+            model = self._registered.answers
             content = {"application/json": {"schema": {"type": "object"} if model is None else self._raw[model]}}
-        if self._name in bodies.STREAMS:
+        if self._registered.streams:
             content["text/event-stream"] = {"schema": {"type": "string"}}
         return content
 

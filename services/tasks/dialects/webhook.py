@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from moa.task.v1 import task_pb2
+from services.common.dialects.hosting import hosted
 from services.common.store import Links
-from services.tasks.dialects import desk, native, predictions, tasks
+from services.tasks import dialects
+from services.tasks.dialects.native import render
+from services.tasks.dialects.parts import HostedTasks
 from services.tasks.domain.task import Task
+
+_CALLBACKS = {each.kept_as: each.callback for each in hosted(dialects, HostedTasks)}
 
 
 def body_of(task: Task, shown: task_pb2.Task, links: Links) -> bytes:
     """Return the JSON that reports a task as it is now."""
-    if task.dialect == "tasks":
-        return tasks.callback(shown)
-    if task.dialect == "desk":
-        return desk.callback(task, shown)
-    if task.dialect == "predictions":
-        return predictions.callback(task, shown, links)
-    return native.callback(shown)
+    return _CALLBACKS.get(task.dialect, render.callback)(task, shown, links)

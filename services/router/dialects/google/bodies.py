@@ -179,7 +179,7 @@ class ToolConfig(_Google):
     include_server_side_tool_invocations: bool | None = None
 
 
-class Body(_Google):
+class GenerateContentBody(_Google):
     """`generateContent` and `streamGenerateContent`."""
 
     contents: Annotated[list[Content], meta(GenerateTextRequest, "messages")]
@@ -199,7 +199,7 @@ class CountBody(_Google):
     """`countTokens`: contents alone, or a whole request."""
 
     contents: list[Content] | None = None
-    generate_content_request: Body | None = None
+    generate_content_request: GenerateContentBody | None = None
     # What clients for Google's other product send beside contents.
     system_instruction: Content | None = None
     tools: list[Tool] | None = None

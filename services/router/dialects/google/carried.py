@@ -24,7 +24,7 @@ _APART = ("contents", "systemInstruction", "tools")
 """Where each item carries its own."""
 
 
-def put(request: GenerateTextRequest, body: bodies.Body, extra: Extra, names: list[str]) -> None:
+def put(request: GenerateTextRequest, body: bodies.GenerateContentBody, extra: Extra, names: list[str]) -> None:
     """Put what stands beside contents and tools into the request. Raises TooLarge."""
     fields: Json = {name: value for name, value in extra.items() if name not in _APART}
     hints = set_fields(body, bodies.HINTS)
@@ -51,7 +51,7 @@ def put(request: GenerateTextRequest, body: bodies.Body, extra: Extra, names: li
     _check_size(request)
 
 
-def put_image(request: GenerateImageRequest, body: bodies.Body, extra: Extra, names: list[str]) -> None:
+def put_image(request: GenerateImageRequest, body: bodies.GenerateContentBody, extra: Extra, names: list[str]) -> None:
     """Put what images do not need and Gemini takes into a request for them. Raises TooLarge."""
     fields: Json = {name: value for name, value in extra.items() if name not in _APART}
     hints = set_fields(body, bodies.HINTS)

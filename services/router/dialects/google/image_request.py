@@ -22,7 +22,9 @@ _SIZES = {
 _MODALITIES = {"TEXT", "IMAGE"}
 
 
-def request_from(body: bodies.Body, model: str, *, stream: bool) -> image_service_pb2.GenerateImageRequest:
+def request_from(
+    body: bodies.GenerateContentBody, model: str, *, stream: bool
+) -> image_service_pb2.GenerateImageRequest:
     """Return the request. Raises InvalidField, Unsupported, UnsupportedMedia or TooLarge."""
     config = body.generation_config or bodies.GenerationConfig()
     _refuse(body, config)
@@ -51,7 +53,7 @@ def request_from(body: bodies.Body, model: str, *, stream: bool) -> image_servic
     )
 
 
-def _refuse(body: bodies.Body, config: bodies.GenerationConfig) -> None:
+def _refuse(body: bodies.GenerateContentBody, config: bodies.GenerationConfig) -> None:
     if any(tool for tool in body.tools or ()):
         raise Unsupported("this model makes images and takes no tools", param="tools")
     modalities = set(config.response_modalities or ("TEXT", "IMAGE"))

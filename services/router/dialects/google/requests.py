@@ -15,7 +15,7 @@ from services.router.dialects.reading import is_large
 from services.router.dialects.unknown import parse_liberally
 from services.router.domain.prompt import Prompt
 
-_BODY = msgspec.json.Decoder(bodies.Body)
+_BODY = msgspec.json.Decoder(bodies.GenerateContentBody)
 _COUNT = msgspec.json.Decoder(bodies.CountBody)
 
 

@@ -41,7 +41,7 @@ _LEVELS = {
 
 
 def request_from(
-    body: bodies.Body,
+    body: bodies.GenerateContentBody,
     model: str,
     *,
     stream: bool,

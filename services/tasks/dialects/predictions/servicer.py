@@ -35,7 +35,7 @@ _CLIENTS: Final = ("replicate-", "replicate/")
 """How the `User-Agent` of the public clients begins: `replicate-python/…`, `replicate-javascript/…`, `replicate/…`."""
 
 
-class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class PredictionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of a prediction's creation."""
 
     input: dict[str, Any] = {}
@@ -46,7 +46,7 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stream: bool | None = None
 
 
-_DECODER: Final = msgspec.json.Decoder(Body)
+_DECODER: Final = msgspec.json.Decoder(PredictionBody)
 
 
 def wait_s(prefer: str, agent: str) -> float:
@@ -177,7 +177,9 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._links.check(path, expires=request.expires, signature=request.signature)
         return await self._operations.linked(request.prediction_id)
 
-    async def _create(self, key: str, who: VerifiedKey, path: str, body: Body, context: Any) -> httpbody_pb2.HttpBody:
+    async def _create(
+        self, key: str, who: VerifiedKey, path: str, body: PredictionBody, context: Any
+    ) -> httpbody_pb2.HttpBody:
         seconds = wait_s(header(context, "prefer"), header(context, "user-agent"))
         known = paths.find(path)
         request = paths.request_of(known, body.input)
@@ -213,7 +215,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         return reply.json_body(prediction(task, await self._operations.shown(task), self._links))
 
 
-def _filter(body: Body) -> tuple[str, ...]:
+def _filter(body: PredictionBody) -> tuple[str, ...]:
     wanted = body.webhook_events_filter
     if wanted is None:
         return _EVENTS

@@ -14,6 +14,7 @@ from services.common.body import parse
 from services.common.dialects import DESK
 from services.common.errors import InvalidField, Malformed, MoaError, error_of
 from services.common.rpc import call as calls
+from services.common.store import Links
 from services.tasks import reply
 from services.tasks.adapters.upstream import Upstream
 from services.tasks.api import idempotency_key, note
@@ -30,7 +31,7 @@ _SKIPPED: Final = {
 }
 
 
-class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class DeskTaskBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/generate`."""
 
     initial_image_url: str | None = None
@@ -45,7 +46,7 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     webhook_url: str | None = None
 
 
-_DECODER: Final = msgspec.json.Decoder(Body)
+_DECODER: Final = msgspec.json.Decoder(DeskTaskBody)
 
 
 def order_of(data: bytes, key: str, *, model: str) -> Order:
@@ -77,7 +78,7 @@ def order_of(data: bytes, key: str, *, model: str) -> Order:
     )
 
 
-def _check_numbers(body: Body) -> None:
+def _check_numbers(body: DeskTaskBody) -> None:
     if not math.isfinite(body.guidance_scale):
         raise InvalidField("Guidance scale must be a number.", param="guidance_scale")
     if body.guidance_scale < 0:
@@ -140,7 +141,7 @@ def _offer(offer: desk_pb2.Offer) -> dict[str, str]:
     }
 
 
-def callback(task: Task, shown: task_pb2.Task) -> bytes:
+def callback(task: Task, shown: task_pb2.Task, _links: Links) -> bytes:
     """Return the webhook's body: the result, with the task's id and the image's link."""
     link = shown.outputs[0].link if shown.outputs else None
     return reply.encode({**result_of(task, shown), "task_id": shown.id, "image_url": link})

@@ -12,15 +12,17 @@ from moa.task.v1 import image_task_service_pb2, image_task_service_pb2_grpc, tas
 from services.common.body import parse
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
+from services.common.store import Links
 from services.tasks import reply
 from services.tasks.api import idempotency_key, note
 from services.tasks.dialects.media import image_of
+from services.tasks.domain.task import Task
 from services.tasks.operations import Operations, Order
 
 MAX_REFERENCES: Final = 4
 
 
-class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class ImageTaskBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /api/image/gen`."""
 
     model: str = ""
@@ -29,7 +31,7 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     callback_url: str | None = None
 
 
-_DECODER: Final = msgspec.json.Decoder(Body)
+_DECODER: Final = msgspec.json.Decoder(ImageTaskBody)
 
 _STATUS: Final = {
     task_pb2.TASK_STATE_SUBMITTED: "submitted",
@@ -80,7 +82,7 @@ def result_of(shown: task_pb2.Task) -> dict[str, Any]:
     }
 
 
-def callback(shown: task_pb2.Task) -> bytes:
+def callback(_task: Task, shown: task_pb2.Task, _links: Links) -> bytes:
     """Return the callback's body."""
     return reply.encode(result_of(shown))
 

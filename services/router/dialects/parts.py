@@ -1,0 +1,26 @@
+"""What the router has for the servicers of its dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from services.common.store import Links, Store
+from services.router.dialects.reading import Reading
+from services.router.domain.caller import Caller
+from services.router.domain.listing import Listing
+from services.router.domain.operations import Operations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a dialect's servicer is made of."""
+
+    operations: Operations
+    listing: Listing
+    begin: Callable[[Any], Caller]
+    """Returns the caller of a call whose key may be a provider's."""
+    reading: Reading
+    store: Store
+    links: Links

@@ -1,0 +1,1 @@
+"""The documented desk styling API."""

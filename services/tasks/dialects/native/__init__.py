@@ -1,0 +1,1 @@
+"""The task contract in its own JSON."""

@@ -1,0 +1,42 @@
+"""What the task service has for its dialects, and what each registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from moa.task.v1 import task_pb2
+from services.common.dialects.hosting import Hosted
+from services.common.helper_process import HelperProcess
+from services.common.store import Links
+from services.tasks.adapters.files import Files
+from services.tasks.adapters.upstream import Upstream
+from services.tasks.domain.task import Task
+from services.tasks.operations import Operations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a dialect's servicer is made of."""
+
+    operations: Operations
+    upstream: Upstream
+    """The router, and the desk service."""
+    files: Files
+    helper: HelperProcess
+    links: Links
+    desk_model: str
+    """The image model that desks are made with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostedTasks(Hosted[Parts]):
+    """A dialect of tasks.
+
+    Args:
+        kept_as: What stored tasks that were created in it have as their dialect.
+        callback: Returns the JSON of a webhook that reports such a task, as stored and as shown.
+    """
+
+    kept_as: str
+    callback: Callable[[Task, task_pb2.Task, Links], bytes]
