@@ -1,4 +1,4 @@
-"""Every dialect, registered once: which services speak it, and how it words a failure.
+"""Every dialect, registered once: which services speak it, how it words a failure, and how its streams end.
 
 From this table the router renders in-band errors, the edge its script and its routes, and OpenAPI its error bodies. A
 dialect has an envelope (a JSON shape with placeholders), statuses where it departs from
@@ -15,7 +15,7 @@ from services.common.dialects.google import GOOGLE
 from services.common.dialects.native import NATIVE
 from services.common.dialects.openai import OPENAI
 from services.common.dialects.predictions import PREDICTIONS
-from services.common.dialects.shape import FIELD, MESSAGE, PARAM, REQUEST_ID, STATUS, Dialect
+from services.common.dialects.shape import FIELD, MESSAGE, PARAM, REQUEST_ID, STATUS, Dialect, StreamEnd
 from services.common.dialects.task import TASK, TASK_QUERY
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "TASK",
     "TASK_QUERY",
     "Dialect",
+    "StreamEnd",
 ]
 
 DIALECTS: Final[Mapping[str, Dialect]] = {

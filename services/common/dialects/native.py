@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.common.dialects.shape import CODES, MESSAGE, Dialect
+from services.common.dialects.shape import CODES, MESSAGE, Dialect, StreamEnd
 
 NATIVE: Final = Dialect(
     name="native",
@@ -21,5 +21,6 @@ NATIVE: Final = Dialect(
     strays="/",
     envelope={"detail": MESSAGE, "code": "$code"},
     words={"code": CODES},
+    stream_end=StreamEnd(mark="[DONE]", failure_field="error", marks_failure=True),
 )
 """The native API: `{"detail", "code"}`."""

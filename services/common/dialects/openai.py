@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from moa.common.v1 import error_pb2
-from services.common.dialects.shape import BAD_REQUEST, CODES, MESSAGE, PARAM, Dialect
+from services.common.dialects.shape import BAD_REQUEST, CODES, MESSAGE, PARAM, Dialect, StreamEnd
 from services.common.errors import HTTP_STATUS
 
 OPENAI: Final = Dialect(
@@ -60,5 +60,7 @@ OPENAI: Final = Dialect(
         "response_format.kind": "response_format.type",
         "response_format.schema_json": "response_format.json_schema.schema",
     },
+    # Chats alone have the mark: events of images tell by their names what they are.
+    stream_end=StreamEnd(mark="[DONE]"),
 )
 """OpenAI's: `{"error": {"message", "type", "param", "code"}}`."""

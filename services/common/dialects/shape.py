@@ -1,4 +1,4 @@
-"""What a dialect is to the gateway: which services speak it, and how it words a failure."""
+"""What a dialect is to the gateway: which services speak it, how it words a failure, and how its streams end."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ STATUS: Final = "$status"
 """Placeholder for the HTTP status, a number."""
 REQUEST_ID: Final = "$request_id"
 """Placeholder for the request's id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamEnd:
+    """How a dialect's streams of server-sent events end.
+
+    `mark` is the data of an event behind the whole answer; empty where the stream just ends. `failure_field` is the
+    field in which a failure stands in the last event of its own; empty where the error's envelope is that event. The
+    mark stands behind a failure only where `marks_failure` says so.
+    """
+
+    mark: str = ""
+    failure_field: str = ""
+    marks_failure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +59,7 @@ class Dialect:
     defaults: Mapping[str, str | int | None] = field(default_factory=dict)
     variants: Mapping[Reason.ValueType, Mapping[str, Any]] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
+    stream_end: StreamEnd = StreamEnd()
 
     def spelled(self, param: str) -> str:
         """Return the caller's name of a field at fault, whose path is the contract's (`messages[1].parts[0]`).

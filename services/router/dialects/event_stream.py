@@ -19,7 +19,7 @@ from services.common.dialects import Dialect
 from services.common.rpc import call as calls
 from services.common.rpc.heartbeat import Heartbeat
 from services.common.rpc.status import error_from_rpc
-from services.router.dialects.reply import Context, sse_body
+from services.router.dialects.reply import Context, failure, sse_body
 from services.router.domain.caller import Caller
 
 FIRST_SIGN_S = 10.0
@@ -38,7 +38,7 @@ class EventStream(Heartbeat):
 
     Args:
         dialect: Whose names a failure's field has.
-        failed: Renders a failure as all that is left of the stream.
+        failed: Renders a failure as all that is left of the stream; none: as the dialect's event streams end.
         ignored: Parameters that were taken without effect, told by the headers of a stream that begins early.
         sign: What is written in silences.
     """
@@ -49,7 +49,7 @@ class EventStream(Heartbeat):
         self,
         context: Context,
         dialect: Dialect,
-        failed: Callable[[errors.MoaError], httpbody_pb2.HttpBody],
+        failed: Callable[[errors.MoaError], httpbody_pb2.HttpBody] | None = None,
         *,
         ignored: Iterable[str] = (),
         sign: httpbody_pb2.HttpBody = COMMENT,
@@ -57,7 +57,7 @@ class EventStream(Heartbeat):
         super().__init__(context, first_s=FIRST_SIGN_S, every_s=SIGN_EVERY_S)
         self._rpc = context
         self._dialect = dialect
-        self._failed = failed
+        self._failed = failed or (lambda error: sse_body(failure(dialect, error)))
         self._ignored = ignored
         self._sign = sign
         self._committed = False
@@ -104,12 +104,12 @@ class EventStream(Heartbeat):
         if self._begun or not self._committed or not isinstance(error, Exception):
             return False
         call = calls.current()
-        failure = error_from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
-        known = isinstance(failure, errors.MoaError)
-        if not isinstance(failure, errors.MoaError):
-            failure = errors.Internal(f"internal error (request {call.request_id})")
-        failure.param = self._dialect.spelled(failure.param)
+        cause = error_from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
+        known = isinstance(cause, errors.MoaError)
+        if not isinstance(cause, errors.MoaError):
+            cause = errors.Internal(f"internal error (request {call.request_id})")
+        cause.param = self._dialect.spelled(cause.param)
         call.broken = True
-        call.fields["broken"] = errors.word(failure.reason)
-        await self._rpc.write(self._failed(failure))
+        call.fields["broken"] = errors.word(cause.reason)
+        await self._rpc.write(self._failed(cause))
         return known

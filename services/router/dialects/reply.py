@@ -14,12 +14,12 @@ from google.api import httpbody_pb2
 from moa.common.v1 import usage_pb2
 from services.catalogue import Retirement
 from services.common.dialects import Dialect
+from services.common.errors import MoaError
 from services.quota_client import ratelimit
 from services.router.domain.answer import Answer
 
 JSON = "application/json"
 SSE = "text/event-stream"
-DONE = b"data: [DONE]\n\n"
 
 encode = msgspec.json.Encoder().encode
 """Writes a value as JSON; bytes in it as base64, in half of the time and memory that a text of them would take."""
@@ -53,6 +53,18 @@ def sse_body(frames: bytes) -> httpbody_pb2.HttpBody:
 def frame(value: Any) -> bytes:
     """Make one server-sent event of a JSON value."""
     return b"data: " + encode(value) + b"\n\n"
+
+
+def end_mark(dialect: Dialect) -> bytes:
+    """Return what a dialect's event stream has behind the whole answer; empty where it just ends."""
+    return b"data: %b\n\n" % dialect.stream_end.mark.encode() if dialect.stream_end.mark else b""
+
+
+def failure(dialect: Dialect, error: MoaError) -> bytes:
+    """Return a failure as all that is left of a dialect's event stream."""
+    end, body = dialect.stream_end, dialect.render(error)
+    event = frame({end.failure_field: body} if end.failure_field else body)
+    return event + end_mark(dialect) if end.marks_failure else event
 
 
 def headers(

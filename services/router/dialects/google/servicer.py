@@ -165,7 +165,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
 
 
 class _Events:
-    """Server-sent events, without an end mark: Google's stream just ends."""
+    """Server-sent events, as Google's dialect ends them."""
 
     sign = reply.sse_body(b"\n\n")
     """What is written in silences: Google's client for Python takes a comment for an answer that cannot be read, and
@@ -177,7 +177,7 @@ class _Events:
 
     def broken(self, error: MoaError) -> httpbody_pb2.HttpBody:
         """Return a failure as the last event."""
-        return self.of(GOOGLE.render(error), last=True)
+        return reply.sse_body(reply.failure(GOOGLE, error))
 
 
 class _Array(_Events):
@@ -188,6 +188,10 @@ class _Array(_Events):
 
     def __init__(self) -> None:
         self._begun = False
+
+    def broken(self, error: MoaError) -> httpbody_pb2.HttpBody:
+        """Return a failure as the last element."""
+        return self.of(GOOGLE.render(error), last=True)
 
     def of(self, value: Any, *, last: bool) -> httpbody_pb2.HttpBody:
         """Return one element, with the array's begin and end where they belong."""

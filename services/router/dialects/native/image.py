@@ -13,10 +13,11 @@ from services.common.errors import InvalidField, error_of
 from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_text
 from services.router.dialects.native.bodies import ImageBody
-from services.router.dialects.reply import DONE, frame
+from services.router.dialects.reply import end_mark, failure, frame
 from services.router.operations.image import ImageAnswer
 
 _DECODER = msgspec.json.Decoder(ImageBody)
+_END = end_mark(NATIVE)
 
 
 def request_from(data: bytes, *, edit: bool) -> image_service_pb2.GenerateImageRequest:
@@ -122,9 +123,9 @@ class Reply:
                 error = error_of(event.error)
                 if not stream:
                     raise error
-                out += frame({"error": NATIVE.render(error)}) + DONE
+                out += failure(NATIVE, error)
             elif stream and kind == "finished":
-                out += frame(self.object()) + DONE
+                out += frame(self.object()) + _END
             elif stream:
                 shown = _shown(event, kind)
                 out += frame(shown) if shown else b""

@@ -14,7 +14,7 @@ from moa.image.v1 import image_service_pb2
 from moa.router.v1 import native_service_pb2, native_service_pb2_grpc
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.dialects import NATIVE
-from services.common.errors import MoaError, PermissionDenied
+from services.common.errors import PermissionDenied
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.native import image, text
@@ -26,11 +26,6 @@ from services.router.domain.prompt import Prompt
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TextCall
 from services.router.serving import begin, note
-
-
-def _broken(error: MoaError) -> httpbody_pb2.HttpBody:
-    """Render a failure before a stream's first event."""
-    return reply.sse_body(reply.frame({"error": NATIVE.render(error)}) + reply.DONE)
 
 
 class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
@@ -87,7 +82,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         include_reasoning: bool,
     ) -> None:
         async with (
-            EventStream(context, NATIVE, _broken) as stream,
+            EventStream(context, NATIVE) as stream,
             await self._operations.begin(TextCall(wanted, prompt), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
@@ -134,7 +129,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
 
     async def _image_stream(self, wanted: image_service_pb2.GenerateImageRequest, caller: Caller, context: Any) -> None:
         async with (
-            EventStream(context, NATIVE, _broken) as stream,
+            EventStream(context, NATIVE) as stream,
             await self._operations.begin(ImageCall(wanted), stream.caller(caller)) as answer,
         ):
             note(answer, caller)

@@ -14,13 +14,14 @@ from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_text
 from services.router.dialects.native.bodies import Message, TextBody
 from services.router.dialects.reading import is_large
-from services.router.dialects.reply import DONE, frame
+from services.router.dialects.reply import end_mark, failure, frame
 from services.router.dialects.sampling import fill
 from services.router.dialects.tools import Calls, call_from, split_id, tool_from
 from services.router.domain.prompt import Prompt
 from services.router.operations.text import TextAnswer
 
 _DECODER = msgspec.json.Decoder(TextBody)
+_END = end_mark(NATIVE)
 
 _ROLES = {
     "system": text_pb2.ROLE_SYSTEM,
@@ -175,10 +176,9 @@ class Frames:
             elif kind == "finished":
                 usage = usage_of(event.finished.usage)
                 out += frame({"finish_reason": self._finish, **self._refusal, "usageMetadata": usage, **self._went_on})
-                out += DONE
+                out += _END
             elif kind == "started":
                 self._went_on = {"model_id": event.started.model, "provider": event.started.provider}
             elif kind == "error":
-                out += frame({"error": NATIVE.render(error_of(event.error))})
-                out += DONE
+                out += failure(NATIVE, error_of(event.error))
         return bytes(out)

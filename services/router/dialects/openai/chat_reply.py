@@ -11,12 +11,13 @@ from services.common import vendor_fields
 from services.common.dialects import OPENAI
 from services.common.errors import error_of
 from services.router.dialects.openai import carried, reasoning
-from services.router.dialects.reply import DONE, encode, frame
+from services.router.dialects.reply import encode, end_mark, failure, frame
 from services.router.dialects.tools import GOOGLE, Calls, extra_content, signed_id
 from services.router.operations.text import TextAnswer
 
 Json = dict[str, Any]
 
+_END = end_mark(OPENAI)
 _SHOWN = ("text", "reasoning", "tool_call", "candidate_finished")
 
 _FINISH = {
@@ -182,7 +183,7 @@ class Chunks:
             elif kind == "finished":
                 out.append(self._end(event.finished.usage))
             elif kind == "error":
-                out.append(frame(OPENAI.render(error_of(event.error))))
+                out.append(failure(OPENAI, error_of(event.error)))
             elif kind in _SHOWN:
                 out.append(self._other(event, kind))
             elif kind == "started":
@@ -267,10 +268,10 @@ class Chunks:
 
     def _end(self, usage: usage_pb2.Usage) -> bytes:
         if not self._include_usage:
-            return DONE
+            return _END
         counts = usage_of(usage)
         vendor_fields.merge(counts, self._usage_beside)
-        return frame({**self._common, "choices": [], "usage": counts}) + DONE
+        return frame({**self._common, "choices": [], "usage": counts}) + _END
 
 
 def _tool_call(piece: text_pb2.ToolCallDelta) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
                 await context.write(reply.json_body(body))
             return
         async with (
-            EventStream(context, OPENAI, _broken_chat) as stream,
+            EventStream(context, OPENAI) as stream,
             await self._operations.begin(TextCall(wanted, prompt), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
@@ -187,11 +187,6 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         if model.aliases:
             rendered["aliases"] = list(model.aliases)
         return rendered | await self._listing.readiness(model)
-
-
-def _broken_chat(error: MoaError) -> httpbody_pb2.HttpBody:
-    """Render a failure before a chat's first event: an error, after which OpenAI's streams end without an end mark."""
-    return reply.sse_body(reply.frame(OPENAI.render(error)))
 
 
 def _deployment(context: Any) -> str:
