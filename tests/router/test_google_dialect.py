@@ -255,6 +255,31 @@ def test_tools_and_their_signatures_round_trip(url: str, played: Played) -> None
     assert given == [("c1", {"result": "맑음"}), ("c2", {"result": "흐림"})]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_interleaved_calls_are_kept_apart(url: str, played: Played, stream: bool) -> None:
+    """Pieces of several calls may alternate; each call is given once, whole, with its own arguments and signature."""
+    played.script = [
+        text(called(0, "f", '{"a":', "c0", b"s0")),
+        text(called(1, "g", '{"b"', "c1")),
+        text(called(0, arguments='"\\ud83e')),
+        text(called(1, arguments=":["), called(0, arguments='\\udd8a"}')),
+        text(called(2, "f", "", "c2")),
+        text(called(1, arguments="2]}")),
+        ended(text_pb2.FINISH_REASON_TOOL_CALLS),
+    ]
+    with client_of(url) as client:
+        if stream:
+            answers = list(client.models.generate_content_stream(model="smart", contents="x"))
+        else:
+            answers = [client.models.generate_content(model="smart", contents="x")]
+    contents = [c.content for answer in answers for c in answer.candidates or () if c.content]
+    parts = [part for content in contents for part in content.parts or ()]
+    calls = {call.id: (call.name, call.args, part.thought_signature) for part in parts if (call := part.function_call)}
+    assert len(parts) == 3
+    assert calls == {"c0": ("f", {"a": "🦊"}, b"s0"), "c1": ("g", {"b": [2]}, None), "c2": ("f", {}, None)}
+    assert [c.finish_reason for c in answers[-1].candidates or ()] == [types.FinishReason.STOP]
+
+
 def test_a_function_is_called_by_the_client_itself(url: str, played: Played) -> None:
     """The client's automatic function calling drives a whole turn."""
 

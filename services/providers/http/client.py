@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -20,6 +21,7 @@ from yarl import URL
 from services.catalogue import Timeouts
 from services.common import scrub, tracing
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
+from services.providers.http.unzip import NotGzip, Unzip
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -35,6 +37,8 @@ _PIECE_BYTES: Final = 256 * 1024
 """A body is handed to its connection in pieces of this size, so that a large one does not hold the loop."""
 _DRAIN_S: Final = 1.0
 """How long the end of an answer that is already known may take before its connection is given up."""
+_PLAIN: Final = ("", "identity")
+_GZIP: Final = ("gzip", "x-gzip")
 
 _made_connection: ContextVar[bool] = ContextVar("made_connection", default=False)
 
@@ -121,7 +125,7 @@ class _Connector(aiohttp.TCPConnector):
 class Reply:
     """A provider's answer whose headers have come. Whoever holds it calls `close` or `drain` in the end."""
 
-    __slots__ = ("_closed", "_pool", "_response", "_span", "headers", "status")
+    __slots__ = ("_closed", "_encoding", "_pool", "_response", "_span", "_unzip", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, pool: Pool, span: tracing.Span | None) -> None:
         self.status = response.status
@@ -130,13 +134,43 @@ class Reply:
         self._pool = pool
         self._closed = False
         self._span = span
+        # Nobody is asked for anything but `identity`; some compress all the same.
+        self._encoding = self.headers.get("content-encoding", "").strip().lower()
+        self._unzip = Unzip() if self._encoding in _GZIP else None
         pool._running += 1
 
     async def read_some(self) -> bytes:
         """Return the bytes that have come since, waiting for the first; empty at the end of the answer.
 
-        Raises UpstreamBroken when the connection ended before the answer did.
+        What came as gzip is unpacked, a bounded piece at a time. Raises UpstreamBroken when the connection ended before
+        the answer did, or for another compression.
         """
+        unzip = self._unzip
+        if unzip is None:
+            if self._encoding not in _PLAIN:
+                raise UpstreamBroken(
+                    f"the provider's answer is compressed ({_shown(self._encoding)}), which nobody asked for"
+                )
+            return await self._received()
+        while True:
+            if unzip.pending:
+                # Nothing is awaited while there is more to unpack, and others have their turn.
+                await asyncio.sleep(0)
+            elif packed := await self._received():
+                unzip.put(packed)
+            elif unzip.amid:
+                raise UpstreamBroken("the provider's answer broke off")
+            else:
+                return b""
+            try:
+                piece = unzip.some()
+            except NotGzip as error:
+                raise UpstreamBroken("the provider's answer is said to be gzip, and is not") from error
+            if piece:
+                return piece
+
+    async def _received(self) -> bytes:
+        """Return the bytes that have come since, as they came."""
         content = self._response.content
         try:
             return await content.readany()
@@ -149,7 +183,7 @@ class Reply:
     async def read_all(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """Return the rest of the answer, `limit` bytes at most. Raises UpstreamBroken if it is longer or breaks off."""
         first = await self.read_some()
-        if not first or self._response.content.at_eof():
+        if not first or (self._unzip is None and self._response.content.at_eof()):
             return first
         pieces = [first]
         size = len(first)
@@ -184,7 +218,7 @@ class Reply:
     async def _drained(self) -> None:
         try:
             async with asyncio.timeout(_DRAIN_S):
-                while await self.read_some():
+                while await self._received():
                     pass
         except (TimeoutError, MoaError):
             pass
@@ -308,6 +342,11 @@ def proxy_for(url: str) -> str | None:
     if proxy:
         scrub.know(proxy)
     return proxy
+
+
+def _shown(encoding: str) -> str:
+    """Return the name of an encoding as it may be shown: the provider wrote it."""
+    return encoding if re.fullmatch(r"[a-z0-9, -]{1,40}", encoding) else "unknown"
 
 
 def _told_of(outgoing: Outgoing) -> dict[str, tracing.Value]:
