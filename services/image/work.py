@@ -6,6 +6,7 @@ Leaving the block closes the provider's sockets at once.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
 from types import TracebackType
 from typing import Final, Self
@@ -20,12 +21,14 @@ from services.common import estimate
 from services.common.errors import ContentPolicy, UpstreamBroken, UpstreamFailed
 from services.common.helper_process import HelperProcess
 from services.common.hosts import agrees, destination_of
+from services.common.reencode import converted
 from services.image import prepare
 from services.image.targets import Target
 from services.providers import counts
 from services.providers.http.classify import words_of
 from services.providers.http.client import Outgoing, Pool, Upload, proxy_for
 from services.providers.http.deadline import Deadline
+from services.providers.image import capable
 from services.providers.image.base import Call, Link
 from services.providers.image.picture import Picture
 from services.providers.image.reading import Out, image_event
@@ -49,6 +52,8 @@ class Work:
         self, request: GenerateImageRequest, model: Model, target: Target, helper: HelperProcess | None = None
     ) -> None:
         self._taken = [request]
+        self._format = capable.FORMATS.get(request.output_format, "")
+        self._converting = asyncio.Lock()
         self._helper = helper
         self._model = model
         self._target = target
@@ -194,12 +199,28 @@ class Work:
             if shown.HasField("image"):
                 self._came += 1
                 self._uploads[upload] = max(0, self._uploads[upload] - 1)
+                # Neither the conversion nor the wait for it is the provider's.
+                deadline.rest()
+                await self._convert(made)
             self._events.put_nowait(made)
             del made, shown
             # Nothing more is read before this has been written to the caller, however long that takes: pictures
             # would pile up. The wait is not the provider's.
             deadline.rest()
             await self._events.join()
+
+    async def _convert(self, made: ImageEvent | Picture) -> None:
+        """Bring an image into the format that was asked for, one at a time: decoded, it takes many times its size."""
+        image = (made.event if isinstance(made, Picture) else made).image
+        if not self._format or image.image.mime_type == f"image/{self._format}" or not isinstance(made, Picture):
+            return
+        async with self._converting:
+            made.data, (image.image.width, image.image.height) = await asyncio.to_thread(
+                converted, made.data, self._format
+            )
+        image.image.mime_type = f"image/{self._format}"
+        if image.receipt.sha256:
+            image.receipt.sha256 = hashlib.sha256(made.data).hexdigest()
 
     def _linked(self, link: str) -> URL:
         """Return where a link of the provider leads: to the provider itself, or to a public place by https."""

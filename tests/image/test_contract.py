@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+from typing import Literal
+
 import pytest
+from PIL import Image
 
 from moa.common.v1.vendor_pb2 import VendorFields
 from moa.image.v1.image_pb2 import (
@@ -12,6 +17,7 @@ from moa.image.v1.image_pb2 import (
     OPERATION_REMOVE_BACKGROUND,
     OPERATION_VARIATION,
     OUTPUT_FORMAT_JPEG,
+    OUTPUT_FORMAT_WEBP,
     QUALITY_HIGH,
     QUALITY_MEDIUM,
     Diffusion,
@@ -183,13 +189,12 @@ async def test_a_seed_is_sent_or_refused(
         assert sorted(subject.seed_of(seen.body) for seen in upstream.seen) == [4000, 4001, 4002]
 
 
-async def test_words_of_quality_style_and_format(service: ImageClient, model: Model, ask: GenerateImageRequest) -> None:
-    """Quality, background, format and negative prompt are sent in the provider's words or refused by name."""
+async def test_words_of_quality_and_style(service: ImageClient, model: Model, ask: GenerateImageRequest) -> None:
+    """Quality, background and negative prompt are sent in the provider's words or refused by name."""
     for capability, param, fields in (
         ("quality", "quality", {"quality": QUALITY_HIGH}),
         ("quality", "quality", {"quality": QUALITY_MEDIUM}),
         ("background", "background", {"background": BACKGROUND_TRANSPARENT}),
-        ("output_format", "output_format", {"output_format": OUTPUT_FORMAT_JPEG}),
         ("negative_prompt", "negative_prompt", {"negative_prompt": "fog"}),
         ("guidance_scale", "guidance_scale", {"diffusion": Diffusion(guidance_scale=7.5)}),
         ("colors", "colors", {"colors": ["#FF9800", "#0000ff"]}),
@@ -199,6 +204,20 @@ async def test_words_of_quality_style_and_format(service: ImageClient, model: Mo
         request = GenerateImageRequest(**fields)
         request.MergeFrom(ask)
         await _asked_or_refused(service, model, capability, request, param)
+
+
+@pytest.mark.parametrize("wanted", ["JPEG", "WEBP"])
+async def test_every_format_is_made(
+    service: ImageClient, model: Model, ask: GenerateImageRequest, wanted: Literal["JPEG", "WEBP"]
+) -> None:
+    """The provider is asked for a format that it makes; the images of any other model are converted."""
+    ask.output_format = OUTPUT_FORMAT_JPEG if wanted == "JPEG" else OUTPUT_FORMAT_WEBP
+    (event,) = [event for event in await service.ask(ask) if event.HasField("image")]
+    image = event.image.image
+    with Image.open(io.BytesIO(image.data)) as opened:
+        assert (opened.format, opened.size) == (wanted, (image.width, image.height))
+    assert image.mime_type == f"image/{wanted.lower()}"
+    assert event.image.receipt.sha256 in ("", hashlib.sha256(image.data).hexdigest())
 
 
 async def test_every_style_is_taken(service: ImageClient, model: Model, ask: GenerateImageRequest) -> None:

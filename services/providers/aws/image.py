@@ -151,9 +151,8 @@ def _stability_body(request: GenerateImageRequest, model: Model, count: int, fir
         body["negative_prompt"] = request.negative_prompt
     if request.HasField("seed"):
         body["seed"] = _seed(request, first, _MAX_STABILITY_SEED)
-    if request.output_format:
-        wanted = capable.FORMATS[request.output_format]
-        body["output_format"] = capable.word_of("output_format", "formats", wanted, model)
+    if wanted := capable.format_of(request, model):
+        body["output_format"] = wanted
     return body
 
 

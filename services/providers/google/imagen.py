@@ -49,9 +49,7 @@ def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) 
         if request.quality:
             quality = capable.QUALITIES[request.quality]
             parameters["sampleImageSize"] = capable.word_of("quality", "qualities", quality, model)
-        if request.output_format:
-            wanted = capable.FORMATS[request.output_format]
-            mime = capable.word_of("output_format", "formats", wanted, model)
+        if mime := capable.format_of(request, model):
             parameters["outputOptions"] = {"mimeType": mime}
         body = {"instances": [{"prompt": request.prompt}], "parameters": parameters}
         calls.append(Call(Outgoing(url, _encode(body), {}), count))

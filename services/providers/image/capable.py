@@ -128,7 +128,7 @@ def ratio_of(request: GenerateImageRequest, model: Model) -> str:
     )
 
 
-def word_of(field: str, words: Literal["qualities", "styles", "formats"], asked: str, model: Model) -> str:
+def word_of(field: str, words: Literal["qualities", "styles"], asked: str, model: Model) -> str:
     """Return the provider's word for `asked`, by those limits of the model; as it is when they do not say.
 
     Raises Unsupported with what the model takes.
@@ -139,6 +139,20 @@ def word_of(field: str, words: Literal["qualities", "styles", "formats"], asked:
     if asked not in table:
         raise Unsupported(f"model {model.id!r} takes {', '.join(table)} as {field}", param=field)
     return table[asked] if isinstance(table, Mapping) else asked
+
+
+def format_of(request: GenerateImageRequest, model: Model) -> str | None:
+    """Return the provider's word for the file format; None where nothing is asked for, or the model makes others.
+
+    Its images are converted then.
+    """
+    if not request.output_format or not model.can("output_format"):
+        return None
+    wanted = FORMATS[request.output_format]
+    table = model.limits.formats
+    if table is not None and wanted not in table:
+        return None
+    return table[wanted] if isinstance(table, Mapping) else wanted
 
 
 def counts_of(request: GenerateImageRequest, model: Model) -> list[int]:

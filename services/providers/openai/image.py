@@ -105,10 +105,8 @@ def _fields(request: GenerateImageRequest, model: Model, count: int) -> dict[str
         fields["quality"] = capable.word_of("quality", "qualities", capable.QUALITIES[request.quality], model)
     if request.background and model.can("background"):
         fields["background"] = capable.BACKGROUNDS[request.background]
-    if request.output_format:
-        fields["output_format"] = capable.word_of(
-            "output_format", "formats", capable.FORMATS[request.output_format], model
-        )
+    if wanted := capable.format_of(request, model):
+        fields["output_format"] = wanted
     if request.style:
         fields["style"] = capable.word_of("style", "styles", request.style, model)
     if request.moderation and model.can("moderation"):

@@ -57,9 +57,8 @@ def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) 
             if request.seed + index > _MAX_SEED:
                 raise InvalidField(f"this model takes seeds up to {_MAX_SEED}", param="seed")
             fields.append(("seed", str(request.seed + index)))
-        if request.output_format:
-            wanted = capable.FORMATS[request.output_format]
-            fields.append(("output_format", capable.word_of("output_format", "formats", wanted, model)))
+        if wanted := capable.format_of(request, model):
+            fields.append(("output_format", wanted))
         body, content_type = form(fields)
         url = URL(f"{provider.base_url.rstrip('/')}/v2beta/stable-image/{path}")
         calls.append(Call(Outgoing(url, body, {"Content-Type": content_type, "Accept": "image/*"}), 1))

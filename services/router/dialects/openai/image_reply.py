@@ -13,9 +13,9 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from services.catalogue import Model
 from services.common.dialects import OPENAI
 from services.common.errors import ContentPolicy, MoaError, error_of
+from services.common.reencode import as_format
 from services.common.store import Links, Store, object_name
 from services.router.dialects.openai.image_request import Wanted
-from services.router.dialects.reencode import as_format
 from services.router.dialects.reply import encode, sse_body
 from services.router.operations.image import ImageAnswer
 

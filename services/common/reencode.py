@@ -21,13 +21,15 @@ async def as_format(image: media_pb2.ImageData, wanted: str, *, quality: int | N
     """
     if not wanted or (image.mime_type == f"image/{wanted}" and quality is None):
         return image
-    return await asyncio.to_thread(_encoded, image, wanted, quality)
+    data, (width, height) = await asyncio.to_thread(converted, image.data, wanted, quality)
+    return media_pb2.ImageData(data=data, mime_type=f"image/{wanted}", width=width, height=height)
 
 
-def _encoded(image: media_pb2.ImageData, wanted: str, quality: int | None) -> media_pb2.ImageData:
+def converted(data: bytes, wanted: str, quality: int | None = None) -> tuple[bytes, tuple[int, int]]:
+    """Return an image file as one of another format, and its size. Raises UpstreamBroken for a broken one."""
     out = BytesIO()
     try:
-        with Image.open(BytesIO(image.data)) as opened:
+        with Image.open(BytesIO(data)) as opened:
             opened.load()
             picture: Image.Image = opened
             if wanted == "jpeg" and picture.mode != "RGB":
@@ -35,9 +37,11 @@ def _encoded(image: media_pb2.ImageData, wanted: str, quality: int | None) -> me
                 rgba = picture.convert("RGBA")
                 picture = Image.new("RGB", rgba.size, "white")
                 picture.paste(rgba, mask=rgba.getchannel("A"))
+            elif picture.mode == "CMYK":
+                picture = picture.convert("RGB")
             given = {} if wanted == "png" else {"quality": DEFAULT_QUALITY if quality is None else quality}
             picture.save(out, wanted.upper(), **given)
-            width, height = picture.size
-    except (OSError, ValueError, SyntaxError):
+            size = picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UpstreamBroken("the model's image could not be read") from None
-    return media_pb2.ImageData(data=out.getvalue(), mime_type=f"image/{wanted}", width=width, height=height)
+    return out.getvalue(), size
