@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
@@ -31,6 +31,7 @@ class Method:
         streams: Whether it can answer with server-sent events.
         takes_form: Whether it also takes a multipart form of the same fields, with `image` and `mask` as files.
         creates_task: Whether it makes a task.
+        is_paid: Whether it is paid for, where it takes a body.
         needs_key: Whether its caller needs a key.
         degrades: Whether it answers 503, with the same body, when a part is down.
     """
@@ -40,6 +41,7 @@ class Method:
     streams: bool = False
     takes_form: bool = False
     creates_task: bool = False
+    is_paid: bool = True
     needs_key: bool = True
     degrades: bool = False
 
@@ -63,6 +65,12 @@ class Hosted(Generic[Parts]):
         """The full names of its gRPC services."""
         return [service.full_name for service in self.contract.services_by_name.values()]
 
+    def method(self, service: str, method: str) -> Method:
+        """Return what is told of a method, by the names of its service and itself."""
+        return self.methods.get(f"{service}.{method}", _PLAIN)
+
+
+_PLAIN: Final = Method()
 
 Host = TypeVar("Host", bound=Hosted[Any])
 

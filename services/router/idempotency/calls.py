@@ -18,13 +18,13 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
-from moa.router.v1 import google_service_pb2, native_service_pb2, openai_service_pb2
 from services.common import errors, idempotency, logs
+from services.common.dialects.hosting import Hosted, hosted
 from services.common.rpc import call as calls
 from services.common.rpc.receiving import Handler
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import ratelimit
-from services.router import metrics
+from services.router import dialects, metrics
 from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.idempotency.fingerprint import fingerprint
@@ -32,14 +32,6 @@ from services.router.idempotency.recording import Recording, RecordingMemory
 from services.router.operations import OPERATIONS
 
 _log = logs.get("idempotency")
-
-_DIALECTS: Final = (
-    native_service_pb2.DESCRIPTOR.services_by_name["NativeService"],
-    openai_service_pb2.DESCRIPTOR.services_by_name["OpenAIService"],
-    google_service_pb2.DESCRIPTOR.services_by_name["GoogleService"],
-)
-_FREE: Final = frozenset(("CountTokens",))
-"""What takes a body and costs nothing."""
 
 
 def _takes_body(method: MethodDescriptor) -> bool:
@@ -52,9 +44,10 @@ PAID: Final = frozenset(
     (
         *(
             f"/{service.full_name}/{method.name}"
-            for service in _DIALECTS
+            for dialect in hosted(dialects, Hosted)
+            for service in dialect.contract.services_by_name.values()
             for method in service.methods
-            if _takes_body(method) and method.name not in _FREE
+            if _takes_body(method) and dialect.method(service.name, method.name).is_paid
         ),
         *(
             f"/{operation.service}/{method.name}"

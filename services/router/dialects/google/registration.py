@@ -28,7 +28,7 @@ REGISTRATION: Final = Hosted[Parts](
         "GoogleService.StreamGenerateContent": Method(
             reads=bodies.GenerateContentBody, answers=list[dict[str, Any]], streams=True
         ),
-        "GoogleService.CountTokens": Method(reads=bodies.CountBody, answers=answers.TokenCount),
+        "GoogleService.CountTokens": Method(reads=bodies.CountBody, answers=answers.TokenCount, is_paid=False),
         "GoogleService.EmbedContent": Method(reads=embeddings.EmbedBody, answers=answers.EmbedContentResponse),
         "GoogleService.BatchEmbedContents": Method(
             reads=embeddings.BatchBody, answers=answers.BatchEmbedContentsResponse
