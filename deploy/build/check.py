@@ -72,7 +72,7 @@ def gates(pytest: Sequence[str] = (), workers: Sequence[str] = ()) -> tuple[Gate
         Gate(name="ruff-check", line=_module("ruff", "check", *code)),
         Gate(name="ruff-format", line=_module("ruff", "format", "--check", *code)),
         Gate(name="mypy", line=_module("mypy", *code), limit_s=1200.0),
-        Gate(name="buf-lint", line=_tool("buf", "lint", "build/moa.binpb", "--config", "buf.yaml")),
+        Gate(name="buf-lint", line=_module("deploy.build.naming")),
         Gate(name="buf-breaking", line=_module("deploy.build.breaking")),
         Gate(name="import-linter", line=_tool("lint-imports", "--no-logo")),
         Gate(name="licences", line=_module("deploy.build.licences")),

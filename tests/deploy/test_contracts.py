@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import msgspec
+import pytest
+from google.protobuf import descriptor_pb2
 
-from deploy.build.protos import REPOSITORY
+from deploy.build import naming
+from deploy.build.protos import REPOSITORY, compile_protos
 from gateway.routes import DIALECTS, GRPC_PREFIXES
 
 PROTO = REPOSITORY / "proto"
+PAGES = "moa.router.v1.PagesService"
+"""HTML of the gateway's own."""
 
 
 def ignored() -> list[str]:
@@ -52,6 +58,54 @@ def test_what_is_left_out_says_that_it_is_internal() -> None:
     for path in PROTO.rglob("*_service.proto"):
         if not held(str(path.relative_to(PROTO))):
             assert "Internal: only Moa's services may call it" in path.read_text()
+
+
+def test_raw_bodies_are_of_dialects_alone() -> None:
+    """What buf's rules on names of requests and responses are lifted for is what the edge serves in a dialect."""
+    descriptors = (REPOSITORY / "build" / "moa.binpb").read_bytes()
+    lifted = naming.excused(descriptors)
+    services = {
+        f"{file.package}.{service.name}"
+        for file in descriptor_pb2.FileDescriptorSet.FromString(descriptors).file
+        if file.name in lifted
+        for service in file.service
+    }
+    assert services - DIALECTS.keys() == {PAGES}
+    assert {"moa.router.v1.OpenAIService", "moa.task.v1.PredictionService"} <= services
+
+
+CONTRACT = """
+// A contract.
+syntax = "proto3";
+package moa.probe.v1;
+{imported}
+// What is answered.
+message Answer {{
+  // The text.
+  string text = 1;
+}}
+// The service.
+service ProbeService {{
+  // Answers.
+  rpc GetProbe({body}) returns (Answer);
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("imported", "body", "code"),
+    [("", "Answer", 100), ('import "google/api/httpbody.proto";', "google.api.HttpBody", 0)],
+)
+def test_names_are_free_beside_raw_bodies_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], imported: str, body: str, code: int
+) -> None:
+    """A contract that carries no raw body is held to all of buf's rules; another needs no line to be excused."""
+    contract = tmp_path / "proto" / "moa" / "probe" / "v1" / "probe_service.proto"
+    contract.parent.mkdir(parents=True)
+    contract.write_text(CONTRACT.format(imported=imported, body=body))
+    compile_protos(tmp_path / "proto", tmp_path / "probe.binpb")
+    assert naming.lint(tmp_path / "probe.binpb") == code
+    assert ("GetProbeRequest" in capfd.readouterr().out) == (code != 0)
 
 
 FACING = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from typing import Any
 
 import openai
@@ -16,6 +17,7 @@ from google.rpc import code_pb2
 from moa.common.v1 import error_pb2
 from services.common import dialects
 from services.common.errors import BY_WORD, RULES, Cancelled, MoaError
+from services.router import dialects as router_dialects
 from tests.router.rig import KEY, Played, said, text
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
@@ -109,6 +111,12 @@ def test_a_failure_inside_a_stream(url: str, played: Played, reason: str, name: 
         lines.pop()
     rendered = dialects.DIALECTS[name].render(error)
     assert json.loads(lines[-1]) == ({"error": rendered} if isinstance(form, dict) else rendered)
+
+
+def test_every_dialect_of_the_router_is_here() -> None:
+    """A dialect that registers is held to the whole matrix, or this fails."""
+    registered = {module.name for module in pkgutil.iter_modules(router_dialects.__path__) if module.ispkg}
+    assert CALLS.keys() == STREAMS.keys() == registered
 
 
 def test_every_reason_has_a_rule_a_class_and_a_word() -> None:
