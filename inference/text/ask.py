@@ -66,7 +66,9 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
     sampling = request.sampling
     ignored = tuple(dict.fromkeys(_without_effect(request)))
     for name in ignored if request.strict else ():
-        raise Unsupported(f"{name} has no effect on this model, and this request ignores nothing (strict)", param=name)
+        # The message is no place for the name, which each dialect spells in its own way.
+        message = f"this has no effect on model {model.id!r}, and this request ignores nothing (strict)"
+        raise Unsupported(message, param=name)
     turns = turns_from(request.messages)
     return TextAsk(
         turns=turns,
