@@ -241,6 +241,22 @@ def test_a_stream_that_fails_ends_with_an_error(client: OpenAI, played: Played) 
     assert played.books.ended() == [None]
 
 
+def test_a_quality_is_a_hint(url: str, played: Played) -> None:
+    """A model that offers no choice ignores it and says so, unless the request is strict; another one takes it."""
+    ask = {"model": "painter", "prompt": PROMPT, "quality": "hd"}
+    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=10)
+    assert (told.status_code, told.headers["x-moa-ignored"], told.json()["quality"]) == (200, "quality", "auto")
+    assert [asked.quality for asked in played.pictures] == [image_pb2.QUALITY_UNSPECIFIED]
+    strict = {"x-api-key": KEY, "moa-parameters": "strict"}
+    refused = requests.post(f"{url}/v1/images/generations", json=ask, headers=strict, timeout=10)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "quality")
+    able = requests.post(
+        f"{url}/v1/images/generations", json=ask | {"model": "gemini-2.5-flash-image"}, headers=strict, timeout=10
+    )
+    assert (able.status_code, able.json()["quality"]) == (200, "hd")
+    assert [asked.quality for asked in played.pictures[1:]] == [image_pb2.QUALITY_HIGH]
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "prompt": {"prompt": " "},
     "n": {"prompt": "x", "n": 11},

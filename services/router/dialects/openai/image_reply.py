@@ -127,7 +127,7 @@ class Images:
         return {
             "background": self._wanted.background,
             "output_format": image.mime_type.removeprefix("image/"),
-            "quality": self._wanted.quality,
+            "quality": "auto" if "quality" in self._wanted.ignored else self._wanted.quality,
             "size": f"{image.width}x{image.height}",
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import msgspec
 
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
+from services.catalogue import Model
 from services.common import form, images
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.body import field_error
@@ -112,6 +113,18 @@ def request_from(
         background=read.background or "auto",
         ignored=ignored,
     )
+
+
+def drop_hints(request: image_service_pb2.GenerateImageRequest, model: Model, *, strict: bool = False) -> Sequence[str]:
+    """Take out of a request what only tunes and `model` does not know; return its names. `strict`: raise Unsupported.
+
+    OpenAI's clients send a quality to every model.
+    """
+    dropped = ["quality"] if request.quality and not model.can("quality") else []
+    refuse(dropped, strict=strict)
+    if dropped:
+        request.quality = image_pb2.QUALITY_UNSPECIFIED
+    return dropped
 
 
 def _from_form(read: form.Form) -> tuple[ImageBody, Mapping[str, list[bytes]]]:

@@ -117,8 +117,10 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         caller = self._caller(context)
         strict = is_strict(context.invocation_metadata() or ())
         asked, wanted = await self._reading(image_request.request_from, given, given.content_type, kind, strict=strict)
-        if wanted.partial_images:
+        if asked.quality or wanted.partial_images:
             model, _ = self._operations.model(asked.model, caller)
+            wanted.ignored.extend(image_request.drop_hints(asked, model, strict=strict))
+        if wanted.partial_images:
             asked.preview_every = _preview_every(model, wanted.partial_images)
         if wanted.stream:
             await self._image_stream(asked, wanted, caller, context)
