@@ -67,6 +67,8 @@ class Work:
         self._running = 0
         self._out = False
         """Whether an event was given out, and not known to be written yet."""
+        self._next_index = 0
+        """The index of the next image beyond those that were asked for."""
         self._links: Pool | None = None
         self._withheld: deque[ImageEvent] = deque()
         """Text that came before any image."""
@@ -86,8 +88,9 @@ class Work:
         calls = await prepare.provider_calls(self._taken, self._model, self._target, self._helper)
         first = 0
         for call in calls:
-            self._tasks.append(asyncio.create_task(self._run(call, first)))
+            self._tasks.append(asyncio.create_task(self._run(call, range(first, first + call.count))))
             first += call.count
+        self._next_index = first
         self._running = len(calls)
         return self
 
@@ -144,14 +147,14 @@ class Work:
             raise ContentPolicy(f"the model made no image{words}", param="prompt")
         return ImageEvent(finished=ImageFinished(usage=self.usage))
 
-    async def _run(self, call: Call, first: int) -> None:
-        """Make one call; its events go to the queue, with indices from `first` on, then None."""
+    async def _run(self, call: Call, places: range) -> None:
+        """Make one call; its events go to the queue, with the indices of its places, then None."""
         upload = Upload()
         self._uploads[upload] = call.count
         try:
             async with self._turns:
                 with Deadline() as deadline:
-                    await self._answered(call, first, deadline, upload)
+                    await self._answered(call, places, deadline, upload)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -161,7 +164,7 @@ class Work:
             del self._uploads[upload]
             self._events.put_nowait(None)
 
-    async def _answered(self, call: Call, first: int, deadline: Deadline, upload: Upload) -> None:
+    async def _answered(self, call: Call, places: range, deadline: Deadline, upload: Upload) -> None:
         timeouts = self._target.pool.timeouts
         deadline.within(timeouts.connect_s + timeouts.first_token_s, "begin to answer")
         reply = await self._target.ask(call.outgoing, upload)
@@ -169,11 +172,11 @@ class Work:
             self.upstream_request_id = reply.headers.get(self._target.adapter.request_id_header, "")
             reader = self._target.adapter.reader(call, self._model, reply.headers)
             while data := await reply.read_some():
-                await self._give(reader.feed(data), first, deadline, upload)
+                await self._give(reader.feed(data), places, deadline, upload)
                 if reader.failure is not None:
                     raise self._target.judged(reader.failure, 200)
                 deadline.within(timeouts.idle_s, "go on")
-            await self._give(reader.end(), first, deadline, upload)
+            await self._give(reader.end(), places, deadline, upload)
             if reader.failure is not None:
                 raise self._target.judged(reader.failure, 200)
         finally:
@@ -191,11 +194,11 @@ class Work:
         usage.reasoning_tokens = min(usage.reasoning_tokens + more.reasoning_tokens, estimate.MOST)
         usage.exact = usage.exact and more.exact
 
-    async def _give(self, events: list[Out], first: int, deadline: Deadline, upload: Upload) -> None:
+    async def _give(self, events: list[Out], places: range, deadline: Deadline, upload: Upload) -> None:
         for event in events:
             made = await self._fetched(event, deadline) if isinstance(event, Link) else event
             shown = made.event if isinstance(made, Picture) else made
-            shown.index += first
+            self._place(shown, places)
             if shown.HasField("image"):
                 self._came += 1
                 self._uploads[upload] = max(0, self._uploads[upload] - 1)
@@ -208,6 +211,15 @@ class Work:
             # would pile up. The wait is not the provider's.
             deadline.rest()
             await self._events.join()
+
+    def _place(self, shown: ImageEvent, places: range) -> None:
+        """Turn an index within a call into one of the whole request, which no other call gives."""
+        if shown.index < len(places):
+            shown.index = places[shown.index]
+            return
+        shown.candidate = places[-1]
+        shown.index = self._next_index
+        self._next_index += 1
 
     async def _convert(self, made: ImageEvent | Picture) -> None:
         """Bring an image into the format that was asked for, one at a time: decoded, it takes many times its size."""

@@ -135,6 +135,6 @@ def _candidates(script: ImageScript) -> dict[str, Any]:
         return {"candidates": [{"content": {}, **ended}], "usageMetadata": usage}
     parts: list[dict[str, Any]] = [{"text": piece} for piece in script.text]
     inline = {"mimeType": "image/png", "data": base64.b64encode(script.image).decode()}
-    parts += [{"inlineData": inline}] if script.image else []
+    parts += [{"inlineData": inline}] * script.copies if script.image else []
     content = {"role": "model", "parts": parts}
     return {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}], "usageMetadata": usage}

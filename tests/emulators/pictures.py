@@ -28,6 +28,8 @@ class ImageScript(Script):
     """One answer of an image service."""
 
     image: bytes = field(default_factory=png)
+    copies: int = 1
+    """How many times a model that is asked for one image gives it."""
     text: tuple[str, ...] = ()
     filtered: bool = False
     """Whether the provider withholds the image for its content policy."""

@@ -20,6 +20,7 @@ NUMBERS = st.integers(0, 2**32 - 1)
     words=st.text(max_size=40),
     seed=st.none() | st.integers(0, 2**32),
     steps=st.none() | st.tuples(NUMBERS, NUMBERS),
+    candidate=st.none() | NUMBERS,
 )
 def test_any_picture(
     data: bytes,
@@ -28,10 +29,11 @@ def test_any_picture(
     words: str,
     seed: int | None,
     steps: tuple[int, int] | None,
+    candidate: int | None,
 ) -> None:
     """Read back, the response is the message with the picture in it; the bytes are taken out of what was given."""
     described = ImageData(mime_type="image/png", width=size[0], height=size[1])
-    event = ImageEvent(index=index)
+    event = ImageEvent(index=index, candidate=candidate)
     if steps is None:
         event.image.CopyFrom(Image(image=described, revised_prompt=words))
         if seed is not None:

@@ -231,6 +231,21 @@ async def test_gemini_text_beside_the_image(tmp_path: Path) -> None:
                 await service.ask(request)
 
 
+async def test_several_images_in_the_place_of_one(tmp_path: Path) -> None:
+    """Each has an index of its own, whichever call ends first, and says which of those asked for it belongs to."""
+    async with GeminiImagesEmulator() as upstream:
+        rows = shipped_rows("gemini-image", f"{upstream.url}/v1beta")
+        async with image_service(tmp_path, *rows, {"GEMINI_API_KEY": "AIza-good"}) as service:
+            request = GenerateImageRequest(model="gemini-3.1-flash-image", provider="gemini-image", prompt="a boat")
+            request.count = 2
+            upstream.scripts += [ImageScript(copies=2), ImageScript(copies=2)]
+            events = [event for event in await service.ask(request) if event.HasField("image")]
+    places = {event.index: event.candidate if event.HasField("candidate") else event.index for event in events}
+    assert len(events) == len(places) == 4
+    assert sorted(places) == [0, 1, 2, 3]
+    assert sorted(places.values()) == [0, 0, 1, 1]
+
+
 async def test_openai_previews(tmp_path: Path) -> None:
     """Previews are asked for as partial images, and come as progress."""
     async with OpenAIImagesEmulator() as upstream:

@@ -14,8 +14,8 @@ from google import genai
 from google.genai import errors, types
 from PIL import Image
 
-from moa.common.v1 import error_pb2
-from moa.image.v1 import image_pb2
+from moa.common.v1 import error_pb2, media_pb2, usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
 from moa.text.v1 import text_pb2
 from services.common.errors import QuotaExhausted, UpstreamFailed
 from tests.router.rig import KEY, OTHER_KEY, Played, called, ended, picture, said, text, thought
@@ -452,3 +452,20 @@ def test_models_for_the_gateways_own_use_are_not_there(url: str, played: Played)
     contents = {"contents": [{"parts": [{"text": "x"}]}]}
     for path, asked in (("/generate/text", body), ("/v1beta/models/eye:generateContent", contents)):
         assert requests.post(url + path, json=asked, headers=headers, timeout=10).status_code == 404
+
+
+def test_several_images_of_one_candidate_stay_one_candidate(url: str, played: Played) -> None:
+    """What a model made in the place of one image is its parts, beside those of the next."""
+    image = image_pb2.Image(image=media_pb2.ImageData(data=b"made", mime_type="image/png"))
+    events = [
+        image_pb2.ImageEvent(index=0, image=image),
+        image_pb2.ImageEvent(index=2, candidate=0, image=image),
+        image_pb2.ImageEvent(index=1, image=image),
+        image_pb2.ImageEvent(finished=image_pb2.ImageFinished(usage=usage_pb2.Usage(images=3))),
+    ]
+    played.script = [image_service_pb2.GenerateImageResponse(events=events)]
+    body = {"contents": [{"parts": [{"text": "two boats"}]}], "generationConfig": {"candidateCount": 2}}
+    path = "/v1beta/models/gemini-2.5-flash-image:generateContent"
+    told = requests.post(url + path, json=body, headers={"x-goog-api-key": KEY}, timeout=10).json()
+    assert [len(each["content"]["parts"]) for each in told["candidates"]] == [2, 1]
+    assert [usage and usage.images for usage in played.books.ended()] == [3]

@@ -45,6 +45,8 @@ def encoded(event: ImageEvent | Picture) -> bytes:
     rest.ClearField(inner)  # type: ignore[arg-type]  # a field of the one that it is
     # From the inside out: each message is the header of the one within, and then what else it has.
     index = ImageEvent(index=event.event.index)
+    if event.event.HasField("candidate"):
+        index.candidate = event.event.candidate
     tails = [described.SerializeToString(), rest.SerializeToString(), index.SerializeToString()]
     heads = [_head(ImageData.DESCRIPTOR, "data", len(data))]
     size = len(heads[0]) + len(data) + len(tails[0])

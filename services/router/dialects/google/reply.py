@@ -226,7 +226,7 @@ class TextReply:
 
 
 class ImageReply:
-    """Turns an image answer's messages into responses: each image of the request is a candidate."""
+    """Turns an image answer's messages into responses: each image that was asked for is a candidate."""
 
     def __init__(self, answer: ImageAnswer, response_id: str) -> None:
         self.answer = answer
@@ -256,12 +256,13 @@ class ImageReply:
             if kind == "started":
                 # Another model goes on.
                 self._common["modelVersion"] = event.started.model
+            place = event.candidate if event.HasField("candidate") else event.index
             if kind == "text":
-                self._parts.setdefault(event.index, []).append({"text": event.text.text})
+                self._parts.setdefault(place, []).append({"text": event.text.text})
             elif kind == "image":
                 image = event.image.image
                 blob = {"mimeType": image.mime_type, "data": image.data}
-                self._parts.setdefault(event.index, []).append({"inlineData": blob})
+                self._parts.setdefault(place, []).append({"inlineData": blob})
                 self.images += 1
         return False
 
