@@ -15,7 +15,8 @@ end
 -- What a path may have been meant as: with a version or without one, once or twice, a slash at the end, a prefix too many.
 local function candidates(path)
   local plain = path:gsub("/+$", "")
-  local found = {plain, "/v1" .. plain, "/v1beta" .. plain, plain .. "s"}
+  local found = {plain, "/v1" .. plain, "/v1beta" .. plain}
+  if EXACT[plain .. "s"] then found[#found + 1] = plain .. "s" end
   local rest = plain:match("^/[^/]+(/.+)$")
   while rest ~= nil do
     found[#found + 1] = rest

@@ -144,6 +144,7 @@ def test_routes(edge: Stack, method: str, path: str, status: int, code: str, dia
         ("/no/such/path", ""),
         ("/v1/nothing", ""),
         ("/v1/models/some:embedEverything", ""),
+        ("/v1beta/models/some:generateContnt", ""),
         ("/chat/completions%22", ""),
         ("/" + "x" * 300 + "/v1/models", ""),
     ],

@@ -27,6 +27,7 @@ from PIL import Image
 from moa.common.v1 import error_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.common.errors import QuotaExhausted
+from services.router.dialects.openai import image_request
 from tests.router.rig import KEY, OTHER_KEY, Played, Rig, picture
 
 PROMPT = "귀여운 고양이 🐱"
@@ -298,6 +299,13 @@ BAD_FORMS = {
     "too many images": (*multipart(*[PNG] * 17, b'name="prompt"\r\n\r\nx'), 400),
     "a heavy image": (*multipart(PNG + b"\0" * (10 * 2**20), b'name="prompt"\r\n\r\nx'), 413),
 }
+
+
+@pytest.mark.parametrize(("named", "model"), [(b"", "canvas"), (b"smart", "smart")])
+def test_azures_path_names_the_model_of_a_form(named: bytes, model: str) -> None:
+    """Where the form itself names none."""
+    body, form = multipart(PNG, b'name="prompt"\r\n\r\nx', *([b'name="model"\r\n\r\n' + named] if named else []))
+    assert image_request.request_from(body, form, "edit", model="canvas")[0].model == model
 
 
 @pytest.mark.parametrize(("body", "form", "status"), BAD_FORMS.values(), ids=BAD_FORMS.keys())

@@ -67,6 +67,12 @@ def test_a_known_field_is_checked_all_the_same() -> None:
         chat_request.request_from(json.dumps({**CHAT, "temperature": 9}).encode())
 
 
+def test_biases_are_read_beside_an_unknown_field() -> None:
+    """Their names are numbers, which JSON writes as texts."""
+    body = {**CHAT, "logit_bias": {"50256": -100}}
+    assert dict(chat_request.request_from(json.dumps(body).encode()).request.sampling.logit_bias) == {50256: -100}
+
+
 def test_image_bodies_are_read_alike() -> None:
     """The image paths of the same dialect follow the same rule."""
     body = b'{"prompt":"a cat","cfg_scale":7}'

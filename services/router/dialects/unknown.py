@@ -65,7 +65,7 @@ def parse_liberally(
     extra: Extra = {}
     known = _pruned(value, _type_of(decoder.type), "", names, extra)
     try:
-        return Read(msgspec.convert(known, decoder.type), list(names)[:MOST_NAMED], extra)
+        return Read(msgspec.convert(known, decoder.type, str_keys=True), list(names)[:MOST_NAMED], extra)
     except msgspec.ValidationError as error:
         raise field_error(str(error)) from None
 

@@ -62,9 +62,9 @@ class Wanted:
 
 
 def request_from(
-    data: bytes, content_type: str, kind: Kind, *, strict: bool = False
+    data: bytes, content_type: str, kind: Kind, *, strict: bool = False, model: str = ""
 ) -> tuple[image_service_pb2.GenerateImageRequest, Wanted]:
-    """Read a body; `strict`: refuse what would have no effect.
+    """Read a body; `strict`: refuse what would have no effect; `model`: the one of a body that names none.
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
@@ -82,7 +82,7 @@ def request_from(
     _check(read, kind, given, mask)
     width, height = _size(read.size)
     request = image_service_pb2.GenerateImageRequest(
-        model=read.model or DEFAULT_MODEL,
+        model=read.model or model or DEFAULT_MODEL,
         operation=_operation(kind, given),
         prompt=read.prompt or "",
         negative_prompt=read.negative_prompt or "",

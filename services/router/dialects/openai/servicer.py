@@ -97,26 +97,28 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images from a prompt."""
-        given = Body(request, model=_deployment(context))
+        given = Body(request)
         del request
         await self._image(given, context, "generation")
 
     async def CreateImageEdit(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Change images."""
-        given = Body(request, model=_deployment(context))
+        given = Body(request)
         del request
         await self._image(given, context, "edit")
 
     async def CreateImageVariation(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         """Make images like one."""
-        given = Body(request, model=_deployment(context))
+        given = Body(request)
         del request
         await self._image(given, context, "variation")
 
     async def _image(self, given: Body, context: Any, kind: image_request.Kind) -> None:
         caller = self._caller(context)
         strict = is_strict(context.invocation_metadata() or ())
-        asked, wanted = await self._reading(image_request.request_from, given, given.content_type, kind, strict=strict)
+        asked, wanted = await self._reading(
+            image_request.request_from, given, given.content_type, kind, strict=strict, model=_deployment(context)
+        )
         if asked.quality or wanted.partial_images:
             model, _ = self._operations.model(asked.model, caller)
             wanted.ignored.extend(image_request.drop_hints(asked, model, strict=strict))
