@@ -44,6 +44,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_before",
         "_began",
         "_deadline",
         "_helper",
@@ -75,6 +76,8 @@ class Answer:
         self._reader: Reader | None = None
         self._deadline = Deadline()
         self._began = False
+        self._before: list[TextEvent] = []
+        """What came before the first word: a role, or what is the vendor's own."""
         self._objects: ObjectsOnly | None = None
         """Where the model has no mode for JSON objects."""
         self._started: Started | None = None
@@ -151,7 +154,8 @@ class Answer:
         while True:
             data = await self._read(reader, reply)
             self.lived = self.lived or bool(data)
-            events = reader.feed(data) if data else reader.end()
+            events = self._before + (reader.feed(data) if data else reader.end())
+            self._before = []
             if reader.failure is not None:
                 if not events:
                     raise self._target.judged(reader.failure, 200)
@@ -159,12 +163,15 @@ class Answer:
             if reader.done or not data:
                 self._complete(reader, reply)
                 return events
-            if events:
+            if self._began or any(map(_says_something, events)):
                 self._began = True
-                self._deadline.rest()
-                return events
+                if events:
+                    self._deadline.rest()
+                    return events
+            # A model may name its role and then think unseen, for as long as one that says nothing before its answer.
+            self._before = events
             if self._request.stream and self._lives(idle_s):
-                return events
+                return []
 
     def _lives(self, idle_s: float) -> bool:
         """Note that a piece came which makes no event; tell whether a sign of life is due."""
@@ -203,3 +210,8 @@ class Answer:
     def usage_so_far(self) -> TextEvent | None:
         """Return a `usage` event for what has come; None when nothing has."""
         return self._reader.usage_so_far() if self._reader is not None else None
+
+
+def _says_something(event: TextEvent) -> bool:
+    kind = event.WhichOneof("event")
+    return bool(event.text.text) if kind == "text" else kind is not None

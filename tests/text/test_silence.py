@@ -47,6 +47,29 @@ async def test_a_providers_comments_are_signs_of_life(tmp_path: Path, monkeypatc
     assert events[-1].HasField("finished")
 
 
+async def test_a_role_is_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that names its role, and then thinks unseen, is waited for like one that says nothing before its answer.
+
+    So what came is no beginning: it is told with the first word, and until then is a sign of life.
+    """
+    monkeypatch.setattr(answer, "LIFE_S", 0.0)
+    role = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    first = b"data: " + json.dumps({"id": "1", "model": "m-1", "choices": [role]}).encode() + b"\n\n"
+    request = chat()
+    request.vendor.vendor = "openai"  # who is told the snapshot's name, too
+    async with (
+        _wire(HEAD + _sent(first), REST) as (url, go),
+        text_service(tmp_path, [{**PROVIDER, "base_url": url}], MODELS, {}) as service,
+        asyncio.timeout(60),
+    ):
+        messages = aiter(service.call(request))
+        assert not (await anext(messages)).events
+        go.set()
+        events = [event async for message in messages for event in message.events]
+    assert text_of(events) == "one two"
+    assert any(b"m-1" in event.vendor.json for event in events)
+
+
 async def test_a_long_whole_answer_shows_life_and_comes_in_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
