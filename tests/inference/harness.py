@@ -44,15 +44,26 @@ class Running:
         )
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
+        self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         assert self._started.wait(120)
+        if self._failed is not None:
+            raise self._failed
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._stop = asyncio.Event()
-        self._loop.run_until_complete(self._main())
-        self._loop.close()
+        try:
+            self._loop.run_until_complete(self._main())
+        except Exception as error:
+            # Who waits for the start is told at once why there is none.
+            if self._started.is_set():
+                raise
+            self._failed = error
+            self._started.set()
+        finally:
+            self._loop.close()
 
     async def _main(self) -> None:
         async with serve(self._config) as self.process:

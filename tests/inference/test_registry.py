@@ -32,7 +32,7 @@ def catalogue(file: Path, sources: dict[str, tuple[str, Path]]) -> Path:
             "id": name,
             "provider": provider,
             "context_tokens": 512,
-            "defaults": {"width": 64, "height": 64, "steps": 3},
+            "defaults": {"width": 64, "height": 64, "steps": 3} if provider == "local-image" else {},
             "load": {"source": str(folder)},
         }
         for name, (provider, folder) in sources.items()
