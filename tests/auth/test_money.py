@@ -123,7 +123,7 @@ async def test_where_dollars_are_short_less_is_granted(client: Client, root: str
 
 async def test_what_was_used_before_a_limit_was_set_counts(client: Client, root: str, auth: Auth, admit: Admit) -> None:
     """Dollars are counted for everybody, so that a month's limit binds from the middle of the month."""
-    account, _, key = await auth.account()
+    account, _, key = await auth.account(tokens=1_000_000)
     admission = await admit(auth)
     held = await bought(admission, key, 80 * CENT)
     held.settle(usage=usage_pb2.Usage(completion_tokens=100_000, exact=True), provider="cloud", model="m")

@@ -270,6 +270,8 @@ def openai_image(world: World, model: str) -> list[bytes]:
     with openai_client(world) as client:
         made = client.images.generate(model=model, prompt="a red circle")
     assert made.data
+    if "gpt-image" in model:
+        return [base64.b64decode(each.b64_json or "") for each in made.data]
     return [requests.get(each.url or "", timeout=10).content for each in made.data]
 
 
