@@ -11,6 +11,7 @@ from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
 from services.quota_client._lease import Lease
 from services.quota_client._pace import Share
+from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import Amount
 
@@ -57,7 +58,7 @@ class Keeper(Protocol):
         """Return another reservation of the same quota, in the same paces, and book that this one came to nothing."""
 
 
-class Reservation:
+class Reservation(Payment):
     """Quota for one request. Exactly one of `settle` and `release` counts: the first."""
 
     __slots__ = (
@@ -106,26 +107,6 @@ class Reservation:
         lease.number += 1
         # As `ReservationId` writes it.
         self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{amount.dotted}"
-
-    @property
-    def tokens(self) -> int:
-        """Tokens set aside: bound the provider's answer by them."""
-        return self.amount.tokens
-
-    @property
-    def images(self) -> int:
-        """Images set aside."""
-        return self.amount.images
-
-    @property
-    def account_id(self) -> str:
-        """The account that pays."""
-        return self.identity.account_id
-
-    @property
-    def key_id(self) -> str:
-        """The key that asked."""
-        return self.identity.key_id
 
     @property
     def priority(self) -> str:

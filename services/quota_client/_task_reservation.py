@@ -7,12 +7,13 @@ from typing import Final, Self
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
+from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import Amount
 from services.quota_client.grants import ActingFor
 
 
-class TaskReservation:
+class TaskReservation(Payment):
     """Quota that the signer of a grant holds. Looks like a `Reservation`; nothing is booked through it."""
 
     __slots__ = ("amount", "identity", "reservation_id")
@@ -26,26 +27,6 @@ class TaskReservation:
         """None that a backend could settle: the signer of the grant does, whatever becomes of this process."""
         self.amount = Amount(images=acting.images)
         """What is set aside, as far as the grant tells."""
-
-    @property
-    def tokens(self) -> int:
-        """None: tasks pay by images."""
-        return self.amount.tokens
-
-    @property
-    def images(self) -> int:
-        """Images set aside."""
-        return self.amount.images
-
-    @property
-    def account_id(self) -> str:
-        """The account that pays."""
-        return self.identity.account_id
-
-    @property
-    def key_id(self) -> str:
-        """The key that asked."""
-        return self.identity.key_id
 
     @property
     def priority(self) -> str:

@@ -1,0 +1,35 @@
+"""What a request asks of whatever pays for it, wherever the quota was set aside."""
+
+from __future__ import annotations
+
+from services.quota_client._verified_key import VerifiedKey
+from services.quota_client.amounts import Amount
+
+
+class Payment:
+    """Quota that was set aside for one request, and whose it is."""
+
+    __slots__ = ()
+
+    amount: Amount
+    identity: VerifiedKey
+
+    @property
+    def tokens(self) -> int:
+        """Tokens set aside: bound the provider's answer by them. 0 for a task, which pays by images."""
+        return self.amount.tokens
+
+    @property
+    def images(self) -> int:
+        """Images set aside."""
+        return self.amount.images
+
+    @property
+    def account_id(self) -> str:
+        """The account that pays."""
+        return self.identity.account_id
+
+    @property
+    def key_id(self) -> str:
+        """The key that asked."""
+        return self.identity.key_id
