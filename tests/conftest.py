@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from deploy.local.database import Database
+from services.common.rpc import call as calls
 from tests import forking, skips
 from tests.suite import plugin
 
@@ -52,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
         ]
     )
     skips.pytest_configure(config)
+
+
+@pytest.fixture(autouse=True)
+def _call() -> None:
+    """Begin a call of no size and nobody's for each test: one that a test begins in its thread outlives the test."""
+    calls.begin("test", "test")
 
 
 @pytest.fixture(scope="session")

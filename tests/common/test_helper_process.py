@@ -59,7 +59,7 @@ async def test_a_request_is_as_large_as_it_was_received() -> None:
         calls.fetched(LARGE_BYTES)
         return is_large_request(small), is_large_request(large)
 
-    # Of no call at all: whoever ran before may have left one.
+    # Of no call at all: each test has one.
     assert Context().run(outside) == (False, True)
     call = calls.begin("m", "r")
     call.request_bytes = LARGE_BYTES

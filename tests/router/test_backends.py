@@ -8,168 +8,19 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
-import msgspec
 import pytest
 
-from moa.common.v1 import error_pb2, usage_pb2
-from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
-from moa.quota.v1 import quota_pb2
+from moa.common.v1 import error_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
-from services.catalogue import Catalogue, Load, Model, Provider, Timeouts
+from services.catalogue import Catalogue, Provider, Timeouts
 from services.common.errors import ContextTooLong, Internal, Unavailable, UpstreamTimeout
 from services.common.rpc import server
 from services.common.rpc.client import channel
-from services.common.rpc.whole import whole_text
-from services.quota_client import TaskReservation
-from services.quota_client.amounts import NOTHING, Amount
-from services.quota_client.grants import ActingFor
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
-from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
-from services.router.operations.image import IMAGE
 from services.router.operations.text import TextCall
-
-TOKEN = "a-service-token-for-tests"
-MODEL = Model(id="m", provider="p", default_max_tokens=8)
-
-
-def text(words: str) -> text_service_pb2.GenerateTextResponse:
-    event = text_pb2.TextEvent(text=text_pb2.TextDelta(text=words))
-    return text_service_pb2.GenerateTextResponse(events=[event])
-
-
-class Moody(text_service_pb2_grpc.TextServiceServicer):
-    """Behaves as the last message's text says."""
-
-    def __init__(self) -> None:
-        self.cancelled = asyncio.Event()
-        self.seen: dict[str, str] = {}
-        self.bound = 0
-        self.streams = 0
-        """Calls by streams."""
-
-    async def GenerateText(self, request: text_service_pb2.GenerateTextRequest, context: Any) -> None:  # type: ignore[override]
-        self.seen = dict(context.invocation_metadata())
-        self.bound = request.max_tokens
-        mood = request.messages[-1].parts[0].text
-        if mood == "long":
-            raise ContextTooLong("too long", param="messages")
-        if mood == "bug":
-            raise ValueError("a secret that must not leak")
-        self.streams += 1
-        if mood == "lively":
-            for _ in range(3):
-                await context.write(text_service_pb2.GenerateTextResponse())
-        if mood != "mute":
-            await context.write(text("one"))
-        if mood in ("hang", "mute"):
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
-        if mood == "stop":
-            return
-        usage = usage_pb2.Usage(prompt_tokens=1, completion_tokens=1, exact=True)
-        done = text_pb2.TextEvent(finished=text_pb2.Finished(usage=usage))
-        await context.write(text_service_pb2.GenerateTextResponse(events=[done]))
-
-    async def GenerateWholeText(
-        self, request: text_service_pb2.GenerateWholeTextRequest, context: Any
-    ) -> text_service_pb2.GenerateWholeTextResponse:
-        self.streams -= 1
-        return await whole_text(self.GenerateText, request, context)
-
-    async def CountTokens(
-        self, request: text_service_pb2.CountTokensRequest, context: Any
-    ) -> text_service_pb2.CountTokensResponse:
-        self.seen = dict(context.invocation_metadata())
-        return text_service_pb2.CountTokensResponse(prompt_tokens=1)
-
-
-class Lender:
-    """Admission that lends what is asked and remembers how it ended."""
-
-    account_id, reservation_id, priority = "acct", "resv", "high"
-    operation = quota_pb2.OPERATION_TEXT
-    identity: Any = None
-    amount = NOTHING
-    ended = ""
-
-    async def reserve(self, key: str, *, need: Amount, **_: Any) -> Lender:
-        self.amount = need
-        return self
-
-    @property
-    def tokens(self) -> int:
-        return self.amount.tokens
-
-    @property
-    def images(self) -> int:
-        return self.amount.images
-
-    async def identify(self, key: str) -> Any:
-        return self
-
-    arrive = identify
-
-    def may(self, *_: Any) -> bool:
-        return True
-
-    def follow(self, so_far: Any) -> None: ...
-
-    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
-        pass
-
-    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
-        self.ended = f"{usage.prompt_tokens}+{usage.completion_tokens}"
-
-    def release(self) -> None:
-        self.ended = "released"
-
-    def annul(self) -> None:
-        self.ended = "annulled"
-
-    def shrunk(self, amount: Amount) -> Lender:
-        return self
-
-    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
-        self.ended = "in doubt"
-
-    def renewed(self) -> Lender:
-        self.annul()
-        return self
-
-
-class Rig:
-    """A router's core in front of a moody service."""
-
-    def __init__(
-        self,
-        moody: Moody,
-        operations: Operations,
-        lender: Lender,
-        running: server.Server,
-        calls: backends.Backends,
-        timeouts: Callable[[Timeouts], None],
-    ) -> None:
-        self.calls = calls
-        self.moody, self.operations, self.lender, self.running = moody, operations, lender, running
-        self.timeouts = timeouts
-        """Changes the provider's."""
-
-    async def ask(self, mood: str, *, stream: bool = True, max_tokens: int | None = None) -> Any:
-        request = text_service_pb2.GenerateTextRequest(model="m", stream=stream, max_tokens=max_tokens)
-        request.messages.add(role=text_pb2.ROLE_USER).parts.add(text=mood)
-        return await self.operations.begin(TextCall(request), Caller(key="k", request_id="rid-1"))
-
-
-class Nowhere:
-    """No request of these tests has a link."""
-
-    def fetched(self, linked: Any, *, account_id: str, owner: str) -> Any:
-        raise AssertionError(linked)
+from tests.router.moody import MODEL, TOKEN, Lender, Moody, Nowhere, Rig, drained, text
 
 
 @pytest.fixture
@@ -190,14 +41,6 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
         operations = Operations(catalogue=lambda: known[0], admission=lender, backends=calls, inputs=Nowhere())
         yield Rig(moody, operations, lender, running, calls, waiting)
     await running.stop(0)
-
-
-async def drained(answer: Any) -> list[text_pb2.TextEvent]:
-    events: list[text_pb2.TextEvent] = []
-    async with answer:
-        while (message := await answer.next()) is not None:
-            events += message.events
-    return events
 
 
 async def test_an_answer_comes_whole_and_is_settled_by_its_usage(rig: Rig) -> None:
@@ -410,77 +253,3 @@ async def test_a_stranger_is_no_service() -> None:
             await call.read()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     await running.stop(0)
-
-
-class Painter(image_service_pb2_grpc.ImageServiceServicer):
-    """Notes who asks, and makes nothing."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, str] = {}
-
-    async def GenerateImage(self, request: image_service_pb2.GenerateImageRequest, context: Any) -> None:  # type: ignore[override]
-        self.seen = dict(context.invocation_metadata())
-        done = image_pb2.ImageEvent(finished=image_pb2.ImageFinished())
-        await context.write(image_service_pb2.GenerateImageResponse(events=[done]))
-
-
-async def test_only_who_asks_again_after_a_crash_names_the_order() -> None:
-    """Where a task holds the quota, its images are asked for under the request's id, which stays the same when another
-    worker takes the task up; requests that pay here have no name, so that nothing is kept for them."""
-    painter, running = Painter(), server.Server(service_token=TOKEN)
-    image_service_pb2_grpc.add_ImageServiceServicer_to_server(painter, running.grpc)
-    port = await running.start("127.0.0.1:0")
-    catalogue = Catalogue([Provider(id="p", adapter="x", makes="image")], [MODEL], frozenset({"p"}))
-    caller = Caller(key="k", request_id="task-1")
-    payer: Any = Lender()
-    held = TaskReservation(payer, ActingFor(account_id="a", key_id="k", reservation_id="r", images=1))
-    names, priorities = [], []
-    async with channel(f"127.0.0.1:{port}") as to_image:
-        calls = backends.Backends({"image": to_image}, service_token=TOKEN, catalogue=lambda: catalogue)
-        for reserved in (held, payer):
-            source = calls.ask(IMAGE, image_service_pb2.GenerateImageRequest(), MODEL, caller, reserved)
-            while await source.read() is not None:
-                pass
-            names.append(painter.seen.get("x-moa-resume"))
-            priorities.append(painter.seen["x-moa-priority"])
-    await running.stop(0)
-    assert names == ["task-1", None]
-    assert priorities == ["normal", "high"], "a task does not come before other accounts' people"
-
-
-async def test_images_of_an_own_model_wait_for_its_process() -> None:
-    """The process of a model goes and is started again: a stream that is asked for meanwhile shows that it waits,
-    and is answered then. One without a stream, or whose model has a fallback, is told at once that it has to wait."""
-    first = server.Server(service_token=TOKEN)
-    image_service_pb2_grpc.add_ImageServiceServicer_to_server(Painter(), first.grpc)
-    port = await first.start("127.0.0.1:0")
-    own = Model(id="m", provider="p", load=Load(source="nowhere"))
-    spared = msgspec.structs.replace(own, fallback=("p/other",))
-    catalogue = Catalogue([Provider(id="p", adapter="x", makes="image")], [own], frozenset({"p"}))
-    caller, payer = Caller(key="k", request_id="r"), Lender()
-    stream = image_service_pb2.GenerateImageRequest(stream=True)
-    async with channel(f"127.0.0.1:{port}") as link, asyncio.timeout(30):
-        calls = backends.Backends({"image": link}, service_token=TOKEN, catalogue=lambda: catalogue)
-        await link.channel_ready()
-        calls.watch()
-        await first.stop(0)
-        while True:
-            try:
-                calls.ask(IMAGE, image_service_pb2.GenerateImageRequest(), own, caller, payer).cancel()
-            except Restarting:
-                break
-            await asyncio.sleep(0.01)
-        with pytest.raises(Restarting):
-            calls.ask(IMAGE, stream, spared, caller, payer)
-        source = calls.ask(IMAGE, stream, own, caller, payer)
-        waits = await source.read()
-        assert waits is not None
-        second = server.Server(service_token=TOKEN)
-        image_service_pb2_grpc.add_ImageServiceServicer_to_server(Painter(), second.grpc)
-        await second.start(f"127.0.0.1:{port}")
-        kinds = [event.WhichOneof("event") for event in waits.events]
-        while (message := await source.read()) is not None:
-            kinds += [event.WhichOneof("event") for event in message.events]
-        await calls.aclose()
-    assert kinds == ["queued", "finished"]
-    await second.stop(0)

@@ -14,7 +14,6 @@ from google.api import httpbody_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, MoaError
 from services.common.helper_process import LARGE_BYTES, HelperProcess
-from services.common.rpc import call as calls
 from services.providers.http.multipart import File, form
 from services.router.dialects.google import requests
 from services.router.dialects.native import image, text
@@ -84,7 +83,6 @@ async def test_its_refusal_names_the_field(helper: HelperProcess) -> None:
 
 async def test_a_small_body_is_read_here() -> None:
     """It would take longer to hand it over; and a router that reads none large has no helper process."""
-    calls.begin("m", "r")  # of no size: another test may have left one that has
     helper = HelperProcess()
     small = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
     read, prompt = await Reading(helper)(chat_request.read, body(small))

@@ -25,7 +25,6 @@ from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common import errors
 from services.common.helper_process import HelperProcess
-from services.common.rpc import call as calls
 from services.providers.aws.access import region_of
 from services.providers.aws.text.read import BedrockReader
 from services.providers.aws.text.request import body_from, request_from
@@ -250,7 +249,6 @@ async def test_counting(service: TextClient) -> None:
 
 async def test_a_large_prompt_is_counted_off_the_loop(service: TextClient) -> None:
     """The provider's request of it is made in the helper process, and counts the same."""
-    calls.begin("m", "r")  # of no size: another test may have left one that has
     request = chat("x" * 300_000)
     model, target = service.targets.find(service.watched.now, "m", "p", caller_key="")
     helper = HelperProcess()
