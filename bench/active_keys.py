@@ -176,16 +176,16 @@ def _in_use(admission: Admission, count: int) -> list[LeaseStore]:
     Returns those that do not pay.
     """
     made = []
-    holdings = admission._holdings
+    stores = admission._stores
     now = time.monotonic()
     for number in range(_COLD + _PAYING, _COLD + _PAYING + count):
         grant = quota_pb2.Grant(account_id=f"acc_{number // 10}", key_id=f"key_{number}")
         grant.fresh_for.FromMilliseconds(1500)
         grant.remaining.resets_at.FromDatetime(datetime.now(UTC))
-        store = LeaseStore(str(number).encode(), grant, now, admission._settling, admission._paces, holdings.give_back)
-        holdings.by_key_id[grant.key_id] = store
+        store = LeaseStore(str(number).encode(), grant, now, admission._settling, admission._paces, stores.give_back)
+        stores.by_key_id[grant.key_id] = store
         made.append(store)
-    for store in holdings.by_key_id.values():
+    for store in stores.by_key_id.values():
         store.used_at = now + 3600
     return made
 

@@ -190,21 +190,21 @@ async def _refreshed(count: int) -> dict[str, float]:
     auth: Any = _Auth()
     settling = Settling(auth, service_token="bench", folder=None, holder="h")  # noqa: S106  # no secret
     paces = Paces(auth, service_token="bench", holder="h")  # noqa: S106
-    holdings = LeaseStores(auth, service_token="bench", holder="h", settling=settling, paces=paces, there=_there)  # noqa: S106
+    stores = LeaseStores(auth, service_token="bench", holder="h", settling=settling, paces=paces, there=_there)  # noqa: S106
     now = time.monotonic()
     for number in range(count):
         grant = quota_pb2.Grant(account_id="a", key_id=f"key_{number}", version=1)
         grant.fresh_for.FromMilliseconds(1500)
         grant.remaining.resets_at.FromDatetime(datetime.now(UTC))
-        holding = LeaseStore(str(number).encode(), grant, now, settling, paces, holdings.give_back)
-        holdings.by_key_id[grant.key_id] = holding
-    for holding in holdings.by_key_id.values():
-        holding.used_at = time.monotonic()
+        store = LeaseStore(str(number).encode(), grant, now, settling, paces, stores.give_back)
+        stores.by_key_id[grant.key_id] = store
+    for store in stores.by_key_id.values():
+        store.used_at = time.monotonic()
     refreshing = Refreshing(
         auth,
         service_token="bench",  # noqa: S106
         holder="h",
-        holdings=holdings,
+        stores=stores,
         settling=settling,
         paces=paces,
     )

@@ -50,7 +50,7 @@ class Engine(ABC, Generic[J, R, O]):
         self.size_bytes = size_bytes
         self.ticks = 0
         """Steps that were taken."""
-        self.beats = 0
+        self.progress = 0
         """A number that grows with every piece of work: what shows that the engine is not stuck."""
         self._jobs = queue
         self._changed = threading.Condition()
@@ -161,7 +161,7 @@ class Engine(ABC, Generic[J, R, O]):
         output = self._step(batch)
         took = time.perf_counter() - started
         self.ticks += 1
-        self.beats += 1
+        self.progress += 1
         self._jobs.took(batch, took)
         metrics.TICKS.labels(self.name).inc()
         metrics.ROWS.labels(self.name).inc(self._rows(batch))

@@ -52,16 +52,16 @@ def rgb(data: bytes, param: str) -> Image.Image:
     return image.convert("RGB")
 
 
-class Sources(NamedTuple):
+class InputImages(NamedTuple):
     """The decoded images of a request."""
 
     image: Image.Image | None = None
     mask: Image.Image | None = None
 
 
-def sources(image: bytes | None, given_mask: bytes | None, width: int, height: int) -> Sources:
+def sources(image: bytes | None, given_mask: bytes | None, width: int, height: int) -> InputImages:
     """Decode a request's images. Raises as `opened` does."""
-    return Sources(
+    return InputImages(
         None if image is None else source(image, width, height),
         None if given_mask is None else mask(given_mask, width, height),
     )

@@ -106,7 +106,7 @@ class ImageEngine(engine.Engine[Order, Picture, list[Tensor | None]]):
             self.denoiser.warm(width, height)
 
     def prepare(
-        self, ask: ImageAsk, *, flow: Flow = NAMELESS, key: str = "", sources: codec.Sources | None = None
+        self, ask: ImageAsk, *, flow: Flow = NAMELESS, key: str = "", sources: codec.InputImages | None = None
     ) -> Order:
         """Make an order of an ask. Its images are decoded unless they are given: not for the event loop's thread.
 
@@ -137,7 +137,7 @@ class ImageEngine(engine.Engine[Order, Picture, list[Tensor | None]]):
         for order in entering:
             with self._blaming(order, "begin"):
                 self._begin(order)
-            self.beats += 1
+            self.progress += 1
 
     def _step(self, batch: list[Picture]) -> list[Tensor | None]:
         """Return each picture's lanes, None for one that was lost."""
@@ -150,7 +150,7 @@ class ImageEngine(engine.Engine[Order, Picture, list[Tensor | None]]):
         """Take each picture's own step; hand out progress, previews and finished images."""
         for picture, predicted in zip(batch, output, strict=True):
             if predicted is not None and picture.order.live:
-                self.beats += 1
+                self.progress += 1
                 with self._blaming(picture.order, "step"):
                     self._go_on(picture, predicted)
 

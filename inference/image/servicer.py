@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from inference.catalogued import find
 from inference.fair import Flow
+from inference.heartbeat import EngineHeartbeat
 from inference.image import codec
 from inference.image import events as kinds
 from inference.image.ask import ImageAsk, ask_from
 from inference.image.events import Event
 from inference.job import Failed
 from inference.mailbox import Mailbox
-from inference.pulse import Pulse
 from inference.registry import Registry
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
@@ -60,14 +60,16 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         """
         model = find(self._catalogue, request.model, request.provider, "image")
         ask = ask_from(request, model)
-        async with Pulse(context, image_service_pb2.GenerateImageResponse()) as pulse:
-            await self._generate(ask, model, request.stream, context, pulse)
+        async with EngineHeartbeat(context, image_service_pb2.GenerateImageResponse()) as heartbeat:
+            await self._generate(ask, model, request.stream, context, heartbeat)
 
-    async def _generate(self, ask: ImageAsk, model: Model, progress: bool, context: Any, pulse: Pulse) -> None:
+    async def _generate(
+        self, ask: ImageAsk, model: Model, progress: bool, context: Any, heartbeat: EngineHeartbeat
+    ) -> None:
         stages = tracing.Stages()
-        stream = _Stream(pulse, model, stages, progress=progress)
+        stream = _Stream(heartbeat, model, stages, progress=progress)
         mailbox: Mailbox[Event | tuple[str, float]] = Mailbox()
-        making = asyncio.create_task(self._make(model, ask, mailbox, stages, context, pulse))
+        making = asyncio.create_task(self._make(model, ask, mailbox, stages, context, heartbeat))
         over = False
         try:
             while not stream.ended:
@@ -98,7 +100,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         mailbox: Mailbox[Event | tuple[str, float]],
         stages: tracing.Stages,
         context: Any,
-        pulse: Pulse,
+        heartbeat: EngineHeartbeat,
     ) -> None:
         """Decode the images, load the model, submit the order, and hold both until cancelled."""
         in_worker = asyncio.get_running_loop().run_in_executor
@@ -120,7 +122,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             left_s = context.time_remaining()
             order.deadline = math.inf if left_s is None else time.monotonic() + left_s
             engine.submit(order, mailbox.put)
-            pulse.engine = engine
+            heartbeat.engine = engine
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
@@ -130,8 +132,8 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
 class _Stream:
     """Writes an order's events to its call."""
 
-    def __init__(self, pulse: Pulse, model: Model, stages: tracing.Stages, *, progress: bool) -> None:
-        self._pulse = pulse
+    def __init__(self, heartbeat: EngineHeartbeat, model: Model, stages: tracing.Stages, *, progress: bool) -> None:
+        self._heartbeat = heartbeat
         self._model = model
         self._stages = stages
         self._progress = progress
@@ -151,7 +153,7 @@ class _Stream:
         wanted = [e for e in rendered if self._progress or e.WhichOneof("event") in ("image", "finished", "error")]
         if wanted:
             self._call.wrote = True
-            await self._pulse.write(image_service_pb2.GenerateImageResponse(events=wanted))
+            await self._heartbeat.write(image_service_pb2.GenerateImageResponse(events=wanted))
             self.delivered = self._made
 
     async def fail(self, error: BaseException | None) -> None:
@@ -161,7 +163,7 @@ class _Stream:
             raise error
         known = error if isinstance(error, MoaError) else Internal("the image could not be made")
         ended = image_pb2.ImageEvent(error=detail_of(known, self._call.request_id))
-        await self._pulse.write(image_service_pb2.GenerateImageResponse(events=[ended]))
+        await self._heartbeat.write(image_service_pb2.GenerateImageResponse(events=[ended]))
 
     def _rendered(self, event: Event | tuple[str, float]) -> image_pb2.ImageEvent:
         match event:

@@ -160,7 +160,7 @@ class TextEngine(engine.Engine[Work, Candidate, Mapping[int, Logits]]):
         """Put a prompt up to a token into the cache; after its last one, choose the first token."""
         work = candidate.work
         logits = self._decoder.read(candidate.slot, work.prompt[candidate.read : end], candidate.read)
-        self.beats += 1
+        self.progress += 1
         candidate.read = end
         self._prefixes.set(candidate.slot, work.flow.tenant, work.prompt[:end])
         if end == len(work.prompt) and work.live:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from inference.catalogued import find
 from inference.fair import Flow
+from inference.heartbeat import EngineHeartbeat
 from inference.job import Failed
 from inference.mailbox import Mailbox
-from inference.pulse import Pulse
 from inference.registry import Registry
 from inference.shared_thread import SharedThread
 from inference.text import events as kinds
@@ -73,9 +73,12 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         stages = tracing.Stages()
         stages.begin("load model")
         try:
-            async with Pulse(context, text_service_pb2.GenerateTextResponse()) as pulse, self._registry.use(model) as e:
+            async with (
+                EngineHeartbeat(context, text_service_pb2.GenerateTextResponse()) as heartbeat,
+                self._registry.use(model) as e,
+            ):
                 engine: TextEngine = e  # type: ignore[assignment]
-                await self._generate(engine, ask, model, request.stream, stages, context, pulse)
+                await self._generate(engine, ask, model, request.stream, stages, context, heartbeat)
         finally:
             stages.end()
 
@@ -87,7 +90,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         stream: bool,
         stages: tracing.Stages,
         context: Any,
-        pulse: Pulse,
+        heartbeat: EngineHeartbeat,
     ) -> None:
         stages.begin("wait for first token")
         flow = Flow.of(dict(context.invocation_metadata() or ()))
@@ -99,7 +102,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
             work = await asyncio.get_running_loop().run_in_executor(self._workers, made)
         mailbox: Mailbox[Event] = Mailbox()
         engine.submit(work, mailbox.put)
-        pulse.engine = engine
+        heartbeat.engine = engine
         held: list[text_pb2.TextEvent] = []
         if ask.ignored:
             started = text_pb2.Started(provider=model.provider, model=model.id, ignored=ask.ignored)
@@ -116,7 +119,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
                     over = ended and isinstance(events[-1], Failed)
                     # Before the write: one that is interrupted may have arrived.
                     delivered += sum(isinstance(event, kinds.Shown | kinds.Called) for event in events) if stream else 0
-                    await _write(held, pulse)
+                    await _write(held, heartbeat)
                     held = []
             over = True
         finally:
@@ -153,7 +156,7 @@ def _size(turns: Iterable[Turn]) -> int:
     return sum(turn.chars for turn in turns)
 
 
-async def _write(events: Iterable[text_pb2.TextEvent], pulse: Pulse) -> None:
+async def _write(events: Iterable[text_pb2.TextEvent], heartbeat: EngineHeartbeat) -> None:
     """Write events in one message; a failure before the first message is raised instead."""
     call = calls.current()
     response = text_service_pb2.GenerateTextResponse(events=events)
@@ -164,7 +167,7 @@ async def _write(events: Iterable[text_pb2.TextEvent], pulse: Pulse) -> None:
         usage = last.finished.usage
         call.fields.update(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
     call.wrote = True
-    await pulse.write(response)
+    await heartbeat.write(response)
 
 
 def _rendered(event: Event) -> text_pb2.TextEvent:

@@ -11,11 +11,11 @@ from moa.quota.v1 import quota_pb2
 from services.auth import render, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.usage import Usage
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Standing
@@ -49,7 +49,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         keys_kept: Keys,
         sessions: Sessions,
         usage: Usage,
-        identities: Identities,
+        verified_keys: VerifiedKeys,
         callers: Callers,
         passwords: Passwords,
         pepper: bytes,
@@ -60,7 +60,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._keys = keys_kept
         self._sessions = sessions
         self._usage = usage
-        self._identities = identities
+        self._verified_keys = verified_keys
         self._callers = callers
         self._passwords = passwords
         self._pepper = pepper
@@ -234,7 +234,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         caller = await self._callers.of(context)
         record = await self._accounts.get(caller.account_id)
         own = [one for one in await self._keys.list(caller.account_id) if one.id == caller.key_id]
-        spent = await self._identities.spent(record.id, [key.id for key in own])
+        spent = await self._verified_keys.spent(record.id, [key.id for key in own])
         used, resets_at = spent[record.id][Period.DAY]
         limit = (
             BOUNDLESS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.sessions import Sessions
-from services.auth.domain.accounts import Identity
+from services.auth.domain.accounts import VerifiedKey
 from services.auth.domain.paces import Limit, PaceStore, limit_of
 from services.common.errors import RateLimited, Unavailable
 
@@ -27,7 +27,7 @@ class Arrivals:
         self._ttl_s = ttl_s
         self._holder = f"auth-{secrets.token_hex(6)}"
 
-    async def of_key(self, who: Identity) -> None:
+    async def of_key(self, who: VerifiedKey) -> None:
         """Count a call with a key. Raises RateLimited with the time until the next."""
         subjects = [who.account_id, who.counter, *([who.bound_by] if who.bound_by else [])]
         limits = [(subject, limit) for subject in subjects if (limit := limit_of(who, subject)) is not None]

@@ -9,7 +9,7 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries
 from services.auth.arrivals import Arrivals
 from services.auth.domain import keys
-from services.auth.domain.accounts import Identity
+from services.auth.domain.accounts import VerifiedKey
 from services.auth.domain.powers import check_manages
 from services.common.errors import Unauthenticated
 from services.common.rpc import call as calls
@@ -39,7 +39,7 @@ class Caller:
 class Verifier(Protocol):
     """What finds keys."""
 
-    async def verify(self, api_key: str) -> Identity: ...  # noqa: D102
+    async def verify(self, api_key: str) -> VerifiedKey: ...  # noqa: D102
 
 
 class Callers:

@@ -11,12 +11,12 @@ from moa.account.v1 import (
 from services.auth.account_servicer import AccountServicer, SignUpMode
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.admin_servicer import AdminServicer
 from services.auth.arrivals import Arrivals
 from services.auth.callers import Callers, Verifier
@@ -47,7 +47,7 @@ def public_server(
             keys_kept=keys,
             sessions=sessions,
             usage=usage,
-            identities=Identities(postgres),
+            verified_keys=VerifiedKeys(postgres),
             callers=callers,
             passwords=passwords,
             pepper=pepper,

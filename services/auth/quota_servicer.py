@@ -13,7 +13,7 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.arrivals import Arrivals
 from services.auth.callers import live_account
 from services.auth.domain import keys
-from services.auth.domain.accounts import Identity, Standing
+from services.auth.domain.accounts import Standing, VerifiedKey
 from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
 from services.auth.domain.powers import ACCOUNT
@@ -31,7 +31,7 @@ _TOLD = 100_000
 class _Told(NamedTuple):
     """What a holder was told of a key last, and of what."""
 
-    who: Identity
+    who: VerifiedKey
     pooled: Amount
     grant: quota_pb2.Grant
 
@@ -159,7 +159,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         await self._arrivals.of_session(account_id)
         return quota_service_pb2.IdentifySessionResponse(account_id=account_id)
 
-    async def _verified(self, api_key: str, address: str) -> Identity:
+    async def _verified(self, api_key: str, address: str) -> VerifiedKey:
         try:
             return await self._quota.verify(api_key)
         except Unauthenticated:
@@ -167,7 +167,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
                 await self._guesses.check(address)
             raise
 
-    def _refreshed(self, who: Identity) -> quota_pb2.Grant:
+    def _refreshed(self, who: VerifiedKey) -> quota_pb2.Grant:
         pooled = self._quota.pools.free(who.key_id)
         known = self._told.get(who.key_id)
         if known is not None and known.who is who and known.pooled == pooled:
@@ -205,7 +205,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             grant.key_remaining.CopyFrom(_remaining(who, own, admitted.pooled))
         return grant
 
-    def _lease(self, who: Identity, lease: Lease) -> quota_pb2.Lease:
+    def _lease(self, who: VerifiedKey, lease: Lease) -> quota_pb2.Lease:
         return quota_pb2.Lease(
             lease_id=lease.lease_id,
             day=who.day.isoformat(),
@@ -214,7 +214,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         )
 
 
-def _remaining(who: Identity, standings: Sequence[Standing], pooled: Amount) -> quota_pb2.Remaining:
+def _remaining(who: VerifiedKey, standings: Sequence[Standing], pooled: Amount) -> quota_pb2.Remaining:
     """Return what is left of a day: the least that any of the limits leaves, of each dimension."""
     remaining = quota_pb2.Remaining(
         limit=least(standing.limits[Period.DAY] for standing in standings).message(),

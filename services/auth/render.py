@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from moa.account.v1 import account_pb2, account_service_pb2
 from moa.quota.v1 import quota_pb2
-from services.auth.adapters.identities import rule_of
+from services.auth.adapters.verified_keys import rule_of
 from services.auth.domain.accounts import CEILINGS, DEFAULT_LIMITS, PACES, KeyLimits, Limits, PacedLimits
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import (

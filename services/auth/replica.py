@@ -10,16 +10,16 @@ from functools import partial
 from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.auth.adapters.answers import Answers
-from services.auth.adapters.cached import CachedIdentities
+from services.auth.adapters.cached import CachedVerifiedKeys
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.first import FirstLogin
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries, tidy
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.arrivals import Arrivals
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
@@ -50,13 +50,13 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         postgres = Postgres(url, wait_s=config.database_wait_s)
         await postgres.open()
         stack.push_async_callback(postgres.close)
-        identities = await stack.enter_async_context(CachedIdentities(Identities(postgres), url))
+        verified_keys = await stack.enter_async_context(CachedVerifiedKeys(VerifiedKeys(postgres), url))
         ledger = Ledger(postgres, grace_s=grace_s, alive_s=max(4.0, config.lease_s))
-        quota = Quota(identities, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
+        quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
         stack.push_async_callback(quota.pools.close)
         server = Server(service_token=config.service_token.get_secret_value())
         kept = PacesKept(postgres)
-        paces = Paces(identities, kept, ttl_s=config.lease_s)
+        paces = Paces(verified_keys, kept, ttl_s=config.lease_s)
         arrivals = Arrivals(kept, Sessions(postgres), ttl_s=config.lease_s)
         guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(

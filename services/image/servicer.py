@@ -17,8 +17,8 @@ from services.common import byok
 from services.common.errors import MoaError, Unsupported, detail_of
 from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
+from services.image.generation import Generation
 from services.image.targets import Target, Targets
-from services.image.work import Work
 from services.providers.image import capable
 from services.providers.image.picture import encoded
 from services.quota_client import AbandonedCalls
@@ -76,11 +76,11 @@ class ImageServicer(ImageServiceServicer):
             await context.send_initial_metadata(())
         cost = model.image_cost(request)
         started = _started(request, model, target)
-        work = Work(request, model, target, self._helper)
+        generation = Generation(request, model, target, self._helper)
         del request
         try:
-            async with work:
-                while (event := await work.next()) is not None:
+            async with generation:
+                while (event := await generation.next()) is not None:
                     if started is not None and not wrote:
                         await context.write(started)
                     wrote = True
@@ -91,16 +91,16 @@ class ImageServicer(ImageServiceServicer):
                 over = True
                 raise
             call.fields["broke"] = type(error).__name__
-            last = [ImageEvent(usage=work.usage), ImageEvent(error=detail_of(error, call.request_id))]
+            last = [ImageEvent(usage=generation.usage), ImageEvent(error=detail_of(error, call.request_id))]
             await context.write(GenerateImageResponse(events=last).SerializeToString())
             over = True
         finally:
-            if not over and work.owed and self._abandoned:
-                owed = usage_pb2.Usage(images=work.owed, exact=True)
+            if not over and generation.owed and self._abandoned:
+                owed = usage_pb2.Usage(images=generation.owed, exact=True)
                 self._abandoned.report(context, usage=owed, operation=quota_pb2.OPERATION_IMAGE, model=model, cost=cost)
-            call.fields["images"] = work.usage.images
-            if work.upstream_request_id:
-                call.fields["upstream_request_id"] = work.upstream_request_id
+            call.fields["images"] = generation.usage.images
+            if generation.upstream_request_id:
+                call.fields["upstream_request_id"] = generation.upstream_request_id
 
 
 def _started(request: GenerateImageRequest, model: Model, target: Target) -> bytes | None:

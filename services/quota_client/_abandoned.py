@@ -36,7 +36,7 @@ class AbandonedCalls:
 
     A caller that only cancelled the call settles it itself, within moments, and knows better what was delivered.
     So the backend's word is sent a little later: auth books a reservation once, whoever comes first. A router that
-    lives and cannot know how far a call had come waits for this word (`Reservation.doubt`).
+    lives and cannot know how far a call had come waits for this word (`Reservation.defer`).
 
     Args:
         auth: The channel to the auth service.

@@ -30,7 +30,7 @@ from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
 from services.quota_client._pace import Paces, entered
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._reservation import Reservation, costless
-from services.quota_client._settling import DOUBT_S, Settling
+from services.quota_client._settling import DEFERRED_S, Settling
 from services.quota_client._task_reservation import TaskReservation
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import NOTHING, Amount
@@ -47,7 +47,7 @@ class Admission:
         auth: The channel to the auth service.
         service_token: The internal credential.
         journal: A folder for journals of what was consumed, so that it is booked even if this process is killed.
-        doubt_s: How long a backend's word on a call that was left is waited for.
+        deferred_s: How long a backend's word on a call that was left is waited for.
         call_s: How long auth is waited for when a key or a reservation is asked about.
     """
 
@@ -57,7 +57,7 @@ class Admission:
         *,
         service_token: str,
         journal: Path | None = None,
-        doubt_s: float = DOUBT_S,
+        deferred_s: float = DEFERRED_S,
         call_s: float = CALL_S,
     ) -> None:
         self.holder = f"{os.getpid()}-{os.urandom(6).hex()}"
@@ -66,11 +66,11 @@ class Admission:
         self._secret = os.urandom(32)
         self._arriving: dict[bytes, asyncio.Lock] = {}
         self._settling = Settling(
-            stub, service_token=service_token, folder=journal, holder=self.holder, doubt_s=doubt_s
+            stub, service_token=service_token, folder=journal, holder=self.holder, deferred_s=deferred_s
         )
         self._paces = Paces(stub, service_token=service_token, holder=self.holder)
         self._connections = ConnectionWatch(auth)
-        self._holdings = LeaseStores(
+        self._stores = LeaseStores(
             stub,
             service_token=service_token,
             holder=self.holder,
@@ -79,12 +79,12 @@ class Admission:
             there=self._connections.returned,
             call_s=call_s,
         )
-        self._by_digest = self._holdings.by_digest
+        self._by_digest = self._stores.by_digest
         self._refreshing = Refreshing(
             stub,
             service_token=service_token,
             holder=self.holder,
-            holdings=self._holdings,
+            stores=self._stores,
             settling=self._settling,
             paces=self._paces,
         )
@@ -97,7 +97,7 @@ class Admission:
     async def stop(self) -> None:
         """Book every settlement, give every lease back, and end."""
         await self._refreshing.stop()
-        await self._holdings.close()
+        await self._stores.close()
         await self._settling.stop(within_s=5.0)
         await self._connections.aclose()
 
@@ -107,31 +107,31 @@ class Admission:
         key_id = acting.key_id if acting else ""
         now = time.monotonic()
         digest = self._digest(grants.PREFIX + key_id if acting else key)
-        holding = self._by_digest.get(digest)
-        if holding is None or now >= holding.fresh_until:
+        store = self._by_digest.get(digest)
+        if store is None or now >= store.fresh_until:
             asked = Asked(key, quota_pb2.OPERATION_UNSPECIFIED, "", "", NOTHING, NOTHING, costless, "", key_id)
-            holding = await self._holdings.ask(digest, asked, least=NOTHING)
-        holding.used_at = now
-        return holding.identity
+            store = await self._stores.ask(digest, asked, least=NOTHING)
+        store.used_at = now
+        return store.verified_key
 
     async def arrive(self, key: str) -> VerifiedKey:
         """Return who a key belongs to, and count a request that needs no quota by the paces it must keep.
 
         Raises Unauthenticated, or RateLimited with what is left.
         """
-        identity = await self.identify(key)
+        verified_key = await self.identify(key)
         acting = self._acting(key)
-        holding = self._by_digest.get(self._digest(grants.PREFIX + acting.key_id if acting else key))
-        if holding is not None and (shares := holding.paces):
-            if not _entered(holding, time.monotonic()):
+        store = self._by_digest.get(self._digest(grants.PREFIX + acting.key_id if acting else key))
+        if store is not None and (shares := store.paces):
+            if not _entered(store, time.monotonic()):
                 try:
                     await self._paces.enter(shares)
                 except RateLimited as refused:
-                    refused.headers = tuple(ratelimit.headers(identity.remaining()))
+                    refused.headers = tuple(ratelimit.headers(verified_key.remaining()))
                     raise
             for share in shares:
                 share.end()
-        return identity
+        return verified_key
 
     async def reserve(
         self,
@@ -159,18 +159,18 @@ class Admission:
             raise Unavailable("the use of this request could not be recorded now; try again", retry_after_s=1)
         now = time.monotonic()
         digest = self._digest(key)
-        holding = self._by_digest.get(digest)
-        if holding is not None and now < holding.fresh_until:
-            if not holding.identity.may(operation, provider, model):
+        store = self._by_digest.get(digest)
+        if store is not None and now < store.fresh_until:
+            if not store.verified_key.may(operation, provider, model):
                 raise PermissionDenied(f"this key may not use {model or provider}")
-            holding.used_at = now
-            lease = holding.find(need, now)
-            if lease is not None and (not holding.paces or _entered(holding, now)):
-                reservation = holding.reserve(
-                    lease, need, operation=operation, request_id=request_id, cost=cost, now=now, paces=holding.paces
+            store.used_at = now
+            lease = store.find(need, now)
+            if lease is not None and (not store.paces or _entered(store, now)):
+                reservation = store.reserve(
+                    lease, need, operation=operation, request_id=request_id, cost=cost, now=now, paces=store.paces
                 )
-                if not lease.free.covers(holding.appetite.low):
-                    self._holdings.top_up_ahead(holding, now)
+                if not lease.free.covers(store.demand.low):
+                    self._stores.top_up_ahead(store, now)
                 return reservation
         asked = Asked(key, operation, provider, model, need, need if least is None else least, cost, request_id)
         return await self._reserve_cold(digest, asked)
@@ -202,18 +202,18 @@ class Admission:
             return await self._reserve_cold(
                 self._digest(grants.PREFIX + acting.key_id), asked._replace(key_id=acting.key_id)
             )
-        identity = await self.identify(asked.key)
-        if not identity.may(TaskReservation.operation, asked.provider, asked.model):
+        verified_key = await self.identify(asked.key)
+        if not verified_key.may(TaskReservation.operation, asked.provider, asked.model):
             raise PermissionDenied(f"this key may not use {asked.model or asked.provider}")
         if asked.need.tokens or asked.need.images > acting.images:
             raise QuotaExhausted("the reservation does not cover this request")
-        return TaskReservation(identity, acting)
+        return TaskReservation(verified_key, acting)
 
     async def _reserve_cold(self, digest: bytes, asked: Asked) -> Reservation:
-        holding = self._by_digest.get(digest)
-        if holding is not None:
-            holding.waiting += asked.need
-        lock = holding.lock if holding else self._arriving.setdefault(digest, asyncio.Lock())
+        store = self._by_digest.get(digest)
+        if store is not None:
+            store.waiting += asked.need
+        lock = store.lock if store else self._arriving.setdefault(digest, asyncio.Lock())
         try:
             async with lock:
                 reservation = await self._reserve_locked(digest, asked)
@@ -222,15 +222,15 @@ class Admission:
             await self._tell(refused, digest, asked)
             raise
         finally:
-            if holding is not None:
-                holding.waiting -= asked.need
+            if store is not None:
+                store.waiting -= asked.need
             elif not lock.locked():
                 self._arriving.pop(digest, None)
 
     async def _in_pace(self, digest: bytes, reservation: Reservation) -> Reservation:
         """Have a request that has its quota wait for its pace, too. Raises RateLimited."""
-        holding = self._by_digest.get(digest)
-        if holding is not None and (shares := holding.paces):
+        store = self._by_digest.get(digest)
+        if store is not None and (shares := store.paces):
             try:
                 await self._paces.enter(shares)
             except BaseException:
@@ -245,84 +245,84 @@ class Admission:
         if known is None and isinstance(refused, QuotaExhausted):
             # Refused at its first request: nothing has been told of it yet.
             with contextlib.suppress(MoaError):
-                known = await self._holdings.ask(digest, asked._replace(need=NOTHING, least=NOTHING), least=NOTHING)
+                known = await self._stores.ask(digest, asked._replace(need=NOTHING, least=NOTHING), least=NOTHING)
         if known is not None:
-            refused.headers = tuple(ratelimit.headers(known.identity.remaining()))
+            refused.headers = tuple(ratelimit.headers(known.verified_key.remaining()))
 
     async def _reserve_locked(self, digest: bytes, asked: Asked) -> Reservation:
         """Try what is held, then a lease for the whole need, then, with what is held returned, for the least."""
         for least in (asked.need, asked.least):
             now = time.monotonic()
-            holding = self._by_digest.get(digest)
-            if holding is not None and now < holding.fresh_until:
-                if (lease := holding.find(asked.need, now)) is not None:
-                    return self._taken(holding, lease, asked, now)
-                if (again := holding.refused_before(asked.least, now)) is not None:
-                    return self._taken(holding, None, asked, now, again)
+            store = self._by_digest.get(digest)
+            if store is not None and now < store.fresh_until:
+                if (lease := store.find(asked.need, now)) is not None:
+                    return self._taken(store, lease, asked, now)
+                if (again := store.refused_before(asked.least, now)) is not None:
+                    return self._taken(store, None, asked, now, again)
             try:
-                holding = await self._holdings.ask(digest, asked, least=least)
+                store = await self._stores.ask(digest, asked, least=least)
             except QuotaExhausted as error:
                 refused = error
-                holding = self._by_digest.get(digest)
-                if holding is None:
+                store = self._by_digest.get(digest)
+                if store is None:
                     if asked.least != least:
                         continue
                     raise
-                if holding.free():
+                if store.free():
                     # Pieces that are too small each may be enough together.
-                    self._holdings.give_back(holding)
+                    self._stores.give_back(store)
                     await self._settling.flush_returns()
                 elif asked.least == least:
-                    holding.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
+                    store.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
                     raise
                 continue
             break
         else:
             # The second refusal.
-            holding = self._by_digest.get(digest)
-            if holding is not None:
-                holding.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
+            store = self._by_digest.get(digest)
+            if store is not None:
+                store.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
             raise refused
-        holding = await self._caught_up(digest, holding, asked, least)
+        store = await self._caught_up(digest, store, asked, least)
         now = time.monotonic()
-        return self._taken(holding, holding.find(asked.need, now), asked, now)
+        return self._taken(store, store.find(asked.need, now), asked, now)
 
-    async def _caught_up(self, digest: bytes, holding: LeaseStore, asked: Asked, least: Amount) -> LeaseStore:
+    async def _caught_up(self, digest: bytes, store: LeaseStore, asked: Asked, least: Amount) -> LeaseStore:
         """Ask again where others, who need not wait, took what was lent for this request meanwhile."""
         for _ in range(_OVERTAKEN):
             now = time.monotonic()
-            if any(lease.has(asked.least, now) for lease in holding.leases):
+            if any(lease.has(asked.least, now) for lease in store.leases):
                 break
             try:
-                holding = await self._holdings.ask(digest, asked, least=least)
+                store = await self._stores.ask(digest, asked, least=least)
             except QuotaExhausted:
                 break
-        return holding
+        return store
 
     def _taken(
-        self, holding: LeaseStore, lease: Lease | None, asked: Asked, now: float, refused: QuotaExhausted | None = None
+        self, store: LeaseStore, lease: Lease | None, asked: Asked, now: float, refused: QuotaExhausted | None = None
     ) -> Reservation:
-        if not holding.identity.may(asked.operation, asked.provider, asked.model):
+        if not store.verified_key.may(asked.operation, asked.provider, asked.model):
             raise PermissionDenied(f"this key may not use {asked.model or asked.provider}")
         amount = asked.need
         if lease is None:
-            enough = [lease for lease in holding.leases if lease.has(asked.least, now)]
+            enough = [lease for lease in store.leases if lease.has(asked.least, now)]
             if not enough:
                 raise refused or QuotaExhausted(
                     "others took what was left of the quota meanwhile; try again", retry_after_s=1.0
                 )
             lease = max(enough, key=lambda lease: lease.free.at_most(amount))
             amount = amount.at_most(lease.free)
-        holding.used_at = now
-        return holding.reserve(
+        store.used_at = now
+        return store.reserve(
             lease, amount, operation=asked.operation, request_id=asked.request_id, cost=asked.cost, now=now
         )
 
 
-def _entered(holding: LeaseStore, now: float) -> bool:
+def _entered(store: LeaseStore, now: float) -> bool:
     """Begin a request in its paces if that needs no call. Raises RateLimited, which tells what is left."""
     try:
-        return entered(holding.paces, now)
+        return entered(store.paces, now)
     except RateLimited as refused:
-        refused.headers = tuple(ratelimit.headers(holding.identity.remaining()))
+        refused.headers = tuple(ratelimit.headers(store.verified_key.remaining()))
         raise

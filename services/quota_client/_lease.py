@@ -42,7 +42,7 @@ class Lease:
         return self.free.covers(need) and now < self.usable_until and now < self.alive_until
 
 
-class Appetite:
+class Demand:
     """How much quota to hold, from how fast it goes: doubled when the last helping went quickly, else halved."""
 
     __slots__ = ("_helped_at", "low", "size")
@@ -59,7 +59,7 @@ class Appetite:
         return stepped.at_least(need * FIRST_TIMES).at_most(HELPING).at_least(need)
 
     def helped(self, wanted: Amount, now: float) -> None:
-        """Note that some of what was asked for was given; one who asks in vain is not hungrier for it."""
+        """Note that some of what was asked for was given; what is asked for in vain raises no demand."""
         self.size = wanted
         # Images are few and slow: whoever needs one can wait for auth.
         self.low = (wanted // LOW)._replace(images=0)

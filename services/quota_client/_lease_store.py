@@ -1,4 +1,4 @@
-"""What this process holds for one key: its identity, its leases, its reservations, and how much it tends to need."""
+"""What this process holds of one key: whose it is, its leases, its reservations, and how much it tends to need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
 from services.common.errors import QuotaExhausted
-from services.quota_client._lease import Appetite, Lease
+from services.quota_client._lease import Demand, Lease
 from services.quota_client._pace import Paces, Share
 from services.quota_client._reservation import OnSettled, Reservation
 from services.quota_client._settling import Settling
@@ -26,7 +26,7 @@ class LeaseStore:
         grant: What auth said of it.
         settling: Who books what its reservations come to.
         paces: What this process may do of paces.
-        give_back: Returns what a holding has idle.
+        give_back: Returns what a store has idle.
     """
 
     __slots__ = (
@@ -37,11 +37,10 @@ class LeaseStore:
         "_refused_least",
         "_refused_until",
         "_settling",
-        "appetite",
+        "demand",
         "digest",
         "fresh_s",
         "fresh_until",
-        "identity",
         "leases",
         "lock",
         "open",
@@ -49,6 +48,7 @@ class LeaseStore:
         "poor_until",
         "topping_up",
         "used_at",
+        "verified_key",
         "version",
         "waiting",
     )
@@ -69,9 +69,9 @@ class LeaseStore:
         self._last: Lease | None = None
         self.open: dict[str, Reservation] = {}
         self.lock = asyncio.Lock()
-        self.appetite = Appetite()
+        self.demand = Demand()
         self.used_at = asked_at
-        self.identity = VerifiedKey(grant, self)
+        self.verified_key = VerifiedKey(grant, self)
         self.fresh_s = 0.0
         self.fresh_until = 0.0
         self.version = 0
@@ -91,7 +91,7 @@ class LeaseStore:
 
     def take(self, grant: quota_pb2.Grant, asked_at: float) -> None:
         """Take a grant over: freshness, rules, and the lease in it."""
-        self.identity = self.identity.renewed(grant)
+        self.verified_key = self.verified_key.renewed(grant)
         self.paces = self._paces.of(grant)
         self.version = grant.version
         self.fresh_s = grant.fresh_for.ToMilliseconds() / 1000
@@ -102,7 +102,7 @@ class LeaseStore:
 
     def keep(self, asked_at: float) -> None:
         """Take over that the grant is still as it was."""
-        self.paces = self._paces.of(self.identity.grant)
+        self.paces = self._paces.of(self.verified_key.grant)
         self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
 
     def find(self, need: Amount, now: float) -> Lease | None:
@@ -153,15 +153,15 @@ class LeaseStore:
             self._give_back(self)
         self._settling.settled(settlement, after_returns=beyond)
 
-    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
-        """Keep what was set aside until it is known what was consumed (`Reservation.doubt` calls this)."""
+    def deferred(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
+        """Keep what was set aside until it is known what was consumed (`Reservation.defer` calls this)."""
         self._leave_paces(reservation)
 
         def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
             self._close(reservation, reservation.amount - Amount.read(charged))
             then(usage)
 
-        self._settling.doubted(settlement, known)
+        self._settling.deferred(settlement, known)
 
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent (`Reservation.release` calls this)."""
@@ -180,8 +180,8 @@ class LeaseStore:
         fresh.so_far = reservation.so_far
         return fresh
 
-    def shrunk(self, reservation: Reservation, amount: Amount) -> Reservation:
-        """Return a smaller one of the same lease (`Reservation.shrunk` calls this)."""
+    def shrink(self, reservation: Reservation, amount: Amount) -> Reservation:
+        """Return a smaller one of the same lease (`Reservation.shrink` calls this)."""
         paces, reservation.paces = reservation.paces, ()
         self.released(reservation)
         return self._again(reservation, amount, paces)
@@ -210,7 +210,7 @@ class LeaseStore:
 
     def low(self) -> bool:
         """Return whether it is time to lease more."""
-        return not self.free().covers(self.appetite.low)
+        return not self.free().covers(self.demand.low)
 
     def refused_before(self, least: Amount, now: float) -> QuotaExhausted | None:
         """Return the refusal, where as little was refused a moment ago."""

@@ -100,17 +100,17 @@ class LeaseStores:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    def top_up_ahead(self, holding: LeaseStore, now: float) -> None:
+    def top_up_ahead(self, store: LeaseStore, now: float) -> None:
         """Lease more in the background before what is leased runs dry."""
-        if holding.topping_up is None and now >= holding.poor_until and holding.low():
-            holding.topping_up = asyncio.create_task(self._topped_up(holding))
-            self._tasks.add(holding.topping_up)
-            holding.topping_up.add_done_callback(self._tasks.discard)
+        if store.topping_up is None and now >= store.poor_until and store.low():
+            store.topping_up = asyncio.create_task(self._topped_up(store))
+            self._tasks.add(store.topping_up)
+            store.topping_up.add_done_callback(self._tasks.discard)
 
-    def give_back(self, holding: LeaseStore) -> None:
+    def give_back(self, store: LeaseStore) -> None:
         """Return what is held for a key and not reserved."""
         pieces: list[tuple[quota_pb2.LeaseReturn, float]] = []
-        for lease in holding.leases:
+        for lease in store.leases:
             if not lease.free:
                 continue
             self._returned += 1
@@ -131,25 +131,25 @@ class LeaseStores:
         while len(self._unknown) > _UNKNOWN_COUNT:
             self._unknown.popitem(last=False)
 
-    def drop(self, holding: LeaseStore) -> None:
+    def drop(self, store: LeaseStore) -> None:
         """Forget a key that nobody uses; it is asked for anew when somebody does."""
-        self.by_key_id.pop(holding.identity.key_id, None)
-        if self.by_digest.get(holding.digest) is holding:
-            del self.by_digest[holding.digest]
+        self.by_key_id.pop(store.verified_key.key_id, None)
+        if self.by_digest.get(store.digest) is store:
+            del self.by_digest[store.digest]
 
     async def close(self) -> None:
         """Let what was asked end, and give every lease back."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for holding in self.by_key_id.values():
-            self.give_back(holding)
+        for store in self.by_key_id.values():
+            self.give_back(store)
 
     async def _admit(self, digest: bytes, asked: Asked, least: Amount) -> LeaseStore:
-        holding = self.by_digest.get(digest)
+        store = self.by_digest.get(digest)
         asked_at = time.monotonic()
         want = wanted = asked.need * FIRST_TIMES
-        if holding is not None and asked.need:
-            wanted = holding.appetite.next(asked.need, asked_at)
-            want = wanted.at_least(holding.waiting)
+        if store is not None and asked.need:
+            wanted = store.demand.next(asked.need, asked_at)
+            want = wanted.at_least(store.waiting)
         request = quota_service_pb2.AdmitRequest(
             api_key=asked.key,
             holder=self._holder,
@@ -175,10 +175,10 @@ class LeaseStores:
             if address:
                 self._guesses.check(address)
             raise
-        holding = self._take(digest, answer.grant, asked_at)
+        store = self._take(digest, answer.grant, asked_at)
         if asked.need:
-            holding.appetite.helped(wanted, asked_at)
-        return holding
+            store.demand.helped(wanted, asked_at)
+        return store
 
     async def _call(
         self, request: quota_service_pb2.AdmitRequest, request_id: str
@@ -201,22 +201,22 @@ class LeaseStores:
         raise AssertionError("unreachable")
 
     def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> LeaseStore:
-        holding = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
-        if holding is None:
-            holding = LeaseStore(digest, grant, asked_at, self._settling, self._paces, self.give_back)
+        store = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
+        if store is None:
+            store = LeaseStore(digest, grant, asked_at, self._settling, self._paces, self.give_back)
         else:
-            holding.take(grant, asked_at)
-        self.by_digest[digest] = holding
-        self.by_key_id[grant.key_id] = holding
+            store.take(grant, asked_at)
+        self.by_digest[digest] = store
+        self.by_key_id[grant.key_id] = store
         self._unknown.pop(digest, None)
         self.taken.set()
-        return holding
+        return store
 
-    async def _topped_up(self, holding: LeaseStore) -> None:
+    async def _topped_up(self, store: LeaseStore) -> None:
         asked_at = time.monotonic()
-        wanted = holding.appetite.next(NOTHING, asked_at)
+        wanted = store.demand.next(NOTHING, asked_at)
         request = quota_service_pb2.AdmitRequest(
-            key_id=holding.identity.key_id,
+            key_id=store.verified_key.key_id,
             holder=self._holder,
             want=wanted.message(),
         )
@@ -224,12 +224,12 @@ class LeaseStores:
             answer, asked_at = await self._call(request, "")
         except MoaError:
             # Too little is free, or auth is away. Who needs more will ask, and be told.
-            holding.poor_until = asked_at + 1.0
+            store.poor_until = asked_at + 1.0
         else:
-            self._take(holding.digest, answer.grant, asked_at)
-            holding.appetite.helped(wanted, asked_at)
+            self._take(store.digest, answer.grant, asked_at)
+            store.demand.helped(wanted, asked_at)
         finally:
-            holding.topping_up = None
+            store.topping_up = None
 
 
 def _told(failure: grpc.aio.AioRpcError) -> bool:

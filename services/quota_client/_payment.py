@@ -12,7 +12,7 @@ class Payment:
     __slots__ = ()
 
     amount: Amount
-    identity: VerifiedKey
+    verified_key: VerifiedKey
 
     @property
     def tokens(self) -> int:
@@ -27,9 +27,9 @@ class Payment:
     @property
     def account_id(self) -> str:
         """The account that pays."""
-        return self.identity.account_id
+        return self.verified_key.account_id
 
     @property
     def key_id(self) -> str:
         """The key that asked."""
-        return self.identity.key_id
+        return self.verified_key.key_id

@@ -50,7 +50,7 @@ class Refreshing:
         stub: Auth.
         service_token: The internal credential.
         holder: This process's name, unique.
-        holdings: What is kept fresh.
+        stores: What is kept fresh.
         paces: What is kept fresh too.
         settling: Whose journal remembers what earlier processes left open.
     """
@@ -61,14 +61,14 @@ class Refreshing:
         *,
         service_token: str,
         holder: str,
-        holdings: LeaseStores,
+        stores: LeaseStores,
         settling: Settling,
         paces: Paces,
     ) -> None:
         self._stub = stub
         self._metadata = metadata(service_token, "")
         self._holder = holder
-        self._holdings = holdings
+        self._stores = stores
         self._settling = settling
         self._paces = paces
         self._orphans: Sequence[str] = ()
@@ -101,27 +101,27 @@ class Refreshing:
     def _in_use(self) -> bool:
         """Return whether any key runs something, or could be used without asking auth first."""
         within = time.monotonic() - _ACTIVE_S - _FRESH_S
-        return any(holding.open or holding.used_at > within for holding in self._holdings.by_key_id.values())
+        return any(store.open or store.used_at > within for store in self._stores.by_key_id.values())
 
     async def _rest(self) -> None:
         """Wait until auth is asked about a key, or for so long: keys that nobody uses are to be forgotten."""
-        self._holdings.taken.clear()
+        self._stores.taken.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REST_S):
-                await self._holdings.taken.wait()
+                await self._stores.taken.wait()
 
     async def round(self) -> None:
         """Verify every active key again, renew leases, and give back what nobody uses."""
         now = time.monotonic()
         active: list[LeaseStore] = []
-        for holding in list(self._holdings.by_key_id.values()):
-            idle_s = now - holding.used_at
+        for store in list(self._stores.by_key_id.values()):
+            idle_s = now - store.used_at
             if idle_s > _IDLE_LEASE_S:
-                self._holdings.give_back(holding)
-            if holding.open or idle_s < _ACTIVE_S:
-                active.append(holding)
+                self._stores.give_back(store)
+            if store.open or idle_s < _ACTIVE_S:
+                active.append(store)
             elif idle_s > _KEEP_S:
-                self._holdings.drop(holding)
+                self._stores.drop(store)
         try:
             await self._refresh_all(active)
         finally:
@@ -168,8 +168,8 @@ class Refreshing:
         orphans = self._orphans[:_REPORTS_A_CALL]
         request = quota_service_pb2.RefreshRequest(
             holder=self._holder,
-            key_ids=[holding.identity.key_id for holding in active],
-            versions=[holding.version for holding in active],
+            key_ids=[store.verified_key.key_id for store in active],
+            versions=[store.version for store in active],
             lease_ids=list(leases),
             open=[*map(_open, reported), *map(_orphaned, orphans)],
         )
@@ -184,13 +184,13 @@ class Refreshing:
         for place in answer.unchanged:
             active[place].keep(asked_at)
         for grant in answer.grants:
-            holding = self._holdings.by_key_id.get(grant.key_id)
-            if holding is not None:
-                holding.take(grant, asked_at)
+            store = self._stores.by_key_id.get(grant.key_id)
+            if store is not None:
+                store.take(grant, asked_at)
         for key_id in answer.ended_key_ids:
-            ended = self._holdings.by_key_id.get(key_id)
+            ended = self._stores.by_key_id.get(key_id)
             if ended is not None:
-                self._holdings.end(ended.digest)
+                self._stores.end(ended.digest)
         for granted in answer.leases:
             leases[granted.lease_id].renew(granted, asked_at)
 
@@ -199,16 +199,16 @@ def _due(active: Iterable[LeaseStore], now: float) -> dict[str, Lease]:
     """Return the leases that are to be renewed, by their ids."""
     return {
         lease.lease_id: lease
-        for holding in active
-        for lease in holding.leases
+        for store in active
+        for lease in store.leases
         if now > lease.renew_after and (lease.open or lease.free)
     }
 
 
 def _aged(active: Iterable[LeaseStore], now: float) -> Iterable[Reservation]:
     """Return the reservations that auth should know of, should this process vanish."""
-    for holding in active:
-        for reservation in holding.open.values():
+    for store in active:
+        for reservation in store.open.values():
             if now - (reservation.reported_at or reservation.made_at) > _REPORT_S:
                 yield reservation
 

@@ -37,10 +37,10 @@ SoFar = Callable[[], tuple[usage_pb2.Usage, str, str] | None]
 """Hears what was booked in the end."""
 
 
-class Keeper(Protocol):
+class ReservationStore(Protocol):
     """Who made a reservation, and hears of its end; a `LeaseStore` is one."""
 
-    identity: VerifiedKey
+    verified_key: VerifiedKey
 
     def settled(self, reservation: Reservation, settlement: quota_pb2.Settlement) -> None:
         """Book what a reservation came to."""
@@ -48,10 +48,10 @@ class Keeper(Protocol):
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent."""
 
-    def doubted(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
+    def deferred(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
         """Book this settlement unless a backend's word comes first."""
 
-    def shrunk(self, reservation: Reservation, amount: Amount) -> Reservation:
+    def shrink(self, reservation: Reservation, amount: Amount) -> Reservation:
         """Return a smaller reservation of the same quota, in the same paces."""
 
     def renewed(self, reservation: Reservation) -> Reservation:
@@ -63,10 +63,9 @@ class Reservation(Payment):
 
     __slots__ = (
         "_done",
-        "_keeper",
+        "_store",
         "amount",
         "cost",
-        "identity",
         "lease",
         "made_at",
         "operation",
@@ -75,11 +74,12 @@ class Reservation(Payment):
         "request_id",
         "reservation_id",
         "so_far",
+        "verified_key",
     )
 
     def __init__(
         self,
-        keeper: Keeper,
+        store: ReservationStore,
         lease: Lease,
         amount: Amount,
         *,
@@ -88,10 +88,10 @@ class Reservation(Payment):
         cost: Cost,
         made_at: float,
     ) -> None:
-        self._keeper = keeper
+        self._store = store
         self._done = False
         self.lease = lease
-        self.identity = keeper.identity
+        self.verified_key = store.verified_key
         self.amount = amount
         """What is set aside: bound the provider's answer by it."""
         self.cost = cost
@@ -111,7 +111,7 @@ class Reservation(Payment):
     @property
     def priority(self) -> str:
         """What the request gets where engines are contended."""
-        return self.identity.priority
+        return self.verified_key.priority
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Say what was consumed so far; charged should this process vanish. Costs nothing, call it often."""
@@ -125,31 +125,31 @@ class Reservation(Payment):
         """Say what was consumed in the end. Durable when it returns, booked soon after; never more than reserved."""
         if not self._done:
             self._done, self.so_far = True, None
-            self._keeper.settled(self, self.settlement(usage, provider, model))
+            self._store.settled(self, self.settlement(usage, provider, model))
 
     def release(self) -> None:
         """Say that nothing was consumed."""
         if not self._done:
             self._done, self.so_far = True, None
-            self._keeper.released(self)
+            self._store.released(self)
 
-    def annul(self) -> None:
+    def void(self) -> None:
         """Say that nothing was consumed, and have it booked, so that a backend which takes this process for dead
         charges nothing (`AbandonedCalls`)."""
         self.settle(usage=usage_pb2.Usage(), provider="", model="")
 
-    def shrunk(self, amount: Amount) -> Reservation:
+    def shrink(self, amount: Amount) -> Reservation:
         """Return a reservation of so much, or as much as there is, in the place of this one.
 
         Only before anybody has been told of it: its id is void.
         """
         if amount.covers(self.amount):
             return self
-        smaller = self._keeper.shrunk(self, amount.at_most(self.amount))
+        smaller = self._store.shrink(self, amount.at_most(self.amount))
         self._done = True
         return smaller
 
-    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: OnSettled) -> None:
+    def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: OnSettled) -> None:
         """Leave it to whoever answered to say what this call comes to; if nobody does within seconds, it is `usage`.
 
         For a call that was left before its end, when only its other end knows how far it had come
@@ -158,15 +158,15 @@ class Reservation(Payment):
         if not self._done:
             self._done = True
             self.so_far = lambda: (usage, provider, model)
-            self._keeper.doubted(self, self.settlement(usage, provider, model), then)
+            self._store.deferred(self, self.settlement(usage, provider, model), then)
 
     def renewed(self) -> Reservation:
-        """Return the same quota under another id, and annul this one.
+        """Return the same quota under another id, and void this one.
 
         For another call after one that was left before its end, whose backend may take this process for dead and book
         this id: then its word is void, and what the next call delivers is booked once all the same.
         """
-        fresh = self._keeper.renewed(self)
+        fresh = self._store.renewed(self)
         self._done = True
         return fresh
 

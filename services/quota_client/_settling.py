@@ -39,7 +39,7 @@ class _Unbooked(NamedTuple):
 _DUE: Final = _Unbooked(0.5, 0.0)
 
 
-DOUBT_S: Final = 8.0
+DEFERRED_S: Final = 8.0
 """Longer than a backend waits with its word on a call that was left (`abandoned.AFTER_S`), and sends it."""
 
 Known = Callable[[quota_pb2.Amount, usage_pb2.Usage], None]
@@ -52,7 +52,7 @@ class Settling:
     Args:
         folder: Where journals lie; None: nothing survives this process but what was booked.
         holder: This process's name, unique.
-        doubt_s: How long a backend's word on a call that was left is waited for.
+        deferred_s: How long a backend's word on a call that was left is waited for.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Settling:
         service_token: str,
         folder: Path | None,
         holder: str,
-        doubt_s: float = DOUBT_S,
+        deferred_s: float = DEFERRED_S,
     ) -> None:
         self._stub = stub
         self._metadata = metadata(service_token, f"settle-{holder}")
@@ -75,11 +75,11 @@ class Settling:
         self._kept: list[Left] = []
         self._unreported = False
         self._failing = False
-        self._doubted: dict[str, tuple[asyncio.TimerHandle, Known]] = {}
+        self._deferred: dict[str, tuple[asyncio.TimerHandle, Known]] = {}
         self._returns_first = False
         self._known: dict[str, Known] = {}
-        """Who hears what was booked of a reservation in doubt, once it is."""
-        self._doubt_s = doubt_s
+        """Who hears what was booked of a reservation deferred, once it is."""
+        self._deferred_s = deferred_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -127,9 +127,9 @@ class Settling:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        for handle, _ in self._doubted.values():
+        for handle, _ in self._deferred.values():
             handle.cancel()
-        self._doubted.clear()
+        self._deferred.clear()
         until = time.monotonic() + within_s
         while (self._pending or self._returns) and time.monotonic() < until:
             if not await self._flush() or self._unbooked:
@@ -163,16 +163,16 @@ class Settling:
         self._pending[settlement.reservation_id] = settlement
         self._wake.set()
 
-    def doubted(self, settlement: quota_pb2.Settlement, known: Known) -> None:
+    def deferred(self, settlement: quota_pb2.Settlement, known: Known) -> None:
         """Take a settlement that counts only if nobody else books the reservation meanwhile; `known` hears what does.
 
         Not durable before its time: should this process end, the backend's word or the last report counts.
         """
-        handle = asyncio.get_running_loop().call_later(self._doubt_s, self._decided, settlement)
-        self._doubted[settlement.reservation_id] = handle, known
+        handle = asyncio.get_running_loop().call_later(self._deferred_s, self._decided, settlement)
+        self._deferred[settlement.reservation_id] = handle, known
 
     def _decided(self, settlement: quota_pb2.Settlement) -> None:
-        _, self._known[settlement.reservation_id] = self._doubted.pop(settlement.reservation_id)
+        _, self._known[settlement.reservation_id] = self._deferred.pop(settlement.reservation_id)
         self.settled(settlement)
 
     def released(self, reservation_id: str) -> None:

@@ -16,13 +16,13 @@ from services.quota_client.grants import ActingFor
 class TaskReservation(Payment):
     """Quota that the signer of a grant holds. Looks like a `Reservation`; nothing is booked through it."""
 
-    __slots__ = ("amount", "identity", "reservation_id")
+    __slots__ = ("amount", "reservation_id", "verified_key")
 
     operation: Final = quota_pb2.OPERATION_TASK
     """A reservation in a grant was made for a task, whatever the task is made of."""
 
-    def __init__(self, identity: VerifiedKey, acting: ActingFor) -> None:
-        self.identity = identity
+    def __init__(self, verified_key: VerifiedKey, acting: ActingFor) -> None:
+        self.verified_key = verified_key
         self.reservation_id = ""
         """None that a backend could settle: the signer of the grant does, whatever becomes of this process."""
         self.amount = Amount(images=acting.images)
@@ -32,7 +32,7 @@ class TaskReservation(Payment):
     def priority(self) -> str:
         """What the work gets where engines are contended: nobody waits at a task as at a call, so at most a normal
         share, lest it come before other accounts' people."""
-        return priorities.lower(self.identity.priority, priorities.NORMAL)
+        return priorities.lower(self.verified_key.priority, priorities.NORMAL)
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Nothing: the holder of the lease reports."""
@@ -46,14 +46,14 @@ class TaskReservation(Payment):
     def release(self) -> None:
         """Nothing: the signer of the grant gives it back."""
 
-    def annul(self) -> None:
+    def void(self) -> None:
         """Nothing, likewise."""
 
-    def shrunk(self, amount: Amount) -> Self:
+    def shrink(self, amount: Amount) -> Self:
         """Itself: it was set aside by another service."""
         return self
 
-    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
+    def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
         """Nothing, likewise."""
 
     def renewed(self) -> Self:

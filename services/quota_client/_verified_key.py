@@ -111,7 +111,7 @@ class VerifiedKey:
         )
 
     def renewed(self, grant: quota_pb2.Grant) -> VerifiedKey:
-        """Return the identity that a newer grant describes; what was decided is kept when the rules are the same."""
+        """Return the key that a newer grant describes; what was decided is kept when the rules are the same."""
         newer = VerifiedKey(grant, self._held)
         if list(grant.rules) == list(self._grant.rules) and list(grant.scopes) == list(self._grant.scopes):
             newer._memo = self._memo

@@ -18,7 +18,7 @@ from moa.router.v1 import (
     readiness_service_pb2_grpc,
 )
 from services.catalogue import Catalogue
-from services.common.dialects.hosting import Hosted, hosted
+from services.common.dialects.registrations import Registration, registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.rpc.server import LAST_WORDS_S, Server
@@ -117,7 +117,7 @@ def _served(
         store=around.store,
         links=around.links,
     )
-    for each in hosted(dialects, Hosted):
+    for each in registrations(dialects, Registration):
         each.serve(grpc, parts)
         server.offer(*each.services)
     files = FilesServicer(around.store, around.links, admission)

@@ -63,8 +63,8 @@ class FilesServicer(files_service_pb2_grpc.FilesServiceServicer):
             self._links.check(request.name, expires=request.expires, signature=request.signature)
             expires = int(request.expires)
         else:
-            identity = await self._admission.arrive(caller.key)
-            if not owns(identity.account_id, request.name):
+            verified_key = await self._admission.arrive(caller.key)
+            if not owns(verified_key.account_id, request.name):
                 raise NotFound("no such file")
             expires = 0
         asked = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}

@@ -48,12 +48,12 @@ class Refusals:
         if method.startswith(_OPEN):
             return ""
         try:
-            identity = await self._admission.identify(key)
+            verified_key = await self._admission.identify(key)
         except Unauthenticated:
             raise
         except MoaError:
             return ""  # The operation says so in its own words.
-        return str(identity.account_id)
+        return str(verified_key.account_id)
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
         """Return the error that the caller is told: about the key first, then in the dialect's own names."""

@@ -86,7 +86,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     call = calls.current()
     fields = call.fields
     provider, model = answer.model.provider, answer.model.id
-    fields["account"] = answer.booking.account_id
+    fields["account"] = answer.reservation.account_id
     fields["provider"] = provider
     fields["model"] = model
     _note_others(answer, fields)

@@ -12,7 +12,7 @@ from typing import Any
 from moa.task.v1 import webhook_service_pb2, webhook_service_pb2_grpc
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, memory, metrics, settings
-from services.common.dialects.hosting import hosted
+from services.common.dialects.registrations import registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.migrations import bring_up_to_date
@@ -30,7 +30,7 @@ from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.sessions import Sessions
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.adapters.upstream import Upstream
-from services.tasks.dialects.parts import HostedTasks, Parts
+from services.tasks.dialects.parts import Parts, TaskRegistration
 from services.tasks.keeper import Keeper
 from services.tasks.migrate import SCHEMA, migrate
 from services.tasks.operations import Operations
@@ -165,7 +165,7 @@ def _served(process: Process, operations: Operations) -> Server:
         links=process.links,
         desk_model=process.config.desk_model,
     )
-    for each in hosted(dialects, HostedTasks):
+    for each in registrations(dialects, TaskRegistration):
         each.serve(grpc, parts)
         server.offer(*each.services)
     webhooks = WebhookServicer(operations, process.sessions, process.outbox, process.secrets)

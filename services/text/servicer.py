@@ -25,7 +25,7 @@ from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
 from services.quota_client import AbandonedCalls
 from services.text import count
-from services.text.answer import LIFE_S, Answer
+from services.text.generation import LIFE_S, Generation
 from services.text.targets import Target, Targets
 
 
@@ -67,39 +67,39 @@ class TextServicer(TextServiceServicer):
             await context.send_initial_metadata(())
         streams = request.stream
         wrote = over = False
-        answer = Answer(request, model, target, self._helper)
+        generation = Generation(request, model, target, self._helper)
         try:
-            async with answer:
+            async with generation:
                 if streams:
-                    while (events := await answer.next()) is not None:
+                    while (events := await generation.next()) is not None:
                         wrote = wrote or bool(events)
                         await context.write(GenerateTextResponse(events=events))
                 else:
-                    await context.write(await _whole(answer, context))
+                    await context.write(await _whole(generation, context))
             over = True
         except MoaError as error:
             if not wrote:
-                if request.stream and answer.lived and isinstance(error, UpstreamBroken):
+                if request.stream and generation.lived and isinstance(error, UpstreamBroken):
                     # Whoever called must not have the provider begin its work twice.
                     await context.write(GenerateTextResponse())
                 over = True
                 raise
             call.fields["broke"] = type(error).__name__
             last = TextEvent(error=detail_of(error, call.request_id))
-            so_far = answer.usage_so_far()
+            so_far = generation.usage_so_far()
             await context.write(GenerateTextResponse(events=[so_far, last] if so_far else [last]))
             over = True
         finally:
-            if not over and answer.begun and self._abandoned:
+            if not over and generation.begun and self._abandoned:
                 self._abandoned.report(
                     context,
-                    usage=_owed(answer, delivers=streams and wrote),
+                    usage=_owed(generation, delivers=streams and wrote),
                     operation=quota_pb2.OPERATION_TEXT,
                     model=model,
                     count=lambda: count.of_prompt(request, model, target, self._helper),
                 )
-            if answer.upstream_request_id:
-                call.fields["upstream_request_id"] = answer.upstream_request_id
+            if generation.upstream_request_id:
+                call.fields["upstream_request_id"] = generation.upstream_request_id
 
     async def GenerateWholeText(self, request: GenerateWholeTextRequest, context: Any) -> GenerateWholeTextResponse:
         """Return the answer in one message."""
@@ -115,12 +115,12 @@ class TextServicer(TextServiceServicer):
         return self._targets.find(self._catalogue.now, request.model, request.provider, caller_key=key)
 
 
-async def _whole(answer: Answer, context: Any) -> GenerateTextResponse:
+async def _whole(generation: Generation, context: Any) -> GenerateTextResponse:
     """Return the answer in one message; meanwhile write signs of life when something of it comes."""
     whole = GenerateTextResponse()
     now = asyncio.get_running_loop().time
     signed_at = now()
-    while (events := await answer.next()) is not None:
+    while (events := await generation.next()) is not None:
         whole.events.extend(events)
         if now() - signed_at >= LIFE_S:
             signed_at = now()
@@ -128,12 +128,12 @@ async def _whole(answer: Answer, context: Any) -> GenerateTextResponse:
     return whole
 
 
-def _owed(answer: Answer, *, delivers: bool) -> Usage:
+def _owed(generation: Generation, *, delivers: bool) -> Usage:
     """Return what a caller who left owes, as far as it is known: what was reported, else what was delivered.
 
     An answer that was asked for whole is not delivered before it is complete.
     """
-    so_far = answer.usage_so_far()
+    so_far = generation.usage_so_far()
     usage = so_far.usage if so_far is not None else Usage()
     if usage.exact:
         return usage

@@ -23,9 +23,9 @@ from deploy.local.ports import Ports
 from moa.quota.v1 import quota_pb2
 from services.auth.account_servicer import SignUpMode
 from services.auth.adapters.accounts import Accounts
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys, passwords
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.domain.quota import Quota
@@ -35,7 +35,7 @@ from services.auth.settings import AuthSettings
 from services.common.errors import Unavailable
 from services.common.rpc.client import channel
 from services.quota_client import Admission
-from services.quota_client._settling import DOUBT_S
+from services.quota_client._settling import DEFERRED_S
 from tests import forking
 from tests.auth.asking import PEPPER, TOKEN, Router
 from tests.auth.client import Client, connected
@@ -74,7 +74,7 @@ class Auth:
     async def quota_day(self, account_id: str) -> tuple[date, datetime]:
         """Return an account's quota day, and when it ends."""
         key_id, _ = await self.key(account_id)
-        (who,) = await Identities(self.postgres).by_ids([key_id])
+        (who,) = await VerifiedKeys(self.postgres).by_ids([key_id])
         return who.day, who.resets_at.astimezone(UTC)
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -196,10 +196,13 @@ async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
     running: list[tuple[Admission, grpc.aio.Channel]] = []
 
     async def go(
-        *replicas: Auth, journal: Path | None = tmp_path / "journal", doubt_s: float = DOUBT_S, call_s: float = 60.0
+        *replicas: Auth,
+        journal: Path | None = tmp_path / "journal",
+        deferred_s: float = DEFERRED_S,
+        call_s: float = 60.0,
     ) -> Admission:
         link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
-        admission = Router(link, service_token=TOKEN, journal=journal, doubt_s=doubt_s, call_s=call_s)
+        admission = Router(link, service_token=TOKEN, journal=journal, deferred_s=deferred_s, call_s=call_s)
         await admission.start()
         running.append((admission, link))
         return admission

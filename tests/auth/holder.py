@@ -30,7 +30,7 @@ TOKENS = 100
 PARTS = 5
 
 
-WORD_S, DOUBT_S = 0.5, 2.0
+WORD_S, DEFERRED_S = 0.5, 2.0
 """How long the backend waits with its word on a call that was left, and the router for it."""
 
 
@@ -40,7 +40,7 @@ def _unheard(_: object) -> None:
 
 def left(backend: AbandonedCalls, reservation: Reservation, invoice: int) -> str:
     """Leave before anything was heard: two times in three the provider had the prompt, and its backend says so."""
-    reservation.doubt(usage=usage_pb2.Usage(), provider="local-text", model="m", then=_unheard)
+    reservation.defer(usage=usage_pb2.Usage(), provider="local-text", model="m", then=_unheard)
     if random.random() < 2 / 3:
         used = TOKENS // PARTS
         os.write(invoice, f"{reservation.reservation_id} {used}\n".encode())
@@ -107,7 +107,7 @@ async def main(
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     link = channel(addresses)
-    admission = Admission(link, service_token=TOKEN, journal=journal, doubt_s=DOUBT_S)
+    admission = Admission(link, service_token=TOKEN, journal=journal, deferred_s=DEFERRED_S)
     await admission.start()
     backend = AbandonedCalls(link, service_token=TOKEN, after_s=WORD_S)
     await backend.start()

@@ -57,17 +57,17 @@ async def test_more_than_reserved_is_charged_as_far_as_the_day_has_room(auth: Au
 
 
 async def test_what_a_call_that_was_left_comes_to_is_heard(auth: Auth, admit: Admit) -> None:
-    """Of a reservation in doubt the backend's word stands, and the router hears it: it may reserve the rest again.
+    """Of a deferred reservation the backend's word stands, and the router hears it: it may reserve the rest again.
     Where no word comes, what the router knows is booked."""
     account, _, key = await auth.account(tokens=1000)
-    admission = await admit(auth, doubt_s=0.2)
+    admission = await admit(auth, deferred_s=0.2)
     heard: list[int] = []
 
     def hear(usage: usage_pb2.Usage) -> None:
         heard.append(usage.prompt_tokens)
 
     left = await reserve(admission, key, 900)
-    left.doubt(usage=usage_pb2.Usage(), provider="p", model="m", then=hear)
+    left.defer(usage=usage_pb2.Usage(), provider="p", model="m", then=hear)
     async with grpc.aio.insecure_channel(auth.address) as link:
         stub = quota_service_pb2_grpc.QuotaServiceStub(link)
         word = quota_pb2.Settlement(
@@ -79,7 +79,7 @@ async def test_what_a_call_that_was_left_comes_to_is_heard(auth: Auth, admit: Ad
     await until(lambda: heard == [70])
     assert auth.spent(account) == (70, 0)
     silent = await reserve(admission, key, 900)
-    silent.doubt(usage=usage_pb2.Usage(prompt_tokens=30), provider="p", model="m", then=hear)
+    silent.defer(usage=usage_pb2.Usage(prompt_tokens=30), provider="p", model="m", then=hear)
     await until(lambda: len(heard) == 2)
     assert auth.spent(account) == (100, 0)
 

@@ -16,10 +16,10 @@ import pytest
 from deploy.local.database import Database
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.checker import Checker
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.migrations import migrate
 from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER
@@ -40,7 +40,7 @@ async def auth(database: Database, request: pytest.FixtureRequest) -> AsyncItera
 async def booked(auth: Auth, blocks: int, *, old: bool = True) -> str:
     """Borrow blocks for a new account, an hour ago or now; give the account."""
     account, key_id, _ = await auth.account()
-    (who,) = await Identities(auth.postgres).by_ids([key_id])
+    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
     ledger, amount = Ledger(auth.postgres, grace_s=10, alive_s=20), Amount(tokens=10)
     for _ in range(blocks):
         assert await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=3600)

@@ -16,10 +16,10 @@ from deploy.local.database import Database
 from moa.quota.v1 import quota_pb2
 from services.auth.__main__ import make_byok
 from services.auth.adapters.accounts import Accounts
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Borrowed, Ledger
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Short
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Return
@@ -47,7 +47,7 @@ async def auth(migrated: str) -> AsyncIterator[Auth]:
 
 async def borrowed(postgres: Postgres, key_id: str, tokens: int = 200, ttl_s: float = 60) -> Borrowed:
     """Borrow a block for a key; with a time below zero it is over at once."""
-    (who,) = await Identities(postgres).by_ids([key_id])
+    (who,) = await VerifiedKeys(postgres).by_ids([key_id])
     amount = Amount(tokens=tokens)
     ledger = Ledger(postgres, grace_s=0, alive_s=20)
     block = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=ttl_s)
@@ -125,7 +125,7 @@ async def test_a_locked_row_is_no_database_that_is_away(auth: Auth) -> None:
 async def test_a_bad_settlement_keeps_no_other_back(auth: Auth) -> None:
     """Settlements that come in one call with one that fails are booked; it is neither booked nor refused."""
     ledger = Ledger(auth.postgres, grace_s=0, alive_s=20)
-    quota = Quota(Identities(auth.postgres), ledger, pepper=PEPPER, lease_s=20, block_s=60)  # type: ignore[arg-type]
+    quota = Quota(VerifiedKeys(auth.postgres), ledger, pepper=PEPPER, lease_s=20, block_s=60)  # type: ignore[arg-type]
     _, good_key, _ = await auth.account()
     bad, bad_key, _ = await auth.account()
     ours, theirs = await borrowed(auth.postgres, good_key), await borrowed(auth.postgres, bad_key)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from services.auth.adapters import cached
-from services.auth.adapters.cached import CachedIdentities
-from services.auth.domain.accounts import Identity, Standing
+from services.auth.adapters.cached import CachedVerifiedKeys
+from services.auth.domain.accounts import Standing, VerifiedKey
 from tests.auth.asking import until
 
 COUNT = 250
@@ -24,14 +24,14 @@ class _Stored:
         self.asked: list[list[str]] = []
         self.micro_credits = 0
 
-    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]:
+    async def by_ids(self, key_ids: Sequence[str]) -> list[VerifiedKey]:
         self.asked.append(list(key_ids))
-        return [_identity(int(name.removeprefix("key_")), self.micro_credits) for name in key_ids]
+        return [_verified_key(int(name.removeprefix("key_")), self.micro_credits) for name in key_ids]
 
 
-def _identity(number: int, micro_credits: int) -> Identity:
+def _verified_key(number: int, micro_credits: int) -> VerifiedKey:
     account, key = f"acc_{number % 10}", f"key_{number}"
-    return Identity(
+    return VerifiedKey(
         account_id=account,
         key_id=key,
         digest=str(number).encode(),
@@ -51,18 +51,18 @@ async def test_keys_in_use_are_read_again_in_parts(migrated: str, monkeypatch: p
     monkeypatch.setattr(cached, "REREAD_S", 0.2)
     stored: Any = _Stored()
     names = [f"key_{number}" for number in range(COUNT)]
-    async with CachedIdentities(stored, migrated) as identities:
+    async with CachedVerifiedKeys(stored, migrated) as verified_keys:
         async with asyncio.timeout(40):
             # What was read before the first word of the database is forgotten with it.
-            while len(identities.trusted(names)) < COUNT:
-                await identities.by_ids(names)
+            while len(verified_keys.trusted(names)) < COUNT:
+                await verified_keys.by_ids(names)
                 await asyncio.sleep(0.01)
-        first = {who.key_id: who for who in identities.trusted(names)}
+        first = {who.key_id: who for who in verified_keys.trusted(names)}
         stored.asked.clear()
         # To trust a key is to use it.
-        await until(lambda: len(identities.trusted(names)) == len({n for asked in stored.asked for n in asked}))
-        assert all(who is first[who.key_id] for who in identities.trusted(names))
+        await until(lambda: len(verified_keys.trusted(names)) == len({n for asked in stored.asked for n in asked}))
+        assert all(who is first[who.key_id] for who in verified_keys.trusted(names))
         stored.micro_credits = 7
-        await until(lambda: all(who.micro_credits == 7 for who in identities.trusted(names)))
-        assert len(identities.trusted(names)) == COUNT
+        await until(lambda: all(who.micro_credits == 7 for who in verified_keys.trusted(names)))
+        assert len(verified_keys.trusted(names)) == COUNT
     assert max(map(len, stored.asked)) <= cached.AT_ONCE

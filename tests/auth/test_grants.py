@@ -23,8 +23,8 @@ async def test_a_grant_acts_for_its_key_and_reserves_like_it(start: Start, admit
     account_id, key_id, _ = await auth.account(images=3)
     admission = await admit(auth)
     grant = grants.mint(TOKEN, ActingFor(account_id=account_id, key_id=key_id))
-    identity = await admission.identify(grant)
-    assert (identity.account_id, identity.key_id) == (account_id, key_id)
+    verified_key = await admission.identify(grant)
+    assert (verified_key.account_id, verified_key.key_id) == (account_id, key_id)
     booking = await admission.reserve(
         grant, operation=IMAGE, provider="p", model="m", need=Amount(images=2), request_id="r"
     )

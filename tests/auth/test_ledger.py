@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from moa.quota.v1 import quota_pb2
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Short
 from services.auth.domain.leases import LeaseIds, sized
 from services.auth.domain.ledger import Booking, Ending
@@ -22,7 +22,7 @@ async def test_a_late_settlement_does_not_eat_what_the_block_still_lends(auth: A
     """What is settled under a lease that was taken back comes from the day: the block's rest may be lent meanwhile."""
     account, key_id, _ = await auth.account(tokens=1000)
     ledger = Ledger(auth.postgres, grace_s=10, alive_s=20)
-    (who,) = await Identities(auth.postgres).by_ids([key_id])
+    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
     amount = Amount(tokens=200)
     borrowed = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
     assert not isinstance(borrowed, Short)
@@ -53,7 +53,7 @@ async def test_the_ledger_is_append_only(auth: Auth, statement: str) -> None:
 async def test_the_audit_finds_what_does_not_balance(auth: Auth) -> None:
     """A counter that differs from the ledger is found."""
     account, key_id, _ = await auth.account(tokens=1000)
-    (who,) = await Identities(auth.postgres).by_ids([key_id])
+    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
     amount = Amount(tokens=200)
     ledger = Ledger(auth.postgres, grace_s=10, alive_s=20)
     block = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)

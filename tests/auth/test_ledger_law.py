@@ -36,11 +36,11 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.columns import COLUMNS, each
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Short, Standing
 from services.auth.domain.leases import LeaseIds
@@ -171,7 +171,7 @@ class LedgerLaw(RuleBasedStateMachine):
         """A router asks for a lease; it is refused only when some period does not have as much."""
         alive = [r for r in self.replicas if r.alive]
         replica = alive[index % len(alive)]
-        (who,) = self.run(Identities(self.postgres).by_ids([self.key_id]))
+        (who,) = self.run(VerifiedKeys(self.postgres).by_ids([self.key_id]))
         free = self._free()
         who = replace(who, day=self.day)
         cut = self.run(replica.pools.cut(who, least=need, need=need, want=need + more))

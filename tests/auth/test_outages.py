@@ -280,7 +280,7 @@ async def test_a_backend_does_not_charge_what_a_living_router_left(start: Start)
     await backend.start()
     left = await reserve(router, key, 300)
     assert isinstance(left, Reservation)
-    left.annul()
+    left.void()
     backend.left(
         left.reservation_id,
         usage=tokens(200),

@@ -138,8 +138,8 @@ async def test_a_paced_answer_tells_its_pace(auth: Auth, admit: Admit) -> None:
     paced(auth, account, a_minute=3)
     router = await admit(auth)
     reservation = await reserve(router, key, 1)
-    assert reservation.identity.remaining().limit_requests == 3
-    assert reservation.identity.remaining().free_requests == 2
+    assert reservation.verified_key.remaining().limit_requests == 3
+    assert reservation.verified_key.remaining().free_requests == 2
     for _ in range(2):
         await reserve(router, key, 1)
     for _ in range(2):  # told by auth, then remembered

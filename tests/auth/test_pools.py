@@ -9,12 +9,12 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.auth.domain.accounts import Identity, Short, Standing
+from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds, sized
 from services.auth.domain.ledger import Ending, Return
 from services.auth.domain.pools import Pools
 from services.common.errors import Unavailable
-from services.quota_client._lease import Appetite
+from services.quota_client._lease import Demand
 from services.quota_client.amounts import BOUNDLESS, NOTHING, PERIODS, Amount, Period
 
 _HUNGRY = 40
@@ -43,8 +43,8 @@ class _Day:
         self.away = False
 
     @property
-    def who(self) -> Identity:
-        return Identity(
+    def who(self) -> VerifiedKey:
+        return VerifiedKey(
             account_id="a",
             key_id="k",
             digest=b"",
@@ -58,7 +58,7 @@ class _Day:
         )
 
     async def borrow(
-        self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
+        self, who: VerifiedKey, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
     ) -> _Borrowed | Short:
         if self.away:
             raise Unavailable("away")
@@ -117,7 +117,7 @@ async def test_what_is_borrowed_ahead_lasts_for_an_outage() -> None:
             replica.now += 1
 
 
-async def test_nobody_is_hungrier_for_asking_in_vain() -> None:
+async def test_asking_in_vain_raises_no_demand() -> None:
     """After an outage in which much was asked for in vain, as much is borrowed as before it."""
     day = _Day(10_000_000)
     replica = _Replica(day)
@@ -136,13 +136,13 @@ async def test_nobody_is_hungrier_for_asking_in_vain() -> None:
     assert replica.ahead < 4 * before
 
 
-def test_a_router_is_not_hungrier_for_asking_in_vain() -> None:
+def test_asking_in_vain_raises_no_demand_of_a_router() -> None:
     """What a router asks for grows with the helpings that it got, not with how often it asked."""
-    appetite = Appetite()
+    demand = Demand()
     for asked_at in range(_HUNGRY):
-        assert appetite.next(Amount(100), asked_at) == Amount(400)
-    appetite.helped(Amount(400), _HUNGRY)
-    assert appetite.next(Amount(100), _HUNGRY + 1) == Amount(800)
+        assert demand.next(Amount(100), asked_at) == Amount(400)
+    demand.helped(Amount(400), _HUNGRY)
+    assert demand.next(Amount(100), _HUNGRY + 1) == Amount(800)
 
 
 async def test_what_lies_ahead_is_an_eighth_of_the_day_at_most() -> None:

@@ -19,8 +19,8 @@ from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Short
 from services.auth.domain.ledger import Return
 from services.auth.domain.powers import ACCOUNT, ADMIN, Power, check_gives, check_within
@@ -244,7 +244,7 @@ async def test_keys_of_a_limited_key_keep_its_limits_together(client: Client, au
     assert await code_of(grandchild) == grpc.StatusCode.PERMISSION_DENIED
 
     async def borrows(made: pb.CreateKeyResponse | pb.RotateKeyResponse, tokens: int) -> bool:
-        (who,) = await Identities(auth.postgres).by_ids([made.key.key_id])
+        (who,) = await VerifiedKeys(auth.postgres).by_ids([made.key.key_id])
         amount = Amount(tokens=tokens)
         block = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
         if isinstance(block, Short):

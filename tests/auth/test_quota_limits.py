@@ -77,7 +77,7 @@ async def test_a_service_account_has_no_limit(auth: Auth, admit: Admit) -> None:
     admission = await admit(auth)
     reservation = await reserve(admission, key, 50_000_000)
     settle(reservation, 40_000_000)
-    assert reservation.identity.remaining().unlimited
+    assert reservation.verified_key.remaining().unlimited
     await until(lambda: auth.spent(account) == (40_000_000, 0))
 
 

@@ -24,12 +24,12 @@ from moa.quota.v1 import quota_pb2
 from services.auth import sweeper
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.checker import AUDIT_LOCK, Checker, Findings
-from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
 from services.auth.adapters.usage import Usage
+from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, KeyLimits, Short
 from services.auth.domain.leases import LeaseIds
@@ -75,7 +75,7 @@ def aged(auth: Auth, days: int, *, account: str = "%") -> None:
 async def spent(auth: Auth, *, blocks: int = 3, key: str | None = None) -> tuple[str, list[Booking]]:
     """Borrow blocks of 100 tokens, settle 30 and 20 of each and let them end; give the account and the settlements."""
     key_id = key or (await auth.account())[1]
-    (who,) = await Identities(auth.postgres).by_ids([key_id])
+    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
     ledger, ids, made = Ledger(auth.postgres, grace_s=0, alive_s=20), LeaseIds(PEPPER), []
     for _ in range(blocks):
         block = await ledger.borrow(

@@ -27,16 +27,28 @@ GIVEN_BACK = (
 """What functions really give."""
 
 NAMES: Final = {
+    "annul": "void",
+    "annulled": "voided",
     "apart": "isolate",
+    "appetite": "demand",
+    "beats": "heartbeat, progress",
     "bell": "notices",
     "beside": "helper process",
+    "doubt": "defer",
+    "doubted": "deferred",
+    "holding": "store, lease store",
+    "holdings": "stores, lease stores",
+    "hosted": "registrations",
     "hungrier": "demand",
+    "identity": "verified key",
     "left_midway": "report",
     "once": "idempotent calls",
     "outside": "egress",
+    "pulse": "heartbeat",
     "reach": "connections",
     "said": "what it is: message, text, words, output",
     "shelf": "what it holds",
+    "shrunk": "shrink, smaller",
     "speaking_for": "naming_the_retired",
     "told": "what it is: message, report, stats",
     "vanished": "abandoned",
@@ -50,11 +62,19 @@ EXCUSED: Final = {
         "services/router/dialects/",
         "services/providers/",
     ),
+    # Azure's own word.
+    "identity": ("services/providers/azure/",),
     "told": ("services/auth/", "services/quota_client/"),
-    "hungrier": ("services/auth/",),
     "reach": ("services/quota_client/",),
 }
 """Where a name stands still: it means what it says, or its module waits to be moved to its words."""
+
+TAKEN: Final = {
+    "services/quota_client/": {"booking": "reservation", "keeper": "reservation store"},
+    "services/router/": {"booking": "reservation", "source": "message stream", "sources": "message streams"},
+    "services/image/": {"work": "generation"},
+}
+"""Names that stand for something else in another part of the system, and what to write here."""
 
 RIDDLES: Final = re.compile(
     r"\b(numbers that are none|what is no|is no [A-Za-z]+ file|gave up|gave the \w+ up|fell silent|hung up|are none\b"
@@ -90,6 +110,12 @@ def misnamed(path: str, tree: ast.Module) -> list[str]:
         f"{path}:{line}: {name}: {NAMES[word]}"
         for name, line in named(tree)
         if (word := name.strip("_").lower()) in NAMES and not path.startswith(EXCUSED.get(word, ("\0",)))
+    ] + [
+        f"{path}:{line}: {name}: {taken[word]}"
+        for part, taken in TAKEN.items()
+        if path.startswith(part)
+        for name, line in named(tree)
+        if (word := name.strip("_").lower()) in taken
     ]
 
 
@@ -104,6 +130,12 @@ def test_no_name_is_on_the_list() -> None:
 def test_a_name_on_the_list_is_seen(code: str) -> None:
     """Of a variable, a class, a parameter, an attribute, and a function."""
     assert len(misnamed("services/x.py", ast.parse(code))) == 1
+
+
+def test_a_name_that_is_taken_is_seen() -> None:
+    """What is a booking in the ledger is a reservation in the router."""
+    tree = ast.parse("class Booking: ...")
+    assert (len(misnamed("services/router/x.py", tree)), misnamed("services/auth/x.py", tree)) == (1, [])
 
 
 def test_no_message_is_a_riddle() -> None:

@@ -27,7 +27,7 @@ class _Auth:
         self.asked: list[quota_service_pb2.RefreshRequest] = []
         self.version = 7
         self.failing: set[str] = set()
-        self.holdings: LeaseStores
+        self.stores: LeaseStores
         """Those of the process that asks."""
 
     async def Refresh(self, request: quota_service_pb2.RefreshRequest, **_: Any) -> quota_service_pb2.RefreshResponse:
@@ -69,17 +69,17 @@ def held(auth: Any, now: float) -> tuple[Refreshing, dict[str, LeaseStore]]:
     """A process that used every key a moment ago, and holds a lease for each that must be renewed."""
     settling = Settling(auth, service_token="t", folder=None, holder="h")
     paces = Paces(auth, service_token="t", holder="h")
-    holdings = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=there)
+    stores = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=there)
     for number in range(ACTIVE):
         grant = _grant(f"key_{number}")
         grant.lease.CopyFrom(_lease(f"lease_{number}"))
         grant.remaining.resets_at.FromSeconds(2**31)
-        holding = LeaseStore(str(number).encode(), grant, now - 10, settling, paces, holdings.give_back)
-        holding.used_at = now
-        holdings.by_key_id[grant.key_id] = holding
-    auth.holdings = holdings
-    refreshing = Refreshing(auth, service_token="t", holder="h", holdings=holdings, settling=settling, paces=paces)
-    return refreshing, holdings.by_key_id
+        store = LeaseStore(str(number).encode(), grant, now - 10, settling, paces, stores.give_back)
+        store.used_at = now
+        stores.by_key_id[grant.key_id] = store
+    auth.stores = stores
+    refreshing = Refreshing(auth, service_token="t", holder="h", stores=stores, settling=settling, paces=paces)
+    return refreshing, stores.by_key_id
 
 
 async def test_all_keys_are_asked_about_in_small_calls(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ async def test_a_process_without_keys_rests(auth: _Auth, monkeypatch: pytest.Mon
         await asyncio.sleep(0)
     assert auth.asked == []
     keys.update(used)
-    auth.holdings.taken.set()
+    auth.stores.taken.set()
     while len(auth.asked) < 3 * ACTIVE / 500:  # the test's own time limit ends this
         await asyncio.sleep(0)
     await refreshing.stop()
@@ -145,10 +145,10 @@ async def test_a_process_without_keys_rests(auth: _Auth, monkeypatch: pytest.Mon
 async def test_leases_are_renewed_while_keys_are_asked_about(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """A round that takes longer than a lease lasts ends none: those that are due are renewed by themselves, once."""
     monkeypatch.setattr(_refreshing, "RENEW_S", -1.0)
-    refreshing, holdings = held(auth, time.monotonic())
+    refreshing, stores = held(auth, time.monotonic())
     await refreshing.round()
     alone = [name for request in auth.asked if not request.key_ids for name in request.lease_ids]
     assert sorted(alone) == sorted(f"lease_{number}" for number in range(ACTIVE))
     assert [name for request in auth.asked if request.key_ids for name in request.lease_ids] == []
     assert all(len(request.lease_ids) <= 500 for request in auth.asked)
-    assert sum(len(request.key_ids) for request in auth.asked) == len(holdings) == ACTIVE
+    assert sum(len(request.key_ids) for request in auth.asked) == len(stores) == ACTIVE

@@ -24,17 +24,17 @@ def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
     settling, share = Mock(), Mock()
     paces: Any = Mock(of=lambda _: (share,))
     now = time.monotonic()
-    holding = LeaseStore(b"d", grant, now, settling, paces, Mock())
-    lease = holding.find(Amount(100), now)
+    store = LeaseStore(b"d", grant, now, settling, paces, Mock())
+    lease = store.find(Amount(100), now)
     assert lease is not None
-    first = holding.reserve(
+    first = store.reserve(
         lease,
         Amount(100),
         operation=quota_pb2.OPERATION_TEXT,
         request_id="r",
         cost=costless,
         now=now,
-        paces=holding.paces,
+        paces=store.paces,
     )
     first.report(usage=usage_pb2.Usage(completion_tokens=3), provider="p", model="m")
     second = first.renewed()
@@ -42,10 +42,10 @@ def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
     assert (voided.reservation_id, voided.charged.tokens) == (first.reservation_id, 0)
     assert second.reservation_id != first.reservation_id
     assert (second.tokens, second.request_id, second.so_far) == (100, "r", first.so_far)
-    assert list(holding.open) == [second.reservation_id]
+    assert list(store.open) == [second.reservation_id]
     assert (lease.free.tokens, lease.open, share.end.call_count) == (0, 1, 0)
     first.settle(usage=usage_pb2.Usage(completion_tokens=50), provider="p", model="m")
     assert settling.settled.call_count == 1
     second.settle(usage=usage_pb2.Usage(prompt_tokens=10, completion_tokens=30), provider="q", model="n")
     assert (lease.free.tokens, lease.open, share.end.call_count) == (60, 0, 1)
-    assert not holding.open
+    assert not store.open

@@ -43,5 +43,5 @@ async def test_a_lease_counts_from_when_auth_was_asked(monkeypatch: pytest.Monke
     paces = Paces(auth, service_token="t", holder="h")
     held = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=back)
     asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", Amount(100), Amount(100), costless, "r")
-    holding = await held.ask(b"digest", asked, least=Amount(100))
-    assert holding.find(Amount(100), now[0]) is not None
+    store = await held.ask(b"digest", asked, least=Amount(100))
+    assert store.find(Amount(100), now[0]) is not None

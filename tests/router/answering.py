@@ -13,8 +13,8 @@ from services.router.operations.text import TextAnswer, TextMetering
 
 
 def text_answer(
-    booking: Any,
-    source: Any,
+    reservation: Any,
+    stream: Any,
     first: Any,
     *,
     model: Any = None,
@@ -22,15 +22,15 @@ def text_answer(
     request_id: str = "r",
     background: Background | None = None,
 ) -> TextAnswer:
-    """Return the answer that `source` goes on with after the message `first`."""
+    """Return the answer that `stream` goes on with after the message `first`."""
     asked: Any = model or Model(id="m", provider="p")
 
     async def bound(_: Model) -> int:
         return 9
 
-    terms = Terms(booking=booking, request_id=request_id, patience=Patience())
+    terms = Terms(reservation=reservation, request_id=request_id, patience=Patience())
     return TextAnswer(
-        begun=Begun(asked, source, first),
+        begun=Begun(asked, stream, first),
         attempts=Attempts(asked, list, terms=terms, stake=usage_pb2.Usage()),
         request_id=request_id,
         metering=TextMetering(meter or Meter(7), bound),

@@ -15,14 +15,14 @@ from services.common.rpc import call as calls
 from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.idempotency.calls import IdempotentCalls
-from tests.router.rig import Identity
+from tests.router.rig import VerifiedKey
 
 CHAT = "/moa.router.v1.OpenAIService/CreateChatCompletion"
 WHOLE = "/moa.text.v1.TextService/GenerateWholeText"
 TIMEOUT_S = 10
 
 
-class Person(Identity):
+class Person(VerifiedKey):
     """A verified key."""
 
     counter = "key"

@@ -82,7 +82,7 @@ class Lender:
 
     account_id, reservation_id, priority = "acct", "resv", "high"
     operation = quota_pb2.OPERATION_TEXT
-    identity: Any = None
+    verified_key: Any = None
     amount = NOTHING
     ended = ""
 
@@ -117,17 +117,17 @@ class Lender:
     def release(self) -> None:
         self.ended = "released"
 
-    def annul(self) -> None:
-        self.ended = "annulled"
+    def void(self) -> None:
+        self.ended = "voided"
 
-    def shrunk(self, amount: Amount) -> Lender:
+    def shrink(self, amount: Amount) -> Lender:
         return self
 
-    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
-        self.ended = "in doubt"
+    def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
+        self.ended = "deferred"
 
     def renewed(self) -> Lender:
-        self.annul()
+        self.void()
         return self
 
 

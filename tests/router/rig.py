@@ -89,7 +89,7 @@ CATALOGUE = Catalogue(
 
 
 @dataclass
-class Identity:
+class VerifiedKey:
     """A key of a played account."""
 
     account_id: str
@@ -130,10 +130,10 @@ class Books:
 
 
 @dataclass
-class Booking:
+class Reservation:
     """A reservation that remembers what it was settled by."""
 
-    identity: Identity
+    verified_key: VerifiedKey
     tokens: int
     books: Books
     reservation_id: str = "r1"
@@ -142,7 +142,7 @@ class Booking:
 
     @property
     def account_id(self) -> str:
-        return self.identity.account_id
+        return self.verified_key.account_id
 
     def follow(self, so_far: Any) -> None: ...
 
@@ -154,17 +154,17 @@ class Booking:
     def release(self) -> None:
         self.books.add(None)
 
-    def annul(self) -> None:
+    def void(self) -> None:
         self.books.add(None)
 
     @property
     def amount(self) -> Amount:
         return Amount(self.tokens)
 
-    def shrunk(self, amount: Amount) -> Self:
+    def shrink(self, amount: Amount) -> Self:
         return self
 
-    def doubt(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
+    def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
         self.books.add(None)
 
     def renewed(self) -> Self:
@@ -175,7 +175,7 @@ async def _at_once(_: float) -> None:
     """Pass the time."""
 
 
-class Source:
+class MessageStream:
     """Plays messages; a MoaError among them is raised, and a function is awaited before what follows it."""
 
     def __init__(self, messages: list[Any]) -> None:
@@ -272,35 +272,37 @@ class Played:
 
     # Admission.
 
-    async def identify(self, key: str) -> Identity:
+    async def identify(self, key: str) -> VerifiedKey:
         if key not in ACCOUNTS:
             raise Unauthenticated("the API key is not valid")
-        return Identity(ACCOUNTS[key])
+        return VerifiedKey(ACCOUNTS[key])
 
     arrive = identify
 
-    async def reserve(self, key: str, *, need: Amount, **_: Any) -> Booking:
-        identity = await self.identify(key)
+    async def reserve(self, key: str, *, need: Amount, **_: Any) -> Reservation:
+        verified_key = await self.identify(key)
         if self.refusal is not None:
             raise self.refusal
-        if identity.account_id != "acc1":
+        if verified_key.account_id != "acc1":
             raise PermissionDenied("this key may not use this model", param="model")
-        return Booking(identity, need.tokens, self.books)
+        return Reservation(verified_key, need.tokens, self.books)
 
     # Whoever answers.
 
-    def ask(self, operation: Any, request: Any, *_: Any, prompt_bound: int | None = None, books: bool = True) -> Source:
+    def ask(
+        self, operation: Any, request: Any, *_: Any, prompt_bound: int | None = None, books: bool = True
+    ) -> MessageStream:
         kept = type(request)()
         kept.CopyFrom(request)
         script, self.script = self.script, []
         if operation.name == "text":
             self.texts.append(kept)
-            return Source(script or [text(said("Hel")), text(said("lo"), said(" 안녕")), ended()])
+            return MessageStream(script or [text(said("Hel")), text(said("lo"), said(" 안녕")), ended()])
         if operation.name == "embedding":
             self.embedded.append(kept)
-            return Source(script or [Whole(vectors_of(kept))])
+            return MessageStream(script or [Whole(vectors_of(kept))])
         self.pictures.append(kept)
-        return Source(script or self.images(request))
+        return MessageStream(script or self.images(request))
 
     @staticmethod
     def images(request: image_service_pb2.GenerateImageRequest) -> list[Any]:

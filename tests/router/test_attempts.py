@@ -62,7 +62,7 @@ async def test_the_next_target_answers_at_once(kind: type[MoaError]) -> None:
     assert (answer.model.full_id, answer.asked.full_id) == ("two/b", "one/a")
     assert [event.WhichOneof("event") for event in events] == ["text", "candidate_finished", "finished"]
     if kind in LEFT:
-        assert world.ledger.rows == [("r1", 0, 0, "annulled"), ("r2", 7, 5, "b")]
+        assert world.ledger.rows == [("r1", 0, 0, "voided"), ("r2", 7, 5, "b")]
     else:
         assert world.ledger.rows == [("r1", 7, 5, "b")]
     assert [asked.reservation for asked in world.asked] == ["r1", world.ledger.rows[-1][0]]
@@ -378,7 +378,7 @@ async def test_a_process_that_died_with_a_call_is_waited_for() -> None:
     world.away_after = 1
     assert (await world.ask())[0] == "I am a"
     assert world.pauses == [0.5, *[LOOK_S] * 10]
-    assert world.ledger.rows == [("r1", 0, 0, "annulled"), ("r2", 7, 5, "a")]
+    assert world.ledger.rows == [("r1", 0, 0, "voided"), ("r2", 7, 5, "a")]
 
 
 async def test_a_fallback_answers_before_a_process_is_back() -> None:

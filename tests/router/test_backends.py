@@ -68,7 +68,7 @@ async def test_a_whole_answer_that_fails_is_a_status(rig: Rig, mood: str, error:
     """Failures of unary calls keep their reasons, and cost nothing."""
     with pytest.raises(error):
         await rig.ask(mood, stream=False)
-    assert rig.lender.ended == ("annulled" if mood == "mute" else "released")
+    assert rig.lender.ended == ("voided" if mood == "mute" else "released")
 
 
 async def test_an_early_failure_is_raised_with_its_reason_and_costs_nothing(rig: Rig) -> None:
@@ -100,7 +100,7 @@ async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None
     with pytest.raises(UpstreamTimeout):
         await rig.ask("mute")
     await asyncio.wait_for(rig.moody.cancelled.wait(), 30)
-    assert rig.lender.ended == "annulled"
+    assert rig.lender.ended == "voided"
 
 
 async def test_silence_between_events_ends_in_band(rig: Rig) -> None:
@@ -124,7 +124,7 @@ async def test_a_router_that_stops_tells_those_who_wait(rig: Rig, stream: bool) 
         message = await answer.next()
     assert message.events[-1].error.reason == error_pb2.REASON_UNAVAILABLE
     for asked in (waiting, rig.ask("fine", stream=stream)):
-        with pytest.raises(Unavailable, match="being stopped"):
+        with pytest.raises(Unavailable, match="shutting down"):
             await asked
     assert rig.calls.running == 0
 
@@ -200,7 +200,7 @@ async def test_signs_of_life_hold_off_the_bound_on_the_first_event(
     call = Speaking(*[nothing] * 20, text("one"))
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "get_running_loop", lambda: clock)
-        source = backends.RpcSource(call, Timeouts(connect_s=5, first_token_s=60, idle_s=20), backends.Running())
+        source = backends.RpcStream(call, Timeouts(connect_s=5, first_token_s=60, idle_s=20), backends.Running())
     for second in range(50, 1050, 50):
         clock.pass_to(second)
         if alive:
@@ -227,7 +227,7 @@ async def test_a_service_that_is_down_is_503(rig: Rig) -> None:
     await rig.running.stop(0)
     with pytest.raises(Unavailable):
         await rig.ask("fine")
-    assert rig.lender.ended == "annulled"
+    assert rig.lender.ended == "voided"
 
 
 async def test_an_answer_leaves_nothing_behind(rig: Rig) -> None:
@@ -237,7 +237,7 @@ async def test_an_answer_leaves_nothing_behind(rig: Rig) -> None:
     await asyncio.sleep(0)
     gc.collect()
     # `type`, not `isinstance`: torch has objects that import half of it when they are asked for their class.
-    assert sum(type(thing) is backends.RpcSource for thing in gc.get_objects()) == 0
+    assert sum(type(thing) is backends.RpcStream for thing in gc.get_objects()) == 0
 
 
 async def test_a_stranger_is_no_service() -> None:

@@ -16,7 +16,7 @@ from services.router.domain.caller import Caller
 from services.router.domain.operation import Whole
 from services.router.domain.operations import Operations
 from services.router.operations.embedding import EmbeddingCall
-from tests.router.rig import KEY, OTHER_KEY, Played, Source
+from tests.router.rig import KEY, OTHER_KEY, MessageStream, Played
 
 PROVIDERS = [
     Provider(id="chat", adapter="inference", makes="text"),
@@ -56,7 +56,7 @@ class Rig(Played):
         if model.id in self.failing:
             return Failing(self.failing[model.id])
         usage = usage_pb2.Usage(prompt_tokens=3 * len(request.texts), exact=True)
-        return Source([Whole(embedding_service_pb2.EmbedTextsResponse(usage=usage, model=model.id))])
+        return MessageStream([Whole(embedding_service_pb2.EmbedTextsResponse(usage=usage, model=model.id))])
 
     async def embed(self, *texts: str, key: str = KEY, **fields: Any) -> embedding_service_pb2.EmbedTextsResponse:
         request = embedding_service_pb2.EmbedTextsRequest(texts=texts, **fields)
@@ -68,7 +68,7 @@ class Rig(Played):
         return message.finished
 
 
-class Failing(Source):
+class Failing(MessageStream):
     """A call that fails, or whose caller leaves."""
 
     def __init__(self, failure: BaseException) -> None:

@@ -185,7 +185,7 @@ async def test_a_linked_picture_is_reserved_at_its_most_and_then_at_its_size() -
     [most] = asked
     rule = answer.model.picture_rule
     assert most >= rule.most()
-    assert answer.booking.tokens <= most - rule.most() + rule.of(64, 64)
+    assert answer.reservation.tokens <= most - rule.most() + rule.of(64, 64)
 
 
 async def test_a_link_that_fails_costs_nothing() -> None:

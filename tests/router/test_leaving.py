@@ -122,7 +122,7 @@ async def test_between_attempts_nothing_is_owed() -> None:
 
     world.pause = pause  # type: ignore[method-assign,assignment]
     await leave(world, paused, world.ask())
-    assert world.ledger.rows == [("r1", 0, 0, "annulled")]
+    assert world.ledger.rows == [("r1", 0, 0, "voided")]
 
 
 @pytest.mark.parametrize(("counted", "prompt"), [(5, 5), (None, 26)])

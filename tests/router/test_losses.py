@@ -25,7 +25,7 @@ from services.router.operations.text import TextAnswer
 from services.text.targets import ADAPTERS
 from tests.router.answering import text_answer
 from tests.router.recordings import RECORDINGS, Recording
-from tests.router.rig import Booking, Books, Identity, Source
+from tests.router.rig import Books, MessageStream, Reservation, VerifiedKey
 
 Json = dict[str, Any]
 
@@ -61,7 +61,9 @@ def events_of(recording: Recording, *, carried: bool = True) -> tuple[list[text_
 def answering(events: list[text_pb2.TextEvent]) -> TextAnswer:
     """Return the router's answer of events, one a message."""
     messages = [text_service_pb2.GenerateTextResponse(events=[event]) for event in events]
-    return text_answer(Booking(Identity("acc1"), 1, Books()), Source(messages[1:]), messages[0], model=MODEL)
+    return text_answer(
+        Reservation(VerifiedKey("acc1"), 1, Books()), MessageStream(messages[1:]), messages[0], model=MODEL
+    )
 
 
 async def rendered(recording: Recording, *, stream: bool) -> list[Json]:

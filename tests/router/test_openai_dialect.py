@@ -38,10 +38,10 @@ class Script:
 
 
 class Books:
-    """A booking that remembers."""
+    """A reservation that remembers."""
 
     account_id, reservation_id, tokens, priority = "a", "r", 100, "normal"
-    identity: Any = None
+    verified_key: Any = None
 
     def __init__(self) -> None:
         self.settled: list[usage_pb2.Usage] = []
@@ -58,7 +58,7 @@ class Books:
     def release(self) -> None:
         self.released += 1
 
-    def annul(self) -> None:
+    def void(self) -> None:
         self.released += 1
 
 

@@ -100,6 +100,6 @@ async def test_a_reservation_is_enough_for_a_dearer_fallback() -> None:
     request.model = "a"
     answer = await world.operations.begin(TextCall(request), Caller(key="k", request_id="rid"))
     async with answer:
-        assert answer.booking.tokens >= 5_000
+        assert answer.reservation.tokens >= 5_000
         while await answer.next():
             pass

@@ -33,7 +33,7 @@ from services.router.dialects.openai import chat_reply, chat_request
 from services.router.dialects.reply import encode, frame
 from services.router.operations.text import TextAnswer
 from tests.router.answering import text_answer
-from tests.router.rig import Booking, Books, Identity, Source, picture
+from tests.router.rig import Books, MessageStream, Reservation, VerifiedKey, picture
 
 Json = dict[str, Any]
 
@@ -309,7 +309,7 @@ def summed(events: list[text_pb2.TextEvent]) -> Json:
 
 def playing(script: list[text_service_pb2.GenerateTextResponse]) -> TextAnswer:
     copies = [text_service_pb2.GenerateTextResponse.FromString(message.SerializeToString()) for message in script]
-    return text_answer(Booking(Identity("acc1"), 1, Books()), Source(copies[1:]), copies[0], model=MODEL)
+    return text_answer(Reservation(VerifiedKey("acc1"), 1, Books()), MessageStream(copies[1:]), copies[0], model=MODEL)
 
 
 ASKED = text_service_pb2.GenerateTextRequest(

@@ -188,7 +188,7 @@ def test_life_of_whoever_answers_is_passed_on(url: str, played: Played, monkeypa
     assert COMMENT in amid.partition("two")[0]
 
 
-def test_a_caller_who_leaves_during_the_silence_is_in_doubt(url: str, played: Played) -> None:
+def test_a_caller_who_leaves_during_the_silence_is_deferred(url: str, played: Played) -> None:
     """Nothing was answered yet: what is owed is whoever answers to say, and the work is ended."""
     played.script = [Silence(10**9)]
     path, body, _ = WAYS["chat"]

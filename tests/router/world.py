@@ -84,7 +84,7 @@ class Lent:
     told: usage_pb2.Usage | None = None
 
     @property
-    def identity(self) -> Ledger:
+    def verified_key(self) -> Ledger:
         return self.ledger
 
     @property
@@ -107,18 +107,18 @@ class Lent:
     def release(self) -> None:
         self.settle(usage=usage_pb2.Usage(), provider="", model="released")
 
-    def annul(self) -> None:
-        self.settle(usage=usage_pb2.Usage(), provider="", model="annulled")
+    def void(self) -> None:
+        self.settle(usage=usage_pb2.Usage(), provider="", model="voided")
 
     @property
     def amount(self) -> Amount:
         return Amount(self.tokens)
 
-    def shrunk(self, amount: Amount) -> Lent:
+    def shrink(self, amount: Amount) -> Lent:
         self.tokens = min(amount.tokens, self.tokens)
         return self
 
-    def doubt(
+    def defer(
         self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Callable[[usage_pb2.Usage], None]
     ) -> None:
         if (word := self.ledger.words.get(self.reservation_id)) is not None:
@@ -127,7 +127,7 @@ class Lent:
         then(usage)
 
     def renewed(self) -> Lent:
-        self.annul()
+        self.void()
         return self.ledger.lend(self.tokens)
 
 

@@ -15,7 +15,7 @@ from services.catalogue.waiting import WHOLE_TOKENS, may_be_long, whole_s
 from services.common import errors
 from services.common.rpc.status import error_from_rpc
 from services.providers.http.deadline import Deadline
-from services.text import answer
+from services.text import generation
 from tests.text.harness import Row, chat, text_of, text_service
 from tests.text.test_broken_pieces import HEAD, _chunk, _wire
 
@@ -32,7 +32,7 @@ REST = _sent(_chunk("one "), _chunk("two", "stop"), b"data: [DONE]\n\n", b"")
 
 async def test_a_providers_comments_are_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They come as messages without events, before the first event and amid the answer, and change nothing of it."""
-    monkeypatch.setattr(answer, "LIFE_S", 0.0)
+    monkeypatch.setattr(generation, "LIFE_S", 0.0)
     comment = b": PROCESSING\n\n"
     async with (
         _wire(HEAD + _sent(comment), REST) as (url, go),
@@ -52,7 +52,7 @@ async def test_a_role_is_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     So what came is no beginning: it is told with the first word, and until then is a sign of life.
     """
-    monkeypatch.setattr(answer, "LIFE_S", 0.0)
+    monkeypatch.setattr(generation, "LIFE_S", 0.0)
     role = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
     first = b"data: " + json.dumps({"id": "1", "model": "m-1", "choices": [role]}).encode() + b"\n\n"
     request = chat()

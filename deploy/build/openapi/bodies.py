@@ -8,7 +8,7 @@ from typing import Final
 
 import services.router.dialects
 import services.tasks.dialects
-from services.common.dialects.hosting import Hosted, Method, hosted
+from services.common.dialects.registrations import Method, Registration, registrations
 
 HOSTS: Final[tuple[ModuleType, ...]] = (services.router.dialects, services.tasks.dialects)
 """The packages of dialects."""
@@ -16,7 +16,7 @@ HOSTS: Final[tuple[ModuleType, ...]] = (services.router.dialects, services.tasks
 METHODS: Final[Mapping[str, Method]] = {
     f"{each.contract.package}.{name}": method
     for host in HOSTS
-    for each in hosted(host, Hosted)
+    for each in registrations(host, Registration)
     for name, method in each.methods.items()
 }
 """By full name. A method that is not here has typed bodies, or any object."""

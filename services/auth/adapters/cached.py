@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from services.auth.adapters.feed import Feed
-from services.auth.adapters.identities import Identities
-from services.auth.domain.accounts import Identity, Standing
+from services.auth.adapters.verified_keys import VerifiedKeys
+from services.auth.domain.accounts import Standing, VerifiedKey
 from services.common import logs
 from services.common.errors import Unavailable
 
@@ -33,20 +33,20 @@ _REST: Final = 4
 class _Entry:
     __slots__ = ("used_at", "who")
 
-    def __init__(self, who: Identity, now: float) -> None:
+    def __init__(self, who: VerifiedKey, now: float) -> None:
         self.who = who
         self.used_at = now
 
 
-class CachedIdentities:
+class CachedVerifiedKeys:
     """Finds keys in memory or in PostgreSQL, while its context is open.
 
     A key is taken from memory only when every change until a moment ago has been heard of. While the database is
     away, from memory as well, for `AWAY_S` at most; then Unavailable.
     """
 
-    def __init__(self, identities: Identities, url: str) -> None:
-        self._identities = identities
+    def __init__(self, verified_keys: VerifiedKeys, url: str) -> None:
+        self._verified_keys = verified_keys
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
         self._of_account: dict[str, set[str]] = {}
@@ -56,7 +56,7 @@ class CachedIdentities:
 
     async def __aenter__(self) -> Self:
         await self._feed.__aenter__()
-        self._task = asyncio.create_task(self._reread(), name="identities")
+        self._task = asyncio.create_task(self._reread(), name="verified_keys")
         return self
 
     async def __aexit__(
@@ -67,7 +67,7 @@ class CachedIdentities:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._feed.__aexit__(kind, error, trace)
 
-    async def by_digest(self, digest: bytes) -> Identity | None:
+    async def by_digest(self, digest: bytes) -> VerifiedKey | None:
         """Find the key with this digest. Raises Unavailable."""
         self._feed.used(time.monotonic())
         entry = self._by_digest.get(digest)
@@ -75,7 +75,7 @@ class CachedIdentities:
             return entry.who
         before = self._changes
         try:
-            who = await self._identities.by_digest(digest)
+            who = await self._verified_keys.by_digest(digest)
         except Unavailable:
             if entry is not None and self._trusted(entry, AWAY_S):
                 return entry.who
@@ -84,11 +84,11 @@ class CachedIdentities:
             self._keep(who, before)
         return who
 
-    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]:
+    async def by_ids(self, key_ids: Sequence[str]) -> list[VerifiedKey]:
         """Find keys; those that are not there are left out. Raises Unavailable when any must be read and cannot."""
         now = time.monotonic()
         self._feed.used(now)
-        found: list[Identity] = []
+        found: list[VerifiedKey] = []
         missing: list[str] = []
         for key_id in key_ids:
             entry = self._by_id.get(key_id)
@@ -98,13 +98,13 @@ class CachedIdentities:
                 missing.append(key_id)
         for start in range(0, len(missing), AT_ONCE):
             before = self._changes
-            read = await self._identities.by_ids(missing[start : start + AT_ONCE])
+            read = await self._verified_keys.by_ids(missing[start : start + AT_ONCE])
             for who in read:
                 self._keep(who, before)
             found += read
         return found
 
-    def trusted(self, key_ids: Sequence[str]) -> list[Identity]:
+    def trusted(self, key_ids: Sequence[str]) -> list[VerifiedKey]:
         """Return those of the keys that may be trusted while the database is away."""
         now = time.monotonic()
         self._feed.used(now)
@@ -127,7 +127,7 @@ class CachedIdentities:
         entry.used_at = now
         return True
 
-    def _keep(self, who: Identity, before: int) -> None:
+    def _keep(self, who: VerifiedKey, before: int) -> None:
         """Remember a key, unless something changed while it was being read."""
         if who.ended or before != self._changes:
             return
@@ -173,7 +173,7 @@ class CachedIdentities:
 
     async def _read_again(self, key_ids: Sequence[str]) -> None:
         before = self._changes
-        for who in await self._identities.by_ids(key_ids):
+        for who in await self._verified_keys.by_ids(key_ids):
             known = self._by_id.get(who.key_id)
             # One that has not changed stays the same object: what was made of it is still good.
             if known is not None and before == self._changes and known.who != who:

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from services.auth.adapters import moves
 from services.auth.adapters.columns import ADDED, COLUMNS, MARKS, each
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.domain.accounts import Identity, Short, Standing
+from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.leases import sized
 from services.auth.domain.ledger import Block, Booking, Ending, Known, Return, subjects
 from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, Period
@@ -70,7 +70,7 @@ class Ledger:
         self._alive_s = alive_s
 
     async def borrow(
-        self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
+        self, who: VerifiedKey, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
     ) -> Borrowed | Short:
         """Move quota of the day into a new block; the limit that is short when not even `least` is free."""
         counts_as = [who.counter, *([who.bound_by] if who.bound_by else [])]

@@ -126,7 +126,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class VerifiedKey:
     """A key and its account, as they stand now."""
 
     account_id: str

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from moa.quota.v1 import quota_pb2
-from services.auth.domain.accounts import Identity
+from services.auth.domain.accounts import VerifiedKey
 from services.common.errors import InvalidField
 from services.common.isolate import each_isolated, note_failure
 
@@ -49,10 +49,10 @@ class PaceStore(Protocol):
     ) -> list[quota_pb2.PaceShare]: ...
 
 
-class IdentityStore(Protocol):
+class VerifiedKeyStore(Protocol):
     """Where keys are looked up."""
 
-    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
+    async def by_ids(self, key_ids: Sequence[str]) -> list[VerifiedKey]: ...  # noqa: D102
 
 
 class Paces:
@@ -62,8 +62,8 @@ class Paces:
         ttl_s: How long a holder that vanished keeps its slots.
     """
 
-    def __init__(self, identities: IdentityStore, store: PaceStore, *, ttl_s: float) -> None:
-        self._identities = identities
+    def __init__(self, verified_keys: VerifiedKeyStore, store: PaceStore, *, ttl_s: float) -> None:
+        self._verified_keys = verified_keys
         self._store = store
         self._ttl_s = ttl_s
 
@@ -71,7 +71,7 @@ class Paces:
         """Return each need's share; none to keys that have no such pace. Raises Unavailable."""
         if not holder:
             raise InvalidField("a holder is required", param="holder")
-        known = {who.key_id: who for who in await self._identities.by_ids([need.key_id for need in needs])}
+        known = {who.key_id: who for who in await self._verified_keys.by_ids([need.key_id for need in needs])}
         limited: dict[str, tuple[quota_pb2.PaceNeed, Limit]] = {}
         for need in needs:
             who = known.get(need.key_id)
@@ -96,7 +96,7 @@ class Paces:
         return share
 
 
-def limit_of(who: Identity, subject: str) -> Limit | None:
+def limit_of(who: VerifiedKey, subject: str) -> Limit | None:
     """Return the pace that an account (by its id), a key, or all keys of its maker must keep; None when it has none."""
     paces = {who.account_id: who.pace, who.counter: who.key_pace}
     if who.bound_by:

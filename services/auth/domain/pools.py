@@ -15,7 +15,7 @@ from datetime import date
 from typing import Final, NamedTuple, Protocol, TypeVar
 from uuid import UUID, uuid4
 
-from services.auth.domain.accounts import Identity, Short, Standing
+from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Ending, Return
 from services.common import logs
@@ -52,7 +52,7 @@ class BlockStore(Protocol):
     """Where blocks are borrowed and returned."""
 
     async def borrow(  # noqa: D102
-        self, who: Identity, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
+        self, who: VerifiedKey, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
     ) -> Borrowed | Short: ...
     async def give_back(self, returns: Sequence[Return]) -> None: ...  # noqa: D102
     async def extend(self, block_ids: Sequence[UUID], *, ttl_s: float) -> set[UUID]: ...  # noqa: D102
@@ -88,7 +88,7 @@ class _Block:
 class _Pool:
     blocks: list[_Block] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    appetite: Amount = field(default_factory=Amount)
+    demand: Amount = field(default_factory=Amount)
     filled_at: float = float("-inf")
     used_at: float = 0.0
     poor_until: float = 0.0
@@ -99,18 +99,18 @@ class _Pool:
         """What is borrowed and not leased."""
         return sum((block.free for block in self.blocks), NOTHING)
 
-    def hungrier(self, want: Amount, now: float, outage_s: float) -> Amount:
+    def grown_demand(self, want: Amount, now: float, outage_s: float) -> Amount:
         """Return how much to hold, so that the half at which it is filled up again lasts for `outage_s`."""
-        last, lasted_s = self.appetite, now - self.filled_at
+        last, lasted_s = self.demand, now - self.filled_at
         if lasted_s < outage_s:
             last *= 2
         elif lasted_s > outage_s * 4:
             last //= 2
         return last.at_least(want * 2).at_most(_MOST).at_least(want)
 
-    def goal(self, who: Identity, appetite: Amount) -> Amount:
-        """Return how much may be held of what the day has left: however hungry, an eighth of it, once."""
-        return appetite.at_most((who.free + self.free) // _SHARE)
+    def goal(self, who: VerifiedKey, demand: Amount) -> Amount:
+        """Return how much may be held of what the day has left: whatever the demand, an eighth of it, once."""
+        return demand.at_most((who.free + self.free) // _SHARE)
 
 
 class Pools:
@@ -154,7 +154,7 @@ class Pools:
         return pool.free if pool else NOTHING
 
     async def cut(
-        self, who: Identity, *, least: Amount, need: Amount, want: Amount
+        self, who: VerifiedKey, *, least: Amount, need: Amount, want: Amount
     ) -> tuple[Lease, Borrowed | None] | Short:
         """Lease from memory, or from a new block; the limit that is short when not even `least` can be had.
 
@@ -236,7 +236,7 @@ class Pools:
         except Unavailable:
             _log.warning("blocks.abandoned", count=len(self._owned))
 
-    def _from_memory(self, pool: _Pool, who: Identity, need: Amount, want: Amount, now: float) -> Lease | None:
+    def _from_memory(self, pool: _Pool, who: VerifiedKey, need: Amount, want: Amount, now: float) -> Lease | None:
         for block in pool.blocks:
             lasts_s = min(self.lease_s, block.expires - now)
             if block.day != who.day or lasts_s < self.lease_s / 4 or not block.free.covers(need):
@@ -254,31 +254,31 @@ class Pools:
         return None
 
     async def _borrowed(
-        self, pool: _Pool, who: Identity, *, least: Amount, need: Amount, want: Amount
+        self, pool: _Pool, who: VerifiedKey, *, least: Amount, need: Amount, want: Amount
     ) -> Borrowed | Short:
         asked_at = self._clock()
-        appetite = pool.hungrier(want, asked_at, self.block_s / 2)
-        spare = (pool.goal(who, appetite) - pool.free).at_least(NOTHING)
+        demand = pool.grown_demand(want, asked_at, self.block_s / 2)
+        spare = (pool.goal(who, demand) - pool.free).at_least(NOTHING)
         borrowed = await self._store.borrow(
             who, holder=self._owner, least=least, need=need, want=need + spare, ttl_s=self.block_s
         )
         if not isinstance(borrowed, Short):
-            # Only now: one who asks in vain, as while the database is away, is not hungrier for it.
-            pool.appetite, pool.filled_at = appetite, asked_at
+            # Only now: what is asked for in vain, as while the database is away, raises no demand.
+            pool.demand, pool.filled_at = demand, asked_at
             block = _Block(borrowed.block_id, who.day, borrowed.amount, asked_at + self.block_s)
             pool.blocks.append(block)
             self._owned[block.id] = block
         return borrowed
 
-    def _fill_ahead(self, pool: _Pool, who: Identity, now: float) -> None:
+    def _fill_ahead(self, pool: _Pool, who: VerifiedKey, now: float) -> None:
         """Borrow more in the background before memory runs dry, so that callers wait for no database."""
-        free, goal = pool.free, pool.goal(who, pool.appetite)
+        free, goal = pool.free, pool.goal(who, pool.demand)
         if not (free * 2).covers(goal) and pool.filling is None and now >= pool.poor_until:
             pool.filling = asyncio.create_task(self._fill(pool, who))
             self._tasks.add(pool.filling)
             pool.filling.add_done_callback(self._tasks.discard)
 
-    async def _fill(self, pool: _Pool, who: Identity) -> None:
+    async def _fill(self, pool: _Pool, who: VerifiedKey) -> None:
         poor = True
         try:
             async with pool.lock:

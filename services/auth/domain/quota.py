@@ -13,7 +13,7 @@ from uuid import UUID
 
 from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
-from services.auth.domain.accounts import Identity, Short, Standing
+from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
@@ -31,19 +31,19 @@ R = TypeVar("R")
 class Admitted:
     """A verified key, and the lease where one was asked for."""
 
-    who: Identity
+    who: VerifiedKey
     """As its limits stand after the lease."""
     lease: Lease | None
     pooled: Amount
     """What this replica has borrowed for the key and not leased: as good as free."""
 
 
-class IdentityStore(Protocol):
+class VerifiedKeyStore(Protocol):
     """Where keys are looked up."""
 
-    async def by_digest(self, digest: bytes) -> Identity | None: ...  # noqa: D102
-    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
-    def trusted(self, key_ids: Sequence[str]) -> list[Identity]: ...  # noqa: D102
+    async def by_digest(self, digest: bytes) -> VerifiedKey | None: ...  # noqa: D102
+    async def by_ids(self, key_ids: Sequence[str]) -> list[VerifiedKey]: ...  # noqa: D102
+    def trusted(self, key_ids: Sequence[str]) -> list[VerifiedKey]: ...  # noqa: D102
     def note(self, key_id: str, account: Standing, key: Standing, bound: Standing | None) -> None: ...  # noqa: D102
 
 
@@ -64,9 +64,9 @@ class Quota:
     """
 
     def __init__(
-        self, identities: IdentityStore, ledger: LedgerStore, *, pepper: bytes, lease_s: float, block_s: float
+        self, verified_keys: VerifiedKeyStore, ledger: LedgerStore, *, pepper: bytes, lease_s: float, block_s: float
     ) -> None:
-        self._identities = identities
+        self._verified_keys = verified_keys
         self._ledger = ledger
         self._pepper = pepper
         self._lease_ids = LeaseIds(pepper)
@@ -74,22 +74,22 @@ class Quota:
         owner = f"auth-{secrets.token_hex(6)}"
         self.pools = Pools(ledger, self._lease_ids, owner=owner, lease_s=lease_s, block_s=block_s)
 
-    async def verify(self, api_key: str) -> Identity:
+    async def verify(self, api_key: str) -> VerifiedKey:
         """Return who a key belongs to. Raises Unauthenticated when it is unknown, expired or revoked."""
         if not api_key or len(api_key) > keys.MAX_KEY_CHARS:
             raise Unauthenticated("the API key is not valid")
         digest = keys.digest(self._pepper, api_key)
-        who = await self._identities.by_digest(digest)
+        who = await self._verified_keys.by_digest(digest)
         if who is None or not hmac.compare_digest(who.digest, digest) or who.ended:
             raise Unauthenticated("the API key is not valid")
         return who
 
-    async def known(self, key_id: str) -> Identity:
+    async def known(self, key_id: str) -> VerifiedKey:
         """Return who a key's id belongs to. Raises Unauthenticated likewise."""
         try:
-            found = await self._identities.by_ids([key_id])
+            found = await self._verified_keys.by_ids([key_id])
         except Unavailable:
-            found = self._identities.trusted([key_id])
+            found = self._verified_keys.trusted([key_id])
             if not found:
                 raise
         if not found or found[0].ended:
@@ -98,7 +98,7 @@ class Quota:
 
     async def admit(
         self,
-        who: Identity,
+        who: VerifiedKey,
         *,
         holder: str,
         operation: quota_pb2.Operation.ValueType,
@@ -129,17 +129,17 @@ class Quota:
             lease, borrowed = cut
         if borrowed is not None:
             who = replace(who, account=borrowed.account, key=borrowed.key, bound=borrowed.bound)
-            self._identities.note(who.key_id, borrowed.account, borrowed.key, borrowed.bound)
+            self._verified_keys.note(who.key_id, borrowed.account, borrowed.key, borrowed.bound)
         return Admitted(who=who, lease=lease, pooled=self.pools.free(who.key_id))
 
-    async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[Identity], list[str]]:
+    async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[VerifiedKey], list[str]]:
         """Return the keys that are still good, and the ids of those that ended; neither when it cannot be told now."""
         if not key_ids:
             return [], []
         try:
-            found = await self._identities.by_ids(key_ids)
+            found = await self._verified_keys.by_ids(key_ids)
         except Unavailable:
-            return self._identities.trusted(key_ids), []
+            return self._verified_keys.trusted(key_ids), []
         good = [who for who in found if not who.ended]
         alive = {who.key_id for who in good}
         return good, [key_id for key_id in key_ids if key_id not in alive]
@@ -239,7 +239,7 @@ def _reservation_id(booking: Booking) -> str:
 _WHOSE: Final = {"account": "the account", "key": "the key", "maker": "the maker of this key"}
 
 
-def exhausted(who: Identity, short: Short) -> QuotaExhausted:
+def exhausted(who: VerifiedKey, short: Short) -> QuotaExhausted:
     """Return the refusal: which limit it is, whose, and the time until it begins anew."""
     ends = who.ends.get(short.period)
     limit = limit_shown(limit_of(short.dimension, short.period), short.limit)

@@ -140,6 +140,6 @@ def _scrubbed(attributes: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _headers(context: SpanContext) -> tuple[tuple[str, str], ...]:
-    identity = f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
+    traceparent = f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
     state = context.trace_state.to_header() if context.trace_state else ""
-    return (("traceparent", identity), ("tracestate", state)) if state else (("traceparent", identity),)
+    return (("traceparent", traceparent), ("tracestate", state)) if state else (("traceparent", traceparent),)

@@ -1,7 +1,7 @@
 """What an image adapter is: a protocol spoken by one kind of provider, as functions over values.
 
 As in the text service, an adapter does no I/O: it says what to send, reads bytes into events, and names errors.
-`services.image.work` sends, waits, splits a request into calls and fetches what an answer only links to.
+`services.image.generation` sends, waits, splits a request into calls and fetches what an answer only links to.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An adapter does no I/O. It says what to send (`request_from`), makes the reader that turns the bytes of one answer into
 events, names the error behind a refusal (`error_from`), and says how requests are signed (`authority`). Sending,
-waiting, timeouts, cancellation and retries are `services.text.answer`'s, once for all of them. The same reader reads
+waiting, timeouts, cancellation and retries are `services.text.generation`, once for all of them. The same reader reads
 streamed and whole answers, so that every adapter can be tested by splitting its bytes anywhere.
 """
 

@@ -22,7 +22,7 @@ from services.router.adapters.traced import call_span, traced
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting, Stopping
 from services.router.domain.operation import Method, Operation, R
-from services.router.domain.ports import Booking, M, Payer, Source
+from services.router.domain.ports import M, MessageStream, Payer, Reservation
 
 GRACE_S = 5.0
 """How much longer than the service the router waits, so that the service's own, better-worded timeout comes first."""
@@ -53,11 +53,11 @@ class Backends:
         request: R,
         model: Model,
         caller: Caller,
-        reserved: Booking,
+        reserved: Reservation,
         *,
         prompt_bound: int | None = None,
         books: bool = True,
-    ) -> Source[M]:
+    ) -> MessageStream[M]:
         """Begin an answer, as its operation is carried: a stream, or one message, which costs less.
 
         Of some operations a stream of one of the gateway's own models shows that it waits for its process.
@@ -65,20 +65,20 @@ class Backends:
         provider = self._provider(model)
         carriage = operation.carriage(request, model, provider)
 
-        def begin() -> Source[M]:
+        def begin() -> MessageStream[M]:
             self._check_there(provider.service)
             span = call_span(operation, request, model, provider.adapter)
             sent = self._metadata(caller, reserved, span, prompt_bound=prompt_bound, books=books)
             if carriage.whole_s is None:
                 call = self._call(provider.service, operation, operation.stream)
                 return traced(
-                    RpcSource(call(request, metadata=sent), carriage.timeouts, self._running), span, operation
+                    RpcStream(call(request, metadata=sent), carriage.timeouts, self._running), span, operation
                 )
             method = operation.whole
             assert method is not None
             call = self._call(provider.service, operation, method)
             running = call(method.asked(request), metadata=sent, timeout=carriage.whole_s + GRACE_S)
-            return traced(WholeSource(running, method.answered, self._running), span, operation)
+            return traced(WholeStream(running, method.answered, self._running), span, operation)
 
         try:
             return begin()
@@ -166,7 +166,7 @@ class Backends:
     def _metadata(
         self,
         caller: Caller,
-        reserved: Booking,
+        reserved: Reservation,
         span: tracing.Span | None,
         *,
         prompt_bound: int | None,
@@ -189,7 +189,7 @@ def _serialized(message: Any) -> bytes:
     return message.SerializeToString()  # type: ignore[no-any-return]  # a message's
 
 
-def _resumed(caller: Caller, reserved: Booking) -> tuple[tuple[str, str], ...]:
+def _resumed(caller: Caller, reserved: Reservation) -> tuple[tuple[str, str], ...]:
     """Name the order where whoever holds the quota asks again under the same request id: a task does, after a crash."""
     return ((calls.RESUME_KEY, caller.request_id),) if isinstance(reserved, TaskReservation) else ()
 
@@ -205,10 +205,10 @@ _ENDING: set[Any] = set()
 class Running:
     """The sources whose answers are under way."""
 
-    __slots__ = ("_ended", "_sources")
+    __slots__ = ("_ended", "_streams")
 
     def __init__(self) -> None:
-        self._sources: set[RpcSource | WholeSource] = set()
+        self._streams: set[RpcStream | WholeStream] = set()
         self._ended = False
 
     def check(self) -> None:
@@ -217,24 +217,24 @@ class Running:
             raise Stopping
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self._streams)
 
-    def add(self, source: RpcSource | WholeSource) -> None:
+    def add(self, stream: RpcStream | WholeStream) -> None:
         """Count one in, when it begins."""
-        self._sources.add(source)
+        self._streams.add(stream)
 
-    def discard(self, source: RpcSource | WholeSource) -> None:
+    def discard(self, stream: RpcStream | WholeStream) -> None:
         """Count one out, when it is over."""
-        self._sources.discard(source)
+        self._streams.discard(stream)
 
     def end(self) -> None:
         """End them all, and let none begin."""
         self._ended = True
-        for source in list(self._sources):
-            source.end(Stopping())
+        for stream in list(self._streams):
+            stream.end(Stopping())
 
 
-class RpcSource:
+class RpcStream:
     """The messages of one streaming call, guarded against a service that falls silent.
 
     One timer a call is moved forward rather than made anew for every message. A message without events is a sign of
@@ -317,7 +317,7 @@ class RpcSource:
             self._timer = None
 
 
-class WholeSource:
+class WholeStream:
     """The one message of a unary call."""
 
     __slots__ = ("_answered", "_call", "_read", "_running", "_why")

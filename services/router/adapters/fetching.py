@@ -26,7 +26,7 @@ WAIT_S: Final = 20.0
 """How long a link waits for its turn."""
 
 
-class Source(Protocol):
+class LinkReader(Protocol):
     """Who reads one link."""
 
     async def read(self, url: str, *, account_id: str, param: str) -> tuple[bytes, str]:
@@ -37,13 +37,13 @@ class Fetching:
     """Fetches links within its bounds; those that find no room wait.
 
     Args:
-        source: Who reads one link.
+        reader: Who reads one link.
         process_bytes: As `A_PROCESS_BYTES`.
         wait_s: As `WAIT_S`.
     """
 
-    def __init__(self, source: Source, *, process_bytes: int = A_PROCESS_BYTES, wait_s: float = WAIT_S) -> None:
-        self._source = source
+    def __init__(self, reader: LinkReader, *, process_bytes: int = A_PROCESS_BYTES, wait_s: float = WAIT_S) -> None:
+        self._reader = reader
         self._wait_s = wait_s
         self._room = self._most = process_bytes
         self._waiting: list[asyncio.Future[None]] = []
@@ -63,7 +63,7 @@ class Fetching:
             account_id: Whose turn it is.
             owner: Whose files may be read without a signed link; empty: nobody's.
 
-        Raises TooLarge, Unavailable, and what the source raises, each naming its field.
+        Raises TooLarge, Unavailable, and what the reader raises, each naming its field.
         """
         held = 0
         tasks: list[asyncio.Task[int]] = []
@@ -73,7 +73,7 @@ class Fetching:
             await self._enter(account_id, param)
             taken = images.MAX_BYTES
             try:
-                data, image_type = await self._source.read(image.url, account_id=owner, param=param)
+                data, image_type = await self._reader.read(image.url, account_id=owner, param=param)
                 self._leave(account_id, images.MAX_BYTES - len(data))
                 taken = 0
                 held += len(data)

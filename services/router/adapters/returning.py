@@ -9,7 +9,7 @@ from typing import Final, Generic
 
 from services.common.rpc.connections import ConnectionWatch
 from services.router.domain.failures import Restarting
-from services.router.domain.ports import M, Source
+from services.router.domain.ports import M, MessageStream
 
 _EVERY_S: Final = 5.0
 """As often as the process itself tells that a request waits in its queue."""
@@ -24,35 +24,37 @@ class ReconnectingStream(Generic[M]):
         waiting: Makes a message that tells that the request waits.
     """
 
-    __slots__ = ("_announced", "_ask", "_connections", "_source", "_waiting")
+    __slots__ = ("_announced", "_ask", "_connections", "_stream", "_waiting")
 
-    def __init__(self, connections: ConnectionWatch, ask: Callable[[], Source[M]], waiting: Callable[[], M]) -> None:
+    def __init__(
+        self, connections: ConnectionWatch, ask: Callable[[], MessageStream[M]], waiting: Callable[[], M]
+    ) -> None:
         self._connections = connections
         self._ask = ask
         self._waiting = waiting
-        self._source: Source[M] | None = None
+        self._stream: MessageStream[M] | None = None
         self._announced = False
 
     async def read(self) -> M | None:
         """Return the next message; None after the last. Raises MoaError."""
-        if self._source is None:
+        if self._stream is None:
             if not self._announced:
                 self._announced = True
                 return self._waiting()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._connections.returned(), _EVERY_S)
             try:
-                self._source = self._ask()
+                self._stream = self._ask()
             except Restarting:
                 return self._waiting()
-        return await self._source.read()
+        return await self._stream.read()
 
     def cancel(self) -> None:
         """Stop the work behind it."""
-        if self._source is not None:
-            self._source.cancel()
+        if self._stream is not None:
+            self._stream.cancel()
 
     def close(self) -> None:
         """Let go of it."""
-        if self._source is not None:
-            self._source.close()
+        if self._stream is not None:
+            self._stream.close()

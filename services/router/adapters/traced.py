@@ -15,7 +15,7 @@ from services.common import tracing
 from services.common.errors import MoaError, error_of, word
 from services.providers.telemetry import SYSTEMS
 from services.router.domain.operation import Operation, R
-from services.router.domain.ports import M, Source
+from services.router.domain.ports import M, MessageStream
 
 if TYPE_CHECKING:
     from services.common.tracing import Span
@@ -39,18 +39,18 @@ def call_span(operation: Operation[R, M], request: R, model: Model, adapter: str
     return span
 
 
-def traced(source: Source[M], span: Span | None, operation: Operation[Any, M]) -> Source[M]:
-    """Return the source, with its reading recorded where there is a span."""
-    return source if span is None else _Traced(source, span, operation)
+def traced(stream: MessageStream[M], span: Span | None, operation: Operation[Any, M]) -> MessageStream[M]:
+    """Return the stream, with its reading recorded where there is a span."""
+    return stream if span is None else _Traced(stream, span, operation)
 
 
 class _Traced(Generic[M]):
-    """A source whose span ends with it."""
+    """A stream whose span ends with it."""
 
-    __slots__ = ("_began", "_ended", "_operation", "_reasons", "_source", "_span")
+    __slots__ = ("_began", "_ended", "_operation", "_reasons", "_span", "_stream")
 
-    def __init__(self, source: Source[M], span: Span, operation: Operation[Any, M]) -> None:
-        self._source: Source[M] = source
+    def __init__(self, stream: MessageStream[M], span: Span, operation: Operation[Any, M]) -> None:
+        self._stream: MessageStream[M] = stream
         self._operation = operation
         self._span = span
         self._began: float | None = time.perf_counter()
@@ -59,9 +59,9 @@ class _Traced(Generic[M]):
         self._ended = False
 
     async def read(self) -> M | None:
-        """As the source's."""
+        """As the stream's."""
         try:
-            message = await self._source.read()
+            message = await self._stream.read()
         except MoaError as error:
             self._end(word(error.reason))
             raise
@@ -79,13 +79,13 @@ class _Traced(Generic[M]):
         return message
 
     def cancel(self) -> None:
-        """As the source's."""
-        self._source.cancel()
+        """As the stream's."""
+        self._stream.cancel()
         self._end("cancelled")
 
     def close(self) -> None:
-        """As the source's."""
-        self._source.close()
+        """As the stream's."""
+        self._stream.close()
         self._end()
 
     def _watch(self, event: Any) -> None:

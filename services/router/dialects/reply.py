@@ -87,7 +87,7 @@ def headers(
     names = ", ".join(dict.fromkeys((*ignored, *(_spelled(name, dialect) for name in answer.ignored))))
     if names:
         results.append(("x-moa-ignored", names))
-    results.extend(ratelimit.headers(answer.booking.identity.remaining()))
+    results.extend(ratelimit.headers(answer.reservation.verified_key.remaining()))
     return results
 
 

@@ -13,7 +13,7 @@ from services.router import metrics
 from services.router.background import Background
 from services.router.domain.attempts import Attempts, Begun
 from services.router.domain.operation import Metering, WayOn
-from services.router.domain.ports import Booking, M, Source
+from services.router.domain.ports import M, MessageStream, Reservation
 
 OnSettled = Callable[[usage_pb2.Usage], None]
 
@@ -63,7 +63,7 @@ class Answer(Generic[M]):
         self._metering = metering
         self._way_on = way_on
         self._background = background
-        self._source: Source[M] = begun.source
+        self._stream: MessageStream[M] = begun.stream
         self._first: M | None = begun.first
         self._message: type[M] = type(begun.first)
         self._request_id = request_id
@@ -79,7 +79,7 @@ class Answer(Generic[M]):
         self.on_broken: Callable[[MoaError], None] = _nobody
         """Told of a failure after the first event."""
 
-        self.booking.follow(self._so_far)
+        self.reservation.follow(self._so_far)
 
     def _so_far(self) -> tuple[usage_pb2.Usage, str, str] | None:
         """Return what was consumed so far, and of whom."""
@@ -87,9 +87,9 @@ class Answer(Generic[M]):
         return None if consumed is None else (consumed, self.model.provider, self.model.id)
 
     @property
-    def booking(self) -> Booking:
+    def reservation(self) -> Reservation:
         """What pays."""
-        return self.attempts.booking
+        return self.attempts.reservation
 
     @property
     def usage(self) -> usage_pb2.Usage:
@@ -108,7 +108,7 @@ class Answer(Generic[M]):
                 message, self._first = self._first, None
             else:
                 try:
-                    read = await self._source.read()
+                    read = await self._stream.read()
                     if read is None:
                         raise UpstreamBroken("the answer broke off")
                     message = read
@@ -169,10 +169,10 @@ class Answer(Generic[M]):
             return self._failed(error)
         self._metering.goes_on()
         self.attempts.gave_up(self.model, error)
-        self._source.close()
+        self._stream.close()
         self._failure, self._cut_off = None, False
-        self.model, self._source = begun.model, begun.source
-        self.booking.follow(self._so_far)  # it may be another
+        self.model, self._stream = begun.model, begun.stream
+        self.reservation.follow(self._so_far)  # it may be another
         return begun.first
 
     def _failed(self, error: MoaError) -> M:
@@ -193,9 +193,9 @@ class Answer(Generic[M]):
         consumed = self._metering.consumed(ended=self._ended)
         if consumed is None:
             if self._ended and not self._cut_off:
-                self.booking.release()
+                self.reservation.release()
             else:
-                self.booking.annul()
+                self.reservation.void()
         else:
             self._book(consumed)
 
@@ -205,10 +205,10 @@ class Answer(Generic[M]):
         if owed.known:
             self._book(owed.usage)
         elif owed.prompt is not None:
-            self.booking.report(usage=owed.usage, provider=model.provider, model=model.id)
+            self.reservation.report(usage=owed.usage, provider=model.provider, model=model.id)
             self._background.run(self._settle_counted(owed.usage, owed.prompt, self.on_settled))
         else:
-            self.booking.doubt(usage=owed.usage, provider=model.provider, model=model.id, then=self.on_settled)
+            self.reservation.defer(usage=owed.usage, provider=model.provider, model=model.id, then=self.on_settled)
 
     async def _settle_counted(
         self, usage: usage_pb2.Usage, prompt: Callable[[Model], Awaitable[int]], then: OnSettled
@@ -217,7 +217,7 @@ class Answer(Generic[M]):
         self._book(usage, then)
 
     def _book(self, usage: usage_pb2.Usage, then: OnSettled | None = None) -> None:
-        self.booking.settle(usage=usage, provider=self.model.provider, model=self.model.id)
+        self.reservation.settle(usage=usage, provider=self.model.provider, model=self.model.id)
         (then or self.on_settled)(usage)
 
     async def __aenter__(self) -> Self:
@@ -229,9 +229,9 @@ class Answer(Generic[M]):
         if self.succeeded:
             self.attempts.finished(self.model)
         if self._ended:
-            self._source.close()
+            self._stream.close()
         else:
-            self._source.cancel()
+            self._stream.cancel()
         # An error of this process is not the caller's leaving.
         if not self._settled and (error is None or not isinstance(error, Exception)) and self._is_left(error):
             self._settled = True

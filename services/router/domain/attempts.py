@@ -33,7 +33,7 @@ from services.router.domain.failures import (
     tell_not_to_retry,
     was_left,
 )
-from services.router.domain.ports import Booking, M, M_co, Source
+from services.router.domain.ports import M, M_co, MessageStream, Reservation
 
 RETRIES: Final = 2
 """So often a target is asked again: as OpenAI's clients do."""
@@ -68,7 +68,7 @@ class Begun(NamedTuple, Generic[M]):
     """An answer that has begun."""
 
     model: Model
-    source: Source[M]
+    stream: MessageStream[M]
     first: M
 
 
@@ -76,7 +76,7 @@ class Begun(NamedTuple, Generic[M]):
 class Terms:
     """On what terms one request is attempted."""
 
-    booking: Booking
+    reservation: Reservation
     """What pays, whoever answers."""
     request_id: str
     """For the log."""
@@ -95,7 +95,7 @@ class Terms:
 class Ask(Protocol[M_co]):
     """Puts a request to a target."""
 
-    def __call__(self, model: Model, paying: Booking, /) -> Source[M_co]:
+    def __call__(self, model: Model, paying: Reservation, /) -> MessageStream[M_co]:
         """Begin a call."""
 
 
@@ -120,7 +120,7 @@ class Attempts(Generic[M]):
         stake: usage_pb2.Usage,
     ) -> None:
         self.asked = asked
-        self.booking = terms.booking
+        self.reservation = terms.reservation
         """What pays for the call that is running, or would for the next."""
         self.count = 0
         """How many calls were made."""
@@ -153,13 +153,13 @@ class Attempts(Generic[M]):
         except BaseException as error:
             left = self._asking
             if left is not None and not isinstance(error, Exception):
-                self.booking.doubt(
+                self.reservation.defer(
                     usage=usage_pb2.Usage(), provider=left.provider, model=left.id, then=_counted_for(left)
                 )
             elif isinstance(error, MoaError) and not self._left:
-                self.booking.release()
+                self.reservation.release()
             else:
-                self.booking.annul()
+                self.reservation.void()
             raise
 
     async def begin(self, ask: Ask[M], *, able: Callable[[Model], bool] = _any) -> Begun[M]:
@@ -274,14 +274,14 @@ class Attempts(Generic[M]):
     async def _asked(self, model: Model, ask: Ask[M]) -> Begun[M]:
         if self._left:
             # The call before may still be running at its end, under the id that it was given.
-            self.booking, self._left = self.booking.renewed(), False
+            self.reservation, self._left = self.reservation.renewed(), False
         self._tried.add(model.full_id)
-        source = ask(model, self.booking)
+        stream = ask(model, self.reservation)
         self.count += 1
         self._asked_times[model.full_id] += 1
         self._asking, self._lived = model, False
         try:
-            first = await _first(source, self._heard)
+            first = await _first(stream, self._heard)
         except Exception:
             self._asking = None
             raise
@@ -289,7 +289,7 @@ class Attempts(Generic[M]):
         self._patience.breakers.began(model)
         if model is not self.asked:
             metrics.FALLBACKS.labels(self.asked.provider, self.asked.id, model.provider, model.id).inc()
-        return Begun(model, source, first)
+        return Begun(model, stream, first)
 
     def _heard(self) -> None:
         self._lived = True
@@ -349,21 +349,21 @@ def _counted_for(model: Model) -> Callable[[usage_pb2.Usage], None]:
     return known
 
 
-async def _first(source: Source[M], heard: Callable[[], None]) -> M:
+async def _first(stream: MessageStream[M], heard: Callable[[], None]) -> M:
     """Wait for the first message that has events; a failure before it is raised with its own status.
 
     `heard` is told of messages without: signs of life.
     """
     try:
-        while (first := await source.read()) is not None and not first.events:
+        while (first := await stream.read()) is not None and not first.events:
             heard()
     except BaseException:
-        source.cancel()
+        stream.cancel()
         raise
     if first is None:
-        source.close()
+        stream.close()
         raise UpstreamBroken("the answer was empty")
     if first.events[0].HasField("error"):
-        source.close()
+        stream.close()
         raise error_of(first.events[0].error)
     return first

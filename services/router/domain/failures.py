@@ -24,7 +24,7 @@ class Stopping(Unavailable):
     reason = Unavailable.reason
 
     def __init__(self) -> None:
-        super().__init__("this part of the gateway is being stopped; try again", retry_after_s=1.0)
+        super().__init__("the router that answers this is shutting down; try again in a second", retry_after_s=1.0)
 
 
 class Restarting(Unavailable):
@@ -33,7 +33,7 @@ class Restarting(Unavailable):
     reason = Unavailable.reason
 
     def __init__(self) -> None:
-        super().__init__("a part of the gateway is being started again; try again", retry_after_s=1.0)
+        super().__init__("the service that runs this model is restarting; try again in a second", retry_after_s=1.0)
 
 
 class Course(enum.Enum):

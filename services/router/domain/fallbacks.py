@@ -8,7 +8,7 @@ from services.catalogue import Catalogue, Model
 from services.common.errors import ContextTooLong, InvalidField, ModelRetired, Unsupported
 from services.router.domain import retirement
 from services.router.domain.caller import Caller
-from services.router.domain.ports import Booking
+from services.router.domain.ports import Reservation
 
 
 def reachable(catalogue: Catalogue, model: Model, caller: Caller) -> Iterator[Model]:
@@ -28,17 +28,17 @@ def reachable(catalogue: Catalogue, model: Model, caller: Caller) -> Iterator[Mo
 
 
 def able(
-    catalogue: Catalogue, model: Model, caller: Caller, booking: Booking, check: Callable[[Model], None]
+    catalogue: Catalogue, model: Model, caller: Caller, reservation: Reservation, check: Callable[[Model], None]
 ) -> list[Model]:
     """Return those of them that the caller's key may use and that can do what is asked.
 
     Args:
-        booking: The reservation, with what it was made for.
+        reservation: The reservation, with what it was made for.
         check: Raises ContextTooLong, InvalidField or Unsupported for a model that cannot do what the request asks.
     """
     results: dict[str, Model] = {}
     for other in reachable(catalogue, model, caller):
-        if not booking.identity.may(booking.operation, other.provider, other.id):
+        if not reservation.verified_key.may(reservation.operation, other.provider, other.id):
             continue
         try:
             check(other)

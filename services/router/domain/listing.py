@@ -11,7 +11,7 @@ from services.router.domain import retirement
 from services.router.domain.caller import Caller
 from services.router.domain.operation import Operation
 from services.router.domain.operations import Admission
-from services.router.domain.ports import Identity
+from services.router.domain.ports import VerifiedKey
 
 Readiness = Mapping[str, Any]
 """`status`, and `percent` or `detail` where there is one."""
@@ -55,7 +55,7 @@ class Listing:
 
         Raises Unauthenticated; NotFound for an unknown provider; ProviderNotConfigured.
         """
-        identity = await self._admission.arrive(caller.key)
+        verified_key = await self._admission.arrive(caller.key)
         catalogue = self._catalogue()
         on = retirement.today()
         if provider:
@@ -68,7 +68,7 @@ class Listing:
             if self._reaches(catalogue, model, caller)
             and not retirement.is_over(model, on)
             and (not provider or model.provider == provider)
-            and self._may(identity, catalogue, model)
+            and self._may(verified_key, catalogue, model)
         ]
 
     async def model(self, caller: Caller, name: str) -> Model:
@@ -76,14 +76,14 @@ class Listing:
 
         Raises as `models`, and ModelNotFound, ModelRetired, PermissionDenied.
         """
-        identity = await self._admission.arrive(caller.key)
+        verified_key = await self._admission.arrive(caller.key)
         catalogue = self._catalogue()
         model, _ = retirement.standing(catalogue, catalogue.find(name, suggest=not caller.own_key), retirement.today())
         if not self._reaches(catalogue, model, caller):
             if caller.own_key:
                 raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="model")
-        if not self._may(identity, catalogue, model):
+        if not self._may(verified_key, catalogue, model):
             raise PermissionDenied(f"this key may not use model {model.id}", param="model")
         return model
 
@@ -98,6 +98,6 @@ class Listing:
         """Return what a model is asked for."""
         return self._operations[self._catalogue().makes(model)]
 
-    def _may(self, identity: Identity, catalogue: Catalogue, model: Model) -> bool:
+    def _may(self, verified_key: VerifiedKey, catalogue: Catalogue, model: Model) -> bool:
         operation = self._operations[catalogue.providers[model.provider].makes]
-        return identity.may(operation.quota, model.provider, model.id)
+        return verified_key.may(operation.quota, model.provider, model.id)

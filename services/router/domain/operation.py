@@ -20,7 +20,7 @@ from services.common.errors import ContextTooLong, MoaError
 from services.quota_client.amounts import Amount
 from services.router.domain.attempts import Ask, Attempts, Begun
 from services.router.domain.caller import Caller
-from services.router.domain.ports import Booking, M, Payer, Source
+from services.router.domain.ports import M, MessageStream, Payer, Reservation
 
 R = TypeVar("R", bound="Request")
 T = TypeVar("T")
@@ -173,11 +173,11 @@ class Backends(Protocol):
         request: R,
         model: Model,
         caller: Caller,
-        reserved: Booking,
+        reserved: Reservation,
         *,
         prompt_bound: int | None = None,
         books: bool = True,
-    ) -> Source[M]:
+    ) -> MessageStream[M]:
         """Begin an answer.
 
         Args:
@@ -251,11 +251,11 @@ class Call(abc.ABC, Generic[R, M]):
         """Return a smaller amount, as whoever would answer counts; None where it is none. Raises MoaError."""
         return None
 
-    def fetched(self, reserved: Booking, models: Sequence[Model]) -> Booking:
+    def fetched(self, reserved: Reservation, models: Sequence[Model]) -> Reservation:
         """Return the reservation as large as it need be, now that images which were links are here."""
         return reserved
 
-    def admitted(self, reserved: Booking) -> None:  # only text fits into what is granted
+    def admitted(self, reserved: Reservation) -> None:  # only text fits into what is granted
         """Fit the request into what was reserved."""
 
     @property
@@ -263,7 +263,7 @@ class Call(abc.ABC, Generic[R, M]):
     def stake(self) -> usage_pb2.Usage:
         """What a call costs its operator at least, should it be given up."""
 
-    def ask(self, model: Model, paying: Booking) -> Source[M]:
+    def ask(self, model: Model, paying: Reservation) -> MessageStream[M]:
         """Begin an answer by a target."""
         self.request.model, self.request.provider = model.id, model.provider
         return self.backends.ask(self.operation, self.request, model, self.caller, paying)

@@ -31,16 +31,16 @@ from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.operation import Backends, Call, Needed, Operation
-from services.router.domain.ports import Booking, Identity, Linked, M
+from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
 
 
 class Admission(Protocol):
     """Who verifies keys and lends quota; `services.quota_client.Admission` is one."""
 
-    async def identify(self, key: str) -> Identity:
+    async def identify(self, key: str) -> VerifiedKey:
         """Verify a key."""
 
-    async def arrive(self, key: str) -> Identity:
+    async def arrive(self, key: str) -> VerifiedKey:
         """Verify a key, and count a request that needs no quota. Raises RateLimited."""
 
     async def reserve(
@@ -54,7 +54,7 @@ class Admission(Protocol):
         least: Amount | None = None,
         cost: Cost = ...,
         request_id: str,
-    ) -> Booking:
+    ) -> Reservation:
         """Verify a key and lend it quota."""
 
 
@@ -154,15 +154,15 @@ class Operations:
         """
         model, _ = self._model(request.model, request.provider, kind.operation, caller)
         await self._admission.arrive(caller.key)
-        identity = await self._permitted(caller, kind.operation.quota, model)
+        verified_key = await self._permitted(caller, kind.operation.quota, model)
         call = kind.counted(request)
         call.amount((model,))
         call.outgrown(model, ())
         request.model, request.provider = model.id, model.provider
-        return await self._backends.count_tokens(request, model, caller, identity)
+        return await self._backends.count_tokens(request, model, caller, verified_key)
 
     async def _fetch(
-        self, fetching: AsyncExitStack, linked: Sequence[Linked], reserved: Booking, caller: Caller
+        self, fetching: AsyncExitStack, linked: Sequence[Linked], reserved: Reservation, caller: Caller
     ) -> None:
         """Put the images in the place of links; where that fails nothing was consumed."""
         # Strangers share the account of those who bring their own key: none of them owns its files.
@@ -174,12 +174,12 @@ class Operations:
             reserved.release()
             raise
 
-    async def _permitted(self, caller: Caller, operation: quota_pb2.Operation.ValueType, model: Model) -> Identity:
+    async def _permitted(self, caller: Caller, operation: quota_pb2.Operation.ValueType, model: Model) -> VerifiedKey:
         """Return who asks, for what is done without a reservation. Raises Unauthenticated or PermissionDenied."""
-        identity = await self._admission.identify(caller.key)
-        if not identity.may(operation, model.provider, model.id):
+        verified_key = await self._admission.identify(caller.key)
+        if not verified_key.may(operation, model.provider, model.id):
             raise PermissionDenied(f"this key may not use model {model.id}", param="model")
-        return identity
+        return verified_key
 
     def _model(
         self, name: str, provider: str, operation: Operation[Any, Any] | None, caller: Caller
@@ -203,11 +203,11 @@ class Operations:
             raise Unsupported(f"model {model.id} does not make {operation.name}", param="model")
         return model, ending
 
-    def _terms(self, caller: Caller, reserved: Booking, *, whole: bool) -> Terms:
+    def _terms(self, caller: Caller, reserved: Reservation, *, whole: bool) -> Terms:
         # Tasks come again by themselves, and remember it.
         retries = 0 if reserved.operation == quota_pb2.OPERATION_TASK else RETRIES
         return Terms(
-            booking=reserved,
+            reservation=reserved,
             request_id=caller.request_id,
             until=caller.until,
             retries=retries,
@@ -219,7 +219,7 @@ class Operations:
 
     async def _reserve(
         self, call: Call[Any, M], model: Model, caller: Caller, needed: Needed, *, countable: bool
-    ) -> Booking:
+    ) -> Reservation:
         """Lend a call what it needs at most; where there is less, what it needs as whoever would answer counts.
 
         `countable`: whether it can be counted already, with nothing in it left to be fetched.
@@ -228,7 +228,7 @@ class Operations:
         # Those who bring their own key pay their provider themselves.
         cost = costless if caller.own_key else call.cost(self._catalogue())
 
-        async def reserve(needed: Needed) -> Booking:
+        async def reserve(needed: Needed) -> Reservation:
             if caller.own_key:
                 needed = Needed(*(amount._replace(nano_usd=0) for amount in needed))
             return await self._admission.reserve(

@@ -43,7 +43,7 @@ class Payer(Protocol):
         """`low`, `normal` or `high`."""
 
 
-class Identity(Payer, Protocol):
+class VerifiedKey(Payer, Protocol):
     """A verified key."""
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
@@ -53,7 +53,7 @@ class Identity(Payer, Protocol):
         """Tell what is left of its account's day."""
 
 
-class Booking(Payer, Protocol):
+class Reservation(Payer, Protocol):
     """A reservation of quota; `services.quota_client.Reservation` is one."""
 
     @property
@@ -73,7 +73,7 @@ class Booking(Payer, Protocol):
         """What it was made for, and so what its key must be permitted."""
 
     @property
-    def identity(self) -> Identity:
+    def verified_key(self) -> VerifiedKey:
         """The key that it was made for."""
 
     def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
@@ -88,16 +88,16 @@ class Booking(Payer, Protocol):
     def release(self) -> None:
         """Give everything back."""
 
-    def annul(self) -> None:
+    def void(self) -> None:
         """Give everything back, and let nobody else's word count: for a call that was left before its end."""
 
-    def shrunk(self, amount: Amount) -> Self:
+    def shrink(self, amount: Amount) -> Self:
         """Return a reservation of so much, or as much as there is, in the place of this one.
 
         Before anybody has been told of it.
         """
 
-    def doubt(
+    def defer(
         self, *, usage: usage_pb2.Usage, provider: str, model: str, then: Callable[[usage_pb2.Usage], None]
     ) -> None:
         """Leave it to whoever answered to say what a call that was left comes to; if nobody does, it is `usage`.
@@ -106,10 +106,10 @@ class Booking(Payer, Protocol):
         """
 
     def renewed(self) -> Self:
-        """Return the same quota under another id, and annul this one: for another call after one that was left."""
+        """Return the same quota under another id, and void this one: for another call after one that was left."""
 
 
-class Source(Protocol[M_co]):
+class MessageStream(Protocol[M_co]):
     """Where messages come from: one call to whoever really answers."""
 
     async def read(self) -> M_co | None:

@@ -17,10 +17,10 @@ from services.common.errors import MoaError, error_of
 from services.common.estimate import Meter
 from services.router.domain.attempts import Attempts, Begun
 from services.router.domain.failures import Diverged
-from services.router.domain.ports import Booking, Source
+from services.router.domain.ports import MessageStream, Reservation
 
 Message = text_service_pb2.GenerateTextResponse
-TextSource = Source[Message]
+TextStream = MessageStream[Message]
 
 _FREE = (text_pb2.ResponseFormat.KIND_UNSPECIFIED, text_pb2.ResponseFormat.KIND_TEXT)
 _AGAIN = frozenset((error_pb2.REASON_UPSTREAM_BROKEN, error_pb2.REASON_UNAVAILABLE))
@@ -39,8 +39,8 @@ class TextCall(Protocol):
         """Tokens that the reservation has for the answer."""
 
     def ask_on(
-        self, model: Model, paying: Booking, *, prefix: str = "", spent: int = 0, books: bool = True
-    ) -> TextSource:
+        self, model: Model, paying: Reservation, *, prefix: str = "", spent: int = 0, books: bool = True
+    ) -> TextStream:
         """Begin an answer by a target."""
 
 
@@ -88,18 +88,18 @@ class Rescue:
         except MoaError:
             return None
 
-    def _ask(self, model: Model, paying: Booking) -> TextSource:
+    def _ask(self, model: Model, paying: Reservation) -> TextStream:
         delivered = "".join(self._pieces)
         counted = self._meter.usage()
         spent = counted.completion_tokens
         prefix = self._prefix(model, delivered)
         if prefix:
             # Its prompt holds the prefix, so its own count of both is what was delivered: it may book that itself.
-            source = self._call.ask_on(model, paying, prefix=prefix, spent=spent)
-            return Continuation(source, model, expected=delivered[len(prefix) :], before=counted, most=paying.tokens)
+            stream = self._call.ask_on(model, paying, prefix=prefix, spent=spent)
+            return Continuation(stream, model, expected=delivered[len(prefix) :], before=counted, most=paying.tokens)
         # It says again what was delivered, and until then has less to book than was.
-        source = self._call.ask_on(model, paying, books=not delivered)
-        return Continuation(source, model, expected=delivered, before=None, most=paying.tokens)
+        stream = self._call.ask_on(model, paying, books=not delivered)
+        return Continuation(stream, model, expected=delivered, before=None, most=paying.tokens)
 
     def _is_able(self, model: Model) -> bool:
         """Return whether a target may go on: one that has to begin anew would reason anew."""
@@ -128,9 +128,9 @@ class Continuation:
     """
 
     def __init__(
-        self, source: TextSource, model: Model, *, expected: str, before: usage_pb2.Usage | None, most: int
+        self, stream: TextStream, model: Model, *, expected: str, before: usage_pb2.Usage | None, most: int
     ) -> None:
-        self._source = source
+        self._stream = stream
         self._expected = expected
         self._before = before
         self._most = most
@@ -138,7 +138,7 @@ class Continuation:
 
     async def read(self) -> Message | None:
         """Return the next message that has something new. Raises MoaError, Diverged at the first difference."""
-        while (message := await self._source.read()) is not None:
+        while (message := await self._stream.read()) is not None:
             events = [event for event in message.events if self._is_new(event)]
             if not events:
                 continue
@@ -189,8 +189,8 @@ class Continuation:
 
     def cancel(self) -> None:
         """Stop the work behind it."""
-        self._source.cancel()
+        self._stream.cancel()
 
     def close(self) -> None:
         """Let go of it."""
-        self._source.close()
+        self._stream.close()

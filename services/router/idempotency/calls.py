@@ -19,7 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
 from services.common import errors, idempotency, logs
-from services.common.dialects.hosting import Hosted, hosted
+from services.common.dialects.registrations import Registration, registrations
 from services.common.rpc import call as calls
 from services.common.rpc.receiving import Handler
 from services.common.rpc.status import error_from_rpc
@@ -44,7 +44,7 @@ PAID: Final = frozenset(
     (
         *(
             f"/{service.full_name}/{method.name}"
-            for dialect in hosted(dialects, Hosted)
+            for dialect in registrations(dialects, Registration)
             for service in dialect.contract.services_by_name.values()
             for method in service.methods
             if _takes_body(method) and dialect.method(service.name, method.name).is_paid

@@ -17,7 +17,7 @@ from services.quota_client.amounts import Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.operation import Call, Carriage, Metering, Method, Needed, Operation, Owed, Whole
-from services.router.domain.ports import Booking, Source
+from services.router.domain.ports import MessageStream, Reservation
 
 SPECIAL_TOKENS: Final = 4
 """At most so many are put around a text."""
@@ -90,7 +90,7 @@ class EmbeddingCall(Call[EmbedTextsRequest, Whole[EmbedTextsResponse]]):
         tokens = sum(map(tokens_of, self.request.texts)) + sum(len(given.tokens) for given in self.request.token_lists)
         return usage_pb2.Usage(prompt_tokens=tokens)
 
-    def ask(self, model: Model, paying: Booking) -> Source[Whole[EmbedTextsResponse]]:
+    def ask(self, model: Model, paying: Reservation) -> MessageStream[Whole[EmbedTextsResponse]]:
         """As `Call.ask`."""
         self.request.model, self.request.provider = model.id, model.provider
         bound = self._bound(model)

@@ -29,7 +29,7 @@ from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
 from services.router.domain.operation import Call, Carriage, Metering, Method, Needed, Operation, Owed
-from services.router.domain.ports import Booking, Payer, Source
+from services.router.domain.ports import MessageStream, Payer, Reservation
 from services.router.domain.prompt import Prompt
 from services.router.domain.rescue import Rescue, rescue_for
 
@@ -196,11 +196,11 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         asked = self.request
         return CountTokensRequest(model=model.id, provider=model.provider, messages=asked.messages, tools=asked.tools)
 
-    def fetched(self, reserved: Booking, models: Sequence[Model]) -> Booking:
+    def fetched(self, reserved: Reservation, models: Sequence[Model]) -> Reservation:
         """As `Call.fetched`: the sizes of pictures are known, and so what they cost at most."""
-        return reserved.shrunk(self.amount(models).need)
+        return reserved.shrink(self.amount(models).need)
 
-    def admitted(self, reserved: Booking) -> None:
+    def admitted(self, reserved: Reservation) -> None:
         """As `Call.admitted`."""
         left = reserved.amount.tokens - self._reserved_prompt
         if reserved.amount.nano_usd:
@@ -212,13 +212,13 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """As `Call.stake`."""
         return usage_pb2.Usage(prompt_tokens=self.prompt.guess)
 
-    def ask(self, model: Model, paying: Booking) -> Source[GenerateTextResponse]:
+    def ask(self, model: Model, paying: Reservation) -> MessageStream[GenerateTextResponse]:
         """As `Call.ask`."""
         return self.ask_on(model, paying)
 
     def ask_on(
-        self, model: Model, paying: Booking, *, prefix: str = "", spent: int = 0, books: bool = True
-    ) -> Source[GenerateTextResponse]:
+        self, model: Model, paying: Reservation, *, prefix: str = "", spent: int = 0, books: bool = True
+    ) -> MessageStream[GenerateTextResponse]:
         """Begin an answer by a target.
 
         Args:

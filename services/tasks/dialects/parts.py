@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from moa.task.v1 import task_pb2
-from services.common.dialects.hosting import Hosted
+from services.common.dialects.registrations import Registration
 from services.common.helper_process import HelperProcess
 from services.common.store import Links
 from services.tasks.adapters.files import Files
@@ -30,7 +30,7 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostedTasks(Hosted[Parts]):
+class TaskRegistration(Registration[Parts]):
     """A dialect of tasks.
 
     Args:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from moa.task.v1 import task_pb2
-from services.common.dialects.hosting import hosted
+from services.common.dialects.registrations import registrations
 from services.common.store import Links
 from services.tasks import dialects
 from services.tasks.dialects.native import render
-from services.tasks.dialects.parts import HostedTasks
+from services.tasks.dialects.parts import TaskRegistration
 from services.tasks.domain.task import Task
 
-_CALLBACKS = {each.kept_as: each.callback for each in hosted(dialects, HostedTasks)}
+_CALLBACKS = {each.kept_as: each.callback for each in registrations(dialects, TaskRegistration)}
 
 
 def body_of(task: Task, shown: task_pb2.Task, links: Links) -> bytes:

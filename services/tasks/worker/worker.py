@@ -139,7 +139,7 @@ class Worker:
         held = dict(self._runs)
         asked_at = time.monotonic()
         try:
-            beats = {b.task_id: b for b in await self._queue.beat(self.name, [r.task for r in held.values()])}
+            heartbeats = {b.task_id: b for b in await self._queue.beat(self.name, [r.task for r in held.values()])}
         except Exception as error:
             if not isinstance(error, Unavailable):
                 # A bug must not end what keeps the leases: the next beat may succeed.
@@ -150,7 +150,7 @@ class Worker:
                     run.stop()
             return
         for task_id, run in held.items():
-            beat = beats.get(task_id)
+            beat = heartbeats.get(task_id)
             if beat is None:
                 run.lost = True
                 run.stop()

@@ -7,7 +7,7 @@ from typing import Any, Final
 import grpc
 
 from moa.router.v1 import google_service_pb2, google_service_pb2_grpc
-from services.common.dialects.hosting import Hosted, Method
+from services.common.dialects.registrations import Method, Registration
 from services.router.dialects.google import answers, bodies, embeddings
 from services.router.dialects.google.servicer import GoogleServicer
 from services.router.dialects.parts import Parts
@@ -18,7 +18,7 @@ def _serve(server: grpc.aio.Server, parts: Parts) -> None:
     google_service_pb2_grpc.add_GoogleServiceServicer_to_server(servicer, server)
 
 
-REGISTRATION: Final = Hosted[Parts](
+REGISTRATION: Final = Registration[Parts](
     contract=google_service_pb2.DESCRIPTOR,
     serve=_serve,
     methods={

@@ -7,7 +7,7 @@ from typing import Final
 import grpc
 
 from moa.router.v1 import native_service_pb2, native_service_pb2_grpc
-from services.common.dialects.hosting import Hosted, Method
+from services.common.dialects.registrations import Method, Registration
 from services.router.dialects.native import answers, bodies
 from services.router.dialects.native.servicer import NativeServicer
 from services.router.dialects.parts import Parts
@@ -20,7 +20,7 @@ def _serve(server: grpc.aio.Server, parts: Parts) -> None:
 
 _IMAGES: Final = Method(reads=bodies.ImageBody, answers=answers.NativeImages, streams=True)
 
-REGISTRATION: Final = Hosted[Parts](
+REGISTRATION: Final = Registration[Parts](
     contract=native_service_pb2.DESCRIPTOR,
     serve=_serve,
     methods={

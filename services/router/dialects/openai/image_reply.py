@@ -115,7 +115,7 @@ class Images:
     async def _datum(self, image: image_pb2.Image) -> dict[str, Any]:
         results: dict[str, Any]
         if self._links:
-            account = self._answer.booking.account_id
+            account = self._answer.reservation.account_id
             results = {"url": await self._linked_images.link(image.image, account, self._request_id)}
         else:
             results = {"b64_json": image.image.data}

@@ -7,7 +7,7 @@ from typing import Final
 import grpc
 
 from moa.router.v1 import openai_service_pb2, openai_service_pb2_grpc
-from services.common.dialects.hosting import Hosted, Method
+from services.common.dialects.registrations import Method, Registration
 from services.router.dialects.google import answers as google
 from services.router.dialects.openai import answers, bodies, embeddings, image_bodies
 from services.router.dialects.openai.image_reply import LinkedImages
@@ -21,7 +21,7 @@ def _serve(server: grpc.aio.Server, parts: Parts) -> None:
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(servicer, server)
 
 
-REGISTRATION: Final = Hosted[Parts](
+REGISTRATION: Final = Registration[Parts](
     contract=openai_service_pb2.DESCRIPTOR,
     serve=_serve,
     methods={

@@ -7,9 +7,9 @@ from typing import Final
 import grpc
 
 from moa.task.v1 import desk_task_service_pb2, desk_task_service_pb2_grpc
-from services.common.dialects.hosting import Method
+from services.common.dialects.registrations import Method
 from services.tasks.dialects.desk.servicer import DeskTaskBody, DeskTaskServicer, callback
-from services.tasks.dialects.parts import HostedTasks, Parts
+from services.tasks.dialects.parts import Parts, TaskRegistration
 
 
 def _serve(server: grpc.aio.Server, parts: Parts) -> None:
@@ -17,7 +17,7 @@ def _serve(server: grpc.aio.Server, parts: Parts) -> None:
     desk_task_service_pb2_grpc.add_DeskTaskServiceServicer_to_server(servicer, server)
 
 
-REGISTRATION: Final = HostedTasks(
+REGISTRATION: Final = TaskRegistration(
     contract=desk_task_service_pb2.DESCRIPTOR,
     serve=_serve,
     methods={

@@ -7,8 +7,8 @@ from typing import Final
 import grpc
 
 from moa.task.v1 import prediction_service_pb2, prediction_service_pb2_grpc
-from services.common.dialects.hosting import Method
-from services.tasks.dialects.parts import HostedTasks, Parts
+from services.common.dialects.registrations import Method
+from services.tasks.dialects.parts import Parts, TaskRegistration
 from services.tasks.dialects.predictions.render import callback
 from services.tasks.dialects.predictions.servicer import PredictionBody, PredictionServicer
 
@@ -20,7 +20,7 @@ def _serve(server: grpc.aio.Server, parts: Parts) -> None:
 
 _CREATES: Final = Method(reads=PredictionBody, creates_task=True)
 
-REGISTRATION: Final = HostedTasks(
+REGISTRATION: Final = TaskRegistration(
     contract=prediction_service_pb2.DESCRIPTOR,
     serve=_serve,
     methods={

@@ -7,8 +7,8 @@ from typing import Final
 import grpc
 
 from moa.task.v1 import image_task_service_pb2, image_task_service_pb2_grpc
-from services.common.dialects.hosting import Method
-from services.tasks.dialects.parts import HostedTasks, Parts
+from services.common.dialects.registrations import Method
+from services.tasks.dialects.parts import Parts, TaskRegistration
 from services.tasks.dialects.task.servicer import ImageTaskBody, ImageTaskQueryServicer, ImageTaskServicer, callback
 
 
@@ -18,7 +18,7 @@ def _serve(server: grpc.aio.Server, parts: Parts) -> None:
     image_task_service_pb2_grpc.add_ImageTaskQueryServiceServicer_to_server(query, server)
 
 
-REGISTRATION: Final = HostedTasks(
+REGISTRATION: Final = TaskRegistration(
     contract=image_task_service_pb2.DESCRIPTOR,
     serve=_serve,
     methods={"ImageTaskService.CreateImageTask": Method(reads=ImageTaskBody, creates_task=True)},

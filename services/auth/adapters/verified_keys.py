@@ -10,7 +10,7 @@ from typing import Any, Final
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.domain.accounts import PACES, Identity, Standing
+from services.auth.domain.accounts import PACES, Standing, VerifiedKey
 from services.common.errors import NotFound
 from services.common.isolate import note_failure
 from services.quota_client import priorities
@@ -78,19 +78,19 @@ _BY_DIGEST = _SELECT.format(condition="k.digest = %s")
 _BY_ID = _SELECT.format(condition="k.id = any(%s)")
 
 
-class Identities:
+class VerifiedKeys:
     """Reads keys with their accounts."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def by_digest(self, digest: bytes) -> Identity | None:
+    async def by_digest(self, digest: bytes) -> VerifiedKey | None:
         """Find the key with this digest."""
         async with self._postgres.transaction() as link:
             found = await _read(link, _BY_DIGEST, digest)
         return found[0] if found else None
 
-    async def by_ids(self, key_ids: Sequence[str]) -> list[Identity]:
+    async def by_ids(self, key_ids: Sequence[str]) -> list[VerifiedKey]:
         """Find keys; those that are not there are left out."""
         async with self._postgres.transaction() as link:
             return await _read(link, _BY_ID, list(key_ids))
@@ -109,19 +109,19 @@ class Identities:
         return found
 
 
-async def _read(link: Link, statement: str, parameter: object) -> list[Identity]:
+async def _read(link: Link, statement: str, parameter: object) -> list[VerifiedKey]:
     cursor = await link.execute(statement, (parameter,))
     found = []
     for row in await cursor.fetchall():
         try:
-            found.append(_identity(row))
+            found.append(_verified_key(row))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # A key whose rules cannot be read is refused; the others that were asked for with it are not.
-            note_failure("identity", row[1], error)
+            note_failure("verified_key", row[1], error)
     return found
 
 
-def _identity(row: tuple[Any, ...]) -> Identity:
+def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
     (account_id, key_id, digest, ended, expires_at, unlimited, scopes, day) = row[:8]
     (priority, key_priority, micro_credits, manages, counter, bound_by) = row[8:14]
     (account_limits, key_limits, maker_limits, ends, counted, rules) = row[14:]
@@ -133,7 +133,7 @@ def _identity(row: tuple[Any, ...]) -> Identity:
     )
     of_account = dict.fromkeys(_LIMITS) if unlimited else by_name
     resets = {Period(period): datetime.fromtimestamp(float(at), UTC) for period, at in ends.items()}
-    return Identity(
+    return VerifiedKey(
         account_id=account_id,
         key_id=key_id,
         digest=digest,

@@ -33,8 +33,8 @@ LIFE_S: Final = 1.0
 """How often pieces that make no event are told as signs of life, at most."""
 
 
-class Answer:
-    """One answer. Use it as `async with Answer(…) as answer`, then call `next` until it gives nothing.
+class Generation:
+    """One answer. Use it as `async with Generation(…) as generation`, then call `next` until it gives nothing.
 
     `next` raises MoaError whenever the provider fails; what `usage_so_far` then gives was consumed all the same.
 

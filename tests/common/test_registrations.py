@@ -13,15 +13,15 @@ import pytest
 import services.router.dialects
 import services.tasks.dialects
 from services.common import dialects
-from services.common.dialects import Dialect, hosting
-from services.common.dialects.hosting import Hosted, hosted
-from services.tasks.dialects.parts import HostedTasks
+from services.common.dialects import Dialect
+from services.common.dialects.registrations import Registration, registrations
+from services.tasks.dialects.parts import TaskRegistration
 
 REGISTRATION = """
 from google.protobuf import empty_pb2
-from services.common.dialects.hosting import Hosted
+from services.common.dialects.registrations import Registration
 
-REGISTRATION = Hosted(contract=empty_pb2.DESCRIPTOR, serve=lambda server, parts: server.append(parts))
+REGISTRATION = Registration(contract=empty_pb2.DESCRIPTOR, serve=lambda server, parts: server.append(parts))
 """
 
 
@@ -41,25 +41,28 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
 
 def test_a_dialect_is_its_package_and_a_line_of_the_registry(host: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else names a dialect that a service serves."""
-    monkeypatch.setattr(hosting, "DIALECTS", {**dialects.DIALECTS, "another": Dialect(name="another", envelope={})})
+    monkeypatch.setattr(
+        "services.common.dialects.registrations.DIALECTS",
+        {**dialects.DIALECTS, "another": Dialect(name="another", envelope={})},
+    )
     served: list[object] = []
-    for each in hosted(host, Hosted):
+    for each in registrations(host, Registration):
         each.serve(served, "parts")  # type: ignore[arg-type]  # What is served here is a list.
     assert served == ["parts"]
-    with pytest.raises(TypeError, match="another registers no HostedTasks"):
-        hosted(host, HostedTasks)
+    with pytest.raises(TypeError, match="another registers no TaskRegistration"):
+        registrations(host, TaskRegistration)
 
 
 def test_a_package_without_its_line_is_refused(host: ModuleType) -> None:
     """A dialect whose errors nobody words does not start."""
     with pytest.raises(LookupError, match="another"):
-        hosted(host, Hosted)
+        registrations(host, Registration)
 
 
 @pytest.mark.parametrize("package", [services.router.dialects, services.tasks.dialects])
 def test_methods_are_the_contracts(package: ModuleType) -> None:
     """What is told of a method is told of one that there is, of a service whose failures its dialect words."""
-    for each in hosted(package, Hosted):
+    for each in registrations(package, Registration):
         methods = {
             f"{service.name}.{method.name}"
             for service in each.contract.services_by_name.values()

@@ -37,8 +37,8 @@ SIDE_BY_SIDE: Final = 4
 """How many calls of one request run at once."""
 
 
-class Work:
-    """The images of one request. Use it as `async with Work(…) as work`, then call `next` until it gives None.
+class Generation:
+    """The images of one request. Use it as `async with Generation(…) as generation`, then `next` until it gives None.
 
     `next` raises MoaError when a call fails; the images given before were delivered all the same (`usage`). Text is
     given with the first image at the earliest: an answer without one raises ContentPolicy, with what the model said.

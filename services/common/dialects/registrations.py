@@ -47,7 +47,7 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hosted(Generic[Parts]):
+class Registration(Generic[Parts]):
     """A dialect in the service that answers in it.
 
     Args:
@@ -72,10 +72,10 @@ class Hosted(Generic[Parts]):
 
 _PLAIN: Final = Method()
 
-Host = TypeVar("Host", bound=Hosted[Any])
+Host = TypeVar("Host", bound=Registration[Any])
 
 
-def hosted(package: ModuleType, kind: type[Host]) -> list[Host]:
+def registrations(package: ModuleType, kind: type[Host]) -> list[Host]:
     """Return what the packages of a service's dialects register, in the registry's order.
 
     Raises LookupError for a package that is named as no registered dialect, and TypeError for one that registers

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from inference import pulse
-from inference.pulse import Pulse
+from inference import heartbeat
+from inference.heartbeat import EngineHeartbeat
 from tests.inference.harness import CHAT, IMAGE, Client, Running, small
 
 
@@ -19,17 +19,17 @@ from tests.inference.harness import CHAT, IMAGE, Client, Running, small
 class Engine:
     """An engine that has done so much."""
 
-    beats: int = 0
+    progress: int = 0
 
 
 async def test_life_is_shown_while_the_engine_gets_on() -> None:
     """Loading is life; then only what the engine did since the last time."""
     context: Any = None
-    alive = Pulse(context, "life")
+    alive = EngineHeartbeat(context, "life")
     assert [alive.sign(), alive.sign()] == ["life", "life"]
     engine = alive.engine = Engine()
     assert [alive.sign(), alive.sign(), alive.sign()] == ["life", None, None]
-    engine.beats = 1
+    engine.progress = 1
     assert [alive.sign(), alive.sign()] == ["life", None]
 
 
@@ -46,16 +46,16 @@ async def test_a_whole_answer_shows_life_while_it_is_made(
     client: Client, running: Running, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who wants no stream gets the answer alone, and before it, while the engine works, messages without events."""
-    monkeypatch.setattr(pulse, "BEAT_S", 0.001)
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.001)
     text = kind == "text"
     await (client.text("Hello") if text else client.image(**small()))
     reached = threading.Event()
     with running.held(CHAT if text else IMAGE, after_ticks=2, reached=reached) as engine:
-        before = engine.beats
+        before = engine.progress
         call: Any = client.text_call("Hello", stream=False) if text else client.image_call(**small(stream=False))
         first = await asyncio.wait_for(call.read(), 60)
         assert await asyncio.to_thread(reached.wait, 60)
-        assert engine.beats > before
+        assert engine.progress > before
     assert not first.events
     answer = await drained(call)
     if text:
@@ -70,7 +70,7 @@ async def test_an_early_failure_after_life_is_still_a_status(
     client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signs of life are no beginning of an answer: an engine that fails after them is told by the status."""
-    monkeypatch.setattr(pulse, "BEAT_S", 0.001)
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.001)
     await client.text("Hello")
     with running.held(CHAT) as engine:
         call: Any = client.text_call("Hello")
