@@ -241,6 +241,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             if record.unlimited
             else Standing.of("account", record.id, record.amounts(), {}).limits[Period.DAY]
         )
+        # Credits are not counted by day.
+        limit, used = limit._replace(micro_credits=0), used._replace(micro_credits=0)
         remaining = quota_pb2.Remaining(
             limit=limit.message(), free=(limit - used).message(), unlimited=record.unlimited
         )
@@ -254,6 +256,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             limits=render.limits(record),
             remaining=remaining,
             granted_micro_credits=record.micro_credits,
+            left_micro_credits=max(0, record.micro_credits - spent[record.id][Period.TOTAL][0].micro_credits),
             rules=rules,
             priority=priorities.NUMBERS[record.priority],
             standings=standings,

@@ -145,6 +145,7 @@ def usage(record: UsageRecord) -> account_pb2.UsageRow:
         charged_tokens=max(0, record.charged.tokens),
         charged_images=max(0, record.charged.images),
         charged_nano_usd=max(0, record.charged.nano_usd),
+        charged_micro_credits=max(0, record.charged.micro_credits),
     )
 
 
@@ -160,6 +161,7 @@ def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
         tokens=record.amount.tokens,
         images=record.amount.images,
         nano_usd=record.amount.nano_usd,
+        micro_credits=record.amount.micro_credits,
         provider=record.provider or "",
         model=record.model or "",
         request_id=record.request_id or "",

@@ -18,6 +18,8 @@ from moa.quota.v1 import quota_pb2
 
 NANO: Final = 1_000_000_000
 """Nano-dollars of a dollar."""
+MICRO: Final = 1_000_000
+"""Micro-credits of a credit."""
 UNLIMITED: Final = 2**62
 """What stands for "no limit" in an amount: more than anybody uses, and room for a sum in 64 bits."""
 
@@ -34,24 +36,26 @@ class Amount(NamedTuple):
     """Images."""
     nano_usd: int = 0
     """Billionths of a US dollar."""
+    micro_credits: int = 0
+    """Millionths of a credit, which tasks cost."""
 
     # What is on the path of every request is written out: it takes a fifth of the time of a loop.
 
     def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
-        a, b, c = self
-        d, e, f = other
-        return _new(Amount, (a + d, b + e, c + f))
+        a, b, c, d = self
+        e, f, g, h = other
+        return _new(Amount, (a + e, b + f, c + g, d + h))
 
     def __sub__(self, other: Amount) -> Amount:
-        a, b, c = self
-        d, e, f = other
-        return _new(Amount, (a - d, b - e, c - f))
+        a, b, c, d = self
+        e, f, g, h = other
+        return _new(Amount, (a - e, b - f, c - g, d - h))
 
     def covers(self, other: Amount) -> bool:
         """Return whether there is as much of each."""
-        a, b, c = self
-        d, e, f = other
-        return a >= d and b >= e and c >= f
+        a, b, c, d = self
+        e, f, g, h = other
+        return a >= e and b >= f and c >= g and d >= h
 
     def __mul__(self, factor: int) -> Amount:  # type: ignore[override]
         return _made(value * factor for value in self)
@@ -77,13 +81,16 @@ class Amount(NamedTuple):
     @classmethod
     def read(cls, message: quota_pb2.Amount) -> Self:
         """Read a message."""
-        return _new(cls, (message.tokens, message.images, message.nano_usd))
+        return _new(cls, (message.tokens, message.images, message.nano_usd, message.micro_credits))
 
     @property
     def dotted(self) -> str:
-        """The numbers in their order, as a reservation's id has them: `300.0.4500`."""
-        a, b, c = self
-        return f"{a}.{b}.{c}"
+        """The numbers in their order, as a reservation's id has them: `300.0.4500`; credits only where there are any.
+
+        The release before reads no id of four numbers, and reserves no credits.
+        """
+        a, b, c, d = self
+        return f"{a}.{b}.{c}.{d}" if d else f"{a}.{b}.{c}"
 
     def message(self) -> quota_pb2.Amount:
         """Write a message; below zero is zero."""
@@ -99,7 +106,7 @@ NOTHING: Final = Amount()
 BOUNDLESS: Final = Amount(*[UNLIMITED] * len(DIMENSIONS))
 """What somebody without any limit may use."""
 HELPING: Final = Amount(tokens=1 << 22, images=1 << 10, nano_usd=1 << 40)
-"""The most that is lent at once beyond a need, to spare later calls."""
+"""The most that is lent at once beyond a need, to spare later calls. No credits: each task is reserved by itself."""
 
 
 def least(amounts: Iterable[Amount]) -> Amount:
@@ -157,7 +164,7 @@ class AmountLimits:
 
 
 LIMITS: Final = tuple(field.name for field in fields(AmountLimits))
-"""The names of limits."""
+"""The names of limits that people set."""
 
 
 _NAMED: Final = {f"{name}_{period.suffix}": (name, period) for period in PERIODS for name in DIMENSIONS}
@@ -168,17 +175,27 @@ def limit_of(dimension: str, period: Period) -> str:
     return f"{dimension}_{period.suffix}"
 
 
+GRANTED: Final = limit_of("micro_credits", Period.TOTAL)
+"""The limit that nobody sets: the credits that an account was granted, in all."""
+
+
 def shown(dimension: str, value: int) -> str:
     """Return an amount of one dimension as people write it: `100,000 tokens`, `$5.00`."""
     if dimension == "nano_usd":
         return f"${dollars(value)}"
+    if dimension == "micro_credits":
+        return f"{_decimal(value, MICRO, 6)} credits"
     return f"{value:,} {dimension}"
 
 
 def dollars(nano_usd: int) -> str:
     """Return dollars, exactly: `5.00`, `0.000000125`."""
-    whole, part = divmod(nano_usd, NANO)
-    cents = f"{part:09}".rstrip("0")
+    return _decimal(nano_usd, NANO, 9)
+
+
+def _decimal(value: int, unit: int, places: int) -> str:
+    whole, part = divmod(value, unit)
+    cents = f"{part:0{places}}".rstrip("0")
     return f"{whole}.{cents:0<2}"
 
 

@@ -8,7 +8,7 @@ from services.quota_client.amounts import DIMENSIONS, Amount
 
 
 class ReservationId(NamedTuple):
-    """What a reservation's id says: `<lease_id>.<number>.<tokens>.<images>.<nano_usd>`."""
+    """What a reservation's id says: `<lease_id>.<number>.<tokens>.<images>.<nano_usd>`, with credits behind it."""
 
     lease_id: str
     number: str

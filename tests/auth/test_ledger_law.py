@@ -1,5 +1,6 @@
 """The law of the ledger, for any interleaving: reserve, settle, release, renew, return, expiry, crash, replica join,
-and steps of the clock over midnight and the ends of months, for tokens a day and dollars a month and in all at once.
+and steps of the clock over midnight and the ends of months, for tokens a day, dollars a month and in all, and credits,
+at once.
 
 The real ledger in the real PostgreSQL, with replicas' memories over it; time is made to pass by hand.
 """
@@ -47,18 +48,30 @@ from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Return
 from services.auth.domain.pools import Pools
 from services.auth.migrations import migrate
-from services.quota_client.amounts import NOTHING, Amount, Period, least
+from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, least
 from services.quota_client.reservation_ids import ReservationId
 from tests.auth.asking import PEPPER
 
 LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, key_count=1)
 KEY_LIMITS = KeyLimits(nano_usd_in_total=4000)
-OF_LIMITS = {Period.DAY: Amount(tokens=1000), Period.MONTH: Amount(nano_usd=2500), Period.TOTAL: Amount(nano_usd=4000)}
+CREDITS = 3000
+"""What the account was granted."""
+OF_LIMITS = {
+    Period.DAY: Amount(tokens=1000),
+    Period.MONTH: Amount(nano_usd=2500),
+    Period.TOTAL: Amount(nano_usd=4000, micro_credits=CREDITS),
+}
 """What binds in each period; dimensions without a limit are 0 here."""
 FIRST_DAY = date(2026, 11, 29)
 LEASE_S, BLOCK_S, GRACE_S, ALIVE_S = 20.0, 60.0, 10.0, 20.0
 T = TypeVar("T")
-AMOUNTS = st.builds(Amount, tokens=st.integers(1, 400), images=st.just(0), nano_usd=st.integers(0, 900))
+AMOUNTS = st.builds(
+    Amount,
+    tokens=st.integers(1, 400),
+    images=st.just(0),
+    nano_usd=st.integers(0, 900),
+    micro_credits=st.integers(0, 600),
+)
 SUMS = each("coalesce(sum({}), 0)::bigint")
 OUTSTANDING = each("coalesce(sum({} - settled_{} - returned_{}), 0)::bigint")
 
@@ -136,7 +149,9 @@ class LedgerLaw(RuleBasedStateMachine):
         self.postgres = Postgres(self.url, size=2)
         await self.postgres.open()
         self.ledger = Ledger(self.postgres, grace_s=GRACE_S, alive_s=ALIVE_S)
-        self.account_id = await Accounts(self.postgres).create(role="user", limits=LIMITS, rules=[EVERYTHING])
+        accounts = Accounts(self.postgres)
+        self.account_id = await accounts.create(role="user", limits=LIMITS, rules=[EVERYTHING])
+        await accounts.add_credits(self.account_id, CREDITS, reference="first", actor="console")
         made = await Keys(self.postgres).create(self.account_id, keys.make(PEPPER), limits=KEY_LIMITS)
         self.key_id = made.id
 
@@ -348,6 +363,7 @@ class LedgerLaw(RuleBasedStateMachine):
             left = [OF_LIMITS[period] - _sum(period, day, spent) for period in Period]
             free = self._free()
             assert (free.tokens, free.nano_usd) == (left[0].tokens, min(left[1].nano_usd, left[2].nano_usd))
+            assert free.micro_credits == left[2].micro_credits
         for whole in (False, True):
             assert not self.run(Checker(self.url, rows_a_step=50).check(whole=whole)).faults
 
@@ -404,10 +420,11 @@ class LedgerLaw(RuleBasedStateMachine):
             ).fetchall()
         taken = {(subject, Period(period)): Amount(*amounts) for subject, period, *amounts in rows}
         return least(
-            Standing.of(
-                "", subject, limits.amounts(), {period: taken.get((subject, period), NOTHING) for period in Period}
-            ).free
-            for subject, limits in ((self.account_id, LIMITS), (self.key_id, KEY_LIMITS))
+            Standing.of("", subject, limits, {period: taken.get((subject, period), NOTHING) for period in Period}).free
+            for subject, limits in (
+                (self.account_id, LIMITS.amounts() | {GRANTED: CREDITS}),
+                (self.key_id, KEY_LIMITS.amounts()),
+            )
         )
 
     def _booking(self, reservation: Reservation) -> Booking:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -73,14 +74,16 @@ def aged(auth: Auth, days: int, *, account: str = "%") -> None:
 
 
 async def spent(auth: Auth, *, blocks: int = 3, key: str | None = None) -> tuple[str, list[Booking]]:
-    """Borrow blocks of 100 tokens, settle 30 and 20 of each and let them end; give the account and the settlements."""
+    """Borrow blocks of 100 tokens, dollars and credits, settle 30 and 20 of each and let them end; give the account
+    and the settlements."""
     key_id = key or (await auth.account())[1]
+    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
+    await auth.accounts.add_credits(who.account_id, 10_000, reference=str(uuid4()), actor="console")
     (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
     ledger, ids, made = Ledger(auth.postgres, grace_s=0, alive_s=20), LeaseIds(PEPPER), []
     for _ in range(blocks):
-        block = await ledger.borrow(
-            who, holder="h", least=Amount(100, 1), need=Amount(100, 1), want=Amount(100, 1), ttl_s=0
-        )
+        amount = Amount(100, 1, nano_usd=1000, micro_credits=500)
+        block = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=0)
         assert not isinstance(block, Short)
         numbers = count(1)
         made += [booking(ids.make(block.block_id, 1), block.block_id, next(numbers), tokens) for tokens in (30, 20)]
@@ -93,15 +96,16 @@ async def spent(auth: Auth, *, blocks: int = 3, key: str | None = None) -> tuple
 
 
 def booking(lease_id: str, block_id: Any, number: int, tokens: int) -> Booking:
-    name = str(ReservationId(lease_id, str(number), Amount(50)))
+    reserved = Amount(tokens=50, nano_usd=500, micro_credits=250)
+    name = str(ReservationId(lease_id, str(number), reserved))
     settlement = quota_pb2.Settlement(
         reservation_id=name,
-        charged=quota_pb2.Amount(tokens=tokens),
+        charged=quota_pb2.Amount(tokens=tokens, nano_usd=tokens * 3, micro_credits=tokens * 2),
         usage=usage_pb2.Usage(prompt_tokens=tokens),
         provider="p",
         model="m",
     )
-    return Booking(name, lease_id, block_id, Amount(tokens=50), settlement)
+    return Booking(name, lease_id, block_id, reserved, settlement)
 
 
 async def audited(auth: Auth) -> list[Findings]:

@@ -26,7 +26,7 @@ class Findings:
     rows: int
     """Rows of the ledger, those that were removed included."""
     totals: dict[str, dict[str, int]]
-    """Borrowed, spent, returned and outstanding, of tokens and images; outstanding is what is left of borrowed."""
+    """Borrowed, spent, returned and outstanding, by dimension; outstanding is what is left of borrowed."""
     faults: dict[str, list[dict[str, Any]]]
     """Where the books do not balance; empty when they do."""
     notes: dict[str, list[dict[str, Any]]]
@@ -131,9 +131,13 @@ async def _sums(link: Link, after: int, upto: int) -> list[int]:
 
 
 async def _position(link: Link) -> tuple[int, list[int]]:
-    """Return up to which row everything was checked before, and the sums up to there."""
+    """Return up to which row everything was checked before, and the sums up to there.
+
+    Those that a release with other dimensions wrote, beside this one, are of no use.
+    """
     row = await (await link.execute("select upto, sums from audit_position")).fetchone()
-    return (row[0], row[1]) if row else (0, await _carried(link))
+    carried = await _carried(link)
+    return (row[0], row[1]) if row and len(row[1]) == len(carried) else (0, carried)
 
 
 async def _given(link: Link) -> int:

@@ -14,7 +14,7 @@ from services.auth.adapters.columns import ADDED, COLUMNS, LIMIT_COLUMNS, each
 from services.auth.adapters.postgres import Link
 from services.auth.domain.accounts import Standing
 from services.auth.domain.ledger import Block, Booking, Known
-from services.quota_client.amounts import DIMENSIONS, LIMITS, NOTHING, Amount, Period, least
+from services.quota_client.amounts import DIMENSIONS, GRANTED, LIMITS, NOTHING, Amount, Period, least
 from services.quota_client.reservation_ids import ReservationId
 
 _USAGE = (
@@ -264,17 +264,16 @@ async def taken_of(link: Link, subjects: Iterable[str], day: date | str) -> dict
 
 
 async def free_of(link: Link, block: Block) -> Amount:
-    """Return what a block's account, its key and that key's maker still have free, in every period that its day is in,
-    and keep it so until the transaction ends."""
+    """Return what all still have free that a block counts on, in every period that its day is in, and keep it so until
+    the transaction ends."""
     taken = await taken_of(link, block.subjects, block.day)
+    # What a key goes on with has its limits: they were taken over when it was replaced.
     cursor = await link.execute(
-        f"select id, {LIMIT_COLUMNS} from accounts where id = %s and not unlimited union all"
-        # What a key goes on with has its limits: they were taken over when it was replaced.
-        f" select id, {LIMIT_COLUMNS} from keys where id = any(%s)",
-        (block.account_id, list(block.counts_as or (block.key_id,))),
+        f"select subject, {LIMIT_COLUMNS}, {GRANTED} from subject_limits where subject = any(%s)",
+        (list(block.subjects),),
     )
     return least(
-        Standing.of("", subject, dict(zip(LIMITS, limits, strict=True)), taken[subject]).free
+        Standing.of("", subject, dict(zip((*LIMITS, GRANTED), limits, strict=True)), taken[subject]).free
         for subject, *limits in await cursor.fetchall()
     )
 

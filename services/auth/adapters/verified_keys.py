@@ -14,7 +14,7 @@ from services.auth.domain.accounts import PACES, Standing, VerifiedKey
 from services.common.errors import NotFound
 from services.common.isolate import note_failure
 from services.quota_client import priorities
-from services.quota_client.amounts import LIMITS, Amount, Period
+from services.quota_client.amounts import GRANTED, LIMITS, Amount, Period
 
 _LIMITS: Final = (*LIMITS, *PACES)
 
@@ -131,7 +131,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
     by_name, of_key, of_maker = (
         dict(zip(_LIMITS, limits, strict=True)) for limits in (account_limits, key_limits, maker_limits)
     )
-    of_account = dict.fromkeys(_LIMITS) if unlimited else by_name
+    of_account = (dict.fromkeys(_LIMITS) if unlimited else by_name) | {GRANTED: micro_credits}
     resets = {Period(period): datetime.fromtimestamp(float(at), UTC) for period, at in ends.items()}
     return VerifiedKey(
         account_id=account_id,

@@ -96,7 +96,7 @@ class Standing:
         """Return the standing of limits that are told by name."""
         by_period = {
             period: Amount(
-                *[UNLIMITED if (most := limits[limit_of(name, period)]) is None else most for name in DIMENSIONS]
+                *[UNLIMITED if (most := limits.get(limit_of(name, period))) is None else most for name in DIMENSIONS]
             )
             for period in PERIODS
         }

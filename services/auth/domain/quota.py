@@ -17,9 +17,9 @@ from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
-from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
+from services.common.errors import MoaError, NoCredit, PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.isolate import each_isolated, note_failure
-from services.quota_client.amounts import Amount, limit_of, limit_shown
+from services.quota_client.amounts import GRANTED, Amount, limit_of, limit_shown
 from services.quota_client.permissions import permitted
 from services.quota_client.reservation_ids import ReservationId
 
@@ -239,8 +239,10 @@ def _reservation_id(booking: Booking) -> str:
 _WHOSE: Final = {"account": "the account", "key": "the key", "maker": "the maker of this key"}
 
 
-def exhausted(who: VerifiedKey, short: Short) -> QuotaExhausted:
-    """Return the refusal: which limit it is, whose, and the time until it begins anew."""
+def exhausted(who: VerifiedKey, short: Short) -> MoaError:
+    """Return the refusal: which limit it is, whose, and the time until it begins anew. Credits never do."""
+    if limit_of(short.dimension, short.period) == GRANTED:
+        return NoCredit("not enough credits")
     ends = who.ends.get(short.period)
     limit = limit_shown(limit_of(short.dimension, short.period), short.limit)
     when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
