@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 from collections.abc import Iterable
 from concurrent.futures import Executor
@@ -28,6 +27,7 @@ from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Model, Watched
 from services.common import limits, tracing
 from services.common.errors import detail_of, error_of
+from services.common.metering import TextMeter
 from services.common.rpc import call as calls
 from services.common.rpc.whole import whole_text
 from services.quota_client import AbandonedCalls
@@ -107,7 +107,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         if ask.ignored:
             started = text_pb2.Started(provider=model.provider, model=model.id, ignored=ask.ignored)
             held.append(text_pb2.TextEvent(started=started))
-        delivered = 0
+        meter = TextMeter(len(prompt))
         ended = over = False
         try:
             while not ended:
@@ -118,17 +118,16 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
                 if stream or ended:
                     over = ended and isinstance(events[-1], Failed)
                     # Before the write: one that is interrupted may have arrived.
-                    delivered += sum(isinstance(event, kinds.Shown | kinds.Called) for event in events) if stream else 0
+                    for event in held:
+                        meter.saw(event, event.WhichOneof("event"))
                     await _write(held, heartbeat)
                     held = []
             over = True
         finally:
             engine.cancel(work)
             if not over and work.begun and self._abandoned:
-                owed = work.counted()
-                if stream:
-                    owed = dataclasses.replace(owed, completion=delivered, reasoning=0)
-                self._abandoned.report(context, usage=_usage(owed), operation=quota_pb2.OPERATION_TEXT, model=model)
+                usage = _owed(meter, work.counted()) if stream else _usage(work.counted())
+                self._abandoned.report(context, usage=usage, operation=quota_pb2.OPERATION_TEXT, model=model)
 
     async def GenerateWholeText(
         self, request: text_service_pb2.GenerateWholeTextRequest, context: Any
@@ -203,6 +202,14 @@ def _usage(counted: Counted) -> usage_pb2.Usage:
         cached_tokens=counted.cached,
         exact=True,
     )
+
+
+def _owed(meter: TextMeter, counted: Counted) -> usage_pb2.Usage:
+    """Return what a caller owes who left: what was delivered, and the prompt as it was read."""
+    usage = meter.owed()
+    if not usage.prompt_tokens:
+        usage.prompt_tokens, usage.cached_tokens = counted.prompt, counted.cached
+    return usage
 
 
 def _scored(score: Score) -> text_pb2.TokenLogprob:

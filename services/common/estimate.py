@@ -1,11 +1,10 @@
 """Guess token counts, for answers whose provider reports none. Marked as estimates wherever they go.
 
-Whoever charges for a stream that was cut guesses by this: the router, and the backend when the router died.
+`services.common.metering` says which of an answer's tokens are guessed, and which are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -22,8 +21,6 @@ _PER_IMAGE = 800
 """Tokens that a vision model sees in a 1024 px image, about."""
 _FILE_BYTES = 64
 """Bytes of a document or a sound that make one token, about."""
-_PIECE_CHARS = 8
-"""Shorter pieces of a stream are mostly one token."""
 
 
 def tokens_of(text: str) -> int:
@@ -83,43 +80,3 @@ class ReportedUsage:
             reasoning_tokens=min(self.reasoning, found_completion),
             exact=not self.faults,
         )
-
-
-class Meter:
-    """Guesses an answer's usage from what went by, until the provider's own count arrives.
-
-    Args:
-        prompt: The prompt's tokens, as `prompt_tokens` guesses them; or what guesses them where they are needed, which
-            for a long one takes a while.
-    """
-
-    __slots__ = ("_pieces", "_prompt", "_reasoning_pieces", "reported")
-
-    def __init__(self, prompt: int | Callable[[], int]) -> None:
-        self._prompt = prompt
-        self._pieces = 0
-        self._reasoning_pieces = 0
-        self.reported: ReportedUsage | None = None
-        """The provider's latest count; it is the truth once it is there, as far as it can be read."""
-
-    def saw(self, text: str, *, reasoning: bool = False) -> None:
-        """Count a piece of the answer."""
-        count = 1 if len(text) < _PIECE_CHARS else tokens_of(text)
-        self._pieces += count
-        if reasoning:
-            self._reasoning_pieces += count
-
-    def usage(self) -> Usage:
-        """Return the provider's count, or the estimate, marked as such."""
-        reported = self.reported
-        # Nothing at all is no count of an answer with words: some servers send zeros before they count.
-        if reported is not None and not (self._pieces and reported.prompt == reported.completion == 0):
-            return reported.usage(0 if reported.prompt is not None else self._guess(), self._pieces)
-        return Usage(
-            prompt_tokens=self._guess(), completion_tokens=self._pieces, reasoning_tokens=self._reasoning_pieces
-        )
-
-    def _guess(self) -> int:
-        if not isinstance(self._prompt, int):
-            self._prompt = self._prompt()
-        return self._prompt

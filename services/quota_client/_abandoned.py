@@ -14,6 +14,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost, Model
 from services.common.errors import MoaError
+from services.common.metering import prompt_owed
 from services.common.rpc import call as calls
 from services.quota_client._reservation import consume, costless
 from services.quota_client._settling import Settling
@@ -151,11 +152,10 @@ class AbandonedCalls:
                 prompt = await count()
         except (MoaError, TimeoutError):
             return
-        if prompt < settlement.usage.prompt_tokens:
-            usage = settlement.usage
-            usage.prompt_tokens = prompt
-            nano_usd = cost(usage, settlement.provider, settlement.model)
-            consume(settlement.charged, usage, reserved, nano_usd)
+        usage = settlement.usage
+        usage.prompt_tokens = prompt_owed(usage.prompt_tokens, prompt)
+        nano_usd = cost(usage, settlement.provider, settlement.model)
+        consume(settlement.charged, usage, reserved, nano_usd)
 
     def _due(self, settlement: quota_pb2.Settlement) -> None:
         self._waiting.pop(settlement.reservation_id, None)

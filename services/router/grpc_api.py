@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -13,7 +15,7 @@ from services.router.dialects import reply
 from services.router.dialects.reading import Reading
 from services.router.domain.answer import Answer
 from services.router.domain.listing import Listing
-from services.router.domain.operation import Call
+from services.router.domain.operation import Call, CountingOperation, Method
 from services.router.domain.operations import Operations
 from services.router.operations import CALLS
 from services.router.serving import begin, note
@@ -44,11 +46,10 @@ class OperationServicer:
             methods[method.name] = grpc.unary_stream_rpc_method_handler(
                 self._stream, method.request.FromString, method.response.SerializeToString
             )
-        for method, serve in ((operation.whole, self._whole), (operation.count, self._count)):
-            if method is not None:
-                methods[method.name] = grpc.unary_unary_rpc_method_handler(
-                    serve, method.request.FromString, method.response.SerializeToString
-                )
+        if (method := operation.whole) is not None:
+            methods[method.name] = _unary(method, self._whole)
+        if isinstance(operation, CountingOperation):
+            methods[operation.count.name] = _unary(operation.count, partial(self._count, operation))
         return grpc.method_handlers_generic_handler(operation.service, methods)
 
     async def _begun(self, request: Any, context: Any) -> Answer[Any]:
@@ -80,12 +81,14 @@ class OperationServicer:
             raise error_of(events[-1].error)
         return operation.whole.gathered(messages)
 
-    async def _count(self, request: Any, context: Any) -> Any:
+    async def _count(self, operation: CountingOperation[Any, Any], request: Any, context: Any) -> Any:
         """Count a prompt's tokens."""
-        method = self._call.operation.count
-        assert method is not None
-        count = await self._operations.count_tokens(self._call, request, begin(context))
-        return method.response(prompt_tokens=count)
+        count = await self._operations.count_tokens(operation, request, begin(context))
+        return operation.count.response(prompt_tokens=count)
+
+
+def _unary(method: Method, serve: Callable[[Any, Any], Awaitable[Any]]) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(serve, method.request.FromString, method.response.SerializeToString)
 
 
 class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):

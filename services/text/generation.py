@@ -11,12 +11,14 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
+from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import Started, TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.catalogue.waiting import may_be_long, whole_s
 from services.common.errors import UpstreamBroken
 from services.common.helper_process import HelperProcess
+from services.common.metering import TextMeter
 from services.providers import counts
 from services.providers.http.client import Reply, Upload
 from services.providers.http.deadline import Deadline
@@ -36,7 +38,7 @@ LIFE_S: Final = 1.0
 class Generation:
     """One answer. Use it as `async with Generation(…) as generation`, then call `next` until it gives nothing.
 
-    `next` raises MoaError whenever the provider fails; what `usage_so_far` then gives was consumed all the same.
+    `next` raises MoaError whenever the provider fails; what `consumed` then returns was consumed all the same.
 
     Args:
         request: Changed: it is the provider's then, who is asked for a stream where the answer may be long.
@@ -53,6 +55,7 @@ class Generation:
         "_reader",
         "_reply",
         "_request",
+        "_shown",
         "_started",
         "_target",
         "_timeouts",
@@ -80,6 +83,8 @@ class Generation:
         """What came before the first word: a role, or what is the vendor's own."""
         self._objects: ObjectsOnly | None = None
         """Where the model has no mode for JSON objects."""
+        self._shown = TextMeter(0)
+        """Meters what is shown where that is not what the provider says."""
         self._started: Started | None = None
         """What is told before the first events."""
         self.lived = False
@@ -122,7 +127,7 @@ class Generation:
 
     def _leave(self, error: BaseException | None) -> None:
         if self._reader is not None:
-            counts.note(self._target.provider.id, self._reader.reported)
+            counts.note(self._target.provider.id, self._reader.meter.reported)
         if self._reply is not None:
             self._reply.close()
             self._reply = None
@@ -136,6 +141,8 @@ class Generation:
         events = await self._next()
         if events and self._objects is not None:
             events = self._objects.of(events)
+            for event in events:
+                self._shown.saw(event, event.WhichOneof("event"))
         if events and self._started is not None:
             started, self._started = self._started, None
             started.upstream_id = self._reader.upstream_id if self._reader is not None else ""
@@ -207,9 +214,18 @@ class Generation:
         """Whether the provider may be at work, so that a caller who leaves owes the prompt (docs/charging.md)."""
         return self._upload.begun
 
-    def usage_so_far(self) -> TextEvent | None:
-        """Return a `usage` event for what has come; None when nothing has."""
-        return self._reader.usage_so_far() if self._reader is not None else None
+    def consumed(self) -> Usage | None:
+        """Return what the provider consumed; None when nothing has come."""
+        return self._reader.meter.so_far() if self._reader is not None else None
+
+    def owed(self, *, delivers: bool) -> Usage:
+        """Return what a caller owes who left, but for a prompt that nobody reported.
+
+        `delivers`: whether pieces were delivered; an answer that is asked for whole is not before it is complete.
+        """
+        if self._reader is None:
+            return Usage()
+        return (self._shown if self._objects is not None else self._reader.meter).owed(delivers=delivers)
 
 
 def _says_something(event: TextEvent) -> bool:

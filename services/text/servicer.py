@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from moa.common.v1.usage_pb2 import Usage
 from moa.quota.v1 import quota_pb2
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import (
@@ -86,14 +85,15 @@ class TextServicer(TextServiceServicer):
                 raise
             call.fields["broke"] = type(error).__name__
             last = TextEvent(error=detail_of(error, call.request_id))
-            so_far = generation.usage_so_far()
-            await context.write(GenerateTextResponse(events=[so_far, last] if so_far else [last]))
+            consumed = generation.consumed()
+            closing = [TextEvent(usage=consumed), last] if consumed is not None else [last]
+            await context.write(GenerateTextResponse(events=closing))
             over = True
         finally:
             if not over and generation.begun and self._abandoned:
                 self._abandoned.report(
                     context,
-                    usage=_owed(generation, delivers=streams and wrote),
+                    usage=generation.owed(delivers=streams and wrote),
                     operation=quota_pb2.OPERATION_TEXT,
                     model=model,
                     count=lambda: count.of_prompt(request, model, target, self._helper),
@@ -126,18 +126,3 @@ async def _whole(generation: Generation, context: Any) -> GenerateTextResponse:
             signed_at = now()
             await context.write(GenerateTextResponse())
     return whole
-
-
-def _owed(generation: Generation, *, delivers: bool) -> Usage:
-    """Return what a caller who left owes, as far as it is known: what was reported, else what was delivered.
-
-    An answer that was asked for whole is not delivered before it is complete.
-    """
-    so_far = generation.usage_so_far()
-    usage = so_far.usage if so_far is not None else Usage()
-    if usage.exact:
-        return usage
-    return Usage(
-        completion_tokens=usage.completion_tokens if delivers else 0,
-        reasoning_tokens=usage.reasoning_tokens if delivers else 0,
-    )

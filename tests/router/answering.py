@@ -6,7 +6,6 @@ from typing import Any
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
-from services.common.estimate import Meter
 from services.router.background import Background
 from services.router.domain.attempts import Attempts, Begun, Patience, Terms
 from services.router.operations.text import TextAnswer, TextMetering
@@ -18,7 +17,7 @@ def text_answer(
     first: Any,
     *,
     model: Any = None,
-    meter: Meter | None = None,
+    guess: int = 7,
     request_id: str = "r",
     background: Background | None = None,
 ) -> TextAnswer:
@@ -33,6 +32,6 @@ def text_answer(
         begun=Begun(asked, stream, first),
         attempts=Attempts(asked, list, terms=terms, stake=usage_pb2.Usage()),
         request_id=request_id,
-        metering=TextMetering(meter or Meter(7), bound),
+        metering=TextMetering(guess, bound),
         background=background or Background(),
     )

@@ -19,7 +19,7 @@ from services.common.rpc.client import channel
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Operations
-from services.router.operations.text import TextCall
+from services.router.operations.text import TEXT
 from tests.router.moody import MODEL, TOKEN, Lender, Moody, Nowhere, Rig, drained, text
 
 
@@ -218,7 +218,7 @@ async def test_whoever_counts_is_told_for_whom(rig: Rig) -> None:
     """So that one account's long texts wait for their turns beside others'."""
     asked = text_service_pb2.CountTokensRequest(model="m")
     asked.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
-    assert await rig.operations.count_tokens(TextCall, asked, Caller(key="k", request_id="rid")) == 1
+    assert await rig.operations.count_tokens(TEXT, asked, Caller(key="k", request_id="rid")) == 1
     assert (rig.moody.seen["x-moa-account"], rig.moody.seen["x-moa-priority"]) == ("acct", "high")
 
 

@@ -9,7 +9,7 @@ import pytest
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import ContextTooLong, QuotaExhausted
 from services.router.domain.caller import Caller
-from services.router.operations.text import TextCall
+from services.router.operations.text import TEXT
 from tests.router.world import World
 
 CALLER = Caller(key="k", request_id="rid")
@@ -26,7 +26,7 @@ async def test_what_cannot_fit_is_not_counted() -> None:
     """A text beyond the context by the longest token that there is: whoever would count is not asked."""
     world = World(a={"context_tokens": CONTEXT})
     with pytest.raises(ContextTooLong, match="10 tokens of a's context"):
-        await world.operations.count_tokens(TextCall, counting("x" * 128 * (CONTEXT + 1)), CALLER)
+        await world.operations.count_tokens(TEXT, counting("x" * 128 * (CONTEXT + 1)), CALLER)
     assert world.counted == []
 
 
@@ -34,7 +34,7 @@ async def test_what_may_fit_is_counted() -> None:
     """By whoever answers, though most of its tokens would have to be long ones."""
     world = World(a={"context_tokens": CONTEXT})
     world.counts["a"] = 9
-    assert await world.operations.count_tokens(TextCall, counting("x" * 100 * CONTEXT), CALLER) == 9
+    assert await world.operations.count_tokens(TEXT, counting("x" * 100 * CONTEXT), CALLER) == 9
     assert world.counted == ["a"]
 
 

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.catalogue import Model
 from services.common.estimate import MOST
 from services.providers.counts import Spelling, count_in, read_usage
+from services.text.targets import ADAPTERS
+from tests.text.harness import chat
 
 SPELLING = Spelling(
     prompt=(("p",), ("more",)), completion=(("c",),), cached=(("d", "cached"),), reasoning=("reasoning",)
@@ -117,3 +120,22 @@ def test_no_usage_makes_an_answer_fail(written: Any) -> None:
 def test_a_count_that_was_asked_for_is_a_number_or_nothing(body: str, count: int | None) -> None:
     """There is no good answer around it that were worth keeping."""
     assert count_in(body.encode(), ("n",)) == count
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+def test_counts_amid_a_stream_are_told_at_once(name: str) -> None:
+    """A caller who leaves owes the prompt as it was reported, whoever books it: the router has to know."""
+    reader = ADAPTERS[name].reader(chat(), Model(id="m", provider="p"), {"content-type": "text/event-stream"})
+    piece = {
+        "openai": {
+            "choices": [{"index": 0, "delta": {"content": "Hello"}}],
+            "usage": {"prompt_tokens": 33, "completion_tokens": 1},
+        },
+        "gemini": {
+            "candidates": [{"content": {"parts": [{"text": "Hello"}]}}],
+            "usageMetadata": {"promptTokenCount": 33, "candidatesTokenCount": 1},
+        },
+    }[name]
+    events = reader.feed(b"data: " + json.dumps(piece).encode() + b"\n\n")
+    assert [event.WhichOneof("event") for event in events] == ["text", "usage"]
+    assert (events[-1].usage.prompt_tokens, reader.meter.owed().prompt_tokens) == (33, 33)

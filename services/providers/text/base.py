@@ -18,7 +18,7 @@ from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import MoaError
-from services.common.estimate import ReportedUsage
+from services.common.metering import TextMeter
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.options import NoOptions
@@ -40,8 +40,8 @@ class Reader(Protocol):
     """How the answer failed, once it has: the events given before and with it stand, nothing more is read."""
 
     @property
-    def reported(self) -> ReportedUsage | None:
-        """What the provider told of the usage; None while it told nothing."""
+    def meter(self) -> TextMeter:
+        """What meters the answer's events, and holds what the provider told of the usage."""
         ...
 
     def feed(self, data: bytes) -> list[TextEvent]:
@@ -53,10 +53,6 @@ class Reader(Protocol):
 
         An answer that is not whole becomes an UpstreamBroken `failure`.
         """
-        ...
-
-    def usage_so_far(self) -> TextEvent:
-        """Return a `usage` event for what has come: the provider's own count if it gave one, else an estimate."""
         ...
 
 

@@ -13,7 +13,8 @@ import msgspec
 from moa.text.v1.text_pb2 import CandidateFinished, Finished, FinishReason, TextEvent, ToolCallDelta
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
-from services.common.estimate import Meter, ReportedUsage, prompt_tokens
+from services.common.estimate import ReportedUsage, prompt_tokens
+from services.common.metering import TextMeter
 from services.common.scrub import scrub
 from services.providers.http.client import MAX_ANSWER_BYTES
 from services.providers.http.constants import without_constants
@@ -104,7 +105,7 @@ class BaseReader(abc.ABC):
         self._whole = bytearray()
         self._wanted = max(1, request.candidates)
         self._with_reasoning = request.reasoning.include
-        self._meter = Meter(partial(prompt_tokens, request))
+        self._meter = TextMeter(partial(prompt_tokens, request))
         self._limit = request.max_tokens if request.HasField("max_tokens") else 0
         self._lengths: dict[int, _Length] = {}
         self._finished: set[int] = set()
@@ -163,13 +164,9 @@ class BaseReader(abc.ABC):
         return self._events
 
     @property
-    def reported(self) -> ReportedUsage | None:
-        """What the provider told of the usage."""
-        return self._meter.reported
-
-    def usage_so_far(self) -> TextEvent:
-        """Return a `usage` event for what has come."""
-        return TextEvent(usage=self._meter.usage())
+    def meter(self) -> TextMeter:
+        """What meters the answer."""
+        return self._meter
 
     # For subclasses to use.
 
@@ -219,21 +216,22 @@ class BaseReader(abc.ABC):
             return
         event = TextEvent(candidate=candidate)
         event.text.text = text
-        self._meter.saw(text)
+        self._meter.saw(event, "text")
         self._events.append(event)
 
     def _reason(self, candidate: int, text: str, signature: bytes = b"") -> None:
-        if text:
-            if self._is_too_long(candidate, text):
-                return
-            self._meter.saw(text, reasoning=True)
+        if text and self._is_too_long(candidate, text):
+            return
         if self._with_reasoning:
             event = TextEvent(candidate=candidate)
             event.reasoning.text = text
             if signature:
                 event.reasoning.signature = signature
                 event.reasoning.signer = self._signer
+            self._meter.saw(event, "reasoning")
             self._events.append(event)
+        elif text:
+            self._meter.saw_unshown(text, reasoning=True)
 
     def _call(
         self,
@@ -256,8 +254,22 @@ class BaseReader(abc.ABC):
             self._begun_calls.add((candidate, index))
             delta.id = call_id or f"call_{uuid4().hex}"
             delta.name = name or ""
-        self._meter.saw(arguments)
-        self._events.append(TextEvent(candidate=candidate, tool_call=delta))
+        event = TextEvent(candidate=candidate, tool_call=delta)
+        self._meter.saw(event, "tool_call")
+        self._events.append(event)
+
+    def _count(self, reported: ReportedUsage | None, *, closing: bool = False) -> None:
+        """Take what the provider counts, and tell it at once where the answer goes on: its caller may leave any time.
+
+        `closing`: the answer's end follows, which tells it.
+        """
+        if reported is None or reported == self._meter.reported:
+            return
+        self._meter.reported = reported
+        if self._framing is not None and reported.prompt and not closing:
+            event = TextEvent(usage=self._meter.so_far())
+            self._meter.saw(event, "usage")
+            self._events.append(event)
 
     def _calls_begun(self, candidate: int) -> int:
         return sum(1 for owner, _ in self._begun_calls if owner == candidate)
@@ -279,7 +291,7 @@ class BaseReader(abc.ABC):
         if len(self._finished) < self._wanted:
             raise errors.UpstreamBroken("the provider's answer broke off")
         self.done = True
-        usage = self._meter.usage()
+        usage = self._meter.so_far()
         if self.cut:
             # Whatever the provider counts: nobody asked for more.
             usage.completion_tokens = min(usage.completion_tokens, self._limit * self._wanted)

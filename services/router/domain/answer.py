@@ -136,10 +136,7 @@ class Answer(Generic[M]):
         metering, way_on = self._metering, self._way_on
         for event in message.events:
             kind = event.WhichOneof("event")
-            if kind == "usage":
-                metering.usage = event.usage
-            elif kind == "finished":
-                metering.usage = event.finished.usage
+            if kind == "finished":
                 self._ended = self.succeeded = True
             elif kind == "error":
                 self._take_failure(message, error_of(event.error))
@@ -201,7 +198,7 @@ class Answer(Generic[M]):
 
     def _settle_left(self) -> None:
         """Settle an answer whose caller left before its end (docs/charging.md)."""
-        owed, model = self._metering.owed(ended=self._ended), self.model
+        owed, model = self._metering.abandoned(ended=self._ended), self.model
         if owed.known:
             self._book(owed.usage)
         elif owed.prompt is not None:

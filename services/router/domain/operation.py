@@ -84,8 +84,6 @@ class Operation(Generic[R, M]):
     """Gives the events as they come."""
     whole: Method | None
     """Gives them in one message."""
-    count: Method | None = None
-    """Counts the tokens of a prompt."""
     carriage: Callable[[R, Model, Provider], Carriage]
     """Tells which of the two carries a request."""
     span: str
@@ -98,6 +96,16 @@ class Operation(Generic[R, M]):
     """Makes the message that tells a caller who answers and what of the request it ignored, before all others."""
     nameless: bool = False
     """Whether a request without a model is for the catalogue's first."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CountingOperation(Operation[R, M]):
+    """One operation whose callers may have a prompt's tokens counted."""
+
+    count: Method
+    """Counts them."""
+    counting: Callable[[Any], Call[R, M]]
+    """Returns the call whose prompt a request of `count` holds."""
 
 
 class Owed(NamedTuple):
@@ -119,15 +127,19 @@ class Metering(abc.ABC):
     def __init__(self) -> None:
         self.usage = usage_pb2.Usage()
 
-    def saw(self, event: Any, kind: str | None) -> None:  # noqa: B027  # reports alone say enough for some
-        """Note an event that is on its way to the caller; usage is noted already."""
+    def saw(self, event: Any, kind: str | None) -> None:
+        """Note an event that is on its way to the caller."""
+        if kind == "usage":
+            self.usage = event.usage
+        elif kind == "finished":
+            self.usage = event.finished.usage
 
     @abc.abstractmethod
     def consumed(self, *, ended: bool) -> usage_pb2.Usage | None:
         """Return what is to be charged; None when nothing was delivered or reported."""
 
     @abc.abstractmethod
-    def owed(self, *, ended: bool) -> Owed:
+    def abandoned(self, *, ended: bool) -> Owed:
         """Return what is owed by a caller who left before it had what it is charged for."""
 
     def handed(self, count: int) -> None:  # noqa: B027  # counts for what is charged on delivery
@@ -201,11 +213,6 @@ class Call(abc.ABC, Generic[R, M]):
 
     def __init__(self, request: R) -> None:
         self.request = request
-
-    @classmethod
-    def counted(cls, request: Any) -> Self:
-        """Return the call whose prompt a request of the operation's `count` asks to count."""
-        raise NotImplementedError
 
     @classmethod
     async def received(cls, request: R, reading: Any) -> Self:
@@ -304,6 +311,7 @@ __all__ = [
     "Backends",
     "Call",
     "Carriage",
+    "CountingOperation",
     "Metering",
     "Method",
     "Needed",

@@ -30,7 +30,7 @@ from services.router.domain.answer import Answer
 from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
-from services.router.domain.operation import Backends, Call, Needed, Operation
+from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
 from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
 
 
@@ -146,16 +146,16 @@ class Operations:
         model, _ = self._model(name, provider, None, caller)
         return model, self._catalogue().providers[model.provider].makes
 
-    async def count_tokens(self, kind: type[Call[Any, Any]], request: Any, caller: Caller) -> int:
+    async def count_tokens(self, operation: CountingOperation[Any, Any], request: Any, caller: Caller) -> int:
         """Count a prompt's tokens as its model would. Costs nothing, and counts as a request.
 
         `request`: what the operation's `count` takes. Raises ContextTooLong for a prompt that cannot fit however it is
         tokenized: nobody counts it.
         """
-        model, _ = self._model(request.model, request.provider, kind.operation, caller)
+        model, _ = self._model(request.model, request.provider, operation, caller)
         await self._admission.arrive(caller.key)
-        verified_key = await self._permitted(caller, kind.operation.quota, model)
-        call = kind.counted(request)
+        verified_key = await self._permitted(caller, operation.quota, model)
+        call = operation.counting(request)
         call.amount((model,))
         call.outgrown(model, ())
         request.model, request.provider = model.id, model.provider

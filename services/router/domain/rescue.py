@@ -14,7 +14,7 @@ from moa.common.v1 import error_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model
 from services.common.errors import MoaError, error_of
-from services.common.estimate import Meter
+from services.common.metering import TextMeter
 from services.router.domain.attempts import Attempts, Begun
 from services.router.domain.failures import Diverged
 from services.router.domain.ports import MessageStream, Reservation
@@ -44,7 +44,7 @@ class TextCall(Protocol):
         """Begin an answer by a target."""
 
 
-def rescue_for(call: TextCall, attempts: Attempts[Message], meter: Meter, others: bool) -> Rescue | None:
+def rescue_for(call: TextCall, attempts: Attempts[Message], meter: TextMeter, others: bool) -> Rescue | None:
     """Return what may rescue an answer, whose events `meter` counts; None where nothing could."""
     request = call.request
     formed = request.response_format.kind not in _FREE
@@ -56,7 +56,7 @@ def rescue_for(call: TextCall, attempts: Attempts[Message], meter: Meter, others
 class Rescue:
     """What one answer has shown so far, and the way on from there."""
 
-    def __init__(self, call: TextCall, attempts: Attempts[Message], meter: Meter) -> None:
+    def __init__(self, call: TextCall, attempts: Attempts[Message], meter: TextMeter) -> None:
         self._call = call
         self._attempts = attempts
         self._pieces: list[str] = []
@@ -90,7 +90,7 @@ class Rescue:
 
     def _ask(self, model: Model, paying: Reservation) -> TextStream:
         delivered = "".join(self._pieces)
-        counted = self._meter.usage()
+        counted = self._meter.so_far()
         spent = counted.completion_tokens
         prefix = self._prefix(model, delivered)
         if prefix:
@@ -111,7 +111,7 @@ class Rescue:
         request = self._call.request
         if not model.can("prefill") or request.messages[-1].role == text_pb2.ROLE_ASSISTANT:
             return ""
-        if self._meter.usage().completion_tokens >= self._call.granted:
+        if self._meter.so_far().completion_tokens >= self._call.granted:
             return ""
         # A stop string that has begun would not be seen.
         begun = any(prefix.endswith(stop[:size]) for stop in request.stop for size in range(1, len(stop)))

@@ -115,6 +115,6 @@ class EmbeddingMetering(Metering):
         """As `Metering.consumed`."""
         return self.usage if ended and self.usage.prompt_tokens else None
 
-    def owed(self, *, ended: bool) -> Owed:
-        """As `Metering.owed`."""
+    def abandoned(self, *, ended: bool) -> Owed:
+        """As `Metering.abandoned`."""
         return Owed(self.usage, known=ended)

@@ -149,8 +149,8 @@ class ImageMetering(Metering):
         self.usage.images = self._delivered
         return self.usage
 
-    def owed(self, *, ended: bool) -> Owed:
-        """As `Metering.owed`."""
+    def abandoned(self, *, ended: bool) -> Owed:
+        """As `Metering.abandoned`."""
         if ended:
             return Owed(self.usage, known=True)
         return Owed(usage_pb2.Usage(images=self._delivered, exact=True))

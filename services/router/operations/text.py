@@ -22,13 +22,13 @@ from services.catalogue import Model, Provider
 from services.catalogue.waiting import may_be_long, whole_s
 from services.common import logs
 from services.common.errors import ContextTooLong, MoaError
-from services.common.estimate import Meter
 from services.common.helper_process import is_large_request
+from services.common.metering import TextMeter, prompt_owed
 from services.quota_client.amounts import Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
-from services.router.domain.operation import Call, Carriage, Metering, Method, Needed, Operation, Owed
+from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
 from services.router.domain.ports import MessageStream, Payer, Reservation
 from services.router.domain.prompt import Prompt
 from services.router.domain.rescue import Rescue, rescue_for
@@ -84,7 +84,7 @@ def _started(model: Model, ignored: Sequence[str]) -> GenerateTextResponse:
     return GenerateTextResponse(events=[text_pb2.TextEvent(started=started)])
 
 
-TEXT: Final = Operation[GenerateTextRequest, GenerateTextResponse](
+TEXT: Final = CountingOperation[GenerateTextRequest, GenerateTextResponse](
     name="text",
     quota=quota_pb2.OPERATION_TEXT,
     kind=catalog_service_pb2.MODEL_KIND_TEXT,
@@ -100,6 +100,7 @@ TEXT: Final = Operation[GenerateTextRequest, GenerateTextResponse](
         gathered=lambda messages: GenerateWholeTextResponse(events=[e for each in messages for e in each.events]),
     ),
     count=Method(name="CountTokens", request=CountTokensRequest, response=CountTokensResponse),
+    counting=lambda request: TextCall(GenerateTextRequest(messages=request.messages, tools=request.tools)),
     carriage=_carriage,
     span="chat",
     noted=_noted,
@@ -131,11 +132,6 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """Tokens of the reservation that are the prompt's: the same, or its count."""
         self._rates = bounds.Rates(0, 0)
         self._payer: Payer | None = None
-
-    @classmethod
-    def counted(cls, request: CountTokensRequest) -> Self:
-        """As `Call.counted`."""
-        return cls(GenerateTextRequest(messages=request.messages, tools=request.tools))
 
     @classmethod
     async def received(cls, request: GenerateTextRequest, reading: _Reading) -> Self:
@@ -249,12 +245,12 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def metering(self) -> TextMetering:
         """As `Call.metering`."""
-        return TextMetering(Meter(self.prompt.guess), self.prompt_tokens)
+        return TextMetering(self.prompt.guess, self.prompt_tokens)
 
     def way_on(self, attempts: Attempts[GenerateTextResponse], metering: Metering, *, others: bool) -> Rescue | None:
         """As `Call.way_on`."""
         assert isinstance(metering, TextMetering)
-        return rescue_for(self, attempts, metering.meter, others)
+        return rescue_for(self, attempts, metering, others)
 
     async def prompt_tokens(self, model: Model) -> int:
         """Return what a caller who leaves owes for the prompt: as counted by who answers, else its bound."""
@@ -263,7 +259,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         try:
             async with asyncio.timeout(COUNT_S):
                 exact = await self.backends.count_tokens(self._counting(model), model, self.caller, self._payer)
-                return min(self._reserved_prompt, exact)
+                return prompt_owed(self._reserved_prompt, exact)
         except (MoaError, TimeoutError):
             return self._reserved_prompt
         except Exception:
@@ -277,52 +273,27 @@ async def _unknown(_: Model) -> int:
     raise AssertionError
 
 
-class TextMetering(Metering):
-    """Charges by what the provider reported; where a stream broke, by what was delivered.
+class TextMetering(TextMeter, Metering):
+    """Meters an answer as whoever answers does, and counts the prompt where nobody reported it.
 
     Args:
-        meter: Guesses what was delivered.
+        guess: The prompt's tokens, guessed.
         prompt: Returns the prompt's tokens as a model counts them, else their bound.
     """
 
-    def __init__(self, meter: Meter, prompt: Callable[[Model], Awaitable[int]]) -> None:
-        super().__init__()
-        self.meter = meter
-        self._prompt = prompt
-        self._pieces = 0
+    def __init__(self, guess: int, prompt: Callable[[Model], Awaitable[int]]) -> None:
+        super().__init__(guess)
+        self._count = prompt
 
-    def saw(self, event: text_pb2.TextEvent, kind: str | None) -> None:
-        """As `Metering.saw`."""
-        if kind == "text":
-            self._pieces += 1
-            self.meter.saw(event.text.text)
-        elif kind == "reasoning":
-            self._pieces += 1
-            self.meter.saw(event.reasoning.text, reasoning=True)
-        elif kind == "tool_call":
-            self._pieces += 1
-            self.meter.saw(event.tool_call.arguments_json)
-
-    def consumed(self, *, ended: bool) -> usage_pb2.Usage | None:
-        """As `Metering.consumed`."""
-        usage = self.usage
-        if usage.prompt_tokens or usage.completion_tokens:
-            # A provider that reports as it goes may have delivered more since.
-            # No provider sends a piece that holds no token.
-            if not ended and usage.completion_tokens < self._pieces:
-                usage.completion_tokens = self._pieces
-            return usage
-        return self.meter.usage() if self._pieces else None
-
-    def owed(self, *, ended: bool) -> Owed:
-        """As `Metering.owed`."""
-        if self.usage.prompt_tokens:
-            return Owed(self.consumed(ended=ended) or self.usage, known=True)
-        if not self._pieces:
-            return Owed(usage_pb2.Usage())
-        usage = self.meter.usage()
-        usage.exact = False
-        return Owed(usage, prompt=self._prompt)
+    def abandoned(self, *, ended: bool) -> Owed:
+        """As `Metering.abandoned`."""
+        usage = self.owed()
+        if usage.prompt_tokens:
+            return Owed(usage, known=True)
+        if not self.shown:
+            return Owed(usage)
+        usage.prompt_tokens = self.prompt_guess()
+        return Owed(usage, prompt=self._count)
 
     def broke(self) -> None:
         """As `Metering.broke`: what more than one target said is counted from outside."""
@@ -330,4 +301,4 @@ class TextMetering(Metering):
 
     def let_go(self) -> None:
         """As `Metering.let_go`."""
-        self._prompt = _unknown
+        self._count = _unknown

@@ -97,7 +97,7 @@ class BedrockReader(BaseReader):
         elif payload.name == "messageStop":
             self._take_stop(_stop(payload.payload).stop_reason)
         elif payload.name == "metadata":
-            self._meter.reported = read_usage(_metadata(payload.payload).usage, COUNTS) or self._meter.reported
+            self._count(read_usage(_metadata(payload.payload).usage, COUNTS), closing=self.ending)
         if self.ending and self._meter.reported is not None:
             self._finish()
 
@@ -131,7 +131,7 @@ class BedrockReader(BaseReader):
                 self._call(0, index, bytes(call.input).decode(), call_id=call.tool_use_id, name=call.name)
             elif block.reasoning_content is not None:
                 self._take_reasoning(block.reasoning_content)
-        self._meter.reported = read_usage(answer.usage, COUNTS)
+        self._count(read_usage(answer.usage, COUNTS))
         self._take_stop(answer.stop_reason)
 
     def _take_stop(self, word: str) -> None:

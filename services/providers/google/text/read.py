@@ -104,11 +104,7 @@ class GeminiReader(BaseReader):
         given = piece.get("candidates") or ()
         for place, candidate in enumerate(answer.candidates or ()):
             self._take_candidate(candidate, given[place] if given else {})
-        counts = read_usage(answer.usage_metadata, COUNTS)
-        if counts is not None and counts != self._meter.reported:
-            self._meter.reported = counts
-            if self._framing is not None:
-                self._events.append(self.usage_so_far())
+        self._count(read_usage(answer.usage_metadata, COUNTS))
 
     def _take_candidate(self, candidate: Candidate, given: dict[str, Any]) -> None:
         content = given.get("content") or {}

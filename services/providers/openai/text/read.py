@@ -102,9 +102,6 @@ class OpenAIReader(BaseReader):
             raise failures.failed(0, failure)
         if not self.upstream_id and chunk.id:
             self.upstream_id = chunk.id
-        counts = read_usage(chunk.usage, COUNTS)
-        if counts is not None:
-            self._meter.reported = counts
         returned = self._returned
         if returned is not None and piece is not None and (beside := returned.of_answer(piece)):
             self._events.append(TextEvent(vendor=carried_of(VENDOR, {"answer": beside})))
@@ -118,6 +115,8 @@ class OpenAIReader(BaseReader):
                 self._take_end(choice.index, choice.finish_reason)
             if returned is not None and given and (beside := returned.of_choice(given[place])):
                 self._carry(beside, choice.index, before)
+        counts = read_usage(chunk.usage, COUNTS)
+        self._count(counts, closing=self.ending)
         if self.ending and counts is not None:
             self._finish()
 
@@ -144,7 +143,7 @@ class OpenAIReader(BaseReader):
                 self._events[-1].text.logprobs.extend(map(logprob_of, logprobs))
         if delta.refusal:
             self._refusals[candidate] = self._refusals.get(candidate, "") + delta.refusal
-            self._meter.saw(delta.refusal)
+            self._meter.saw_unshown(delta.refusal)
         message = (given.get("delta") or given.get("message")) if isinstance(given, dict) else None
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         for place, call in enumerate(delta.tool_calls or ()):

@@ -21,7 +21,7 @@ from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.operations.embedding import EmbeddingCall, embedded
 from services.router.operations.image import ImageCall
-from services.router.operations.text import TextCall
+from services.router.operations.text import TEXT, TextCall
 from services.router.serving import begin, note
 
 
@@ -99,9 +99,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         caller = self._caller(context)
         name, given = listing.name_of(request.model), Body(request.body)
         del request
-        count = await self._operations.count_tokens(
-            TextCall, await self._reading(requests.counted, given, name), caller
-        )
+        count = await self._operations.count_tokens(TEXT, await self._reading(requests.counted, given, name), caller)
         details = [{"modality": "TEXT", "tokenCount": count}]
         return reply.json_body({"totalTokens": count, "promptTokensDetails": details})
 
