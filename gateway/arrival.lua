@@ -11,7 +11,17 @@ end
 local function arrived(handle)
   local headers = handle:headers()
   take_request_id(headers)
+  -- No tunnel is opened here: what came of one would be waited for as a body is.
+  if headers:get(":method") == "CONNECT" then
+    handle:respond({[":status"] = "405", ["allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}, "")
+    return false
+  end
   from_azure(headers)
+  -- The answer to a HEAD has no body, whoever words it: on a kept connection it would be read as the next answer.
+  if headers:get(":method") == "HEAD" then
+    handle:streamInfo():dynamicMetadata():set("moa", "head", true)
+    if handle:metadata():get("heads") then headers:replace(":method", "GET") end
+  end
   if not (headers:get(":authority") or ""):find("[,%s]") then return true end
   handle:respond({[":status"] = "400"}, "the request could not be read")
   return false

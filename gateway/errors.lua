@@ -13,6 +13,11 @@ local BY_GRPC = {{by_grpc}}
 -- Sentences for failures that no service worded. Envoy's own prose never leaves.
 local SENTENCE = {{sentences}}
 
+local LISTED = "GET /openapi.json lists the paths that there are"
+
+-- Reasons that the same request will meet again, whoever sends it again by itself.
+local LASTING = {{lasting}}
+
 -- What the refusal of a body is told as; a late one is told as what Envoy made of it.
 local REFUSED = {crowded = "rate_limited", too_large = "too_large"}
 
@@ -79,13 +84,13 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   -- Calls over gRPC stay what they are.
   if not handle:metadata():get("grpc") then
-    -- The answer to a HEAD has no body, whoever words it: on a kept connection it would be read as the next answer.
-    if headers:get(":method") == "HEAD" then handle:streamInfo():dynamicMetadata():set("moa", "head", true) end
     drop_ungrpc(headers)
     move_key(headers)
     if not handle:metadata():get("served") then
-      local right = meant(headers:get(":method") or "", (headers:get(":path") or ""):match("^[^?]*"))
-      if right ~= nil then handle:streamInfo():dynamicMetadata():set("moa", "meant", right) end
+      local path, data = (headers:get(":path") or ""):match("^[^?]*"), handle:streamInfo():dynamicMetadata()
+      local right = meant(headers:get(":method") or "", path)
+      if right ~= nil then data:set("moa", "meant", right) end
+      data:set("moa", "step", next_step(path, right) or LISTED)
     end
   end
   if not handle:metadata():get("talks") then watch_body(handle) end
@@ -113,6 +118,7 @@ function envoy_on_response(handle)
   local headers, said = handle:headers(), answered(handle)
   if said["grpc"] or handle:metadata():get("grpc") then return answer_grpc(headers, said["why"]) end
   local status = tonumber(headers:get(":status")) or 0
+  local asked = handle:streamInfo():dynamicMetadata():get("moa")
   if status < 400 then
     -- The transcoder leaves traces of its source behind; a gRPC caller's are meant for it.
     local kind = headers:get("content-type") or ""
@@ -132,6 +138,9 @@ function envoy_on_response(handle)
         headers:remove(header)
       end
     end
+    if asked and asked.head then
+      for chunk in handle:bodyChunks() do chunk:setBytes("") end
+    end
     return
   end
   local dialect = DIALECTS[said["dialect"] or handle:metadata():get("dialect") or ""] or DIALECTS["native"]
@@ -139,13 +148,11 @@ function envoy_on_response(handle)
   local reason = reason_of(headers, status)
   if status == 408 and REFUSED[said["why"]] then reason, known = REFUSED[said["why"]], false end
   if dialect.status[reason] == nil then reason, known = "internal", false end
-  local asked = handle:streamInfo():dynamicMetadata():get("moa")
   local message = known and decoded(headers:get("grpc-message") or "") or ""
   if message == "" then message = SENTENCE[reason] or SENTENCE["internal"] end
-  local right = not known and asked and asked.meant
-  -- Methods alone are news to who used another one.
-  if right and (reason == "method_not_allowed" or reason == "not_found" and right:find("/", 1, true)) then
-    message = message .. "; use " .. right
+  if not known and asked then
+    if reason == "method_not_allowed" and asked.meant then message = message .. "; use " .. asked.meant end
+    if reason == "not_found" and asked.step then message = message .. "; " .. asked.step end
   end
   local param = known and headers:get("x-moa-param") or nil
   local final = dialect.status[reason]
@@ -165,5 +172,6 @@ function envoy_on_response(handle)
   headers:replace("content-type", "application/json")
   headers:replace("content-length", tostring(length))
   if not known and final == 503 then headers:replace("retry-after", "1") end
+  if final < 500 and LASTING[reason] then headers:replace("x-should-retry", "false") end
   for _, name in ipairs(LEFTOVERS) do headers:remove(name) end
 end

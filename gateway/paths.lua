@@ -2,6 +2,7 @@
 
 local EXACT = {{exact}} -- what is served at a fixed path, and the methods of each
 local PATTERNS = {{patterns}} -- and at one with names in it
+local UNSERVED = {{unserved}} -- what to do instead, by how vendors' paths begin that are not served
 local LONGEST = 200
 
 -- The methods that are served at a path, between spaces; nil where none is.
@@ -26,6 +27,14 @@ local function candidates(path)
   return found
 end
 
+-- What to do instead of a request to a vendor's path that is not served; nil where no such path is known.
+local function instead_of(path)
+  while path ~= "" do
+    if UNSERVED[path] then return UNSERVED[path] end
+    path = path:match("^(.*)/[^/]*$") or ""
+  end
+end
+
 -- The path that was meant, which takes the caller's method; where there is none, a path with the methods that it takes.
 local function meant(method, path)
   if #path > LONGEST or path:find("[^%w%-._~/:]") then return nil end
@@ -39,6 +48,19 @@ local function meant(method, path)
   local own = methods_of(path)
   if own ~= nil then return (own:match("^ (.-) $"):gsub(" ", " or ")) end
   return other
+end
+
+-- What the caller of a path that is not served can do.
+local function next_step(path, right)
+  if #path > LONGEST then return nil end
+  local plain = path:gsub("/+$", "")
+  local step = not methods_of(plain) and instead_of(plain)
+  if step then return step end
+  if right ~= nil and right:find("/", 1, true) then return "use " .. right end
+  for _, candidate in ipairs(candidates(path)) do
+    step = instead_of(candidate)
+    if step ~= nil then return step end
+  end
 end
 
 -- Azure's callers name the model in the path, which is told in a header (a model in the body counts before it), and send

@@ -50,7 +50,7 @@ _FILES: Final = "moa.router.v1.FilesService"
 """Stored objects, by signed links that pages of any origin may follow."""
 
 _STRAYS: Final = sorted(
-    ((dialect.strays, dialect.name) for dialect in REGISTERED.values() if dialect.strays),
+    ((prefix, dialect.name) for dialect in REGISTERED.values() for prefix in dialect.strays),
     key=lambda stray: (-len(stray[0]), stray),
 )
 """Whose words a path that nobody serves is refused in, by prefix, the longest first."""
@@ -219,26 +219,29 @@ def _rest(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
     for regex, group in groupby(bindings, key=lambda binding: binding.regex):
         same = list(group)
         path = {"safe_regex": {"regex": regex}}
+        verbs = {binding.verb for binding in same}
         for binding in same:
-            yield from _of_binding(binding, path, settings)
+            heads = binding.verb == "GET" and "HEAD" not in verbs and binding.service != READINESS
+            yield from _of_binding(binding, path, settings, heads=heads)
         dialect = _dialect(DIALECTS[same[0].service])
         if same[0].template.startswith(_MODELS) and same[0].template.endswith("}"):
             # Behind the methods that there are: one that Google's API has, or nobody.
             asked = {"safe_regex": {"regex": _UNKNOWN_METHOD}, "headers": [_header(":method", {"exact": "POST"})]}
             yield _refusal(asked, 404, _dialect("google"))
-        yield _refusal(path, 405, dialect, allow=sorted({binding.verb for binding in same}))
+        yield _refusal(path, 405, dialect, allow=sorted(verbs | ({"HEAD"} if "GET" in verbs else set())))
 
 
-def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterable[Json]:
+def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: bool) -> Iterable[Json]:
+    """Routes of a binding. `heads`: of HEAD too, which the script turns into GET, and whose body it takes away."""
     dialect = DIALECTS[binding.service]
-    verb = _header(":method", {"exact": binding.verb})
+    verb = _header(":method", {"safe_regex": {"regex": "GET|HEAD"}} if heads else {"exact": binding.verb})
     closed = binding.template.startswith(_SAME_ORIGIN) or binding.service == _FILES
     filters: Json = {CORS: _NO_CORS} if closed else {}
     route: Json = {
         "name": binding.template,
         "match": {**path, "headers": [verb]},
         "route": _target(settings, binding.service, reads=binding.verb == "GET"),
-        "metadata": _dialect(dialect, served=True),
+        "metadata": _dialect(dialect, served=True, heads=heads),
         "typed_per_filter_config": filters,
     }
     if binding.service == READINESS:
@@ -252,7 +255,11 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings) -> Iterabl
     if binding.service == _SHARED_SERVICE and binding.verb == "GET":
         # The same path in two vendors' APIs: Google's key header decides whose words a refusal has.
         google = [verb, {"name": "x-goog-api-key", "present_match": True}]
-        shared = {**route, "match": {**path, "headers": google}, "metadata": _dialect("google", served=True)}
+        shared = {
+            **route,
+            "match": {**path, "headers": google},
+            "metadata": _dialect("google", served=True, heads=heads),
+        }
         yield from bodies.timed(shared, settings)
     if not binding.takes_body or binding.service not in _LARGE:
         yield from bodies.timed(route, settings)
@@ -281,6 +288,10 @@ def _pages(settings: EdgeSettings) -> Iterable[Json]:
 
 def _strays() -> Iterable[Json]:
     for prefix, dialect in _STRAYS:
+        if dialect == "openai":
+            # Google's clients may use this version too: their key's header tells them apart.
+            google = [{"name": "x-goog-api-key", "present_match": True}]
+            yield _refusal({"prefix": prefix, "headers": google}, 404, _dialect("google"))
         yield _refusal({"prefix": prefix}, 404, _dialect(dialect))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
 from services.common.dialects import DIALECTS, FIELD, MESSAGE, PARAM, STATUS, Dialect
-from services.common.errors import HTTP_STATUS, word
+from services.common.errors import HTTP_STATUS, RULES, word
 
 CALLERS_ID: Final = "x-moa-callers-request-id"
 """The header in which the script finds the `x-request-id` that a caller gave."""
@@ -87,6 +87,10 @@ def render(bodies: str, served: Iterable[tuple[str, str]]) -> str:
         "exact": _table({path: _methods(methods[path]) for path in sorted(methods.keys() - set(wide))}),
         # In the order in which the routes are tried.
         "patterns": "{" + ", ".join(f"{{{_text(_pattern(path))}, {_methods(methods[path])}}}" for path in wide) + "}",
+        "unserved": _table(
+            {prefix: _text(step) for each in DIALECTS.values() for prefix, step in each.unserved.items()}
+        ),
+        "lasting": _table({word(reason): "true" for reason, rule in RULES.items() if not rule.passing}),
         "dialects": _table({name: _dialect(dialect) for name, dialect in DIALECTS.items()}),
         "by_status": _words(_BY_STATUS),
         "by_grpc": _words(_BY_GRPC),

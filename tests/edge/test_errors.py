@@ -12,6 +12,8 @@ import pytest
 import requests
 
 from deploy.local.stack import Stack
+from gateway.script import SENTENCES
+from moa.common.v1 import error_pb2
 from services.common import errors
 from services.common.dialects import DIALECTS
 from tests.edge.upstream import Upstream
@@ -141,12 +143,6 @@ def test_routes(edge: Stack, method: str, path: str, status: int, code: str, dia
         ("/v1beta/v1beta/models/some:generateContent", "/v1beta/models/some:generateContent"),
         ("/openai/deployments/some/chat/completions/", "/openai/deployments/some/chat/completions"),
         ("/generate/text/", "/generate/text"),
-        ("/no/such/path", ""),
-        ("/v1/nothing", ""),
-        ("/v1/models/some:embedEverything", ""),
-        ("/v1beta/models/some:generateContnt", ""),
-        ("/chat/completions%22", ""),
-        ("/" + "x" * 300 + "/v1/models", ""),
     ],
 )
 def test_a_slip_in_a_path_is_answered_with_the_right_one(edge: Stack, path: str, right: str) -> None:
@@ -155,7 +151,68 @@ def test_a_slip_in_a_path_is_answered_with_the_right_one(edge: Stack, path: str,
     assert answer.status_code == 404
     body = answer.json()
     told = body["detail"] if "detail" in body else body["error"]["message"]
-    assert told == ("no such path" + (f"; use {right}" if right else ""))
+    assert told == f"no such path; use {right}"
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect", "step"),
+    [
+        ("/no/such/path", "native", "GET /openapi.json"),
+        ("/v1/nothing", "openai", "GET /openapi.json"),
+        ("/chat/completions%22", "native", "GET /openapi.json"),
+        ("/" + "x" * 300 + "/v1/models", "native", "GET /openapi.json"),
+        ("/v1/responses", "openai", "use POST /v1/chat/completions"),
+        ("/v1/responses/resp_1/cancel", "openai", "use POST /v1/chat/completions"),
+        ("/responses", "native", "use POST /v1/chat/completions"),
+        ("/openai/v1/responses", "native", "use POST /v1/chat/completions"),
+        ("/openai/deployments/some/completions", "native", "use POST /v1/chat/completions"),
+        ("/v1/completions", "openai", "use POST /v1/chat/completions"),
+        ("/v1/messages", "openai", "use POST /v1/chat/completions"),
+        ("/v1/chat/completions/some", "openai", "answers are not kept"),
+        ("/v1/audio/transcriptions", "openai", "input_audio"),
+        ("/v1/moderations", "openai", "use POST /v1/chat/completions"),
+        ("/v1/vector_stores/some/files", "openai", "/v1/embeddings"),
+        ("/v1/models/some:predict", "google", "methods are generateContent"),
+        ("/v1beta/models/some:generateContnt", "google", "methods are generateContent"),
+        ("/v1beta/cachedContents", "google", "send them with each request"),
+        ("/v1beta/files", "google", "inlineData"),
+        ("/upload/v1beta/files", "google", "inlineData"),
+        ("/v1beta/interactions", "google", ":generateContent"),
+        ("/v1beta/tunedModels/some", "google", "/v1beta/models"),
+        ("/v1beta/batches", "google", "one by one"),
+    ],
+)
+def test_a_path_that_is_not_served_is_answered_with_what_to_do_instead(
+    edge: Stack, path: str, dialect: str, step: str
+) -> None:
+    """Vendors' paths that this gateway has not, in their vendor's words; all others are told where paths are listed."""
+    answer = requests.post(edge.url + path, json={}, timeout=20)
+    assert answer.status_code == 404
+    assert answer.headers["x-should-retry"] == "false"
+    body = answer.json()
+    message = body["detail"] if dialect == "native" else body["error"]["message"]
+    assert message.startswith("no such path; ")
+    assert step in message
+    assert body == rendered(dialect, "not_found", message)
+
+
+def test_a_google_client_is_refused_in_its_words_on_the_shared_version(edge: Stack) -> None:
+    """The header of its key tells whose path `/v1/…` is."""
+    answer = requests.get(edge.url + "/v1/cachedContents", headers={"x-goog-api-key": "k"}, timeout=20)
+    message = answer.json()["error"]["message"]
+    assert answer.json() == rendered("google", "not_found", message)
+
+
+@pytest.mark.parametrize("dialect", EVERY_PATH)
+@pytest.mark.parametrize(
+    ("word", "told"), [("model_not_found", "false"), ("quota_exhausted", "false"), ("queue_full", None)]
+)
+def test_clients_are_told_what_not_to_send_again(
+    edge: Stack, upstream: Upstream, dialect: str, word: str, told: str | None
+) -> None:
+    """OpenAI's clients would send what is over its quota three times."""
+    answer = post(edge, dialect, {"act": "fail", "reason": word, "message": "no"})
+    assert answer.headers.get("x-should-retry") == told
 
 
 @pytest.mark.parametrize(
@@ -178,10 +235,25 @@ def test_a_wrong_method_is_answered_with_the_right_one(edge: Stack, method: str,
 
 
 def test_head(edge: Stack) -> None:
-    """HEAD is refused without a body, and the connection stays usable."""
+    """HEAD is GET without the body, where there is a GET; the connection stays usable, refused or answered."""
     with requests.Session() as session:
-        assert session.head(edge.url + "/providers", timeout=20).status_code == 405
-        assert session.get(edge.url + "/providers", timeout=20).json() == {"providers": []}
+        for path, status in (("/providers", 200), ("/generate/text", 405), ("/no/such", 404)):
+            answer = session.head(edge.url + path, timeout=20)
+            assert (answer.status_code, answer.content) == (status, b"")
+            assert session.get(edge.url + "/providers", timeout=20).json() == {"providers": []}
+        assert session.post(edge.url + "/providers", timeout=20).headers["allow"] == "GET, HEAD"
+
+
+def test_a_tunnel_is_refused_at_once(edge: Stack) -> None:
+    """CONNECT has no body that would be waited for."""
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
+        link.sendall(b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n")
+        answer = HTTPResponse(link)
+        answer.begin()
+        assert answer.status == 405
+        assert json.loads(answer.read()) == rendered(
+            "native", "method_not_allowed", SENTENCES[error_pb2.REASON_METHOD_NOT_ALLOWED]
+        )
 
 
 @pytest.mark.parametrize("dialect", PATHS)

@@ -36,11 +36,35 @@ _IN_GOOGLE: Final[Mapping[Reason.ValueType, int]] = dict.fromkeys(BAD_REQUEST, 4
 
 _CONFIG: Final = "generationConfig"
 
+_ASK: Final = "use POST /v1beta/models/{model}:generateContent"
+_METHODS: Final = "generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents"
+_INLINE: Final = "files are sent inside a request here: inlineData, or fileData with an https link"
+_LISTED: Final = "GET /v1beta/models lists what there is"
+
 GOOGLE: Final = Dialect(
     name="google",
     services=("moa.router.v1.GoogleService",),
     large=("moa.router.v1.GoogleService",),
-    strays="/v1beta/",
+    strays=("/v1beta/", "/v1beta1/", "/v1alpha/", "/upload/"),
+    unserved={
+        "/v1beta/models": f"a model's methods are {_METHODS}",
+        "/v1/models": f"a model's methods are {_METHODS}",
+        "/v1beta/cachedContents": "contents are not kept here; send them with each request",
+        "/v1beta/files": _INLINE,
+        "/upload": _INLINE,
+        "/v1beta/media": _INLINE,
+        "/v1beta/interactions": f"conversations are not kept here; {_ASK} with all contents",
+        "/v1beta/agents": f"no agent runs here; {_ASK} with tools",
+        "/v1beta/tunedModels": f"models are not tuned here; {_LISTED}",
+        "/v1beta/tuningJobs": f"models are not tuned here; {_LISTED}",
+        "/v1beta/batches": "there are no batches of requests here; send them one by one",
+        "/v1beta/batchPredictionJobs": "there are no batches of requests here; send them one by one",
+        "/v1beta/operations": f"nothing goes on behind an answer here; {_ASK}",
+        "/v1beta/corpora": "texts are not kept here; send them as contents",
+        "/v1beta/fileSearchStores": "texts are not kept here; send them as contents",
+        "/v1beta/ragStores": "texts are not kept here; send them as contents",
+        "/v1beta/authTokens": "POST /account/keys makes keys with limits and an end",
+    },
     envelope={
         "error": {
             "code": STATUS,

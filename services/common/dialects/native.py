@@ -18,7 +18,7 @@ NATIVE: Final = Dialect(
         "moa.task.v1.WebhookService",
     ),
     large=("moa.router.v1.NativeService", "moa.task.v1.TaskService"),
-    strays="/",
+    strays=("/",),
     envelope={"detail": MESSAGE, "code": "$code"},
     words={"code": CODES},
     stream_end=StreamEnd(mark="[DONE]", failure_field="error", marks_failure=True),

@@ -8,11 +8,49 @@ from moa.common.v1 import error_pb2
 from services.common.dialects.shape import BAD_REQUEST, CODES, MESSAGE, PARAM, Dialect, StreamEnd
 from services.common.errors import HTTP_STATUS
 
+_CHAT: Final = "use POST /v1/chat/completions"
+_WHOLE: Final = f"conversations are not kept here; {_CHAT} with all messages"
+_INLINE: Final = "files are sent inside a request here: file_data, input_audio or image_url of a message's parts"
+_ONE_BY_ONE: Final = "there are no batches of requests here; send them one by one"
+_SPOKEN: Final = f"no model makes or writes down speech at this path; {_CHAT} with input_audio, where a model takes it"
+_LISTED: Final = "GET /v1/models lists what there is"
+_USAGE: Final = "GET /account/usage tells what was used"
+
 OPENAI: Final = Dialect(
     name="openai",
     services=("moa.router.v1.OpenAIService",),
     large=("moa.router.v1.OpenAIService",),
-    strays="/v1/",
+    strays=("/v1/",),
+    # Anthropic's, and OpenAI's own of other years, among them.
+    unserved={
+        "/v1/responses": f"the Responses API is not served here; {_CHAT}",
+        "/v1/completions": f"{_CHAT}, with the prompt as a user's message",
+        "/v1/complete": f"{_CHAT}, with the prompt as a user's message",
+        "/v1/edits": f"{_CHAT}, with the instruction and the text as a user's message",
+        "/v1/messages": f"Anthropic's API is not served here; {_CHAT}, which reaches Claude too",
+        "/v1/chat/completions": f"answers are not kept here; {_CHAT} again",
+        "/v1/conversations": _WHOLE,
+        "/v1/assistants": _WHOLE,
+        "/v1/threads": _WHOLE,
+        "/v1/realtime": f"{_CHAT} with stream: true",
+        "/v1/audio": _SPOKEN,
+        "/v1/moderations": f"no model sorts texts by policy here; {_CHAT} and ask one",
+        "/v1/rerank": "use POST /v1/embeddings, and compare the vectors",
+        "/v1/batches": _ONE_BY_ONE,
+        "/v1/files": _INLINE,
+        "/v1/uploads": _INLINE,
+        "/v1/containers": _INLINE,
+        "/v1/vector_stores": "texts are not kept here; use POST /v1/embeddings, and search your own store",
+        "/v1/fine_tuning": f"models are not trained here; {_LISTED}",
+        "/v1/fine-tunes": f"models are not trained here; {_LISTED}",
+        "/v1/evals": f"evaluations are not run here; {_CHAT}",
+        "/v1/videos": f"no model makes videos here; {_LISTED}",
+        "/v1/engines": _LISTED,
+        "/v1/images": "use POST /v1/images/generations, /v1/images/edits or /v1/images/variations",
+        "/v1/usage": _USAGE,
+        "/v1/organization": _USAGE,
+        "/v1/dashboard": _USAGE,
+    },
     envelope={"error": {"message": MESSAGE, "type": "$type", "param": PARAM, "code": "$code"}},
     statuses=dict.fromkeys(BAD_REQUEST, 400),
     words={

@@ -41,7 +41,8 @@ class Dialect:
     """One dialect.
 
     `services` are the full names of the gRPC services whose REST bindings speak it; `large` are those whose requests
-    may hold pictures. `strays` is the prefix of paths that nobody serves and that are refused in it.
+    may hold pictures. `strays` are the prefixes of paths that nobody serves and that are refused in it; `unserved` says
+    what to do instead, by the beginnings of paths that the vendor has and this gateway has not.
 
     `envelope` is nested dicts and lists whose leaves are literals, the placeholders above, or `"$<word>"` naming an
     entry of `words`. `words[name]` maps a reason to a literal; `defaults[name]` is the literal of every other reason.
@@ -52,7 +53,8 @@ class Dialect:
     name: str
     services: tuple[str, ...] = ()
     large: tuple[str, ...] = ()
-    strays: str = ""
+    strays: tuple[str, ...] = ()
+    unserved: Mapping[str, str] = field(default_factory=dict)
     envelope: Mapping[str, Any]
     statuses: Mapping[Reason.ValueType, int] = field(default_factory=dict)
     words: Mapping[str, Mapping[Reason.ValueType, str | int | None]] = field(default_factory=dict)
