@@ -4,7 +4,8 @@ from services.catalogue._compact import CatalogueError
 from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._load import load, reload
-from services.catalogue._model import Catalogue, Load, Model, Provider, Retirement, Timeouts
+from services.catalogue._model import Catalogue, Load, Model, Provider, Retirement, Timeouts, UnknownModel
+from services.catalogue._nearest import told
 from services.catalogue._prices import PICO_A_NANO, Cost, ImagePrice, Prices, rounded_up
 from services.catalogue._watch import Watched
 
@@ -20,10 +21,12 @@ __all__ = [
     "Provider",
     "Retirement",
     "Timeouts",
+    "UnknownModel",
     "Watched",
     "Words",
     "load",
     "option_fault",
     "reload",
     "rounded_up",
+    "told",
 ]

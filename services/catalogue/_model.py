@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import math
 from collections.abc import Generator, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -25,7 +24,6 @@ Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-
 
 R = TypeVar("R")
 
-_MOST_COMPARED: Final = 300
 """How many models' names are looked through for the nearest: a few milliseconds' worth."""
 SLICE: Final = 100
 """How many rows are worked on before others have their turn."""
@@ -209,6 +207,24 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         return capability in self.capabilities
 
 
+class UnknownModel(ModelNotFound):
+    """A name that no model has: whoever knows the caller can tell what it may have meant (`meant`).
+
+    Args:
+        name, provider, makes: What was asked for, and of whom, as `Catalogue.find` was told.
+    """
+
+    def __init__(self, message: str, *, param: str, name: str, provider: str, makes: str) -> None:
+        super().__init__(message, param=param)
+        self.name = name
+        self.provider = provider
+        self.makes = makes
+
+    def with_step(self, step: str) -> ModelNotFound:
+        """Return the refusal that says what to do."""
+        return ModelNotFound(f"{self.message}; {step}", param=self.param)
+
+
 class Catalogue:
     """An immutable snapshot of providers and models, with the names that resolve to them.
 
@@ -279,12 +295,12 @@ class Catalogue:
         except KeyError:
             raise NotFound(f"unknown provider {provider_id[:200]!r}", param="provider") from None
 
-    def find(self, name: str, *, provider: str = "", suggest: bool = True) -> Model:
+    def find(self, name: str, *, provider: str = "", makes: str = "") -> Model:
         """Return the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
 
-        `provider` narrows the choice. Of several that fit, the first of a configured provider is given. `suggest` tells
-        whether the refusal may name the nearest ones.
-        Raises NotFound for an unknown provider, ModelNotFound for an unknown model.
+        `provider` narrows the choice. Of several that fit, the first of a configured provider is given. `makes` is what
+        the model is asked for, where that is known.
+        Raises NotFound for an unknown provider, UnknownModel for an unknown model.
         """
         if provider:
             self.provider(provider)
@@ -293,15 +309,9 @@ class Catalogue:
             if fits:
                 return next((m for m in fits if m.provider in self.configured), fits[0])
         where = f" of provider {provider!r}" if provider else ""
-        near = self._nearest(name[:200], provider) if suggest else ()
-        step = f"; use {' or '.join(near)}" if near else ""
-        raise ModelNotFound(f"unknown model {name[:200]!r}{where}{step}", param="model")
-
-    def _nearest(self, name: str, provider: str) -> list[str]:
-        """Return names like this one, of models that can be asked, the likest first."""
-        able = [m for m in self.models if m.provider in self.configured and provider in ("", m.provider)]
-        names = list(dict.fromkeys(known for m in able[:_MOST_COMPARED] for known in (m.id, *m.aliases)))
-        return list(difflib.get_close_matches(name, names, n=3, cutoff=0.75))
+        raise UnknownModel(
+            f"unknown model {name[:200]!r}{where}", param="model", name=name, provider=provider, makes=makes
+        )
 
     def cost(self, usage: usage_pb2.Usage, provider: str, model: str) -> int:
         """Return what a consumption costs at a provider's model, in nano-dollars; nothing, where no price is known."""

@@ -177,7 +177,7 @@ class Admission:
 
     def _digest(self, key: str) -> bytes:
         if not key:
-            raise Unauthenticated("an API key is required")
+            raise Unauthenticated("an API key is required; send Authorization: Bearer, X-API-Key or x-goog-api-key")
         if not key.isascii():
             raise Unauthenticated("the API key is not valid")
         # The key itself is not kept: a dump of this process's memory shows no table of keys.

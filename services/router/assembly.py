@@ -102,7 +102,7 @@ def _served(
     helper: HelperProcess,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
-    refusals = Refusals(admission, own_keys=config.byok)
+    refusals = Refusals(admission, catalogue, own_keys=config.byok)
     around_calls = idempotent_calls.around
     server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=around_calls, helper=helper)
     grpc = server.grpc

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import error_pb2
+from services.catalogue import Catalogue, Model, UnknownModel, told
 from services.common import byok
 from services.common.dialects import BY_SERVICE
 from services.common.errors import RULES, MoaError, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import key_of
+from services.router.operations import OPERATIONS
 
 _OPEN: Final = "/moa.router.v1.FilesService/"
 """Files are had by their signed links; nobody needs a key."""
+_LISTED: Final = "moa.router.v1.CatalogService"
+"""What lists a gRPC caller's models."""
 
 
 class Verifier(Protocol):
@@ -30,11 +35,13 @@ class Refusals:
 
     Args:
         admission: Who verifies keys.
+        catalogue: Gives the catalogue as it is now, for the names that a caller may have meant.
         own_keys: Whether callers may bring a provider's key.
     """
 
-    def __init__(self, admission: Verifier, *, own_keys: bool = False) -> None:
+    def __init__(self, admission: Verifier, catalogue: Callable[[], Catalogue], *, own_keys: bool = False) -> None:
         self._admission = admission
+        self._catalogue = catalogue
         self._own_keys = own_keys
 
     async def welcome(self, context: Any, method: str) -> str:
@@ -57,15 +64,30 @@ class Refusals:
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
         """Return the error that the caller is told: about the key first, then in the dialect's own names."""
+        dialect = BY_SERVICE.get(method[1:].partition("/")[0])
         if RULES[error.reason].blame == error_pb2.BLAME_REQUEST and not method.startswith(_OPEN):
+            given = key_of(context.invocation_metadata() or ())
             try:
-                key = calls.current().key or key_of(context.invocation_metadata() or ())
-                await self._admission.identify(key)
+                identity = await self._admission.identify(calls.current().key or given)
             except Unauthenticated as stranger:
                 return stranger
             except MoaError:
                 pass  # Who asks cannot be told now; what is wrong with the request is as true.
-        dialect = BY_SERVICE.get(method[1:].partition("/")[0])
+            else:
+                # A key that only a provider could verify learns nothing of what there is.
+                if isinstance(error, UnknownModel) and not (self._own_keys and byok.is_google_key(given)):
+                    listed = dialect.listed if dialect is not None else _LISTED
+                    error = self._told(error, identity, listed)
         if dialect is not None:
             error.param = dialect.spelled(error.param)
         return error
+
+    def _told(self, error: UnknownModel, identity: Any, listed: str) -> MoaError:
+        """Return the refusal of an unknown model that names those of its caller's which are like it."""
+        catalogue = self._catalogue()
+
+        def may(model: Model) -> bool:
+            quota = OPERATIONS[catalogue.makes(model)].quota
+            return bool(identity.may(quota, model.provider, model.id))
+
+        return told(error, catalogue, may, listed=f"{listed} lists those that you may use")

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
-from services.catalogue import Catalogue, Model
+from services.catalogue import Catalogue, Model, UnknownModel, told
 from services.common import limits, page_tokens, tracing
 from services.common.errors import (
     Conflict,
@@ -124,12 +124,20 @@ class Operations:
         key = key_of(context.invocation_metadata() or ())  # type: ignore[attr-defined]
         return key, await self._admission.arrive(key)
 
-    def model(self, name: str, provider: str = "") -> Model:
+    def model(self, who: VerifiedKey, name: str, provider: str = "") -> Model:
         """Find the image model that a name means. Raises InvalidField, ModelNotFound, NotFound, Unsupported, …"""
         if not name:
             raise InvalidField("model is required", param="model")
         catalogue = self._catalogue()
-        model = catalogue.find(name, provider=provider)
+        try:
+            model = catalogue.find(name, provider=provider, makes="image")
+        except UnknownModel as unknown:
+            raise told(
+                unknown,
+                catalogue,
+                lambda model: who.may(quota_pb2.OPERATION_TASK, model.provider, model.id),
+                listed="GET /v1/models lists those that you may use",
+            ) from None
         if model.provider not in catalogue.configured:
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="model")
         if catalogue.providers[model.provider].makes != "image":
@@ -141,7 +149,7 @@ class Operations:
 
         Raises what `Quota.hold` and `Tasks.create` raise, and InvalidField for a webhook that is never called.
         """
-        model = self.model(order.model, order.provider)
+        model = self.model(who, order.model, order.provider)
         images = max(1, order.images)
         if images > MAX_IMAGES:
             raise InvalidField(f"at most {MAX_IMAGES} images a task", param="n")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from services.catalogue import Catalogue, load
-from services.common.errors import ModelNotFound
+from services.catalogue import Catalogue, UnknownModel, load, told
 
 FILE = """
 providers:
   - {id: p, adapter: openai, makes: text, base_url: "http://x"}
+  - {id: q, adapter: openai, makes: image, base_url: "http://x"}
   - {id: away, adapter: openai, makes: text, base_url: "http://y", credentials: {api_key: NOT_SET}}
 models:
   - {id: writer-large, provider: p, aliases: [scribe-v2]}
   - {id: writer-small, provider: p}
   - {id: writer-largest, provider: away}
+  - {id: writer-secret, provider: p}
+  - {id: gpt-4o-mini, provider: p, aliases: [openai/gpt-4o-mini]}
+  - {id: "anthropic.claude-sonnet-4-5-20250929-v1:0", provider: p, aliases: [claude-sonnet-4-5]}
+  - {id: smollm2-135m, provider: p}
+  - {id: all-minilm-l6-v2, provider: p}
+  - {id: gpt-image-2, provider: q}
 """
 
 
@@ -26,20 +32,40 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "makes", "step"),
     [
-        ("writer-larg", "; use writer-large"),
-        ("scribe-v1", "; use scribe-v2"),
-        ("writer-smal", "; use writer-small"),
-        ("gpt-99", ""),
+        ("writer-larg", "", "use writer-large or writer-small"),
+        ("scribe-v1", "", "use scribe-v2"),
+        ("gpt-4", "text", "use gpt-4o-mini"),
+        ("gpt-4", "", "use gpt-4o-mini or gpt-image-2"),
+        ("GPT-4O-MINI", "text", "use gpt-4o-mini"),
+        ("azure/gpt-4o-mini-2024-07-18", "text", "use gpt-4o-mini"),
+        ("gpt-3.5-turbo", "text", "use gpt-4o-mini"),
+        ("gpt-image-1", "image", "use gpt-image-2"),
+        ("smollm2", "", "use smollm2-135m"),
+        ("SmolLM2-135M-Instruct", "", "use smollm2-135m"),
+        ("minilm", "", "use all-minilm-l6-v2"),
+        ("claude", "", "use claude-sonnet-4-5"),
+        ("claude-3-5-sonnet-20241022", "", "use anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("anthropic/claude-sonnet-4.5", "", "use claude-sonnet-4-5"),
+        ("12", "", "ask the list"),
+        ("llama-3.1-8b", "", "ask the list"),
+        ("gpt-4" * 100_000, "", "ask the list"),
     ],
 )
-def test_an_unknown_name_is_told_the_nearest(catalogue: Catalogue, name: str, told: str) -> None:
-    """Of ids and aliases, and of models that can be asked."""
-    with pytest.raises(ModelNotFound) as refused:
-        catalogue.find(name)
-    assert refused.value.message.startswith(f"unknown model {name!r}{told}")
-    assert "writer-largest" not in refused.value.message
-    with pytest.raises(ModelNotFound) as kept_back:
-        catalogue.find(name, suggest=False)
-    assert kept_back.value.message == f"unknown model {name!r}"
+def test_an_unknown_name_is_told_the_nearest(catalogue: Catalogue, name: str, makes: str, step: str) -> None:
+    """By letters, by beginnings, by words: of models that can be asked for it, and that the caller may use."""
+    with pytest.raises(UnknownModel) as refused:
+        catalogue.find(name, makes=makes)
+    assert refused.value.message == f"unknown model {name[:200]!r}"
+    refusal = told(refused.value, catalogue, lambda model: model.id != "writer-secret", listed="ask the list")
+    assert refusal.message == f"unknown model {name[:200]!r}; {step}"
+    assert refusal.param == "model"
+
+
+def test_a_name_of_another_providers_is_not_told(catalogue: Catalogue) -> None:
+    """Who names a provider is told its names alone."""
+    with pytest.raises(UnknownModel) as refused:
+        catalogue.find("gpt-4", provider="q")
+    refusal = told(refused.value, catalogue, lambda model: True, listed="ask the list")
+    assert refusal.message == "unknown model 'gpt-4' of provider 'q'; use gpt-image-2"

@@ -39,3 +39,17 @@ def test_a_key_without_its_scheme_is_said_to_be_that(value: str) -> None:
         key_of([("authorization", value)])
     assert key_of([("authorization", value), ("x-api-key", "moa-two")]) == "moa-two"
     assert key_of([("authorization", "Basic bW9h")]) == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("authorization", "Token moa-one"),
+        ("authorization", "token  moa-one "),
+        ("x-api-key", "Bearer moa-one"),
+        ("x-goog-api-key", "bearer moa-one"),
+    ],
+)
+def test_a_key_behind_another_word(header: str, value: str) -> None:
+    """Replicate's older clients write `Token`; many a script writes `Bearer` into every header."""
+    assert key_of([(header, value)]) == "moa-one"

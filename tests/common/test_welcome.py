@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.catalogue import Catalogue
 from services.common.errors import MoaError, Unauthenticated, Unavailable
 from services.common.rpc.receiving import LARGE_BYTES
 from services.common.rpc.server import Server
@@ -41,9 +42,13 @@ class Text(text_service_pb2_grpc.TextServiceServicer):
         raise AssertionError("not asked for")
 
 
+def unasked() -> Catalogue:
+    raise AssertionError("not asked for")
+
+
 async def told(keys: Keys, request: bytes, key: str) -> grpc.StatusCode:
     """Send bytes as a request; give the status."""
-    server = Server(service_token=None, welcome=Refusals(keys).welcome)
+    server = Server(service_token=None, welcome=Refusals(keys, unasked).welcome)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(Text(), server.grpc)
     port = await server.start("127.0.0.1:0")
     try:

@@ -7,7 +7,7 @@ import requests
 
 from services.common.dialects import GOOGLE, OPENAI
 from services.common.errors import InvalidField
-from tests.router.rig import KEY, Played
+from tests.router.rig import KEY, OTHER_KEY, Played
 
 BROKEN = {
     "/generate/text": {"messages": []},
@@ -55,6 +55,36 @@ def test_a_field_is_named_as_the_caller_wrote_it(
     played.refusal = InvalidField("width must be a multiple of 8 from 64 to 512", param="width")
     error = requests.post(url + path, json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=20).json()["error"]
     assert (error.get("param") or error["details"][0]["metadata"]["field"]) == param
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "step"),
+    [
+        ("/v1/chat/completions", {"model": "smrt", "messages": [{"role": "user", "content": "x"}]}, "use smart"),
+        (
+            "/v1/chat/completions",
+            {"model": "xyzzy", "messages": [{"role": "user", "content": "x"}]},
+            "GET /v1/models lists",
+        ),
+        (
+            "/v1beta/models/xyzzy:generateContent",
+            {"contents": [{"parts": [{"text": "x"}]}]},
+            "GET /v1beta/models lists",
+        ),
+        (
+            "/generate/text",
+            {"model_id": "xyzzy", "messages": [{"role": "user", "content": "x"}]},
+            "GET /models/{provider} lists",
+        ),
+    ],
+)
+def test_an_unknown_model_is_told_those_of_the_caller(url: str, path: str, body: dict[str, object], step: str) -> None:
+    """The nearest names that its key may use; where none is near, what lists them. Clients do not ask again."""
+    for key, may in ((KEY, True), (OTHER_KEY, False)):
+        answer = requests.post(url + path, json=body, headers={"Authorization": f"Bearer {key}"}, timeout=20)
+        assert answer.status_code == 404
+        assert (step in answer.text) == (may or step.startswith("GET"))
+        assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize(

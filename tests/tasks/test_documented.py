@@ -188,7 +188,12 @@ G_ERRORS = [
         400,
         {"code": 1, "message": "failed", "detail": "callback_url: this host is not on the public internet"},
     ),
-    ("an unknown model", {"model": "no/such", "prompt": "x"}, 404, {"code": 1, "message": "unknown model 'no/such'"}),
+    (
+        "an unknown model",
+        {"model": "no/such", "prompt": "x"},
+        404,
+        {"code": 1, "message": "unknown model 'no/such'; GET /v1/models lists those that you may use"},
+    ),
 ]
 
 

@@ -46,6 +46,7 @@ GOOGLE: Final = Dialect(
     services=("moa.router.v1.GoogleService",),
     large=("moa.router.v1.GoogleService",),
     strays=("/v1beta/", "/v1beta1/", "/v1alpha/", "/upload/"),
+    listed="GET /v1beta/models",
     unserved={
         "/v1beta/models": f"a model's methods are {_METHODS}",
         "/v1/models": f"a model's methods are {_METHODS}",

@@ -19,6 +19,7 @@ NATIVE: Final = Dialect(
     ),
     large=("moa.router.v1.NativeService", "moa.task.v1.TaskService"),
     strays=("/",),
+    listed="GET /models/{provider}",
     envelope={"detail": MESSAGE, "code": "$code"},
     words={"code": CODES},
     stream_end=StreamEnd(mark="[DONE]", failure_field="error", marks_failure=True),

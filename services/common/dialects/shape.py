@@ -47,7 +47,8 @@ class Dialect:
     `envelope` is nested dicts and lists whose leaves are literals, the placeholders above, or `"$<word>"` naming an
     entry of `words`. `words[name]` maps a reason to a literal; `defaults[name]` is the literal of every other reason.
     `variants` are envelopes of other shapes, for the reasons that a dialect words apart. `fields` gives this dialect's
-    names of the contract's fields where they differ and its errors name fields.
+    names of the contract's fields where they differ and its errors name fields. `listed` is what lists its callers'
+    models.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Dialect:
     defaults: Mapping[str, str | int | None] = field(default_factory=dict)
     variants: Mapping[Reason.ValueType, Mapping[str, Any]] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
+    listed: str = "GET /v1/models"
     stream_end: StreamEnd = StreamEnd()
 
     def spelled(self, param: str) -> str:

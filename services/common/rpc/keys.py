@@ -12,11 +12,15 @@ SESSION_PREFIX: Final = "ses-"
 """How a session's token begins, which the dashboard sends where others send a key."""
 _BARE: Final = re.compile(r"(?:moa|sk|dk|ses)-\S+")
 """A key, or a session's token, without the word before it."""
+_SCHEMES: Final = ("bearer", "token")
 _HEADERS: Final = ("x-api-key", "authorization", "x-goog-api-key")
 
 
 def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Find the API key in a call's metadata: `x-api-key`, else `authorization: Bearer`, else `x-goog-api-key`.
+    """Find the API key in a call's metadata: `x-api-key`, else `authorization`, else `x-goog-api-key`.
+
+    Before it stands `Bearer`, in `authorization` alone also `Token`, which older clients of Replicate write; in the
+    others it need not.
 
     The edge has moved `?key=` to `x-goog-api-key`, and proxies join a header that comes twice by commas. Two different
     keys in one request are refused, because one of them was meant to be charged and nobody can tell which. Every
@@ -26,12 +30,15 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     bare = False
     for name, values in metadata:
         if name in _HEADERS and isinstance(values, str):
-            for value in values.split(","):
-                key = _bearer(value) if name == "authorization" else value.strip()
-                if key:
+            for value in map(str.strip, values.split(",")):
+                scheme, key = _parted(value)
+                if name != "authorization":
+                    result.add(key if scheme in ("", "bearer") else value)
+                elif scheme in _SCHEMES:
                     result.add(key)
-                elif name == "authorization" and _BARE.fullmatch(value.strip()):
+                elif _BARE.fullmatch(value):
                     bare = True
+    result.discard("")
     if len(result) > 1:
         raise Unauthenticated("the request carries two different API keys")
     if not result and bare:
@@ -39,6 +46,7 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return next(iter(result), "")
 
 
-def _bearer(value: str) -> str:
-    scheme, _, key = value.strip().partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
+def _parted(value: str) -> tuple[str, str]:
+    """Return the scheme before a key, in lower case and empty where there is none, and the key."""
+    scheme, space, key = value.partition(" ")
+    return (scheme.lower(), key.strip()) if space else ("", value)

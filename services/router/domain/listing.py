@@ -78,7 +78,7 @@ class Listing:
         """
         verified_key = await self._admission.arrive(caller.key)
         catalogue = self._catalogue()
-        model, _ = retirement.standing(catalogue, catalogue.find(name, suggest=not caller.own_key), retirement.today())
+        model, _ = retirement.standing(catalogue, catalogue.find(name), retirement.today())
         if not self._reaches(catalogue, model, caller):
             if caller.own_key:
                 raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")

@@ -187,7 +187,7 @@ class Operations:
         """Find the model that answers to a name, and the retirement that its caller is to be told of."""
         catalogue = self._catalogue()
         if name:
-            asked = catalogue.find(name, provider=provider, suggest=not caller.own_key)
+            asked = catalogue.find(name, provider=provider, makes=operation.name if operation is not None else "")
         elif operation is not None and operation.nameless:
             asked = catalogue.first(operation.name)
         else:

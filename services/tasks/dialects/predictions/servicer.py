@@ -183,7 +183,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         seconds = wait_s(header(context, "prefer"), header(context, "user-agent"))
         known = paths.find(path)
         request = paths.request_of(known, body.input)
-        model = self._model(known, path)
+        model = self._model(who, known, path)
         order = Order(
             work=task_pb2.TaskWork(image=request),
             dialect="predictions",
@@ -203,10 +203,10 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         await reply.with_status(context, 201)
         return await self._shown(task)
 
-    def _model(self, known: paths.Path, path: str) -> Model:
+    def _model(self, who: VerifiedKey, known: paths.Path, path: str) -> Model:
         for name in known.names:
             try:
-                return self._operations.model(name)
+                return self._operations.model(who, name)
             except (ModelNotFound, NotFound):
                 continue
         raise ModelNotFound(f"model {path[:200]} is not configured here", param="model")
