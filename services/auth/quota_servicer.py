@@ -14,6 +14,7 @@ from services.auth.arrivals import Arrivals
 from services.auth.callers import live_account
 from services.auth.domain import keys
 from services.auth.domain.accounts import Standing, VerifiedKey
+from services.auth.domain.carrying import CarriedCredits
 from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
 from services.auth.domain.powers import ACCOUNT
@@ -57,11 +58,13 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         paces: Paces,
         guesses: Guesses,
         arrivals: Arrivals,
+        carried: CarriedCredits,
         *,
         fresh_s: float,
         pepper: bytes,
     ) -> None:
         self._arrivals = arrivals
+        self._carried = carried
         self._quota = quota
         self._sessions = sessions
         self._paces = paces
@@ -149,6 +152,13 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         _bounded("returns", request.returns, _MAX_BATCH)
         await self._quota.give_back(request.returns)
         return quota_service_pb2.ReturnLeasesResponse()
+
+    async def CarryCredits(
+        self, request: quota_service_pb2.CarryCreditsRequest, context: Any
+    ) -> quota_service_pb2.CarryCreditsResponse:
+        """Book what the task service counted of credits by itself."""
+        _bounded("entries", request.entries, _MAX_BATCH)
+        return quota_service_pb2.CarryCreditsResponse(entry_ids=await self._carried.carry(request.entries))
 
     async def IdentifySession(
         self, request: quota_service_pb2.IdentifySessionRequest, context: Any

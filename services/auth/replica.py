@@ -11,6 +11,7 @@ from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.auth.adapters.answers import Answers
 from services.auth.adapters.cached import CachedVerifiedKeys
+from services.auth.adapters.carried import CarriedBlocks
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.ledger import Ledger
@@ -21,6 +22,8 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries, tidy
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.arrivals import Arrivals
+from services.auth.domain.carrying import CarriedCredits
+from services.auth.domain.leases import LeaseIds
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
@@ -59,10 +62,11 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         paces = Paces(verified_keys, kept, ttl_s=config.lease_s)
         arrivals = Arrivals(kept, Sessions(postgres), ttl_s=config.lease_s)
         guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
-        quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(
-            QuotaServicer(quota, Sessions(postgres), paces, guesses, arrivals, fresh_s=config.fresh_s, pepper=pepper),
-            server.grpc,
+        carried = CarriedCredits(CarriedBlocks(postgres), ledger, LeaseIds(pepper))
+        servicer = QuotaServicer(
+            quota, Sessions(postgres), paces, guesses, arrivals, carried, fresh_s=config.fresh_s, pepper=pepper
         )
+        quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(servicer, server.grpc)
         answers = Answers(postgres, pepper=pepper, lease_s=config.idempotency_lease_s)
         idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(IdempotencyServicer(answers), server.grpc)
         server.offer(
