@@ -95,7 +95,8 @@ class Keeper:
             while True:
                 rung.clear()
                 try:
-                    owes = bool(await self._quota.flush()) or await self._quota.owes()
+                    owes = bool(await self._quota.flush())
+                    owes = bool(await self._quota.carry()) or owes or await self._quota.owes()
                 except Exception as error:
                     _tell("flush", error)
                     owes = True

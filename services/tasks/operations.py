@@ -17,9 +17,11 @@ from services.common import limits, page_tokens, tracing
 from services.common.errors import (
     Conflict,
     InvalidField,
+    NoCredit,
     NotFound,
     PermissionDenied,
     ProviderNotConfigured,
+    QuotaExhausted,
     Unsupported,
 )
 from services.common.rpc.keys import key_of
@@ -160,17 +162,26 @@ class Operations:
             known = await self._tasks.known(who.account_id, task.idempotency_key, task.fingerprint)
             if known is not None:
                 return known
-        hold = await self._quota.hold(
-            api_key=key,
-            provider=model.provider,
-            model=model.id,
-            images=images,
-            image=order.work.image,
-            request_id=request_id,
-        )
+        try:
+            hold = await self._quota.hold(
+                api_key=key,
+                provider=model.provider,
+                model=model.id,
+                images=images,
+                image=order.work.image,
+                micro_credits=task.price_micros,
+                request_id=request_id,
+            )
+        except (NoCredit, QuotaExhausted):
+            # The same request, sent twice at once, may have taken what was left.
+            if task.idempotency_key:
+                known = await self._tasks.known(who.account_id, task.idempotency_key, task.fingerprint)
+                if known is not None:
+                    return known
+            raise
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
         try:
-            created = await self._tasks.create(task, granted_micros=hold.granted_micros)
+            created = await self._tasks.create(task)
         except BaseException:
             await self._quota.give_back(hold, return_id=task.id)
             raise
@@ -264,12 +275,13 @@ class Operations:
             model=old.model,
             images=images,
             image=old.what.image,
+            micro_credits=task.price_micros,
             request_id=request_id,
         )
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
         task.create()
         try:
-            created = await self._tasks.resume(task, old, granted_micros=hold.granted_micros)
+            created = await self._tasks.resume(task, old)
         except BaseException:
             await self._quota.give_back(hold, return_id=task.id)
             raise

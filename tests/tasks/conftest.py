@@ -37,7 +37,7 @@ async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
             "truncate tasks.tasks, tasks.events, tasks.objects, tasks.spool, tasks.accounts, tasks.quota_outbox, "
             "tasks.deliveries, tasks.webhook_keys cascade"
         )
-        await link.execute("truncate tasks.credit_entries")
+        await link.execute("truncate tasks.credit_entries, tasks.credits_to_carry")
     yield pool
     await pool.close()
 

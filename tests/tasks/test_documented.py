@@ -329,8 +329,10 @@ def test_an_image_of_a_task_counts_once_as_an_image(system: System) -> None:
         "where account_id = %s and kind in ('settle', 'late', 'orphan')"
     )
     assert system.query(spent, account) == [(2,)]
-    balance = "select spent_micros, held_micros from tasks.accounts where account_id = %s"
-    assert system.query(balance, account) == [(1_000_000, 0)]
+    charged = "select sum(micro_credits)::int from ledger where account_id = %s and kind = 'settle'"
+    assert system.query(charged, account) == [(1_000_000,)]
+    taken = "select micro_credits, images from quota_counters where subject = %s and period = 'total'"
+    until(lambda: system.query(taken, account) == [(1_000_000, 2)], what="the end of what was set aside")
 
 
 def test_an_idempotency_key_makes_one_task(system: System) -> None:

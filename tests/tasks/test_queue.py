@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from moa.task.v1 import task_pb2
-from services.common.errors import Conflict, IdempotencyKeyReused, NoCredit, NotFound, QueueFull, Unavailable
+from services.common.errors import Conflict, IdempotencyKeyReused, NotFound, QueueFull, Unavailable
 from services.tasks.adapters.database import Database
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.tasks import Tasks
@@ -110,43 +110,6 @@ async def test_a_deadline_ends_a_waiting_task(tasks_database: Database, make: Ma
     assert found.state == FAILED
     assert found.error is not None
     assert b"deadline" in found.error
-
-
-async def test_credits_are_held_then_charged_once_or_released(tasks_database: Database, make: Make) -> None:
-    """What is held cannot be spent twice; success charges it, cancelling gives it back, and the ledger adds up."""
-    tasks, queue = Tasks(tasks_database), queue_of(tasks_database)
-    one = await tasks.create(make(price_micros=600_000), granted_micros=1_000_000)
-    with pytest.raises(NoCredit):
-        await tasks.create(make(price_micros=600_000), granted_micros=1_000_000)
-    await tasks.cancel("acc", one.id)
-    two = await tasks.create(make(price_micros=600_000), granted_micros=1_000_000)
-    [claimed] = await queue.claim("w", 1)
-    lock = WorkerLock(tasks_database, claimed)
-    async with lock.change() as task:
-        task.begin("p", "m", now_utc())
-    await lock.succeed()
-    assert (await tasks.get("acc", two.id)).consumed_micros == 600_000
-    async with tasks_database.transaction() as link:
-        row = await (
-            await link.execute("select granted_micros, spent_micros, held_micros from tasks.accounts")
-        ).fetchone()
-        entries = await (await link.execute("select kind, micros from tasks.credit_entries order by id")).fetchall()
-    assert row == (1_000_000, 600_000, 0)
-    assert [kind for kind, _ in entries] == ["hold", "release", "hold", "charge"]
-
-
-async def test_a_hundred_callers_cannot_overspend(tasks_database: Database, make: Make) -> None:
-    """Of twenty tasks that are created at once with credit for five, five are created."""
-    tasks = Tasks(tasks_database)
-
-    async def create() -> bool:
-        try:
-            await tasks.create(make(price_micros=100_000), granted_micros=500_000)
-        except NoCredit:
-            return False
-        return True
-
-    assert sum(await asyncio.gather(*(create() for _ in range(20)))) == 5
 
 
 async def test_an_idempotency_key_gives_the_same_task_or_a_conflict(tasks_database: Database, make: Make) -> None:

@@ -157,10 +157,8 @@ def test_a_running_task_is_cancelled_down_to_the_model(
     until(lambda: system.paintings("cancelled", prompt), what="the model's stop")
     events = sse(system, task.id)
     assert events[-1][1] == "cancelled"
-    assert system.query("select kind from tasks.credit_entries where reference = %s order by id", task.id) == [
-        ("hold",),
-        ("release",),
-    ]
+    returned = "select kind, images, micro_credits from ledger where reference = %s or request_id = %s"
+    assert until(lambda: system.query(returned, task.id, task.id), what="the return") == [("return", 1, 500_000)]
 
 
 def test_a_deadline_ends_running_work(system: System, stub: task_service_pb2_grpc.TaskServiceStub) -> None:
@@ -202,10 +200,8 @@ def test_outputs_that_cannot_be_stored_wait_and_cost_nothing_more(
     assert stub.ResumeTask(resume, metadata=metadata(system)).task.id == again.id
     assert sse(system, again.id)[-1][1] == "succeeded"
     assert system.paintings("begin", prompt) == 1
-    charges = system.query(
-        "select reference from tasks.credit_entries where kind = 'charge' and reference = any(%s)", [task.id, again.id]
-    )
-    assert charges == [(again.id,)]
+    charged = "select request_id, micro_credits from ledger where kind = 'settle' and request_id = any(%s)"
+    assert until(lambda: system.query(charged, [task.id, again.id]), what="the charge") == [(again.id, 500_000)]
 
 
 def test_a_key_sees_the_tasks_that_it_could_have_made(system: System) -> None:

@@ -10,7 +10,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.quota_client.amounts import Amount
 from services.quota_client.reservation_ids import ReservationId
-from services.tasks.adapters import balance, records
+from services.tasks.adapters import records
 from services.tasks.adapters.database import EVENTS, OWED, QUEUE, WEBHOOKS, Link
 from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal, now_utc
 
@@ -43,7 +43,7 @@ async def load_held(link: Link, held: Task) -> Task:
 async def save(link: Link, task: Task, *, outputs: int = 0) -> None:
     """Write a locked task and its fresh events.
 
-    A task that ends here settles its credits and quota and writes its webhook in the same transaction: either all of
+    A task that ends here notes what it owes of its quota and writes its webhook in the same transaction: either all of
     that happened, or none. `outputs` says how many images its quota is charged for.
     """
     async with link.pipeline():  # one round trip for all of it
@@ -60,7 +60,8 @@ async def save(link: Link, task: Task, *, outputs: int = 0) -> None:
 
 
 async def _end(link: Link, task: Task, outputs: int) -> None:
-    await balance.close(link, task)
+    if not task.in_ledger:
+        await _close_entries(link, task)
     await _close_quota(link, task, outputs)
     if task.webhook_url and "completed" in task.webhook_events:
         await add_delivery(link, task, "completed")
@@ -73,9 +74,29 @@ async def add_delivery(link: Link, task: Task, event: str) -> None:
 
 
 def _shared(reserved: Amount, outputs: int) -> Amount:
-    """Return what so many images come to, of those that were reserved: each at its price of then."""
+    """Return what so many images come to, of those that were reserved: each at its price of then. Credits are whole."""
     made = min(outputs, reserved.images)
-    return Amount(images=made, nano_usd=reserved.nano_usd * made // max(1, reserved.images))
+    return reserved._replace(images=made, nano_usd=reserved.nano_usd * made // max(1, reserved.images))
+
+
+async def _close_entries(link: Link, task: Task) -> None:
+    """Charge or release the credits of a task of the release before, which held them in this schema.
+
+    What is noted here is carried over to the ledger (`carrying`).
+    """
+    if not task.price_micros:
+        return
+    charged = task.consumed_micros if task.state == SUCCEEDED else 0
+    await link.execute(
+        "update tasks.accounts set held_micros = held_micros - %s, spent_micros = spent_micros + %s "
+        "where account_id = %s",
+        (task.price_micros, charged, task.account_id),
+    )
+    kind = "charge" if task.state == SUCCEEDED else "release"
+    await link.execute(
+        "insert into tasks.credit_entries (account_id, kind, reference, micros) values (%s, %s, %s, %s)",
+        (task.account_id, kind, task.id, task.price_micros),
+    )
 
 
 async def _close_quota(link: Link, task: Task, outputs: int) -> None:

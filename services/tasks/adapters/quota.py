@@ -24,6 +24,7 @@ from services.common.rpc.connections import ConnectionWatch
 from services.common.rpc.status import error_from_rpc
 from services.quota_client.amounts import Amount
 from services.quota_client.reservation_ids import ReservationId
+from services.tasks.adapters.carrying import CreditsToCarry
 from services.tasks.adapters.database import Database
 
 _log = logs.get("tasks.quota")
@@ -44,8 +45,6 @@ class QuotaHold:
     lease_id: str
     reservation_id: str
     amount: Amount
-    granted_micros: int
-    """Credits that the account was granted in all, in millionths."""
 
 
 class Quota:
@@ -58,6 +57,7 @@ class Quota:
         self._connections = ConnectionWatch(auth)
         self._stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._database = database
+        self._carried = CreditsToCarry(database)
         self._token = service_token
 
     async def hold(
@@ -67,15 +67,22 @@ class Quota:
         model: str,
         images: int,
         image: GenerateImageRequest,
+        micro_credits: int,
         request_id: str,
         api_key: str = "",
         key_id: str = "",
     ) -> QuotaHold:
         """Verify a key, or one that was verified before by its id, and reserve a task's images, and what they cost.
 
-        Raises Unauthenticated, PermissionDenied, QuotaExhausted or Unavailable.
+        Raises Unauthenticated, PermissionDenied, QuotaExhausted, NoCredit or Unavailable.
         """
-        need = Amount(images=images, nano_usd=images * self._catalogue().image_nano_usd(provider, model, image))
+        if micro_credits and not await self._carried.complete():
+            raise Unavailable("credits are being counted anew; try again", retry_after_s=1)
+        need = Amount(
+            images=images,
+            nano_usd=images * self._catalogue().image_nano_usd(provider, model, image),
+            micro_credits=micro_credits,
+        )
         request = quota_service_pb2.AdmitRequest(
             holder=HOLDER,
             lasting=True,
@@ -93,7 +100,12 @@ class Quota:
         grant = answer.grant
         lease = grant.lease.lease_id
         reservation = str(ReservationId(lease, "1", need)) if lease else ""
-        return QuotaHold(grant.account_id, grant.key_id, lease, reservation, need, grant.granted_micro_credits)
+        hold = QuotaHold(grant.account_id, grant.key_id, lease, reservation, need)
+        if lease and not Amount.read(grant.lease.amount).covers(need):
+            # An auth of the release before lends no credits.
+            await self.give_back(hold, return_id=f"short.{lease}")
+            raise Unavailable("credits cannot be reserved now; try again", retry_after_s=1)
+        return hold
 
     async def renew(self) -> int:
         """Renew every open task's lease; forget those that auth does not know any more; give how many there were.
@@ -117,10 +129,10 @@ class Quota:
                 alive = await self._renewed(list(leases.values()))
                 lost = [task_id for task_id, lease in leases.items() if lease not in alive]
                 if lost:
-                    # Their workers reserve anew before they begin.
+                    # Their workers reserve anew before they begin; what is made already is settled late.
                     await link.execute(
                         "update tasks.tasks set quota_lease = null, reservation_id = null "
-                        "where id = any(%s) and state = 1",
+                        "where id = any(%s) and state = 1 and not made",
                         (lost,),
                     )
             count += len(leases)
@@ -137,6 +149,17 @@ class Quota:
             )
         except MoaError as error:
             _log.info("return.failed", why=error.message)
+
+    async def carry(self) -> int:
+        """Tell auth what was counted of credits here; give how many entries are booked. Raises MoaError when away."""
+
+        async def told(entries: Sequence[quota_service_pb2.CreditEntry]) -> set[int]:
+            answer = await self._called(
+                self._stub.CarryCredits, quota_service_pb2.CarryCreditsRequest(entries=entries), ""
+            )
+            return set(answer.entry_ids)
+
+        return await self._carried.carry(told)
 
     async def flush(self) -> int:
         """Book what ended tasks owe; give how many were booked. Raises MoaError when auth is away; then try later."""
@@ -168,8 +191,10 @@ class Quota:
     async def owes(self) -> bool:
         """Return whether anything is still to be booked."""
         async with self._database.transaction() as link:
-            result = await link.execute("select 1 from tasks.quota_outbox limit 1")
-            return await result.fetchone() is not None
+            result = await link.execute(
+                "select exists (select 1 from tasks.quota_outbox) or exists (select 1 from tasks.credits_to_carry)"
+            )
+            return await result.fetchone() == (True,)
 
     async def _booked(self, rows: Sequence[tuple[str, bytes, bool]]) -> set[str]:
         """Book rows of the outbox; give those that are done."""

@@ -25,6 +25,7 @@ FIXED: Final = (
     "traceparent",
     "created_at",
     "price_micros",
+    "in_ledger",
     "webhook_url",
     "webhook_events",
 )
@@ -57,7 +58,7 @@ COLUMNS: Final = sql.SQL(", ").join(map(sql.Identifier, ALL))
 INSERT: Final = sql.SQL("insert into tasks.tasks ({}) values ({}) on conflict do nothing").format(
     COLUMNS, sql.SQL(", ").join(map(sql.Placeholder, ALL))
 )
-UPDATE: Final = sql.SQL("update tasks.tasks set {} where id = %(id)s").format(
+UPDATE: Final = sql.SQL("update tasks.tasks set {}, ledger_fence = %(fence)s where id = %(id)s").format(
     sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(c), sql.Placeholder(c)) for c in MOVING)
 )
 SELECT: Final = sql.SQL("select {} from tasks.tasks").format(COLUMNS)

@@ -9,11 +9,12 @@ from psycopg import sql
 from moa.task.v1 import task_pb2
 from services.common import idempotency
 from services.common.errors import Conflict, NotFound, QueueFull
-from services.tasks.adapters import balance, log, records
+from services.tasks.adapters import log, records
 from services.tasks.adapters.database import CANCEL, QUEUE, Database, Link
 from services.tasks.domain.task import HELD, PENDING, Task, now_utc
 
 _NOTIFY = "select pg_notify(%s, %s)"
+_KNOW = "insert into tasks.accounts (account_id) values (%s) on conflict do nothing"
 
 
 class Tasks:
@@ -33,26 +34,24 @@ class Tasks:
         async with self._database.transaction() as link:
             return await self._known(link, account_id, idempotency_key, fingerprint)
 
-    async def create(self, task: Task, *, granted_micros: int = 0) -> Task:
-        """Write a new task, and hold its price; give the earlier one where its idempotency key is taken.
+    async def create(self, task: Task) -> Task:
+        """Write a new task; give the earlier one where its idempotency key is taken.
 
-        `granted_micros` is what its account was granted in all.
-        Raises IdempotencyKeyReused, NoCredit, or QueueFull when too many of the account's tasks wait.
+        Raises IdempotencyKeyReused, or QueueFull when too many of the account's tasks wait.
         """
         async with self._database.transaction() as link:
-            await balance.know(link, task.account_id, granted_micros)
+            await link.execute(_KNOW, (task.account_id,))
             if not await self._insert(link, task):
                 known = await self._known(link, task.account_id, task.idempotency_key or "", task.fingerprint)
                 if known is None:
                     raise Conflict("the task was created already")
                 return known
             await self._check_room(link, task.account_id)
-            await balance.hold(link, task)
             await link.execute(_NOTIFY, (QUEUE, ""))
             await self._started_webhook(link, task)
         return task
 
-    async def resume(self, task: Task, old: Task, *, granted_micros: int = 0) -> Task:
+    async def resume(self, task: Task, old: Task) -> Task:
         """Write a task that takes over another's spooled outputs; give the earlier one where that was done before."""
         async with self._database.transaction() as link:
             locked = await log.load(link, old.id)
@@ -62,14 +61,13 @@ class Tasks:
             spooled = await link.execute("select 1 from tasks.spool where task_id = %s", (old.id,))
             if locked is None or not locked.made or not await spooled.fetchone():
                 raise Conflict("the task's outputs were deleted; create the task again")
-            await balance.know(link, task.account_id, granted_micros)
+            await link.execute(_KNOW, (task.account_id,))
             await self._insert(link, task)
             await link.execute("update tasks.spool set task_id = %s where task_id = %s", (task.id, old.id))
             # Some of its outputs may have been stored before the store failed.
             await link.execute(
                 "update tasks.objects set task_id = %s where task_id = %s and kind = 'output'", (task.id, old.id)
             )
-            await balance.hold(link, task)
             await link.execute(_NOTIFY, (QUEUE, ""))
         return task
 

@@ -87,6 +87,8 @@ class Task:
     made: bool = False
     price_micros: int = 0
     consumed_micros: int = 0
+    in_ledger: bool = True
+    """Whether its price is reserved with its images. Not that of a task of the release before."""
     quota_lease: str | None = None
     reservation_id: str | None = None
     webhook_url: str = ""
@@ -97,6 +99,11 @@ class Task:
     def ended(self) -> bool:
         """Whether nothing happens to it any more."""
         return self.state in ENDED
+
+    @property
+    def reserved_micros(self) -> int:
+        """The credits that its reservation holds, or must."""
+        return self.price_micros if self.in_ledger else 0
 
     @property
     def what(self) -> task_pb2.TaskWork:

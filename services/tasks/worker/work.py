@@ -65,6 +65,7 @@ class Work:
             model=task.model,
             images=max(1, task.what.image.count),
             image=task.what.image,
+            micro_credits=task.reserved_micros,
             request_id=task.id,
             key_id=task.key_id,
         )

@@ -1,0 +1,75 @@
+"""What the release before counted of credits in this schema, on its way into the quota ledger.
+
+An entry stays queued until auth has booked it, which books each task once: a death at any moment has it told again.
+To be removed, with `tasks.credit_entries`, when no database of that release is brought up to date any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from moa.quota.v1 import quota_service_pb2 as pb
+from services.tasks.adapters.database import Database
+
+_LOCK: Final = 0x6D6F6163  # "moac"
+_BATCH: Final = 500
+_STEPS: Final = {"hold": pb.CREDIT_STEP_HOLD, "charge": pb.CREDIT_STEP_CHARGE, "release": pb.CREDIT_STEP_RELEASE}
+_NEXT: Final = """
+select e.id, e.reference, e.account_id, coalesce(t.key_id, ''), e.kind, e.micros, e.at
+from tasks.credits_to_carry c join tasks.credit_entries e on e.id = c.entry_id
+left join tasks.tasks t on t.id = e.reference
+order by e.id limit %s"""
+_UNTOLD: Final = """
+select exists (select 1 from tasks.credits_to_carry c join tasks.credit_entries e on e.id = c.entry_id
+               where e.kind = 'hold')"""
+
+
+class CreditsToCarry:
+    """The queue of entries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._complete = False
+
+    async def complete(self) -> bool:
+        """Return whether the ledger knows of all credits that were held or spent here, so that it tells what is free.
+
+        Once it does it always will: nothing is held here any more.
+        """
+        if not self._complete:
+            async with self._database.transaction() as link:
+                found = await (await link.execute(_UNTOLD)).fetchone()
+            self._complete = found == (False,)
+        return self._complete
+
+    async def carry(self, told: Callable[[Sequence[pb.CreditEntry]], Awaitable[set[int]]]) -> int:
+        """Have entries booked, in their order, and forget those that `told` says are; give how many.
+
+        Only one process does this at a time; the others give 0.
+        """
+        async with self._database.transaction() as link:
+            if await (await link.execute("select pg_try_advisory_xact_lock(%s)", (_LOCK,))).fetchone() != (True,):
+                return 0
+            entries = [_entry(*row) for row in await (await link.execute(_NEXT, (_BATCH,))).fetchall()]
+            if not entries:
+                return 0
+            booked = await told(entries)
+            await link.execute("delete from tasks.credits_to_carry where entry_id = any(%s)", (list(booked),))
+        return len(booked)
+
+
+def _entry(
+    entry_id: int, task_id: str, account_id: str, key_id: str, kind: str, micros: int, at: datetime
+) -> pb.CreditEntry:
+    entry = pb.CreditEntry(
+        entry_id=entry_id,
+        task_id=task_id,
+        account_id=account_id,
+        key_id=key_id,
+        step=_STEPS[kind],
+        micro_credits=micros,
+    )
+    entry.at.FromDatetime(at)
+    return entry
