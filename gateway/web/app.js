@@ -140,8 +140,10 @@ async function showLimits() {
     only.textContent = word("unlimited");
     list.append(only);
   } else {
-    list.append(...quotaRow("tokens", remaining.limit?.tokens, remaining.free?.tokens));
-    list.append(...quotaRow("images", remaining.limit?.images, remaining.free?.images));
+    for (const name of ["tokens", "images"]) {
+      const most = remaining.limit?.[name];
+      if (most !== undefined) list.append(...quotaRow(name, most, remaining.free?.[name]));
+    }
   }
   for (const { limit, key_id: key, most, used = "0" } of standings) {
     if (limit.endsWith("_a_day") && !limit.startsWith("usd")) continue;

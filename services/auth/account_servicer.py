@@ -244,7 +244,9 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         # Credits are not counted by day.
         limit, used = limit._replace(micro_credits=0), used._replace(micro_credits=0)
         remaining = quota_pb2.Remaining(
-            limit=limit.message(), free=(limit - used).message(), unlimited=record.unlimited
+            limit=limit.message_within(limit),
+            free=(limit - used).message_within(limit),
+            unlimited=record.unlimited,
         )
         if resets_at is not None:
             remaining.resets_at.CopyFrom(render.timestamp(resets_at))

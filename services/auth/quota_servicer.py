@@ -226,9 +226,10 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
 def _remaining(who: VerifiedKey, standings: Sequence[Standing], pooled: Amount) -> quota_pb2.Remaining:
     """Return what is left of a day: the least that any of the limits leaves, of each dimension."""
+    limit = least(standing.limits[Period.DAY] for standing in standings)
     remaining = quota_pb2.Remaining(
-        limit=least(standing.limits[Period.DAY] for standing in standings).message(),
-        free=(least(standing.free for standing in standings) + pooled).message(),
+        limit=limit.message_within(limit),
+        free=(least(standing.free for standing in standings) + pooled).message_within(limit),
         unlimited=who.unlimited,
     )
     remaining.resets_at.FromDatetime(who.resets_at)

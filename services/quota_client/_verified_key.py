@@ -91,14 +91,16 @@ class VerifiedKey:
         held = self._held.free()
         limit_requests, free_requests = self._held.starts() or (0, 0)
         told = grant.remaining
-        free_tokens, free_images = told.free.tokens, told.free.images
-        limit_tokens, limit_images = told.limit.tokens, told.limit.images
+        free, limit = Amount.read_limit(told.free), Amount.read_limit(told.limit)
+        free_tokens, free_images = free.tokens, free.images
+        limit_tokens, limit_images = limit.tokens, limit.images
         if grant.HasField("key_remaining"):
-            own = grant.key_remaining
-            if own.free.tokens < free_tokens:
-                free_tokens, limit_tokens = own.free.tokens, own.limit.tokens
-            if own.free.images < free_images:
-                free_images, limit_images = own.free.images, own.limit.images
+            own_free = Amount.read_limit(grant.key_remaining.free)
+            own_limit = Amount.read_limit(grant.key_remaining.limit)
+            if own_free.tokens < free_tokens:
+                free_tokens, limit_tokens = own_free.tokens, own_limit.tokens
+            if own_free.images < free_images:
+                free_images, limit_images = own_free.images, own_limit.images
         return Remaining(
             limit_tokens=limit_tokens,
             free_tokens=min(limit_tokens, free_tokens + held.tokens),

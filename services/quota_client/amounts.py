@@ -83,6 +83,11 @@ class Amount(NamedTuple):
         """Read a message."""
         return _new(cls, (message.tokens, message.images, message.nano_usd, message.micro_credits))
 
+    @classmethod
+    def read_limit(cls, message: quota_pb2.Amount) -> Self:
+        """Read a message of limits, or of what is left of them; `UNLIMITED` where there is none."""
+        return _new(cls, [getattr(message, name) if message.HasField(name) else UNLIMITED for name in cls._fields])
+
     @property
     def dotted(self) -> str:
         """The numbers in their order, as a reservation's id has them: `300.0.4500`; credits only where there are any.
@@ -95,6 +100,11 @@ class Amount(NamedTuple):
     def message(self) -> quota_pb2.Amount:
         """Write a message; below zero is zero."""
         return quota_pb2.Amount(**{name: value for name, value in zip(DIMENSIONS, self, strict=True) if value > 0})
+
+    def message_within(self, limit: Amount) -> quota_pb2.Amount:
+        """Write what is left of a limit, or the limit itself; dimensions without a limit are unset."""
+        pairs = zip(DIMENSIONS, self, limit, strict=True)
+        return quota_pb2.Amount(**{name: max(0, value) for name, value, most in pairs if most < UNLIMITED})
 
 
 def _made(values: Iterable[int]) -> Amount:

@@ -168,6 +168,8 @@ async def test_usage_and_limits_tell_the_truth(client: Client, auth: Auth, admit
     limits = await client.account.GetLimits(pb.GetLimitsRequest(), metadata=session)
     assert limits.remaining.free.tokens == 100_000 - 157
     assert limits.remaining.limit.images == 50
+    assert not limits.remaining.limit.HasField("nano_usd"), "an account without a limit in dollars is told of none"
+    assert not limits.remaining.free.HasField("nano_usd")
     assert [rule.provider for rule in limits.rules] == ["local-*"]
     for bad in (pb.GetUsageRequest(from_day="yesterday"), pb.GetUsageRequest(from_day="2020-01-01")):
         assert await code_of(client.account.GetUsage(bad, metadata=session)) == grpc.StatusCode.INVALID_ARGUMENT
