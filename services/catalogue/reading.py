@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from services.catalogue._compact import REFUSED, CatalogueError, encoded
 from services.catalogue._load import checked
+from services.common import low_priority
 
 
 def main() -> None:
     """Write the rows, or why the file is bad, to standard output."""
-    os.nice(5)  # nobody waits for it: whoever serves goes on with what it has
+    low_priority.yield_to_others(5)  # nobody waits for it: whoever serves goes on with what it has
     try:
         out = encoded(*checked(Path(sys.argv[1])))
     except CatalogueError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import pickle
 import signal
 import socket
@@ -12,7 +11,7 @@ import sys
 import traceback
 from typing import Any
 
-from services.common import memory
+from services.common import low_priority, memory
 from services.common.errors import MoaError
 from services.common.helper_process import HEADER, Packed, Raised, Unforeseen
 
@@ -22,7 +21,7 @@ def main() -> None:
     # Ctrl-C reaches every process of the terminal; this one ends with its service.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Small requests go first, here too: the service and whoever it calls have the processor before a large one.
-    os.nice(10)
+    low_priority.yield_to_others(10)
     memory.give_back_freed()
     gc.freeze()
     link = socket.socket(fileno=int(sys.argv[1]))
