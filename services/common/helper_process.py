@@ -38,6 +38,8 @@ HEADER: Final = struct.Struct(">QQ")
 _WORK_S: Final = 120.0
 """How long one piece of work may take: on a busy machine, many times what it takes alone."""
 _IDLE_S: Final = 60.0
+_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "GLIBC_TUNABLES")
+"""Variables that the process needs."""
 _BUFFER_BYTES: Final = 1 << 20
 _log = logs.get("helper")
 
@@ -280,5 +282,5 @@ class _Process:
 
 def _environment() -> dict[str, str]:
     """Return what the process needs to find this program: no secret of the environment concerns it."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if name in os.environ}
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return kept | {"PYTHONPATH": os.pathsep.join(part or os.curdir for part in sys.path)}
