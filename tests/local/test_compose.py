@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from deploy.local.logs import Limits
+from deploy.local.plan import LARGE_PAGES
 from deploy.local.stack import REPOSITORY
 from deploy.local.topology import DATABASE, EDGE, INFERENCE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
 from gateway.settings import EdgeSettings
@@ -203,6 +204,7 @@ def test_dockerfile_runs_every_command() -> None:
         package = process.module.partition(".")[0]
         assert f"COPY {package} {package}\n" in stage
         assert "USER moa" in stage
+    assert f"ENV {'='.join(LARGE_PAGES)}\n" in stages["system"], "both images are made from it"
     assert "torch" not in stages["packages"]
     ignored = (REPOSITORY / ".dockerignore").read_text().split()
     packages = {process.module.partition(".")[0] for process in PROCESSES}
