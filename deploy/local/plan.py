@@ -17,7 +17,7 @@ from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, VARIABLES_SET, 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGE_PAGES: Final = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-"""Has glibc ask for large pages for large blocks. Half of what a copy of a picture costs is the kernel's work on small ones."""
+"""Has glibc ask for large pages for large blocks: half of what a copy of a picture costs is the work on small ones."""
 
 
 def _is_loopback(host: str) -> bool:

@@ -86,7 +86,8 @@ class Amount(NamedTuple):
     @classmethod
     def read_limit(cls, message: quota_pb2.Amount) -> Self:
         """Read a message of limits, or of what is left of them; `UNLIMITED` where there is none."""
-        return _new(cls, [getattr(message, name) if message.HasField(name) else UNLIMITED for name in cls._fields])
+        given = {field.name: value for field, value in message.ListFields()}
+        return _new(cls, [given.get(name, UNLIMITED) for name in cls._fields])
 
     @property
     def dotted(self) -> str:

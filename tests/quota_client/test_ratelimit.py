@@ -11,7 +11,7 @@ import grpc
 from services.common.errors import QuotaExhausted
 from services.common.rpc import status
 from services.quota_client import Remaining, ratelimit
-from services.quota_client.amounts import UNLIMITED, Amount
+from services.quota_client.amounts import BOUNDLESS, Amount
 
 _ITEM = r'"[a-z]+"(;[a-z]+=([0-9]+|"[a-z]+"))+'
 
@@ -64,7 +64,7 @@ def test_a_refusal_carries_them() -> None:
 
 def test_only_what_has_a_limit_is_told() -> None:
     """A dimension without a limit is unset in what is left, one that is used up is zero, and both are read back so."""
-    limit = Amount(tokens=100, images=5, nano_usd=UNLIMITED)
+    limit = BOUNDLESS._replace(tokens=100, images=5)
     told = (limit - Amount(tokens=30, images=7, nano_usd=9)).message_within(limit)
     assert [(field.name, value) for field, value in told.ListFields()] == [("tokens", 70), ("images", 0)]
-    assert Amount.read_limit(told) == Amount(70, 0, UNLIMITED)
+    assert Amount.read_limit(told) == BOUNDLESS._replace(tokens=70, images=0)
