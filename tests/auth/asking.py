@@ -103,7 +103,7 @@ class _Line:
         return made
 
 
-async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 90.0) -> None:
     """Wait for a condition that others bring about."""
     end = time.monotonic() + within_s
     pauses = waiting.pauses()

@@ -226,7 +226,7 @@ async def test_images_are_booked_by_a_backend_as_they_were_delivered(start: Star
         request_id="r",
     )
     await until(lambda: auth.spent(account) == (0, 1))
-    await until(lambda: auth.taken(account) == (0, 1), within_s=20)
+    await until(lambda: auth.taken(account) == (0, 1))
     await backend.stop()
     await router.stop()
     await link.close()
@@ -259,7 +259,7 @@ async def test_when_backend_and_router_die_together_the_last_report_is_charged(s
         request_id="r",
     )
     # The backend tells nothing within this test, as one that is gone: what it had still to tell is in its memory alone.
-    await until(lambda: auth.spent(account) == (80, 0), within_s=20)
+    await until(lambda: auth.spent(account) == (80, 0))
     found = await audited(auth.url)
     assert [(row["reservation"], row["tokens"]) for row in found.notes["orphans"] if row["account_id"] == account] == [
         (reservation.reservation_id, 80)

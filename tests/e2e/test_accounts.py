@@ -9,24 +9,12 @@ from uuid import uuid4
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
 
+from tests.addresses import From
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT, DRAW
 
 _PEOPLE = itertools.count(1)
-
-
-class _From(HTTPAdapter):
-    """Asks from an address of one's own."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Make the pool of connections."""
-        super().init_poolmanager(*args, source_address=(self._address, 0), **options)
 
 
 class Person:
@@ -40,7 +28,7 @@ class Person:
         self.email = f"{uuid4().hex}@example.com"
         body = {"email": self.email, "password": "correct horse battery", "name": "시험"}
         with requests.Session() as session:
-            session.mount("http://", _From(f"127.1.0.{next(_PEOPLE)}"))
+            session.mount("http://", From(f"127.1.0.{next(_PEOPLE)}"))
             made = session.post(gateway.url + "/account/signup", json=body, timeout=20)
         assert made.status_code == 200, made.text
         self.session = made.json()["session_token"]

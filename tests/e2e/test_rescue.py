@@ -76,7 +76,7 @@ class Pair:
         return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
 
 
-async def until(true: Callable[[], bool], *, within_s: float = 30.0) -> None:
+async def until(true: Callable[[], bool], *, within_s: float = 90.0) -> None:
     """Wait for a condition of another process that nothing announces."""
     async with asyncio.timeout(within_s):
         pauses = waiting.pauses()
