@@ -30,13 +30,15 @@ def bootstrap(
     """
     public = _public_http(settings, bindings, lua, contracts)
     clusters = [*_clusters(settings)]
+    runtime = limits.RUNTIME
     if collector is not None:
+        runtime = {**runtime, **tracing.runtime(collector)}
         public["tracing"] = tracing.tracing(collector)
         public["access_log"] = [access.log(settings.log_level, trace_id="%TRACE_ID%")]
         clusters.append({**_cluster(tracing.CLUSTER, [tracing.address(collector)]), **tracing.transport(collector)})
     return {
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET.format(1)}}},
-        "layered_runtime": {"layers": [{"name": "moa", "static_layer": limits.RUNTIME}]},
+        "layered_runtime": {"layers": [{"name": "moa", "static_layer": runtime}]},
         "overload_manager": limits.overload(settings),
         "watchdogs": limits.WATCHDOGS,
         "memory_allocator_manager": limits.RELEASE,

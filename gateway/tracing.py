@@ -83,6 +83,11 @@ def transport(collector: Collector) -> Json:
     return added
 
 
+def runtime(collector: Collector) -> Json:
+    """Return the switches of Envoy that say when it tells its spans."""
+    return {"tracing.opentelemetry.flush_interval_ms": collector.delay_ms}
+
+
 def address(collector: Collector) -> Address:
     """Return where the collector is."""
     return Address(collector.host, collector.port)

@@ -14,6 +14,7 @@ _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_P
 _HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _CERTIFICATES: Final = ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")
 _PORT: Final = 4317
+_DELAY_MS: Final = 5000
 _ALL: Final = {"", "always_on", "parentbased_always_on"}
 _NONE: Final = {"always_off", "parentbased_always_off"}
 _SOME: Final = {"traceidratio", "parentbased_traceidratio"}
@@ -35,6 +36,8 @@ class Collector:
     """Sent with every export; they may hold a secret."""
     share: float
     """Share of the traces that begin here, 0 to 1."""
+    delay_ms: int = _DELAY_MS
+    """How long spans are gathered before they are told."""
 
     @property
     def address(self) -> str:
@@ -61,6 +64,7 @@ def read(environ: Mapping[str, str]) -> Collector | None:
         trusted=_trusted(environ) if encrypted else None,
         headers=_headers(environ),
         share=_share(environ),
+        delay_ms=_delay_ms(environ),
     )
 
 
@@ -117,3 +121,12 @@ def _share(environ: Mapping[str, str]) -> float:
     if not 0 <= share <= 1:
         raise BadTracing("OTEL_TRACES_SAMPLER_ARG: a number from 0 to 1")
     return share
+
+
+def _delay_ms(environ: Mapping[str, str]) -> int:
+    given = environ.get("OTEL_BSP_SCHEDULE_DELAY", "")
+    if not given:
+        return _DELAY_MS
+    if not (given.isascii() and given.isdigit() and 0 < int(given) <= 3_600_000):
+        raise BadTracing("OTEL_BSP_SCHEDULE_DELAY: milliseconds, from 1 to 3600000")
+    return int(given)

@@ -35,7 +35,7 @@ def test_they_are_off(environ: dict[str, str]) -> None:
 
 def test_what_is_not_said_is_as_opentelemetry_has_it() -> None:
     assert collector({ENDPOINT: "http://collector"}) == Collector(
-        host="collector", port=4317, trusted=None, headers=(), share=1.0
+        host="collector", port=4317, trusted=None, headers=(), share=1.0, delay_ms=5000
     )
 
 
@@ -83,6 +83,8 @@ def test_tls_by_the_file_that_is_named(tmp_path: Path) -> None:
         ({**PLAIN, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
         ({**PLAIN, "OTEL_EXPORTER_OTLP_HEADERS": "secret"}, "OTEL_EXPORTER_OTLP_HEADERS"),
         ({**PLAIN, "OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER"),
+        ({**PLAIN, "OTEL_BSP_SCHEDULE_DELAY": "0"}, "OTEL_BSP_SCHEDULE_DELAY"),
+        ({**PLAIN, "OTEL_BSP_SCHEDULE_DELAY": "5s"}, "OTEL_BSP_SCHEDULE_DELAY"),
         ({**PLAIN, "OTEL_TRACES_SAMPLER": "jaeger_remote"}, "OTEL_TRACES_SAMPLER"),
         ({**PLAIN, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"}, "OTEL_TRACES_SAMPLER_ARG"),
         ({**PLAIN, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "x"}, "OTEL_TRACES_SAMPLER_ARG"),

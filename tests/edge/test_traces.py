@@ -46,6 +46,7 @@ def traced(
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://127.0.0.1:{collector[1]}",
         "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate[0]),
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer of-the-collector",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
     with Stack(
         tmp_path_factory.mktemp("traced"), processes=["edge"], start=forking.spawn, environment=environment
@@ -70,6 +71,13 @@ def test_the_credential_is_nobody_elses_to_read(traced: Stack) -> None:
     files = [file for file in traced.root.rglob("*") if file.suffix in (".json", ".new")]
     assert any("of-the-collector" in file.read_text() for file in files)
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_spans_are_told_as_soon_as_those_of_services(traced: Stack) -> None:
+    """By OpenTelemetry's variable; Envoy by itself gathers them for five seconds."""
+    configurations = [json.loads(file.read_text()) for file in traced.root.rglob("*.json")]
+    layers = [layer for each in configurations for layer in each.get("layered_runtime", {}).get("layers", [])]
+    assert {layer["static_layer"]["tracing.opentelemetry.flush_interval_ms"] for layer in layers} == {100}
 
 
 def test_what_nobody_serves_is_a_span_too(traced: Stack, collector: tuple[Collector, int]) -> None:
