@@ -1,1 +1,1 @@
-"""How the suite runs: groups with a budget of seconds, long files first, two workers."""
+"""How the suite runs: groups with a budget of seconds, long files first, several workers."""
