@@ -135,6 +135,7 @@ class AbandonedCalls:
             provider=provider,
             model=model,
             request_id=request_id,
+            first_alone=True,
         )
         consume(settlement.charged, usage, reservation.amount, cost(usage, provider, model))
         settlement.ended_at.GetCurrentTime()

@@ -77,6 +77,7 @@ class Admission:
             settling=self._settling,
             paces=self._paces,
             there=self._connections.returned,
+            lend=self._lend,
             call_s=call_s,
         )
         self._by_digest = self._stores.by_digest
@@ -209,18 +210,38 @@ class Admission:
             raise QuotaExhausted("the reservation does not cover this request")
         return TaskReservation(verified_key, acting)
 
+    async def _lend(self, store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:
+        """As `reserve`, for more of what runs: it is in its paces, and goes on whatever has become of its key."""
+        now = time.monotonic()
+        store.used_at = now
+        lease = store.find(need, now)
+        if lease is None:
+            whose = store.verified_key.key_id
+            asked = Asked("", running.operation, "", "", need, least, running.cost, running.request_id, whose)
+            return await self._lent(store.digest, asked)
+        more = store.reserve(
+            lease, need, operation=running.operation, request_id=running.request_id, cost=running.cost, now=now
+        )
+        if not lease.free.covers(store.demand.low):
+            self._stores.top_up_ahead(store, now)
+        return more
+
     async def _reserve_cold(self, digest: bytes, asked: Asked) -> Reservation:
+        try:
+            return await self._in_pace(digest, await self._lent(digest, asked))
+        except (QuotaExhausted, RateLimited) as refused:
+            await self._tell(refused, digest, asked)
+            raise
+
+    async def _lent(self, digest: bytes, asked: Asked) -> Reservation:
+        """Reserve with auth's help, one request of a key after another."""
         store = self._by_digest.get(digest)
         if store is not None:
             store.waiting += asked.need
         lock = store.lock if store else self._arriving.setdefault(digest, asyncio.Lock())
         try:
             async with lock:
-                reservation = await self._reserve_locked(digest, asked)
-            return await self._in_pace(digest, reservation)
-        except (QuotaExhausted, RateLimited) as refused:
-            await self._tell(refused, digest, asked)
-            raise
+                return await self._reserve_locked(digest, asked)
         finally:
             if store is not None:
                 store.waiting -= asked.need

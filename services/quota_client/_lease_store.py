@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
@@ -27,11 +27,13 @@ class LeaseStore:
         settling: Who books what its reservations come to.
         paces: What this process may do of paces.
         give_back: Returns what a store has idle.
+        lend: Returns a further reservation for a request that runs; None: there is none.
     """
 
     __slots__ = (
         "_give_back",
         "_last",
+        "_lend",
         "_paces",
         "_refused",
         "_refused_least",
@@ -61,9 +63,11 @@ class LeaseStore:
         settling: Settling,
         paces: Paces,
         give_back: Callable[[LeaseStore], None],
+        lend: Lend | None = None,
     ) -> None:
         self.digest = digest
         self._give_back = give_back
+        self._lend = lend or _lend_nothing
         self._settling = settling
         self.leases: list[Lease] = []
         self._last: Lease | None = None
@@ -145,10 +149,7 @@ class LeaseStore:
 
         What exceeds it is charged to what the account has left: what lies idle here goes back first, so that it counts.
         """
-        charged = Amount.read(settlement.charged)
-        left = reservation.amount - charged
-        beyond = not left.covers(NOTHING)
-        self._close(reservation, left)
+        beyond = self._end(reservation, Amount.read(settlement.charged))
         if beyond:
             self._give_back(self)
         self._settling.settled(settlement, after_returns=beyond)
@@ -158,19 +159,20 @@ class LeaseStore:
         self._leave_paces(reservation)
 
         def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
-            self._close(reservation, reservation.amount - Amount.read(charged))
+            self._end(reservation, Amount.read(charged))
             then(usage)
 
         self._settling.deferred(settlement, known)
 
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent (`Reservation.release` calls this)."""
-        self._close(reservation, reservation.amount)
+        self._end(reservation, NOTHING)
         if reservation.reported_at:
             # Auth would charge it as an orphan one day.
             self._settling.settled(reservation.settlement(usage_pb2.Usage(), "", ""))
-        else:
-            self._settling.released(reservation.reservation_id)
+            return
+        for one in (reservation, *reservation.further):
+            self._settling.released(one.reservation_id)
 
     def renewed(self, reservation: Reservation) -> Reservation:
         """Return the same of the same lease under another id (`Reservation.renewed` calls this)."""
@@ -185,6 +187,10 @@ class LeaseStore:
         paces, reservation.paces = reservation.paces, ()
         self.released(reservation)
         return self._again(reservation, amount, paces)
+
+    async def lend(self, running: Reservation, need: Amount, least: Amount) -> Reservation:
+        """Return a further reservation for a request that runs (`Reservation.extend` calls this)."""
+        return await self._lend(self, running, need, least)
 
     def _again(self, ended: Reservation, amount: Amount, paces: tuple[Share, ...]) -> Reservation:
         # What was just put back is there to be taken, though the lease may be too old for others.
@@ -224,6 +230,16 @@ class LeaseStore:
         """Remember a refusal."""
         self._refused, self._refused_least, self._refused_until = refused.with_traceback(None), least, until
 
+    def _end(self, reservation: Reservation, charged: Amount) -> bool:
+        """Put back what a request did not consume. Return whether it consumed more than was set aside."""
+        if reservation.further:
+            charged, *shares = reservation.shares(charged)
+            for one, share in zip(reservation.further, shares, strict=True):
+                self._close(one, one.amount - share)
+        left = reservation.amount - charged
+        self._close(reservation, left)
+        return not left.covers(NOTHING)
+
     def _close(self, reservation: Reservation, left: Amount) -> None:
         lease = reservation.lease
         lease.open -= 1
@@ -236,3 +252,11 @@ class LeaseStore:
         paces, reservation.paces = reservation.paces, ()
         for share in paces:
             share.end()
+
+
+async def _lend_nothing(store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:
+    raise QuotaExhausted("the reservation does not cover this request")
+
+
+Lend = Callable[[LeaseStore, Reservation, Amount, Amount], Awaitable[Reservation]]
+"""Returns a further reservation for a request that runs: of how much, and of how much at least."""

@@ -18,7 +18,7 @@ from services.common.rpc import status
 from services.common.rpc.client import metadata
 from services.common.throttle import Throttle
 from services.quota_client._lease import FIRST_TIMES
-from services.quota_client._lease_store import LeaseStore
+from services.quota_client._lease_store import LeaseStore, Lend
 from services.quota_client._pace import Paces
 from services.quota_client._settling import Settling
 from services.quota_client.amounts import NOTHING, Amount
@@ -58,6 +58,7 @@ class LeaseStores:
         settling: Who books.
         paces: What this process may do of paces.
         there: Returns when auth is there, or is not waited for.
+        lend: Returns a further reservation for a request that runs.
         call_s: How long an answer of auth is waited for.
     """
 
@@ -70,11 +71,13 @@ class LeaseStores:
         settling: Settling,
         paces: Paces,
         there: Callable[[], Awaitable[None]],
+        lend: Lend | None = None,
         call_s: float = CALL_S,
     ) -> None:
         self._stub = stub
         self._call_s = call_s
         self._auth_there = there
+        self._lend = lend
         self._token = service_token
         self._holder = holder
         self._settling = settling
@@ -203,7 +206,7 @@ class LeaseStores:
     def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> LeaseStore:
         store = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
         if store is None:
-            store = LeaseStore(digest, grant, asked_at, self._settling, self._paces, self.give_back)
+            store = LeaseStore(digest, grant, asked_at, self._settling, self._paces, self.give_back, self._lend)
         else:
             store.take(grant, asked_at)
         self.by_digest[digest] = store

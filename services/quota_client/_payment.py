@@ -15,9 +15,14 @@ class Payment:
     verified_key: VerifiedKey
 
     @property
+    def held(self) -> Amount:
+        """What is set aside in all."""
+        return self.amount
+
+    @property
     def tokens(self) -> int:
-        """Tokens set aside: bound the provider's answer by them. 0 for a task, which pays by images."""
-        return self.amount.tokens
+        """Tokens set aside in all. 0 for a task, which pays by images."""
+        return self.held.tokens
 
     @property
     def images(self) -> int:

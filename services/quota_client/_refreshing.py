@@ -12,7 +12,6 @@ from typing import Final
 
 import grpc
 
-from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.rpc.client import metadata
@@ -214,9 +213,7 @@ def _aged(active: Iterable[LeaseStore], now: float) -> Iterable[Reservation]:
 
 
 def _open(reservation: Reservation) -> quota_pb2.OpenReservation:
-    so_far = reservation.so_far() if reservation.so_far is not None else None
-    usage, provider, model = so_far or (usage_pb2.Usage(), "", "")
-    return quota_pb2.OpenReservation(so_far=reservation.settlement(usage, provider, model))
+    return quota_pb2.OpenReservation(so_far=reservation.report_of())
 
 
 def _orphaned(reservation_id: str) -> quota_pb2.OpenReservation:

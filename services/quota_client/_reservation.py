@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from moa.common.v1 import usage_pb2
@@ -13,7 +13,7 @@ from services.quota_client._lease import Lease
 from services.quota_client._pace import Share
 from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import NOTHING, Amount, shared
 
 
 def costless(usage: usage_pb2.Usage, provider: str, model: str) -> int:
@@ -57,15 +57,24 @@ class ReservationStore(Protocol):
     def renewed(self, reservation: Reservation) -> Reservation:
         """Return another reservation of the same quota, in the same paces, and book that this one came to nothing."""
 
+    async def lend(self, running: Reservation, need: Amount, least: Amount) -> Reservation:
+        """Return a further reservation for a request that runs, of at least so much. Raises as `Admission.reserve`."""
+
 
 class Reservation(Payment):
-    """Quota for one request. Exactly one of `settle` and `release` counts: the first."""
+    """Quota for one request. Exactly one of `settle` and `release` counts: the first.
+
+    A request that needs more while it runs has further reservations, which are settled and released with its first.
+    """
 
     __slots__ = (
         "_done",
+        "_heir",
         "_store",
         "amount",
         "cost",
+        "first",
+        "further",
         "lease",
         "made_at",
         "operation",
@@ -90,10 +99,16 @@ class Reservation(Payment):
     ) -> None:
         self._store = store
         self._done = False
+        self._heir: Reservation | None = None
+        """What goes on in the place of this one."""
+        self.first: Reservation | None = None
+        """Of a further reservation the request's first."""
+        self.further: Sequence[Reservation] = ()
+        """The request's further reservations, in the order in which they pay."""
         self.lease = lease
         self.verified_key = store.verified_key
         self.amount = amount
-        """What is set aside: bound the provider's answer by it."""
+        """What was set aside at first."""
         self.cost = cost
         self.operation = operation
         self.request_id = request_id
@@ -107,6 +122,11 @@ class Reservation(Payment):
         lease.number += 1
         # As `ReservationId` writes it.
         self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{amount.dotted}"
+
+    @property
+    def held(self) -> Amount:
+        """What is set aside in all."""
+        return sum((one.amount for one in self.further), self.amount)
 
     @property
     def priority(self) -> str:
@@ -149,6 +169,21 @@ class Reservation(Payment):
         self._done = True
         return smaller
 
+    async def extend(self, need: Amount, *, least: Amount) -> Amount:
+        """Set more aside for this request, and return how much; without a pause while its key's leases have room.
+
+        Raises as `Admission.reserve`, where not even `least` can be had.
+        """
+        more = await self._store.lend(self, need, least)
+        first = self
+        while first._heir is not None:
+            first = first._heir
+        if first._done:
+            more.release()
+            return NOTHING
+        more.first, first.further = first, (*first.further, more)
+        return more.amount
+
     def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: OnSettled) -> None:
         """Leave it to whoever answered to say what this call comes to; if nobody does within seconds, it is `usage`.
 
@@ -166,12 +201,19 @@ class Reservation(Payment):
         For another call after one that was left before its end, whose backend may take this process for dead and book
         this id: then its word is void, and what the next call delivers is booked once all the same.
         """
+        further, self.further = self.further, ()
         fresh = self._store.renewed(self)
-        self._done = True
+        self._done, self._heir, fresh.further = True, fresh, further
+        for one in further:
+            one.first = fresh
         return fresh
 
+    def shares(self, charged: Amount) -> list[Amount]:
+        """Return what this and each further reservation pay of a charge."""
+        return shared(charged, [self.amount, *(one.amount for one in self.further)])
+
     def settlement(self, usage: usage_pb2.Usage, provider: str, model: str) -> quota_pb2.Settlement:
-        """Return the settlement that this usage makes."""
+        """Return the settlement that this usage makes, of further reservations too."""
         settlement = quota_pb2.Settlement(
             reservation_id=self.reservation_id,
             usage=usage,
@@ -183,4 +225,19 @@ class Reservation(Payment):
         consume(settlement.charged, usage, self.amount, self.cost(usage, provider, model))
         # As `GetCurrentTime` does, in a third of the time.
         settlement.ended_at.seconds, settlement.ended_at.nanos = divmod(time.time_ns(), 1_000_000_000)
+        if self.further:
+            settlement.further.extend(one.reservation_id for one in self.further)
         return settlement
+
+    def report_of(self) -> quota_pb2.Settlement:
+        """Return what would be settled if the request ended now; of a further reservation its part."""
+        first = self.first or self
+        so_far = first.so_far() if first.so_far is not None else None
+        result = first.settlement(*(so_far or (usage_pb2.Usage(), "", "")))
+        if self.first is not None:
+            share = first.shares(Amount.read(result.charged))[1 + first.further.index(self)]
+            result.reservation_id = self.reservation_id
+            result.charged.CopyFrom(share.message())
+            result.ClearField("usage")
+            result.ClearField("further")
+        return result

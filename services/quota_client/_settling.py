@@ -102,7 +102,7 @@ class Settling:
                     whole = False
                     continue
                 self._pending[settlement.reservation_id] = settlement
-                mine.add(settlement.reservation_id)
+                mine.update((settlement.reservation_id, *settlement.further))
             opened.extend(reservation_id for reservation_id in left.opened if reservation_id not in mine)
             if whole:
                 self._left.append((left, mine))
@@ -153,7 +153,8 @@ class Settling:
     def settled(self, settlement: quota_pb2.Settlement, *, after_returns: bool = False) -> None:
         """Take a settlement: durable at once, booked soon; with `after_returns`, after what was given back before."""
         self._returns_first = self._returns_first or after_returns
-        self._open.pop(settlement.reservation_id, None)
+        for name in (settlement.reservation_id, *settlement.further):
+            self._open.pop(name, None)
         if self._journal:
             try:
                 self._journal.settled(settlement.SerializeToString())

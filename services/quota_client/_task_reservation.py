@@ -6,6 +6,7 @@ from typing import Final, Self
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.common.errors import QuotaExhausted
 from services.quota_client import priorities
 from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
@@ -52,6 +53,10 @@ class TaskReservation(Payment):
     def shrink(self, amount: Amount) -> Self:
         """Itself: it was set aside by another service."""
         return self
+
+    async def extend(self, need: Amount, *, least: Amount) -> Amount:
+        """Raise QuotaExhausted: the signer of the grant set aside all that there is."""
+        raise QuotaExhausted("the reservation does not cover this request")
 
     def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
         """Nothing, likewise."""

@@ -7,7 +7,7 @@ named after it. A limit is one dimension over one period, named after both: `tok
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from enum import StrEnum
@@ -123,6 +123,20 @@ HELPING: Final = Amount(tokens=1 << 22, images=1 << 10, nano_usd=1 << 40)
 def least(amounts: Iterable[Amount]) -> Amount:
     """Return the least of each dimension; everything, where there is no amount."""
     return reduce(Amount.at_most, amounts, BOUNDLESS)
+
+
+def shared(consumed: Amount, reserved: Sequence[Amount]) -> list[Amount]:
+    """Return what each reservation of one request pays: what those before it do not cover.
+
+    What exceeds all of them is the first's.
+    """
+    shares: list[Amount] = []
+    for amount in reserved:
+        share = consumed.at_most(amount)
+        consumed -= share
+        shares.append(share)
+    shares[0] += consumed
+    return shares
 
 
 class Period(StrEnum):

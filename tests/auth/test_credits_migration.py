@@ -51,7 +51,7 @@ def spend(link: psycopg.Connection[Any], day: str, at: str) -> str:
 @pytest.fixture
 async def before(database: Database, request: pytest.FixtureRequest) -> str:
     """A database of the release before: two days, one of which was audited and then removed but for its sums."""
-    url = database.create(f"t_{request.node.name}"[:60])
+    url = database.create(f"credits_{request.node.name}"[:60])
     migrations.upgrade(url, SCHEMA, BEFORE)
     with psycopg.connect(url) as link:
         link.execute(

@@ -1,6 +1,6 @@
-"""The law of the ledger, for any interleaving: reserve, settle, release, renew, return, expiry, crash, replica join,
-and steps of the clock over midnight and the ends of months, for tokens a day, dollars a month and in all, and credits,
-at once.
+"""The law of the ledger, for any interleaving: reserve, extend, settle, release, renew, return, expiry, crash, replica
+join, routers that die and what backends say for them, and steps of the clock over midnight and the ends of months, for
+tokens a day, dollars a month and in all, and credits, at once.
 
 The real ledger in the real PostgreSQL, with replicas' memories over it; time is made to pass by hand.
 """
@@ -45,10 +45,10 @@ from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Short, Standing
 from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking, Return
+from services.auth.domain.ledger import Booking, Further, Return
 from services.auth.domain.pools import Pools
 from services.auth.migrations import migrate
-from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, least
+from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, least, shared
 from services.quota_client.reservation_ids import ReservationId
 from tests.auth.asking import PEPPER
 
@@ -115,7 +115,22 @@ class Reservation:
     lease: Lease
     amount: Amount
     delivered: Amount = NOTHING
+    """By all of its further reservations together, too."""
     ended: bool = False
+    further: list[Reservation] = field(default_factory=list)
+
+    @property
+    def whole(self) -> Amount:
+        """What is set aside for the request in all."""
+        return sum((one.amount for one in self.further), self.amount)
+
+    def end(self) -> None:
+        """End it: what was not delivered may be reserved again."""
+        for one, share in zip(
+            (self, *self.further), shared(self.delivered, [self.amount, *(o.amount for o in self.further)]), strict=True
+        ):
+            one.ended = True
+            one.lease.free += (one.amount - share).at_least(NOTHING)
 
 
 class LedgerLaw(RuleBasedStateMachine):
@@ -202,47 +217,71 @@ class LedgerLaw(RuleBasedStateMachine):
     @rule(lease=leases, amount=AMOUNTS, target=reservations)
     def reserve(self, lease: Lease, amount: Amount) -> Any:
         """A router sets an amount aside from a lease that lives, on its day."""
+        return self._set_aside(lease, amount) or multiple()
+
+    def _set_aside(self, lease: Lease, amount: Amount) -> Reservation | None:
         if self.now >= lease.alive_until or lease.day != self.day or not lease.free.covers(amount):
-            return multiple()
+            return None
         lease.free -= amount
         name = ReservationId(lease.lease_id, str(next(lease.numbers)), amount)
         reservation = Reservation(str(name), lease, amount)
         self.reserved.append(reservation)
         return reservation
 
+    @rule(reservation=reservations, lease=leases, amount=AMOUNTS)
+    def extend(self, reservation: Reservation, lease: Lease, amount: Amount) -> None:
+        """A router sets more aside for a request that runs, from whichever lease, on the day that it is then."""
+        if not reservation.ended and (more := self._set_aside(lease, amount)):
+            reservation.further.append(more)
+
     @rule(reservation=reservations, part=st.floats(0, 1.3))
     def settle(self, reservation: Reservation, part: float) -> None:
         """What was delivered is booked; the rest may be reserved again."""
         if not reservation.ended:
-            reservation.ended = True
-            reservation.delivered = _part(reservation.amount, part)
+            reservation.delivered = _part(reservation.whole, part)
             self.delivered[reservation.reservation_id] = reservation.delivered
-            reservation.lease.free += (reservation.amount - reservation.delivered).at_least(NOTHING)
-        self._settle(reservation)
+            reservation.end()
+        self._settle(self._booking(reservation))
 
-    @rule(reservation=reservations, part=st.floats(0, 1))
-    def report(self, reservation: Reservation, part: float) -> None:
-        """A router tells how far a request has come."""
+    @rule(reservation=reservations, part=st.floats(0, 1), others=st.booleans())
+    def report(self, reservation: Reservation, part: float, others: bool) -> None:
+        """A router tells how far a request has come; of its newest reservations perhaps a moment later."""
         if not reservation.ended:
-            reservation.delivered = reservation.delivered.at_least(_part(reservation.amount, part))
-            self.run(self.ledger.report([self._booking(reservation)]))
+            reservation.delivered = reservation.delivered.at_least(_part(reservation.whole, part))
+            booking = self._booking(reservation)
+            self.run(self.ledger.report([booking, *(booking.others() if others else ())]))
+
+    @rule(reservation=reservations, part=st.floats(0, 1.3), report=st.booleans())
+    def killed(self, reservation: Reservation, part: float, report: bool) -> None:
+        """A router died, and a backend, which knows the first reservation alone, says what it had delivered."""
+        if not reservation.ended:
+            reservation.delivered = reservation.delivered.at_least(_part(reservation.whole, part))
+            self.delivered[reservation.reservation_id] = reservation.delivered
+            for one in (reservation, *reservation.further):
+                one.ended = True
+        if report:
+            # Its journal is found: it says which reservations were open.
+            opened = [self._opened(one) for one in (reservation, *reservation.further)]
+            self.run(self.ledger.report(opened))
+        further = self.run(self.ledger.further_of([reservation.reservation_id]))
+        booking = self._booking(reservation)
+        booking.settlement.first_alone = True
+        names = booking.settlement.further[:] = further.get(reservation.reservation_id, [])
+        self._settle(replace(booking, further=[one for one in booking.further if one.reservation_id in names]))
 
     @rule(reservation=reservations)
     def release(self, reservation: Reservation) -> None:
         """A request came to nothing."""
         if not reservation.ended and not reservation.delivered:
-            reservation.ended = True
-            reservation.lease.free += reservation.amount
+            reservation.end()
             self.delivered[reservation.reservation_id] = NOTHING
-            self._settle(reservation)
+            self._settle(self._booking(reservation))
 
-    def _settle(self, reservation: Reservation) -> None:
+    def _settle(self, booking: Booking) -> None:
         """Book it twice over: it is booked, or refused where its block was removed."""
-        name = reservation.reservation_id
-        found = self.lease_ids.read(reservation.lease.lease_id)
-        assert found is not None
-        done = self.run(self.ledger.settle([self._booking(reservation)] * 2))
-        gone = found[0] in self.removed
+        name = booking.reservation_id
+        done = self.run(self.ledger.settle([booking] * 2))
+        gone = booking.block_id in self.removed
         assert (done.booked, done.refused) == (([], [name] * 2) if gone else ([name] * 2, []))
         if gone and name not in self.charged_before:
             self.refused.add(name)
@@ -353,11 +392,13 @@ class LedgerLaw(RuleBasedStateMachine):
         charged = self.charged_before | self._charged()
         assert not any(outstanding.values())
         assert sum(charged.values(), NOTHING) == sum(spent.values(), NOTHING)
+        further = {one.reservation_id: one.further for one in self.reserved}
         for reservation_id, delivered in self.delivered.items():
             if reservation_id in self.refused:
                 assert reservation_id not in charged
             else:
-                assert delivered.covers(charged[reservation_id])
+                others = (charged.get(one.reservation_id, NOTHING) for one in further[reservation_id])
+                assert delivered.covers(sum(others, charged[reservation_id]))
         for day in spent:
             self.day = day
             left = [OF_LIMITS[period] - _sum(period, day, spent) for period in Period]
@@ -428,22 +469,23 @@ class LedgerLaw(RuleBasedStateMachine):
         )
 
     def _booking(self, reservation: Reservation) -> Booking:
-        found = self.lease_ids.read(reservation.lease.lease_id)
-        assert found is not None
         settlement = quota_pb2.Settlement(
             reservation_id=reservation.reservation_id,
             charged=reservation.delivered.message(),
             usage=usage_pb2.Usage(completion_tokens=reservation.delivered.tokens),
             provider="local-text",
             model="m",
+            further=[one.reservation_id for one in reservation.further],
         )
-        return Booking(
-            reservation.reservation_id,
-            reservation.lease.lease_id,
-            found[0],
-            reservation.amount,
-            settlement,
-        )
+        return Booking(*self._named(reservation), settlement, [self._named(one) for one in reservation.further])
+
+    def _opened(self, reservation: Reservation) -> Booking:
+        return Booking(*self._named(reservation), quota_pb2.Settlement(reservation_id=reservation.reservation_id))
+
+    def _named(self, reservation: Reservation) -> Further:
+        found = self.lease_ids.read(reservation.lease.lease_id)
+        assert found is not None
+        return Further(reservation.reservation_id, reservation.lease.lease_id, found[0], reservation.amount)
 
 
 def test_no_interleaving_breaks_the_law(database_url: str) -> None:

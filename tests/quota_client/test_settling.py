@@ -117,3 +117,16 @@ async def test_a_journal_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
     await until(lambda: auth.booked == ["fine"])
     await settling.stop(within_s=5)
     assert [path.name for path in tmp_path.iterdir()] == ["gone.journal"]
+
+
+async def test_a_successor_finds_nothing_open_that_a_settlement_names(tmp_path: Path) -> None:
+    """What was lent to a request while it ran is settled with it, in the journal too."""
+    auth: Any = Auth()
+    gone = Settling(auth, service_token="token", folder=tmp_path, holder="gone")
+    for name in ("first", "further", "open"):
+        gone.opened(name)
+    gone.settled(quota_pb2.Settlement(reservation_id="first", further=["further"]))
+    await gone.stop(within_s=0)
+    settling = Settling(auth, service_token="token", folder=tmp_path, holder="one")
+    assert settling.start() == ["open"]
+    await settling.stop(within_s=0)

@@ -13,12 +13,14 @@ from uuid import UUID, uuid4
 
 from prometheus_client import Counter
 
+from moa.quota.v1 import quota_pb2
 from services.auth.adapters import moves
 from services.auth.adapters.columns import ADDED, COLUMNS, MARKS, each
 from services.auth.adapters.postgres import Link, Postgres
+from services.auth.adapters.settlements import Booked, Late, Settlements
 from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.leases import sized
-from services.auth.domain.ledger import Block, Booking, Ending, Known, Return, subjects
+from services.auth.domain.ledger import Block, Booking, Ending, Return, subjects
 from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, Period
 from services.quota_client.amounts import least as least_of
 
@@ -44,15 +46,6 @@ class Borrowed(NamedTuple):
     account: Standing
     key: Standing
     bound: Standing | None
-
-
-class Booked(NamedTuple):
-    """What became of settlements, by reservation id."""
-
-    booked: list[str]
-    refused: list[str]
-    known: dict[str, Known]
-    """Of the booked ones those that an earlier call had booked."""
 
 
 class Ledger:
@@ -118,64 +111,31 @@ class Ledger:
     async def settle(self, bookings: Sequence[Booking]) -> Booked:
         """Charge reservations to their blocks, each at most once. Durable when it returns.
 
-        What was consumed beyond a reservation is charged too, as far as the day has room: its block grows by that.
+        A request's further reservations are settled with its first. What was consumed beyond all of them is charged
+        too, as far as the day has room: the first's block grows by that.
         """
-        done = Booked([], [], {})
         async with self._postgres.transaction() as link:
-            blocks = await moves.locked(link, {b.block_id for b in bookings})
-            known = await moves.known_of(link, [b.reservation_id for b in bookings])
-            ended = await moves.ended_among(link, {b.lease_id for b in bookings})
-            cursor = await link.execute(
-                "select reservation_id from open_reservations where held and reservation_id = any(%s)",
-                ([b.reservation_id for b in bookings],),
-            )
-            held = {reservation_id for (reservation_id,) in await cursor.fetchall()}
-            settling: list[moves.Charge] = []
-            late: list[tuple[Block, Booking, Amount]] = []
-            unused: list[moves.Piece] = []
-            for booking in bookings:
-                block = blocks.get(booking.block_id)
-                if block is None:
-                    done.refused.append(booking.reservation_id)
-                    continue
-                done.booked.append(booking.reservation_id)
-                before = known[booking.reservation_id]
-                if "settle" in before or "late" in before:
-                    done.known[booking.reservation_id] = moves.sum_of(before)
-                    continue
-                over = (block.ended or booking.lease_id in ended) and booking.reservation_id not in held
-                if "orphan" in before or block.closed or over:
-                    orphan = before.get("orphan")
-                    owed = booking.consumed - (orphan.charged if orphan else NOTHING)
-                    late.append((block, booking, owed))
-                    before["late"] = Known(owed, booking.settlement.usage)
-                    continue
-                charged = booking.charged.at_most(block.outstanding)
-                block.outstanding -= charged
-                settling.append(moves.Charge(block, booking, charged))
-                before["settle"] = Known(charged, booking.settlement.usage)
-                if booking.reservation_id in held:
-                    rest = (booking.reserved - charged).at_most(block.outstanding)
-                    block.outstanding -= rest
-                    unused.append(moves.Piece(block, booking.reservation_id, rest, booking.lease_id))
-            if late or unused or any(charge.short for charge in settling):
-                await moves.lock_days(link, blocks.values())
-                settling = await moves.grown(link, settling)
-            await moves.insert(link, [charge.row() for charge in settling])
+            these = await Settlements.read(link, bookings)
+            these.take(bookings)
+            charges = these.charges
+            if these.late or these.unused or any(charge.short for charge in charges):
+                await moves.lock_days(link, these.blocks.values())
+                charges = await moves.grown(link, charges)
+            await moves.insert(link, [charge.row() for charge in charges])
             settled: dict[UUID, Amount] = defaultdict(Amount)
-            for charge in settling:
+            for charge in charges:
                 settled[charge.block.id] += charge.charged
             await moves.moved(link, "settled", settled)
-            await moves.taken_back(link, "expire", unused)
-            await self._settle_late(link, late)
-            await link.execute("delete from open_reservations where reservation_id = any(%s)", (done.booked,))
-            await moves.used(link, {blocks[b.block_id].key_id for b in bookings if b.block_id in blocks})
-        for charge in settling:
+            await moves.taken_back(link, "expire", these.unused)
+            await self._settle_late(link, these.late)
+            await link.execute("delete from open_reservations where reservation_id = any(%s)", (these.names,))
+            await moves.used(link, {block.key_id for block in these.blocks.values()})
+        for charge in charges:
             for dimension, uncovered in zip(DIMENSIONS, charge.short, strict=True):
                 UNCOVERED.labels(dimension).inc(uncovered)
-        return done
+        return these.done
 
-    async def _settle_late(self, link: Link, late: Iterable[tuple[Block, Booking, Amount]]) -> None:
+    async def _settle_late(self, link: Link, late: Iterable[Late]) -> None:
         """Charge what came after its block had ended, as far as the day still has room for it."""
         for block, booking, owed in sorted(late, key=lambda item: (item[0].account_id, item[0].key_id, item[0].day)):
             free = await moves.free_of(link, block)
@@ -266,11 +226,20 @@ class Ledger:
                 " select %s, id, %s from blocks where id = %s"
                 # What a journal remembers of a reservation is that it was made: less than what was reported of it.
                 " on conflict (reservation_id) do update set so_far = excluded.so_far, reported_at = now() where %s",
-                [
-                    (b.reservation_id, b.settlement.SerializeToString(), b.block_id, b.settlement.HasField("usage"))
-                    for b in open_ones
-                ],
+                [(b.reservation_id, b.settlement.SerializeToString(), b.block_id, _tells(b)) for b in open_ones],
             )
+
+    async def further_of(self, reservation_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return the further reservations that were reported of open ones, by id."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select reservation_id, so_far from open_reservations where reservation_id = any(%s)",
+                (list(reservation_ids),),
+            )
+            return {
+                reservation_id: list(quota_pb2.Settlement.FromString(so_far).further)
+                for reservation_id, so_far in await cursor.fetchall()
+            }
 
     async def owes(self) -> bool:
         """Return whether any block or reservation is open, whoever holds it."""
@@ -364,3 +333,8 @@ class Ledger:
                 "delete from open_reservations where reservation_id = any(%s)", ([name for name, *_ in found],)
             )
         return len(found)
+
+
+def _tells(report: Booking) -> bool:
+    """Return whether a report tells what was consumed, rather than that a reservation was made."""
+    return report.settlement.HasField("usage") or report.settlement.HasField("charged")

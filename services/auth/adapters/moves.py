@@ -107,9 +107,9 @@ async def known_of(link: Link, reservation_ids: Sequence[str]) -> dict[str, dict
     return known
 
 
-def sum_of(before: dict[str, Known]) -> Known:
-    """Return what a reservation was charged in all, with the usage of its latest row."""
-    charged = sum((known.charged for known in before.values()), NOTHING)
+def sum_of(before: dict[str, Known], *further: dict[str, Known]) -> Known:
+    """Return what a request was charged in all, with the usage of its first reservation's latest row."""
+    charged = sum((known.charged for one in (before, *further) for known in one.values()), NOTHING)
     return Known(charged, (before.get("late") or before["settle"]).usage)
 
 
@@ -313,12 +313,7 @@ def row(
         return (*head, *_NOT_RESERVED, *_NO_USAGE, lease_id)
     told = booking.settlement
     usage = told.usage
-    return (
-        *head,
-        *booking.reserved,
-        told.operation,
-        told.provider,
-        told.model,
+    counted = (
         usage.prompt_tokens,
         usage.completion_tokens,
         usage.reasoning_tokens,
@@ -326,6 +321,15 @@ def row(
         usage.cache_write_tokens,
         usage.images,
         usage.exact,
+    )
+    return (
+        *head,
+        *booking.reserved,
+        told.operation,
+        told.provider,
+        told.model,
+        # None: what a further reservation pays is no request of its own.
+        *(counted if told.HasField("usage") else (None,) * len(counted)),
         told.request_id,
         told.ended_at.ToDatetime(tzinfo=UTC) if told.HasField("ended_at") else None,
         booking.lease_id,

@@ -6,12 +6,24 @@ it has room (docs/charging.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import Amount, shared
+from services.quota_client.reservation_ids import ReservationId
+
+
+class Further(NamedTuple):
+    """A further reservation of a request, whose id was read."""
+
+    reservation_id: str
+    lease_id: str
+    block_id: UUID
+    reserved: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +35,39 @@ class Booking:
     block_id: UUID
     reserved: Amount
     settlement: quota_pb2.Settlement
+    further: Sequence[Further] = ()
 
     @property
     def charged(self) -> Amount:
         """What to charge to the block: what was consumed, within what was reserved."""
-        return Amount.read(self.settlement.charged).at_most(self.reserved)
+        return self.consumed.at_most(self.reserved)
 
     @property
     def consumed(self) -> Amount:
-        """What was consumed, even beyond what was reserved."""
-        return Amount.read(self.settlement.charged)
+        """What was consumed of it, even beyond what was reserved: what further reservations pay is theirs."""
+        consumed = Amount.read(self.settlement.charged)
+        return shared(consumed, self._reserved)[0] if self.settlement.further else consumed
+
+    def others(self, *, unpaid: bool = False) -> list[Booking]:
+        """Return the bookings of the further reservations; `unpaid`: they pay nothing."""
+        told = quota_pb2.Settlement()
+        if not unpaid:
+            told.CopyFrom(self.settlement)
+            for name in ("usage", "further", "first_alone"):
+                told.ClearField(name)
+        consumed = Amount.read(told.charged)
+        result = []
+        for one, share in zip(self.further, shared(consumed, self._reserved)[1:], strict=True):
+            part = quota_pb2.Settlement()
+            part.CopyFrom(told)
+            part.charged.CopyFrom(share.message())
+            result.append(Booking(one.reservation_id, one.lease_id, one.block_id, one.reserved, part))
+        return result
+
+    @property
+    def _reserved(self) -> list[Amount]:
+        further = map(ReservationId.parse, self.settlement.further)
+        return [self.reserved, *(one.amount for one in further if one)]
 
 
 @dataclass(frozen=True, slots=True)

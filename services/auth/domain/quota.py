@@ -15,7 +15,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
 from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking, Known, Return
+from services.auth.domain.ledger import Booking, Further, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
 from services.common.errors import MoaError, NoCredit, PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.isolate import each_isolated, note_failure
@@ -52,6 +52,7 @@ class LedgerStore(BlockStore, Protocol):
 
     async def settle(self, bookings: Sequence[Booking]) -> tuple[list[str], list[str], dict[str, Known]]: ...  # noqa: D102
     async def report(self, open_ones: Sequence[Booking]) -> None: ...  # noqa: D102
+    async def further_of(self, reservation_ids: Sequence[str]) -> dict[str, list[str]]: ...  # noqa: D102
 
 
 class Quota:
@@ -186,7 +187,7 @@ class Quota:
         One that could not be booked now, though the database is there, is in neither: it keeps no other back.
         """
         bookings, refused = [], []
-        for settlement in settlements:
+        for settlement in await self._completed(settlements):
             booking = self._booking(settlement)
             if booking is None:
                 refused.append(settlement.reservation_id)
@@ -214,12 +215,28 @@ class Quota:
         ]
         await _noted("return", readable, self._ledger.give_back, lambda piece: piece.return_id)
 
+    async def _completed(self, settlements: Iterable[quota_pb2.Settlement]) -> list[quota_pb2.Settlement]:
+        """Return settlements with the further reservations that their senders did not know of."""
+        result = list(settlements)
+        alone = [settlement.reservation_id for settlement in result if settlement.first_alone]
+        further = await self._ledger.further_of(alone) if alone else {}
+        for settlement in result:
+            if settlement.first_alone:
+                settlement.further[:] = further.get(settlement.reservation_id, ())
+        return result
+
     def _booking(self, settlement: quota_pb2.Settlement) -> Booking | None:
-        reservation = ReservationId.parse(settlement.reservation_id)
+        first, *further = (self._read(name) for name in (settlement.reservation_id, *settlement.further))
+        if first is None or None in further:
+            return None
+        return Booking(*first, settlement, [one for one in further if one])
+
+    def _read(self, reservation_id: str) -> Further | None:
+        reservation = ReservationId.parse(reservation_id)
         found = self._lease_ids.read(reservation.lease_id) if reservation else None
         if reservation is None or found is None:
             return None
-        return Booking(settlement.reservation_id, reservation.lease_id, found[0], reservation.amount, settlement)
+        return Further(reservation_id, reservation.lease_id, found[0], reservation.amount)
 
 
 async def _noted(
