@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.addresses import From
+from tests.dialects import ANSWERING
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT, DRAW
 
@@ -181,22 +182,6 @@ def test_usage_is_told_by_day_and_model(person: Person) -> None:
     assert (refused.status_code, "is none of month" in refused.text) == (422, True)
 
 
-_HELLO = [{"role": "user", "content": "Hello!"}]
-_DIALECTS: list[tuple[str, dict[str, Any], str, str]] = [
-    (
-        "/generate/text",
-        {"provider": "local-text", "model_id": "moa-tiny-chat", "messages": _HELLO},
-        "X-API-Key",
-        "{}",
-    ),
-    ("/v1/chat/completions", {"model": "moa-tiny-chat", "messages": _HELLO}, "Authorization", "Bearer {}"),
-    (
-        "/v1beta/models/moa-tiny-chat:generateContent",
-        {"contents": [{"parts": [{"text": "Hello!"}]}]},
-        "x-goog-api-key",
-        "{}",
-    ),
-]
 _TOLD = {
     "ratelimit",
     "ratelimit-policy",
@@ -208,15 +193,14 @@ _TOLD = {
 }
 
 
-@pytest.mark.parametrize(("path", "body", "header", "form"), _DIALECTS, ids=["native", "openai", "google"])
-def test_every_answer_and_every_429_tells_what_is_left(
-    gateway: Gateway, person: Person, path: str, body: dict[str, Any], header: str, form: str
-) -> None:
+@pytest.mark.parametrize("dialect", ANSWERING)
+def test_every_answer_and_every_429_tells_what_is_left(gateway: Gateway, person: Person, dialect: str) -> None:
     """Answers and refusals of each dialect carry limits, rests and resets of requests, tokens and images."""
     limit(gateway, person, requests_per_minute=1)
-    refused = 0
+    refused, rig = 0, ANSWERING[dialect]
+    asked, headers = rig.text("moa-tiny-chat", "Hello!"), rig.key(person.key)
     for _ in range(30):
-        answer = requests.post(gateway.url + path, json=body, headers={header: form.format(person.key)}, timeout=60)
+        answer = requests.post(gateway.url + asked.path, headers=headers, timeout=60, **asked.how)
         assert answer.status_code in (200, 429), answer.text
         # The limit is a moment old: the first requests may not have heard of it.
         if "x-ratelimit-limit-requests" in answer.headers or answer.status_code == 429:

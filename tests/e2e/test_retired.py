@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from tests import shipped, stacks
+from tests.dialects import ANSWERING
 from tests.e2e.conftest import Gateway
 from tests.emulators.base import Emulator
 from tests.emulators.bedrock_images import BedrockImagesEmulator
@@ -129,14 +130,10 @@ def take_over(retired: Gateway, catalogue: Path, changed: dict[str, Any], *, sta
 def refused_everywhere(retired: Gateway, served: dict[str, str]) -> None:
     """Ask for each model in every dialect."""
     for model in RETIRED:
-        bodies: dict[str, object] = {
-            "/v1/images/generations": {"model": model, "prompt": "x"},
-            "/create/image": {"model_id": model, "prompt": "x"},
-            f"/v1beta/models/{model}:generateContent": {"contents": [{"parts": [{"text": "x"}]}]},
-        }
-        for path, body in bodies.items():
-            answer = retired.post(path, body)
-            assert answer.status_code == 410, (path, answer.text)
+        for rig in ANSWERING.values():
+            asked = rig.image(model, "x")
+            answer = retired.post(asked.path, asked.body)
+            assert answer.status_code == 410, (asked.path, answer.text)
             assert successor_of(model, served) in answer.text
     with (
         openai.OpenAI(base_url=f"{retired.url}/v1", api_key=retired.key, max_retries=0) as client,

@@ -15,6 +15,7 @@ import openai
 import psycopg
 import pytest
 
+from tests.dialects import ANSWERING
 from tests.emulators.pictures import ImageScript
 from tests.emulators.script import Counts, Script
 from tests.matrix.conftest import CLOUDS, PICTURES, WAIT_S, World
@@ -26,37 +27,6 @@ PIECES = ("Once ", "upon ", "a ", "time ", "there ", "was.")
 COUNTS = Counts(prompt=7, completion=len(PIECES))
 BOUND = 200
 """Above the bytes of any prompt here."""
-
-
-def _native(model: str, stream: bool) -> tuple[str, dict[str, Any]]:
-    turn = {"role": "user", "content": "tell me a story"}
-    return "/generate/text", {"model_id": model, "messages": [turn], "stream": stream, "max_tokens": 60}
-
-
-def _openai(model: str, stream: bool) -> tuple[str, dict[str, Any]]:
-    turn = {"role": "user", "content": "tell me a story"}
-    return "/v1/chat/completions", {"model": model, "messages": [turn], "stream": stream, "max_tokens": 60}
-
-
-def _google(model: str, stream: bool) -> tuple[str, dict[str, Any]]:
-    method = "streamGenerateContent?alt=sse" if stream else "generateContent"
-    content = {"role": "user", "parts": [{"text": "tell me a story"}]}
-    return f"/v1beta/models/{model}:{method}", {
-        "contents": [content],
-        "generationConfig": {"maxOutputTokens": 60},
-    }
-
-
-def _native_image(model: str) -> tuple[str, dict[str, Any], int]:
-    return "/create/image", {"model_id": model, "prompt": "a sea"}, 1
-
-
-def _openai_image(model: str) -> tuple[str, dict[str, Any], int]:
-    return "/v1/images/generations", {"model": model, "prompt": "a sea", "n": 2}, 2
-
-
-TEXT_DIALECTS: tuple[Callable[[str, bool], tuple[str, dict[str, Any]]], ...] = (_native, _openai, _google)
-IMAGE_DIALECTS = (_native_image, _openai_image)
 
 
 @dataclass
@@ -138,23 +108,24 @@ async def play(world: World, session: aiohttp.ClientSession, cut: Cut, path: str
 
 def text_cut(dice: random.Random, number: int) -> tuple[Cut, str, Any, str]:
     """Choose a dialect, a provider, a form and a point."""
-    dialect, cloud, stream = dice.choice(TEXT_DIALECTS), dice.choice(CLOUDS), dice.random() < 0.6
+    rig, cloud, stream = dice.choice(list(ANSWERING.values())), dice.choice(CLOUDS), dice.random() < 0.6
     whole = dice.random() < 0.2
     point = None if whole else (dice.randint(-1, len(PIECES)) if stream else 0)
     script = Script(text=PIECES, counts=COUNTS, hold_at=point)
-    path, body = dialect(f"{cloud}-model", stream)
-    what = f"{dialect.__name__} {cloud} {'stream' if stream else 'whole'} at {point}"
-    return Cut(f"law-{number}-{dice.getrandbits(48):x}", what, [script], 0, whole), path, body, cloud
+    asked = rig.text(f"{cloud}-model", "tell me a story", stream=stream, max_tokens=60)
+    what = f"{rig.name} {cloud} {'stream' if stream else 'whole'} at {point}"
+    return Cut(f"law-{number}-{dice.getrandbits(48):x}", what, [script], 0, whole), asked.path, asked.body, cloud
 
 
 def image_cut(dice: random.Random, number: int) -> tuple[Cut, str, Any, str]:
     """Likewise, for images; what a provider makes one at a time is asked for in several calls."""
-    dialect, name = dice.choice(IMAGE_DIALECTS), dice.choice(PICTURES)
+    rig, name = dice.choice(list(ANSWERING.values())), dice.choice(PICTURES)
     whole = dice.random() < 0.2
-    path, body, count = dialect(name)
+    count = rig.most_images
+    asked = rig.image(name, "a sea", count)
     scripts: list[Script] = [ImageScript(hold_at=None if whole else 0) for _ in range(count)]
-    cut = Cut(f"law-{number}-{dice.getrandbits(48):x}", f"{dialect.__name__} {name}", scripts, count, whole)
-    return cut, path, body, name.partition("/")[0]
+    cut = Cut(f"law-{number}-{dice.getrandbits(48):x}", f"{rig.name} {name}", scripts, count, whole)
+    return cut, asked.path, asked.body, name.partition("/")[0]
 
 
 def check(cut: Cut, charge: Charge) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -18,110 +19,45 @@ from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common import dialects
 from services.common.errors import IdempotencyKeyReused
+from tests.dialects import ANSWERING
+from tests.dialects.rig import GIVEN, Asked
 from tests.emulators.script import Script
 from tests.matrix.conftest import CLOUDS, WAIT_S, World
-from tests.matrix.test_matrix import GIVEN, GIVEN_URI, LOCAL
+from tests.matrix.test_matrix import LOCAL
 
 CLOUD = f"{CLOUDS[0]}-model"
 
 
-def _text(world: World, words: str, key: str, **more: Any) -> requests.Response:
-    turn = {"role": "user", "content": words}
-    return _post(world, key, "/generate/text", json={"model_id": CLOUD, "messages": [turn], **more})
-
-
-def _chat(world: World, words: str, key: str, **more: Any) -> requests.Response:
-    turn = {"role": "user", "content": words}
-    return _post(world, key, "/v1/chat/completions", json={"model": CLOUD, "messages": [turn], **more})
-
-
-def _google(
-    world: World, words: str, key: str, method: str = "generateContent", model: str = CLOUD
-) -> requests.Response:
-    body = {"contents": [{"role": "user", "parts": [{"text": words}]}]}
-    return _post(world, key, f"/v1beta/models/{model}:{method}", json=body)
-
-
-def _post(world: World, key: str, path: str, **how: Any) -> requests.Response:
+def _posted(asked: Asked, world: World, key: str) -> requests.Response:
     headers = {"X-API-Key": world.key, "Idempotency-Key": key}
-    return requests.post(world.url + path, headers=headers, timeout=60, **how)
-
-
-def native_text(world: World, words: str, key: str) -> requests.Response:
-    return _text(world, words, key)
-
-
-def native_stream(world: World, words: str, key: str) -> requests.Response:
-    return _text(world, words, key, stream=True)
+    return requests.post(world.url + asked.path, headers=headers, timeout=60, **asked.how)
 
 
 def openai_chat(world: World, words: str, key: str) -> requests.Response:
-    return _chat(world, words, key)
+    return _posted(ANSWERING["openai"].text(CLOUD, words), world, key)
 
 
-def openai_stream(world: World, words: str, key: str) -> requests.Response:
-    return _chat(world, words, key, stream=True)
+def _asks() -> Iterator[tuple[str, str, Callable[[str], Asked], bool]]:
+    """Yield each paid request: its dialect, a name, what asks for it in words, and whether it is for images."""
+    for name, rig in ANSWERING.items():
+        yield name, "text", partial(rig.text, CLOUD), False
+        yield name, "stream", partial(rig.text, CLOUD, stream=True), False
+        yield name, "image", partial(rig.image, LOCAL), True
+        for number, change in enumerate(rig.changes):
+            yield name, f"change-{number}", partial(change, LOCAL, picture=GIVEN), True
 
 
-def google_text(world: World, words: str, key: str) -> requests.Response:
-    return _google(world, words, key)
+ASKS = [pytest.param(dialect, ask, images, id=f"{dialect}-{name}") for dialect, name, ask, images in _asks()]
 
 
-def google_stream(world: World, words: str, key: str) -> requests.Response:
-    return _google(world, words, key, "streamGenerateContent?alt=sse")
-
-
-def native_image(world: World, words: str, key: str) -> requests.Response:
-    return _post(world, key, "/create/image", json={"model_id": LOCAL, "prompt": words})
-
-
-def native_edit(world: World, words: str, key: str) -> requests.Response:
-    return _post(world, key, "/generate/image", json={"model_id": LOCAL, "prompt": words, "image_data": GIVEN_URI})
-
-
-def openai_image(world: World, words: str, key: str) -> requests.Response:
-    return _post(world, key, "/v1/images/generations", json={"model": LOCAL, "prompt": words})
-
-
-def openai_edit(world: World, words: str, key: str) -> requests.Response:
-    # A form, whose boundary is another at each call.
-    return _post(
-        world, key, "/v1/images/edits", data={"model": LOCAL, "prompt": words}, files={"image": ("a.png", GIVEN)}
-    )
-
-
-def openai_variation(world: World, words: str, key: str) -> requests.Response:
-    form = {"model": LOCAL, "user": words}
-    return _post(world, key, "/v1/images/variations", data=form, files={"image": ("a.png", GIVEN)})
-
-
-def google_image(world: World, words: str, key: str) -> requests.Response:
-    return _google(world, words, key, model=LOCAL)
-
-
-Ask = Callable[[World, str, str], requests.Response]
-ASKS: list[tuple[Ask, str]] = [
-    (native_text, "native"),
-    (native_stream, "native"),
-    (native_image, "native"),
-    (native_edit, "native"),
-    (openai_chat, "openai"),
-    (openai_stream, "openai"),
-    (openai_image, "openai"),
-    (openai_edit, "openai"),
-    (openai_variation, "openai"),
-    (google_text, "google"),
-    (google_stream, "google"),
-    (google_image, "google"),
-]
-
-
-@pytest.mark.parametrize(("ask", "dialect"), ASKS, ids=lambda value: getattr(value, "__name__", value))
-def test_one_answer_a_key(world: World, ask: Ask, dialect: str) -> None:
+@pytest.mark.parametrize(("dialect", "ask", "images"), ASKS)
+def test_one_answer_a_key(world: World, dialect: str, ask: Callable[[str], Asked], images: bool) -> None:
     """Asked again: the same bytes and cost, marked, with the first one's id, and no provider is asked. Other words
     under the key are 422 in the dialect's own envelope."""
     key = str(uuid4())
-    first, again, other = (ask(world, words, key) for words in ("a red circle", "a red circle", "a blue square"))
+    first, again, other = (
+        _posted(ask(words), world, key) for words in ("a red circle", "a red circle", "a blue square")
+    )
     assert (first.status_code, again.status_code) == (200, 200), first.text + again.text
     assert again.content == first.content
     assert "idempotent-replayed" not in first.headers
@@ -130,14 +66,10 @@ def test_one_answer_a_key(world: World, ask: Ask, dialect: str) -> None:
     assert again.headers["x-request-id"] != first.headers["x-request-id"]
     for name in ("content-type", "x-moa-model", "x-moa-provider", "x-moa-cost"):
         assert again.headers.get(name) == first.headers.get(name)
-    assert len(world.emulators[CLOUDS[0]].seen) == (0 if "image" in ask.__name__ or _is_picture(ask) else 1)
+    assert len(world.emulators[CLOUDS[0]].seen) == (0 if images else 1)
     assert other.status_code == 422
     refusal = IdempotencyKeyReused("this idempotency key was used for another request", param="Idempotency-Key")
     assert other.json() == dialects.DIALECTS[dialect].render(refusal)
-
-
-def _is_picture(ask: Ask) -> bool:
-    return ask in (native_edit, openai_edit, openai_variation)
 
 
 def test_grpc_calls_take_it_as_metadata(world: World) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import pkgutil
-from typing import Any
 
 import openai
 import pytest
@@ -18,6 +17,8 @@ from moa.common.v1 import error_pb2
 from services.common import dialects
 from services.common.errors import BY_WORD, RULES, Cancelled, MoaError
 from services.router import dialects as router_dialects
+from tests import dialects as rigs
+from tests.dialects import ANSWERING, RIGS
 from tests.router.rig import KEY, Played, said, text
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
@@ -27,22 +28,15 @@ PARAM = 'messages[0]."가"'
 # Nobody is told that a call was cancelled: the caller has left.
 KINDS = {name: kind for name, kind in BY_WORD.items() if kind is not Cancelled}
 
-HI = [{"role": "user", "content": "x"}]
-CALLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "native": ("/generate/text", {"model_id": "smart", "messages": HI}),
-    "openai": ("/v1/chat/completions", {"model": "smart", "messages": HI}),
-    "google": ("/v1beta/models/smart:generateContent", {"contents": [{"parts": [{"text": "x"}]}]}),
-}
 
-
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", ANSWERING)
 @pytest.mark.parametrize("reason", KINDS)
 def test_the_status_and_the_body(url: str, played: Played, reason: str, name: str) -> None:
     """The edge words a failure exactly as the one table says; the time to wait is in its header."""
     error = KINDS[reason](MESSAGE, param=PARAM, retry_after_s=7)
     played.refusal = error
-    path, body = CALLS[name]
-    got = requests.post(url + path, json=body, headers={"x-api-key": KEY}, timeout=10)
+    asked = ANSWERING[name].text("smart", "x")
+    got = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=10, **asked.how)
     dialect = dialects.DIALECTS[name]
     assert got.status_code == dialect.status(error.reason)
     assert got.json() == dialect.render(error)
@@ -90,33 +84,36 @@ def test_what_googles_client_raises(url: str, played: Played, reason: str) -> No
     assert (caught.value.code, caught.value.status, caught.value.message) == (status, wanted["status"], "no")
 
 
-STREAMS = {
-    "native": ("/generate/text", {"model_id": "smart", "messages": HI, "stream": True}, {"error": ...}),
-    "openai": ("/v1/chat/completions", {"model": "smart", "messages": HI, "stream": True}, ...),
-    "google": ("/v1beta/models/smart:streamGenerateContent?alt=sse", CALLS["google"][1], ...),
-}
-
-
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", ANSWERING)
 @pytest.mark.parametrize("reason", KINDS)
 def test_a_failure_inside_a_stream(url: str, played: Played, reason: str, name: str) -> None:
     """After the first piece a failure is an event in the dialect's own form, and the last but for an end mark."""
     error: MoaError = KINDS[reason](MESSAGE, param=PARAM)
     played.script = [text(said("a")), error]
-    path, body, form = STREAMS[name]
-    got = requests.post(url + path, json=body, headers={"x-api-key": KEY}, timeout=10)
+    form = ANSWERING[name].streams["text"]
+    asked = form.ask("smart")
+    got = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=10, **asked.how)
     assert got.status_code == 200
-    lines = [line.removeprefix("data: ") for line in got.content.decode().split("\n\n") if line]
-    if lines[-1] == "[DONE]":
-        lines.pop()
-    rendered = dialects.DIALECTS[name].render(error)
-    assert json.loads(lines[-1]) == ({"error": rendered} if isinstance(form, dict) else rendered)
+    events = form.read(got.content.decode())
+    if events[-1] == "[DONE]":
+        events.pop()
+    assert events[-1] == ANSWERING[name].in_stream(dialects.DIALECTS[name].render(error))
 
 
 def test_every_dialect_of_the_router_is_here() -> None:
     """A dialect that registers is held to the whole matrix, or this fails."""
     registered = {module.name for module in pkgutil.iter_modules(router_dialects.__path__) if module.ispkg}
-    assert CALLS.keys() == STREAMS.keys() == registered
+    assert ANSWERING.keys() == registered
+    assert RIGS.keys() == dialects.DIALECTS.keys()
+
+
+def test_a_dialect_without_a_rig_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told which module to write, before any test of a matrix is left out."""
+    with monkeypatch.context() as patched:
+        patched.setitem(dialects.DIALECTS, "another", dialects.Dialect(name="another", envelope={}))
+        with pytest.raises(LookupError, match=r"write tests/dialects/another\.py"):
+            importlib.reload(rigs)
+    importlib.reload(rigs)
 
 
 def test_every_reason_has_a_rule_a_class_and_a_word() -> None:

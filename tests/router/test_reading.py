@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,21 +13,15 @@ from google.api import httpbody_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, MoaError
 from services.common.helper_process import LARGE_BYTES, HelperProcess
-from services.providers.http.multipart import File, form
-from services.router.dialects.google import requests
-from services.router.dialects.native import image, text
-from services.router.dialects.openai import chat_request, image_request
+from services.router.dialects.openai import chat_request
 from services.router.dialects.reading import MANY, Body, Reading, is_large
 from services.router.domain.prompt import MOST_PARTS, Prompt
-from tests.emulators.pictures import png
+from tests.dialects import ANSWERING
+from tests.dialects.rig import LONG
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PICTURE = png(64, 64) + bytes(LARGE_BYTES)
-BASE64 = base64.b64encode(PICTURE).decode()
-LONG = 'a "long" 이야기\n' * (LARGE_BYTES // 16)
-TURNS = [{"role": "user", "content": "hello"}] * (MANY + 1)
-FORM, FORM_TYPE = form([("prompt", "p"), ("image", File(PICTURE, "image/png"))])
+CASES = {f"{name}, {kind}": body for name, rig in ANSWERING.items() for kind, body in rig.large.items()}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -43,34 +36,15 @@ def body(data: Any, content_type: str = "application/json") -> Body:
     return Body(httpbody_pb2.HttpBody(content_type=content_type, data=encoded))
 
 
-CASES: dict[str, tuple[Callable[..., Any], Any, dict[str, Any]]] = {
-    "openai": (chat_request.read, {"model": "m", "messages": [{"role": "user", "content": LONG}]}, {}),
-    "openai, many turns": (chat_request.read, {"model": "m", "messages": TURNS}, {}),
-    "openai, edit": (image_request.request_from, FORM, {"content_type": FORM_TYPE, "kind": "edit"}),
-    "native": (text.read, {"model_id": "m", "messages": [{"role": "user", "content": LONG}]}, {}),
-    "native, edit": (image.request_from, {"model_id": "m", "prompt": "p", "image_data": BASE64}, {"edit": True}),
-    "google": (
-        requests.asked,
-        {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": BASE64}}, {"text": "x"}]}]},
-        {"model": "m", "makes": "text", "stream": False},
-    ),
-    "google, images": (
-        requests.asked,
-        {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": BASE64}}, {"text": "x"}]}]},
-        {"model": "m", "makes": "image", "stream": True},
-    ),
-    "google, count": (requests.counted, {"contents": [{"parts": [{"text": LONG}]}]}, {"model": "m"}),
-}
-
-
 @pytest.mark.parametrize("name", CASES)
 async def test_a_large_body_is_the_same_request_from_the_process_beside(helper: HelperProcess, name: str) -> None:
     """Every dialect's: what is read, what was ignored, and what is told of its prompt."""
-    work, data, more = CASES[name]
+    large = CASES[name]
+    data = large.data
     assert is_large(body(data).take())
-    there = await Reading(helper)(work, body(data), **more)
+    there = await Reading(helper)(large.read, body(data), **large.more)
     assert helper.pid is not None
-    assert there == work(body(data).take(), **more)
+    assert there == large.read(body(data).take(), **large.more)
 
 
 async def test_its_refusal_names_the_field(helper: HelperProcess) -> None:

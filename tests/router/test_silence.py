@@ -20,11 +20,12 @@ from services.common.errors import ContentPolicy
 from services.common.rpc.heartbeat import Heartbeat
 from services.router.dialects import event_stream
 from services.router.dialects.event_stream import EventStream
+from tests.dialects import ANSWERING
+from tests.dialects.rig import COMMENT
 from tests.router.rig import KEY, TIMEOUT_S, Played, ended, said, text
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
 
-COMMENT = ": keep-alive\n\n"
 LIFE = text_service_pb2.GenerateTextResponse()
 
 
@@ -68,18 +69,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 CHAT: dict[str, Any] = {"model": "smart", "stream": True, "messages": [{"role": "user", "content": "x"}]}
-CONTENTS: dict[str, Any] = {"contents": [{"parts": [{"text": "x"}]}]}
 PICTURE = "gemini-2.5-flash-image"
-WAYS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "chat": ("/v1/chat/completions", CHAT, COMMENT),
-    "image": ("/v1/images/generations", {"model": PICTURE, "prompt": "x", "stream": True}, COMMENT),
-    "native": ("/generate/text", {**CHAT, "model_id": "smart"}, COMMENT),
-    "native-image": ("/create/image", {"model_id": PICTURE, "prompt": "x", "stream": True}, COMMENT),
-    "google": ("/v1beta/models/smart:streamGenerateContent?alt=sse", CONTENTS, "\n\n"),
-    "google-array": ("/v1beta/models/smart:streamGenerateContent", CONTENTS, "\n"),
-}
-"""Each dialect's streams: the path, the body, and what is written in silences."""
-del WAYS["native"][1]["model"]
+WAYS = {f"{name}-{form}": way for name, rig in ANSWERING.items() for form, way in rig.streams.items()}
+"""Each dialect's streams."""
 
 
 def picture_made() -> image_service_pb2.GenerateImageResponse:
@@ -89,21 +81,17 @@ def picture_made() -> image_service_pb2.GenerateImageResponse:
 
 def answer(way: str) -> list[Any]:
     """Return what is played: a whole answer."""
-    return [picture_made()] if "image" in way else [text(said("Hello")), ended()]
+    return [picture_made()] if WAYS[way].makes == "image" else [text(said("Hello")), ended()]
 
 
 def ask(url: str, way: str) -> requests.Response:
-    path, body, _ = WAYS[way]
-    return requests.post(url + path, json=body, headers={"X-API-Key": KEY}, timeout=TIMEOUT_S)
+    asked = WAYS[way].ask(PICTURE if WAYS[way].makes == "image" else "smart")
+    return requests.post(url + asked.path, headers={"X-API-Key": KEY}, timeout=TIMEOUT_S, **asked.how)
 
 
 def events(way: str, body: str) -> list[Any]:
     """Return an answer's events, read as their format has it."""
-    if way == "google-array":
-        return list(json.loads(body))
-    blocks = [block for block in body.split("\n\n") if block and not block.startswith(":")]
-    data = [line.removeprefix("data: ") for block in blocks for line in block.split("\n") if line.startswith("data: ")]
-    return [line if line == "[DONE]" else json.loads(line) for line in data]
+    return WAYS[way].read(body)
 
 
 def shape(event: Any) -> Any:
@@ -119,7 +107,7 @@ def test_a_late_first_event_is_awaited_with_signs_of_life(url: str, played: Play
     prompt = ask(url, way)
     played.script = [Silence(3), *answer(way)]
     late = ask(url, way)
-    sign = WAYS[way][2]
+    sign = WAYS[way].sign
     assert late.status_code == 200
     assert late.headers["content-type"] == prompt.headers["content-type"]
     assert late.text.startswith(sign * 3)
@@ -135,7 +123,7 @@ def test_a_failure_after_signs_of_life_is_the_streams_one_end(url: str, played: 
     assert got.status_code == 200
     told = events(way, got.text)
     marks = [event for event in told if event == "[DONE]"]
-    assert len(marks) == way.startswith("native")
+    assert len(marks) == WAYS[way].is_marked
     (error,) = [event for event in told if event != "[DONE]"]
     assert "the model refuses" in json.dumps(error["error"])
     assert played.books.ended() == [None]
@@ -157,18 +145,18 @@ def test_a_bug_after_signs_of_life_is_an_error_in_the_stream(
     assert "secret" not in got.text
 
 
-@pytest.mark.parametrize("way", ["chat", "native", "google"])
+@pytest.mark.parametrize("way", [f"{name}-text" for name in ANSWERING])
 def test_silence_amid_a_stream_is_filled_too(url: str, played: Played, way: str) -> None:
     """Between two pieces signs of life come as before the first, and no piece is lost."""
     played.script = [text(said("one ")), Silence(2), text(said("two")), ended()]
     got = ask(url, way)
-    sign = WAYS[way][2]
+    sign = WAYS[way].sign
     assert not got.text.startswith(sign)
     assert sign * 2 in got.text
     assert got.text.index("one ") < got.text.index(sign * 2) < got.text.index("two")
 
 
-@pytest.mark.parametrize("way", ["chat", "native-image", "google"])
+@pytest.mark.parametrize("way", ["openai-text", "native-image", "google-text"])
 def test_an_early_failure_keeps_its_status(url: str, played: Played, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a sign of life was due, signs of life of whoever answers commit nothing: a failure has its own status."""
     monkeypatch.setattr(event_stream, "FIRST_SIGN_S", 3600.0)
@@ -182,7 +170,7 @@ def test_life_of_whoever_answers_is_passed_on(url: str, played: Played, monkeypa
     monkeypatch.setattr(event_stream, "HEARD_S", 0.0)
     quiet = Silence(1)
     played.script = [quiet, LIFE, text(said("one")), LIFE, LIFE, text(said("two")), ended()]
-    got = ask(url, "chat").text
+    got = ask(url, "openai-text").text
     before, _, amid = got.partition("one")
     assert before.count(COMMENT) == 2
     assert COMMENT in amid.partition("two")[0]
@@ -191,9 +179,9 @@ def test_life_of_whoever_answers_is_passed_on(url: str, played: Played, monkeypa
 def test_a_caller_who_leaves_during_the_silence_is_deferred(url: str, played: Played) -> None:
     """Nothing was answered yet: what is owed is whoever answers to say, and the work is ended."""
     played.script = [Silence(10**9)]
-    path, body, _ = WAYS["chat"]
-    headers = {"X-API-Key": KEY}
-    with requests.post(url + path, json=body, headers=headers, timeout=TIMEOUT_S, stream=True) as got:
+    with requests.post(
+        f"{url}/v1/chat/completions", json=CHAT, headers={"X-API-Key": KEY}, timeout=TIMEOUT_S, stream=True
+    ) as got:
         assert next(got.iter_content(chunk_size=None)).startswith(COMMENT.encode())
     assert played.books.ended() == [None]
 
