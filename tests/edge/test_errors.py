@@ -187,7 +187,7 @@ def test_a_google_client_is_refused_in_its_words_on_the_shared_version(edge: Sta
     assert answer.json() == rendered("google", "not_found", message)
 
 
-@pytest.mark.parametrize("dialect", EVERY_PATH)
+@pytest.mark.parametrize("dialect", RIGS)
 @pytest.mark.parametrize(
     ("word", "told"), [("model_not_found", "false"), ("quota_exhausted", "false"), ("queue_full", None)]
 )
