@@ -61,8 +61,9 @@ test-models: proto ## Run the tests of the real weights that come in packages; t
 	@$(PY) -m pytest --group models $(ARGS)
 
 .PHONY: compat
-compat: proto ## Run all tests with the official clients, the long ones too.
-	@$(PY) -m pytest $(WORKERS) --group sdk $(ARGS)
+compat: proto ## Run all published clients and applications against strict fakes of three vendors; ARGS=… for python -m tests.compat.
+	@$(PY) -m tests.compat $(ARGS)
+	@$(PY) -m pytest $(WORKERS) --group sdk $(if $(ARGS),tests/compat)
 
 .PHONY: chaos
 chaos: proto ## Run all tests that kill, starve or cut off processes, the long ones too.

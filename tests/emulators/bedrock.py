@@ -192,7 +192,7 @@ def _check_blocks(blocks: list[dict[str, Any]], before: set[str], where: str) ->
         reasoning = block.get("reasoningContent", {}).get("reasoningText")
         if reasoning is not None and "signature" not in reasoning:
             raise invalid(f"{where}.thinking.signature: Field required")
-        if reasoning is not None and reasoning["signature"] != SIGNATURE:
+        if reasoning is not None and not reasoning["signature"].startswith(SIGNATURE):
             raise invalid(f"{where}: Invalid `signature` in `thinking` block")
         for each in block.get("toolResult", {}).get("content", ()):
             if "text" in each and not each["text"].strip():
@@ -234,7 +234,7 @@ def blocks_of(script: Script) -> list[dict[str, Any]]:
     """Return the blocks of a whole message."""
     made: list[dict[str, Any]] = []
     if script.reasoning:
-        text = {"text": "".join(script.reasoning), "signature": SIGNATURE}
+        text = {"text": "".join(script.reasoning), "signature": SIGNATURE + script.mark}
         made.append({"reasoningContent": {"reasoningText": text}})
     if script.text:
         made.append({"text": "".join(script.text)})
@@ -261,7 +261,7 @@ def pieces_of(script: Script) -> list[bytes]:
     for piece in script.reasoning:
         delta({"reasoningContent": {"text": piece}})
     if script.reasoning:
-        delta({"reasoningContent": {"signature": SIGNATURE}})
+        delta({"reasoningContent": {"signature": SIGNATURE + script.mark}})
         stop()
     for piece in script.text:
         delta({"text": piece})

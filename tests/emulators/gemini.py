@@ -195,7 +195,7 @@ def parts_of(script: Script) -> list[dict[str, Any]]:
     for index, call in enumerate(script.calls):
         part: dict[str, Any] = {"functionCall": {"name": call.name, "args": json.loads("".join(call.arguments))}}
         if index == 0:
-            part["thoughtSignature"] = base64.b64encode(SIGNATURE).decode()
+            part["thoughtSignature"] = base64.b64encode(SIGNATURE + script.mark.encode()).decode()
         made.append(part)
     return made
 
@@ -289,7 +289,8 @@ def _check_content(content: types.Content, before: list[types.FunctionCall], mod
         if part.inline_data is not None and part.inline_data.mime_type not in ("image/png", "image/jpeg", "image/webp"):
             raise invalid(f"Unsupported MIME type: {part.inline_data.mime_type}")
         if part.function_call is not None:
-            if model.startswith("gemini-3") and not calls and part.thought_signature not in (SIGNATURE, SKIP):
+            signed = part.thought_signature or b""
+            if model.startswith("gemini-3") and not calls and not (signed == SKIP or signed.startswith(SIGNATURE)):
                 raise invalid("Function call is missing a thought_signature in functionCall parts.")
             calls.append(part.function_call)
         if part.function_response is not None:

@@ -35,6 +35,8 @@ class Script:
     text: tuple[str, ...] = ("Hel", "lo ", "안녕", " 🌍", "!")
     reasoning: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
+    mark: str = ""
+    """What is put behind the signature of thoughts, for tests that tell one answer's from another's."""
     refusal: str = ""
     finish: str = "stop"
     """`stop`, `length`, `tool_calls` or `content_filter`."""

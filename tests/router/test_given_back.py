@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from moa.text.v1 import text_pb2
+from moa.common.v1 import usage_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
 from services.router.dialects.native import text as native
-from services.router.dialects.openai import chat_request
+from services.router.dialects.openai import chat_reply, chat_request
 from services.router.dialects.openai.reasoning import Details
 from services.router.dialects.tools import Calls, extra_content, signed_id
 
@@ -99,6 +102,71 @@ def test_signed_reasoning_goes_round() -> None:
         ("", SIGNATURE, "google"),
     ]
     assert parts[4].text == "ok"
+
+
+def thoughtful(pieces: Sequence[tuple[str, bytes]]) -> text_service_pb2.GenerateTextResponse:
+    """Return an answer of Claude's that thinks, then calls two tools."""
+    made = text_service_pb2.GenerateTextResponse()
+    for text, signature in pieces:
+        reasoned = text_pb2.ReasoningDelta(text=text, signature=signature, signer="anthropic" if signature else "")
+        made.events.add(reasoning=reasoned)
+    for index in range(2):
+        call = text_pb2.ToolCallDelta(call_index=index, id=f"call_{index}", name="look", arguments_json="{}")
+        made.events.add(tool_call=call)
+    return made
+
+
+async def said_by_claude(*pieces: tuple[str, bytes]) -> Json:
+    """Return the message of such an answer."""
+    left = [thoughtful(pieces)]
+
+    async def following() -> text_service_pb2.GenerateTextResponse | None:
+        return left.pop() if left else None
+
+    answer = SimpleNamespace(next=following, model=SimpleNamespace(id="m"), usage=usage_pb2.Usage())
+    message: Json = (await chat_reply.whole(answer, "r"))["choices"][0]["message"]  # type: ignore[arg-type]
+    return message
+
+
+async def test_claudes_reasoning_is_proved_by_the_id_where_a_client_keeps_its_text_alone() -> None:
+    """`reasoning_content` and the calls are what most clients keep; the provider sees its ids as it made them."""
+    pieces = ("hm, ", b""), ("yes", b""), ("", b"U0lH")
+    said = await said_by_claude(*pieces)
+    assert said["tool_calls"][1]["id"] == "call_1"
+    chunks = chat_reply.Chunks(SimpleNamespace(model=SimpleNamespace(id="m")), "r", include_usage=False)  # type: ignore[arg-type]
+    told = [json.loads(each[6:]) for each in chunks.of(thoughtful(pieces)).split(b"\n\n") if each]
+    deltas = [call for chunk in told for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert [call["id"] for call in deltas] == [call["id"] for call in said["tool_calls"]]
+    kept = {name: said[name] for name in ("reasoning_content", "tool_calls")}
+    thought, text, *calls = assistant(**kept)
+    assert thought.reasoning == text_pb2.ReasoningPart(text="hm, yes", signature=b"U0lH", signer="anthropic")
+    assert text.text == "ok"
+    assert [call.tool_call.id for call in calls] == ["call_0", "call_1"]
+    turns = [{"role": "user", "content": "hi"}, {"role": "tool", "tool_call_id": said["tool_calls"][0]["id"]}]
+    body = json.dumps({"model": "m", "messages": [turns[0], {**turns[1], "content": "x"}]}).encode()
+    assert chat_request.request_from(body).request.messages[1].parts[0].tool_result.tool_call_id == "call_0"
+
+
+@pytest.mark.parametrize("text", ["hm, yes ", "hm", "", "음"])
+async def test_reasoning_that_a_client_changed_is_not_proved(text: str) -> None:
+    """Claude refuses a signature on another text, so none is sent."""
+    said = await said_by_claude(("hm, yes", b""), ("", b"U0lH"))
+    parts = assistant(reasoning_content=text, tool_calls=said["tool_calls"])
+    assert all(not part.reasoning.signature for part in parts)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (("a", b""), ("", b"U0lH"), ("", b"opaque")),
+        (("a", b""), ("", b"U0lH"), ("b", b""), ("", b"U0lI")),
+        (("a", b""), ("", b"U0lH"), ("b", b"")),
+        (("a", b""),),
+    ],
+)
+async def test_an_id_proves_one_thought_alone(pieces: tuple[tuple[str, bytes], ...]) -> None:
+    """Of several, a client that joins their texts could give none back as it was."""
+    assert [call["id"] for call in (await said_by_claude(*pieces))["tool_calls"]] == ["call_0", "call_1"]
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])

@@ -59,6 +59,7 @@ GROUPS = (
         "the official clients, against the gateway or proving an emulator",
         50,
         (
+            "tests/compat/*",
             "tests/e2e/test_openai_client.py",
             "tests/e2e/test_samples.py",
             "tests/tasks/test_clouds.py",

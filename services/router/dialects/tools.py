@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
@@ -58,6 +60,9 @@ def tool_from(tool: FunctionTool) -> text_pb2.Tool:
 GOOGLE: Final = "google"
 _MARK: Final = "__thought__"
 """Parts a call's id from the thought signature behind it, for clients that keep nothing else of a call."""
+_PROOF_MARK: Final = "__reasoning__"
+"""Parts a call's id from the signature of the reasoning before it, for clients that keep that as text alone."""
+_DIGEST_BYTES: Final = 12
 
 
 def call_from(call: ToolCall) -> text_pb2.ToolCall:
@@ -73,18 +78,42 @@ def call_from(call: ToolCall) -> text_pb2.ToolCall:
 
 def split_id(call_id: str) -> tuple[str, bytes]:
     """Return the id of a call, and the signature that was put behind it; empty where there is none."""
-    own, mark, coded = call_id.partition(_MARK)
-    if not mark:
-        return call_id, b""
-    try:
-        return own, base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4))
-    except ValueError:
-        return own, b""
+    own, _, coded = call_id.partition(_PROOF_MARK)[0].partition(_MARK)
+    return own, _decoded(coded)
 
 
 def signed_id(call_id: str, signature: bytes) -> str:
     """Return a call's id with its signature behind it."""
-    return f"{call_id}{_MARK}{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+    return f"{call_id}{_MARK}{_coded(signature)}"
+
+
+def proved_id(call_id: str, signature: bytes, text: str) -> str:
+    """Return a call's id with the signature of the reasoning before it, and a digest of what the signature proves."""
+    return f"{call_id}{_PROOF_MARK}{_coded(_digest(text) + signature)}"
+
+
+def proof_in(call_ids: Sequence[str], text: str) -> bytes:
+    """Return the signature that proves `text`; empty where no id has one, or the text is no longer what it was."""
+    for call_id in call_ids:
+        proof = _decoded(call_id.partition(_PROOF_MARK)[2])
+        if proof:
+            return proof[_DIGEST_BYTES:] if proof[:_DIGEST_BYTES] == _digest(text) else b""
+    return b""
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]
+
+
+def _coded(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def _decoded(coded: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4))
+    except ValueError:
+        return b""
 
 
 def extra_content(signature: bytes) -> dict[str, Any]:
@@ -114,12 +143,12 @@ class Calls:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def take(self, piece: text_pb2.ToolCallDelta) -> None:
-        """Take a piece in."""
+    def take(self, piece: text_pb2.ToolCallDelta, call_id: str | None = None) -> None:
+        """Take a piece in, under another id where one is given."""
         call = self._calls.setdefault(
             piece.call_index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
         )
-        call["id"] += piece.id
+        call["id"] += piece.id if call_id is None else call_id
         call["function"]["name"] += piece.name
         call["function"]["arguments"] += piece.arguments_json
         if piece.signature and piece.signer == GOOGLE:

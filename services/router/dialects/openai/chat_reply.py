@@ -83,7 +83,7 @@ class _Candidate:
             self.reasoning.append(event.reasoning.text)
             self.details.take(event.reasoning)
         elif kind == "tool_call":
-            self.calls.take(event.tool_call)
+            self.calls.take(event.tool_call, self.details.call_id(event.tool_call.id))
         elif kind == "candidate_finished":
             self.finish = _FINISH.get(event.candidate_finished.reason, "stop")
             self.refusal = event.candidate_finished.refusal
@@ -213,7 +213,9 @@ class Chunks:
                 delta["reasoning_details"] = [part]
             return delta
         if kind == "tool_call":
-            return {"tool_calls": [_tool_call(event.tool_call)]}
+            details = self._details.get(event.candidate)
+            call_id = event.tool_call.id
+            return {"tool_calls": [_tool_call(event.tool_call, details.call_id(call_id) if details else call_id)]}
         return {"content": event.text.text} if kind == "text" else {}
 
     def _carrying(self, event: text_pb2.TextEvent, kind: str | None) -> bytes:
@@ -274,13 +276,13 @@ class Chunks:
         return frame({**self._common, "choices": [], "usage": counts}) + _END
 
 
-def _tool_call(piece: text_pb2.ToolCallDelta) -> dict[str, Any]:
+def _tool_call(piece: text_pb2.ToolCallDelta, call_id: str) -> dict[str, Any]:
     """Return a piece of a call as OpenAI's delta: id, type and name only on the first."""
     function: dict[str, Any] = {"arguments": piece.arguments_json}
     results: dict[str, Any] = {"index": piece.call_index, "function": function}
     signed = piece.signature and piece.signer == GOOGLE
-    if piece.id:
-        results["id"] = signed_id(piece.id, piece.signature) if signed else piece.id
+    if call_id:
+        results["id"] = signed_id(call_id, piece.signature) if signed else call_id
         results["type"] = "function"
     if signed:
         results["extra_content"] = extra_content(piece.signature)

@@ -128,7 +128,8 @@ def _add_message(
     turn.name = message.name or ""
     if message.role == "assistant":
         reasoning_text = message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "")
-        for thought in reasoning.parts_from(message.reasoning_details, reasoning_text):
+        call_ids = [call.id for call in message.tool_calls or ()]
+        for thought in reasoning.parts_from(message.reasoning_details, reasoning_text, call_ids):
             turn.parts.add().reasoning.CopyFrom(thought)
     if isinstance(message.content, str):
         turn.parts.add(text=message.content)

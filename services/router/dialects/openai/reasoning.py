@@ -1,15 +1,18 @@
 """Reasoning that is given back: `reasoning_details`, as OpenRouter and its clients write it.
 
 A part of type `reasoning.text` holds text and, where the vendor signs its reasoning, the signature; one of type
-`reasoning.encrypted` holds what only the vendor can read. `format` says whose it is.
+`reasoning.encrypted` holds what only the vendor can read. `format` says whose it is. For clients that keep reasoning
+as text alone (`reasoning_content`), the id of the first call after it holds the signature of Claude's.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any, Final
 
 from moa.text.v1 import text_pb2
+from services.router.dialects.tools import proof_in, proved_id
 
 _CLAUDE: Final = "anthropic"
 _FORMATS: Final = {_CLAUDE: "anthropic-claude-v1", "google": "google-gemini-v1"}
@@ -24,6 +27,8 @@ class Details:
     def __init__(self) -> None:
         self._parts: list[dict[str, Any]] = []
         self._text: list[str] = []
+        self._told = False
+        """Whether an id holds the signature."""
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -50,13 +55,26 @@ class Details:
         self._parts.append(part)
         return part
 
+    def call_id(self, call_id: str) -> str:
+        """Return the id of a call; that of the first holds the signature of what was thought before, if it is one."""
+        if self._told or not call_id:
+            return call_id
+        self._told = True
+        if [part["type"] for part in self._parts] != [_TEXT] or self._text:
+            return call_id
+        (part,) = self._parts
+        return proved_id(call_id, part["signature"].encode(), part["text"])
+
     def whole(self) -> list[dict[str, Any]]:
         """Return the parts, in order."""
         return self._parts
 
 
-def parts_from(details: Any, text: str) -> list[text_pb2.ReasoningPart]:
-    """Return an earlier turn's reasoning, from its details, else its plain text; what cannot be read is left out."""
+def parts_from(details: Any, text: str, call_ids: Sequence[str]) -> list[text_pb2.ReasoningPart]:
+    """Return an earlier turn's reasoning; what cannot be read is left out.
+
+    It comes from its details, else from its plain text, with the signature that the id of one of its calls holds.
+    """
     made: list[text_pb2.ReasoningPart] = []
     for each in details if isinstance(details, list) else ():
         if isinstance(each, dict):
@@ -64,7 +82,8 @@ def parts_from(details: Any, text: str) -> list[text_pb2.ReasoningPart]:
             if part is not None:
                 made.append(part)
     if not made and text:
-        made.append(text_pb2.ReasoningPart(text=text))
+        proof = proof_in(call_ids, text)
+        made.append(text_pb2.ReasoningPart(text=text, signature=proof, signer=_CLAUDE if proof else ""))
     return made
 
 

@@ -1,0 +1,236 @@
+"""The clients: which package, which program drives it, and what of the table of scenarios it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.compat.plots import LOOP, Plot
+
+CHAT: Final = ("plain", "stream", "tools", "tools-stream", "structured", "refused")
+LOOPS: Final = ("tools", "tools-stream")
+VENDORS: Final = ("openai", "gemini", "claude")
+RESULTS: Final = ("21 degrees", "23 degrees", "25 degrees", "12:00")
+"""What the tools of the programs answer, in the order of `LOOP`'s calls."""
+
+PLOTS: Final[Mapping[str, Plot]] = {
+    "plain": Plot(),
+    "stream": Plot(),
+    "tools": Plot(steps=LOOP, marks=RESULTS),
+    "tools-stream": Plot(steps=LOOP, marks=RESULTS),
+    "structured": Plot(),
+    "structured-tool": Plot(),
+    "structured-json": Plot(),
+    "task": Plot(),
+    "refused": Plot(refuse="upstream_rate_limited"),
+    "images": Plot(),
+    "embeddings": Plot(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A client.
+
+    Args:
+        name: As the table says it.
+        lock: The environment's lock.
+        program: The file in `programs/` that drives it.
+        package: The package whose version the table tells.
+        dialect: The protocol that it speaks.
+        scenarios: What it is asked, by vendor; `CHAT` of every vendor by default.
+        plots: What the model says where it is not what `PLOTS` says.
+        loops: Which of its scenarios are loops of three turns with reasoning.
+        forgets: In which scenarios the client keeps no thoughts of the model: neither `reasoning_content` nor what a
+            vendor's own API has for it. Claude then goes on without thinking, as docs/dialects.md says.
+    """
+
+    name: str
+    lock: str
+    program: str
+    package: str
+    dialect: str
+    scenarios: Mapping[str, Sequence[str]] = field(default_factory=lambda: dict.fromkeys(VENDORS, CHAT))
+    plots: Mapping[str, Plot] = field(default_factory=dict)
+    forgets: Sequence[str] = ()
+    loops: Sequence[str] = LOOPS
+
+
+def _more(*, images: bool = False, embeddings: bool = False, scenarios: Sequence[str] = CHAT) -> dict[str, list[str]]:
+    asked = {vendor: list(scenarios) for vendor in VENDORS}
+    for vendor, each in asked.items():
+        if images and vendor != "claude":
+            each.append("images")
+        if embeddings:
+            each.append("embeddings")
+    return asked
+
+
+_TYPED: Final = (*CHAT, "structured-tool")
+
+CLIENTS: Final = (
+    Client(
+        name="openai-python",
+        lock="openai",
+        program="openai_python.py",
+        package="openai",
+        dialect="openai",
+        scenarios=_more(images=True, embeddings=True),
+        forgets=("tools-stream",),
+    ),
+    Client(
+        name="google-genai-python",
+        lock="google-genai",
+        program="google_genai.py",
+        package="google-genai",
+        dialect="google",
+        scenarios=_more(images=True, embeddings=True),
+    ),
+    Client(
+        name="pydantic-ai",
+        lock="pydantic-ai",
+        program="pydantic_ai_program.py",
+        package="pydantic-ai-slim",
+        dialect="openai",
+        scenarios=_more(scenarios=_TYPED),
+    ),
+    Client(
+        name="pydantic-ai (Google)",
+        lock="pydantic-ai",
+        program="pydantic_ai_program.py",
+        package="pydantic-ai-slim",
+        dialect="google",
+        scenarios=_more(scenarios=_TYPED),
+    ),
+    Client(
+        name="langchain",
+        lock="langchain",
+        program="langchain_program.py",
+        package="langchain",
+        dialect="openai",
+        scenarios=_more(scenarios=_TYPED, embeddings=True),
+        forgets=LOOPS,
+    ),
+    Client(
+        name="langchain (Google)",
+        lock="langchain",
+        program="langchain_program.py",
+        package="langchain",
+        dialect="google",
+        scenarios=_more(scenarios=_TYPED, embeddings=True),
+    ),
+    Client(
+        name="openai-agents",
+        lock="openai-agents",
+        program="openai_agents.py",
+        package="openai-agents",
+        dialect="openai",
+        forgets=LOOPS,
+    ),
+    Client(
+        name="litellm",
+        lock="litellm",
+        program="litellm_program.py",
+        package="litellm",
+        dialect="openai",
+        scenarios=_more(images=True, embeddings=True),
+    ),
+    Client(
+        name="litellm (Google)",
+        lock="litellm",
+        program="litellm_program.py",
+        package="litellm",
+        dialect="google",
+        forgets=LOOPS,
+    ),
+    Client(
+        name="instructor",
+        lock="instructor",
+        program="instructor_program.py",
+        package="instructor",
+        dialect="openai",
+        scenarios=_more(scenarios=("structured", "structured-tool", "structured-json", "refused")),
+    ),
+    Client(
+        name="llama-index",
+        lock="llama-index",
+        program="llama_index_program.py",
+        package="llama-index-core",
+        dialect="openai",
+        scenarios=_more(embeddings=True),
+        forgets=LOOPS,
+    ),
+    Client(
+        name="llama-index (Google)",
+        lock="llama-index",
+        program="llama_index_program.py",
+        package="llama-index-core",
+        dialect="google",
+    ),
+    Client(
+        name="replicate-python",
+        lock="replicate",
+        program="replicate_python.py",
+        package="replicate",
+        dialect="replicate",
+        scenarios={"openai": ("images", "task"), "gemini": ("images", "task")},
+    ),
+    Client(
+        name="openai-node",
+        lock="node-openai",
+        program="openai_node.mjs",
+        package="openai",
+        dialect="openai",
+        scenarios=_more(images=True, embeddings=True),
+    ),
+    Client(
+        name="google-genai-js",
+        lock="node-google-genai",
+        program="google_genai_node.mjs",
+        package="@google/genai",
+        dialect="google",
+        scenarios=_more(images=True, embeddings=True),
+    ),
+    Client(
+        name="ai-sdk (OpenAI)",
+        lock="node-ai",
+        program="ai_sdk.mjs",
+        package="ai",
+        dialect="openai",
+        scenarios=_more(embeddings=True),
+        forgets=LOOPS,
+    ),
+    Client(
+        name="ai-sdk (compatible)",
+        lock="node-ai",
+        program="ai_sdk.mjs",
+        package="ai",
+        dialect="compatible",
+        scenarios=_more(embeddings=True),
+    ),
+    Client(
+        name="ai-sdk (Google)",
+        lock="node-ai",
+        program="ai_sdk.mjs",
+        package="ai",
+        dialect="google",
+        scenarios=_more(embeddings=True),
+    ),
+    Client(
+        name="openai-agents-js",
+        lock="node-openai-agents",
+        program="openai_agents_node.mjs",
+        package="@openai/agents",
+        dialect="openai",
+        forgets=LOOPS,
+    ),
+    Client(
+        name="replicate-js",
+        lock="node-replicate",
+        program="replicate_node.mjs",
+        package="replicate",
+        dialect="replicate",
+        scenarios={"openai": ("images", "task"), "gemini": ("images", "task")},
+    ),
+)

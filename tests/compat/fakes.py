@@ -1,0 +1,160 @@
+"""The three vendors, as strict as the tests' emulators, saying what a plot says."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Final
+
+from aiohttp import web
+
+from tests.compat.plots import Conversation, Plot, Stage, Turn, Wanted
+from tests.emulators import bedrock, gemini, openai
+from tests.emulators.bedrock import BedrockEmulator
+from tests.emulators.gemini import GeminiEmulator
+from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.script import Script
+
+OPENAI_MODEL: Final = "gpt-5-mini"
+
+
+class Fakes:
+    """All three, with one stage each."""
+
+    def __init__(self) -> None:
+        self.openai = FakeOpenAI()
+        self.gemini = FakeGemini()
+        self.claude = FakeClaude()
+        self.all: tuple[Fake, ...] = (self.openai, self.gemini, self.claude)
+
+    def begin(self, plot: Plot, *, forgets: bool = False) -> None:
+        """Play a plot from its beginning. `forgets` tells that the client keeps no thoughts of the model."""
+        for fake in self.all:
+            fake.refused.clear()
+            fake.seen.clear()
+            fake.stage = Stage(plot, proves=fake.proves, forgets=forgets)
+
+    def problems(self, vendor: str) -> list[str]:
+        """Return what went wrong at a vendor since `begin`."""
+        fakes: dict[str, Fake] = {"openai": self.openai, "gemini": self.gemini, "claude": self.claude}
+        fake = fakes[vendor]
+        refused = [f"the provider refused with {status}: {words[:300]}" for status, words in fake.refused]
+        others = [f"{type(each).__name__} was asked" for each in self.all if each is not fake and each.seen]
+        unasked = [] if fake.stage.asked or refused else ["the provider was not asked"]
+        return list(dict.fromkeys([*refused, *others, *unasked, *fake.stage.problems, *fake.stage.missing()]))
+
+
+class FakeOpenAI(OpenAIEmulator):
+    """OpenAI, which tells its reasoning as many that speak its protocol do, and takes none back."""
+
+    proves = "never"
+    stage = Stage(Plot(), proves=proves)
+
+    async def chat_of(self, request: web.Request) -> dict[str, Any]:
+        """Return the request's body, or raise Refused."""
+        body = await openai.json_of(request)
+        openai.check_chat(body, models=frozenset({OPENAI_MODEL}))
+        assert isinstance(body, dict)
+        return body
+
+    def next_script(self) -> Script:
+        """Return what the plot says."""
+        return self.stage.answer(_told_openai(self.seen[-1].body))
+
+
+class FakeGemini(GeminiEmulator):
+    """Gemini 3: each first call of a turn has a signature of its own, and must be handed back with it."""
+
+    proves = "always"
+    stage = Stage(Plot(), proves=proves)
+
+    def next_script(self) -> Script:
+        """Return what the plot says."""
+        return self.stage.answer(_told_gemini(self.seen[-1].body))
+
+
+class FakeClaude(BedrockEmulator):
+    """Claude on Bedrock: what was thought before calls must be handed back, signed, while it thinks."""
+
+    proves = "thoughts"
+    stage = Stage(Plot(), proves=proves)
+
+    def next_script(self) -> Script:
+        """Return what the plot says."""
+        return self.stage.answer(_told_claude(self.seen[-1].body))
+
+
+Fake = FakeOpenAI | FakeGemini | FakeClaude
+
+
+def _told_openai(body: dict[str, Any]) -> Conversation:
+    messages = body["messages"]
+    turns = [
+        Turn([Wanted(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in message["tool_calls"]])
+        for message in messages
+        if message.get("tool_calls")
+    ]
+    choice = body.get("tool_choice")
+    tools = frozenset(tool["function"]["name"] for tool in body.get("tools") or ())
+    forced = choice["function"]["name"] if isinstance(choice, dict) else None
+    if choice == "required" and len(tools) == 1:
+        (forced,) = tools
+    return Conversation(
+        turns=turns,
+        results=[json.dumps(m["content"], ensure_ascii=False) for m in messages if m["role"] == "tool"],
+        tools=tools,
+        forced=forced,
+        as_json=(body.get("response_format") or {}).get("type", "text") != "text",
+        thinks=body.get("reasoning_effort") not in (None, "none"),
+    )
+
+
+def _told_gemini(body: dict[str, Any]) -> Conversation:
+    turns, results = [], []
+    for content in body["contents"]:
+        parts = content["parts"]
+        calls = [part for part in parts if "functionCall" in part]
+        if calls:
+            proof = base64.b64decode(calls[0].get("thoughtSignature", "")).removeprefix(gemini.SIGNATURE)
+            made = [Wanted(p["functionCall"]["name"], p["functionCall"].get("args") or {}) for p in calls]
+            turns.append(Turn(made, proof.decode(errors="replace")))
+        results += [json.dumps(p["functionResponse"], ensure_ascii=False) for p in parts if "functionResponse" in p]
+    declared = [f["name"] for tool in body.get("tools") or () for f in tool.get("functionDeclarations", ())]
+    calling = (body.get("toolConfig") or {}).get("functionCallingConfig", {})
+    allowed = calling.get("allowedFunctionNames") or declared
+    config = body.get("generationConfig") or {}
+    return Conversation(
+        turns=turns,
+        results=results,
+        tools=frozenset(declared),
+        forced=allowed[0] if calling.get("mode") == "ANY" and len(allowed) == 1 else None,
+        as_json=config.get("responseMimeType") == "application/json",
+        thinks=bool(config.get("thinkingConfig", {}).get("includeThoughts")),
+    )
+
+
+def _told_claude(body: dict[str, Any]) -> Conversation:
+    turns, results = [], []
+    for message in body["messages"]:
+        blocks = message["content"]
+        calls = [Wanted(b["toolUse"]["name"], b["toolUse"]["input"]) for b in blocks if "toolUse" in b]
+        thoughts = [b["reasoningContent"]["reasoningText"] for b in blocks if "reasoningContent" in b]
+        if calls:
+            first = thoughts[0] if thoughts else {}
+            proof = first.get("signature")
+            turns.append(Turn(calls, proof and proof.removeprefix(bedrock.SIGNATURE), first.get("text")))
+        results += [json.dumps(b["toolResult"], ensure_ascii=False) for b in blocks if "toolResult" in b]
+    config = body.get("toolConfig", {})
+    tools = frozenset(tool["toolSpec"]["name"] for tool in config.get("tools", ()) if "toolSpec" in tool)
+    choice = config.get("toolChoice", {})
+    forced = choice.get("tool", {}).get("name")
+    if "any" in choice and len(tools) == 1:
+        (forced,) = tools
+    return Conversation(
+        turns=turns,
+        results=results,
+        tools=tools,
+        forced=forced,
+        as_json="outputConfig" in body or "JSON" in json.dumps(body.get("system", "")),
+        thinks="thinking" in (body.get("additionalModelRequestFields") or {}),
+    )

@@ -1,0 +1,81 @@
+"""One client of each kind, as `make compat` runs all: a package for Python, one for Node, a framework."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.local.stack import REPOSITORY, Stack
+from tests import stacks
+from tests.compat import environments, page, runner, table
+from tests.compat.clients import CLIENTS, LOOPS, VENDORS, Client
+from tests.compat.plots import LOOP, Conversation, Plot, Stage, Turn, mark, thought
+from tests.compat.world import world
+
+SUITE = ("openai-python", "openai-node", "pydantic-ai")
+
+
+def quick(root: Path, environment: Mapping[str, str], processes: Collection[str]) -> Stack:
+    return stacks.gateway(root, environment=environment, processes=set(processes) - {"tasks", "image"})
+
+
+async def test_loops_of_three_turns_with_reasoning(tmp_path: Path) -> None:
+    """Each client hands back what it keeps by itself; no vendor misses a signature, and all tools are called."""
+    results: list[runner.Result] = []
+    async with world(tmp_path / "gateway", quick) as running:
+        for client in CLIENTS:
+            if client.name in SUITE:
+                asked = replace(client, scenarios=dict.fromkeys(VENDORS, LOOPS))
+                with (tmp_path / "log").open("wb") as log:
+                    results += [each async for each in runner.run(asked, running, log, tmp_path / "home")]
+    assert len(results) == len(SUITE) * len(VENDORS) * len(LOOPS)
+    assert [each for each in results if each.why] == [], "\n".join(table.lines(results))
+
+
+def told(*turns: Turn, thinks: bool = True, results: tuple[str, ...] = ()) -> Conversation:
+    tools = frozenset({"weather", "now"})
+    return Conversation(turns=turns, results=results, tools=tools, forced=None, as_json=False, thinks=thinks)
+
+
+@pytest.mark.parametrize(
+    ("second", "problem"),
+    [
+        (told(Turn(LOOP[0].calls, mark(0), thought(0)), results=("21",)), ""),
+        (told(Turn(LOOP[0].calls, mark(1), thought(0)), results=("21",)), "its thought was handed back as"),
+        (told(Turn(LOOP[0].calls, mark(0), "other"), results=("21",)), "its thought was handed back as"),
+        (told(Turn(LOOP[0].calls), thinks=False, results=("21",)), "thinking was turned off"),
+        (told(Turn(LOOP[2].calls, mark(0), thought(0)), results=("21",)), "were handed back as"),
+        (told(Turn(LOOP[0].calls, mark(0), thought(0))), "no result of a tool says '21'"),
+    ],
+)
+def test_a_stage_sees_what_is_not_handed_back(second: Conversation, problem: str) -> None:
+    """A check that cannot fail shows nothing."""
+    stage = Stage(Plot(steps=LOOP, marks=("21",)), proves="thoughts")
+    stage.answer(told())
+    stage.answer(second)
+    assert [problem in each for each in stage.problems] == ([True] if problem else [])
+    assert stage.missing() == ["the model was told of 1 of 3 turns with calls"]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_every_client_has_its_program_and_its_pinned_version(client: Client) -> None:
+    """What the table names is what is installed."""
+    assert (runner.PROGRAMS / client.program).is_file()
+    assert environments.version(client.lock, client.package)[0].isdigit()
+
+
+def test_the_page_has_the_clients_of_the_code() -> None:
+    """`python -m tests.compat.page` would change nothing in docs/testing.md."""
+    text = (REPOSITORY / page.PAGE).read_text()
+    assert page.written(text) == text
+
+
+def test_a_client_that_cannot_be_installed_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, never left out."""
+    monkeypatch.setenv("PATH", "")
+    client = next(each for each in CLIENTS if each.program.endswith(".mjs"))
+    with pytest.raises(environments.Unavailable, match="node and npm are not on this machine"):
+        runner.command_of(client)
