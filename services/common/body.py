@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import Any, TypeVar
 
 import msgspec
 
+from services.common import words
 from services.common.errors import InvalidField, Malformed, TooLarge
 
 T = TypeVar("T")
@@ -21,6 +23,20 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTA
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
 
 
+_WRONG_WORD = ("Invalid enum value", "Invalid value '")
+"""How msgspec begins to say that a word is none of those that may stand there, the kind of an object among them."""
+_KIND = re.compile(r"`((?:str|int|float|bool|bytes|array|object|null)(?: \| \w+)*)`")
+_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "bytes": "base64",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+"""What msgspec calls after Python, in the words of JSON."""
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[]+")
 _FORM = re.compile(rb"\s*(?:--[^\r\n]{1,200}\r?\n\s*Content-Disposition:|[A-Za-z_][\w.\[\]-]*=)", re.IGNORECASE)
 """How bodies begin that are forms, by either way to write one."""
@@ -30,8 +46,10 @@ class UnknownField(InvalidField):
     """A field that the model does not have."""
 
 
-def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def parse(data: bytes, decoder: msgspec.json.Decoder[T], *, hints: bool = True) -> T:
     """Return the typed body. Raises Malformed for what is not JSON, InvalidField for what does not fit the model.
+
+    `hints`: whether a field that the model has not is told with what may have been meant, which takes its time.
 
     Raw control characters inside strings are taken: the documented shell sample makes them (GNU base64 wraps its
     lines). So is NaN, which then fails its field's range by name.
@@ -39,7 +57,7 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise field_error(str(error), decoder.type) from None
+        raise field_error(str(error), decoder.type, hints=hints) from None
     except RecursionError:
         raise Malformed("the body is nested too deeply") from None
     except UnicodeDecodeError:
@@ -49,15 +67,20 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return msgspec.convert(value, decoder.type)
     except msgspec.ValidationError as error:
-        raise field_error(str(error), decoder.type) from None
+        raise field_error(str(error), decoder.type, hints=hints) from None
+
+
+def refuse_form(data: bytes) -> None:
+    """Raise Malformed for a body that is a form, however its Content-Type calls it."""
+    if _FORM.match(data):
+        raise Malformed("the body is a form; send JSON, with Content-Type: application/json")
 
 
 def leniently(data: bytes, why: str = "") -> Any:
     """Return a body's JSON, with raw control characters and NaN where they are. Raises Malformed, TooLarge."""
     if not data.strip():
         raise Malformed("the body is empty; a JSON object is expected")
-    if _FORM.match(data):
-        raise Malformed("the body is a form; send JSON, with Content-Type: application/json")
+    refuse_form(data)
     if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_LENIENT:
         raise TooLarge(f"a body with raw control characters may hold at most {_MOST_LENIENT} values")
     try:
@@ -71,7 +94,7 @@ def leniently(data: bytes, why: str = "") -> Any:
     return value
 
 
-def field_error(text: str, kind_of_body: Any = None) -> InvalidField:
+def field_error(text: str, kind_of_body: Any = None, *, hints: bool = False) -> InvalidField:
     """Turn msgspec's sentence into an error with the field's path in the caller's spelling.
 
     Where a word is not one of those that may stand there, the type of the body tells which may.
@@ -81,22 +104,45 @@ def field_error(text: str, kind_of_body: Any = None) -> InvalidField:
     for pattern, sentence in ((_UNKNOWN, "unknown field {}"), (_MISSING, "{} is required")):
         named = pattern.match(what)
         if named:
-            path = f"{path}.{named['name']}" if path else named["name"]
-            kind = UnknownField if pattern is _UNKNOWN else InvalidField
-            return kind(sentence.format(path), param=path)
-    if what.startswith("Invalid enum value") and kind_of_body is not None and (words := _words_at(kind_of_body, path)):
-        what += f"; use {', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else f"; use {words[0]}"
+            above, name = path, named["name"]
+            path = f"{above}.{name}" if above else name
+            if pattern is _MISSING:
+                return InvalidField(sentence.format(path), param=path)
+            step = words.step(name, _fields_at(kind_of_body, above)) if hints and kind_of_body is not None else ""
+            return UnknownField(sentence.format(path) + step, param=path)
+    if what.startswith(_WRONG_WORD) and kind_of_body is not None and (known := _words_at(kind_of_body, path)):
+        what += f"; use {words.either(known)}"
+    what = _KIND.sub(_in_words_of_json, what)
     sentence = ("a key: " if match and match["key"] else "") + what[:1].lower() + what[1:].replace("`", "")
     return InvalidField(f"{path}: {sentence}" if path else sentence, param=path)
 
 
+_type_of = functools.cache(msgspec.inspect.type_info)
+
+
+def _in_words_of_json(kinds: re.Match[str]) -> str:
+    return " or ".join(dict.fromkeys(_WORDS.get(kind, kind) for kind in kinds[1].split(" | ")))
+
+
 def _words_at(kind: Any, path: str) -> tuple[str, ...]:
     """Return the words that may stand at a path of a type; none where that cannot be told."""
-    kinds: list[msgspec.inspect.Type] = [msgspec.inspect.type_info(kind)]
+    kinds: list[msgspec.inspect.Type] = [_type_of(kind)]
+    tags: set[str] = set()
+    for step in _STEP.findall(path):
+        structs = [one for each in kinds for one in _alternatives(each) if isinstance(one, msgspec.inspect.StructType)]
+        tags = {str(one.tag) for one in structs if one.tag_field == step}
+        kinds = [inner for each in kinds for inner in _inside(each, step)]
+    literals = {str(word) for each in kinds for one in _alternatives(each) for word in _literals(one)}
+    return tuple(sorted(tags | literals - {""}))
+
+
+def _fields_at(kind: Any, path: str) -> list[str]:
+    """Return the fields of the objects that may stand at a path of a type."""
+    kinds: list[msgspec.inspect.Type] = [_type_of(kind)]
     for step in _STEP.findall(path):
         kinds = [inner for each in kinds for inner in _inside(each, step)]
-    words = {str(word) for each in kinds for one in _alternatives(each) for word in _literals(one)}
-    return tuple(sorted(words))
+    structs = [one for each in kinds for one in _alternatives(each) if isinstance(one, msgspec.inspect.StructType)]
+    return [field.encode_name for struct in structs for field in struct.fields]
 
 
 def _alternatives(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:

@@ -11,6 +11,8 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from services.common import words
+from services.common.body import refuse_form
 from services.common.errors import InvalidField, Malformed, TooLarge
 
 F = FieldDescriptor
@@ -48,6 +50,7 @@ def load(data: bytes) -> dict[str, Any]:
     except RecursionError:
         raise Malformed("the body is nested too deeply") from None
     except ValueError as error:
+        refuse_form(data)
         where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise Malformed(f"the body is not valid JSON{where}") from None
     if not isinstance(value, dict):
@@ -78,7 +81,7 @@ def fill(message: Message, given: Mapping[str, Any], at: str = "") -> None:
         path = f"{at}.{name}" if at else name
         field = fields.get(name) or by_json.get(name)
         if field is None:
-            raise InvalidField(f"unknown field {path}", param=path)
+            raise InvalidField(f"unknown field {path}{words.step(name, list(fields))}", param=path)
         group = field.containing_oneof
         slot = field.name if group is None else group.name
         if value is not None and slot in seen:
@@ -111,13 +114,28 @@ def _fill_message(message: Message, value: Any, path: str) -> None:
     described = _TIMES.get(message.DESCRIPTOR.full_name)
     if described is None:
         if not isinstance(value, dict):
-            raise InvalidField(f"{path} must be an object", param=path)
+            raise InvalidField(f"{path} must be an object{_written_as(message, value)}", param=path)
         fill(message, value, path)
         return
     try:
         message.FromJsonString(value)  # type: ignore[attr-defined]  # of times alone
     except (ValueError, TypeError, AttributeError):
         raise InvalidField(f"{path} must be {described}", param=path) from None
+
+
+def _written_as(message: Message, value: Any) -> str:
+    """Return how an object is written of which a value is only a word; else which fields it has."""
+    fields = message.DESCRIPTOR.fields
+    for field in fields if isinstance(value, str) else ():
+        near = words.likest(value, _names(field)) if field.enum_type is not None else ""
+        if near:
+            return f"; write {json.dumps({field.name: [near] if field.is_repeated else near})}"
+    return f" of {words.either([field.name for field in fields])}"
+
+
+def _names(field: Any) -> list[str]:
+    """Return the words of an enum's field that say something."""
+    return [one.name for one in field.enum_type.values if one.number]
 
 
 def scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
@@ -172,7 +190,9 @@ def _enum(field: FieldDescriptor, value: Any, path: str) -> int:
         return known[value]
     if isinstance(value, int) and not isinstance(value, bool) and value in field.enum_type.values_by_number:
         return value
-    raise InvalidField(f"{path} must be one of {', '.join(known)}", param=path)
+    near = words.likest(value, _names(field)) if isinstance(value, str) else ""
+    hint = f"; did you mean {near}?" if near else ""
+    raise InvalidField(f"{path} must be one of {', '.join(_names(field))}{hint}", param=path)
 
 
 def _bytes(text: bytes, path: str) -> bytes:

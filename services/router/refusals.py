@@ -78,9 +78,7 @@ class Refusals:
                 if isinstance(error, UnknownModel) and not (self._own_keys and byok.is_google_key(given)):
                     listed = dialect.listed if dialect is not None else _LISTED
                     error = self._told(error, identity, listed)
-        if dialect is not None:
-            error.param = dialect.spelled(error.param)
-        return error
+        return error if dialect is None else dialect.told(error)
 
     def _told(self, error: UnknownModel, identity: Any, listed: str) -> MoaError:
         """Return the refusal of an unknown model that names those of its caller's which are like it."""

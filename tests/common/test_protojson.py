@@ -73,6 +73,37 @@ def test_what_does_not_fit_is_named(body: bytes, param: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"scope": []}', "unknown field scope; use scopes"),
+        (b'{"scopes": ["text"]}', 'scopes[0] must be an object; write {"operations": ["OPERATION_TEXT"]}'),
+        (b'{"scopes": [7]}', "scopes[0] must be an object of provider, model or operations"),
+        (b'{"scopes": [{"operation": "x"}]}', "unknown field scopes[0].operation; use operations"),
+        (
+            b'{"scopes": [{"operations": ["text"]}]}',
+            "scopes[0].operations[0] must be one of OPERATION_TEXT, OPERATION_IMAGE, OPERATION_TASK; "
+            "did you mean OPERATION_TEXT?",
+        ),
+        (b'{"priority": "urgent"}', "priority must be one of PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_HIGH"),
+    ],
+)
+def test_what_may_stand_there_is_told(body: bytes, told: str) -> None:
+    """Words, fields and objects that are none are answered with those that there are, the likest first."""
+    with pytest.raises(InvalidField) as refused:
+        read(KEY, body)
+    assert refused.value.message == told
+
+
+@pytest.mark.parametrize(
+    "body", [b"name=a&scopes=b", b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\na\r\n--x--']
+)
+def test_a_form_is_told_to_be_json(body: bytes) -> None:
+    """Both ways to write a form, however the Content-Type calls it."""
+    with pytest.raises(Malformed, match="send JSON, with Content-Type: application/json"):
+        read(KEY, body)
+
+
+@pytest.mark.parametrize(
     ("body", "param"),
     [
         (b'{"work": {"image": {}, "desk": {}}}', "work.desk"),

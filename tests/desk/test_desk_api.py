@@ -235,7 +235,11 @@ ERRORS: list[tuple[dict[str, Any], int, dict[str, str]]] = [
         422,
         {"error_code": "INVALID_INPUT", "message": "Number of inference steps must be 1 to 150."},
     ),
-    ({"prompt": 5}, 422, {"error_code": "INVALID_INPUT", "message": "prompt: expected str | null, got int"}),
+    (
+        {"prompt": 5},
+        422,
+        {"error_code": "INVALID_INPUT", "message": "prompt: expected a string or null, got a whole number"},
+    ),
     (
         {"image_url": "file:///etc/passwd"},
         422,

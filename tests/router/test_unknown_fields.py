@@ -73,6 +73,50 @@ def test_biases_are_read_beside_an_unknown_field() -> None:
     assert dict(chat_request.request_from(json.dumps(body).encode()).request.sampling.logit_bias) == {50256: -100}
 
 
+HELLO: Json = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_tokens": -1},
+        {"max_tokens": -1, "max_completion_tokens": -1},
+        {"top_k": -1},
+        {"top_k": 0},
+        {"top_logprobs": 0},
+    ],
+)
+def test_the_ways_to_say_none_are_none(given: Json) -> None:
+    """LM Studio's clients send no bound as -1, vLLM's and llama.cpp's no top_k as -1 or 0."""
+    request = chat_request.request_from(json.dumps({**HELLO, **given}).encode()).request
+    assert request == chat_request.request_from(json.dumps(HELLO).encode()).request
+
+
+@pytest.mark.parametrize("given", [{"max_tokens": 0}, {"max_tokens": -2}, {"max_completion_tokens": 0}, {"top_k": -2}])
+def test_what_says_nothing_is_refused(given: Json) -> None:
+    """An answer of no tokens, and numbers that no server gives a meaning."""
+    with pytest.raises(InvalidField, match=next(iter(given))):
+        chat_request.request_from(json.dumps({**HELLO, **given}).encode())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"), [('{"a":1}', '{"a":1}'), ({"a": 1}, '{"a":1}'), ("", ""), (None, ""), ({}, "{}")]
+)
+def test_a_call_given_back_has_its_arguments_in_any_form(arguments: Any, kept: str) -> None:
+    """Some clients send the object instead of its text, or nothing for no arguments."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    turns = [*HELLO["messages"], {"role": "assistant", "content": None, "tool_calls": [call]}]
+    request = chat_request.request_from(json.dumps({**HELLO, "messages": turns}).encode()).request
+    assert request.messages[1].parts[0].tool_call.arguments_json == kept
+
+
+def test_an_answer_without_words_is_taken_back() -> None:
+    """What was cut before its first word has no content."""
+    turns = [*HELLO["messages"], {"role": "assistant", "content": None}, *HELLO["messages"]]
+    request = chat_request.request_from(json.dumps({**HELLO, "messages": turns}).encode()).request
+    assert [part.text for part in request.messages[1].parts] == [""]
+
+
 def test_image_bodies_are_read_alike() -> None:
     """The image paths of the same dialect follow the same rule."""
     body = b'{"prompt":"a cat","cfg_scale":7}'

@@ -180,7 +180,7 @@ G_ERRORS = [
         "a text that is none",
         {"model": "google/gempix2", "prompt": 5},
         400,
-        {"code": 1, "message": "failed", "detail": "prompt: expected str, got int"},
+        {"code": 1, "message": "failed", "detail": "prompt: expected a string, got a whole number"},
     ),
     (
         "a callback inside",

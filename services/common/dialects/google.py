@@ -113,6 +113,9 @@ GOOGLE: Final = Dialect(
         "height": f"{_CONFIG}.imageConfig.imageSize",
         "size": f"{_CONFIG}.imageConfig.imageSize",
         "aspect_ratio": f"{_CONFIG}.imageConfig.aspectRatio",
+        **dict.fromkeys(
+            ("tools.name", "tools.description", "tools.parameters_json", "tools.strict"), "functionDeclarations"
+        ),
         "tool_choice": "toolConfig",
         "texts": "content",
         "dimensions": "outputDimensionality",

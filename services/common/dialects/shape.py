@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,7 +10,9 @@ from typing import Any, Final
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
 from services.common.errors import HTTP_STATUS, MoaError, word
+from services.common.limits import OutsideLimits
 
+_INDEX: Final = re.compile(r"\[[^\]]*\]")
 MESSAGE: Final = "$message"
 """Placeholder for the sentence."""
 PARAM: Final = "$param"
@@ -69,10 +72,13 @@ class Dialect:
         """Return the caller's name of a field at fault, whose path is the contract's (`messages[1].parts[0]`).
 
         A field that is called otherwise here stands for the whole path; `head.name` renames what is below a head, or
-        a whole path.
+        a whole path; `messages.parts.image` what lies so deep, and its name takes the path's first indices (`[]`).
         """
         if param in self.fields:
             return self.fields[param]
+        deep = self._deep(param)
+        if deep:
+            return deep
         head, *below = param.split(".")
         head_name = head.partition("[")[0]
         if head_name in self.fields:
@@ -82,6 +88,24 @@ class Dialect:
             name, bracket, index = segment.partition("[")
             spelled.append(self.fields.get(f"{head_name}.{name}", name) + bracket + index)
         return ".".join(spelled)
+
+    def _deep(self, param: str) -> str:
+        """Return the caller's name of a field that is renamed with all that it is in; empty where it is not."""
+        names = _INDEX.sub("", param).split(".")
+        for count in range(len(names), 1, -1):
+            name = self.fields.get(".".join(names[:count]), "")
+            if "[]" in name or (name and count > 2):
+                head, *rest = name.split("[]")
+                indices = _INDEX.findall(param)
+                return head + "".join(index + piece for index, piece in zip(indices, rest, strict=False))
+        return ""
+
+    def told(self, error: MoaError) -> MoaError:
+        """Return an error with the caller's names of fields, in what it says of the contract's limits too."""
+        if isinstance(error, OutsideLimits):
+            error.message = error.worded(self.spelled)
+        error.param = self.spelled(error.param)
+        return error
 
     def status(self, reason: Reason.ValueType) -> int:
         """Return the HTTP status of a reason in this dialect."""

@@ -6,7 +6,8 @@ are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -21,6 +22,7 @@ from services.common.limits.needs import hints_beyond as _hints_beyond
 __all__ = [
     "Able",
     "Need",
+    "OutsideLimits",
     "bounds",
     "camel_numbers",
     "check",
@@ -33,6 +35,28 @@ __all__ = [
     "of",
     "words",
 ]
+
+
+class OutsideLimits(InvalidField):
+    """A field that is outside its limits.
+
+    Args:
+        violation: What is wrong, in the contract's names.
+    """
+
+    def __init__(self, message: str, *, violation: Violation) -> None:
+        super().__init__(message, param=violation.path)
+        self._violation = violation
+
+    def worded(self, spelled: Callable[[str], str]) -> str:
+        """Return what is wrong, with the fields' paths as `spelled` gives them."""
+        violation = self._violation
+        sentence = violation.sentence
+        for name in violation.names:
+            sentence = re.sub(
+                rf"(?<![\w.]){re.escape(name)}(?![\w.])", spelled(violation.prefix + name), sentence, count=1
+            )
+        return sentence
 
 
 class CapableModel(Protocol):
@@ -53,7 +77,7 @@ def check(request: Message) -> None:
         for each in checks_of(request.DESCRIPTOR):
             each(request)
     except Violation as violation:
-        raise InvalidField(violation.prefix + violation.sentence, param=violation.path) from None
+        raise OutsideLimits(violation.prefix + violation.sentence, violation=violation) from None
 
 
 def check_able(request: Message, model: CapableModel) -> None:

@@ -18,9 +18,11 @@ Check = Callable[[Any], None]
 class Violation(Exception):
     """A field is outside its limits; its path grows on the way out, so that it costs nothing where all is well."""
 
-    def __init__(self, field: str, sentence: str) -> None:
+    def __init__(self, field: str, sentence: str, *, other: str = "") -> None:
         super().__init__(sentence)
         self.path = field
+        self.names = [field.partition("[")[0], *([other] if other else ())]
+        """The fields that the sentence names, as they are called in their message."""
         self.prefix = ""
         self.sentence = sentence
 
@@ -141,7 +143,7 @@ def _accompanied(field: FieldDescriptor, other: str) -> Check:
 
     def run(message: Any) -> None:
         if given(message) and not companion(message):
-            raise Violation(name, f"{name} needs {other}")
+            raise Violation(name, f"{name} needs {other}", other=other)
 
     return run
 

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from services.common import protojson
+from services.common import protojson, words
 from services.common.errors import InvalidField, Malformed
 
 BODY_FIELD: Final = 2**29 - 1
@@ -111,7 +111,8 @@ class _Reader:
         for name, text in pairs:
             field = self._parameters.get(name)
             if field is None:
-                raise InvalidField(f"unknown query parameter {name}", param=name)
+                known = sorted({each.name for each in self._parameters.values()})
+                raise InvalidField(f"unknown query parameter {name}{words.step(name, known)}", param=name)
             if field.is_repeated:
                 getattr(message, field.name).append(_scalar(field, text, name))
                 continue

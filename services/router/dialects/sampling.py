@@ -39,6 +39,6 @@ def fill(sampling: Sampling, body: Sampled | CamelSampled) -> None:
     """Set what a body gives."""
     for name in NAMES:
         value = getattr(body, name)
-        if value is not None:
+        if value is not None and not (name == "top_k" and value <= 0):
             # Where a dialect's number is a float, a fraction of a token keeps none more.
             setattr(sampling, name, math.floor(value) if name in _WHOLE else value)

@@ -17,7 +17,8 @@ class FunctionCall(Struct):
     """A call's name and arguments."""
 
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] | None = None
+    """JSON; some clients send the object itself, or nothing for none."""
 
 
 class ToolCall(Struct):
@@ -69,7 +70,9 @@ def call_from(call: ToolCall) -> text_pb2.ToolCall:
     """Return an earlier call as the contract has it, with its signature from wherever the client has kept it."""
     call_id, in_id = split_id(call.id)
     signature = _signature_in(call.extra_content) or in_id
-    made = text_pb2.ToolCall(id=call_id, name=call.function.name, arguments_json=call.function.arguments)
+    given = call.function.arguments
+    arguments = given or "" if not isinstance(given, dict) else encode(given).decode()
+    made = text_pb2.ToolCall(id=call_id, name=call.function.name, arguments_json=arguments)
     if signature:
         made.signature = signature
         made.signer = GOOGLE

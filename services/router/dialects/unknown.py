@@ -45,11 +45,15 @@ class Read(NamedTuple, Generic[T]):
     """Those fields, where they stood: objects by name, items of lists by their index."""
 
 
+def _parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    return parse(data, decoder, hints=False)
+
+
 def parse_liberally(
     data: bytes,
     decoder: msgspec.json.Decoder[T],
     *,
-    parse: Callable[[bytes, msgspec.json.Decoder[T]], T] = parse,
+    parse: Callable[[bytes, msgspec.json.Decoder[T]], T] = _parse,
     respell: Callable[[Any, type[T]], Any] = lambda value, _: value,
 ) -> Read[T]:
     """Return a typed body, and the fields in it that nobody here knows.
@@ -67,7 +71,7 @@ def parse_liberally(
     try:
         return Read(msgspec.convert(known, decoder.type, str_keys=True), list(names)[:MOST_NAMED], extra)
     except msgspec.ValidationError as error:
-        raise field_error(str(error)) from None
+        raise field_error(str(error), decoder.type) from None
 
 
 def at(extra: Extra, *path: str | int) -> Extra:

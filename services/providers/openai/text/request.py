@@ -196,7 +196,7 @@ class Writer:
         if part.HasField("tool_call"):
             call = part.tool_call
             made: Json = {"id": call.id, "type": "function"}
-            made["function"] = {"name": call.name, "arguments": call.arguments_json}
+            made["function"] = {"name": call.name, "arguments": call.arguments_json or "{}"}
             self.carrier.merge(made, part.vendor, "messages[].tool_calls[]")
             out.setdefault("tool_calls", []).append(made)
             return

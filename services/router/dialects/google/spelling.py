@@ -20,7 +20,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 def parse_either(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Read a body in either spelling. Raises as `body.parse`; errors name fields in camel case."""
     try:
-        return parse(data, decoder)
+        return parse(data, decoder, hints=False)
     except InvalidField as error:
         refused = error
     # An unknown field may be a known one in its other spelling.
@@ -31,7 +31,7 @@ def parse_either(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return msgspec.convert(camel, decoder.type)
     except msgspec.ValidationError as error:
-        raise field_error(str(error)) from None
+        raise field_error(str(error), decoder.type) from None
 
 
 def respelled(value: Any, kind: type[msgspec.Struct]) -> Any:

@@ -17,7 +17,8 @@ from services.router.dialects.sampling import Sampled
 from services.router.dialects.tools import FunctionTool, ToolCall
 
 Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-MaxTokens = Annotated[int, meta(GenerateTextRequest, "max_tokens")]
+MaxTokens = Annotated[int, meta(GenerateTextRequest, "max_tokens", at_least=-1)]
+"""LM Studio's clients and llama.cpp's write -1 for an answer as long as it may be."""
 
 HINTS = (
     "store",
@@ -149,6 +150,8 @@ class ChatBody(Sampled, forbid_unknown_fields=True, kw_only=True):
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[Message], meta(GenerateTextRequest, "messages")]
+    top_k: Annotated[int, meta(Sampling, "top_k", at_least=-1)] | None = None
+    """Servers of this protocol write that it is off as 0 or -1."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: MaxTokens | None = None

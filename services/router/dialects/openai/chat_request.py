@@ -76,7 +76,9 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
         model=body.model,
         stream=bool(body.stream),
         # Some clients send both, for servers that know only one.
-        max_tokens=min(filter(None, (body.max_completion_tokens, body.max_tokens)), default=None),
+        max_tokens=min(
+            (most for most in (body.max_completion_tokens, body.max_tokens) if most and most > 0), default=None
+        ),
         candidates=body.n or 1,
         user=body.user or "",
         strict=strict,
@@ -106,7 +108,10 @@ def _refuse(body: bodies.ChatBody) -> None:
             raise Unsupported(f"{name} is not supported", param=name)
     if body.modalities is not None and body.modalities != ["text"]:
         raise Unsupported("modalities: only text is supported here", param="modalities")
-    if body.top_logprobs is not None and not body.logprobs:
+    for name in ("max_tokens", "max_completion_tokens"):
+        if getattr(body, name) == 0:
+            raise InvalidField(f"{name} must be at least 1", param=name)
+    if body.top_logprobs and not body.logprobs:
         raise InvalidField("top_logprobs needs logprobs", param="top_logprobs")
 
 
@@ -144,6 +149,8 @@ def _add_message(
         carried.put_call(turn.parts[-1], call)
     if message.cache_control is not None and turn.parts:
         turn.parts[-1].cache = True
+    if not turn.parts and message.role == "assistant":
+        turn.parts.add(text="")  # An answer without words, given back.
     if not turn.parts:
         raise InvalidField(f"{where}.content is required", param=f"{where}.content")
 

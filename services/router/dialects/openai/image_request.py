@@ -143,7 +143,7 @@ def _from_form(read: form.Form) -> tuple[ImageBody, Mapping[str, list[bytes]]]:
     try:
         return msgspec.convert(values, ImageBody, strict=False), read.files
     except msgspec.ValidationError as error:
-        raise field_error(str(error)) from None
+        raise field_error(str(error), ImageBody) from None
 
 
 def _images(

@@ -29,6 +29,11 @@ class Uploaded(msgspec.Struct):
 def read(data: bytes, content_type: str) -> Uploaded:
     """Read the form of an upload. Raises what `form.parse` raises; InvalidField, TooLarge or UnsupportedMedia."""
     given = form.parse(bytes(data), content_type)
+    if "file" in given.files and "content" not in given.files:
+        raise InvalidField(
+            "this is Replicate's path, whose form has a content; send OpenAI's files inside a request, as file_data",
+            param="content",
+        )
     if len(given.files.get("content", ())) != 1:
         raise InvalidField("content is required: one file, as a part of a multipart form", param="content")
     [content], [filename] = given.files["content"], given.filenames["content"]

@@ -1,0 +1,251 @@
+"""Errors name fields as the caller's dialect calls them, in the field at fault and in the sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+import requests
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from msgspec import Struct, inspect
+
+from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.dialects import GOOGLE, NATIVE, OPENAI, Dialect
+from services.common.limits import OutsideLimits, of
+from services.common.limits.checks import Violation
+from services.common.limits.fields import is_map
+from services.router.dialects.google.bodies import GenerateContentBody
+from services.router.dialects.google.embeddings import EmbedBody
+from services.router.dialects.native.bodies import ImageBody as NativeImageBody
+from services.router.dialects.native.bodies import TextBody
+from services.router.dialects.openai.bodies import ChatBody
+from services.router.dialects.openai.embeddings import EmbeddingBody
+from services.router.dialects.openai.image_bodies import ImageBody
+from tests.router.rig import KEY
+
+OWN: Final = {"vendor", "strict", "operation", "cache"}
+"""Fields that no caller writes as such: they are made of how and where something was sent."""
+OF_GRPC: Final = {"truncate", "provider", "signature", "signer", "encrypted", "format", "loras", "preview_every"}
+"""Fields that gRPC's callers alone can set, or that only answers have."""
+BODIES: Final[list[tuple[Dialect, type[Struct], Descriptor, set[str]]]] = [
+    (OPENAI, ChatBody, GenerateTextRequest.DESCRIPTOR, {"reasoning.include"}),
+    (OPENAI, ImageBody, GenerateImageRequest.DESCRIPTOR, {"steps", "guidance_scale", "scheduler", "strength"}),
+    (OPENAI, EmbeddingBody, EmbedTextsRequest.DESCRIPTOR, {"purpose", "title"}),
+    (GOOGLE, GenerateContentBody, GenerateTextRequest.DESCRIPTOR, {"model", "stream", "user", "logit_bias", "min_p"}),
+    (
+        GOOGLE,
+        GenerateContentBody,
+        GenerateImageRequest.DESCRIPTOR,
+        {
+            "model",
+            "stream",
+            "user",
+            "negative_prompt",
+            "quality",
+            "background",
+            "output_format",
+            "style",
+            "mask",
+            "steps",
+        }
+        | {"guidance_scale", "scheduler", "strength", "moderation", "colors"},
+    ),
+    (GOOGLE, EmbedBody, EmbedTextsRequest.DESCRIPTOR, {"model", "user", "token_lists", "purpose"}),
+    (
+        NATIVE,
+        TextBody,
+        GenerateTextRequest.DESCRIPTOR,
+        {"user", "response_format", "reasoning", "candidates", "messages[0].name", "messages[0].parts[0].reasoning"}
+        | {
+            "messages[0].parts[0].file",
+            "logprobs",
+            "top_logprobs",
+            "logit_bias",
+            "tool_choice.name",
+            "tool_choice.parallel",
+        },
+    ),
+    (
+        NATIVE,
+        NativeImageBody,
+        GenerateImageRequest.DESCRIPTOR,
+        {"user", "aspect_ratio", "quality", "background", "output_format", "style", "mask", "scheduler", "moderation"},
+    ),
+]
+"""Each dialect's bodies, what contract they become, and the fields of it that such a body cannot set."""
+
+
+def paths(descriptor: Descriptor, above: str = "") -> Iterator[str]:
+    """Yield the path of every field of a contract that callers can be told of, the first item of each list."""
+    for field in descriptor.fields:
+        if field.name in OWN | OF_GRPC:
+            continue
+        if not of(field).group:
+            yield above + field.name
+        if field.message_type is not None and not is_map(field):
+            yield from paths(field.message_type, _below(field, above))
+
+
+def _below(field: FieldDescriptor, above: str) -> str:
+    if of(field).group:
+        return above
+    return f"{above}{field.name}[0]." if field.is_repeated else f"{above}{field.name}."
+
+
+def documented(kind: inspect.Type, path: str) -> bool:
+    """Return whether a body has a field at a path. What is any object may have any."""
+    kinds = [kind]
+    for step in re.findall(r"\[\d+\]|[^.\[]+", path):
+        kinds = [inner for each in kinds for inner in _inside(each, step)]
+    return bool(kinds)
+
+
+def _inside(kind: inspect.Type, step: str) -> list[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        return _inside(kind.type, step)
+    if isinstance(kind, inspect.UnionType):
+        return [inner for each in kind.types for inner in _inside(each, step)]
+    if isinstance(kind, inspect.StructType):
+        return [field.type for field in kind.fields if field.encode_name == step]
+    if isinstance(kind, inspect.ListType):
+        return [kind.item_type] if step.startswith("[") else []
+    return [kind] if isinstance(kind, inspect.AnyType | inspect.DictType) else []
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "contract", "unset"), BODIES, ids=[f"{d.name}-{b.__name__}-{c.name}" for d, b, c, _ in BODIES]
+)
+def test_every_field_of_a_contract_is_called_as_the_caller_calls_it(
+    dialect: Dialect, body: type[Struct], contract: Descriptor, unset: set[str]
+) -> None:
+    """Whatever field is found wrong behind a dialect, the caller reads of one that its documented body has."""
+    kind = inspect.type_info(body)
+    heads = tuple(f"{name}{step}" for name in unset for step in (".", "["))
+    strange = {
+        path: dialect.spelled(path)
+        for path in paths(contract)
+        if path not in unset and not path.startswith(heads) and not documented(kind, dialect.spelled(path))
+    }
+    assert strange == {}
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, GOOGLE, NATIVE], ids=lambda dialect: str(dialect.name))
+@pytest.mark.parametrize(
+    ("field", "sentence", "above"),
+    [
+        ("count", "count must be at most 10", ""),
+        ("candidates", "candidates must be at most 8", ""),
+        ("texts[3]", "each of texts is not empty", ""),
+        ("stop", "stop takes at most 16 items", ""),
+        ("max_tokens", "max_tokens must be at least 1", ""),
+        ("text", "text is required", "messages[1].parts[0]."),
+    ],
+)
+def test_a_limit_is_told_in_the_callers_words(dialect: Dialect, field: str, sentence: str, above: str) -> None:
+    """The sentence of a limit names the field as the field at fault is named."""
+    violation = Violation(field, sentence)
+    violation.under(above)
+    told = dialect.told(OutsideLimits(above + sentence, violation=violation))
+    name = field.partition("[")[0]
+    assert told.message == sentence.replace(name, dialect.spelled(above + name))
+    assert told.param == dialect.spelled(above + field)
+
+
+U: Final = [{"role": "user", "content": "x"}]
+C: Final = [{"parts": [{"text": "x"}]}]
+PNG: Final = "iVBORw0KGgo="
+REFUSED: Final[Mapping[str, tuple[str, dict[str, Any], str, str]]] = {
+    "OpenAI: answers": (
+        "/v1/chat/completions",
+        {"model": "smart", "messages": U, "n": 100},
+        "n",
+        "n must be at most 8",
+    ),
+    "OpenAI: a stop": (
+        "/v1/chat/completions",
+        {"model": "smart", "messages": U, "stop": ["a"] * 17},
+        "stop",
+        "stop takes",
+    ),
+    "OpenAI: texts": (
+        "/v1/embeddings",
+        {"model": "encoder", "input": ["x"] * 3000},
+        "input",
+        "input takes at most 2048",
+    ),
+    "OpenAI: an empty text": (
+        "/v1/embeddings",
+        {"model": "encoder", "input": ["x", ""]},
+        "input",
+        "each of input is not",
+    ),
+    "OpenAI: tokens": (
+        "/v1/embeddings",
+        {"model": "plain-encoder", "input": [1]},
+        "input",
+        "does not support token_input",
+    ),
+    "OpenAI: a kind of part": (
+        "/v1/chat/completions",
+        {"model": "smart", "messages": [{"role": "user", "content": [{"type": "nope"}]}]},
+        "messages[0].content[0].type",
+        "use file, image_url, input_audio, refusal or text",
+    ),
+    "OpenAI: a word for a number": (
+        "/v1/chat/completions",
+        {"model": "smart", "messages": U, "temperature": "hot"},
+        "temperature",
+        "temperature: expected a number or null, got a string",
+    ),
+    "Google: answers": (
+        "/v1beta/models/smart:generateContent",
+        {"contents": C, "generationConfig": {"candidateCount": 100}},
+        "generationConfig.candidateCount",
+        "generationConfig.candidateCount",
+    ),
+    "Google: stop strings": (
+        "/v1beta/models/smart:generateContent",
+        {"contents": C, "generationConfig": {"stopSequences": ["a"] * 17}},
+        "generationConfig.stopSequences",
+        "generationConfig.stopSequences takes at most 16",
+    ),
+    "Google: an empty text": (
+        "/v1beta/models/encoder:embedContent",
+        {"content": {"parts": []}},
+        "content.parts",
+        "must not be empty",
+    ),
+    "Google: a role": (
+        "/v1beta/models/smart:generateContent",
+        {"contents": [{"role": "assistant", "parts": [{"text": "x"}]}]},
+        "contents[0].role",
+        "use function, model, system or user",
+    ),
+    "native: stop strings": (
+        "/generate/text",
+        {"model_id": "smart", "messages": U, "stop": [""]},
+        "",
+        "each of stop is not",
+    ),
+    "native: an image": ("/generate/text", {"model_id": "plain", "messages": U, "image_data": PNG}, "", "image"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_names_what_the_caller_wrote(url: str, case: str) -> None:
+    """One bad body for each kind of rule and dialect, through the edge."""
+    path, body, param, told = REFUSED[case]
+    answer = requests.post(url + path, json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=20)
+    assert answer.status_code in (400, 415, 422)
+    error = answer.json().get("error", answer.json())
+    message = error.get("message") or error["detail"]
+    assert told in message
+    assert "texts" not in message.split()
+    if "details" in error:
+        assert error["details"][0]["metadata"]["field"] == param
+    elif "param" in error:
+        assert error["param"].partition("[")[0] == param.partition("[")[0]
