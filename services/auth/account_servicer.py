@@ -18,7 +18,7 @@ from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.callers import Callers, address_of
 from services.auth.domain import keys
-from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Standing
+from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Owner, Standing
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
 from services.auth.logins import Logins
@@ -239,7 +239,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         limit = (
             BOUNDLESS
             if record.unlimited
-            else Standing.of("account", record.id, record.amounts(), {}).limits[Period.DAY]
+            else Standing.of(Owner.ACCOUNT, record.id, record.amounts(), {}).limits[Period.DAY]
         )
         # Credits are not counted by day.
         limit, used = limit._replace(micro_credits=0), used._replace(micro_credits=0)

@@ -197,7 +197,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             key_id=who.key_id,
             rules=who.rules,
             scopes=who.scopes,
-            remaining=_remaining(who, [who.account], admitted.pooled),
+            remaining=_remaining(who, who.standings[:1], admitted.pooled),
             fresh_for=self._fresh_for,
             pace=who.pace,
             granted_micro_credits=who.micro_credits,
@@ -211,7 +211,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             grant.lease.CopyFrom(self._lease(who, admitted.lease))
         if who.key_pace:
             grant.key_pace.CopyFrom(who.key_pace)
-        if own := [standing for standing in (who.key, who.bound) if standing and standing.limited]:
+        if own := [standing for standing in who.own if standing.limited]:
             grant.key_remaining.CopyFrom(_remaining(who, own, admitted.pooled))
         return grant
 

@@ -11,7 +11,7 @@ import pytest
 
 from services.auth.adapters import cached
 from services.auth.adapters.cached import CachedVerifiedKeys
-from services.auth.domain.accounts import Standing, VerifiedKey
+from services.auth.domain.accounts import Owner, Standing, VerifiedKey
 from tests.auth.asking import until
 
 COUNT = 250
@@ -40,8 +40,10 @@ def _verified_key(number: int, micro_credits: int) -> VerifiedKey:
         unlimited=True,
         day=date(2099, 12, 31),
         resets_at=datetime(2100, 1, 1, tzinfo=UTC),
-        account=Standing(kind="account", subject=account, limits={}, taken={}),
-        key=Standing(kind="key", subject=key, limits={}, taken={}),
+        standings=(
+            Standing(owner=Owner.ACCOUNT, subject=account, limits={}, taken={}),
+            Standing(owner=Owner.KEY, subject=key, limits={}, taken={}),
+        ),
         micro_credits=micro_credits,
     )
 

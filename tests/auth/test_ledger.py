@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
 import pytest
 
 from moa.quota.v1 import quota_pb2
-from services.auth.adapters.ledger import Ledger
+from services.auth.adapters.ledger import Borrowed, Ledger
 from services.auth.adapters.verified_keys import VerifiedKeys
-from services.auth.domain.accounts import Short
+from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds, sized
-from services.auth.domain.ledger import Booking, Ending
-from services.quota_client.amounts import Amount
+from services.auth.domain.ledger import Booking, Ending, Return
+from services.auth.domain.quota import exhausted
+from services.quota_client.amounts import BOUNDLESS, PERIODS, Amount, Period
 from tests.auth.asking import PEPPER, audited
 from tests.auth.conftest import Auth
 
@@ -40,6 +42,38 @@ async def test_a_late_settlement_does_not_eat_what_the_block_still_lends(auth: A
     rows = auth.query("select tokens - settled_tokens - returned_tokens from blocks where id = %s", borrowed.block_id)
     assert rows == [(100,)]
     assert auth.taken(account) == (200, 0)
+    await audited(auth.url)
+
+
+async def test_accounts_of_a_team_keep_its_limits_together(auth: Auth) -> None:
+    """A team is one more subject: it is borrowed from, settled, returned and audited like any."""
+    ledger, made = Ledger(auth.postgres, grace_s=10, alive_s=20), []
+    limits = dict.fromkeys(PERIODS, BOUNDLESS) | {Period.MONTH: BOUNDLESS._replace(tokens=250)}
+    team = Standing(owner=Owner.TEAM, subject="team_1", limits=limits, taken={})
+    for _ in range(2):
+        _, key_id, _ = await auth.account(tokens=1000)
+        (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
+        made.append(replace(who, standings=(*who.standings, team)))
+
+    async def borrow(who: VerifiedKey, tokens: int) -> Borrowed | Short:
+        amount = Amount(tokens=tokens)
+        return await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
+
+    first = await borrow(made[0], 200)
+    assert not isinstance(first, Short)
+    refused = await borrow(made[1], 100)
+    assert isinstance(refused, Short)
+    assert (refused.owner, refused.period, refused.limit) == (Owner.TEAM, Period.MONTH, 250)
+    assert str(exhausted(made[1], refused)).startswith("the team's limit of 250 tokens a month does not cover this")
+    lease_id = LeaseIds(PEPPER).make(first.block_id, 0)
+    settlement = quota_pb2.Settlement(reservation_id=f"{lease_id}.1.200.0", charged=quota_pb2.Amount(tokens=120))
+    booking = Booking(settlement.reservation_id, lease_id, first.block_id, Amount(tokens=200), settlement)
+    assert (await ledger.settle([booking])).booked
+    await ledger.give_back([Return("back", first.block_id, Amount(tokens=80))])
+    assert not isinstance(await borrow(made[1], 100), Short)
+    assert auth.query("select kind, tokens from quota_counters where subject = 'team_1' and period = 'month'") == [
+        ("team", 220)
+    ]
     await audited(auth.url)
 
 

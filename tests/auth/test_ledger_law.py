@@ -43,7 +43,7 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
-from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Short, Standing
+from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Owner, Short, Standing
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Further, Return
 from services.auth.domain.pools import Pools
@@ -461,7 +461,9 @@ class LedgerLaw(RuleBasedStateMachine):
             ).fetchall()
         taken = {(subject, Period(period)): Amount(*amounts) for subject, period, *amounts in rows}
         return least(
-            Standing.of("", subject, limits, {period: taken.get((subject, period), NOTHING) for period in Period}).free
+            Standing.of(
+                Owner.ACCOUNT, subject, limits, {period: taken.get((subject, period), NOTHING) for period in Period}
+            ).free
             for subject, limits in (
                 (self.account_id, LIMITS.amounts() | {GRANTED: CREDITS}),
                 (self.key_id, KEY_LIMITS.amounts()),

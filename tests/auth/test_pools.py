@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.auth.domain.accounts import Short, Standing, VerifiedKey
+from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds, sized
 from services.auth.domain.ledger import Ending, Return
 from services.auth.domain.pools import Pools
@@ -24,14 +24,12 @@ _HUNGRY = 40
 class _Borrowed:
     block_id: UUID
     amount: Amount
-    account: Standing
-    key: Standing
-    bound: Standing | None = None
+    standings: tuple[Standing, ...]
 
 
-def _standing(kind: str, limit: Amount, taken: Amount) -> Standing:
+def _standing(owner: Owner, limit: Amount, taken: Amount) -> Standing:
     limits = dict.fromkeys(PERIODS, BOUNDLESS) | {Period.DAY: limit}
-    return Standing(kind=kind, subject=kind[0], limits=limits, taken=dict.fromkeys(PERIODS, taken))
+    return Standing(owner=owner, subject=owner[0], limits=limits, taken=dict.fromkeys(PERIODS, taken))
 
 
 class _Day:
@@ -53,8 +51,10 @@ class _Day:
             unlimited=False,
             day=date(2026, 11, 20),
             resets_at=datetime(2026, 11, 21, tzinfo=UTC),
-            account=_standing("account", Amount(tokens=self.limit), Amount(tokens=self.taken)),
-            key=_standing("key", BOUNDLESS, NOTHING),
+            standings=(
+                _standing(Owner.ACCOUNT, Amount(tokens=self.limit), Amount(tokens=self.taken)),
+                _standing(Owner.KEY, BOUNDLESS, NOTHING),
+            ),
         )
 
     async def borrow(
@@ -64,9 +64,9 @@ class _Day:
             raise Unavailable("away")
         given = sized(least=least, need=need, want=want, free=Amount(tokens=self.limit - self.taken))
         if not given:
-            return Short("account", "tokens", Period.DAY, self.limit)
+            return Short(Owner.ACCOUNT, "tokens", Period.DAY, self.limit)
         self.taken += given.tokens
-        return _Borrowed(uuid4(), given, self.who.account, self.who.key)
+        return _Borrowed(uuid4(), given, self.who.standings)
 
     async def give_back(self, returns: Sequence[Return]) -> None:
         self.taken -= sum(piece.amount.tokens for piece in returns)

@@ -111,11 +111,11 @@ class CachedVerifiedKeys:
         entries = [self._by_id.get(key_id) for key_id in key_ids]
         return [entry.who for entry in entries if entry is not None and self._trusted(entry, AWAY_S, now)]
 
-    def note(self, key_id: str, account: Standing, key: Standing, bound: Standing | None) -> None:
+    def note(self, key_id: str, standings: tuple[Standing, ...]) -> None:
         """Take over how a key's day stands, as the ledger just said."""
         entry = self._by_id.get(key_id)
         if entry is not None:
-            entry.who = dataclasses.replace(entry.who, account=account, key=key, bound=bound)
+            entry.who = dataclasses.replace(entry.who, standings=standings)
 
     def _trusted(self, entry: _Entry, within_s: float, now: float | None = None) -> bool:
         now = time.monotonic() if now is None else now

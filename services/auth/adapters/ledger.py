@@ -18,7 +18,7 @@ from services.auth.adapters import moves
 from services.auth.adapters.columns import ADDED, COLUMNS, MARKS, each
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.settlements import Booked, Late, Settlements
-from services.auth.domain.accounts import Short, Standing, VerifiedKey
+from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.leases import sized
 from services.auth.domain.ledger import Block, Booking, Ending, Return, subjects
 from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, Period
@@ -43,9 +43,7 @@ class Borrowed(NamedTuple):
 
     block_id: UUID
     amount: Amount
-    account: Standing
-    key: Standing
-    bound: Standing | None
+    standings: tuple[Standing, ...]
 
 
 class Ledger:
@@ -66,7 +64,7 @@ class Ledger:
         self, who: VerifiedKey, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
     ) -> Borrowed | Short:
         """Move quota of the day into a new block; the limit that is short when not even `least` is free."""
-        counts_as = [who.counter, *([who.bound_by] if who.bound_by else [])]
+        counts_as = [one.subject for one in who.standings if one.subject != who.account_id]
         whose = list(subjects(who.account_id, *counts_as))
         async with self._postgres.transaction() as link, link.pipeline():
             await link.execute(
@@ -81,7 +79,7 @@ class Ledger:
             if not amount:
                 short = (one.short(least if amount is None else want) for one in standings)
                 # What only fills up is refused by no limit, but by what others may want.
-                return next(filter(None, short), Short("account", DIMENSIONS[0], Period.DAY, 0))
+                return next(filter(None, short), Short(Owner.ACCOUNT, DIMENSIONS[0], Period.DAY, 0))
             block_id = uuid4()
             await link.execute(
                 f"update quota_counters set {ADDED} where period = 'day' and starts = %s and subject = any(%s)",
@@ -103,10 +101,10 @@ class Ledger:
             )
             block = Block(block_id, who.account_id, who.key_id, who.day.isoformat(), amount)
             await moves.insert(link, [moves.row("borrow", block, str(block_id), amount)])
-        account, key, *bound = (
+        after = (
             replace(one, taken={period: before + amount for period, before in one.taken.items()}) for one in standings
         )
-        return Borrowed(block_id, amount, account, key, bound[0] if bound else None)
+        return Borrowed(block_id, amount, tuple(after))
 
     async def settle(self, bookings: Sequence[Booking]) -> Booked:
         """Charge reservations to their blocks, each at most once. Durable when it returns.

@@ -12,7 +12,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.columns import ADDED, COLUMNS, LIMIT_COLUMNS, each
 from services.auth.adapters.postgres import Link
-from services.auth.domain.accounts import Standing
+from services.auth.domain.accounts import Owner, Standing
 from services.auth.domain.ledger import Block, Booking, Known
 from services.quota_client.amounts import DIMENSIONS, GRANTED, LIMITS, NOTHING, Amount, Period, least
 from services.quota_client.reservation_ids import ReservationId
@@ -269,12 +269,12 @@ async def free_of(link: Link, block: Block) -> Amount:
     taken = await taken_of(link, block.subjects, block.day)
     # What a key goes on with has its limits: they were taken over when it was replaced.
     cursor = await link.execute(
-        f"select subject, {LIMIT_COLUMNS}, {GRANTED} from subject_limits where subject = any(%s)",
+        f"select subject, kind, {LIMIT_COLUMNS}, {GRANTED} from subject_limits where subject = any(%s)",
         (list(block.subjects),),
     )
     return least(
-        Standing.of("", subject, dict(zip((*LIMITS, GRANTED), limits, strict=True)), taken[subject]).free
-        for subject, *limits in await cursor.fetchall()
+        Standing.of(Owner(kind), subject, dict(zip((*LIMITS, GRANTED), limits, strict=True)), taken[subject]).free
+        for subject, kind, *limits in await cursor.fetchall()
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.domain.accounts import PACES, Standing, VerifiedKey
+from services.auth.domain.accounts import PACES, Owner, Standing, VerifiedKey
 from services.common.errors import NotFound
 from services.common.isolate import note_failure
 from services.quota_client import priorities
@@ -132,6 +132,10 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         dict(zip(_LIMITS, limits, strict=True)) for limits in (account_limits, key_limits, maker_limits)
     )
     of_account = (dict.fromkeys(_LIMITS) if unlimited else by_name) | {GRANTED: micro_credits}
+    standings = (
+        Standing.of(Owner.ACCOUNT, account_id, of_account, taken[account_id]),
+        Standing.of(Owner.KEY, counter, of_key, taken[counter]),
+    )
     resets = {Period(period): datetime.fromtimestamp(float(at), UTC) for period, at in ends.items()}
     return VerifiedKey(
         account_id=account_id,
@@ -145,9 +149,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         day=day,
         resets_at=resets[Period.DAY],
         ends=resets,
-        account=Standing.of("account", account_id, of_account, taken[account_id]),
-        key=Standing.of("key", counter, of_key, taken[counter]),
-        bound=Standing.of("maker", bound_by, of_maker, taken[bound_by]) if bound_by else None,
+        standings=(*standings, *((Standing.of(Owner.MAKER, bound_by, of_maker, taken[bound_by]),) if bound_by else ())),
         manages=frozenset(manages),
         counts_as=counter,
         bound_by=bound_by or "",

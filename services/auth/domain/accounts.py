@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from enum import StrEnum
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -68,11 +69,21 @@ EVERYTHING: Final = quota_pb2.Rule(provider="*", model="*")
 """What an administrator's account may use."""
 
 
+class Owner(StrEnum):
+    """Whose limits bind a key."""
+
+    ACCOUNT = "account"
+    KEY = "key"
+    MAKER = "maker"
+    """The key that made this one, and all of whose keys keep its limits together."""
+    TEAM = "team"
+    """What accounts keep limits together in. The ledger counts for teams; nobody makes any yet."""
+
+
 class Short(NamedTuple):
     """A limit that does not cover what is needed."""
 
-    kind: str
-    """Whose it is: `account`, `key` or `maker`."""
+    owner: Owner
     dimension: str
     period: Period
     limit: int
@@ -80,10 +91,9 @@ class Short(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How the limits of an account or a key stand: what they are, and what is settled or held by blocks of them."""
+    """How the limits of a subject stand: what they are, and what is settled or held by blocks of them."""
 
-    kind: str
-    """`account`, `key`, or `maker`: the key that made this one, and all of whose keys keep its limits together."""
+    owner: Owner
     subject: str
     """Whose counters they are."""
     limits: Mapping[Period, Amount]
@@ -92,7 +102,9 @@ class Standing:
     """What is out of reach for others, in the period that the quota day is in."""
 
     @classmethod
-    def of(cls, kind: str, subject: str, limits: Mapping[str, int | None], taken: Mapping[Period, Amount]) -> Standing:
+    def of(
+        cls, owner: Owner, subject: str, limits: Mapping[str, int | None], taken: Mapping[Period, Amount]
+    ) -> Standing:
         """Return the standing of limits that are told by name."""
         by_period = {
             period: Amount(
@@ -100,7 +112,7 @@ class Standing:
             )
             for period in PERIODS
         }
-        return cls(kind=kind, subject=subject, limits=by_period, taken=taken)
+        return cls(owner=owner, subject=subject, limits=by_period, taken=taken)
 
     @property
     def limited(self) -> bool:
@@ -121,7 +133,7 @@ class Standing:
         for period in reversed(PERIODS):
             for name, left, wanted, limit in zip(DIMENSIONS, self.left(period), need, self.limits[period], strict=True):
                 if wanted > left:
-                    return Short(self.kind, name, period, limit)
+                    return Short(self.owner, name, period, limit)
         return None
 
 
@@ -141,9 +153,8 @@ class VerifiedKey:
     """The quota day, in the account's zone."""
     resets_at: datetime
     """When that day ends."""
-    account: Standing
-    key: Standing
-    """The key's own limits, and what counts on them though it has none."""
+    standings: tuple[Standing, ...]
+    """How all stands that binds the key, its account's limits first, then its own, whether it has any or not."""
     ends: Mapping[Period, datetime] = field(default_factory=dict)
     """When the periods that the day is in end; those that never do are left out."""
     expires_at: datetime | None = None
@@ -158,8 +169,6 @@ class VerifiedKey:
     """Whose counters the key's own limits go on with, because it replaced it; empty: its own."""
     bound_by: str = ""
     """The key with limits that made this one; empty: none did."""
-    bound: Standing | None = None
-    """How the limits stand that all keys of that maker keep together; None when no key with limits made this one."""
     bound_pace: quota_pb2.Pace | None = None
     """The pace that they keep together; None when there is none."""
     micro_credits: int = 0
@@ -171,9 +180,14 @@ class VerifiedKey:
         return self.counts_as or self.key_id
 
     @property
-    def standings(self) -> tuple[Standing, ...]:
-        """All that binds the key, its account's limits first."""
-        return (self.account, self.key, self.bound) if self.bound else (self.account, self.key)
+    def own(self) -> tuple[Standing, ...]:
+        """The limits that keys have: its own, and those that it keeps with others of its maker."""
+        return tuple(one for one in self.standings if one.owner in (Owner.KEY, Owner.MAKER))
+
+    @property
+    def limits(self) -> tuple[Mapping[Period, Amount], ...]:
+        """All limits that bind the key."""
+        return tuple(one.limits for one in self.standings)
 
     @property
     def free(self) -> Amount:

@@ -41,11 +41,7 @@ class Borrowed(Protocol):
     @property
     def amount(self) -> Amount: ...  # noqa: D102
     @property
-    def account(self) -> Standing: ...  # noqa: D102
-    @property
-    def key(self) -> Standing: ...  # noqa: D102
-    @property
-    def bound(self) -> Standing | None: ...  # noqa: D102
+    def standings(self) -> tuple[Standing, ...]: ...  # noqa: D102
 
 
 class BlockStore(Protocol):

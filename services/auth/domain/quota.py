@@ -13,7 +13,7 @@ from uuid import UUID
 
 from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
-from services.auth.domain.accounts import Short, Standing, VerifiedKey
+from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Further, Known, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
@@ -44,7 +44,7 @@ class VerifiedKeyStore(Protocol):
     async def by_digest(self, digest: bytes) -> VerifiedKey | None: ...  # noqa: D102
     async def by_ids(self, key_ids: Sequence[str]) -> list[VerifiedKey]: ...  # noqa: D102
     def trusted(self, key_ids: Sequence[str]) -> list[VerifiedKey]: ...  # noqa: D102
-    def note(self, key_id: str, account: Standing, key: Standing, bound: Standing | None) -> None: ...  # noqa: D102
+    def note(self, key_id: str, standings: tuple[Standing, ...]) -> None: ...  # noqa: D102
 
 
 class LedgerStore(BlockStore, Protocol):
@@ -129,8 +129,8 @@ class Quota:
                 raise exhausted(who, cut)
             lease, borrowed = cut
         if borrowed is not None:
-            who = replace(who, account=borrowed.account, key=borrowed.key, bound=borrowed.bound)
-            self._verified_keys.note(who.key_id, borrowed.account, borrowed.key, borrowed.bound)
+            who = replace(who, standings=borrowed.standings)
+            self._verified_keys.note(who.key_id, borrowed.standings)
         return Admitted(who=who, lease=lease, pooled=self.pools.free(who.key_id))
 
     async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[VerifiedKey], list[str]]:
@@ -253,7 +253,12 @@ def _reservation_id(booking: Booking) -> str:
     return booking.reservation_id
 
 
-_WHOSE: Final = {"account": "the account", "key": "the key", "maker": "the maker of this key"}
+_WHOSE: Final = {
+    Owner.ACCOUNT: "the account",
+    Owner.KEY: "the key",
+    Owner.MAKER: "the maker of this key",
+    Owner.TEAM: "the team",
+}
 
 
 def exhausted(who: VerifiedKey, short: Short) -> MoaError:
@@ -264,6 +269,6 @@ def exhausted(who: VerifiedKey, short: Short) -> MoaError:
     limit = limit_shown(limit_of(short.dimension, short.period), short.limit)
     when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
     return QuotaExhausted(
-        f"{_WHOSE[short.kind]}'s limit of {limit} does not cover this request; {when}",
+        f"{_WHOSE[short.owner]}'s limit of {limit} does not cover this request; {when}",
         retry_after_s=max(1.0, (ends - datetime.now(UTC)).total_seconds()) if ends else None,
     )
