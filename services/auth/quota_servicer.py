@@ -22,7 +22,7 @@ from services.auth.domain.quota import Admitted, Quota
 from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
 from services.quota_client import priorities
-from services.quota_client.amounts import Amount, Period, least
+from services.quota_client.amounts import HELPING, Amount, Period, least
 
 _MAX_KEYS = 10_000
 _MAX_BATCH = 1_000
@@ -183,8 +183,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         if known is not None and known.who is who and known.pooled == pooled:
             return known.grant
         grant = self._grant(Admitted(who=who, lease=None, pooled=pooled))
-        digest = hashlib.blake2b(grant.SerializeToString(deterministic=True), digest_size=8).digest()
-        grant.version = int.from_bytes(digest, "big") or 1
+        grant.version = _digest(grant.SerializeToString(deterministic=True))
         if len(self._told) >= _TOLD:
             self._told.clear()
         self._told[who.key_id] = _Told(who, pooled, grant)
@@ -206,6 +205,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             counts_as=who.counter,
             bound_by=who.bound_by,
             bound_pace=who.bound_pace,
+            limits_version=_limits_version(who),
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))
@@ -222,6 +222,16 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             amount=lease.amount.message(),
             expires_in=_duration(lease.expires_in_s),
         )
+
+
+def _limits_version(who: VerifiedKey) -> int:
+    """Return a number that is the same at every replica, of the dimensions that are lent ahead of need."""
+    limits = [[tuple(amount.of(HELPING)) for amount in by_period.values()] for by_period in who.limits]
+    return _digest(repr(limits).encode())
+
+
+def _digest(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") or 1
 
 
 def _remaining(who: VerifiedKey, standings: Sequence[Standing], pooled: Amount) -> quota_pb2.Remaining:

@@ -17,7 +17,7 @@ _BRISK_S: Final = 10.0
 class Lease:
     """A lease of this process."""
 
-    __slots__ = ("alive_until", "free", "lease_id", "number", "open", "renew_after", "usable_until")
+    __slots__ = ("alive_until", "free", "lease_id", "number", "open", "recalled", "renew_after", "usable_until")
 
     def __init__(self, granted: quota_pb2.Lease, *, asked_at: float, resets_in_s: float) -> None:
         self.lease_id = granted.lease_id
@@ -27,6 +27,7 @@ class Lease:
         self.open = 0
         self.usable_until = asked_at + resets_in_s
         """Its day ends then: no reservation after it, though running ones go on."""
+        self.recalled = False
         self.alive_until = 0.0
         self.renew_after = 0.0
         self.renew(granted, asked_at)
@@ -36,6 +37,11 @@ class Lease:
         lasts_s = granted.expires_in.ToMilliseconds() / 1000
         self.alive_until = max(self.alive_until, asked_at + lasts_s)
         self.renew_after = asked_at + lasts_s / 4
+
+    def recall(self) -> None:
+        """Let nothing more be reserved of it; what is runs on."""
+        self.recalled = True
+        self.usable_until = 0.0
 
     def has(self, need: Amount, now: float) -> bool:
         """Return whether that much can be reserved."""

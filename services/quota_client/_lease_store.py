@@ -94,7 +94,13 @@ class LeaseStore:
         self.take(grant, asked_at)
 
     def take(self, grant: quota_pb2.Grant, asked_at: float) -> None:
-        """Take a grant over: freshness, rules, and the lease in it."""
+        """Take a grant over: freshness, rules, and the lease in it.
+
+        Where limits changed, what was lent under those of before goes back, but for what is reserved of it.
+        """
+        # 0 is told by the release before.
+        if 0 != self.verified_key.grant.limits_version != grant.limits_version != 0:
+            self._recall()
         self.verified_key = self.verified_key.renewed(grant)
         self.paces = self._paces.of(grant)
         self.version = grant.version
@@ -240,12 +246,19 @@ class LeaseStore:
         self._close(reservation, left)
         return not left.covers(NOTHING)
 
+    def _recall(self) -> None:
+        for lease in self.leases:
+            lease.recall()
+        self._give_back(self)
+
     def _close(self, reservation: Reservation, left: Amount) -> None:
         lease = reservation.lease
         lease.open -= 1
         lease.free += left if left.covers(NOTHING) else left.at_least(NOTHING)
         self.open.pop(reservation.reservation_id, None)
         self._leave_paces(reservation)
+        if lease.recalled and not lease.open:
+            self._give_back(self)
 
     @staticmethod
     def _leave_paces(reservation: Reservation) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -21,7 +21,7 @@ from services.auth.domain.ledger import Ending, Return
 from services.common import logs
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import Isolation, each_isolated, note_failure
-from services.quota_client.amounts import HELPING, NOTHING, Amount
+from services.quota_client.amounts import HELPING, NOTHING, Amount, Period
 
 _log = logs.get("pools")
 T = TypeVar("T")
@@ -88,6 +88,8 @@ class _Pool:
     filled_at: float = float("-inf")
     used_at: float = 0.0
     poor_until: float = 0.0
+    limits: tuple[Mapping[Period, Amount], ...] = ()
+    """Those under which its blocks were borrowed."""
     filling: asyncio.Task[None] | None = None
 
     @property
@@ -159,11 +161,17 @@ class Pools:
         now = self._clock()
         pool = self._pools.setdefault(who.key_id, _Pool())
         pool.used_at = now
-        lease = self._from_memory(pool, who, need, want, now)
-        if lease is not None:
-            self._fill_ahead(pool, who, now)
-            return lease, None
+        if pool.limits == who.limits:
+            lease = self._from_memory(pool, who, need, want, now)
+            if lease is not None:
+                self._fill_ahead(pool, who, now)
+                return lease, None
         async with pool.lock:
+            if pool.limits != who.limits:
+                # What the limits of before left must not be lent under new ones.
+                await self._return_free(pool.blocks)
+                self._trim(pool)
+                pool.limits = who.limits
             lease = self._from_memory(pool, who, need, want, self._clock())
             if lease is not None:
                 return lease, None
