@@ -183,16 +183,22 @@ class LeaseStore:
     def renewed(self, reservation: Reservation) -> Reservation:
         """Return the same of the same lease under another id (`Reservation.renewed` calls this)."""
         paces, reservation.paces = reservation.paces, ()
+        # Else a recalled lease goes back with the last of it.
+        reservation.lease.open += 1
         self.settled(reservation, reservation.settlement(usage_pb2.Usage(), "", ""))
         fresh = self._again(reservation, reservation.amount, paces)
+        reservation.lease.open -= 1
         fresh.so_far = reservation.so_far
         return fresh
 
     def shrink(self, reservation: Reservation, amount: Amount) -> Reservation:
         """Return a smaller one of the same lease (`Reservation.shrink` calls this)."""
         paces, reservation.paces = reservation.paces, ()
+        reservation.lease.open += 1
         self.released(reservation)
-        return self._again(reservation, amount, paces)
+        smaller = self._again(reservation, amount, paces)
+        reservation.lease.open -= 1
+        return smaller
 
     async def lend(self, running: Reservation, need: Amount, least: Amount) -> Reservation:
         """Return a further reservation for a request that runs (`Reservation.extend` calls this)."""
