@@ -44,8 +44,8 @@ class CreditsToCarry:
             self._complete = found == (False,)
         return self._complete
 
-    async def carry(self, told: Callable[[Sequence[pb.CreditEntry]], Awaitable[set[int]]]) -> int:
-        """Have entries booked, in their order, and forget those that `told` says are; give how many.
+    async def carry(self, book: Callable[[Sequence[pb.CreditEntry]], Awaitable[set[int]]]) -> int:
+        """Have entries booked, in their order, and forget those that `book` returns; return how many.
 
         Only one process does this at a time; the others give 0.
         """
@@ -55,7 +55,7 @@ class CreditsToCarry:
             entries = [_entry(*row) for row in await (await link.execute(_NEXT, (_BATCH,))).fetchall()]
             if not entries:
                 return 0
-            booked = await told(entries)
+            booked = await book(entries)
             await link.execute("delete from tasks.credits_to_carry where entry_id = any(%s)", (list(booked),))
         return len(booked)
 

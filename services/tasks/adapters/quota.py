@@ -151,15 +151,15 @@ class Quota:
             _log.info("return.failed", why=error.message)
 
     async def carry(self) -> int:
-        """Tell auth what was counted of credits here; give how many entries are booked. Raises MoaError when away."""
+        """Book at auth what was counted of credits here; return how many entries were. Raises MoaError when it is away."""
 
-        async def told(entries: Sequence[quota_service_pb2.CreditEntry]) -> set[int]:
+        async def book(entries: Sequence[quota_service_pb2.CreditEntry]) -> set[int]:
             answer = await self._called(
                 self._stub.CarryCredits, quota_service_pb2.CarryCreditsRequest(entries=entries), ""
             )
             return set(answer.entry_ids)
 
-        return await self._carried.carry(told)
+        return await self._carried.carry(book)
 
     async def flush(self) -> int:
         """Book what ended tasks owe; give how many were booked. Raises MoaError when auth is away; then try later."""
