@@ -47,7 +47,7 @@ class CreditsToCarry:
     async def carry(self, book: Callable[[Sequence[pb.CreditEntry]], Awaitable[set[int]]]) -> int:
         """Have entries booked, in their order, and forget those that `book` returns; return how many.
 
-        Only one process does this at a time; the others give 0.
+        Only one process does this at a time; the others return 0.
         """
         async with self._database.transaction() as link:
             if await (await link.execute("select pg_try_advisory_xact_lock(%s)", (_LOCK,))).fetchone() != (True,):

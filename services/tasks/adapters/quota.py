@@ -151,7 +151,7 @@ class Quota:
             _log.info("return.failed", why=error.message)
 
     async def carry(self) -> int:
-        """Book at auth what was counted of credits here; return how many entries were. Raises MoaError when it is away."""
+        """Book at auth what was counted of credits here; return how many entries were. Raises MoaError, as `flush`."""
 
         async def book(entries: Sequence[quota_service_pb2.CreditEntry]) -> set[int]:
             answer = await self._called(
