@@ -16,6 +16,8 @@ from services.common.errors import InvalidField
 MOST_BYTES: Final = 262_144
 """Of the fields of one request, or of one event of an answer."""
 MOST_NAMES: Final = 64
+_PIECES: Final = frozenset(("data", "transcript"))
+"""What OpenAI's streams give in pieces, of a sound."""
 
 Json = dict[str, Any]
 
@@ -51,12 +53,14 @@ def merge(into: Json, fields: Mapping[str, Any]) -> None:
 
 
 def go_on(into: Json, fields: Mapping[str, Any]) -> None:
-    """Take a further piece of an answer's fields in: objects are merged, lists go on, everything else is replaced."""
+    """Take a further piece of an answer's fields in: objects are merged, lists and sounds go on, others are replaced."""
     for name, value in fields.items():
         known = into.get(name)
         if isinstance(known, dict) and isinstance(value, dict):
             go_on(known, value)
         elif isinstance(known, list) and isinstance(value, list):
             known.extend(value)
+        elif name in _PIECES and isinstance(known, str) and isinstance(value, str):
+            into[name] = known + value
         else:
             into[name] = value

@@ -31,7 +31,9 @@ from services.providers.text.ignored import Ignored
 
 _MIMES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
 _GOOD_ENDS: Final = frozenset({"STOP", "MAX_TOKENS", "FINISH_REASON_UNSPECIFIED"})
-_FAILED_ENDS: Final = frozenset({"OTHER", "IMAGE_OTHER", "NO_IMAGE", "MALFORMED_RESPONSE"})
+_WITHOUT_IMAGE: Final = frozenset({"NO_IMAGE", "IMAGE_OTHER"})
+"""Answers too, if without what was asked for."""
+_FAILED_ENDS: Final = frozenset({"OTHER", "MALFORMED_RESPONSE"})
 """Every other reason (IMAGE_SAFETY, PROHIBITED_CONTENT, …) is the content policy's."""
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -154,15 +156,20 @@ class _GeminiReader(WholeReader):
                 elif part.text:
                     out.append(text_event(part.text))
             if not count:
-                _check_end(candidate)
+                _check_end(candidate, said=bool(out))
         if not out:
             raise errors.UpstreamBroken("the provider sent no image")
         return out
 
 
-def _check_end(candidate: _Candidate) -> None:
-    """Raise the error of a candidate that made no image."""
+def _check_end(candidate: _Candidate, *, said: bool) -> None:
+    """Raise the error of a candidate that made no image; `said`: whether it has words instead."""
     word = candidate.finish_reason or "STOP"
+    if word in _WITHOUT_IMAGE:
+        if said:
+            return
+        words = f": {words_of(candidate.finish_message)}" if candidate.finish_message else ""
+        raise errors.ContentPolicy(f"the model made no image ({word.lower()}){words}", param="prompt")
     if word in _FAILED_ENDS:
         raise errors.UpstreamFailed(f"the provider made no image ({word.lower()})")
     if word not in _GOOD_ENDS:

@@ -1,7 +1,7 @@
 """Read server-sent events from bytes that arrive in any pieces.
 
-Format: WHATWG HTML, section 9.2.6 "Interpreting an event stream". Only `data` matters to the providers' protocols;
-`event`, `id`, `retry` and comments are read over.
+Format: WHATWG HTML, section 9.2.6 "Interpreting an event stream". Of it `data` matters to the providers' protocols, and
+whether `event` says `error`; other names, `id`, `retry` and comments are read over.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from services.common.errors import UpstreamBroken
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 """Longest event that is kept while its end is awaited."""
+
+
+class ErrorData(bytes):
+    """The `data` of an event that is called `error`, whatever it holds; empty where it has none."""
+
+    __slots__ = ()
 
 
 class EventParser:
@@ -77,12 +83,17 @@ class EventParser:
 
 
 def _data_of(block: bytes) -> bytes | None:
-    """Return an event's data; None for an event that has none."""
+    """Return an event's data; None for an event that has none, unless it is called `error`."""
     if block.startswith(b"data: ") and b"\n" not in block:
         return block[6:]
     lines: list[bytes] = []
+    failed = False
     for line in block.split(b"\n"):
         name, _, value = line.partition(b":")
         if name == b"data":
             lines.append(value.removeprefix(b" "))
+        elif name == b"event" and value.strip() == b"error":
+            failed = True
+    if failed:
+        return ErrorData(b"\n".join(lines))
     return b"\n".join(lines) if lines else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 import msgspec
@@ -18,6 +19,19 @@ def json_of(text: str, where: str) -> msgspec.Raw:
     except msgspec.DecodeError:
         raise InvalidField("not JSON", param=where) from None
     return msgspec.Raw(text.encode())
+
+
+def arguments_of(raw: msgspec.Raw) -> str:
+    """Return a call's arguments as a model wrote them: an object, whether as one or as a text; none are `{}`."""
+    given = bytes(raw)
+    if given in (b"", b"null"):
+        return "{}"
+    if given.startswith(b'"'):
+        inner = _decode(given)
+        with contextlib.suppress(msgspec.DecodeError):
+            if isinstance(_decode(inner), dict):
+                return str(inner)
+    return given.decode()
 
 
 def object_of(text: str, where: str) -> msgspec.Raw:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -18,6 +19,8 @@ from services.common.metering import TextMeter
 from services.common.scrub import scrub
 from services.providers.http.client import MAX_ANSWER_BYTES
 from services.providers.http.constants import without_constants
+from services.providers.http.sse import ErrorData
+from services.providers.text import stray
 
 
 class Framing(Protocol):
@@ -83,7 +86,9 @@ class BaseReader(abc.ABC):
         "_lengths",
         "_limit",
         "_meter",
+        "_nameless",
         "_signer",
+        "_spoke",
         "_wanted",
         "_whole",
         "_with_reasoning",
@@ -109,7 +114,12 @@ class BaseReader(abc.ABC):
         self._limit = request.max_tokens if request.HasField("max_tokens") else 0
         self._lengths: dict[int, _Length] = {}
         self._finished: set[int] = set()
-        self._begun_calls: set[tuple[int, int]] = set()
+        self._begun_calls: dict[tuple[int, int], str] = {}
+        """The name of each."""
+        self._nameless: dict[tuple[int, int], ToolCallDelta] = {}
+        """Calls of which no name has come yet."""
+        self._spoke: set[int] = set()
+        """Candidates that said or called something."""
         self._events: list[TextEvent] = []
 
     # For subclasses to say.
@@ -121,6 +131,10 @@ class BaseReader(abc.ABC):
     @abc.abstractmethod
     def _take_whole(self, data: bytes) -> None:
         """Read a whole answer. Raises as `_take` does."""
+
+    @abc.abstractmethod
+    def _failed(self, found: stray.Stray) -> errors.MoaError:
+        """Return the error that one of no known shape stands for."""
 
     @property
     def _is_over(self) -> bool:
@@ -184,6 +198,8 @@ class BaseReader(abc.ABC):
         for payload in payloads:
             if self.done:
                 break
+            if isinstance(payload, ErrorData):
+                self._read_error(bytes(payload))
             if payload == b"":
                 continue  # some servers keep a connection alive by empty data
             try:
@@ -195,6 +211,28 @@ class BaseReader(abc.ABC):
                 elif not self._is_over:
                     # It may have held a word: an answer that lacks one is none.
                     raise errors.UpstreamBroken("the provider sent a piece that cannot be read") from error
+
+    def _read_error(self, payload: bytes) -> NoReturn:
+        """Read what an event holds that is called an error. Always raises MoaError."""
+        if payload not in (b"", b"[DONE]"):
+            with contextlib.suppress(*_UNREADABLE):
+                self._take(payload)
+        raise self._failed(stray.error_of(payload))
+
+    def _take_bare(self, payload: Mapping[str, Any], *, known: bool = False) -> None:
+        """Read an object without a piece of the answer. Raises the error that it is.
+
+        Raises Malformed where it may be a word: unless it is `known` for a piece that has none.
+        """
+        found = stray.error_in(payload)
+        if found is not None:
+            raise self._failed(found)
+        if not known and stray.may_speak(payload):
+            raise Malformed
+
+    def _unheard(self, what: str) -> errors.Unsupported:
+        """Return the error of an answer that holds what no event has a form for."""
+        return errors.Unsupported(f"the model answered with {what}, which an answer here cannot hold", param="model")
 
     def _is_too_long(self, candidate: int, text: str) -> bool:
         """Note a piece; end its candidate where the provider plainly gives more than was asked for."""
@@ -217,6 +255,7 @@ class BaseReader(abc.ABC):
         event = TextEvent(candidate=candidate)
         event.text.text = text
         self._meter.saw(event, "text")
+        self._spoke.add(candidate)
         self._events.append(event)
 
     def _reason(self, candidate: int, text: str, signature: bytes = b"") -> None:
@@ -243,19 +282,36 @@ class BaseReader(abc.ABC):
         name: str | None = None,
         signature: bytes = b"",
     ) -> None:
-        """Return a piece of a tool call. The first piece of an index carries id (made where there is none) and name."""
+        """Return a piece of a tool call. The first piece of an index carries id (made where there is none) and name.
+
+        Raises Malformed where a call changes its name.
+        """
         if self._is_too_long(candidate, arguments):
             return
+        place = (candidate, index)
         delta = ToolCallDelta(call_index=index, arguments_json=arguments)
         if signature:
             delta.signature = signature
             delta.signer = self._signer
-        if (candidate, index) not in self._begun_calls:
-            self._begun_calls.add((candidate, index))
-            delta.id = call_id or f"call_{uuid4().hex}"
-            delta.name = name or ""
+        if place in self._begun_calls:
+            if name and name != self._begun_calls[place]:
+                raise Malformed
+        else:
+            held = self._nameless.pop(place, None)
+            if held is not None:
+                arguments = held.arguments_json + arguments
+                held.MergeFrom(delta)
+                held.arguments_json = arguments
+                delta = held
+            delta.id = delta.id or call_id or ""
+            if not name:
+                self._nameless[place] = delta
+                return
+            self._begun_calls[place] = delta.name = name
+            delta.id = delta.id or f"call_{uuid4().hex}"
         event = TextEvent(candidate=candidate, tool_call=delta)
         self._meter.saw(event, "tool_call")
+        self._spoke.add(candidate)
         self._events.append(event)
 
     def _count(self, reported: ReportedUsage | None, *, closing: bool = False) -> None:
@@ -279,6 +335,8 @@ class BaseReader(abc.ABC):
     ) -> None:
         if candidate in self._finished:
             return
+        if any(owner == candidate and (held.id or held.arguments_json) for (owner, _), held in self._nameless.items()):
+            raise errors.UpstreamBroken("the provider sent a tool call without a name")
         # Why an answer was withheld is the provider's text, not the model's.
         ended = CandidateFinished(reason=reason, refusal=scrub(refusal), stop_sequence=scrub(stop_sequence))
         self._events.append(TextEvent(candidate=candidate, candidate_finished=ended))

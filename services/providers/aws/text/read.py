@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,7 +24,9 @@ from services.providers.aws.text.wire import (
 )
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.http.classify import name_of
-from services.providers.text.reading import BaseReader
+from services.providers.text.jsontext import arguments_of
+from services.providers.text.reading import BaseReader, Malformed
+from services.providers.text.stray import Stray
 
 FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
     "end_turn": FinishReason.FINISH_REASON_STOP,
@@ -46,6 +48,13 @@ COUNTS: Final = Spelling(
     cache_write=(("cacheWriteInputTokens",),),
 )
 
+_QUIET: Final = frozenset(("messageStart", "contentBlockStop"))
+"""Events that say nothing."""
+_BESIDE: Final = frozenset(("citation", "cachePoint"))
+"""Pieces that say something of the text, and are none of it."""
+
+_any: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_encode: Final = msgspec.json.Encoder().encode
 _start: Final = msgspec.json.Decoder(BlockStart).decode
 _delta: Final = msgspec.json.Decoder(BlockDelta).decode
 _stop: Final = msgspec.json.Decoder(Stop).decode
@@ -87,22 +96,42 @@ class BedrockReader(BaseReader):
         if payload.kind == "exception":
             raise failures.failed(0, payload.name, payload.payload)
         if payload.name == "contentBlockDelta":
-            self._take_delta(_delta(payload.payload))
+            self._take_delta(_delta(payload.payload), payload.payload)
         elif payload.name == "contentBlockStart":
-            begun = _start(payload.payload)
-            if begun.start.tool_use is not None:
-                index = self._tools[begun.content_block_index] = len(self._tools)
-                self._silent.add(index)
-                self._call(0, index, "", call_id=begun.start.tool_use.tool_use_id, name=begun.start.tool_use.name)
+            self._take_start(_start(payload.payload), payload.payload)
         elif payload.name == "messageStop":
             self._take_stop(_stop(payload.payload).stop_reason)
         elif payload.name == "metadata":
             self._count(read_usage(_metadata(payload.payload).usage, COUNTS), closing=self.ending)
+        elif payload.name not in _QUIET:
+            self._take_bare(_any(payload.payload))
         if self.ending and self._meter.reported is not None:
             self._finish()
 
-    def _take_delta(self, event: BlockDelta) -> None:
+    def _take_start(self, event: BlockStart, data: bytes) -> None:
+        begun = event.start.tool_use
+        if begun is None:
+            self._check_kind(_any(data).get("start"))
+            return
+        self._check_tool(begun.type)
+        index = self._tools[event.content_block_index] = len(self._tools)
+        self._silent.add(index)
+        self._call(0, index, "", call_id=begun.tool_use_id, name=begun.name)
+
+    def _check_tool(self, kind: str | None) -> None:
+        if kind:
+            raise self._unheard(f"a tool that runs at the provider ({name_of(kind)})")
+
+    def _check_kind(self, given: Any) -> None:
+        """Raise Unsupported for a block, or a piece of one, of a kind that no event has a form for."""
+        names = [name for name, value in given.items() if value is not None] if isinstance(given, dict) else []
+        if kind := next((name for name in names if name not in _BESIDE), ""):
+            raise self._unheard(f"a block of another kind ({name_of(kind)})")
+
+    def _take_delta(self, event: BlockDelta, data: bytes) -> None:
         delta = event.delta
+        if not delta.is_known:
+            self._check_kind(_any(data).get("delta"))
         if delta.text:
             self._say(0, delta.text)
         elif delta.tool_use is not None and delta.tool_use.input:
@@ -122,20 +151,34 @@ class BedrockReader(BaseReader):
 
     def _take_whole(self, data: bytes) -> None:
         answer = _whole(data)
-        for block in answer.output.message.content:
-            if block.text:
+        for place, block in enumerate(answer.output.message.content):
+            if not block.is_known:
+                self._check_kind(_any(data)["output"]["message"]["content"][place])
+            elif block.text:
                 self._say(0, block.text)
             elif block.tool_use is not None:
                 call = block.tool_use
+                self._check_tool(call.type)
                 index = self._calls_begun(0)
-                self._call(0, index, bytes(call.input).decode(), call_id=call.tool_use_id, name=call.name)
+                self._call(0, index, arguments_of(call.input), call_id=call.tool_use_id, name=call.name)
+            elif block.citations_content is not None:
+                for cited in block.citations_content.content or ():
+                    if cited.text is None:
+                        raise Malformed
+                    self._say(0, cited.text)
             elif block.reasoning_content is not None:
                 self._take_reasoning(block.reasoning_content)
         self._count(read_usage(answer.usage, COUNTS))
         self._take_stop(answer.stop_reason)
 
-    def _take_stop(self, word: str) -> None:
-        reason = FINISH_REASONS.get(word)
+    def _failed(self, found: Stray) -> errors.MoaError:
+        named = next((code for code in found.codes if code.lower() in failures.CODES), "")
+        return failures.failed(0, named, _encode({"message": found.words}))
+
+    def _take_stop(self, word: str | None) -> None:
+        reason = FINISH_REASONS.get(word or ("tool_use" if self._calls_begun(0) else "end_turn"))
+        if not word and not self._spoke:
+            raise errors.UpstreamBroken("the provider ended the answer without a word or a reason")
         if reason is None:
             raise errors.UpstreamFailed(f"the provider stopped the answer ({name_of(word)})")
         for index in sorted(self._silent):

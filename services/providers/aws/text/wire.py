@@ -28,6 +28,20 @@ class ToolUse(Struct, gc=False, rename="camel"):
     tool_use_id: str = ""
     name: str = ""
     input: msgspec.Raw = msgspec.Raw(b"{}")
+    type: str | None = None
+    """Set for a tool that runs at AWS."""
+
+
+class Cited(Struct, gc=False):
+    """A text of the answer that sources stand behind."""
+
+    text: str | None = None
+
+
+class Citations(Struct, gc=False):
+    """Texts of the answer and the sources behind them, which are not read."""
+
+    content: list[Cited] | None = None
 
 
 class Block(Struct, gc=False, rename="camel"):
@@ -36,6 +50,17 @@ class Block(Struct, gc=False, rename="camel"):
     text: str | None = None
     tool_use: ToolUse | None = None
     reasoning_content: Reasoning | None = None
+    citations_content: Citations | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of these."""
+        return not (
+            self.text is None
+            and self.tool_use is None
+            and self.reasoning_content is None
+            and self.citations_content is None
+        )
 
 
 class ToolUsePiece(Struct, gc=False):
@@ -51,12 +76,18 @@ class Piece(Struct, gc=False, rename="camel"):
     tool_use: ToolUsePiece | None = None
     reasoning_content: Reasoning | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of these."""
+        return not (self.text is None and self.tool_use is None and self.reasoning_content is None)
+
 
 class ToolUseBegun(Struct, gc=False, rename="camel"):
     """The head of a tool call."""
 
     tool_use_id: str = ""
     name: str = ""
+    type: str | None = None
 
 
 class Begun(Struct, gc=False, rename="camel"):
@@ -82,7 +113,7 @@ class BlockDelta(Struct, gc=False, rename="camel"):
 class Stop(Struct, gc=False, rename="camel"):
     """`messageStop`."""
 
-    stop_reason: str
+    stop_reason: str | None = None
 
 
 class Metadata(Struct, gc=False):
@@ -107,5 +138,5 @@ class Whole(Struct, gc=False, rename="camel"):
     """A whole answer."""
 
     output: Output
-    stop_reason: str
+    stop_reason: str | None = None
     usage: msgspec.Raw = msgspec.Raw(b"")

@@ -47,8 +47,10 @@ SEARCHED: Final = Counter(
 )
 
 _KNOWN_ANSWER: Final = frozenset(("candidates", "usageMetadata", "responseId", "error"))
-_KNOWN_CANDIDATE: Final = frozenset(("index", "content", "logprobsResult", "avgLogprobs"))
+_KNOWN_CANDIDATE: Final = frozenset(("index", "content", "logprobsResult"))
 _KNOWN_PART: Final = frozenset(("text", "thought", "thoughtSignature", "functionCall"))
+_BESIDE_PART: Final = frozenset(("videoMetadata", "mediaResolution", "partMetadata"))
+"""What says something of a part, and is none."""
 _KNOWN_CALL: Final = frozenset(("name", "id", "args"))
 _KNOWN_USAGE: Final = frozenset(("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount"))
 _KNOWN_CONTENT: Final = frozenset(("parts", "role"))
@@ -116,6 +118,11 @@ class Returned:
         new = {name: value for name, value in found.items() if sent.get(name) != value}
         sent |= new
         return new
+
+
+def kind_of(part: Mapping[str, Any]) -> str:
+    """Return the name of what a part is beyond text, thoughts and calls; empty where it is nothing."""
+    return next(iter(beyond(part, _KNOWN_PART | _BESIDE_PART)), "")
 
 
 def of_part(part: Mapping[str, Any]) -> Json:

@@ -15,12 +15,17 @@ from services.catalogue import Model
 from services.common import errors
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.google import errors as failures
-from services.providers.google.text.carried import VENDOR, Returned, of_part
+from services.providers.google.text.carried import VENDOR, Returned, kind_of, of_part
 from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedback, Logprob, Logprobs, Part
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.sse import EventParser
 from services.providers.text.carrying import carried_of
+from services.providers.text.jsontext import arguments_of
 from services.providers.text.reading import BaseReader, Malformed
+from services.providers.text.stray import Stray
+
+_UNSAID: Final = frozenset(("", "FINISH_REASON_UNSPECIFIED"))
+"""Finish reasons that say that an answer ends, and not why."""
 
 _decode: Final = msgspec.json.Decoder(Answer).decode
 _decode_any: Final = msgspec.json.Decoder().decode
@@ -41,6 +46,9 @@ FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
     "IMAGE_SAFETY": _FILTERED,
     "IMAGE_PROHIBITED_CONTENT": _FILTERED,
     "IMAGE_RECITATION": _FILTERED,
+    "IMAGE_OTHER": _FILTERED,
+    # An image was expected; what is here is the answer.
+    "NO_IMAGE": _STOP,
 }
 """Every other reason (MALFORMED_FUNCTION_CALL, OTHER, …) is a failure of the model, not an end."""
 
@@ -74,12 +82,14 @@ class GeminiReader(BaseReader):
     There is no end mark, and some models put a finish reason on every piece: a candidate has ended when the stream has.
     """
 
-    __slots__ = ("_ends", "_returned")
+    __slots__ = ("_ends", "_returned", "_unsaid")
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None, signer=SIGNER)
         self._ends: dict[int, tuple[str, str]] = {}
         """The latest finish reason and message of each candidate."""
+        self._unsaid: set[int] = set()
+        """Candidates whose latest piece gave a finish reason that says nothing."""
         self._returned = Returned(own_name) if request.vendor.vendor == VENDOR else None
 
     def _take(self, payload: bytes) -> None:
@@ -87,7 +97,18 @@ class GeminiReader(BaseReader):
             self._take_whole(payload)
 
     def _take_whole(self, data: bytes) -> None:
-        self._take_answer(_decode(data), _decode_any(data) if self._returned is not None else {})
+        try:
+            answer = _decode(data)
+        except msgspec.MsgspecError:
+            value = _decode_any(data)
+            value = value[0] if isinstance(value, list) and value else value
+            if isinstance(value, dict) and not value.get("candidates"):
+                self._take_bare(value)
+            raise
+        if not answer.candidates and answer.error is None:
+            self._take_bare(_decode_any(data), known=bool(answer.usage_metadata or answer.prompt_feedback))
+        seen = self._returned is not None or _has_others(answer)
+        self._take_answer(answer, _decode_any(data) if seen else {})
 
     def _take_answer(self, answer: Answer, piece: dict[str, Any]) -> None:
         if answer.error is not None:
@@ -117,7 +138,9 @@ class GeminiReader(BaseReader):
         if self._returned is not None and (beside := self._returned.of_candidate(given, candidate.index)):
             fields = carried_of(VENDOR, {"candidate": beside})
             self._events.append(TextEvent(candidate=candidate.index, vendor=fields))
-        if candidate.finish_reason and candidate.finish_reason != "FINISH_REASON_UNSPECIFIED":
+        if candidate.finish_reason is None or candidate.finish_reason in _UNSAID:
+            (self._unsaid.discard if candidate.finish_reason is None else self._unsaid.add)(candidate.index)
+        else:
             self._ends[candidate.index] = (candidate.finish_reason, candidate.finish_message or "")
             self.ending = len(self._ends) >= self._wanted
 
@@ -127,10 +150,14 @@ class GeminiReader(BaseReader):
         except Base64Error:
             raise Malformed from None
         beside = of_part(given) if self._returned is not None else {}
+        if self._returned is None and given and (kind := kind_of(given)):
+            raise self._unheard(f"a part of another kind ({name_of(kind)})")
         before = len(self._events)
         if part.function_call is not None:
+            if part.text:
+                self._say(candidate, part.text)
             call = part.function_call
-            arguments = bytes(call.args).decode()
+            arguments = arguments_of(call.args)
             index = self._calls_begun(candidate)
             self._call(candidate, index, arguments, call_id=call.id, name=call.name, signature=signature)
         elif part.thought:
@@ -177,6 +204,25 @@ class GeminiReader(BaseReader):
             if reason == _STOP and self._calls_begun(candidate):
                 reason = FinishReason.FINISH_REASON_TOOL_CALLS
             self._end_candidate(candidate, reason, refusal=message if reason == _FILTERED else "")
+        for candidate in sorted(self._spoke - self._ends.keys()):
+            # Why is not said; that it ended is, by an empty reason, or by the end of an answer that came whole.
+            if self._framing is None or candidate in self._unsaid:
+                calls = self._calls_begun(candidate)
+                self._end_candidate(candidate, FinishReason.FINISH_REASON_TOOL_CALLS if calls else _STOP)
+
+    def _failed(self, found: Stray) -> errors.MoaError:
+        status = next((code for code in found.codes if code in failures.CODES), "")
+        number = next((int(code) for code in found.codes if code.isdigit()), 0)
+        return failures.failed(0, failures.Failure(number, found.words, status))
+
+
+def _has_others(answer: Answer) -> bool:
+    """Return whether an answer has a part that is neither text nor a call."""
+    return any(
+        part.text is None and part.function_call is None
+        for candidate in answer.candidates or ()
+        for part in (candidate.content.parts if candidate.content else None) or ()
+    )
 
 
 def _logprob_of(entry: Logprob, top: Iterable[Logprob] = ()) -> TokenLogprob:

@@ -63,6 +63,7 @@ class Candidate(Struct, gc=False, rename="camel"):
     content: Content | None = None
     logprobs_result: Logprobs | None = None
     finish_reason: str | None = None
+    """Empty, or `FINISH_REASON_UNSPECIFIED`, where the server does not say why."""
     finish_message: str | None = None
 
 

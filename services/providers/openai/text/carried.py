@@ -62,8 +62,12 @@ _DOCUMENTED: Final = frozenset(
 """What OpenAI itself takes; it refuses whatever else it does not know."""
 
 _KNOWN_ANSWER: Final = frozenset(("id", "object", "created", "choices", "usage", "error", "obfuscation"))
-_KNOWN_CHOICE: Final = frozenset(("index", "delta", "message", "finish_reason", "logprobs"))
-_KNOWN_MESSAGE: Final = frozenset(("role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls"))
+_KNOWN_CHOICE: Final = frozenset(("index", "delta", "message", "finish_reason", "logprobs", "text", "error"))
+_KNOWN_MESSAGE: Final = frozenset(
+    ("role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call")
+)
+_FINISHES: Final = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
+"""Why a candidate ended, in the protocol's words."""
 _KNOWN_CALL: Final = frozenset(("index", "id", "type", "function"))
 _KNOWN_USAGE: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 _KNOWN_DETAILS: Final = (
@@ -140,6 +144,9 @@ class Returned:
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict) and logprobs.get("refusal"):
             beside["logprobs"] = {"refusal": logprobs["refusal"]}
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str) and finish and finish not in _FINISHES:
+            beside.setdefault("native_finish_reason", finish)
         if beside:
             found["choice"] = beside
         delta = choice.get("delta") or choice.get("message")

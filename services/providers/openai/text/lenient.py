@@ -1,7 +1,8 @@
 """Read pieces that servers of OpenAI's protocol write in their own ways, into the protocol's own form.
 
-What is known to happen: content as a list of parts, ids and indices as other types, arguments as an object, a log
-probability that is null, and halves of a character, told by a JSON escape each, in two pieces.
+What is known to happen: content as a list of parts (those that are no text become `content_parts`), ids and indices as
+other types, arguments as an object, a log probability that is null, and halves of a character, told by a JSON escape
+each, in two pieces.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from services.providers.text import stray
+
+REFERENCES: Final = frozenset(("reference", "tool_reference"))
+"""Parts that point at sources of the text beside them (Mistral)."""
 _NO_LOGPROB: Final = -9999.0
 """As OpenAI tells a token so unlikely that it gives no number."""
 _HIGH: Final = ("\ud800", "\udbff")
@@ -79,6 +84,12 @@ def _mend_said(delta: Json) -> None:
         thought = "".join(_texts(content, thought=True))
         if thought:
             delta["reasoning_content"] = (delta.get("reasoning_content") or "") + thought
+        refused = "".join(str(part["refusal"]) for part in content if _kind_of(part) == "refusal" and "refusal" in part)
+        if refused:
+            delta["refusal"] = (delta.get("refusal") or "") + refused
+        others = [part for part in content if _kind_of(part) not in ("text", "thinking", "refusal")]
+        if others:
+            delta["content_parts"] = others
     calls = delta.get("tool_calls") or []
     for call in calls if isinstance(calls, list) else ():
         if not isinstance(call, dict):
@@ -91,20 +102,39 @@ def _mend_said(delta: Json) -> None:
 
 
 def _texts(parts: list[Any], *, thought: bool) -> list[str]:
-    """Return the texts of parts (Mistral): those of the answer, or those of its reasoning."""
+    """Return the texts of parts (Mistral): those of the answer, or those of its reasoning. Raises ValueError."""
     found = []
     for part in parts:
-        if isinstance(part, str) and not thought:
-            found.append(part)
-        elif isinstance(part, dict) and (part.get("type") == "thinking") is thought:
-            inner = part.get("thinking" if thought else "text")
-            if isinstance(inner, list):
-                found += _texts(inner, thought=False)
-            elif isinstance(inner, str):
-                found.append(inner)
-            elif not thought:
-                raise ValueError("a part of another kind")
+        kind = _kind_of(part)
+        if kind == "text" and not thought:
+            found += [part] if isinstance(part, str) else _texts_in(part.get("text"))
+        elif kind == "thinking" and thought:
+            found += _texts_in(part.get("thinking"))
     return found
+
+
+def _texts_in(inner: Any) -> list[str]:
+    if isinstance(inner, list):
+        if any(_kind_of(part) == "other" and part.get("type") not in REFERENCES for part in inner):
+            raise ValueError("a part of another kind")
+        return _texts(inner, thought=False)
+    if not isinstance(inner, str | None):
+        raise ValueError("a text of another type")
+    return [inner] if inner else []
+
+
+def _kind_of(part: Any) -> str:
+    """Return what a part is: `text`, `thinking`, `refusal` or `other`. Raises ValueError for what is no part."""
+    if isinstance(part, str):
+        return "text"
+    if not isinstance(part, dict):
+        raise ValueError("a part of another type")
+    kind = part.get("type") or "text"
+    if kind in ("thinking", "refusal"):
+        return str(kind)
+    if isinstance(part.get("text"), str | list):
+        return "text"
+    return "text" if kind in ("text", "output_text") and not stray.may_speak(part) else "other"
 
 
 def _mend_logprobs(entries: Any) -> None:

@@ -12,13 +12,15 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
 from services.providers.counts import Spelling, read_usage
+from services.providers.http.classify import name_of
 from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
 from services.providers.openai.text.carried import VENDOR, Returned
-from services.providers.openai.text.lenient import Halves, value_of
+from services.providers.openai.text.lenient import REFERENCES, Halves, value_of
 from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob
 from services.providers.text.carrying import carried_of
 from services.providers.text.reading import BaseReader
+from services.providers.text.stray import Stray
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
 _decode_any: Final = msgspec.json.Decoder().decode
@@ -46,6 +48,8 @@ COUNTS: Final = Spelling(
     total=("total_tokens",),
     reasoning=("completion_tokens_details", "reasoning_tokens"),
 )
+
+_NOTHING: Final = Delta()
 
 _FAILED_FINISHES: Final[Mapping[str, type[errors.MoaError]]] = {
     "error": errors.UpstreamFailed,
@@ -78,6 +82,7 @@ class OpenAIReader(BaseReader):
 
     def _take(self, payload: bytes) -> None:
         if payload == b"[DONE]":
+            self._end_spoken()
             self._finish()
         elif b"\n" in payload:
             # One server ends events by one line break: what is several events reads as one of several lines.
@@ -92,14 +97,17 @@ class OpenAIReader(BaseReader):
         except msgspec.MsgspecError:
             value = value_of(data)
             self._mended = True
+            if value.get("error") or not value.get("choices"):
+                self._take_bare(value, known=isinstance(value.get("choices"), list))
             self._take_chunk(msgspec.convert(value, Chunk, strict=False), value)
             return
+        if not chunk.choices and not chunk.error:
+            self._take_bare(_decode_any(data), known=chunk.choices is not None)
         self._take_chunk(chunk, _decode_any(data) if self._returned is not None else None)
 
     def _take_chunk(self, chunk: Chunk, piece: dict[str, Any] | None) -> None:
-        if chunk.error is not None:
-            failure = chunk.error if isinstance(chunk.error, failures.Failure) else failures.Failure(chunk.error)
-            raise failures.failed(0, failure)
+        if chunk.error:
+            raise failures.failed(0, _failure_of(chunk.error))
         if not self.upstream_id and chunk.id:
             self.upstream_id = chunk.id
         returned = self._returned
@@ -108,9 +116,13 @@ class OpenAIReader(BaseReader):
         given = piece.get("choices") if piece is not None else None
         for place, choice in enumerate(chunk.choices or ()):
             before = len(self._events)
-            delta = choice.delta or choice.message
+            if choice.error:
+                raise failures.failed(0, _failure_of(choice.error))
+            delta = _said(choice, streamed=self._framing is not None)
             if delta is not None:
                 self._take_delta(choice, delta, given[place] if given else None)
+            if choice.text and (delta is None or not delta.content):
+                self._say(choice.index, self._text(choice.text, choice.index, "content"))
             if choice.finish_reason:
                 self._take_end(choice.index, choice.finish_reason)
             if returned is not None and given and (beside := returned.of_choice(given[place])):
@@ -142,8 +154,14 @@ class OpenAIReader(BaseReader):
             if logprobs:
                 self._events[-1].text.logprobs.extend(map(logprob_of, logprobs))
         if delta.refusal:
+            self._spoke.add(candidate)
             self._refusals[candidate] = self._refusals.get(candidate, "") + delta.refusal
             self._meter.saw_unshown(delta.refusal)
+        if delta.function_call is not None:
+            # It has neither index nor id.
+            self._take_call(candidate, Call(function=delta.function_call))
+        if delta.audio or delta.images or delta.content_parts:
+            self._take_others(delta)
         message = (given.get("delta") or given.get("message")) if isinstance(given, dict) else None
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         for place, call in enumerate(delta.tool_calls or ()):
@@ -152,8 +170,25 @@ class OpenAIReader(BaseReader):
             if self._returned is not None and calls and (beside := self._returned.of_call(calls[place])):
                 self._carry({"call": beside}, candidate, before)
 
+    def _take_others(self, delta: Delta) -> None:
+        """Read what is no text and no call: callers of the protocol are given it as it came, others not at all.
+
+        Raises Unsupported for what the answer would lack.
+        """
+        if self._returned is not None:
+            return
+        if delta.images:
+            raise self._unheard("an image")
+        if delta.audio:
+            raise self._unheard("audio")
+        for part in delta.content_parts or ():
+            if part.get("type") not in REFERENCES:
+                raise self._unheard(f"a part of another kind ({name_of(str(part.get('type')))})")
+
     def _take_call(self, candidate: int, call: Call) -> None:
         function = call.function
+        if function is None and call.type not in (None, "", "function"):
+            raise self._unheard(f"a call of another kind ({name_of(call.type)})")
         name = function.name if function else None
         begun = self._calls_begun(candidate)
         if call.index is None:
@@ -176,6 +211,20 @@ class OpenAIReader(BaseReader):
         self._slots[place] = (index, call_id or known)
         return index
 
+    def _end_spoken(self) -> None:
+        """End the candidates that said something and not why they ended: the provider's end mark says that they did."""
+        for candidate in sorted(self._spoke - self._finished):
+            self._take_end(candidate, "tool_calls" if self._calls_begun(candidate) else "stop")
+
+    def _conclude(self) -> None:
+        if self._framing is None:
+            self._end_spoken()
+
+    def _failed(self, found: Stray) -> errors.MoaError:
+        known = next((code for code in found.codes if code in failures.CODES), None)
+        number = next((code for code in found.codes if code.isdigit()), None)
+        return failures.failed(0, failures.Failure(found.words, known, number, found.param))
+
     def _take_end(self, candidate: int, word: str) -> None:
         failed = _FAILED_FINISHES.get(word)
         if failed is not None:
@@ -183,6 +232,16 @@ class OpenAIReader(BaseReader):
         reason = FINISH_REASONS.get(word, FinishReason.FINISH_REASON_STOP)
         self._halves.end()
         self._end_candidate(candidate, reason, refusal=self._refusals.get(candidate, ""))
+
+
+def _failure_of(error: failures.Failure | str) -> failures.Failure:
+    return error if isinstance(error, failures.Failure) else failures.Failure(error)
+
+
+def _said(choice: Choice, *, streamed: bool) -> Delta | None:
+    """Return what a choice says: in a stream its `delta`, else its `message`; the other where that one is empty."""
+    first, second = (choice.delta, choice.message) if streamed else (choice.message, choice.delta)
+    return first if second is None or (first is not None and first != _NOTHING) else second
 
 
 def logprob_of(entry: Logprob) -> TokenLogprob:

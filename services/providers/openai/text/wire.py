@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Raw, Struct
 
 from services.providers.openai.errors import Failure
@@ -19,17 +21,26 @@ class Call(Struct, gc=False):
 
     index: int | None = None
     id: str | None = None
+    type: str | None = None
     function: Function | None = None
 
 
-class Delta(Struct, gc=False):
-    """A message, or a piece of one. `reasoning_content` is DeepSeek's, vLLM's and others'; `reasoning` OpenRouter's."""
+class Delta(Struct):
+    """A message, or a piece of one.
+
+    `reasoning_content` is DeepSeek's, vLLM's and others'; `reasoning` and `images` OpenRouter's; `function_call` what
+    OpenAI's calls were before tools; `content_parts` what is no text where the content is a list (`lenient`).
+    """
 
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[Call] | None = None
+    function_call: Function | None = None
+    audio: Any = None
+    images: Any = None
+    content_parts: list[dict[str, Any]] | None = None
 
 
 class Logprob(Struct, gc=False):
@@ -48,13 +59,18 @@ class Logprobs(Struct, gc=False):
 
 
 class Choice(Struct, gc=False):
-    """A candidate, or a piece of one: `delta` when streamed, else `message`."""
+    """A candidate, or a piece of one: `delta` when streamed, else `message`; `text` in the form before chats.
+
+    `error` is OpenRouter's, for one candidate.
+    """
 
     index: int = 0
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    text: str | None = None
+    error: Failure | str | None = None
 
 
 class Chunk(Struct, gc=False):

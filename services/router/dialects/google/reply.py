@@ -51,7 +51,8 @@ class _Candidate:
         """Calls that have begun, by their index; their pieces may interleave."""
         self._given: set[int] = set()
         self._call_fields: dict[int, Json] = {}
-        self._broken = False
+        self._broken = ""
+        """A call that is none in Google's form, as the model wrote it."""
         self._chosen: list[Json] = []
         self._top: list[Json] = []
 
@@ -72,7 +73,11 @@ class _Candidate:
             self._reasoning(event.reasoning, thoughts, beside)
         elif kind == "candidate_finished":
             self._flush(last=True)
-            self.finish = "MALFORMED_FUNCTION_CALL" if self._broken else _FINISH[event.candidate_finished.reason]
+            self.finish = _FINISH[event.candidate_finished.reason]
+            if self._broken:
+                self.finish = "MALFORMED_FUNCTION_CALL"
+                self.fields.pop("finishReason", None)
+                self.fields["finishMessage"] = f"Malformed function call: {self._broken}"
             if event.candidate_finished.refusal and "finishMessage" not in self.fields:
                 self.parts.append({"text": event.candidate_finished.refusal})
         elif beside:
@@ -106,6 +111,8 @@ class _Candidate:
         """Gather a call: Google's form gives it whole, its arguments as an object."""
         index = piece.call_index
         if index in self._given:
+            if piece.arguments_json.strip():
+                self._broken += piece.arguments_json
             return  # Blanks after the arguments.
         if index not in self._calls:
             self._flush()
@@ -126,7 +133,7 @@ class _Candidate:
             del self._calls[index]
             self._given.add(index)
             if args is None:
-                self._broken = True
+                self._broken += f"{call.name}({call.arguments_json})"
                 continue
             part: Json = {"functionCall": {"id": call.id, "name": call.name, "args": args}}
             if call.signature:
@@ -139,13 +146,14 @@ class _Candidate:
         results: Json = {"content": {"parts": self.parts, "role": "model"}, "index": index}
         kept: Json = {}
         if self.finish:
-            results["finishReason"] = self.fields.pop("finishReason", self.finish)
+            results["finishReason"] = self.fields.pop("finishReason", "") or self.finish
         else:
             # Some models put one on every piece: it is told once, with the end.
             kept = {name: self.fields.pop(name) for name in ("finishReason", "finishMessage") if name in self.fields}
         if self._chosen:
             results["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._top}
-            results["avgLogprobs"] = sum(token["logProbability"] for token in self._chosen) / len(self._chosen)
+            average = sum(token["logProbability"] for token in self._chosen) / len(self._chosen)
+            results["avgLogprobs"] = self.fields.pop("avgLogprobs", average)
         vendor_fields.merge(results, self.fields)
         self.fields = kept
         self.parts, self.finish, self._chosen, self._top = [], "", [], []
@@ -161,7 +169,7 @@ def _object_of(arguments: str) -> Json | None:
     """Return arguments as an object; None while they are none."""
     try:
         args = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return args if isinstance(args, dict) else None
 
