@@ -53,7 +53,7 @@ def merge(into: Json, fields: Mapping[str, Any]) -> None:
 
 
 def go_on(into: Json, fields: Mapping[str, Any]) -> None:
-    """Take a further piece of an answer's fields in: objects are merged, lists and sounds go on, others are replaced."""
+    """Take a further piece of an answer's fields in: objects merge, lists and sounds go on, others are replaced."""
     for name, value in fields.items():
         known = into.get(name)
         if isinstance(known, dict) and isinstance(value, dict):

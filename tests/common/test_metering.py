@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.estimate import ReportedUsage, prompt_tokens
+from services.common.errors import MoaError
 from services.common.metering import prompt_owed
 from services.providers.text.reading import BaseReader
+from services.providers.text.stray import Stray
 from services.router.background import Background
 from tests.router.answering import text_answer
 
@@ -56,7 +58,7 @@ class Telling(BaseReader):
             case "reason", candidate, text, signature:
                 self._reason(candidate, text, signature)
             case "call", candidate, index, arguments:
-                self._call(candidate, index, arguments)
+                self._call(candidate, index, arguments, name="f")
             case "refuse", text:
                 self.meter.saw_unshown(text)
             case "report", prompt, completion:
@@ -65,6 +67,9 @@ class Telling(BaseReader):
 
     def _take_whole(self, data: bytes) -> None:
         raise AssertionError("nothing is read whole")
+
+    def _failed(self, found: Stray) -> MoaError:
+        raise AssertionError("nothing fails")
 
 
 COUNTS = st.none() | st.integers(0, 60)

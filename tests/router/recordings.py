@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Json = dict[str, Any]
+
+
+class Said(NamedTuple):
+    """What the model said, as the first candidate of an answer: the same in every API."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: tuple[tuple[str, Any], ...] = ()
+    """Name and arguments of each."""
+    refusal: str = ""
 
 
 class Recording(NamedTuple):
     """One answer: whole, or in pieces."""
 
     vendor: str
-    pieces: list[Json]
+    pieces: list[Any]
+    """JSON objects, each one event; bytes are sent as they are."""
     streamed: bool = True
+    says: Said = Said()
+    ends: str = ""
+    """The error that the answer ends with, after what it says; empty: none."""
+    elsewhere: str = ""
+    """The same for callers of other APIs than the vendor's."""
+    candidates: int = 1
 
 
-def _chunk(delta: Json | None = None, finish: str | None = None, choice: Json | None = None, **more: Any) -> Json:
+def chunk(delta: Json | None = None, finish: str | None = None, choice: Json | None = None, **more: Any) -> Json:
+    """Return a chunk of OpenAI's stream."""
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, **(choice or {})}]
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-5.1-2026-01-02"}
     return {**head, "choices": choices, **more}
@@ -30,12 +48,12 @@ _USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 _SAFE = {"hate": {"filtered": False, "severity": "safe"}}
 
 _OPENAI = [
-    _chunk({"role": "assistant", "content": ""}, **_OPENAI_HEAD, obfuscation="x1"),
-    _chunk({"content": "Hi"}, **_OPENAI_HEAD, obfuscation="x2"),
-    _chunk({"annotations": [_CITED]}, **_OPENAI_HEAD),
-    _chunk({"content": " there"}, **_OPENAI_HEAD),
-    _chunk({}, "stop", **_OPENAI_HEAD),
-    _chunk(
+    chunk({"role": "assistant", "content": ""}, **_OPENAI_HEAD, obfuscation="x1"),
+    chunk({"content": "Hi"}, **_OPENAI_HEAD, obfuscation="x2"),
+    chunk({"annotations": [_CITED]}, **_OPENAI_HEAD),
+    chunk({"content": " there"}, **_OPENAI_HEAD),
+    chunk({}, "stop", **_OPENAI_HEAD),
+    chunk(
         **_OPENAI_HEAD,
         usage={
             **_USAGE,
@@ -62,15 +80,15 @@ _OPENAI_WHOLE: Json = {
 }
 _AZURE = [
     {"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
-    _chunk({"role": "assistant", "content": "Hi"}, choice={"content_filter_results": _SAFE}, system_fingerprint="fp_1"),
-    _chunk({}, "stop", choice={"content_filter_results": {}}, system_fingerprint="fp_1"),
-    _chunk(usage=_USAGE, system_fingerprint="fp_1"),
+    chunk({"role": "assistant", "content": "Hi"}, choice={"content_filter_results": _SAFE}, system_fingerprint="fp_1"),
+    chunk({}, "stop", choice={"content_filter_results": {}}, system_fingerprint="fp_1"),
+    chunk(usage=_USAGE, system_fingerprint="fp_1"),
 ]
 _DETAIL = {"type": "reasoning.text", "text": "hm", "format": "unknown", "index": 0}
 _OPENROUTER = [
-    _chunk({"role": "assistant", "content": "", "reasoning": "hm", "reasoning_details": [_DETAIL]}, provider="Fast"),
-    _chunk({"content": "Hi"}, choice={"native_finish_reason": None}, provider="Fast"),
-    _chunk(
+    chunk({"role": "assistant", "content": "", "reasoning": "hm", "reasoning_details": [_DETAIL]}, provider="Fast"),
+    chunk({"content": "Hi"}, choice={"native_finish_reason": None}, provider="Fast"),
+    chunk(
         {
             "tool_calls": [
                 {
@@ -84,8 +102,8 @@ _OPENROUTER = [
         },
         provider="Fast",
     ),
-    _chunk({}, "tool_calls", choice={"native_finish_reason": "STOP"}, provider="Fast"),
-    _chunk(
+    chunk({}, "tool_calls", choice={"native_finish_reason": "STOP"}, provider="Fast"),
+    chunk(
         provider="Fast",
         usage={
             **_USAGE,
@@ -107,7 +125,8 @@ _PERPLEXITY: Json = {
 }
 
 
-def _piece(parts: list[Json] | None = None, candidate: Json | None = None, **more: Any) -> Json:
+def piece(parts: list[Json] | None = None, candidate: Json | None = None, **more: Any) -> Json:
+    """Return a piece of Gemini's stream, or a whole answer."""
     made: Json = {"candidates": [{"index": 0, **(candidate or {})}]}
     if parts is not None:
         made["candidates"][0]["content"] = {"role": "model", "parts": parts}
@@ -117,12 +136,10 @@ def _piece(parts: list[Json] | None = None, candidate: Json | None = None, **mor
 _COUNTS: Json = {"promptTokenCount": 9, "candidatesTokenCount": 5, "totalTokenCount": 14}
 _RATED = [{"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}]
 _GROUNDED = [
-    _piece([{"text": "Let me ", "thought": True}], {"safetyRatings": _RATED}),
-    _piece([{"executableCode": {"language": "PYTHON", "code": "print(1)"}}]),
-    _piece([{"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}]),
-    _piece([{"text": "It "}], {"safetyRatings": _RATED}),
-    _piece([{"text": "is 1.", "thoughtSignature": "c2ln"}]),
-    _piece(
+    piece([{"text": "Let me ", "thought": True}], {"safetyRatings": _RATED}),
+    piece([{"text": "It "}], {"safetyRatings": _RATED}),
+    piece([{"text": "is 1.", "thoughtSignature": "c2ln"}]),
+    piece(
         [{"functionCall": {"id": "c1", "name": "f", "args": {"a": 1}}, "thoughtSignature": "c2ln"}],
         {
             "finishReason": "STOP",
@@ -141,7 +158,12 @@ _GROUNDED = [
         modelStatus={"modelStage": "STABLE"},
     ),
 ]
-_SCORED: Json = _piece(
+_CODED = [
+    piece([{"text": "It is 1."}]),
+    piece([{"executableCode": {"language": "PYTHON", "code": "print(1)"}}]),
+    piece([{"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}], {"finishReason": "STOP"}),
+]
+_SCORED: Json = piece(
     [{"text": "Hi"}],
     {
         "finishReason": "STOP",
@@ -160,24 +182,30 @@ _BLOCKED: Json = {
     "modelVersion": "gemini-3-flash-001",
     "responseId": "r1",
 }
-_MALFORMED: Json = _piece(
+_MALFORMED: Json = piece(
     [{"text": "I call"}],
     {"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": "Malformed function call: f(a=)"},
     usageMetadata=_COUNTS,
 )
-_WITHHELD: Json = _piece([{"text": "Once"}], {"finishReason": "RECITATION"}, usageMetadata=_COUNTS)
+_WITHHELD: Json = piece([{"text": "Once"}], {"finishReason": "RECITATION"}, usageMetadata=_COUNTS)
+
+_HI: Final = Said("Hi")
+_STOPPED: Final = "upstream_failed"
 
 RECORDINGS: dict[str, Recording] = {
-    "openai": Recording("openai", _OPENAI),
-    "openai, whole": Recording("openai", [_OPENAI_WHOLE], streamed=False),
-    "azure": Recording("openai", _AZURE),
-    "openrouter": Recording("openai", _OPENROUTER),
-    "perplexity, whole": Recording("openai", [_PERPLEXITY], streamed=False),
-    "gemini, grounded": Recording("google", _GROUNDED),
-    "gemini, scored": Recording("google", [_SCORED], streamed=False),
-    "gemini, blocked": Recording("google", [_BLOCKED], streamed=False),
-    "gemini, blocked in a stream": Recording("google", [_BLOCKED]),
-    "gemini, malformed call": Recording("google", [_MALFORMED], streamed=False),
-    "gemini, malformed call in a stream": Recording("google", [_MALFORMED]),
-    "gemini, withheld": Recording("google", [_WITHHELD]),
+    "openai": Recording("openai", _OPENAI, says=Said("Hi there")),
+    "openai, whole": Recording("openai", [_OPENAI_WHOLE], streamed=False, says=_HI),
+    "azure": Recording("openai", _AZURE, says=_HI),
+    "openrouter": Recording("openai", _OPENROUTER, says=Said("Hi", "hm", (("f", {}),))),
+    "perplexity, whole": Recording("openai", [_PERPLEXITY], streamed=False, says=_HI),
+    "gemini, grounded": Recording("google", _GROUNDED, says=Said("It is 1.", "Let me ", (("f", {"a": 1}),))),
+    "gemini, coded": Recording("google", _CODED, says=Said("It is 1."), elsewhere="unsupported"),
+    "gemini, scored": Recording("google", [_SCORED], streamed=False, says=_HI),
+    "gemini, blocked": Recording("google", [_BLOCKED], streamed=False, elsewhere="content_policy"),
+    "gemini, blocked in a stream": Recording("google", [_BLOCKED], elsewhere="content_policy"),
+    "gemini, malformed call": Recording(
+        "google", [_MALFORMED], streamed=False, says=Said("I call"), elsewhere=_STOPPED
+    ),
+    "gemini, malformed call in a stream": Recording("google", [_MALFORMED], says=Said("I call"), elsewhere=_STOPPED),
+    "gemini, withheld": Recording("google", [_WITHHELD], says=Said("Once")),
 }

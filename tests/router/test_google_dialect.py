@@ -296,12 +296,18 @@ def test_a_function_is_called_by_the_client_itself(url: str, played: Played) -> 
 
 
 def test_arguments_that_are_no_object_are_said_to_be_malformed(url: str, played: Played) -> None:
-    """Google's form has no place for broken arguments; it has a finish reason."""
+    """Google's form has no place for broken arguments; it has a finish reason, and a message that tells them."""
     played.script = [text(called(0, "f", '{"a":', "c1")), ended(text_pb2.FINISH_REASON_TOOL_CALLS)]
     with client_of(url) as client:
         response = client.models.generate_content(model="smart", contents="x")
     assert response.candidates
     assert response.candidates[0].finish_reason == types.FinishReason.MALFORMED_FUNCTION_CALL
+    played.script = [text(called(0, "f", '{"a":', "c1")), ended(text_pb2.FINISH_REASON_TOOL_CALLS)]
+    body = {"contents": [{"parts": [{"text": "x"}]}]}
+    got = requests.post(
+        f"{url}/v1/models/smart:generateContent", json=body, headers={"x-goog-api-key": KEY}, timeout=10
+    )
+    assert got.json()["candidates"][0]["finishMessage"] == 'Malformed function call: f({"a":)'
 
 
 def test_count_tokens(client: genai.Client, played: Played) -> None:

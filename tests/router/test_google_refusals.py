@@ -33,6 +33,19 @@ def test_a_stream_that_breaks_raises(url: str, played: Played) -> None:
     assert got.json()[-1]["error"]["message"] == "the model failed"
 
 
+def test_what_comes_together_with_a_failure_is_shown(url: str, played: Played) -> None:
+    """A word in the same message as the error that ends the answer."""
+    failed = text_pb2.TextEvent(
+        error=error_pb2.ErrorDetail(reason=error_pb2.REASON_UPSTREAM_FAILED, message="the model failed")
+    )
+    played.script = [text(said("a")), text(said("b"), failed)]
+    body = {"contents": [{"parts": [{"text": "x"}]}]}
+    headers = {"x-goog-api-key": KEY}
+    got = requests.post(f"{url}/v1/models/smart:streamGenerateContent", json=body, headers=headers, timeout=10).json()
+    assert [piece["candidates"][0]["content"]["parts"] for piece in got[:-1]] == [[{"text": "a"}], [{"text": "b"}]]
+    assert got[-1]["error"]["message"] == "the model failed"
+
+
 def test_errors_are_the_clients_own(url: str, played: Played) -> None:
     """Each refusal has its code, status and reason in Google's envelope."""
 

@@ -90,6 +90,11 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
                             await stream.write(pieces.of(shown, last=not more))
                             rendered.delivered()
                 except MoaError as error:
+                    # What came together with the failure stands.
+                    shown = rendered.render(last=False)
+                    if shown is not None:
+                        await stream.write(pieces.of(shown, last=False))
+                        rendered.delivered()
                     await stream.write(pieces.broken(error))
 
     async def CountTokens(
