@@ -39,7 +39,7 @@ class Malformed(Exception):
     """A payload cannot be read."""
 
 
-_UNREADABLE: Final = (Malformed, msgspec.MsgspecError, ValueError)
+_UNREADABLE: Final = (Malformed, msgspec.MsgspecError, ValueError, RecursionError)
 """What a payload that cannot be read raises. ValueError: text that is no UTF-8, a number that no message holds."""
 
 
@@ -335,7 +335,7 @@ class BaseReader(abc.ABC):
     ) -> None:
         if candidate in self._finished:
             return
-        if any(owner == candidate and (held.id or held.arguments_json) for (owner, _), held in self._nameless.items()):
+        if any(owner == candidate for owner, _ in self._nameless):
             raise errors.UpstreamBroken("the provider sent a tool call without a name")
         # Why an answer was withheld is the provider's text, not the model's.
         ended = CandidateFinished(reason=reason, refusal=scrub(refusal), stop_sequence=scrub(stop_sequence))

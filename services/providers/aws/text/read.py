@@ -24,9 +24,9 @@ from services.providers.aws.text.wire import (
 )
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.http.classify import name_of
+from services.providers.text import stray
 from services.providers.text.jsontext import arguments_of
 from services.providers.text.reading import BaseReader, Malformed
-from services.providers.text.stray import Stray
 
 FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
     "end_turn": FinishReason.FINISH_REASON_STOP,
@@ -111,9 +111,11 @@ class BedrockReader(BaseReader):
     def _take_start(self, event: BlockStart, data: bytes) -> None:
         begun = event.start.tool_use
         if begun is None:
-            self._check_kind(_any(data).get("start"))
+            self._check_piece(_any(data), "start")
             return
         self._check_tool(begun.type)
+        if not begun.name:
+            raise Malformed
         index = self._tools[event.content_block_index] = len(self._tools)
         self._silent.add(index)
         self._call(0, index, "", call_id=begun.tool_use_id, name=begun.name)
@@ -121,6 +123,12 @@ class BedrockReader(BaseReader):
     def _check_tool(self, kind: str | None) -> None:
         if kind:
             raise self._unheard(f"a tool that runs at the provider ({name_of(kind)})")
+
+    def _check_piece(self, given: Mapping[str, Any], place: str) -> None:
+        """Check what is in an event that holds nothing known. Raises also Malformed, for text beside the place."""
+        self._check_kind(given.get(place))
+        if stray.may_speak({name: value for name, value in given.items() if name not in (place, "p")}):
+            raise Malformed  # `p` is padding
 
     def _check_kind(self, given: Any) -> None:
         """Raise Unsupported for a block, or a piece of one, of a kind that no event has a form for."""
@@ -131,7 +139,7 @@ class BedrockReader(BaseReader):
     def _take_delta(self, event: BlockDelta, data: bytes) -> None:
         delta = event.delta
         if not delta.is_known:
-            self._check_kind(_any(data).get("delta"))
+            self._check_piece(_any(data), "delta")
         if delta.text:
             self._say(0, delta.text)
         elif delta.tool_use is not None and delta.tool_use.input:
@@ -143,7 +151,7 @@ class BedrockReader(BaseReader):
 
     def _take_reasoning(self, reasoning: Reasoning) -> None:
         if reasoning.reasoning_text is not None:
-            self._reason(0, reasoning.reasoning_text.text, (reasoning.reasoning_text.signature or "").encode())
+            self._reason(0, reasoning.reasoning_text.text or "", (reasoning.reasoning_text.signature or "").encode())
         elif reasoning.redacted_content:
             self._reason(0, "", reasoning.redacted_content)
         elif reasoning.text or reasoning.signature:
@@ -159,10 +167,12 @@ class BedrockReader(BaseReader):
             elif block.tool_use is not None:
                 call = block.tool_use
                 self._check_tool(call.type)
+                if not call.name:
+                    raise Malformed
                 index = self._calls_begun(0)
                 self._call(0, index, arguments_of(call.input), call_id=call.tool_use_id, name=call.name)
             elif block.citations_content is not None:
-                for cited in block.citations_content.content or ():
+                for cited in block.citations_content.content:
                     if cited.text is None:
                         raise Malformed
                     self._say(0, cited.text)
@@ -171,7 +181,7 @@ class BedrockReader(BaseReader):
         self._count(read_usage(answer.usage, COUNTS))
         self._take_stop(answer.stop_reason)
 
-    def _failed(self, found: Stray) -> errors.MoaError:
+    def _failed(self, found: stray.Stray) -> errors.MoaError:
         named = next((code for code in found.codes if code.lower() in failures.CODES), "")
         return failures.failed(0, named, _encode({"message": found.words}))
 

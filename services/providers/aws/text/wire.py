@@ -9,7 +9,7 @@ from msgspec import Struct
 class ReasoningText(Struct, gc=False):
     """Reasoning of a whole answer."""
 
-    text: str = ""
+    text: str | None = None
     signature: str | None = None
 
 
@@ -20,6 +20,12 @@ class Reasoning(Struct, gc=False, rename="camel"):
     text: str | None = None
     signature: str | None = None
     redacted_content: bytes | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it holds anything of these."""
+        given = self.reasoning_text or self
+        return not (given.text is None and given.signature is None and self.redacted_content is None)
 
 
 class ToolUse(Struct, gc=False, rename="camel"):
@@ -41,7 +47,7 @@ class Cited(Struct, gc=False):
 class Citations(Struct, gc=False):
     """Texts of the answer and the sources behind them, which are not read."""
 
-    content: list[Cited] | None = None
+    content: list[Cited]
 
 
 class Block(Struct, gc=False, rename="camel"):
@@ -55,12 +61,8 @@ class Block(Struct, gc=False, rename="camel"):
     @property
     def is_known(self) -> bool:
         """Whether it is one of these."""
-        return not (
-            self.text is None
-            and self.tool_use is None
-            and self.reasoning_content is None
-            and self.citations_content is None
-        )
+        reasons = self.reasoning_content is not None and self.reasoning_content.is_known
+        return reasons or not (self.text is None and self.tool_use is None and self.citations_content is None)
 
 
 class ToolUsePiece(Struct, gc=False):
@@ -79,7 +81,8 @@ class Piece(Struct, gc=False, rename="camel"):
     @property
     def is_known(self) -> bool:
         """Whether it is one of these."""
-        return not (self.text is None and self.tool_use is None and self.reasoning_content is None)
+        reasons = self.reasoning_content is not None and self.reasoning_content.is_known
+        return reasons or not (self.text is None and self.tool_use is None)
 
 
 class ToolUseBegun(Struct, gc=False, rename="camel"):
@@ -125,13 +128,13 @@ class Metadata(Struct, gc=False):
 class Message(Struct, gc=False):
     """A whole message."""
 
-    content: list[Block] = []
+    content: list[Block]
 
 
 class Output(Struct, gc=False):
     """What a whole answer holds."""
 
-    message: Message = msgspec.field(default_factory=Message)
+    message: Message
 
 
 class Whole(Struct, gc=False, rename="camel"):

@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from moa.common.v1.vendor_pb2 import VendorFields
 from services.common import vendor_fields
 from services.providers.text.ignored import Ignored
+from services.providers.text.stray import may_speak
 
 VENDOR: Final = "google"
 
@@ -48,6 +49,13 @@ SEARCHED: Final = Counter(
 
 _KNOWN_ANSWER: Final = frozenset(("candidates", "usageMetadata", "responseId", "error"))
 _KNOWN_CANDIDATE: Final = frozenset(("index", "content", "logprobsResult"))
+_BESIDE_CANDIDATE: Final = frozenset(
+    (
+        *("finishReason", "finishMessage", "safetyRatings", "citationMetadata", "tokenCount", "groundingMetadata"),
+        *("groundingAttributions", "urlContextMetadata", "avgLogprobs"),
+    )
+)
+"""What says something of a candidate, and is none of its words."""
 _KNOWN_PART: Final = frozenset(("text", "thought", "thoughtSignature", "functionCall"))
 _BESIDE_PART: Final = frozenset(("videoMetadata", "mediaResolution", "partMetadata"))
 """What says something of a part, and is none."""
@@ -118,6 +126,14 @@ class Returned:
         new = {name: value for name, value in found.items() if sent.get(name) != value}
         sent |= new
         return new
+
+
+def may_lack_words(candidate: Mapping[str, Any]) -> bool:
+    """Return whether a candidate without parts holds text in a place that nobody knows."""
+    content = candidate.get("content")
+    if isinstance(content, dict):
+        return may_speak(beyond(content, _KNOWN_CONTENT))
+    return may_speak(beyond(candidate, _KNOWN_CANDIDATE | _BESIDE_CANDIDATE))
 
 
 def kind_of(part: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from services.catalogue import Model
 from services.common import errors
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.google import errors as failures
-from services.providers.google.text.carried import VENDOR, Returned, kind_of, of_part
+from services.providers.google.text.carried import VENDOR, Returned, kind_of, may_lack_words, of_part
 from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedback, Logprob, Logprobs, Part
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.sse import EventParser
@@ -107,7 +107,7 @@ class GeminiReader(BaseReader):
             raise
         if not answer.candidates and answer.error is None:
             self._take_bare(_decode_any(data), known=bool(answer.usage_metadata or answer.prompt_feedback))
-        seen = self._returned is not None or _has_others(answer)
+        seen = self._returned is not None or any(map(_has_others, answer.candidates or ()))
         self._take_answer(answer, _decode_any(data) if seen else {})
 
     def _take_answer(self, answer: Answer, piece: dict[str, Any]) -> None:
@@ -130,6 +130,8 @@ class GeminiReader(BaseReader):
     def _take_candidate(self, candidate: Candidate, given: dict[str, Any]) -> None:
         content = given.get("content") or {}
         parts = content.get("parts") or ()
+        if self._returned is None and given and not parts and may_lack_words(given):
+            raise Malformed
         before = len(self._events)
         for place, part in enumerate((candidate.content.parts if candidate.content else None) or ()):
             self._take_part(candidate.index, part, parts[place] if parts else {})
@@ -157,6 +159,8 @@ class GeminiReader(BaseReader):
             if part.text:
                 self._say(candidate, part.text)
             call = part.function_call
+            if not call.name:
+                raise Malformed
             arguments = arguments_of(call.args)
             index = self._calls_begun(candidate)
             self._call(candidate, index, arguments, call_id=call.id, name=call.name, signature=signature)
@@ -216,13 +220,10 @@ class GeminiReader(BaseReader):
         return failures.failed(0, failures.Failure(number, found.words, status))
 
 
-def _has_others(answer: Answer) -> bool:
-    """Return whether an answer has a part that is neither text nor a call."""
-    return any(
-        part.text is None and part.function_call is None
-        for candidate in answer.candidates or ()
-        for part in (candidate.content.parts if candidate.content else None) or ()
-    )
+def _has_others(candidate: Candidate) -> bool:
+    """Return whether a candidate has no part, or one that is neither text nor a call."""
+    parts = candidate.content.parts if candidate.content else None
+    return not parts or any(part.text is None and part.function_call is None for part in parts)
 
 
 def _logprob_of(entry: Logprob, top: Iterable[Logprob] = ()) -> TokenLogprob:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from moa.common.v1.vendor_pb2 import VendorFields
 from services.common import vendor_fields
 from services.providers.text.ignored import Ignored
+from services.providers.text.stray import may_speak
 
 VENDOR: Final = "openai"
 
@@ -68,6 +69,13 @@ _KNOWN_MESSAGE: Final = frozenset(
 )
 _FINISHES: Final = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
 """Why a candidate ended, in the protocol's words."""
+_BESIDE_MESSAGE: Final = frozenset(
+    (
+        *("annotations", "audio", "citations", "content_parts", "context", "executed_tools", "images", "name"),
+        *("provider_specific_fields", "reasoning_details", "sources", "thinking_blocks", "tool_call_id"),
+    )
+)
+"""What servers are known to put beside what a message says, and what is read elsewhere."""
 _KNOWN_CALL: Final = frozenset(("index", "id", "type", "function"))
 _KNOWN_USAGE: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 _KNOWN_DETAILS: Final = (
@@ -160,6 +168,14 @@ class Returned:
     def of_call(call: Mapping[str, Any]) -> Json:
         """Return what a piece says of a call."""
         return _beyond(call, _KNOWN_CALL)
+
+
+def may_lack_words(choice: Mapping[str, Any]) -> bool:
+    """Return whether a choice in which nothing was found holds text in a place that nobody knows."""
+    message = choice.get("delta") or choice.get("message")
+    if not isinstance(message, dict):
+        return not choice.get("finish_reason") and may_speak(_beyond(choice, _KNOWN_CHOICE))
+    return message.keys().isdisjoint(_BESIDE_MESSAGE) and may_speak(_beyond(message, _KNOWN_MESSAGE))
 
 
 def _usage_beyond(usage: Mapping[str, Any]) -> Json:

@@ -68,7 +68,7 @@ def value_of(payload: bytes) -> Json:
 def _mend_choice(choice: Json) -> None:
     choice["index"] = _number(choice.get("index")) or 0
     finish = choice.get("finish_reason")
-    choice["finish_reason"] = finish if isinstance(finish, str) and finish else None
+    choice["finish_reason"] = finish if isinstance(finish, str) else None
     logprobs = choice.get("logprobs")
     if isinstance(logprobs, dict):
         _mend_logprobs(logprobs.get("content"))
@@ -115,7 +115,7 @@ def _texts(parts: list[Any], *, thought: bool) -> list[str]:
 
 def _texts_in(inner: Any) -> list[str]:
     if isinstance(inner, list):
-        if any(_kind_of(part) == "other" and part.get("type") not in REFERENCES for part in inner):
+        if any(_kind_of(part) == "other" and str(part.get("type")) not in REFERENCES for part in inner):
             raise ValueError("a part of another kind")
         return _texts(inner, thought=False)
     if not isinstance(inner, str | None):

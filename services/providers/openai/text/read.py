@@ -15,12 +15,12 @@ from services.providers.counts import Spelling, read_usage
 from services.providers.http.classify import name_of
 from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
-from services.providers.openai.text.carried import VENDOR, Returned
+from services.providers.openai.text.carried import VENDOR, Returned, may_lack_words
 from services.providers.openai.text.lenient import REFERENCES, Halves, value_of
 from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob
 from services.providers.text.carrying import carried_of
-from services.providers.text.reading import BaseReader
-from services.providers.text.stray import Stray
+from services.providers.text.reading import BaseReader, Malformed
+from services.providers.text.stray import Stray, may_speak
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
 _decode_any: Final = msgspec.json.Decoder().decode
@@ -50,7 +50,12 @@ COUNTS: Final = Spelling(
 )
 
 _NOTHING: Final = Delta()
+_EMPTY: Final = (None, _NOTHING)
 
+_FUNCTIONS: Final = (None, "", "function")
+"""Types of calls of functions."""
+_NO_FINISHES: Final = frozenset(("null", "none", "None"))
+"""As some servers write that there is none yet."""
 _FAILED_FINISHES: Final[Mapping[str, type[errors.MoaError]]] = {
     "error": errors.UpstreamFailed,
     "insufficient_system_resource": errors.UpstreamOverloaded,  # DeepSeek
@@ -103,7 +108,8 @@ class OpenAIReader(BaseReader):
             return
         if not chunk.choices and not chunk.error:
             self._take_bare(_decode_any(data), known=chunk.choices is not None)
-        self._take_chunk(chunk, _decode_any(data) if self._returned is not None else None)
+        seen = self._returned is not None or any(map(_is_bare, chunk.choices or ()))
+        self._take_chunk(chunk, _decode_any(data) if seen else None)
 
     def _take_chunk(self, chunk: Chunk, piece: dict[str, Any] | None) -> None:
         if chunk.error:
@@ -118,12 +124,14 @@ class OpenAIReader(BaseReader):
             before = len(self._events)
             if choice.error:
                 raise failures.failed(0, _failure_of(choice.error))
+            if returned is None and given and _is_bare(choice) and may_lack_words(given[place]):
+                raise Malformed
             delta = _said(choice, streamed=self._framing is not None)
             if delta is not None:
                 self._take_delta(choice, delta, given[place] if given else None)
             if choice.text and (delta is None or not delta.content):
                 self._say(choice.index, self._text(choice.text, choice.index, "content"))
-            if choice.finish_reason:
+            if choice.finish_reason and choice.finish_reason not in _NO_FINISHES:
                 self._take_end(choice.index, choice.finish_reason)
             if returned is not None and given and (beside := returned.of_choice(given[place])):
                 self._carry(beside, choice.index, before)
@@ -154,6 +162,8 @@ class OpenAIReader(BaseReader):
             if logprobs:
                 self._events[-1].text.logprobs.extend(map(logprob_of, logprobs))
         if delta.refusal:
+            if candidate in self._finished:
+                raise errors.UpstreamBroken("the provider went on after the answer's end")
             self._spoke.add(candidate)
             self._refusals[candidate] = self._refusals.get(candidate, "") + delta.refusal
             self._meter.saw_unshown(delta.refusal)
@@ -166,7 +176,10 @@ class OpenAIReader(BaseReader):
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         for place, call in enumerate(delta.tool_calls or ()):
             before = len(self._events)
-            self._take_call(candidate, call)
+            if call.function is not None or call.id or call.type not in _FUNCTIONS:
+                self._take_call(candidate, call)
+            elif calls and may_speak(Returned.of_call(calls[place])):
+                raise Malformed
             if self._returned is not None and calls and (beside := self._returned.of_call(calls[place])):
                 self._carry({"call": beside}, candidate, before)
 
@@ -182,12 +195,12 @@ class OpenAIReader(BaseReader):
         if delta.audio:
             raise self._unheard("audio")
         for part in delta.content_parts or ():
-            if part.get("type") not in REFERENCES:
+            if str(part.get("type")) not in REFERENCES:
                 raise self._unheard(f"a part of another kind ({name_of(str(part.get('type')))})")
 
     def _take_call(self, candidate: int, call: Call) -> None:
         function = call.function
-        if function is None and call.type not in (None, "", "function"):
+        if function is None and call.type not in _FUNCTIONS:
             raise self._unheard(f"a call of another kind ({name_of(call.type)})")
         name = function.name if function else None
         begun = self._calls_begun(candidate)
@@ -236,6 +249,14 @@ class OpenAIReader(BaseReader):
 
 def _failure_of(error: failures.Failure | str) -> failures.Failure:
     return error if isinstance(error, failures.Failure) else failures.Failure(error)
+
+
+def _is_bare(choice: Choice) -> bool:
+    """Return whether nothing that a choice may say is in its places, or a call without anything in its own."""
+    if not choice.text and choice.delta in _EMPTY and choice.message in _EMPTY:
+        return True
+    said = choice.delta or choice.message
+    return said is not None and any(call.function is None for call in said.tool_calls or ())
 
 
 def _said(choice: Choice, *, streamed: bool) -> Delta | None:
