@@ -62,5 +62,5 @@ def go_on(into: Json, fields: Mapping[str, Any]) -> None:
             known.extend(value)
         elif name in _PIECES and isinstance(known, str) and isinstance(value, str):
             into[name] = known + value
-        else:
+        elif not isinstance(known, dict | list):
             into[name] = value

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.estimate import ReportedUsage, prompt_tokens
 from services.common.errors import MoaError
+from services.common.estimate import ReportedUsage, prompt_tokens
 from services.common.metering import prompt_owed
 from services.providers.text.reading import BaseReader
 from services.providers.text.stray import Stray

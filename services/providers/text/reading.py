@@ -346,7 +346,7 @@ class BaseReader(abc.ABC):
     def _finish(self) -> None:
         if self.done:
             return
-        if len(self._finished) < self._wanted:
+        if len(self._finished) < self._wanted or self._spoke - self._finished:
             raise errors.UpstreamBroken("the provider's answer broke off")
         self.done = True
         usage = self._meter.so_far()

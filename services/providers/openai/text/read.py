@@ -122,8 +122,6 @@ class OpenAIReader(BaseReader):
         given = piece.get("choices") if piece is not None else None
         for place, choice in enumerate(chunk.choices or ()):
             before = len(self._events)
-            if choice.error:
-                raise failures.failed(0, _failure_of(choice.error))
             if returned is None and given and _is_bare(choice) and may_lack_words(given[place]):
                 raise Malformed
             delta = _said(choice, streamed=self._framing is not None)
@@ -131,13 +129,15 @@ class OpenAIReader(BaseReader):
                 self._take_delta(choice, delta, given[place] if given else None)
             if choice.text and (delta is None or not delta.content):
                 self._say(choice.index, self._text(choice.text, choice.index, "content"))
+            if choice.error:
+                raise failures.failed(0, _failure_of(choice.error))
             if choice.finish_reason and choice.finish_reason not in _NO_FINISHES:
                 self._take_end(choice.index, choice.finish_reason)
             if returned is not None and given and (beside := returned.of_choice(given[place])):
                 self._carry(beside, choice.index, before)
         counts = read_usage(chunk.usage, COUNTS)
         self._count(counts, closing=self.ending)
-        if self.ending and counts is not None:
+        if self.ending and counts is not None and not self._spoke - self._finished:
             self._finish()
 
     def _carry(self, fields: dict[str, Any], candidate: int, before: int) -> None:
@@ -188,6 +188,8 @@ class OpenAIReader(BaseReader):
 
         Raises Unsupported for what the answer would lack.
         """
+        if not isinstance(delta.audio, dict | None) or not isinstance(delta.images, list | None):
+            raise Malformed
         if self._returned is not None:
             return
         if delta.images:

@@ -125,7 +125,7 @@ async def whole(answer: TextAnswer, *, include_reasoning: bool) -> dict[str, Any
                 calls.take(event.tool_call)
             elif kind == "candidate_finished":
                 finish = FINISH.get(event.candidate_finished.reason, "stop")
-                refusal = event.candidate_finished.refusal
+                refusal += event.candidate_finished.refusal
             elif kind == "error":
                 raise error_of(event.error)
     results: dict[str, Any] = {"response": "".join(text)}
@@ -172,7 +172,8 @@ class Frames:
                     out += frame({"tool_calls": self._calls.whole()})
                 self._finish = FINISH.get(event.candidate_finished.reason, "stop")
                 if event.candidate_finished.refusal:
-                    self._refusal = {"refusal": event.candidate_finished.refusal}
+                    refusal = self._refusal.get("refusal", "") + event.candidate_finished.refusal
+                    self._refusal = {"refusal": refusal}
             elif kind == "finished":
                 usage = usage_of(event.finished.usage)
                 out += frame({"finish_reason": self._finish, **self._refusal, "usageMetadata": usage, **self._went_on})
