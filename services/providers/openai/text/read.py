@@ -170,7 +170,7 @@ class OpenAIReader(BaseReader):
         if delta.function_call is not None:
             # It has neither index nor id.
             self._take_call(candidate, Call(function=delta.function_call))
-        if delta.audio or delta.images or delta.content_parts:
+        if delta.audio is not None or delta.images is not None or delta.content_parts:
             self._take_others(delta)
         message = (given.get("delta") or given.get("message")) if isinstance(given, dict) else None
         calls = message.get("tool_calls") if isinstance(message, dict) else None
