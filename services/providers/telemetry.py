@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from services.providers.aws import telemetry as aws
-from services.providers.azure import telemetry as azure
-from services.providers.google import telemetry as google
+from services.providers import vendors
 
-SYSTEMS: Final[Mapping[str, str]] = {"inference": "moa", **aws.SYSTEMS, **azure.SYSTEMS, **google.SYSTEMS}
+SYSTEMS: Final[Mapping[str, str]] = {"inference": "moa", **vendors.systems()}
 """By adapter; one that is not here is called as its adapter."""

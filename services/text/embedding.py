@@ -16,21 +16,15 @@ from services.catalogue import Model, Watched
 from services.common import byok, estimate, limits
 from services.common.errors import MoaError, UpstreamBroken
 from services.common.rpc import call as calls
-from services.providers import counts
-from services.providers.aws import embedding as aws
-from services.providers.azure import embedding as azure
+from services.providers import counts, vendors
 from services.providers.embedding.base import Adapter, Answer, Call, checked
-from services.providers.google import embedding as google
 from services.providers.hosting import targets
 from services.providers.http.client import Upload
 from services.providers.http.constants import without_constants
 from services.providers.http.deadline import Deadline
-from services.providers.openai import embedding as openai
 from services.quota_client import AbandonedCalls
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {
-    adapter.name: adapter for adapter in (openai.ADAPTER, azure.ADAPTER, google.ADAPTER, aws.ADAPTER)
-}
+ADAPTERS: Final[Mapping[str, Adapter]] = vendors.adapters("embedding", Adapter)
 """The protocols that embedding models are asked by, by the name that catalogue rows write as `adapter`."""
 SIDE_BY_SIDE: Final = 8
 """How many calls of one request run at once."""

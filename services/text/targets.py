@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from services.providers.aws import text as aws
-from services.providers.azure import text as azure
-from services.providers.google import text as google
+from services.providers import vendors
 from services.providers.hosting import targets
-from services.providers.openai import text as openai
 from services.providers.text.base import Adapter
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {
-    adapter.name: adapter for adapter in (openai.ADAPTER, azure.ADAPTER, google.ADAPTER, aws.ADAPTER)
-}
+ADAPTERS: Final[Mapping[str, Adapter]] = vendors.adapters("text", Adapter)
 """The protocols that the text service speaks, by the name that catalogue rows write as `adapter`."""
 
 Target = targets.Target[Adapter]

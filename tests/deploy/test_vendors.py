@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
 
 from deploy.build.protos import REPOSITORY
+from services.providers import vendors
+from services.providers.text.base import Adapter
 
 CORE: Final = (
     "services/auth",
@@ -71,3 +77,48 @@ def test_a_vendor_is_seen(code: str) -> None:
 def test_what_a_module_says_of_itself_is_free() -> None:
     """A docstring may tell why something is as it is."""
     assert list(named(ast.parse('"""As Azure does."""\nX = 1\n"""Of Gemini."""'))) == []
+
+
+TEXT = """
+from services.providers.openai.text import ADAPTER as SPOKEN
+from dataclasses import replace
+ADAPTER = replace(SPOKEN, name="acme")
+"""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A package of vendors with one in it, `acme`, that makes texts, beside what vendors share."""
+    folder = tmp_path / "probed_vendors"
+    for name, files in {"acme": ("text", "telemetry"), "http": ("client",)}.items():
+        (folder / name).mkdir(parents=True)
+        for file in ("__init__", *files):
+            (folder / name / f"{file}.py").touch()
+    (folder / "__init__.py").touch()
+    (folder / "acme" / "text.py").write_text(TEXT)
+    (folder / "acme" / "telemetry.py").write_text('SYSTEMS = {"acme": "acme.ai"}')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("probed_vendors")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "probed_vendors"]:
+        del sys.modules[name]
+
+
+def test_a_vendor_is_its_folder(hosts: ModuleType) -> None:
+    """What it makes, and how traces call it, is read from there; nothing lists it."""
+    assert list(vendors.adapters("text", Adapter, hosts)) == ["acme"]
+    assert vendors.adapters("image", Adapter, hosts) == {}
+    assert vendors.systems(hosts) == {"acme": "acme.ai"}
+
+
+def test_a_vendor_without_its_adapter_keeps_the_service_from_starting(hosts: ModuleType) -> None:
+    """A module that is named as what it makes, and makes nothing, is a mistake."""
+    (Path(hosts.__path__[0]) / "http" / "text.py").touch()
+    with pytest.raises(TypeError, match=r"probed_vendors\.http\.text has no ADAPTER"):
+        vendors.adapters("text", Adapter, hosts)
+
+
+def test_two_vendors_of_one_name_are_refused(hosts: ModuleType) -> None:
+    """A row's `adapter` would mean either."""
+    (Path(hosts.__path__[0]) / "http" / "text.py").write_text(TEXT)
+    with pytest.raises(LookupError, match="another vendor's adapter is named 'acme' too"):
+        vendors.adapters("text", Adapter, hosts)
