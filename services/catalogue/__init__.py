@@ -5,7 +5,7 @@ from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._load import load, reload
 from services.catalogue._model import Catalogue, Load, Model, Provider, Retirement, Timeouts, UnknownModel
-from services.catalogue._nearest import told
+from services.catalogue._nearest import worded
 from services.catalogue._prices import PICO_A_NANO, Cost, ImagePrice, Prices, rounded_up
 from services.catalogue._watch import Watched
 
@@ -28,5 +28,5 @@ __all__ = [
     "option_fault",
     "reload",
     "rounded_up",
-    "told",
+    "worded",
 ]

@@ -21,7 +21,7 @@ _LONGEST: Final = 100
 _PARTS: Final = re.compile(r"[^a-z0-9]+")
 
 
-def told(refusal: UnknownModel, catalogue: Catalogue, may: Callable[[Model], bool], *, listed: str) -> ModelNotFound:
+def worded(refusal: UnknownModel, catalogue: Catalogue, may: Callable[[Model], bool], *, listed: str) -> ModelNotFound:
     """Return the refusal of an unknown model that names those which its caller may have meant.
 
     `may` tells whether the caller may use a model; `listed` is what is told where no name is near.

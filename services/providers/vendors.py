@@ -1,7 +1,7 @@
 """The vendors that there are: packages of this one, each with a module for what it makes and how traces call it.
 
-`text`, `image` and `embedding` hold an `ADAPTER`, `telemetry` holds `SYSTEMS`; a vendor has those that it needs. Nothing
-else lists vendors: another one is its package, and rows of the catalogue.
+`text`, `image` and `embedding` have an `ADAPTER`, `telemetry` holds `SYSTEMS`; a vendor has what it needs. Nothing
+lists vendors: another one is its package, and rows of the catalogue.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import error_pb2
-from services.catalogue import Catalogue, Model, UnknownModel, told
+from services.catalogue import Catalogue, Model, UnknownModel, worded
 from services.common import byok
 from services.common.dialects import BY_SERVICE
 from services.common.errors import RULES, MoaError, Unauthenticated
@@ -68,7 +68,7 @@ class Refusals:
         if RULES[error.reason].blame == error_pb2.BLAME_REQUEST and not method.startswith(_OPEN):
             given = key_of(context.invocation_metadata() or ())
             try:
-                identity = await self._admission.identify(calls.current().key or given)
+                verified_key = await self._admission.identify(calls.current().key or given)
             except Unauthenticated as stranger:
                 return stranger
             except MoaError:
@@ -77,15 +77,15 @@ class Refusals:
                 # A key that only a provider could verify learns nothing of what there is.
                 if isinstance(error, UnknownModel) and not (self._own_keys and byok.is_google_key(given)):
                     listed = dialect.listed if dialect is not None else _LISTED
-                    error = self._told(error, identity, listed)
-        return error if dialect is None else dialect.told(error)
+                    error = self._worded(error, verified_key, listed)
+        return error if dialect is None else dialect.in_its_words(error)
 
-    def _told(self, error: UnknownModel, identity: Any, listed: str) -> MoaError:
+    def _worded(self, error: UnknownModel, verified_key: Any, listed: str) -> MoaError:
         """Return the refusal of an unknown model that names those of its caller's which are like it."""
         catalogue = self._catalogue()
 
         def may(model: Model) -> bool:
             quota = OPERATIONS[catalogue.makes(model)].quota
-            return bool(identity.may(quota, model.provider, model.id))
+            return bool(verified_key.may(quota, model.provider, model.id))
 
-        return told(error, catalogue, may, listed=f"{listed} lists those that you may use")
+        return worded(error, catalogue, may, listed=f"{listed} lists those that you may use")

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
-from services.catalogue import Catalogue, Model, UnknownModel, told
+from services.catalogue import Catalogue, Model, UnknownModel, worded
 from services.common import limits, page_tokens, tracing
 from services.common.errors import (
     Conflict,
@@ -134,7 +134,7 @@ class Operations:
         try:
             model = catalogue.find(name, provider=provider, makes="image")
         except UnknownModel as unknown:
-            raise told(
+            raise worded(
                 unknown,
                 catalogue,
                 lambda model: who.may(quota_pb2.OPERATION_TASK, model.provider, model.id),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.catalogue import Catalogue, UnknownModel, load, told
+from services.catalogue import Catalogue, UnknownModel, load, worded
 
 FILE = """
 providers:
@@ -58,7 +58,7 @@ def test_an_unknown_name_is_told_the_nearest(catalogue: Catalogue, name: str, ma
     with pytest.raises(UnknownModel) as refused:
         catalogue.find(name, makes=makes)
     assert refused.value.message == f"unknown model {name[:200]!r}"
-    refusal = told(refused.value, catalogue, lambda model: model.id != "writer-secret", listed="ask the list")
+    refusal = worded(refused.value, catalogue, lambda model: model.id != "writer-secret", listed="ask the list")
     assert refusal.message == f"unknown model {name[:200]!r}; {step}"
     assert refusal.param == "model"
 
@@ -67,5 +67,5 @@ def test_a_name_of_another_providers_is_not_told(catalogue: Catalogue) -> None:
     """Who names a provider is told its names alone."""
     with pytest.raises(UnknownModel) as refused:
         catalogue.find("gpt-4", provider="q")
-    refusal = told(refused.value, catalogue, lambda model: True, listed="ask the list")
+    refusal = worded(refused.value, catalogue, lambda model: True, listed="ask the list")
     assert refusal.message == "unknown model 'gpt-4' of provider 'q'; use gpt-image-2"

@@ -149,7 +149,7 @@ def test_a_limit_is_told_in_the_callers_words(dialect: Dialect, field: str, sent
     """The sentence of a limit names the field as the field at fault is named."""
     violation = Violation(field, sentence)
     violation.under(above)
-    told = dialect.told(OutsideLimits(above + sentence, violation=violation))
+    told = dialect.in_its_words(OutsideLimits(above + sentence, violation=violation))
     name = field.partition("[")[0]
     assert told.message == sentence.replace(name, dialect.spelled(above + name))
     assert told.param == dialect.spelled(above + field)

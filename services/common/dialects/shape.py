@@ -100,7 +100,7 @@ class Dialect:
                 return head + "".join(index + piece for index, piece in zip(indices, rest, strict=False))
         return ""
 
-    def told(self, error: MoaError) -> MoaError:
+    def in_its_words(self, error: MoaError) -> MoaError:
         """Return an error with the caller's names of fields, in what it says of the contract's limits too."""
         if isinstance(error, OutsideLimits):
             error.message = error.worded(self.spelled)

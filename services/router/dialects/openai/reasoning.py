@@ -27,7 +27,7 @@ class Details:
     def __init__(self) -> None:
         self._parts: list[dict[str, Any]] = []
         self._text: list[str] = []
-        self._told = False
+        self._has_shown = False
         """Whether an id holds the signature."""
 
     def __bool__(self) -> bool:
@@ -57,9 +57,9 @@ class Details:
 
     def call_id(self, call_id: str) -> str:
         """Return the id of a call; that of the first holds the signature of what was thought before, if it is one."""
-        if self._told or not call_id:
+        if self._has_shown or not call_id:
             return call_id
-        self._told = True
+        self._has_shown = True
         if [part["type"] for part in self._parts] != [_TEXT] or self._text:
             return call_id
         (part,) = self._parts
