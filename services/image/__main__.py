@@ -27,6 +27,7 @@ SERVICE = Providing(
             service=image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name,
             targets=Targets,
             add=add,
+            keeps=image_service_pb2.GenerateImageRequest,
         ),
     ),
 )

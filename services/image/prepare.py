@@ -19,10 +19,8 @@ async def provider_calls(
     """
     if helper is None or not is_large_request(taken[0]):
         return _calls(taken.pop(), target.adapter.name, model, target.provider)
-    account = calls.current().account
-    return await helper.run(
-        prepared, taken.pop().SerializeToString(), account, target.adapter.name, model, target.provider
-    )
+    call, adapter, provider = calls.current(), target.adapter.name, target.provider
+    return await helper.run(prepared, call.serialized(taken.pop()), call.account, adapter, model, provider)
 
 
 def prepared(data: bytes, adapter: str, model: Model, provider: Provider) -> list[Call]:

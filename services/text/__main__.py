@@ -38,6 +38,7 @@ SERVICE = Providing(
             service=text_service_pb2.DESCRIPTOR.services_by_name["TextService"].full_name,
             targets=Targets,
             add=add,
+            keeps=text_service_pb2.GenerateTextRequest,
         ),
         Offer(
             makes="embedding",

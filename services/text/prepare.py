@@ -35,8 +35,9 @@ async def outgoing(
     """
     if helper is None or (len(request.messages) <= _MANY and not is_large_request(request)):
         return _made(request, target.adapter, model, target.provider, stream=stream)
-    account, provider, adapter = calls.current().account, target.provider, target.adapter.name
-    made = await helper.run(prepared, request.SerializeToString(), account, adapter, model, provider, stream=stream)
+    call, provider, adapter = calls.current(), target.provider, target.adapter.name
+    data = call.serialized(request)
+    made = await helper.run(prepared, data, call.account, adapter, model, provider, stream=stream)
     request.stream = stream
     return made
 

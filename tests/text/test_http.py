@@ -1,6 +1,7 @@
 """The shared HTTP pieces."""
 
 import asyncio
+import pickle
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -10,6 +11,7 @@ from yarl import URL
 
 from services.catalogue import Timeouts
 from services.common import errors
+from services.common.helper_process import Packed
 from services.providers.credentials import HeaderKeys, Keys
 from services.providers.http import retry_after
 from services.providers.http.classify import classified
@@ -325,3 +327,17 @@ async def test_a_call_that_nobody_takes_has_not_begun() -> None:
         await pool.send(Outgoing(URL(f"http://127.0.0.1:{port}/"), b"x", {}), {}, upload)
     assert not upload.begun
     await pool.close()
+
+
+def test_a_body_leaves_the_helper_process_beside_what_is_pickled() -> None:
+    """It is read where it was received: neither end copies it into or out of a pickle."""
+    sent = Outgoing(URL("https://provider.invalid/"), b"x" * 100_000, {"a": "b"})
+    packed = Packed([sent, sent])
+    assert len(packed.pickled) < 1_000
+    assert packed.sizes == [100_000]
+    received = bytearray(packed.buffers[0].raw())
+    first, second = pickle.loads(packed.pickled, buffers=[received])  # of this test
+    assert first is second
+    assert first == sent
+    assert first.body.obj is received
+    assert pickle.loads(Packed(sent._replace(body=b"")).pickled).body == b""  # of this test

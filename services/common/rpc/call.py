@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from typing import Any, Final
 from uuid import uuid4
 
+from google.protobuf.message import Message
+
 REQUEST_ID_KEY = "x-request-id"
 SERVICE_KEY = "x-moa-service"
 ACCOUNT_KEY = "x-moa-account"
@@ -33,6 +35,7 @@ class Call:
         "broken",
         "charged",
         "fields",
+        "kept",
         "key",
         "method",
         "request_bytes",
@@ -54,12 +57,23 @@ class Call:
         self.fields: dict[str, Any] = {}
         self.key = ""
         """What the handler takes for the caller's key; empty until it has read it."""
+        self.kept: tuple[Message, bytes] | None = None
+        """A large request, and its bytes as they were received, until they are taken."""
         self.charged = False
         """Whether anything was charged for it."""
         self.broken = False
         """Whether its stream ended with an error."""
         self.wrote = False
         """Whether a first message was sent: from then on an error must be an event of the stream."""
+
+    def serialized(self, request: Message) -> bytes:
+        """Return a message's bytes: those that it was received as, once, where they were kept and nobody changed it."""
+        kept, self.kept = self.kept, None
+        return kept[1] if kept is not None and kept[0] is request else request.SerializeToString()
+
+    def let_go(self) -> None:
+        """Keep the request's bytes no longer."""
+        self.kept = None
 
 
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)

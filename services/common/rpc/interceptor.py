@@ -6,10 +6,11 @@ import asyncio
 import hmac
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from services.common import errors, logs, tracing
 from services.common.byte_admission import ByteAdmission
@@ -38,7 +39,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         service_token: The credential that internal callers must send; None on a server that callers reach with
             keys of their own.
         reword: What a refusal becomes before it is told; None tells it as it was raised.
-        welcome, admission, helper: As `Receiving`'s.
+        welcome, admission, helper, keeps: As `Receiving`'s.
         around: What serves methods in their handlers' place; None: the handlers.
     """
 
@@ -50,13 +51,16 @@ class Interceptor(grpc.aio.ServerInterceptor):
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
         helper: HelperProcess | None = None,
+        keeps: Collection[type[Message]] = (),
         around: Around | None = None,
     ) -> None:
         self._token = service_token.encode() if service_token else None
         self._reword = reword
         self._around = around
         self._wrapped: dict[str, Any] = {}
-        self._receiving = Receiving(public=service_token is None, welcome=welcome, admission=admission, helper=helper)
+        self._receiving = Receiving(
+            public=service_token is None, welcome=welcome, admission=admission, helper=helper, keeps=keeps
+        )
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Return the method's handler, wrapped: once a method, not once a call."""

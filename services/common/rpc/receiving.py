@@ -8,13 +8,13 @@ receives it first, and keeps its bytes until the answer has ended.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import grpc
 from google.api import httpbody_pb2
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from services.common import errors
 from services.common.byte_admission import ByteAdmission
@@ -44,6 +44,7 @@ class Receiving:
         welcome: Asked before a request of more than `LARGE_BYTES` is read; None: whoever may call may send it.
         admission: Where requests of more than `HEAVY_BYTES` wait for their turn.
         helper: Where those are read that take longer than their bytes say; None: here.
+        keeps: Kinds of requests whose bytes a handler takes (`Call.serialized`), and does not change before.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Receiving:
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
         helper: HelperProcess | None = None,
+        keeps: Collection[type[Message]] = (),
     ) -> None:
         self._public = public
+        self._keeps = keeps
         self._welcome = welcome
         self._admission = admission or ByteAdmission()
         self._helper = helper
@@ -92,6 +95,10 @@ class Receiving:
                         typed.read, taken.pop(), call.account, kind, method, original, public=self._public
                     )
                     return await inner(await reading, context)
+                if kind in self._keeps and len(taken[0]) > HEAVY_BYTES:
+                    call.kept = self._read(taken[0], context, deserialize, complete), taken.pop()
+                    admission.callback(call.let_go)
+                    return await inner(call.kept[0], context)
                 return await inner(self._read(taken.pop(), context, deserialize, complete), context)
 
         return serve

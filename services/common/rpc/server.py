@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import grpc
 import uvloop
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -52,7 +53,7 @@ class Server:
 
     Args:
         service_token: Credential that callers must send; None where callers bring keys of their own.
-        reword, welcome, admission, helper, around: As the interceptor's.
+        reword, welcome, admission, helper, keeps, around: As the interceptor's.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Server:
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
         helper: HelperProcess | None = None,
+        keeps: Collection[type[Message]] = (),
         around: Around | None = None,
     ) -> None:
         interceptor = Interceptor(
@@ -71,6 +73,7 @@ class Server:
             welcome=welcome,
             admission=admission,
             helper=helper,
+            keeps=keeps,
             around=around,
         )
         self.grpc = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import uvloop
+from google.protobuf.message import Message
 
 from services.catalogue import Catalogue, CatalogueError, Watched, load
 from services.common import logs, metrics, settings
@@ -60,6 +61,8 @@ class Offer(Generic[T]):
     """Makes the providers that can be asked, from the environment."""
     add: Callable[[Watched, T, AbandonedCalls, HelperProcess, Server], None]
     """Adds the servicer to the server."""
+    keeps: type[Message] | None = None
+    """The kind of request of which large ones are made the provider's in the helper process, from their bytes."""
 
 
 def _check_of(targets: Collection[Targets[Any]]) -> Callable[[Catalogue], str]:
@@ -108,7 +111,8 @@ class Providing:
         auth = channel(config.auth_address)
         abandoned = AbandonedCalls(auth, service_token=token)
         await abandoned.start()
-        server = Server(service_token=token)
+        keeps = [offer.keeps for offer in self.offers if offer.keeps is not None]
+        server = Server(service_token=token, keeps=keeps)
         helper = HelperProcess()
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import pickle
 import re
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
@@ -47,9 +48,14 @@ class Outgoing(NamedTuple):
     """A request to a provider, complete but for its credentials."""
 
     url: URL
-    body: bytes
+    body: bytes | memoryview
     headers: Mapping[str, str]
     method: str = "POST"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the body as a buffer, which `helper_process.Packed` hands over where it lies."""
+        body = pickle.PickleBuffer(self.body) if self.body else self.body
+        return Outgoing, (self.url, body, self.headers, self.method)
 
 
 class Upload:
@@ -68,7 +74,7 @@ class _Body(aiohttp.Payload):
 
     _autoclose = True
 
-    def __init__(self, body: bytes, upload: Upload) -> None:
+    def __init__(self, body: bytes | memoryview, upload: Upload) -> None:
         super().__init__(body)
         self._size = len(body)
         self._upload = upload
@@ -80,7 +86,7 @@ class _Body(aiohttp.Payload):
         await self.write_with_length(writer, None)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        body: bytes = self._value
+        body: bytes | memoryview = self._value
         start, end = 0, len(body) if content_length is None else min(content_length, len(body))
         while end - start > _PIECE_BYTES:
             await writer.write(memoryview(body)[start : start + _PIECE_BYTES])
