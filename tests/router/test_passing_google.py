@@ -215,7 +215,7 @@ def test_what_only_google_knows_passes_to_its_image_models() -> None:
     assert asked.image.quality == image_pb2.QUALITY_MEDIUM
     provider = Provider(id="p", adapter="gemini", makes="image", base_url="https://x")
     (call,) = IMAGE_ADAPTERS["gemini"].calls_from(asked.image, PAINTER, provider)
-    sent = json.loads(call.outgoing.body)
+    sent = json.loads(bytes(call.outgoing.body))
     assert sent["generationConfig"].pop("responseModalities") == ["TEXT", "IMAGE"]
     assert sent == IMAGES
     assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, PAINTER)) == []
