@@ -14,13 +14,26 @@ PATHS = ["/nowhere", "/generate/text", "/models/absent", "/v1/chat/completions",
 
 
 def exchanged(edge: Stack, request: bytes) -> bytes:
-    """Send bytes; give all that comes until the edge closes the connection."""
+    """Send bytes; give all that comes until the edge closes the connection.
+
+    It says with its last answer that it will, and then waits for a second, or until its caller does.
+    """
     with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as connection:
         connection.sendall(request)
         answer = b""
         while piece := connection.recv(1 << 16):
             answer += piece
+            if is_last(answer):
+                connection.shutdown(socket.SHUT_WR)
     return answer
+
+
+def is_last(answer: bytes) -> bool:
+    """Return whether an answer is there whole with which the connection ends."""
+    heads, ended, body = answer.lower().rpartition(b"\r\n\r\n")
+    head = heads.rpartition(b"http/1.1 ")[2]
+    told = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+    return bool(ended and told) and b"\r\nconnection: close" in head and len(body) >= int(told)
 
 
 @pytest.mark.parametrize("path", PATHS)
