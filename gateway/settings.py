@@ -65,6 +65,8 @@ class EdgeSettings(Settings):
     """Memory at most, in MiB: near it new requests are refused with 503, so that the edge does not die of bodies."""
     drain_s: float = Field(default=10.0, ge=0)
     """How long running requests may go on after the edge was asked to stop, in seconds. New ones are refused."""
+    edge_log_flush_s: float = Field(default=1.0, ge=0.01)
+    """How long a line of the access log may wait before it is written."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """The least severe level that Envoy logs; `info` is Envoy's `warning`, beside one access line a request. At
     `warning` only requests that failed for no fault of the caller's have one (5xx), at `error` those that the gateway

@@ -46,7 +46,13 @@ def edge(_running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The edge alone, calling `upstream`."""
     root: Path = tmp_path_factory.mktemp("edge")
     address = f"127.0.0.1:{_running.port}"
-    environment = {"MOA_ROUTER_ADDRESSES": address, "MOA_TASKS_ADDRESSES": address}
+    environment = {
+        "MOA_ROUTER_ADDRESSES": address,
+        "MOA_TASKS_ADDRESSES": address,
+        # Nobody is waited for: the other services of these tests are never there.
+        "MOA_EDGE_RETRIES": "2",
+        "MOA_EDGE_LOG_FLUSH_S": "0.05",
+    }
     with Stack(root, processes=["edge"], start=forking.spawn, environment=environment) as stack:
         yield stack
         # A script that fails lets the request go on, unwatched.

@@ -13,6 +13,7 @@ import requests
 
 from deploy.local.stack import Stack
 from moa.text.v1 import text_service_pb2
+from tests import forking
 from tests.edge.test_requests import logged
 from tests.edge.upstream import Upstream
 
@@ -37,8 +38,14 @@ def called(edge: Stack, request_id: str, path: str, request: bytes) -> None:
 def test_the_level_is_obeyed(upstream: Upstream, tmp_path: Path, level: str, kept: set[str]) -> None:
     """Above `info` what went well, and what its caller did wrong, has no line: only the gateway's own failures have."""
     address = f"127.0.0.1:{upstream.port}"
-    environment = {"MOA_ROUTER_ADDRESSES": address, "MOA_TASKS_ADDRESSES": "127.0.0.1:1", "MOA_LOG_LEVEL": level}
-    with Stack(tmp_path, processes=["edge"], environment=environment) as edge:
+    environment = {
+        "MOA_ROUTER_ADDRESSES": address,
+        "MOA_TASKS_ADDRESSES": "127.0.0.1:1",
+        "MOA_LOG_LEVEL": level,
+        "MOA_EDGE_RETRIES": "2",
+        "MOA_EDGE_LOG_FLUSH_S": "0.05",
+    }
+    with Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge:
         asked(edge, "well")
         asked(edge, "streamed", act="sse", events=2)
         asked(edge, "forbidden", act="fail", reason="permission_denied", message="no")

@@ -138,6 +138,7 @@ def test_the_unknown_of_an_address_share(upstream: Upstream, tmp_path: Path) -> 
         "MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}",
         "MOA_EDGE_WORKERS": "1",
         "MOA_UNKNOWN_BYTES": str(MIB),
+        "MOA_EDGE_RETRIES": "2",
     }
     with (
         Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge,
