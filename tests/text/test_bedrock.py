@@ -347,12 +347,29 @@ def test_marks_become_cache_points() -> None:
     assert ignored.names == ["cache_control"]
 
 
-def test_the_budget_fits_the_bound() -> None:
-    """The thinking budget stays below max_tokens, which the reservation bounds."""
+_XHIGH = ReasoningOptions(effort=ReasoningOptions.EFFORT_XHIGH)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "most", "budget", "names"),
+    [
+        (_XHIGH, 64_000, 32_768, []),
+        (_XHIGH, 32_768, 24_576, ["reasoning.effort=high"]),
+        (_XHIGH, 4_096, 3_072, ["reasoning.effort=low"]),
+        (ReasoningOptions(effort=ReasoningOptions.EFFORT_LOW), 1_100, 1_024, []),
+        (ReasoningOptions(budget_tokens=1_999), 2_000, 1_500, ["reasoning.budget_tokens=1500"]),
+        (ReasoningOptions(budget_tokens=1_400), 2_000, 1_400, []),
+    ],
+)
+def test_a_budget_leaves_room_for_the_answer(
+    wanted: ReasoningOptions, most: int, budget: int, names: list[str]
+) -> None:
+    """A quarter of max_tokens, which the reservation bounds; what was asked for beyond that is named."""
     model = Model(id="m", provider="p", upstream=CLAUDE, capabilities=frozenset({"reasoning"}))
-    request = chat(max_tokens=2000, reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH))
-    body = json.loads(json.dumps(body_from(request, model, Ignored())))
-    assert body["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1999
+    ignored = Ignored()
+    body = body_from(chat(max_tokens=most, reasoning=wanted), model, ignored)
+    assert body["additionalModelRequestFields"]["thinking"]["budget_tokens"] == budget
+    assert ignored.names == names
 
 
 async def test_an_answer_goes_on_from_its_beginning(tmp_path: Path) -> None:

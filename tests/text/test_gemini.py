@@ -136,12 +136,30 @@ async def test_efforts(
     service: TextClient, upstream: GeminiEmulator, model: str, effort: ReasoningOptions.Effort.ValueType, sent: object
 ) -> None:
     """An effort is a budget to older models, a level to newer ones."""
-    request = chat(reasoning=ReasoningOptions(include=True, effort=effort))
+    request = chat(reasoning=ReasoningOptions(include=True, effort=effort), max_tokens=40_000)
     request.model = model
     upstream.scripts.append(Script(reasoning=("hm",)))
     assert reasoning_of(await service.ask(request)) == "hm"
     thinking = upstream.seen[-1].body["generationConfig"]["thinkingConfig"]
     assert thinking == {"includeThoughts": True, **sent}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("most", "budget", "names"),
+    [
+        (40_000, 24_576, []),
+        (16_000, 12_000, ["reasoning.effort=medium"]),
+        (1_000, 750, ["reasoning.effort=minimal"]),
+        (50, 512, ["reasoning.effort=minimal"]),
+    ],
+)
+def test_an_efforts_budget_leaves_room_for_the_answer(most: int, budget: int, names: list[str]) -> None:
+    """A quarter of max_tokens, as far as models take so small a budget; what was asked for beyond that is named."""
+    model = Model(id="m", provider="p", capabilities=frozenset({"reasoning"}))
+    ignored = Ignored()
+    asked = chat(max_tokens=most, reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_HIGH))
+    assert body_from(asked, model, ignored)["generationConfig"]["thinkingConfig"] == {"thinkingBudget": budget}
+    assert ignored.names == names
 
 
 async def test_counting(service: TextClient) -> None:

@@ -10,6 +10,7 @@ from moa.text.v1.text_pb2 import Part, ReasoningOptions, Role, ToolChoice
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.providers.text.ignored import Ignored
+from services.providers.text.thinking import largest_budget
 
 Json = dict[str, Any]
 
@@ -71,7 +72,18 @@ def _claude_thinking(request: GenerateTextRequest, model: Model, most: int, igno
     if budget < _MIN_BUDGET:
         ignored.nearest(field, _MIN_BUDGET, f"this model's budget is at least {_MIN_BUDGET}")
         budget = _MIN_BUDGET
-    return {"thinking": {"type": "enabled", "budget_tokens": min(budget, most - 1)}}
+    largest = max(_MIN_BUDGET, largest_budget(most))
+    if budget > largest:
+        used = largest if wanted.HasField("budget_tokens") else _effort_within(largest)
+        ignored.nearest(field, used, f"max_tokens of {most} leaves no room for the answer beside more reasoning")
+        budget = largest
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _effort_within(budget: int) -> str:
+    """Return the largest effort whose budget is at most so much."""
+    fitting = [effort for effort, word in _WORDS.items() if _BUDGETS[effort] <= budget and effort in _EXACT]
+    return _WORDS[max(fitting)]
 
 
 def _claude_sampling(config: Json, more: Json, ignored: Ignored) -> None:

@@ -23,6 +23,7 @@ from services.providers.text import media
 from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of, object_of
 from services.providers.text.sampling import given
+from services.providers.text.thinking import largest_budget
 
 Json = dict[str, Any]
 
@@ -294,7 +295,8 @@ def _config_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -
         if request.response_format.kind == ResponseFormat.KIND_JSON_SCHEMA:
             where = "response_format.schema_json"
             config["responseJsonSchema"] = json_of(request.response_format.schema_json, where)
-    thinking = _thinking_from(request.reasoning, model, ignored) if request.HasField("reasoning") else {}
+    most = config["maxOutputTokens"]
+    thinking = _thinking_from(request.reasoning, model, most, ignored) if request.HasField("reasoning") else {}
     if thinking:
         config["thinkingConfig"] = thinking
     return config
@@ -314,7 +316,7 @@ def _add_sampling(config: Json, request: GenerateTextRequest, ignored: Ignored) 
             config["logprobs"] = sampling.top_logprobs
 
 
-def _thinking_from(wanted: ReasoningOptions, model: Model, ignored: Ignored) -> Json:
+def _thinking_from(wanted: ReasoningOptions, model: Model, most: int, ignored: Ignored) -> Json:
     made: Json = {}
     if wanted.include and model.can("reasoning"):
         made["includeThoughts"] = True
@@ -329,5 +331,17 @@ def _thinking_from(wanted: ReasoningOptions, model: Model, ignored: Ignored) -> 
         if levels:
             made["thinkingLevel"] = _LEVELS[wanted.effort]
         else:
-            made["thinkingBudget"] = _BUDGETS[wanted.effort]
+            # Thoughts come out of the same tokens as the answer.
+            largest = max(_BUDGETS[ReasoningOptions.EFFORT_MINIMAL], largest_budget(most))
+            budget = made["thinkingBudget"] = min(_BUDGETS[wanted.effort], largest)
+            if budget < _BUDGETS[wanted.effort]:
+                why = f"max_tokens of {most} leaves no room for the answer beside more reasoning"
+                ignored.nearest("reasoning.effort", _effort_within(budget), why)
     return made
+
+
+def _effort_within(budget: int) -> str:
+    """Return the largest effort whose budget is at most so much."""
+    words = ((ReasoningOptions.EFFORT_HIGH, "high"), (ReasoningOptions.EFFORT_MEDIUM, "medium"))
+    fitting = (word for effort, word in words if _BUDGETS[effort] <= budget)
+    return next(fitting, "low" if budget >= _BUDGETS[ReasoningOptions.EFFORT_LOW] else "minimal")
