@@ -51,6 +51,8 @@ class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A million tokens of prompt that came from the provider's cache; none: as `input`."""
     cache_write: Usd | None = None
     """A million tokens of prompt that the provider wrote to its cache; none: as `input`."""
+    image_input: Usd | None = None
+    """A million tokens of prompt that were images, where the provider tells them apart; none: as `input`."""
     output: Usd = 0.0
     """A million tokens of completion, reasoning included."""
     reasoning: Usd | None = None
@@ -68,9 +70,11 @@ class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         cached = min(usage.cached_tokens, usage.prompt_tokens)
         written = min(usage.cache_write_tokens, usage.prompt_tokens - cached)
+        pictures = min(usage.prompt_image_tokens, usage.prompt_tokens - cached - written)
         reasoning = min(usage.reasoning_tokens, usage.completion_tokens)
         pico = (
-            (usage.prompt_tokens - cached - written) * _a_token(self.input)
+            (usage.prompt_tokens - cached - written - pictures) * _a_token(self.input)
+            + pictures * _a_token(self.input if self.image_input is None else self.image_input)
             + cached * _a_token(self.input if self.cached is None else self.cached)
             + written * _a_token(self.input if self.cache_write is None else self.cache_write)
             + (usage.completion_tokens - reasoning) * _a_token(self.output)
@@ -83,7 +87,7 @@ class Prices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def most(self) -> tuple[int, int]:
         """Return the pico-dollars that a token of prompt and one of completion cost at most, whatever becomes of it."""
-        prompt = max(self.input, self.cached or 0.0, self.cache_write or 0.0)
+        prompt = max(self.input, self.cached or 0.0, self.cache_write or 0.0, self.image_input or 0.0)
         return _a_token(prompt), _a_token(max(self.output, self.reasoning or 0.0))
 
     def image_usd(self, request: image_service_pb2.GenerateImageRequest) -> float:

@@ -67,6 +67,9 @@ class ReportedUsage:
     """What was wrong with it, by kind; empty where nothing was."""
     cache_write: int = 0
     """The part of the prompt, beside `cached`, that was written to the provider's cache."""
+    prompt_images: int = 0
+    """The part of the prompt that was images."""
+    completion_images: int = 0
 
     def usage(self, prompt: int = 0, completion: int = 0) -> Usage:
         """Return it, with estimates in the place of what cannot be read."""
@@ -78,5 +81,7 @@ class ReportedUsage:
             cached_tokens=min(self.cached, found_prompt),
             cache_write_tokens=min(self.cache_write, found_prompt),
             reasoning_tokens=min(self.reasoning, found_completion),
+            prompt_image_tokens=min(self.prompt_images, found_prompt),
+            completion_image_tokens=min(self.completion_images, found_completion),
             exact=not self.faults,
         )

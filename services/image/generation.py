@@ -192,6 +192,10 @@ class Generation:
         usage.prompt_tokens = min(usage.prompt_tokens + more.prompt_tokens, estimate.MOST)
         usage.completion_tokens = min(usage.completion_tokens + more.completion_tokens, estimate.MOST)
         usage.reasoning_tokens = min(usage.reasoning_tokens + more.reasoning_tokens, estimate.MOST)
+        usage.cached_tokens = min(usage.cached_tokens + more.cached_tokens, estimate.MOST)
+        usage.prompt_image_tokens = min(usage.prompt_image_tokens + more.prompt_image_tokens, estimate.MOST)
+        images = usage.completion_image_tokens + more.completion_image_tokens
+        usage.completion_image_tokens = min(images, estimate.MOST)
         usage.exact = usage.exact and more.exact
 
     async def _give(self, events: list[Out], places: range, deadline: Deadline, upload: Upload) -> None:

@@ -22,7 +22,7 @@ _NOTHING: Final = (b"", b"null")
 WRONG = Counter(
     "moa_upstream_usage_wrong_total",
     "Answers whose usage the provider got wrong, by how: type, missing, fraction, negative, range, cached, cache_write,"
-    " reasoning.",
+    " reasoning, images.",
     ["provider", "fault"],
 )
 
@@ -47,6 +47,10 @@ class Spelling(NamedTuple):
     """The part of `completion` that was reasoning."""
     cache_write: tuple[Path, ...] = ()
     """The part of `prompt`, beside `cached`, that the provider wrote to its cache, likewise."""
+    prompt_images: Path | None = None
+    """The part of `prompt` that was images."""
+    completion_images: Path | None = None
+    """The part of `completion` that was images."""
     omits_zeros: bool = False
     """Whether a main part that is missing is 0, as in JSON made of protobuf."""
 
@@ -69,7 +73,11 @@ def read_usage(raw: msgspec.Raw, spelling: Spelling) -> ReportedUsage | None:
     cached = _part(given, _first(given, spelling.cached), prompt, "cached", faults)
     reasoning = _part(given, spelling.reasoning, completion, "reasoning", faults)
     cache_write = _part(given, _first(given, spelling.cache_write), prompt, "cache_write", faults)
-    return ReportedUsage(prompt, completion, cached, reasoning, frozenset(faults), cache_write)
+    prompt_images = _part(given, spelling.prompt_images, prompt, "images", faults)
+    completion_images = _part(given, spelling.completion_images, completion, "images", faults)
+    return ReportedUsage(
+        prompt, completion, cached, reasoning, frozenset(faults), cache_write, prompt_images, completion_images
+    )
 
 
 def _with_reasoning(given: Any, spelling: Spelling, prompt: int | None, completion: int | None) -> int | None:
@@ -131,7 +139,12 @@ def _part(given: Any, path: Path | None, whole: int | None, name: str, faults: s
 
 def _at(given: Any, path: Path) -> Any:
     for name in path:
-        given = given.get(name) if isinstance(given, dict) else None
+        if isinstance(given, list):
+            # Google tells the kinds of tokens apart in a list.
+            found = next((each for each in given if isinstance(each, dict) and each.get("modality") == name), {})
+            given = found.get("tokenCount")
+        else:
+            given = given.get(name) if isinstance(given, dict) else None
     return given
 
 

@@ -22,17 +22,18 @@ _COUNT = st.integers(0, 10**6)
 
 
 def test_each_kind_of_token_costs_its_own_price() -> None:
-    """A million tokens each of prompt (a quarter cached, a tenth written to the cache) and completion, a fifth of which
-    is reasoning."""
-    prices = Prices(input=4.0, cached=1.0, cache_write=5.0, output=10.0, reasoning=20.0)
+    """A million tokens each of prompt (a quarter cached, a tenth written to the cache, a tenth images) and completion,
+    a fifth of which is reasoning."""
+    prices = Prices(input=4.0, cached=1.0, cache_write=5.0, image_input=8.0, output=10.0, reasoning=20.0)
     usage = Usage(
         prompt_tokens=1_000_000,
         cached_tokens=250_000,
         cache_write_tokens=100_000,
+        prompt_image_tokens=100_000,
         completion_tokens=1_000_000,
         reasoning_tokens=200_000,
     )
-    assert prices.nano_usd(usage) == round((2.6 + 0.25 + 0.5 + 8.0 + 4.0) * NANO)
+    assert prices.nano_usd(usage) == round((2.2 + 0.25 + 0.5 + 0.8 + 8.0 + 4.0) * NANO)
 
 
 def test_what_has_no_price_of_its_own_costs_as_its_whole() -> None:
@@ -41,28 +42,38 @@ def test_what_has_no_price_of_its_own_costs_as_its_whole() -> None:
     assert Prices(input=2.0, output=1.0).nano_usd(usage) == NANO + 10_000
 
 
-@given(_USD, _USD, _USD, _USD, _USD, st.tuples(*[_COUNT] * 5))
+@given(_USD, _USD, _USD, _USD, _USD, _USD, st.tuples(*[_COUNT] * 6))
 def test_a_sum_is_exact_and_rounded_up_once(
     price: float | None,
     cached: float | None,
     written: float | None,
+    image: float | None,
     output: float | None,
     reasoning: float | None,
-    counts: tuple[int, int, int, int, int],
+    counts: tuple[int, int, int, int, int, int],
 ) -> None:
     """Prices of six decimals and any counts: the least number of nano-dollars that is no less than the exact sum, and
     never more than the bound, whatever parts a provider claims."""
-    prices = Prices(input=price or 0.0, cached=cached, cache_write=written, output=output or 0.0, reasoning=reasoning)
-    prompt, of_cache, to_cache, completion, thought = counts
+    prices = Prices(
+        input=price or 0.0,
+        cached=cached,
+        cache_write=written,
+        image_input=image,
+        output=output or 0.0,
+        reasoning=reasoning,
+    )
+    prompt, of_cache, to_cache, of_images, completion, thought = counts
     usage = Usage(
         prompt_tokens=prompt,
         cached_tokens=of_cache,
         cache_write_tokens=to_cache,
+        prompt_image_tokens=of_images,
         completion_tokens=completion,
         reasoning_tokens=thought,
     )
     old = min(of_cache, prompt)
     new = min(to_cache, prompt - old)
+    shown_images = min(of_images, prompt - old - new)
     thoughts = min(thought, completion)
 
     def a_token(usd: float | None, otherwise: float | None) -> Fraction:
@@ -70,7 +81,8 @@ def test_a_sum_is_exact_and_rounded_up_once(
         return Fraction(f"{shown:.6f}") * 1000
 
     exact = (
-        (prompt - old - new) * a_token(price, None)
+        (prompt - old - new - shown_images) * a_token(price, None)
+        + shown_images * a_token(image, price)
         + old * a_token(cached, price)
         + new * a_token(written, price)
         + (completion - thoughts) * a_token(output, None)

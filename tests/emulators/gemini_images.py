@@ -129,7 +129,13 @@ def _predictions(script: ImageScript, count: int) -> dict[str, Any]:
 
 
 def _candidates(script: ImageScript) -> dict[str, Any]:
-    usage = {"promptTokenCount": 11, "candidatesTokenCount": 100, "totalTokenCount": 111}
+    usage = {
+        "promptTokenCount": 11,
+        "candidatesTokenCount": 100,
+        "totalTokenCount": 111,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 4}, {"modality": "IMAGE", "tokenCount": 7}],
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 90}],
+    }
     if script.filtered:
         ended = {"finishReason": "IMAGE_SAFETY", "finishMessage": "It may violate the policy.", "index": 0}
         return {"candidates": [{"content": {}, **ended}], "usageMetadata": usage}

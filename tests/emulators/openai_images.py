@@ -105,7 +105,13 @@ class OpenAIImagesEmulator(Emulator):
             words = {"message": "Your request was rejected by the safety system.", "code": "moderation_blocked"}
             return web.json_response({"error": {**words, "type": "image_generation_user_error"}}, status=400)
         encoded = base64.b64encode(script.image).decode()
-        usage = {"input_tokens": 11, "output_tokens": 100, "total_tokens": 111}
+        usage = {
+            "input_tokens": 11,
+            "output_tokens": 100,
+            "total_tokens": 111,
+            "input_tokens_details": {"text_tokens": 4, "image_tokens": 7},
+            "output_tokens_details": {"text_tokens": 10, "image_tokens": 90},
+        }
         if body.get("stream"):
             partial = {"type": f"{kind}.partial_image", "b64_json": encoded}
             pieces = [event({**partial, "partial_image_index": i}) for i in range(body.get("partial_images") or 0)]

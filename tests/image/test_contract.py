@@ -258,11 +258,12 @@ async def test_large_images(service: ImageClient, upstream: Emulator, ask: Gener
 
 
 async def test_usage(service: ImageClient, subject: Subject, ask: GenerateImageRequest) -> None:
-    """Where the provider counts tokens, its own counts are told."""
+    """Where the provider counts tokens, its own counts are told, and how many of them were of images."""
     if subject.counts is None:
         pytest.skip("the provider counts no tokens")
     usage = (await service.ask(ask))[-1].finished.usage
     assert (usage.prompt_tokens, usage.completion_tokens) == subject.counts
+    assert (usage.prompt_image_tokens, usage.completion_image_tokens) == (7, 90)
 
 
 async def test_what_only_a_vendor_knows_is_named_where_it_does_not_pass(

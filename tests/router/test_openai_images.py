@@ -24,7 +24,7 @@ from openai import (
 )
 from PIL import Image
 
-from moa.common.v1 import error_pb2, usage_pb2
+from moa.common.v1 import error_pb2, media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.common.errors import QuotaExhausted
 from services.router.dialects.openai import image_request
@@ -79,6 +79,39 @@ def test_a_model_of_openais_own_answers_with_bytes(client: OpenAI, played: Playe
     assert linked.data
     assert linked.data[0].url
     assert linked.data[0].b64_json is None
+
+
+def test_tokens_are_told_by_their_kinds(url: str, played: Played) -> None:
+    """Those of images apart from those of text, in OpenAI's words and in Google's."""
+    usage = usage_pb2.Usage(
+        prompt_tokens=360,
+        completion_tokens=1281,
+        reasoning_tokens=225,
+        prompt_image_tokens=323,
+        completion_image_tokens=1056,
+    )
+    made = image_pb2.ImageEvent(image=image_pb2.Image(image=media_pb2.ImageData(data=b"x", mime_type="image/png")))
+    last = image_pb2.ImageEvent(finished=image_pb2.ImageFinished(usage=usage))
+    played.script = [image_service_pb2.GenerateImageResponse(events=[made, last])]
+    headers = {"Authorization": f"Bearer {KEY}"}
+    asked = {"model": "gpt-image-1", "prompt": "x"}
+    got = requests.post(f"{url}/v1/images/generations", json=asked, headers=headers, timeout=10).json()["usage"]
+    assert got == {
+        "input_tokens": 360,
+        "input_tokens_details": {"image_tokens": 323, "text_tokens": 37},
+        "output_tokens": 1281,
+        "output_tokens_details": {"image_tokens": 1056, "text_tokens": 225},
+        "total_tokens": 1641,
+    }
+    contents = {"contents": [{"parts": [{"text": "x"}]}]}
+    played.script = [image_service_pb2.GenerateImageResponse(events=[made, last])]
+    path = f"{url}/v1beta/models/gemini-2.5-flash-image:generateContent"
+    counted = requests.post(path, json=contents, headers=headers, timeout=10).json()["usageMetadata"]
+    assert counted["promptTokensDetails"] == [
+        {"modality": "TEXT", "tokenCount": 37},
+        {"modality": "IMAGE", "tokenCount": 323},
+    ]
+    assert counted["candidatesTokensDetails"] == [{"modality": "IMAGE", "tokenCount": 1056}]
 
 
 @pytest.mark.parametrize("stream", [False, True])

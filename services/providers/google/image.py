@@ -68,6 +68,8 @@ _COUNTS: Final = Spelling(
     prompt=(("promptTokenCount",),),
     completion=(("candidatesTokenCount",), ("thoughtsTokenCount",)),
     reasoning=("thoughtsTokenCount",),
+    prompt_images=("promptTokensDetails", "IMAGE"),
+    completion_images=("candidatesTokensDetails", "IMAGE"),
     omits_zeros=True,
 )
 

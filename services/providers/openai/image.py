@@ -35,7 +35,13 @@ _MAX_PARTIAL: Final = 3
 _encode: Final = msgspec.json.Encoder().encode
 
 
-_COUNTS: Final = Spelling(prompt=(("input_tokens",),), completion=(("output_tokens",),))
+_COUNTS: Final = Spelling(
+    prompt=(("input_tokens",),),
+    completion=(("output_tokens",),),
+    cached=(("input_tokens_details", "cached_tokens"),),
+    prompt_images=("input_tokens_details", "image_tokens"),
+    completion_images=("output_tokens_details", "image_tokens"),
+)
 
 
 class _Picture(Struct):

@@ -39,6 +39,20 @@ def usage_of(usage: usage_pb2.Usage) -> Json:
     return results
 
 
+def _by_kind(usage: usage_pb2.Usage) -> Json:
+    """Return the tokens of images and of text, where the provider told them apart."""
+    results: Json = {}
+    words = usage.completion_tokens - usage.reasoning_tokens
+    for name, total, images in (
+        ("promptTokensDetails", usage.prompt_tokens, usage.prompt_image_tokens),
+        ("candidatesTokensDetails", words, usage.completion_image_tokens),
+    ):
+        if images:
+            kinds = (("TEXT", max(0, total - images)), ("IMAGE", images))
+            results[name] = [{"modality": kind, "tokenCount": count} for kind, count in kinds if count]
+    return results
+
+
 class _Candidate:
     """What has come of one candidate and was not rendered yet."""
 
@@ -286,7 +300,8 @@ class ImageReply:
                 candidate["finishReason"] = "STOP"
             candidates.append(candidate)
         if last:
-            return {"candidates": candidates, "usageMetadata": usage_of(self.answer.usage), **self._common}
+            usage = usage_of(self.answer.usage) | _by_kind(self.answer.usage)
+            return {"candidates": candidates, "usageMetadata": usage, **self._common}
         return {"candidates": candidates, **self._common} if candidates else None
 
 

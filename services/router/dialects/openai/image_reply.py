@@ -43,12 +43,24 @@ _MOST_WORDS: Final = 500
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
     """Return the usage as OpenAI's images have it; zeros where the model counts no tokens."""
-    return {
+    given = {
+        "image_tokens": usage.prompt_image_tokens,
+        "text_tokens": usage.prompt_tokens - usage.prompt_image_tokens,
+    }
+    if usage.cached_tokens:
+        given["cached_tokens"] = usage.cached_tokens
+    results: dict[str, Any] = {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"image_tokens": 0, "text_tokens": usage.prompt_tokens},
+        "input_tokens_details": given,
         "output_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
+    if usage.completion_image_tokens:
+        results["output_tokens_details"] = {
+            "image_tokens": usage.completion_image_tokens,
+            "text_tokens": usage.completion_tokens - usage.completion_image_tokens,
+        }
+    return results
 
 
 def _answers_bytes(model: Model, asked: str) -> bool:
