@@ -177,7 +177,8 @@ class LeaseStore:
             # Auth would charge it as an orphan one day.
             self._settling.settled(reservation.settlement(usage_pb2.Usage(), "", ""))
             return
-        for one in (reservation, *reservation.further):
+        self._settling.released(reservation.reservation_id)
+        for one in reservation.further:
             self._settling.released(one.reservation_id)
 
     def renewed(self, reservation: Reservation) -> Reservation:
@@ -248,23 +249,24 @@ class LeaseStore:
             charged, *shares = reservation.shares(charged)
             for one, share in zip(reservation.further, shares, strict=True):
                 self._close(one, one.amount - share)
-        left = reservation.amount - charged
-        self._close(reservation, left)
-        return not left.covers(NOTHING)
+        return self._close(reservation, reservation.amount - charged)
 
     def _recall(self) -> None:
         for lease in self.leases:
             lease.recall()
         self._give_back(self)
 
-    def _close(self, reservation: Reservation, left: Amount) -> None:
+    def _close(self, reservation: Reservation, left: Amount) -> bool:
+        """Put back what is left of a reservation. Return whether less than nothing is."""
         lease = reservation.lease
         lease.open -= 1
-        lease.free += left if left.covers(NOTHING) else left.at_least(NOTHING)
+        beyond = min(left) < 0
+        lease.free += left.at_least(NOTHING) if beyond else left
         self.open.pop(reservation.reservation_id, None)
         self._leave_paces(reservation)
         if lease.recalled and not lease.open:
             self._give_back(self)
+        return beyond
 
     @staticmethod
     def _leave_paces(reservation: Reservation) -> None:

@@ -153,8 +153,10 @@ class Settling:
     def settled(self, settlement: quota_pb2.Settlement, *, after_returns: bool = False) -> None:
         """Take a settlement: durable at once, booked soon; with `after_returns`, after what was given back before."""
         self._returns_first = self._returns_first or after_returns
-        for name in (settlement.reservation_id, *settlement.further):
-            self._open.pop(name, None)
+        self._open.pop(settlement.reservation_id, None)
+        if settlement.further:
+            for name in settlement.further:
+                self._open.pop(name, None)
         if self._journal:
             try:
                 self._journal.settled(settlement.SerializeToString())
