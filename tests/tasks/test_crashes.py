@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from moa.task.v1 import task_pb2
+from services.auth.adapters.checker import Checker
 from tests.emulators.painter import paint
 from tests.emulators.receiver import Receiver
 from tests.tasks.system import System, until
@@ -259,6 +260,17 @@ def _check(journey: Journey, before: tuple[int, int]) -> None:
     assert body["status"] == "success"
     image = _fetched(system, body["result"][0]["image"])
     assert image == paint(journey.prompt, 0, 64, 64)
+
+
+async def test_after_all_deaths_the_books_balance(system: System) -> None:
+    """Tokens, images, dollars and credits of every account add up, and each task's price was booked at most once."""
+    _quiet(system)
+    assert not (await Checker(system.database.url("moa")).check(whole=True)).faults
+    twice = (
+        "select request_id from ledger where micro_credits > 0 and kind in ('settle', 'late', 'orphan')"
+        " group by request_id having count(*) > 1"
+    )
+    assert system.query(twice) == []
 
 
 def _fetched(system: System, link: str) -> bytes:

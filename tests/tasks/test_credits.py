@@ -20,6 +20,7 @@ from deploy.local.database import Database as Postgres
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.auth.adapters.checker import Checker
+from services.auth.adapters.ledger import Ledger
 from services.auth.migrations import migrate as migrate_auth
 from services.common import migrations
 from services.common.errors import MoaError, NoCredit, Unavailable
@@ -205,6 +206,31 @@ async def test_a_tasks_price_is_charged_once_when_it_succeeds_and_is_free_again_
     await balanced(auth)
 
 
+async def test_what_is_made_is_charged_though_its_lease_ended_and_what_is_not_is_reserved_anew(
+    auth: Auth, payer: tuple[str, str, str], tasks_database: Database, tasks_url: str, make: Make
+) -> None:
+    """A task service that was away for too long loses what was set aside: no task succeeds without a charge."""
+    account, key_id, _ = payer
+    async with used(tasks_url, auth.address) as (pool, quota):
+        tasks = Tasks(pool)
+        made = await tasks.create(await held(quota, key_id, make(account, price_micros=PRICE, made=True)))
+        waits = await tasks.create(await held(quota, key_id, make(account, price_micros=PRICE)))
+        with psycopg.connect(auth.url) as link:
+            gone = "update blocks set expires_at = now() - interval '1 s' where account_id = %s returning id"
+            blocks = [block_id for (block_id,) in link.execute(gone, (account,)).fetchall()]
+        await Ledger(auth.postgres, grace_s=0, alive_s=20).expire(blocks)
+        assert books(auth, account) == (0, 0)
+        assert await quota.renew() == 2
+        assert (await tasks.get(account, made.id)).reservation_id == made.reservation_id
+        assert (await tasks.get(account, waits.id)).reservation_id is None
+        await succeeded(pool, made)
+        await quota.flush()
+        assert books(auth, account) == (PRICE, PRICE)
+    rows = auth.query("select kind, images, micro_credits from ledger where request_id = %s", made.id)
+    assert rows == [("late", 1, PRICE)]
+    await balanced(auth)
+
+
 async def test_what_was_counted_before_is_carried_over_before_anything_is_reserved(
     auth: Auth, payer: tuple[str, str, str], before: str, old: dict[str, Task], make: Make
 ) -> None:
@@ -256,6 +282,34 @@ async def test_the_release_before_goes_on_beside_it(
         await carried(quota, before)
     assert books(auth, account) == (3 * PRICE, 4 * PRICE)
     await balanced(auth)
+
+
+async def test_an_entry_that_cannot_be_booked_keeps_no_other_back(
+    auth: Auth, payer: tuple[str, str, str], before: str, old: dict[str, Task]
+) -> None:
+    """All others are carried over; nothing is reserved while it is not, for it may hold what is left."""
+    account, key_id, _ = payer
+    with psycopg.connect(before) as link:
+        link.execute(_ENTRY, ("acc", "hold", "bad", 2**62))
+        link.execute(_ENTRY, ("acc", "charge", "bad", 2**62))
+    with psycopg.connect(auth.url) as link:
+        link.execute("create function refuse() returns trigger language plpgsql as 'begin raise exception ''no''; end'")
+        link.execute(
+            "create trigger refuse before insert on blocks for each row when (new.micro_credits > 1e18)"
+            " execute function refuse()"
+        )
+    migrate(before)
+    async with used(before, auth.address) as (pool, quota):
+        for _ in range(2):
+            await quota.carry()
+        assert books(auth, account) == (2 * PRICE, 4 * PRICE)
+        async with pool.transaction() as link_:
+            left = await (await link_.execute("select count(*) from tasks.credits_to_carry")).fetchone()
+        assert left == (2,)
+        with pytest.raises(Unavailable):
+            await held(quota, key_id, old["one"])
+    with psycopg.connect(auth.url) as link:
+        link.execute("drop function refuse cascade")
 
 
 class _Before(quota_service_pb2_grpc.QuotaServiceServicer):

@@ -6,6 +6,7 @@ To be removed, with `tasks.credit_entries`, when no database of that release is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
@@ -15,12 +16,13 @@ from services.tasks.adapters.database import Database
 
 _LOCK: Final = 0x6D6F6163  # "moac"
 _BATCH: Final = 500
+_REST_S: Final = 60.0
 _STEPS: Final = {"hold": pb.CREDIT_STEP_HOLD, "charge": pb.CREDIT_STEP_CHARGE, "release": pb.CREDIT_STEP_RELEASE}
 _NEXT: Final = """
 select e.id, e.reference, e.account_id, coalesce(t.key_id, ''), e.kind, e.micros, e.at
 from tasks.credits_to_carry c join tasks.credit_entries e on e.id = c.entry_id
 left join tasks.tasks t on t.id = e.reference
-order by e.id limit %s"""
+where e.reference <> all(%s) order by e.id limit %s"""
 _UNTOLD: Final = """
 select exists (select 1 from tasks.credits_to_carry c join tasks.credit_entries e on e.id = c.entry_id
                where e.kind = 'hold')"""
@@ -32,6 +34,8 @@ class CreditsToCarry:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._complete = False
+        self._rest_until: dict[str, float] = {}
+        """Tasks whose entries could not be booked: they keep no others back."""
 
     async def complete(self) -> bool:
         """Return whether the ledger knows of all credits that were held or spent here, so that it tells what is free.
@@ -52,10 +56,14 @@ class CreditsToCarry:
         async with self._database.transaction() as link:
             if await (await link.execute("select pg_try_advisory_xact_lock(%s)", (_LOCK,))).fetchone() != (True,):
                 return 0
-            entries = [_entry(*row) for row in await (await link.execute(_NEXT, (_BATCH,))).fetchall()]
+            resting = [task_id for task_id, until in self._rest_until.items() if until > time.monotonic()]
+            entries = [_entry(*row) for row in await (await link.execute(_NEXT, (resting, _BATCH))).fetchall()]
             if not entries:
                 return 0
             booked = await book(entries)
+            failed = {entry.task_id for entry in entries if entry.entry_id not in booked}
+            until = time.monotonic() + _REST_S
+            self._rest_until |= dict.fromkeys(failed, until)
             await link.execute("delete from tasks.credits_to_carry where entry_id = any(%s)", (list(booked),))
         return len(booked)
 
