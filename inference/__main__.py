@@ -69,7 +69,7 @@ class Process:
         )
         token = config.service_token.get_secret_value()
         self.auth = channel(config.auth_address)
-        self.abandoned = AbandonedCalls(self.auth, service_token=token)
+        self.abandoned = AbandonedCalls(self.auth, service_token=token, after_s=config.left_call_s)
         self.server = Server(service_token=token)
         for service, add, servicer in self._served():
             add(servicer, self.server.grpc)

@@ -18,6 +18,8 @@ class InferenceSettings(ServiceSettings):
     """Where the gRPC server listens."""
     auth_address: Addresses = "127.0.0.1:8102"
     """The auth service, which books for a router that was killed; several parted by commas."""
+    left_call_s: float = Field(default=5.0, gt=0, le=5)
+    """How long whoever called is given to settle a call that it left, before this service books it."""
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one operation on the CPU; 0: as many as there are physical cores."""
     preload: str = ""

@@ -54,7 +54,7 @@ class Pair:
         had = (await asyncio.to_thread(self.rows)).count(mark)
         self.play(self.spare, counts=Counts(prompt=20, completion=11))
         async with self.client as client:
-            await client.chat.completions.create(model=SPARE, messages=MESSAGES, max_tokens=50)
+            await client.chat.completions.create(model=SPARE, messages=MESSAGES, max_tokens=10)
         async with asyncio.timeout(60):
             while (rows := await asyncio.to_thread(self.rows)).count(mark) == had:
                 await asyncio.sleep(0.05)
@@ -114,7 +114,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
         for name in NAMES
     ]
     models.append(
-        {"id": SPARE, "provider": "spare", "max_output_tokens": 64, "prices": {"input": 1_000_000, "output": 2_000_000}}
+        {"id": SPARE, "provider": "spare", "max_output_tokens": 16, "prices": {"input": 1_000_000, "output": 2_000_000}}
     )
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
@@ -158,7 +158,7 @@ async def test_the_fallback_answers(pair: Pair, name: str, stream: bool) -> None
     pair.play(pair.spare, text=("I ", "stand ", "in."), counts=Counts(prompt=9, completion=3))
     async with pair.client as client:
         asked = client.chat.completions.with_raw_response.create
-        raw = await asked(model=name, messages=MESSAGES, stream=stream, max_tokens=65)
+        raw = await asked(model=name, messages=MESSAGES, stream=stream, max_tokens=17)
         assert (raw.headers["x-moa-provider"], raw.headers["x-moa-model"]) == ("spare", SPARE)
         answer: Any = raw.parse()
         if stream:
@@ -169,7 +169,7 @@ async def test_the_fallback_answers(pair: Pair, name: str, stream: bool) -> None
             told, said = {answer.model}, answer.choices[0].message.content
             assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (9, 3)
     assert (said, told) == ("I stand in.", {SPARE})
-    assert pair.spare.seen[-1].body["generationConfig"]["maxOutputTokens"] == 64
+    assert pair.spare.seen[-1].body["generationConfig"]["maxOutputTokens"] == 16
     silent = name == "is-hasty"
     assert await pair.charged(before, 2 if silent else 1) == [("spare", SPARE, 12)]
     asked_for = "hasty" if silent else "main"

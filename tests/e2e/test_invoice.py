@@ -126,7 +126,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     model = {"id": "gpt-4o-mini", "provider": "cloud", "context_tokens": 128_000, "prices": prices}
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": [provider], "models": [model]}))
-    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good"}
+    environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_LEFT_CALL_S": "1", "MOA_LEASE_S": "5"}
     names = ("auth", "text", "router", "edge")
     with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, port

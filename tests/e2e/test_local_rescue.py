@@ -36,7 +36,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, i
     """A gateway whose text service may be killed, and the port of its cloud."""
     root: Path = tmp_path_factory.mktemp("local-rescue")
     port = Ports().any()
-    timeouts = {"connect_s": 30, "first_token_s": 120, "idle_s": 10}
+    timeouts = {"connect_s": 30, "first_token_s": 120, "idle_s": 5}
     providers = [
         {
             "id": "cloud",

@@ -111,7 +111,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     ]
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
-    environment = {"MOA_CATALOGUE": str(catalogue), "KEY": "sk-good"}
+    environment = {"MOA_CATALOGUE": str(catalogue), "KEY": "sk-good", "MOA_LEFT_CALL_S": "1"}
     names = ("auth", "text", "router", "edge")
     with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, main, spare

@@ -131,7 +131,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     catalogue = root / "catalogue.yaml"
     rows = _catalogue(emulators)
     catalogue.write_bytes(msgspec.json.encode(rows))
-    environment = {"MOA_CATALOGUE": str(catalogue)}
+    environment = {"MOA_CATALOGUE": str(catalogue), "MOA_LEFT_CALL_S": "1"}
     for given in [*(s.environment for s in SUBJECTS), *(s.environment for s in IMAGE_SUBJECTS)]:
         environment |= given
     try:

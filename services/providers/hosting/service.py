@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import uvloop
 from google.protobuf.message import Message
+from pydantic import Field
 
 from services.catalogue import Catalogue, CatalogueError, Watched, load
 from services.common import logs, metrics, settings
@@ -36,6 +37,8 @@ class ProvidingSettings(settings.ServiceSettings):
     """Where it listens."""
     auth_address: Addresses = "127.0.0.1:8102"
     """The auth service, which books for a router that was killed; several parted by commas."""
+    left_call_s: float = Field(default=5.0, gt=0, le=5)
+    """How long whoever called is given to settle a call that it left, before this service books it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,7 @@ class Providing:
         metrics.serve(config)
         token = config.service_token.get_secret_value()
         auth = channel(config.auth_address)
-        abandoned = AbandonedCalls(auth, service_token=token)
+        abandoned = AbandonedCalls(auth, service_token=token, after_s=config.left_call_s)
         await abandoned.start()
         keeps = [offer.keeps for offer in self.offers if offer.keeps is not None]
         server = Server(service_token=token, keeps=keeps)
