@@ -42,8 +42,8 @@ async def service(subject: Subject, upstream: Emulator, tmp_path: Path) -> Async
 
 @pytest.fixture
 async def impatient(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[ImageClient]:
-    """A service whose provider has to begin within half a second."""
-    row = subject.row(upstream, connect_s=1, first_token_s=0.5)
+    """A service whose provider has to begin within moments."""
+    row = subject.row(upstream, connect_s=0.5, first_token_s=0.2)
     rows = shipped_rows(subject.provider, upstream.url + subject.path, **row)
     async with image_service(tmp_path, *rows, subject.environment) as client:
         yield client

@@ -34,7 +34,7 @@ async def service(subject: Subject, upstream: Emulator, tmp_path: Path) -> Async
 @pytest.fixture
 async def impatient(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[TextClient]:
     """A service whose provider has to begin within moments."""
-    rows = subject.providers(upstream, connect_s=1, first_token_s=0.5, idle_s=1)
+    rows = subject.providers(upstream, connect_s=0.5, first_token_s=0.2, idle_s=1)
     async with text_service(tmp_path, rows, subject.models(), subject.environment) as client:
         yield client
 

@@ -19,7 +19,7 @@ from services.common import database, logs
 _log = logs.get("feed")
 
 _BEAT_S: Final = 0.1
-_ANSWER_S: Final = 0.3
+ANSWER_S: Final = 0.3
 _RETRY_S: Final = 0.2
 _BUSY_S: Final = 2.0
 """How long after a use it still asks often."""
@@ -80,7 +80,7 @@ class Feed:
             self._changed(None)
             while True:
                 asked_at = time.monotonic()
-                async with asyncio.timeout(_ANSWER_S + _BEAT_S):
+                async with asyncio.timeout(ANSWER_S + _BEAT_S):
                     await link.execute("select 1")
                     # Notices of what was committed before the statement began have arrived with its answer.
                     async for notice in link.notifies(timeout=0):
