@@ -96,7 +96,7 @@ ARRIVALS = st.lists(
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(arrivals=ARRIVALS)
 def test_any_crowd_gives_the_bytes_that_each_has_alone(
     crowd: tuple[Bench, list[dict[int, bytes]]], arrivals: list[tuple[int, int, str, str, int | None]]
