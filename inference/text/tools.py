@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from moa.text.v1 import text_pb2
-from services.common.errors import InvalidField
+from services.common.errors import InvalidField, Unsupported
 
 OPEN: Final = "<tool_call>"
 BEFORE_NAME: Final = '\n{"name": "'
@@ -87,6 +87,9 @@ def tools_from(tools: Sequence[text_pb2.Tool], choice: text_pb2.ToolChoice) -> T
 
 
 def _tool(tool: text_pb2.Tool, where: str) -> Tool:
+    if not tool.name and tool.HasField("vendor"):
+        owner = tool.vendor.vendor or "a vendor"
+        raise Unsupported(f"models of this gateway have none of the tools that run at {owner}", param=where)
     if not _NAME.fullmatch(tool.name):
         raise InvalidField("a tool's name has 1 to 64 letters, digits, _, - and .", param=f"{where}.name")
     return Tool(tool.name, tool.description, _parameters(tool.parameters_json, f"{where}.parameters"), tool.strict)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from inference.text.calls import CallPiece, CallSplitter
 from inference.text.constraint import Constraint
 from inference.text.template import Template
-from inference.text.tools import BEFORE_ARGUMENTS, BEFORE_NAME, CLOSE, OPEN, Tool, Tools
+from inference.text.tools import BEFORE_ARGUMENTS, BEFORE_NAME, CLOSE, OPEN, Tool, Tools, tools_from
 from inference.text.turns import Call, Turn
+from moa.common.v1 import vendor_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors
 from services.router.domain.bounds import prompt_bound
@@ -78,6 +79,14 @@ def test_calls_are_read_however_they_are_parted(arguments: list[str], said: str,
 def test_text_that_begins_like_a_call_is_text() -> None:
     """An answer that ends within the opening tag keeps its letters."""
     assert read(["a < b <tool", "_ca"]) == ("a < b <tool_ca", [])
+
+
+def test_a_tool_that_runs_at_a_vendor_is_refused_by_whose_it_is() -> None:
+    """Not for a name that its caller never gave."""
+    tool = text_pb2.Tool(vendor=vendor_pb2.VendorFields(vendor="google", json=b'{"googleSearch": {}}'))
+    with pytest.raises(errors.Unsupported, match="none of the tools that run at google") as refused:
+        tools_from([text_pb2.Tool(name="f"), tool], text_pb2.ToolChoice())
+    assert refused.value.param == "tools[1]"
 
 
 async def test_required_calls_obey_their_schemas(client: Client) -> None:

@@ -113,6 +113,8 @@ class Carrier:
         vendor_fields.merge(into, passing)
 
     def _why_not(self, name: str, value: Any, where: str) -> str:
+        if where == "messages[]" and name == "content_parts":
+            return "it is the gateway's own word for what an answer has beside its text"
         if name == "file_id" or (isinstance(value, dict) and "file_id" in value):
             return _STORED
         if not where:

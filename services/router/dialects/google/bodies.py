@@ -59,13 +59,20 @@ class FunctionCall(_Google):
     args: dict[str, Any] | None = None
 
 
+class ResultPart(_Google):
+    """What a function's result holds beside its JSON."""
+
+    inline_data: Blob | None = None
+    file_data: FileData | None = None
+
+
 class FunctionResponse(_Google):
     """What a function gave."""
 
     name: str
     response: dict[str, Any] | None = None
     id: str | None = None
-    parts: list[Any] | None = None
+    parts: list[ResultPart] | None = None
     will_continue: bool | None = None
     scheduling: str | None = None
 

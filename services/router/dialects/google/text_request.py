@@ -16,6 +16,7 @@ from services.router.dialects.google import bodies, carried
 from services.router.dialects.google.schema import to_json_schema
 from services.router.dialects.media import file_from_base64, file_from_url, image_from_base64, image_from_url
 from services.router.dialects.reply import encode
+from services.router.dialects.results import of_result
 from services.router.dialects.sampling import fill
 from services.router.dialects.unknown import Extra, at
 
@@ -105,9 +106,15 @@ class _Turns:
         numbered = enumerate(content.parts)
         for is_result, group in groupby(numbered, key=lambda pair: pair[1].function_response is not None):
             message = text_pb2.Message(role=text_pb2.ROLE_TOOL if is_result else role)
+            shown = text_pb2.Message(role=text_pb2.ROLE_USER)
             for index, part in group:
                 self._add(message, part, f"{where}.parts[{index}]", at(extra, index))
+                if part.function_response is not None and part.function_response.parts:
+                    call = message.parts[-1].tool_result.tool_call_id
+                    _show(shown, part.function_response.parts, call, f"{where}.parts[{index}].functionResponse.parts")
             results.append(message)
+            if shown.parts:
+                results.append(shown)
         return results
 
     def _add(self, message: text_pb2.Message, part: bodies.Part, where: str, extra: Extra) -> None:
@@ -156,9 +163,6 @@ class _Turns:
         )
 
     def _result(self, result: bodies.FunctionResponse, where: str) -> text_pb2.ToolResult:
-        if result.parts:
-            param = f"{where}.functionResponse.parts"
-            raise Unsupported(f"{param}: a function's result may hold only JSON", param=param)
         waiting = self._waiting.get(result.name)
         if result.id:
             call_id = result.id
@@ -206,6 +210,18 @@ def to_base64(data: bytes) -> str:
 def _is_image(mime_type: str) -> bool:
     """Return whether a declared type may be an image's, whose content decides."""
     return not mime_type.startswith(_FILES) or mime_type == "application/octet-stream"
+
+
+def _show(message: text_pb2.Message, parts: list[bodies.ResultPart], call: str, where: str) -> None:
+    """Add to a turn what a function's result holds beside its JSON."""
+    message.parts.add(text=of_result(call))
+    for number, part in enumerate(parts):
+        if part.inline_data is not None:
+            _add_inline(message, part.inline_data, f"{where}[{number}].inlineData.data")
+        elif part.file_data is not None:
+            _add_linked(message, part.file_data, f"{where}[{number}]")
+        else:
+            raise InvalidField(f"{where}[{number}] is empty", param=f"{where}[{number}]")
 
 
 def _add_inline(message: text_pb2.Message, blob: bodies.Blob, param: str) -> None:

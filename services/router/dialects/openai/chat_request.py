@@ -14,6 +14,7 @@ from services.router.dialects.media import file_from_base64, image_from_url
 from services.router.dialects.openai import bodies, carried, reasoning
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
+from services.router.dialects.results import of_result, show_results
 from services.router.dialects.sampling import fill
 from services.router.dialects.tools import call_from, split_id, tool_from
 from services.router.dialects.unknown import Extra, at, parse_liberally
@@ -83,8 +84,12 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
         user=body.user or "",
         strict=strict,
     )
+    shown: list[text_pb2.Part] = []
     for index, message in enumerate(body.messages):
-        _add_message(request, message, index, at(extra, "messages", index))
+        if message.role != "tool":
+            show_results(request, shown)
+        _add_message(request, message, index, at(extra, "messages", index), shown)
+    show_results(request, shown)
     if body.stop is not None:
         request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
     _set_sampling(request.sampling, body)
@@ -116,16 +121,21 @@ def _refuse(body: bodies.ChatBody) -> None:
 
 
 def _add_message(
-    request: text_service_pb2.GenerateTextRequest, message: bodies.Message, index: int, extra: Extra
+    request: text_service_pb2.GenerateTextRequest,
+    message: bodies.Message,
+    index: int,
+    extra: Extra,
+    shown: list[text_pb2.Part],
 ) -> None:
+    """Add a turn; what a tool's result shows beside its text is added to `shown`."""
     where = f"messages[{index}]"
     turn = request.messages.add(role=_ROLES[message.role])
     carried.put_message(turn, message, extra)
     if message.role == "tool":
         if not message.tool_call_id:
             raise InvalidField(f"{where}.tool_call_id is required", param=f"{where}.tool_call_id")
-        result = _text_of(message, where)
         call_id, _ = split_id(message.tool_call_id)
+        result = _result_of(message, where, shown, call_id)
         turn.parts.add().tool_result.CopyFrom(
             text_pb2.ToolResult(tool_call_id=call_id, name=message.name or "", content=result)
         )
@@ -155,12 +165,18 @@ def _add_message(
         raise InvalidField(f"{where}.content is required", param=f"{where}.content")
 
 
-def _text_of(message: bodies.Message, where: str) -> str:
+def _result_of(message: bodies.Message, where: str, shown: list[text_pb2.Part], call_id: str) -> str:
+    """Return the text of a tool's result, and add to `shown` what else it holds."""
     if isinstance(message.content, str):
         return message.content
-    texts = [part.text for part in message.content or () if isinstance(part, bodies.TextPart)]
-    if len(texts) != len(message.content or ()):
-        raise Unsupported(f"{where}.content: a tool's result may hold only text", param=f"{where}.content")
+    texts, others = [], text_pb2.Message()
+    for number, part in enumerate(message.content or ()):
+        if isinstance(part, bodies.TextPart):
+            texts.append(part.text)
+        else:
+            _add_part(others, part, f"{where}.content[{number}]")
+    if others.parts:
+        shown += [text_pb2.Part(text=of_result(call_id)), *others.parts]
     return "".join(texts)
 
 
