@@ -13,6 +13,7 @@ import requests
 from openai import APIStatusError, BadRequestError, DefaultHttpxClient, NotFoundError, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from moa.common.v1 import error_pb2
 from moa.text.v1 import text_pb2
 from services.common.errors import UpstreamRateLimited
 from services.common.store import object_name
@@ -213,6 +214,24 @@ def test_pieces_arrive_as_text(client: OpenAI, played: Played) -> None:
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "ab"
     assert chunks[-1].usage
     assert chunks[-1].usage.total_tokens == 12
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [("/v1/chat/completions", {"model": "smart"}), ("/openai/deployments/smart/chat/completions", {})],
+)
+def test_an_error_amid_an_answer_is_its_end(url: str, played: Played, path: str, model: dict[str, str]) -> None:
+    """At OpenAI's paths and at Azure's: after what came before, and without a finish reason."""
+    failed = text_pb2.TextEvent(
+        error=error_pb2.ErrorDetail(reason=error_pb2.REASON_UNSUPPORTED, message="the model answered with an image")
+    )
+    played.script = [text(said("a")), text(said("b"), failed)]
+    body = {**model, "messages": [{"role": "user", "content": "x"}], "stream": True}
+    got = requests.post(url + path, json=body, headers={"api-key": KEY}, timeout=10)
+    pieces = [json.loads(line[6:]) for line in got.text.splitlines() if line.startswith("data: {")]
+    assert "".join(piece["choices"][0]["delta"].get("content") or "" for piece in pieces[:-1]) == "ab"
+    assert pieces[-1]["error"]["message"] == "the model answered with an image"
+    assert not any(piece["choices"][0]["finish_reason"] for piece in pieces[:-1])
 
 
 def test_a_model_is_listed_with_its_aliases(url: str) -> None:
