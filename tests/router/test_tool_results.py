@@ -41,7 +41,7 @@ def _openai() -> GenerateTextRequest:
 
 
 def _google() -> GenerateTextRequest:
-    calls = [{"functionCall": {"name": "look", "id": name, "args": {}}} for name in ("a", "b")]
+    calls: list[Json] = [{"functionCall": {"name": "look", "id": name, "args": {}}} for name in ("a", "b")]
     shown = {"inlineData": {"mimeType": "image/png", "data": PICTURE}}
     results = [
         {"functionResponse": {"name": "look", "id": "a", "response": {"output": "seen"}, "parts": [shown]}},
@@ -83,7 +83,7 @@ def test_every_vendor_takes_it(request_of: Any) -> None:
     provider = Provider(id="p", adapter="x", makes="text", base_url="http://x")
     for name, upstream in (("openai", "m"), ("gemini", "m"), ("bedrock", "anthropic.m")):
         model = Model(id="m", provider="p", upstream=upstream, capabilities=frozenset({"tools", "vision"}))
-        sent = json.loads(ADAPTERS[name].request_from(request_of(), model, provider, Ignored()).body)
+        sent = json.loads(bytes(ADAPTERS[name].request_from(request_of(), model, provider, Ignored()).body))
         told = json.dumps(sent)
         assert told.index('"b"') < told.index("Of the result of a:") < told.index(PICTURE) < told.index("go on")
 
