@@ -110,7 +110,7 @@ def _started(request: GenerateImageRequest, model: Model, target: Target) -> byt
     """
     if not request.vendor.names:
         return None
-    ignored = target.adapter.ignored(request, model)
+    ignored = target.adapter.ignored(request, model, target.provider)
     for name in ignored if request.strict else ():
         raise Unsupported(f"{name} has no effect on this model, and this request ignores nothing (strict)", param=name)
     started = ImageStarted(provider=model.provider, model=model.id, ignored=ignored)

@@ -44,9 +44,10 @@ def test_it_is_openapi_3_1(made: dict[str, Any]) -> None:
 def test_limits_of_the_contracts_are_ranges(made: dict[str, Any]) -> None:
     """Bodies of dialects and messages of contracts tell the ranges that the contracts' options declare."""
     schemas = made["components"]["schemas"]
-    for body, name in (("ChatBody", "top_k"), ("GenerationConfig", "topK"), ("TextBody", "top_k")):
+    # Servers of OpenAI's protocol write -1 for no bound.
+    for body, name, least in (("ChatBody", "top_k", -1), ("GenerationConfig", "topK", 1), ("TextBody", "top_k", 1)):
         number = schemas[body]["properties"][name]["anyOf"][0]
-        assert (number["minimum"], number["maximum"]) == (1, 2**31 - 1)
+        assert (number["minimum"], number["maximum"]) == (least, 2**31 - 1)
     diffusion = schemas["moa.image.v1.Diffusion"]["properties"]
     assert (diffusion["steps"]["minimum"], diffusion["steps"]["maximum"]) == (1, 150)
     assert "dpm++" in diffusion["scheduler"]["enum"]

@@ -205,6 +205,7 @@ def painter(**limits: Any) -> Model:
     return msgspec.convert(row, Model)
 
 
+PROVIDER = Provider(id="p", adapter="gemini", makes="image", base_url="https://x")
 PAINTER = painter(ratios=["1:1"], qualities={"medium": "2K"})
 
 
@@ -213,12 +214,11 @@ def test_what_only_google_knows_passes_to_its_image_models() -> None:
     asked = google_requests.asked(encode(IMAGES), "m", "image", stream=False)
     assert asked.image is not None
     assert asked.image.quality == image_pb2.QUALITY_MEDIUM
-    provider = Provider(id="p", adapter="gemini", makes="image", base_url="https://x")
-    (call,) = IMAGE_ADAPTERS["gemini"].calls_from(asked.image, PAINTER, provider)
+    (call,) = IMAGE_ADAPTERS["gemini"].calls_from(asked.image, PAINTER, PROVIDER)
     sent = json.loads(bytes(call.outgoing.body))
     assert sent["generationConfig"].pop("responseModalities") == ["TEXT", "IMAGE"]
     assert sent == IMAGES
-    assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, PAINTER)) == []
+    assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, PAINTER, PROVIDER)) == []
 
 
 def test_other_image_models_name_what_only_google_knows() -> None:
@@ -233,10 +233,10 @@ def test_other_image_models_name_what_only_google_knows() -> None:
         "generationConfig.nextYears",
     ]
     imagen = painter(method="predict")
-    assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, imagen)) == names
-    assert list(IMAGE_ADAPTERS["openai"].ignored(asked.image, PAINTER)) == names
+    assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, imagen, PROVIDER)) == names
+    assert list(IMAGE_ADAPTERS["openai"].ignored(asked.image, PAINTER, PROVIDER)) == names
     stored = GenerateImageRequest(vendor=vendor_fields.envelope("google", {"store": True, "labels": {}}, ["store"]))
-    assert list(IMAGE_ADAPTERS["gemini"].ignored(stored, PAINTER)) == ["store"]
+    assert list(IMAGE_ADAPTERS["gemini"].ignored(stored, PAINTER, PROVIDER)) == ["store"]
 
 
 def test_strict_callers_of_own_image_models_are_refused() -> None:

@@ -5,7 +5,7 @@ https://learn.microsoft.com/azure/ai-services/openai/reference#image-generation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from yarl import URL
@@ -37,7 +37,12 @@ def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) 
     """Return the requests. The deployment is the model's upstream name."""
     base = f"{provider.base_url.rstrip('/')}/openai/deployments/{model.name}/images/{{}}"
     url = f"{base}?api-version={_options_of(provider).api_version}"
-    return openai.calls_to(url, request, model, name_model=False)
+    return openai.calls_to(url, request, model, name_model=False, documented=True)
+
+
+def ignored(request: GenerateImageRequest, model: Model, provider: Provider) -> Sequence[str]:
+    """Return the names of the vendor's fields that do not pass: Azure takes what OpenAI documents."""
+    return openai.ignored_of(request, model, documented=True)
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
@@ -59,5 +64,6 @@ ADAPTER = Adapter(
     error_from=openai_errors.error_from,
     authority=authority,
     request_id_header="apim-request-id",
+    ignored=ignored,
     check_request=check_request,
 )

@@ -121,7 +121,7 @@ def _body(request: GenerateImageRequest, model: Model, index: int) -> dict[str, 
     return made
 
 
-def ignored(request: GenerateImageRequest, model: Model) -> Sequence[str]:
+def ignored(request: GenerateImageRequest, model: Model, provider: Provider) -> Sequence[str]:
     """Return the names of the vendor's fields that do not pass: all of another vendor's, and to Imagen."""
     if request.vendor.vendor != carried.VENDOR or model.limits.method == "predict":
         return request.vendor.names
@@ -158,17 +158,17 @@ class _GeminiReader(WholeReader):
                 elif part.text:
                     out.append(text_event(part.text))
             if not count:
-                _check_end(candidate, said=bool(out))
+                _check_end(candidate, has_text=bool(out))
         if not out:
             raise errors.UpstreamBroken("the provider sent no image")
         return out
 
 
-def _check_end(candidate: _Candidate, *, said: bool) -> None:
-    """Raise the error of a candidate that made no image; `said`: whether it has words instead."""
+def _check_end(candidate: _Candidate, *, has_text: bool) -> None:
+    """Raise the error of a candidate that made no image; `has_text`: whether it has words instead."""
     word = candidate.finish_reason or "STOP"
     if word in _WITHOUT_IMAGE:
-        if said:
+        if has_text:
             return
         words = f": {words_of(candidate.finish_message)}" if candidate.finish_message else ""
         raise errors.ContentPolicy(f"the model made no image ({word.lower()}){words}", param="prompt")

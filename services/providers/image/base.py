@@ -30,6 +30,8 @@ class Call:
     outgoing: Outgoing
     count: int
     """How many images it asks for."""
+    returns: bool = False
+    """Whether the answer's fields of the vendor's own are given back, to callers who speak its API."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Adapter:
     """Return what signs requests, from the environment. Raises ProviderNotConfigured."""
     request_id_header: str
     """The answer's header that holds the provider's id of the request, in lower case."""
-    ignored: Callable[[GenerateImageRequest, Model], Sequence[str]] = lambda request, model: request.vendor.names
+    ignored: Callable[[GenerateImageRequest, Model, Provider], Sequence[str]] = lambda request, model, provider: (
+        request.vendor.names
+    )
     """Return the caller's names of the fields that only a vendor knows and that have no effect here."""
     options: type[Struct] = NoOptions
     """What a row's `options` may say."""

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/images
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
 from services.common import errors
 from services.common.estimate import ReportedUsage
+from services.common.vendor_fields import merge
 from services.providers.counts import Spelling, read_usage
 from services.providers.credentials import Authority, HeaderKeys, keys_of, secret
 from services.providers.http.blobs import BlobLifter
@@ -28,11 +29,25 @@ from services.providers.image import capable, masks
 from services.providers.image.base import Adapter, Call, Link, Reader
 from services.providers.image.reading import Out, WholeReader, blob_or_decoded, image_event, preview_event
 from services.providers.openai import errors as openai_errors
+from services.providers.openai import image_carried
+from services.providers.text.ignored import Ignored
 
 HEADERS: Final[Mapping[str, str]] = {"User-Agent": "moa", "Accept-Encoding": "identity"}
 _JSON: Final = {"Content-Type": "application/json"}
 _MAX_PARTIAL: Final = 3
 _encode: Final = msgspec.json.Encoder().encode
+_decode_any: Final = msgspec.json.Decoder().decode
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The provider's `options` in the catalogue."""
+
+    passes: Literal["all", "documented"] = "all"
+    """As of texts (`text.request.Options`)."""
+
+
+def _takes_documented(provider: Provider) -> bool:
+    return msgspec.convert(provider.options, Options).passes == "documented"
 
 
 _COUNTS: Final = Spelling(
@@ -69,20 +84,51 @@ _event: Final = msgspec.json.Decoder(_Event).decode
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
     """Return the requests to `/images/generations` or `/images/edits`."""
-    return calls_to(f"{provider.base_url.rstrip('/')}/images/{{}}", request, model, name_model=True)
+    url, documented = f"{provider.base_url.rstrip('/')}/images/{{}}", _takes_documented(provider)
+    return calls_to(url, request, model, name_model=True, documented=documented)
 
 
-def calls_to(url: str, request: GenerateImageRequest, model: Model, *, name_model: bool) -> list[Call]:
-    """Return the requests to `url`, a pattern of which `{}` is the method; `name_model` where the URL does not."""
-    return [_call(request, model, url, count, name_model=name_model) for count in capable.counts_of(request, model)]
+def calls_to(
+    url: str, request: GenerateImageRequest, model: Model, *, name_model: bool, documented: bool
+) -> list[Call]:
+    """Return the requests to `url`, a pattern of which `{}` is the method.
+
+    Args:
+        url: The pattern.
+        request: What is asked for.
+        model: Who makes it.
+        name_model: Whether the body names the model, since the URL does not.
+        documented: Whether the provider takes only what OpenAI documents.
+    """
+    beside = image_carried.passing(request, model, Ignored(), documented=documented)
+    counts = capable.counts_of(request, model)
+    return [_call(request, model, url, count, beside, name_model=name_model) for count in counts]
 
 
-def _call(request: GenerateImageRequest, model: Model, url: str, count: int, *, name_model: bool) -> Call:
+def ignored(request: GenerateImageRequest, model: Model, provider: Provider) -> Sequence[str]:
+    """Return the names of the vendor's fields that do not pass: all of another vendor's."""
+    return ignored_of(request, model, documented=_takes_documented(provider))
+
+
+def ignored_of(request: GenerateImageRequest, model: Model, *, documented: bool) -> Sequence[str]:
+    """Return the same, of a provider that takes only what OpenAI documents, or all."""
+    if request.vendor.vendor != image_carried.VENDOR:
+        return request.vendor.names
+    noted = Ignored()
+    image_carried.passing(request, model, noted, documented=documented)
+    return noted.names
+
+
+def _call(
+    request: GenerateImageRequest, model: Model, url: str, count: int, beside: Mapping[str, Any], *, name_model: bool
+) -> Call:
     fields = _fields(request, model, count)
     if name_model:
         fields["model"] = model.name
+    merge(fields, beside)
+    returns = request.vendor.vendor == image_carried.VENDOR
     if capable.operation_of(request) == Operation.OPERATION_GENERATE and not request.images:
-        return Call(Outgoing(URL(url.format("generations"), encoded=True), _encode(fields), _JSON), count)
+        return Call(Outgoing(URL(url.format("generations"), encoded=True), _encode(fields), _JSON), count, returns)
     parts: list[tuple[str, str | File]] = [(name, _text(value)) for name, value in fields.items()]
     for index, image in enumerate(request.images):
         data, mime = capable.bytes_of(image, f"images[{index}]")
@@ -93,11 +139,14 @@ def _call(request: GenerateImageRequest, model: Model, url: str, count: int, *, 
         mask = masks.clear_painted(capable.bytes_of(request.mask, "mask")[0], first)
         parts.append(("mask", File(mask, "image/png", "mask")))
     body, content_type = form(parts)
-    return Call(Outgoing(URL(url.format("edits"), encoded=True), body, {"Content-Type": content_type}), count)
+    outgoing = Outgoing(URL(url.format("edits"), encoded=True), body, {"Content-Type": content_type})
+    return Call(outgoing, count, returns)
 
 
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _encode(value).decode() if isinstance(value, dict | list) else str(value)
 
 
 def _fields(request: GenerateImageRequest, model: Model, count: int) -> dict[str, Any]:
@@ -130,12 +179,16 @@ def _fields(request: GenerateImageRequest, model: Model, count: int) -> dict[str
 def reader(call: Call, model: Model, headers: Mapping[str, str]) -> Reader:
     """Make the reader of an answer."""
     if headers.get("content-type", "").startswith("text/event-stream"):
-        return _StreamReader()
-    return _ImagesReader()
+        return _StreamReader(returns=call.returns)
+    return _ImagesReader(returns=call.returns)
 
 
 class _ImagesReader(WholeReader):
-    """Reads a whole answer."""
+    """Reads a whole answer; `returns`: with what no contract types."""
+
+    def __init__(self, *, returns: bool) -> None:
+        super().__init__()
+        self._returns = returns
 
     def _take(self, data: bytes) -> Sequence[Out]:
         answer = _answer(data)
@@ -149,13 +202,16 @@ class _ImagesReader(WholeReader):
                 out.append(Link(made.url, index, revised))
         if not out:
             raise errors.UpstreamBroken("the provider sent no image")
+        if self._returns and self._lifter is not None:
+            out += image_carried.of_answer(_decode_any(data), image_carried.restoring(self._lifter.take))
         return out
 
 
 class _StreamReader:
-    """Reads `image_generation.*` and `image_edit.*` events."""
+    """Reads `image_generation.*` and `image_edit.*` events; `returns`: with what no contract types."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, returns: bool) -> None:
+        self._returns = returns
         self.failure: errors.MoaError | None = None
         self.reported: ReportedUsage | None = None
         self._lifter = BlobLifter(lines=True)
@@ -198,7 +254,11 @@ class _StreamReader:
         if event.type.endswith(".completed"):
             self._completed += 1
             self.reported = read_usage(event.usage, _COUNTS) or self.reported
-            return [image_event(self._completed - 1, self._blob(event.b64_json))]
+            out: list[Out] = [image_event(self._completed - 1, self._blob(event.b64_json))]
+            if self._returns:
+                restored = image_carried.restoring(self._lifter.take)
+                out += image_carried.of_answer(_decode_any(payload), restored, self._completed - 1)
+            return out
         return []
 
     def _blob(self, text: str) -> bytes:
@@ -224,4 +284,6 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="x-request-id",
     check_request=check_request,
+    ignored=ignored,
+    options=Options,
 )

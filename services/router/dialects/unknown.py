@@ -136,7 +136,7 @@ def _pruned_struct(
         elif name == kind.tag_field:
             kept[name] = inner
         else:
-            names[_printable(below)] = None
+            names[printable(below)] = None
             extra[name] = inner
     return kept
 
@@ -155,6 +155,6 @@ def _fitting(value: Any, union: inspect.UnionType) -> inspect.Type | None:
     return None
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
     """Return a path as a header can hold it."""
     return "".join(c if c.isascii() and c.isprintable() and c != "," else "?" for c in path[:100])

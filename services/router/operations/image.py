@@ -90,7 +90,7 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
         """As `Call.amount`: by the dearest image of the size and quality that are asked for, and what is sent along."""
         request = self.request
         request.count = max(1, request.count)
-        read = len(request.prompt.encode()) + len(request.images) * _INPUT_IMAGE_TOKENS
+        read = len(request.prompt.encode()) + request.vendor.ByteSize() + len(request.images) * _INPUT_IMAGE_TOKENS
         image = max((model.prices.image_usd(request) for model in models if model.prices is not None), default=0.0)
         nano_usd = bounds.Rates.of(models).nano_usd(read, 0) + request.count * math.ceil(image * NANO)
         need = Amount(images=request.count, nano_usd=nano_usd)

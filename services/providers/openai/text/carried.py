@@ -17,23 +17,23 @@ VENDOR: Final = "openai"
 
 Json = dict[str, Any]
 
-_STORED: Final = "it reaches what is stored in the operator's account"
+STORED: Final = "it reaches what is stored in the operator's account"
 _ACCOUNT: Final = "it chooses among the operator's accounts"
 _TARGET: Final = "who answers is chosen by the gateway"
-_COSTS: Final = "it costs more than the tokens that are counted"
+COSTS: Final = "it costs more than the tokens that are counted"
 _TYPED: Final = "the gateway has it in its own form"
 _HOST: Final = "it concerns the machines that the provider runs on"
 
 DENIED: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("store", "previous_response_id", "conversation", "background", "prompt", "file_ids", "vector_store_ids"),
-        _STORED,
+        STORED,
     ),
-    **dict.fromkeys(("cached_content", "container", "thread_id", "assistant_id", "batch", "batch_id"), _STORED),
+    **dict.fromkeys(("cached_content", "container", "thread_id", "assistant_id", "batch", "batch_id"), STORED),
     **dict.fromkeys(("organization", "organization_id", "project", "project_id", "api_key", "api_base"), _ACCOUNT),
     **dict.fromkeys(("models", "provider", "route", "base_url"), _TARGET),
-    **dict.fromkeys(("best_of", "use_beam_search", "web_search_options", "web_search", "plugins"), _COSTS),
-    **dict.fromkeys(("search_parameters", "search_options", "enable_search"), _COSTS),
+    **dict.fromkeys(("best_of", "use_beam_search", "web_search_options", "web_search", "plugins"), COSTS),
+    **dict.fromkeys(("search_parameters", "search_options", "enable_search"), COSTS),
     **dict.fromkeys(
         ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"), _TYPED
     ),
@@ -45,7 +45,7 @@ DENIED: Final[Mapping[str, str]] = {
 }
 """Beside the messages. Tiers that cost more (`service_tier`) are denied by their value."""
 
-_DEAR_TIERS: Final = frozenset(("priority", "scale"))
+DEAR_TIERS: Final = frozenset(("priority", "scale"))
 
 _DOCUMENTED: Final = frozenset(
     (
@@ -116,12 +116,12 @@ class Carrier:
         if where == "messages[]" and name == "content_parts":
             return "it is the gateway's own word for what an answer has beside its text"
         if name == "file_id" or (isinstance(value, dict) and "file_id" in value):
-            return _STORED
+            return STORED
         if not where:
             if name in DENIED:
                 return DENIED[name]
-            if name == "service_tier" and value in _DEAR_TIERS:
-                return _COSTS
+            if name == "service_tier" and value in DEAR_TIERS:
+                return COSTS
         return "OpenAI does not take it" if self._documented and name not in _DOCUMENTED else ""
 
 

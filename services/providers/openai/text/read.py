@@ -124,7 +124,7 @@ class OpenAIReader(BaseReader):
             before = len(self._events)
             if returned is None and given and _is_bare(choice) and may_lack_words(given[place]):
                 raise Malformed
-            delta = _said(choice, streamed=self._framing is not None)
+            delta = _delta_of(choice, streamed=self._framing is not None)
             if delta is not None:
                 self._take_delta(choice, delta, given[place] if given else None)
             if choice.text and (delta is None or not delta.content):
@@ -257,11 +257,11 @@ def _is_bare(choice: Choice) -> bool:
     """Return whether nothing that a choice may say is in its places, or a call without anything in its own."""
     if not choice.text and choice.delta in _EMPTY and choice.message in _EMPTY:
         return True
-    said = choice.delta or choice.message
-    return said is not None and any(call.function is None for call in said.tool_calls or ())
+    delta = choice.delta or choice.message
+    return delta is not None and any(call.function is None for call in delta.tool_calls or ())
 
 
-def _said(choice: Choice, *, streamed: bool) -> Delta | None:
+def _delta_of(choice: Choice, *, streamed: bool) -> Delta | None:
     """Return what a choice says: in a stream its `delta`, else its `message`; the other where that one is empty."""
     first, second = (choice.delta, choice.message) if streamed else (choice.message, choice.delta)
     return first if second is None or (first is not None and first != _NOTHING) else second

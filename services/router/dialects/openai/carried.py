@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from moa.image.v1 import image_pb2
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import vendor_fields
 from services.common.errors import TooLarge
-from services.router.dialects.openai import bodies
+from services.router.dialects.openai import bodies, image_bodies
 from services.router.dialects.tools import ToolCall
 from services.router.dialects.unknown import MOST_NAMED, Extra
 
 VENDOR = "openai"
+_OF_IMAGES = ("images", "mask")
+_TOO_LARGE = f"fields of OpenAI's protocol that nobody here knows may have {vendor_fields.MOST_BYTES} bytes"
 _CACHE = "cache_control"
 """Typed too (`Part.cache`): Anthropic's word, which many servers of this protocol take."""
 
@@ -28,8 +33,28 @@ def put(request: GenerateTextRequest, body: bodies.ChatBody, extra: Extra, names
         _check_size(request)
 
 
-def fields_of(event: text_pb2.TextEvent) -> dict[str, Any]:
-    """Return what a piece of an answer carries: `answer`, of all of it; `choice`, `message` and `call`, of its part."""
+def put_image(
+    request: GenerateImageRequest, body: image_bodies.ImageBody, extra: Extra, names: Sequence[str]
+) -> Sequence[str]:
+    """Put what a request for images has beside the contract into it; return the names that have no place there.
+
+    Raises TooLarge.
+    """
+    inside = tuple(f"{name}{end}" for name in _OF_IMAGES for end in ("[", "."))
+    fields = {name: value for name, value in extra.items() if name not in _OF_IMAGES}
+    hints = {name: value for name in image_bodies.HINTS if (value := getattr(body, name)) is not None}
+    reported = [*hints, *(name for name in names if not name.startswith(inside))]
+    request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields | hints, reported[:MOST_NAMED]))
+    if len(request.vendor.json) > vendor_fields.MOST_BYTES:
+        raise TooLarge(_TOO_LARGE)
+    return [name for name in names if name.startswith(inside)]
+
+
+def fields_of(event: text_pb2.TextEvent | image_pb2.ImageEvent) -> dict[str, Any]:
+    """Return what a piece of an answer carries: `answer`, of all of it; `choice`, `message` and `call`, of its part.
+
+    Of images `answer`, and `image`, of the one at the event's index.
+    """
     return vendor_fields.fields_of(event.vendor, VENDOR)
 
 
@@ -75,4 +100,4 @@ def _check_size(request: GenerateTextRequest) -> None:
     for message in request.messages:
         size += len(message.vendor.json) + sum(len(part.vendor.json) for part in message.parts)
     if size > vendor_fields.MOST_BYTES:
-        raise TooLarge(f"fields of OpenAI's protocol that nobody here knows may have {vendor_fields.MOST_BYTES} bytes")
+        raise TooLarge(_TOO_LARGE)

@@ -1,7 +1,7 @@
 """OpenAI's image bodies, typed. Source: OpenAI's API reference, "Create image", "… edit", "… variation".
 
-The rule for parameters is that of `bodies`: unknown ones are refused by name, documented ones without effect stand in
-`IGNORED`. `image`, `aspect_ratio`, `negative_prompt`, `seed` and `colors` are this gateway's additions for generations.
+The rule for parameters is that of `bodies`: unknown ones and `HINTS` pass to providers of this API; others name them.
+`image`, `aspect_ratio`, `negative_prompt`, `seed` and `colors` are this gateway's additions for generations.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from services.common.limits import meta
 
 DEFAULT_MODEL = "gemini-2.5-flash-image"
 
-IGNORED = ("input_fidelity",)
-"""Taken and without effect: a hint to OpenAI's own models."""
+HINTS = ("input_fidelity",)
+"""What steers OpenAI's own models, and others know nothing of."""
 
 REFUSED = ("complexity", "frame_count", "frame_duration_ms", "svg", "markup", "file")
 """Parameters of OpenAI's that no model here has."""

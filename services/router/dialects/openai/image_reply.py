@@ -11,10 +11,12 @@ from google.api import httpbody_pb2
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.catalogue import Model
+from services.common import vendor_fields
 from services.common.dialects import OPENAI
 from services.common.errors import ContentPolicy, MoaError, error_of
 from services.common.reencode import as_format
 from services.common.store import Links, Store, object_name
+from services.router.dialects.openai import carried
 from services.router.dialects.openai.image_request import Wanted
 from services.router.dialects.reply import encode, sse_body
 from services.router.operations.image import ImageAnswer
@@ -83,6 +85,9 @@ class Images:
         self._words = ""
         self._made: dict[int, image_pb2.Image] = {}
         self._partial: dict[int, int] = {}
+        self._beside: dict[str, Any] = {}
+        self._beside_images: dict[int, dict[str, Any]] = {}
+        """Of each image by its index."""
         self._created = int(time.time())
 
     @property
@@ -100,6 +105,14 @@ class Images:
                 await self._keep(event)
             elif kind == "text":
                 self._say(event.text.text)
+            if event.HasField("vendor"):
+                self._carry(event)
+
+    def _carry(self, event: image_pb2.ImageEvent) -> None:
+        """Keep fields of the vendor's own, for the answer and its images."""
+        fields = carried.fields_of(event)
+        vendor_fields.go_on(self._beside, fields.get("answer", {}))
+        vendor_fields.go_on(self._beside_images.setdefault(event.index, {}), fields.get("image", {}))
 
     def _say(self, words: str) -> None:
         self._words = (self._words + words)[:_MOST_WORDS]
@@ -121,8 +134,18 @@ class Images:
         self.check_made()
         made = [self._made[index] for index in sorted(self._made)]
         data = await asyncio.gather(*(self._datum(image) for image in made))
-        results: dict[str, Any] = {"created": self._created, "data": data, "usage": usage_of(self._answer.usage)}
-        return results | self._form(made[0].image)
+        for index, datum in zip(sorted(self._made), data, strict=True):
+            vendor_fields.merge(datum, self._beside_images.get(index, {}))
+        results: dict[str, Any] = {"created": self._created, "data": data, "usage": self._usage()}
+        results |= self._form(made[0].image)
+        vendor_fields.merge(results, self._beside)
+        return results
+
+    def _usage(self) -> dict[str, Any]:
+        """Return the usage, with what the provider counts beside it."""
+        results, beside = usage_of(self._answer.usage), self._beside.get("usage")
+        vendor_fields.merge(results, beside if isinstance(beside, dict) else {})
+        return results
 
     async def _datum(self, image: image_pb2.Image) -> dict[str, Any]:
         results: dict[str, Any]
@@ -159,6 +182,8 @@ class Images:
                 out += _frame("error", OPENAI.render(error_of(event.error)))
             elif kind == "text":
                 self._say(event.text.text)
+            elif event.HasField("vendor"):
+                self._carry(event)
             elif kind == "finished":
                 self.check_made()
                 out += await self._completed()
@@ -177,7 +202,7 @@ class Images:
         out = bytearray()
         for index in sorted(self._made):
             made = self._made[index]
-            more: dict[str, Any] = {"usage": usage_of(self._answer.usage)}
+            more = {**self._beside, **self._beside_images.get(index, {}), "usage": self._usage()}
             if self._wanted.links:
                 more["url"] = (await self._datum(made))["url"]
             out += self._event("completed", made.image, more)
@@ -186,7 +211,9 @@ class Images:
     def _event(self, name: str, image: media_pb2.ImageData, more: dict[str, Any]) -> bytes:
         kind = f"image_{self._wanted.kind}.{name}"
         body = {"type": kind, "b64_json": image.data, "created_at": self._created}
-        return _frame(kind, {**body, **self._form(image), **more})
+        event = {**body, **self._form(image)}
+        vendor_fields.merge(event, more)
+        return _frame(kind, event)
 
 
 def broken(error: MoaError) -> httpbody_pb2.HttpBody:

@@ -15,8 +15,9 @@ from services.common import form, images
 from services.common.errors import InvalidField, Unsupported
 from services.router.dialects.body import field_error
 from services.router.dialects.media import image_from_text
-from services.router.dialects.openai.image_bodies import DEFAULT_MODEL, IGNORED, REFUSED, ImageBody, ImageRef
-from services.router.dialects.unknown import parse_liberally, refuse
+from services.router.dialects.openai import carried
+from services.router.dialects.openai.image_bodies import DEFAULT_MODEL, REFUSED, ImageBody, ImageRef
+from services.router.dialects.unknown import MOST_NAMED, Read, parse_liberally, printable, refuse
 
 Kind = Literal["generation", "edit", "variation"]
 
@@ -24,6 +25,7 @@ MAX_IMAGES = 16
 """Input images of one request, as OpenAI has it."""
 
 _DECODER = msgspec.json.Decoder(ImageBody)
+_FIELDS = frozenset(ImageBody.__struct_encode_fields__)
 
 _QUALITIES = {
     "low": image_pb2.QUALITY_LOW,
@@ -69,12 +71,9 @@ def request_from(
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
     if form.is_form(content_type):
-        read, files = _from_form(form.parse(data, content_type))
-        unknown: list[str] = []
+        (read, unknown, extra), files = _from_form(form.parse(data, content_type))
     else:
-        (read, unknown, _), files = parse_liberally(data, _DECODER), {}
-    ignored = [name for name in IGNORED if getattr(read, name) is not None] + unknown
-    refuse(ignored, strict=strict)
+        (read, unknown, extra), files = parse_liberally(data, _DECODER), {}
     for name in REFUSED:
         if getattr(read, name) is not None:
             raise Unsupported(f"{name} is not supported here", param=name)
@@ -101,7 +100,10 @@ def request_from(
         stream=bool(read.stream),
         user=read.user or read.safety_identifier or "",
         moderation=read.moderation or "",
+        strict=strict,
     )
+    ignored = list(carried.put_image(request, read, extra, unknown))
+    refuse(ignored, strict=strict)
     return request, Wanted(
         kind=kind,
         links=None if read.response_format is None else read.response_format == "url",
@@ -127,11 +129,14 @@ def drop_hints(request: image_service_pb2.GenerateImageRequest, model: Model, *,
     return dropped
 
 
-def _from_form(read: form.Form) -> tuple[ImageBody, Mapping[str, list[bytes]]]:
+def _from_form(read: form.Form) -> tuple[Read[ImageBody], Mapping[str, list[bytes]]]:
     values: dict[str, object] = {}
+    extra: dict[str, object] = {}
     for name, given in read.fields.items():
         if name == "image":
             values[name] = given
+        elif name not in _FIELDS:
+            extra[name] = given[0] if len(given) == 1 else given
         elif len(given) > 1:
             raise InvalidField(f"{name} is given twice", param=name)
         else:
@@ -141,9 +146,10 @@ def _from_form(read: form.Form) -> tuple[ImageBody, Mapping[str, list[bytes]]]:
         name = min(unknown)
         raise Unsupported(f"{name} is not a file that is taken here", param=name)
     try:
-        return msgspec.convert(values, ImageBody, strict=False), read.files
+        made = msgspec.convert(values, ImageBody, strict=False)
     except msgspec.ValidationError as error:
         raise field_error(str(error), ImageBody) from None
+    return Read(made, [printable(name) for name in extra][:MOST_NAMED], extra), read.files
 
 
 def _images(
