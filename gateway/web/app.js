@@ -132,7 +132,9 @@ function factRow(name, text) {
 }
 
 async function showLimits() {
-  const { remaining = {}, granted_micro_credits: credits = 0, priority, standings = [] } = await ask("GET", "/account/limits");
+  const limits = await ask("GET", "/account/limits");
+  const { remaining = {}, priority, standings = [] } = limits;
+  const { granted_micro_credits: granted = 0, left_micro_credits: left = 0 } = limits;
   const list = byId("limits");
   list.replaceChildren();
   if (remaining.unlimited) {
@@ -151,7 +153,8 @@ async function showLimits() {
     if (key) title.textContent += ` (${key})`;
     list.append(title, value);
   }
-  list.append(...factRow("credits", asNumber(Number(credits) / MICRO)));
+  const used = Number(granted) - Number(left);
+  list.append(...factRow("credits", `${asNumber(used / MICRO)} / ${asNumber(Number(granted) / MICRO)}`));
   list.append(...factRow("priority", word(priority ?? "PRIORITY_NORMAL")));
   const when = remaining.resets_at ? new Date(remaining.resets_at).toLocaleString(language) : "";
   byId("resets").textContent = when && !remaining.unlimited ? word("resets", { when }) : "";

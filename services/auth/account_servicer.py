@@ -241,8 +241,6 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             if record.unlimited
             else Standing.of(Owner.ACCOUNT, record.id, record.amounts(), {}).limits[Period.DAY]
         )
-        # Credits are not counted by day.
-        limit, used = limit._replace(micro_credits=0), used._replace(micro_credits=0)
         remaining = quota_pb2.Remaining(
             limit=limit.message_within(limit),
             free=(limit - used).message_within(limit),
