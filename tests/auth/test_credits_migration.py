@@ -91,8 +91,9 @@ async def balanced(url: str) -> None:
     assert found.totals["nano_usd"]["spent"] == 400 * days
 
 
-async def test_the_dollars_of_rows_that_were_removed_are_found_again(before: str) -> None:
-    """The release before left them out of the sums that stay; the books balance after the change."""
+async def test_dollars_of_removed_rows_are_found_again_and_the_release_before_goes_on_beside_it(before: str) -> None:
+    """It left them out of the sums that stay; the books balance after the change. What its processes write then moves
+    no credits, and counts in every period."""
     with psycopg.connect(before) as link:
         assert link.execute("select distinct settled_nano_usd from ledger_carried").fetchall() == [(0,)]
     migrate(before)
@@ -106,11 +107,6 @@ async def test_the_dollars_of_rows_that_were_removed_are_found_again(before: str
             ("key_1", "key"),
         ]
     await balanced(before)
-
-
-async def test_the_release_before_goes_on_beside_it(before: str) -> None:
-    """What its processes write moves no credits, and counts in every period."""
-    migrate(before)
     with psycopg.connect(before) as link:
         spend(link, "2026-02-02", "2026-02-02T12:00:00Z")
         rows = link.execute(

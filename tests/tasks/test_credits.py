@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -26,18 +29,20 @@ from services.common import migrations
 from services.common.errors import MoaError, NoCredit, Unavailable
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server
+from services.quota_client.amounts import Amount
 from services.tasks.adapters import records
-from services.tasks.adapters.database import Database
+from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.queue import Queue
-from services.tasks.adapters.quota import Quota
+from services.tasks.adapters.quota import Quota, QuotaHold
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.adapters.worker_lock import WorkerLock
 from services.tasks.domain.task import CANCELLED, Task, now_utc
 from services.tasks.migrate import SCHEMA, migrate
+from services.tasks.operations import Operations, Order
 from tests import shipped, waiting
 from tests.auth.asking import TOKEN
 from tests.auth.conftest import Auth, started
-from tests.tasks.conftest import Make
+from tests.tasks.conftest import IMAGE, Make
 
 BEFORE = "0004"
 PRICE = 100
@@ -206,6 +211,55 @@ async def test_a_tasks_price_is_charged_once_when_it_succeeds_and_is_free_again_
     await balanced(auth)
 
 
+class _Overtaken(Quota):
+    """Quota of which another request takes the last, just before this one asks."""
+
+    def __init__(self, before: Callable[[], Awaitable[Task]]) -> None:
+        self._before = before
+
+    async def hold(self, **asked: Any) -> QuotaHold:
+        await self._before()
+        raise NoCredit("not enough credits")
+
+
+class _Enough(Quota):
+    """Quota of which there is always enough."""
+
+    def __init__(self) -> None:
+        """Ask nobody."""
+
+    async def hold(self, **asked: Any) -> QuotaHold:
+        return QuotaHold("acc", "key", "", "", Amount())
+
+
+async def test_a_request_that_is_sent_twice_at_once_gives_its_task_though_credits_are_for_one(
+    tasks_database: Database,
+) -> None:
+    """Who is refused for want of credits finds the task that took them, and no other request's."""
+    nobody: Any = None
+
+    def operations(quota: Quota) -> Operations:
+        return Operations(
+            tasks=Tasks(tasks_database),
+            admission=nobody,
+            quota=quota,
+            catalogue=shipped.catalogue,
+            notices=Notices(),
+            views=nobody,
+            targets=nobody,
+            deadline_s=60,
+        )
+
+    who: Any = Mock(account_id="acc", key_id="key")
+    order = Order(work=IMAGE, dialect="native", model="moa-tiny-image", idempotency_key="once")
+    first = partial(operations(_Enough()).create, "", who, order, request_id="r")
+    second = await operations(_Overtaken(first)).create("", who, order, request_id="r")
+    assert second.id == (await first()).id
+    for other in (replace(order, idempotency_key=""), replace(order, idempotency_key="another")):
+        with pytest.raises(NoCredit):
+            await operations(_Overtaken(first)).create("", who, other, request_id="r")
+
+
 async def test_what_is_made_is_charged_though_its_lease_ended_and_what_is_not_is_reserved_anew(
     auth: Auth, payer: tuple[str, str, str], tasks_database: Database, tasks_url: str, make: Make
 ) -> None:
@@ -371,8 +425,8 @@ _CARRY = """
 import asyncio
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server
-from services.tasks.adapters.database import Database
-from services.tasks.adapters.quota import Quota
+from services.tasks.adapters.database import Database, Notices
+from services.tasks.adapters.quota import Quota, QuotaHold
 async def carry():
     pool = Database({url!r})
     await pool.open()
