@@ -21,7 +21,7 @@ from moa.text.v1.text_service_pb2 import (
 from services.catalogue import Model, Provider
 from services.catalogue.waiting import may_be_long, whole_s
 from services.common import logs
-from services.common.errors import ContextTooLong, MoaError
+from services.common.errors import ContextTooLong, MoaError, Unsupported
 from services.common.helper_process import is_large_request
 from services.common.metering import TextMeter, prompt_owed
 from services.quota_client.amounts import Amount
@@ -126,6 +126,8 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         self.granted = 0
         """Tokens that the reservation has for each candidate's answer."""
         self._wanted = 0
+        self._nearest: list[str] = []
+        """Which of the request's values are not used as they are, with those that are."""
         self._bound = 0
         """Tokens of the prompt at most, told without a tokenizer."""
         self._reserved_prompt = 0
@@ -144,6 +146,18 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         self.prompt.check_able(self.request, model)
         wanted = self.request.max_tokens if self.request.HasField("max_tokens") else model.default_max_tokens
         self._wanted = bounds.bounded(wanted, model)
+        if self._wanted < wanted and self.request.HasField("max_tokens"):
+            self._shortened(model)
+
+    def _shortened(self, model: Model) -> None:
+        """Note that an answer may be shorter than was asked for. Raises Unsupported where the request is strict."""
+        most = model.max_output_tokens
+        if self.request.strict:
+            message = (
+                f"model {model.id!r} answers with at most {most} tokens, and this request ignores nothing (strict)"
+            )
+            raise Unsupported(message, param="max_tokens")
+        self._nearest.append(f"max_tokens={most}")
 
     def check_able(self, model: Model) -> None:
         """As `Call.check_able`."""
@@ -238,10 +252,10 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
     def ignored(self, first: GenerateTextResponse) -> Sequence[str]:
         """As `Call.ignored`. Who says nothing of it has read no field that only a vendor knows."""
         if not first.events or not first.events[0].HasField("started"):
-            return list(self.request.vendor.names)
+            return [*self._nearest, *self.request.vendor.names]
         names = list(first.events[0].started.ignored)
         del first.events[0]
-        return names
+        return [*self._nearest, *names]
 
     def metering(self) -> TextMetering:
         """As `Call.metering`."""

@@ -18,6 +18,7 @@ from services.router.dialects.unknown import MOST_NAMED, Extra
 VENDOR = "openai"
 _OF_IMAGES = ("images", "mask")
 _TOO_LARGE = f"fields of OpenAI's protocol that nobody here knows may have {vendor_fields.MOST_BYTES} bytes"
+_DETAIL = "messages[].content[].image_url.detail"
 _CACHE = "cache_control"
 """Typed too (`Part.cache`): Anthropic's word, which many servers of this protocol take."""
 
@@ -27,9 +28,9 @@ def put(request: GenerateTextRequest, body: bodies.ChatBody, extra: Extra, names
     fields = {name: value for name, value in extra.items() if name not in ("messages", "tools")}
     hints = {name: value for name in bodies.HINTS if (value := getattr(body, name)) is not None}
     fields |= hints
-    reported = [*hints, *(name for name in names if not name.endswith(_CACHE))]
+    reported = [*hints, *(name for name in names if not name.endswith(_CACHE)), *_details(body)]
     request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, reported[:MOST_NAMED]))
-    if names or hints:
+    if request.vendor.names:
         _check_size(request)
 
 
@@ -87,6 +88,13 @@ def put_tool(tool: text_pb2.Tool, extra: Extra) -> None:
     """Put what a tool has beside the contract's fields into it."""
     tool.cache = extra.get(_CACHE) is not None
     _put(tool, extra)
+
+
+def _details(body: bodies.ChatBody) -> list[str]:
+    """Return the name of the pictures' detail, where it is not what a vendor takes for granted."""
+    parts = (part for message in body.messages if isinstance(message.content, list) for part in message.content)
+    pictures = (part.image_url for part in parts if isinstance(part, bodies.ImagePart))
+    return [_DETAIL] if any(picture.detail not in (None, "auto") for picture in pictures) else []
 
 
 def _put(into: text_pb2.Message | text_pb2.Part | text_pb2.Tool, fields: dict[str, Any]) -> None:
