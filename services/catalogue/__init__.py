@@ -7,6 +7,7 @@ from services.catalogue._load import load, reload
 from services.catalogue._model import Catalogue, Load, Model, Provider, Retirement, Timeouts, UnknownModel
 from services.catalogue._nearest import worded
 from services.catalogue._prices import PICO_A_NANO, Cost, ImagePrice, Prices, rounded_up
+from services.catalogue._sizes import fit
 from services.catalogue._watch import Watched
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "UnknownModel",
     "Watched",
     "Words",
+    "fit",
     "load",
     "option_fault",
     "reload",

@@ -69,6 +69,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which sizes it makes, where there are many."""
     ratios: tuple[Ratio, ...] | Mapping[Ratio, Size] = ()
     """The ratios that it takes, or each with the size that it makes."""
+    scales: Mapping[Literal["low", "medium", "high"], Count] | None = None
+    """How many times the sides of `ratios` each quality makes; none: its sizes are the same in all."""
     qualities: Words | None = None
     styles: Words | None = None
     formats: Words | None = None

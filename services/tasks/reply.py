@@ -35,9 +35,9 @@ def why(error: error_pb2.ErrorDetail) -> str:
     return f"{which}: {error.message}" if which else error.message
 
 
-async def with_status(context: Any, status: int) -> None:
-    """Have the edge answer with another status than 200."""
-    await context.send_initial_metadata((("x-moa-status", str(status)),))
+async def with_status(context: Any, status: int, *headers: tuple[str, str]) -> None:
+    """Have the edge answer with another status than 200, and with those headers that say something."""
+    await context.send_initial_metadata((("x-moa-status", str(status)), *(each for each in headers if each[1])))
 
 
 def time_of(stamp: Timestamp) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tests.emulators.gemini import REFUSALS, GeminiEmulator, Refused, check, invalid
 from tests.emulators.pictures import ImageScript
 
+_WIDE = {"1:4", "4:1", "1:8", "8:1"}
 _RATIOS = {"1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"}
 GEMINI_MODELS = frozenset({"gemini-3.1-flash-image", "gemini-3-pro-image", "gemini-2.5-flash-image"})
 IMAGEN_MODELS = frozenset({"imagen-4.0-generate-preview-06-06"})
@@ -110,8 +111,9 @@ def _check_content(raw: dict[str, Any], model: str) -> None:
     if config is None or "IMAGE" not in (config.response_modalities or ()):
         raise invalid("The model needs response_modalities with IMAGE.")
     picture = config.image_config
-    if picture is not None and picture.aspect_ratio is not None and picture.aspect_ratio not in _RATIOS:
-        raise invalid(f"aspect_ratio must be one of {sorted(_RATIOS)}.")
+    ratios = _RATIOS | (_WIDE if model == "gemini-3.1-flash-image" else set())
+    if picture is not None and picture.aspect_ratio is not None and picture.aspect_ratio not in ratios:
+        raise invalid(f"aspect_ratio must be one of {sorted(ratios)}.")
     if picture is not None and picture.image_size is not None:
         if not model.startswith("gemini-3"):
             raise invalid("image_size is not supported for this model.")

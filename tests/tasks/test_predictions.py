@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 
 from services.tasks.dialects.predictions import paths
 from services.tasks.dialects.predictions.servicer import WAIT_S
+from tests import shipped
 from tests.emulators.painter import paint
 from tests.emulators.receiver import Receiver
 from tests.tasks.system import System, until
@@ -376,3 +377,21 @@ async def test_the_asynchronous_client_works_too(system: System) -> None:
     await client._async_client.aclose()  # noqa: SLF001  # it has no way of its own
     answer = await asyncio.to_thread(requests.get, link, timeout=10)
     assert answer.content == paint("async", 0, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "told"),
+    [
+        ("openai/gpt-image-1", {"size": "512x512"}, ["input.size=1024x1024"]),
+        ("openai/gpt-image-1", {"size": "1024x1024"}, []),
+        ("ideogram/V3", {"resolution": "1000x1000"}, ["input.resolution=1024x1024"]),
+        ("ideogram/V3", {"aspect_ratio": "7x5"}, ["input.aspect_ratio=4:3"]),
+        ("google/imagen-4.0-generate-preview-05-20", {"aspectRatio": "3:2"}, ["input.aspectRatio=4:3"]),
+        ("local/moa-tiny-image", {"width": 2000, "height": 1000}, ["input.width=512", "input.height=256"]),
+    ],
+)
+def test_a_size_that_is_not_made_is_named_by_its_input(path: str, given: dict[str, Any], told: list[str]) -> None:
+    """The nearest is made, and the answer's header says for which input."""
+    known, inputs = paths.find(path), {"prompt": "x", **given}
+    request = paths.request_of(known, inputs)
+    assert paths.fitted(known, request, inputs, shipped.catalogue().find(known.names[0])) == told

@@ -112,6 +112,7 @@ GOOGLE: Final = Dialect(
         "width": f"{_CONFIG}.imageConfig.imageSize",
         "height": f"{_CONFIG}.imageConfig.imageSize",
         "size": f"{_CONFIG}.imageConfig.imageSize",
+        "quality": f"{_CONFIG}.imageConfig.imageSize",
         "aspect_ratio": f"{_CONFIG}.imageConfig.aspectRatio",
         **dict.fromkeys(
             ("tools.name", "tools.description", "tools.parameters_json", "tools.strict"), "functionDeclarations"

@@ -5,6 +5,7 @@ Every dialect and the gRPC API come through here, so policy exists once, whateve
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
@@ -138,6 +139,36 @@ class Operations:
         """Wait until what callers who left owe is known: for as long as a prompt may take to be counted."""
         await self._background.drain()
 
+    async def usual(self, call: Call[Any, Any], caller: Caller) -> str:
+        """Return the model for a request whose caller named none: the dialect's, which stands in it, where it can.
+
+        Else the first that the caller may use and that can do what is asked.
+        Raises Unauthenticated, PermissionDenied, ModelNotFound.
+        """
+        preferred: str = call.request.model
+        if caller.own_key:
+            return preferred
+        identity = await self._admission.identify(caller.key)
+        catalogue, on = self._catalogue(), retirement.today()
+        quota, makes = call.operation.quota, call.operation.name
+        with contextlib.suppress(MoaError):
+            model, _ = retirement.standing(catalogue, catalogue.find(preferred), on)
+            if _is_able(call, model, catalogue) and identity.may(quota, model.provider, model.id):
+                return preferred
+        able = [
+            model
+            for model in catalogue.models
+            if catalogue.makes(model) == makes
+            and not retirement.is_over(model, on)
+            and _is_able(call, model, catalogue)
+        ]
+        for model in able:
+            if identity.may(quota, model.provider, model.id):
+                return model.full_id
+        if able:
+            raise PermissionDenied("this key may use no model that can do this", param="model")
+        raise ModelNotFound("no model can do this here; name one of those that GET /v1/models lists", param="model")
+
     def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
         """Find the model that a caller names, and what it makes: the name of its operation.
 
@@ -254,6 +285,17 @@ class Operations:
             if counted is None:
                 raise
             return await reserve(counted)
+
+
+def _is_able(call: Call[Any, Any], model: Model, catalogue: Catalogue) -> bool:
+    """Return whether a model can be asked, and can do what a call asks for."""
+    if model.provider not in catalogue.configured:
+        return False
+    try:
+        call.check_able(model)
+    except MoaError:
+        return False
+    return True
 
 
 def _linked(given: Iterable[tuple[str, media_pb2.ImageInput]]) -> list[Linked]:

@@ -13,7 +13,7 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
-from services.catalogue import Catalogue, Cost, Model, Provider
+from services.catalogue import Catalogue, Cost, Model, Provider, fit
 from services.common.errors import MoaError, Unsupported
 from services.quota_client.amounts import NANO, Amount
 from services.router.domain import bounds
@@ -67,11 +67,21 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
 
     operation = IMAGE
 
+    def __init__(self, request: GenerateImageRequest) -> None:
+        super().__init__(request)
+        self._nearest: list[str] = []
+        """Which of the request's values are not used as they are, with those that are."""
+
     def check(self, model: Model) -> None:
-        """As `Call.check`."""
+        """As `Call.check`. A size or ratio that the model does not make becomes the nearest one that it makes."""
         request = self.request
         if request.operation == image_pb2.OPERATION_UNSPECIFIED:
             request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
+        self._nearest = fit(request, model)
+        for changed in self._nearest if request.strict else ():
+            name, _, value = changed.partition("=")
+            message = f"the nearest that model {model.id!r} makes is {value}, and this request ignores nothing (strict)"
+            raise Unsupported(message, param=name)
         super().check(model)
 
     def check_able(self, model: Model) -> None:
@@ -108,10 +118,10 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
     def ignored(self, first: GenerateImageResponse) -> Sequence[str]:
         """As `Call.ignored`. Who says nothing of it has read no field that only a vendor knows."""
         if not first.events or not first.events[0].HasField("started"):
-            return list(self.request.vendor.names)
+            return [*self._nearest, *self.request.vendor.names]
         names = list(first.events[0].started.ignored)
         del first.events[0]
-        return names
+        return [*self._nearest, *names]
 
     def metering(self) -> ImageMetering:
         """As `Call.metering`."""

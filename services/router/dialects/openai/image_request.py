@@ -61,6 +61,8 @@ class Wanted:
     background: str
     ignored: list[str]
     """Parameters that were given and have no effect."""
+    unnamed: bool = False
+    """Whether no model was named."""
 
 
 def request_from(
@@ -114,6 +116,7 @@ def request_from(
         quality=read.quality or "auto",
         background=read.background or "auto",
         ignored=ignored,
+        unnamed=not (read.model or model),
     )
 
 

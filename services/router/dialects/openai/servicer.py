@@ -119,6 +119,8 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         asked, wanted = await self._reading(
             image_request.request_from, given, given.content_type, kind, strict=strict, model=_deployment(context)
         )
+        if wanted.unnamed:
+            asked.model = await self._operations.usual(ImageCall(asked), caller)
         if asked.quality or wanted.partial_images:
             model, _ = self._operations.model(asked.model, caller)
             wanted.ignored.extend(image_request.drop_hints(asked, model, strict=strict))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from moa.image.v1 import image_pb2, image_service_pb2
+from services.catalogue import Model, fit
 from services.common import limits
 from services.common.errors import InvalidField, NotFound, Unsupported
 from services.tasks.dialects.media import image_of
@@ -312,3 +313,27 @@ def request_of(path: Path, given: Mapping[str, Any]) -> Request:
             put(request, value, name)
     request.count = max(1, request.count)
     return request
+
+
+def fitted(path: Path, request: Request, given: Mapping[str, Any], model: Model) -> list[str]:
+    """Put the nearest size or ratio that the model makes into the request's place; return the inputs that changed.
+
+    Each is told as `input.name=value`.
+    """
+    request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
+    results = []
+    for changed in fit(request, model):
+        field, _, value = changed.partition("=")
+        names = [name for name, put in path.inputs.items() if put in _SAYS[field] and given.get(name) is not None]
+        sides = dict(zip(("width", "height"), value.split("x"), strict=False)) if field == "size" else {}
+        results += [f"input.{name}={sides.get(name, value)}" for name in names or [field]]
+    return results
+
+
+_SIDES: Final = (_LOCAL["width"], _LOCAL["height"])
+_SAYS: Final[Mapping[str, tuple[Put, ...]]] = {
+    "size": (_size, *_SIDES),
+    "aspect_ratio": (_ratio,),
+    "quality": (_OPENAI_1["quality"], _DALLE["quality"], _IDEOGRAM["rendering_speed"]),
+}
+"""Which inputs say what the contract calls so."""

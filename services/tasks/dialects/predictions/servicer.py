@@ -184,6 +184,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         known = paths.find(path)
         request = paths.request_of(known, body.input)
         model = self._model(who, known, path)
+        ignored = paths.fitted(known, request, body.input, model)
         order = Order(
             work=task_pb2.TaskWork(image=request),
             dialect="predictions",
@@ -200,7 +201,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         note(task)
         if seconds:
             task = await self._operations.until_end(who, task, seconds)
-        await reply.with_status(context, 201)
+        await reply.with_status(context, 201, ("x-moa-ignored", ", ".join(ignored)))
         return await self._shown(task)
 
     def _model(self, who: VerifiedKey, known: paths.Path, path: str) -> Model:
