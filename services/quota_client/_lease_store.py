@@ -220,7 +220,9 @@ class LeaseStore:
     def free(self) -> Amount:
         """Return what is held and not reserved."""
         now = time.monotonic()
-        return sum((lease.free for lease in self.leases if lease.has(NOTHING, now)), NOTHING)
+        # A call for each of a busy key's leases, at every request, was a third of what a router does for one.
+        usable = [lease.free for lease in self.leases if now < lease.usable_until and now < lease.alive_until]
+        return Amount(*map(sum, zip(*usable, strict=True))) if usable else NOTHING
 
     def starts(self) -> tuple[int, int] | None:
         """Return the requests a minute that bind most, and how many of them are left; None where none bind."""
@@ -229,7 +231,16 @@ class LeaseStore:
 
     def low(self) -> bool:
         """Return whether it is time to lease more."""
-        return not self.free().covers(self.demand.low)
+        tokens, images, nano_usd, micro_credits = self.demand.low
+        now = time.monotonic()
+        # The newest hold most: one or two of them answer it.
+        for lease in reversed(self.leases):
+            if tokens <= 0 and images <= 0 and nano_usd <= 0 and micro_credits <= 0:
+                return False
+            if now < lease.usable_until and now < lease.alive_until:
+                a, b, c, d = lease.free
+                tokens, images, nano_usd, micro_credits = tokens - a, images - b, nano_usd - c, micro_credits - d
+        return not (tokens <= 0 and images <= 0 and nano_usd <= 0 and micro_credits <= 0)
 
     def refused_before(self, least: Amount, now: float) -> QuotaExhausted | None:
         """Return the refusal, where as little was refused a moment ago."""
