@@ -17,6 +17,7 @@ from services.auth.settings import LEAST_KEPT_DAYS
 from services.common import byte_admission, helper_process, idempotency, images, protojson
 from services.providers.http import client as http
 from services.router.adapters import fetching
+from services.router.domain import growth
 from services.router.domain.operations import MOST_LINKS
 from services.router.domain.prompt import MOST_PARTS
 from services.router.idempotency import calls
@@ -177,6 +178,12 @@ def requests() -> list[Row]:
             _bytes(calls.ANSWER_BYTES),
             "it is encrypted and stored",
             "asked again, 409: it was done, and its answer is larger than is kept",
+        ),
+        Row(
+            "tokens that are set aside at first for an answer without `max_tokens`",
+            f"{growth.BLOCK:,}",
+            "one caller does not lock a day's quota; more is set aside as the answer grows",
+            "nothing; where the quota ends, so does the answer, by `length`",
         ),
         Row(
             "a provider's answer, and one event of it",

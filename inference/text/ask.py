@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -120,6 +121,6 @@ def _schema(form: text_pb2.ResponseFormat) -> str | None:
 
 
 def _bound(request: text_service_pb2.GenerateTextRequest, model: Model) -> int:
-    if not request.HasField("max_tokens"):
-        return model.default_max_tokens
-    return min(request.max_tokens, model.max_output_tokens or request.max_tokens)
+    """Return how many tokens an answer may have; its engine has room for a context at most."""
+    asked = request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens or sys.maxsize
+    return min(asked, model.max_output_tokens or asked)

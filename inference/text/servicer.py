@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from inference.catalogued import find
 from inference.fair import Flow
@@ -34,6 +34,10 @@ from services.quota_client import AbandonedCalls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
     from inference.text.engine import TextEngine
+
+
+PART: Final = 256
+"""Events of an answer that is wanted whole which are told together: whoever pays for it sees how far it has come."""
 
 
 class TextServicer(text_service_pb2_grpc.TextServiceServicer):
@@ -115,7 +119,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
                 stages.begin("generate")
                 held += map(_rendered, events)
                 ended = isinstance(events[-1], kinds.Ended | Failed)
-                if stream or ended:
+                if stream or ended or len(held) >= PART:
                     over = ended and isinstance(events[-1], Failed)
                     # Before the write: one that is interrupted may have arrived.
                     for event in held:

@@ -150,8 +150,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     """Longest prompt and answer together; 0: unknown."""
     max_output_tokens: Annotated[int, Meta(ge=0)] = 0
     """Longest answer; 0: unknown."""
-    default_max_tokens: Annotated[int, Meta(gt=0)] = 1024
-    """Bound on the answer when the caller gives none."""
+    default_max_tokens: Annotated[int, Meta(ge=0)] = 0
+    """The operator's bound on an answer whose caller gives none; 0: what the model and the account's quota allow."""
     defaults: Mapping[str, Any] = {}
     """Other parameters' defaults, by their contract's field names."""
     on_first_failure: Literal["retry", "next"] = "retry"
@@ -172,6 +172,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     """Who answers when it cannot, in this order: ids or full ids. Their own fallbacks do not count."""
     load: Load | None = None
     """How to load it; set exactly for models of the `inference` adapter."""
+
+    @property
+    def longest_unasked(self) -> int:
+        """How long an answer may be whose caller gives no bound, prompt and quota aside; 0: unknown."""
+        return self.default_max_tokens or self.max_output_tokens or self.context_tokens
 
     @property
     def name(self) -> str:

@@ -114,6 +114,11 @@ class TextMeter:
         return Usage(completion_tokens=self._tokens, reasoning_tokens=self._reasoning) if delivers else Usage()
 
     @property
+    def completion_so_far(self) -> int:
+        """Tokens of the completion so far: what was reported, or as many as were shown, where those are more."""
+        return max(self._tokens + self._unshown, self.usage.completion_tokens)
+
+    @property
     def shown(self) -> bool:
         """Whether a piece of the answer went to the caller."""
         return self._pieces > 0

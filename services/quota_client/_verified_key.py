@@ -8,7 +8,7 @@ from typing import Protocol
 
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import BOUNDLESS, Amount
 from services.quota_client.permissions import permitted
 
 _MEMO_SIZE = 4096
@@ -47,7 +47,7 @@ class VerifiedKey:
         held: What this process holds for it.
     """
 
-    __slots__ = ("_grant", "_held", "_memo", "account_id", "key_id", "priority")
+    __slots__ = ("_free", "_grant", "_held", "_memo", "account_id", "key_id", "priority")
 
     def __init__(self, grant: quota_pb2.Grant, held: TaskReservation) -> None:
         self.account_id = grant.account_id
@@ -56,6 +56,7 @@ class VerifiedKey:
         """What its requests get where engines are contended: `low`, `normal` or `high`."""
         self._grant = grant
         self._held = held
+        self._free: Amount | None = None
         self._memo: dict[tuple[int, str, str], bool] = {}
 
     @property
@@ -111,6 +112,19 @@ class VerifiedKey:
             limit_requests=limit_requests,
             free_requests=min(limit_requests, free_requests),
         )
+
+    def free(self, enough: Amount) -> Amount:
+        """Return what is left of the account's limits and the key's, over all periods. A second old at most.
+
+        What this process holds is looked through only where there is not `enough` without.
+        """
+        told = self._free
+        if told is None:
+            told = Amount.read_limit(self._grant.remaining.free)
+            if self._grant.HasField("key_remaining"):
+                told = told.at_most(Amount.read_limit(self._grant.key_remaining.free))
+            self._free = told = BOUNDLESS if self._grant.remaining.unlimited else told
+        return told if told.covers(enough) else told + self._held.free()
 
     def renewed(self, grant: quota_pb2.Grant) -> VerifiedKey:
         """Return the key that a newer grant describes; what was decided is kept when the rules are the same."""

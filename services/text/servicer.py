@@ -116,13 +116,14 @@ class TextServicer(TextServiceServicer):
 
 
 async def _whole(generation: Generation, context: Any) -> GenerateTextResponse:
-    """Return the answer in one message; meanwhile write signs of life when something of it comes."""
-    whole = GenerateTextResponse()
+    """Return the answer, or what is left of it: meanwhile what came of it is written, as a sign of life."""
+    part = GenerateTextResponse()
     now = asyncio.get_running_loop().time
     signed_at = now()
     while (events := await generation.next()) is not None:
-        whole.events.extend(events)
+        part.events.extend(events)
         if now() - signed_at >= LIFE_S:
             signed_at = now()
-            await context.write(GenerateTextResponse())
-    return whole
+            await context.write(part)
+            part = GenerateTextResponse()
+    return part

@@ -120,6 +120,12 @@ class Lender:
     def void(self) -> None:
         self.ended = "voided"
 
+    def free(self, enough: Amount) -> Amount:
+        return enough
+
+    async def extend(self, need: Amount, *, least: Amount) -> Amount:
+        return need
+
     def shrink(self, amount: Amount) -> Lender:
         return self
 

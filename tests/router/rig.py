@@ -108,6 +108,9 @@ class VerifiedKey:
             unlimited=False,
         )
 
+    def free(self, enough: Amount) -> Amount:
+        return enough
+
 
 class Books:
     """What reservations came to: a usage, or None for one that was given back."""
@@ -160,6 +163,9 @@ class Reservation:
     @property
     def amount(self) -> Amount:
         return Amount(self.tokens)
+
+    async def extend(self, need: Amount, *, least: Amount) -> Amount:
+        return need
 
     def shrink(self, amount: Amount) -> Self:
         return self

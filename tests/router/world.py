@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Catalogue, Model, Provider
-from services.common.errors import MoaError, Unsupported
-from services.quota_client.amounts import Amount
+from services.common.errors import MoaError, QuotaExhausted, Unsupported
+from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain.attempts import Patience
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
@@ -51,6 +52,17 @@ class Ledger:
     account_id = "acc"
     priority = "normal"
     made = 0
+    left: int = UNLIMITED
+    """Tokens that can be lent beside what requests begin with."""
+    extended: list[Amount] = field(default_factory=list)
+    """What was lent to requests that ran."""
+    away: MoaError | None = None
+    """Raised where more is to be lent."""
+    there: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set: auth answers when more is to be lent."""
+
+    def __post_init__(self) -> None:
+        self.there.set()
 
     async def identify(self, key: str) -> Any:
         return self
@@ -60,11 +72,12 @@ class Ledger:
     async def reserve(self, key: str, *, need: Amount, least: Amount | None = None, **_: Any) -> Lent:
         if need.images:
             self.operation = quota_pb2.OPERATION_IMAGE
-        return self.lend(need.images or max((least or need).tokens, min(need.tokens, LIMIT)))
+        tokens = need.images or max((least or need).tokens, min(need.tokens, LIMIT))
+        return self.lend(tokens, need.nano_usd)
 
-    def lend(self, tokens: int) -> Lent:
+    def lend(self, tokens: int, nano_usd: int = 0) -> Lent:
         self.made += 1
-        lent = self.open[f"r{self.made}"] = Lent(self, f"r{self.made}", tokens)
+        lent = self.open[f"r{self.made}"] = Lent(self, f"r{self.made}", tokens, nano_usd)
         return lent
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
@@ -72,6 +85,9 @@ class Ledger:
 
     def remaining(self) -> Any:
         raise AssertionError
+
+    def free(self, enough: Amount) -> Amount:
+        return Amount(self.left, 0, UNLIMITED)
 
 
 @dataclass
@@ -81,6 +97,7 @@ class Lent:
     ledger: Ledger
     reservation_id: str
     tokens: int
+    nano_usd: int = 0
     told: usage_pb2.Usage | None = None
 
     @property
@@ -112,7 +129,18 @@ class Lent:
 
     @property
     def amount(self) -> Amount:
-        return Amount(self.tokens)
+        return Amount(self.tokens, 0, self.nano_usd)
+
+    async def extend(self, need: Amount, *, least: Amount) -> Amount:
+        await self.ledger.there.wait()
+        if self.ledger.away is not None:
+            raise self.ledger.away
+        if self.ledger.left < least.tokens:
+            raise QuotaExhausted("nothing is left")
+        got = need._replace(tokens=min(need.tokens, self.ledger.left))
+        self.ledger.left -= got.tokens
+        self.ledger.extended.append(got)
+        return got
 
     def shrink(self, amount: Amount) -> Lent:
         self.tokens = min(amount.tokens, self.tokens)
@@ -128,7 +156,7 @@ class Lent:
 
     def renewed(self) -> Lent:
         self.void()
-        return self.ledger.lend(self.tokens)
+        return self.ledger.lend(self.tokens, self.nano_usd)
 
 
 class Played:
@@ -267,7 +295,8 @@ class World:
     async def begin(self, prompt: str = "hi", *, caller: Caller | None = None, model: str = "a", **fields: Any) -> Any:
         """Begin an answer."""
         fields.setdefault("max_tokens", 100)
-        request = text_service_pb2.GenerateTextRequest(model=model, stream=True, **fields)
+        fields.setdefault("stream", True)
+        request = text_service_pb2.GenerateTextRequest(model=model, **fields)
         request.messages.add(role=text_pb2.ROLE_USER).parts.add(text=prompt)
         return await self.operations.begin(TextCall(request), caller or Caller(key="k", request_id="rid"))
 

@@ -170,7 +170,7 @@ async def test_a_compressed_answer_of_a_model_is_read(tmp_path: Path, stream: bo
         models: list[Row] = [{"id": "m", "provider": "p"}]
         async with text_service(tmp_path, [provider], models, {}) as service, asyncio.timeout(20):
             request = chat()
-            request.stream = stream
+            request.stream, request.max_tokens = stream, 100
             events = await service.ask(request)
     assert text_of(events) == "hello"
     assert events[-1].HasField("finished")

@@ -102,6 +102,7 @@ class Answer(Generic[M]):
         A message without events is a sign of life.
         """
         while not self._ended:
+            raised: MoaError | None = None
             if self._failure is not None:
                 message = await self._mended(self._failure)
             elif self._first is not None:
@@ -113,10 +114,10 @@ class Answer(Generic[M]):
                         raise UpstreamBroken("the answer broke off")
                     message = read
                 except MoaError as error:
-                    self._cut_off = True
+                    self._cut_off, raised = True, error
                     message = self._failed(error)
             if not self._ended and message.events:
-                self._watch(message)
+                self._watch(message, raised)
                 if self._failure is not None and not message.events:
                     # All that it held was a failure, which may be mended.
                     continue
@@ -131,15 +132,15 @@ class Answer(Generic[M]):
         """Note that a message has been written to the caller."""
         self._metering.handed_message(message)
 
-    def _watch(self, message: M) -> None:
-        """Note what the message's events say of the consumption and the end."""
+    def _watch(self, message: M, raised: MoaError | None) -> None:
+        """Note what the message's events say of the consumption and the end; `raised` is the failure that it tells."""
         metering, way_on = self._metering, self._way_on
         for event in message.events:
             kind = event.WhichOneof("event")
             if kind == "finished":
                 self._ended = self.succeeded = True
             elif kind == "error":
-                self._take_failure(message, error_of(event.error))
+                self._take_failure(message, raised or error_of(event.error))
                 return
             metering.saw(event, kind)
             if way_on is not None:

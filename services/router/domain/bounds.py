@@ -62,6 +62,27 @@ def bounded(tokens: int, model: Model) -> int:
     return min(tokens, model.max_output_tokens) if model.max_output_tokens else tokens
 
 
+def longest(models: Iterable[Model]) -> int:
+    """Return how long an answer may be, whichever of the models gives it; `UNLIMITED` where that is not known."""
+    return max(model.max_output_tokens or model.context_tokens or UNLIMITED for model in models)
+
+
+def told(left: int, prompt: int, model: Model, *, bounded: bool) -> int | None:
+    """Return the bound on an answer's tokens that its model is told; None: the model's own.
+
+    Where nobody bounded it, only what is left of a quota does, where that is less than the model would say: no more
+    than fits beside the prompt, which some refuse.
+    """
+    left = max(1, left)
+    if bounded:
+        return min(left, model.max_output_tokens) if model.max_output_tokens else left
+    if model.default_max_tokens:
+        left = min(left, model.default_max_tokens)
+    if left < model.max_output_tokens or (not model.max_output_tokens and left + prompt < model.context_tokens):
+        return left
+    return None
+
+
 def prompt_bound(prompt: Prompt, request: text_service_pb2.GenerateTextRequest, models: Iterable[Model]) -> int:
     """Bound the prompt's tokens from above, whichever of the models answers."""
     if not prompt.pictures:

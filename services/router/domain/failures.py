@@ -36,6 +36,15 @@ class Restarting(Unavailable):
         super().__init__("the service that runs this model is restarting; try again in a second", retry_after_s=1.0)
 
 
+class Unextended(Unavailable):
+    """Auth could not say whether more is left for an answer that runs: no other target could go on with it."""
+
+    reason = Unavailable.reason
+
+    def __init__(self) -> None:
+        super().__init__("accounts could not be reached, and no more was set aside; try again", retry_after_s=1.0)
+
+
 class Course(enum.Enum):
     """What to do after a failure."""
 
@@ -115,7 +124,7 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
     """
     if isinstance(error, Diverged):
         return Course.ONWARD
-    if isinstance(error, Stopping):
+    if isinstance(error, Stopping | Unextended):
         return Course.TELL
     course = _COURSES.get(error.reason, Course.TELL)
     if course is Course.TELL and not asked_for and error.reason not in _FINAL:
@@ -143,7 +152,7 @@ def tell_not_to_retry(error: MoaError) -> None:
 
 def is_sick(error: MoaError) -> bool:
     """Return whether a failure says that its target is not well."""
-    return error.reason in _SICK and not isinstance(error, Diverged | Stopping | Restarting)
+    return error.reason in _SICK and not isinstance(error, Diverged | Stopping | Restarting | Unextended)
 
 
 def was_left(error: MoaError) -> bool:

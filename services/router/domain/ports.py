@@ -52,6 +52,9 @@ class VerifiedKey(Payer, Protocol):
     def remaining(self) -> Remaining:
         """Tell what is left of its account's day."""
 
+    def free(self, enough: Amount) -> Amount:
+        """Return what is left of its limits over all periods; perhaps less than there is, where that is `enough`."""
+
 
 class Reservation(Payer, Protocol):
     """A reservation of quota; `services.quota_client.Reservation` is one."""
@@ -81,6 +84,9 @@ class Reservation(Payer, Protocol):
 
     def follow(self, so_far: Callable[[], tuple[usage_pb2.Usage, str, str] | None]) -> None:
         """Ask whenever auth is told what was consumed so far, with its provider and model; None: nothing yet."""
+
+    async def extend(self, need: Amount, *, least: Amount) -> Amount:
+        """Set more aside, at least so much, and return how much. Raises MoaError."""
 
     def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
         """Book what was consumed. Once; later calls do nothing."""

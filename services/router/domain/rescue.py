@@ -36,7 +36,10 @@ class TextCall(Protocol):
 
     @property
     def granted(self) -> int:
-        """Tokens that the reservation has for the answer."""
+        """Tokens that the answer may have, as far as the quota goes."""
+
+    def chargeable(self, paying: Reservation) -> int:
+        """Return how many tokens may be charged at most."""
 
     def ask_on(
         self, model: Model, paying: Reservation, *, prefix: str = "", spent: int = 0, books: bool = True
@@ -89,17 +92,17 @@ class Rescue:
             return None
 
     def _ask(self, model: Model, paying: Reservation) -> TextStream:
-        delivered = "".join(self._pieces)
+        delivered, most = "".join(self._pieces), self._call.chargeable(paying)
         counted = self._meter.so_far()
         spent = counted.completion_tokens
         prefix = self._prefix(model, delivered)
         if prefix:
             # Its prompt holds the prefix, so its own count of both is what was delivered: it may book that itself.
             stream = self._call.ask_on(model, paying, prefix=prefix, spent=spent)
-            return Continuation(stream, model, expected=delivered[len(prefix) :], before=counted, most=paying.tokens)
+            return Continuation(stream, model, expected=delivered[len(prefix) :], before=counted, most=most)
         # It says again what was delivered, and until then has less to book than was.
         stream = self._call.ask_on(model, paying, books=not delivered)
-        return Continuation(stream, model, expected=delivered, before=None, most=paying.tokens)
+        return Continuation(stream, model, expected=delivered, before=None, most=most)
 
     def _is_able(self, model: Model) -> bool:
         """Return whether a target may go on: one that has to begin anew would reason anew."""

@@ -24,10 +24,11 @@ from services.common import logs
 from services.common.errors import ContextTooLong, MoaError, Unsupported
 from services.common.helper_process import is_large_request
 from services.common.metering import TextMeter, prompt_owed
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
+from services.router.domain.growth import BLOCK, Collected, Growing, Growth
 from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
 from services.router.domain.ports import MessageStream, Payer, Reservation
 from services.router.domain.prompt import Prompt
@@ -124,7 +125,13 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         self.prompt = prompt or Prompt.of(request)
         self.whole = not request.stream
         self.granted = 0
-        """Tokens that the reservation has for each candidate's answer."""
+        """Tokens that each candidate's answer may have, as far as the quota goes."""
+        self._growth: Growth | None = None
+        """What is set aside as the answer grows; None: all of it was at first."""
+        self._bounded = True
+        """Whether anybody bounded the answer."""
+        self._longest = 0
+        """Tokens of the longest answer of any model that may give it; 0: unknown."""
         self._wanted = 0
         self._nearest: list[str] = []
         """Which of the request's values are not used as they are, with those that are."""
@@ -145,7 +152,8 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         self.prompt.check(self.request)
         self.prompt.check_able(self.request, model)
         wanted = self.request.max_tokens if self.request.HasField("max_tokens") else model.default_max_tokens
-        self._wanted = bounds.bounded(wanted, model)
+        self._bounded = wanted > 0
+        self._wanted = bounds.bounded(wanted or BLOCK, model)
         if self._wanted < wanted and self.request.HasField("max_tokens"):
             self._shortened(model)
 
@@ -173,6 +181,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """As `Call.amount`: pictures count as they do where they cost most."""
         self._bound = bounds.prompt_bound(self.prompt, self.request, models)
         self._rates = bounds.Rates.of(models)
+        self._longest = bounds.longest(models)
         return self._amount(self._bound)
 
     def _amount(self, prompt: int) -> Needed:
@@ -215,7 +224,19 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         left = reserved.amount.tokens - self._reserved_prompt
         if reserved.amount.nano_usd:
             left = min(left, self._rates.affordable(reserved.amount.nano_usd, self._reserved_prompt))
-        self.granted = max(1, min(self._wanted, left // max(1, self.request.candidates)))
+        candidates = max(1, self.request.candidates)
+        self.granted = max(1, min(self._wanted, left // candidates))
+        covered, most = self.granted * candidates, self._longest * candidates
+        if not self._bounded and covered < most:
+            # What the first block lacks others may give back meanwhile.
+            self._growth = Growth(reserved, covered=covered, rates=self._rates, candidates=candidates, most=most)
+            self.granted += self._left(reserved, most) // candidates
+
+    def _left(self, reserved: Reservation, most: int) -> int:
+        """Return how many tokens of completion are left in all, beside those that are reserved; `most` are enough."""
+        enough = Amount(tokens=most, nano_usd=self._rates.nano_usd(0, most)).of(reserved.amount)
+        free = reserved.verified_key.free(enough)
+        return min(free.tokens, self._rates.affordable(free.nano_usd, 0)) if enough.nano_usd else free.tokens
 
     @property
     def stake(self) -> usage_pb2.Usage:
@@ -245,9 +266,20 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
             request.ClearField("reasoning")
         self._payer = paying
         request.model, request.provider = model.id, model.provider
-        request.max_tokens = bounds.bounded(self.granted - spent, model)
+        most = bounds.told(self.granted - spent, self._bound, model, bounded=self._bounded)
+        if most is None:
+            request.ClearField("max_tokens")
+        else:
+            request.max_tokens = most
         bound = self._reserved_prompt + spent
-        return self.backends.ask(TEXT, request, model, self.caller, paying, prompt_bound=bound, books=books)
+        stream = self.backends.ask(TEXT, request, model, self.caller, paying, prompt_bound=bound, books=books)
+        if self._growth is not None:
+            stream = Growing(stream, self._growth, prompt=self.prompt.guess, spent=spent)
+        return Collected(stream) if self.whole else stream
+
+    def chargeable(self, paying: Reservation) -> int:
+        """Return how many tokens may be charged at most: of an answer that grows, more than is set aside by now."""
+        return paying.tokens if self._growth is None else UNLIMITED
 
     def ignored(self, first: GenerateTextResponse) -> Sequence[str]:
         """As `Call.ignored`. Who says nothing of it has read no field that only a vendor knows."""

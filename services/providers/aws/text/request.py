@@ -28,6 +28,8 @@ _encode: Final = msgspec.json.Encoder().encode
 _NO_RESULT: Final = "(no output)"
 """What a tool's blank result is told as: Converse takes no blank text."""
 _NO_TOOLS: Final = "Do not call tools in this turn. Answer in text."
+_MOST: Final = 4096
+"""Tokens of an answer of a model whose longest is not known: every Claude takes as many."""
 _MOST_CACHES: Final = 4
 _SAMPLING: Final = {"temperature": "temperature", "top_p": "topP", "top_k": "top_k"}
 
@@ -55,7 +57,8 @@ def url_of(base: str, model: str, method: str) -> URL:
 
 def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> Json:
     """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
-    most = request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
+    # What a model thinks is a part of it, so that it is always said.
+    most = request.max_tokens if request.HasField("max_tokens") else model.max_output_tokens or _MOST
     family = family_of(model.name)
     caches = _Caches() if family.caches else None
     if caches is None and caching.is_marked(request):

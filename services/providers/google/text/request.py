@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -281,9 +282,7 @@ def _choice_from(choice: ToolChoice, tools: Sequence[Tool], ignored: Ignored) ->
 
 
 def _config_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> Json:
-    config: Json = {
-        "maxOutputTokens": request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens
-    }
+    config: Json = {"maxOutputTokens": request.max_tokens} if request.HasField("max_tokens") else {}
     if request.stop:
         config["stopSequences"] = list(request.stop)
     if request.candidates > 1:
@@ -295,7 +294,7 @@ def _config_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -
         if request.response_format.kind == ResponseFormat.KIND_JSON_SCHEMA:
             where = "response_format.schema_json"
             config["responseJsonSchema"] = json_of(request.response_format.schema_json, where)
-    most = config["maxOutputTokens"]
+    most = config.get("maxOutputTokens") or model.max_output_tokens or sys.maxsize
     thinking = _thinking_from(request.reasoning, model, most, ignored) if request.HasField("reasoning") else {}
     if thinking:
         config["thinkingConfig"] = thinking

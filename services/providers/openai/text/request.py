@@ -90,11 +90,9 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options, igno
     prefilled = model.can("prefill") and request.messages[-1].role == Role.ROLE_ASSISTANT
     if prefilled and options.prefill == "prefix":
         messages[-1]["prefix"] = True
-    body: Json = {
-        "model": model.name,
-        "messages": messages,
-        options.max_tokens_field: request.max_tokens if request.HasField("max_tokens") else model.default_max_tokens,
-    }
+    body: Json = {"model": model.name, "messages": messages}
+    if request.HasField("max_tokens"):
+        body[options.max_tokens_field] = request.max_tokens
     if request.stream:
         body["stream"] = True
         if options.stream_usage:

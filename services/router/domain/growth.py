@@ -1,0 +1,210 @@
+"""An answer whose length nobody bounded: its reservation begins with a block, and grows ahead of what is delivered.
+
+So one caller does not lock a day's quota, and an answer may still be as long as its model and its account allow
+(docs/charging.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from moa.common.v1 import usage_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import logs
+from services.common.errors import MoaError, QuotaExhausted, error_of
+from services.common.metering import TextMeter
+from services.quota_client.amounts import Amount
+from services.router.domain.bounds import Rates
+from services.router.domain.failures import Unextended
+from services.router.domain.ports import MessageStream, Reservation
+
+BLOCK: Final = 4096
+"""Tokens of completion that are set aside at first: most answers are shorter, and need no call and no second."""
+_AHEAD: Final = BLOCK // 2
+"""When so many are left, more are set aside: a second of the fastest models, in which auth answers many times."""
+_AT_ONCE: Final = 2
+"""Of a long answer this part of what it has had is set aside at once, so that it needs few further reservations."""
+
+_log = logs.get("growth")
+
+Message = text_service_pb2.GenerateTextResponse
+TextStream = MessageStream[Message]
+
+
+class Growth:
+    """What is set aside for one answer's completion, whoever answers.
+
+    Args:
+        paying: What pays.
+        covered: Tokens of completion that it has.
+        rates: What they cost at most.
+        candidates: How many answers there are.
+        most: Tokens of completion that they can have: their model ends them by itself then.
+    """
+
+    def __init__(self, paying: Reservation, *, covered: int, rates: Rates, candidates: int, most: int) -> None:
+        self._paying = paying
+        self._rates = rates
+        self.candidates = candidates
+        self._most = most
+        self._ahead = min(_AHEAD, covered // 2)
+        self._running: asyncio.Task[None] | None = None
+        self._refusal: MoaError | None = None
+        self.covered = covered
+        """Tokens of completion that are set aside."""
+        self.delivered = 0
+        """Tokens of completion so far, about."""
+
+    def saw(self, delivered: int) -> None:
+        """Note how far the answer has come; before what is set aside is used up, more is, in the background."""
+        self.delivered = max(self.delivered, delivered)
+        if self._running is not None or self._refusal is not None or self.covered >= self._most:
+            return
+        if self.delivered + self._ahead > self.covered:
+            self._running = asyncio.create_task(self._extend(), name="growth")
+
+    @property
+    def is_short(self) -> bool:
+        """Whether all that was set aside is used up."""
+        return self.covered <= self.delivered and self.covered < self._most
+
+    async def more(self) -> MoaError | None:
+        """Wait until the answer may go on; the refusal, where no more can be had."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        if self.is_short:
+            # What was refused ahead of need may be there by now.
+            await self._extend()
+        return self._refusal if self.is_short else None
+
+    def cancel(self) -> None:
+        """Ask for nothing more."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _extend(self) -> None:
+        try:
+            tokens = min(max(BLOCK * self.candidates, self.covered // _AT_ONCE), self._most - self.covered)
+            got = await self._paying.extend(self._amount(tokens), least=self._amount(min(self.candidates, tokens)))
+        except MoaError as refusal:
+            self._refusal = refusal.with_traceback(None)
+        except Exception:
+            _log.exception("growth.failed")
+            self._refusal = Unextended()
+        else:
+            self._refusal = None
+            more = got.tokens
+            if got.nano_usd:
+                more = min(more, self._rates.affordable(got.nano_usd, 0))
+            self.covered += more
+        finally:
+            self._running = None
+
+    def _amount(self, tokens: int) -> Amount:
+        amount = Amount(tokens=tokens, nano_usd=self._rates.nano_usd(0, tokens))
+        # Whoever brings a provider's key pays no dollars here.
+        return amount.of(self._paying.amount)
+
+
+class Growing:
+    """A target's messages, which go on as long as something is set aside for them, and end at their length then.
+
+    Args:
+        stream: The target's.
+        growth: What is set aside.
+        prompt: The prompt's tokens, guessed.
+        spent: Tokens that were given before by whom the target goes on from.
+    """
+
+    def __init__(self, stream: TextStream, growth: Growth, *, prompt: int, spent: int) -> None:
+        self._stream = stream
+        self._growth = growth
+        self._meter = TextMeter(prompt)
+        self._spent = spent
+        self._over = False
+        self._left = set(range(growth.candidates))
+        """Candidates that have not ended."""
+
+    async def read(self) -> Message | None:
+        """Return the next message. Raises MoaError, Unextended where auth cannot say whether more is left."""
+        if self._over:
+            return None
+        if self._growth.is_short and (refusal := await self._growth.more()) is not None:
+            return self._cut(refusal)
+        message = await self._stream.read()
+        if message is None or not message.events:
+            return message
+        meter = self._meter
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            meter.saw(event, kind)
+            if kind == "candidate_finished":
+                self._left.discard(event.candidate)
+            elif kind == "finished" or kind == "error":
+                self._over = True
+        if self._over:
+            self._growth.cancel()
+        else:
+            self._growth.saw(self._spent + meter.completion_so_far)
+        return message
+
+    def _cut(self, refusal: MoaError) -> Message:
+        """Return the end of an answer that no more is set aside for."""
+        self.cancel()
+        self._over = True
+        if not isinstance(refusal, QuotaExhausted):
+            raise Unextended() from refusal
+        told = self._meter.usage
+        usage = usage_pb2.Usage()
+        usage.CopyFrom(told if told.prompt_tokens else self._meter.so_far())
+        # No more was delivered than was set aside, as far as anybody knows.
+        usage.completion_tokens = max(told.completion_tokens, min(self._meter.completion_so_far, self._growth.covered))
+        usage.exact = False
+        message = Message()
+        for candidate in sorted(self._left):
+            ended = text_pb2.CandidateFinished(reason=text_pb2.FINISH_REASON_LENGTH)
+            message.events.add(candidate=candidate, candidate_finished=ended)
+        message.events.add(finished=text_pb2.Finished(usage=usage))
+        return message
+
+    def cancel(self) -> None:
+        """Stop the work behind it."""
+        self._growth.cancel()
+        self._stream.cancel()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._growth.cancel()
+        self._stream.close()
+
+
+class Collected:
+    """The messages of an answer that is wanted whole, as one: a long one comes in parts."""
+
+    def __init__(self, stream: TextStream) -> None:
+        self._stream = stream
+        self._parts = Message()
+
+    async def read(self) -> Message | None:
+        """Return the whole answer, and before it signs of life. Raises MoaError."""
+        message = await self._stream.read()
+        if message is None or not message.events:
+            return message
+        last = message.events[-1]
+        if last.HasField("error"):
+            raise error_of(last.error)
+        if last.HasField("finished") and not self._parts.events:
+            return message
+        self._parts.events.extend(message.events)
+        if not last.HasField("finished"):
+            return Message()
+        return self._parts
+
+    def cancel(self) -> None:
+        """Stop the work behind it."""
+        self._stream.cancel()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._stream.close()
