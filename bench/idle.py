@@ -1,6 +1,7 @@
-"""Measure what a gateway does while nobody calls: `python -m bench.idle [--seconds 60]`.
+"""Measure what a gateway does while nobody calls, with as many workers as `make run` starts: `python -m bench.idle`.
 
-Wake-ups are the voluntary context switches of all threads, from /proc, so Linux only. The fetching of models is off.
+Wake-ups are the voluntary context switches of all threads, and their time is what the scheduler counted, from /proc, so
+Linux only. The fetching of models is off.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 import psutil
 
 from deploy.local.stack import Stack
-from deploy.local.topology import DATABASE
+from deploy.local.topology import DATABASE, EDGE, EDGE_PROCESSES, ROUTER
 
 SETTLED_S: Final = 30.0
 """After a start so much time passes first: caches are filled, what was leased goes back."""
@@ -27,7 +27,9 @@ class Idle:
     """What a process did, its children included."""
 
     name: str
+    processes: int
     wakes_per_s: float
+    """Of all of them together."""
     cpu_s_per_minute: float
 
 
@@ -46,7 +48,7 @@ def measured(stack: Stack, seconds: float) -> list[Idle]:
                 now = _spent(pid)
                 wakes += now[0] - before[pid][0]
                 cpu_s += now[1] - before[pid][1]
-        found.append(Idle(name, wakes / taken, cpu_s * 60 / taken))
+        found.append(Idle(name, len(family), wakes / taken, cpu_s * 60 / taken))
     return found
 
 
@@ -58,15 +60,18 @@ def _family(pid: int | None) -> list[int]:
 
 
 def _spent(pid: int) -> tuple[int, float]:
-    """Return the wake-ups of a process's threads so far, and its CPU seconds."""
-    return sum(_switches(Path(f"/proc/{pid}/task"))), sum(psutil.Process(pid).cpu_times()[:2])
+    """Return the wake-ups of a process's threads so far, and their CPU seconds.
+
+    Not by the clock's ticks: whoever works for a millisecond at a time is seldom seen by them.
+    """
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    nanoseconds = sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
+    return sum(map(_switches, threads)), nanoseconds / 1e9
 
 
-def _switches(threads: Path) -> Iterator[int]:
-    for thread in threads.iterdir():
-        for line in (thread / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                yield int(line.split()[1])
+def _switches(thread: Path) -> int:
+    lines = (thread / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
 
 def main() -> None:
@@ -76,15 +81,20 @@ def main() -> None:
     chosen = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="moa-idle-") as folder,
-        Stack(Path(folder), durable=False, environment={"MOA_FETCH": "never"}) as stack,
+        Stack(
+            Path(folder),
+            durable=False,
+            environment={"MOA_FETCH": "never"},
+            workers={ROUTER.name: ROUTER.workers, EDGE.name: EDGE_PROCESSES},
+        ) as stack,
     ):
         time.sleep(SETTLED_S)
         found = measured(stack, chosen.seconds)
-    print(f"{'process':<12}{'wake-ups/s':>12}{'CPU s/min':>12}")
+    print(f"{'process':<12}{'processes':>10}{'wake-ups/s':>12}{'CPU s/min':>12}")
     for idle in found:
-        print(f"{idle.name:<12}{idle.wakes_per_s:>12.1f}{idle.cpu_s_per_minute:>12.2f}")
+        print(f"{idle.name:<12}{idle.processes:>10}{idle.wakes_per_s:>12.1f}{idle.cpu_s_per_minute:>12.2f}")
     wakes, cpu_s = sum(idle.wakes_per_s for idle in found), sum(idle.cpu_s_per_minute for idle in found)
-    print(f"{'all':<12}{wakes:>12.1f}{cpu_s:>12.2f}")
+    print(f"{'all':<12}{sum(idle.processes for idle in found):>10}{wakes:>12.1f}{cpu_s:>12.2f}")
 
 
 if __name__ == "__main__":
