@@ -105,8 +105,8 @@ MEASURES: Final[Sequence[Measure]] = (
         (90_000, 900_000, 9_000_000),
         growth_pictures.measure,
         {
-            "router": ("eight edits, in the router", "MB", 1.0),
-            "image": ("eight edits, in the image service", "MB", 1.0),
+            "router": ("eight edits, in the router", "MB", 1.1),
+            "image": ("eight edits, in the image service", "MB", 1.1),
         },
     ),
 )

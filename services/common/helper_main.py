@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import pickle
 import signal
@@ -20,8 +21,6 @@ def main() -> None:
     """Work on what comes until the service closes its end."""
     # Ctrl-C reaches every process of the terminal; this one ends with its service.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Small requests go first, here too: the service and whoever it calls have the processor before a large one.
-    low_priority.yield_to_others(10)
     memory.give_back_freed()
     gc.freeze()
     link = socket.socket(fileno=int(sys.argv[1]))
@@ -44,12 +43,22 @@ def _answer(asked: bytearray, holder: list[bytes]) -> Packed:
     result: Any
     try:
         work, args, kwargs = pickle.loads(asked)  # noqa: S301  # from the service that started this process
+        _yield_to_small_requests()
         result = work(holder.pop(), *args, **kwargs)
     except MoaError as error:
         result = Raised.of(error)
     except Exception:
         result = Unforeseen(traceback.format_exc())
     return Packed(result)
+
+
+@functools.cache
+def _yield_to_small_requests() -> None:
+    """Let the service and whoever it calls have the processor before a large request, from the first one on.
+
+    Not before: a busy machine would take half a minute to import what the work needs.
+    """
+    low_priority.yield_to_others(10)
 
 
 def _received(link: socket.socket, size: int) -> bytearray | None:

@@ -28,6 +28,10 @@ def where(data: bytes) -> tuple[int, int]:
     return os.getpid(), len(data)
 
 
+def priority(data: bytes) -> tuple[int, bool]:
+    return os.getpriority(os.PRIO_PROCESS, 0), os.getsid(0) == os.getpid()
+
+
 def joined(data: bytes, text: str, *, times: int) -> bytes:
     return data + text.encode() * times
 
@@ -86,6 +90,13 @@ async def test_what_is_large_is_worked_on_in_another_process(helper: HelperProce
     again, _ = await helper.run(where, LARGE, "b")
     assert first == again != os.getpid()
     assert size == len(LARGE)
+
+
+async def test_it_lets_others_go_first(helper: HelperProcess) -> None:
+    """Its priority is lower than this process's, once for all its work, in a session of its own."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    for _ in range(2):
+        assert await helper.run(priority, LARGE, "a") == (min(19, before + 10), True)
 
 
 async def test_what_it_is_given_and_gives_comes_whole(helper: HelperProcess) -> None:
