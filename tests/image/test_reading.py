@@ -16,6 +16,7 @@ from yarl import URL
 
 from services.catalogue import Model
 from services.common import errors
+from services.providers.google import image as gemini
 from services.providers.http.blobs import BlobLifter
 from services.providers.http.client import Outgoing
 from services.providers.image.base import Call
@@ -125,3 +126,19 @@ def test_a_stream_without_its_last_image_is_broken() -> None:
     read.feed(STREAM[: len(STREAM) // 2])
     read.end()
     assert isinstance(read.failure, errors.UpstreamBroken)
+
+
+@pytest.mark.parametrize("word", ["NO_IMAGE", "IMAGE_OTHER"])
+def test_an_answer_of_words_alone_is_no_failure_of_the_provider(word: str) -> None:
+    """Gemini says that it made no image: its words are the answer, else its reason is, which nobody retries."""
+    call = Call(Outgoing(URL("http://x"), b"", {}), 1)
+    candidate: dict[str, Any] = {"content": {"parts": [{"text": "I'd rather write."}]}, "finishReason": word}
+    spoke = gemini.ADAPTER.reader(call, MODEL, {})
+    spoke.feed(json.dumps({"candidates": [candidate]}).encode())
+    assert [made.text.text for made in spoke.end()] == ["I'd rather write."]  # type: ignore[union-attr]
+    assert spoke.failure is None
+    silent = gemini.ADAPTER.reader(call, MODEL, {})
+    silent.feed(json.dumps({"candidates": [{"finishReason": word, "finishMessage": "Not today."}]}).encode())
+    assert list(silent.end()) == []
+    assert isinstance(silent.failure, errors.ContentPolicy)
+    assert silent.failure.message == f"the model made no image ({word.lower()}): Not today."
