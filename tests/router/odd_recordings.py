@@ -103,6 +103,12 @@ OPENAI: dict[str, Recording] = {
         says=Said(),
         elsewhere=_UNHEARD,
     ),
+    "reasoning in its details alone": _openai(
+        chunk({"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}),
+        chunk({"content": "Hi"}),
+        _END,
+        says=Said("Hi", "hm"),
+    ),
     "an image": _openai(
         chunk({"content": "Hi"}), chunk({"images": [_IMAGE]}), _END, _LAST, says=_HI, elsewhere=_UNHEARD
     ),

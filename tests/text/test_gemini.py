@@ -11,7 +11,7 @@ import pytest
 from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ReasoningPart, Role, Tool, ToolCall, ToolResult
 from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.catalogue import Model
-from services.common import errors
+from services.common import errors, vendor_fields
 from services.providers.google import errors as failures
 from services.providers.google.text.read import GeminiReader
 from services.providers.google.text.request import body_from
@@ -197,3 +197,14 @@ async def test_calls_that_gemini_has_not_signed_are_taken(
     assert text_of(await service.ask(request))
     sent = upstream.seen[-1].body["contents"][1]["parts"]
     assert [part.get("thoughtSignature") for part in sent] == ["skip_thought_signature_validator", None]
+
+
+def test_calls_are_told_whole() -> None:
+    """Pieces of arguments by path have no form here: they are not asked for, and that is named."""
+    given = {"toolConfig": {"functionCallingConfig": {"mode": "AUTO", "streamFunctionCallArguments": True}}}
+    asked = chat(tools=[Tool(name="look")])
+    asked.vendor.CopyFrom(vendor_fields.envelope("google", given))
+    ignored = Ignored()
+    body = body_from(asked, Model(id="m", provider="p", capabilities=frozenset({"tools"})), ignored)
+    assert body["toolConfig"] == {"functionCallingConfig": {"mode": "AUTO"}}
+    assert ignored.names == ["toolConfig.functionCallingConfig.streamFunctionCallArguments"]

@@ -13,7 +13,7 @@ from services.common import errors
 from services.providers.text.base import Reader
 from services.text.targets import ADAPTERS
 from tests.emulators.aws import event_frame
-from tests.text.harness import chat, text_of
+from tests.text.harness import chat, reasoning_of, text_of
 
 Json = dict[str, Any]
 
@@ -198,3 +198,21 @@ def test_a_call_without_one_name_fails_the_answer(data: bytes) -> None:
     """Nobody could answer it."""
     _, reader = _read("openai", data)
     assert type(reader.failure) is errors.UpstreamBroken
+
+
+@pytest.mark.parametrize("name", ["reasoning_text", "thinking", "thought"])
+def test_reasoning_by_another_name_is_reasoning(name: str) -> None:
+    """Text by a name that nobody knows is none, and fails the answer."""
+    request = chat()
+    request.reasoning.include = True
+
+    def read(field: str) -> tuple[str, Reader]:
+        reader = ADAPTERS["openai"].reader(request, MODEL, SSE)
+        events = reader.feed(
+            _frame({"choices": [{"delta": {"content": "", field: "hm"}}]}) + _text("openai", "good", "stop")
+        )
+        return reasoning_of([*events, *reader.end()]), reader
+
+    reasoning, reader = read(name)
+    assert (reasoning, reader.failure) == ("hm", None)
+    assert type(read("murmur")[1].failure) is errors.UpstreamBroken

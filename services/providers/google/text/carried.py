@@ -32,6 +32,8 @@ DENIED_CONFIG: Final[Mapping[str, str]] = dict.fromkeys(
     ("candidateCount", "maxOutputTokens", "responseModalities", "speechConfig", "imageConfig"), _TYPED
 )
 """Of `generationConfig`."""
+DENIED_CALLING: Final[Mapping[str, str]] = {"streamFunctionCallArguments": "calls are told whole"}
+"""Of `toolConfig.functionCallingConfig`."""
 DENIED_TOOLS: Final[Mapping[str, str]] = {
     "fileSearch": _STORED,
     "retrieval": _STORED,
@@ -76,6 +78,10 @@ def merge(into: Json, given: VendorFields, where: str, ignored: Ignored) -> None
             del fields["serviceTier"]
         if isinstance(fields.get("generationConfig"), dict):
             _refuse(fields["generationConfig"], DENIED_CONFIG, "generationConfig.", ignored)
+        calling = fields.get("toolConfig", {})
+        calling = calling.get("functionCallingConfig") if isinstance(calling, dict) else None
+        if isinstance(calling, dict):
+            _refuse(calling, DENIED_CALLING, "toolConfig.functionCallingConfig.", ignored)
     vendor_fields.merge(into, fields)
 
 

@@ -16,6 +16,8 @@ from services.providers.text import stray
 
 REFERENCES: Final = frozenset(("reference", "tool_reference"))
 """Parts that point at sources of the text beside them (Mistral)."""
+REASONING_NAMES: Final = ("reasoning_text", "thinking", "thought")
+"""What a few servers call reasoning that others call `reasoning_content`."""
 _NO_LOGPROB: Final = -9999.0
 """As OpenAI tells a token so unlikely that it gives no number."""
 _HIGH: Final = ("\ud800", "\udbff")
@@ -63,6 +65,13 @@ def value_of(payload: bytes) -> Json:
         if isinstance(choice, dict):
             _mend_choice(choice)
     return value
+
+
+def reasoning_in(details: Any) -> str:
+    """Return the text of `reasoning_details` where a server tells its reasoning in no other place (MiniMax)."""
+    parts = [part for part in details if isinstance(part, dict)] if isinstance(details, list) else []
+    found = [part.get(name) for part in parts for name in ("text", "summary")]
+    return "".join(text for text in found if isinstance(text, str))
 
 
 def _mend_choice(choice: Json) -> None:

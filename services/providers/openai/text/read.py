@@ -16,7 +16,7 @@ from services.providers.http.classify import name_of
 from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
 from services.providers.openai.text.carried import VENDOR, Returned, may_lack_words
-from services.providers.openai.text.lenient import REFERENCES, Halves, value_of
+from services.providers.openai.text.lenient import REASONING_NAMES, REFERENCES, Halves, reasoning_in, value_of
 from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob
 from services.providers.text.carrying import carried_of
 from services.providers.text.reading import BaseReader, Malformed
@@ -50,7 +50,7 @@ COUNTS: Final = Spelling(
 )
 
 _NOTHING: Final = Delta()
-_EMPTY: Final = (None, _NOTHING)
+_EMPTY: Final = (None, _NOTHING, Delta(content=""))
 
 _FUNCTIONS: Final = (None, "", "function")
 """Types of calls of functions."""
@@ -122,8 +122,8 @@ class OpenAIReader(BaseReader):
         given = piece.get("choices") if piece is not None else None
         for place, choice in enumerate(chunk.choices or ()):
             before = len(self._events)
-            if returned is None and given and _is_bare(choice) and may_lack_words(given[place]):
-                raise Malformed
+            if returned is None and given and _is_bare(choice):
+                self._take_bare_choice(choice.index, given[place])
             delta = _delta_of(choice, streamed=self._framing is not None)
             if delta is not None:
                 self._take_delta(choice, delta, given[place] if given else None)
@@ -150,9 +150,22 @@ class OpenAIReader(BaseReader):
     def _text(self, text: str, candidate: int, kind: str) -> str:
         return self._halves.whole(text, (candidate, kind)) if self._mended else text
 
+    def _take_bare_choice(self, candidate: int, given: dict[str, Any]) -> None:
+        """Read a choice in which nothing was found: reasoning by another name. Raises Malformed for other text."""
+        said = given.get("delta") or given.get("message") or {}
+        name = next(
+            (name for name in REASONING_NAMES if isinstance(said, dict) and isinstance(said.get(name), str)), ""
+        )
+        if name:
+            self._reason(candidate, said[name])
+        elif may_lack_words(given):
+            raise Malformed
+
     def _take_delta(self, choice: Choice, delta: Delta, given: Any) -> None:
         candidate = choice.index
         reasoning = delta.reasoning_content or delta.reasoning
+        if not reasoning and delta.reasoning_details:
+            reasoning = reasoning_in(delta.reasoning_details)
         if reasoning and (reasoning := self._text(reasoning, candidate, "reasoning")):
             self._reason(candidate, reasoning)
         logprobs = choice.logprobs.content if choice.logprobs is not None else None
@@ -255,10 +268,12 @@ def _failure_of(error: failures.Failure | str) -> failures.Failure:
 
 def _is_bare(choice: Choice) -> bool:
     """Return whether nothing that a choice may say is in its places, or a call without anything in its own."""
-    if not choice.text and choice.delta in _EMPTY and choice.message in _EMPTY:
+    said = choice.delta or choice.message
+    if choice.text or (said is not None and (said.content or said.reasoning_content or said.reasoning)):
+        return False
+    if choice.delta in _EMPTY and choice.message in _EMPTY:
         return True
-    delta = choice.delta or choice.message
-    return delta is not None and any(call.function is None for call in delta.tool_calls or ())
+    return said is not None and any(call.function is None for call in said.tool_calls or ())
 
 
 def _delta_of(choice: Choice, *, streamed: bool) -> Delta | None:

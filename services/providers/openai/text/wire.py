@@ -36,6 +36,7 @@ class Delta(Struct):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: Any = None
     tool_calls: list[Call] | None = None
     function_call: Function | None = None
     audio: Any = None
