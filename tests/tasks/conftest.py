@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 
 import pytest
 
+from deploy.local.database import Database as Postgres
 from moa.image.v1 import image_service_pb2
 from moa.task.v1 import task_pb2
+from services.auth.migrations import migrate as migrate_auth
 from services.tasks.adapters.database import Database
 from services.tasks.domain.task import Task, new_id, now_utc
 from services.tasks.migrate import migrate
+from tests.auth.conftest import Auth, started
 from tests.emulators.receiver import Receiver
+from tests.tasks.paying import PRICE
 from tests.tasks.system import System
 
 Make = Callable[..., Task]
@@ -40,6 +45,29 @@ async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
         await link.execute("truncate tasks.credit_entries, tasks.credits_to_carry")
     yield pool
     await pool.close()
+
+
+@pytest.fixture(scope="module")
+def auth_url(database: Postgres, request: pytest.FixtureRequest) -> str:
+    """A database of auth's own: what crosses to it crosses databases."""
+    url = database.create("t_auth_of_" + re.sub(r"\W", "_", request.node.name)[-40:].lower())
+    migrate_auth(url)
+    return url
+
+
+@pytest.fixture
+async def auth(auth_url: str) -> AsyncIterator[Auth]:
+    running = await started(auth_url)
+    yield running
+    await running.stack.aclose()
+
+
+@pytest.fixture
+async def payer(auth: Auth) -> tuple[str, str, str]:
+    """An account with ten prices in credits; its id, its key's id and the key."""
+    account, key_id, key = await auth.account()
+    await auth.accounts.add_credits(account, 10 * PRICE, reference="paid", actor="console")
+    return account, key_id, key
 
 
 @pytest.fixture
