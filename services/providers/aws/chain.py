@@ -51,7 +51,7 @@ class ChainSigV4:
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """Return the request's headers with its signature. Raises UpstreamAuth when there are no credentials."""
-        return signed(outgoing, self._more, await self._credentials(), self._service, self._region)
+        return await signed(outgoing, self._more, await self._credentials(), self._service, self._region)
 
     def rest(self, headers: Mapping[str, str], seconds: float) -> bool:
         """Forget the credentials that were refused, so that the next request has them found anew."""
