@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock
+
 import pytest
 
 from moa.common.v1 import usage_pb2
@@ -11,9 +13,10 @@ from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Short
 from services.auth.domain.leases import LeaseIds
 from services.auth.domain.ledger import Booking, Ending, Further
-from services.common.errors import QuotaExhausted
+from services.common.errors import QuotaExhausted, Unavailable
 from services.common.rpc.client import channel
 from services.quota_client import AbandonedCalls, Reservation
+from services.quota_client._lease_stores import LeaseStores
 from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle, tokens, until
 from tests.auth.conftest import Admit, Auth
@@ -52,6 +55,20 @@ async def test_what_was_lent_meanwhile_is_settled_with_the_first(auth: Auth, adm
     settle(await reserve(admission, key, 750), 750)
     await until(lambda: auth.spent(account) == (1000, 0))
     await audited(auth.url)
+
+
+async def test_auth_is_not_asked_while_a_lease_has_room(
+    auth: Auth, admit: Admit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With auth away a running request is lent what its router holds, and told after that that accounts are away."""
+    _, _, key = await auth.account()
+    admission = await admit(auth)
+    running = await reserve(admission, key, 100)
+    monkeypatch.setattr(LeaseStores, "_call", AsyncMock(side_effect=Unavailable("away")))
+    await extended(running, times=3)
+    with pytest.raises(Unavailable):
+        await running.extend(BLOCK, least=BLOCK)
+    assert running.tokens == 400
 
 
 async def test_what_exceeds_all_that_was_lent_is_charged_out_of_what_is_left(auth: Auth, admit: Admit) -> None:

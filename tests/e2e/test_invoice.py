@@ -28,6 +28,8 @@ PIECES = ("Once ", "upon ", "a ", "time ", "there ", "was ", "a ", "cat.")
 """Each is a token: shorter pieces than eight letters are counted as one wherever they are counted."""
 POINTS = (-1, *range(len(PIECES) + 1))
 """Before the provider's headers, before each piece, and before its closing words: ten."""
+LONG_PIECE = "word " * 800
+"""A thousand tokens, as they are estimated."""
 COUNTED = 31
 """Tokens of any prompt, as the emulator counts."""
 ASK = {
@@ -90,13 +92,13 @@ class Shop:
         return found
 
     @contextlib.asynccontextmanager
-    async def asked(self) -> AsyncIterator[asyncio.Task[aiohttp.ClientResponse]]:
+    async def asked(self, body: Any = ASK) -> AsyncIterator[asyncio.Task[aiohttp.ClientResponse]]:
         """Ask for a story; leaving hangs up, wherever it is."""
         async with aiohttp.ClientSession() as session:
             asking = asyncio.create_task(
                 session.post(
                     self.stack.url + "/v1/chat/completions",
-                    json=ASK,
+                    json=body,
                     headers={"Authorization": f"Bearer {self.stack.api_key}"},
                 )
             )
@@ -236,6 +238,34 @@ async def test_a_killed_routers_stream_is_charged_once_for_what_was_delivered(sh
     lost = [c for c in shop.charges()[before:] if not c.exact]
     assert sum(c.completion_tokens for c in lost) == 5
     assert sum(c.tokens for c in lost) == lost[0].prompt_tokens + 5
+    found = await asyncio.to_thread(shop.audit)
+    assert not any(found["faults"].values())
+
+
+async def test_a_killed_routers_long_answer_is_charged_once_for_what_was_delivered(shop: Shop) -> None:
+    """kill -9 of the router amid an answer that nobody bounded and that was lent more twice: the service behind it
+    books what it delivered, and each of the request's reservations pays its part of that, none beyond its grant."""
+    before = len(shop.charges())
+    script = shop.play(hold_at=9)
+    script.text = (LONG_PIECE,) * 12
+    asked = {name: value for name, value in ASK.items() if name != "max_tokens"}
+    async with shop.asked(asked) as asking:
+        answer = await asking
+        assert await pieces_of(answer, 9) == [LONG_PIECE] * 9
+        # The first, and two that were made a second ago at least.
+        await until(lambda: _open(shop) == 3)
+        await asyncio.to_thread(shop.stack.kill, "router")
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+    await asyncio.wait_for(script.left.wait(), 60)
+    await asyncio.to_thread(shop.stack.await_ready, "router")
+    await until(lambda: len(shop.charges()) > before)
+    await until(lambda: not _open(shop))
+    first, *further = shop.charges()[before:]
+    assert (first.prompt_tokens, first.completion_tokens) == (COUNTED, 9000)
+    assert [charge.completion_tokens for charge in further] == [0, 0]
+    assert first.tokens + sum(charge.tokens for charge in further) == COUNTED + 9000
+    assert all(charge.tokens <= 4096 for charge in further)
     found = await asyncio.to_thread(shop.audit)
     assert not any(found["faults"].values())
 
