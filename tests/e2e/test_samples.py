@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gateway import bindings, routes
+from gateway.settings import EdgeSettings
 from tests.e2e.conftest import Gateway
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -120,3 +122,46 @@ def test_the_shell_edit(gateway: Gateway, tmp_path: Path) -> None:
     """GNU base64 wraps its lines inside the JSON string, and the answer is still an image."""
     ran(written(gateway, "edit.sh", tmp_path), "bash")
     assert json.loads((tmp_path / "response.json").read_text())["status"] == "success"
+
+
+def commands(page: str) -> list[str]:
+    """Return the commands of a page that ask a running gateway."""
+    blocks = re.findall(r"```sh\n(.*?)```", Path(page).read_text(encoding="utf-8"), re.DOTALL)
+    found = [command.strip() for block in blocks for command in block.split("\n\n")]
+    return [command for command in found if command.startswith("curl ")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/dialects.md"])
+def test_the_commands_of_a_page_run(gateway: Gateway, tmp_path: Path, page: str) -> None:
+    """As they are printed, with the address and key of `make run`'s file; weights that are fetched apart."""
+    asked = [command for command in commands(page) if "all-minilm" not in command]
+    assert asked
+    environment = {**os.environ, "MOA_URL": gateway.url, "MOA_API_KEY": gateway.key}
+    for command in asked:
+        strict = "set -eo pipefail; " + re.sub(r"^curl ", "curl -fsS --max-time 60 ", command)
+        done = subprocess.run(
+            ["bash", "-c", strict],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}{done.stdout}"
+
+
+def test_every_path_of_the_tasks_dialects_is_described() -> None:
+    """The page of dialects names all that predictions, tasks and desks are asked by."""
+    text = Path("docs/dialects.md").read_text(encoding="utf-8")
+    served = {
+        binding.template
+        for binding in bindings.read(EdgeSettings().descriptors)
+        if routes.DIALECTS.get(binding.service) in ("predictions", "task", "task_query", "desk")
+    }
+    plain = {
+        path.replace("{model_path=**}", "{owner}/{name}").replace("prediction_id", "id").replace("file_id", "id")
+        for path in served
+    }
+    missing = sorted(path for path in plain if path not in text.replace("{task_id}", "{id}"))
+    assert missing == []

@@ -27,7 +27,7 @@ from services.router.dialects.openai.embeddings import EmbeddingBody
 from services.router.dialects.openai.image_bodies import ImageBody
 from tests.router.rig import KEY
 
-OWN: Final = {"vendor", "strict", "operation", "cache"}
+OWN: Final = {"vendor", "strict", "cache"}
 """Fields that no caller writes as such: they are made of how and where something was sent."""
 OF_GRPC: Final = {"truncate", "provider", "signature", "signer", "encrypted", "format", "loras", "preview_every"}
 """Fields that gRPC's callers alone can set, or that only answers have."""

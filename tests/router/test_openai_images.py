@@ -28,6 +28,7 @@ from moa.common.v1 import error_pb2, media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.common.errors import QuotaExhausted
 from services.router.dialects.openai import image_request
+from tests import shipped
 from tests.router.rig import KEY, OTHER_KEY, Played, Rig, picture
 
 PROMPT = "귀여운 고양이 🐱"
@@ -273,6 +274,32 @@ def test_a_stream_that_fails_ends_with_an_error(client: OpenAI, played: Played) 
     ):
         list(stream)
     assert played.books.ended() == [None]
+
+
+def test_styles_and_moderation_are_hints(url: str, played: Played) -> None:
+    """OpenAI's own clients send them to every model: one without them ignores them by name."""
+    ask = {"model": "painter", "prompt": PROMPT, "style": "vivid", "moderation": "low"}
+    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=10)
+    assert (told.status_code, told.headers["x-moa-ignored"]) == (200, "style, moderation")
+    assert [(asked.style, asked.moderation) for asked in played.pictures] == [("", "")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "becomes"),
+    [
+        ("low", ["quality=medium"], image_pb2.QUALITY_MEDIUM),
+        ("standard", [], image_pb2.QUALITY_MEDIUM),
+        ("hd", [], image_pb2.QUALITY_HIGH),
+    ],
+)
+def test_a_quality_that_is_not_made_becomes_the_nearest(asked: str, told: list[str], becomes: int) -> None:
+    """Of those that the model's row says."""
+    model = shipped.catalogue().find("dall-e-3")
+    request, _ = image_request.request_from(
+        json.dumps({"prompt": "x", "quality": asked}).encode(), "application/json", "generation"
+    )
+    assert image_request.drop_hints(request, model) == told
+    assert request.quality == becomes
 
 
 def test_a_quality_is_a_hint(url: str, played: Played) -> None:

@@ -97,6 +97,7 @@ GOOGLE: Final = Dialect(
         "messages": "contents",
         "prompt": "contents",
         "images": "contents",
+        "operation": "contents",
         "image_data": "contents",
         "image_url": "contents",
         "n": f"{_CONFIG}.candidateCount",

@@ -24,6 +24,7 @@ NATIVE: Final = Dialect(
         "model": "model_id",
         "count": "n",
         "images": "image_data",
+        "operation": "image_data",
         "steps": "num_inference_steps",
         "messages.parts": "messages[].content",
         "messages.parts.image": "image_data",

@@ -104,6 +104,8 @@ OPENAI: Final = Dialect(
         "texts": "input",
         "token_lists": "input",
         "tool_choice.parallel": "parallel_tool_calls",
+        # What is to be done is the path; who can do it is the model's matter.
+        "operation": "model",
         "images.data": "image_url",
         "images.mime_type": "image_url",
         "images.url": "image_url",

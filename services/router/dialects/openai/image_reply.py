@@ -158,11 +158,16 @@ class Images:
             results["revised_prompt"] = image.revised_prompt
         return results
 
+    def _quality(self) -> str:
+        """Return the quality that was asked for of the model."""
+        told = (name.partition("=") for name in self._wanted.ignored)
+        return next((value or "auto" for name, _, value in told if name == "quality"), self._wanted.quality)
+
     def _form(self, image: media_pb2.ImageData) -> dict[str, Any]:
         return {
             "background": self._wanted.background,
             "output_format": image.mime_type.removeprefix("image/"),
-            "quality": "auto" if "quality" in self._wanted.ignored else self._wanted.quality,
+            "quality": self._quality(),
             "size": f"{image.width}x{image.height}",
         }
 

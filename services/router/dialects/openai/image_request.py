@@ -36,6 +36,7 @@ _QUALITIES = {
     "xhigh": image_pb2.QUALITY_HIGH,
     "max": image_pb2.QUALITY_HIGH,
 }
+_GRADES = ("low", "medium", "high")
 _BACKGROUNDS = {"transparent": image_pb2.BACKGROUND_TRANSPARENT, "opaque": image_pb2.BACKGROUND_OPAQUE}
 _FORMATS = {
     "png": image_pb2.OUTPUT_FORMAT_PNG,
@@ -121,15 +122,25 @@ def request_from(
 
 
 def drop_hints(request: image_service_pb2.GenerateImageRequest, model: Model, *, strict: bool = False) -> Sequence[str]:
-    """Take out of a request what only tunes and `model` does not know; return its names. `strict`: raise Unsupported.
+    """Take out of a request what only tunes and `model` does not know, or put its nearest value there; name it.
 
-    OpenAI's clients send a quality to every model.
+    OpenAI's clients send a quality and a style to every model. `strict`: raise InvalidField.
     """
-    dropped = ["quality"] if request.quality and not model.can("quality") else []
-    refuse(dropped, strict=strict)
-    if dropped:
+    told = []
+    if request.quality and not model.can("quality"):
         request.quality = image_pb2.QUALITY_UNSPECIFIED
-    return dropped
+        told.append("quality")
+    elif request.quality and (known := [name for name in _GRADES if name in (model.limits.qualities or _GRADES)]):
+        asked = next(name for name in _GRADES if _QUALITIES[name] == request.quality)
+        nearest = min(known, key=lambda name: abs(_GRADES.index(name) - _GRADES.index(asked)))
+        request.quality = _QUALITIES[nearest]
+        told += [f"quality={nearest}"] if nearest != asked else []
+    for name in ("style", "moderation"):
+        if getattr(request, name) not in ("", "auto") and not model.can(name):
+            request.ClearField(name)
+            told.append(name)
+    refuse((name.partition("=")[0] for name in told), strict=strict)
+    return told
 
 
 def _from_form(read: form.Form) -> tuple[Read[ImageBody], Mapping[str, list[bytes]]]:

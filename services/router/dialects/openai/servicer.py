@@ -121,7 +121,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         )
         if wanted.unnamed:
             asked.model = await self._operations.usual(ImageCall(asked), caller)
-        if asked.quality or wanted.partial_images:
+        if asked.quality or asked.style or asked.moderation or wanted.partial_images:
             model, _ = self._operations.model(asked.model, caller)
             wanted.ignored.extend(image_request.drop_hints(asked, model, strict=strict))
         if wanted.partial_images:
