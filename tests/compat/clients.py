@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tests.compat.plots import LOOP, Plot
+from tests.compat.plots import LOOP, TEXT, Plot, Step, Wanted, named
 
 CHAT: Final = ("plain", "stream", "tools", "tools-stream", "structured", "refused")
 LOOPS: Final = ("tools", "tools-stream")
 VENDORS: Final = ("openai", "gemini", "claude")
 RESULTS: Final = ("21 degrees", "23 degrees", "25 degrees", "12:00")
 """What the tools of the programs answer, in the order of `LOOP`'s calls."""
+
+CALLS: Final = [(call.name, dict(call.arguments)) for step in LOOP for call in step.calls]
+"""What the tools of the programs are called with in a loop."""
 
 PLOTS: Final[Mapping[str, Plot]] = {
     "plain": Plot(),
@@ -41,6 +44,8 @@ class Client:
         dialect: The protocol that it speaks.
         scenarios: What it is asked, by vendor; `CHAT` of every vendor by default.
         plots: What the model says where it is not what `PLOTS` says.
+        models: Which models it asks, where not the vendors' first ones of `world`.
+        counts: Whether the program sees which tools are called; the providers see it in any case.
         loops: Which of its scenarios are loops of three turns with reasoning.
         forgets: In which scenarios the client keeps no thoughts of the model: neither `reasoning_content` nor what a
             vendor's own API has for it. Claude then goes on without thinking, as docs/dialects.md says.
@@ -54,7 +59,9 @@ class Client:
     scenarios: Mapping[str, Sequence[str]] = field(default_factory=lambda: dict.fromkeys(VENDORS, CHAT))
     plots: Mapping[str, Plot] = field(default_factory=dict)
     forgets: Sequence[str] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
     loops: Sequence[str] = LOOPS
+    counts: bool = True
 
 
 def _more(*, images: bool = False, embeddings: bool = False, scenarios: Sequence[str] = CHAT) -> dict[str, list[str]]:
@@ -65,6 +72,28 @@ def _more(*, images: bool = False, embeddings: bool = False, scenarios: Sequence
         if embeddings:
             each.append("embeddings")
     return asked
+
+
+_EDIT: Final = Plot(
+    text='I greet the world.\n\nhello.py\n```\nprint("hello, world")\n```\n', outcome='print("hello, world")\n'
+)
+_FINAL: Final = Plot(
+    steps=(*LOOP, Step((Wanted("final_answer", {"answer": TEXT}),))),
+    marks=RESULTS,
+    reaches=len(LOOP),
+    counted="Observation:",
+)
+_ALL_SAID: Final = Plot(steps=named(LOOP, "Tools-{}".format), marks=RESULTS, outcome="Let me look." + TEXT)
+_CODE: Final = Plot(text=f"I know.\n<code>\nfinal_answer({TEXT!r})\n</code>", outcome=TEXT)
+_NOTE: Final = "hello, world\n"
+_WRITE: Final = "echo hello, world > note.txt"
+_COUNT: Final = "wc -c note.txt"
+
+
+def _agent(write: Wanted, read: Wanted, count: Wanted) -> Plot:
+    """Return what has a coding agent write a note, read it twice at once and count its letters."""
+    steps = (Step((write,), "I write."), Step((read, read)), Step((count,)))
+    return Plot(steps=steps, text="I wrote the note.", outcome=_NOTE, marks=("", "hello, world", "hello, world", "13"))
 
 
 _TYPED: Final = (*CHAT, "structured-tool")
@@ -232,5 +261,110 @@ CLIENTS: Final = (
         package="replicate",
         dialect="replicate",
         scenarios={"openai": ("images", "task"), "gemini": ("images", "task")},
+    ),
+    Client(
+        name="llm",
+        lock="llm",
+        program="llm_program.py",
+        package="llm",
+        dialect="openai",
+        counts=False,
+        plots=dict.fromkeys(LOOPS, replace(PLOTS["tools"], outcome="Let me look. " + TEXT)),
+        forgets=LOOPS,
+    ),
+    Client(
+        name="aider",
+        lock="aider",
+        program="aider_program.py",
+        package="aider-chat",
+        dialect="openai",
+        scenarios=_more(scenarios=("edit", "edit-stream")),
+        plots={"edit": _EDIT, "edit-stream": _EDIT},
+    ),
+    Client(
+        name="smolagents",
+        lock="smolagents",
+        program="smolagents_program.py",
+        package="smolagents",
+        dialect="openai",
+        scenarios=_more(scenarios=("tools", "tools-stream", "code", "refused")),
+        plots={"tools": _FINAL, "tools-stream": _FINAL, "code": _CODE},
+    ),
+    Client(
+        name="crewai",
+        lock="crewai",
+        program="crewai_program.py",
+        package="crewai",
+        dialect="openai",
+        forgets=LOOPS,
+    ),
+    Client(
+        name="autogen",
+        lock="autogen",
+        program="autogen_program.py",
+        package="autogen-agentchat",
+        dialect="openai",
+        forgets=LOOPS,
+    ),
+    Client(
+        name="semantic-kernel",
+        lock="semantic-kernel",
+        program="semantic_kernel_program.py",
+        package="semantic-kernel",
+        dialect="openai",
+        plots={"tools": replace(_ALL_SAID, outcome=None), "tools-stream": _ALL_SAID},
+        forgets=LOOPS,
+    ),
+    *(
+        Client(
+            name=name,
+            lock=f"node-{name}",
+            program="coding.mjs",
+            package=package,
+            dialect=dialect,
+            scenarios=_more(scenarios=("agent",)),
+            plots={"agent": _agent(write, read, also)},
+            loops=("agent",),
+            counts=False,
+            models=models,
+        )
+        for name, package, dialect, write, read, also, models in (
+            (
+                "opencode",
+                "opencode-linux-x64",
+                "openai",
+                Wanted("bash", {"command": _WRITE, "description": "Write the note"}),
+                Wanted("read", {"filePath": "note.txt"}),
+                Wanted("bash", {"command": _COUNT, "description": "Count its letters"}),
+                {},
+            ),
+            (
+                "gemini-cli",
+                "@google/gemini-cli",
+                "google",
+                Wanted("write_file", {"file_path": "note.txt", "content": _NOTE}),
+                Wanted("read_file", {"file_path": "note.txt"}),
+                Wanted("run_shell_command", {"command": _COUNT}),
+                {},
+            ),
+            (
+                "cline",
+                "@cline/cli-linux-x64",
+                "openai",
+                Wanted("run_commands", {"commands": [_WRITE]}),
+                Wanted("run_commands", {"commands": ["cat note.txt"]}),
+                Wanted("run_commands", {"commands": [_COUNT]}),
+                {},
+            ),
+            (
+                "continue",
+                "@continuedev/cli",
+                "openai",
+                Wanted("Write", {"filepath": "note.txt", "content": _NOTE}),
+                Wanted("Read", {"filepath": "note.txt"}),
+                Wanted("Bash", {"command": _COUNT}),
+                {"openai": "gpt-4o-mini"},
+            ),
+        )
     ),
 )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from services.text import json_object
 from tests.compat.plots import Conversation, Plot, Stage, Turn, Wanted
 from tests.emulators import bedrock, gemini, openai
 from tests.emulators.bedrock import BedrockEmulator
@@ -53,7 +54,7 @@ class FakeOpenAI(OpenAIEmulator):
     async def chat_of(self, request: web.Request) -> dict[str, Any]:
         """Return the request's body, or raise Refused."""
         body = await openai.json_of(request)
-        openai.check_chat(body, models=frozenset({OPENAI_MODEL}))
+        openai.check_chat(body, models=openai.MODELS | {OPENAI_MODEL})
         assert isinstance(body, dict)
         return body
 
@@ -104,6 +105,7 @@ def _told_openai(body: dict[str, Any]) -> Conversation:
         results=[json.dumps(m["content"], ensure_ascii=False) for m in messages if m["role"] == "tool"],
         tools=tools,
         forced=forced,
+        said=json.dumps([m for m in messages if m["role"] not in ("system", "developer")], ensure_ascii=False),
         as_json=(body.get("response_format") or {}).get("type", "text") != "text",
         thinks=body.get("reasoning_effort") not in (None, "none"),
     )
@@ -128,6 +130,7 @@ def _told_gemini(body: dict[str, Any]) -> Conversation:
         results=results,
         tools=frozenset(declared),
         forced=allowed[0] if calling.get("mode") == "ANY" and len(allowed) == 1 else None,
+        said=json.dumps(body["contents"], ensure_ascii=False),
         as_json=config.get("responseMimeType") == "application/json",
         thinks=bool(config.get("thinkingConfig", {}).get("includeThoughts")),
     )
@@ -155,6 +158,7 @@ def _told_claude(body: dict[str, Any]) -> Conversation:
         results=results,
         tools=tools,
         forced=forced,
-        as_json="outputConfig" in body or "JSON" in json.dumps(body.get("system", "")),
+        said=json.dumps(body["messages"], ensure_ascii=False),
+        as_json="outputConfig" in body or json_object.INSTRUCTION in json.dumps(body.get("system", "")),
         thinks="thinking" in (body.get("additionalModelRequestFields") or {}),
     )

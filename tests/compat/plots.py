@@ -6,8 +6,8 @@ A queue of answers would not do: applications ask on the side (for a title, a su
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.emulators.script import Call, Counts, Script
@@ -50,6 +50,9 @@ class Plot:
         text: What it says in the end, or where it is asked without tools.
         value: What it says where JSON or the call of one tool is forced.
         refuse: What the provider refuses every request with, as in `Script`.
+        reaches: How many turns with calls must be handed back; all of them by default.
+        counted: What stands in a request once for each turn with calls, where a client tells turns in words of its own.
+        outcome: What the client's program must answer where it is not what the model says in the end.
         marks: What must be found in the results of the tools that are handed back, one each.
     """
 
@@ -57,7 +60,15 @@ class Plot:
     text: str = TEXT
     value: Mapping[str, Any] = field(default_factory=lambda: VALUE)
     refuse: str = ""
+    reaches: int | None = None
+    counted: str = ""
+    outcome: str | None = None
     marks: tuple[str, ...] = ()
+
+
+def named(steps: Sequence[Step], rename: Callable[[str], str]) -> tuple[Step, ...]:
+    """Return steps whose tools have the names that a client gives them."""
+    return tuple(replace(s, calls=tuple(replace(c, name=rename(c.name)) for c in s.calls)) for s in steps)
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,8 @@ class Conversation:
     forced: str | None
     """The one tool that must be called."""
     as_json: bool
+    said: str
+    """Everything, as it was sent."""
     thinks: bool
 
 
@@ -109,10 +122,10 @@ class Stage:
         if self.plot.refuse:
             return Script(refuse=self.plot.refuse, retry_after_s=1)
         played = _played(self.plot, told)
+        place = told.said.count(self.plot.counted) if self.plot.counted else len(told.turns)
         if played:
-            self._check(told)
-            self.reached = max(self.reached, len(told.turns))
-        place = len(told.turns)
+            self._check(told, place)
+            self.reached = max(self.reached, place)
         thoughts = (thought(place),) if told.thinks else ()
         counts = Counts(prompt=40, completion=20, reasoning=6 if thoughts else 0)
         if played and place < len(self.plot.steps):
@@ -134,11 +147,12 @@ class Stage:
 
     def missing(self) -> list[str]:
         """Return what should have happened and did not."""
-        if self.reached < len(self.plot.steps):
-            return [f"the model was told of {self.reached} of {len(self.plot.steps)} turns with calls"]
+        expected = len(self.plot.steps) if self.plot.reaches is None else self.plot.reaches
+        if self.reached < expected:
+            return [f"the model was told of {self.reached} of {expected} turns with calls"]
         return []
 
-    def _check(self, told: Conversation) -> None:
+    def _check(self, told: Conversation, reached: int) -> None:
         for place, (turn, step) in enumerate(zip(told.turns, self.plot.steps, strict=False)):
             if list(turn.calls) != list(step.calls):
                 self.problems.append(f"turn {place}: {step.calls} were handed back as {turn.calls}")
@@ -152,8 +166,8 @@ class Stage:
                     self.problems.append(f"turn {place}: thinking was turned off within the loop")
                 elif (turn.proof, turn.thought) != (mark(place), thought(place)):
                     self.problems.append(f"turn {place}: its thought was handed back as {(turn.proof, turn.thought)!r}")
-        everything = "\n".join(told.results)
-        told_of = sum(len(step.calls) for step in self.plot.steps[: len(told.turns)])
+        everything = told.said if self.plot.counted else "\n".join(told.results)
+        told_of = sum(len(step.calls) for step in self.plot.steps[:reached])
         for expected in self.plot.marks[:told_of]:
             if expected not in everything:
                 self.problems.append(f"no result of a tool says {expected!r}: {everything[:300]!r}")

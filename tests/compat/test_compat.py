@@ -37,7 +37,7 @@ async def test_loops_of_three_turns_with_reasoning(tmp_path: Path) -> None:
 
 def told(*turns: Turn, thinks: bool = True, results: tuple[str, ...] = ()) -> Conversation:
     tools = frozenset({"weather", "now"})
-    return Conversation(turns=turns, results=results, tools=tools, forced=None, as_json=False, thinks=thinks)
+    return Conversation(turns=turns, results=results, tools=tools, forced=None, as_json=False, said="", thinks=thinks)
 
 
 @pytest.mark.parametrize(
