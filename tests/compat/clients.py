@@ -44,6 +44,7 @@ class Client:
         dialect: The protocol that it speaks.
         scenarios: What it is asked, by vendor; `CHAT` of every vendor by default.
         plots: What the model says where it is not what `PLOTS` says.
+        replays: The version whose calls a program of our own says again, where the client itself cannot be had here.
         models: Which models it asks, where not the vendors' first ones of `world`.
         counts: Whether the program sees which tools are called; the providers see it in any case.
         loops: Which of its scenarios are loops of three turns with reasoning.
@@ -62,6 +63,7 @@ class Client:
     models: Mapping[str, str] = field(default_factory=dict)
     loops: Sequence[str] = LOOPS
     counts: bool = True
+    replays: str = ""
 
 
 def _more(*, images: bool = False, embeddings: bool = False, scenarios: Sequence[str] = CHAT) -> dict[str, list[str]]:
@@ -315,6 +317,16 @@ CLIENTS: Final = (
         plots={"tools": replace(_ALL_SAID, outcome=None), "tools-stream": _ALL_SAID},
         forgets=LOOPS,
     ),
+    Client(
+        name="open-webui",
+        lock="",
+        program="open_webui.py",
+        package="open-webui",
+        dialect="openai",
+        scenarios=_more(scenarios=("plain", "stream", "tools-stream", "refused"), images=True, embeddings=True),
+        forgets=LOOPS,
+        replays="0.12.4",
+    ),
     *(
         Client(
             name=name,
@@ -325,6 +337,7 @@ CLIENTS: Final = (
             scenarios=_more(scenarios=("agent",)),
             plots={"agent": _agent(write, read, also)},
             loops=("agent",),
+            forgets=("agent",) if name == "continue" else (),
             counts=False,
             models=models,
         )

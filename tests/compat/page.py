@@ -18,7 +18,9 @@ def table() -> str:
     lines = ["| Client | Version | Speaks | Asked | Claude's thoughts in its loops |", "|---|---|---|---|---|"]
     for client in CLIENTS:
         asked = list(dict.fromkeys(each for scenarios in client.scenarios.values() for each in scenarios))
-        version = environments.version(client.lock, client.package)
+        version = (
+            f"{client.replays}, its calls" if client.replays else environments.version(client.lock, client.package)
+        )
         names = f"{client.name} | `{client.package}` {version} | {_SPEAKS[client.dialect]}"
         lines.append(f"| {names} | {', '.join(asked)} | {_thoughts(client, asked)} |")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -59,6 +60,8 @@ async def run(client: Client, world: World, log: IO[bytes], scratch: Path) -> As
 
 def command_of(client: Client) -> list[str]:
     """Return what starts a client's program. Raises Unavailable."""
+    if client.replays:
+        return [sys.executable, str(PROGRAMS / client.program)]
     if client.program.endswith(".py"):
         return [str(environments.python(client.lock)), str(PROGRAMS / client.program)]
     folder = environments.node(client.lock.removeprefix("node-"))

@@ -64,7 +64,7 @@ def test_a_stage_sees_what_is_not_handed_back(second: Conversation, problem: str
 def test_every_client_has_its_program_and_its_pinned_version(client: Client) -> None:
     """What the table names is what is installed."""
     assert (runner.PROGRAMS / client.program).is_file()
-    assert environments.version(client.lock, client.package)[0].isdigit()
+    assert client.replays or environments.version(client.lock, client.package)[0].isdigit()
 
 
 def test_the_page_has_the_clients_of_the_code() -> None:
