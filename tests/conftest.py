@@ -42,6 +42,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.Suite(config), "moa-suite")
     forking.enabled = sys.platform == "linux" and not config.getoption("--exec")
+    forking.share()  # workers inherit it
     # structlog's own choice draws a traceback in colours, which takes half a second each.
     structlog.configure(
         processors=[

@@ -1,8 +1,8 @@
 """Processes of ours for tests, forked from one that has imported their module already.
 
-A service imports for half a second, the inference process with torch for six, and the suite starts hundreds. So each
-worker keeps one server a module (`tests.forkserver`), which has imported what the module needs and nothing else: it has
-run none of it, and has one thread. Its children then become the module as `deploy.local.child` does. Envoy and
+A service imports for half a second, the inference process with torch for six, and the suite starts hundreds. So there
+is one server a module (`tests.forkserver`) for all workers, which has imported what the module needs and nothing else:
+it has run none of it, and has one thread. Its children then become the module as `deploy.local.child` does. Envoy and
 PostgreSQL are started as ever, and `--exec` starts everything as a gateway outside of the tests does.
 """
 
@@ -12,20 +12,26 @@ import array
 import asyncio
 import atexit
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from deploy.local.stack import REPOSITORY
 from deploy.local.supervisor import Spec, started
 
+_FOLDER: Final = "TESTS_FORK_SERVERS"
+"""The variable that names the folder of the servers' sockets."""
+_TRIES: Final = 2
 _SERVERS: dict[str, socket.socket] = {}
 _LOCK = threading.Lock()
 _REPLY = 8
@@ -143,6 +149,14 @@ async def begun(module: str, environment: Mapping[str, str], *arguments: str, ou
     return _Awaited(await asyncio.to_thread(fork, module, environment, *arguments, output=output))
 
 
+def share() -> Path:
+    """Return the folder of the servers' sockets; it goes with the process that first asked for it."""
+    if _FOLDER not in os.environ:
+        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="moa-forks-")
+        atexit.register(shutil.rmtree, os.environ[_FOLDER], ignore_errors=True)
+    return Path(os.environ[_FOLDER])
+
+
 def prepare(modules: Sequence[str]) -> None:
     """Have the servers of these modules import, so that the first start of each takes no longer than others."""
     for module in modules:
@@ -156,30 +170,53 @@ def _forks(module: str) -> bool:
 
 
 def _server(module: str) -> socket.socket:
-    """Return the control socket of a module's server, which has imported it."""
+    """Return a control socket of a module's server, which has imported it. Raises OSError when it cannot."""
     with _LOCK:
+        for _ in range(_TRIES):
+            if module not in _SERVERS:
+                control = _joined(module)
+                # One that nobody used any more may have ended as this worker came.
+                if _is_ready(control):
+                    _SERVERS[module] = control
+                    atexit.register(control.close)
         if module not in _SERVERS:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                server = subprocess.Popen(
-                    [sys.executable, "-m", "tests.forkserver", module, str(theirs.fileno())],
-                    cwd=REPOSITORY,
-                    env={
-                        **os.environ,
-                        "OMP_NUM_THREADS": "1",
-                        "PYTHONPATH": f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}",
-                    },
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-            atexit.register(_end, server, ours)
-            if not ours.recv(1):
-                raise OSError(f"the fork server of {module} has ended; it said why")
-            _SERVERS[module] = ours
+            raise OSError(f"the fork server of {module} has ended; it said why")
         return _SERVERS[module]
 
 
-def _end(server: subprocess.Popen[bytes], control: socket.socket) -> None:
+def _joined(module: str) -> socket.socket:
+    """Connect to a module's server; start it where there is none."""
+    path = share() / f"{module}.sock"
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            control.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            path.unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+                listening.bind(str(path))
+                listening.listen()
+                _start(module, listening.fileno())
+            control.connect(str(path))
+    return control
+
+
+def _start(module: str, listening: int) -> None:
+    """Start a server. It ends by itself with the last worker that uses it, not with the one that started it."""
+    os.set_inheritable(listening, True)
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "tests.forkserver", module, str(listening)],
+        {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"},
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+        setsid=True,
+    )
+
+
+def _is_ready(control: socket.socket) -> bool:
+    with contextlib.suppress(ConnectionError):
+        if control.recv(1):
+            return True
     control.close()
-    server.wait()
+    return False

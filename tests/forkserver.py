@@ -1,4 +1,4 @@
-"""Fork a module's processes for the tests: `python -m tests.forkserver MODULE CONTROL_FD` (see `tests.forking`)."""
+"""Fork a module's processes for the tests: `python -m tests.forkserver MODULE LISTENING_FD` (see `tests.forking`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import child
@@ -37,46 +38,105 @@ _FIRST_FREE_FD = 256
 _PID_BYTES = 8
 
 
-def main(module: str, control: socket.socket) -> None:
+@dataclass(frozen=True)
+class _Child:
+    """A process that was forked for a worker."""
+
+    pid: int
+    reply: socket.socket
+    """Where its end is told."""
+    control: socket.socket
+    """The worker's."""
+
+
+class _Server:
+    """What is watched: the socket of all workers, each worker's own, and the processes by their pidfds."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._controls: set[socket.socket] = set()
+        self._children: dict[int, _Child] = {}
+        self._watched = selectors.DefaultSelector()
+        self._watched.register(listening, selectors.EVENT_READ)
+
+    def asked(self) -> tuple[bytes, list[int]]:
+        """Serve until a process is asked for, and return in it, with its order and its descriptors.
+
+        Raises SystemExit when the last worker has gone.
+        """
+        while True:
+            for key, _ in self._watched.select():
+                if key.fileobj is self._listening:
+                    self._join()
+                elif key.fd in self._children:
+                    self._watched.unregister(key.fd)
+                    _bury(key.fd, self._children.pop(key.fd))
+                elif (order := self._read(key.fileobj)) is not None:  # type: ignore[arg-type]  # a control
+                    return order
+
+    def _join(self) -> None:
+        control, _ = self._listening.accept()
+        control.send(b"\0")
+        self._controls.add(control)
+        self._watched.register(control, selectors.EVENT_READ)
+
+    def _read(self, control: socket.socket) -> tuple[bytes, list[int]] | None:
+        """Take a worker's order; return it in the process that is forked for it."""
+        asked: bytes = b""
+        fds: list[int] = []
+        with contextlib.suppress(ConnectionError):
+            asked, fds, _, _ = socket.recv_fds(control, 2**20, 253)
+        if not asked:
+            self._leave(control)
+            return None
+        reply = socket.socket(fileno=fds[0])
+        pid = os.fork()
+        if pid == 0:
+            self._forget()
+            reply.close()
+            return asked, fds[1:]
+        pidfd = os.pidfd_open(pid)
+        for fd in fds[1:]:
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            socket.send_fds(reply, [pid.to_bytes(_PID_BYTES, "big")], [pidfd])
+        self._children[pidfd] = _Child(pid, reply, control)
+        self._watched.register(pidfd, selectors.EVENT_READ)
+        return None
+
+    def _leave(self, control: socket.socket) -> None:
+        """Let a worker go, with what was forked for it."""
+        self._watched.unregister(control)
+        self._controls.discard(control)
+        control.close()
+        if not self._controls:
+            raise SystemExit(0)
+        for pidfd, child_of in self._children.items():
+            if child_of.control is control:
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+
+    def _forget(self) -> None:
+        """Close all that is the server's, in a child."""
+        self._watched.close()
+        self._listening.close()
+        for control in self._controls:
+            control.close()
+        for pidfd, other in self._children.items():
+            os.close(pidfd)
+            other.reply.close()
+
+
+def main(module: str, listening: socket.socket) -> None:
     """Serve until the tests end. Returns in each forked process, which then is what was asked for."""
     _import(module)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
         raise SystemExit(f"{module} has {threads} threads after its import: it cannot be forked")
     gc.collect()
     gc.freeze()
-    control.send(b"\0")
-    watched = selectors.DefaultSelector()
-    watched.register(control, selectors.EVENT_READ)
-    replies: dict[int, tuple[int, socket.socket]] = {}
     mine = os.getpid()
-    while True:
-        for key, _ in watched.select():
-            if key.fileobj is not control:
-                watched.unregister(key.fd)
-                _bury(key.fd, *replies.pop(key.fd))
-                continue
-            asked, fds, _, _ = socket.recv_fds(control, 2**20, 253)
-            if not asked:
-                raise SystemExit(0)
-            reply = socket.socket(fileno=fds[0])
-            pid = os.fork()
-            if pid == 0:
-                watched.close()
-                control.close()
-                for pidfd, (_, other) in replies.items():
-                    os.close(pidfd)
-                    other.close()
-                reply.close()
-                sys.argv[:] = [child.__name__, str(mine), module]
-                _become(fds[1:], **json.loads(asked))
-                return
-            pidfd = os.pidfd_open(pid)
-            for fd in fds[1:]:
-                os.close(fd)
-            with contextlib.suppress(OSError):
-                socket.send_fds(reply, [pid.to_bytes(_PID_BYTES, "big")], [pidfd])
-            replies[pidfd] = (pid, reply)
-            watched.register(pidfd, selectors.EVENT_READ)
+    asked, fds = _Server(listening).asked()
+    sys.argv[:] = [child.__name__, str(mine), module]
+    _become(fds, **json.loads(asked))
 
 
 def _import(module: str) -> None:
@@ -120,15 +180,18 @@ def _become(
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _bury(pidfd: int, pid: int, reply: socket.socket) -> None:
-    _, status = os.waitpid(pid, 0)
+def _bury(pidfd: int, ended: _Child) -> None:
+    _, status = os.waitpid(ended.pid, 0)
     os.close(pidfd)
     with contextlib.suppress(OSError):
-        reply.send(os.waitstatus_to_exitcode(status).to_bytes(_PID_BYTES, "big", signed=True))
-    reply.close()
+        ended.reply.send(os.waitstatus_to_exitcode(status).to_bytes(_PID_BYTES, "big", signed=True))
+    ended.reply.close()
 
 
 if __name__ == "__main__":
-    _module, _fd = sys.argv[1:]
-    main(_module, socket.socket(fileno=int(_fd)))
+    _module, _fd = sys.argv[1], int(sys.argv[2])
+    # Descriptors that were made elsewhere than in Python come along with whoever started this.
+    os.closerange(3, _fd)
+    os.closerange(_fd + 1, os.sysconf("SC_OPEN_MAX"))
+    main(_module, socket.socket(fileno=_fd))
     child.main()

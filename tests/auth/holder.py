@@ -22,8 +22,7 @@ from moa.quota.v1 import quota_pb2
 from services.common import logs
 from services.common.errors import MoaError, QuotaExhausted
 from services.common.rpc.client import channel
-from services.quota_client import AbandonedCalls, Admission
-from services.quota_client._reservation import Reservation
+from services.quota_client import AbandonedCalls, Admission, Reservation
 from tests.auth.asking import TOKEN, reserve, tokens
 
 TOKENS = 100

@@ -7,8 +7,7 @@ import pytest
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.common.errors import PermissionDenied, QuotaExhausted, Unauthenticated
-from services.quota_client import grants
-from services.quota_client._task_reservation import TaskReservation
+from services.quota_client import TaskReservation, grants
 from services.quota_client.amounts import Amount
 from services.quota_client.grants import ActingFor
 from tests.auth.asking import TOKEN

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from deploy.local.database import Database
+from services.auth.adapters import postgres
 from services.auth.migrations import migrate
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.quota_client._lease_stores import CALL_S
@@ -112,8 +113,11 @@ async def test_a_stalled_database_is_as_one_that_is_away(behind: Auth, wire: Wir
     await audited(behind.url)
 
 
-async def test_a_connection_that_says_nothing_is_given_up(behind: Auth, wire: Wire) -> None:
+async def test_a_connection_that_says_nothing_is_given_up(
+    behind: Auth, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A transaction that is under way when the database falls silent ends, even where its caller waits for ever."""
+    monkeypatch.setattr(postgres, "ANSWER_S", 2.0)
     entered = asyncio.Event()
 
     async def hang() -> None:

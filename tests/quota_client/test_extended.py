@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.quota_client import Reservation, costless
 from services.quota_client._lease_store import LeaseStore
-from services.quota_client._reservation import Reservation, costless
 from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, shared
 
 AMOUNTS = st.builds(Amount, *[st.integers(0, 9)] * len(DIMENSIONS))

@@ -16,7 +16,7 @@ from services.quota_client._pace import Paces
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._settling import Settling
 
-ACTIVE = 12_000
+ACTIVE = 3_000
 
 
 class _Auth:
@@ -82,7 +82,7 @@ def held(auth: Any, now: float, count: int = ACTIVE) -> tuple[Refreshing, dict[s
 
 
 async def test_all_keys_are_asked_about_in_small_calls(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
-    """12,000 active keys: none goes stale and no lease expires; what has not changed is not told again."""
+    """3,000 active keys: none goes stale and no lease expires; what has not changed is not told again."""
     now = 1000.0
     monkeypatch.setattr("services.quota_client._refreshing.time.monotonic", lambda: now)
     refreshing, keys = held(auth, now)

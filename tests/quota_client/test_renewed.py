@@ -8,8 +8,8 @@ from unittest.mock import Mock
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.quota_client import costless
 from services.quota_client._lease_store import LeaseStore
-from services.quota_client._reservation import costless
 from services.quota_client.amounts import Amount
 
 

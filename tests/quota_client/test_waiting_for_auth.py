@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
+from services.quota_client import costless
 from services.quota_client._lease_stores import Asked, LeaseStores
 from services.quota_client._pace import Paces
-from services.quota_client._reservation import costless
 from services.quota_client._settling import Settling
 from services.quota_client.amounts import Amount
 

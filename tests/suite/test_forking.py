@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deploy.local.supervisor import Spec, Supervisor
@@ -73,3 +75,32 @@ def test_without_forks_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert not isinstance(process, forking.Forked)
         assert process.wait() == 0
         assert told(tmp_path / "log")[0] == environment
+
+
+ANOTHER = f"""
+import sys
+from tests import forking
+forking.enabled = True
+process = forking.fork({MODULE!r}, {{"WANTED": "sleep", "FD": "0"}}, output=2)
+print(process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_another_worker_has_the_same_server_and_takes_only_its_own_along(tmp_path: Path) -> None:
+    """One server imports for all; a worker that goes takes what was forked for it, and nothing of the others'."""
+    with tempfile.TemporaryFile("w+") as file, (tmp_path / "log").open("ab") as log:
+        given = {"WANTED": "sleep", "FD": str(file.fileno())}
+        ours = forking.fork(MODULE, given, folder=tmp_path, output=log.fileno(), fds=[file.fileno()])
+        told(tmp_path / "log")
+        with subprocess.Popen(
+            [sys.executable, "-c", ANOTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as another:
+            assert another.stdout is not None
+            theirs = psutil.Process(int(another.stdout.readline()))
+            assert theirs.ppid() == psutil.Process(ours.pid).ppid()
+            another.kill()
+        theirs.wait(60)
+        assert psutil.pid_exists(ours.pid)
+        ours.kill()
+        assert ours.wait() == -signal.SIGKILL

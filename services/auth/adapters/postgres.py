@@ -21,7 +21,7 @@ Link = psycopg.AsyncConnection[TupleRow]
 _log = logs.get("postgres")
 
 _PROBE_S: Final = 0.3
-_ANSWER_S: Final = 8.0
+ANSWER_S: Final = 8.0
 """How long a transaction may take: its statements are refused earlier by a server that is there."""
 _GONE: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 
@@ -71,7 +71,7 @@ class Postgres:
             raise _away()
         try:
             async with self._pool.connection() as link:
-                with database.answering(link, within_s=_ANSWER_S):
+                with database.answering(link, within_s=ANSWER_S):
                     yield link
         except _GONE as error:
             if database.of_one_statement(error):
