@@ -175,3 +175,18 @@ async def test_a_refusal_touches_its_own_pool_alone() -> None:
     for _ in range(3):
         assert not isinstance(await pools.cut(replica.day.who, least=need, need=need, want=need), Short)
     assert isinstance(await pools.cut(replica.day.who, least=need, need=need, want=need), Short)
+
+
+async def test_what_was_borrowed_ahead_is_not_lent_under_a_lower_limit() -> None:
+    """It goes back first: no more is lent in all than the limit that binds now."""
+    day = _Day(1_000_000)
+    replica = _Replica(day)
+    for _ in range(50):
+        assert await replica.spend(100)
+        replica.now += 1
+    assert replica.ahead > 2_000
+    day.limit = 5_850
+    lent = 0
+    while await replica.spend(100):
+        lent += 100
+    assert (lent, day.taken) == (800, 5_800)

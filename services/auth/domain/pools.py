@@ -286,7 +286,10 @@ class Pools:
         poor = True
         try:
             async with pool.lock:
-                poor = isinstance(await self._borrowed(pool, who, least=NOTHING, need=NOTHING, want=NOTHING), Short)
+                # Else what the limits of before leave would be lent under those that came meanwhile.
+                poor = pool.limits != who.limits or isinstance(
+                    await self._borrowed(pool, who, least=NOTHING, need=NOTHING, want=NOTHING), Short
+                )
         except MoaError:
             pass
         finally:
