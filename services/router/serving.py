@@ -31,7 +31,7 @@ def begin(context: Any) -> Caller:
     Raises Unauthenticated for two different keys, InvalidField for an unknown `moa-fallback`.
     """
     call = calls.current()
-    metadata = context.invocation_metadata() or ()
+    metadata = calls.metadata_of(context)
     call.key = key_of(metadata)
     left_s = context.time_remaining()
     return Caller(

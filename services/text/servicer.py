@@ -111,7 +111,7 @@ class TextServicer(TextServiceServicer):
         return CountTokensResponse(prompt_tokens=await count.prompt_tokens(request, model, target))
 
     def _find(self, request: GenerateTextRequest | CountTokensRequest, context: Any) -> tuple[Model, Target]:
-        key = byok.caller_key(context.invocation_metadata())
+        key = byok.caller_key(calls.metadata_of(context))
         return self._targets.find(self._catalogue.now, request.model, request.provider, caller_key=key)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 from uuid import uuid4
@@ -25,6 +25,9 @@ RESUME_KEY = "x-moa-resume"
 """Names an order of images: asked again under the same name, an unfinished one goes on where it was."""
 
 
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
 class Call:
     """One call being served. `fields` become part of its log line."""
 
@@ -37,6 +40,7 @@ class Call:
         "fields",
         "kept",
         "key",
+        "metadata",
         "method",
         "request_bytes",
         "request_id",
@@ -57,6 +61,8 @@ class Call:
         self.fields: dict[str, Any] = {}
         self.key = ""
         """What the handler takes for the caller's key; empty until it has read it."""
+        self.metadata: Metadata | None = None
+        """What its caller sent beside the request; None: nobody has read it."""
         self.kept: tuple[Message, bytes] | None = None
         """A large request, and its bytes as they were received, until they are taken."""
         self.charged = False
@@ -102,6 +108,12 @@ def begin(method: str, request_id: str, address: str = "") -> Call:
 def current() -> Call:
     """Return the call that is being served."""
     return _CURRENT.get()
+
+
+def metadata_of(context: Any) -> Metadata:
+    """Return what the caller sent beside the request: each reading of a context makes all of it anew."""
+    call = _CURRENT.get()
+    return call.metadata if call.metadata is not None else context.invocation_metadata() or ()
 
 
 def address_in(metadata: Mapping[str, str | bytes]) -> str:

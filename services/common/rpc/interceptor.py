@@ -78,8 +78,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         def around(inner: Handler) -> Handler:
             async def serve(request: Any, context: Any) -> Any:
-                metadata = dict(context.invocation_metadata() or ())
+                sent = context.invocation_metadata() or ()
+                metadata = dict(sent)
                 call, span = served.begin(metadata)
+                call.metadata = sent
                 started = time.perf_counter()
                 code = "OK"
                 try:

@@ -113,7 +113,7 @@ class Receiving:
         elif self._public:
             # Whose it is, nobody has asked yet; its key tells it from others'.
             with contextlib.suppress(errors.MoaError):
-                call.account = key_of(context.invocation_metadata() or ())
+                call.account = key_of(calls.metadata_of(context))
 
     def _read(
         self, data: bytes, context: Any, deserialize: Callable[[bytes], Any] | None, complete: rest.Read | None

@@ -176,7 +176,7 @@ class IdempotentCalls:
 
         # Not a coroutine itself: it would keep a large request as long as its handler works.
         def serve(request: Any, context: Any) -> Awaitable[Any]:
-            key = idempotency.key_in(context.invocation_metadata() or ())
+            key = idempotency.key_in(calls.metadata_of(context))
             if not key:
                 return inner(request, context)
             return self._serve(method, inner, request, context, key, kind, unary)
@@ -196,7 +196,7 @@ class IdempotentCalls:
     ) -> Any:
         caller = self._begin(context)
         who = await self._admission.identify(caller.key)
-        metadata = context.invocation_metadata() or ()
+        metadata = calls.metadata_of(context)
         digest = await fingerprint(request, metadata, self._reading)
         result = await self._claimed(
             pb.ClaimRequest(

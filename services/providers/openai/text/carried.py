@@ -136,21 +136,24 @@ class Returned:
 
     def of_answer(self, piece: Mapping[str, Any]) -> Json:
         """Return what a piece says of the whole answer and has not said before."""
-        found = _beyond(piece, _KNOWN_ANSWER)
-        if found.get("model") == self._own_name:
-            del found["model"]  # callers know it by the catalogue's name
+        sent, new = self._sent, {}
+        for name, value in piece.items():
+            if name in _KNOWN_ANSWER or value is None or sent.get(name) == value:
+                continue
+            if name != "model" or value != self._own_name:  # callers know it by the catalogue's name
+                new[name] = value
         usage = piece.get("usage")
-        if isinstance(usage, dict) and (more := _usage_beyond(usage)):
-            found["usage"] = more
-        new = {name: value for name, value in found.items() if self._sent.get(name) != value}
-        self._sent |= new
+        if isinstance(usage, dict) and (more := _usage_beyond(usage)) and sent.get("usage") != more:
+            new["usage"] = more
+        if new:
+            sent |= new
         return new
 
     @staticmethod
     def of_choice(choice: Mapping[str, Any]) -> Json:
         """Return what a piece says of a candidate: `choice` beside its message, `message` in it."""
         found: Json = {}
-        beside = _beyond(choice, _KNOWN_CHOICE)
+        beside = {} if choice.keys() <= _KNOWN_CHOICE else _beyond(choice, _KNOWN_CHOICE)
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict) and logprobs.get("refusal"):
             beside["logprobs"] = {"refusal": logprobs["refusal"]}
@@ -160,7 +163,7 @@ class Returned:
         if beside:
             found["choice"] = beside
         delta = choice.get("delta") or choice.get("message")
-        if isinstance(delta, dict):
+        if isinstance(delta, dict) and not delta.keys() <= _KNOWN_MESSAGE:
             inside = _beyond(delta, _KNOWN_MESSAGE)
             if inside:
                 found["message"] = inside

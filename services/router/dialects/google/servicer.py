@@ -10,6 +10,7 @@ from google.api import httpbody_pb2
 from moa.router.v1 import google_service_pb2, google_service_pb2_grpc
 from services.common.dialects import GOOGLE
 from services.common.errors import MoaError
+from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import embeddings, listing, requests
@@ -53,7 +54,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         caller = self._caller(context)
         name, given = listing.name_of(request.model), Body(request.body)
         del request
-        strict = is_strict(context.invocation_metadata() or ())
+        strict = is_strict(metadata_of(context))
         rendered, ignored = await self._begin(name, given, caller, stream=False, strict=strict)
         async with rendered.answer as answer:
             note(answer, caller)
@@ -76,7 +77,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
         name, given = listing.name_of(request.model), Body(request.body)
         del request
         async with EventStream(context, GOOGLE, pieces.broken, sign=pieces.sign) as stream:
-            strict = is_strict(context.invocation_metadata() or ())
+            strict = is_strict(metadata_of(context))
             rendered, ignored = await self._begin(name, given, stream.caller(caller), stream=True, strict=strict)
             async with rendered.answer as answer:
                 note(answer, caller)
@@ -122,7 +123,7 @@ class GoogleServicer(google_service_pb2_grpc.GoogleServiceServicer):
 
     async def _embed(self, name: str, given: Body, context: Any, *, batch: bool) -> None:
         caller = self._caller(context)
-        strict = is_strict(context.invocation_metadata() or ())
+        strict = is_strict(metadata_of(context))
         wanted, ignored = await self._reading(embeddings.read, given, name, batch=batch, strict=strict)
         async with await self._operations.begin(EmbeddingCall(wanted), caller) as answer:
             note(answer, caller)

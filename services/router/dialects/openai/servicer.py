@@ -12,6 +12,7 @@ from moa.router.v1 import openai_service_pb2, openai_service_pb2_grpc
 from services.catalogue import Model
 from services.common.dialects import OPENAI
 from services.common.errors import MoaError
+from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import listing as google
@@ -59,7 +60,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         caller = begin(context)
         given = Body(request, model=_deployment(context))
         del request
-        strict = is_strict(context.invocation_metadata() or ())
+        strict = is_strict(metadata_of(context))
         (wanted, include_usage), prompt = await self._reading(chat_request.read, given, strict=strict)
         if not wanted.stream:
             async with await self._operations.begin(TextCall(wanted, prompt), caller) as answer:
@@ -86,7 +87,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
         caller = self._caller(context)
         given = Body(request, model=_deployment(context))
         del request
-        strict = is_strict(context.invocation_metadata() or ())
+        strict = is_strict(metadata_of(context))
         wanted, base64, ignored = await self._reading(embeddings.read, given, strict=strict)
         async with await self._operations.begin(EmbeddingCall(wanted), caller) as answer:
             note(answer, caller)
@@ -115,7 +116,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
     async def _image(self, given: Body, context: Any, kind: image_request.Kind) -> None:
         caller = self._caller(context)
-        strict = is_strict(context.invocation_metadata() or ())
+        strict = is_strict(metadata_of(context))
         asked, wanted = await self._reading(
             image_request.request_from, given, given.content_type, kind, strict=strict, model=_deployment(context)
         )
@@ -197,7 +198,7 @@ class OpenAIServicer(openai_service_pb2_grpc.OpenAIServiceServicer):
 
 def _deployment(context: Any) -> str:
     """Return the model that Azure's form of the path names; the edge has moved it to a header."""
-    return next((str(value) for name, value in context.invocation_metadata() or () if name == DEPLOYMENT_KEY), "")
+    return next((str(value) for name, value in metadata_of(context) if name == DEPLOYMENT_KEY), "")
 
 
 def _preview_every(model: Model, partial_images: int) -> int:
