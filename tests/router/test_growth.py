@@ -187,7 +187,7 @@ async def test_a_whole_answer_that_comes_in_parts_is_one() -> None:
 )
 def test_a_model_is_told_what_is_left_where_it_would_say_more(row: dict[str, Any], left: int, told: int | None) -> None:
     """Never more than fits beside the prompt (1,000 tokens): some refuse it. Where a row says nothing, nothing."""
-    assert bounds.told(left, 1000, Model(id="m", provider="p", **row), bounded=False) == told
+    assert bounds.stated(left, 1000, Model(id="m", provider="p", **row), bounded=False) == told
 
 
 async def test_a_model_is_told_what_is_left_in_all() -> None:

@@ -67,7 +67,7 @@ def longest(models: Iterable[Model]) -> int:
     return max(model.max_output_tokens or model.context_tokens or UNLIMITED for model in models)
 
 
-def told(left: int, prompt: int, model: Model, *, bounded: bool) -> int | None:
+def stated(left: int, prompt: int, model: Model, *, bounded: bool) -> int | None:
     """Return the bound on an answer's tokens that its model is told; None: the model's own.
 
     Where nobody bounded it, only what is left of a quota does, where that is less than the model would say: no more

@@ -155,11 +155,13 @@ class Growing:
         self._over = True
         if not isinstance(refusal, QuotaExhausted):
             raise Unextended() from refusal
-        told = self._meter.usage
+        reported = self._meter.usage
         usage = usage_pb2.Usage()
-        usage.CopyFrom(told if told.prompt_tokens else self._meter.so_far())
+        usage.CopyFrom(reported if told.prompt_tokens else self._meter.so_far())
         # No more was delivered than was set aside, as far as anybody knows.
-        usage.completion_tokens = max(told.completion_tokens, min(self._meter.completion_so_far, self._growth.covered))
+        usage.completion_tokens = max(
+            reported.completion_tokens, min(self._meter.completion_so_far, self._growth.covered)
+        )
         usage.exact = False
         message = Message()
         for candidate in sorted(self._left):

@@ -148,12 +148,12 @@ class Operations:
         preferred: str = call.request.model
         if caller.own_key:
             return preferred
-        identity = await self._admission.identify(caller.key)
+        verified_key = await self._admission.identify(caller.key)
         catalogue, on = self._catalogue(), retirement.today()
         quota, makes = call.operation.quota, call.operation.name
         with contextlib.suppress(MoaError):
             model, _ = retirement.standing(catalogue, catalogue.find(preferred), on)
-            if _is_able(call, model, catalogue) and identity.may(quota, model.provider, model.id):
+            if _is_able(call, model, catalogue) and verified_key.may(quota, model.provider, model.id):
                 return preferred
         able = [
             model
@@ -163,7 +163,7 @@ class Operations:
             and _is_able(call, model, catalogue)
         ]
         for model in able:
-            if identity.may(quota, model.provider, model.id):
+            if verified_key.may(quota, model.provider, model.id):
                 return model.full_id
         if able:
             raise PermissionDenied("this key may use no model that can do this", param="model")

@@ -266,7 +266,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
             request.ClearField("reasoning")
         self._payer = paying
         request.model, request.provider = model.id, model.provider
-        most = bounds.told(self.granted - spent, self._bound, model, bounded=self._bounded)
+        most = bounds.stated(self.granted - spent, self._bound, model, bounded=self._bounded)
         if most is None:
             request.ClearField("max_tokens")
         else:
