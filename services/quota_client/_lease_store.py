@@ -159,6 +159,8 @@ class LeaseStore:
         if beyond:
             self._give_back(self)
         self._settling.settled(settlement, after_returns=beyond)
+        if reservation.further:
+            self._settling.covered(settlement.further)
 
     def deferred(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
         """Keep what was set aside until it is known what was consumed (`Reservation.defer` calls this)."""
@@ -172,11 +174,11 @@ class LeaseStore:
 
     def released(self, reservation: Reservation) -> None:
         """Take a reservation back unspent (`Reservation.release` calls this)."""
-        self._end(reservation, NOTHING)
         if reservation.reported_at:
             # Auth would charge it as an orphan one day.
-            self._settling.settled(reservation.settlement(usage_pb2.Usage(), "", ""))
+            self.settled(reservation, reservation.settlement(usage_pb2.Usage(), "", ""))
             return
+        self._end(reservation, NOTHING)
         self._settling.released(reservation.reservation_id)
         for one in reservation.further:
             self._settling.released(one.reservation_id)

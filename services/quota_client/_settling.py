@@ -154,9 +154,6 @@ class Settling:
         """Take a settlement: durable at once, booked soon; with `after_returns`, after what was given back before."""
         self._returns_first = self._returns_first or after_returns
         self._open.pop(settlement.reservation_id, None)
-        if settlement.further:
-            for name in settlement.further:
-                self._open.pop(name, None)
         if self._journal:
             try:
                 self._journal.settled(settlement.SerializeToString())
@@ -165,6 +162,11 @@ class Settling:
                 _log.error("journal.failed", why=error.strerror)
         self._pending[settlement.reservation_id] = settlement
         self._wake.set()
+
+    def covered(self, names: Iterable[str]) -> None:
+        """Note that further reservations are settled with their first, which names them."""
+        for name in names:
+            self._open.pop(name, None)
 
     def deferred(self, settlement: quota_pb2.Settlement, known: Known) -> None:
         """Take a settlement that counts only if nobody else books the reservation meanwhile; `known` hears what does.
@@ -177,6 +179,7 @@ class Settling:
     def _decided(self, settlement: quota_pb2.Settlement) -> None:
         _, self._known[settlement.reservation_id] = self._deferred.pop(settlement.reservation_id)
         self.settled(settlement)
+        self.covered(settlement.further)
 
     def released(self, reservation_id: str) -> None:
         """Note that nothing was consumed."""

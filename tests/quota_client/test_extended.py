@@ -53,6 +53,7 @@ async def test_they_go_on_with_the_request_under_another_id() -> None:
     second.settle(usage=usage_pb2.Usage(completion_tokens=45), provider="p", model="m")
     booked = settling.settled.call_args.args[0]
     assert list(booked.further) == [one.reservation_id for one in second.further]
+    assert settling.covered.call_args.args[0] == booked.further
     assert (store.free().tokens, dict(store.open)) == (55, {})
 
 

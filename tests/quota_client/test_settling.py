@@ -130,3 +130,18 @@ async def test_a_successor_finds_nothing_open_that_a_settlement_names(tmp_path: 
     settling = Settling(auth, service_token="token", folder=tmp_path, holder="one")
     assert settling.start() == ["open"]
     await settling.stop(within_s=0)
+
+
+async def test_no_journal_is_left_of_a_request_that_was_lent_more(tmp_path: Path) -> None:
+    """Once it is settled and booked nothing of it is open, its further reservations included."""
+    auth: Any = Auth()
+    auth.away = False
+    settling = Settling(auth, service_token="token", folder=tmp_path, holder="one")
+    settling.start()
+    for name in ("first", "further"):
+        settling.opened(name)
+    settling.settled(quota_pb2.Settlement(reservation_id="first", further=["further"]))
+    settling.covered(["further"])
+    await until(lambda: auth.booked == ["first"])
+    await settling.stop(within_s=5)
+    assert not list(tmp_path.iterdir())
