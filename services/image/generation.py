@@ -6,7 +6,6 @@ Leaving the block closes the provider's sockets at once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from types import TracebackType
 from typing import Final, Self
@@ -21,6 +20,7 @@ from services.common import estimate
 from services.common.errors import ContentPolicy, UpstreamBroken, UpstreamFailed
 from services.common.helper_process import HelperProcess
 from services.common.hosts import agrees, destination_of
+from services.common.images import digest
 from services.common.reencode import converted
 from services.image import prepare
 from services.image.targets import Target
@@ -236,7 +236,7 @@ class Generation:
             )
         image.image.mime_type = f"image/{self._format}"
         if image.receipt.sha256:
-            image.receipt.sha256 = hashlib.sha256(made.data).hexdigest()
+            image.receipt.sha256 = await digest(made.data)
 
     def _linked(self, link: str) -> URL:
         """Return where a link of the provider leads: to the provider itself, or to a public place by https."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
@@ -13,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from services.common import logs
 from services.common.errors import Conflict, NotFound
-from services.common.images import ImageInfo
+from services.common.images import ImageInfo, digest
 from services.common.store import Store
 from services.common.store.names import object_name
 from services.tasks.adapters.database import Database, Link
@@ -65,7 +64,7 @@ class Files:
     ) -> File:
         """Store a file. Raises Conflict where the account has as many, or as much, as it may."""
         name = object_name(account_id, info.format)
-        row = (name, account_id, filename, info.mime_type, len(data), hashlib.sha256(data).hexdigest(), Jsonb(metadata))
+        row = (name, account_id, filename, info.mime_type, len(data), await digest(data), Jsonb(metadata))
         async with self._database.transaction() as link:
             await _check_room(link, account_id, len(data))
             await link.execute(
