@@ -157,7 +157,7 @@ class Growing:
             raise Unextended() from refusal
         reported = self._meter.usage
         usage = usage_pb2.Usage()
-        usage.CopyFrom(reported if told.prompt_tokens else self._meter.so_far())
+        usage.CopyFrom(reported if reported.prompt_tokens else self._meter.so_far())
         # No more was delivered than was set aside, as far as anybody knows.
         usage.completion_tokens = max(
             reported.completion_tokens, min(self._meter.completion_so_far, self._growth.covered)
