@@ -152,12 +152,12 @@ class OpenAIReader(BaseReader):
 
     def _take_bare_choice(self, candidate: int, given: dict[str, Any]) -> None:
         """Read a choice in which nothing was found: reasoning by another name. Raises Malformed for other text."""
-        said = given.get("delta") or given.get("message") or {}
+        message = given.get("delta") or given.get("message") or {}
         name = next(
-            (name for name in REASONING_NAMES if isinstance(said, dict) and isinstance(said.get(name), str)), ""
+            (name for name in REASONING_NAMES if isinstance(message, dict) and isinstance(message.get(name), str)), ""
         )
         if name:
-            self._reason(candidate, said[name])
+            self._reason(candidate, message[name])
         elif may_lack_words(given):
             raise Malformed
 
@@ -268,12 +268,12 @@ def _failure_of(error: failures.Failure | str) -> failures.Failure:
 
 def _is_bare(choice: Choice) -> bool:
     """Return whether nothing that a choice may say is in its places, or a call without anything in its own."""
-    said = choice.delta or choice.message
-    if choice.text or (said is not None and (said.content or said.reasoning_content or said.reasoning)):
+    delta = choice.delta or choice.message
+    if choice.text or (delta is not None and (delta.content or delta.reasoning_content or delta.reasoning)):
         return False
     if choice.delta in _EMPTY and choice.message in _EMPTY:
         return True
-    return said is not None and any(call.function is None for call in said.tool_calls or ())
+    return delta is not None and any(call.function is None for call in delta.tool_calls or ())
 
 
 def _delta_of(choice: Choice, *, streamed: bool) -> Delta | None:

@@ -160,8 +160,8 @@ class Images:
 
     def _quality(self) -> str:
         """Return the quality that was asked for of the model."""
-        told = (name.partition("=") for name in self._wanted.ignored)
-        return next((value or "auto" for name, _, value in told if name == "quality"), self._wanted.quality)
+        pairs = (name.partition("=") for name in self._wanted.ignored)
+        return next((value or "auto" for name, _, value in pairs if name == "quality"), self._wanted.quality)
 
     def _form(self, image: media_pb2.ImageData) -> dict[str, Any]:
         return {

@@ -126,21 +126,21 @@ def drop_hints(request: image_service_pb2.GenerateImageRequest, model: Model, *,
 
     OpenAI's clients send a quality and a style to every model. `strict`: raise InvalidField.
     """
-    told = []
+    named = []
     if request.quality and not model.can("quality"):
         request.quality = image_pb2.QUALITY_UNSPECIFIED
-        told.append("quality")
+        named.append("quality")
     elif request.quality and (known := [name for name in _GRADES if name in (model.limits.qualities or _GRADES)]):
         asked = next(name for name in _GRADES if _QUALITIES[name] == request.quality)
         nearest = min(known, key=lambda name: abs(_GRADES.index(name) - _GRADES.index(asked)))
         request.quality = _QUALITIES[nearest]
-        told += [f"quality={nearest}"] if nearest != asked else []
+        named += [f"quality={nearest}"] if nearest != asked else []
     for name in ("style", "moderation"):
         if getattr(request, name) not in ("", "auto") and not model.can(name):
             request.ClearField(name)
-            told.append(name)
-    refuse((name.partition("=")[0] for name in told), strict=strict)
-    return told
+            named.append(name)
+    refuse((name.partition("=")[0] for name in named), strict=strict)
+    return named
 
 
 def _from_form(read: form.Form) -> tuple[Read[ImageBody], Mapping[str, list[bytes]]]:
