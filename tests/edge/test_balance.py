@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from deploy.local.ports import Ports
-from deploy.local.readiness import await_grpc
-from deploy.local.stack import REPOSITORY, Stack
+from deploy.local.stack import Stack
 from tests import forking, waiting
-from tests.edge.upstream import TIMEOUT_S, Upstream
+from tests.edge.upstream import Upstream, mortal
 
 LARGE_BYTES = 5_000_000
 """More than any buffer on the way holds, so that a request is sent anew only where it was kept."""
@@ -61,19 +57,6 @@ def test_workers_share_and_stand_in(tmp_path: Path) -> None:
             stack.stop()
 
 
-@contextmanager
-def mortal(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a router that can be killed."""
-    command = [sys.executable, "-m", "tests.edge.upstream", str(port)]
-    environment = {"PYTHONPATH": f"{REPOSITORY / 'gen'}:{REPOSITORY}", "PATH": ""}
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            await_grpc(f"127.0.0.1:{port}", until=time.monotonic() + TIMEOUT_S, alive=lambda: None)
-            yield process
-        finally:
-            process.kill()
-
-
 def retries(stack: Stack) -> int:
     """Return how often the edge has sent requests for the router again."""
     told = requests.get(stack.internal_url + "/metrics/edge", timeout=20).text
@@ -85,12 +68,12 @@ def test_a_request_waits_for_a_router_that_is_started_again(tmp_path: Path) -> N
     """The only router is killed: requests that come then, small, large and more than a few at once, are answered by its
     successor."""
     port = Ports().any()
-    environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "100"}
+    environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "200"}
     answers: list[Any] = []
 
     def ask(size: int) -> None:
         body = {"filler": "x" * size}
-        answers.append(requests.post(stack.url + "/generate/text", json=body, headers=key, timeout=60))
+        answers.append(requests.post(stack.url + "/generate/text", json=body, headers=key, timeout=110))
 
     key = {"X-API-Key": "moa-known"}
     with ExitStack() as ending:

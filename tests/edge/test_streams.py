@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import grpc
 import pytest
 
 from deploy.local.ports import Ports
-from deploy.local.stack import REPOSITORY, Stack
+from deploy.local.stack import Stack
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from tests import forking
 from tests.edge.upstream import TIMEOUT_S, Upstream
+from tests.edge.upstream import mortal as upstream_process
 
 
 def opened(edge: Stack, path: str, body: object) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
@@ -55,21 +55,18 @@ def test_leaving_cancels(edge: Stack, upstream: Upstream, begin: bool) -> None:
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[tuple[Stack, subprocess.Popen[bytes]]]:
+def mortal(tmp_path: Path) -> Iterator[tuple[Stack, forking.Forked | subprocess.Popen[bytes]]]:
     """An edge in front of a router that is a process of its own."""
     port = Ports().any()
-    command = [sys.executable, "-m", "tests.edge.upstream", str(port)]
-    environment = {"PYTHONPATH": f"{REPOSITORY / 'gen'}:{REPOSITORY}", "PATH": ""}
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "2"}
-            with Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as stack:
-                yield stack, process
-        finally:
-            process.kill()
+    environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "2"}
+    with (
+        upstream_process(port) as process,
+        Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as stack,
+    ):
+        yield stack, process
 
 
-def test_death(mortal: tuple[Stack, subprocess.Popen[bytes]]) -> None:
+def test_death(mortal: tuple[Stack, forking.Forked | subprocess.Popen[bytes]]) -> None:
     """A router killed mid-stream breaks the stream visibly; then it is 503 in each dialect, with Retry-After."""
     edge, process = mortal
     link, answer = opened(edge, "/generate/text", {"act": "hang", "begin": True})

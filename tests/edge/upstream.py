@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import grpc
 from google.api import httpbody_pb2
 
+from deploy.local.readiness import await_grpc
+from deploy.local.stack import REPOSITORY
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
 from moa.router.v1 import (
     google_service_pb2,
@@ -34,8 +39,10 @@ from services.common.rpc.whole import whole_text
 from services.router.body_check import BodyCheck
 from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
+from tests import forking
 
 TIMEOUT_S = 20
+MODULE = "tests.edge.upstream"
 FAULT = "catalogue.yaml: model m: unknown field `fallbak`; did you mean 'fallback'?"
 """What is wrong with the catalogue of this router."""
 STRANGER = "moa-stranger"
@@ -266,6 +273,23 @@ class Upstream:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+@contextmanager
+def mortal(port: int) -> Iterator[forking.Forked | subprocess.Popen[bytes]]:
+    """Run a router that can be killed."""
+    environment = {"PYTHONPATH": f"{REPOSITORY / 'gen'}:{REPOSITORY}", "PATH": ""}
+    process: forking.Forked | subprocess.Popen[bytes]
+    if forking.enabled:
+        process = forking.fork(MODULE, environment, str(port))
+    else:
+        process = subprocess.Popen([sys.executable, "-m", MODULE, str(port)], cwd=REPOSITORY, env=environment)
+    try:
+        await_grpc(f"127.0.0.1:{port}", until=time.monotonic() + 60, alive=lambda: None)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def _serve(port: int) -> None:
