@@ -209,6 +209,8 @@ class Generation:
                 # Neither the conversion nor the wait for it is the provider's.
                 deadline.rest()
                 await self._convert(made)
+                if isinstance(made, Picture) and shown.image.HasField("receipt"):
+                    shown.image.receipt.sha256 = await digest(made.data)
             self._events.put_nowait(made)
             del made, shown
             # Nothing more is read before this has been written to the caller, however long that takes: pictures
@@ -235,8 +237,6 @@ class Generation:
                 converted, made.data, self._format
             )
         image.image.mime_type = f"image/{self._format}"
-        if image.receipt.sha256:
-            image.receipt.sha256 = await digest(made.data)
 
     def _linked(self, link: str) -> URL:
         """Return where a link of the provider leads: to the provider itself, or to a public place by https."""

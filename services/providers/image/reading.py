@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import binascii
 import contextlib
-import hashlib
 import io
 from collections.abc import Sequence
 
@@ -35,10 +34,13 @@ def described(data: bytes) -> ImageData:
 
 
 def image_event(index: int, data: bytes, *, revised_prompt: str = "", seed: object = None) -> Picture:
-    """Return the event of a finished image. A seed that is no number of 63 bits is left out."""
+    """Return the event of a finished image. A seed that is no number of 63 bits is left out.
+
+    Its receipt has no digest yet: hashing is no work for a loop.
+    """
     made = Image(image=described(data), revised_prompt=scrub(revised_prompt))
     if isinstance(seed, int) and 0 <= seed < 2**63:
-        made.receipt.CopyFrom(Receipt(seed=seed, sha256=hashlib.sha256(data).hexdigest()))
+        made.receipt.CopyFrom(Receipt(seed=seed))
     return Picture(ImageEvent(index=index, image=made), data)
 
 
