@@ -24,7 +24,7 @@ def _whole(message: Json, finish: str | None = "stop", choice: Json | None = Non
 
 def _bare(**more: Any) -> Json:
     """Return a chunk with one choice, as it is given."""
-    return {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, **more}]}
+    return {**chunk(), "choices": [{"index": 0, **more}]}
 
 
 def _openai(*pieces: Json | bytes, says: Said, ends: str = "", elsewhere: str = "") -> Recording:
@@ -66,6 +66,13 @@ OPENAI: dict[str, Recording] = {
     ),
     "a piece of no known form": _openai(
         chunk({"content": "Hi"}), {"response": " there"}, _END, says=_HI, ends="upstream_broken"
+    ),
+    "filters in pieces of their own": _openai(
+        chunk({"role": "assistant", "content": "", "channel": "final"}),
+        chunk({"content": "Hi"}),
+        _bare(content_filter_results={"hate": {"filtered": False, "severity": "safe"}}, finish_reason=None),
+        _bare(content_filter_offsets={"check_offset": 5}, delta={}, finish_reason="stop"),
+        says=_HI,
     ),
     "text beside no delta": _openai(
         _bare(text="Hi"), _bare(text=" there"), _bare(text="", finish_reason="stop"), says=Said("Hi there")

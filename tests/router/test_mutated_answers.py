@@ -22,7 +22,7 @@ _BESIDE: Final = frozenset(
         *("annotations", "native_finish_reason", "finish_reason", "finishReason", "finishMessage", "role", "type"),
         *("reasoning_details", "extra_content", "content_filter_results", "logprobs", "logprobsResult", "citation"),
         *("citations", "citationMetadata", "groundingMetadata", "urlContextMetadata", "safetyRatings", "stopReason"),
-        *("thoughtSignature", "signature", "mimeType", "format", "toolUseId", "id", "index", "annotations", "error"),
+        *("thoughtSignature", "signature", "mimeType", "format", "toolUseId", "id", "index", "channel", "error"),
     )
 )
 """What stands beside what is said, or is not text."""

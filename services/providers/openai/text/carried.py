@@ -71,11 +71,20 @@ _FINISHES: Final = frozenset(("stop", "length", "tool_calls", "function_call", "
 """Why a candidate ended, in the protocol's words."""
 _BESIDE_MESSAGE: Final = frozenset(
     (
-        *("annotations", "audio", "citations", "content_parts", "context", "executed_tools", "images", "name"),
-        *("provider_specific_fields", "reasoning_details", "sources", "thinking_blocks", "tool_call_id"),
+        *("annotations", "audio", "channel", "citations", "content_parts", "context", "created", "end_turn", "id"),
+        *("executed_tools", "images", "metadata", "model", "name", "object", "phase", "provider_specific_fields"),
+        *("reasoning_details", "recipient", "sender", "sources", "status", "thinking_blocks", "timestamp"),
+        *("tool_call_id", "type", "weight"),
     )
 )
 """What servers are known to put beside what a message says, and what is read elsewhere."""
+_BESIDE_CHOICE: Final = frozenset(
+    (
+        *("content_filter_offsets", "content_filter_result", "content_filter_results", "content_filters"),
+        *("matched_stop", "native_finish_reason", "seed", "stop_reason", "token_ids"),
+    )
+)
+"""Likewise, beside a message: Azure tells what its filters found in pieces of their own."""
 _KNOWN_CALL: Final = frozenset(("index", "id", "type", "function"))
 _KNOWN_USAGE: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 _KNOWN_DETAILS: Final = (
@@ -179,8 +188,8 @@ def may_lack_words(choice: Mapping[str, Any]) -> bool:
     """Return whether a choice in which nothing was found holds text in a place that nobody knows."""
     message = choice.get("delta") or choice.get("message")
     if not isinstance(message, dict):
-        return not choice.get("finish_reason") and may_speak(_beyond(choice, _KNOWN_CHOICE))
-    return message.keys().isdisjoint(_BESIDE_MESSAGE) and may_speak(_beyond(message, _KNOWN_MESSAGE))
+        return not choice.get("finish_reason") and may_speak(_beyond(choice, _KNOWN_CHOICE | _BESIDE_CHOICE))
+    return may_speak(_beyond(message, _KNOWN_MESSAGE | _BESIDE_MESSAGE))
 
 
 def _usage_beyond(usage: Mapping[str, Any]) -> Json:
