@@ -178,9 +178,10 @@ class LeaseStore:
             # Auth would charge it as an orphan one day.
             self.settled(reservation, reservation.settlement(usage_pb2.Usage(), "", ""))
             return
-        self._end(reservation, NOTHING)
+        self._close(reservation, reservation.amount)
         self._settling.released(reservation.reservation_id)
         for one in reservation.further:
+            self._close(one, one.amount)
             self._settling.released(one.reservation_id)
 
     def renewed(self, reservation: Reservation) -> Reservation:
