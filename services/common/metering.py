@@ -16,6 +16,9 @@ _PIECE_CHARS: Final = 8
 """Shorter pieces of a stream are mostly one token."""
 
 
+_NONE: Final[frozenset[int]] = frozenset()
+
+
 def prompt_owed(bound: int, counted: int | None) -> int:
     """Return a prompt's tokens where nobody reported them: as they were counted, if they were; at most its bound."""
     return bound if counted is None else min(bound, counted)
@@ -36,6 +39,7 @@ class TextMeter:
         "_tokens",
         "_unshown",
         "_unshown_reasoning",
+        "ended",
         "reported",
         "usage",
     )
@@ -47,6 +51,8 @@ class TextMeter:
         self._unshown = self._unshown_reasoning = 0
         self.usage = Usage()
         """As an event told it last."""
+        self.ended: frozenset[int] = _NONE
+        """Candidates that have ended."""
         self.reported: ReportedUsage | None = None
         """The provider's latest count, for whoever reads its answer; it is the truth, as far as it can be read."""
 
@@ -63,6 +69,8 @@ class TextMeter:
                 self.usage = event.usage
             elif kind == "finished":
                 self.usage = event.finished.usage
+            elif kind == "candidate_finished":
+                self.ended = self.ended | {event.candidate}
             return
         tokens = 1 if len(text) < _PIECE_CHARS else tokens_of(text)
         self._pieces += 1
@@ -114,9 +122,14 @@ class TextMeter:
         return Usage(completion_tokens=self._tokens, reasoning_tokens=self._reasoning) if delivers else Usage()
 
     @property
+    def made(self) -> int:
+        """Tokens of the completion so far, as they are estimated."""
+        return self._tokens + self._unshown
+
+    @property
     def completion_so_far(self) -> int:
-        """Tokens of the completion so far: what was reported, or as many as were shown, where those are more."""
-        return max(self._tokens + self._unshown, self.usage.completion_tokens)
+        """Tokens of the completion so far: what was reported, or the estimate, where that is more."""
+        return max(self.made, self.usage.completion_tokens)
 
     @property
     def shown(self) -> bool:

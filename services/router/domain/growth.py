@@ -53,30 +53,47 @@ class Growth:
         self._refusal: MoaError | None = None
         self.covered = covered
         """Tokens of completion that are set aside."""
-        self.delivered = 0
-        """Tokens of completion so far, about."""
-
-    def saw(self, delivered: int) -> None:
-        """Note how far the answer has come; before what is set aside is used up, more is, in the background."""
-        self.delivered = max(self.delivered, delivered)
-        if self._running is not None or self._refusal is not None or self.covered >= self._most:
-            return
-        if self.delivered + self._ahead > self.covered:
-            self._running = asyncio.create_task(self._extend(), name="growth")
+        self.meter = TextMeter(0)
+        """Meters what is delivered: the answer's own, or, of one that is wanted whole, that of its parts."""
 
     @property
     def is_short(self) -> bool:
-        """Whether all that was set aside is used up."""
-        return self.covered <= self.delivered and self.covered < self._most
+        """Whether all that was set aside is used up. Before it is, more is, in the background."""
+        delivered = self.meter.completion_so_far
+        if delivered + self._ahead <= self.covered or self.covered >= self._most:
+            return False
+        if self._running is None and self._refusal is None:
+            self._running = asyncio.create_task(self._extend(), name="growth")
+        return delivered >= self.covered
+
+    def end(self) -> Message:
+        """Return the end of an answer that no more is set aside for."""
+        meter = self.meter
+        usage = usage_pb2.Usage()
+        usage.CopyFrom(meter.usage if meter.usage.prompt_tokens else meter.so_far())
+        # No more was delivered than was set aside, as far as anybody knows.
+        usage.completion_tokens = max(meter.usage.completion_tokens, min(meter.completion_so_far, self.covered))
+        usage.exact = False
+        message = Message()
+        for candidate in sorted({*range(self.candidates)} - meter.ended):
+            ended = text_pb2.CandidateFinished(reason=text_pb2.FINISH_REASON_LENGTH)
+            message.events.add(candidate=candidate, candidate_finished=ended)
+        message.events.add(finished=text_pb2.Finished(usage=usage))
+        return message
 
     async def more(self) -> MoaError | None:
-        """Wait until the answer may go on; the refusal, where no more can be had."""
-        if self._running is not None:
-            await asyncio.wait([self._running])
-        if self.is_short:
-            # What was refused ahead of need may be there by now.
-            await self._extend()
-        return self._refusal if self.is_short else None
+        """Wait until the answer may go on; return the refusal, where no more can be had."""
+        asked = False
+        while self.is_short:
+            if self._running is not None:
+                await asyncio.wait([self._running])
+            elif asked:
+                return self._refusal
+            else:
+                # What was refused ahead of need may be there by now.
+                asked = True
+                await self._extend()
+        return None
 
     def cancel(self) -> None:
         """Ask for nothing more."""
@@ -98,6 +115,8 @@ class Growth:
             if got.nano_usd:
                 more = min(more, self._rates.affordable(got.nano_usd, 0))
             self.covered += more
+            if more <= 0:
+                self._refusal = Unextended()
         finally:
             self._running = None
 
@@ -110,65 +129,22 @@ class Growth:
 class Growing:
     """A target's messages, which go on as long as something is set aside for them, and end at their length then.
 
-    Args:
-        stream: The target's.
-        growth: What is set aside.
-        prompt: The prompt's tokens, guessed.
-        spent: Tokens that were given before by whom the target goes on from.
+    Whoever reads them meters their events (`Growth.meter`).
     """
 
-    def __init__(self, stream: TextStream, growth: Growth, *, prompt: int, spent: int) -> None:
+    def __init__(self, stream: TextStream, growth: Growth) -> None:
         self._stream = stream
         self._growth = growth
-        self._meter = TextMeter(prompt)
-        self._spent = spent
-        self._over = False
-        self._left = set(range(growth.candidates))
-        """Candidates that have not ended."""
 
     async def read(self) -> Message | None:
         """Return the next message. Raises MoaError, Unextended where auth cannot say whether more is left."""
-        if self._over:
-            return None
-        if self._growth.is_short and (refusal := await self._growth.more()) is not None:
-            return self._cut(refusal)
-        message = await self._stream.read()
-        if message is None or not message.events:
-            return message
-        meter = self._meter
-        for event in message.events:
-            kind = event.WhichOneof("event")
-            meter.saw(event, kind)
-            if kind == "candidate_finished":
-                self._left.discard(event.candidate)
-            elif kind == "finished" or kind == "error":
-                self._over = True
-        if self._over:
-            self._growth.cancel()
-        else:
-            self._growth.saw(self._spent + meter.completion_so_far)
-        return message
-
-    def _cut(self, refusal: MoaError) -> Message:
-        """Return the end of an answer that no more is set aside for."""
-        self.cancel()
-        self._over = True
-        if not isinstance(refusal, QuotaExhausted):
-            raise Unextended() from refusal
-        reported = self._meter.usage
-        usage = usage_pb2.Usage()
-        usage.CopyFrom(reported if reported.prompt_tokens else self._meter.so_far())
-        # No more was delivered than was set aside, as far as anybody knows.
-        usage.completion_tokens = max(
-            reported.completion_tokens, min(self._meter.completion_so_far, self._growth.covered)
-        )
-        usage.exact = False
-        message = Message()
-        for candidate in sorted(self._left):
-            ended = text_pb2.CandidateFinished(reason=text_pb2.FINISH_REASON_LENGTH)
-            message.events.add(candidate=candidate, candidate_finished=ended)
-        message.events.add(finished=text_pb2.Finished(usage=usage))
-        return message
+        growth = self._growth
+        if growth.is_short and (refusal := await growth.more()) is not None:
+            self.cancel()
+            if not isinstance(refusal, QuotaExhausted):
+                raise Unextended() from refusal
+            return growth.end()
+        return await self._stream.read()
 
     def cancel(self) -> None:
         """Stop the work behind it."""
@@ -182,11 +158,19 @@ class Growing:
 
 
 class Collected:
-    """The messages of an answer that is wanted whole, as one: a long one comes in parts."""
+    """The messages of an answer that is wanted whole, as one: a long one comes in parts.
 
-    def __init__(self, stream: TextStream) -> None:
+    Args:
+        growth: What is set aside for it; None: all of it was at first.
+        prompt: The prompt's tokens, guessed.
+    """
+
+    def __init__(self, stream: TextStream, growth: Growth | None, *, prompt: int) -> None:
         self._stream = stream
+        self._growth = growth
         self._parts = Message()
+        if growth is not None:
+            growth.meter = TextMeter(prompt)
 
     async def read(self) -> Message | None:
         """Return the whole answer, and before it signs of life. Raises MoaError."""
@@ -198,6 +182,9 @@ class Collected:
             raise error_of(last.error)
         if last.HasField("finished") and not self._parts.events:
             return message
+        if (growth := self._growth) is not None:
+            for event in message.events:
+                growth.meter.saw(event, event.WhichOneof("event"))
         self._parts.events.extend(message.events)
         if not last.HasField("finished"):
             return Message()

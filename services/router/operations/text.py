@@ -274,8 +274,8 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         bound = self._reserved_prompt + spent
         stream = self.backends.ask(TEXT, request, model, self.caller, paying, prompt_bound=bound, books=books)
         if self._growth is not None:
-            stream = Growing(stream, self._growth, prompt=self.prompt.guess, spent=spent)
-        return Collected(stream) if self.whole else stream
+            stream = Growing(stream, self._growth)
+        return Collected(stream, self._growth, prompt=self.prompt.guess) if self.whole else stream
 
     def chargeable(self, paying: Reservation) -> int:
         """Return how many tokens may be charged at most: of an answer that grows, more than is set aside by now."""
@@ -291,7 +291,10 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def metering(self) -> TextMetering:
         """As `Call.metering`."""
-        return TextMetering(self.prompt.guess, self.prompt_tokens)
+        metering = TextMetering(self.prompt.guess, self.prompt_tokens)
+        if self._growth is not None and not self.whole:
+            self._growth.meter = metering
+        return metering
 
     def way_on(self, attempts: Attempts[GenerateTextResponse], metering: Metering, *, others: bool) -> Rescue | None:
         """As `Call.way_on`."""
