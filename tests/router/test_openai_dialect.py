@@ -199,7 +199,7 @@ def test_every_kind_of_message_arrives() -> None:
     }
     request, include_usage = chat_request.request_from(json.dumps(body).encode())
     assert include_usage
-    assert request.vendor.names == ["store"]
+    assert request.vendor.names == ["store", "messages[].content[].image_url.detail"]
     assert request.messages[0].role == text_pb2.ROLE_SYSTEM
     assert request.messages[1].parts[1].image.data == png()
     assert request.messages[2].parts[0].tool_call.name == "f"
