@@ -31,7 +31,7 @@ _TASKS = frozenset(
 
 def vector(text: Any, size: int) -> list[float]:
     """Return a text's vector, or that of a list of tokens: numbers that a float of 32 bits holds."""
-    return [float(len(text)), 0.5, *([0.25] * (size - 2))]
+    return [float(len(text)), 0.5, *([0.25] * (size - 2))][:size]
 
 
 def counted(texts: Sequence[Any]) -> int:

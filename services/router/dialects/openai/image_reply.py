@@ -41,6 +41,8 @@ class LinkedImages:
 _AS_BYTES: Final = ("gpt-image-", "chatgpt-image-")
 """How models are called that answer with bytes where their callers say nothing: their owner's clients expect it."""
 _MOST_WORDS: Final = 500
+_TOLD: Final = {"background": ("opaque", "transparent"), "quality": ("low", "medium", "high", "xhigh", "max")}
+"""What OpenAI's published type of a whole answer can say; it has no word for a choice that was the model's own."""
 
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
@@ -137,7 +139,8 @@ class Images:
         for index, datum in zip(sorted(self._made), data, strict=True):
             vendor_fields.merge(datum, self._beside_images.get(index, {}))
         results: dict[str, Any] = {"created": self._created, "data": data, "usage": self._usage()}
-        results |= self._form(made[0].image)
+        form = self._form(made[0].image)
+        results |= {name: value for name, value in form.items() if value in _TOLD.get(name, (value,))}
         vendor_fields.merge(results, self._beside)
         return results
 
