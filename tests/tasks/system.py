@@ -186,7 +186,7 @@ class System:
         """Get with the first key."""
         return requests.get(self.url + path, headers={**self.auth, **headers}, timeout=90)
 
-    def account(self, **columns: object) -> tuple[str, str]:
+    def account(self, *, micro_credits: int = 10**9, **columns: object) -> tuple[str, str]:
         """Make another account that may do everything, with credits; give its id and its key."""
         script = (
             "import asyncio, sys, json\n"
@@ -201,13 +201,13 @@ class System:
             "    i = await a.create(role='user', limits=CEILINGS, rules=[EVERYTHING])\n"
             "    k = keys.make(sys.argv[2].encode())\n"
             "    await Keys(p).create(i, k, manages=frozenset({'account'}))\n"
-            "    await a.add_credits(i, 10**9, reference='test:' + i, actor='test')\n"
+            "    await a.add_credits(i, int(sys.argv[3]), reference='test:' + i, actor='test')\n"
             "    await p.close()\n"
             "    print(json.dumps([i, k.secret]))\n"
             "asyncio.run(main())\n"
         )
         done = subprocess.run(
-            [sys.executable, "-c", script, self.database.url("moa"), self._environment("auth")["MOA_KEY_PEPPER"]],
+            [sys.executable, "-c", script, self.database.url("moa"), PEPPER, str(micro_credits)],
             cwd=ROOT,
             env=self._environment("auth"),
             capture_output=True,
