@@ -64,7 +64,8 @@ async def test_auth_is_not_asked_while_a_lease_has_room(
     _, _, key = await auth.account()
     admission = await admit(auth)
     running = await reserve(admission, key, 100)
-    monkeypatch.setattr(LeaseStores, "_call", AsyncMock(side_effect=Unavailable("away")))
+    monkeypatch.setattr(LeaseStores, "ask", AsyncMock(side_effect=Unavailable("away")))
+    monkeypatch.setattr(LeaseStores, "top_up_ahead", lambda *_: None)
     await extended(running, times=3)
     with pytest.raises(Unavailable):
         await running.extend(BLOCK, least=BLOCK)
