@@ -65,6 +65,10 @@ compat: proto ## Run all published clients and applications against strict fakes
 	@$(PY) -m tests.compat $(ARGS)
 	@$(PY) -m pytest $(WORKERS) --group sdk $(if $(ARGS),tests/compat)
 
+.PHONY: vendor-tests
+vendor-tests: proto ## Run the API tests that OpenAI publishes with its client for Python against a gateway over strict fakes.
+	@$(PY) -m tests.compat.published
+
 .PHONY: chaos
 chaos: proto ## Run all tests that kill, starve or cut off processes, the long ones too.
 	@$(PY) -m pytest $(WORKERS) --group crash $(ARGS)

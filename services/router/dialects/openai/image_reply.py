@@ -43,6 +43,8 @@ _AS_BYTES: Final = ("gpt-image-", "chatgpt-image-")
 _MOST_WORDS: Final = 500
 _TOLD: Final = {"background": ("opaque", "transparent"), "quality": ("low", "medium", "high", "xhigh", "max")}
 """What OpenAI's published type of a whole answer can say; it has no word for a choice that was the model's own."""
+_IN_ANSWERS: Final = {"standard": "medium", "hd": "high"}
+"""Qualities of requests that answers call otherwise."""
 
 
 def usage_of(usage: usage_pb2.Usage) -> dict[str, Any]:
@@ -164,7 +166,8 @@ class Images:
     def _quality(self) -> str:
         """Return the quality that was asked for of the model."""
         pairs = (name.partition("=") for name in self._wanted.ignored)
-        return next((value or "auto" for name, _, value in pairs if name == "quality"), self._wanted.quality)
+        asked = next((value or "auto" for name, _, value in pairs if name == "quality"), self._wanted.quality)
+        return _IN_ANSWERS.get(asked, asked)
 
     def _form(self, image: media_pb2.ImageData) -> dict[str, Any]:
         return {
