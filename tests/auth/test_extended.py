@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from unittest.mock import AsyncMock
+from uuid import UUID
 
 import pytest
 
@@ -146,21 +148,21 @@ async def test_a_backend_settles_what_its_dead_router_was_lent_meanwhile(auth: A
     await audited(auth.url)
 
 
-@pytest.mark.parametrize("known", [True, False])
-async def test_what_orphans_paid_is_not_charged_again(auth: Auth, known: bool) -> None:
-    """A request's reservations are charged as last reported when its router is dead, each its part. Its router's own
-    settlement corrects each; a backend, which cannot name the further ones any more, corrects the first alone."""
-    account, key_id, _ = await auth.account(tokens=1000)
-    ledger = Ledger(auth.postgres, grace_s=10, alive_s=0)
-    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
-    whole = Amount(tokens=200)
-    borrowed = await ledger.borrow(who, holder="h", least=whole, need=whole, want=whole, ttl_s=60)
-    assert not isinstance(borrowed, Short)
-    block = borrowed.block_id
-    lease = LeaseIds(PEPPER).make(block, 1)
-    first, second = (Further(f"{lease}.{number}.100.0.0", lease, block, BLOCK) for number in (1, 2))
+@dataclass(frozen=True)
+class Lent:
+    """A request with a first and a further reservation of 100 tokens each, in the ledger."""
 
-    def told(charged: int, *, first_alone: bool = False) -> Booking:
+    ledger: Ledger
+    lease: str
+    block: UUID
+
+    @property
+    def reservations(self) -> list[Further]:
+        return [Further(f"{self.lease}.{number}.100.0.0", self.lease, self.block, BLOCK) for number in (1, 2)]
+
+    def booking(self, charged: int, *, first_alone: bool = False) -> Booking:
+        """Return its settlement; of a backend, which knows its first reservation alone."""
+        first, second = self.reservations
         further = [] if first_alone else [second]
         settlement = quota_pb2.Settlement(
             reservation_id=first.reservation_id,
@@ -171,10 +173,39 @@ async def test_what_orphans_paid_is_not_charged_again(auth: Auth, known: bool) -
         )
         return Booking(*first, settlement, further)
 
-    await ledger.report([told(150), *told(150).others()])
-    await ledger.end([Ending(lease, block, whole)])
+
+async def lent(auth: Auth) -> tuple[str, Lent]:
+    """Lend a request more; give its account too."""
+    account, key_id, _ = await auth.account(tokens=1000)
+    ledger = Ledger(auth.postgres, grace_s=10, alive_s=0)
+    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
+    whole = BLOCK * 2
+    borrowed = await ledger.borrow(who, holder="h", least=whole, need=whole, want=whole, ttl_s=60)
+    assert not isinstance(borrowed, Short)
+    return account, Lent(ledger, LeaseIds(PEPPER).make(borrowed.block_id, 1), borrowed.block_id)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_orphans_paid_is_not_charged_again(auth: Auth, known: bool) -> None:
+    """A request's reservations are charged as last reported when its router is dead, each its part. Its router's own
+    settlement corrects each; a backend, which cannot name the further ones any more, corrects the first alone."""
+    account, request = await lent(auth)
+    ledger, reported = request.ledger, request.booking(150)
+    await ledger.report([reported, *reported.others()])
+    await ledger.end([Ending(request.lease, request.block, BLOCK * 2)])
     assert auth.query(BOOKED, account) == [("orphan", 100, 75), ("orphan", 50, None)]
-    await ledger.settle([told(180) if known else told(180, first_alone=True)])
+    await ledger.settle([request.booking(180, first_alone=not known)])
     late = [("late", 0, 90), ("late", 30, None)] if known else [("late", 0, 90)]
     assert auth.query(BOOKED, account)[2:] == late
+    await audited(auth.url)
+
+
+async def test_what_the_first_paid_for_all_is_not_charged_again(auth: Auth) -> None:
+    """A backend books before auth has heard of a further reservation: the first grows by what it lacks, and when the
+    router settles all the same, the further one pays nothing, and is over."""
+    account, request = await lent(auth)
+    await request.ledger.settle([request.booking(150, first_alone=True)])
+    done = await request.ledger.settle([request.booking(160)])
+    assert auth.query(BOOKED, account) == [("settle", 150, 75), ("settle", 0, None)]
+    assert [known.charged.tokens for known in done.known.values()] == [150]
     await audited(auth.url)

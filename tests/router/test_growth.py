@@ -14,7 +14,7 @@ from services.common import errors
 from services.quota_client.amounts import UNLIMITED
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
-from services.router.domain.growth import BLOCK
+from services.router.domain.growth import PORTION
 from tests.router.rig import ended, said, text
 from tests.router.test_rescue import finished, kinds
 from tests.router.world import LIMIT, World
@@ -33,7 +33,7 @@ def pieces(count: int) -> list[Any]:
 
 
 async def test_more_is_set_aside_as_an_answer_grows() -> None:
-    """It begins with a block, and each further one is there before the last is used up; the model is told no bound of
+    """It begins with a portion, and each further one is there before the last is used up; the model is told no bound of
     ours, and what it reports is charged."""
     world = World(a=LONG)
     world.play("a", *pieces(300), finished(10, 30_500))
@@ -42,7 +42,7 @@ async def test_more_is_set_aside_as_an_answer_grows() -> None:
     assert [asked.bound for asked in world.asked] == [0]
     held = LIMIT - PROMPT
     for lent in world.ledger.extended:
-        assert lent.tokens == max(BLOCK, held // 2)
+        assert lent.tokens == max(PORTION, held // 2)
         held += lent.tokens
     assert 30_000 < held < 30_000 * 2
     assert world.ledger.rows == [("r1", 10, 30_500, "a")]
@@ -90,6 +90,17 @@ async def test_an_answer_ends_at_its_length_where_nothing_more_can_be_had(left: 
     assert (answer.succeeded, world.order) == (True, "a")
 
 
+async def test_each_candidate_that_has_not_ended_is_ended() -> None:
+    """What is set aside is for all of them together."""
+    world = World(a={**LONG, "capabilities": {"candidates"}})
+    world.ledger.left = 0
+    stop = text_pb2.CandidateFinished(reason=text_pb2.FINISH_REASON_STOP)
+    world.play("a", text(text_pb2.TextEvent(candidate=1, candidate_finished=stop)), *pieces(50), ended())
+    _, events, _ = await world.ask(max_tokens=None, candidates=3)
+    assert [event.candidate for event in events if event.HasField("candidate_finished")] == [1, 0, 2]
+    assert events[-1].finished.usage.completion_tokens == (LIMIT - PROMPT) // 3 * 3
+
+
 async def test_an_answer_fails_where_auth_cannot_say_what_is_left() -> None:
     """No other model is asked, since it could not go on either, and none is taken for ill; what came is charged."""
     world = World(a={**LONG, "capabilities": {"prefill"}}, b={"capabilities": {"prefill"}})
@@ -113,14 +124,14 @@ async def test_what_ran_out_may_be_there_again_when_it_is_needed() -> None:
         for _ in range(8):
             assert (await answer.next()).events
             await asyncio.sleep(0)
-        world.ledger.left = BLOCK
+        world.ledger.left = PORTION
         while await answer.next() is not None:
             pass
     assert world.ledger.rows == [("r1", 10, 2000, "a")]
 
 
 async def test_a_model_that_ends_within_what_it_has_is_set_aside_no_more() -> None:
-    """Where the first block is the longest answer there is, nothing grows; what is bounded has all of it at once."""
+    """Where the first portion is the longest answer there is, nothing grows; what is bounded has all of it at once."""
     world = World(a={"max_output_tokens": 800}, b={"max_output_tokens": 800}, c={"max_output_tokens": 800})
     for bound in (None, 900):
         world.play("a", *pieces(8), finished(10, 800))
@@ -144,7 +155,7 @@ async def test_dollars_are_set_aside_with_tokens(monkeypatch: pytest.MonkeyPatch
         caller = Caller(key="k", request_id="rid", own_key=own_key)
         world.play("a", *pieces(20), finished(10, 2000))
         await world.ask(max_tokens=None, caller=caller)
-    assert [lent.nano_usd for lent in world.ledger.extended] == [BLOCK * 4000, 0]
+    assert [lent.nano_usd for lent in world.ledger.extended] == [PORTION * 4000, 0]
 
 
 async def test_a_rescued_answer_goes_on_with_what_is_set_aside() -> None:
@@ -191,7 +202,7 @@ def test_a_model_is_told_what_is_left_where_it_would_say_more(row: dict[str, Any
 
 
 async def test_a_model_is_told_what_is_left_in_all() -> None:
-    """The first block, and what the account and the key have left beside it; one caller's bound is as before."""
+    """The first portion, and what the account and the key have left beside it; one caller's bound is as before."""
     world = World(a=LONG)
     world.ledger.left = 5000
     await world.ask(max_tokens=None)

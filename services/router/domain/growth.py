@@ -1,4 +1,4 @@
-"""An answer whose length nobody bounded: its reservation begins with a block, and grows ahead of what is delivered.
+"""An answer whose length nobody bounded: its reservation begins with a portion, and grows ahead of what is delivered.
 
 So one caller does not lock a day's quota, and an answer may still be as long as its model and its account allow
 (docs/charging.md).
@@ -19,9 +19,9 @@ from services.router.domain.bounds import Rates
 from services.router.domain.failures import Unextended
 from services.router.domain.ports import MessageStream, Reservation
 
-BLOCK: Final = 4096
+PORTION: Final = 4096
 """Tokens of completion that are set aside at first: most answers are shorter, and need no call and no second."""
-_AHEAD: Final = BLOCK // 2
+_AHEAD: Final = PORTION // 2
 """When so many are left, more are set aside: a second of the fastest models, in which auth answers many times."""
 _AT_ONCE: Final = 2
 """Of a long answer this part of what it has had is set aside at once, so that it needs few further reservations."""
@@ -102,7 +102,7 @@ class Growth:
 
     async def _extend(self) -> None:
         try:
-            tokens = min(max(BLOCK * self.candidates, self.covered // _AT_ONCE), self._most - self.covered)
+            tokens = min(max(PORTION * self.candidates, self.covered // _AT_ONCE), self._most - self.covered)
             got = await self._paying.extend(self._amount(tokens), least=self._amount(min(self.candidates, tokens)))
         except MoaError as refusal:
             self._refusal = refusal.with_traceback(None)
