@@ -135,10 +135,11 @@ class OpenAIReader(BaseReader):
                 self._take_end(choice.index, choice.finish_reason)
             if returned is not None and given and (beside := returned.of_choice(given[place])):
                 self._carry(beside, choice.index, before)
-        counts = read_usage(chunk.usage, COUNTS)
-        self._count(counts, closing=self.ending)
-        if self.ending and counts is not None and not self._spoke - self._finished:
-            self._finish()
+        # All chunks but one have none.
+        if chunk.usage and (counts := read_usage(chunk.usage, COUNTS)) is not None:
+            self._count(counts, closing=self.ending)
+            if self.ending and not self._spoke - self._finished:
+                self._finish()
 
     def _carry(self, fields: dict[str, Any], candidate: int, before: int) -> None:
         """Put fields on the last event that a piece made of its candidate, else on one of their own."""
