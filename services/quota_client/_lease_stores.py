@@ -26,6 +26,8 @@ from services.quota_client.amounts import NOTHING, Amount
 CALL_S: Final = 3.0
 """How long auth is waited for: a caller is told then that accounts cannot be reached."""
 _PAUSES_S: Final = (0.05, 0.2)
+_POOR_S: Final = 1.0
+"""How long nothing is leased ahead of need for a key of which there was little to get."""
 _UNKNOWN_S: Final = 1.0
 _UNKNOWN_COUNT: Final = 10_000
 _GUESSES: Final = 30
@@ -227,10 +229,13 @@ class LeaseStores:
             answer, asked_at = await self._call(request, "")
         except MoaError:
             # Too little is free, or auth is away. Who needs more will ask, and be told.
-            store.poor_until = asked_at + 1.0
+            store.poor_until = asked_at + _POOR_S
         else:
             self._take(store.digest, answer.grant, asked_at)
             store.demand.helped(wanted, asked_at)
+            if store.low():
+                # There was little to get: to ask again at each request brings no more.
+                store.poor_until = asked_at + _POOR_S
         finally:
             store.topping_up = None
 

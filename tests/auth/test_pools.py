@@ -117,6 +117,19 @@ async def test_what_is_borrowed_ahead_lasts_for_an_outage() -> None:
             replica.now += 1
 
 
+async def test_what_is_lent_ahead_is_of_a_use() -> None:
+    """No lease is a crumb of a block that is nearly empty, while another has plenty: it would send its router back."""
+    day, want = _Day(10_000_000), Amount(1000)
+    replica, leases = _Replica(day), []
+    for _ in range(100):
+        cut = await replica.pools.cut(day.who, least=NOTHING, need=NOTHING, want=want)
+        assert not isinstance(cut, Short)
+        leases.append(cut[0].amount.tokens if isinstance(cut, tuple) else cut.amount.tokens)
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+        replica.now += 0.1
+    assert min(leases) >= want.tokens // 4
+
+
 async def test_asking_in_vain_raises_no_demand() -> None:
     """After an outage in which much was asked for in vain, as much is borrowed as before it."""
     day = _Day(10_000_000)

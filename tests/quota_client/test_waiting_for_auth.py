@@ -18,14 +18,19 @@ LEASE_S = 20
 
 
 class Auth:
-    """Lends what is asked."""
+    """Lends what is asked, or one of how many parts of it."""
+
+    def __init__(self, parts: int = 1) -> None:
+        self.parts = parts
+        self.asked = 0
 
     async def Admit(self, request: quota_service_pb2.AdmitRequest, **_: Any) -> quota_service_pb2.AdmitResponse:
+        self.asked += 1
         grant = quota_pb2.Grant(account_id="a", key_id="k")
         grant.fresh_for.FromMilliseconds(1500)
         grant.remaining.resets_at.FromSeconds(2**31)
         grant.lease.lease_id = "l"
-        grant.lease.amount.CopyFrom(request.want)
+        grant.lease.amount.CopyFrom((Amount.read(request.want) // self.parts).message())
         grant.lease.expires_in.FromSeconds(LEASE_S)
         return quota_service_pb2.AdmitResponse(grant=grant)
 
@@ -45,3 +50,26 @@ async def test_a_lease_counts_from_when_auth_was_asked(monkeypatch: pytest.Monke
     asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", Amount(100), Amount(100), costless, "r")
     store = await held.ask(b"digest", asked, least=Amount(100))
     assert store.find(Amount(100), now[0]) is not None
+
+
+@pytest.mark.parametrize(("parts", "asked"), [(1, 2), (16, 2)])
+async def test_where_there_is_little_auth_is_not_asked_at_each_request(parts: int, asked: int) -> None:
+    """What is leased ahead of need is asked for once a second at most, where what was lent leaves its key as poor."""
+
+    async def there() -> None: ...
+
+    auth: Any = Auth()
+    settling = Settling(auth, service_token="t", folder=None, holder="h")
+    paces = Paces(auth, service_token="t", holder="h")
+    held = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=there)
+    need = Amount(100)
+    store = await held.ask(
+        b"d", Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", need, need, costless, "r"), least=need
+    )
+    auth.parts = parts
+    store.leases[0].free = Amount(1)
+    for _ in range(5):
+        held.top_up_ahead(store, time.monotonic())
+        if store.topping_up is not None:
+            await store.topping_up
+    assert auth.asked == asked

@@ -241,21 +241,22 @@ class Pools:
             _log.warning("blocks.abandoned", count=len(self._owned))
 
     def _from_memory(self, pool: _Pool, who: VerifiedKey, need: Amount, want: Amount, now: float) -> Lease | None:
+        """Cut a lease of the block that has most for it: halves of a nearly empty one are spent at once."""
+        best, amount = None, NOTHING
         for block in pool.blocks:
-            lasts_s = min(self.lease_s, block.expires - now)
-            if block.day != who.day or lasts_s < self.lease_s / 4 or not block.free.covers(need):
+            if block.day != who.day or block.expires - now < self.lease_s / 4 or not block.free.covers(need):
                 continue
-            spare = block.free - need
-            extra = (want - need).at_least(NOTHING).at_most(spare // 2)
-            amount = need + extra
-            if not amount:
-                continue
-            block.free -= amount
-            block.number += 1
-            cut = _Cut(self._lease_ids.make(block.id, block.number), amount, now + lasts_s)
-            block.cuts[block.number] = cut
-            return Lease(cut.lease_id, amount, lasts_s)
-        return None
+            extra = (want - need).at_least(NOTHING).at_most((block.free - need) // 2)
+            if need + extra > amount:
+                best, amount = block, need + extra
+        if best is None:
+            return None
+        lasts_s = min(self.lease_s, best.expires - now)
+        best.free -= amount
+        best.number += 1
+        cut = _Cut(self._lease_ids.make(best.id, best.number), amount, now + lasts_s)
+        best.cuts[best.number] = cut
+        return Lease(cut.lease_id, amount, lasts_s)
 
     async def _borrowed(
         self, pool: _Pool, who: VerifiedKey, *, least: Amount, need: Amount, want: Amount
