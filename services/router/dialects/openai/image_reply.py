@@ -41,7 +41,7 @@ class LinkedImages:
 _AS_BYTES: Final = ("gpt-image-", "chatgpt-image-")
 """How models are called that answer with bytes where their callers say nothing: their owner's clients expect it."""
 _MOST_WORDS: Final = 500
-_TOLD: Final = {"background": ("opaque", "transparent"), "quality": ("low", "medium", "high", "xhigh", "max")}
+_WORDS_SHOWN: Final = {"background": ("opaque", "transparent"), "quality": ("low", "medium", "high", "xhigh", "max")}
 """What OpenAI's published type of a whole answer can say; it has no word for a choice that was the model's own."""
 _IN_ANSWERS: Final = {"standard": "medium", "hd": "high"}
 """Qualities of requests that answers call otherwise."""
@@ -142,7 +142,7 @@ class Images:
             vendor_fields.merge(datum, self._beside_images.get(index, {}))
         results: dict[str, Any] = {"created": self._created, "data": data, "usage": self._usage()}
         form = self._form(made[0].image)
-        results |= {name: value for name, value in form.items() if value in _TOLD.get(name, (value,))}
+        results |= {name: value for name, value in form.items() if value in _WORDS_SHOWN.get(name, (value,))}
         vendor_fields.merge(results, self._beside)
         return results
 
