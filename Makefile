@@ -62,8 +62,8 @@ test-models: proto ## Run the tests of the real weights that come in packages; t
 
 .PHONY: compat
 compat: proto ## Run all published clients and applications against strict fakes of three vendors; ARGS=… for python -m tests.compat.
-	@$(PY) -m tests.compat $(ARGS)
-	@$(PY) -m pytest $(WORKERS) --group sdk $(if $(ARGS),tests/compat)
+	@$(PY) -m tests.compat $(ARGS); first=$$?; \
+	  $(PY) -m pytest $(WORKERS) --group sdk $(if $(ARGS),tests/compat) && exit $$first
 
 .PHONY: vendor-tests
 vendor-tests: proto ## Run the API tests that OpenAI publishes with its client for Python against a gateway over strict fakes.

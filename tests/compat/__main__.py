@@ -67,6 +67,8 @@ async def _run(clients: Sequence[Client]) -> int:
                 failed = sum(1 for result in own if result.why)
                 seconds = time.monotonic() - began
                 print(f"{seconds:6.0f} s  {client.name}: {len(own) - failed} ok, {failed} failed", flush=True)
+                for line in table.faults(own):
+                    print(f"          {line}", flush=True)
     print("\n".join(("", *table.lines(results))))
     failed = sum(1 for result in results if result.why)
     print(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -72,7 +73,7 @@ def command_of(client: Client) -> list[str]:
     return [str(node) if node.exists() else "node", str(folder / client.program)]
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _started(command: list[str], log: IO[bytes], scratch: Path) -> AsyncIterator[Process]:
     scratch.mkdir(parents=True, exist_ok=True)
     kept = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
@@ -80,7 +81,14 @@ async def _started(command: list[str], log: IO[bytes], scratch: Path) -> AsyncIt
     # What a client finds of its user, keys and settings, is none of its test.
     environment |= {"HOME": str(scratch), "NO_PROXY": "*", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=PIPE, stdout=PIPE, stderr=log, cwd=scratch, env=environment, limit=_LINE_BYTES
+        *command,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=log,
+        cwd=scratch,
+        env=environment,
+        limit=_LINE_BYTES,
+        start_new_session=True,
     )
     try:
         yield process
@@ -90,8 +98,14 @@ async def _started(command: list[str], log: IO[bytes], scratch: Path) -> AsyncIt
         try:
             await asyncio.wait_for(process.wait(), 10)
         except TimeoutError:
-            process.kill()
-            await process.wait()
+            await _end(process)
+
+
+async def _end(process: Process) -> None:
+    """End a program that hangs, with what it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _asked(client: Client, world: World, process: Process, vendor: str, scenario: str) -> str:
@@ -118,8 +132,7 @@ async def _asked(client: Client, world: World, process: Process, vendor: str, sc
         await process.stdin.drain()
         line = await asyncio.wait_for(process.stdout.readline(), ANSWER_S)
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        await _end(process)
         return f"no answer within {ANSWER_S} s"
     except ConnectionError:
         await process.wait()

@@ -16,8 +16,12 @@ def lines(results: Sequence[Result]) -> list[str]:
         own = [result for result in results if (result.client, result.vendor) == (client, vendor)]
         words = " ".join(f"{result.scenario}:{_word(result)}" for result in own)
         made.append(f"{client:{wide}}  {vendor:6}  {words}")
-    made += [f"{each.client} {each.vendor} {each.scenario}: {each.why}" for each in results if each.why]
-    return made
+    return [*made, *faults(results)]
+
+
+def faults(results: Sequence[Result]) -> list[str]:
+    """Return a line for each scenario that failed, with why."""
+    return [f"{each.client} {each.vendor} {each.scenario}: {each.why}" for each in results if each.why]
 
 
 def _word(result: Result) -> str:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,8 +15,9 @@ from deploy.local.stack import REPOSITORY, Stack
 from tests import stacks
 from tests.compat import environments, page, runner, table
 from tests.compat.clients import CLIENTS, VENDORS, Client
+from tests.compat.fakes import Fakes
 from tests.compat.plots import LOOP, Conversation, Plot, Stage, Turn, mark, thought
-from tests.compat.world import world
+from tests.compat.world import World, world
 
 SUITE = {"openai-python": "tools", "openai-node": "tools-stream", "pydantic-ai": "tools-stream"}
 
@@ -71,6 +74,33 @@ def test_every_client_has_its_program_and_its_pinned_version(client: Client) -> 
     """What the table names is what is installed."""
     assert (runner.PROGRAMS / client.program).is_file()
     assert client.replays or environments.version(client.lock, client.package)[0].isdigit()
+
+
+ANSWERS = 'import sys\nfor line in sys.stdin: print(\'{"said": "other", "called": []}\', flush=True)'
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("raise SystemExit(3)", "the program ended with 3"),
+        ("import time\ntime.sleep(60)", "no answer within 0.5 s"),
+        (ANSWERS, "expected 'It is 21 in Seoul"),
+    ],
+    ids=["ends", "hangs", "says something else"],
+)
+async def test_a_program_that_does_not_answer_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
+) -> None:
+    """And each of its scenarios is in the table."""
+    monkeypatch.setattr(runner, "command_of", lambda client: [sys.executable, "-c", program])
+    monkeypatch.setattr(runner, "ANSWER_S", 0.5 if "sleep" in program else 60)
+    alone = cast(World, SimpleNamespace(fakes=Fakes(), url="http://127.0.0.1:9", key="k"))
+    asked = replace(CLIENTS[0], scenarios={"openai": ("plain", "stream")})
+    with (tmp_path / "log").open("wb") as log:
+        results = [each async for each in runner.run(asked, alone, log, tmp_path)]
+    assert [each.scenario for each in results] == ["plain", "stream"]
+    assert all(why in each.why for each in results), results
+    assert "plain:FAILED stream:FAILED" in table.lines(results)[0]
 
 
 def test_the_page_has_the_clients_of_the_code() -> None:

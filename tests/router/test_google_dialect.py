@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from PIL import Image
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
-from moa.text.v1 import text_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.router.dialects.google import reply
 from tests.router.rig import KEY, Played, called, ended, picture, said, text, thought
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
@@ -308,6 +310,24 @@ def test_arguments_that_are_no_object_are_said_to_be_malformed(url: str, played:
         f"{url}/v1/models/smart:generateContent", json=body, headers={"x-goog-api-key": KEY}, timeout=10
     )
     assert got.json()["candidates"][0]["finishMessage"] == 'Malformed function call: f({"a":)'
+
+
+async def test_every_response_of_a_stream_has_a_candidate() -> None:
+    """Clients read `candidates[0]` of each, also of that with the usage, however late the provider tells it."""
+    left = [text(event) for event in (said("Hel"), said("lo"), *ended().events)]
+
+    async def following() -> text_service_pb2.GenerateTextResponse:
+        return left.pop(0)
+
+    answer = SimpleNamespace(next=following, model=SimpleNamespace(id="m"), usage=usage_pb2.Usage())
+    streamed, shown, more = reply.TextReply(answer, "r", thoughts=False), [], True  # type: ignore[arg-type]
+    while more:
+        more = await streamed.advance()
+        response = streamed.render(last=not more)
+        shown += [response] if response else []
+    assert [len(each["candidates"]) for each in shown] == [1, 1, 1]
+    assert [each["candidates"][0].get("finishReason") for each in shown] == [None, None, "STOP"]
+    assert ["usageMetadata" in each for each in shown] == [False, False, True]
 
 
 def test_count_tokens(client: genai.Client, played: Played) -> None:

@@ -155,11 +155,15 @@ class _Candidate:
             vendor_fields.merge(part, self._call_fields.pop(index, {}))
             self.parts.append(part)
 
-    def render(self, index: int) -> Json:
-        """Return what is in hand, and forget it."""
+    def render(self, index: int, *, last: bool) -> Json:
+        """Return what is in hand, and forget it.
+
+        How it ended is told in the last response alone: clients read a candidate in each, also in that with the usage.
+        """
+        ended = last and bool(self.finish)
         results: Json = {"content": {"parts": self.parts, "role": "model"}, "index": index}
         kept: Json = {}
-        if self.finish:
+        if ended:
             results["finishReason"] = self.fields.pop("finishReason", "") or self.finish
         else:
             # Some models put one on every piece: it is told once, with the end.
@@ -170,13 +174,16 @@ class _Candidate:
             results["avgLogprobs"] = self.fields.pop("avgLogprobs", average)
         vendor_fields.merge(results, self.fields)
         self.fields = kept
-        self.parts, self.finish, self._chosen, self._top = [], "", [], []
+        self.parts, self._chosen, self._top = [], [], []
+        if ended:
+            self.finish = ""
         return results
 
-    @property
-    def shows(self) -> bool:
-        """Whether there is anything to render."""
-        return bool(self.parts or self.finish or self._chosen or self.fields.keys() - {"finishReason", "finishMessage"})
+    def shows(self, *, last: bool) -> bool:
+        """Return whether there is anything to render."""
+        if last and self.finish:
+            return True
+        return bool(self.parts or self._chosen or self.fields.keys() - {"finishReason", "finishMessage"})
 
 
 def _object_of(arguments: str) -> Json | None:
@@ -236,7 +243,8 @@ class TextReply:
 
     def render(self, *, last: bool) -> Json | None:
         """Return what came since the last time as one response; None when nothing shows. The last has the usage."""
-        candidates = [self._candidates[i].render(i) for i in sorted(self._candidates) if self._candidates[i].shows]
+        shown = [(i, each) for i, each in sorted(self._candidates.items()) if each.shows(last=last)]
+        candidates = [each.render(i, last=last) for i, each in shown]
         beside, self._beside = self._beside, {}
         if not last:
             return {"candidates": candidates, **self._common, **beside} if candidates or beside else None
