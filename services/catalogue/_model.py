@@ -298,7 +298,8 @@ class Catalogue:
         try:
             return self.providers[provider_id]
         except KeyError:
-            raise NotFound(f"unknown provider {provider_id[:200]!r}", param="provider") from None
+            message = f"unknown provider {provider_id[:200]!r}; GET /providers lists those that you may use"
+            raise NotFound(message, param="provider") from None
 
     def find(self, name: str, *, provider: str = "", makes: str = "") -> Model:
         """Return the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.

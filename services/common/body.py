@@ -37,6 +37,15 @@ _WORDS = {
     "null": "null",
 }
 """What msgspec calls after Python, in the words of JSON."""
+_MATCHING = re.compile(r"a string( or null)? matching regex '(.*)'$")
+_PATTERNS = {
+    r"^(auto|\d{1,5}x\d{1,5})$": "auto or WIDTHxHEIGHT, such as 1024x1024",
+    r"^\d{1,5}x\d{1,5}$": "WIDTHxHEIGHT, such as 1024x1024",
+    r"^\d{1,2}:\d{1,2}$": "a ratio, such as 16:9",
+    r"^[A-Za-z0-9_.-]{1,64}$": "1 to 64 letters, digits, dots, dashes and underscores",
+    r"^[A-Za-z0-9_.:-]{1,64}$": "1 to 64 letters, digits, dots, colons, dashes and underscores",
+}
+"""What callers are told of the patterns that bodies have."""
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[]+")
 _FORM = re.compile(rb"\s*(?:--[^\r\n]{1,200}\r?\n\s*Content-Disposition:|[A-Za-z_][\w.\[\]-]*=)", re.IGNORECASE)
 """How bodies begin that are forms, by either way to write one."""
@@ -112,12 +121,17 @@ def field_error(text: str, kind_of_body: Any = None, *, hints: bool = False) -> 
             return UnknownField(sentence.format(path) + step, param=path)
     if what.startswith(_WRONG_WORD) and kind_of_body is not None and (known := _words_at(kind_of_body, path)):
         what += f"; use {words.either(known)}"
-    what = _KIND.sub(_in_words_of_json, what)
+    what = _MATCHING.sub(_described, _KIND.sub(_in_words_of_json, what))
     sentence = ("a key: " if match and match["key"] else "") + what[:1].lower() + what[1:].replace("`", "")
     return InvalidField(f"{path}: {sentence}" if path else sentence, param=path)
 
 
 _type_of = functools.cache(msgspec.inspect.type_info)
+
+
+def _described(matching: re.Match[str]) -> str:
+    described = _PATTERNS.get(matching[2].replace("\\\\", "\\"))
+    return f"{described}{matching[1] or ''}" if described else matching[0]
 
 
 def _in_words_of_json(kinds: re.Match[str]) -> str:

@@ -201,6 +201,30 @@ REFUSED: Final[Mapping[str, tuple[str, dict[str, Any], str, str]]] = {
         "temperature",
         "temperature: expected a number or null, got a string",
     ),
+    "OpenAI: a size": (
+        "/v1/images/generations",
+        {"prompt": "x", "size": "big"},
+        "size",
+        "size: expected auto or WIDTHxHEIGHT, such as 1024x1024",
+    ),
+    "OpenAI: a function's name": (
+        "/v1/chat/completions",
+        {"model": "smart", "messages": U, "tools": [{"type": "function", "function": {"name": "no name"}}]},
+        "tools[0].function.name",
+        "tools[0].function.name: expected 1 to 64 letters, digits",
+    ),
+    "Google: a function's name": (
+        "/v1beta/models/smart:generateContent",
+        {"contents": C, "tools": [{"functionDeclarations": [{"name": "no name"}]}]},
+        "tools[0].functionDeclarations[0].name",
+        "expected 1 to 64 letters, digits",
+    ),
+    "Google: a level": (
+        "/v1beta/models/smart:generateContent",
+        {"contents": C, "generationConfig": {"thinkingConfig": {"thinkingLevel": "HUGE"}}},
+        "generationConfig.thinkingConfig.thinkingLevel",
+        "is one of ",
+    ),
     "Google: answers": (
         "/v1beta/models/smart:generateContent",
         {"contents": C, "generationConfig": {"candidateCount": 100}},

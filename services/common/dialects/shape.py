@@ -83,11 +83,10 @@ class Dialect:
         head_name = head.partition("[")[0]
         if head_name in self.fields:
             return self.fields[head_name]
-        spelled = [head]
-        for segment in below:
-            name, bracket, index = segment.partition("[")
-            spelled.append(self.fields.get(f"{head_name}.{name}", name) + bracket + index)
-        return ".".join(spelled)
+        if below:
+            name, bracket, index = below[0].partition("[")
+            below[0] = self.fields.get(f"{head_name}.{name}", name) + bracket + index
+        return ".".join((head, *below))
 
     def _deep(self, param: str) -> str:
         """Return the caller's name of a field that is renamed with all that it is in; empty where it is not."""

@@ -347,6 +347,6 @@ def _set_thinking(options: text_pb2.ReasoningOptions, config: bodies.ThinkingCon
         level = config.thinking_level.upper().removeprefix("THINKING_LEVEL_")
         if level not in _LEVELS and level != "UNSPECIFIED":
             param = "generationConfig.thinkingConfig.thinkingLevel"
-            raise InvalidField(f"{param}: not a level", param=param)
+            raise InvalidField(f"{param} is one of {', '.join(_LEVELS)}", param=param)
         if level in _LEVELS:
             options.effort = _LEVELS[level]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from moa.image.v1 import image_pb2, image_service_pb2
 from services.catalogue import Model, fit
-from services.common import limits
+from services.common import limits, words
 from services.common.errors import InvalidField, NotFound, Unsupported
 from services.tasks.dialects.media import image_of
 
@@ -293,7 +293,7 @@ def find(path: str) -> Path:
     try:
         return PATHS[path]
     except KeyError:
-        raise NotFound(f"no model at this path: {path[:200]}", param="model") from None
+        raise NotFound(f"no model at this path: {path[:200]}{words.step(path, list(PATHS))}", param="model") from None
 
 
 def request_of(path: Path, given: Mapping[str, Any]) -> Request:

@@ -71,6 +71,9 @@ def wait_s(prefer: str, agent: str) -> float:
     return 0.0 if agent.lower().startswith(_CLIENTS) else WAIT_S
 
 
+_LISTED: Final = "GET /v1/models lists the models that you may use"
+
+
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers the documented predictions API.
 
@@ -210,7 +213,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 return self._operations.model(who, name)
             except (ModelNotFound, NotFound):
                 continue
-        raise ModelNotFound(f"model {path[:200]} is not configured here", param="model")
+        raise ModelNotFound(f"model {path[:200]} is not configured here; {_LISTED}", param="model")
 
     async def _shown(self, task: Task) -> httpbody_pb2.HttpBody:
         return reply.json_body(prediction(task, await self._operations.shown(task), self._links))
