@@ -58,8 +58,8 @@ def _yield_to_small_requests() -> None:
 
     Not before: a busy machine would take half a minute to import what the work needs.
     """
-    # A fifth of a normal share where all processors are busy: with a third, a small chat's p95 was three times that of
-    # quiet beside four pictures; with a tenth, the pictures took twice as long for nothing.
+    # A fifth of a normal share where all processors work: with a third, a small chat's p95 was 2.5 to 3.4 times that
+    # of quiet beside four pictures of 8 MB; with a fifth 1.2 to 1.8, and a tenth made it no better.
     low_priority.yield_to_others(7)
 
 
