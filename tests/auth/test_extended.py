@@ -74,6 +74,19 @@ async def test_auth_is_not_asked_while_a_lease_has_room(
     assert running.tokens == 400
 
 
+async def test_a_day_that_is_over_lends_nothing_more(auth: Auth, admit: Admit) -> None:
+    """A request that runs over midnight is lent more out of the day that it is then, and each day pays its part."""
+    account, _, key = await auth.account()
+    admission = await admit(auth)
+    running = await reserve(admission, key, 100)
+    running.lease.usable_until = 0.0
+    await extended(running, times=1)
+    assert running.further[0].lease is not running.lease
+    settle(running, 150)
+    await until(lambda: auth.spent(account) == (150, 0))
+    assert auth.query(BOOKED, account) == [("settle", 100, 75), ("settle", 50, None)]
+
+
 async def test_what_exceeds_all_that_was_lent_is_charged_out_of_what_is_left(auth: Auth, admit: Admit) -> None:
     """What a provider reports beyond a request's reservations is charged as far as the day has room."""
     account, _, key = await auth.account(tokens=1000)
