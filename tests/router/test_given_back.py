@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.router.dialects.google import bodies, text_request
+from services.router.dialects.google.reply import TextReply
 from services.router.dialects.native import text as native
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.dialects.openai.reasoning import Details
@@ -145,6 +148,32 @@ async def test_claudes_reasoning_is_proved_by_the_id_where_a_client_keeps_its_te
     turns = [{"role": "user", "content": "hi"}, {"role": "tool", "tool_call_id": said["tool_calls"][0]["id"]}]
     body = json.dumps({"model": "m", "messages": [turns[0], {**turns[1], "content": "x"}]}).encode()
     assert chat_request.request_from(body).request.messages[1].parts[0].tool_result.tool_call_id == "call_0"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("signer", ["anthropic", "google"])
+async def test_googles_dialect_tells_whose_a_signature_is(streamed: bool, signer: str) -> None:
+    """A signature comes after its text, whole or streamed, and the vendor's name goes round with it."""
+    events = [text_pb2.ReasoningDelta(text="hm"), text_pb2.ReasoningDelta(signature=SIGNATURE, signer=signer)]
+    left = [text_service_pb2.GenerateTextResponse(events=[text_pb2.TextEvent(reasoning=e)]) for e in events]
+
+    async def following() -> text_service_pb2.GenerateTextResponse | None:
+        return left.pop(0) if left else None
+
+    answer = SimpleNamespace(next=following, model=SimpleNamespace(id="m"), usage=usage_pb2.Usage())
+    reply = TextReply(answer, "r", thoughts=True)  # type: ignore[arg-type]
+    parts: list[Json] = []
+    while await reply.advance():
+        if streamed:
+            parts += (reply.render(last=False) or {"candidates": []})["candidates"][0]["content"]["parts"]
+    if not streamed:
+        parts = (reply.render(last=True) or {})["candidates"][0]["content"]["parts"]
+    assert all(part.get("thought") for part in parts) == (signer == "anthropic")
+    content = msgspec.convert({"role": "model", "parts": parts}, bodies.Content)
+    (message,) = text_request.messages_from([content], None)
+    reasoning = [part.reasoning for part in message.parts]
+    assert "".join(part.text for part in reasoning) == "hm"
+    assert (reasoning[-1].signature, reasoning[-1].signer) == (SIGNATURE, signer)
 
 
 @pytest.mark.parametrize("text", ["hm, yes ", "hm", "", "음"])

@@ -124,6 +124,27 @@ async def test_thinking_goes_round_with_its_signature(service: TextClient, upstr
     assert upstream.refused == []
 
 
+def test_reasoning_in_pieces_is_given_back_as_one() -> None:
+    """A client of Google's form keeps thoughts as they were streamed, their signature last; Claude takes one block."""
+    parts = [
+        Part(reasoning=ReasoningPart(text="h")),
+        Part(reasoning=ReasoningPart(text="m")),
+        Part(reasoning=ReasoningPart(signature=b"U0lH", signer="anthropic")),
+        Part(reasoning=ReasoningPart(signature=b"opaque", signer="anthropic")),
+        Part(tool_call=ToolCall(id="t1", name="look", arguments_json="{}")),
+    ]
+    request = chat("look")
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=parts))
+    model = Model(id=CLAUDE, provider="bedrock")
+    assert [
+        block.get("reasoningContent") for block in body_from(request, model, Ignored())["messages"][1]["content"]
+    ] == [
+        {"reasoningText": {"text": "hm", "signature": "U0lH"}},
+        {"redactedContent": "b3BhcXVl"},
+        None,
+    ]
+
+
 async def test_a_tool_turn_without_its_reasoning_goes_on_without(
     service: TextClient, upstream: BedrockEmulator
 ) -> None:

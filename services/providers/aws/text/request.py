@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from yarl import URL
 
-from moa.text.v1.text_pb2 import Message, Part, ResponseFormat, Role, Tool, ToolChoice
+from moa.text.v1.text_pb2 import Message, Part, ReasoningPart, ResponseFormat, Role, Tool, ToolChoice
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
@@ -142,7 +142,7 @@ def _prompt_from(messages: Sequence[Message], caches: _Caches | None) -> Json:
 def _blocks_from(message: Message, where: str, caches: _Caches | None) -> list[Json]:
     """Return a turn's content, without what Converse refuses: blank text, and reasoning that nobody has signed."""
     blocks: list[Json] = []
-    for index, part in enumerate(message.parts):
+    for index, part in enumerate(_joined(message.parts)):
         if part.HasField("text") and not part.text.strip():
             continue
         if part.HasField("reasoning") and not is_provable(part):
@@ -154,6 +154,20 @@ def _blocks_from(message: Message, where: str, caches: _Caches | None) -> list[J
         # Converse does not name participants.
         blocks[0] = {"text": f"{message.name}: {blocks[0]['text']}"}
     return blocks
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """Return a turn's parts, reasoning that is given back in pieces as one: its signature may come as the last."""
+    made: list[Part] = []
+    for part in parts:
+        last = made[-1].reasoning if made else None
+        if last is not None and last.text and not last.signature and part.HasField("reasoning"):
+            more = part.reasoning
+            whole = ReasoningPart(text=last.text + more.text, signature=more.signature, signer=more.signer)
+            made[-1] = Part(reasoning=whole)
+        else:
+            made.append(part)
+    return made
 
 
 def _text_of(part: Part, where: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -11,7 +10,7 @@ from moa.image.v1 import image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import vendor_fields
 from services.common.errors import error_of
-from services.router.dialects.google import carried
+from services.router.dialects.google import carried, signatures
 from services.router.operations.image import ImageAnswer
 from services.router.operations.text import TextAnswer
 
@@ -108,16 +107,22 @@ class _Candidate:
 
     def _reasoning(self, piece: text_pb2.ReasoningDelta, thoughts: bool, beside: Json) -> None:
         part: Json = {}
+        last = self.parts[-1] if self.parts else None
+        foreign = piece.signature and piece.signer not in ("", signatures.SIGNER)
+        goes_on = last is not None and set(last) == {"text", "thought"} and not beside
+        if last is not None and goes_on and thoughts and (foreign or not piece.signature):
+            last["text"] += piece.text
+            if foreign:
+                last["thoughtSignature"] = signatures.written(piece.signature, piece.signer)
+            return
         if piece.text and thoughts:
-            last = self.parts[-1] if self.parts else None
-            if last is not None and set(last) == {"text", "thought"} and not piece.signature and not beside:
-                last["text"] += piece.text
-                return
             part = {"text": piece.text, "thought": True}
+        elif foreign:
+            part = {"text": "", "thought": True}
         elif piece.signature:
             part = {"text": ""}
         if piece.signature:
-            part["thoughtSignature"] = _base64(piece.signature)
+            part["thoughtSignature"] = signatures.written(piece.signature, piece.signer)
         if part:
             self.parts.append({**part, **beside})
 
@@ -135,6 +140,7 @@ class _Candidate:
         call.name += piece.name
         call.arguments_json += piece.arguments_json
         call.signature += piece.signature
+        call.signer = call.signer or piece.signer
         if beside:
             self._call_fields[index] = beside
 
@@ -151,7 +157,7 @@ class _Candidate:
                 continue
             part: Json = {"functionCall": {"id": call.id, "name": call.name, "args": args}}
             if call.signature:
-                part["thoughtSignature"] = _base64(call.signature)
+                part["thoughtSignature"] = signatures.written(call.signature, call.signer)
             vendor_fields.merge(part, self._call_fields.pop(index, {}))
             self.parts.append(part)
 
@@ -311,7 +317,3 @@ class ImageReply:
             usage = usage_of(self.answer.usage) | _by_kind(self.answer.usage)
             return {"candidates": candidates, "usageMetadata": usage, **self._common}
         return {"candidates": candidates, **self._common} if candidates else None
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

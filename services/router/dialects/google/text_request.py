@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections import deque
 from itertools import groupby
@@ -12,7 +10,7 @@ from typing import Any
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, Unsupported
-from services.router.dialects.google import bodies, carried
+from services.router.dialects.google import bodies, carried, signatures
 from services.router.dialects.google.schema import to_json_schema
 from services.router.dialects.media import file_from_base64, file_from_url, image_from_base64, image_from_url
 from services.router.dialects.reply import encode
@@ -129,37 +127,42 @@ class _Turns:
         ]
         if len(kinds) > 1:
             raise InvalidField(f"{where} holds more than one kind of data", param=where)
-        signature = _signature(part, where)
+        signature, signer = _signature(part, where)
         if part.text is not None:
             if part.thought:
-                reasoning = text_pb2.ReasoningPart(text=part.text, signature=signature)
-                message.parts.add().reasoning.CopyFrom(reasoning)
+                message.parts.add().reasoning.CopyFrom(
+                    text_pb2.ReasoningPart(text=part.text, signature=signature, signer=signer)
+                )
                 return
             if part.text or not signature:
                 message.parts.add(text=part.text)
             else:
-                message.parts.add().reasoning.signature = signature
+                message.parts.add(reasoning=text_pb2.ReasoningPart(signature=signature, signer=signer))
         elif part.inline_data is not None:
             _add_inline(message, part.inline_data, f"{where}.inlineData.data")
         elif part.file_data is not None:
             _add_linked(message, part.file_data, where)
         elif part.function_call is not None:
-            message.parts.add().tool_call.CopyFrom(self._call(part.function_call, signature))
+            message.parts.add().tool_call.CopyFrom(self._call(part.function_call, signature, signer))
         elif part.function_response is not None:
             message.parts.add().tool_result.CopyFrom(self._result(part.function_response, where))
         elif carried.is_own(part, extra):
             message.parts.add()
         elif signature:
-            message.parts.add().reasoning.signature = signature
+            message.parts.add(reasoning=text_pb2.ReasoningPart(signature=signature, signer=signer))
         else:
             raise Unsupported(f"{where}: only text, images, function calls and their results are taken", param=where)
 
-    def _call(self, call: bodies.FunctionCall, signature: bytes) -> text_pb2.ToolCall:
+    def _call(self, call: bodies.FunctionCall, signature: bytes, signer: str) -> text_pb2.ToolCall:
         self._calls += 1
         call_id = call.id or f"call_{self._calls}"
         self._waiting.setdefault(call.name, deque()).append(call_id)
         return text_pb2.ToolCall(
-            id=call_id, name=call.name, arguments_json=encode(call.args or {}).decode(), signature=signature
+            id=call_id,
+            name=call.name,
+            arguments_json=encode(call.args or {}).decode(),
+            signature=signature,
+            signer=signer,
         )
 
     def _result(self, result: bodies.FunctionResponse, where: str) -> text_pb2.ToolResult:
@@ -186,25 +189,14 @@ class _Turns:
         )
 
 
-def _signature(part: bodies.Part, where: str) -> bytes:
+def _signature(part: bodies.Part, where: str) -> tuple[bytes, str]:
     if not part.thought_signature:
-        return b""
+        return b"", ""
     try:
-        return from_base64(part.thought_signature)
+        return signatures.read(part.thought_signature)
     except ValueError:
         param = f"{where}.thoughtSignature"
         raise InvalidField(f"{param}: not valid base64", param=param) from None
-
-
-def from_base64(text: str) -> bytes:
-    """Decode base64 in either alphabet, padded or not, as proto JSON takes it. Raises ValueError."""
-    padded = text.translate(str.maketrans("-_", "+/")) + "=" * (-len(text) % 4)
-    return binascii.a2b_base64(padded, strict_mode=True)
-
-
-def to_base64(data: bytes) -> str:
-    """Encode as proto JSON does."""
-    return base64.b64encode(data).decode()
 
 
 def _is_image(mime_type: str) -> bool:
