@@ -34,7 +34,7 @@ def test_what_has_no_effect_is_told(client: OpenAI, played: Played) -> None:
     whole = client.chat.completions.with_raw_response.create(model="smart", messages=HI, extra_body=extra)
     assert whole.headers["x-moa-ignored"] == "store, metadata, verbosity"
     streamed = client.chat.completions.with_raw_response.create(
-        model="smart", messages=HI, extra_body={"service_tier": "auto"}, stream=True
+        model="smart", messages=HI, extra_body={"service_tier": "flex"}, stream=True
     )
     assert streamed.headers["x-moa-ignored"] == "service_tier"
     assert "x-moa-ignored" not in client.chat.completions.with_raw_response.create(model="smart", messages=HI).headers

@@ -96,6 +96,18 @@ def test_dear_tiers_and_storage_are_named(fields: Json, names: list[str]) -> Non
     assert (set(fields) & set(sent)) == (set() if names else set(fields))
 
 
+@pytest.mark.parametrize(
+    "fields", [{"store": False}, {"service_tier": "auto"}, {"verbosity": "medium"}, {"metadata": {}}]
+)
+def test_what_openai_takes_for_granted_is_no_wish(fields: Json) -> None:
+    """Its clients write such values of themselves: nothing is ignored at anybody, and strict requests are done."""
+    request = chat_request.request_from(encode({**CHAT, **fields})).request
+    assert list(request.vendor.names) == []
+    strict = Ignored(strict=True)
+    assert ("store" in to_openai({**CHAT, **fields}, strict)) is False
+    assert strict.names == []
+
+
 def test_a_stored_file_is_not_passed_to_openai() -> None:
     """By its id, in whatever part it stands."""
     request = GenerateTextRequest()

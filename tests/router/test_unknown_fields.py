@@ -33,7 +33,7 @@ CHAT: Json = {
     "tools": [{"type": "function", "function": {"name": "f", "parameters": {"anything": 1}}, "cache_control": {}}],
     "typical_p": 0.1,
     "chat_template_kwargs": {"enable_thinking": False},
-    "store": False,
+    "store": True,
 }
 
 
@@ -51,7 +51,7 @@ def test_unknown_fields_are_carried_and_named() -> None:
     assert json.loads(request.vendor.json) == {
         "typical_p": 0.1,
         "chat_template_kwargs": {"enable_thinking": False},
-        "store": False,
+        "store": True,
     }
     assert json.loads(request.messages[1].vendor.json) == {"tool_call": 1, "provider_specific_fields": {}}
     part = request.messages[0].parts[0]

@@ -172,6 +172,24 @@ async def test_to_show_reasoning_is_not_to_ask_for_it(service: TextClient, upstr
     assert upstream.refused == []
 
 
+@pytest.mark.parametrize("why", ["forced", "unsigned"])
+def test_reasoning_that_is_left_out_is_named(why: str) -> None:
+    """Where Claude cannot think, the effort that asked for it is among what was ignored."""
+    request = chat("look", tools=[Tool(name="look")], reasoning=ReasoningOptions(effort=ReasoningOptions.EFFORT_LOW))
+    if why == "forced":
+        request.tool_choice.mode = ToolChoice.MODE_REQUIRED
+    else:
+        call = Part(tool_call=ToolCall(id="t1", name="look", arguments_json="{}"))
+        result = Part(tool_result=ToolResult(tool_call_id="t1", content="seen"))
+        request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[call]))
+        request.messages.append(Message(role=Role.ROLE_TOOL, parts=[result]))
+    ignored = Ignored()
+    able = frozenset(("reasoning", "tools"))
+    sent = body_from(request, Model(id=CLAUDE, provider="bedrock", capabilities=able), ignored)
+    assert "additionalModelRequestFields" not in sent
+    assert ignored.names == ["reasoning.effort"]
+
+
 async def test_a_forced_tool_is_called_without_thinking(service: TextClient, upstream: BedrockEmulator) -> None:
     """Claude cannot think where its answer's beginning is fixed; the turn goes on without."""
     request = chat(

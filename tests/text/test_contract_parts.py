@@ -110,6 +110,30 @@ async def test_tools(service: TextClient, upstream: Emulator, stream: bool) -> N
     assert "맑음" in str(upstream.seen[-1].body)
 
 
+@pytest.mark.parametrize("arguments", ['{"city": "서', "[1]", "  "])
+async def test_a_broken_call_is_taken_back(service: TextClient, upstream: Emulator, arguments: str) -> None:
+    """A model wrote it, cut short or wrong; the client sends it back with what went wrong, and the model sees it."""
+    request = chat("weather?", tools=[WEATHER])
+    call = ToolCall(id="call_a", name="weather", arguments_json=arguments)
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[Part(tool_call=call)]))
+    result = ToolResult(tool_call_id="call_a", name="weather", content="not valid JSON", is_error=True)
+    request.messages.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=result)]))
+    assert text_of(await service.ask(request))
+    sent = json.dumps(upstream.seen[-1].body, ensure_ascii=False)
+    assert arguments.strip() in sent.replace("\\", "") or not arguments.strip()
+    assert upstream.refused == []
+
+
+async def test_instructions_alone_are_answered(service: TextClient, upstream: Emulator) -> None:
+    """Some clients send a system message and nothing else; providers that want a turn get it as one."""
+    request = chat()
+    del request.messages[:]
+    request.messages.append(Message(role=Role.ROLE_SYSTEM, parts=[Part(text="Tell a joke.")]))
+    assert text_of(await service.ask(request))
+    assert "Tell a joke." in str(upstream.seen[-1].body)
+    assert upstream.refused == []
+
+
 @pytest.mark.parametrize("mode", [ToolChoice.MODE_AUTO, ToolChoice.MODE_REQUIRED, ToolChoice.MODE_NAMED])
 async def test_tool_choice(service: TextClient, mode: ToolChoice.Mode.ValueType) -> None:
     """Every way to choose tools is one the provider takes."""

@@ -10,6 +10,7 @@ import msgspec
 from services.common.errors import InvalidField
 
 _decode: Final = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def json_of(text: str, where: str) -> msgspec.Raw:
@@ -32,6 +33,14 @@ def arguments_of(raw: msgspec.Raw) -> str:
             if isinstance(_decode(inner), dict):
                 return str(inner)
     return given.decode()
+
+
+def arguments_given_back(text: str) -> msgspec.Raw:
+    """Return an earlier call's arguments as an object; what a model wrote that is none stands in one as it is."""
+    try:
+        return object_of(text.strip() or "{}", "")
+    except InvalidField:
+        return msgspec.Raw(_encode({"arguments": text}))
 
 
 def object_of(text: str, where: str) -> msgspec.Raw:

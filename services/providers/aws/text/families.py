@@ -60,11 +60,15 @@ def _claude_thinking(request: GenerateTextRequest, model: Model, most: int, igno
     asked = wanted.HasField("budget_tokens") or bool(wanted.effort)
     if wanted.effort == ReasoningOptions.EFFORT_NONE or not asked or not model.can("reasoning"):
         return {}
-    if _continues_without_reasoning(request) or _leaves_no_room(request):
+    field = "reasoning.budget_tokens" if wanted.HasField("budget_tokens") else "reasoning.effort"
+    if _leaves_no_room(request):
+        ignored.add(field, "this model does not reason where a tool is forced or the answer's beginning is given")
+        return {}
+    if _continues_without_reasoning(request):
+        ignored.add(field, "this model does not reason in a turn whose calls came without reasoning that it signed")
         return {}
     if model.limits.thinking == "adaptive":
         return {"thinking": {"type": "adaptive"}, "output_config": {"effort": _effort_of(wanted, ignored)}}
-    field = "reasoning.budget_tokens" if wanted.HasField("budget_tokens") else "reasoning.effort"
     if most <= _MIN_BUDGET:
         ignored.add(field, f"this model reasons only with max_tokens above {_MIN_BUDGET}")
         return {}

@@ -19,7 +19,7 @@ from services.providers.aws.text.families import family_of, is_provable
 from services.providers.http.client import Outgoing
 from services.providers.text import caching, media
 from services.providers.text.ignored import Ignored
-from services.providers.text.jsontext import json_of, object_of
+from services.providers.text.jsontext import arguments_given_back, json_of, object_of
 from services.providers.text.sampling import given
 
 Json = dict[str, Any]
@@ -132,6 +132,9 @@ def _prompt_from(messages: Sequence[Message], caches: _Caches | None) -> Json:
         else:
             turns.append({"role": role, "content": blocks})
     if not turns:
+        # Converse wants a turn, and some clients send instructions alone.
+        turns, system = ([{"role": "user", "content": system}] if system else []), []
+    if not turns:
         raise InvalidField("a message needs content", param="messages")
     prompt: Json = {"messages": turns}
     if system:
@@ -185,7 +188,7 @@ def _block_from(part: Part, role: Role.ValueType, where: str) -> Json:
         return {"image": {"format": mime.removeprefix("image/"), "source": {"bytes": b64encode(data).decode()}}}
     if kind == "tool_call" and role == Role.ROLE_ASSISTANT:
         call = part.tool_call
-        arguments = object_of(call.arguments_json or "{}", f"{where}.arguments_json")
+        arguments = arguments_given_back(call.arguments_json)
         return {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}}
     if kind == "tool_result" and role == Role.ROLE_TOOL:
         result = part.tool_result

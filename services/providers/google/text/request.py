@@ -22,7 +22,7 @@ from services.providers.google.text.wire import SIGNER
 from services.providers.http.client import Outgoing
 from services.providers.text import media
 from services.providers.text.ignored import Ignored
-from services.providers.text.jsontext import json_of, object_of
+from services.providers.text.jsontext import arguments_given_back, json_of, object_of
 from services.providers.text.sampling import given
 from services.providers.text.thinking import largest_budget
 
@@ -139,6 +139,9 @@ def _prompt_from(messages: Sequence[Message], tools: Sequence[Tool], model: Mode
         else:
             contents.append({"role": "model" if message.role == Role.ROLE_ASSISTANT else "user", "parts": parts})
         tool_turn = message.role == Role.ROLE_TOOL
+    if not contents and instructions:
+        # Gemini wants a turn, and some clients send instructions alone.
+        contents, instructions = [{"role": "user", "parts": instructions}], []
     body: Json = {"contents": contents}
     if instructions:
         body["systemInstruction"] = {"parts": instructions}
@@ -184,7 +187,7 @@ def _part_from(part: Part, role: Role.ValueType, names: dict[str, str], where: s
     if kind == "tool_call" and role == Role.ROLE_ASSISTANT:
         call = part.tool_call
         names[call.id] = call.name
-        made: Json = {"name": call.name, "args": object_of(call.arguments_json or "{}", f"{where}.arguments_json")}
+        made: Json = {"name": call.name, "args": arguments_given_back(call.arguments_json)}
         if call.id:
             made["id"] = call.id
         return _signed({"functionCall": made}, call.signature, call.signer)

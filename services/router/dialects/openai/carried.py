@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from moa.image.v1 import image_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
@@ -22,13 +22,23 @@ _DETAIL = "messages[].content[].image_url.detail"
 _CACHE = "cache_control"
 """Typed too (`Part.cache`): Anthropic's word, which many servers of this protocol take."""
 
+_DEFAULTS: Final[Mapping[str, tuple[object, ...]]] = {
+    "metadata": ({},),
+    "service_tier": ("auto", "default"),
+    "verbosity": ("medium",),
+}
+"""What OpenAI takes for granted: no wish that another vendor could fail to fulfil."""
+
 
 def put(request: GenerateTextRequest, body: bodies.ChatBody, extra: Extra, names: list[str]) -> None:
     """Put what stands beside the messages and the tools into the request. Raises TooLarge."""
     fields = {name: value for name, value in extra.items() if name not in ("messages", "tools")}
     hints = {name: value for name in bodies.HINTS if (value := getattr(body, name)) is not None}
+    if hints.get("store") is False:
+        del hints["store"]  # Nothing is.
     fields |= hints
-    reported = [*hints, *(name for name in names if not name.endswith(_CACHE)), *_details(body)]
+    wishes = (name for name, value in hints.items() if value not in _DEFAULTS.get(name, ()))
+    reported = [*wishes, *(name for name in names if not name.endswith(_CACHE)), *_details(body)]
     request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, reported[:MOST_NAMED]))
     if request.vendor.names:
         _check_size(request)
