@@ -151,8 +151,9 @@ _GROUNDED = [
         },
         usageMetadata={
             **_COUNTS,
+            "totalTokenCount": 17,
             "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 9}],
-            "toolUsePromptTokenCount": 0,
+            "toolUsePromptTokenCount": 3,
             "trafficType": "ON_DEMAND",
         },
         modelStatus={"modelStage": "STABLE"},

@@ -255,6 +255,10 @@ class TextReply:
         if not last:
             return {"candidates": candidates, **self._common, **beside} if candidates or beside else None
         usage = usage_of(self.answer.usage)
+        of_tools = self._usage.get("toolUsePromptTokenCount")
+        if isinstance(of_tools, int) and 0 < of_tools <= usage["promptTokenCount"]:
+            # Google counts the prompts of its tools beside the prompt, the contract among it.
+            usage["promptTokenCount"] -= of_tools
         vendor_fields.merge(usage, self._usage)
         results: Json = {"usageMetadata": usage, **self._common, **beside}
         # A prompt that was refused has no candidates.
