@@ -118,7 +118,9 @@ async def test_refusals_reserve_nothing() -> None:
     tokens = [embedding_service_pb2.TokenList(tokens=[1])]
     with pytest.raises(ModelNotFound):
         await rig.embed("fox", model="nobody")
-    with pytest.raises(Unsupported, match="does not make embedding"):
+    with pytest.raises(
+        Unsupported, match="makes text, not embeddings; ask it for text, or another model for embeddings"
+    ):
         await rig.embed("fox", model="chatty")
     with pytest.raises(InvalidField):
         await rig.embed()

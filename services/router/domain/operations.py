@@ -34,6 +34,9 @@ from services.router.domain.caller import Caller
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
 from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
 
+_MADE: Final = {"image": "images", "embedding": "embeddings", "vision": "findings in images"}
+"""What models make, in a sentence."""
+
 
 class Admission(Protocol):
     """Who verifies keys and lends quota; `services.quota_client.Admission` is one."""
@@ -230,8 +233,13 @@ class Operations:
                 raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
         elif model.provider not in catalogue.configured:
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
-        if operation is not None and catalogue.providers[model.provider].makes != operation.name:
-            raise Unsupported(f"model {model.id} does not make {operation.name}", param="model")
+        makes = catalogue.providers[model.provider].makes
+        if operation is not None and makes != operation.name:
+            made, wanted = (_MADE.get(word, word) for word in (makes, operation.name))
+            raise Unsupported(
+                f"model {model.id} makes {made}, not {wanted}; ask it for {made}, or another model for {wanted}",
+                param="model",
+            )
         return model, ending
 
     def _terms(self, caller: Caller, reserved: Reservation, *, whole: bool) -> Terms:
