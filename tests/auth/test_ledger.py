@@ -16,8 +16,8 @@ from services.auth.domain.leases import LeaseIds, sized
 from services.auth.domain.ledger import Booking, Ending, Return
 from services.auth.domain.quota import exhausted
 from services.quota_client.amounts import BOUNDLESS, PERIODS, Amount, Period
-from tests.auth.asking import PEPPER, audited
-from tests.auth.conftest import Auth
+from tests.auth.asking import PEPPER, audited, reserve, settle, until
+from tests.auth.conftest import Admit, Auth
 
 
 async def test_a_late_settlement_does_not_eat_what_the_block_still_lends(auth: Auth) -> None:
@@ -78,8 +78,11 @@ async def test_accounts_of_a_team_keep_its_limits_together(auth: Auth) -> None:
 
 
 @pytest.mark.parametrize("statement", ["update ledger set tokens = 0", "delete from ledger", "truncate ledger"])
-async def test_the_ledger_is_append_only(auth: Auth, statement: str) -> None:
+async def test_the_ledger_is_append_only(auth: Auth, admit: Admit, statement: str) -> None:
     """The database itself refuses to change or delete what is booked."""
+    account, _, key = await auth.account()
+    settle(await reserve(await admit(auth), key, 1), 1)
+    await until(lambda: auth.spent(account) == (1, 0))
     with psycopg.connect(auth.url) as link, pytest.raises(psycopg.errors.RaiseException, match="append-only"):
         link.execute(statement.encode())
 

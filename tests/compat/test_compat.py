@@ -26,6 +26,7 @@ def quick(root: Path, environment: Mapping[str, str], processes: Collection[str]
     return stacks.gateway(root, environment=environment, processes=set(processes) - {"tasks", "image"})
 
 
+@pytest.mark.timeout(300)  # a dozen processes, slower where the cores are shared
 async def test_loops_of_three_turns_with_reasoning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each client hands back what it keeps by itself; no vendor misses a signature, and all tools are called."""
     installed = environments.python

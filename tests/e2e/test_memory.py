@@ -128,10 +128,10 @@ async def abandoned(session: aiohttp.ClientSession, place: Place) -> int:
     script = Script(hold_at=0)
     place.upstream.scripts.append(script)
     asking = asyncio.create_task(_post(session, place, "/v1/chat/completions", _chat()))
-    await asyncio.wait_for(script.held.wait(), 30)
+    await asyncio.wait_for(script.held.wait(), 120)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await asyncio.wait_for(script.left.wait(), 30)
+    await asyncio.wait_for(script.left.wait(), 120)
     place.upstream.seen.clear()
     return 0
 
@@ -146,6 +146,7 @@ KINDS: list[tuple[Ask, set[int]]] = [
 ]
 
 
+@pytest.mark.timeout(300)  # a dozen megabytes through five processes, slower where the cores are shared
 @pytest.mark.parametrize(("ask", "statuses"), KINDS, ids=[ask.__name__ for ask, _ in KINDS])
 async def test_no_process_keeps_bodies_whose_requests_are_over(place: Place, ask: Ask, statuses: set[int]) -> None:
     """Requests of four megabytes each are served, refused or left, one after another. Soon after, with no other

@@ -10,6 +10,8 @@ from collections import defaultdict
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
+import pytest
+
 from deploy.local.stack import REPOSITORY
 
 IMPORT_ALL = """
@@ -60,6 +62,7 @@ def link(wanted: set[str], into: Path) -> None:
             link.symlink_to(target)
 
 
+@pytest.mark.timeout(300)  # imports all that there is, slower where the cores are shared
 def test_no_module_needs_what_only_tests_install(tmp_path: Path) -> None:
     """Every module that runs is imported where there are only the packages that are locked to run."""
     link(locked(), tmp_path)

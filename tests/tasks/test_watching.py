@@ -128,6 +128,7 @@ def test_a_reader_survives_the_death_of_the_service(
 def test_typed_rest_creates_gets_lists_and_cancels(system: System) -> None:
     """The same contract as JSON, with fresh links, and NATIVE errors."""
     body = {"work": {"image": {"model": "moa-tiny-image", "prompt": "rest", "count": 2}}}
+    system.post("/v1/tasks", body)  # one more than a page of one has
     made = system.post("/v1/tasks", body)
     assert made.status_code == 200, made.text
     task_id = made.json()["task"]["id"]
