@@ -73,6 +73,7 @@ class Queue(queue.Queue[Order, Order, Picture]):
         self.withdraw(order)
         if order in self._running:
             self._running.remove(order)
+        self._count(len(self._running))
 
     def admit(self) -> list[Order]:
         """Move orders from waiting to running, as far as there are places; tell the others their position."""

@@ -92,7 +92,7 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
             if candidate.index == 0:
                 entering.append(candidate.work)
             free.remove(self._give(candidate, free))
-        self._count(sum(candidate is not None for candidate in self.running))
+        self._count(self._held())
         return entering
 
     def batch(self) -> list[Candidate]:
@@ -112,6 +112,8 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
     def release(self, candidate: Candidate, *, finished: bool = False) -> None:
         """Take a slot back and settle."""
         self.running[candidate.slot] = None
+        # Nobody may come for long to be admitted.
+        self._count(self._held())
         self._pay(candidate, candidate.used)
         if finished:
             self._usual += 0.1 * (candidate.answer.tokens - self._usual)
@@ -120,6 +122,10 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
     def took(self, batch: list[Candidate], seconds: float) -> None:
         """Learn how long a tick takes."""
         self._token_s += 0.1 * (seconds - self._token_s)
+
+    def _held(self) -> int:
+        """Return how many slots are held."""
+        return sum(candidate is not None for candidate in self.running)
 
     def _give(self, candidate: Candidate, free: Sequence[int]) -> int:
         readers = {c.work.flow for c in self.running if c is not None and c.last < 0}

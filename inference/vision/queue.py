@@ -72,6 +72,7 @@ class Queue(queue.Queue[Look, Look, Look]):
         self.withdraw(look)
         if look in self._running:
             self._running.remove(look)
+        self._count(len(self._running))
 
     def admit(self) -> list[Look]:
         """Let the next look in."""
