@@ -213,7 +213,29 @@ def test_every_kind_of_message_arrives() -> None:
     assert (request.max_tokens, request.user) == (9, "u")
 
 
+TWO_TOOLS = {"tools": [{"type": "function", "function": {"name": name}} for name in ("f", "g")]}
+
+
+def allowing(mode: str, *names: str) -> dict[str, Any]:
+    """Return a choice among some of the tools, in OpenAI's form."""
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {**TWO_TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}}
+
+
+@pytest.mark.parametrize(
+    ("word", "mode"), [("auto", text_pb2.ToolChoice.MODE_AUTO), ("required", text_pb2.ToolChoice.MODE_REQUIRED)]
+)
+def test_only_the_tools_that_are_allowed_are_offered(word: str, mode: text_pb2.ToolChoice.Mode.ValueType) -> None:
+    """Every model can do so, for no vendor's own word is needed."""
+    request = chat_request.request_from(json.dumps({**HELLO, **allowing(word, "g")}).encode()).request
+    assert ([tool.name for tool in request.tools], request.tool_choice.mode) == (["g"], mode)
+
+
 REFUSED = {
+    "no tool allowed": (allowing("auto"), InvalidField),
+    "a tool that there is not allowed": (allowing("auto", "f", "h"), InvalidField),
+    "nothing allowed": ({**TWO_TOOLS, "tool_choice": {"type": "allowed_tools"}}, InvalidField),
+    "no function named": ({**TWO_TOOLS, "tool_choice": {"type": "function"}}, InvalidField),
     "a sound that is none": (
         {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
         InvalidField,

@@ -115,11 +115,25 @@ class NamedFunction(Struct):
     name: str
 
 
-class NamedChoice(Struct):
-    """The tool that must be called."""
+class AllowedTool(Struct):
+    """One of the tools that may be called."""
 
     function: NamedFunction
-    type: Literal["function"] = "function"
+
+
+class AllowedTools(Struct):
+    """The tools that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: list[AllowedTool]
+
+
+class ToolChoice(Struct):
+    """The tool that must be called, or some of the request's tools."""
+
+    function: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
+    type: Literal["function", "allowed_tools"] = "function"
 
 
 class JsonSchema(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -162,7 +176,7 @@ class ChatBody(Sampled, forbid_unknown_fields=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, meta(Sampling, "top_logprobs")] | None = None
     tools: list[FunctionTool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None

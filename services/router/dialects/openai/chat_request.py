@@ -220,10 +220,29 @@ def _set_tools(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatB
     if isinstance(choice, str):
         request.tool_choice.mode = _CHOICES[choice]
     elif choice is not None:
-        request.tool_choice.mode = text_pb2.ToolChoice.MODE_NAMED
-        request.tool_choice.name = choice.function.name
+        _choose(request, choice)
     if body.parallel_tool_calls is not None:
         request.tool_choice.parallel = body.parallel_tool_calls
+
+
+def _choose(request: text_service_pb2.GenerateTextRequest, choice: bodies.ToolChoice) -> None:
+    if choice.type == "function":
+        if choice.function is None:
+            raise InvalidField("tool_choice.function is required", param="tool_choice.function")
+        request.tool_choice.mode = text_pb2.ToolChoice.MODE_NAMED
+        request.tool_choice.name = choice.function.name
+        return
+    where = "tool_choice.allowed_tools"
+    if choice.allowed_tools is None:
+        raise InvalidField(f"{where} is required", param=where)
+    allowed = {tool.function.name for tool in choice.allowed_tools.tools}
+    unknown = allowed - {tool.name for tool in request.tools}
+    if unknown or not allowed:
+        raise InvalidField(f"{where}.tools: name some of the request's tools", param=f"{where}.tools")
+    kept = [tool for tool in request.tools if tool.name in allowed]
+    del request.tools[:]
+    request.tools.extend(kept)
+    request.tool_choice.mode = _CHOICES[choice.allowed_tools.mode]
 
 
 def _set_format(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody) -> None:
