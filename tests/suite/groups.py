@@ -57,7 +57,7 @@ GROUPS = (
     Group(
         "sdk",
         "the official clients, against the gateway or proving an emulator",
-        50,
+        80,
         (
             "tests/compat/*",
             "tests/e2e/test_openai_client.py",
@@ -71,7 +71,7 @@ GROUPS = (
     Group(
         "crash",
         "processes that are killed, starved or cut off",
-        320,
+        300,
         (
             "tests/auth/test_outages.py",
             "tests/auth/test_soak.py",
@@ -92,7 +92,7 @@ GROUPS = (
         ),
         "chaos",
     ),
-    Group("end-to-end", "a whole gateway, or its edge, over the network", 570, ("tests/e2e/*", "tests/edge/*")),
+    Group("end-to-end", "a whole gateway, or its edge, over the network", 460, ("tests/e2e/*", "tests/edge/*")),
     Group("engine", "the engine of our own models", 300, ("tests/inference/*",)),
     Group("adapters", "one contract suite against every provider", 155, ("tests/text/*", "tests/image/*")),
     Group(
