@@ -63,7 +63,7 @@ NATIVE: dict[str, tuple[str, Any, int, str]] = {
     ),
     "18 MB of prompt": ("/generate/text", HUGE, 400, "context_too_long"),
     "empty prompt": ("/create/image", {**DRAW, "prompt": "  "}, 422, "invalid_field"),
-    "odd size": ("/create/image", {**DRAW, "width": 130, "height": 128}, 422, "invalid_field"),
+    "odd size": ("/create/image", {**DRAW, "width": 2000, "height": 64}, 422, "invalid_field"),
     "no steps": ("/create/image", {**DRAW, "num_inference_steps": 0}, 422, "invalid_field"),
     "not an image": ("/generate/image", edit(b"GIF? no."), 415, "unsupported_media"),
     "truncated png": ("/generate/image", edit(png()[:60]), 415, "unsupported_media"),
