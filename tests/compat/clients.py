@@ -29,6 +29,7 @@ PLOTS: Final[Mapping[str, Plot]] = {
     "refused": Plot(refuse="upstream_rate_limited"),
     "images": Plot(),
     "embeddings": Plot(),
+    "picture": Plot(sees=True),
 }
 
 
@@ -98,7 +99,8 @@ def _agent(write: Wanted, read: Wanted, count: Wanted) -> Plot:
     return Plot(steps=steps, text="I wrote the note.", outcome=_NOTE, marks=("", "hello, world", "hello, world", "13"))
 
 
-_TYPED: Final = (*CHAT, "structured-tool")
+_SEEING: Final = (*CHAT, "picture")
+_TYPED: Final = (*_SEEING, "structured-tool")
 
 CLIENTS: Final = (
     Client(
@@ -107,7 +109,7 @@ CLIENTS: Final = (
         program="openai_python.py",
         package="openai",
         dialect="openai",
-        scenarios=_more(images=True, embeddings=True),
+        scenarios=_more(scenarios=_SEEING, images=True, embeddings=True),
         forgets=("tools-stream",),
     ),
     Client(
@@ -116,7 +118,7 @@ CLIENTS: Final = (
         program="google_genai.py",
         package="google-genai",
         dialect="google",
-        scenarios=_more(images=True, embeddings=True),
+        scenarios=_more(scenarios=_SEEING, images=True, embeddings=True),
     ),
     Client(
         name="pydantic-ai",
@@ -213,7 +215,7 @@ CLIENTS: Final = (
         program="openai_node.mjs",
         package="openai",
         dialect="openai",
-        scenarios=_more(images=True, embeddings=True),
+        scenarios=_more(scenarios=_SEEING, images=True, embeddings=True),
     ),
     Client(
         name="google-genai-js",
@@ -221,7 +223,7 @@ CLIENTS: Final = (
         program="google_genai_node.mjs",
         package="@google/genai",
         dialect="google",
-        scenarios=_more(images=True, embeddings=True),
+        scenarios=_more(scenarios=_SEEING, images=True, embeddings=True),
     ),
     Client(
         name="ai-sdk (OpenAI)",
@@ -229,7 +231,7 @@ CLIENTS: Final = (
         program="ai_sdk.mjs",
         package="ai",
         dialect="openai",
-        scenarios=_more(embeddings=True),
+        scenarios=_more(scenarios=_SEEING, embeddings=True),
         forgets=LOOPS,
     ),
     Client(
@@ -238,7 +240,7 @@ CLIENTS: Final = (
         program="ai_sdk.mjs",
         package="ai",
         dialect="compatible",
-        scenarios=_more(embeddings=True),
+        scenarios=_more(scenarios=_SEEING, embeddings=True),
     ),
     Client(
         name="ai-sdk (Google)",
@@ -246,7 +248,7 @@ CLIENTS: Final = (
         program="ai_sdk.mjs",
         package="ai",
         dialect="google",
-        scenarios=_more(embeddings=True),
+        scenarios=_more(scenarios=_SEEING, embeddings=True),
     ),
     Client(
         name="openai-agents-js",

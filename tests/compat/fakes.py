@@ -95,6 +95,7 @@ def _told_openai(body: dict[str, Any]) -> Conversation:
         for message in messages
         if message.get("tool_calls")
     ]
+    parts = [part for each in messages if isinstance(each.get("content"), list) for part in each["content"]]
     choice = body.get("tool_choice")
     tools = frozenset(tool["function"]["name"] for tool in body.get("tools") or ())
     forced = choice["function"]["name"] if isinstance(choice, dict) else None
@@ -108,6 +109,7 @@ def _told_openai(body: dict[str, Any]) -> Conversation:
         said=json.dumps([m for m in messages if m["role"] not in ("system", "developer")], ensure_ascii=False),
         as_json=(body.get("response_format") or {}).get("type", "text") != "text",
         thinks=body.get("reasoning_effort") not in (None, "none"),
+        pictures=sum(part["type"] == "image_url" for part in parts),
     )
 
 
@@ -132,6 +134,7 @@ def _told_gemini(body: dict[str, Any]) -> Conversation:
         forced=allowed[0] if calling.get("mode") == "ANY" and len(allowed) == 1 else None,
         said=json.dumps(body["contents"], ensure_ascii=False),
         as_json=config.get("responseMimeType") == "application/json",
+        pictures=sum("inlineData" in part for content in body["contents"] for part in content["parts"]),
         thinks=bool(config.get("thinkingConfig", {}).get("includeThoughts")),
     )
 
@@ -160,5 +163,6 @@ def _told_claude(body: dict[str, Any]) -> Conversation:
         forced=forced,
         said=json.dumps(body["messages"], ensure_ascii=False),
         as_json="outputConfig" in body or json_object.INSTRUCTION in json.dumps(body.get("system", "")),
+        pictures=sum("image" in block for message in body["messages"] for block in message["content"]),
         thinks="thinking" in (body.get("additionalModelRequestFields") or {}),
     )

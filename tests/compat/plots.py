@@ -51,6 +51,7 @@ class Plot:
         value: What it says where JSON or the call of one tool is forced.
         refuse: What the provider refuses every request with, as in `Script`.
         reaches: How many turns with calls must be handed back; all of them by default.
+        sees: Whether a picture must be in the request.
         counted: What stands in a request once for each turn with calls, where a client tells turns in words of its own.
         outcome: What the client's program must answer where it is not what the model says in the end.
         marks: What must be found in the results of the tools that are handed back, one each.
@@ -61,6 +62,7 @@ class Plot:
     value: Mapping[str, Any] = field(default_factory=lambda: VALUE)
     refuse: str = ""
     reaches: int | None = None
+    sees: bool = False
     counted: str = ""
     outcome: str | None = None
     marks: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ class Conversation:
     said: str
     """Everything, as it was sent."""
     thinks: bool
+    pictures: int = 0
 
 
 class Stage:
@@ -121,6 +124,8 @@ class Stage:
         self.asked += 1
         if self.plot.refuse:
             return Script(refuse=self.plot.refuse, retry_after_s=1)
+        if self.plot.sees and told.pictures != 1:
+            self.problems.append(f"the model was shown {told.pictures} pictures")
         played = _played(self.plot, told)
         place = told.said.count(self.plot.counted) if self.plot.counted else len(told.turns)
         if played:

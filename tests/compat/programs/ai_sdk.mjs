@@ -58,6 +58,14 @@ const plain = async (question) => (await generateText(asked(question))).text;
 
 await rig.serve({
   plain,
+  async picture(question) {
+    const content = [
+      { type: 'text', text: rig.MESSAGE },
+      { type: 'image', image: Buffer.from(rig.PICTURE, 'base64') },
+    ];
+    const { prompt, ...rest } = asked(question);
+    return (await generateText({ ...rest, messages: [{ role: 'user', content }] })).text;
+  },
   refused: plain,
   stream: (question) => streamed(question),
   tools: async (question) => (await generateText(asked(question, thinks))).text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import rig
@@ -25,6 +26,13 @@ def client(question) -> genai.Client:
 def plain(question) -> str:
     with client(question) as models:
         return models.models.generate_content(model=question.model, contents=rig.MESSAGE).text
+
+
+def picture(question) -> str:
+    """A picture is asked about."""
+    part = types.Part.from_bytes(data=base64.b64decode(rig.PICTURE), mime_type="image/png")
+    with client(question) as models:
+        return models.models.generate_content(model=question.model, contents=[rig.MESSAGE, part]).text
 
 
 def stream(question) -> str:
@@ -91,6 +99,7 @@ def failure(error) -> int | None:
 rig.serve(
     failure=failure,
     plain=plain,
+    picture=picture,
     stream=stream,
     tools=tools,
     tools_stream=tools_stream,

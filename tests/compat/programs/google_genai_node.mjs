@@ -35,6 +35,10 @@ async function looped(question, ask) {
 
 await rig.serve({
   plain,
+  async picture(question) {
+    const contents = [rig.MESSAGE, { inlineData: { mimeType: 'image/png', data: rig.PICTURE } }];
+    return (await client(question).models.generateContent({ model: question.model, contents })).text;
+  },
   refused: plain,
   async stream(question) {
     const { models } = client(question);

@@ -38,6 +38,12 @@ def plain(question) -> str:
     return model(question).invoke(rig.MESSAGE).text
 
 
+def picture(question) -> str:
+    seen = {"type": "image", "base64": rig.PICTURE, "mime_type": "image/png"}
+    content = [{"type": "text", "text": rig.MESSAGE}, seen]
+    return model(question).invoke([{"role": "user", "content": content}]).text
+
+
 def stream(question) -> str:
     return "".join(chunk.text for chunk in model(question).stream(rig.MESSAGE))
 
@@ -86,6 +92,7 @@ def failure(error) -> int | None:
 rig.serve(
     failure=failure,
     plain=plain,
+    picture=picture,
     stream=stream,
     tools=tools,
     tools_stream=tools_stream,

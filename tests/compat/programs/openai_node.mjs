@@ -26,6 +26,15 @@ async function looped(question, ask) {
 
 await rig.serve({
   plain,
+  async picture(question) {
+    const url = `data:image/png;base64,${rig.PICTURE}`;
+    const content = [
+      { type: 'text', text: rig.MESSAGE },
+      { type: 'image_url', image_url: { url } },
+    ];
+    const asked = { model: question.model, messages: [{ role: 'user', content }] };
+    return (await client(question).chat.completions.create(asked)).choices[0].message.content;
+  },
   refused: plain,
   async stream(question) {
     const chunks = await client(question).chat.completions.create({

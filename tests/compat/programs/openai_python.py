@@ -23,6 +23,16 @@ def plain(question) -> str:
     return client(question).chat.completions.create(model=question.model, messages=begun()).choices[0].message.content
 
 
+def picture(question) -> str:
+    """A picture is asked about."""
+    url = {"url": f"data:image/png;base64,{rig.PICTURE}", "detail": "low"}
+    content = [{"type": "text", "text": rig.MESSAGE}, {"type": "image_url", "image_url": url}]
+    answer = client(question).chat.completions.create(
+        model=question.model, messages=[{"role": "user", "content": content}]
+    )
+    return answer.choices[0].message.content
+
+
 def stream(question) -> str:
     chunks = client(question).chat.completions.create(
         model=question.model, messages=begun(), stream=True, stream_options={"include_usage": True}
@@ -89,6 +99,7 @@ def failure(error) -> int | None:
 rig.serve(
     failure=failure,
     plain=plain,
+    picture=picture,
     stream=stream,
     tools=tools,
     tools_stream=tools_stream,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import openai
 import rig
 from pydantic import BaseModel
-from pydantic_ai import Agent, NativeOutput
+from pydantic_ai import Agent, BinaryContent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.google import GoogleModel
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -31,6 +33,11 @@ def agent(question, *, thinks: bool = False, **more) -> Agent:
 
 async def plain(question) -> str:
     return (await agent(question).run(rig.MESSAGE)).output
+
+
+async def picture(question) -> str:
+    seen = BinaryContent(base64.b64decode(rig.PICTURE), media_type="image/png")
+    return (await agent(question).run([rig.MESSAGE, seen])).output
 
 
 async def stream(question) -> str:
@@ -69,6 +76,7 @@ def failure(error) -> int | None:
 rig.serve(
     failure=failure,
     plain=plain,
+    picture=picture,
     stream=stream,
     tools=tools,
     tools_stream=tools_stream,

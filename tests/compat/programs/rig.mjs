@@ -23,6 +23,9 @@ export const SCHEMA = {
   additionalProperties: false,
 };
 export const TEXTS = ['a', 'bcd'];
+// A red square, PNG in base64.
+export const PICTURE =
+  'iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mP8z0AaYGIY1TCqYdhqAABALgEfFO4+AgAAAABJRU5ErkJggg==';
 let called = [];
 
 export function weather({ city }) {

@@ -35,6 +35,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TEXTS = ["a", "bcd"]
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mP8z0AaYGIY1TCqYdhqAABALgEfFO4+AgAAAABJRU5ErkJggg=="
+"""A red square, PNG in base64."""
 
 called: list = []
 """What the tools were called with, since the question came."""
