@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -182,6 +183,9 @@ def _check_blocks(blocks: list[dict[str, Any]], before: set[str], where: str) ->
     results = {block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block}
     if results != before:
         raise invalid(f"{where}: toolResult blocks must match the toolUse blocks of the turn before.")
+    for call_id in (*results, *(block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block)):
+        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", call_id):
+            raise invalid(f"Value '{call_id}' at '{where}.toolUseId' failed to satisfy constraint: [a-zA-Z0-9_-]+")
     for block in blocks:
         if "text" in block and not block["text"].strip():
             raise invalid(f"The text field in the ContentBlock object at {where} is blank.")

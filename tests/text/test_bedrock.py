@@ -145,6 +145,20 @@ def test_reasoning_in_pieces_is_given_back_as_one() -> None:
     ]
 
 
+@pytest.mark.parametrize("call_id", ["functions.look:0", "look " + "é" * 80, "chatcmpl-tool-1"])
+async def test_ids_of_other_vendors_calls_are_taken(
+    service: TextClient, upstream: BedrockEmulator, call_id: str
+) -> None:
+    """A conversation may go on at Bedrock after calls of another model, whose ids Converse would refuse."""
+    request = chat("look", tools=[Tool(name="look")])
+    calls = [ToolCall(id=i, name="look", arguments_json="{}") for i in (call_id, f"{call_id}2")]
+    results = [ToolResult(tool_call_id=call.id, content="seen") for call in calls]
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[Part(tool_call=call) for call in calls]))
+    request.messages.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=result) for result in results]))
+    assert text_of(await service.ask(request))
+    assert upstream.refused == []
+
+
 async def test_a_tool_turn_without_its_reasoning_goes_on_without(
     service: TextClient, upstream: BedrockEmulator
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -32,6 +34,8 @@ _MOST: Final = 4096
 """Tokens of an answer of a model whose longest is not known: every Claude takes as many."""
 _MOST_CACHES: Final = 4
 _SAMPLING: Final = {"temperature": "temperature", "top_p": "topP", "top_k": "top_k"}
+_CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""Ids that Converse takes (docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolUseBlock.html)."""
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
@@ -189,17 +193,22 @@ def _block_from(part: Part, role: Role.ValueType, where: str) -> Json:
     if kind == "tool_call" and role == Role.ROLE_ASSISTANT:
         call = part.tool_call
         arguments = arguments_given_back(call.arguments_json)
-        return {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}}
+        return {"toolUse": {"toolUseId": _call_id(call.id), "name": call.name, "input": arguments}}
     if kind == "tool_result" and role == Role.ROLE_TOOL:
         result = part.tool_result
         result_text = result.content if result.content.strip() else _NO_RESULT
-        made: Json = {"toolUseId": result.tool_call_id, "content": [{"text": result_text}]}
+        made: Json = {"toolUseId": _call_id(result.tool_call_id), "content": [{"text": result_text}]}
         if result.is_error:
             made["status"] = "error"
         return {"toolResult": made}
     if kind == "reasoning" and role == Role.ROLE_ASSISTANT:
         return {"reasoningContent": _reasoning_from(part)}
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
+
+
+def _call_id(given: str) -> str:
+    """Return a call's id; another one, always the same, for what other vendors' models write and Converse refuses."""
+    return given if _CALL_ID.fullmatch(given) else f"call_{sha256(given.encode()).hexdigest()[:32]}"
 
 
 def _reasoning_from(part: Part) -> Json:
