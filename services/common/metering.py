@@ -72,10 +72,14 @@ class TextMeter:
             elif kind == "candidate_finished":
                 self.ended = self.ended | {event.candidate}
             return
+        self.saw_piece(text, reasoning=kind == "reasoning")
+
+    def saw_piece(self, text: str, *, reasoning: bool = False) -> None:
+        """Do as `saw`, for whoever has the words of the event: of the answer, of a call's arguments or of reasoning."""
         tokens = 1 if len(text) < _PIECE_CHARS else tokens_of(text)
         self._pieces += 1
         self._tokens += tokens
-        if kind == "reasoning":
+        if reasoning:
             self._reasoning += tokens
 
     def saw_unshown(self, text: str, *, reasoning: bool = False) -> None:

@@ -50,7 +50,9 @@ class EventParser:
             data = self._normalised(data)
         tail = self._tail
         if not tail:
-            # The usual case: whole events, one or several in a read.
+            if data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n"):
+                return [data[6:-2]]  # the usual case: one event of one line
+            # Whole events, several in a read.
             blocks = data.split(b"\n\n")
             tail += blocks.pop()
         else:

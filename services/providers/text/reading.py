@@ -69,6 +69,11 @@ class _Length:
         return min(self._pieces, self._ascii / 4 + self._others * 0.75)
 
 
+def _event_of(candidate: int) -> TextEvent:
+    """Return an empty event of a candidate; to name the first one, which is the default, costs a third more."""
+    return TextEvent(candidate=candidate) if candidate else TextEvent()
+
+
 class BaseReader(abc.ABC):
     """A `Reader` but for the payloads: subclasses say what one means (`_take`), and what a whole answer does.
 
@@ -252,9 +257,9 @@ class BaseReader(abc.ABC):
     def _say(self, candidate: int, text: str) -> None:
         if self._is_too_long(candidate, text):
             return
-        event = TextEvent(candidate=candidate)
+        event = _event_of(candidate)
         event.text.text = text
-        self._meter.saw(event, "text")
+        self._meter.saw_piece(text)
         self._spoke.add(candidate)
         self._events.append(event)
 
@@ -262,12 +267,13 @@ class BaseReader(abc.ABC):
         if text and self._is_too_long(candidate, text):
             return
         if self._with_reasoning:
-            event = TextEvent(candidate=candidate)
+            event = _event_of(candidate)
             event.reasoning.text = text
             if signature:
                 event.reasoning.signature = signature
                 event.reasoning.signer = self._signer
-            self._meter.saw(event, "reasoning")
+            if text:
+                self._meter.saw_piece(text, reasoning=True)
             self._events.append(event)
         elif text:
             self._meter.saw_unshown(text, reasoning=True)
@@ -310,7 +316,7 @@ class BaseReader(abc.ABC):
             self._begun_calls[place] = delta.name = name
             delta.id = delta.id or f"call_{uuid4().hex}"
         event = TextEvent(candidate=candidate, tool_call=delta)
-        self._meter.saw(event, "tool_call")
+        self._meter.saw_piece(delta.arguments_json)
         self._spoke.add(candidate)
         self._events.append(event)
 

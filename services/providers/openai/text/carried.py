@@ -5,11 +5,12 @@ Everything passes but what is ours to decide. `DENIED` says what that is, and wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
 from moa.common.v1.vendor_pb2 import VendorFields
 from services.common import vendor_fields
+from services.providers.openai.text.wire import PlainChunk
 from services.providers.text.ignored import Ignored
 from services.providers.text.stray import may_speak
 
@@ -63,6 +64,8 @@ _DOCUMENTED: Final = frozenset(
 """What OpenAI itself takes; it refuses whatever else it does not know."""
 
 _KNOWN_ANSWER: Final = frozenset(("id", "object", "created", "choices", "usage", "error", "obfuscation"))
+_PLAIN: Final = ("model", "system_fingerprint", "service_tier", "provider")
+"""What a plain piece may say of the whole answer."""
 _KNOWN_CHOICE: Final = frozenset(("index", "delta", "message", "finish_reason", "logprobs", "text", "error"))
 _KNOWN_MESSAGE: Final = frozenset(
     ("role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call")
@@ -137,25 +140,41 @@ class Carrier:
 class Returned:
     """Finds, in an answer's pieces, what no contract types. Made for one answer: what is told once is not repeated."""
 
-    __slots__ = ("_own_name", "_sent")
+    __slots__ = ("_own_name", "_repeated", "_sent")
 
     def __init__(self, own_name: str) -> None:
         self._sent: Json = {}
         self._own_name = own_name
+        self._repeated: tuple[str | None, ...] | None = None
+        """What a plain piece said of the answer that was sent already, as long as nothing else has been sent since."""
+
+    def repeats(self, chunk: PlainChunk) -> bool:
+        """Return whether `of_answer` would find nothing in a plain piece."""
+        said = (chunk.model, chunk.system_fingerprint, chunk.service_tier, chunk.provider)
+        if said != self._repeated:
+            if self._new_in(zip(_PLAIN, said, strict=True)):
+                return False
+            self._repeated = said
+        return True
 
     def of_answer(self, piece: Mapping[str, Any]) -> Json:
         """Return what a piece says of the whole answer and has not said before."""
+        new = self._new_in(piece.items())
+        usage = piece.get("usage")
+        if isinstance(usage, dict) and (more := _usage_beyond(usage)) and self._sent.get("usage") != more:
+            new["usage"] = more
+        if new:
+            self._sent |= new
+            self._repeated = None
+        return new
+
+    def _new_in(self, fields: Iterable[tuple[str, Any]]) -> Json:
         sent, new = self._sent, {}
-        for name, value in piece.items():
+        for name, value in fields:
             if name in _KNOWN_ANSWER or value is None or sent.get(name) == value:
                 continue
             if name != "model" or value != self._own_name:  # callers know it by the catalogue's name
                 new[name] = value
-        usage = piece.get("usage")
-        if isinstance(usage, dict) and (more := _usage_beyond(usage)) and sent.get("usage") != more:
-            new["usage"] = more
-        if new:
-            sent |= new
         return new
 
     @staticmethod

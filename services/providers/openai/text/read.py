@@ -17,12 +17,13 @@ from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
 from services.providers.openai.text.carried import VENDOR, Returned, may_lack_words
 from services.providers.openai.text.lenient import REASONING_NAMES, REFERENCES, Halves, reasoning_in, value_of
-from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob
+from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob, PlainChunk
 from services.providers.text.carrying import carried_of
 from services.providers.text.reading import BaseReader, Malformed
 from services.providers.text.stray import Stray, may_speak
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
+_decode_plain: Final = msgspec.json.Decoder(PlainChunk).decode
 _decode_any: Final = msgspec.json.Decoder().decode
 
 FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
@@ -52,6 +53,9 @@ COUNTS: Final = Spelling(
 _NOTHING: Final = Delta()
 _EMPTY: Final = (None, _NOTHING, Delta(content=""))
 
+_PLAIN_TRIES: Final = 8
+"""Pieces of another form, one after the other, that a stream may send before each is no longer tried as a plain one."""
+
 _FUNCTIONS: Final = (None, "", "function")
 """Types of calls of functions."""
 _NO_FINISHES: Final = frozenset(("null", "none", "None"))
@@ -73,7 +77,7 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
 class OpenAIReader(BaseReader):
     """Reads one answer."""
 
-    __slots__ = ("_halves", "_mended", "_refusals", "_returned", "_slots")
+    __slots__ = ("_halves", "_mended", "_plain_tries", "_refusals", "_returned", "_slots")
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None)
@@ -82,6 +86,7 @@ class OpenAIReader(BaseReader):
         self._halves = Halves()
         self._mended = False
         """Whether the server writes in its own way, so that halves of characters may come."""
+        self._plain_tries = _PLAIN_TRIES
         self._slots: dict[tuple[int, int], tuple[int, str]] = {}
         """Which call a server's index means now, and its id: some give calls that come together one index."""
 
@@ -93,8 +98,38 @@ class OpenAIReader(BaseReader):
             # One server ends events by one line break: what is several events reads as one of several lines.
             for line in payload.split(b"\n"):
                 self._take(line)
-        else:
+        elif self._mended or not self._plain_tries or not self._take_plain(payload):
             self._take_whole(payload)
+
+    def _take_plain(self, payload: bytes) -> bool:
+        """Read a piece of the form that nearly all have, in one pass; return whether it was one.
+
+        Nothing is read of one that was not.
+        """
+        try:
+            chunk = _decode_plain(payload)
+        except (msgspec.MsgspecError, ValueError):
+            self._plain_tries -= 1
+            return False
+        self._plain_tries = _PLAIN_TRIES
+        choice = chunk.choices[0]
+        delta = choice.delta
+        content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
+        if not content and not reasoning and not delta.tool_calls:
+            return False
+        if self._returned is not None and not self._returned.repeats(chunk):
+            return False
+        if not self.upstream_id and chunk.id:
+            self.upstream_id = chunk.id
+        if reasoning:
+            self._reason(choice.index, reasoning)
+        if content:
+            self._say(choice.index, content)
+        if delta.tool_calls is not None:
+            call = delta.tool_calls[0]
+            index = self._slot(choice.index, call.index, "", begins=False)
+            self._call(choice.index, index, call.function.arguments)
+        return True
 
     def _take_whole(self, data: bytes) -> None:
         try:
@@ -234,6 +269,10 @@ class OpenAIReader(BaseReader):
         """Return which call a server's index means: another id begins another call."""
         place = (candidate, given)
         index, known = self._slots.get(place, (given, ""))
+        if place in self._slots and not (begins and call_id):
+            if call_id:
+                self._slots[place] = (index, call_id)
+            return index
         taken = [own for (owner, _), (own, _) in self._slots.items() if owner == candidate]
         if (place not in self._slots and given in taken) or (begins and call_id and known and call_id != known):
             index = max(taken) + 1

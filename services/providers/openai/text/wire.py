@@ -1,8 +1,11 @@
-"""The parts of OpenAI's answers that are used, as typed records: the rest is not even decoded."""
+"""The parts of OpenAI's answers that are used, as typed records: the rest is not even decoded.
+
+`PlainChunk` is one more: the form of nearly all pieces of a stream, which holds nothing but what it names.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
@@ -81,3 +84,61 @@ class Chunk(Struct, gc=False):
     choices: list[Choice] | None = None
     usage: Raw = Raw(b"")
     error: Failure | str | None = None
+
+
+class PlainFunction(Struct, gc=False, forbid_unknown_fields=True):
+    """A piece of a begun call's arguments."""
+
+    arguments: str
+    name: None = None
+
+
+class PlainCall(Struct, gc=False, forbid_unknown_fields=True):
+    """A piece of a begun call."""
+
+    index: int
+    function: PlainFunction
+    id: None = None
+    type: Literal["", "function"] | None = None
+
+
+class PlainDelta(Struct, gc=False, forbid_unknown_fields=True):
+    """A piece of text, of reasoning or of a call, and nothing beside it."""
+
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: None = None
+    tool_calls: tuple[PlainCall] | None = None
+    function_call: None = None
+
+
+class PlainChoice(Struct, gc=False, forbid_unknown_fields=True):
+    """A piece of a candidate that goes on. What servers write beside it is null: that says nothing."""
+
+    delta: PlainDelta
+    index: int = 0
+    finish_reason: None = None
+    logprobs: None = None
+    matched_stop: None = None
+    native_finish_reason: None = None
+    stop_reason: None = None
+    token_ids: None = None
+
+
+class PlainChunk(Struct, gc=False, forbid_unknown_fields=True):
+    """A piece of a streamed answer as nearly all are. What decodes so needs no second look: it holds nothing else."""
+
+    choices: tuple[PlainChoice]
+    id: str | None = None
+    object: str | None = None
+    created: int | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    provider: str | None = None
+    obfuscation: str | None = None
+    prompt_token_ids: None = None
+    usage: None = None
+    error: None = None
