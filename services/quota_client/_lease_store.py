@@ -15,7 +15,7 @@ from services.quota_client._pace import Paces, Share
 from services.quota_client._reservation import OnSettled, Reservation
 from services.quota_client._settling import Settling
 from services.quota_client._verified_key import VerifiedKey
-from services.quota_client.amounts import NOTHING, Amount
+from services.quota_client.amounts import NOTHING, Amount, covered_by
 
 
 class LeaseStore:
@@ -234,16 +234,10 @@ class LeaseStore:
 
     def low(self) -> bool:
         """Return whether it is time to lease more."""
-        tokens, images, nano_usd, micro_credits = self.demand.low
         now = time.monotonic()
         # The newest hold most: one or two of them answer it.
-        for lease in reversed(self.leases):
-            if tokens <= 0 and images <= 0 and nano_usd <= 0 and micro_credits <= 0:
-                return False
-            if now < lease.usable_until and now < lease.alive_until:
-                a, b, c, d = lease.free
-                tokens, images, nano_usd, micro_credits = tokens - a, images - b, nano_usd - c, micro_credits - d
-        return not (tokens <= 0 and images <= 0 and nano_usd <= 0 and micro_credits <= 0)
+        free = (one.free for one in reversed(self.leases) if now < one.usable_until and now < one.alive_until)
+        return not covered_by(self.demand.low, free)
 
     def refused_before(self, least: Amount, now: float) -> QuotaExhausted | None:
         """Return the refusal, where as little was refused a moment ago."""

@@ -125,6 +125,17 @@ def least(amounts: Iterable[Amount]) -> Amount:
     return reduce(Amount.at_most, amounts, BOUNDLESS)
 
 
+def covered_by(needed: Amount, amounts: Iterable[Amount]) -> bool:
+    """Return whether amounts cover another one together; no more of them are taken than that needs."""
+    # Written out, as in `Amount`: a busy key has a hundred leases.
+    a, b, c, d = needed
+    for e, f, g, h in amounts:
+        if a <= 0 and b <= 0 and c <= 0 and d <= 0:
+            return True
+        a, b, c, d = a - e, b - f, c - g, d - h
+    return a <= 0 and b <= 0 and c <= 0 and d <= 0
+
+
 def shared(consumed: Amount, reserved: Sequence[Amount]) -> list[Amount]:
     """Return what each reservation of one request pays: what those before it do not cover.
 
