@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,7 +16,7 @@ from deploy.build import advisories, check, licences, tools
 from deploy.build.breaking import NOT_RUN
 from deploy.build.breaking import check as hold_contracts
 from deploy.build.check import Gate, Result
-from deploy.build.protos import compile_protos
+from deploy.build.protos import REPOSITORY, compile_protos
 
 
 def gate(name: str, program: str, limit_s: float = 60.0) -> Gate:
@@ -170,3 +172,15 @@ def test_missing_tools_are_told_with_their_packages(
     assert told.splitlines()[-1] == "Debian, Ubuntu: apt-get install --no-install-recommends g++ chromium"
     # And where no package manager can bring them, installing fails rather than going on without.
     assert tools.main(["--install"]) == 1
+
+
+def test_continuous_integration_refuses_skips(tmp_path: Path) -> None:
+    """`.ci/run` installs the tools and checks with `CI=true`, by which a test that skips for lack of a tool fails."""
+    (tmp_path / ".ci").mkdir()
+    script = shutil.copy(REPOSITORY / ".ci" / "run", tmp_path / ".ci")
+    for name in ("python3", "make"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $* CI=$CI"\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["python3 -m deploy.build.tools --install CI=true", "make check CI=true"]

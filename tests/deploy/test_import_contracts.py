@@ -1,0 +1,16 @@
+"""The contracts of import-linter cover what they say."""
+
+from __future__ import annotations
+
+import tomllib
+from pkgutil import iter_modules
+
+from deploy.local.stack import REPOSITORY
+
+
+def test_every_module_of_inference_is_held_not_to_import_training() -> None:
+    """A new module that the contract does not list could import training, which the product is made without."""
+    read = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = [each for each in read if each.get("forbidden_modules") == ["inference.training"]]
+    modules = {f"inference.{module.name}" for module in iter_modules([str(REPOSITORY / "inference")])}
+    assert set(contract["source_modules"]) == {"services", "gateway", *modules} - {"inference.training"}
