@@ -100,7 +100,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         """Verify keys again and renew leases."""
         _bounded("key_ids", request.key_ids, _MAX_KEYS)
         if len(request.versions) not in (0, len(request.key_ids)):
-            raise InvalidField("a version for each key, or none", param="versions")
+            raise InvalidField("give one version for each key, or none at all", param="versions")
         good, ended = await self._quota.refreshed(request.key_ids)
         places = {key_id: place for place, key_id in enumerate(request.key_ids)} if request.versions else {}
         unchanged: list[int] = []

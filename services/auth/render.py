@@ -287,11 +287,15 @@ def _read_changes(given: account_pb2.Limits, without: Iterable[str]) -> dict[str
         if field not in given_fields:
             continue
         if name in changes:
-            raise InvalidField(f"`{field}` stands in `limits` and in `no_limit`", param="no_limit")
+            raise InvalidField(
+                f"`{field}` is both in `limits` and in `no_limit`; give it in one of them", param="no_limit"
+            )
         value = given_fields[field]
         limit = _read_dollars(value, f"limits.{field}") if isinstance(value, str) else value
         if limit > UNLIMITED or (name in PACES and limit > _INT32):
-            raise InvalidField("the number is too large", param=f"limits.{field}")
+            raise InvalidField(
+                f"the limit is too large; to have none, name `{field}` in `no_limit`", param=f"limits.{field}"
+            )
         if name in PACES and limit == 0:
             raise InvalidField(
                 f"at least 1: to let nothing begin, disable the account or revoke the key; to take the limit away, name"

@@ -84,7 +84,7 @@ class Owl(Family):
         """Find the labels; of findings of one label that overlap the surest is kept."""
         if not labels:
             if self._vocabulary is None:
-                raise InvalidField("this model finds what it is asked for: labels are required", param="labels")
+                raise InvalidField("labels are required: this model has none of its own", param="labels")
             labels = [*self._vocabulary.scenes, *self._vocabulary.things]
         scores, boxes = self._compared(image, [self._worded(label) for label in labels])
         found: list[Finding] = []

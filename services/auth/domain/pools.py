@@ -186,7 +186,7 @@ class Pools:
             lease = self._from_memory(pool, who, need.at_most(borrowed.amount), want, self._clock())
             if lease is None:
                 # A block of this moment whose time is over: the process stood still.
-                raise Unavailable("what was lent has expired meanwhile; try again", retry_after_s=1)
+                raise Unavailable("the quota that was set aside has expired; try again", retry_after_s=1)
             return lease, borrowed
 
     async def release(self, block_ids: Collection[UUID]) -> None:

@@ -9,11 +9,12 @@ from msgspec import Meta, Struct
 from moa.image.v1.image_pb2 import Diffusion
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.images import MAX_SIDE
 from services.common.limits import meta
 from services.router.dialects.sampling import Sampled
 from services.router.dialects.tools import FunctionTool, ToolCall
 
-Side = Annotated[int, Meta(ge=1, le=4096)]
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Seed = Annotated[int, meta(GenerateImageRequest, "seed")]
 
 

@@ -10,6 +10,7 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.dialects import NATIVE
 from services.common.errors import InvalidField, error_of
+from services.common.images import MAX_SIDE
 from services.router.dialects.body import parse
 from services.router.dialects.media import image_from_text
 from services.router.dialects.native.bodies import ImageBody
@@ -74,8 +75,8 @@ def _size(body: ImageBody) -> tuple[int | None, int | None]:
     if body.width is not None or body.height is not None:
         raise InvalidField("give size, or width and height, not both", param="size")
     width, _, height = body.size.partition("x")
-    if not (1 <= int(width) <= 4096 and 1 <= int(height) <= 4096):
-        raise InvalidField("size: each side must be 1 to 4096 pixels", param="size")
+    if not (1 <= int(width) <= MAX_SIDE and 1 <= int(height) <= MAX_SIDE):
+        raise InvalidField(f"size: each side must be 1 to {MAX_SIDE} pixels", param="size")
     return int(width), int(height)
 
 
