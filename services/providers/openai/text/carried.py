@@ -150,11 +150,11 @@ class Returned:
 
     def repeats(self, chunk: PlainChunk) -> bool:
         """Return whether `of_answer` would find nothing in a plain piece."""
-        said = (chunk.model, chunk.system_fingerprint, chunk.service_tier, chunk.provider)
-        if said != self._repeated:
-            if self._new_in(zip(_PLAIN, said, strict=True)):
+        fields = (chunk.model, chunk.system_fingerprint, chunk.service_tier, chunk.provider)
+        if fields != self._repeated:
+            if self._new_in(zip(_PLAIN, fields, strict=True)):
                 return False
-            self._repeated = said
+            self._repeated = fields
         return True
 
     def of_answer(self, piece: Mapping[str, Any]) -> Json:
