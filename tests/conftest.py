@@ -25,8 +25,8 @@ sys.dont_write_bytecode = False
 os.environ["MOA_FETCH"] = "never"
 # Workers and what they start share few cores: two threads of one operation would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# An example's time says how busy the machine is.
-hypothesis.settings.register_profile("moa", deadline=None)
+# An example's time says how busy the machine is; and with CI set, hypothesis would try the same examples for ever.
+hypothesis.settings.register_profile("moa", deadline=None, derandomize=False)
 hypothesis.settings.load_profile("moa")
 
 
