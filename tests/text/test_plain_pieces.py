@@ -41,12 +41,26 @@ def _arguments(text: str, **call: Any) -> Json:
     return _piece({"tool_calls": [{"index": 0, "function": {"arguments": text}, **call}]})
 
 
+SAFE = {"hate": {"filtered": False, "severity": "safe"}}
 BEGUN = _piece({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f"}}]})
 ANSWERS: dict[str, list[Json]] = {
     "words": [_piece({"role": "assistant", "content": ""}), _piece({"content": "a"}), _piece({"content": "b"})],
-    "nulls": [_piece({"content": "a", "refusal": None, "tool_calls": None}, {"logprobs": None}, usage=None)],
-    "reasoning beside words": [_piece({"reasoning_content": "r", "content": "a"}), _piece({"reasoning": "s"})],
-    "arguments": [BEGUN, _arguments('{"a"'), _arguments(":1}", type="function"), _arguments("", id="a")],
+    "nulls": [
+        _piece({"content": "_"}),
+        _piece({"content": "a", "refusal": None, "tool_calls": None}, {"logprobs": None}, usage=None),
+    ],
+    "reasoning beside words": [
+        _piece({"content": "_"}),
+        _piece({"reasoning_content": "r", "content": "a"}),
+        _piece({"reasoning": "s"}),
+    ],
+    "arguments": [
+        BEGUN,
+        _piece({"content": "_"}),
+        _arguments('{"a"'),
+        _arguments(":1}", type="function"),
+        _arguments("", id="a"),
+    ],
     "arguments before a name": [_arguments("{"), BEGUN, _arguments("}")],
     "a refusal": [_piece({"content": "a"}), _piece({"content": "b", "refusal": "no"})],
     "what nobody knows": [_piece({"content": "a"}), _piece({"content": "b", "new": "x"}), _piece({"content": "c"})],
@@ -60,11 +74,35 @@ ANSWERS: dict[str, list[Json]] = {
         _piece({"content": "e"}, service_tier=None, model="m"),
         _piece({"content": "f"}, service_tier="flex"),
     ],
-    "usage as it goes": [_piece({"content": "a"}, usage={"prompt_tokens": 3, "completion_tokens": 1, "more": 1})],
+    "what filters found": [
+        _piece({"content": "a"}, {"content_filter_results": SAFE}),
+        _piece({"content": "b"}, {"content_filter_results": SAFE}),
+        _piece({"reasoning": "r", "content": "c"}, {"content_filter_results": {"hate": {"filtered": 0}}}),
+        _piece({"content": "d"}, {"content_filter_results": {"hate": {"filtered": False}}}),
+        _piece({"content": "e"}, {"content_filter_results": None}),
+        _piece({"content": "f"}, {"content_filter_results": {}}),
+        _piece({"content": "g"}),
+        _piece({"content": "h"}, {"content_filter_results": {}, "index": 1}),
+    ],
+    "what filters found, too long": [
+        _piece({"content": "_"}),
+        _piece({"content": "a"}, {"content_filter_results": {"hate": "x" * 300_000}}),
+    ],
+    "what filters found, broken": [
+        _piece({"content": "_"}),
+        _piece({"content": "a"}, {"content_filter_results": {"hate": "\ud83d"}}),
+    ],
+    "usage as it goes": [
+        _piece({"content": "_"}),
+        _piece({"content": "a"}, usage={"prompt_tokens": 3, "completion_tokens": 1, "more": 1}),
+    ],
     "a second candidate": [_piece({"content": "a"}), _piece({"content": "b"}, {"index": 1})],
-    "no count": [_piece({"content": "a"}, {"index": -1})],
+    "no count": [_piece({"content": "_"}), _piece({"content": "a"}, {"index": -1})],
     "an error": [_piece({"content": "a"}), _piece({"content": "b"}, error={"message": "no", "code": 503})],
-    "an error of a candidate": [_piece({"content": "a"}, {"error": {"message": "no", "code": 503}})],
+    "an error of a candidate": [
+        _piece({"content": "_"}),
+        _piece({"content": "a"}, {"error": {"message": "no", "code": 503}}),
+    ],
     "an end": [_piece({"content": "a"}), _piece({"content": "b"}, {"finish_reason": "stop"}), _piece({"content": "c"})],
     "many of another form, then words": [*[_piece({"content": "a", "new": n}) for n in range(12)], WHOLE | BEGUN],
     "halves of a character": [_piece({"content": "a\ud83d"}), _piece({"content": "\ude00b"}), _piece({"content": "c"})],

@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
+import msgspec
+
 from moa.common.v1.vendor_pb2 import VendorFields
 from services.common import vendor_fields
-from services.providers.openai.text.wire import PlainChunk
+from services.providers.openai.text.wire import PlainChoice, PlainChunk
+from services.providers.text.carrying import carried_of
 from services.providers.text.ignored import Ignored
 from services.providers.text.stray import may_speak
 
 VENDOR: Final = "openai"
 
 Json = dict[str, Any]
+
+_decode: Final = msgspec.json.Decoder().decode
 
 STORED: Final = "it reaches what is stored in the operator's account"
 _ACCOUNT: Final = "it chooses among the operator's accounts"
@@ -140,13 +145,15 @@ class Carrier:
 class Returned:
     """Finds, in an answer's pieces, what no contract types. Made for one answer: what is told once is not repeated."""
 
-    __slots__ = ("_own_name", "_repeated", "_sent")
+    __slots__ = ("_filtered", "_own_name", "_repeated", "_sent")
 
     def __init__(self, own_name: str) -> None:
         self._sent: Json = {}
         self._own_name = own_name
         self._repeated: tuple[str | None, ...] | None = None
         """What a plain piece said of the answer that was sent already, as long as nothing else has been sent since."""
+        self._filtered: tuple[bytes, VendorFields | None] = (b"", None)
+        """What the latest plain piece said beside its message, and its envelope."""
 
     def repeats(self, chunk: PlainChunk) -> bool:
         """Return whether `of_answer` would find nothing in a plain piece."""
@@ -156,6 +163,18 @@ class Returned:
                 return False
             self._repeated = fields
         return True
+
+    def beside_plain(self, choice: PlainChoice) -> VendorFields | None:
+        """Return the envelope of what `of_choice` would find in a plain piece: the last one's where it says the same.
+
+        Raises MsgspecError, ValueError or RecursionError for what cannot be read, UpstreamBroken for what is too much.
+        """
+        given = bytes(choice.content_filter_results)
+        if given != self._filtered[0]:
+            value = _decode(given)
+            fields = {"choice": {"content_filter_results": value}}
+            self._filtered = (given, None if value is None else carried_of(VENDOR, fields))
+        return self._filtered[1]
 
     def of_answer(self, piece: Mapping[str, Any]) -> Json:
         """Return what a piece says of the whole answer and has not said before."""

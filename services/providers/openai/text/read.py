@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from moa.common.v1.vendor_pb2 import VendorFields
 from moa.text.v1.text_pb2 import FinishReason, TextEvent, TokenLogprob
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
@@ -117,10 +118,18 @@ class OpenAIReader(BaseReader):
         content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
         if not content and not reasoning and not delta.tool_calls:
             return False
-        if self._returned is not None and not self._returned.repeats(chunk):
-            return False
+        beside = None
+        if self._returned is not None:
+            if not self._returned.repeats(chunk):
+                return False
+            if choice.content_filter_results:
+                try:
+                    beside = self._returned.beside_plain(choice)
+                except (msgspec.MsgspecError, ValueError, RecursionError, errors.UpstreamBroken):
+                    return False
         if not self.upstream_id and chunk.id:
             self.upstream_id = chunk.id
+        before = len(self._events)
         if reasoning:
             self._reason(choice.index, reasoning)
         if content:
@@ -129,6 +138,8 @@ class OpenAIReader(BaseReader):
             call = delta.tool_calls[0]
             index = self._slot(choice.index, call.index, "", begins=False)
             self._call(choice.index, index, call.function.arguments)
+        if beside is not None:
+            self._carry(beside, choice.index, before)
         return True
 
     def _take_whole(self, data: bytes) -> None:
@@ -169,19 +180,19 @@ class OpenAIReader(BaseReader):
             if choice.finish_reason and choice.finish_reason not in _NO_FINISHES:
                 self._take_end(choice.index, choice.finish_reason)
             if returned is not None and given and (beside := returned.of_choice(given[place])):
-                self._carry(beside, choice.index, before)
+                self._carry(carried_of(VENDOR, beside), choice.index, before)
         # All chunks but one have none.
         if chunk.usage and (counts := read_usage(chunk.usage, COUNTS)) is not None:
             self._count(counts, closing=self.ending)
             if self.ending and not self._spoke - self._finished:
                 self._finish()
 
-    def _carry(self, fields: dict[str, Any], candidate: int, before: int) -> None:
+    def _carry(self, fields: VendorFields, candidate: int, before: int) -> None:
         """Put fields on the last event that a piece made of its candidate, else on one of their own."""
         if len(self._events) > before and not self._events[-1].HasField("vendor"):
-            self._events[-1].vendor.CopyFrom(carried_of(VENDOR, fields))
+            self._events[-1].vendor.CopyFrom(fields)
         else:
-            self._events.append(TextEvent(candidate=candidate, vendor=carried_of(VENDOR, fields)))
+            self._events.append(TextEvent(candidate=candidate, vendor=fields))
 
     def _text(self, text: str, candidate: int, kind: str) -> str:
         return self._halves.whole(text, (candidate, kind)) if self._mended else text
@@ -230,7 +241,7 @@ class OpenAIReader(BaseReader):
             elif calls and may_speak(Returned.of_call(calls[place])):
                 raise Malformed
             if self._returned is not None and calls and (beside := self._returned.of_call(calls[place])):
-                self._carry({"call": beside}, candidate, before)
+                self._carry(carried_of(VENDOR, {"call": beside}), candidate, before)
 
     def _take_others(self, delta: Delta) -> None:
         """Read what is no text and no call: callers of the protocol are given it as it came, others not at all.

@@ -115,10 +115,14 @@ class PlainDelta(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class PlainChoice(Struct, gc=False, forbid_unknown_fields=True):
-    """A piece of a candidate that goes on. What servers write beside it is null: that says nothing."""
+    """A piece of a candidate that goes on. What servers write beside it is null, which says nothing.
+
+    But for `content_filter_results`: Azure puts them on every piece, mostly the same.
+    """
 
     delta: PlainDelta
     index: int = 0
+    content_filter_results: Raw = Raw(b"")
     finish_reason: None = None
     logprobs: None = None
     matched_stop: None = None
