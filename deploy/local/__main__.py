@@ -68,7 +68,8 @@ def _stack(steps: Steps) -> Stack:
         },
         environment={
             "MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3"),
-            "MOA_FETCH": os.environ.get("MOA_FETCH", "early"),
+            "MOA_FETCH": _one_of("MOA_FETCH", "early", "asked", "never"),
+            "MOA_LOG_LEVEL": _one_of("MOA_LOG_LEVEL", "info", "debug", "warning", "error"),
         },
         logs=Limits(
             file_bytes=_number("MOA_LOG_MB", 20, 10_000) * 2**20,
@@ -85,6 +86,13 @@ def _number(name: str, default: int, most: int) -> int:
     if not text.isdigit() or not 0 < int(text) <= most:
         raise StackError(f"{name}={text} is not a number from 1 to {most}")
     return int(text)
+
+
+def _one_of(name: str, default: str, *others: str) -> str:
+    text = os.environ.get(name) or default
+    if text not in (default, *others):
+        raise StackError(f"{name}={text} is none of {', '.join((default, *others))}")
+    return text
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

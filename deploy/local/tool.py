@@ -6,14 +6,20 @@ The database may be running (the gateway runs) or not; it is left as it was foun
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 from deploy.local import keep
 from deploy.local.database import Database, DatabaseError
 from deploy.local.stack import REPOSITORY
 from deploy.local.topology import AUTH, DATABASE
+
+_LEAVE_S: Final = 5
+_INTERRUPTED: Final = 128 + signal.SIGINT
+"""What shells tell of a command that Ctrl-C ended."""
 
 
 def main(arguments: list[str]) -> int:
@@ -31,13 +37,28 @@ def main(arguments: list[str]) -> int:
             url = database.create("moa")
         environment = {**os.environ, **known, "MOA_DATABASE_URL": url}
         line = [sys.executable, "-m", AUTH.module, *arguments]
-        return subprocess.run(line, cwd=REPOSITORY, env=environment, check=False).returncode
+        with subprocess.Popen(line, cwd=REPOSITORY, env=environment) as process:
+            return _ended(process)
     except DatabaseError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     finally:
         if not found_running:
             database.stop()
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Return the command's exit code. Ctrl-C reaches the command too, which has a moment to say so."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        try:
+            return process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise KeyboardInterrupt from None
 
 
 if __name__ == "__main__":

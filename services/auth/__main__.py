@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import json
 import secrets
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from services.common.migrations import bring_up_to_date
 from services.common.rpc.server import run
 
 _FIRST_MICRO_CREDITS = 1_000_000 * 10**6
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 @asynccontextmanager
@@ -114,6 +116,9 @@ def main(arguments: list[str]) -> None:
         _run(chosen)
     except psycopg.OperationalError as error:
         raise SystemExit(f"the database cannot be reached: {str(error).splitlines()[0]}") from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(_INTERRUPTED) from None
 
 
 def _run(chosen: argparse.Namespace) -> None:

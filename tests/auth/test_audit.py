@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from deploy.local.database import Database
 from services.auth.adapters.accounts import Accounts
-from services.auth.adapters.checker import Checker
+from services.auth.adapters.checker import AUDIT_LOCK, Checker
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
@@ -148,3 +150,32 @@ async def test_the_command_fails_when_the_books_do(auth: Auth) -> None:
     codes = await asyncio.gather(run(auth.url, "--full", "--json"), run("postgresql://127.0.0.1:1/none"))
     assert all(code not in (0, None) for code, _ in codes)
     assert "a day's counter differs" in codes[0][1]
+
+
+async def test_an_interrupted_command_says_so(auth: Auth, tmp_path: Path) -> None:
+    """Ctrl-C ends `make audit` with a word and the exit code that shells know, without a trace."""
+    (tmp_path / "secrets.env").write_text(f"MOA_KEY_PEPPER={PEPPER.decode()}\n")
+    async with await psycopg.AsyncConnection.connect(auth.url, autocommit=True) as link:
+        await link.execute("select pg_advisory_lock(%s)", (AUDIT_LOCK,))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "deploy.local.tool", "audit"),
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "MOA_HOME": str(tmp_path),
+                "MOA_DATABASE_URL": auth.url,
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        waiting = (
+            "select 1 from pg_locks where locktype = 'advisory' and not granted"
+            " and database = (select oid from pg_database where datname = current_database())"
+        )
+        async with asyncio.timeout(60):
+            while not await (await link.execute(waiting)).fetchone():
+                assert process.returncode is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, said.decode()) == (128 + signal.SIGINT, "interrupted\n")
