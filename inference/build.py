@@ -11,7 +11,7 @@ from inference.engine import Engine, Report
 from inference.options import EmbeddingOptions, ImageOptions, TextOptions, VisionOptions
 from inference.settings import InferenceSettings
 from services.catalogue import Model, Watched
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 if TYPE_CHECKING:
     from inference.text.language import LanguageModel
@@ -39,7 +39,7 @@ class Builder:
         """What loads a model, by what it makes."""
 
     def __call__(self, model: Model, report: Report) -> Engine[Any, Any, Any]:
-        """Load a model and warm it. Raises Unavailable when it cannot be."""
+        """Load a model and warm it. Raises ModelMisconfigured when it cannot be."""
         engine = self._built(model, report)
         engine.warm(report)
         return engine
@@ -79,7 +79,7 @@ class Builder:
         engine = options.of(model, TextOptions).engine
         is_gguf = sources.reads_gguf(model.load)
         if engine != "auto" and is_gguf != (engine == "llama"):
-            raise Unavailable(f"model {model.id}: engine: llama reads GGUF files, engine: torch safetensors")
+            raise ModelMisconfigured(f"model {model.id}: engine: llama reads GGUF files, engine: torch safetensors")
         if is_gguf:
             from inference.text.llama.model import load as load_llama
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from services.common import logs
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 _log = logs.get("machine")
 _LOCK = threading.Lock()
@@ -126,12 +126,12 @@ def computes_bfloat16() -> bool:
 def dtype_of(wanted: str, device: str) -> object:
     """Return the torch dtype that a catalogue's `dtype` means: float32 on CPU, bfloat16 elsewhere.
 
-    Raises Unavailable for what is for language models only.
+    Raises ModelMisconfigured for what is for language models only.
     """
     import torch
 
     if wanted == "int8":
-        raise Unavailable("dtype int8 is for text models; images have `quantize`")
+        raise ModelMisconfigured("dtype int8 is for text models; images have `quantize`")
     if wanted == "auto":
         return torch.float32 if device == "cpu" else torch.bfloat16
     return getattr(torch, wanted)

@@ -19,7 +19,7 @@ import msgspec
 from inference import metrics
 from services.catalogue import Model
 from services.common import logs
-from services.common.errors import MoaError, Unavailable
+from services.common.errors import MoaError, ModelMisconfigured, Unavailable
 
 _log = logs.get("registry")
 
@@ -275,12 +275,12 @@ class Registry:
     async def _let_in(self, resident: _Resident, need: int) -> None:
         """Unload idle models, least recently used first, until there is room; wait for those that answer.
 
-        Raises Unavailable when the model never has room here, or none within `wait_s`.
+        Raises ModelMisconfigured when the model never has room here, Unavailable when it has none within `wait_s`.
         """
         name, loop = resident.model.id, asyncio.get_running_loop()
         until = loop.time() + self._wait_s
         if self._budget_bytes and need > self._budget_bytes:
-            raise Unavailable(
+            raise ModelMisconfigured(
                 f"model {name} needs {_mb(need)} of memory; {_mb(self._budget_bytes)} are for models here"
             )
         while not self._fits(need):

@@ -15,7 +15,7 @@ from typing import Any
 from inference import hub
 from services.catalogue import Load
 from services.common import logs
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured, Unavailable
 
 _log = logs.get("sources")
 
@@ -51,8 +51,8 @@ def fetch(load: Load, report: Report) -> Source:
     Only what a model is loaded from is fetched (`hub.unread`), and no weights in pickle files. What was fetched before
     is not fetched again, and serves when the hub cannot be reached; what broke off goes on.
 
-    Raises Unavailable when the source is no folder and the hub does not have it or cannot be reached, and when it has
-    no safetensors.
+    Raises ModelMisconfigured when neither this machine nor the hub has the source, or it has no safetensors, and
+    Unavailable when the hub cannot be reached.
     """
     folder = Path(load.source)
     if gguf := gguf_in(folder):
@@ -93,14 +93,14 @@ def here(load: Load) -> Path:
 
 
 def reads_gguf(load: Load) -> bool:
-    """Return whether a source is a GGUF file. Raises Unavailable for a folder with several."""
+    """Return whether a source is a GGUF file. Raises ModelMisconfigured for a folder with several."""
     return bool(load.file) or gguf_in(Path(load.source)) is not None
 
 
 def _fetched_gguf(load: Load, report: Report) -> Source:
     """Return one GGUF file of a hub's repository, with all its parts, fetched as far as they are not here."""
     if not load.file.endswith(".gguf"):
-        raise Unavailable("the model's file is not a GGUF file; name only the repository of other formats")
+        raise ModelMisconfigured("the model's file is not a GGUF file; name only the repository of other formats")
     wanted = _FIRST_PART.sub("-*-of-*.gguf", glob.escape(load.file))
     at = _snapshot(
         load.source,
@@ -110,7 +110,7 @@ def _fetched_gguf(load: Load, report: Report) -> Source:
     )
     file = at / load.file
     if not file.is_file():
-        raise Unavailable("the hub's repository does not have the file that the catalogue names")
+        raise ModelMisconfigured("the hub's repository does not have the file that the catalogue names")
     parts = gguf_parts(file)
     return Source(str(file.parent), at.name, sum(part.stat().st_size for part in parts), file.name)
 
@@ -129,7 +129,7 @@ def _size_of(load: Load, wanted: str) -> int:
 def gguf_in(place: Path) -> Path | None:
     """Return the GGUF file that a source means: itself, or the only one of a folder without safetensors; None: neither.
 
-    Raises Unavailable for a folder with several.
+    Raises ModelMisconfigured for a folder with several.
     """
     if place.suffix == ".gguf" and place.is_file():
         return place
@@ -137,7 +137,7 @@ def gguf_in(place: Path) -> Path | None:
     if not found or any(place.rglob("*.safetensors")):
         return None
     if len(found) > 1 and not _FIRST_PART.search(found[0].name):
-        raise Unavailable("the model's folder has several GGUF files; its source must name one")
+        raise ModelMisconfigured("the model's folder has several GGUF files; its source must name one")
     return found[0]
 
 
@@ -151,7 +151,7 @@ def fetch_adapter(place: str, beside: Path) -> Path:
 
     `place` is a path relative to the model's folder, else `owner/name[/file][@revision]` of the hub.
 
-    Raises Unavailable as `fetch` does.
+    Raises as `fetch` does.
     """
     path = beside / place
     found = _HUB_FILE.fullmatch(place)
@@ -163,27 +163,27 @@ def fetch_adapter(place: str, beside: Path) -> Path:
 
 
 def _snapshot(source: str, revision: str, **which: Any) -> Path:
-    """Return the folder of a hub repository's files, fetched as far as they are not here. Raises Unavailable."""
+    """Return the folder of a hub repository's files, fetched as far as they are not here. Raises as `fetch`."""
     from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(snapshot_download(source, revision=revision or None, **which))
     except Exception as error:
         _log.error("source.absent", source=source, revision=revision, why=type(error).__name__)
-        hub_model = "the model's source is no folder here, and the hub could not be reached or broke off"
         if isinstance(error, errors.RevisionNotFoundError):
-            hub_model = "the hub does not have the revision that the catalogue pins"
-        elif isinstance(error, errors.GatedRepoError):
-            hub_model = "the hub gives the model's source only to those whom its owner lets in"
-        elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
-            hub_model = "the model's source is no folder here, and the hub does not have it"
-        raise Unavailable(hub_model) from error
+            raise ModelMisconfigured("the hub does not have the revision that the catalogue pins") from error
+        if isinstance(error, errors.GatedRepoError):
+            raise ModelMisconfigured("the hub gives the model's source only to those whom its owner lets in") from error
+        if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
+            raise ModelMisconfigured("the model's source is no folder here, and the hub does not have it") from error
+        broken = "the model's source is no folder here, and the hub could not be reached or broke off"
+        raise Unavailable(broken) from error
 
 
 def _weights(folder: Path) -> list[Path]:
     files = sorted(folder.rglob("*.safetensors"))
     if not files:
-        raise Unavailable(
+        raise ModelMisconfigured(
             "the model's source has no safetensors, and weights in pickles are not loaded; `file` names a GGUF file"
         )
     return files

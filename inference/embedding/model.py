@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from inference import machine, sources
 from inference.tokenizing import Tokens, tokens_by
 from services.catalogue import Model
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 Report = Callable[[str, float], None]
 """Told the stage and the part that is done."""
@@ -78,7 +78,7 @@ class Encoder:
 def load(model: Model, report: Report) -> Encoder:
     """Load a catalogue model. Only safetensors are read, and no code of the repository is run.
 
-    Raises Unavailable for a pooling that is neither the mean of the tokens nor the first one.
+    Raises ModelMisconfigured for a pooling that is neither the mean of the tokens nor the first one.
     """
     assert model.load is not None
     source = sources.fetch(model.load, report)
@@ -92,7 +92,7 @@ def load(model: Model, report: Report) -> Encoder:
     pooled = _read(folder / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True})
     chosen = [name for name, value in pooled.items() if name.startswith("pooling_mode_") and value]
     if len(chosen) != 1 or chosen[0] not in _POOLINGS:
-        raise Unavailable(f"model {model.id} pools in a way that is not known here: {', '.join(chosen)}")
+        raise ModelMisconfigured(f"model {model.id} pools in a way that is not known here: {', '.join(chosen)}")
     limits = (
         int(_read(folder / "sentence_bert_config.json", {}).get("max_seq_length") or 0),
         int(getattr(network.config, "max_position_embeddings", 0)),

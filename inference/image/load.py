@@ -17,7 +17,7 @@ from inference.image.families import Family, family_of
 from inference.image.loras import Adapters
 from inference.image.tuning import tune
 from services.catalogue import Model
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 Report = Callable[[str, float], None]
 
@@ -37,7 +37,7 @@ class Loaded:
 def load(model: Model, report: Report) -> Loaded:
     """Load a catalogue model. Only safetensors are read, and no code of the repository is run.
 
-    Raises Unavailable when the source has no pipeline, or one of a kind that the engine does not know.
+    Raises ModelMisconfigured when the source has no pipeline, or one of a kind that the engine does not know.
     """
     assert model.load is not None
     source = sources.fetch(model.load, report)
@@ -45,7 +45,7 @@ def load(model: Model, report: Report) -> Loaded:
     dtype = machine.dtype_of(model.load.dtype, device)
     index = Path(source.folder) / "model_index.json"
     if not index.is_file():
-        raise Unavailable(f"the source of model {model.id} has no model_index.json: not a diffusers pipeline")
+        raise ModelMisconfigured(f"the source of model {model.id} has no model_index.json: not a diffusers pipeline")
     parts: dict[str, Any] = {}
     variant = str(model.load.options.get("variant", ""))
     listed = {
@@ -86,7 +86,7 @@ def _part(folder: Path, library: str, kind: str, dtype: object, variant: str) ->
     module = _LIBRARIES.get(library)
     cls: Any = getattr(module, kind, None) if module is not None else None
     if cls is None:
-        raise Unavailable(f"the pipeline's part {folder.name!r} is a {library}.{kind}, which is not loaded here")
+        raise ModelMisconfigured(f"the pipeline's part {folder.name!r} is a {library}.{kind}, which is not loaded here")
     if _is_network(cls):
         return cls.from_pretrained(folder, use_safetensors=True, dtype=dtype, variant=hub.variant_in(folder, variant))
     return cls.from_pretrained(folder)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.image.lanes import steadily
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 Scales = dict[str, Tensor]
 """Scale of each adapter by lane, (lanes, 1)."""
@@ -53,7 +53,7 @@ class Adapters:
         self.names: tuple[str, ...] = ()
 
     def load(self, name: str, pipeline: Any, source: Path) -> None:
-        """Read an adapter from safetensors. Raises Unavailable for a file that changes what this engine does not."""
+        """Read an adapter from safetensors. Raises ModelMisconfigured if it changes what this engine does not."""
         file = _file_of(source)
         state, alphas = pipeline.lora_state_dict(str(file), use_safetensors=True)[:2]
         ranks = _alphas_of(file)
@@ -61,7 +61,7 @@ class Adapters:
         for key, value in state.items():
             found = _KEY.match(key)
             if found is None:
-                raise Unavailable(f"adapter {name!r} holds {key!r}, which is not applied here")
+                raise ModelMisconfigured(f"adapter {name!r} holds {key!r}, which is not applied here")
             half = "down" if found["half"] in _DOWN else "up"
             halves.setdefault(found["place"], {})[half] = value
         for place, both in halves.items():
@@ -73,9 +73,9 @@ class Adapters:
     def _attach(self, name: str, place: str, down: Tensor, up: Tensor, factor: float) -> None:
         layer = self._layer(place)
         if layer is None:
-            raise Unavailable(f"adapter {name!r} changes {place!r}, which this model does not have")
+            raise ModelMisconfigured(f"adapter {name!r} changes {place!r}, which this model does not have")
         if not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
-            raise Unavailable(f"adapter {name!r} changes {place!r}, which is no linear layer or convolution")
+            raise ModelMisconfigured(f"adapter {name!r} changes {place!r}, which is no linear layer or convolution")
         if layer not in self._changes:
             self._changes[layer] = {}
             layer.register_forward_hook(self._changed)
@@ -129,7 +129,7 @@ def _file_of(source: Path) -> Path:
         return source
     files = sorted(source.glob("*.safetensors"))
     if len(files) != 1:
-        raise Unavailable(f"adapter source {source.name!r} has {len(files)} safetensors files, not one")
+        raise ModelMisconfigured(f"adapter source {source.name!r} has {len(files)} safetensors files, not one")
     return files[0]
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from inference.image.families import Family
 from inference.image.lanes import SCALE
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 _QUANTISED: Final = {"int8": (torch.int8, 127.0), "float8": (torch.float8_e4m3fn, torch.finfo(torch.float8_e4m3fn).max)}
 """Formats of weights, with the largest number of each."""
@@ -26,7 +26,7 @@ _QUANTISED: Final = {"int8": (torch.int8, 127.0), "float8": (torch.float8_e4m3fn
 def tune(family: Family, options: Mapping[str, Any]) -> None:
     """Apply the options to a loaded pipeline, adapters included.
 
-    Raises Unavailable for an option that this pipeline or machine does not have.
+    Raises ModelMisconfigured for an option that this pipeline or machine does not have.
     """
     if "attention" in options:
         _attend(family.denoiser, str(options["attention"]))
@@ -46,7 +46,7 @@ def _attend(denoiser: Any, name: str) -> None:
     if hasattr(denoiser, "set_attn_processor") and hasattr(denoiser, "down_blocks"):
         kinds = {"eager": AttnProcessor, "sdpa": AttnProcessor2_0}
         if name not in kinds:
-            raise Unavailable(f"this model's attention is one of {', '.join(kinds)}, not {name!r}")
+            raise ModelMisconfigured(f"this model's attention is one of {', '.join(kinds)}, not {name!r}")
         denoiser.set_attn_processor(kinds[name]())
         return
     # The call also changes what every later model of the process gets; that is put back.
@@ -54,7 +54,7 @@ def _attend(denoiser: Any, name: str) -> None:
     try:
         denoiser.set_attention_backend({"sdpa": "native", "eager": "_native_math"}.get(name, name))
     except (ValueError, RuntimeError, ImportError) as error:
-        raise Unavailable(f"this machine has no attention {name!r}: {error}"[:300]) from error
+        raise ModelMisconfigured(f"this machine has no attention {name!r}: {error}"[:300]) from error
     finally:
         _AttentionBackendRegistry.set_active_backend(before)
 
@@ -62,7 +62,7 @@ def _attend(denoiser: Any, name: str) -> None:
 def _quantise(denoiser: nn.Module, name: str) -> None:
     """Keep weights of linear layers and convolutions in 8 bits; the layers widen them as they run (`lanes.steady`)."""
     if name not in _QUANTISED:
-        raise Unavailable(f"weights are quantised to {' or '.join(_QUANTISED)}, not to {name!r}")
+        raise ModelMisconfigured(f"weights are quantised to {' or '.join(_QUANTISED)}, not to {name!r}")
     kind, most = _QUANTISED[name]
     for module in denoiser.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -78,7 +78,7 @@ def _offload(family: Family, names: tuple[str, ...]) -> None:
     for name in names:
         part = family.pipeline.components.get(name)
         if not name.startswith("text_encoder") or not isinstance(part, nn.Module):
-            raise Unavailable(f"only text encoders can be off the device, and {name!r} is none of this model")
+            raise ModelMisconfigured(f"only text encoders can be off the device, and {name!r} is none of this model")
         part.register_forward_pre_hook(lambda module, given: _moved(module, family.device))
         part.register_forward_hook(lambda module, given, made: _moved(module, torch.device("cpu")), always_call=True)
 
@@ -96,7 +96,7 @@ def _compile(family: Family, how: dict[str, Any]) -> None:
     try:
         family.denoiser.compile_repeated_blocks(**{"dynamic": False, **how})  # type: ignore[operator]
     except (ValueError, RuntimeError, TypeError) as error:
-        raise Unavailable(f"this model cannot be compiled so: {error}"[:300]) from error
+        raise ModelMisconfigured(f"this model cannot be compiled so: {error}"[:300]) from error
     family.uncompiled = _uncompiled
 
 

@@ -23,7 +23,7 @@ from inference.text.torch_decoder import TorchDecoder
 from inference.text.turns import Turn
 from inference.tokenizing import Tokens, tokens_by
 from services.catalogue import Model
-from services.common.errors import InvalidField, Unavailable
+from services.common.errors import InvalidField, ModelMisconfigured
 
 Report = Callable[[str, float], None]
 """Told the stage and the part that is done."""
@@ -120,15 +120,19 @@ def load(model: Model, report: Report, trusted: tuple[str, ...]) -> TorchModel:
     device = machine.device_of(model.load.device)
     trust = model.load.source in trusted
     if not trust and _has_own_code(Path(source.folder)):
-        raise Unavailable(f"model {model.id} needs its repository's own code, which runs here only if it is allowed")
+        raise ModelMisconfigured(
+            f"model {model.id} needs its repository's own code, which runs here only if it is allowed"
+        )
     report("tokenizer", 0.3)
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
     if not tokenizer.chat_template:
-        raise Unavailable(f"model {model.id} has no chat template")
+        raise ModelMisconfigured(f"model {model.id} has no chat template")
     config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
-        raise Unavailable(f"model {model.id} has layers that this engine does not batch: {', '.join(sorted(kinds))}")
+        raise ModelMisconfigured(
+            f"model {model.id} has layers that this engine does not batch: {', '.join(sorted(kinds))}"
+        )
     dtype = computing_dtype(model, device, config)
     report("weights", 0.4)
     network = AutoModelForCausalLM.from_pretrained(
@@ -165,13 +169,13 @@ def computing_dtype(model: Model, device: str, config: Any) -> Any:
     """Return the number format to compute in.
 
     On a CPU that is float32, but bfloat16 where the CPU computes it and the weights are stored in it: nothing is lost
-    then, and they stay the file's pages. Raises Unavailable for int8 where it would be slower than float32.
+    then, and they stay the file's pages. Raises ModelMisconfigured for int8 where it would be slower than float32.
     """
     assert model.load is not None
     wanted = model.load.dtype
     if wanted == "int8":
         if device != "cpu" or not machine.computes_bfloat16():
-            raise Unavailable(
+            raise ModelMisconfigured(
                 f"model {model.id}: dtype int8 needs a CPU that computes in bfloat16 (AVX-512 BF16, AMX, Arm)"
             )
         return torch.bfloat16

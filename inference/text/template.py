@@ -20,7 +20,7 @@ from inference.text.conversation import in_words, natively
 from inference.text.conversation import takes_tools as _takes_tools
 from inference.text.tools import Tool
 from inference.text.turns import Turn
-from services.common.errors import InvalidField, Unavailable
+from services.common.errors import InvalidField, ModelMisconfigured
 
 
 class Template:
@@ -31,14 +31,14 @@ class Template:
         bos: The text of the token that begins a sequence.
         eos: Likewise the one that ends it.
 
-    Raises Unavailable when the text is no template.
+    Raises ModelMisconfigured when the text is no template.
     """
 
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateError:
-            raise Unavailable("the model's chat template cannot be read") from None
+            raise ModelMisconfigured("the model's chat template cannot be read") from None
         self.takes_tools = takes_tools(source)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 _GRAY = (128, 128, 128)
 """What OWLv2 pads with."""
@@ -34,14 +34,14 @@ class Reading:
 
     @classmethod
     def of(cls, folder: Path, *, square: bool = False) -> Reading:
-        """Read a model's folder. Raises Unavailable when it does not say."""
+        """Read a model's folder. Raises ModelMisconfigured when it does not say."""
         configured = _configured(folder)
         crop = bool(configured.get("do_center_crop", False))
         size = configured.get("crop_size" if crop else "size")
         if isinstance(size, int):
             size = {"height": size, "width": size}
         if not isinstance(size, dict) or not {"height", "width"} <= size.keys():
-            raise Unavailable("the model does not say how large its images are")
+            raise ModelMisconfigured("the model does not say how large its images are")
         return cls(
             width=int(size["width"]),
             height=int(size["height"]),
@@ -84,4 +84,4 @@ def _configured(folder: Path) -> dict[str, Any]:
             configured = configured.get(part, {}) if part else configured
             if configured:
                 return dict(configured)
-    raise Unavailable("the model does not say how it reads images")
+    raise ModelMisconfigured("the model does not say how it reads images")

@@ -16,7 +16,7 @@ from moa.common.v1 import media_pb2
 from moa.vision.v1 import vision_pb2, vision_service_pb2, vision_service_pb2_grpc
 from services.catalogue import Model, Watched
 from services.common import limits
-from services.common.errors import InvalidField, Unavailable
+from services.common.errors import InvalidField, ModelMisconfigured
 from services.common.rpc import call as calls
 
 if TYPE_CHECKING:  # the engine imports torch, which must not delay the port
@@ -95,7 +95,7 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
         return vision_service_pb2.JudgeImageResponse(judgements=judgements, model=model.id)
 
     def _model(self, name: str, capability: str) -> Model:
-        """Return the model that is asked for, or the default. Raises Unsupported, ModelNotFound or Unavailable."""
+        """Return the model that is asked for, or the default. Raises Unsupported, ModelNotFound, ModelMisconfigured."""
         name = name or self._defaults.get(capability, "") or self._first(capability)
         model = self._catalogue.now.find_vision(name)
         calls.current().fields["model"] = model.id
@@ -106,7 +106,7 @@ class VisionServicer(vision_service_pb2_grpc.VisionServiceServicer):
         for model in self._catalogue.now.vision:
             if model.can(capability):
                 return model.full_id
-        raise Unavailable(f"the catalogue has no vision model that can {capability}")
+        raise ModelMisconfigured(f"the catalogue has no vision model that can {capability}")
 
     @asynccontextmanager
     async def _held(self, model: Model, given: media_pb2.ImageInput) -> AsyncIterator[tuple[VisionEngine, Image]]:

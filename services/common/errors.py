@@ -123,6 +123,10 @@ class AnswerLost(MoaError):
     reason = error_pb2.REASON_ANSWER_LOST
 
 
+class ModelMisconfigured(MoaError):
+    reason = error_pb2.REASON_MODEL_MISCONFIGURED
+
+
 class UpstreamAuth(MoaError):
     reason = error_pb2.REASON_UPSTREAM_AUTH
     words: str = ""

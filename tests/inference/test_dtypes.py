@@ -13,7 +13,7 @@ import pytest
 
 from inference import machine
 from services.catalogue import Load, Model
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 from tests.inference.gguf_file import SHIPPED
 
 
@@ -49,12 +49,12 @@ def test_int8_is_refused_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> No
     machine.bring_up(1)
     from inference.text import model
 
-    with pytest.raises(Unavailable, match="needs a CPU"):
+    with pytest.raises(ModelMisconfigured, match="needs a CPU"):
         model.computing_dtype(row(dtype="int8"), "cuda", SimpleNamespace())
     monkeypatch.setattr(machine, "computes_bfloat16", lambda: False)
-    with pytest.raises(Unavailable, match="needs a CPU"):
+    with pytest.raises(ModelMisconfigured, match="needs a CPU"):
         model.computing_dtype(row(dtype="int8"), "cpu", SimpleNamespace())
-    with pytest.raises(Unavailable, match="for text models"):
+    with pytest.raises(ModelMisconfigured, match="for text models"):
         machine.dtype_of("int8", "cpu")
 
 

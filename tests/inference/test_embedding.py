@@ -150,7 +150,7 @@ async def test_a_long_text_is_refused_or_cut_where_that_is_asked_for(served: Run
         (["fox", " "], {}, errors.InvalidField),
         (["fox"] * 2049, {}, errors.InvalidField),
         (["fox"], {"model": "nobody"}, errors.ModelNotFound),
-        (["fox"], {"model": "most"}, errors.Unavailable),
+        (["fox"], {"model": "most"}, errors.ModelMisconfigured),
     ],
 )
 async def test_bad_requests_are_refused(

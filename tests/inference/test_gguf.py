@@ -217,7 +217,7 @@ async def test_an_answer_goes_on_from_its_beginning(served: Running) -> None:
 async def test_what_cannot_be_loaded_is_told(served: Running, name: str, told: str) -> None:
     """A broken file, a folder of several, and an engine without its file are refused in words."""
     client = Client(served.address)
-    with pytest.raises(errors.Unavailable, match=told):
+    with pytest.raises(errors.ModelMisconfigured, match=told):
         await client.text("Hello", model=name)
     await client.close()
 

@@ -19,7 +19,7 @@ from inference.needs import needed_bytes
 from inference.text.llama.model import load as load_llama
 from moa.image.v1 import image_pb2
 from services.catalogue import Load, Model
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured, Unavailable
 from tests.inference.gguf_file import written
 from tests.inference.harness import Client, Running
 from tests.inference.hub import Hub, Repository, files_of
@@ -109,9 +109,9 @@ def test_one_gguf_file_of_a_repository_is_fetched(hub: Hub, tmp_path: Path) -> N
     source = sources.fetch(first, lambda stage, part: None)
     assert (source.gguf, source.size_bytes) == ("q8-00001-of-00002.gguf", 8)
     absent = Load(source="someone/model-GGUF", file="nothing.gguf", revision=pinned)
-    with pytest.raises(Unavailable, match="does not have the file"):
+    with pytest.raises(ModelMisconfigured, match="does not have the file"):
         sources.fetch(absent, lambda stage, part: None)
-    with pytest.raises(Unavailable, match="`file` names a GGUF"):
+    with pytest.raises(ModelMisconfigured, match="`file` names a GGUF"):
         fetched("someone/model-GGUF", pinned)
     hub.stop()
     assert load_llama(model, lambda stage, part: None, 1).revision == pinned
@@ -186,7 +186,7 @@ def test_what_the_hub_refuses_is_told_apart(hub: Hub) -> None:
         ("acme/pickled", "", "pickles are not loaded"),
     ]
     for source, revision, told in refused:
-        with pytest.raises(Unavailable, match=told) as caught:
+        with pytest.raises(ModelMisconfigured, match=told) as caught:
             fetched(source, revision)
         assert "acme" not in caught.value.message
     assert not [path for path in hub.fetched() if path.endswith(".bin")]
@@ -234,7 +234,7 @@ async def test_a_repositorys_code_runs_only_if_it_is_named(hub: Hub, tmp_path: P
                 assert type(running.engine("own").model.network).__name__ == "OwnForCausalLM"
                 assert marker.exists()
             else:
-                with pytest.raises(Unavailable, match="own code"):
+                with pytest.raises(ModelMisconfigured, match="own code"):
                     await client.text("Hello", model="own")
                 assert not marker.exists()
         finally:

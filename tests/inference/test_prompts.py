@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inference.image.ask import ImageAsk
 from inference.image.families.prompts import windows
-from services.common.errors import InvalidField, Unavailable, Unsupported
+from services.common.errors import InvalidField, ModelMisconfigured, Unsupported
 from tests.inference.bench import Bench, pixels
 from tests.inference.pipes import TOKENIZER, built
 
@@ -135,5 +135,5 @@ def test_a_model_may_be_left_at_its_first_window(folders: dict[str, Path], token
     one, other = (family.condition(LONG + end, "", 1.0, 64, 64).lanes[0] for end in ("on green", "on black"))
     assert torch.equal(one["encoder_hidden_states"], other["encoder_hidden_states"])
     assert one["encoder_hidden_states"].shape[1] == tokenizer.model_max_length
-    with pytest.raises(Unavailable, match="long_prompts"):
+    with pytest.raises(ModelMisconfigured, match="long_prompts"):
         family_of(pipeline, {"long_prompts": "shorten"})

@@ -130,12 +130,12 @@ async def test_a_changed_model_is_swapped_without_a_lost_request(served: tuple[R
 
 
 @pytest.mark.parametrize(("name", "makes"), [("pickled", "text"), ("nowhere", "text"), ("unknown", "image")])
-async def test_what_cannot_be_loaded_is_unavailable(served: tuple[Running, Path], name: str, makes: str) -> None:
+async def test_what_cannot_be_loaded_is_refused(served: tuple[Running, Path], name: str, makes: str) -> None:
     """Pickled weights, a missing folder and a folder without a pipeline are refused, and the process goes on."""
     server, _ = served
     client = Client(server.address)
     for _ in range(2):
-        with pytest.raises(errors.Unavailable) as caught:
+        with pytest.raises(errors.ModelMisconfigured) as caught:
             await (
                 client.text("Hello", model=name)
                 if makes == "text"

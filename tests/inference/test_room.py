@@ -18,7 +18,7 @@ from inference.needs import available_bytes, needed_bytes
 from inference.registry import Registry
 from inference.text.llama.model import LlamaModel
 from services.catalogue import Load, Model
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured, Unavailable
 from tests.inference.gguf_file import SHIPPED, written
 from tests.inference.harness import until
 
@@ -92,7 +92,7 @@ async def test_what_never_fits_is_refused_at_once() -> None:
     free = [500 * MB]
     async with registry(budget_bytes=100 * MB, available=lambda: free[0]) as made:
         await use(made, model("small", 10 * MB))
-        with pytest.raises(Unavailable, match="needs 101 MB of memory; 100 MB are for models here"):
+        with pytest.raises(ModelMisconfigured, match="needs 101 MB of memory; 100 MB are for models here"):
             await use(made, model("huge", 101 * MB))
         assert made.loaded() == ["small"]
     async with registry(available=lambda: free[0]) as made:

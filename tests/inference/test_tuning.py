@@ -15,7 +15,7 @@ from inference import machine
 from inference.image.ask import ImageAsk
 from inference.image.events import Made
 from inference.job import Failed
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 from tests.inference.bench import TINY, model_at, pixels
 from tests.inference.pipes import built
 
@@ -147,5 +147,5 @@ REFUSED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_there_is_refused(folders: dict[str, Path], workers: ThreadPoolExecutor, case: str) -> None:
     """An option that the model or machine does not have stops the model's loading, in words."""
-    with pytest.raises(Unavailable):
+    with pytest.raises(ModelMisconfigured):
         engine(folders["tiny"], workers, **REFUSED[case]).denoiser.warm(64, 64)

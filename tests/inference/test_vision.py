@@ -311,7 +311,7 @@ async def test_calls_without_a_model_get_the_first_that_can(looker: Eyes) -> Non
 
 async def test_pickles_are_not_read(looker: Eyes) -> None:
     """Weights in a pickle file are refused."""
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(errors.ModelMisconfigured):
         await looker.judge(NOISE, "a desk", model="pickled")
 
 

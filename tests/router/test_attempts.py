@@ -24,6 +24,7 @@ def failing(kind: type[MoaError], **more: Any) -> MoaError:
 
 ONWARD = (
     errors.UpstreamAuth,
+    errors.ModelMisconfigured,
     errors.UpstreamRateLimited,
     errors.UpstreamOverloaded,
     errors.UpstreamBroken,
@@ -103,6 +104,7 @@ async def test_another_targets_limits_are_not_the_callers_news() -> None:
         (errors.Unavailable, "abcabcabc"),
         (errors.UpstreamTimeout, "abc"),
         (errors.UpstreamAuth, "abc"),
+        (errors.ModelMisconfigured, "abc"),
         (errors.QueueFull, "abc"),
         (errors.UpstreamRateLimited, "abc"),
     ],

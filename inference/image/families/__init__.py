@@ -10,7 +10,7 @@ from inference.image.families.flux import Flux
 from inference.image.families.sd import StableDiffusion
 from inference.image.families.sd3 import StableDiffusion3
 from inference.image.families.sdxl import StableDiffusionXL
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 FAMILIES: dict[str, type[Family]] = {
     "StableDiffusionPipeline": StableDiffusion,
@@ -22,10 +22,10 @@ FAMILIES: dict[str, type[Family]] = {
 
 
 def family_of(pipeline: Any, options: Mapping[str, Any]) -> Family:
-    """Wrap a pipeline. Raises Unavailable for a kind that the engine does not know."""
+    """Wrap a pipeline. Raises ModelMisconfigured for a kind that the engine does not know."""
     name = type(pipeline).__name__
     if name not in FAMILIES:
-        raise Unavailable(f"the engine does not know {name}; it knows {', '.join(sorted(FAMILIES))}")
+        raise ModelMisconfigured(f"the engine does not know {name}; it knows {', '.join(sorted(FAMILIES))}")
     return FAMILIES[name](pipeline, options)
 
 

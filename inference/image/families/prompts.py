@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from services.common.errors import InvalidField, Unavailable
+from services.common.errors import InvalidField, ModelMisconfigured
 
 WINDOWS: Final = "windows"
 CUT: Final = "cut"
@@ -29,10 +29,10 @@ Encode = Callable[[str, str | None], tuple[Any, ...]]
 
 
 def way_of(options: Mapping[str, Any]) -> str:
-    """Return what is done with long prompts, by a model's options. Raises Unavailable for what is not known."""
+    """Return what is done with long prompts, by a model's options. Raises ModelMisconfigured for what is not known."""
     way = str(options.get("long_prompts", WINDOWS))
     if way not in (WINDOWS, CUT):
-        raise Unavailable(f"long_prompts is {WINDOWS} or {CUT}, not {way[:100]!r}")
+        raise ModelMisconfigured(f"long_prompts is {WINDOWS} or {CUT}, not {way[:100]!r}")
     return way
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.common import logs
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured
 
 _log = logs.get("llama")
 
@@ -181,9 +181,9 @@ def offered() -> bool:
 
 @functools.cache
 def library() -> Any:
-    """Return the library, its functions declared. Raises Unavailable when it is not there or is another version."""
+    """Return the library, its functions declared. Raises ModelMisconfigured without it."""
     if not offered():
-        raise Unavailable(f"llama.cpp is not installed here ({PACKAGE} {VERSION}), which engine: llama needs")
+        raise ModelMisconfigured(f"llama.cpp is not installed here ({PACKAGE} {VERSION}), which engine: llama needs")
     # Waiting threads must not spin: other processes share these cores. Read once, when OpenMP is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _load_openmp()
@@ -194,7 +194,7 @@ def library() -> Any:
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
         _log.error("llama.not_loaded", why=str(error))
-        raise Unavailable("llama.cpp's library cannot be loaded on this machine") from error
+        raise ModelMisconfigured("llama.cpp's library cannot be loaded on this machine") from error
     _check(found)
     found.llama_log_set(_HEARD, None)
     found.llama_backend_init()
@@ -221,7 +221,7 @@ def _load_openmp() -> None:
 
 
 def _check(found: Any) -> None:
-    """Raise Unavailable when defaults come back otherwise than `llama.h` says: the declarations do not fit."""
+    """Raise ModelMisconfigured when defaults come back otherwise than `llama.h` says: the declarations do not fit."""
     model, context = found.llama_model_default_params(), found.llama_context_default_params()
     fits = (
         (context.n_ctx, context.n_batch, context.n_ubatch, context.n_seq_max) == (512, 2048, 512, 1)
@@ -231,4 +231,4 @@ def _check(found: Any) -> None:
     )
     if not fits:
         _log.error("llama.does_not_fit", system=platform.platform())
-        raise Unavailable("llama.cpp's library is not the build that this gateway was written for")
+        raise ModelMisconfigured("llama.cpp's library is not the build that this gateway was written for")

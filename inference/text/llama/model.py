@@ -20,7 +20,7 @@ from inference.text.template import Template
 from inference.text.tools import Tool
 from inference.text.turns import Turn
 from services.catalogue import Model
-from services.common.errors import Unavailable
+from services.common.errors import ModelMisconfigured, Unavailable
 
 _PIECE_BYTES = 512
 
@@ -36,7 +36,7 @@ class LlamaModel:
         threads: Threads of one call.
         gpu_layers: Layers that a GPU computes, the first ones; needs a build of llama.cpp for it.
 
-    Raises Unavailable when llama.cpp cannot load the file or it is no model for conversations.
+    Raises ModelMisconfigured when llama.cpp cannot load the file or it is no model for conversations.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class LlamaModel:
     ) -> None:
         self._library = library()
         if gpu_layers and not self._library.llama_supports_gpu_offload():
-            raise Unavailable(f"model {name}: n_gpu_layers needs a GPU and a build of llama.cpp for it")
+            raise ModelMisconfigured(f"model {name}: n_gpu_layers needs a GPU and a build of llama.cpp for it")
         params = self._library.llama_model_default_params()
         params.n_gpu_layers = self._gpu_layers = gpu_layers
         # Weights in another layout would be copies in memory, with products that depend on the number of rows.
         params.use_extra_bufts = False
         self._handle = self._library.llama_model_load_from_file(str(path).encode(), params)
         if not self._handle:
-            raise Unavailable(f"model {name}: llama.cpp cannot load the GGUF file (the inference log says why)")
+            raise ModelMisconfigured(f"model {name}: llama.cpp cannot load the GGUF file (the inference log says why)")
         self._freed = weakref.finalize(self, self._library.llama_model_free, self._handle)
         self._refuse_others(name)
         self._threads = threads
@@ -63,7 +63,7 @@ class LlamaModel:
         self.revision = revision
         template = self._library.llama_model_chat_template(self._handle, None)
         if not template:
-            raise Unavailable(f"model {name} has no chat template")
+            raise ModelMisconfigured(f"model {name} has no chat template")
         vocabulary = self._vocabulary
         self._template = Template(
             template.decode(),
@@ -127,10 +127,10 @@ class LlamaModel:
         )
 
     def _refuse_others(self, name: str) -> None:
-        """Raise Unavailable for models whose past is no list of keys and values."""
+        """Raise ModelMisconfigured for models whose past is no list of keys and values."""
         for kind in ("has_encoder", "is_recurrent", "is_hybrid"):
             if getattr(self._library, f"llama_model_{kind}")(self._handle):
-                raise Unavailable(f"model {name} is of a kind that this engine does not batch ({kind})")
+                raise ModelMisconfigured(f"model {name} is of a kind that this engine does not batch ({kind})")
 
     def _read_vocabulary(self) -> None:
         count = self._library.llama_vocab_n_tokens(self._vocabulary)
@@ -165,7 +165,7 @@ class _Vocabulary:
 
 
 def load(model: Model, report: Any, threads: int) -> LlamaModel:
-    """Load a catalogue model. Raises Unavailable when it cannot be."""
+    """Load a catalogue model. Raises ModelMisconfigured when it cannot be."""
     assert model.load is not None
     source = sources.fetch(model.load, report)
     report("weights", 0.4)

@@ -73,6 +73,7 @@ _COURSES: Final[Mapping[Reason.ValueType, Course]] = {
     # The catalogue promises what its owner, or this gateway's service, does not have.
     error_pb2.REASON_MODEL_NOT_FOUND: Course.ONWARD,
     error_pb2.REASON_PROVIDER_NOT_CONFIGURED: Course.ONWARD,
+    error_pb2.REASON_MODEL_MISCONFIGURED: Course.ONWARD,
     error_pb2.REASON_INTERNAL: Course.ONWARD,
     error_pb2.REASON_CONTEXT_TOO_LONG: Course.LARGER,
 }
@@ -112,6 +113,7 @@ _TRIED: Final = frozenset(
         error_pb2.REASON_UPSTREAM_FAILED,
         error_pb2.REASON_UPSTREAM_TIMEOUT,
         error_pb2.REASON_UPSTREAM_AUTH,
+        error_pb2.REASON_MODEL_MISCONFIGURED,
     )
 )
 """Failures that the gateway has tried to get around when they are told."""
