@@ -41,7 +41,10 @@ def read(token: str, *, param: str = "page_token") -> Any:
     try:
         if len(token) > _MOST_CHARS:
             raise ValueError
-        return json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
+        place = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
+        # JSON can write half a surrogate pair, which no text of a database holds.
+        json.dumps(place, ensure_ascii=False).encode()
+        return place
     except (ValueError, RecursionError):
         raise unknown(param) from None
 

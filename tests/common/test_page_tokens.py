@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from datetime import UTC, date, datetime
 
@@ -45,6 +46,13 @@ def test_a_token_that_no_list_gave_is_refused(token: str) -> None:
     assert refused.value.param == "pageToken"
     with pytest.raises(InvalidField):
         page_tokens.read(token if token != "1" * 19 else "x")
+
+
+@pytest.mark.parametrize("place", [r'"\ud800"', r'{"model": "\udfff"}', r'["\ud83d", 1]'])
+def test_half_a_character_is_refused(place: str) -> None:
+    """JSON can write it, and no database takes it: it was an internal error."""
+    with pytest.raises(InvalidField):
+        page_tokens.read(base64.urlsafe_b64encode(place.encode()).decode())
 
 
 @given(token=st.text(max_size=50))
