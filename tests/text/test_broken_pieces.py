@@ -16,7 +16,8 @@ from services.catalogue import Model, Timeouts
 from services.common import errors
 from services.providers.http.client import Outgoing, Pool
 from services.text.targets import ADAPTERS
-from tests.text.harness import Row, chat, text_of, text_service
+from tests.emulators import aws
+from tests.text.harness import Row, chat, reasoning_of, text_of, text_service
 
 SSE = {"content-type": "text/event-stream"}
 MODEL = Model(id="m", provider="p")
@@ -187,6 +188,63 @@ def test_servers_own_ways_are_read(name: str) -> None:
     events = [*reader.feed(data), *reader.end()]
     assert (text_of(events), reader.failure) == (words, None)
     assert events[-1].HasField("finished")
+
+
+def _gemini_pieces(*parts: Row) -> bytes:
+    made = [{"candidates": [{"content": {"parts": [part]}}]} for part in parts]
+    made.append({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 1}})
+    return b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in made)
+
+
+def _bedrock_pieces(*deltas: Row) -> bytes:
+    begun = {"contentBlockIndex": 1, "start": {"toolUse": {"toolUseId": "a", "name": "f"}}}
+    pieces = [("contentBlockDelta", {"contentBlockIndex": int("toolUse" in delta), "delta": delta}) for delta in deltas]
+    events = [("contentBlockStart", begun), *pieces, ("messageStop", {"stopReason": "tool_use"})]
+    return b"".join(aws.event_frame(name, json.dumps(payload).encode()) for name, payload in events)
+
+
+def _read(name: str, data: bytes) -> tuple[str, str, str, errors.MoaError | None]:
+    """Return what an answer says, reasons and calls for, and its failure."""
+    kind = {"content-type": "application/vnd.amazon.eventstream"} if name == "bedrock" else SSE
+    request = chat()
+    request.reasoning.include = True
+    reader = ADAPTERS[name].reader(request, MODEL, kind)
+    events = [*reader.feed(data), *reader.end()]
+    arguments = "".join(event.tool_call.arguments_json for event in events)
+    return text_of(events), reasoning_of(events), arguments, reader.failure
+
+
+def test_halves_of_characters_are_joined_from_every_vendor() -> None:
+    """In text, reasoning and arguments, and with pieces of another kind between the halves."""
+    pieces = _gemini_pieces(
+        {"text": "A\ud83d"},
+        {"text": "x\ud83d", "thought": True},
+        {"text": "\ude00B"},
+        {"text": "\ude00y", "thought": True},
+    )
+    assert _read("gemini", pieces) == ("A😀B", "x😀y", "", None)
+    pieces = _bedrock_pieces(
+        *({"text": "A\ud83d"}, {"text": "\ude00"}),
+        *({"reasoningContent": {"text": "x\ud83d"}}, {"reasoningContent": {"text": "\ude00"}}),
+        *({"toolUse": {"input": '{"x":"\ud83d'}}, {"toolUse": {"input": '\ude00"}'}}),
+    )
+    assert _read("bedrock", pieces) == ("A😀", "x😀", '{"x":"😀"}', None)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("gemini", _gemini_pieces({"text": "A\ud83d"})),
+        ("bedrock", _bedrock_pieces({"text": "A\ud83d"})),
+        ("gemini", _gemini_pieces({"text": "A\ud83d"}, {"text": "B"})),
+        ("bedrock", _bedrock_pieces({"toolUse": {"input": "\ude00"}})),
+        ("gemini", _gemini_pieces({"functionCall": {"name": "f", "args": {"x": "\ud83d"}}})),
+        ("gemini", b'data: {"candidates": [{"content": "\\ud83d"}]}\n\n'),
+    ],
+)
+def test_a_half_without_its_other_fails_the_answer_of_every_vendor(name: str, data: bytes) -> None:
+    """A piece is missing, whoever answers."""
+    assert isinstance(_read(name, data)[3], errors.UpstreamBroken)
 
 
 def test_half_a_character_at_the_end_fails_the_answer() -> None:

@@ -21,6 +21,7 @@ from services.providers.http.client import MAX_ANSWER_BYTES
 from services.providers.http.constants import without_constants
 from services.providers.http.sse import ErrorData
 from services.providers.text import stray
+from services.providers.text.halves import Halves
 
 
 class Framing(Protocol):
@@ -88,8 +89,10 @@ class BaseReader(abc.ABC):
         "_events",
         "_finished",
         "_framing",
+        "_halves",
         "_lengths",
         "_limit",
+        "_mended",
         "_meter",
         "_nameless",
         "_signer",
@@ -126,6 +129,9 @@ class BaseReader(abc.ABC):
         self._spoke: set[int] = set()
         """Candidates that said or called something."""
         self._events: list[TextEvent] = []
+        self._halves = Halves()
+        self._mended = False
+        """Whether the server writes in its own way, so that halves of characters may come."""
 
     # For subclasses to say.
 
@@ -248,11 +254,16 @@ class BaseReader(abc.ABC):
             length = self._lengths[candidate] = _Length()
         if length.add(text) <= self._limit + max(_SLACK, self._limit // 4):
             return False
+        self._halves.forget(candidate)
         self._end_candidate(candidate, FinishReason.FINISH_REASON_LENGTH)
         if self.ending:
             self.cut = True
             self._finish()
         return True
+
+    def _text(self, text: str, candidate: int, kind: str) -> str:
+        """Return a piece of one of a candidate's texts, in whole characters. Raises ValueError."""
+        return self._halves.whole(text, (candidate, kind)) if self._mended else text
 
     def _say(self, candidate: int, text: str) -> None:
         if self._is_too_long(candidate, text):
@@ -343,6 +354,7 @@ class BaseReader(abc.ABC):
             return
         if any(owner == candidate for owner, _ in self._nameless):
             raise errors.UpstreamBroken("the provider sent a tool call without a name")
+        self._halves.end(candidate)
         # Why an answer was withheld is the provider's text, not the model's.
         ended = CandidateFinished(reason=reason, refusal=scrub(refusal), stop_sequence=scrub(stop_sequence))
         self._events.append(TextEvent(candidate=candidate, candidate_finished=ended))

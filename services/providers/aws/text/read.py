@@ -25,6 +25,7 @@ from services.providers.aws.text.wire import (
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.http.classify import name_of
 from services.providers.text import stray
+from services.providers.text.halves import value_with_halves
 from services.providers.text.jsontext import arguments_of
 from services.providers.text.reading import BaseReader, Malformed
 
@@ -96,7 +97,7 @@ class BedrockReader(BaseReader):
         if payload.kind == "exception":
             raise failures.failed(0, payload.name, payload.payload)
         if payload.name == "contentBlockDelta":
-            self._take_delta(_delta(payload.payload), payload.payload)
+            self._take_delta(self._delta_of(payload.payload), payload.payload)
         elif payload.name == "contentBlockStart":
             self._take_start(_start(payload.payload), payload.payload)
         elif payload.name == "messageStop":
@@ -136,16 +137,25 @@ class BedrockReader(BaseReader):
         if kind := next((name for name in names if name not in _BESIDE), ""):
             raise self._unheard(f"a block of another kind ({name_of(kind)})")
 
+    def _delta_of(self, data: bytes) -> BlockDelta:
+        try:
+            return _delta(data)
+        except msgspec.MsgspecError:
+            found = msgspec.convert(value_with_halves(data), BlockDelta)
+            self._mended = True
+            return found
+
     def _take_delta(self, event: BlockDelta, data: bytes) -> None:
         delta = event.delta
         if not delta.is_known:
             self._check_piece(_any(data), "delta")
         if delta.text:
-            self._say(0, delta.text)
+            if text := self._text(delta.text, 0, "content"):
+                self._say(0, text)
         elif delta.tool_use is not None and delta.tool_use.input:
             index = self._tools.setdefault(event.content_block_index, len(self._tools))
             self._silent.discard(index)
-            self._call(0, index, delta.tool_use.input)
+            self._call(0, index, self._text(delta.tool_use.input, 0, f"call {index}"))
         elif delta.reasoning_content is not None:
             self._take_reasoning(delta.reasoning_content)
 
@@ -155,7 +165,9 @@ class BedrockReader(BaseReader):
         elif reasoning.redacted_content:
             self._reason(0, "", reasoning.redacted_content)
         elif reasoning.text or reasoning.signature:
-            self._reason(0, reasoning.text or "", (reasoning.signature or "").encode())
+            text = self._text(reasoning.text or "", 0, "reasoning")
+            if text or reasoning.signature:
+                self._reason(0, text, (reasoning.signature or "").encode())
 
     def _take_whole(self, data: bytes) -> None:
         answer = _whole(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedb
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.sse import EventParser
 from services.providers.text.carrying import carried_of
+from services.providers.text.halves import value_with_halves
 from services.providers.text.jsontext import arguments_of
 from services.providers.text.reading import BaseReader, Malformed
 from services.providers.text.stray import Stray
@@ -29,6 +31,7 @@ _UNSAID: Final = frozenset(("", "FINISH_REASON_UNSPECIFIED"))
 
 _decode: Final = msgspec.json.Decoder(Answer).decode
 _decode_any: Final = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
 
 _STOP: Final = FinishReason.FINISH_REASON_STOP
 _FILTERED: Final = FinishReason.FINISH_REASON_CONTENT_FILTER
@@ -100,11 +103,14 @@ class GeminiReader(BaseReader):
         try:
             answer = _decode(data)
         except msgspec.MsgspecError:
-            value = _decode_any(data)
-            value = value[0] if isinstance(value, list) and value else value
-            if isinstance(value, dict) and not value.get("candidates"):
-                self._take_bare(value)
-            raise
+            value = value_with_halves(data)
+            first = value[0] if isinstance(value, list) and value else value
+            if isinstance(first, dict) and not first.get("candidates"):
+                self._take_bare(first)
+            answer = _answer_of(deepcopy(value))
+            self._mended = True
+            self._take_answer(answer, value if self._returned is not None else {})
+            return
         if not answer.candidates and answer.error is None:
             self._take_bare(_decode_any(data), known=bool(answer.usage_metadata or answer.prompt_feedback))
         seen = self._returned is not None or any(map(_has_others, answer.candidates or ()))
@@ -156,8 +162,7 @@ class GeminiReader(BaseReader):
             raise self._unheard(f"a part of another kind ({name_of(kind)})")
         before = len(self._events)
         if part.function_call is not None:
-            if part.text:
-                self._say(candidate, part.text)
+            self._say_some(candidate, part.text)
             call = part.function_call
             if not call.name:
                 raise Malformed
@@ -165,10 +170,9 @@ class GeminiReader(BaseReader):
             index = self._calls_begun(candidate)
             self._call(candidate, index, arguments, call_id=call.id, name=call.name, signature=signature)
         elif part.thought:
-            self._reason(candidate, part.text or "", signature)
+            self._reason(candidate, self._text(part.text or "", candidate, "reasoning"), signature)
         else:
-            if part.text:
-                self._say(candidate, part.text)
+            self._say_some(candidate, part.text)
             if signature and not beside:
                 # A signature on text proves the reasoning behind it, which may not be shown.
                 self._reason(candidate, "", signature)
@@ -178,6 +182,10 @@ class GeminiReader(BaseReader):
                 self._events[-1].vendor.CopyFrom(fields)
             else:
                 self._events.append(TextEvent(candidate=candidate, vendor=fields))
+
+    def _say_some(self, candidate: int, text: str | None) -> None:
+        if text and (text := self._text(text, candidate, "content")):
+            self._say(candidate, text)
 
     def _take_logprobs(self, candidate: int, given: Logprobs, before: int) -> None:
         """Put the tokens' probabilities on the piece's text, or on a piece of their own."""
@@ -218,6 +226,26 @@ class GeminiReader(BaseReader):
         status = next((code for code in found.codes if code in failures.CODES), "")
         number = next((int(code) for code in found.codes if code.isdigit()), 0)
         return failures.failed(0, failures.Failure(number, found.words, status))
+
+
+def _answer_of(value: Any) -> Answer:
+    """Return a piece whose texts may hold halves of characters. Raises ValueError for one that cannot be read.
+
+    What is kept as it was written, counts and arguments, is written anew in the value.
+    """
+    if isinstance(value, dict):
+        value["usageMetadata"] = msgspec.Raw(_encode(value.get("usageMetadata")))
+        for candidate in _objects_in(value.get("candidates")):
+            content = candidate.get("content")
+            for part in _objects_in(content.get("parts") if isinstance(content, dict) else None):
+                call = part.get("functionCall")
+                if isinstance(call, dict) and "args" in call:
+                    call["args"] = msgspec.Raw(_encode(call["args"]))
+    return msgspec.convert(value, Answer)
+
+
+def _objects_in(given: Any) -> list[dict[str, Any]]:
+    return [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
 
 
 def _has_others(candidate: Candidate) -> bool:

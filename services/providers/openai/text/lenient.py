@@ -7,12 +7,12 @@ each, in two pieces.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 import msgspec
 
 from services.providers.text import stray
+from services.providers.text.halves import value_with_halves
 
 REFERENCES: Final = frozenset(("reference", "tool_reference"))
 """Parts that point at sources of the text beside them (Mistral)."""
@@ -20,41 +20,15 @@ REASONING_NAMES: Final = ("reasoning_text", "thinking", "thought")
 """What a few servers call reasoning that others call `reasoning_content`."""
 _NO_LOGPROB: Final = -9999.0
 """As OpenAI tells a token so unlikely that it gives no number."""
-_HIGH: Final = ("\ud800", "\udbff")
 
 _encode: Final = msgspec.json.Encoder().encode
 
 Json = dict[str, Any]
 
 
-class Halves:
-    """Joins characters whose halves come in two pieces. Made for one answer."""
-
-    __slots__ = ("_waiting",)
-
-    def __init__(self) -> None:
-        self._waiting: dict[tuple[int, str], str] = {}
-
-    def whole(self, text: str, place: tuple[int, str]) -> str:
-        """Return the text, with the half that waited in front, and without one that it ends with, which waits now.
-
-        Raises ValueError for a half whose other does not come.
-        """
-        text = self._waiting.pop(place, "") + text
-        if text and _HIGH[0] <= text[-1] <= _HIGH[1]:
-            self._waiting[place] = text[-1]
-            text = text[:-1]
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-
-    def end(self) -> None:
-        """Raise ValueError where a half still waits."""
-        if self._waiting:
-            raise ValueError("half a character")
-
-
 def value_of(payload: bytes) -> Json:
     """Return a piece in the protocol's own form, but for halves of characters. Raises ValueError."""
-    value = json.loads(payload, parse_constant=lambda _: None)
+    value = value_with_halves(payload)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     value["usage"] = msgspec.Raw(_encode(value["usage"])) if value.get("usage") is not None else msgspec.Raw(b"")

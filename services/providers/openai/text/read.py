@@ -17,7 +17,7 @@ from services.providers.http.classify import name_of
 from services.providers.http.sse import EventParser
 from services.providers.openai import errors as failures
 from services.providers.openai.text.carried import VENDOR, Returned, may_lack_words
-from services.providers.openai.text.lenient import REASONING_NAMES, REFERENCES, Halves, reasoning_in, value_of
+from services.providers.openai.text.lenient import REASONING_NAMES, REFERENCES, reasoning_in, value_of
 from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob, PlainChunk
 from services.providers.text.carrying import carried_of
 from services.providers.text.reading import BaseReader, Malformed
@@ -78,15 +78,12 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
 class OpenAIReader(BaseReader):
     """Reads one answer."""
 
-    __slots__ = ("_halves", "_mended", "_plain_tries", "_refusals", "_returned", "_slots")
+    __slots__ = ("_plain_tries", "_refusals", "_returned", "_slots")
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None)
         self._refusals: dict[int, str] = {}
         self._returned = Returned(own_name) if request.vendor.vendor == VENDOR else None
-        self._halves = Halves()
-        self._mended = False
-        """Whether the server writes in its own way, so that halves of characters may come."""
         self._plain_tries = _PLAIN_TRIES
         self._slots: dict[tuple[int, int], tuple[int, str]] = {}
         """Which call a server's index means now, and its id: some give calls that come together one index."""
@@ -193,9 +190,6 @@ class OpenAIReader(BaseReader):
             self._events[-1].vendor.CopyFrom(fields)
         else:
             self._events.append(TextEvent(candidate=candidate, vendor=fields))
-
-    def _text(self, text: str, candidate: int, kind: str) -> str:
-        return self._halves.whole(text, (candidate, kind)) if self._mended else text
 
     def _take_bare_choice(self, candidate: int, given: dict[str, Any]) -> None:
         """Read a choice in which nothing was found: reasoning by another name. Raises Malformed for other text."""
@@ -309,7 +303,6 @@ class OpenAIReader(BaseReader):
         if failed is not None:
             raise failed("the provider gave the answer up")
         reason = FINISH_REASONS.get(word, FinishReason.FINISH_REASON_STOP)
-        self._halves.end()
         self._end_candidate(candidate, reason, refusal=self._refusals.get(candidate, ""))
 
 
