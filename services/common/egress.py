@@ -36,6 +36,10 @@ class RefusedUrl(InvalidField):
     reason = InvalidField.reason
 
 
+class NotHttps(RefusedUrl):
+    """The URL has another scheme than https."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What a URL answered."""
@@ -119,7 +123,7 @@ class Egress:
         if host in self._allowed or f"{host}:{place.port}" in self._allowed:
             return parsed
         if place.scheme != "https":
-            raise RefusedUrl(f"{param}: an https URL is expected", param=param)
+            raise NotHttps(f"{param}: an https URL is expected", param=param)
         if place.is_inside:
             raise RefusedUrl(f"{param}: this host is not on the public internet", param=param)
         return parsed

@@ -115,7 +115,7 @@ def test_own_links_are_read_from_the_store(client: OpenAI, rig: Rig, url: str, p
     for link in (f"{url}/files/{theirs}", rig.links.make(theirs, now_s=1000), rig.links.make("absent.png")):
         with pytest.raises(BadRequestError) as caught:
             client.chat.completions.create(model="smart", messages=image_message(link))
-        assert caught.value.param == "image_url"
+        assert caught.value.param == "messages[0].content[1].image_url.url"
 
 
 INSIDE = [
@@ -137,7 +137,9 @@ def test_a_link_to_the_inside_is_refused(client: OpenAI, played: Played, link: s
     """What is not public https is refused as the caller's mistake, and no model is asked."""
     with pytest.raises(BadRequestError) as caught:
         client.chat.completions.create(model="smart", messages=image_message(link))
-    assert caught.value.param == "image_url"
+    assert caught.value.param == "messages[0].content[1].image_url.url"
+    assert "messages[0].content[1].image_url.url: " in caught.value.message
+    assert ("data: URI" in caught.value.message) == link.startswith("http:")
     assert played.texts == []
 
 

@@ -92,6 +92,11 @@ def test_an_unknown_model_is_told_those_of_the_caller(url: str, path: str, body:
     [
         ("", "", ""),
         ("messages[1].parts[0].text", "messages[1].content[0].text", "contents"),
+        (
+            "messages[1].parts[2].image",
+            "messages[1].content[2].image_url.url",
+            "contents",
+        ),
         ("count", "n", "generationConfig.candidateCount"),
         ("tools[0].function", "tools[0].function", "tools[0].function"),
         ("generationConfig.seed", "generationConfig.seed", "generationConfig.seed"),

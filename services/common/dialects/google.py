@@ -99,7 +99,6 @@ GOOGLE: Final = Dialect(
         "images": "contents",
         "operation": "contents",
         "image_data": "contents",
-        "image_url": "contents",
         "n": f"{_CONFIG}.candidateCount",
         "count": f"{_CONFIG}.candidateCount",
         "candidates": f"{_CONFIG}.candidateCount",

@@ -100,10 +100,13 @@ class Dialect:
         return ""
 
     def in_its_words(self, error: MoaError) -> MoaError:
-        """Return an error with the caller's names of fields, in what it says of the contract's limits too."""
+        """Return an error with the caller's names of fields, in what it says too."""
         if isinstance(error, OutsideLimits):
             error.message = error.worded(self.spelled)
-        error.param = self.spelled(error.param)
+        param = error.param
+        error.param = self.spelled(param)
+        if param and error.message.startswith(f"{param}: "):
+            error.message = error.param + error.message.removeprefix(param)
         return error
 
     def status(self, reason: Reason.ValueType) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit
 
 from services.common import images
-from services.common.egress import Egress
+from services.common.egress import Egress, NotHttps
 from services.common.errors import InvalidField, NotFound, PermissionDenied, TooLarge
 from services.common.store import Links, Store
 from services.common.store.names import owns
@@ -32,6 +32,10 @@ class Inputs:
         if name is not None:
             data = await self._own(name, url, account_id, param)
         else:
+            try:
+                self._egress.check(url, param=param)
+            except NotHttps:
+                raise InvalidField(f"{param}: an https link or a data: URI is expected", param=param) from None
             fetched = await self._egress.fetch(url, limit_bytes=images.MAX_BYTES, timeout_s=FETCH_S, param=param)
             data = fetched.data
         info = images.inspect(data, param=param)

@@ -175,7 +175,10 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
     def images(self) -> Sequence[tuple[str, media_pb2.ImageInput]]:
         """As `Call.images`."""
         messages = self.request.messages
-        return [("image_url", messages[number].parts[index].image) for number, index in self.prompt.pictures]
+        return [
+            (f"messages[{number}].parts[{index}].image", messages[number].parts[index].image)
+            for number, index in self.prompt.pictures
+        ]
 
     def amount(self, models: Sequence[Model]) -> Needed:
         """As `Call.amount`: pictures count as they do where they cost most."""
