@@ -180,7 +180,7 @@ class Admission:
         if not key:
             raise Unauthenticated("an API key is required; send Authorization: Bearer, X-API-Key or x-goog-api-key")
         if not key.isascii():
-            raise Unauthenticated("the API key is not valid")
+            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
         # The key itself is not kept: a dump of this process's memory shows no table of keys.
         return hashlib.blake2b(key.encode(), key=self._secret, digest_size=16).digest()
 
@@ -192,7 +192,7 @@ class Admission:
             return None
         acting = grants.read(self._token, key)
         if acting is None:
-            raise Unauthenticated("the API key is not valid")
+            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
         return acting
 
     async def _reserve_acting(self, asked: Asked) -> Reservation | TaskReservation:

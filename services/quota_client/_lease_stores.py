@@ -99,7 +99,7 @@ class LeaseStores:
         """Ask auth; what it grants is kept even when the caller leaves meanwhile."""
         now = time.monotonic()
         if self._unknown.get(digest, 0.0) > now:
-            raise Unauthenticated("the API key is not valid")
+            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
         task = asyncio.create_task(self._admit(digest, asked, least))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -113,9 +113,9 @@ async def test_a_key_that_is_none_is_refused(auth: Auth, admit: Admit, key: str)
     """No key, an unknown one, and nonsense are all Unauthenticated."""
     admission = await admit(auth)
     for _ in range(2):
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(Unauthenticated, match="send "):
             await reserve(admission, key)
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(Unauthenticated, match="send "):
             await admission.identify(key)
 
 

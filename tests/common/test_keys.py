@@ -41,6 +41,15 @@ def test_a_key_without_its_scheme_is_said_to_be_that(value: str) -> None:
     assert key_of([("authorization", "Basic bW9h")]) == ""
 
 
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+def test_bearer_twice_is_said_to_be_that(header: str) -> None:
+    """A client puts the word before what was configured with it; another key beside it counts."""
+    for value in ("Bearer Bearer moa-one", "bearer  BEARER  moa-one"):
+        with pytest.raises(Unauthenticated, match="Bearer was sent twice"):
+            key_of([(header, value)])
+        assert key_of([(header, value), ("x-goog-api-key", "moa-two")]) == "moa-two"
+
+
 @pytest.mark.parametrize(
     ("header", "value"),
     [

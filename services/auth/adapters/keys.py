@@ -228,7 +228,7 @@ async def _maker(link: Link, account_id: str, key_id: str) -> KeyRecord:
     """Return the key that asks for a change, as it is now. Raises Unauthenticated when it has ended meanwhile."""
     cursor = await link.execute("select " + _ALIVE + " from keys where id = %s", (key_id,))
     if await cursor.fetchone() != (True,):
-        raise Unauthenticated("the API key is not valid")
+        raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
     return await _get(link, account_id, key_id)
 
 

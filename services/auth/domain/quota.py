@@ -78,11 +78,11 @@ class Quota:
     async def verify(self, api_key: str) -> VerifiedKey:
         """Return who a key belongs to. Raises Unauthenticated when it is unknown, expired or revoked."""
         if not api_key or len(api_key) > keys.MAX_KEY_CHARS:
-            raise Unauthenticated("the API key is not valid")
+            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
         digest = keys.digest(self._pepper, api_key)
         who = await self._verified_keys.by_digest(digest)
         if who is None or not hmac.compare_digest(who.digest, digest) or who.ended:
-            raise Unauthenticated("the API key is not valid")
+            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
         return who
 
     async def known(self, key_id: str) -> VerifiedKey:
@@ -94,7 +94,7 @@ class Quota:
             if not found:
                 raise
         if not found or found[0].ended:
-            raise Unauthenticated("the API key is not valid")
+            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
         return found[0]
 
     async def admit(

@@ -27,11 +27,14 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     service that is told a key, or a session's token, finds it by this. Raises Unauthenticated.
     """
     result: set[str] = set()
-    bare = False
+    bare = twice = False
     for name, values in metadata:
         if name in _HEADERS and isinstance(values, str):
             for value in map(str.strip, values.split(",")):
                 scheme, key = _parted(value)
+                if scheme == "bearer" and _parted(key)[0] == "bearer":
+                    twice = True
+                    continue
                 if name != "authorization":
                     result.add(key if scheme in ("", "bearer") else value)
                 elif scheme in _SCHEMES:
@@ -41,6 +44,10 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     result.discard("")
     if len(result) > 1:
         raise Unauthenticated("the request carries two different API keys")
+    if not result and twice:
+        raise Unauthenticated(
+            "Bearer was sent twice before the key; send it once: many clients put it there themselves"
+        )
     if not result and bare:
         raise Unauthenticated("the Authorization header names no scheme; send Authorization: Bearer and then the key")
     return next(iter(result), "")
