@@ -19,6 +19,9 @@ MOST_NAMES: Final = 64
 _PIECES: Final = frozenset(("data", "transcript"))
 """What OpenAI's streams give in pieces, of a sound."""
 
+_NO_OPS: Final[Mapping[str, float]] = {"repetition_penalty": 1}
+"""Fields that no contract types, with the value that changes nothing."""
+
 Json = dict[str, Any]
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -41,6 +44,11 @@ def fields_of(given: VendorFields, vendor: str, where: str = "vendor") -> Json:
     if not isinstance(fields, dict):
         raise InvalidField(f"{where}.json is not a JSON object", param=where)
     return fields
+
+
+def is_no_op(name: str, value: Any) -> bool:
+    """Return whether a field of a request has the value that changes nothing, which nobody needs to be told of."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == _NO_OPS.get(name)
 
 
 def merge(into: Json, fields: Mapping[str, Any]) -> None:

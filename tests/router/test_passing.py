@@ -129,13 +129,32 @@ def test_openai_itself_is_sent_what_it_documents() -> None:
     assert sent["messages"] == CHAT["messages"]
     assert ignored.names == [
         "messages[].mood",
-        "messages[].cache_control",
+        "cache_control",
         "chat_template_kwargs",
         "typical_p",
         "repetition_penalty",
         "guided_json",
         "next_years_field",
     ]
+
+
+def test_a_repetition_penalty_of_one_is_no_wish() -> None:
+    """It changes nothing: it passes to servers that know it, and is neither named nor refused elsewhere."""
+    body = {**CHAT, "repetition_penalty": 1.0}
+    assert to_openai(body, Ignored(strict=True))["repetition_penalty"] == 1.0
+    assert "repetition_penalty" not in to_openai(body, Ignored(strict=True), passes="documented")
+    assert not chat_request.request_from(encode(body)).request.vendor.names
+    for other in (1.1, True):
+        request = chat_request.request_from(encode({**body, "repetition_penalty": other})).request
+        assert request.vendor.names == ["repetition_penalty"]
+
+
+@pytest.mark.parametrize("options", [{}, {"search_context_size": "low"}])
+def test_a_web_search_is_refused_with_what_there_is(options: object) -> None:
+    """An answer without it would be another one."""
+    with pytest.raises(Unsupported, match="a function of your own in tools") as caught:
+        chat_request.request_from(encode({**CHAT, "web_search_options": options}))
+    assert caught.value.param == "web_search_options"
 
 
 def test_what_is_typed_is_never_changed() -> None:

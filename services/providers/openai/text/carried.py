@@ -123,9 +123,11 @@ class Carrier:
         passing: Json = {}
         for name, value in fields.items():
             why = self._why_not(name, value, where)
-            if why:
-                self._ignored.add(f"{where}.{name}" if where else name, f"{name} is not passed on: {why}")
-            else:
+            if why and not (not where and vendor_fields.is_no_op(name, value)):
+                # One name for the mark, wherever it stands and whoever does not take it.
+                path = f"{where}.{name}" if where and name != "cache_control" else name
+                self._ignored.add(path, f"{name} is not passed on: {why}")
+            elif not why:
                 passing[name] = value
         vendor_fields.merge(into, passing)
 

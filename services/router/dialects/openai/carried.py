@@ -38,7 +38,9 @@ def put(request: GenerateTextRequest, body: bodies.ChatBody, extra: Extra, names
         del hints["store"]  # Nothing is.
     fields |= hints
     wishes = (name for name, value in hints.items() if value not in _DEFAULTS.get(name, ()))
-    reported = [*wishes, *(name for name in names if not name.endswith(_CACHE)), *_details(body)]
+    named = (name for name in names if not name.endswith(_CACHE))
+    unknown = (name for name in named if not vendor_fields.is_no_op(name, extra.get(name)))
+    reported = [*wishes, *unknown, *_details(body)]
     request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, reported[:MOST_NAMED]))
     if request.vendor.names:
         _check_size(request)

@@ -108,9 +108,14 @@ def _refuse(body: bodies.ChatBody) -> None:
     for name in ("functions", "function_call"):
         if getattr(body, name) is not UNSET and getattr(body, name) is not None:
             raise Unsupported(f"{name} is the form before tools; send tools and tool_choice", param=name)
-    for name in ("audio", "web_search_options"):
-        if getattr(body, name) is not UNSET and getattr(body, name) is not None:
-            raise Unsupported(f"{name} is not supported", param=name)
+    if body.audio is not UNSET and body.audio is not None:
+        raise Unsupported("audio is not supported", param="audio")
+    if body.web_search_options is not UNSET and body.web_search_options is not None:
+        raise Unsupported(
+            "web_search_options: no model searches the web in this dialect; "
+            "use a function of your own in tools, or googleSearch in Google's dialect where a model can search",
+            param="web_search_options",
+        )
     if body.modalities is not None and body.modalities != ["text"]:
         raise Unsupported("modalities: only text is supported here", param="modalities")
     for name in ("max_tokens", "max_completion_tokens"):
