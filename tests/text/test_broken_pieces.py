@@ -191,7 +191,7 @@ def test_servers_own_ways_are_read(name: str) -> None:
 
 
 def _gemini_pieces(*parts: Row) -> bytes:
-    made = [{"candidates": [{"content": {"parts": [part]}}]} for part in parts]
+    made: list[Row] = [{"candidates": [{"content": {"parts": [part]}}]} for part in parts]
     made.append({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 1}})
     return b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in made)
 
@@ -223,12 +223,15 @@ def test_halves_of_characters_are_joined_from_every_vendor() -> None:
         {"text": "\ude00y", "thought": True},
     )
     assert _read("gemini", pieces) == ("A😀B", "x😀y", "", None)
-    pieces = _bedrock_pieces(
-        *({"text": "A\ud83d"}, {"text": "\ude00"}),
-        *({"reasoningContent": {"text": "x\ud83d"}}, {"reasoningContent": {"text": "\ude00"}}),
-        *({"toolUse": {"input": '{"x":"\ud83d'}}, {"toolUse": {"input": '\ude00"}'}}),
-    )
-    assert _read("bedrock", pieces) == ("A😀", "x😀", '{"x":"😀"}', None)
+    deltas: list[Row] = [
+        {"text": "A\ud83d"},
+        {"text": "\ude00"},
+        {"reasoningContent": {"text": "x\ud83d"}},
+        {"reasoningContent": {"text": "\ude00"}},
+        {"toolUse": {"input": '{"x":"\ud83d'}},
+        {"toolUse": {"input": '\ude00"}'}},
+    ]
+    assert _read("bedrock", _bedrock_pieces(*deltas)) == ("A😀", "x😀", '{"x":"😀"}', None)
 
 
 @pytest.mark.parametrize(
