@@ -25,6 +25,7 @@ from services.catalogue import Model, Provider
 from services.common import errors
 from services.common.helper_process import HelperProcess
 from services.providers.aws.access import region_of
+from services.providers.aws.text.names import tool_name
 from services.providers.aws.text.read import BedrockReader
 from services.providers.aws.text.request import body_from, request_from
 from services.providers.text.ignored import Ignored
@@ -157,6 +158,32 @@ async def test_ids_of_other_vendors_calls_are_taken(
     request.messages.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=result) for result in results]))
     assert text_of(await service.ask(request))
     assert upstream.refused == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", ["files.read", "읽기", "a" * 65])
+async def test_names_of_tools_are_told_in_the_letters_of_converse(
+    service: TextClient, upstream: BedrockEmulator, name: str, stream: bool
+) -> None:
+    """Everywhere in the request alike, two names apart; the answer calls the tool by its caller's name."""
+    request = chat("look", tools=[Tool(name=name), Tool(name=f"{name}!")])
+    request.stream = stream
+    request.tool_choice.mode = ToolChoice.MODE_NAMED
+    request.tool_choice.name = name
+    call = ToolCall(id="t0", name=name, arguments_json="{}")
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[Part(tool_call=call)]))
+    result = ToolResult(tool_call_id="t0", content="seen")
+    request.messages.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=result)]))
+    wire_name = tool_name(name)
+    upstream.scripts.append(Script(text=(), calls=(Call("t1", wire_name, ("{}",)),)))
+    events = await service.ask(request)
+    assert [event.tool_call.name for event in events if event.tool_call.name] == [name]
+    sent = upstream.seen[-1].body
+    assert upstream.refused == []
+    named = [tool["toolSpec"]["name"] for tool in sent["toolConfig"]["tools"]]
+    assert (named[0], len(set(named))) == (wire_name, 2)
+    assert sent["toolConfig"]["toolChoice"]["tool"]["name"] == wire_name
+    assert sent["messages"][1]["content"][0]["toolUse"]["name"] == wire_name
 
 
 async def test_a_tool_turn_without_its_reasoning_goes_on_without(

@@ -14,6 +14,7 @@ from services.common import errors
 from services.providers.aws import errors as failures
 from services.providers.aws.eventstream import Frame, FrameParser
 from services.providers.aws.text.families import family_of
+from services.providers.aws.text.names import rewritten
 from services.providers.aws.text.wire import (
     BlockDelta,
     BlockStart,
@@ -81,13 +82,14 @@ def count_from(body: bytes) -> int:
 class BedrockReader(BaseReader):
     """Reads one answer. Usage may come before the stop reason or after it; both belong to a whole answer."""
 
-    __slots__ = ("_silent", "_tools")
+    __slots__ = ("_names", "_silent", "_tools")
 
     def __init__(
         self, request: GenerateTextRequest, *, streamed: bool, upstream_id: str, signer: str = "amazon"
     ) -> None:
         super().__init__(request, FrameParser() if streamed else None, signer=signer)
         self.upstream_id = upstream_id
+        self._names = rewritten(request)
         self._tools: dict[int, int] = {}
         """Content block → which call it is."""
         self._silent: set[int] = set()
@@ -119,7 +121,7 @@ class BedrockReader(BaseReader):
             raise Malformed
         index = self._tools[event.content_block_index] = len(self._tools)
         self._silent.add(index)
-        self._call(0, index, "", call_id=begun.tool_use_id, name=begun.name)
+        self._call(0, index, "", call_id=begun.tool_use_id, name=self._names.get(begun.name, begun.name))
 
     def _check_tool(self, kind: str | None) -> None:
         if kind:
@@ -181,8 +183,8 @@ class BedrockReader(BaseReader):
                 self._check_tool(call.type)
                 if not call.name:
                     raise Malformed
-                index = self._calls_begun(0)
-                self._call(0, index, arguments_of(call.input), call_id=call.tool_use_id, name=call.name)
+                index, name = self._calls_begun(0), self._names.get(call.name, call.name)
+                self._call(0, index, arguments_of(call.input), call_id=call.tool_use_id, name=name)
             elif block.citations_content is not None:
                 for cited in block.citations_content.content:
                     if cited.text is None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -18,6 +16,7 @@ from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.providers.aws.text.families import family_of, is_provable
+from services.providers.aws.text.names import call_id, called, tool_name
 from services.providers.http.client import Outgoing
 from services.providers.text import caching, media
 from services.providers.text.ignored import Ignored
@@ -34,8 +33,6 @@ _MOST: Final = 4096
 """Tokens of an answer of a model whose longest is not known: every Claude takes as many."""
 _MOST_CACHES: Final = 4
 _SAMPLING: Final = {"temperature": "temperature", "top_p": "topP", "top_k": "top_k"}
-_CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""Ids that Converse takes (docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolUseBlock.html)."""
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
@@ -193,22 +190,17 @@ def _block_from(part: Part, role: Role.ValueType, where: str) -> Json:
     if kind == "tool_call" and role == Role.ROLE_ASSISTANT:
         call = part.tool_call
         arguments = arguments_given_back(call.arguments_json)
-        return {"toolUse": {"toolUseId": _call_id(call.id), "name": call.name, "input": arguments}}
+        return {"toolUse": {"toolUseId": call_id(call.id), "name": tool_name(call.name), "input": arguments}}
     if kind == "tool_result" and role == Role.ROLE_TOOL:
         result = part.tool_result
         result_text = result.content if result.content.strip() else _NO_RESULT
-        made: Json = {"toolUseId": _call_id(result.tool_call_id), "content": [{"text": result_text}]}
+        made: Json = {"toolUseId": call_id(result.tool_call_id), "content": [{"text": result_text}]}
         if result.is_error:
             made["status"] = "error"
         return {"toolResult": made}
     if kind == "reasoning" and role == Role.ROLE_ASSISTANT:
         return {"reasoningContent": _reasoning_from(part)}
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
-
-
-def _call_id(given: str) -> str:
-    """Return a call's id; another one, always the same, for what other vendors' models write and Converse refuses."""
-    return given if _CALL_ID.fullmatch(given) else f"call_{sha256(given.encode()).hexdigest()[:32]}"
 
 
 def _reasoning_from(part: Part) -> Json:
@@ -234,7 +226,7 @@ def _add_sampling(config: Json, request: GenerateTextRequest, ignored: Ignored) 
 
 
 def _add_tools(body: Json, request: GenerateTextRequest, caches: _Caches | None, ignored: Ignored) -> None:
-    earlier = _called(request.messages)
+    earlier = called(request.messages)
     choice = request.tool_choice
     if request.tools and choice.HasField("parallel") and not choice.parallel:
         ignored.add("tool_choice.parallel", "this provider cannot be limited to one tool call in a turn")
@@ -250,19 +242,10 @@ def _add_tools(body: Json, request: GenerateTextRequest, caches: _Caches | None,
     if choice.mode == ToolChoice.MODE_REQUIRED:
         config["toolChoice"] = {"any": {}}
     elif choice.mode == ToolChoice.MODE_NAMED:
-        config["toolChoice"] = {"tool": {"name": choice.name}}
+        config["toolChoice"] = {"tool": {"name": tool_name(choice.name)}}
     elif choice.mode == ToolChoice.MODE_AUTO:
         config["toolChoice"] = {"auto": {}}
     body["toolConfig"] = config
-
-
-def _called(messages: Sequence[Message]) -> list[str]:
-    """Return the names of the tools that were called, each once."""
-    return list(
-        dict.fromkeys(
-            part.tool_call.name for message in messages for part in message.parts if part.HasField("tool_call")
-        )
-    )
 
 
 def _tools_from(tools: Sequence[Tool], caches: _Caches | None) -> list[Json]:
@@ -270,7 +253,7 @@ def _tools_from(tools: Sequence[Tool], caches: _Caches | None) -> list[Json]:
     for index, tool in enumerate(tools):
         where = f"tools[{index}].parameters_json"
         schema = object_of(tool.parameters_json or '{"type": "object", "properties": {}}', where)
-        spec: Json = {"name": tool.name, "inputSchema": {"json": schema}}
+        spec: Json = {"name": tool_name(tool.name), "inputSchema": {"json": schema}}
         if tool.description:
             spec["description"] = tool.description
         if tool.HasField("strict"):
