@@ -203,11 +203,12 @@ def _bedrock_pieces(*deltas: Row) -> bytes:
     return b"".join(aws.event_frame(name, json.dumps(payload).encode()) for name, payload in events)
 
 
-def _read(name: str, data: bytes) -> tuple[str, str, str, errors.MoaError | None]:
+def _read(name: str, data: bytes, *, vendor: str = "") -> tuple[str, str, str, errors.MoaError | None]:
     """Return what an answer says, reasons and calls for, and its failure."""
     kind = {"content-type": "application/vnd.amazon.eventstream"} if name == "bedrock" else SSE
     request = chat()
     request.reasoning.include = True
+    request.vendor.vendor = vendor
     reader = ADAPTERS[name].reader(request, MODEL, kind)
     events = [*reader.feed(data), *reader.end()]
     arguments = "".join(event.tool_call.arguments_json for event in events)
@@ -222,7 +223,8 @@ def test_halves_of_characters_are_joined_from_every_vendor() -> None:
         {"text": "\ude00B"},
         {"text": "\ude00y", "thought": True},
     )
-    assert _read("gemini", pieces) == ("A😀B", "x😀y", "", None)
+    for vendor in ("", "google"):
+        assert _read("gemini", pieces, vendor=vendor) == ("A😀B", "x😀y", "", None)
     deltas: list[Row] = [
         {"text": "A\ud83d"},
         {"text": "\ude00"},
