@@ -76,6 +76,8 @@ class Checker:
             async with _snapshot(link):
                 await _check(link, found, checks.OF_NOW)
                 notes = {name: await _dicts(link, statement, (most,)) for name, statement in checks.NOTES.items()}
+            # The server releases it some moments after this connection's end; a removal that meets it rests an hour.
+            await link.execute("select pg_advisory_unlock_shared(%s)", (AUDIT_LOCK,))
         return Findings(
             rows=sums[0],
             totals={name: _summed(*sums[1 + at :: len(DIMENSIONS)]) for at, name in enumerate(DIMENSIONS)},
