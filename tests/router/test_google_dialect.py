@@ -124,6 +124,49 @@ async def test_async_and_its_stream(url: str, played: Played) -> None:
     assert roles == [text_pb2.ROLE_USER, text_pb2.ROLE_ASSISTANT, text_pb2.ROLE_USER]
 
 
+def test_a_streamed_chat_remembers_its_answers(url: str, played: Played) -> None:
+    """The client keeps a streamed answer only if each of its responses has a part, the closing one too."""
+    with client_of(url) as client:
+        chat = client.chats.create(model="smart")
+        list(chat.send_message_stream("one"))
+        list(chat.send_message_stream("two"))
+    first, *pieces, second = played.texts[-1].messages
+    assert [first.role, second.role] == [text_pb2.ROLE_USER] * 2
+    assert {piece.role for piece in pieces} == {text_pb2.ROLE_ASSISTANT}
+    assert "".join(part.text for piece in pieces for part in piece.parts) == "Hello 안녕"
+
+
+async def test_the_end_of_a_stream_of_images_has_a_part() -> None:
+    """As of a text: else a chat that is streamed forgets the picture."""
+    image = image_pb2.ImageEvent()
+    image.image.image.mime_type, image.image.image.data = "image/png", b"x"
+    end = image_pb2.ImageEvent()
+    end.finished.SetInParent()
+    left = [image_service_pb2.GenerateImageResponse(events=[event]) for event in (image, end)]
+
+    async def following() -> image_service_pb2.GenerateImageResponse:
+        return left.pop(0)
+
+    answer = SimpleNamespace(next=following, model=SimpleNamespace(id="m"), usage=usage_pb2.Usage())
+    streamed = reply.ImageReply(answer, "r")  # type: ignore[arg-type]
+    assert await streamed.advance()
+    assert streamed.render(last=False)
+    assert not await streamed.advance()
+    closing = streamed.render(last=True)
+    assert closing
+    assert [each["content"]["parts"] for each in closing["candidates"]] == [[{"text": ""}]]
+
+
+def test_a_thought_of_no_text_is_taken_back(url: str, played: Played) -> None:
+    """Clients that drop a thought's signature send `{"thought": true}` alone."""
+    left = types.Content(role="model", parts=[types.Part(thought=True), types.Part(text="Hello")])
+    asked = [types.Content(role="user", parts=[types.Part(text=word)]) for word in ("one", "two")]
+    with client_of(url) as client:
+        client.models.generate_content(model="smart", contents=[asked[0], left, asked[1]])
+    kinds = [part.WhichOneof("part") for part in played.texts[-1].messages[1].parts]
+    assert kinds == ["reasoning", "text"]
+
+
 def test_images_stream_too(client: genai.Client, played: Played) -> None:
     """A stream of an image model gives the image and an end."""
     pieces = list(client.models.generate_content_stream(model=IMAGE_MODEL, contents="x"))
@@ -327,6 +370,8 @@ async def test_every_response_of_a_stream_has_a_candidate() -> None:
         shown += [response] if response else []
     assert [len(each["candidates"]) for each in shown] == [1, 1, 1]
     assert [each["candidates"][0].get("finishReason") for each in shown] == [None, None, "STOP"]
+    told = [each["candidates"][0]["content"]["parts"] for each in shown]
+    assert told == [[{"text": "Hel"}], [{"text": "lo"}], [{"text": ""}]]
     assert ["usageMetadata" in each for each in shown] == [False, False, True]
 
 

@@ -22,6 +22,7 @@ _FINISH = {
     text_pb2.FINISH_REASON_TOOL_CALLS: "STOP",
     text_pb2.FINISH_REASON_CONTENT_FILTER: "SAFETY",
 }
+_GOOD = ("STOP", "MAX_TOKENS")
 
 
 def usage_of(usage: usage_pb2.Usage) -> Json:
@@ -58,6 +59,8 @@ class _Candidate:
     def __init__(self) -> None:
         self.parts: list[Json] = []
         self.finish = ""
+        self._shown = False
+        """Whether parts of it were rendered."""
         self.fields: Json = {}
         """Of Google's own, beside its content."""
         self._calls: dict[int, text_pb2.ToolCall] = {}
@@ -167,7 +170,11 @@ class _Candidate:
         How it ended is told in the last response alone: clients read a candidate in each, also in that with the usage.
         """
         ended = last and bool(self.finish)
-        results: Json = {"content": {"parts": self.parts, "role": "model"}, "index": index}
+        # Google's chats forget an answer of which one response has no part. Of a refused one they shall.
+        empty = ended and not (self._shown and self.finish in _GOOD)
+        parts = self.parts or ([] if empty else [{"text": ""}])
+        self._shown = bool(parts)
+        results: Json = {"content": {"parts": parts, "role": "model"}, "index": index}
         kept: Json = {}
         if ended:
             results["finishReason"] = self.fields.pop("finishReason", "") or self.finish
@@ -313,7 +320,9 @@ class ImageReply:
         shown = sorted(self._seen) if last else sorted(parts)
         candidates = []
         for index in shown:
-            candidate: Json = {"content": {"parts": parts.get(index, []), "role": "model"}, "index": index}
+            # As in `_Candidate.render`.
+            content = {"parts": parts.get(index) or [{"text": ""}], "role": "model"}
+            candidate: Json = {"content": content, "index": index}
             if last:
                 candidate["finishReason"] = "STOP"
             candidates.append(candidate)

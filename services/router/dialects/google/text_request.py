@@ -148,8 +148,9 @@ class _Turns:
             message.parts.add().tool_result.CopyFrom(self._result(part.function_response, where))
         elif carried.is_own(part, extra):
             message.parts.add()
-        elif signature:
-            message.parts.add(reasoning=text_pb2.ReasoningPart(signature=signature, signer=signer))
+        elif signature or part.thought:
+            # Clients that drop a signature leave a thought of no text.
+            message.parts.add().reasoning.CopyFrom(text_pb2.ReasoningPart(signature=signature, signer=signer))
         else:
             raise Unsupported(f"{where}: only text, images, function calls and their results are taken", param=where)
 
