@@ -26,6 +26,7 @@ from bench import load
 from bench.gateway import CHAT, upstream
 from bench.upstream import MODEL
 from deploy.local.stack import Stack
+from services.common import low_priority
 
 SIZES: Final = (80_000, 800_000, 8_000_000)
 """Bytes of a body."""
@@ -58,7 +59,7 @@ def turns(size: int) -> dict[str, Any]:
 def _send(url: str, key: str, body: bytes) -> None:
     """Send large chats, in a process of its own, until it is ended."""
 
-    os.nice(10)  # it stands for other machines
+    low_priority.yield_to_others(10)  # it stands for other machines
 
     async def forever() -> None:
         async with aiohttp.ClientSession() as session:
