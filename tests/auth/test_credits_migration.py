@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +12,7 @@ from deploy.local.database import Database
 from services.auth.adapters.checker import Checker
 from services.auth.migrations import SCHEMA, migrate
 from services.common import migrations
-from tests import waiting
+from tests.killing import killed_migration
 
 BEFORE = "0016"
 _COUNTED = (
@@ -119,19 +114,7 @@ async def test_dollars_of_removed_rows_are_found_again_and_the_release_before_go
 @pytest.fixture
 def killed(before: str) -> str:
     """The database, after a process that changed it was killed in the middle of that."""
-    with psycopg.connect(before) as holder:
-        # The change comes to this table late.
-        holder.execute("lock table ledger_carried in access share mode")
-        code = f"from services.auth.migrations import migrate; migrate({before!r})"
-        changing = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
-        waits = "select count(*) from pg_locks where not granted and relation = 'ledger_carried'::regclass"
-        pauses, until = waiting.pauses(), time.monotonic() + 60
-        while holder.execute(waits).fetchone() == (0,):
-            assert changing.poll() is None
-            assert time.monotonic() < until
-            time.sleep(next(pauses))
-        changing.send_signal(signal.SIGKILL)
-        changing.wait()
+    killed_migration(before, "ledger_carried")
     return before
 
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from typing import Any
 
 import psycopg
@@ -25,9 +20,9 @@ from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.domain.task import CANCELLED, Task
 from services.tasks.migrate import SCHEMA, migrate
-from tests import waiting
 from tests.auth.asking import TOKEN
 from tests.auth.conftest import Auth
+from tests.killing import killed_at
 from tests.tasks.conftest import Make
 from tests.tasks.paying import PRICE, balanced, books, held, succeeded, used
 
@@ -219,21 +214,6 @@ async def test_an_auth_of_the_release_before_gives_no_credits_away(
     assert [piece.amount.images for piece in servicer.returned] == [1]
 
 
-def _killed(code: str, url: str, locked: str, mode: str) -> None:
-    """Run code in a process, and kill it while it waits for a table that this holds."""
-    with psycopg.connect(url) as holder:
-        holder.execute(f"lock table {locked} in {mode} mode".encode())
-        running = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
-        waits = f"select count(*) from pg_locks where not granted and relation = '{locked}'::regclass".encode()
-        pauses, until = waiting.pauses(), time.monotonic() + 60
-        while holder.execute(waits).fetchone() == (0,):
-            assert running.poll() is None
-            assert time.monotonic() < until
-            time.sleep(next(pauses))
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-
-
 _CARRY = """
 import asyncio
 from services.common.rpc.client import channel
@@ -253,12 +233,8 @@ async def test_kills_amid_the_change_and_amid_the_carrying_lose_and_double_nothi
 ) -> None:
     """The change is made whole by whoever starts next; what auth had booked when its teller died is booked once."""
     account, key_id, _ = payer
-    _killed(
-        f"from services.tasks.migrate import migrate; migrate({before!r})",
-        before,
-        "tasks.credit_entries",
-        "share row exclusive",
-    )
+    changing = f"from services.tasks.migrate import migrate; migrate({before!r})"
+    killed_at(changing, before, "tasks.credit_entries", mode="share row exclusive")
     with psycopg.connect(before) as link:
         assert link.execute("select version_num from tasks.alembic_version").fetchall() == [(BEFORE,)]
         more = make(account, price_micros=PRICE)
@@ -266,7 +242,7 @@ async def test_kills_amid_the_change_and_amid_the_carrying_lose_and_double_nothi
         created_before(link, more)
     migrate(before)
     code = _CARRY.format(url=before, address=auth.address, token=TOKEN)
-    await asyncio.to_thread(_killed, code, before, "tasks.credits_to_carry", "share")
+    await asyncio.to_thread(killed_at, code, before, "tasks.credits_to_carry", mode="share")
     assert books(auth, account) == (2 * PRICE, 5 * PRICE)
     async with used(before, auth.address) as (_, quota):
         await carried(quota, before)
