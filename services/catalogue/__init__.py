@@ -4,10 +4,11 @@ from services.catalogue._compact import CatalogueError
 from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._load import load, reload
-from services.catalogue._model import Catalogue, Load, Model, Provider, Retirement, Timeouts, UnknownModel
+from services.catalogue._model import Load, Model, Provider, Retirement, Timeouts
 from services.catalogue._nearest import worded
 from services.catalogue._prices import PICO_A_NANO, Cost, ImagePrice, Prices, rounded_up
 from services.catalogue._sizes import fit
+from services.catalogue._snapshot import Catalogue, UnknownModel
 from services.catalogue._watch import Watched
 
 __all__ = [

@@ -15,7 +15,8 @@ from services.catalogue._compact import CatalogueError, Compact, compact_of, rea
 from services.catalogue._defaults import fault_of
 from services.catalogue._faults import misread, nearest
 from services.catalogue._makes import REQUESTS
-from services.catalogue._model import SLICE, Catalogue, Model, Provider, finished
+from services.catalogue._model import Model, Provider
+from services.catalogue._snapshot import SLICE, Catalogue, finished
 from services.common import limits
 
 _LARGE_BYTES: Final = 128 * 1024

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from services.catalogue._model import Catalogue, Model, UnknownModel
+from services.catalogue._model import Model
+from services.catalogue._snapshot import Catalogue, UnknownModel
 from services.common.errors import ModelNotFound
 
 MOST: Final = 3

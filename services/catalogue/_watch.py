@@ -11,7 +11,7 @@ from prometheus_client import Gauge
 
 from services.catalogue._compact import CatalogueError
 from services.catalogue._load import Check, load, reload
-from services.catalogue._model import Catalogue
+from services.catalogue._snapshot import Catalogue
 from services.common import logs
 
 _log = logs.get("catalogue")

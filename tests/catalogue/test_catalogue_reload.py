@@ -14,7 +14,8 @@ import pytest
 from services.catalogue import CatalogueError
 from services.catalogue._compact import Compact, compact_of
 from services.catalogue._load import assembled, load, reload
-from services.catalogue._model import SLICE, Model, Provider, finished
+from services.catalogue._model import Model, Provider
+from services.catalogue._snapshot import SLICE, finished
 from tests import shipped
 
 PROVIDER = Provider(id="p", adapter="openai", makes="text", base_url="http://x", credentials={"api_key": "P_KEY"})

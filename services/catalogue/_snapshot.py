@@ -1,0 +1,191 @@
+"""One snapshot of the catalogue: the names that resolve to its models, and what is asked of them by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Mapping
+from typing import Final, Self, TypeVar
+
+from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_service_pb2
+from services.catalogue._model import Model, Provider
+from services.catalogue._prices import Cost
+from services.common.errors import ModelNotFound, NotFound
+
+R = TypeVar("R")
+
+SLICE: Final = 100
+"""How many rows are worked on before others have their turn."""
+
+
+class UnknownModel(ModelNotFound):
+    """A name that no model has: whoever knows the caller can tell what it may have meant (`meant`).
+
+    Args:
+        name, provider, makes: What was asked for, and of whom, as `Catalogue.find` was told.
+    """
+
+    def __init__(self, message: str, *, param: str, name: str, provider: str, makes: str) -> None:
+        super().__init__(message, param=param)
+        self.name = name
+        self.provider = provider
+        self.makes = makes
+
+    def with_step(self, step: str) -> ModelNotFound:
+        """Return the refusal that says what to do."""
+        return ModelNotFound(f"{self.message}; {step}", param=self.param)
+
+
+class Catalogue:
+    """An immutable snapshot of providers and models, with the names that resolve to them.
+
+    Args:
+        providers: In the order that listings show.
+        models: Likewise. Ids are unique within a provider.
+        configured: Ids of the providers that have all their credentials.
+
+    Models that look at images for Moa's own services are apart, in `vision`: no call finds or lists them or their
+    providers.
+    """
+
+    def __init__(self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]) -> None:
+        finished(self._set(providers, models, configured))
+
+    @classmethod
+    def assembled(
+        cls, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]
+    ) -> Generator[None, None, Self]:
+        """Make a snapshot, `SLICE` models at a time: it yields between, and returns the snapshot."""
+        made = cls.__new__(cls)
+        yield from made._set(providers, models, configured)
+        return made
+
+    def _set(
+        self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]
+    ) -> Generator[None, None, None]:
+        all_providers = {p.id: p for p in providers}
+        inner = {p.id: p.makes for p in all_providers.values() if p.makes == "vision"}
+        all_models = tuple(models)
+        self._inner = inner
+        self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
+        self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner)
+        self.vision: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "vision")
+        self.configured = configured
+        self._names: dict[str, tuple[Model, ...]] = {}
+        for rank in (self._ids, self._alias_names, self._unprefixed):
+            results: dict[str, tuple[Model, ...]] = {}
+            for number, model in enumerate(self.models, 1):
+                for name in rank(model):
+                    if name not in self._names:
+                        results[name] = (*results.get(name, ()), model)
+                if number % SLICE == 0:
+                    yield
+            self._names.update(results)
+        self._fallbacks = {
+            model.full_id: tuple(self._names[name][0] for name in model.fallback)
+            for model in self.models
+            if model.fallback
+        }
+
+    @staticmethod
+    def _ids(model: Model) -> Iterable[str]:
+        return {model.id, model.full_id}
+
+    @staticmethod
+    def _alias_names(model: Model) -> Iterable[str]:
+        return {*model.aliases, *(f"{model.provider}/{alias}" for alias in model.aliases)}
+
+    @staticmethod
+    def _unprefixed(model: Model) -> Iterable[str]:
+        return {model.id.partition("/")[2]} - {""}
+
+    def provider(self, provider_id: str) -> Provider:
+        """Return a provider, or raise NotFound."""
+        try:
+            return self.providers[provider_id]
+        except KeyError:
+            message = f"unknown provider {provider_id[:200]!r}; GET /providers lists those that you may use"
+            raise NotFound(message, param="provider") from None
+
+    def find(self, name: str, *, provider: str = "", makes: str = "") -> Model:
+        """Return the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
+
+        `provider` narrows the choice. Of several that fit, the first of a configured provider is given. `makes` is what
+        the model is asked for, where that is known.
+        Raises NotFound for an unknown provider, UnknownModel for an unknown model.
+        """
+        if provider:
+            self.provider(provider)
+        for candidate in (name, name.partition("/")[2]):
+            fits = [m for m in self._names.get(candidate, ()) if not provider or m.provider == provider]
+            if fits:
+                return next((m for m in fits if m.provider in self.configured), fits[0])
+        where = f" of provider {provider!r}" if provider else ""
+        raise UnknownModel(
+            f"unknown model {name[:200]!r}{where}", param="model", name=name, provider=provider, makes=makes
+        )
+
+    def cost(self, usage: usage_pb2.Usage, provider: str, model: str) -> int:
+        """Return what a consumption costs at a provider's model, in nano-dollars; nothing, where no price is known."""
+        found = self._names.get(f"{provider}/{model}")
+        return found[0].cost(usage) if found else 0
+
+    def image_cost(self, request: image_service_pb2.GenerateImageRequest) -> Cost:
+        """Return what tells the cost of a request's images, as `cost` does: by their size and quality."""
+        asked = image_service_pb2.GenerateImageRequest(quality=request.quality)
+        if request.width and request.height:
+            asked.width, asked.height = request.width, request.height
+
+        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
+            found = self._names.get(f"{provider}/{model}")
+            return found[0].image_cost(asked)(usage, provider, model) if found else 0
+
+        return cost
+
+    def image_nano_usd(self, provider: str, model: str, request: image_service_pb2.GenerateImageRequest) -> int:
+        """Return what one image of a request costs at most, in nano-dollars; nothing, where no price is known."""
+        found = self._names.get(f"{provider}/{model}")
+        prices = found[0].prices if found else None
+        return math.ceil(prices.image_usd(request) * 10**9) if prices is not None else 0
+
+    def fallbacks(self, model: Model) -> tuple[Model, ...]:
+        """Return who answers when a model cannot, in order."""
+        return self._fallbacks.get(model.full_id, ()) if model.fallback else ()
+
+    def find_vision(self, name: str) -> Model:
+        """Return the vision model of an id, full id or alias, or raise ModelNotFound."""
+        return _named(self.vision, name, "vision")
+
+    def first(self, makes: str) -> Model:
+        """Return the first model that makes this of a configured provider, or raise ModelNotFound."""
+        for model in self.models:
+            if model.provider in self.configured and self.providers[model.provider].makes == makes:
+                return model
+        raise ModelNotFound(f"this gateway has no model for {makes}", param="model")
+
+    def makes(self, model: Model) -> str:
+        """Tell what a model of this snapshot makes, as its provider says it."""
+        provider = self.providers.get(model.provider)
+        return provider.makes if provider is not None else self._inner[model.provider]
+
+    def of_provider(self, provider_id: str) -> list[Model]:
+        """List a provider's models."""
+        self.provider(provider_id)
+        return [m for m in self.models if m.provider == provider_id]
+
+
+def finished(work: Generator[None, None, R]) -> R:
+    """Return what sliced work returns, for whoever has nobody to give a turn."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            made: R = end.value
+            return made
+
+
+def _named(models: Iterable[Model], name: str, kind: str) -> Model:
+    for model in models:
+        if name in (model.id, model.full_id, *model.aliases):
+            return model
+    raise ModelNotFound(f"unknown {kind} model {name[:200]!r}", param="model")
