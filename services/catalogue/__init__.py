@@ -7,8 +7,10 @@ from services.catalogue._load import load, reload
 from services.catalogue._model import Load, Model, Provider, Retirement, Timeouts
 from services.catalogue._nearest import worded
 from services.catalogue._prices import PICO_A_NANO, Cost, ImagePrice, Prices, rounded_up
+from services.catalogue._route import Route, RouteTarget, When
 from services.catalogue._sizes import fit
 from services.catalogue._snapshot import Catalogue, UnknownModel
+from services.catalogue._virtual import Targets
 from services.catalogue._watch import Watched
 
 __all__ = [
@@ -22,9 +24,13 @@ __all__ = [
     "Prices",
     "Provider",
     "Retirement",
+    "Route",
+    "RouteTarget",
+    "Targets",
     "Timeouts",
     "UnknownModel",
     "Watched",
+    "When",
     "Words",
     "fit",
     "load",

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from services.catalogue._model import Model, Provider
+from services.catalogue._route import Route
 
 
 class CatalogueError(Exception):
@@ -31,6 +32,7 @@ class Compact(Struct, frozen=True, array_like=True):
     """As written: addresses and credentials are not settled."""
     models: tuple[Raw, ...]
     """One encoded row each."""
+    routes: tuple[Route, ...] = ()
 
 
 REFUSED: Final = 3
@@ -44,14 +46,14 @@ _SHARED: Final = ("provider", "capabilities", "aliases", "defaults", "limits", "
 """What rows have in common with others."""
 
 
-def encoded(providers: list[Provider], models: list[Model]) -> bytes:
+def encoded(providers: list[Provider], models: list[Model], routes: list[Route]) -> bytes:
     """Return a checked file's rows as they are handed over."""
-    return _ENCODER.encode((providers, models))
+    return _ENCODER.encode((providers, models, routes))
 
 
-def compact_of(providers: list[Provider], models: list[Model]) -> Compact:
+def compact_of(providers: list[Provider], models: list[Model], routes: list[Route] | None = None) -> Compact:
     """Return a checked file's rows as `read_apart` does."""
-    return _DECODER.decode(encoded(providers, models))
+    return _DECODER.decode(encoded(providers, models, routes or []))
 
 
 def row_of(raw: Raw, shared: dict[Any, Any]) -> Model:

@@ -14,7 +14,7 @@ _PLACE: Final = re.compile(r" - at `\$(.*)`$")
 _STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[(\d+)\]|\[\.\.\.\]")
 _UNKNOWN_FIELD: Final = re.compile(r"unknown field `(.+)`")
 _WRONG_WORD: Final = re.compile(r"Invalid enum value '(.+)'")
-_ROWS: Final = {"models": "model", "providers": "provider"}
+_ROWS: Final = {"models": "model", "providers": "provider", "routes": "route"}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

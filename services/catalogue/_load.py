@@ -16,7 +16,10 @@ from services.catalogue._defaults import fault_of
 from services.catalogue._faults import misread, nearest
 from services.catalogue._makes import REQUESTS
 from services.catalogue._model import Model, Provider
+from services.catalogue._route import Route
+from services.catalogue._route_faults import fault_of as route_fault
 from services.catalogue._snapshot import SLICE, Catalogue, finished
+from services.catalogue._virtual import variants_of
 from services.common import limits
 
 _LARGE_BYTES: Final = 128 * 1024
@@ -26,6 +29,7 @@ _LARGE_BYTES: Final = 128 * 1024
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     providers: list[Provider]
     models: list[Model]
+    routes: list[Route] = []
 
 
 _DIFFUSION = frozenset(
@@ -97,7 +101,7 @@ def _approved(path: Path, catalogue: Catalogue, check: Check) -> Catalogue:
     return catalogue
 
 
-def checked(path: Path) -> tuple[list[Provider], list[Model]]:
+def checked(path: Path) -> tuple[list[Provider], list[Model], list[Route]]:
     """Return the file's rows, which hold together. Raises CatalogueError with the place of the fault."""
     try:
         text = path.read_bytes()
@@ -108,8 +112,10 @@ def checked(path: Path) -> tuple[list[Provider], list[Model]]:
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise CatalogueError(f"{path}: {misread(text, _File, error)}") from None
     _check(path, file.providers, file.models)
+    if fault := route_fault(file.routes, {p.id: p for p in file.providers}, file.models, _CAPABILITIES):
+        raise CatalogueError(f"{path}: {fault}")
     makes = {p.id: p.makes for p in file.providers}
-    return file.providers, [_located(_able(m, makes[m.provider]), path.parent) for m in file.models]
+    return file.providers, [_located(_able(m, makes[m.provider]), path.parent) for m in file.models], file.routes
 
 
 def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[None, None, Catalogue]:
@@ -120,11 +126,11 @@ def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[Non
         models.append(row_of(raw, shared))
         if number % SLICE == 0:
             yield
-    providers = [_settled(p, environment) for p in compact.providers]
+    providers = [_settled(p, environment) for p in variants_of(compact.providers)]
     configured = frozenset(
         p.id for p in providers if _all_set(p.credentials, environment) and (p.adapter == "inference" or p.base_url)
     )
-    return (yield from Catalogue.assembled(providers, models, configured))
+    return (yield from Catalogue.assembled(providers, models, configured, compact.routes))
 
 
 def _able(model: Model, makes: str) -> Model:

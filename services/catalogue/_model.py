@@ -15,9 +15,9 @@ from services.catalogue._limits import Limits
 from services.catalogue._makes import Makes
 from services.catalogue._pictures import UNKNOWN, ImageTokens, Rule
 from services.catalogue._prices import Cost, Prices
+from services.catalogue._route import ADAPTER, Id
 
 Positive = Annotated[float, Meta(gt=0)]
-Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 
 
 REASONING_S = 600.0
@@ -35,6 +35,17 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """From the request to the first event; of a model that reasons it is `REASONING_S` at least."""
     idle_s: Positive = 60.0
     """Between two events."""
+
+
+class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The same provider by another key, or in another region. What is not said is as in its provider's row."""
+
+    base_url: str = ""
+    """Where it is."""
+    credentials: Mapping[str, str] = {}
+    """As a provider's."""
+    options: Mapping[str, Any] = {}
+    """What differs in the provider's options."""
 
 
 class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,10 +69,16 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the adapter alone understands (API version, region, …)."""
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     """How long it may be silent."""
+    variants: Mapping[Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Variant] = {}
+    """The same provider by other keys or in other regions, by name: virtual models name their models as
+    `provider@variant/id`."""
 
     @property
     def service(self) -> str:
-        """The Moa process that speaks to it: `text`, which has the embedding models too, `image` or `inference`."""
+        """The Moa process that speaks to it: `text`, which has the embedding models too, `image` or `inference`; of
+        virtual models `router`."""
+        if self.adapter == ADAPTER:
+            return "router"
         if self.adapter == "inference":
             return "inference"
         return "image" if self.makes == "image" else "text"

@@ -10,6 +10,8 @@ from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from services.catalogue._model import Model, Provider
 from services.catalogue._prices import Cost
+from services.catalogue._route import Route
+from services.catalogue._virtual import Targets, Variants, VirtualModels
 from services.common.errors import ModelNotFound, NotFound
 
 R = TypeVar("R")
@@ -43,25 +45,40 @@ class Catalogue:
         providers: In the order that listings show.
         models: Likewise. Ids are unique within a provider.
         configured: Ids of the providers that have all their credentials.
+        routes: The virtual models, which hold together.
 
     Models that look at images for Moa's own services are apart, in `vision`: no call finds or lists them or their
     providers.
     """
 
-    def __init__(self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]) -> None:
-        finished(self._set(providers, models, configured))
+    def __init__(
+        self,
+        providers: Iterable[Provider],
+        models: Iterable[Model],
+        configured: frozenset[str],
+        routes: Iterable[Route] = (),
+    ) -> None:
+        finished(self._set(providers, models, configured, routes))
 
     @classmethod
     def assembled(
-        cls, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]
+        cls,
+        providers: Iterable[Provider],
+        models: Iterable[Model],
+        configured: frozenset[str],
+        routes: Iterable[Route] = (),
     ) -> Generator[None, None, Self]:
         """Make a snapshot, `SLICE` models at a time: it yields between, and returns the snapshot."""
         made = cls.__new__(cls)
-        yield from made._set(providers, models, configured)
+        yield from made._set(providers, models, configured, routes)
         return made
 
     def _set(
-        self, providers: Iterable[Provider], models: Iterable[Model], configured: frozenset[str]
+        self,
+        providers: Iterable[Provider],
+        models: Iterable[Model],
+        configured: frozenset[str],
+        routes: Iterable[Route],
     ) -> Generator[None, None, None]:
         all_providers = {p.id: p for p in providers}
         inner = {p.id: p.makes for p in all_providers.values() if p.makes == "vision"}
@@ -86,6 +103,13 @@ class Catalogue:
             for model in self.models
             if model.fallback
         }
+        self._variants = Variants(all_providers.values())
+        self._virtual = VirtualModels(routes, self.find, self.makes)
+        if self._virtual.models:
+            self.models = (*self.models, *self._virtual.models)
+            self._names |= {name: (model,) for model in self._virtual.models for name in self._ids(model)}
+            self.providers = {**self.providers, **self._virtual.providers()}
+            self.configured |= self._virtual.providers().keys()
 
     @staticmethod
     def _ids(model: Model) -> Iterable[str]:
@@ -116,6 +140,8 @@ class Catalogue:
         """
         if provider:
             self.provider(provider)
+        if (variant := self._variants.of(name, provider)) is not None:
+            return self._variants.row(variant[0], self.find(variant[1], provider=self._variants.base(variant[0])))
         for candidate in (name, name.partition("/")[2]):
             fits = [m for m in self._names.get(candidate, ()) if not provider or m.provider == provider]
             if fits:
@@ -125,10 +151,23 @@ class Catalogue:
             f"unknown model {name[:200]!r}{where}", param="model", name=name, provider=provider, makes=makes
         )
 
+    def route(self, model: Model) -> tuple[Route, Targets] | None:
+        """Return what a virtual model stands for, with the model of each target; None for other models."""
+        return self._virtual.of(model)
+
+    def is_reachable(self, model: Model) -> bool:
+        """Return whether a model's provider is configured; of a virtual model, that of one of its targets."""
+        return any(each.provider in self.configured for each in self._virtual.leaves(model))
+
+    def _row(self, provider: str, model: str) -> Model | None:
+        """Return the row of a model that answered, or would; of a variant its provider's."""
+        found = self._names.get(f"{self._variants.base(provider)}/{model}")
+        return found[0] if found else None
+
     def cost(self, usage: usage_pb2.Usage, provider: str, model: str) -> int:
         """Return what a consumption costs at a provider's model, in nano-dollars; nothing, where no price is known."""
-        found = self._names.get(f"{provider}/{model}")
-        return found[0].cost(usage) if found else 0
+        found = self._row(provider, model)
+        return found.cost(usage) if found is not None else 0
 
     def image_cost(self, request: image_service_pb2.GenerateImageRequest) -> Cost:
         """Return what tells the cost of a request's images, as `cost` does: by their size and quality."""
@@ -137,16 +176,19 @@ class Catalogue:
             asked.width, asked.height = request.width, request.height
 
         def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
-            found = self._names.get(f"{provider}/{model}")
-            return found[0].image_cost(asked)(usage, provider, model) if found else 0
+            found = self._row(provider, model)
+            return found.image_cost(asked)(usage, provider, model) if found is not None else 0
 
         return cost
 
     def image_nano_usd(self, provider: str, model: str, request: image_service_pb2.GenerateImageRequest) -> int:
-        """Return what one image of a request costs at most, in nano-dollars; nothing, where no price is known."""
-        found = self._names.get(f"{provider}/{model}")
-        prices = found[0].prices if found else None
-        return math.ceil(prices.image_usd(request) * 10**9) if prices is not None else 0
+        """Return what one image of a request costs at most, in nano-dollars; nothing, where no price is known.
+
+        Of a virtual model it is what its dearest target asks.
+        """
+        found = self._row(provider, model)
+        known = [each.prices for each in self._virtual.leaves(found)] if found is not None else []
+        return max((math.ceil(one.image_usd(request) * 10**9) for one in known if one is not None), default=0)
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
         """Return who answers when a model cannot, in order."""

@@ -255,7 +255,7 @@ class Targets(Generic[A]):
         return Target(provider, adapter, authority, pool, files, stamp)
 
     def _serves(self, provider: Provider) -> bool:
-        return provider.makes == self._makes and provider.service != "inference"
+        return provider.makes == self._makes and provider.service not in ("inference", "router")
 
     def _row(self, catalogue: Catalogue, provider_id: str) -> tuple[Provider, A]:
         provider = catalogue.provider(provider_id)

@@ -1,0 +1,163 @@
+"""Virtual models and variants of providers in the catalogue: what is admitted, refused, listed and resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_service_pb2
+from services.catalogue import Catalogue, CatalogueError, load
+
+FILE = """
+providers:
+  - id: p
+    adapter: openai
+    makes: text
+    base_url: "http://x"
+    credentials: {api_key: P_KEY}
+    options: {batch: 3}
+    variants:
+      eu: {base_url: "http://eu", options: {counts_tokens: true}}
+      spare: {credentials: {api_key: P_SPARE}}
+  - {id: q, adapter: openai, makes: text, base_url: "http://y"}
+  - {id: i, adapter: openai, makes: image, base_url: "http://x"}
+models:
+  - {id: a, provider: p, aliases: [first], capabilities: [tools], context_tokens: 1000, prices: {input: 2}}
+  - {id: a, provider: q, context_tokens: 4000, max_output_tokens: 10}
+  - {id: b, provider: q, capabilities: [vision]}
+  - {id: drawn, provider: i, credits: 2, prices: {image: 0.5}}
+  - {id: dear, provider: i, credits: 3, prices: {image: 0.75}}
+routes:
+  - id: fast
+    strategy: weighted
+    targets:
+      - {model: p/a, weight: 3}
+      - {model: p@eu/a, weight: 2, when: {tags: [eu], max_prompt_tokens: 100}}
+      - {model: q/a, canary: 0.1}
+      - {model: b, shadow: 0.5, when: {needs: [image, tools], modalities: [text, image]}}
+  - {id: outer, targets: [{model: fast}, {model: p@spare/a}]}
+  - {id: picture, targets: [{model: drawn}, {model: dear}]}
+"""
+SECRETS = {"P_KEY": "k", "P_SPARE": "s"}
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "catalogue.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    return load(written(tmp_path, FILE), SECRETS)
+
+
+def test_a_virtual_model_is_found_and_listed_like_any_other(catalogue: Catalogue) -> None:
+    """By its id, under a provider of its own for what its targets make; it can do what one of them can."""
+    fast = catalogue.find("fast")
+    assert fast.full_id == "virtual-text/fast"
+    assert fast is catalogue.find("virtual-text/fast") is catalogue.find("fast", provider="virtual-text")
+    assert [model.full_id for model in catalogue.models[-3:]] == [
+        *("virtual-text/fast", "virtual-text/outer", "virtual-image/picture")
+    ]
+    assert fast.capabilities == {"tools", "vision"}
+    assert (fast.context_tokens, fast.max_output_tokens) == (0, 0)
+    assert catalogue.makes(catalogue.find("picture")) == "image"
+    assert {"virtual-text", "virtual-image"} < catalogue.configured
+    assert catalogue.provider("virtual-text").service == "router"
+
+
+def test_its_targets_are_models_and_virtual_models_in_their_order(catalogue: Catalogue) -> None:
+    """A plain model stands for itself alone."""
+    fast, outer = catalogue.route(catalogue.find("fast")), catalogue.route(catalogue.find("outer"))
+    assert fast is not None
+    assert outer is not None
+    assert [(target.weight, model.full_id) for target, model in fast[1]] == [
+        *((3.0, "p/a"), (2.0, "p@eu/a"), (1.0, "q/a"), (1.0, "q/b"))
+    ]
+    assert [model.full_id for _, model in outer[1]] == ["virtual-text/fast", "p@spare/a"]
+    assert catalogue.route(catalogue.find("p/a")) is None
+
+
+def test_a_variant_is_its_provider_by_another_key_or_address(catalogue: Catalogue) -> None:
+    """Its models are its provider's, at its provider's prices, named by it alone; secrets are variables."""
+    eu, spare = catalogue.provider("p@eu"), catalogue.provider("p@spare")
+    assert (eu.base_url, eu.credentials, eu.options) == ("http://eu", {"api_key": "P_KEY"}, _BOTH)
+    assert (spare.base_url, spare.credentials, spare.options) == ("http://x", {"api_key": "P_SPARE"}, {"batch": 3})
+    assert catalogue.find("a").full_id == "p/a"
+    for found in (catalogue.find("p@eu/first"), catalogue.find("a", provider="p@eu")):
+        assert found is catalogue.find("p@eu/a")
+        assert (found.full_id, found.context_tokens) == ("p@eu/a", 1000)
+    assert "p@eu/a" not in {model.full_id for model in catalogue.models}
+    usage = usage_pb2.Usage(prompt_tokens=1_000_000)
+    assert catalogue.cost(usage, "p@eu", "a") == catalogue.cost(usage, "p", "a") == 2 * 10**9
+
+
+_BOTH = {"batch": 3, "counts_tokens": True}
+
+
+def test_a_variant_without_its_secret_is_not_configured(tmp_path: Path) -> None:
+    """As a provider; a virtual model is reachable while one of its targets is, shadows aside."""
+    path = written(tmp_path, FILE)
+    without_spare = load(path, {"P_KEY": "k"})
+    assert without_spare.configured >= {"p", "p@eu"}
+    assert "p@spare" not in without_spare.configured
+    keyless = load(written(tmp_path, FILE.replace("{model: q/a, canary: 0.1}", "{model: p@spare/a}")), {})
+    assert not keyless.is_reachable(keyless.find("fast"))
+    assert without_spare.is_reachable(without_spare.find("fast"))
+
+
+def test_a_virtual_model_as_a_task_costs_what_its_dearest_target_does(catalogue: Catalogue) -> None:
+    """Credits and dollars are held before it is known which target answers."""
+    request = image_service_pb2.GenerateImageRequest(prompt="x")
+    assert catalogue.find("picture").credits == 3
+    assert catalogue.image_nano_usd("virtual-image", "picture", request) == 750_000_000
+    assert catalogue.image_nano_usd("i", "drawn", request) == 500_000_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("model: p/a, weight", "model: p/aa, weight", r"route fast: targets: number 1 \(p/aa\): model: there is no"),
+        ("model: p/a, weight", "model: p/aa, weight", r"did you mean 'p/a'\?"),
+        ("model: p/a, weight", "model: a, weight", "model: it may be p/a or q/a"),
+        ("model: p@eu/a", "model: p@ei/a", "provider p has no variant 'ei'"),
+        ("strategy: weighted", "strategy: weigthed", "route fast: strategy: .*did you mean 'weighted'"),
+        ("weight: 3", "wieght: 3", "route fast: targets: .*did you mean 'weight'"),
+        ("weight: 3", "weight: -3", "route fast: targets.weight"),
+        ("tags: [eu]", "tag: [eu]", "did you mean 'tags'"),
+        ("needs: [image, tools]", "needs: [image, tool]", "when.needs: nobody knows 'tool'; did you mean 'tools'"),
+        ("max_prompt_tokens: 100", "max_prompt_tokens: 1, min_prompt_tokens: 2", "less than min_prompt_tokens"),
+        ("canary: 0.1", "canary: 1.1", "route fast: targets.canary"),
+        ("canary: 0.1", "canary: 0.1, shadow: 0.1", "either a canary or a shadow"),
+        ("{model: fast}", "{model: fast, shadow: 0.1}", "it has to be a model, not a virtual one"),
+        ("{model: fast}, {model: p@spare/a}", "{model: p/a, shadow: 0.1}", "none but canaries and shadows"),
+        ("{model: fast}", "{model: outer}", r"route outer: targets: it comes round to itself \(outer > outer\)"),
+        ("model: b, shadow: 0.5", "model: outer", r"comes round to itself \(fast > outer > fast\)"),
+        ("model: drawn}, {", "model: b}, {", "all have to make the same, and q/b makes text, i/dear makes image"),
+        ("id: outer", "id: fast", "route fast stands twice"),
+        ("id: outer", "id: first", "route first: id: a model has this name"),
+        ("id: q,", "id: virtual-q,", "provider virtual-q: ids that begin with virtual-"),
+        ("routes:", "route:", "did you mean 'routes'"),
+    ],
+)
+def test_a_bad_declaration_is_refused_with_its_place(tmp_path: Path, old: str, new: str, why: str) -> None:
+    """The row, the field, and the nearest known word where one is near."""
+    assert old in FILE
+    text = FILE.replace(old, new)
+    if new == "id: virtual-q,":
+        text = text.replace("provider: q", "provider: virtual-q").replace("q/a", "virtual-q/a")
+    with pytest.raises(CatalogueError, match=why):
+        load(written(tmp_path, text), SECRETS)
+
+
+def test_virtual_models_that_multiply_are_refused_quickly(tmp_path: Path) -> None:
+    """A few rows that name each other many times would be more targets than can be counted."""
+    rows = ["  - {id: r0, targets: [{model: p/a}, {model: p/a}]}"]
+    for number in range(1, 12):
+        targets = ", ".join([f"{{model: r{number - 1}}}"] * 60)
+        rows.append(f"  - {{id: r{number}, targets: [{targets}]}}")
+    with pytest.raises(CatalogueError, match="route r1: targets: they come to more than 64"):
+        load(written(tmp_path, FILE + "\n".join(rows) + "\n"), SECRETS)
