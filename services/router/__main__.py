@@ -18,13 +18,15 @@ from services.quota_client import Admission
 from services.router.adapters.backends import Backends
 from services.router.adapters.claims import Claims
 from services.router.adapters.model_states import ModelStates
+from services.router.adapters.policy_rows import PoliciesError, PolicyRows
 from services.router.assembly import Around, serving
 from services.router.settings import RouterSettings
 
 
 @asynccontextmanager
 async def serve(config: RouterSettings) -> AsyncIterator[int]:
-    """Serve until the block ends, then drain; yield the port. Raises CatalogueError when the catalogue is bad."""
+    """Serve until the block ends, then drain; yield the port. Raises CatalogueError or PoliciesError for a bad file."""
+    rows = PolicyRows(config.policies) if config.policies else None
     watched = Watched(config.catalogue, settings.providers_environment(config))
     metrics.serve(config)
     token = config.service_token.get_secret_value()
@@ -44,6 +46,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         store=store_of(config),
         links=links_of(config),
         egress=Egress(config.egress_allow.split(",")),
+        policies=rows.policies if rows else None,
     )
     await admission.start()
     backends.watch()
@@ -62,6 +65,8 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         await admission.stop()
         await around.egress.aclose()
         await around.store.aclose()
+        if rows is not None:
+            await rows.aclose()
 
 
 async def main(config: RouterSettings, stop: asyncio.Event) -> None:
@@ -71,6 +76,8 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
             await stop.wait()
     except CatalogueError as error:
         raise SystemExit(f"bad catalogue: {error}") from None
+    except PoliciesError as error:
+        raise SystemExit(f"bad policies: {error}") from None
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from services.router.domain.attempts import Patience
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
+from services.router.domain.policies import Policies
 from services.router.files import FilesServicer
 from services.router.grpc_api import CatalogServicer, handlers
 from services.router.idempotency.calls import IdempotentCalls
@@ -61,6 +62,8 @@ class Around:
     store: Store
     links: Links
     egress: Egress
+    policies: Policies | None = None
+    """What judges requests and answers."""
     patience: Patience | None = None
     """How failed attempts are tried again; none: as it is usual."""
 
@@ -75,6 +78,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         backends=around.backends,
         inputs=inputs,
         patience=around.patience,
+        policies=around.policies,
     )
     token = config.service_token.get_secret_value()
     begin = own_keys(token, allowed=config.byok)

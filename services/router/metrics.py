@@ -56,6 +56,17 @@ TARGET_OPEN = Gauge(
     "Whether a target failed again and again and is left alone (its breaker is open).",
     ["provider", "model"],
 )
+POLICY_VERDICTS = Counter(
+    "moa_policy_verdicts_total",
+    "Requests and answers that a policy refused, changed or stopped, or could not judge (failed).",
+    ["policy", "verdict"],
+)
+POLICY_SECONDS = Histogram(
+    "moa_policy_seconds",
+    "What policies take for a request or an event.",
+    ["policy"],
+    buckets=(0.0001, 0.001, 0.01, 0.1, 1, 10),
+)
 IDEMPOTENT = Counter(
     "moa_idempotent_requests_total",
     "Requests with an idempotency key, by what had become of it: begun, running, kept, reused, lost.",

@@ -27,3 +27,5 @@ class RouterSettings(StoreSettings):
     """Hosts beside public https ones that callers' image links may name, parted by commas (`127.0.0.1:9000`)."""
     state_dir: Path | None = None
     """Where settlements are journalled until auth has booked them; none: kept in memory only."""
+    policies: Path | None = None
+    """The file of policies, which judge requests and answers (`docs/policies.md`); none: nothing judges them."""

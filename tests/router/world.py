@@ -21,6 +21,7 @@ from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
+from services.router.domain.policies import Policies
 from services.router.operations.text import TextCall
 from tests.router.rig import ended, said, text
 
@@ -200,6 +201,7 @@ class World:
         *,
         configured: Iterable[str] = ("one", "two", "three"),
         makes: Literal["text", "image"] = "text",
+        policies: Policies | None = None,
         **changes: dict[str, Any],
     ) -> None:
         self.ledger = Ledger()
@@ -229,7 +231,12 @@ class World:
         me: Any = self
         backends: Any = SimpleNamespace(ask=self.ask_backend, count_tokens=self.count_tokens)
         self.operations = Operations(
-            catalogue=lambda: self.catalogue, admission=self.ledger, backends=backends, inputs=me, patience=patience
+            catalogue=lambda: self.catalogue,
+            admission=self.ledger,
+            backends=backends,
+            inputs=me,
+            patience=patience,
+            policies=policies,
         )
 
     async def pause(self, seconds: float) -> None:

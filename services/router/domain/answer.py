@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Generic, Self
+from typing import Any, Generic, Self
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model, Retirement
-from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
+from services.common.errors import ContentPolicy, MoaError, UpstreamBroken, detail_of, error_of, word
 from services.router import metrics
 from services.router.background import Background
 from services.router.domain.attempts import Attempts, Begun
 from services.router.domain.operation import Metering, WayOn
+from services.router.domain.policies import Screen, Stopped
 from services.router.domain.ports import M, MessageStream, Reservation
 
 OnSettled = Callable[[usage_pb2.Usage], None]
@@ -20,6 +21,10 @@ OnSettled = Callable[[usage_pb2.Usage], None]
 
 def _nobody(_: object) -> None:
     """Listen to nothing."""
+
+
+def _no_end(*_: object) -> None:
+    """Make no end: an answer that is stopped ends in an error."""
 
 
 class Answer(Generic[M]):
@@ -37,6 +42,8 @@ class Answer(Generic[M]):
         ending: The retirement of the model that was asked for.
         ignored: Fields of the request without effect on who answers.
         way_on: How it goes on when it breaks; None: it does not.
+        screen: The policies that judge its messages; None: none do.
+        stopped: Makes the end of an answer that a policy stops (`Call.stopped`).
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class Answer(Generic[M]):
         ending: Retirement | None = None,
         ignored: Sequence[str] = (),
         way_on: WayOn[M] | None = None,
+        screen: Screen[M] | None = None,
+        stopped: Callable[[Metering, Sequence[Any]], M | None] = _no_end,
     ) -> None:
         self.model = begun.model
         """Who answers."""
@@ -62,6 +71,8 @@ class Answer(Generic[M]):
         self.attempts: Attempts[M] = attempts
         self._metering = metering
         self._way_on = way_on
+        self._screen = screen
+        self._stopped = stopped
         self._background = background
         self._stream: MessageStream[M] = begun.stream
         self._first: M | None = begun.first
@@ -117,7 +128,10 @@ class Answer(Generic[M]):
                     self._cut_off, raised = True, error
                     message = self._failed(error)
             if not self._ended and message.events:
+                stopped = None if self._screen is None else await self._screened(self._screen, message)
                 self._watch(message, raised)
+                if stopped is not None and not self._ended:
+                    self._stop(message, *stopped)
                 if self._failure is not None and not message.events:
                     # All that it held was a failure, which may be mended.
                     continue
@@ -146,6 +160,30 @@ class Answer(Generic[M]):
             if way_on is not None:
                 way_on.saw(event, kind)
 
+    async def _screened(self, screen: Screen[M], message: M) -> tuple[MoaError, Sequence[Any]] | None:
+        """Leave in a message what policies let pass; where one stops the answer, return why, and what had come."""
+        came = list(message.events)
+        try:
+            await screen.take(message)
+        except Stopped as stopped:
+            return stopped.error, came
+        return None
+
+    def _stop(self, message: M, error: MoaError, came: Sequence[Any]) -> None:
+        """End the answer behind a message, as a policy wants it: what was delivered is charged."""
+        self._stream.cancel()
+        # It was left before its end: no word of its backend counts.
+        self._cut_off = True
+        ending = self._stopped(self._metering, came) if isinstance(error, ContentPolicy) else None
+        if ending is None:
+            message.events.extend(self._failed(error).events)
+            if self._metering.consumed(ended=True) is None:
+                metrics.unbilled(self.model, word(error.reason), self.attempts.stake)
+            self._end(error)
+            return
+        message.events.extend(ending.events)
+        self._watch(ending, None)
+
     def _take_failure(self, message: M, error: MoaError) -> None:
         """Note the failure that a message ends with; one that may be mended is taken off it."""
         self.attempts.failed(self.model, error)
@@ -160,6 +198,8 @@ class Answer(Generic[M]):
         """Return what comes in the place of a failure; the failure, where nothing does."""
         assert self._way_on is not None
         self._metering.broke()
+        if self._screen is not None:
+            self._screen.forget()
         begun = await self._way_on.go_on(self.model, error)
         metrics.RESCUES.labels("failed" if begun is None else "done").inc()
         if begun is None:
@@ -246,5 +286,8 @@ class Answer(Generic[M]):
         """Let go of the request, and of who listens, in whose closures this answer is: the cycle would keep both."""
         self.on_settled = self.on_broken = _nobody
         self._first, self._way_on = None, None
+        self._stopped = _no_end
+        if self._screen is not None:
+            self._screen.close()
         self._metering.let_go()
         self.attempts.let_go()

@@ -7,6 +7,7 @@ So one caller does not lock a day's quota, and an answer may still be as long as
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from moa.common.v1 import usage_pb2
@@ -68,18 +69,8 @@ class Growth:
 
     def end(self) -> Message:
         """Return the end of an answer that no more is set aside for."""
-        meter = self.meter
-        usage = usage_pb2.Usage()
-        usage.CopyFrom(meter.usage if meter.usage.prompt_tokens else meter.so_far())
         # No more was delivered than was set aside, as far as anybody knows.
-        usage.completion_tokens = max(meter.usage.completion_tokens, min(meter.completion_so_far, self.covered))
-        usage.exact = False
-        message = Message()
-        for candidate in sorted({*range(self.candidates)} - meter.ended):
-            ended = text_pb2.CandidateFinished(reason=text_pb2.FINISH_REASON_LENGTH)
-            message.events.add(candidate=candidate, candidate_finished=ended)
-        message.events.add(finished=text_pb2.Finished(usage=usage))
-        return message
+        return cut_short(self.meter, text_pb2.FINISH_REASON_LENGTH, self.candidates, most=self.covered)
 
     async def more(self) -> MoaError | None:
         """Wait until the answer may go on; return the refusal, where no more can be had."""
@@ -124,6 +115,46 @@ class Growth:
         amount = Amount(tokens=tokens, nano_usd=self._rates.nano_usd(0, tokens))
         # Whoever brings a provider's key pays no dollars here.
         return amount.of(self._paying.amount)
+
+
+def cut_short(
+    meter: TextMeter,
+    reason: text_pb2.FinishReason.ValueType,
+    candidates: int,
+    came: Sequence[text_pb2.TextEvent] = (),
+    *,
+    most: int | None = None,
+) -> Message:
+    """Return the end of an answer that goes no further than what was delivered.
+
+    Args:
+        meter: What was delivered.
+        reason: Why its candidates end.
+        candidates: How many it has.
+        came: Events that go no further, and may tell what the prompt came to.
+        most: Tokens of completion that were delivered at most, beside what was reported.
+    """
+    usage = usage_pb2.Usage()
+    usage.CopyFrom(_reported(came) or (meter.usage if meter.usage.prompt_tokens else meter.so_far()))
+    made = meter.completion_so_far
+    usage.completion_tokens = max(meter.usage.completion_tokens, made if most is None else min(made, most))
+    usage.reasoning_tokens = min(usage.reasoning_tokens, usage.completion_tokens)
+    usage.exact = False
+    message = Message()
+    for candidate in sorted({*range(candidates)} - meter.ended):
+        message.events.add(candidate=candidate, candidate_finished=text_pb2.CandidateFinished(reason=reason))
+    message.events.add(finished=text_pb2.Finished(usage=usage))
+    return message
+
+
+def _reported(events: Sequence[text_pb2.TextEvent]) -> usage_pb2.Usage | None:
+    """Return what the provider reported last among events; None where it reported no prompt."""
+    for event in reversed(events):
+        kind = event.WhichOneof("event")
+        usage = event.usage if kind == "usage" else event.finished.usage if kind == "finished" else None
+        if usage is not None and usage.prompt_tokens:
+            return usage
+    return None
 
 
 class Growing:

@@ -219,6 +219,10 @@ class Call(abc.ABC, Generic[R, M]):
         """Return the call of a typed request; `reading` looks through large ones elsewhere."""
         return cls(request)
 
+    def changed(self, request: R) -> Self:
+        """Return the call of another request in the place of this one's."""
+        return type(self)(request)
+
     def bind(self, caller: Caller, backends: Backends) -> None:
         """Take who asks and who answers."""
         self.caller, self.backends = caller, backends
@@ -285,6 +289,15 @@ class Call(abc.ABC, Generic[R, M]):
 
     def way_on(self, attempts: Attempts[M], metering: Metering, *, others: bool) -> WayOn[M] | None:
         """Return how an answer goes on that breaks; `others`: whether other targets may answer. None: it does not."""
+        return None
+
+    def stopped(self, metering: Metering, came: Sequence[Any]) -> M | None:
+        """Return the end of an answer that a policy stops; None where that is an error.
+
+        Args:
+            metering: What was delivered.
+            came: The events of the message in which it stops: they may tell the consumption.
+        """
         return None
 
 

@@ -23,6 +23,7 @@ from services.common.errors import (
     QuotaExhausted,
     Unsupported,
 )
+from services.policies import Asked
 from services.quota_client import costless
 from services.quota_client.amounts import Amount
 from services.router.background import Background
@@ -32,6 +33,7 @@ from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
+from services.router.domain.policies import Policies, Screen
 from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
 
 _MADE: Final = {"image": "images", "embedding": "embeddings", "vision": "findings in images"}
@@ -84,12 +86,14 @@ class Operations:
         backends: Backends,
         inputs: Inputs,
         patience: Patience | None = None,
+        policies: Policies | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._admission = admission
         self._backends = backends
         self._inputs = inputs
         self._patience = patience or Patience()
+        self._policies = policies
         self._background = Background()
 
     async def begin(self, call: Call[Any, M], caller: Caller) -> Answer[M]:
@@ -101,9 +105,35 @@ class Operations:
         name = call.request.model
         model, ending = self._model(name, call.request.provider, call.operation, caller)
         with retirement.naming_the_retired(name, ending):
-            return await self._begin(call, model, ending, caller)
+            if self._policies is None:
+                return await self._begin(call, model, ending, caller)
+            return await self._begin_judged(self._policies, call, model, ending, caller)
 
-    async def _begin(self, call: Call[Any, M], model: Model, ending: Retirement | None, caller: Caller) -> Answer[M]:
+    async def _begin_judged(
+        self, policies: Policies, call: Call[Any, M], model: Model, ending: Retirement | None, caller: Caller
+    ) -> Answer[M]:
+        """As `begin`, where policies judge the request and its answer."""
+        verified_key = await self._admission.identify(caller.key)
+        asked = Asked(request_id=caller.request_id, account_id=verified_key.account_id, operation=call.operation.name)
+        try:
+            request = await policies.before(asked, call.request)
+        except MoaError:
+            # What is refused is a request too: else it would have no pace.
+            await self._admission.arrive(caller.key)
+            raise
+        if request is not call.request:
+            call = call.changed(request)
+            model, ending = self._model(request.model, request.provider, call.operation, caller)
+        return await self._begin(call, model, ending, caller, policies.screen(asked, request))
+
+    async def _begin(
+        self,
+        call: Call[Any, M],
+        model: Model,
+        ending: Retirement | None,
+        caller: Caller,
+        screen: Screen[M] | None = None,
+    ) -> Answer[M]:
         call.bind(caller, self._backends)
         call.check(model)
         linked = _linked(call.images())
@@ -136,6 +166,8 @@ class Operations:
             ending=ending,
             ignored=call.ignored(begun.first),
             way_on=call.way_on(attempts, metering, others=caller.fallback and bool(model.fallback)),
+            screen=screen,
+            stopped=call.stopped,
         )
 
     async def aclose(self) -> None:

@@ -28,7 +28,7 @@ from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
-from services.router.domain.growth import PORTION, Collected, Growing, Growth
+from services.router.domain.growth import PORTION, Collected, Growing, Growth, cut_short
 from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
 from services.router.domain.ports import MessageStream, Payer, Reservation
 from services.router.domain.prompt import Prompt
@@ -303,6 +303,11 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """As `Call.way_on`."""
         assert isinstance(metering, TextMetering)
         return rescue_for(self, attempts, metering, others)
+
+    def stopped(self, metering: Metering, came: Sequence[Any]) -> GenerateTextResponse:
+        """As `Call.stopped`: its candidates end by `content_filter`, after what was delivered."""
+        assert isinstance(metering, TextMetering)
+        return cut_short(metering, text_pb2.FINISH_REASON_CONTENT_FILTER, max(1, self.request.candidates), came)
 
     async def prompt_tokens(self, model: Model) -> int:
         """Return what a caller who leaves owes for the prompt: as counted by who answers, else its bound."""
