@@ -11,6 +11,7 @@ from gateway.bindings import Binding
 from gateway.settings import EdgeSettings
 from services.common.dialects import BY_SERVICE
 from services.common.dialects import DIALECTS as REGISTERED
+from services.common.operations import CONTRACTS
 
 Json = dict[str, Any]
 
@@ -56,9 +57,7 @@ _STRAYS: Final = sorted(
 """Whose words a path that nobody serves is refused in, by prefix, the longest first."""
 
 GRPC_PREFIXES: Final = (
-    "/moa.text.v1.TextService/",
-    "/moa.image.v1.ImageService/",
-    "/moa.embedding.v1.EmbeddingService/",
+    *(f"/{contract.service}/" for contract in CONTRACTS.values()),
     "/moa.router.v1.CatalogService/",
     "/moa.account.v1.AccountService/",
     "/moa.account.v1.AdminService/",
@@ -81,9 +80,7 @@ UPLOAD_LIMIT: Final = "moa.upload_limit"
 _LARGE: Final = frozenset(
     (
         *(service for dialect in REGISTERED.values() for service in dialect.large),
-        "moa.text.v1.TextService",
-        "moa.image.v1.ImageService",
-        "moa.embedding.v1.EmbeddingService",
+        *(contract.service for contract in CONTRACTS.values()),
     )
 )
 """Services whose requests may hold pictures. All others are sent a few fields: `bodies.FREE_BYTES` are plenty."""

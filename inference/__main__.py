@@ -6,31 +6,20 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
 
-import grpc
-
-from inference import machine, options
-from inference.build import Builder
+from inference import machine
 from inference.catalogued import any_named
-from inference.embedding.servicer import EmbeddingServicer
-from inference.image.servicer import ImageServicer
+from inference.kinds import Builder, Parts, fault_in, kinds
 from inference.needs import available_bytes, needed_bytes
 from inference.packages import Packages
 from inference.registry import Registry
 from inference.settings import InferenceSettings
 from inference.shared_thread import SharedThread
 from inference.states import ModelServicer
-from inference.text.servicer import TextServicer
-from inference.vision.servicer import VisionServicer
-from moa.embedding.v1 import embedding_service_pb2_grpc
-from moa.image.v1 import image_service_pb2_grpc
 from moa.inference.v1 import model_service_pb2_grpc
-from moa.text.v1 import text_service_pb2_grpc
-from moa.vision.v1 import vision_service_pb2_grpc
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, metrics, settings
 from services.common.errors import MoaError
@@ -52,7 +41,7 @@ class Process:
 
     def __init__(self, config: InferenceSettings) -> None:
         self.config = config
-        self.catalogue = Watched(config.catalogue, check=options.fault_in)
+        self.catalogue = Watched(config.catalogue, check=fault_in)
         self.workers = ThreadPoolExecutor(2, thread_name_prefix="worker")
         self.reading = SharedThread("reading", busy=lambda: self.registry.busy)
         builder = Builder(config, self.catalogue, self.workers)
@@ -71,25 +60,20 @@ class Process:
         self.auth = channel(config.auth_address)
         self.abandoned = AbandonedCalls(self.auth, service_token=token, after_s=config.left_call_s)
         self.server = Server(service_token=token)
-        for service, add, servicer in self._served():
-            add(servicer, self.server.grpc)
-            self.server.offer(service)
-
-    def _served(self) -> Iterable[tuple[str, Callable[[Any, grpc.aio.Server], None], object]]:
-        """Return the contracts that are served: their names, what adds their servicers, and these."""
-        catalogue, registry, workers, config = self.catalogue, self.registry, self.workers, self.config
-        looks = {"caption": config.vision_caption, "detect": config.vision_detect, "judge": config.vision_judge}
-        text = TextServicer(catalogue, registry, workers, self.reading, self.abandoned)
-        yield "moa.text.v1.TextService", text_service_pb2_grpc.add_TextServiceServicer_to_server, text
-        image = ImageServicer(catalogue, registry, workers, self.abandoned)
-        yield "moa.image.v1.ImageService", image_service_pb2_grpc.add_ImageServiceServicer_to_server, image
-        embedding = EmbeddingServicer(catalogue, registry, self.reading, self.abandoned)
-        add = embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server
-        yield "moa.embedding.v1.EmbeddingService", add, embedding
-        vision = VisionServicer(catalogue, registry, workers, looks)
-        yield "moa.vision.v1.VisionService", vision_service_pb2_grpc.add_VisionServiceServicer_to_server, vision
-        states = ModelServicer(catalogue, registry, self.packages)
-        yield "moa.inference.v1.ModelService", model_service_pb2_grpc.add_ModelServiceServicer_to_server, states
+        parts = Parts(
+            catalogue=self.catalogue,
+            registry=self.registry,
+            settings=config,
+            workers=self.workers,
+            reading=self.reading,
+            abandoned=self.abandoned,
+        )
+        for kind in kinds().values():
+            kind.serve(parts, self.server.grpc)
+            self.server.offer(kind.service)
+        states = ModelServicer(self.catalogue, self.registry, self.packages)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(states, self.server.grpc)
+        self.server.offer("moa.inference.v1.ModelService")
 
     async def start(self) -> None:
         """Open the port, then begin to fetch and to preload."""

@@ -6,12 +6,12 @@ What is None here, engines decide by themselves: by the device, or by what the m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from services.catalogue import Catalogue, Model, option_fault
+from services.catalogue import Model
 
 Positive = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
@@ -104,25 +104,9 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Ways in which a caption is searched."""
 
 
-SHAPES: Final[Mapping[str, type[Struct]]] = {
-    "text": TextOptions,
-    "image": ImageOptions,
-    "embedding": EmbeddingOptions,
-    "vision": VisionOptions,
-}
-"""By what a model makes."""
-
 S = TypeVar("S", bound=Struct)
 
 
 def of(model: Model, shape: type[S]) -> S:
     """Return a model's options."""
     return msgspec.convert(model.load.options if model.load is not None else {}, shape)
-
-
-def fault_in(catalogue: Catalogue) -> str:
-    """Return what is wrong with the options of a model that is loaded here; empty when nothing is."""
-    for model in (*catalogue.models, *catalogue.vision):
-        if model.load is not None and (fault := option_fault(model.load.options, SHAPES[catalogue.makes(model)])):
-            return f"model {model.id}: load.{fault}"
-    return ""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 from pydantic import SecretStr
 
-from inference import options
+from inference import kinds
 from inference.image.ask import ask_from
 from inference.image.events import Event, Made
 from inference.job import Failed
@@ -77,13 +77,11 @@ def replay(request: image_service_pb2.GenerateImageRequest, receipt: image_pb2.R
         service_token=SecretStr("-" * 16),  # nothing is served
         catalogue=Path(os.environ.get("MOA_CATALOGUE", "gateway/catalogue.yaml")),
     )
-    catalogue = Watched(settings.catalogue, check=options.fault_in)
+    catalogue = Watched(settings.catalogue, check=kinds.fault_in)
     model = catalogue.now.find(one.model, provider=one.provider)
     ask = ask_from(one, model)
-    from inference.build import Builder
-
     with ThreadPoolExecutor(1) as workers:
-        engine: ImageEngine = Builder(settings, catalogue, workers)(model, lambda stage, part: None)  # type: ignore[assignment]
+        engine: ImageEngine = kinds.Builder(settings, catalogue, workers)(model, lambda stage, part: None)  # type: ignore[assignment]
         ended = threading.Event()
         last: list[Event] = []
 

@@ -14,13 +14,13 @@ import msgspec
 from services.catalogue._compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
 from services.catalogue._defaults import fault_of
 from services.catalogue._faults import misread, nearest
-from services.catalogue._makes import REQUESTS
 from services.catalogue._model import Model, Provider
 from services.catalogue._route import Route
 from services.catalogue._route_faults import fault_of as route_fault
 from services.catalogue._snapshot import SLICE, Catalogue, finished
 from services.catalogue._virtual import variants_of
 from services.common import limits
+from services.common.operations import CONTRACTS
 
 _LARGE_BYTES: Final = 128 * 1024
 """A file of so many bytes is read by another process at the start too, for the memory that parsing leaves behind."""
@@ -50,7 +50,7 @@ _DIFFUSION = frozenset(
 
 _CAPABILITIES: Final = frozenset(
     (
-        *(word for request in REQUESTS.values() for word in limits.words(request.DESCRIPTOR)),
+        *(word for each in CONTRACTS.values() for word in limits.words(each.request.DESCRIPTOR)),
         # What is known of a model without a field that asks for it.
         *("prefill", "preview", "reasoning", "references", "search", "variation"),
         # What models do that look at images for Moa's own services.

@@ -12,10 +12,10 @@ from msgspec import Meta, Struct
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from services.catalogue._limits import Limits
-from services.catalogue._makes import Makes
 from services.catalogue._pictures import UNKNOWN, ImageTokens, Rule
 from services.catalogue._prices import Cost, Prices
 from services.catalogue._route import ADAPTER, Id
+from services.common.operations import Makes
 
 Positive = Annotated[float, Meta(gt=0)]
 

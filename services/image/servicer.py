@@ -7,7 +7,6 @@ from typing import Any, Final
 import grpc
 
 from moa.common.v1 import usage_pb2
-from moa.image.v1 import image_service_pb2
 from moa.image.v1.image_pb2 import ImageEvent, ImageStarted
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.image.v1.image_service_pb2_grpc import ImageServiceServicer
@@ -17,21 +16,13 @@ from services.common import byok
 from services.common.errors import MoaError, Unsupported, detail_of
 from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
+from services.common.rpc.server import Server
 from services.image.generation import Generation
 from services.image.targets import Target, Targets
+from services.providers.hosting.service import Offer
 from services.providers.image import capable
 from services.providers.image.picture import encoded
 from services.quota_client import AbandonedCalls
-
-_NAME: Final = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
-
-
-def add_to_server(servicer: ImageServicer, server: grpc.aio.Server) -> None:
-    """Offer the service. Its responses are written serialized, so that a picture is not copied into a message."""
-    handler: Any = grpc.unary_stream_rpc_method_handler(
-        servicer.GenerateImage, request_deserializer=GenerateImageRequest.FromString, response_serializer=None
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_NAME, {"GenerateImage": handler}),))
 
 
 class ImageServicer(ImageServiceServicer):
@@ -115,3 +106,18 @@ def _started(request: GenerateImageRequest, model: Model, target: Target) -> byt
         raise Unsupported(f"{name} has no effect on this model, and this request ignores nothing (strict)", param=name)
     started = ImageStarted(provider=model.provider, model=model.id, ignored=ignored)
     return GenerateImageResponse(events=[ImageEvent(started=started)]).SerializeToString()
+
+
+def _add(
+    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server
+) -> None:
+    """Offer the service. Its responses are written serialized, so that a picture is not copied into a message."""
+    servicer = ImageServicer(catalogue, targets, abandoned, helper)
+    handler: Any = grpc.unary_stream_rpc_method_handler(
+        servicer.GenerateImage, request_deserializer=GenerateImageRequest.FromString, response_serializer=None
+    )
+    methods = {"GenerateImage": handler}
+    server.grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(OFFER.contract.service, methods),))
+
+
+OFFER: Final = Offer(makes="image", targets=Targets, add=_add, keeps=True)

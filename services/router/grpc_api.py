@@ -92,7 +92,7 @@ def _unary(method: Method, serve: Callable[[Any, Any], Awaitable[Any]]) -> grpc.
 
 
 class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
-    """The catalogue, for gRPC callers. For the `override` ignores see `dialects.native.servicer`."""
+    """The catalogue, for gRPC callers."""
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing

@@ -9,9 +9,11 @@ from moa.common.v1 import error_pb2
 from services.catalogue import Catalogue, Model, UnknownModel, worded
 from services.common import byok
 from services.common.dialects import BY_SERVICE
+from services.common.dialects.registrations import Registration, registrations
 from services.common.errors import RULES, MoaError, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import key_of
+from services.router import dialects
 from services.router.operations import OPERATIONS
 
 _OPEN: Final = "/moa.router.v1.FilesService/"
@@ -43,6 +45,8 @@ class Refusals:
         self._admission = admission
         self._catalogue = catalogue
         self._own_keys = own_keys
+        answered = (each.dialects for each in registrations(dialects, Registration))
+        self._dialects = {**BY_SERVICE, **{name: dialect for of in answered for name, dialect in of.items()}}
 
     async def welcome(self, context: Any, method: str) -> str:
         """Return whose a large body is, before it is read, which may take seconds. Raises Unauthenticated.
@@ -64,7 +68,7 @@ class Refusals:
 
     async def __call__(self, context: Any, method: str, error: MoaError) -> MoaError:
         """Return the error that the caller is told: about the key first, then in the dialect's own names."""
-        dialect = BY_SERVICE.get(method[1:].partition("/")[0])
+        dialect = self._dialects.get(method[1:].partition("/")[0])
         if RULES[error.reason].blame == error_pb2.BLAME_REQUEST and not method.startswith(_OPEN):
             given = key_of(context.invocation_metadata() or ())
             try:

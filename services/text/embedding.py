@@ -10,15 +10,21 @@ import msgspec
 
 from moa.common.v1 import usage_pb2
 from moa.embedding.v1.embedding_service_pb2 import Embedding, EmbedTextsRequest, EmbedTextsResponse
-from moa.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceServicer
+from moa.embedding.v1.embedding_service_pb2_grpc import (
+    EmbeddingServiceServicer,
+    add_EmbeddingServiceServicer_to_server,
+)
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Model, Watched
 from services.common import byok, estimate, limits
 from services.common.errors import MoaError, UpstreamBroken
+from services.common.helper_process import HelperProcess
 from services.common.rpc import call as calls
+from services.common.rpc.server import Server
 from services.providers import counts, vendors
 from services.providers.embedding.base import Adapter, Answer, Call, checked
 from services.providers.hosting import targets
+from services.providers.hosting.service import Offer
 from services.providers.http.client import Upload
 from services.providers.http.constants import without_constants
 from services.providers.http.deadline import Deadline
@@ -161,3 +167,12 @@ class Work:
             if mended is None:
                 raise UpstreamBroken("the provider's answer could not be read") from None
             return self._read(mended, headers)
+
+
+def _add(
+    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server
+) -> None:
+    add_EmbeddingServiceServicer_to_server(EmbeddingServicer(catalogue, targets, abandoned), server.grpc)
+
+
+OFFER: Final = Offer(makes="embedding", targets=Targets, add=_add)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from moa.quota.v1 import quota_pb2
 from moa.text.v1.text_pb2 import TextEvent
@@ -15,13 +15,15 @@ from moa.text.v1.text_service_pb2 import (
     GenerateWholeTextRequest,
     GenerateWholeTextResponse,
 )
-from moa.text.v1.text_service_pb2_grpc import TextServiceServicer
+from moa.text.v1.text_service_pb2_grpc import TextServiceServicer, add_TextServiceServicer_to_server
 from services.catalogue import Model, Watched
 from services.common import byok
 from services.common.errors import MoaError, UpstreamBroken, detail_of
 from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
+from services.common.rpc.server import Server
 from services.common.rpc.whole import whole_text
+from services.providers.hosting.service import Offer
 from services.quota_client import AbandonedCalls
 from services.text import count
 from services.text.generation import LIFE_S, Generation
@@ -127,3 +129,12 @@ async def _whole(generation: Generation, context: Any) -> GenerateTextResponse:
             await context.write(part)
             part = GenerateTextResponse()
     return part
+
+
+def _add(
+    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server
+) -> None:
+    add_TextServiceServicer_to_server(TextServicer(catalogue, targets, abandoned, helper), server.grpc)
+
+
+OFFER: Final = Offer(makes="text", targets=Targets, add=_add, keeps=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
-from services.common.dialects import DIALECTS
+from services.common.dialects import DIALECTS, Dialect
 from services.common.dialects.registrations import Registration, registrations
 from services.router import dialects as answered
 from tests.dialects.rig import AnswerRig, DialectRig
@@ -38,3 +38,11 @@ RIGS: Final[Mapping[str, DialectRig]] = {name: _rig(name) for name in DIALECTS}
 """Of every registered dialect, by name."""
 ANSWERING: Final[Mapping[str, AnswerRig]] = _answering()
 """Of those that the router answers in."""
+
+SPOKEN: Final[Mapping[str, Dialect]] = {
+    dialect.name: dialect
+    for each in registrations(answered, Registration)
+    for dialect in each.dialects.values()
+    if dialect.name in ANSWERING
+}
+"""The same dialects, with the names of the fields that their methods read."""

@@ -10,7 +10,12 @@ from google import genai
 from google.genai import types
 from PIL import Image
 
+from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.router.dialects.google import requests as reading
+from services.router.dialects.google.bodies import GenerateContentBody
+from services.router.dialects.google.embeddings import BatchBody, EmbedBody
 from tests.dialects.rig import (
     BASE64,
     GIVEN,
@@ -21,6 +26,7 @@ from tests.dialects.rig import (
     SEEN,
     AnswerRig,
     Asked,
+    Body,
     LargeBody,
     Served,
     StreamForm,
@@ -121,4 +127,40 @@ RIG: Final = AnswerRig(
         "images": LargeBody(read=reading.asked, data=_SEEN, more={"model": "m", "makes": "image", "stream": True}),
         "count": LargeBody(read=reading.counted, data={"contents": [{"parts": [{"text": LONG}]}]}, more={"model": "m"}),
     },
+    bodies=(
+        Body(
+            kind=GenerateContentBody,
+            request=GenerateTextRequest.DESCRIPTOR,
+            unset=frozenset({"model", "stream", "user", "logit_bias", "min_p"}),
+        ),
+        Body(
+            kind=GenerateContentBody,
+            request=GenerateImageRequest.DESCRIPTOR,
+            unset=frozenset(
+                {
+                    "model",
+                    "stream",
+                    "user",
+                    "negative_prompt",
+                    "quality",
+                    "background",
+                    "output_format",
+                    "style",
+                    "mask",
+                    "steps",
+                    "guidance_scale",
+                    "scheduler",
+                    "strength",
+                    "moderation",
+                    "colors",
+                }
+            ),
+        ),
+        Body(
+            kind=EmbedBody,
+            batch=BatchBody,
+            request=EmbedTextsRequest.DESCRIPTOR,
+            unset=frozenset({"model", "user", "token_lists", "purpose"}),
+        ),
+    ),
 )

@@ -8,7 +8,10 @@ from typing import Any, Final
 
 import requests
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.router.dialects.native import image, text
+from services.router.dialects.native.bodies import ImageBody, TextBody
 from tests.dialects.rig import (
     BASE64,
     GIVEN_URI,
@@ -18,6 +21,7 @@ from tests.dialects.rig import (
     TOOL,
     AnswerRig,
     Asked,
+    Body,
     LargeBody,
     Served,
     StreamForm,
@@ -125,4 +129,43 @@ RIG: Final = AnswerRig(
             more={"edit": True},
         ),
     },
+    bodies=(
+        Body(
+            kind=TextBody,
+            request=GenerateTextRequest.DESCRIPTOR,
+            unset=frozenset(
+                {
+                    "user",
+                    "response_format",
+                    "reasoning",
+                    "candidates",
+                    "messages[0].name",
+                    "messages[0].parts[0].reasoning",
+                    "messages[0].parts[0].file",
+                    "logprobs",
+                    "top_logprobs",
+                    "logit_bias",
+                    "tool_choice.name",
+                    "tool_choice.parallel",
+                }
+            ),
+        ),
+        Body(
+            kind=ImageBody,
+            request=GenerateImageRequest.DESCRIPTOR,
+            unset=frozenset(
+                {
+                    "user",
+                    "aspect_ratio",
+                    "quality",
+                    "background",
+                    "output_format",
+                    "style",
+                    "mask",
+                    "scheduler",
+                    "moderation",
+                }
+            ),
+        ),
+    ),
 )

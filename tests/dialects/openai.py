@@ -9,8 +9,14 @@ from typing import Any, Final
 import openai
 import requests
 
+from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.providers.http.multipart import File, form
 from services.router.dialects.openai import chat_request, image_request
+from services.router.dialects.openai.bodies import ChatBody
+from services.router.dialects.openai.embeddings import EmbeddingBody
+from services.router.dialects.openai.image_bodies import ImageBody
 from tests.dialects.rig import (
     GIVEN,
     LONG,
@@ -21,6 +27,7 @@ from tests.dialects.rig import (
     TURNS,
     AnswerRig,
     Asked,
+    Body,
     LargeBody,
     Served,
     StreamForm,
@@ -139,4 +146,13 @@ RIG: Final = AnswerRig(
             more={"content_type": _FORM_TYPE, "kind": "edit"},
         ),
     },
+    bodies=(
+        Body(kind=ChatBody, request=GenerateTextRequest.DESCRIPTOR, unset=frozenset({"reasoning.include"})),
+        Body(
+            kind=ImageBody,
+            request=GenerateImageRequest.DESCRIPTOR,
+            unset=frozenset({"steps", "guidance_scale", "scheduler", "strength"}),
+        ),
+        Body(kind=EmbeddingBody, request=EmbedTextsRequest.DESCRIPTOR, unset=frozenset({"purpose", "title"})),
+    ),
 )

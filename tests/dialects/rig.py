@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from google.protobuf.descriptor import Descriptor
+from msgspec import Struct
+
 from services.common.helper_process import LARGE_BYTES
 from services.router.dialects.reading import MANY
 from tests.emulators.pictures import png
@@ -84,6 +87,23 @@ class LargeBody:
     more: Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """A body that becomes a contract's request.
+
+    Args:
+        kind: Its documented shape.
+        request: The contract's message.
+        unset: The fields of that which such a body cannot set.
+        batch: A body that holds several such bodies; none where there is none.
+    """
+
+    kind: type[Struct]
+    request: Descriptor
+    unset: frozenset[str] = frozenset()
+    batch: type[Struct] | None = None
+
+
 class Served(Protocol):
     """A gateway, and a key of its."""
 
@@ -146,6 +166,7 @@ class AnswerRig(DialectRig):
         streams: The forms in which it streams.
         in_stream: Returns the event that a rendered failure is in a stream.
         large: Large bodies, each of another reader.
+        bodies: Every body that is paid for, once for each contract that it becomes a request of.
     """
 
     key: Callable[[str], Mapping[str, str]]
@@ -161,3 +182,4 @@ class AnswerRig(DialectRig):
     streams: Mapping[str, StreamForm]
     in_stream: Callable[[Json], Json] = lambda rendered: rendered
     large: Mapping[str, LargeBody]
+    bodies: Sequence[Body]

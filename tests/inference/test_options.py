@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference import options
+from inference import kinds, options
 from services.catalogue import CatalogueError, load
 
 ROW = "- {{id: m, provider: p, load: {{source: x, options: {{{}}}}}}}"
@@ -42,13 +42,13 @@ def test_an_option_that_is_not_known_fails_when_the_file_is_read(
     """The file, the row, the field, what is wrong, and what was probably meant."""
     file = written(tmp_path, makes, text)
     with pytest.raises(CatalogueError) as refused:
-        load(file, check=options.fault_in)
+        load(file, check=kinds.fault_in)
     assert str(refused.value).startswith(f"{file}: model m: {told}")
 
 
 def test_the_shipped_catalogue_has_known_options() -> None:
     """Its rows, and the defaults of what they leave out."""
-    catalogue = load(Path("gateway/catalogue.yaml"), check=options.fault_in)
+    catalogue = load(Path("gateway/catalogue.yaml"), check=kinds.fault_in)
     assert options.of(catalogue.find("smollm2-135m"), options.TextOptions).rows == 4
     image = options.of(catalogue.find("moa-tiny-image"), options.ImageOptions)
     assert (image.long_prompts, sorted(image.loras), image.max_waiting) == ("cut", ["framed", "moa"], 64)

@@ -9,74 +9,24 @@ from typing import Any, Final
 import pytest
 import requests
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from msgspec import Struct, inspect
+from msgspec import inspect
 
-from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
-from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.dialects import GOOGLE, NATIVE, OPENAI, Dialect
+from services.common.dialects import Dialect
+from services.common.dialects.registrations import Registration, registrations
 from services.common.limits import OutsideLimits, of
 from services.common.limits.checks import Violation
 from services.common.limits.fields import is_map
-from services.router.dialects.google.bodies import GenerateContentBody
-from services.router.dialects.google.embeddings import EmbedBody
-from services.router.dialects.native.bodies import ImageBody as NativeImageBody
-from services.router.dialects.native.bodies import TextBody
-from services.router.dialects.openai.bodies import ChatBody
-from services.router.dialects.openai.embeddings import EmbeddingBody
-from services.router.dialects.openai.image_bodies import ImageBody
+from services.router import dialects
+from tests.dialects import ANSWERING, SPOKEN
+from tests.dialects.rig import Body
 from tests.router.rig import KEY
 
 OWN: Final = {"vendor", "strict", "cache"}
 """Fields that no caller writes as such: they are made of how and where something was sent."""
 OF_GRPC: Final = {"truncate", "provider", "signature", "signer", "encrypted", "format", "loras", "preview_every"}
 """Fields that gRPC's callers alone can set, or that only answers have."""
-BODIES: Final[list[tuple[Dialect, type[Struct], Descriptor, set[str]]]] = [
-    (OPENAI, ChatBody, GenerateTextRequest.DESCRIPTOR, {"reasoning.include"}),
-    (OPENAI, ImageBody, GenerateImageRequest.DESCRIPTOR, {"steps", "guidance_scale", "scheduler", "strength"}),
-    (OPENAI, EmbeddingBody, EmbedTextsRequest.DESCRIPTOR, {"purpose", "title"}),
-    (GOOGLE, GenerateContentBody, GenerateTextRequest.DESCRIPTOR, {"model", "stream", "user", "logit_bias", "min_p"}),
-    (
-        GOOGLE,
-        GenerateContentBody,
-        GenerateImageRequest.DESCRIPTOR,
-        {
-            "model",
-            "stream",
-            "user",
-            "negative_prompt",
-            "quality",
-            "background",
-            "output_format",
-            "style",
-            "mask",
-            "steps",
-        }
-        | {"guidance_scale", "scheduler", "strength", "moderation", "colors"},
-    ),
-    (GOOGLE, EmbedBody, EmbedTextsRequest.DESCRIPTOR, {"model", "user", "token_lists", "purpose"}),
-    (
-        NATIVE,
-        TextBody,
-        GenerateTextRequest.DESCRIPTOR,
-        {"user", "response_format", "reasoning", "candidates", "messages[0].name", "messages[0].parts[0].reasoning"}
-        | {
-            "messages[0].parts[0].file",
-            "logprobs",
-            "top_logprobs",
-            "logit_bias",
-            "tool_choice.name",
-            "tool_choice.parallel",
-        },
-    ),
-    (
-        NATIVE,
-        NativeImageBody,
-        GenerateImageRequest.DESCRIPTOR,
-        {"user", "aspect_ratio", "quality", "background", "output_format", "style", "mask", "scheduler", "moderation"},
-    ),
-]
-"""Each dialect's bodies, what contract they become, and the fields of it that such a body cannot set."""
+BODIES: Final = [(SPOKEN[name], body) for name, rig in ANSWERING.items() for body in rig.bodies]
+"""Each dialect's bodies, as its rig has them."""
 
 
 def paths(descriptor: Descriptor, above: str = "") -> Iterator[str]:
@@ -117,23 +67,30 @@ def _inside(kind: inspect.Type, step: str) -> list[inspect.Type]:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "body", "contract", "unset"), BODIES, ids=[f"{d.name}-{b.__name__}-{c.name}" for d, b, c, _ in BODIES]
+    ("dialect", "body"), BODIES, ids=[f"{d.name}-{b.kind.__name__}-{b.request.name}" for d, b in BODIES]
 )
-def test_every_field_of_a_contract_is_called_as_the_caller_calls_it(
-    dialect: Dialect, body: type[Struct], contract: Descriptor, unset: set[str]
-) -> None:
+def test_every_field_of_a_contract_is_called_as_the_caller_calls_it(dialect: Dialect, body: Body) -> None:
     """Whatever field is found wrong behind a dialect, the caller reads of one that its documented body has."""
-    kind = inspect.type_info(body)
-    heads = tuple(f"{name}{step}" for name in unset for step in (".", "["))
+    kind = inspect.type_info(body.kind)
+    heads = tuple(f"{name}{step}" for name in body.unset for step in (".", "["))
     strange = {
         path: dialect.spelled(path)
-        for path in paths(contract)
-        if path not in unset and not path.startswith(heads) and not documented(kind, dialect.spelled(path))
+        for path in paths(body.request)
+        if path not in body.unset and not path.startswith(heads) and not documented(kind, dialect.spelled(path))
     }
     assert strange == {}
 
 
-@pytest.mark.parametrize("dialect", [OPENAI, GOOGLE, NATIVE], ids=lambda dialect: str(dialect.name))
+@pytest.mark.parametrize("registration", registrations(dialects, Registration), ids=lambda each: each.contract.name)
+def test_every_body_that_is_paid_for_is_in_its_dialects_rig(registration: Registration[Any]) -> None:
+    """A further operation in a dialect has the names of its fields looked through as well."""
+    (dialect,) = registration.dialects.values()
+    known = {kind for body in ANSWERING[dialect.name].bodies for kind in (body.kind, body.batch) if kind is not None}
+    read = {method.reads for method in registration.methods.values() if method.reads is not None and method.is_paid}
+    assert read == known
+
+
+@pytest.mark.parametrize("dialect", SPOKEN.values(), ids=SPOKEN)
 @pytest.mark.parametrize(
     ("field", "sentence", "above"),
     [

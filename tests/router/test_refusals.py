@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import requests
 
-from services.common.dialects import GOOGLE, OPENAI
 from services.common.errors import InvalidField
+from tests.dialects import SPOKEN
 from tests.router.rig import KEY, OTHER_KEY, Played
 
 BROKEN = {
@@ -105,4 +105,4 @@ def test_an_unknown_model_is_told_those_of_the_caller(url: str, path: str, body:
 )
 def test_names_of_fields(param: str, openai: str, google: str) -> None:
     """A dialect renames what it spells its own way, and leaves what is spelled so already."""
-    assert (OPENAI.spelled(param), GOOGLE.spelled(param)) == (openai, google)
+    assert (SPOKEN["openai"].spelled(param), SPOKEN["google"].spelled(param)) == (openai, google)

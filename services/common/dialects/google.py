@@ -1,14 +1,15 @@
-"""The errors of Google's Gemini API."""
+"""The errors of Google's Gemini API. Its names of requests' fields stand beside the bodies, in the router."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
+from google.api import annotations_pb2
+
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
-from moa.text.v1.text_pb2 import Sampling
-from services.common import limits
+from moa.router.v1 import google_service_pb2
 from services.common.dialects.shape import BAD_REQUEST, CODES, FIELD, MESSAGE, STATUS, Dialect
 from services.common.errors import HTTP_STATUS
 
@@ -34,10 +35,14 @@ _GOOGLE_STATUS: Final[Mapping[int, str]] = {
 
 _IN_GOOGLE: Final[Mapping[Reason.ValueType, int]] = dict.fromkeys(BAD_REQUEST, 400)
 
-_CONFIG: Final = "generationConfig"
-
 _ASK: Final = "use POST /v1beta/models/{model}:generateContent"
-_METHODS: Final = "generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents"
+VERBS: Final[Mapping[str, str]] = {
+    method.name: verb
+    for method in google_service_pb2.DESCRIPTOR.services_by_name["GoogleService"].methods
+    if (verb := method.GetOptions().Extensions[annotations_pb2.http].post.rpartition(":")[2])
+}
+"""What stands behind a model's path, by the contract's name of the method."""
+_METHODS: Final = " and ".join((", ".join(list(VERBS.values())[:-1]), list(VERBS.values())[-1]))
 _INLINE: Final = "files are sent inside a request here: inlineData, or fileData with an https link"
 _LISTED: Final = "GET /v1beta/models lists what there is"
 
@@ -91,35 +96,6 @@ GOOGLE: Final = Dialect(
             error_pb2.REASON_RATE_LIMITED: "RATE_LIMIT_EXCEEDED",
             error_pb2.REASON_UPSTREAM_RATE_LIMITED: "RATE_LIMIT_EXCEEDED",
         },
-    },
-    fields={
-        # The system's message is none of the contents, so the contract's indices do not count them.
-        "messages": "contents",
-        "prompt": "contents",
-        "images": "contents",
-        "operation": "contents",
-        "image_data": "contents",
-        "n": f"{_CONFIG}.candidateCount",
-        "count": f"{_CONFIG}.candidateCount",
-        "candidates": f"{_CONFIG}.candidateCount",
-        "max_tokens": f"{_CONFIG}.maxOutputTokens",
-        **{name: f"{_CONFIG}.{word}" for name, word in limits.camel_numbers(Sampling).items()},
-        "stop": f"{_CONFIG}.stopSequences",
-        "logprobs": f"{_CONFIG}.responseLogprobs",
-        "top_logprobs": f"{_CONFIG}.logprobs",
-        "response_format": f"{_CONFIG}.responseSchema",
-        "reasoning": f"{_CONFIG}.thinkingConfig",
-        "width": f"{_CONFIG}.imageConfig.imageSize",
-        "height": f"{_CONFIG}.imageConfig.imageSize",
-        "size": f"{_CONFIG}.imageConfig.imageSize",
-        "quality": f"{_CONFIG}.imageConfig.imageSize",
-        "aspect_ratio": f"{_CONFIG}.imageConfig.aspectRatio",
-        **dict.fromkeys(
-            ("tools.name", "tools.description", "tools.parameters_json", "tools.strict"), "functionDeclarations"
-        ),
-        "tool_choice": "toolConfig",
-        "texts": "content",
-        "dimensions": "outputDimensionality",
     },
 )
 """Google's: `{"error": {"code", "message", "status", "details"}}`, a `google.rpc.Status` as its REST APIs print it."""

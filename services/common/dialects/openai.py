@@ -1,4 +1,4 @@
-"""The errors of OpenAI's API."""
+"""The errors of OpenAI's API. Its names of requests' fields stand beside the bodies, in the router."""
 
 from __future__ import annotations
 
@@ -83,41 +83,6 @@ OPENAI: Final = Dialect(
         },
     },
     defaults={"type": "invalid_request_error"},
-    fields={
-        "messages.parts": "content",
-        "messages.parts.image": "messages[].content[].image_url.url",
-        "messages.parts.file": "messages[].content[].file",
-        "messages.parts.reasoning": "messages[].reasoning_details",
-        "messages.parts.tool_call": "messages[].tool_calls",
-        "messages.parts.tool_result": "messages[].tool_call_id",
-        "tools.parameters_json": "function.parameters",
-        "tools.name": "function.name",
-        "tools.description": "function.description",
-        "tool_choice.name": "tool_choice.function.name",
-        "tool_choice.mode": "tool_choice",
-        "response_format.name": "response_format.json_schema.name",
-        "image_data": "image",
-        "candidates": "n",
-        "count": "n",
-        "width": "size",
-        "height": "size",
-        "texts": "input",
-        "token_lists": "input",
-        "tool_choice.parallel": "parallel_tool_calls",
-        # What is to be done is the path; who can do it is the model's matter.
-        "operation": "model",
-        "images.data": "image_url",
-        "images.mime_type": "image_url",
-        "images.url": "image_url",
-        "mask.data": "mask",
-        "mask.mime_type": "mask",
-        "mask.url": "mask",
-        "reasoning": "reasoning_effort",
-        "reasoning.effort": "reasoning_effort",
-        "reasoning.budget_tokens": "reasoning_effort",
-        "response_format.kind": "response_format.type",
-        "response_format.schema_json": "response_format.json_schema.schema",
-    },
     # Chats alone have the mark: events of images tell by their names what they are.
     stream_end=StreamEnd(mark="[DONE]"),
 )

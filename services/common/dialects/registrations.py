@@ -6,7 +6,7 @@ It stands as `REGISTRATION` in the module `registration` of the dialect's packag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import grpc
 from google.protobuf.descriptor import FileDescriptor
 
-from services.common.dialects import DIALECTS
+from services.common.dialects import BY_SERVICE, DIALECTS, Dialect
 
 Parts = TypeVar("Parts")
 """What a service has for the servicers of its dialects."""
@@ -54,11 +54,22 @@ class Registration(Generic[Parts]):
         contract: The file of its gRPC services, all of which are served.
         serve: Adds its servicers to a server, made of what the service has for them.
         methods: By service and method (`OpenAIService.CreateImage`).
+        fields: The dialect's names of fields, those that its methods here declare with those of the registry.
     """
 
     contract: FileDescriptor
     serve: Callable[[grpc.aio.Server, Parts], None]
     methods: Mapping[str, Method] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dialects(self) -> Mapping[str, Dialect]:
+        """Its services' dialects with all names of fields, by the services' full names."""
+        return {
+            name: replace(dialect, fields={**dialect.fields, **self.fields})
+            for name in self.services
+            if (dialect := BY_SERVICE.get(name)) is not None
+        }
 
     @property
     def services(self) -> list[str]:

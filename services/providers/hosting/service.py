@@ -8,16 +8,19 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 
 import uvloop
-from google.protobuf.message import Message
 from pydantic import Field
 
 from services.catalogue import Catalogue, CatalogueError, Watched, load
 from services.common import logs, metrics, settings
 from services.common.helper_process import HelperProcess
+from services.common.operations import CONTRACTS, Contract
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.rpc.target import Addresses
@@ -58,14 +61,24 @@ class Offer(Generic[T]):
 
     makes: str
     """What its providers make, as in the catalogue."""
-    service: str
-    """The full name of the gRPC service."""
     targets: Callable[[Mapping[str, str]], T]
     """Makes the providers that can be asked, from the environment."""
     add: Callable[[Watched, T, AbandonedCalls, HelperProcess, Server], None]
     """Adds the servicer to the server."""
-    keeps: type[Message] | None = None
-    """The kind of request of which large ones are made the provider's in the helper process, from their bytes."""
+    keeps: bool = False
+    """Whether large requests are made the provider's in the helper process, from their bytes."""
+
+    @property
+    def contract(self) -> Contract:
+        """What asks for the operation."""
+        return CONTRACTS[self.makes]
+
+
+def offers_of(package: ModuleType) -> Sequence[Offer[Any]]:
+    """Return what modules of a service's package declare as their `OFFER`; nothing lists them."""
+    names = [module.name for module in iter_modules(package.__path__) if not module.name.startswith("_")]
+    modules = [import_module(f"{package.__name__}.{name}") for name in names]
+    return tuple(module.OFFER for module in modules if hasattr(module, "OFFER"))
 
 
 def _check_of(targets: Collection[Targets[Any]]) -> Callable[[Catalogue], str]:
@@ -114,12 +127,12 @@ class Providing:
         auth = channel(config.auth_address)
         abandoned = AbandonedCalls(auth, service_token=token, after_s=config.left_call_s)
         await abandoned.start()
-        keeps = [offer.keeps for offer in self.offers if offer.keeps is not None]
+        keeps = [offer.contract.request for offer in self.offers if offer.keeps]
         server = Server(service_token=token, keeps=keeps)
         helper = HelperProcess()
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)
-            server.offer(offer.service)
+            server.offer(offer.contract.service)
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
         watching = asyncio.create_task(catalogue.watch())

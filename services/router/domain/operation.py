@@ -17,6 +17,7 @@ from moa.router.v1 import catalog_service_pb2
 from services.catalogue import Catalogue, Cost, Model, Provider, Timeouts
 from services.common import limits
 from services.common.errors import ContextTooLong, MoaError
+from services.common.operations import CONTRACTS
 from services.quota_client.amounts import Amount
 from services.router.domain.attempts import Ask, Attempts, Begun
 from services.router.domain.caller import Caller
@@ -78,8 +79,6 @@ class Operation(Generic[R, M]):
     """What a key must be permitted."""
     kind: catalog_service_pb2.ModelKind.ValueType
     """How the catalogue's contract names such models."""
-    service: str
-    """The contract's full name, for callers and for whoever really answers."""
     stream: Method | None
     """Gives the events as they come."""
     whole: Method | None
@@ -96,6 +95,11 @@ class Operation(Generic[R, M]):
     """Makes the message that tells a caller who answers and what of the request it ignored, before all others."""
     nameless: bool = False
     """Whether a request without a model is for the catalogue's first."""
+
+    @property
+    def service(self) -> str:
+        """The contract's full name, for callers and for whoever really answers."""
+        return CONTRACTS[self.name].service
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

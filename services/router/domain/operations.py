@@ -23,6 +23,7 @@ from services.common.errors import (
     QuotaExhausted,
     Unsupported,
 )
+from services.common.operations import CONTRACTS
 from services.policies import Asked
 from services.quota_client import costless
 from services.quota_client.amounts import Amount
@@ -35,9 +36,6 @@ from services.router.domain.caller import Caller
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
 from services.router.domain.policies import Policies, Screen
 from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
-
-_MADE: Final = {"image": "images", "embedding": "embeddings", "vision": "findings in images"}
-"""What models make, in a sentence."""
 
 
 class Admission(Protocol):
@@ -267,7 +265,7 @@ class Operations:
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
         makes = catalogue.providers[model.provider].makes
         if operation is not None and makes != operation.name:
-            made, wanted = (_MADE.get(word, word) for word in (makes, operation.name))
+            made, wanted = (CONTRACTS[word].made for word in (makes, operation.name))
             raise Unsupported(
                 f"model {model.id} makes {made}, not {wanted}; ask it for {made}, or another model for {wanted}",
                 param="model",

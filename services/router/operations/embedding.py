@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
-from moa.embedding.v1 import embedding_service_pb2
 from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest, EmbedTextsResponse
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
@@ -41,7 +40,6 @@ EMBEDDING: Final = Operation[EmbedTextsRequest, Whole[EmbedTextsResponse]](
     name="embedding",
     quota=quota_pb2.OPERATION_TEXT,
     kind=catalog_service_pb2.MODEL_KIND_EMBEDDING,
-    service=embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name,
     stream=None,
     whole=Method(
         name="EmbedTexts",
@@ -99,6 +97,9 @@ class EmbeddingCall(Call[EmbedTextsRequest, Whole[EmbedTextsResponse]]):
     def metering(self) -> EmbeddingMetering:
         """As `Call.metering`."""
         return EmbeddingMetering()
+
+
+CALL: Final = EmbeddingCall
 
 
 async def embedded(answer: EmbeddingAnswer) -> EmbedTextsResponse:

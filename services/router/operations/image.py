@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from moa.common.v1 import media_pb2, usage_pb2
-from moa.image.v1 import image_pb2, image_service_pb2
+from moa.image.v1 import image_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
@@ -52,7 +52,6 @@ IMAGE: Final = Operation[GenerateImageRequest, GenerateImageResponse](
     name="image",
     quota=quota_pb2.OPERATION_IMAGE,
     kind=catalog_service_pb2.MODEL_KIND_IMAGE,
-    service=image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name,
     stream=Method(name="GenerateImage", request=GenerateImageRequest, response=GenerateImageResponse),
     whole=None,
     carriage=_carriage,
@@ -130,6 +129,9 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
     def way_on(self, attempts: Attempts[GenerateImageResponse], metering: Metering, *, others: bool) -> Anew | None:
         """As `Call.way_on`."""
         return Anew(attempts, self.ask) if others else None
+
+
+CALL: Final = ImageCall
 
 
 class ImageMetering(Metering):

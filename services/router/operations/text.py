@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, Self
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
-from moa.text.v1 import text_pb2, text_service_pb2
+from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import (
     CountTokensRequest,
     CountTokensResponse,
@@ -89,7 +89,6 @@ TEXT: Final = CountingOperation[GenerateTextRequest, GenerateTextResponse](
     name="text",
     quota=quota_pb2.OPERATION_TEXT,
     kind=catalog_service_pb2.MODEL_KIND_TEXT,
-    service=text_service_pb2.DESCRIPTOR.services_by_name["TextService"].full_name,
     stream=Method(name="GenerateText", request=GenerateTextRequest, response=GenerateTextResponse),
     whole=Method(
         name="GenerateWholeText",
@@ -323,6 +322,9 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
             # What is owed must be booked whatever happens here.
             _log.exception("prompt.not_counted", model=model.full_id)
             return self._reserved_prompt
+
+
+CALL: Final = TextCall
 
 
 async def _unknown(_: Model) -> int:

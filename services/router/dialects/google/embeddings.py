@@ -9,12 +9,21 @@ import msgspec
 from msgspec import Meta, Struct
 
 from moa.embedding.v1 import embedding_service_pb2 as pb
+from moa.router.v1 import google_service_pb2
+from services.common.dialects import Dialect
+from services.common.dialects.registrations import Method
 from services.common.errors import InvalidField, Unsupported
-from services.router.dialects import vectors
-from services.router.dialects.google import bodies
+from services.common.rpc.call import metadata_of
+from services.router.dialects import reply, vectors
+from services.router.dialects.google import answers, bodies, listing
 from services.router.dialects.google.spelling import parse_either, respelled
+from services.router.dialects.methods import MethodSet
+from services.router.dialects.parts import Parts
+from services.router.dialects.reading import Body
 from services.router.dialects.reply import encode
-from services.router.dialects.unknown import parse_liberally, refuse
+from services.router.dialects.unknown import is_strict, parse_liberally, refuse
+from services.router.operations.embedding import EmbeddingCall, embedded
+from services.router.serving import note
 
 PURPOSES: Final = {
     "TASK_TYPE_UNSPECIFIED": pb.PURPOSE_UNSPECIFIED,
@@ -118,3 +127,44 @@ def written(answer: pb.EmbedTextsResponse, *, batch: bool) -> AsyncIterator[byte
     if batch:
         return vectors.pieces(b'{"embeddings":[', answer.embeddings, item, b"]" + usage)
     return vectors.pieces(b'{"embedding":', answer.embeddings, item, usage)
+
+
+class EmbeddingsServicer:
+    """Turns texts into vectors. For why its handlers are coroutines see `dialects.native.servicer`."""
+
+    def __init__(self, parts: Parts, dialect: Dialect) -> None:
+        self._operations, self._reading, self._caller = parts.operations, parts.reading, parts.begin
+
+    async def EmbedContent(self, request: google_service_pb2.GoogleServiceRequest, context: Any) -> None:
+        """Turn a text into a vector."""
+        name, given = listing.name_of(request.model), Body(request.body)
+        del request
+        await self._embed(name, given, context, batch=False)
+
+    async def BatchEmbedContents(self, request: google_service_pb2.GoogleServiceRequest, context: Any) -> None:
+        """Turn texts into vectors."""
+        name, given = listing.name_of(request.model), Body(request.body)
+        del request
+        await self._embed(name, given, context, batch=True)
+
+    async def _embed(self, name: str, given: Body, context: Any, *, batch: bool) -> None:
+        caller = self._caller(context)
+        strict = is_strict(metadata_of(context))
+        wanted, ignored = await self._reading(read, given, name, batch=batch, strict=strict)
+        async with await self._operations.begin(EmbeddingCall(wanted), caller) as answer:
+            note(answer, caller)
+            found = await embedded(answer)
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+            async for piece in written(found, batch=batch):
+                await context.write(reply.json_piece(piece))
+
+
+METHODS: Final = MethodSet(
+    servicer=EmbeddingsServicer,
+    methods={
+        "EmbedContent": Method(reads=EmbedBody, answers=answers.EmbedContentResponse),
+        "BatchEmbedContents": Method(reads=BatchBody, answers=answers.BatchEmbedContentsResponse),
+    },
+    makes=("embedding",),
+    fields={"texts": "content", "dimensions": "outputDimensionality"},
+)

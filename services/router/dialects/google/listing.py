@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from functools import cache
+from typing import Any
 
 from services.catalogue import Model
 from services.common import page_tokens
+from services.common.dialects.google import VERBS
 from services.common.errors import InvalidField
+from services.router.dialects import google
+from services.router.dialects.methods import method_sets
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 
-_GENERATING: Final = ("generateContent", "streamGenerateContent", "countTokens")
-METHODS: Final[Mapping[str, tuple[str, ...]]] = {"embedding": ("embedContent", "batchEmbedContents")}
-"""The methods that serve what a model makes; of what is not here, those that generate."""
 PAGE = 50
 MAX_PAGE = 1000
 
@@ -59,7 +59,7 @@ def describe(model: Model, makes: str) -> dict[str, Any]:
         "version": model.id,
         "displayName": model.id,
         "description": f"{model.id} of {model.provider}",
-        "supportedGenerationMethods": METHODS.get(makes, _GENERATING),
+        "supportedGenerationMethods": _verbs(makes),
     }
     if model.context_tokens:
         results["inputTokenLimit"] = model.context_tokens
@@ -68,3 +68,9 @@ def describe(model: Model, makes: str) -> dict[str, Any]:
     if model.can("reasoning"):
         results["thinking"] = True
     return results
+
+
+@cache
+def _verbs(makes: str) -> tuple[str, ...]:
+    """Return how the methods are called that models are asked by which make this."""
+    return tuple(VERBS[name] for each in method_sets(google) if makes in each.makes for name in each.methods)

@@ -1,40 +1,40 @@
 """The native API's handlers.
 
 Streaming handlers are coroutines that call `context.write`: an async generator would be cleaned up in another task
-when the client leaves. The stubs know only generators, hence the `override` ignores.
+when the client leaves.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from google.api import httpbody_pb2
 
 from moa.image.v1 import image_service_pb2
-from moa.router.v1 import native_service_pb2, native_service_pb2_grpc
+from moa.router.v1 import native_service_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.dialects import NATIVE
+from services.common.dialects import Dialect
+from services.common.dialects.registrations import Method
 from services.common.errors import PermissionDenied
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
-from services.router.dialects.native import image, text
-from services.router.dialects.reading import Body, Reading
+from services.router.dialects.methods import MethodSet
+from services.router.dialects.native import answers, bodies, image, text
+from services.router.dialects.parts import Parts
+from services.router.dialects.reading import Body
 from services.router.domain.caller import Caller
-from services.router.domain.listing import Listing
-from services.router.domain.operations import Operations
 from services.router.domain.prompt import Prompt
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TextCall
 from services.router.serving import begin, note
 
 
-class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
+class NativeServicer:
     """Answers the documented native REST API."""
 
-    def __init__(self, operations: Operations, listing: Listing, reading: Reading | None = None) -> None:
-        self._operations = operations
-        self._listing = listing
-        self._reading = reading or Reading()
+    def __init__(self, parts: Parts, dialect: Dialect) -> None:
+        self._operations, self._reading, self._listing = parts.operations, parts.reading, parts.listing
+        self._dialect = dialect
 
     async def ListProviders(
         self, request: native_service_pb2.ListProvidersRequest, context: Any
@@ -56,7 +56,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
                 response.states[model.id].CopyFrom(native_service_pb2.ModelReadiness(**result))
         return response
 
-    async def GenerateText(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+    async def GenerateText(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
         """Answer a conversation."""
         caller = begin(context)
         given = Body(request)
@@ -82,7 +82,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
         include_reasoning: bool,
     ) -> None:
         async with (
-            EventStream(context, NATIVE) as stream,
+            EventStream(context, self._dialect) as stream,
             await self._operations.begin(TextCall(wanted, prompt), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
@@ -94,13 +94,13 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
                 elif not message.events:
                     stream.heard()
 
-    async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+    async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
         """Make images."""
         given = Body(request)
         del request
         await self._image(given, context, edit=False)
 
-    async def EditImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+    async def EditImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
         """Change or describe an image."""
         given = Body(request)
         del request
@@ -129,7 +129,7 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
 
     async def _image_stream(self, wanted: image_service_pb2.GenerateImageRequest, caller: Caller, context: Any) -> None:
         async with (
-            EventStream(context, NATIVE) as stream,
+            EventStream(context, self._dialect) as stream,
             await self._operations.begin(ImageCall(wanted), stream.caller(caller)) as answer,
         ):
             note(answer, caller)
@@ -154,3 +154,18 @@ class NativeServicer(native_service_pb2_grpc.NativeServiceServicer):
             body = image.analysis_object(await text.whole(answer, include_reasoning=False), prompt)
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
             await context.write(reply.json_body(body))
+
+
+_IMAGES: Final = Method(reads=bodies.ImageBody, answers=answers.NativeImages, streams=True)
+
+METHODS: Final = MethodSet(
+    servicer=NativeServicer,
+    methods={
+        "ListProviders": Method(),
+        "ListProviderModels": Method(),
+        "GenerateText": Method(reads=bodies.TextBody, answers=answers.NativeText, streams=True),
+        "CreateImage": _IMAGES,
+        "EditImage": _IMAGES,
+    },
+    makes=("text", "image"),
+)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
+from google.api import httpbody_pb2
 from msgspec import Meta, Struct
 
 from moa.embedding.v1.embedding_service_pb2 import Embedding, EmbedTextsRequest, EmbedTextsResponse
+from services.common.dialects import Dialect
+from services.common.dialects.registrations import Method
 from services.common.errors import InvalidField
-from services.router.dialects import vectors
+from services.common.rpc.call import metadata_of
+from services.router.dialects import reply, vectors
+from services.router.dialects.methods import MethodSet
+from services.router.dialects.openai import answers
+from services.router.dialects.openai.deployments import deployment
+from services.router.dialects.parts import Parts
+from services.router.dialects.reading import Body
 from services.router.dialects.reply import encode
-from services.router.dialects.unknown import parse_liberally, refuse
+from services.router.dialects.unknown import is_strict, parse_liberally, refuse
+from services.router.operations.embedding import EmbeddingCall, embedded
+from services.router.serving import note
 
 Token = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
@@ -70,3 +81,32 @@ def written(answer: EmbedTextsResponse, model: str, *, base64: bool) -> AsyncIte
         return {"object": "embedding", "index": index, "embedding": numbers}
 
     return vectors.pieces(b'{"object":"list","data":[', answer.embeddings, item, tail)
+
+
+class EmbeddingsServicer:
+    """Turns texts into vectors. For why its handlers are coroutines see `dialects.native.servicer`."""
+
+    def __init__(self, parts: Parts, dialect: Dialect) -> None:
+        self._operations, self._reading, self._caller = parts.operations, parts.reading, parts.begin
+
+    async def CreateEmbedding(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
+        """Turn texts into vectors."""
+        caller = self._caller(context)
+        given = Body(request, model=deployment(context))
+        del request
+        strict = is_strict(metadata_of(context))
+        wanted, base64, ignored = await self._reading(read, given, strict=strict)
+        async with await self._operations.begin(EmbeddingCall(wanted), caller) as answer:
+            note(answer, caller)
+            found = await embedded(answer)
+            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
+            async for piece in written(found, answer.model.id, base64=base64):
+                await context.write(reply.json_piece(piece))
+
+
+METHODS: Final = MethodSet(
+    servicer=EmbeddingsServicer,
+    methods={"CreateEmbedding": Method(reads=EmbeddingBody, answers=answers.OpenAIEmbeddings)},
+    makes=("embedding",),
+    fields={"texts": "input", "token_lists": "input"},
+)
