@@ -1,12 +1,23 @@
 """The catalogue: which providers and models there are, as one immutable snapshot read from one file."""
 
-from services.catalogue._compact import CatalogueError
+from services.catalogue._error import CatalogueError
+from services.catalogue._facts import (
+    MOST_FACTS_BYTES,
+    SHIPPED_FACTS,
+    Book,
+    Document,
+    Facts,
+    Source,
+    checked_document,
+    shipped_facts,
+)
 from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._load import load, reload
 from services.catalogue._model import Load, Model, Provider, Retirement, Timeouts
 from services.catalogue._nearest import worded
-from services.catalogue._prices import PICO_A_NANO, Cost, ImagePrice, Prices, rounded_up
+from services.catalogue._price import ALWAYS, FEMTO_A_NANO, Cost, ImageAt, Price, Tier, price_at, rounded_up, today
+from services.catalogue._prices import ImagePrice, Prices, PriceTier, in_integers
 from services.catalogue._route import Route, RouteTarget, When
 from services.catalogue._sizes import fit
 from services.catalogue._snapshot import Catalogue, UnknownModel
@@ -14,28 +25,44 @@ from services.catalogue._virtual import Targets
 from services.catalogue._watch import Watched
 
 __all__ = [
-    "PICO_A_NANO",
+    "ALWAYS",
+    "FEMTO_A_NANO",
+    "MOST_FACTS_BYTES",
+    "SHIPPED_FACTS",
+    "Book",
     "Catalogue",
     "CatalogueError",
     "Cost",
+    "Document",
+    "Facts",
+    "ImageAt",
     "ImagePrice",
     "Load",
     "Model",
+    "Price",
+    "PriceTier",
     "Prices",
     "Provider",
     "Retirement",
     "Route",
     "RouteTarget",
+    "Source",
     "Targets",
+    "Tier",
     "Timeouts",
     "UnknownModel",
     "Watched",
     "When",
     "Words",
+    "checked_document",
     "fit",
+    "in_integers",
     "load",
     "option_fault",
+    "price_at",
     "reload",
     "rounded_up",
+    "shipped_facts",
+    "today",
     "worded",
 ]

@@ -17,12 +17,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from services.catalogue._error import CatalogueError
 from services.catalogue._model import Model, Provider
 from services.catalogue._route import Route
-
-
-class CatalogueError(Exception):
-    """The file cannot be read, or contradicts itself. The message says where."""
 
 
 class Compact(Struct, frozen=True, array_like=True):

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from services.catalogue._compact import CatalogueError, Compact, compact_of, read_apart, read_apart_now, row_of
+from services.catalogue._compact import Compact, compact_of, read_apart, read_apart_now, row_of
 from services.catalogue._defaults import fault_of
+from services.catalogue._error import CatalogueError
+from services.catalogue._facts import Book, shipped_facts
 from services.catalogue._faults import misread, nearest
 from services.catalogue._model import Model, Provider
 from services.catalogue._route import Route
@@ -130,7 +132,8 @@ def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[Non
     configured = frozenset(
         p.id for p in providers if _all_set(p.credentials, environment) and (p.adapter == "inference" or p.base_url)
     )
-    return (yield from Catalogue.assembled(providers, models, configured, compact.routes))
+    book = Book(shipped_facts())
+    return (yield from Catalogue.assembled(providers, models, configured, compact.routes, book))
 
 
 def _able(model: Model, makes: str) -> Model:

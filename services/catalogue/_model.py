@@ -11,9 +11,11 @@ from msgspec import Meta, Struct
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
+from services.catalogue._facts import Family
 from services.catalogue._limits import Limits
 from services.catalogue._pictures import UNKNOWN, ImageTokens, Rule
-from services.catalogue._prices import Cost, Prices
+from services.catalogue._price import Cost, Price, price_at, today
+from services.catalogue._prices import Prices, price_list
 from services.catalogue._route import ADAPTER, Id
 from services.common.operations import Makes
 
@@ -72,6 +74,9 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     variants: Mapping[Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Variant] = {}
     """The same provider by other keys or in other regions, by name: virtual models name their models as
     `provider@variant/id`."""
+    facts: Family | None = None
+    """Whose models it has, of which the kept facts tell what their rows do not (`services.catalogue._facts`); none:
+    there are only the rows."""
 
     @property
     def service(self) -> str:
@@ -172,8 +177,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     image_tokens: ImageTokens | None = None
     """How many tokens of a prompt a picture is, by its owner's rule (`services.catalogue._pictures`); none: no
     rule is known, and the dearest there are bound it."""
-    prices: Prices | None = None
-    """What its owner asks, where it is known."""
+    prices: Prices | tuple[Prices, ...] | None = None
+    """What its owner asks, where the operator says it: at all times, or from dates on, the oldest first. None: what the
+    kept facts tell."""
+    known_prices: tuple[Price, ...] = ()
+    """What the kept facts tell of its prices; set when the file is read."""
     credits: Annotated[float, Meta(ge=0)] = 0.0
     """What one of its images costs as a task, in credits."""
     retirement: Retirement | None = None
@@ -203,17 +211,35 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         """The rule by which a picture's tokens are bounded."""
         return self.image_tokens if self.image_tokens is not None else UNKNOWN
 
-    def cost(self, usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int:
-        """Return what a consumption of it costs, in nano-dollars; nothing, where no price of it is known."""
-        return self.prices.nano_usd(usage) if self.prices is not None else 0
+    @property
+    def price_list(self) -> tuple[Price, ...]:
+        """What its owner asks, each price from its date on, the oldest first; empty: unknown."""
+        return price_list(self.prices, self.known_prices)
 
-    def image_cost(self, request: image_service_pb2.GenerateImageRequest) -> Cost:
-        """Return what tells the cost of a request's images, as `cost` does: by their size and quality."""
-        prices = self.prices
-        image = prices.image_usd(request) if prices is not None else 0.0
+    def price(self, day: dt.date | None = None) -> Price | None:
+        """Return what its owner asks on a day, or today (UTC); None where no price is known."""
+        prices = self.price_list
+        return price_at(prices, day or today()) if prices else None
+
+    def cost_on(self, day: dt.date | None = None) -> Cost:
+        """Return what tells the cost of what is consumed of it, by the prices of a day, or of today, for good.
+
+        Nothing, where no price of it is known.
+        """
+        price = self.price(day)
 
         def cost(usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int:
-            return prices.nano_usd(usage, image) if prices is not None else 0
+            return price.nano_usd(usage) if price is not None else 0
+
+        return cost
+
+    def image_cost(self, request: image_service_pb2.GenerateImageRequest, day: dt.date | None = None) -> Cost:
+        """Return what tells the cost of a request's images, as `cost_on` does: by their size and quality."""
+        price = self.price(day)
+        image = price.image_nano(request) if price is not None else 0
+
+        def cost(usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int:
+            return price.nano_usd(usage, image) if price is not None else 0
 
         return cost
 

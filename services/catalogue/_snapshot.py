@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import datetime as dt
 from collections.abc import Generator, Iterable, Mapping
 from typing import Final, Self, TypeVar
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
+from services.catalogue._facts import Book, Facts
 from services.catalogue._model import Model, Provider
-from services.catalogue._prices import Cost
+from services.catalogue._price import Cost, today
 from services.catalogue._route import Route
 from services.catalogue._virtual import Targets, Variants, VirtualModels
 from services.common.errors import ModelNotFound, NotFound
 
 R = TypeVar("R")
 
+_EMPTY: Final = Book()
 SLICE: Final = 100
 """How many rows are worked on before others have their turn."""
 
@@ -46,6 +48,7 @@ class Catalogue:
         models: Likewise. Ids are unique within a provider.
         configured: Ids of the providers that have all their credentials.
         routes: The virtual models, which hold together.
+        book: The kept facts.
 
     Models that look at images for Moa's own services are apart, in `vision`: no call finds or lists them or their
     providers.
@@ -57,8 +60,9 @@ class Catalogue:
         models: Iterable[Model],
         configured: frozenset[str],
         routes: Iterable[Route] = (),
+        book: Book = _EMPTY,
     ) -> None:
-        finished(self._set(providers, models, configured, routes))
+        finished(self._set(providers, models, configured, routes, book))
 
     @classmethod
     def assembled(
@@ -67,10 +71,11 @@ class Catalogue:
         models: Iterable[Model],
         configured: frozenset[str],
         routes: Iterable[Route] = (),
+        book: Book = _EMPTY,
     ) -> Generator[None, None, Self]:
         """Make a snapshot, `SLICE` models at a time: it yields between, and returns the snapshot."""
         made = cls.__new__(cls)
-        yield from made._set(providers, models, configured, routes)
+        yield from made._set(providers, models, configured, routes, book)
         return made
 
     def _set(
@@ -79,7 +84,10 @@ class Catalogue:
         models: Iterable[Model],
         configured: frozenset[str],
         routes: Iterable[Route],
+        book: Book,
     ) -> Generator[None, None, None]:
+        self.book = book
+        """The kept facts that this snapshot was made with."""
         all_providers = {p.id: p for p in providers}
         inner = {p.id: p.makes for p in all_providers.values() if p.makes == "vision"}
         all_models = tuple(models)
@@ -131,6 +139,14 @@ class Catalogue:
             message = f"unknown provider {provider_id[:200]!r}; GET /providers lists those that you may use"
             raise NotFound(message, param="provider") from None
 
+    def facts_of(self, provider_id: str, name: str) -> Facts | None:
+        """Return what the kept facts tell of a provider's model by its owner's own name (`Model.name`), listed or not.
+
+        None where nothing is known of it, or the provider has no kept facts. What is unknown in them stays unknown.
+        """
+        provider = self.providers.get(self._variants.base(provider_id))
+        return self.book.facts_of(provider.facts, name) if provider is not None and provider.facts else None
+
     def find(self, name: str, *, provider: str = "", makes: str = "") -> Model:
         """Return the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
 
@@ -164,31 +180,41 @@ class Catalogue:
         found = self._names.get(f"{self._variants.base(provider)}/{model}")
         return found[0] if found else None
 
-    def cost(self, usage: usage_pb2.Usage, provider: str, model: str) -> int:
-        """Return what a consumption costs at a provider's model, in nano-dollars; nothing, where no price is known."""
-        found = self._row(provider, model)
-        return found.cost(usage) if found is not None else 0
+    def cost_on(self, day: dt.date | None = None) -> Cost:
+        """Return what tells what a consumption costs at a provider's model, in nano-dollars, by the prices of a day.
 
-    def image_cost(self, request: image_service_pb2.GenerateImageRequest) -> Cost:
-        """Return what tells the cost of a request's images, as `cost` does: by their size and quality."""
+        They are today's (UTC) where none is given, and stay so: whatever becomes of the prices, what was begun is
+        settled by those that held then. Nothing, where no price is known.
+        """
+        day = day or today()
+
+        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
+            found = self._row(provider, model)
+            return found.cost_on(day)(usage, provider, model) if found is not None else 0
+
+        return cost
+
+    def image_cost(self, request: image_service_pb2.GenerateImageRequest, day: dt.date | None = None) -> Cost:
+        """Return what tells the cost of a request's images, as `cost_on` does: by their size and quality."""
+        day = day or today()
         asked = image_service_pb2.GenerateImageRequest(quality=request.quality)
         if request.width and request.height:
             asked.width, asked.height = request.width, request.height
 
         def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
             found = self._row(provider, model)
-            return found.image_cost(asked)(usage, provider, model) if found is not None else 0
+            return found.image_cost(asked, day)(usage, provider, model) if found is not None else 0
 
         return cost
 
     def image_nano_usd(self, provider: str, model: str, request: image_service_pb2.GenerateImageRequest) -> int:
-        """Return what one image of a request costs at most, in nano-dollars; nothing, where no price is known.
+        """Return what one image of a request costs at most today, in nano-dollars; nothing, where no price is known.
 
         Of a virtual model it is what its dearest target asks.
         """
-        found = self._row(provider, model)
-        known = [each.prices for each in self._virtual.leaves(found)] if found is not None else []
-        return max((math.ceil(one.image_usd(request) * 10**9) for one in known if one is not None), default=0)
+        found, day = self._row(provider, model), today()
+        known = [each.price(day) for each in self._virtual.leaves(found)] if found is not None else []
+        return max((price.image_nano(request) for price in known if price is not None), default=0)
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
         """Return who answers when a model cannot, in order."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client import Gauge
 
-from services.catalogue._compact import CatalogueError
+from services.catalogue._error import CatalogueError
 from services.catalogue._load import Check, load, reload
 from services.catalogue._snapshot import Catalogue
 from services.common import logs

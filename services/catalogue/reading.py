@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.catalogue._compact import REFUSED, CatalogueError, encoded
+from services.catalogue._compact import REFUSED, encoded
+from services.catalogue._error import CatalogueError
 from services.catalogue._load import checked
 from services.common import low_priority
 

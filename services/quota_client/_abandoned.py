@@ -105,7 +105,7 @@ class AbandonedCalls:
             provider=model.provider,
             model=model.id,
             request_id=calls.current().request_id,
-            cost=cost or model.cost,
+            cost=cost or model.cost_on(),
             count=count,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -101,15 +102,19 @@ def of_model(provider: str, model: str) -> Meters:
     )
 
 
-def charged(model: Model, usage: usage_pb2.Usage) -> float | None:
-    """Count what a caller was charged; return what it cost in US dollars, None where the model has no price."""
+def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None) -> float | None:
+    """Count what a caller was charged; return what it cost in US dollars, None where the model has no price.
+
+    By the prices of `day`, or of today.
+    """
     meters = of_model(model.provider, model.id)
     meters.prompt.inc(usage.prompt_tokens)
     meters.completion.inc(usage.completion_tokens)
     meters.images.inc(usage.images)
-    if model.prices is None:
+    price = model.price(day)
+    if price is None:
         return None
-    cost = model.prices.nano_usd(usage) / NANO
+    cost = price.nano_usd(usage) / NANO
     meters.cost.inc(cost)
     return cost
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
+from services.catalogue import today
 from services.common import byok, errors
 from services.common.rpc import call as calls
 from services.common.throttle import Throttle
@@ -89,6 +90,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     fields["account"] = answer.reservation.account_id
     fields["provider"] = provider
     fields["model"] = model
+    day = today()
     _note_others(answer, fields)
     metrics.of_model(provider, model).first_event.observe(time.perf_counter() - caller.began)
 
@@ -98,7 +100,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
         fields["tokens"] = consumed.prompt_tokens + consumed.completion_tokens
         if consumed.images:
             fields["images"] = consumed.images
-        cost = metrics.charged(answer.model, consumed)
+        cost = metrics.charged(answer.model, consumed, day)
         if cost is not None:
             fields["cost_usd"] = round(cost, 8)
 

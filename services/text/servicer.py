@@ -68,6 +68,7 @@ class TextServicer(TextServiceServicer):
             await context.send_initial_metadata(())
         streams = request.stream
         wrote = over = False
+        cost = model.cost_on()
         generation = Generation(request, model, target, self._helper)
         try:
             async with generation:
@@ -98,6 +99,7 @@ class TextServicer(TextServiceServicer):
                     usage=generation.owed(delivers=streams and wrote),
                     operation=quota_pb2.OPERATION_TEXT,
                     model=model,
+                    cost=cost,
                     count=lambda: count.of_prompt(request, model, target, self._helper),
                 )
             if generation.upstream_request_id:

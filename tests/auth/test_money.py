@@ -35,7 +35,7 @@ async def bought(admission: Admission, key: str, nano_usd: int, *, least: int | 
         model="m",
         need=Amount(tokens=1000, nano_usd=nano_usd),
         least=None if least is None else Amount(tokens=1, nano_usd=least),
-        cost=MODEL.cost,
+        cost=MODEL.cost_on(),
         request_id="r",
     )
     assert isinstance(reservation, Reservation)

@@ -7,26 +7,31 @@ model's owner, at its own size where that can be read.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from moa.text.v1 import text_service_pb2
-from services.catalogue import PICO_A_NANO, Model, rounded_up
+from services.catalogue import FEMTO_A_NANO, Model, rounded_up, today
 from services.common.errors import ContextTooLong
 from services.quota_client.amounts import UNLIMITED
 from services.router.domain.prompt import Prompt, size_of
 
 
 class Rates(NamedTuple):
-    """What a token costs at most, in pico-dollars, whichever of some models answers."""
+    """What a token costs at most, in femto-dollars, whichever of some models answers."""
 
     prompt: int
     completion: int
 
     @classmethod
-    def of(cls, models: Iterable[Model]) -> Rates:
-        """Return the highest of each; a model without prices costs nothing."""
-        most = [model.prices.most() for model in models if model.prices is not None]
+    def of(cls, models: Iterable[Model], prompt: int | None = None, day: dt.date | None = None) -> Rates:
+        """Return the highest of each on a day, or today; a model without prices costs nothing.
+
+        `prompt` bounds the prompt's tokens, by which some prices go; none: whatever it is.
+        """
+        day = day or today()
+        most = [price.most(prompt) for model in models if (price := model.price(day)) is not None]
         return cls(max(prompt for prompt, _ in most), max(completion for _, completion in most)) if most else _FREE
 
     def nano_usd(self, prompt: int, completion: int) -> int:
@@ -35,7 +40,7 @@ class Rates(NamedTuple):
 
     def affordable(self, nano_usd: int, prompt: int) -> int:
         """Return how many tokens of completion so much pays for, beside the prompt."""
-        left = nano_usd * PICO_A_NANO - prompt * self.prompt
+        left = nano_usd * FEMTO_A_NANO - prompt * self.prompt
         return left // self.completion if self.completion else UNLIMITED
 
 

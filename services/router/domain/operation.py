@@ -252,8 +252,8 @@ class Call(abc.ABC, Generic[R, M]):
         """Return what is reserved, whichever of the models answers: its prices bound what it may cost."""
 
     def cost(self, catalogue: Catalogue) -> Cost:
-        """Return what tells the cost of what was consumed, by the prices of now."""
-        return catalogue.cost
+        """Return what tells the cost of what was consumed, by the prices of now, whenever it ends."""
+        return catalogue.cost_on()
 
     def outgrown(self, model: Model, others: Sequence[Model]) -> ContextTooLong | None:
         """Return why the request plainly does not fit `model`, where it may fit another; raise it where it fits none.

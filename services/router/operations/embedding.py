@@ -72,7 +72,7 @@ class EmbeddingCall(Call[EmbedTextsRequest, Whole[EmbedTextsResponse]]):
     def amount(self, models: Sequence[Model]) -> Needed:
         """As `Call.amount`: a token a byte at most, and no more than the model reads of a text."""
         tokens = max(self._bound(model) for model in models)
-        need = Amount(tokens=tokens, nano_usd=bounds.Rates.of(models).nano_usd(tokens, 0))
+        need = Amount(tokens=tokens, nano_usd=bounds.Rates.of(models, tokens).nano_usd(tokens, 0))
         return Needed(need, need)
 
     def _bound(self, model: Model) -> int:

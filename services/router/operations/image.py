@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,9 +12,9 @@ from moa.image.v1 import image_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
 from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
-from services.catalogue import Catalogue, Cost, Model, Provider, fit
+from services.catalogue import Catalogue, Cost, Model, Provider, fit, today
 from services.common.errors import MoaError, Unsupported
-from services.quota_client.amounts import NANO, Amount
+from services.quota_client.amounts import Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Ask, Attempts, Begun
@@ -100,8 +99,9 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
         request = self.request
         request.count = max(1, request.count)
         read = len(request.prompt.encode()) + request.vendor.ByteSize() + len(request.images) * _INPUT_IMAGE_TOKENS
-        image = max((model.prices.image_usd(request) for model in models if model.prices is not None), default=0.0)
-        nano_usd = bounds.Rates.of(models).nano_usd(read, 0) + request.count * math.ceil(image * NANO)
+        day = today()
+        image = max((price.image_nano(request) for model in models if (price := model.price(day))), default=0)
+        nano_usd = bounds.Rates.of(models, read, day).nano_usd(read, 0) + request.count * image
         need = Amount(images=request.count, nano_usd=nano_usd)
         return Needed(need, need)
 

@@ -182,7 +182,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
     def amount(self, models: Sequence[Model]) -> Needed:
         """As `Call.amount`: pictures count as they do where they cost most."""
         self._bound = bounds.prompt_bound(self.prompt, self.request, models)
-        self._rates = bounds.Rates.of(models)
+        self._rates = bounds.Rates.of(models, self._bound)
         self._longest = bounds.longest(models)
         return self._amount(self._bound)
 

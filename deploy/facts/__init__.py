@@ -1,0 +1,1 @@
+"""Facts of providers' models, distilled from pinned packages into the document that ships."""

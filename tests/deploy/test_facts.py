@@ -1,0 +1,160 @@
+"""The document of facts is distilled from packages that are read, never run, and leaves the past as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from deploy.facts import document, packages
+from deploy.facts.abilities import models
+from deploy.facts.dated_prices import Dated, read
+from deploy.facts.literals import Unreadable, value_of
+from services.catalogue import ALWAYS, Facts, Price, Tier, checked_document, shipped_facts
+
+MODULE = """
+from .types import *
+providers: list[Provider] = [
+    Provider(id='openai', models=[
+        ModelInfo(
+            id='big', match=ClauseOr(or_=[ClauseEquals(equals='Big'), ClauseRegex(regex=r'^big-\\d{4}$')]),
+            context_window=1050,
+            prices=[
+                ConditionalPrice(prices=ModelPrice(
+                    input_mtok=TieredPrices(base=Decimal('0.00875'), tiers=[Tier(start=272, price=Decimal('2'))]),
+                    output_mtok=Decimal('5'), web_searches_kcount=Decimal('10'))),
+                ConditionalPrice(constraint=StartDateConstraint(start_date=datetime.date(2027, 1, 1)),
+                    prices=ModelPrice(input_mtok=Decimal('3'))),
+                ConditionalPrice(constraint=TimeOfDateConstraint(start_time=datetime.time(1, 0, tzinfo=datetime.UTC)),
+                    prices=ModelPrice(input_mtok=Decimal('9'))),
+            ]),
+        ModelInfo(id='free', match=ClauseEquals(equals='free'), prices=ModelPrice()),
+    ]),
+    Provider(id='azure', fallback_model_providers=['openai'], models=[]),
+    Provider(id='google', models=[]), Provider(id='aws', models=[]),
+]
+"""
+NEW_YEAR = dt.date(2027, 1, 1)
+TABLE: dict[str, dict[str, Any]] = {
+    "big": {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "max_input_tokens": 922,
+        "max_output_tokens": 128,
+        "input_cost_per_token": 7e-06,
+        "supported_modalities": ["text", "image"],
+        "supports_pdf_input": True,
+        "supports_vision": True,
+        "supports_function_calling": False,
+        "deprecation_date": "2027-03-01",
+        "successor_model": "openai/other",
+    },
+    "other": {
+        "litellm_provider": "openai",
+        "mode": "responses",
+        "input_cost_per_token": 1e-06,
+        "input_cost_per_token_above_200k_tokens": 2e-06,
+        "input_cost_per_token_flex": 5e-07,
+        "successor_model": "nobody",
+    },
+    "azure/big": {"litellm_provider": "azure", "mode": "chat"},
+    "azure/eu/big": {"litellm_provider": "azure", "mode": "chat"},
+    "gemini/voice": {"litellm_provider": "gemini", "mode": "audio_speech"},
+    "picture": {"litellm_provider": "openai", "mode": "image_generation"},
+    "low/64-x-64/picture": {"litellm_provider": "openai", "mode": "image_generation", "input_cost_per_image": 0.01},
+}
+
+
+def made(before: Any = None, taken: dt.date = dt.date(2026, 11, 29)) -> Any:
+    return document.joined(read(MODULE), TABLE, (), taken, before)
+
+
+def test_prices_are_of_the_package_that_dates_them_and_abilities_of_the_other() -> None:
+    """In whole nano-dollars; what holds at some hours, costs of other things and of other tiers of service are left."""
+    openai = made().families["openai"]
+    big = openai["big"]
+    assert big.prices == (
+        Price(since=ALWAYS, input=8_750_000, output=5 * 10**9, tiers=(Tier(above=272, input=2 * 10**9),)),
+        Price(since=NEW_YEAR, input=3 * 10**9),
+    )
+    assert (big.context_tokens, big.max_output_tokens) == (1050, 128)
+    assert (big.inputs, big.capabilities, big.lacks) == (("text", "image", "file"), ("vision",), ("tools",))
+    assert (big.retires, big.successor) == (dt.date(2027, 3, 1), "other")
+    assert openai["other"].prices == (Price(since=ALWAYS, input=10**9, tiers=(Tier(above=200_000, input=2 * 10**9),)),)
+    assert not openai["other"].successor, "nobody knows it"
+    assert openai["free"] == Facts()
+
+
+def test_a_cloud_that_offers_another_ones_models_has_its_prices_where_it_names_none() -> None:
+    """Azure has OpenAI's; a deployment's region is no model."""
+    assert {name: len(facts.prices) for name, facts in made().families["azure"].items()} == {"big": 2}
+
+
+def test_a_table_of_images_that_lacks_a_quality_bounds_nothing() -> None:
+    """What is not in it may cost more than all that is."""
+    assert made().families["openai"]["picture"] == Facts(makes="image")
+
+
+def test_models_are_matched_as_the_package_matches_them() -> None:
+    """By any of an entry's clauses, whatever the case."""
+    dated = read(MODULE)["openai"]
+    found = [dated.model(name) for name in ("BIG", "big-2026", "big-26", "bigger")]
+    assert [entry["id"] if entry else None for entry in found] == ["big", "big", None, None]
+
+
+OLD = (Price(since=ALWAYS, input=1),)
+KNOWN_ON, TAKEN = dt.date(2026, 11, 1), dt.date(2026, 11, 29)
+
+
+@pytest.mark.parametrize(
+    ("new", "prices"),
+    [
+        ((Price(since=ALWAYS, input=1),), OLD),
+        ((Price(since=ALWAYS, input=2),), (*OLD, Price(since=TAKEN, input=2))),
+        ((*OLD, Price(since=dt.date(2026, 11, 10), input=2)), (*OLD, Price(since=dt.date(2026, 11, 10), input=2))),
+        ((*OLD, Price(since=NEW_YEAR, input=2)), (*OLD, Price(since=NEW_YEAR, input=2))),
+        (
+            (Price(since=ALWAYS, input=3), Price(since=NEW_YEAR, input=4)),
+            (*OLD, Price(since=TAKEN, input=3), Price(since=NEW_YEAR, input=4)),
+        ),
+        ((Price(since=dt.date(2026, 6, 1), input=1),), OLD),
+        ((), OLD),
+    ],
+)
+def test_an_update_never_rewrites_the_past(new: tuple[Price, ...], prices: tuple[Price, ...]) -> None:
+    """What was said of the days up to the last update stays; what is new has its own date, or the update's."""
+    assert document.continued(new, OLD, KNOWN_ON, TAKEN) == prices
+    assert document.continued(new, prices, TAKEN, TAKEN) == prices, "once more changes nothing"
+
+
+def test_a_module_that_computes_is_refused_unread() -> None:
+    """Only literals are taken; no code of a package runs."""
+    for text in ("providers = [Provider(id=open('/etc/passwd').read())]", "providers = [x for x in y]", "1 +", "a = 1"):
+        with pytest.raises(Unreadable):
+            value_of(text, "providers")
+
+
+def test_what_ships_was_made_of_the_locked_packages() -> None:
+    """Version and hash of each: whoever moves a pin makes the document anew (`make models UPDATE=1`)."""
+    sources = checked_document(shipped_facts(), "facts").sources
+    assert {one.name: (one.version, one.sha256) for one in sources} == packages.pinned()
+    assert packages.lock_text(sources) == packages.LOCK.read_text()
+
+
+def test_written_and_read_again_a_document_is_the_same() -> None:
+    """A model a line, so that a change of one is one line's."""
+    text = document.written(made())
+    assert checked_document(text, "facts") == made()
+    assert text.count(b"\n") >= len(made().families["openai"])
+
+
+def test_the_table_s_own_ids_are_taken() -> None:
+    """Without the prefix that it puts before them, and of what this gateway makes alone."""
+    assert [(family, name) for family, name, _ in models(TABLE)] == [
+        ("openai", "big"),
+        ("openai", "other"),
+        ("azure", "big"),
+        ("openai", "picture"),
+    ]
+    assert Dated({"models": []}).model("big") is None
