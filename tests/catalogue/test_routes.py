@@ -92,7 +92,7 @@ def test_a_variant_is_its_provider_by_another_key_or_address(catalogue: Catalogu
         assert (found.full_id, found.context_tokens) == ("p@eu/a", 1000)
     assert "p@eu/a" not in {model.full_id for model in catalogue.models}
     usage = usage_pb2.Usage(prompt_tokens=1_000_000)
-    assert catalogue.cost(usage, "p@eu", "a") == catalogue.cost(usage, "p", "a") == 2 * 10**9
+    assert catalogue.cost_on()(usage, "p@eu", "a") == catalogue.cost_on()(usage, "p", "a") == 2 * 10**9
 
 
 _BOTH = {"batch": 3, "counts_tokens": True}
