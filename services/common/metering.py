@@ -6,6 +6,7 @@ they come: either may have to book when the other died, and both come to the sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,6 +18,10 @@ _PIECE_CHARS: Final = 8
 
 
 _NONE: Final[frozenset[int]] = frozenset()
+
+
+def nobody() -> None:
+    """Tell nobody."""
 
 
 def prompt_owed(bound: int, counted: int | None) -> int:
@@ -39,7 +44,9 @@ class TextMeter:
         "_tokens",
         "_unshown",
         "_unshown_reasoning",
+        "at_mark",
         "ended",
+        "mark",
         "reported",
         "usage",
     )
@@ -55,6 +62,9 @@ class TextMeter:
         """Candidates that have ended."""
         self.reported: ReportedUsage | None = None
         """The provider's latest count, for whoever reads its answer; it is the truth, as far as it can be read."""
+        self.mark = math.inf
+        """From so many tokens of completion on, `at_mark` is called at each event that goes to the caller."""
+        self.at_mark: Callable[[], None] = nobody
 
     def saw(self, event: Any, kind: str | None) -> None:
         """Note an event that goes to the caller."""
@@ -67,6 +77,8 @@ class TextMeter:
         else:
             if kind == "usage":
                 self.usage = event.usage
+                if self.usage.completion_tokens >= self.mark:
+                    self.at_mark()
             elif kind == "finished":
                 self.usage = event.finished.usage
             elif kind == "candidate_finished":
@@ -81,6 +93,8 @@ class TextMeter:
         self._tokens += tokens
         if reasoning:
             self._reasoning += tokens
+        if self._tokens >= self.mark:
+            self.at_mark()
 
     def saw_unshown(self, text: str, *, reasoning: bool = False) -> None:
         """Note a piece of the provider's that the caller is not shown: it belongs to a whole answer's consumption."""

@@ -8,6 +8,7 @@ provider's socket at once.
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 from typing import Final, Self
 
@@ -51,7 +52,9 @@ class Generation:
         "_deadline",
         "_helper",
         "_model",
+        "_now",
         "_objects",
+        "_plain",
         "_reader",
         "_reply",
         "_request",
@@ -73,7 +76,8 @@ class Generation:
         self._model = model
         self._target = target
         self._timeouts = target.provider.timeouts_for(model)
-        self._told_at = asyncio.get_running_loop().time()
+        self._now = asyncio.get_running_loop().time
+        self._told_at = self._now()
         """When a sign of life was last given."""
         self._reply: Reply | None = None
         self._reader: Reader | None = None
@@ -87,6 +91,8 @@ class Generation:
         """Meters what is shown where that is not what the provider says."""
         self._started: Started | None = None
         """What is told before the first events."""
+        self._plain = True
+        """Whether events are told as the provider's."""
         self.lived = False
         """Whether anything of the answer has come, if only a comment."""
         self._upload = Upload()
@@ -105,6 +111,7 @@ class Generation:
         if ignored or self._request.vendor.names:
             # Whoever asked takes fields that nobody else knows for ignored, unless told better.
             self._started = Started(provider=self._model.provider, model=self._model.id, ignored=ignored)
+        self._plain = self._objects is None and self._started is None
         self._deadline.__enter__()
         try:
             if self._request.stream:
@@ -138,7 +145,46 @@ class Generation:
 
         An empty list is a sign of life: what came makes no event.
         """
-        events = await self._next()
+        reader, reply = self._reader, self._reply
+        if reader is None or reply is None:
+            return None
+        if reader.failure is not None:
+            raise self._target.judged(reader.failure, 200)
+        if self._began:
+            self._deadline.until = self._now() + self._timeouts.idle_s
+        while True:
+            data = await (self._closing_words(reply) if reader.ending else reply.read_some())
+            if data:
+                events, self.lived = reader.feed(data), True
+            else:
+                events = reader.end()
+            if self._before:
+                events, self._before = self._before + events, []
+            if reader.failure is not None:
+                if not events:
+                    raise self._target.judged(reader.failure, 200)
+            elif reader.done or not data:
+                self._complete(reader, reply)
+            elif events and (self._began or any(map(_says_something, events))):
+                if not self._began:
+                    self._begin()
+                self._deadline.until = math.inf
+            else:
+                # A model may name its role and then think unseen, for as long as one that says nothing before its
+                # answer.
+                self._before = events
+                if not self._request.stream or not self._lives(self._timeouts.idle_s):
+                    continue
+                return []
+            return events if self._plain else self._shaped(events)
+
+    def _begin(self) -> None:
+        """Note that the answer has begun: from now on its silences are bounded, each alike."""
+        self._began = True
+        self._deadline.within(self._timeouts.idle_s, "go on")
+
+    def _shaped(self, events: list[TextEvent]) -> list[TextEvent]:
+        """Return events as they are told: of a JSON object nothing beside it, and before the first what they answer."""
         if events and self._objects is not None:
             events = self._objects.of(events)
             for event in events:
@@ -147,43 +193,13 @@ class Generation:
             started, self._started = self._started, None
             started.upstream_id = self._reader.upstream_id if self._reader is not None else ""
             events.insert(0, TextEvent(started=started))
+            self._plain = self._objects is None
         return events
-
-    async def _next(self) -> list[TextEvent] | None:
-        reader, reply = self._reader, self._reply
-        if reader is None or reply is None:
-            return None
-        if reader.failure is not None:
-            raise self._target.judged(reader.failure, 200)
-        idle_s = self._timeouts.idle_s
-        if self._began:
-            self._deadline.within(idle_s, "go on")
-        while True:
-            data = await self._read(reader, reply)
-            self.lived = self.lived or bool(data)
-            events = self._before + (reader.feed(data) if data else reader.end())
-            self._before = []
-            if reader.failure is not None:
-                if not events:
-                    raise self._target.judged(reader.failure, 200)
-                return events
-            if reader.done or not data:
-                self._complete(reader, reply)
-                return events
-            if self._began or any(map(_says_something, events)):
-                self._began = True
-                if events:
-                    self._deadline.rest()
-                    return events
-            # A model may name its role and then think unseen, for as long as one that says nothing before its answer.
-            self._before = events
-            if self._request.stream and self._lives(idle_s):
-                return []
 
     def _lives(self, idle_s: float) -> bool:
         """Note that a piece came which makes no event; tell whether a sign of life is due."""
         self._deadline.extend(idle_s, "go on")
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if now - self._told_at < LIFE_S:
             return False
         self._told_at = now
@@ -192,10 +208,8 @@ class Generation:
             self._deadline.rest()
         return True
 
-    async def _read(self, reader: Reader, reply: Reply) -> bytes:
-        if not reader.ending:
-            return await reply.read_some()
-        # The answer is complete. Closing words that do not come, or a broken connection, take nothing from it.
+    async def _closing_words(self, reply: Reply) -> bytes:
+        """Return what comes behind a complete answer: words that do not come, or a break, take nothing from it."""
         try:
             async with asyncio.timeout(TAIL_S):
                 return await reply.read_some()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, Final
 from uuid import uuid4
@@ -44,6 +45,7 @@ class Call:
         "method",
         "request_bytes",
         "request_id",
+        "room",
         "wrote",
     )
 
@@ -65,6 +67,8 @@ class Call:
         """What its caller sent beside the request; None: nobody has read it."""
         self.kept: tuple[Message, bytes] | None = None
         """A large request, and its bytes as they were received, until they are taken."""
+        self.room: AsyncExitStack | None = None
+        """What a large request takes of this process's memory."""
         self.charged = False
         """Whether anything was charged for it."""
         self.broken = False
@@ -77,9 +81,12 @@ class Call:
         kept, self.kept = self.kept, None
         return kept[1] if kept is not None and kept[0] is request else request.SerializeToString()
 
-    def let_go(self) -> None:
-        """Keep the request's bytes no longer."""
+    async def let_go(self) -> None:
+        """Keep the request's bytes no longer, and give back the room that it took."""
         self.kept = None
+        room, self.room = self.room, None
+        if room is not None:
+            await room.aclose()
 
 
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)

@@ -18,7 +18,7 @@ from services.common.helper_process import HelperProcess
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
 from services.common.rpc import call as calls
 from services.common.rpc import status
-from services.common.rpc.receiving import Handler, Receiving, Welcome
+from services.common.rpc.receiving import Handler, Receive, Receiving, Welcome
 
 _log = logs.get("rpc")
 
@@ -76,7 +76,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         """Return a method's handler with all that an interceptor does around it."""
         served = _Served(method)
 
-        def around(inner: Handler) -> Handler:
+        def around(inner: Handler, receive: Receive | None) -> Handler:
             async def serve(request: Any, context: Any) -> Any:
                 sent = context.invocation_metadata() or ()
                 metadata = dict(sent)
@@ -90,7 +90,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
                     if self._token is not None and call.account:
                         call.fields["account"] = call.account
-                    return await inner(request, context)
+                    if receive is None:
+                        return await inner(request, context)
+                    try:
+                        # Its handler alone holds it.
+                        return await inner((await receive(call, context)).pop(), context)
+                    finally:
+                        await call.let_go()
                 except asyncio.CancelledError as left:
                     code = "CANCELLED"
                     _forget(left)
@@ -211,7 +217,9 @@ def _surrounded(handler: Any, method: str, around: Around) -> Any:
     return handler
 
 
-def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], receiving: Receiving, method: str) -> Any:
+def _rewrapped(
+    handler: Any, wrap: Callable[[Handler, Receive | None], Handler], receiving: Receiving, method: str
+) -> Any:
     """Return a handler around the wrapped function that receives its request itself.
 
     So what is wrong with it can be told, too: grpc.aio's own reader tells the caller the names of our classes. Streams
@@ -219,12 +227,12 @@ def _rewrapped(handler: Any, wrap: Callable[[Handler], Handler], receiving: Rece
     """
     given, shape = handler.request_deserializer, {"response_serializer": handler.response_serializer}
     if handler.unary_unary:
-        inner = wrap(receiving.around(handler.unary_unary, given, method))
+        inner = wrap(handler.unary_unary, receiving.of(given, method))
         return grpc.stream_unary_rpc_method_handler(inner, **shape)
     if handler.unary_stream:
-        inner = wrap(receiving.around(handler.unary_stream, given, method))
+        inner = wrap(handler.unary_stream, receiving.of(given, method))
         return grpc.stream_stream_rpc_method_handler(inner, **shape)
     shape["request_deserializer"] = given
     if handler.stream_unary:
-        return grpc.stream_unary_rpc_method_handler(wrap(handler.stream_unary), **shape)
-    return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream), **shape)
+        return grpc.stream_unary_rpc_method_handler(wrap(handler.stream_unary, None), **shape)
+    return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream, None), **shape)

@@ -28,6 +28,12 @@ from services.common.rpc.raw import RawBody
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
+Receive = Callable[[calls.Call, Any], Awaitable[list[Any]]]
+"""Returns the request of a call, in a list, so that whoever hands it on need not hold it.
+
+A large one takes room of this process's memory until `Call.let_go`.
+"""
+
 Welcome = Callable[[Any, str], Awaitable[str]]
 """Gives whose a large request is, from the RPC's context and the full method; empty where that cannot be told. Raises
 for callers who may not send one."""
@@ -63,49 +69,51 @@ class Receiving:
         self._helper = helper
         self._collecting = Collecting()
 
-    def around(self, inner: Handler, deserialize: Callable[[bytes], Any] | None, method: str) -> Handler:
-        """Return what receives a request and serves it by `inner`."""
+    def of(self, deserialize: Callable[[bytes], Any] | None, method: str) -> Receive:
+        """Return what receives a method's requests."""
         complete, kind = rest.reader(method), rest.request_of(method)
         takes_body = kind is httpbody_pb2.HttpBody
 
-        async def serve(_: Any, context: Any) -> Any:
-            call = calls.current()
-            async with AsyncExitStack() as admission:
-                heavy = call.body_bytes > HEAVY_BYTES
-                if heavy:
-                    await self._enter(admission, context, call, call.body_bytes)
-                data = await context.read()
-                if data is grpc.aio.EOF:
-                    raise errors.Malformed("the call carries no request message")
-                call.request_bytes = len(data)
-                if len(data) > LARGE_BYTES:
-                    if not heavy and len(data) > HEAVY_BYTES:
-                        await self._enter(admission, context, call, len(data))
-                    elif not heavy:
-                        await self._ask(context, call)
-                    self._collecting.saw(len(data))
-                # Each is handed on without a name of its own here: what is done with is freed while the handler works.
-                taken = [data]
-                del data
-                if takes_body and len(taken[0]) > HEAVY_BYTES:
-                    return await inner(_raw(taken.pop()), context)
-                if self._helper is not None and kind is not None and len(taken[0]) > HEAVY_BYTES:
-                    original = _original(context) if complete is not None else None
-                    reading = self._helper.run(
+        async def receive(call: calls.Call, context: Any) -> list[Any]:
+            heavy = call.body_bytes > HEAVY_BYTES
+            if heavy:
+                await self._enter(context, call, call.body_bytes)
+            data = await context.read()
+            if data is grpc.aio.EOF:
+                raise errors.Malformed("the call carries no request message")
+            call.request_bytes = len(data)
+            if len(data) <= LARGE_BYTES:
+                return [self._read(data, context, deserialize, complete)]
+            if not heavy and len(data) > HEAVY_BYTES:
+                await self._enter(context, call, len(data))
+            elif not heavy:
+                await self._ask(context, call)
+            self._collecting.saw(len(data))
+            # Each is handed on without a name of its own here: what is done with is freed while the handler works.
+            taken = [data]
+            del data
+            if len(taken[0]) <= HEAVY_BYTES:
+                return [self._read(taken.pop(), context, deserialize, complete)]
+            if takes_body:
+                return [_raw(taken.pop())]
+            if self._helper is not None and kind is not None:
+                original = _original(context) if complete is not None else None
+                return [
+                    await self._helper.run(
                         typed.read, taken.pop(), call.account, kind, method, original, public=self._public
                     )
-                    return await inner(await reading, context)
-                if kind in self._keeps and len(taken[0]) > HEAVY_BYTES:
-                    call.kept = self._read(taken[0], context, deserialize, complete), taken.pop()
-                    admission.callback(call.let_go)
-                    return await inner(call.kept[0], context)
-                return await inner(self._read(taken.pop(), context, deserialize, complete), context)
+                ]
+            if kind in self._keeps:
+                call.kept = self._read(taken[0], context, deserialize, complete), taken.pop()
+                return [call.kept[0]]
+            return [self._read(taken.pop(), context, deserialize, complete)]
 
-        return serve
+        return receive
 
-    async def _enter(self, admission: AsyncExitStack, context: Any, call: calls.Call, size: int) -> None:
+    async def _enter(self, context: Any, call: calls.Call, size: int) -> None:
         await self._ask(context, call)
-        await admission.enter_async_context(self._admission.entered(call.account, size))
+        call.room = AsyncExitStack()
+        await call.room.enter_async_context(self._admission.entered(call.account, size))
 
     async def _ask(self, context: Any, call: calls.Call) -> None:
         if self._welcome is not None:

@@ -131,7 +131,7 @@ class _Connector(aiohttp.TCPConnector):
 class Reply:
     """A provider's answer whose headers have come. Whoever holds it calls `close` or `drain` in the end."""
 
-    __slots__ = ("_closed", "_encoding", "_pool", "_response", "_span", "_unzip", "headers", "status")
+    __slots__ = ("_closed", "_encoding", "_plain", "_pool", "_response", "_span", "_unzip", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, pool: Pool, span: tracing.Span | None) -> None:
         self.status = response.status
@@ -142,22 +142,26 @@ class Reply:
         self._span = span
         # Nobody is asked for anything but `identity`; some compress all the same.
         self._encoding = self.headers.get("content-encoding", "").strip().lower()
+        self._plain = self._encoding in _PLAIN
         self._unzip = Unzip() if self._encoding in _GZIP else None
         pool._running += 1
 
-    async def read_some(self) -> bytes:
+    def read_some(self) -> Coroutine[Any, Any, bytes]:
         """Return the bytes that have come since, waiting for the first; empty at the end of the answer.
 
         What came as gzip is unpacked, a bounded piece at a time. Raises UpstreamBroken when the connection ended before
         the answer did, or for another compression.
         """
+        # Not a coroutine itself, which would go on with each piece of a stream.
+        return self._received() if self._plain else self._unpacked()
+
+    async def _unpacked(self) -> bytes:
+        """Return the bytes that have come since, unpacked."""
         unzip = self._unzip
         if unzip is None:
-            if self._encoding not in _PLAIN:
-                raise UpstreamBroken(
-                    f"the provider's answer is compressed ({_shown(self._encoding)}), which nobody asked for"
-                )
-            return await self._received()
+            raise UpstreamBroken(
+                f"the provider's answer is compressed ({_shown(self._encoding)}), which nobody asked for"
+            )
         while True:
             if unzip.pending:
                 # Nothing is awaited while there is more to unpack, and others have their turn.

@@ -13,14 +13,18 @@ class Deadline:
     """Raises UpstreamTimeout in the task inside `with` once the deadline has passed.
 
     `within` moves the deadline and `rest` lifts it; both cost one assignment, as the timer is set again only when it
-    fires early. A stream of a thousand pieces therefore makes a timer a minute, not a thousand.
+    fires early. A stream of a thousand pieces therefore makes a timer a minute, not a thousand. Where waits are of one
+    length, whoever waits for many pieces sets `until` itself.
     """
 
-    __slots__ = ("_at", "_before", "_fired", "_loop", "_task", "_timer", "_what")
+    __slots__ = ("_before", "_fired", "_look_s", "_loop", "_task", "_timer", "_what", "until")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._at = math.inf
+        self.until = math.inf
+        """When the wait is over, by the loop's clock. After `within` it may be set to as long from any moment."""
+        self._look_s = 0.0
+        """The timer fires so soon at the latest."""
         self._what = ""
         self._fired = False
         self._timer: asyncio.TimerHandle | None = None
@@ -36,18 +40,19 @@ class Deadline:
             # It would fire too late.
             self._timer.cancel()
             self._timer = self._loop.call_at(at, self._check)
-        self._at = at
+        self._look_s = seconds
+        self.until = at
         self._what = what
 
     def extend(self, seconds: float, what: str) -> None:
         """As `within`, but no sooner than was allowed before."""
         at = self._loop.time() + seconds
-        if at > self._at:
-            self._at, self._what = at, what
+        if at > self.until:
+            self.until, self._what = at, what
 
     def rest(self) -> None:
         """Allow any time, until `within` is called again: the wait is not the provider's."""
-        self._at = math.inf
+        self.until = math.inf
 
     def __enter__(self) -> Deadline:
         self._task = asyncio.current_task()
@@ -67,12 +72,11 @@ class Deadline:
             raise UpstreamTimeout(f"the provider did not {self._what} in time") from error
 
     def _check(self) -> None:
+        now = self._loop.time()
+        if now < self.until:
+            self._timer = self._loop.call_at(min(self.until, now + self._look_s), self._check)
+            return
         self._timer = None
-        if self._at == math.inf:
-            return
-        if self._loop.time() < self._at:
-            self._timer = self._loop.call_at(self._at, self._check)
-            return
         self._fired = True
         if self._task is not None:
             self._task.cancel()

@@ -29,7 +29,7 @@ SIGN_EVERY_S = 15.0
 HEARD_S: Final = 1.0
 """How often signs of life of whoever answers are passed on, at most."""
 
-COMMENT: Final = sse_body(b": keep-alive\n\n")
+COMMENT: Final = sse_body(data=b": keep-alive\n\n")
 """Readers of event streams pass over comments."""
 
 
@@ -57,7 +57,7 @@ class EventStream(Heartbeat):
         super().__init__(context, first_s=FIRST_SIGN_S, every_s=SIGN_EVERY_S)
         self._rpc = context
         self._dialect = dialect
-        self._failed = failed or (lambda error: sse_body(failure(dialect, error)))
+        self._failed = failed or (lambda error: sse_body(data=failure(dialect, error)))
         self._ignored = ignored
         self._sign = sign
         self._committed = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -40,14 +41,11 @@ def json_body(value: Any) -> httpbody_pb2.HttpBody:
     return httpbody_pb2.HttpBody(content_type=JSON, data=encode(value))
 
 
-def json_piece(data: bytes) -> httpbody_pb2.HttpBody:
-    """Make a piece of a JSON response body."""
-    return httpbody_pb2.HttpBody(content_type=JSON, data=data)
+json_piece: Final = partial(httpbody_pb2.HttpBody, content_type=JSON)
+"""Makes a piece of a JSON response body, of its `data`."""
 
-
-def sse_body(frames: bytes) -> httpbody_pb2.HttpBody:
-    """Make a piece of an event stream."""
-    return httpbody_pb2.HttpBody(content_type=SSE, data=frames)
+sse_body: Final = partial(httpbody_pb2.HttpBody, content_type=SSE)
+"""Makes a piece of an event stream, of its `data`."""
 
 
 def frame(value: Any) -> bytes:

@@ -7,14 +7,15 @@ So one caller does not lock a day's quota, and an answer may still be as long as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import logs
 from services.common.errors import MoaError, QuotaExhausted, error_of
-from services.common.metering import TextMeter
+from services.common.metering import TextMeter, nobody
 from services.quota_client.amounts import Amount
 from services.router.domain.bounds import Rates
 from services.router.domain.failures import Unextended
@@ -55,17 +56,47 @@ class Growth:
         self.covered = covered
         """Tokens of completion that are set aside."""
         self.meter = TextMeter(0)
-        """Meters what is delivered: the answer's own, or, of one that is wanted whole, that of its parts."""
+        self._stream: Growing | None = None
+        """Whose messages are held back once all is used up."""
+
+    def meter_by(self, meter: TextMeter) -> None:
+        """Take what meters the delivered: the answer's own, or, of one that is wanted whole, that of its parts."""
+        self.meter = meter
+        meter.at_mark = self._look
+        self._look()
+
+    def lead(self, stream: Growing) -> None:
+        """Hold a target's messages back from now on, where nothing is set aside for them."""
+        self._stream = stream
+
+    def leave(self, stream: Growing) -> None:
+        """Ask for nothing more, unless another target goes on."""
+        if self._stream is not stream:
+            return
+        self._stream = None
+        self.meter.mark, self.meter.at_mark = math.inf, nobody
+        if self._running is not None:
+            self._running.cancel()
 
     @property
-    def is_short(self) -> bool:
-        """Whether all that was set aside is used up. Before it is, more is, in the background."""
-        delivered = self.meter.completion_so_far
-        if delivered + self._ahead <= self.covered or self.covered >= self._most:
-            return False
-        if self._running is None and self._refusal is None:
-            self._running = asyncio.create_task(self._extend(), name="growth")
-        return delivered >= self.covered
+    def _is_short(self) -> bool:
+        """Whether all that was set aside is used up."""
+        return self.covered < self._most and self.meter.completion_so_far >= self.covered
+
+    def _look(self) -> None:
+        """Set more aside, in the background, before all is used up; once it is, hold the messages back."""
+        if self._stream is None:
+            return
+        meter, short = self.meter, self._is_short
+        if self.covered >= self._most:
+            meter.mark = math.inf
+        elif meter.completion_so_far + self._ahead <= self.covered:
+            meter.mark = self.covered - self._ahead + 1
+        else:
+            meter.mark = math.inf if short else self.covered
+            if self._running is None and self._refusal is None:
+                self._running = asyncio.create_task(self._extend(), name="growth")
+        self._stream.hold(back=short)
 
     def end(self) -> Message:
         """Return the end of an answer that no more is set aside for."""
@@ -75,7 +106,7 @@ class Growth:
     async def more(self) -> MoaError | None:
         """Wait until the answer may go on; return the refusal, where no more can be had."""
         asked = False
-        while self.is_short:
+        while self._is_short:
             if self._running is not None:
                 await asyncio.wait([self._running])
             elif asked:
@@ -85,11 +116,6 @@ class Growth:
                 asked = True
                 await self._extend()
         return None
-
-    def cancel(self) -> None:
-        """Ask for nothing more."""
-        if self._running is not None:
-            self._running.cancel()
 
     async def _extend(self) -> None:
         try:
@@ -110,6 +136,7 @@ class Growth:
                 self._refusal = Unextended()
         finally:
             self._running = None
+            self._look()
 
     def _amount(self, tokens: int) -> Amount:
         amount = Amount(tokens=tokens, nano_usd=self._rates.nano_usd(0, tokens))
@@ -160,17 +187,23 @@ def _reported(events: Sequence[text_pb2.TextEvent]) -> usage_pb2.Usage | None:
 class Growing:
     """A target's messages, which go on as long as something is set aside for them, and end at their length then.
 
-    Whoever reads them meters their events (`Growth.meter`).
+    Whoever reads them meters their events (`Growth.meter_by`). Mostly `read` is the target's own, and costs nothing.
     """
 
     def __init__(self, stream: TextStream, growth: Growth) -> None:
         self._stream = stream
         self._growth = growth
+        self.read: Callable[[], Coroutine[Any, Any, Message | None]] = stream.read
+        growth.lead(self)
 
-    async def read(self) -> Message | None:
+    def hold(self, *, back: bool) -> None:
+        """Have the next message wait until more is set aside, or not."""
+        self.read = self._once_covered if back else self._stream.read
+
+    async def _once_covered(self) -> Message | None:
         """Return the next message. Raises MoaError, Unextended where auth cannot say whether more is left."""
         growth = self._growth
-        if growth.is_short and (refusal := await growth.more()) is not None:
+        if (refusal := await growth.more()) is not None:
             self.cancel()
             if not isinstance(refusal, QuotaExhausted):
                 raise Unextended() from refusal
@@ -179,13 +212,17 @@ class Growing:
 
     def cancel(self) -> None:
         """Stop the work behind it."""
-        self._growth.cancel()
+        self._let_go()
         self._stream.cancel()
 
     def close(self) -> None:
         """Let go of it."""
-        self._growth.cancel()
+        self._let_go()
         self._stream.close()
+
+    def _let_go(self) -> None:
+        self._growth.leave(self)
+        self.hold(back=False)
 
 
 class Collected:
@@ -201,7 +238,7 @@ class Collected:
         self._growth = growth
         self._parts = Message()
         if growth is not None:
-            growth.meter = TextMeter(prompt)
+            growth.meter_by(TextMeter(prompt))
 
     async def read(self) -> Message | None:
         """Return the whole answer, and before it signs of life. Raises MoaError."""

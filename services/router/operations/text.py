@@ -295,7 +295,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """As `Call.metering`."""
         metering = TextMetering(self.prompt.guess, self.prompt_tokens)
         if self._growth is not None and not self.whole:
-            self._growth.meter = metering
+            self._growth.meter_by(metering)
         return metering
 
     def way_on(self, attempts: Attempts[GenerateTextResponse], metering: Metering, *, others: bool) -> Rescue | None:

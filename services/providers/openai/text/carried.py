@@ -12,7 +12,7 @@ import msgspec
 
 from moa.common.v1.vendor_pb2 import VendorFields
 from services.common import vendor_fields
-from services.providers.openai.text.wire import PlainChoice, PlainChunk
+from services.providers.openai.text.wire import PlainChoice
 from services.providers.text.carrying import carried_of
 from services.providers.text.ignored import Ignored
 from services.providers.text.stray import may_speak
@@ -147,23 +147,21 @@ class Carrier:
 class Returned:
     """Finds, in an answer's pieces, what no contract types. Made for one answer: what is told once is not repeated."""
 
-    __slots__ = ("_filtered", "_own_name", "_repeated", "_sent")
+    __slots__ = ("_filtered", "_own_name", "_sent", "repeated")
 
     def __init__(self, own_name: str) -> None:
         self._sent: Json = {}
         self._own_name = own_name
-        self._repeated: tuple[str | None, ...] | None = None
+        self.repeated: tuple[str | None, ...] | None = None
         """What a plain piece said of the answer that was sent already, as long as nothing else has been sent since."""
         self._filtered: tuple[bytes, VendorFields | None] = (b"", None)
         """What the latest plain piece said beside its message, and its envelope."""
 
-    def repeats(self, chunk: PlainChunk) -> bool:
-        """Return whether `of_answer` would find nothing in a plain piece."""
-        fields = (chunk.model, chunk.system_fingerprint, chunk.service_tier, chunk.provider)
-        if fields != self._repeated:
-            if self._new_in(zip(_PLAIN, fields, strict=True)):
-                return False
-            self._repeated = fields
+    def repeats(self, fields: tuple[str | None, ...]) -> bool:
+        """Return whether `of_answer` would find nothing in a plain piece, which says this of the answer (`_PLAIN`)."""
+        if self._new_in(zip(_PLAIN, fields, strict=True)):
+            return False
+        self.repeated = fields
         return True
 
     def beside_plain(self, choice: PlainChoice) -> VendorFields | None:
@@ -186,7 +184,7 @@ class Returned:
             new["usage"] = more
         if new:
             self._sent |= new
-            self._repeated = None
+            self.repeated = None
         return new
 
     def _new_in(self, fields: Iterable[tuple[str, Any]]) -> Json:

@@ -117,7 +117,8 @@ class OpenAIReader(BaseReader):
             return False
         beside = None
         if self._returned is not None:
-            if not self._returned.repeats(chunk):
+            fields = (chunk.model, chunk.system_fingerprint, chunk.service_tier, chunk.provider)
+            if fields != self._returned.repeated and not self._returned.repeats(fields):
                 return False
             if choice.content_filter_results:
                 try:

@@ -156,7 +156,7 @@ class EmbeddingsServicer:
             found = await embedded(answer)
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
             async for piece in written(found, batch=batch):
-                await context.write(reply.json_piece(piece))
+                await context.write(reply.json_piece(data=piece))
 
 
 METHODS: Final = MethodSet(

@@ -120,17 +120,17 @@ class GenerationServicer:
 class _Events:
     """Server-sent events, as Google's dialect ends them."""
 
-    sign = reply.sse_body(b"\n\n")
+    sign = reply.sse_body(data=b"\n\n")
     """What is written in silences: Google's client for Python takes a comment for an answer that cannot be read, and
     passes over empty lines, which by the format are events without data."""
 
     def of(self, value: Any, *, last: bool) -> httpbody_pb2.HttpBody:
         """Return one event."""
-        return reply.sse_body(reply.frame(value))
+        return reply.sse_body(data=reply.frame(value))
 
     def broken(self, error: MoaError) -> httpbody_pb2.HttpBody:
         """Return a failure as the last event."""
-        return reply.sse_body(reply.failure(GOOGLE, error))
+        return reply.sse_body(data=reply.failure(GOOGLE, error))
 
 
 class _Array(_Events):

@@ -90,7 +90,7 @@ class NativeServicer:
             frames = text.Frames(answer, include_reasoning=include_reasoning)
             while (message := await answer.next()) is not None:
                 if out := frames.of(message):
-                    await stream.write(reply.sse_body(out))
+                    await stream.write(reply.sse_body(data=out))
                 elif not message.events:
                     stream.heard()
 
@@ -137,7 +137,7 @@ class NativeServicer:
             gathered = image.Reply(answer, wanted.prompt)
             while (message := await answer.next()) is not None:
                 if out := gathered.take(message, stream=True):
-                    await stream.write(reply.sse_body(out))
+                    await stream.write(reply.sse_body(data=out))
                 elif not message.events:
                     stream.heard()
             if answer.succeeded:

@@ -50,7 +50,7 @@ class ChatServicer:
             chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=include_usage)
             while (message := await answer.next()) is not None:
                 if out := chunks.of(message):
-                    await stream.write(reply.sse_body(out))
+                    await stream.write(reply.sse_body(data=out))
                 elif not message.events:
                     stream.heard()
 

@@ -101,7 +101,7 @@ class EmbeddingsServicer:
             found = await embedded(answer)
             await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=ignored))
             async for piece in written(found, answer.model.id, base64=base64):
-                await context.write(reply.json_piece(piece))
+                await context.write(reply.json_piece(data=piece))
 
 
 METHODS: Final = MethodSet(

@@ -229,7 +229,7 @@ class Images:
 
 def broken(error: MoaError) -> httpbody_pb2.HttpBody:
     """Render a failure of a stream that is no event of its answer."""
-    return sse_body(_frame("error", OPENAI.render(error)))
+    return sse_body(data=_frame("error", OPENAI.render(error)))
 
 
 def _frame(name: str, value: Any) -> bytes:

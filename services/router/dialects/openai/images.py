@@ -94,7 +94,7 @@ class ImagesServicer:
                 while (message := await answer.next()) is not None:
                     frames, finished = await images.frames(message)
                     if frames:
-                        await stream.write(reply.sse_body(frames))
+                        await stream.write(reply.sse_body(data=frames))
                     elif not message.events:
                         stream.heard()
                     answer.delivered(finished)

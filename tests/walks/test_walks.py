@@ -1,0 +1,21 @@
+"""The modules that a piece of work passes are those that docs/decisions/0013-layout.md lists, no more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from tests.walks import deltas, documented
+
+_COUNT = 30
+
+
+async def test_a_delta_passes_the_modules_that_the_page_lists(tmp_path: Path) -> None:
+    """Each delta of a streamed chat passes seven modules in the router and eight in the text service."""
+    router, text = await deltas.walked(tmp_path, _COUNT)
+    assert _at_each(router) == documented.walk("a delta, in the router")
+    assert _at_each(text) == documented.walk("a delta, in the text service")
+
+
+def _at_each(passed: Counter[str]) -> set[str]:
+    return {module.removesuffix(".py") for module, count in passed.items() if count >= _COUNT}
