@@ -13,6 +13,7 @@ from services.catalogue._facts import (
 )
 from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
+from services.catalogue._listed import MOST_LISTED, Listed, ListedModel
 from services.catalogue._load import load, reload
 from services.catalogue._model import Load, Model, Provider, Retirement, Timeouts
 from services.catalogue._nearest import worded
@@ -28,6 +29,7 @@ __all__ = [
     "ALWAYS",
     "FEMTO_A_NANO",
     "MOST_FACTS_BYTES",
+    "MOST_LISTED",
     "SHIPPED_FACTS",
     "Book",
     "Catalogue",
@@ -37,6 +39,8 @@ __all__ = [
     "Facts",
     "ImageAt",
     "ImagePrice",
+    "Listed",
+    "ListedModel",
     "Load",
     "Model",
     "Price",

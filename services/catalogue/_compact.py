@@ -39,7 +39,10 @@ _READ_S: Final = 600.0
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Compact)
 _ROW: Final = msgspec.msgpack.Decoder(Model)
-_SHARED: Final = ("provider", "capabilities", "aliases", "defaults", "limits", "image_tokens", "prices", "load")
+_SHARED: Final = (
+    *("provider", "capabilities", "aliases", "defaults", "limits", "image_tokens", "prices", "load"),
+    *("allow", "deny", "assume_price"),
+)
 """What rows have in common with others."""
 
 

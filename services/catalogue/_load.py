@@ -21,6 +21,7 @@ from services.catalogue._route import Route
 from services.catalogue._route_faults import fault_of as route_fault
 from services.catalogue._snapshot import SLICE, Catalogue, finished
 from services.catalogue._virtual import variants_of
+from services.catalogue._wildcards import fault_in, is_covered
 from services.common import limits
 from services.common.operations import CONTRACTS
 
@@ -187,6 +188,8 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
             raise CatalogueError(f"{path}: model {model.id}: capabilities: nobody knows {word!r}{hint}")
         if fault := fault_of(model.defaults, provider.makes):
             raise CatalogueError(f"{path}: model {model.id}: {fault}")
+        if fault := fault_in(model, provider):
+            raise CatalogueError(f"{path}: model {model.id}: {fault}")
         if (model.load is not None) != (provider.adapter == "inference"):
             raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
     _check_successors(path, models)
@@ -195,11 +198,14 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
 
 def _check_successors(path: Path, models: list[Model]) -> None:
     """A retired model's successor must be here, and the line of successors must end."""
-    by_name = {name: model for model in reversed(models) for name in (model.id, model.full_id)}
+    named = [model for model in models if not model.is_wildcard]
+    by_name = {name: model for model in reversed(named) for name in (model.id, model.full_id)}
     for model in models:
         line, last = {model.full_id}, model
         while last.retirement is not None:
             successor = by_name.get(last.retirement.successor)
+            if successor is None and is_covered(last.retirement.successor, models):
+                break
             if successor is None:
                 name = last.retirement.successor
                 hint = nearest(name, by_name)
@@ -213,13 +219,15 @@ def _check_successors(path: Path, models: list[Model]) -> None:
 def _check_fallbacks(path: Path, providers: Mapping[str, Provider], models: list[Model]) -> None:
     """A model's fallbacks must be here, make what it makes, be named without doubt, and stand once in its chain."""
     by_name: dict[str, list[Model]] = {}
-    for model in models:
+    for model in (model for model in models if not model.is_wildcard):
         for name in (model.id, model.full_id):
             by_name.setdefault(name, []).append(model)
     for model in models:
         chain = {model.full_id}
         for name in model.fallback:
             result = by_name.get(name, [])
+            if not result and is_covered(name, models):
+                result = [Model(id=name.partition("/")[2], provider=name.partition("/")[0])]
             if not result:
                 hint = nearest(name, by_name)
                 raise CatalogueError(f"{path}: model {model.full_id}: fallback: there is no {name!r}{hint}")

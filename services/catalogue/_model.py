@@ -20,6 +20,8 @@ from services.catalogue._route import ADAPTER, Id
 from services.common.operations import Makes
 
 Positive = Annotated[float, Meta(gt=0)]
+RowId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9*][A-Za-z0-9._:/@+*-]*$")]
+"""An id, or a pattern of ids, in which `*` stands for any letters."""
 
 
 REASONING_S = 600.0
@@ -77,6 +79,9 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     facts: Family | None = None
     """Whose models it has, of which the kept facts tell what their rows do not (`services.catalogue._facts`); none:
     there are only the rows."""
+    prefixes: tuple[Id, ...] = ()
+    """What callers' names of its models may have before a slash beside its id, like `openai` in `openai/gpt-5`: for ids
+    that only a wildcard row covers."""
 
     @property
     def service(self) -> str:
@@ -147,10 +152,18 @@ class Retirement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A model that callers can ask for."""
 
-    id: Id
-    """What callers write as `model`."""
+    id: RowId
+    """What callers write as `model`. With a `*` in it the row is a wildcard: it stands for every id of its provider
+    that it matches and that no other row has, and what it says holds for each."""
     provider: Id
     """Whose it is."""
+    allow: tuple[RowId, ...] = ()
+    """Of a wildcard row: patterns of which an id must match one; none: its own pattern is enough."""
+    deny: tuple[RowId, ...] = ()
+    """Of a wildcard row: patterns of which an id may match none."""
+    assume_price: Prices | None = None
+    """Of a wildcard row: what is reckoned with where an id's price is not known; none: no caller under a limit in
+    dollars may ask for it."""
     upstream: str = ""
     """The provider's own name of it; empty: the id."""
     created: Annotated[int, Meta(ge=0)] = 0
@@ -190,6 +203,36 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     """Who answers when it cannot, in this order: ids or full ids. Their own fallbacks do not count."""
     load: Load | None = None
     """How to load it; set exactly for models of the `inference` adapter."""
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether the row stands for many ids."""
+        return "*" in self.id
+
+    @property
+    def row(self) -> str:
+        """The full id of the row that it was made of."""
+        return self.full_id
+
+    @property
+    def label(self) -> str:
+        """What metrics and circuit breakers call it: one word for all ids that nobody but a caller has named."""
+        return self.id
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its provider lists it now."""
+        return False
+
+    @property
+    def lacks_price(self) -> bool:
+        """Whether nobody knows what it costs, so that no limit in dollars can hold."""
+        return False
+
+    @property
+    def known_capabilities(self) -> frozenset[str]:
+        """What is known that it can do; `capabilities` is what it may be asked for."""
+        return self.capabilities
 
     @property
     def longest_unasked(self) -> int:

@@ -29,12 +29,14 @@ def worded(refusal: UnknownModel, catalogue: Catalogue, may: Callable[[Model], b
     """
     able = (
         model
-        for model in catalogue.models
+        for model in (*catalogue.models, *catalogue.discovered)
         if model.provider in catalogue.configured
         and refusal.provider in ("", model.provider)
         and refusal.makes in ("", catalogue.makes(model))
         and may(model)
     )
+    if may_be := [model.full_id for model in refusal.may_be if may(model)][:MOST]:
+        return refusal.with_step(f"its provider is not known here; use {' or '.join(may_be)}")
     near = nearest(refusal.name, able)
     return refusal.with_step(
         f"use {' or '.join((', '.join(near[:-1]), near[-1]) if near[1:] else near)}" if near else listed

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from services.catalogue._faults import nearest
 from services.catalogue._model import Model, Provider
 from services.catalogue._route import MODALITIES, MOST_TARGETS, Route, RouteTarget
+from services.catalogue._wildcards import is_covered
 
 
 def fault_of(
@@ -32,7 +33,8 @@ class _Checked:
         self._words = capabilities | MODALITIES
         self._models: dict[str, list[Model]] = {}
         self._aliases: set[str] = set()
-        for model in models if self._rows else ():
+        self._all = tuple(models) if self._rows else ()
+        for model in (model for model in self._all if not model.is_wildcard):
             for name in (model.id, model.full_id):
                 self._models.setdefault(name, []).append(model)
             self._aliases.update(model.aliases)
@@ -86,9 +88,11 @@ class _Checked:
         provider, _, rest = name.partition("/")
         base, mark, variant = provider.partition("@")
         row = self._providers.get(base)
-        if not mark or row is None or variant not in row.variants:
+        if row is None or (mark and variant not in row.variants):
             return []
-        return self._models.get(f"{base}/{rest}", [])
+        if is_covered(f"{base}/{rest}", self._all):
+            return self._models.get(f"{base}/{rest}", [Model(id=rest, provider=base)])
+        return self._models.get(f"{base}/{rest}", []) if mark else []
 
     @staticmethod
     def _shares_fault(route: Route) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Final, Self, TypeVar
+
+import msgspec
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from services.catalogue._facts import Book, Facts
+from services.catalogue._listed import Listed
 from services.catalogue._model import Model, Provider
 from services.catalogue._price import Cost, today
 from services.catalogue._route import Route
 from services.catalogue._virtual import Targets, Variants, VirtualModels
+from services.catalogue._wildcards import WildcardModel, Wildcards
 from services.common.errors import ModelNotFound, NotFound
 
 R = TypeVar("R")
@@ -27,13 +32,17 @@ class UnknownModel(ModelNotFound):
 
     Args:
         name, provider, makes: What was asked for, and of whom, as `Catalogue.find` was told.
+        may_be: Models of several providers, any of which may be meant: nobody knows which of them has it.
     """
 
-    def __init__(self, message: str, *, param: str, name: str, provider: str, makes: str) -> None:
+    def __init__(
+        self, message: str, *, param: str, name: str, provider: str, makes: str, may_be: Sequence[Model] = ()
+    ) -> None:
         super().__init__(message, param=param)
         self.name = name
         self.provider = provider
         self.makes = makes
+        self.may_be = may_be
 
     def with_step(self, step: str) -> ModelNotFound:
         """Return the refusal that says what to do."""
@@ -93,7 +102,11 @@ class Catalogue:
         all_models = tuple(models)
         self._inner = inner
         self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
-        self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner)
+        self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner and not m.is_wildcard)
+        self._wildcards = Wildcards(
+            (m for m in all_models if m.is_wildcard), self.providers, configured, {}, self.facts_of
+        )
+        self.discovered: tuple[Model, ...] = ()
         self.vision: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "vision")
         self.configured = configured
         self._names: dict[str, tuple[Model, ...]] = {}
@@ -106,18 +119,32 @@ class Catalogue:
                 if number % SLICE == 0:
                     yield
             self._names.update(results)
+        self._variants = Variants(all_providers.values())
         self._fallbacks = {
-            model.full_id: tuple(self._names[name][0] for name in model.fallback)
-            for model in self.models
+            model.full_id: tuple(self._named(name) for name in model.fallback)
+            for model in (*self.models, *self._wildcards.rows)
             if model.fallback
         }
-        self._variants = Variants(all_providers.values())
-        self._virtual = VirtualModels(routes, self.find, self.makes)
+        self._virtual = VirtualModels(routes, self._named, self.makes)
         if self._virtual.models:
             self.models = (*self.models, *self._virtual.models)
             self._names |= {name: (model,) for model in self._virtual.models for name in self._ids(model)}
             self.providers = {**self.providers, **self._virtual.providers()}
             self.configured |= self._virtual.providers().keys()
+
+    def _named(self, name: str) -> Model:
+        """Return the model that the file itself names; the file's check has found that there is one."""
+        model = self.find(name)
+        return msgspec.structs.replace(model, named=True) if isinstance(model, WildcardModel) else model
+
+    def with_listed(self, listed: Mapping[str, Listed]) -> Self:
+        """Return this snapshot with what providers themselves list, by provider: ids that wildcard rows cover."""
+        joined = copy.copy(self)
+        wildcards = Wildcards(self._wildcards.rows, self.providers, self.configured, listed, self.facts_of)
+        joined._wildcards = wildcards
+        taken = frozenset(f"{model.provider}/{name}" for model in self.models for name in (model.id, model.name))
+        joined.discovered = tuple(wildcards.discovered(taken))
+        return joined
 
     @staticmethod
     def _ids(model: Model) -> Iterable[str]:
@@ -150,6 +177,7 @@ class Catalogue:
     def find(self, name: str, *, provider: str = "", makes: str = "") -> Model:
         """Return the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
 
+        Then what wildcard rows cover.
         `provider` narrows the choice. Of several that fit, the first of a configured provider is given. `makes` is what
         the model is asked for, where that is known.
         Raises NotFound for an unknown provider, UnknownModel for an unknown model.
@@ -158,13 +186,23 @@ class Catalogue:
             self.provider(provider)
         if (variant := self._variants.of(name, provider)) is not None:
             return self._variants.row(variant[0], self.find(variant[1], provider=self._variants.base(variant[0])))
-        for candidate in (name, name.partition("/")[2]):
-            fits = [m for m in self._names.get(candidate, ()) if not provider or m.provider == provider]
-            if fits:
-                return next((m for m in fits if m.provider in self.configured), fits[0])
+        if row := self._found(name, provider):
+            return row
+        prefix, _, rest = name.partition("/")
+        # A provider's own id before the slash means that one, and no other's model of the same id.
+        if prefix not in self.providers and (row := self._found(rest, provider)):
+            return row
+        may_be = self._wildcards.find(name, provider, makes)
+        if len(may_be) == 1:
+            return may_be[0]
         where = f" of provider {provider!r}" if provider else ""
         raise UnknownModel(
-            f"unknown model {name[:200]!r}{where}", param="model", name=name, provider=provider, makes=makes
+            f"unknown model {name[:200]!r}{where}",
+            param="model",
+            name=name,
+            provider=provider,
+            makes=makes,
+            may_be=may_be,
         )
 
     def route(self, model: Model) -> tuple[Route, Targets] | None:
@@ -176,9 +214,15 @@ class Catalogue:
         return any(each.provider in self.configured for each in self._virtual.leaves(model))
 
     def _row(self, provider: str, model: str) -> Model | None:
-        """Return the row of a model that answered, or would; of a variant its provider's."""
-        found = self._names.get(f"{self._variants.base(provider)}/{model}")
-        return found[0] if found else None
+        """Return the model that answered, or would, by a row or a wildcard row; of a variant its provider's."""
+        base = self._variants.base(provider)
+        found = self._names.get(f"{base}/{model}")
+        return found[0] if found else self._wildcards.of(base, model)
+
+    def _found(self, name: str, provider: str) -> Model | None:
+        """Return the model whose row has a name, of those of configured providers where there are several."""
+        fits = [m for m in self._names.get(name, ()) if not provider or m.provider == provider]
+        return next((m for m in fits if m.provider in self.configured), fits[0]) if fits else None
 
     def cost_on(self, day: dt.date | None = None) -> Cost:
         """Return what tells what a consumption costs at a provider's model, in nano-dollars, by the prices of a day.
@@ -218,7 +262,7 @@ class Catalogue:
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
         """Return who answers when a model cannot, in order."""
-        return self._fallbacks.get(model.full_id, ()) if model.fallback else ()
+        return self._fallbacks.get(model.row, ()) if model.fallback else ()
 
     def find_vision(self, name: str) -> Model:
         """Return the vision model of an id, full id or alias, or raise ModelNotFound."""

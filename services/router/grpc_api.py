@@ -118,7 +118,7 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
             provider=model.provider,
             kind=self._listing.operation(model).kind,
             aliases=model.aliases,
-            capabilities=sorted(model.capabilities),
+            capabilities=sorted(model.known_capabilities),
             context_tokens=model.context_tokens,
             max_output_tokens=model.max_output_tokens,
             status=result.get("status", ""),

@@ -107,7 +107,7 @@ def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None) ->
 
     By the prices of `day`, or of today.
     """
-    meters = of_model(model.provider, model.id)
+    meters = of_model(model.provider, model.label)
     meters.prompt.inc(usage.prompt_tokens)
     meters.completion.inc(usage.completion_tokens)
     meters.images.inc(usage.images)
@@ -121,6 +121,6 @@ def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None) ->
 
 def unbilled(model: Model, reason: str, usage: usage_pb2.Usage) -> None:
     """Count a call that was given up: it is the operator's."""
-    UNBILLED_ATTEMPTS.labels(model.provider, model.id, reason).inc()
-    UNBILLED_TOKENS.labels(model.provider, model.id).inc(usage.prompt_tokens + usage.completion_tokens)
-    UNBILLED_IMAGES.labels(model.provider, model.id).inc(usage.images)
+    UNBILLED_ATTEMPTS.labels(model.provider, model.label, reason).inc()
+    UNBILLED_TOKENS.labels(model.provider, model.label).inc(usage.prompt_tokens + usage.completion_tokens)
+    UNBILLED_IMAGES.labels(model.provider, model.label).inc(usage.images)

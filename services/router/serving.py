@@ -92,7 +92,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     fields["model"] = model
     day = today()
     _note_others(answer, fields)
-    metrics.of_model(provider, model).first_event.observe(time.perf_counter() - caller.began)
+    metrics.of_model(provider, answer.model.label).first_event.observe(time.perf_counter() - caller.began)
 
     def settled(consumed: usage_pb2.Usage) -> None:
         _note_others(answer, fields)

@@ -25,6 +25,8 @@ from services.common.errors import (
     Unsupported,
 )
 from services.common.rpc.keys import key_of
+from services.quota_client import unpriced
+from services.quota_client.amounts import Amount
 from services.tasks import metrics
 from services.tasks.adapters.database import Notices, wait
 from services.tasks.adapters.quota import Quota
@@ -51,6 +53,9 @@ class VerifiedKey(Protocol):
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Return whether the key may do this. Empty names ask whether there is any that it may."""
+
+    def free(self, enough: Amount) -> Amount:
+        """Return what is left of its limits."""
 
 
 class Admission(Protocol):
@@ -144,6 +149,7 @@ class Operations:
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="model")
         if catalogue.providers[model.provider].makes != "image":
             raise Unsupported(f"model {model.id} does not make images", param="model")
+        unpriced.check(who, model)
         return model
 
     async def create(self, key: str, who: VerifiedKey, order: Order, *, request_id: str) -> Task:

@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/ai-services/openai/reference#embeddings
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import msgspec
 from yarl import URL
@@ -37,7 +38,7 @@ def _options_of(provider: Provider) -> Options:
 def calls_from(request: EmbedTextsRequest, model: Model, provider: Provider) -> list[Call]:
     """Return the requests. The deployment is the model's upstream name."""
     options = _options_of(provider)
-    path = f"/openai/deployments/{model.name}/embeddings?api-version={options.api_version}"
+    path = f"/openai/deployments/{quote(model.name, safe='')}/embeddings?api-version={options.api_version}"
     return openai.calls_to(url_of(provider.base_url, path), request, model, options, {})
 
 

@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/ai-services/openai/reference#image-generation
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 import msgspec
 from yarl import URL
@@ -35,7 +36,7 @@ def _options_of(provider: Provider) -> Options:
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
     """Return the requests. The deployment is the model's upstream name."""
-    base = f"{provider.base_url.rstrip('/')}/openai/deployments/{model.name}/images/{{}}"
+    base = f"{provider.base_url.rstrip('/')}/openai/deployments/{quote(model.name, safe='')}/images/{{}}"
     url = f"{base}?api-version={_options_of(provider).api_version}"
     return openai.calls_to(url, request, model, name_model=False, documented=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, Literal
+from urllib.parse import quote
 
 import msgspec
 from yarl import URL
@@ -44,7 +45,7 @@ def options_of(provider: Provider) -> AzureOptions:
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
     """Return the HTTP request for a chat. The deployment is the model's upstream name."""
     options = options_of(provider)
-    path = f"/openai/deployments/{model.name}/chat/completions?api-version={options.api_version}"
+    path = f"/openai/deployments/{quote(model.name, safe='')}/chat/completions?api-version={options.api_version}"
     return Outgoing(url_of(provider.base_url, path), _encode(body_from(request, model, options, ignored)), {})
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -50,7 +51,7 @@ _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 def calls_from(request: pb.EmbedTextsRequest, model: Model, provider: Provider) -> list[Call]:
     """Return the requests. Texts beyond the model's longest are cut by Google, which does not say so."""
-    url = URL(f"{provider.base_url.rstrip('/')}/models/{model.name}:batchEmbedContents")
+    url = URL(f"{provider.base_url.rstrip('/')}/models/{quote(model.name, safe='')}:batchEmbedContents")
     more: dict[str, Any] = {"model": f"models/{model.name}"}
     if request.purpose in TASKS:
         more["taskType"] = TASKS[request.purpose]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -87,7 +88,7 @@ def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) 
     """Return the requests: one an image, but for Imagen's."""
     if model.limits.method == "predict":
         return imagen.calls_from(request, model, provider)
-    url = URL(f"{provider.base_url.rstrip('/')}/models/{model.name}:generateContent")
+    url = URL(f"{provider.base_url.rstrip('/')}/models/{quote(model.name, safe='')}:generateContent")
     return [
         Call(Outgoing(url, _encode(_body(request, model, index)), {}), 1)
         for index, _ in enumerate(capable.counts_of(request, model))

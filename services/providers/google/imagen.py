@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -39,7 +40,7 @@ _decode: Final = msgspec.json.Decoder(_Answer).decode
 
 def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) -> list[Call]:
     """Return the requests, of up to four images each."""
-    url = URL(f"{provider.base_url.rstrip('/')}/models/{model.name}:predict")
+    url = URL(f"{provider.base_url.rstrip('/')}/models/{quote(model.name, safe='')}:predict")
     calls = []
     for count in capable.counts_of(request, model):
         parameters: dict[str, Any] = {"sampleCount": count, "includeRaiReason": True}

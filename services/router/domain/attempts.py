@@ -202,7 +202,7 @@ class Attempts(Generic[M]):
         breakers.failed(model, error)
         course = course_after(error, asked_for=model is self.asked)
         reason = label_of(error)
-        metrics.ATTEMPTS_FAILED.labels(model.provider, model.id, reason).inc()
+        metrics.ATTEMPTS_FAILED.labels(model.provider, model.label, reason).inc()
         if course is Course.LARGER:
             self._longer_than = max(self._longer_than or 0, model.context_tokens)
         elif course is Course.AGAIN and self._may_ask_again(model, error, retry):
@@ -288,7 +288,7 @@ class Attempts(Generic[M]):
         self._asking = None
         self._patience.breakers.began(model)
         if model is not self.asked:
-            metrics.FALLBACKS.labels(self.asked.provider, self.asked.id, model.provider, model.id).inc()
+            metrics.FALLBACKS.labels(self.asked.provider, self.asked.label, model.provider, model.label).inc()
         return Begun(model, stream, first)
 
     def _heard(self) -> None:

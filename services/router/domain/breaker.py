@@ -68,7 +68,7 @@ class Breakers:
 
     def admits(self, model: Model) -> bool:
         """Return whether to ask a target now. After its rest this is true once: for a probe."""
-        state = self._states.get((model.provider, model.id))
+        state = self._states.get((model.provider, model.label))
         if state is None or not state.until:
             return True
         now = self._clock()
@@ -80,24 +80,24 @@ class Breakers:
 
     def is_open(self, model: Model) -> bool:
         """Return whether a target is left alone."""
-        state = self._states.get((model.provider, model.id))
+        state = self._states.get((model.provider, model.label))
         return state is not None and bool(state.until)
 
     def began(self, model: Model) -> None:
         """Note that a target begins to answer: a breaker closes, but one more failure opens it again."""
         if not self._states:
             return
-        state = self._states.get((model.provider, model.id))
+        state = self._states.get((model.provider, model.label))
         if state is not None and state.until:
             state.until, state.probing, state.failures = 0.0, False, LIMIT - 1
-            metrics.TARGET_OPEN.labels(model.provider, model.id).set(0)
+            metrics.TARGET_OPEN.labels(model.provider, model.label).set(0)
             _log.info("breaker.closed", provider=model.provider, model=model.id)
 
     def finished(self, model: Model) -> None:
         """Note that a target answered to the end."""
         if self._states:
             self.began(model)
-            self._states.pop((model.provider, model.id), None)
+            self._states.pop((model.provider, model.label), None)
 
     def failed(self, model: Model, error: MoaError) -> None:
         """Note a failure. One that is not the target's shows that it answers, if it came to its end."""
@@ -105,7 +105,7 @@ class Breakers:
             if not was_left(error):
                 self.began(model)
             return
-        state = self._states.setdefault((model.provider, model.id), _State())
+        state = self._states.setdefault((model.provider, model.label), _State())
         state.failures += 1
         if state.failures < LIMIT or (state.until and not state.probing):
             return
@@ -113,7 +113,7 @@ class Breakers:
         rest_s *= 1 - JITTER * self._jitter()
         state.rests = min(state.rests + 1, 16)
         state.until, state.probing = self._clock() + rest_s, False
-        metrics.TARGET_OPEN.labels(model.provider, model.id).set(1)
+        metrics.TARGET_OPEN.labels(model.provider, model.label).set(1)
         _log.warning(
             "breaker.opened",
             provider=model.provider,

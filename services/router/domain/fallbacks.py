@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from services.catalogue import Catalogue, Model
 from services.common.errors import ContextTooLong, InvalidField, ModelRetired, Unsupported
+from services.quota_client import unpriced
 from services.router.domain import retirement
 from services.router.domain.caller import Caller
 from services.router.domain.ports import Reservation
@@ -38,7 +39,10 @@ def able(
     """
     results: dict[str, Model] = {}
     for other in reachable(catalogue, model, caller):
-        if not reservation.verified_key.may(reservation.operation, other.provider, other.id):
+        verified_key = reservation.verified_key
+        if not verified_key.may(reservation.operation, other.provider, other.id):
+            continue
+        if other.lacks_price and not caller.own_key and not unpriced.may_pay(verified_key, other):
             continue
         try:
             check(other)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
+from services.catalogue import Model
 from services.common import logs
 from services.common.errors import MoaError, QuotaExhausted, error_of
 from services.common.metering import TextMeter, nobody
@@ -23,6 +24,8 @@ from services.router.domain.ports import MessageStream, Reservation
 
 PORTION: Final = 4096
 """Tokens of completion that are set aside at first: most answers are shorter, and need no call and no second."""
+UNKNOWN_PORTION: Final = 8192
+"""The same, of a model of which neither context nor longest answer is known."""
 _AHEAD: Final = PORTION // 2
 """When so many are left, more are set aside: a second of the fastest models, in which auth answers many times."""
 _AT_ONCE: Final = 2
@@ -32,6 +35,11 @@ _log = logs.get("growth")
 
 Message = text_service_pb2.GenerateTextResponse
 TextStream = MessageStream[Message]
+
+
+def portion(model: Model) -> int:
+    """Return how many tokens of completion are set aside at first for an answer that nobody bounded."""
+    return PORTION if model.context_tokens or model.max_output_tokens else UNKNOWN_PORTION
 
 
 class Growth:

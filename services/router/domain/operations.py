@@ -25,7 +25,7 @@ from services.common.errors import (
 )
 from services.common.operations import CONTRACTS
 from services.policies import Asked
-from services.quota_client import costless
+from services.quota_client import costless, unpriced
 from services.quota_client.amounts import Amount
 from services.router.background import Background
 from services.router.domain import fallbacks, retirement
@@ -137,6 +137,10 @@ class Operations:
         linked = _linked(call.images())
         catalogue = self._catalogue()
         others = list(fallbacks.reachable(catalogue, model, caller))
+        if not caller.own_key and any(each.lacks_price for each in (model, *others)):
+            verified_key = await self._admission.identify(caller.key)
+            unpriced.check(verified_key, model)
+            others = [other for other in others if unpriced.may_pay(verified_key, other)]
         # One reservation pays, whoever answers.
         amount = call.amount((model, *others))
         outgrown = call.outgrown(model, others)

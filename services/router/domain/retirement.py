@@ -16,8 +16,8 @@ def today() -> date:
 
 
 def is_over(model: Model, on: date) -> bool:
-    """Return whether a model's owner has stopped it."""
-    return model.retirement is not None and on >= model.retirement.date
+    """Return whether a model's owner has stopped it; one that its provider still lists is there, whatever was said."""
+    return model.retirement is not None and on >= model.retirement.date and not model.is_listed
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
-from services.router.domain.growth import PORTION, Collected, Growing, Growth, cut_short
+from services.router.domain.growth import Collected, Growing, Growth, cut_short, portion
 from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
 from services.router.domain.ports import MessageStream, Payer, Reservation
 from services.router.domain.prompt import Prompt
@@ -152,7 +152,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         self.prompt.check_able(self.request, model)
         wanted = self.request.max_tokens if self.request.HasField("max_tokens") else model.default_max_tokens
         self._bounded = wanted > 0
-        self._wanted = bounds.bounded(wanted or PORTION, model)
+        self._wanted = bounds.bounded(wanted or portion(model), model)
         if self._wanted < wanted and self.request.HasField("max_tokens"):
             self._shortened(model)
 

@@ -83,6 +83,9 @@ def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> J
                 ignored.add("top_k", f"model {model.id!r} does not take top_k")
             else:
                 more |= family.top_k(top_k)
+    if not thinking and not request.HasField("max_tokens") and not model.max_output_tokens:
+        # Nobody knows its longest answer: Converse takes the model's own where none is said.
+        del config["maxTokens"]
     if thinking:
         family.fit_sampling(config, more, ignored)
     body["inferenceConfig"] = config

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from yarl import URL
@@ -84,7 +85,7 @@ def count_request_from(request: CountTokensRequest, model: Model, provider: Prov
 @lru_cache(maxsize=256)
 def url_of(base: str, model: str, method: str) -> URL:
     """Return the address of a model's method."""
-    return URL(f"{base.rstrip('/')}/models/{model}:{method}")
+    return URL(f"{base.rstrip('/')}/models/{quote(model, safe='')}:{method}")
 
 
 def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> Json:

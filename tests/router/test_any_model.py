@@ -1,0 +1,126 @@
+"""Models that no row names: what is reserved for them, who may ask for them, and what is counted by their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.catalogue import Catalogue, Listed, ListedModel, Model, Prices, Provider
+from services.common import errors
+from services.common.errors import PermissionDenied
+from services.quota_client.amounts import UNLIMITED, Amount
+from services.router import metrics
+from services.router.domain.breaker import LIMIT
+from services.router.domain.caller import Caller
+from tests.router.rig import said, text
+from tests.router.test_growth import pieces
+from tests.router.test_rescue import finished
+from tests.router.world import World
+
+PROVIDERS = [Provider(id=name, adapter="x", makes="text", base_url="x") for name in ("one", "two")]
+
+
+def world_of(*rows: Model, listed: tuple[str, ...] = (), dollars: int = UNLIMITED) -> World:
+    """Return a world whose provider `one` answers for any id, with what it lists and a key's limit in dollars."""
+    world = World()
+    rows = rows or (Model(id="*", provider="one"),)
+    catalogue = Catalogue(PROVIDERS, rows, frozenset({"one", "two"}))
+    lists = {"one": Listed(models={name: ListedModel(id=name) for name in listed})} if listed else {}
+    world.catalogue = catalogue.with_listed(lists)
+    ledger: Any = world.ledger
+    ledger.free = lambda enough: Amount(ledger.left, 0, dollars)
+    return world
+
+
+def fail(world: World, model: str) -> None:
+    """Let a model fail as often as it is asked."""
+    for _ in range(8):
+        world.play(model, errors.UpstreamFailed("broken"))
+
+
+async def test_an_unknown_length_reserves_8192_tokens_and_grows() -> None:
+    """Neither context nor longest answer is known: 8,192 tokens are set aside, more as it grows, its provider is told
+    no bound of ours."""
+    world = world_of()
+    needs: list[Amount] = []
+    lend = world.ledger.lend
+    ledger: Any = world.ledger
+
+    async def reserve(key: str, *, need: Amount, **_: Any) -> Any:
+        needs.append(need)
+        return lend(need.tokens)
+
+    ledger.reserve = reserve
+    world.play("new-1", *pieces(100), finished(10, 10_000))
+    got, _, answer = await world.ask(model="new-1", max_tokens=None)
+    assert answer.model.full_id == "one/new-1"
+    assert needs[0].tokens - 26 == 8192
+    assert world.asked[0].bound == 0
+    assert world.ledger.extended
+    assert len(got) == 100 * len(" word" * 80)
+    assert world.ledger.rows == [("r1", 10, 10_000, "new-1")]
+
+
+async def test_a_limit_in_dollars_needs_a_price() -> None:
+    """Under one, what costs nobody knows how much is refused with what to do; its price assumed, it is answered."""
+    world = world_of(dollars=10**12)
+    with pytest.raises(PermissionDenied, match="use a model with a price, or have the operator set `assume_price`"):
+        await world.ask(model="new-1")
+    assert not world.asked
+    priced = world_of(Model(id="*", provider="one", assume_price=Prices(input=1, output=2)), dollars=10**12)
+    got, _, _ = await priced.ask(model="new-1")
+    assert got == "I am new-1"
+
+
+async def test_without_a_limit_in_dollars_an_unknown_price_is_no_matter() -> None:
+    """Nor is it for a caller who pays the provider: both are answered."""
+    world = world_of()
+    assert (await world.ask(model="new-1"))[0] == "I am new-1"
+
+
+async def test_a_fallback_without_a_price_is_passed_over_under_a_limit_in_dollars() -> None:
+    """Where a limit is in dollars, a priced model does not fall back to one whose price nobody knows."""
+    rows = (
+        Model(id="a", provider="two", fallback=("one/new-1",), prices=Prices(input=1)),
+        Model(id="*", provider="one"),
+    )
+    free = world_of(*rows)
+    fail(free, "a")
+    assert (await free.ask(model="a"))[0] == "I am new-1"
+    limited = world_of(*rows, dollars=10**12)
+    fail(limited, "a")
+    with pytest.raises(errors.UpstreamFailed):
+        await limited.ask(model="a")
+    assert set(limited.order) == {"a"}
+
+
+async def test_a_key_is_held_to_its_models() -> None:
+    """What a key may not use it may not use by any id that a row covers."""
+    world = world_of(Model(id="*", provider="one"), Model(id="a", provider="two", fallback=("one/new-1",)))
+    world.ledger.forbidden = {"new-1"}
+    fail(world, "a")
+    with pytest.raises(errors.UpstreamFailed):
+        await world.ask(model="a")
+    assert "new-1" not in world.order
+
+
+async def test_callers_names_make_no_new_labels() -> None:
+    """A caller that asks for ever new ids leaves one label and one breaker; what the provider lists has its own."""
+    world = world_of(listed=("listed-1",))
+    for number in range(LIMIT):
+        fail(world, f"hostile-{number}")
+        with pytest.raises(errors.UpstreamFailed):
+            await world.ask(model=f"one/hostile-{number}", caller=Caller(key="k", request_id="r", fallback=False))
+    world.play("listed-1", text(said("yes")), finished(1, 1))
+    await world.ask(model="listed-1")
+    assert len(world.breakers) == 1
+    model = world.catalogue.find("one/hostile-0")
+    assert world.breakers.is_open(model)
+    labels = {labels["model"] for labels in _labels() if labels["provider"] == "one"}
+    assert "*" in labels
+    assert not any(label.startswith("hostile") for label in labels)
+
+
+def _labels() -> list[dict[str, str]]:
+    return [sample.labels for metric in metrics.ATTEMPTS_FAILED.collect() for sample in metric.samples]
