@@ -170,10 +170,10 @@ class Wildcards:
         listed = self.listed[row.provider].models.get(name) if row.provider in self.listed else None
         if listed is not None and listed.makes not in ("", provider.makes):
             return None
-        told = listed or ListedModel(id=name)
-        facts = self._facts(row.provider, told.base or name)
+        entry = listed or ListedModel(id=name)
+        facts = self._facts(row.provider, entry.base or name)
         known = facts or Facts()
-        can = row.capabilities or told.capabilities.union(known.capabilities)
+        can = row.capabilities or entry.capabilities.union(known.capabilities)
         fields = {field: getattr(row, field) for field in row.__struct_fields__}
         fields |= {
             "id": name,
@@ -181,9 +181,9 @@ class Wildcards:
             "deny": (),
             "assume_price": None,
             "capabilities": row.capabilities or (_ASKABLE[provider.makes] | can).difference(known.lacks),
-            "created": told.created,
-            "context_tokens": row.context_tokens or told.context_tokens or known.context_tokens or 0,
-            "max_output_tokens": row.max_output_tokens or told.max_output_tokens or known.max_output_tokens or 0,
+            "created": entry.created,
+            "context_tokens": row.context_tokens or entry.context_tokens or known.context_tokens or 0,
+            "max_output_tokens": row.max_output_tokens or entry.max_output_tokens or known.max_output_tokens or 0,
             "prices": row.prices if row.prices is not None or known.prices else row.assume_price,
             "known_prices": known.prices,
             "retirement": self._retirement(row.provider, known),

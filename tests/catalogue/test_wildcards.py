@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 from moa.common.v1 import usage_pb2
-from services.catalogue import Catalogue, CatalogueError, Listed, ListedModel, UnknownModel, load, worded
+from services.catalogue import (
+    Book,
+    Catalogue,
+    CatalogueError,
+    Listed,
+    ListedModel,
+    Model,
+    Prices,
+    Provider,
+    UnknownModel,
+    load,
+    worded,
+)
+from services.router.domain import retirement
 
 FILE = """
 providers:
@@ -199,3 +212,51 @@ def test_a_virtual_model_may_name_what_a_row_covers(tmp_path: Path) -> None:
     assert [(model.full_id, model.label) for _, model in found[1]] == [("a/x", "x"), ("a@eu/x", "x")]
     with pytest.raises(CatalogueError, match="there is no 'a/old'"):
         _loaded(tmp_path / "catalogue.yaml", file.replace("a/x", "a/old"))
+
+
+FACTS = b"""{"format": 1, "taken": "2026-11-29", "families": {"openai": {
+  "kept": {"makes": "text", "context_tokens": 5000, "max_output_tokens": 600, "capabilities": ["vision", "prefill"],
+           "lacks": ["reasoning"], "prices": [{"since": "1970-01-01", "input": 1000000000}]},
+  "gone": {"retires": "2020-01-01", "successor": "kept"},
+  "round": {"retires": "2020-01-01", "successor": "about"}, "about": {"retires": "2020-01-01", "successor": "round"},
+  "away": {"retires": "2020-01-01", "successor": "img-1"}}}}"""
+
+
+def _with_facts(*listed: ListedModel, row: Model | None = None) -> Catalogue:
+    providers = [Provider(id=name, adapter="openai", makes="text", base_url="x", facts="openai") for name in ("a", "b")]
+    rows = [
+        row or Model(id="*", provider="a", deny=("img-*",), assume_price=Prices(input=9)),
+        Model(id="*", provider="b"),
+    ]
+    catalogue = Catalogue(providers, rows, frozenset({"a"}), book=Book(FACTS))
+    return catalogue.with_listed({"a": Listed(models={model.id: model for model in listed})}) if listed else catalogue
+
+
+def test_kept_facts_join_what_rows_and_lists_say() -> None:
+    """The row's word comes first, then the provider's list, then the kept facts, then what is assumed."""
+    catalogue = _with_facts()
+    kept, new = catalogue.find("kept"), catalogue.find("new")
+    assert (kept.context_tokens, kept.max_output_tokens, kept.label) == (5000, 600, "kept")
+    assert kept.known_capabilities == {"vision", "prefill"}
+    assert kept.can("prefill")
+    assert kept.can("tools")
+    assert not kept.can("reasoning"), "known not to"
+    million = usage_pb2.Usage(prompt_tokens=1_000_000)
+    assert [model.cost_on()(million, "", "") for model in (kept, new)] == [10**9, 9 * 10**9]
+    listed = _with_facts(ListedModel(id="kept", context_tokens=7000), ListedModel(id="mine", base="kept"))
+    assert [listed.find(name).context_tokens for name in ("kept", "mine")] == [7000, 5000]
+    own = _with_facts(
+        row=Model(id="*", provider="a", context_tokens=10, capabilities=frozenset(), prices=Prices(input=2))
+    )
+    assert (own.find("kept").context_tokens, own.find("kept").cost_on()(million, "", "")) == (10, 2 * 10**9)
+
+
+def test_kept_successors_answer_for_what_ended_unless_it_is_still_listed() -> None:
+    """An id that is over is answered by the one that its owner names; one that its provider lists is there."""
+    catalogue = _with_facts()
+    found, ending = retirement.standing(catalogue, catalogue.find("gone"), retirement.today())
+    assert (found.full_id, str(ending.date) if ending else "") == ("a/kept", "2020-01-01")
+    listed = _with_facts(ListedModel(id="gone"))
+    assert retirement.standing(listed, listed.find("gone"), retirement.today())[0].id == "gone"
+    assert retirement.standing(catalogue, catalogue.find("round"), retirement.today())[0].id in ("round", "about")
+    assert catalogue.find("away").retirement is None, "its successor is none that the row covers"

@@ -40,7 +40,9 @@ def standing(catalogue: Catalogue, model: Model, on: date) -> tuple[Model, Retir
     ending = model.retirement
     if ending is not None and ending.announced is not None and on < ending.announced:
         ending = None
-    while model.retirement is not None and is_over(model, on):
+    seen = set()
+    while model.retirement is not None and is_over(model, on) and model.full_id not in seen:
+        seen.add(model.full_id)  # kept facts may name each other
         ended = model.retirement
         if ended.policy == "gone":
             raise ModelRetired(
