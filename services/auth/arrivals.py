@@ -35,13 +35,13 @@ class Arrivals:
 
     async def of_session(self, account_id: str) -> None:
         """Count a call of somebody who is logged in. Raises RateLimited with the time until the next."""
-        a_minute = await self._sessions.pace_of(account_id)
-        await self._count([(account_id, Limit(a_minute, 0))], "")
+        a_minute, tokens = await self._sessions.pace_of(account_id)
+        await self._count([(account_id, Limit(a_minute, 0, tokens))], "")
 
     async def _count(self, limits: Sequence[tuple[str, Limit]], key_id: str) -> None:
         # A call of these takes a moment: how many run at once says nothing of it.
         needs = [
-            (quota_pb2.PaceNeed(key_id=key_id, subject=subject, starts=1, want_starts=1), Limit(limit.a_minute, 0))
+            (quota_pb2.PaceNeed(key_id=key_id, subject=subject, starts=1, want_starts=1), limit._replace(at_once=0))
             for subject, limit in limits
             if limit.a_minute
         ]

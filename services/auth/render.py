@@ -112,6 +112,7 @@ def key(record: KeyRecord) -> account_pb2.Key:
         images_a_day=record.images_a_day,
         requests_per_minute=record.requests_a_minute,
         concurrent_requests=record.concurrent_requests,
+        tokens_per_minute=record.tokens_a_minute,
         priority=priorities.NUMBERS[record.priority] if record.priority else quota_pb2.PRIORITY_UNSPECIFIED,
         created_at=_stamp(record.created_at),
         expires_at=_stamp(record.expires_at),
@@ -221,7 +222,7 @@ def read_rules(given: Iterable[quota_pb2.Rule], param: str) -> list[quota_pb2.Ru
 def read_key_limits(given: account_service_pb2.CreateKeyRequest) -> KeyLimits:
     """Read a new key's own limits. Raises InvalidField."""
     asked = account_pb2.Limits()
-    for name in ("tokens_a_day", "images_a_day", "requests_per_minute", "concurrent_requests"):
+    for name in ("tokens_a_day", "images_a_day", "requests_per_minute", "concurrent_requests", "tokens_per_minute"):
         if given.HasField(name):
             setattr(asked, name, getattr(given, name))
     asked.MergeFrom(given.limits)

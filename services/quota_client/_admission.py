@@ -166,7 +166,7 @@ class Admission:
                 raise PermissionDenied(f"this key may not use {model or provider}")
             store.used_at = now
             lease = store.find(need, now)
-            if lease is not None and (not store.paces or _entered(store, now)):
+            if lease is not None and (not store.paces or _entered(store, now, need.tokens)):
                 reservation = store.reserve(
                     lease, need, operation=operation, request_id=request_id, cost=cost, now=now, paces=store.paces
                 )
@@ -253,7 +253,7 @@ class Admission:
         store = self._by_digest.get(digest)
         if store is not None and (shares := store.paces):
             try:
-                await self._paces.enter(shares)
+                await self._paces.enter(shares, reservation.amount.tokens)
             except BaseException:
                 reservation.release()
                 raise
@@ -340,10 +340,10 @@ class Admission:
         )
 
 
-def _entered(store: LeaseStore, now: float) -> bool:
+def _entered(store: LeaseStore, now: float, tokens: int = 0) -> bool:
     """Begin a request in its paces if that needs no call. Raises RateLimited, which tells what is left."""
     try:
-        return entered(store.paces, now)
+        return entered(store.paces, now, tokens)
     except RateLimited as refused:
         refused.headers = tuple(ratelimit.headers(store.verified_key.remaining()))
         raise

@@ -164,7 +164,7 @@ class LeaseStore:
 
     def deferred(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
         """Keep what was set aside until it is known what was consumed (`Reservation.defer` calls this)."""
-        self._leave_paces(reservation)
+        self._leave_paces(reservation, settlement.charged.tokens)
 
         def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
             self._end(reservation, Amount.read(charged))
@@ -202,6 +202,8 @@ class LeaseStore:
         self.released(reservation)
         smaller = self._again(reservation, amount, paces)
         reservation.lease.open -= 1
+        for share in paces:
+            share.changed(reservation.amount.tokens, amount.tokens)
         return smaller
 
     async def lend(self, running: Reservation, need: Amount, least: Amount) -> Reservation:
@@ -232,6 +234,15 @@ class LeaseStore:
         bound = [(share.a_minute, share.free_starts + int(share.starts)) for share in self.paces if share.a_minute]
         return min(bound, key=lambda pair: pair[1], default=None)
 
+    def tokens_a_minute(self) -> tuple[int, int] | None:
+        """Return the tokens a minute that bind most, and how many of them are left; None where none bind."""
+        bound = [
+            (share.tokens_a_minute, max(0, share.free_tokens + int(share.tokens)))
+            for share in self.paces
+            if share.tokens_a_minute
+        ]
+        return min(bound, key=lambda pair: pair[1], default=None)
+
     def low(self) -> bool:
         """Return whether it is time to lease more."""
         now = time.monotonic()
@@ -253,6 +264,8 @@ class LeaseStore:
 
     def _end(self, reservation: Reservation, charged: Amount) -> bool:
         """Put back what a request did not consume. Return whether it consumed more than was set aside."""
+        if reservation.paces:
+            self._leave_paces(reservation, charged.tokens)
         if reservation.further:
             charged, *shares = reservation.shares(charged)
             for one, share in zip(reservation.further, shares, strict=True):
@@ -271,16 +284,18 @@ class LeaseStore:
         beyond = min(left) < 0
         lease.free += left.at_least(NOTHING) if beyond else left
         self.open.pop(reservation.reservation_id, None)
-        self._leave_paces(reservation)
+        if reservation.paces:
+            self._leave_paces(reservation, reservation.amount.tokens - left.tokens)
         if lease.recalled and not lease.open:
             self._give_back(self)
         return beyond
 
     @staticmethod
-    def _leave_paces(reservation: Reservation) -> None:
+    def _leave_paces(reservation: Reservation, used: int) -> None:
+        """Leave the paces, once, with so many tokens used."""
         paces, reservation.paces = reservation.paces, ()
         for share in paces:
-            share.end()
+            share.end(reservation.amount.tokens, used)
 
 
 async def _lend_nothing(store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:

@@ -40,10 +40,13 @@ class Share:
 
     __slots__ = (
         "_alone_at",
+        "_most_tokens",
         "_peak_at",
+        "_refused_tokens",
         "a_minute",
         "at_once",
         "free_starts",
+        "free_tokens",
         "holders",
         "key_id",
         "lock",
@@ -55,6 +58,8 @@ class Share:
         "slots_until",
         "starts",
         "subject",
+        "tokens",
+        "tokens_a_minute",
         "used_at",
         "wait_until",
         "waiting",
@@ -67,13 +72,17 @@ class Share:
         self.key_id = ""
         self.a_minute = 0
         self.at_once = 0
+        self.tokens_a_minute = 0
         self.starts = 0.0
+        self.tokens = 0.0
+        """Tokens that requests which begin here may set aside; below zero, what was used beyond that."""
         self.slots = 0
         self.slots_until = 0.0
         self.running = 0
         self.peak = 0
         self.holders = 1
         self.free_starts = 0
+        self.free_tokens = 0
         self.used_at = now
         self.renew_after = 0.0
         self.refused_until = 0.0
@@ -82,39 +91,61 @@ class Share:
         self.lock = asyncio.Lock()
         self._peak_at = now
         self._alone_at = 0.0
+        self._most_tokens = 0
+        """Of one request; of a larger one no more is set aside."""
+        self._refused_tokens = 0
 
-    def ready(self, now: float) -> bool:
+    def limit(self, pace: quota_pb2.Pace) -> None:
+        """Take the limits over."""
+        self.a_minute, self.at_once = pace.requests_per_minute, pace.concurrent_requests
+        if self.tokens_a_minute != pace.tokens_per_minute:
+            self.tokens_a_minute = self._most_tokens = pace.tokens_per_minute
+            self.tokens = min(self.tokens, pace.tokens_per_minute)
+
+    def ready(self, now: float, tokens: int) -> bool:
         """Return whether a request may begin; raise RateLimited where that was refused a moment ago."""
-        if self._room(now):
+        if self._room(now, tokens):
             return True
-        if now < self.refused_until:
-            raise self.refusal(now)
+        if now < self.refused_until and tokens >= self._refused_tokens:
+            raise self.refusal(now, tokens)
         return False
 
-    def begin(self, now: float) -> None:
-        """Count a request that begins."""
+    def begin(self, now: float, tokens: int) -> None:
+        """Count a request that begins, and may come to so many tokens."""
         if self.a_minute:
             self.starts -= 1
+        if self.tokens_a_minute:
+            self.tokens -= min(tokens, self._most_tokens)
         self.running += 1
         self.peak = max(self.peak, self.running)
         self.used_at = now
 
-    def end(self) -> None:
-        """Count a request that ended."""
+    def end(self, set_aside: int = 0, used: int = 0) -> None:
+        """Count a request that ended, and what it used of the tokens that it might."""
         self.running -= 1
+        self.changed(set_aside, used)
         if self.at_once:
             # There is room again; a refusal for the rate's sake is asked about once more.
             self.refused_until = 0.0
 
-    def refusal(self, now: float) -> RateLimited:
+    def changed(self, set_aside: int, used: int) -> None:
+        """Set as many tokens aside for a request as it may use now, or did."""
+        if self.tokens_a_minute and set_aside != used:
+            self.tokens += min(set_aside, self._most_tokens) - used
+            self.refused_until = 0.0
+
+    def refusal(self, now: float, tokens: int) -> RateLimited:
         """Return the refusal of a request that may not begin."""
         if self.at_once and self.running >= self.slots:
             return RateLimited(f"at most {self.at_once} requests at once for this {self.what}", retry_after_s=1)
         wait_s = max(self.wait_until - now, _REFUSAL_S)
-        return RateLimited(f"at most {self.a_minute} requests a minute for this {self.what}", retry_after_s=wait_s)
+        if self._has_tokens(tokens) or (self.a_minute and self.starts < 1 and not self.free_starts):
+            return RateLimited(f"at most {self.a_minute} requests a minute for this {self.what}", retry_after_s=wait_s)
+        most = f"at most {self.tokens_a_minute} tokens a minute for this {self.what}"
+        return RateLimited(f"{most}, and this request may come to {tokens}", retry_after_s=wait_s)
 
-    def take(self, told: quota_pb2.PaceShare, asked_at: float, *, began: bool) -> None:
-        """Take over what auth gave; `began` tells whether a request waits for it."""
+    def take(self, told: quota_pb2.PaceShare, asked_at: float, *, tokens: int | None) -> None:
+        """Take over what auth gave; a request of so many tokens waits for it, None: none does."""
         lasts_s = told.expires_in.ToMilliseconds() / 1000
         self.starts += told.starts
         self.slots = told.slots
@@ -122,16 +153,25 @@ class Share:
         self.renew_after = asked_at + lasts_s / 4
         self.holders = max(1, told.holders)
         self.free_starts = told.free_starts
+        self.tokens += told.tokens
+        self.free_tokens = told.free_tokens
+        self._most_tokens = self.tokens_a_minute
         self._alone_at = 0.0
-        if began and not self._room(asked_at):
+        if tokens is not None and not self._room(asked_at, tokens):
+            self._refused_tokens = tokens
             wait_s = told.wait.ToMilliseconds() / 1000
             self.wait_until = asked_at + wait_s
             self.refused_until = asked_at + min(max(wait_s, _REFUSAL_S), 1.0)
 
-    def _room(self, now: float) -> bool:
-        return (not self.a_minute or self.starts >= 1) and (
-            not self.at_once or (self.running < self.slots and now < self.slots_until)
+    def _room(self, now: float, tokens: int) -> bool:
+        return (
+            (not self.a_minute or self.starts >= 1)
+            and (not self.at_once or (self.running < self.slots and now < self.slots_until))
+            and self._has_tokens(tokens)
         )
+
+    def _has_tokens(self, tokens: int) -> bool:
+        return not self.tokens_a_minute or not tokens or self.tokens >= min(tokens, self._most_tokens)
 
     def alone(self, now: float) -> None:
         """Go on while nobody can divide: with an equal part of the limit, as far as is known of others."""
@@ -142,9 +182,15 @@ class Share:
             part = max(1.0, self.a_minute / self.holders)
             if self._alone_at:
                 self.starts = min(part, self.starts + (now - self._alone_at) * part / 60)
-            self._alone_at = now
             self.wait_until = now + max(0.0, 1 - self.starts) * 60 / part
-        self.refused_until = now + _REFUSAL_S
+        if self.tokens_a_minute:
+            part = max(1.0, self.tokens_a_minute / self.holders)
+            self._most_tokens = math.floor(part)
+            if self._alone_at:
+                self.tokens = min(part, self.tokens + (now - self._alone_at) * part / 60)
+            self.wait_until = max(self.wait_until, now + _REFUSAL_S)
+        self._alone_at = now
+        self.refused_until, self._refused_tokens = now + _REFUSAL_S, 0
 
     def due(self, now: float) -> quota_pb2.PaceNeed | None:
         """Return what there is to renew or return, which counts as gone from here on; None when there is nothing."""
@@ -152,24 +198,39 @@ class Share:
             self._peak_at, self.peak = now, self.running
         idle_s = now - self.used_at
         returned = int(self.starts) if idle_s > _IDLE_S and not self._alone_at else 0
+        tokens = self._returned_tokens(all_of_them=idle_s > _IDLE_S)
         spare = self.slots - max(self.running, self.peak)
         renews = now > self.renew_after and (self.running > 0 or idle_s < _ACTIVE_S)
-        if not returned and spare <= 0 and not renews:
+        if not returned and not tokens and spare <= 0 and not renews:
             return None
         self.starts -= returned
+        self.tokens -= tokens
         self.slots = min(self.slots, max(self.running, self.peak))
         return quota_pb2.PaceNeed(
             key_id=self.key_id,
             subject=self.subject,
             returned_starts=returned,
+            returned_tokens=tokens,
             running=self.running,
             slots=self.slots,
             want_slots=self.slots,
         )
 
-    def need(self) -> quota_pb2.PaceNeed:
+    def _returned_tokens(self, *, all_of_them: bool) -> int:
+        """Return how many tokens go back; below zero, what was used beyond what was set aside."""
+        if self._alone_at or (self.tokens > 0 and not all_of_them):
+            return 0
+        return math.floor(self.tokens)
+
+    def need(self, tokens: int) -> quota_pb2.PaceNeed:
         """Return what is needed for one more request, and what would spare the next ones a call."""
+        over = self._returned_tokens(all_of_them=False)
+        self.tokens -= over
+        lacking = 0 if self._has_tokens(tokens) else math.ceil(min(tokens, self.tokens_a_minute) - self.tokens)
         return quota_pb2.PaceNeed(
+            returned_tokens=over,
+            tokens=lacking,
+            want_tokens=max(lacking, self.tokens_a_minute) if lacking else 0,
             key_id=self.key_id,
             subject=self.subject,
             starts=0 if self.starts >= 1 else 1,
@@ -203,38 +264,38 @@ class Paces:
             (grant.counts_as or grant.key_id, "key", grant.key_pace),
             (grant.bound_by, "key's maker", grant.bound_pace),
         ):
-            if not (pace.requests_per_minute or pace.concurrent_requests):
+            if not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
                 continue
             share = self._shares.get(subject)
             if share is None:
                 share = self._shares[subject] = Share(subject, what, time.monotonic())
             share.key_id = grant.key_id
-            share.a_minute, share.at_once = pace.requests_per_minute, pace.concurrent_requests
+            share.limit(pace)
             found.append(share)
         return tuple(found)
 
-    async def enter(self, shares: Sequence[Share]) -> None:
-        """Begin a request; the caller sees to `Share.end`. Raises RateLimited."""
+    async def enter(self, shares: Sequence[Share], tokens: int = 0) -> None:
+        """Begin a request that may come to so many tokens; the caller sees to `Share.end`. Raises RateLimited."""
         first = shares[0]
         first.waiting += 1
         try:
             async with AsyncExitStack() as stack:
                 for share in shares:
                     await stack.enter_async_context(share.lock)
-                await self._entered(shares)
+                await self._entered(shares, tokens)
         finally:
             first.waiting -= 1
 
-    async def _entered(self, shares: Sequence[Share]) -> None:
+    async def _entered(self, shares: Sequence[Share], tokens: int) -> None:
         for _ in range(_TRIES):
             now = time.monotonic()
-            lacking = [share for share in shares if not share.ready(now)]
+            lacking = [share for share in shares if not share.ready(now, tokens)]
             if not lacking:
-                begin(shares, now)
+                begin(shares, now, tokens)
                 return
-            await self._ask(lacking, [share.need() for share in lacking], began=True)
+            await self._ask(lacking, [share.need(tokens) for share in lacking], tokens=tokens)
         # Requests that found room without asking took all of it.
-        raise lacking[0].refusal(time.monotonic())
+        raise lacking[0].refusal(time.monotonic(), tokens)
 
     def busy(self) -> bool:
         """Return whether any share runs something, or has something to renew or to return soon."""
@@ -255,12 +316,12 @@ class Paces:
         try:
             for start in range(0, len(due), _BATCH):
                 batch = due[start : start + _BATCH]
-                await self._ask([share for share, _ in batch], [need for _, need in batch], began=False)
+                await self._ask([share for share, _ in batch], [need for _, need in batch], tokens=None)
         finally:
             for share, _ in due:
                 share.lock.release()
 
-    async def _ask(self, shares: Iterable[Share], needs: Iterable[quota_pb2.PaceNeed], *, began: bool) -> None:
+    async def _ask(self, shares: Iterable[Share], needs: Iterable[quota_pb2.PaceNeed], *, tokens: int | None) -> None:
         asked_at = time.monotonic()
         request = quota_service_pb2.LeasePaceRequest(holder=self._holder, needs=needs)
         try:
@@ -273,22 +334,22 @@ class Paces:
         told = {share.subject: share for share in answer.shares}
         for share in shares:
             if share.subject in told:
-                share.take(told[share.subject], asked_at, began=began)
+                share.take(told[share.subject], asked_at, tokens=tokens)
             else:
                 # It has no limit any more. A key that ended is refused elsewhere.
-                share.a_minute = share.at_once = 0
+                share.limit(quota_pb2.Pace())
 
 
-def entered(shares: Sequence[Share], now: float) -> bool:
+def entered(shares: Sequence[Share], now: float, tokens: int = 0) -> bool:
     """Begin a request if that needs no call, and tell so. Raises RateLimited where it was refused a moment ago."""
     for share in shares:
-        if not share.ready(now):
+        if not share.ready(now, tokens):
             return False
-    begin(shares, now)
+    begin(shares, now, tokens)
     return True
 
 
-def begin(shares: Iterable[Share], now: float) -> None:
-    """Count a request that begins."""
+def begin(shares: Iterable[Share], now: float, tokens: int) -> None:
+    """Count a request that begins, and may come to so many tokens."""
     for share in shares:
-        share.begin(now)
+        share.begin(now, tokens)

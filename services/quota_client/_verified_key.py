@@ -27,6 +27,9 @@ class Remaining:
     limit_requests: int = 0
     """Requests a minute; 0: any number."""
     free_requests: int = 0
+    limit_minute_tokens: int = 0
+    """Tokens a minute; 0: any number."""
+    free_minute_tokens: int = 0
 
 
 class TaskReservation(Protocol):
@@ -37,6 +40,9 @@ class TaskReservation(Protocol):
 
     def starts(self) -> tuple[int, int] | None:
         """Return the requests a minute, and how many of them are left; None where any number may begin."""
+
+    def tokens_a_minute(self) -> tuple[int, int] | None:
+        """Return the tokens a minute, and how many of them are left; None where any number may be used."""
 
 
 class VerifiedKey:
@@ -91,6 +97,7 @@ class VerifiedKey:
         grant = self._grant
         held = self._held.free()
         limit_requests, free_requests = self._held.starts() or (0, 0)
+        limit_minute_tokens, free_minute_tokens = self._held.tokens_a_minute() or (0, 0)
         told = grant.remaining
         free, limit = Amount.read_limit(told.free), Amount.read_limit(told.limit)
         free_tokens, free_images = free.tokens, free.images
@@ -111,6 +118,8 @@ class VerifiedKey:
             unlimited=told.unlimited,
             limit_requests=limit_requests,
             free_requests=min(limit_requests, free_requests),
+            limit_minute_tokens=limit_minute_tokens,
+            free_minute_tokens=min(limit_minute_tokens, free_minute_tokens),
         )
 
     def free(self, enough: Amount) -> Amount:

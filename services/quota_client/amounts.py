@@ -248,4 +248,4 @@ def limit_shown(name: str, limit: int) -> str:
 
 def field_of(name: str) -> str:
     """Return what `moa.account.v1.Limits` calls a limit: dollars are written as such there."""
-    return name.removeprefix("nano_").replace("requests_a_minute", "requests_per_minute")
+    return name.removeprefix("nano_").replace("_a_minute", "_per_minute")

@@ -17,6 +17,7 @@ _MINUTE_S: Final = 60
 
 
 class _Window(NamedTuple):
+    name: str
     unit: str
     limit: int
     free: int
@@ -56,31 +57,47 @@ class Remaining(Protocol):
         """Requests that may begin now."""
 
     @property
+    def limit_minute_tokens(self) -> int:
+        """Tokens a minute; 0: any number."""
+
+    @property
+    def free_minute_tokens(self) -> int:
+        """Tokens that may be used now."""
+
+    @property
     def unlimited(self) -> bool:
         """Whether there is no limit; the rest means nothing then."""
 
 
 def headers(left: Remaining) -> list[tuple[str, str]]:
-    """Return the headers that tell what is left; none where there is no limit."""
+    """Return the headers that tell what is left; none where there is no limit.
+
+    OpenAI's names know one window of tokens: a minute's, where there is one, else the day's. The fields have both.
+    """
     windows: list[_Window] = []
     if left.limit_requests:
-        used = max(0, left.limit_requests - left.free_requests)
-        # Full again after this long: requests come back one by one.
-        reset_s = -(-used * _MINUTE_S // left.limit_requests)
-        windows.append(_Window("requests", left.limit_requests, left.free_requests, _MINUTE_S, reset_s))
+        windows.append(_minute("requests", "requests", left.limit_requests, left.free_requests))
+    if left.limit_minute_tokens:
+        windows.append(_minute("tokens-a-minute", "tokens", left.limit_minute_tokens, left.free_minute_tokens))
     if not left.unlimited:
         reset_s = max(0, int(left.resets_at.timestamp() - time.time()))
         days = ("tokens", left.limit_tokens, left.free_tokens), ("images", left.limit_images, left.free_images)
-        windows += [_Window(unit, most, free, _DAY_S, reset_s) for unit, most, free in days if most < UNLIMITED]
+        windows += [_Window(unit, unit, most, free, _DAY_S, reset_s) for unit, most, free in days if most < UNLIMITED]
     if not windows:
         return []
-    found: list[tuple[str, str]] = []
-    for unit, limit, free, _, reset_s in windows:
-        found += [
-            (f"x-ratelimit-limit-{unit}", str(limit)),
-            (f"x-ratelimit-remaining-{unit}", str(max(0, free))),
-            (f"x-ratelimit-reset-{unit}", f"{reset_s}s"),
-        ]
-    policies = ", ".join(f'"{unit}";q={limit};qu="{unit}";w={window_s}' for unit, limit, _, window_s, _ in windows)
-    limits = ", ".join(f'"{unit}";r={max(0, free)};t={reset_s}' for unit, _, free, _, reset_s in windows)
-    return [*found, ("ratelimit-policy", policies), ("ratelimit", limits)]
+    found: dict[str, str] = {}
+    for _, unit, limit, free, _, reset_s in windows:
+        found.setdefault(f"x-ratelimit-limit-{unit}", str(limit))
+        found.setdefault(f"x-ratelimit-remaining-{unit}", str(max(0, free)))
+        found.setdefault(f"x-ratelimit-reset-{unit}", f"{reset_s}s")
+    policies = ", ".join(
+        f'"{name}";q={limit};qu="{unit}";w={window_s}' for name, unit, limit, _, window_s, _ in windows
+    )
+    limits = ", ".join(f'"{name}";r={max(0, free)};t={reset_s}' for name, _, _, free, _, reset_s in windows)
+    return [*found.items(), ("ratelimit-policy", policies), ("ratelimit", limits)]
+
+
+def _minute(name: str, unit: str, limit: int, free: int) -> _Window:
+    used = max(0, limit - free)
+    # Full again after this long: what was used comes back bit by bit.
+    return _Window(name, unit, limit, free, _MINUTE_S, -(-used * _MINUTE_S // limit))

@@ -20,6 +20,7 @@ _ONE_LIMIT: dict[str, dict[str, Any]] = {
     "tokens_a_day": {"tokens_a_day": 10},
     "images_a_day": {"images_a_day": 0},
     "requests_per_minute": {"requests_per_minute": 1000},
+    "tokens_per_minute": {"tokens_per_minute": 1000},
     "concurrent_requests": {"concurrent_requests": 100},
     "priority": {"priority": quota_pb2.PRIORITY_LOW},
     "expires_in": {"expires_in": Duration(seconds=600)},

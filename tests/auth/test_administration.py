@@ -45,6 +45,7 @@ async def test_administrators_look_after_accounts(client: Client, root: str, aut
         account_pb2.Limits(images_a_day=501),
         account_pb2.Limits(keys=11),
         account_pb2.Limits(requests_per_minute=0),
+        account_pb2.Limits(tokens_per_minute=0),
         account_pb2.Limits(usd_a_month="1.0000000001"),
         account_pb2.Limits(usd_a_month="-1"),
     ):

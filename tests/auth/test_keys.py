@@ -120,8 +120,9 @@ async def test_a_keys_own_limits_are_shown_and_outlive_its_rotation(client: Clie
     """What a key may use of its account's limits stands in every list of it, and in its successor."""
     session = client.sent((await client.sign_up("own@example.com")).session_token)
     asked = pb.CreateKeyRequest(tokens_a_day=500, images_a_day=0, requests_per_minute=30, concurrent_requests=2)
+    asked.tokens_per_minute = 9000
     made = await client.account.CreateKey(asked, metadata=session)
     rotated = await client.account.RotateKey(pb.RotateKeyRequest(key_id=made.key.key_id), metadata=session)
     for key in (made.key, rotated.key):
         assert (key.tokens_a_day, key.images_a_day) == (500, 0)
-        assert (key.requests_per_minute, key.concurrent_requests) == (30, 2)
+        assert (key.requests_per_minute, key.concurrent_requests, key.tokens_per_minute) == (30, 2, 9000)

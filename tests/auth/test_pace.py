@@ -16,7 +16,7 @@ from services.common.errors import RateLimited, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.quota_client import Admission, Reservation
-from tests.auth.asking import Router, reserve, until
+from tests.auth.asking import Router, reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth, Start
 
@@ -40,11 +40,13 @@ async def all_at_once(routers: list[Admission], *keys: str, each: int) -> list[R
     return [answer for answer in await asyncio.gather(*tries) if isinstance(answer, Reservation)]
 
 
-def paced(auth: Auth, account: str, *, a_minute: int = 0, at_once: int = 0) -> None:
+def paced(auth: Auth, account: str, *, a_minute: int = 0, at_once: int = 0, tokens: int = 0) -> None:
     auth.query(
-        "update accounts set requests_a_minute = %s, concurrent_requests = %s where id = %s returning 1",
+        "update accounts set requests_a_minute = %s, concurrent_requests = %s, tokens_a_minute = %s where id = %s"
+        " returning 1",
         a_minute,
         at_once,
+        tokens,
         account,
     )
 
@@ -151,6 +153,35 @@ async def test_a_paced_answer_tells_its_pace(auth: Auth, admit: Admit) -> None:
         assert told["x-ratelimit-remaining-requests"] == "0"
         assert '"requests";q=3;qu="requests";w=60' in told["ratelimit-policy"]
         assert '"tokens"' in told["ratelimit"]
+
+
+async def test_tokens_a_minute_are_counted_over_all_routers(start: Start, admit: Admit) -> None:
+    """Three routers together use what one may in a minute; what a request did not come to serves the next ones, on
+    another router too, and a refusal says how long to wait and what is left."""
+    auth, routers = await three(start, admit, lease_s=30.0)
+    account, _, key = await auth.account()
+    paced(auth, account, tokens=6000)
+    began = time.monotonic()
+    # What a router has ahead of need is too little for one more, and goes back when it stays unused.
+    running = [await reserve(routers[number % 2], key, 1000) for number in range(4)]
+    refusal: RateLimited | None = None
+    while refusal is None:  # a hundred come back each second
+        try:
+            running.append(await reserve(routers[2], key, 1000))
+        except RateLimited as beyond:
+            refusal = beyond
+    assert len(running) <= 6 + (time.monotonic() - began) / 10 + 1
+    assert "6000 tokens a minute for this account" in refusal.message
+    assert refusal.retry_after_s is not None
+    assert 0 < refusal.retry_after_s <= 10.1
+    told = dict(refusal.headers)
+    assert told["x-ratelimit-limit-tokens"] == "6000"
+    assert int(told["x-ratelimit-remaining-tokens"]) < 1000
+    assert '"tokens-a-minute";q=6000;qu="tokens";w=60' in told["ratelimit-policy"]
+    for reservation in running:
+        settle(reservation, 10)
+    await until(lambda: auth.query("select tokens from paces where subject = %s", account)[0][0] > 4000)
+    (await reserve(routers[2], key, 4000)).release()
 
 
 async def test_guesses_of_keys_are_counted_over_all_routers(start: Start, admit: Admit) -> None:

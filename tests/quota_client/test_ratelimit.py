@@ -49,6 +49,15 @@ def test_a_minutes_requests_stand_beside_the_day() -> None:
     assert "x-ratelimit-limit-tokens" not in alone
 
 
+def test_a_minutes_tokens_are_what_openais_names_tell() -> None:
+    """They know one window of tokens, and their clients wait by it; the fields tell both."""
+    told = dict(ratelimit.headers(replace(_left(), limit_minute_tokens=6000, free_minute_tokens=4500)))
+    assert told["x-ratelimit-limit-tokens"] == "6000"
+    assert told["x-ratelimit-remaining-tokens"] == "4500"
+    assert told["x-ratelimit-reset-tokens"] == "15s"
+    assert told["ratelimit"].startswith('"tokens-a-minute";r=4500;t=15, "tokens";r=1234')
+
+
 def test_no_limit_has_no_headers() -> None:
     """Who has no limit is told of none."""
     assert ratelimit.headers(_left(unlimited=True)) == []

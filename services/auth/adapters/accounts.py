@@ -28,7 +28,7 @@ CONSOLE: Final = "console"
 
 _COLUMNS: LiteralString = (
     f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, requests_a_minute,"
-    " concurrent_requests, priority, micro_credits, created_at"
+    " concurrent_requests, tokens_a_minute, priority, micro_credits, created_at"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
 PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"

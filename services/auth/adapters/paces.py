@@ -25,13 +25,15 @@ class PacesKept:
             for need, limit in sorted(needs, key=lambda item: item[0].subject):
                 bucket = await _bucket(link, holder, need, limit)
                 given = share(limit, bucket, need)
-                await _keep(link, holder, need, given, ttl_s)
+                await _keep(link, holder, need, limit, given, ttl_s)
                 told = quota_pb2.PaceShare(
                     subject=need.subject,
                     starts=given.starts,
                     slots=given.slots,
                     holders=bucket.other_holders + 1,
                     free_starts=max(0, int(given.left)),
+                    tokens=given.tokens,
+                    free_tokens=max(0, int(given.tokens_left)),
                 )
                 told.wait.FromMilliseconds(int(given.wait_s * 1000))
                 told.expires_in.FromMilliseconds(int(ttl_s * 1000))
@@ -41,8 +43,10 @@ class PacesKept:
     async def tidy(self) -> None:
         """Forget who has not been heard of for long."""
         async with self._postgres.transaction() as link:
-            # After a minute every bucket is full, as a new one is.
-            await link.execute("delete from paces where at < clock_timestamp() - interval '2 minutes'")
+            # After a minute every bucket is full, as a new one is, but one of which more was used than was there.
+            await link.execute(
+                "delete from paces where at < clock_timestamp() - interval '2 minutes' and coalesce(tokens, 0) >= 0"
+            )
             await link.execute("delete from pace_slots where expires_at < clock_timestamp()")
 
 
@@ -52,24 +56,31 @@ async def _bucket(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limi
         "insert into paces (subject, starts, at) values (%s, %s, clock_timestamp()) on conflict do nothing",
         (need.subject, limit.a_minute),
     )
-    cursor = await link.execute("select starts, at from paces where subject = %s for update", (need.subject,))
+    cursor = await link.execute("select starts, tokens, at from paces where subject = %s for update", (need.subject,))
     row = await cursor.fetchone()
     if row is None:  # tidied away between the two statements
-        row = float(limit.a_minute), None
+        row = float(limit.a_minute), None, None
+    starts, tokens, at = row
     cursor = await link.execute(
         "select coalesce(sum(slots), 0)::int, count(*)::int, extract(epoch from clock_timestamp() - %s)::float8"
         " from pace_slots where subject = %s and holder <> %s and expires_at > clock_timestamp()",
-        (row[1], need.subject, holder),
+        (at, need.subject, holder),
     )
     other_slots, other_holders, passed_s = await cursor.fetchone() or (0, 0, 0.0)
-    return Bucket(refilled(limit, row[0], passed_s or 0.0, need.returned_starts), other_slots, other_holders)
+    return Bucket(
+        refilled(limit.a_minute, starts, passed_s or 0.0, need.returned_starts),
+        other_slots,
+        other_holders,
+        refilled(limit.tokens, limit.tokens if tokens is None else tokens, passed_s or 0.0, need.returned_tokens),
+    )
 
 
-async def _keep(link: Link, holder: str, need: quota_pb2.PaceNeed, given: Given, ttl_s: float) -> None:
+async def _keep(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limit, given: Given, ttl_s: float) -> None:
     await link.execute(
-        "insert into paces (subject, starts, at) values (%s, %s, clock_timestamp())"
-        " on conflict (subject) do update set starts = excluded.starts, at = excluded.at",
-        (need.subject, given.left),
+        "insert into paces (subject, starts, tokens, at) values (%s, %s, %s, clock_timestamp())"
+        " on conflict (subject) do update set starts = excluded.starts,"
+        " tokens = coalesce(excluded.tokens, paces.tokens), at = excluded.at",
+        (need.subject, given.left, given.tokens_left if limit.tokens else None),
     )
     if need.running or need.starts or given.slots:
         await link.execute(

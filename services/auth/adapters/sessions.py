@@ -43,12 +43,14 @@ class Sessions:
             row = await cursor.fetchone()
         return str(row[0]) if row else None
 
-    async def pace_of(self, account_id: str) -> int:
-        """Return how many requests a minute an account may begin; 0: any number."""
+    async def pace_of(self, account_id: str) -> tuple[int, int]:
+        """Return how many requests a minute an account may begin, and tokens use; 0: any number."""
         async with self._postgres.transaction() as link:
-            cursor = await link.execute("select requests_a_minute from accounts where id = %s", (account_id,))
+            cursor = await link.execute(
+                "select requests_a_minute, tokens_a_minute from accounts where id = %s", (account_id,)
+            )
             row = await cursor.fetchone()
-        return int(row[0] or 0) if row else 0
+        return (int(row[0] or 0), int(row[1] or 0)) if row else (0, 0)
 
     async def end(self, digest: bytes) -> None:
         """End a session."""

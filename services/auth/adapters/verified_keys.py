@@ -162,10 +162,14 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
 
 
 def _pace(limits: dict[str, int | None]) -> quota_pb2.Pace | None:
-    requests_a_minute, concurrent_requests = (limits[name] for name in PACES)
-    if not requests_a_minute and not concurrent_requests:
+    requests_a_minute, concurrent_requests, tokens_a_minute = (limits[name] or 0 for name in PACES)
+    if not requests_a_minute and not concurrent_requests and not tokens_a_minute:
         return None
-    return quota_pb2.Pace(requests_per_minute=requests_a_minute or 0, concurrent_requests=concurrent_requests or 0)
+    return quota_pb2.Pace(
+        requests_per_minute=requests_a_minute,
+        concurrent_requests=concurrent_requests,
+        tokens_per_minute=tokens_a_minute,
+    )
 
 
 def rule_of(stored: dict[str, Any]) -> quota_pb2.Rule:

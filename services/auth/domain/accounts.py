@@ -24,7 +24,7 @@ from services.quota_client.amounts import (
     limit_of,
 )
 
-PACES: Final = "requests_a_minute", "concurrent_requests"
+PACES: Final = "requests_a_minute", "concurrent_requests", "tokens_a_minute"
 """The names of limits on the pace of requests."""
 
 
@@ -34,6 +34,7 @@ class PacedLimits(AmountLimits):
 
     requests_a_minute: int | None = None
     concurrent_requests: int | None = None
+    tokens_a_minute: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

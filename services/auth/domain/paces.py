@@ -20,15 +20,18 @@ class Limit(NamedTuple):
 
     a_minute: int
     at_once: int
+    tokens: int = 0
+    """Tokens a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """How many requests can begin now, and what other holders have."""
+    """How many requests can begin now, with how many tokens, and what other holders have."""
 
     starts: float
     other_slots: int
     other_holders: int
+    tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Given:
     slots: int
     wait_s: float
     left: float
+    tokens: int = 0
+    tokens_left: float = 0.0
 
 
 class PaceStore(Protocol):
@@ -102,14 +107,14 @@ def limit_of(who: VerifiedKey, subject: str) -> Limit | None:
     if who.bound_by:
         paces[who.bound_by] = who.bound_pace
     pace = paces.get(subject)
-    if pace is None or not (pace.requests_per_minute or pace.concurrent_requests):
+    if pace is None or not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
         return None
-    return Limit(pace.requests_per_minute, pace.concurrent_requests)
+    return Limit(pace.requests_per_minute, pace.concurrent_requests, pace.tokens_per_minute)
 
 
-def refilled(limit: Limit, starts: float, passed_s: float, returned: int) -> float:
-    """Return how many requests can begin after a while, never more than a minute's worth."""
-    return min(float(limit.a_minute), starts + max(0.0, passed_s) * limit.a_minute / 60 + returned)
+def refilled(a_minute: int, left: float, passed_s: float, returned: int) -> float:
+    """Return how many requests can begin after a while, or tokens be used: never more than a minute's worth."""
+    return min(float(a_minute), left + max(0.0, passed_s) * a_minute / 60 + returned)
 
 
 def _sized(*, need: int, want: int, free: int) -> int | None:
@@ -128,10 +133,23 @@ def share(limit: Limit, bucket: Bucket, need: quota_pb2.PaceNeed) -> Given:
         # What runs already is told as it is, even when the limit has sunk below it.
         slots = max(need.running, min(need.slots, free) if given is None else given)
     if need.starts and limit.at_once and slots < need.slots:
-        return Given(0, slots, 0.0, bucket.starts)
-    if not limit.a_minute or not need.starts:
-        return Given(0, slots, 0.0, bucket.starts)
-    starts = _sized(need=need.starts, want=need.want_starts, free=math.floor(bucket.starts))
-    if starts is None:
-        return Given(0, slots, (need.starts - bucket.starts) * 60 / limit.a_minute, bucket.starts)
-    return Given(starts, slots, 0.0, bucket.starts - starts)
+        return Given(0, slots, 0.0, bucket.starts, 0, bucket.tokens)
+    starts = _of_minute(limit.a_minute, need=need.starts, want=need.want_starts, left=bucket.starts)
+    tokens = _of_minute(limit.tokens, need=min(need.tokens, limit.tokens), want=need.want_tokens, left=bucket.tokens)
+    if starts.wait_s or tokens.wait_s:
+        return Given(0, slots, max(starts.wait_s, tokens.wait_s), bucket.starts, 0, bucket.tokens)
+    return Given(starts.given, slots, 0.0, bucket.starts - starts.given, tokens.given, bucket.tokens - tokens.given)
+
+
+class _Part(NamedTuple):
+    given: int
+    wait_s: float = 0.0
+    """How long until the need is there; 0: it is."""
+
+
+def _of_minute(a_minute: int, *, need: int, want: int, left: float) -> _Part:
+    """Divide what is left of a minute's requests or tokens."""
+    if not a_minute or not need:
+        return _Part(0)
+    given = _sized(need=need, want=want, free=math.floor(left))
+    return _Part(0, (need - left) * 60 / a_minute) if given is None else _Part(given)

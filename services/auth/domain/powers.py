@@ -49,10 +49,15 @@ class Power(KeyLimits):
             **self.amounts(),
             "requests_a_minute": self.requests_a_minute,
             "concurrent_requests": self.concurrent_requests,
+            "tokens_a_minute": self.tokens_a_minute,
         }
 
 
-_PACES: Final = {"requests_a_minute": "requests a minute", "concurrent_requests": "requests at once"}
+_PACES: Final = {
+    "requests_a_minute": "requests a minute",
+    "concurrent_requests": "requests at once",
+    "tokens_a_minute": "tokens a minute",
+}
 
 
 def _shown(name: str, limit: int) -> str:
