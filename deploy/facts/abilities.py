@@ -79,7 +79,7 @@ def models(table: Table) -> Iterator[tuple[str, str, Facts]]:
 
 
 def _facts(row: Mapping[str, Any], images: tuple[ImageAt, ...]) -> Facts:
-    price = _price(row, images if {one.quality for one in images} == _QUALITIES else ())
+    price = _price(row, images if {one.quality for one in images} == _QUALITIES else _longest(row))
     words = _WORDS if _MAKES[row["mode"]] == "text" else {}
     ends = row.get("deprecation_date")
     successor = str(row.get("successor_model", ""))
@@ -95,6 +95,14 @@ def _facts(row: Mapping[str, Any], images: tuple[ImageAt, ...]) -> Facts:
         retires=dt.date.fromisoformat(ends) if ends else None,
         successor=successor.rpartition("/")[2],
     )
+
+
+def _longest(row: Mapping[str, Any]) -> tuple[ImageAt, ...]:
+    """Return what an image costs at most whose tokens are paid: as many as the longest answer has; none where unknown."""
+    a_token, most = _nano(row.get("output_cost_per_image_token"), _A_MILLION), row.get("max_output_tokens")
+    if row["mode"] != "image_generation" or not a_token or not most:
+        return ()
+    return (ImageAt(nano=-(-a_token * int(most) // _A_MILLION)),)
 
 
 def _flagged(row: Mapping[str, Any], words: Mapping[str, str], *, is_true: bool) -> Any:

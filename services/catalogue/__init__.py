@@ -14,7 +14,7 @@ from services.catalogue._facts import (
 from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._listed import MOST_LISTED, Listed, ListedModel
-from services.catalogue._load import load, reload
+from services.catalogue._load import checked, load, reload
 from services.catalogue._model import Load, Model, Provider, Retirement, Timeouts
 from services.catalogue._nearest import worded
 from services.catalogue._price import ALWAYS, FEMTO_A_NANO, Cost, ImageAt, Price, Tier, price_at, rounded_up, today
@@ -58,6 +58,7 @@ __all__ = [
     "Watched",
     "When",
     "Words",
+    "checked",
     "checked_document",
     "fit",
     "in_integers",

@@ -40,7 +40,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Compact)
 _ROW: Final = msgspec.msgpack.Decoder(Model)
 _SHARED: Final = (
-    *("provider", "capabilities", "aliases", "defaults", "limits", "image_tokens", "prices", "load"),
+    *("provider", "capabilities", "aliases", "defaults", "limits", "image_tokens", "prices", "known_prices", "load"),
     *("allow", "deny", "assume_price"),
 )
 """What rows have in common with others."""

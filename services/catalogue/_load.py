@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,10 @@ from services.catalogue._defaults import fault_of
 from services.catalogue._error import CatalogueError
 from services.catalogue._facts import Book, shipped_facts
 from services.catalogue._faults import misread, nearest
+from services.catalogue._known import filled
 from services.catalogue._model import Model, Provider
+from services.catalogue._price import ordered
+from services.catalogue._prices import price_list
 from services.catalogue._route import Route
 from services.catalogue._route_faults import fault_of as route_fault
 from services.catalogue._snapshot import SLICE, Catalogue, finished
@@ -104,21 +108,27 @@ def _approved(path: Path, catalogue: Catalogue, check: Check) -> Catalogue:
     return catalogue
 
 
-def checked(path: Path) -> tuple[list[Provider], list[Model], list[Route]]:
-    """Return the file's rows, which hold together. Raises CatalogueError with the place of the fault."""
+def checked(path: Path, book: Book | None = None) -> tuple[list[Provider], list[Model], list[Route]]:
+    """Return the file's rows, which hold together, with what `book` knows of their models; none: what ships.
+
+    Raises CatalogueError with the place of the fault.
+    """
     try:
         text = path.read_bytes()
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
     try:
-        file = msgspec.yaml.decode(text, type=_File)
+        raw = msgspec.yaml.decode(text)
+        file = msgspec.convert(raw, _File, builtin_types=(dt.datetime, dt.date))
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise CatalogueError(f"{path}: {misread(text, _File, error)}") from None
     _check(path, file.providers, file.models)
     if fault := route_fault(file.routes, {p.id: p for p in file.providers}, file.models, _CAPABILITIES):
         raise CatalogueError(f"{path}: {fault}")
-    makes = {p.id: p.makes for p in file.providers}
-    return file.providers, [_located(_able(m, makes[m.provider]), path.parent) for m in file.models], file.routes
+    providers = {p.id: p for p in file.providers}
+    written = [row.keys() for row in raw["models"]]
+    rows = filled(file.models, written, providers, Book(shipped_facts()) if book is None else book)
+    return file.providers, [_located(_able(m, providers[m.provider].makes), path.parent) for m in rows], file.routes
 
 
 def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[None, None, Catalogue]:
@@ -171,29 +181,38 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
     by_id = {p.id: p for p in providers}
     if len(by_id) != len(providers):
         raise CatalogueError(f"{path}: two providers share an id")
+    for provider in providers:
+        _check_words(f"{path}: provider {provider.id}", provider.capabilities)
     seen: set[str] = set()
     for model in models:
-        provider = by_id.get(model.provider)
-        if provider is None:
+        owner = by_id.get(model.provider)
+        if owner is None:
             hint = nearest(model.provider, by_id)
             raise CatalogueError(f"{path}: model {model.id}: provider: there is no {model.provider!r}{hint}")
         if model.full_id in seen:
             raise CatalogueError(f"{path}: model {model.full_id} stands twice")
         seen.add(model.full_id)
-        if provider.makes == "vision" and provider.adapter != "inference":
-            message = f"only the inference adapter has {provider.makes} models"
-            raise CatalogueError(f"{path}: provider {provider.id}: {message}")
-        for word in sorted(model.capabilities - _CAPABILITIES):
-            hint = nearest(word, _CAPABILITIES)
-            raise CatalogueError(f"{path}: model {model.id}: capabilities: nobody knows {word!r}{hint}")
-        if fault := fault_of(model.defaults, provider.makes):
+        if owner.makes == "vision" and owner.adapter != "inference":
+            message = f"only the inference adapter has {owner.makes} models"
+            raise CatalogueError(f"{path}: provider {owner.id}: {message}")
+        if model.known_prices:
+            raise CatalogueError(f"{path}: model {model.id}: known_prices is not a row's to say; say prices")
+        if fault := ordered(price_list(model.prices)):
             raise CatalogueError(f"{path}: model {model.id}: {fault}")
-        if fault := fault_in(model, provider):
+        _check_words(f"{path}: model {model.id}", model.capabilities)
+        if fault := fault_of(model.defaults, owner.makes):
             raise CatalogueError(f"{path}: model {model.id}: {fault}")
-        if (model.load is not None) != (provider.adapter == "inference"):
+        if fault := fault_in(model, owner):
+            raise CatalogueError(f"{path}: model {model.id}: {fault}")
+        if (model.load is not None) != (owner.adapter == "inference"):
             raise CatalogueError(f"{path}: model {model.id}: `load` belongs to models of the inference adapter")
     _check_successors(path, models)
     _check_fallbacks(path, by_id, models)
+
+
+def _check_words(where: str, words: Iterable[str]) -> None:
+    for word in sorted(frozenset(words) - _CAPABILITIES):
+        raise CatalogueError(f"{where}: capabilities: nobody knows {word!r}{nearest(word, _CAPABILITIES)}")
 
 
 def _check_successors(path: Path, models: list[Model]) -> None:

@@ -82,6 +82,9 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prefixes: tuple[Id, ...] = ()
     """What callers' names of its models may have before a slash beside its id, like `openai` in `openai/gpt-5`: for ids
     that only a wildcard row covers."""
+    capabilities: frozenset[str] = frozenset()
+    """What its protocol carries: a model whose row names no capabilities has those of these that the kept facts tell of
+    it, and those that facts never tell of (`json`, `seed`, …)."""
 
     @property
     def service(self) -> str:

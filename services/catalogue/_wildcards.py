@@ -173,6 +173,9 @@ class Wildcards:
         entry = listed or ListedModel(id=name)
         facts = self._facts(row.provider, entry.base or name)
         known = facts or Facts()
+        # Tokens' prices alone do not bound what an image costs, so that no limit in dollars could be kept by them.
+        bounded = provider.makes != "image" or all(price.dearest_image() for price in known.prices)
+        prices = known.prices if bounded else ()
         can = row.capabilities or entry.capabilities.union(known.capabilities)
         fields = {field: getattr(row, field) for field in row.__struct_fields__}
         fields |= {
@@ -184,8 +187,8 @@ class Wildcards:
             "created": entry.created,
             "context_tokens": row.context_tokens or entry.context_tokens or known.context_tokens or 0,
             "max_output_tokens": row.max_output_tokens or entry.max_output_tokens or known.max_output_tokens or 0,
-            "prices": row.prices if row.prices is not None or known.prices else row.assume_price,
-            "known_prices": known.prices,
+            "prices": row.prices if row.prices is not None or prices else row.assume_price,
+            "known_prices": prices,
             "retirement": self._retirement(row.provider, known),
         }
         return WildcardModel(
