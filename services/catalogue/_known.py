@@ -12,7 +12,7 @@ from services.catalogue._model import Model, Provider, Retirement
 from services.catalogue._prices import Prices, price_list
 from services.catalogue._wildcards import is_covered
 
-_TOLD: Final = frozenset(get_args(Word))
+_FROM_FACTS: Final = frozenset(get_args(Word))
 """The capabilities that facts tell of."""
 
 
@@ -37,14 +37,14 @@ def _facts_of(model: Model, provider: Provider, book: Book) -> Facts | None:
 
 def _filled(model: Model, written: Collection[str], provider: Provider, facts: Facts) -> Model:
     bounds = isinstance(model.prices, Prices) and model.prices.bounds_alone
-    told: dict[str, Any] = {"known_prices": price_list(model.prices, facts.prices) if bounds else facts.prices}
+    known: dict[str, Any] = {"known_prices": price_list(model.prices, facts.prices) if bounds else facts.prices}
     if provider.makes != "image":
         # What image models are asked for is bounded by their limits.
-        told["context_tokens"] = facts.context_tokens
+        known["context_tokens"] = facts.context_tokens
     if provider.makes == "text":
-        told["max_output_tokens"] = facts.max_output_tokens
-        told["capabilities"] = capabilities(provider, facts) if facts.makes == "text" else None
-    changed = {name: value for name, value in told.items() if value and name not in written}
+        known["max_output_tokens"] = facts.max_output_tokens
+        known["capabilities"] = capabilities(provider, facts) if facts.makes == "text" else None
+    changed = {name: value for name, value in known.items() if value and name not in written}
     if bounds and facts.prices:
         changed["prices"] = None
     return msgspec.structs.replace(model, **changed) if changed else model
@@ -56,7 +56,7 @@ def capabilities(provider: Provider, facts: Facts) -> frozenset[str]:
     What facts never tell of is the protocol's to give.
     """
     carried = provider.capabilities
-    return (carried & frozenset(facts.capabilities)) | (carried - _TOLD)
+    return (carried & frozenset(facts.capabilities)) | (carried - _FROM_FACTS)
 
 
 def _retiring(rows: list[Model], facts: Sequence[Facts | None], providers: Mapping[str, Provider]) -> list[Model]:
