@@ -98,7 +98,7 @@ def _facts(row: Mapping[str, Any], images: tuple[ImageAt, ...]) -> Facts:
 
 
 def _longest(row: Mapping[str, Any]) -> tuple[ImageAt, ...]:
-    """Return what an image costs at most whose tokens are paid: as many as the longest answer has; none where unknown."""
+    """Return what an image costs at most whose tokens are paid: as many as the longest answer has; none: unknown."""
     a_token, most = _nano(row.get("output_cost_per_image_token"), _A_MILLION), row.get("max_output_tokens")
     if row["mode"] != "image_generation" or not a_token or not most:
         return ()

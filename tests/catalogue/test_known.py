@@ -137,3 +137,14 @@ def test_the_flagships_are_there_with_facts_from_kept_data() -> None:
         assert model.retirement is None
         assert model.known_prices, name
         assert isinstance(model.price(), Price)
+
+
+def test_an_end_may_lead_to_what_a_wildcard_row_covers_but_no_vectors_to_another_model_s(tmp_path: Path) -> None:
+    """An embedding model that has ended is refused: another one's vectors would be found near nothing of its own."""
+    path = tmp_path / "catalogue.yaml"
+    rows = "  - {id: told, provider: vectors}\n  - {id: '*', provider: vectors}\n"
+    providers = "providers:\n  - {id: vectors, adapter: openai, makes: embedding, facts: openai}\nmodels:\n"
+    path.write_text(providers + rows)
+    retirement = checked(path, BOOK)[1][0].retirement
+    assert retirement is not None
+    assert (retirement.successor, retirement.policy) == ("vectors/upstream-new", "gone")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from moa.common.v1 import usage_pb2
@@ -260,3 +261,14 @@ def test_kept_successors_answer_for_what_ended_unless_it_is_still_listed() -> No
     assert retirement.standing(listed, listed.find("gone"), retirement.today())[0].id == "gone"
     assert retirement.standing(catalogue, catalogue.find("round"), retirement.today())[0].id in ("round", "about")
     assert catalogue.find("away").retirement is None, "its successor is none that the row covers"
+
+
+def test_a_picture_of_unbounded_cost_has_no_price() -> None:
+    """Tokens' prices alone do not say what an image costs at most: under a limit in dollars it is refused."""
+    row = Model(id="*", provider="draws")
+    tokens = {"since": "2026-01-01", "image_output": 1000}
+    models = {"loose": {"prices": [tokens]}, "bounded": {"prices": [{**tokens, "images": [{"nano": 5}]}]}}
+    book = Book(msgspec.json.encode({"format": 1, "taken": "2026-11-29", "families": {"openai": models}}))
+    provider = Provider(id="draws", adapter="openai", makes="image", facts="openai", base_url="http://x")
+    catalogue = Catalogue([provider], [row], frozenset({"draws"}), (), book)
+    assert [catalogue.find(f"draws/{name}").lacks_price for name in models] == [True, False]
