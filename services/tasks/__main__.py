@@ -61,7 +61,7 @@ class Process:
         self.egress = Egress(config.egress_allow.split(","))
         auth = channel(config.auth_address)
         self.admission = Admission(auth, service_token=token)
-        self.quota = Quota(auth, self.database, catalogue=lambda: self.watched.now, service_token=token)
+        self.quota = Quota(auth, self.database, catalogue=self.watched, service_token=token)
         self.tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
         self.links = links_of(config)
         self.views = Views(self.links)
@@ -87,7 +87,7 @@ class Process:
             tasks=self.tasks,
             admission=self.admission,
             quota=self.quota,
-            catalogue=lambda: self.watched.now,
+            catalogue=self.watched,
             notices=self.notices,
             views=self.views,
             targets=self.egress,

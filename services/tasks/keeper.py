@@ -95,8 +95,11 @@ class Keeper:
             while True:
                 rung.clear()
                 try:
-                    owes = bool(await self._quota.flush())
-                    owes = bool(await self._quota.carry()) or owes or await self._quota.owes()
+                    booked = await self._quota.flush()
+                    owed = await self._quota.owes()
+                    if owed.credits:
+                        booked += await self._quota.carry()
+                    owes = bool(booked or owed)
                 except Exception as error:
                     _tell("flush", error)
                     owes = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
-from services.catalogue import Catalogue, Model, UnknownModel, worded
+from services.catalogue import Model, UnknownModel, Watched, worded
 from services.common import limits, page_tokens, tracing
 from services.common.errors import (
     Conflict,
@@ -98,7 +98,7 @@ class Operations:
         tasks: Where they are.
         admission: Verifies keys.
         quota: Lends quota.
-        catalogue: Gives the catalogue as it is now.
+        catalogue: The catalogue as it is now.
         notices: Come when a task's log grew.
         views: Shows tasks.
         targets: Which webhook URLs are taken.
@@ -111,7 +111,7 @@ class Operations:
         tasks: Tasks,
         admission: Admission,
         quota: Quota,
-        catalogue: Callable[[], Catalogue],
+        catalogue: Watched,
         notices: Notices,
         views: Views,
         targets: WebhookTargets,
@@ -135,7 +135,7 @@ class Operations:
         """Find the image model that a name means. Raises InvalidField, ModelNotFound, NotFound, Unsupported, …"""
         if not name:
             raise InvalidField("model is required", param="model")
-        catalogue = self._catalogue()
+        catalogue = self._catalogue.now
         try:
             model = catalogue.find(name, provider=provider, makes="image")
         except UnknownModel as unknown:

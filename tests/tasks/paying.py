@@ -9,9 +9,8 @@ from moa.image.v1 import image_service_pb2
 from services.auth.adapters.checker import Checker
 from services.common.rpc.client import channel
 from services.tasks.adapters.database import Database
-from services.tasks.adapters.queue import Queue
+from services.tasks.adapters.queue import Queue, WorkerLock
 from services.tasks.adapters.quota import Quota
-from services.tasks.adapters.worker_lock import WorkerLock
 from services.tasks.domain.task import Task, now_utc
 from tests import shipped
 from tests.auth.asking import TOKEN
@@ -26,7 +25,7 @@ async def used(url: str, address: str) -> AsyncIterator[tuple[Database, Quota]]:
     """Yield a pool, and the quota over it."""
     pool, link = Database(url), channel(address)
     await pool.open()
-    yield pool, Quota(link, pool, catalogue=shipped.catalogue, service_token=TOKEN)
+    yield pool, Quota(link, pool, catalogue=shipped.watched(), service_token=TOKEN)
     await pool.close()
     await link.close()
 

@@ -81,7 +81,7 @@ async def test_a_request_that_is_sent_twice_at_once_gives_its_task_though_credit
             tasks=Tasks(tasks_database),
             admission=nobody,
             quota=quota,
-            catalogue=shipped.catalogue,
+            catalogue=shipped.watched(),
             notices=Notices(),
             views=nobody,
             targets=nobody,

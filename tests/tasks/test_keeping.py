@@ -17,14 +17,13 @@ from moa.task.v1 import task_pb2
 from services.common.errors import StorageFailed
 from services.common.store import FolderStore, object_name
 from services.tasks.adapters.database import Database, Notices
-from services.tasks.adapters.queue import Queue
+from services.tasks.adapters.queue import PART_BYTES, Queue, Spooled, WorkerLock
 from services.tasks.adapters.tasks import Tasks
-from services.tasks.adapters.worker_lock import PART_BYTES, Spooled, WorkerLock
+from services.tasks.adapters.upstream import MadeImage
 from services.tasks.domain.task import LeaseLost, Task, now_utc
 from services.tasks.keeper import Keeper
 from services.tasks.worker import finishing
 from services.tasks.worker.finishing import Finisher
-from services.tasks.worker.made import MadeImage
 from services.tasks.worker.work import read_back
 from tests.emulators.painter import paint
 from tests.tasks.conftest import Make

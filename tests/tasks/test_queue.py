@@ -12,9 +12,8 @@ import pytest
 from moa.task.v1 import task_pb2
 from services.common.errors import Conflict, IdempotencyKeyReused, NotFound, QueueFull, Unavailable
 from services.tasks.adapters.database import Database
-from services.tasks.adapters.queue import Queue
+from services.tasks.adapters.queue import Queue, WorkerLock
 from services.tasks.adapters.tasks import Tasks
-from services.tasks.adapters.worker_lock import WorkerLock
 from services.tasks.domain.task import CANCELLED, FAILED, PENDING, SUBMITTED, SUCCEEDED, LeaseLost, Task, now_utc
 from tests.tasks.conftest import Make
 

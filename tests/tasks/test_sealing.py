@@ -19,9 +19,9 @@ from PIL import Image
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
+from services.tasks.adapters.upstream import MadeImage
 from services.tasks.domain.task import Task
 from services.tasks.worker.finishing import Finisher
-from services.tasks.worker.made import MadeImage
 from services.tasks.worker.sealing import BadCertificate, Seal
 from tests.emulators.painter import paint
 from tests.tasks.conftest import Make

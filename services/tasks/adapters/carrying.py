@@ -33,20 +33,21 @@ class CreditsToCarry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._complete = False
+        self.is_complete = False
+        """What `complete` returned last: once it is so it always will be."""
         self._rest_until: dict[str, float] = {}
         """Tasks whose entries could not be booked: they keep no others back."""
 
     async def complete(self) -> bool:
         """Return whether the ledger knows of all credits that were held or spent here, so that it tells what is free.
 
-        Once it does it always will: nothing is held here any more.
+        Nothing is held here any more.
         """
-        if not self._complete:
+        if not self.is_complete:
             async with self._database.transaction() as link:
                 found = await (await link.execute(_UNTOLD)).fetchone()
-            self._complete = found == (False,)
-        return self._complete
+            self.is_complete = found == (False,)
+        return self.is_complete
 
     async def carry(self, book: Callable[[Sequence[pb.CreditEntry]], Awaitable[set[int]]]) -> int:
         """Have entries booked, in their order, and forget those that `book` returns; return how many.

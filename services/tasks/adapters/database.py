@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -20,6 +20,7 @@ from services.common.isolate import OneFailed
 _log = logs.get("tasks.database")
 
 Link = psycopg.AsyncConnection[TupleRow]
+T = TypeVar("T")
 
 AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 """What psycopg raises while the database is not there."""
@@ -41,6 +42,8 @@ _ALIVE_S: Final = 60.0
 """After so long without word the connection is asked whether it stands."""
 _CHECK_S: Final = 5.0
 _EVERY_S: Final = 2.0
+_AGAIN_S: Final = 0.3
+"""How long after a write that failed it is tried again."""
 _ANSWER_S: Final = 25.0
 """How long a transaction may take: its statements are refused earlier by a server that is there."""
 
@@ -93,6 +96,15 @@ class Database:
                 raise OneFailed("the database did not answer in time; try again", retry_after_s=1) from error
             self._full.saw(error)
             raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
+
+
+async def steadily(write: Callable[[], Awaitable[T]]) -> T:
+    """Write to the database, again and again while it is away. The lease bounds it: whoever loses it is cancelled."""
+    while True:
+        try:
+            return await write()
+        except Unavailable:
+            await asyncio.sleep(_AGAIN_S)
 
 
 class Notices:

@@ -7,15 +7,15 @@ fills; so whoever dies, it is booked once: auth books an id once, however often 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
-from services.catalogue import Catalogue
+from services.catalogue import Watched
 from services.common import logs
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import each_isolated, note_failure
@@ -47,12 +47,22 @@ class QuotaHold:
     amount: Amount
 
 
+class Owed(NamedTuple):
+    """Whether anything is to be booked; false where nothing is."""
+
+    bookings: bool
+    """What ended tasks owe."""
+    credits: bool
+    """What the release before counted of credits (`carrying`)."""
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+
 class Quota:
     """The quota service, as tasks use it."""
 
-    def __init__(
-        self, auth: grpc.aio.Channel, database: Database, *, catalogue: Callable[[], Catalogue], service_token: str
-    ) -> None:
+    def __init__(self, auth: grpc.aio.Channel, database: Database, *, catalogue: Watched, service_token: str) -> None:
         self._catalogue = catalogue
         self._connections = ConnectionWatch(auth)
         self._stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
@@ -76,11 +86,11 @@ class Quota:
 
         Raises Unauthenticated, PermissionDenied, QuotaExhausted, NoCredit or Unavailable.
         """
-        if micro_credits and not await self._carried.complete():
+        if micro_credits and not self._carried.is_complete and not await self._carried.complete():
             raise Unavailable("credits are being counted anew; try again", retry_after_s=1)
         need = Amount(
             images=images,
-            nano_usd=images * self._catalogue().image_nano_usd(provider, model, image),
+            nano_usd=images * self._catalogue.now.image_nano_usd(provider, model, image),
             micro_credits=micro_credits,
         )
         request = quota_service_pb2.AdmitRequest(
@@ -188,13 +198,13 @@ class Quota:
             )
         return len(done)
 
-    async def owes(self) -> bool:
-        """Return whether anything is still to be booked."""
+    async def owes(self) -> Owed:
+        """Return what is still to be booked."""
         async with self._database.transaction() as link:
             result = await link.execute(
-                "select exists (select 1 from tasks.quota_outbox) or exists (select 1 from tasks.credits_to_carry)"
+                "select exists (select 1 from tasks.quota_outbox), exists (select 1 from tasks.credits_to_carry)"
             )
-            return await result.fetchone() == (True,)
+            return Owed(*(await result.fetchone() or (False, False)))
 
     async def _booked(self, rows: Sequence[tuple[str, bytes, bool]]) -> set[str]:
         """Book rows of the outbox; give those that are done."""

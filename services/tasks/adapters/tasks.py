@@ -9,7 +9,7 @@ from psycopg import sql
 from moa.task.v1 import task_pb2
 from services.common import idempotency
 from services.common.errors import Conflict, NotFound, QueueFull
-from services.tasks.adapters import log, records
+from services.tasks.adapters import records
 from services.tasks.adapters.database import CANCEL, QUEUE, Database, Link
 from services.tasks.domain.task import HELD, PENDING, Task, now_utc
 
@@ -54,7 +54,7 @@ class Tasks:
     async def resume(self, task: Task, old: Task) -> Task:
         """Write a task that takes over another's spooled outputs; give the earlier one where that was done before."""
         async with self._database.transaction() as link:
-            locked = await log.load(link, old.id)
+            locked = await records.load(link, old.id)
             again = await link.execute(records.SELECT + sql.SQL(" where resumed_from = %s"), (old.id,))
             if row := await again.fetchone():
                 return records.task_of(row)
@@ -135,15 +135,15 @@ class Tasks:
     async def cancel(self, account_id: str, task_id: str) -> Task:
         """End a waiting task; have the worker of a running one end it; leave an ended one. Raises NotFound."""
         async with self._database.transaction() as link:
-            task = await log.load(link, task_id)
+            task = await records.load(link, task_id)
             if task is None or task.account_id != account_id:
                 raise NotFound("task not found")
             if task.state == PENDING:
                 task.cancel(now_utc())
-                await log.save(link, task)
+                await records.save(link, task)
             elif task.state in HELD:
                 task.ask_cancel(now_utc())
-                await log.save(link, task)
+                await records.save(link, task)
                 await link.execute(_NOTIFY, (CANCEL, ""))
         return task
 
@@ -179,4 +179,4 @@ class Tasks:
 
     async def _started_webhook(self, link: Link, task: Task) -> None:
         if task.webhook_url and "start" in task.webhook_events:
-            await log.add_delivery(link, task, "start")
+            await records.add_delivery(link, task, "start")

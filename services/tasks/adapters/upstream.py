@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import grpc
 
@@ -14,6 +15,30 @@ from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import grants
 from services.tasks.domain.task import Task
+
+
+@dataclass(slots=True)
+class MadeImage:
+    """An image as it was made, apart from the message that brought it: each reading of that makes a copy."""
+
+    index: int
+    data: bytes
+    mime_type: str
+    width: int
+    height: int
+    revised_prompt: str
+    receipt: image_pb2.Receipt | None
+
+    @classmethod
+    def of(cls, index: int, made: image_pb2.Image) -> Self:
+        """Take an image out of its message, which can be let go of then."""
+        receipt = None
+        if made.HasField("receipt"):
+            # A copy: a part would keep its whole message in memory.
+            receipt = image_pb2.Receipt()
+            receipt.CopyFrom(made.receipt)
+        image = made.image
+        return cls(index, image.data, image.mime_type, image.width, image.height, made.revised_prompt, receipt)
 
 
 class Upstream:

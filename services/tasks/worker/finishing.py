@@ -13,9 +13,9 @@ from PIL import Image
 from moa.image.v1 import image_pb2
 from moa.task.v1 import task_pb2
 from services.common.store import object_name
-from services.tasks.adapters.worker_lock import Spooled
+from services.tasks.adapters.queue import Spooled
+from services.tasks.adapters.upstream import MadeImage
 from services.tasks.domain.task import Task
-from services.tasks.worker.made import MadeImage
 from services.tasks.worker.sealing import Seal
 
 _FORMATS: Final = {

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from services.common import logs
 from services.common.errors import Internal, Unavailable
+from services.tasks.adapters.upstream import MadeImage
 from services.tasks.domain.task import Task
-from services.tasks.worker.made import MadeImage
 
 _log = logs.get("tasks.seal")
 

@@ -11,12 +11,10 @@ from typing import Final
 from services.common import errors, logs, tracing
 from services.common.errors import DeadlineExceeded, Internal, MoaError, Unavailable
 from services.tasks import metrics
-from services.tasks.adapters.database import CANCEL, QUEUE, REST_S, Database, Notices, wait
-from services.tasks.adapters.queue import Queue
-from services.tasks.adapters.worker_lock import WorkerLock
+from services.tasks.adapters.database import CANCEL, QUEUE, REST_S, Database, Notices, steadily, wait
+from services.tasks.adapters.queue import Queue, WorkerLock
 from services.tasks.domain import retry
 from services.tasks.domain.task import LeaseLost, Task, now_utc
-from services.tasks.worker.notes import steadily
 from services.tasks.worker.work import Work
 
 _log = logs.get("tasks.worker")
