@@ -48,4 +48,4 @@ def walked() -> Iterator[set[str]]:
     try:
         yield modules
     finally:
-        modules |= set(walk.end())
+        modules |= {module.removesuffix(".py") for module in walk.end()}
