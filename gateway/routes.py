@@ -43,8 +43,8 @@ _SAME_ORIGIN: Final = ("/account/", "/admin/")
 _SHARED_SERVICE: Final = "moa.router.v1.OpenAIService"
 """Whose GET paths (`/v1/models`) are Google's too."""
 
-_MODELS: Final = ("/v1/models/", "/v1beta/models/")
-_UNKNOWN_METHOD: Final = "/v1(beta)?/models/.+:[A-Za-z]+"
+_MODELS: Final = ("/v1/models/", "/v1beta/models/", "/v1alpha/models/")
+_UNKNOWN_METHOD: Final = "/v1(beta|alpha)?/models/.+:[A-Za-z]+"
 """A method of one of Google's models."""
 
 _FILES: Final = "moa.router.v1.FilesService"

@@ -17,6 +17,8 @@ from services.common.errors import Unsupported
 
 _NO_EFFORT: Final = (text_pb2.ReasoningOptions.EFFORT_UNSPECIFIED, text_pb2.ReasoningOptions.EFFORT_NONE)
 
+_CHOICE: Final = text_pb2.ResponseFormat.KIND_CHOICE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextAsk:
@@ -46,15 +48,22 @@ class TextAsk:
     """Whether a model that can choose should reason."""
     schema: str | None = None
     """JSON Schema that the answer must follow, as text; `{}` for any JSON; None for free text."""
+    choices: tuple[str, ...] = ()
+    """Of which the answer is one, as plain text; empty: it is not bound to any."""
     tools: Tools | None = None
     """What the model may call."""
     ignored: tuple[str, ...] = ()
     """Fields of the request that have no effect."""
 
     @property
+    def held(self) -> bool:
+        """Whether the answer's words are held to a form."""
+        return self.schema is not None or bool(self.choices)
+
+    @property
     def must_answer(self) -> bool:
         """Whether reasoning alone is no answer: a document or a call has to follow."""
-        return self.schema is not None or (self.tools is not None and self.tools.required)
+        return self.held or (self.tools is not None and self.tools.required)
 
 
 def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> TextAsk:
@@ -84,6 +93,7 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
         include_reasoning=request.reasoning.include,
         think=request.reasoning.effort != text_pb2.ReasoningOptions.EFFORT_NONE,
         schema=_schema(request.response_format),
+        choices=tuple(request.response_format.choices) if request.response_format.kind == _CHOICE else (),
         tools=tools_from(request.tools, request.tool_choice),
         ignored=ignored,
     )

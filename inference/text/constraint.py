@@ -3,15 +3,17 @@ allowed."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
-from inference.text.tools import Tools, grammar
+from inference.text.tools import Tools, any_of, grammar
 from services.common.errors import InvalidField
 
+_FORM: Final = "response_format"
 _OPTIONS: Any = {"whitespace_flexible": False}
 
 MAX_SCHEMA_BYTES = 32 << 10
@@ -37,19 +39,26 @@ class Grammars:
         No white space between tokens: where it is free, a small model at a high temperature writes nothing else.
         """
         if len(schema.encode()) > MAX_SCHEMA_BYTES:
-            raise InvalidField(f"a schema has at most {MAX_SCHEMA_BYTES >> 10} KiB", param="response_format")
+            raise InvalidField(f"a schema has at most {MAX_SCHEMA_BYTES >> 10} KiB", param=_FORM)
         try:
             compiled = LLMatcher.grammar_from_json_schema(schema, overrides=_OPTIONS)
         except ValueError as error:
-            raise InvalidField(f"the schema cannot be used: {error}"[:300], param="response_format") from None
-        return self._begun(compiled, "response_format")
+            raise InvalidField(f"the schema cannot be used: {error}"[:300], param=_FORM) from None
+        return self._begun(compiled, _FORM)
 
-    def calling(self, tools: Tools, schema: str | None) -> Constraint:
-        """Compile an answer that may call tools, at its start; `schema` holds one that calls none.
+    def choosing(self, choices: Sequence[str]) -> Constraint:
+        """Compile an answer that is one of several words. Raises InvalidField for too many."""
+        written = f"%llguidance {{}}\nstart: {any_of(choices)}\n"
+        if len(written.encode()) > MAX_SCHEMA_BYTES:
+            raise InvalidField(f"the choices have at most {MAX_SCHEMA_BYTES >> 10} KiB together", param=_FORM)
+        return self._begun(written, _FORM)
+
+    def calling(self, tools: Tools, schema: str | None, choices: Sequence[str] = ()) -> Constraint:
+        """Compile an answer that may call tools, at its start; `schema` or `choices` hold one that calls none.
 
         Raises InvalidField for schemas that cannot be enforced.
         """
-        written = grammar(tools, schema)
+        written = grammar(tools, schema, choices)
         if len(written.encode()) > MAX_SCHEMA_BYTES:
             raise InvalidField(f"the tools' schemas have at most {MAX_SCHEMA_BYTES >> 10} KiB together", param="tools")
         return self._begun(written, "tools")

@@ -125,7 +125,9 @@ class TextEngine(engine.Engine[Work, Candidate, Mapping[int, Logits]]):
         """Compile what an answer is held to, if anything."""
         if ask.tools is not None:
             several = self.model.takes_tools if ask.tools.parallel is None else ask.tools.parallel
-            return self.grammars().calling(dataclasses.replace(ask.tools, parallel=several), ask.schema)
+            return self.grammars().calling(dataclasses.replace(ask.tools, parallel=several), ask.schema, ask.choices)
+        if ask.choices:
+            return self.grammars().choosing(ask.choices)
         return None if ask.schema is None else self.grammars().compiled(ask.schema)
 
     def grammars(self) -> Grammars:

@@ -100,7 +100,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
         flow = Flow.of(dict(context.invocation_metadata() or ()))
         prompt, inside = await self._reading.do(engine.read(ask), flow=flow, size=_size(ask.turns))
         made = functools.partial(engine.work, ask, prompt, inside, flow=flow)
-        if ask.schema is None and ask.tools is None:
+        if not ask.held and ask.tools is None:
             work = made()
         else:
             work = await asyncio.get_running_loop().run_in_executor(self._workers, made)

@@ -111,18 +111,21 @@ def _parameters(written: str, where: str) -> dict[str, Any]:
     return {"type": "object", **schema}
 
 
-def grammar(tools: Tools, schema: str | None) -> str:
+def grammar(tools: Tools, schema: str | None, choices: Sequence[str] = ()) -> str:
     """Return the grammar of an answer, in llguidance's Lark.
 
     Args:
         tools: What may be called.
         schema: JSON Schema of an answer that calls nothing; None: any text.
+        choices: The words, one of which is the answer that calls nothing; empty: any text.
     """
     first, more = f"{_quoted(OPEN)} call", f"{_quoted(chr(10) + OPEN)} call"
     calls = f"more{{0,{MAX_CALLS - 1}}}" if tools.parallel else ""
     lines = ["%llguidance {}"]
     if tools.required:
         lines.append(f"start: {first} {calls}")
+    elif choices:
+        lines += [f"start: answer | {first} {calls}", f"answer: {any_of(choices)}"]
     elif schema is not None:
         lines += [f"start: answer | {first} {calls}", f"answer: {_json(_answer(schema), strict=True, dense=True)}"]
     else:
@@ -139,6 +142,11 @@ def grammar(tools: Tools, schema: str | None) -> str:
         lines.append(f"call_{number}: {_quoted(tool.name + BEFORE_ARGUMENTS)} arguments_{number}")
         lines.append(f"arguments_{number}: {_json(tool.parameters, strict=tool.strict)}")
     return "\n".join(lines) + "\n"
+
+
+def any_of(choices: Sequence[str]) -> str:
+    """Return the body of a rule that is one of several words, in llguidance's Lark."""
+    return " | ".join(map(_quoted, choices))
 
 
 def _answer(schema: str) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def tokens_of(text: str) -> int:
 
 def prompt_tokens(request: GenerateTextRequest) -> int:
     """Guess how many tokens a prompt has."""
-    total = tokens_of(request.response_format.schema_json)
+    form = request.response_format
+    total = tokens_of(form.schema_json) + sum(map(tokens_of, form.choices))
     for message in request.messages:
         total += _PER_MESSAGE + sum(map(_part_tokens, message.parts))
     for tool in request.tools:

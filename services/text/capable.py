@@ -15,7 +15,7 @@ from services.common.errors import Unsupported
 from services.providers.text import caching
 from services.providers.text.base import Adapter
 from services.providers.text.ignored import Ignored
-from services.text import json_object
+from services.text import choice, json_object
 
 _NO_EFFORT: Final = (ReasoningOptions.EFFORT_UNSPECIFIED, ReasoningOptions.EFFORT_NONE)
 _DEFAULTS: Final = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -40,6 +40,8 @@ def check(request: GenerateTextRequest, model: Model, adapter: Adapter, ignored:
     _check_foreign(request, model, adapter)
     if json_object.is_emulated(request, model):
         json_object.ask_for_object(request)
+    if choice.is_emulated(request, adapter):
+        choice.ask_for_choice(request)
     if request.HasField("reasoning") and not model.can("reasoning"):
         _drop_reasoning(request.reasoning, model, ignored)
     if request.HasField("sampling"):

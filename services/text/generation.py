@@ -24,8 +24,9 @@ from services.providers import counts
 from services.providers.http.client import Reply, Upload
 from services.providers.http.deadline import Deadline
 from services.providers.text.base import Reader
-from services.text import prepare
-from services.text.json_object import ObjectsOnly, is_emulated
+from services.text import choice, json_object, prepare
+from services.text.choice import ChoicesOnly
+from services.text.json_object import ObjectsOnly
 from services.text.targets import Target
 
 TAIL_S: Final = 1.0
@@ -53,11 +54,11 @@ class Generation:
         "_helper",
         "_model",
         "_now",
-        "_objects",
         "_plain",
         "_reader",
         "_reply",
         "_request",
+        "_rewritten",
         "_shown",
         "_started",
         "_target",
@@ -85,8 +86,8 @@ class Generation:
         self._began = False
         self._before: list[TextEvent] = []
         """What came before the first word: a role, or what is the vendor's own."""
-        self._objects: ObjectsOnly | None = None
-        """Where the model has no mode for JSON objects."""
+        self._rewritten: ObjectsOnly | ChoicesOnly | None = None
+        """Where the provider has no mode for the answer's form."""
         self._shown = TextMeter(0)
         """Meters what is shown where that is not what the provider says."""
         self._started: Started | None = None
@@ -102,8 +103,10 @@ class Generation:
     async def __aenter__(self) -> Self:
         target = self._target
         timeouts = self._timeouts
-        if is_emulated(self._request, self._model):
-            self._objects = ObjectsOnly()
+        if json_object.is_emulated(self._request, self._model):
+            self._rewritten = ObjectsOnly()
+        elif choice.is_emulated(self._request, target.adapter):
+            self._rewritten = ChoicesOnly(tuple(self._request.stop))
         stream = self._request.stream or may_be_long(self._request, self._model)
         outgoing, ignored = await prepare.outgoing(
             self._request, self._model, target, stream=stream, helper=self._helper
@@ -111,7 +114,7 @@ class Generation:
         if ignored or self._request.vendor.names:
             # Whoever asked takes fields that nobody else knows for ignored, unless told better.
             self._started = Started(provider=self._model.provider, model=self._model.id, ignored=ignored)
-        self._plain = self._objects is None and self._started is None
+        self._plain = self._rewritten is None and self._started is None
         self._deadline.__enter__()
         try:
             if self._request.stream:
@@ -184,16 +187,16 @@ class Generation:
         self._deadline.within(self._timeouts.idle_s, "go on")
 
     def _shaped(self, events: list[TextEvent]) -> list[TextEvent]:
-        """Return events as they are told: of a JSON object nothing beside it, and before the first what they answer."""
-        if events and self._objects is not None:
-            events = self._objects.of(events)
+        """Return events as they are told: in the form that was asked for, and before the first what they answer."""
+        if events and self._rewritten is not None:
+            events = self._rewritten.of(events)
             for event in events:
                 self._shown.saw(event, event.WhichOneof("event"))
         if events and self._started is not None:
             started, self._started = self._started, None
             started.upstream_id = self._reader.upstream_id if self._reader is not None else ""
             events.insert(0, TextEvent(started=started))
-            self._plain = self._objects is None
+            self._plain = self._rewritten is None
         return events
 
     def _lives(self, idle_s: float) -> bool:
@@ -239,7 +242,7 @@ class Generation:
         """
         if self._reader is None:
             return Usage()
-        return (self._shown if self._objects is not None else self._reader.meter).owed(delivers=delivers)
+        return (self._shown if self._rewritten is not None else self._reader.meter).owed(delivers=delivers)
 
 
 def _says_something(event: TextEvent) -> bool:

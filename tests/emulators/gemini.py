@@ -320,6 +320,8 @@ def _check_config(config: Generation | None, model: str) -> None:
         raise invalid("The number of stop sequences must be at most 5.")
     if config.response_json_schema is not None and config.response_mime_type != "application/json":
         raise invalid("responseJsonSchema needs responseMimeType application/json.")
+    if config.response_mime_type == "text/x.enum" and not (config.response_schema and config.response_schema.enum):
+        raise invalid("text/x.enum needs a responseSchema with an enum.")
     thinking = config.thinking_config
     if thinking is not None:
         if not model.startswith(_THINKING):

@@ -196,3 +196,20 @@ async def test_an_object_comes_from_a_model_without_the_capability_too(more: Run
             assert not out.text or out.text.startswith("{")
     assert done, "no answer ended, so nothing was held to anything"
     await client.close()
+
+
+async def test_an_answer_is_one_of_the_words(more: Running) -> None:
+    """Whatever is asked at whatever temperature; too many are refused."""
+    client = Client(more.address)
+    words = ["Brass", "현악기", 'with "quotes"\n']
+    kind = text_pb2.ResponseFormat.KIND_CHOICE
+    chosen = text_pb2.ResponseFormat(kind=kind, choices=words)
+    for seed in range(3):
+        sampling = text_pb2.Sampling(temperature=1.5, seed=seed)
+        out = await client.text("Hello", model="strict", sampling=sampling, response_format=chosen)
+        assert out.text in words
+    many = text_pb2.ResponseFormat(kind=kind, choices=[f"{'x' * 100}{number}" for number in range(400)])
+    with pytest.raises(errors.InvalidField) as caught:
+        await client.text("Hello", model="strict", response_format=many)
+    assert caught.value.param == "response_format"
+    await client.close()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 from google import genai
-from google.genai import types
+from google.genai import errors, types
 from PIL import Image
 
 from moa.common.v1 import media_pb2, usage_pb2
@@ -239,6 +239,22 @@ def test_a_json_schema_and_thinking_off(url: str, played: Played) -> None:
     asked = played.texts[0]
     assert json.loads(asked.response_format.schema_json) == SCHEMA
     assert asked.reasoning.effort == text_pb2.ReasoningOptions.EFFORT_NONE
+
+
+def test_an_enum_is_a_choice(url: str, played: Played) -> None:
+    """`text/x.enum` asks for one of the schema's words, on `/v1alpha` as on other versions; without words it is wrong."""
+    schema = types.Schema(type=types.Type.STRING, enum=["Brass", "String"])
+    config = types.GenerateContentConfig(response_mime_type="text/x.enum", response_schema=schema)
+    played.script = [text(said("Brass")), ended()]
+    with client_of(url, version="v1alpha") as client:
+        response = client.models.generate_content(model="smart", contents="hi", config=config)
+        assert response.text == "Brass"
+        with pytest.raises(errors.ClientError, match="needs an enum of strings"):
+            client.models.generate_content(model="smart", contents="hi", config={"response_mime_type": "text/x.enum"})
+    asked = played.texts[0].response_format
+    assert asked.kind == text_pb2.ResponseFormat.KIND_CHOICE
+    assert list(asked.choices) == ["Brass", "String"]
+    assert len(played.texts) == 1
 
 
 def test_vision(client: genai.Client, played: Played) -> None:

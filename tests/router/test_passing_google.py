@@ -111,6 +111,16 @@ def test_searches_need_the_models_leave() -> None:
         gemini.body_from(asked.text, Model(id="m", provider="p"), Ignored())
 
 
+def test_an_enum_passes_to_google_with_what_is_said_of_it() -> None:
+    """Google's mode for one of several words, with the schema as it came."""
+    schema = {"type": "STRING", "format": "enum", "enum": ["Brass", "현악기"], "description": "a family", "title": "F"}
+    config = {"responseMimeType": "text/x.enum", "responseSchema": schema}
+    ignored = Ignored()
+    sent = to_gemini({"contents": GOOGLE["contents"][:1], "generationConfig": config}, ignored)
+    assert sent["generationConfig"] == config
+    assert ignored.names == []
+
+
 FILES: list[Json] = [
     {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0="}},
     {"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}},

@@ -46,31 +46,33 @@ _METHODS: Final = " and ".join((", ".join(list(VERBS.values())[:-1]), list(VERBS
 _INLINE: Final = "files are sent inside a request here: inlineData, or fileData with an https link"
 _LISTED: Final = "GET /v1beta/models lists what there is"
 
+_UNSERVED: Final[Mapping[str, str]] = {
+    "/v1beta/models": f"a model's methods are {_METHODS}",
+    "/v1/models": f"a model's methods are {_METHODS}",
+    "/v1beta/cachedContents": "contents are not kept here; send them with each request",
+    "/v1beta/files": _INLINE,
+    "/upload": _INLINE,
+    "/v1beta/media": _INLINE,
+    "/v1beta/interactions": f"conversations are not kept here; {_ASK} with all contents",
+    "/v1beta/agents": f"no agent runs here; {_ASK} with tools",
+    "/v1beta/tunedModels": f"models are not tuned here; {_LISTED}",
+    "/v1beta/tuningJobs": f"models are not tuned here; {_LISTED}",
+    "/v1beta/batches": "there are no batches of requests here; send them one by one",
+    "/v1beta/batchPredictionJobs": "there are no batches of requests here; send them one by one",
+    "/v1beta/operations": f"nothing goes on behind an answer here; {_ASK}",
+    "/v1beta/corpora": "texts are not kept here; send them as contents",
+    "/v1beta/fileSearchStores": "texts are not kept here; send them as contents",
+    "/v1beta/ragStores": "texts are not kept here; send them as contents",
+    "/v1beta/authTokens": "POST /account/keys makes keys with limits and an end",
+}
+
 GOOGLE: Final = Dialect(
     name="google",
     services=("moa.router.v1.GoogleService",),
     large=("moa.router.v1.GoogleService",),
     strays=("/v1beta/", "/v1beta1/", "/v1alpha/", "/upload/"),
     listed="GET /v1beta/models",
-    unserved={
-        "/v1beta/models": f"a model's methods are {_METHODS}",
-        "/v1/models": f"a model's methods are {_METHODS}",
-        "/v1beta/cachedContents": "contents are not kept here; send them with each request",
-        "/v1beta/files": _INLINE,
-        "/upload": _INLINE,
-        "/v1beta/media": _INLINE,
-        "/v1beta/interactions": f"conversations are not kept here; {_ASK} with all contents",
-        "/v1beta/agents": f"no agent runs here; {_ASK} with tools",
-        "/v1beta/tunedModels": f"models are not tuned here; {_LISTED}",
-        "/v1beta/tuningJobs": f"models are not tuned here; {_LISTED}",
-        "/v1beta/batches": "there are no batches of requests here; send them one by one",
-        "/v1beta/batchPredictionJobs": "there are no batches of requests here; send them one by one",
-        "/v1beta/operations": f"nothing goes on behind an answer here; {_ASK}",
-        "/v1beta/corpora": "texts are not kept here; send them as contents",
-        "/v1beta/fileSearchStores": "texts are not kept here; send them as contents",
-        "/v1beta/ragStores": "texts are not kept here; send them as contents",
-        "/v1beta/authTokens": "POST /account/keys makes keys with limits and an end",
-    },
+    unserved={**_UNSERVED, **{path.replace("/v1beta/", "/v1alpha/"): step for path, step in _UNSERVED.items()}},
     envelope={
         "error": {
             "code": STATUS,

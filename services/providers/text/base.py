@@ -80,6 +80,8 @@ class Adapter:
     """Whose own fields the protocol takes and gives (`moa.common.v1.VendorFields`); empty: nobody's."""
     caches: bool = False
     """Whether it is told what of a prompt is worth keeping (`Part.cache`)."""
+    chooses: bool = False
+    """Whether it holds an answer to one of several words (`ResponseFormat.KIND_CHOICE`)."""
     options: type[Struct] = NoOptions
     """What a row's `options` may say."""
     check_request: Callable[[Provider], Outgoing] | None = None

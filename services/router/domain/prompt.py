@@ -73,7 +73,8 @@ class Prompt:
             total += TOOLS
         for tool in request.tools:
             total += PER_TOOL + _bytes(tool.name, tool.description, tool.parameters_json) + _carried(tool)
-        total += _bytes(request.response_format.schema_json) + _carried(request)
+        form = request.response_format
+        total += _bytes(form.schema_json, *form.choices) + _carried(request)
         if whole:
             limits.check(request)
         needs = limits.needs(request) if whole else None

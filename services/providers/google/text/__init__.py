@@ -19,6 +19,7 @@ ADAPTER = Adapter(
     vendor=VENDOR,
     count_request_from=count_request_from,
     count_from=count_from,
+    chooses=True,
     check_request=check_request,
     caller_authority=caller_authority,
 )

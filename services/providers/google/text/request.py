@@ -293,7 +293,10 @@ def _config_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -
         config["candidateCount"] = request.candidates
     if request.HasField("sampling"):
         _add_sampling(config, request, ignored)
-    if request.HasField("response_format") and request.response_format.kind > ResponseFormat.KIND_TEXT:
+    if request.response_format.kind == ResponseFormat.KIND_CHOICE:
+        config["responseMimeType"] = "text/x.enum"
+        config["responseSchema"] = {"type": "STRING", "enum": list(request.response_format.choices)}
+    elif request.HasField("response_format") and request.response_format.kind > ResponseFormat.KIND_TEXT:
         config["responseMimeType"] = "application/json"
         if request.response_format.kind == ResponseFormat.KIND_JSON_SCHEMA:
             where = "response_format.schema_json"

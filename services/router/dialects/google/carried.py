@@ -37,6 +37,9 @@ def put(request: GenerateTextRequest, body: bodies.GenerateContentBody, extra: E
         thinking = config.thinking_config
         if thinking is not None and thinking.thinking_budget == -1:
             inside["thinkingConfig"] = {"thinkingBudget": -1}
+        if request.response_format.choices and config.response_schema is not None:
+            # What is said of the words beside them.
+            inside["responseSchema"] = config.response_schema
         if inside:
             fields["generationConfig"] = fields.get("generationConfig", {}) | inside
     choosing: Json = fields.get("toolConfig", {})

@@ -320,12 +320,24 @@ def _set_format(form: text_pb2.ResponseFormat, config: bodies.GenerationConfig) 
         if schema is not None:
             form.name = "response"
             form.schema_json = encode(schema).decode()
+    elif mime == "text/x.enum":
+        form.kind = text_pb2.ResponseFormat.KIND_CHOICE
+        form.choices.extend(_choices(schema))
     elif mime != "text/plain":
         param = "generationConfig.responseMimeType"
-        raise Unsupported(f"{param}: only text/plain and application/json are supported", param=param)
+        raise Unsupported(f"{param} is one of text/plain, application/json, text/x.enum", param=param)
     elif schema is not None:
         param = "generationConfig.responseSchema"
         raise InvalidField(f"{param} needs responseMimeType application/json", param=param)
+
+
+def _choices(schema: Any) -> list[str]:
+    """Return the words of an enum's schema."""
+    words = schema.get("enum") if isinstance(schema, dict) else None
+    if not words or not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        param = "generationConfig.responseSchema"
+        raise InvalidField(f"{param} needs an enum of strings with responseMimeType text/x.enum", param=param)
+    return words
 
 
 def _set_thinking(options: text_pb2.ReasoningOptions, config: bodies.ThinkingConfig | None) -> None:
