@@ -164,6 +164,7 @@ def test_a_slip_in_a_path_is_answered_with_the_right_one(edge: Stack, path: str,
         ("/v1beta/interactions", "google", ":generateContent"),
         ("/v1beta/tunedModels/some", "google", "/v1beta/models"),
         ("/v1beta/batches", "google", "one by one"),
+        ("/v1/tunedModels", "openai", "models are not tuned here"),
         ("/v1alpha/authTokens", "google", "POST /account/keys"),
     ],
 )

@@ -19,7 +19,13 @@ from tests.emulators.script import Counts, Script
 KEYS = frozenset({"AIza-good", "AIza-also-good"})
 MODELS = frozenset(
     {"gemini-2.5-flash", "gemini-3.5-flash", "gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-3.1-flash-lite"}
-    | {"gemini-2.0-flash-lite", "gemini-3-pro-preview", "gemini-2.5-flash-image"},
+    | {
+        "gemini-2.5-pro",
+        "gemini-2.0-flash-exp",
+        "gemini-2.0-flash-lite",
+        "gemini-3-pro-preview",
+        "gemini-2.5-flash-image",
+    },
 )
 _THINKING = ("gemini-2.5", "gemini-3")
 SIGNATURE = b"proof of thought"
@@ -29,6 +35,7 @@ SKIP = base64.urlsafe_b64decode("skip_thought_signature_validator")
 FINISHES = {"stop": "STOP", "tool_calls": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
+_MIMES = ("image/png", "image/jpeg", "image/webp", "audio/", "video/", "application/pdf", "text/plain")
 _DATA = ("text", "inline_data", "function_call", "function_response", "file_data", "executable_code")
 
 REFUSALS: Mapping[str, tuple[int, str, list[dict[str, Any]]]] = {
@@ -286,7 +293,7 @@ def _check_content(content: types.Content, before: list[types.FunctionCall], mod
     for part in content.parts:
         if sum(getattr(part, name) is not None for name in _DATA) != 1:
             raise invalid("required oneof field 'data' must have one initialized field")
-        if part.inline_data is not None and part.inline_data.mime_type not in ("image/png", "image/jpeg", "image/webp"):
+        if part.inline_data is not None and not (part.inline_data.mime_type or "").startswith(_MIMES):
             raise invalid(f"Unsupported MIME type: {part.inline_data.mime_type}")
         if part.function_call is not None:
             signed = part.thought_signature or b""

@@ -23,7 +23,9 @@ from tests.router.rig import KEY
 
 OWN: Final = {"vendor", "strict", "cache"}
 """Fields that no caller writes as such: they are made of how and where something was sent."""
-OF_GRPC: Final = {"truncate", "choices", "provider", "signature", "signer", "encrypted", "format", "loras", "preview_every"}
+OF_GRPC: Final = {"truncate", "provider", "signature", "signer", "encrypted", "format", "loras", "preview_every"} | {
+    "choices"
+}
 """Fields that gRPC's callers alone can set, or that only answers have."""
 BODIES: Final = [(SPOKEN[name], body) for name, rig in ANSWERING.items() for body in rig.bodies]
 """Each dialect's bodies, as its rig has them."""

@@ -242,7 +242,7 @@ def test_a_json_schema_and_thinking_off(url: str, played: Played) -> None:
 
 
 def test_an_enum_is_a_choice(url: str, played: Played) -> None:
-    """`text/x.enum` asks for one of the schema's words, on `/v1alpha` as on other versions; without words it is wrong."""
+    """`text/x.enum` asks for one of the schema's words, on `/v1alpha` as elsewhere; without words it is wrong."""
     schema = types.Schema(type=types.Type.STRING, enum=["Brass", "String"])
     config = types.GenerateContentConfig(response_mime_type="text/x.enum", response_schema=schema)
     played.script = [text(said("Brass")), ended()]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 
 from moa.image.v1 import image_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest, GenerateImageResponse
-from services.catalogue import Catalogue, Model, Provider
+from services.catalogue import Catalogue, Model, Provider, Retirement
 from services.common.errors import ModelNotFound, PermissionDenied, Unauthenticated, Unsupported
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Operations
@@ -62,6 +63,16 @@ async def test_who_names_no_model_gets_one_that_can() -> None:
     assert await operations(*models).usual(call(model="usual"), caller) == "p/plain"
     with pytest.raises(ModelNotFound, match="GET /v1/models lists"):
         await operations(PLAIN, USUAL).usual(call(model="usual", **VARIATION), caller)
+
+
+async def test_who_names_no_model_is_told_of_no_retirement() -> None:
+    """The successor of the dialect's model is asked for by its own name, with a caller's own key too."""
+    ended = Retirement(date=date(2025, 1, 2), successor="plain")
+    ending = Retirement(date=date(2999, 1, 2), successor="plain")
+    old, usual = (Model(id=name, provider="p", retirement=end) for name, end in (("old", ended), ("usual", ending)))
+    for caller in (Caller(key=KEY, request_id="r"), Caller(key="", request_id="r", own_key="AIza")):
+        assert await operations(PLAIN, old).usual(call(model="old"), caller) == "p/plain"
+        assert await operations(PLAIN, usual).usual(call(model="usual"), caller) == "usual"
 
 
 async def test_a_model_is_found_for_known_callers_alone() -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import requests
 
 from moa.text.v1.text_pb2 import Role
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
@@ -17,6 +18,7 @@ from services.router.dialects.google import requests as google
 from services.router.dialects.openai import chat_request
 from services.text.targets import ADAPTERS
 from tests.emulators.pictures import png
+from tests.router.rig import KEY, Played
 
 Json = dict[str, Any]
 
@@ -24,20 +26,22 @@ PICTURE = base64.b64encode(png()).decode()
 URI = f"data:image/png;base64,{PICTURE}"
 
 
+CALLS = [{"id": name, "type": "function", "function": {"name": "look", "arguments": "{}"}} for name in ("a", "b")]
+SHOWN = [{"type": "text", "text": "seen"}, {"type": "image_url", "image_url": {"url": URI}}]
+BODY: Json = {
+    "model": "m",
+    "messages": [
+        {"role": "user", "content": "look"},
+        {"role": "assistant", "content": None, "tool_calls": CALLS},
+        {"role": "tool", "tool_call_id": "a", "content": SHOWN},
+        {"role": "tool", "tool_call_id": "b", "content": "nothing"},
+        {"role": "user", "content": "go on"},
+    ],
+}
+
+
 def _openai() -> GenerateTextRequest:
-    calls = [{"id": name, "type": "function", "function": {"name": "look", "arguments": "{}"}} for name in ("a", "b")]
-    shown = [{"type": "text", "text": "seen"}, {"type": "image_url", "image_url": {"url": URI}}]
-    body = {
-        "model": "m",
-        "messages": [
-            {"role": "user", "content": "look"},
-            {"role": "assistant", "content": None, "tool_calls": calls},
-            {"role": "tool", "tool_call_id": "a", "content": shown},
-            {"role": "tool", "tool_call_id": "b", "content": "nothing"},
-            {"role": "user", "content": "go on"},
-        ],
-    }
-    return chat_request.request_from(json.dumps(body).encode()).request
+    return chat_request.request_from(json.dumps(BODY).encode()).request
 
 
 def _google() -> GenerateTextRequest:
@@ -86,6 +90,19 @@ def test_every_vendor_takes_it(request_of: Any) -> None:
         sent = json.loads(bytes(ADAPTERS[name].request_from(request_of(), model, provider, Ignored()).body))
         told = json.dumps(sent)
         assert told.index('"b"') < told.index("Of the result of a:") < told.index(PICTURE) < told.index("go on")
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [(0, 0), (3, 3), (4, 3), (5, 4)], ids=["before", "the last result", "what is shown", "behind"]
+)
+def test_errors_count_the_callers_messages(url: str, played: Played, place: int, told: int) -> None:
+    """Not the turn that shows what results hold: what is wrong in that is wrong in a result."""
+    played.refusal = InvalidField(f"messages[{place}].parts[0]: no", param=f"messages[{place}].parts[0]")
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = requests.post(f"{url}/v1/chat/completions", json=BODY | {"model": "smart"}, headers=headers, timeout=20)
+    error = answer.json()["error"]
+    assert error["param"].startswith(f"messages[{told}].")
+    assert error["message"].startswith(f"messages[{told}].")
 
 
 def test_an_empty_part_of_a_result_is_named() -> None:

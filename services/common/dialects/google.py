@@ -46,6 +46,9 @@ _METHODS: Final = " and ".join((", ".join(list(VERBS.values())[:-1]), list(VERBS
 _INLINE: Final = "files are sent inside a request here: inlineData, or fileData with an https link"
 _LISTED: Final = "GET /v1beta/models lists what there is"
 
+_SHARED: Final = ("/files", "/batches", "/models")
+"""Paths that OpenAI's API has on `/v1` too."""
+
 _UNSERVED: Final[Mapping[str, str]] = {
     "/v1beta/models": f"a model's methods are {_METHODS}",
     "/v1/models": f"a model's methods are {_METHODS}",
@@ -72,7 +75,11 @@ GOOGLE: Final = Dialect(
     large=("moa.router.v1.GoogleService",),
     strays=("/v1beta/", "/v1beta1/", "/v1alpha/", "/upload/"),
     listed="GET /v1beta/models",
-    unserved={**_UNSERVED, **{path.replace("/v1beta/", "/v1alpha/"): step for path, step in _UNSERVED.items()}},
+    unserved={
+        **_UNSERVED,
+        **{path.replace("/v1beta/", "/v1alpha/"): step for path, step in _UNSERVED.items()},
+        **{path.replace("/v1beta/", "/v1/"): step for path, step in _UNSERVED.items() if not path.endswith(_SHARED)},
+    },
     envelope={
         "error": {
             "code": STATUS,

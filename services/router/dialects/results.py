@@ -6,8 +6,16 @@ the turn that follows it.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
 from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.errors import MoaError
+
+_MESSAGE: Final = re.compile(r"messages\[(\d+)\]")
 
 
 def of_result(call: str) -> str:
@@ -15,8 +23,37 @@ def of_result(call: str) -> str:
     return f"Of the result of {call}:"
 
 
-def show_results(request: GenerateTextRequest, shown: list[text_pb2.Part]) -> None:
-    """Add a turn with what the results of the tools before it hold beside text, and forget it."""
-    if shown:
-        request.messages.add(role=text_pb2.ROLE_USER, parts=shown)
-        shown.clear()
+class Shown:
+    """Gathers what results of tools hold beside text, and shows it in turns that no caller wrote."""
+
+    __slots__ = ("parts", "places")
+
+    def __init__(self) -> None:
+        self.parts: list[text_pb2.Part] = []
+        """What is not shown yet."""
+        self.places: list[int] = []
+        """Where among the messages the turns stand."""
+
+    def put(self, request: GenerateTextRequest) -> None:
+        """Add a turn with what the results before it hold, if they hold anything."""
+        if self.parts:
+            self.places.append(len(request.messages))
+            request.messages.add(role=text_pb2.ROLE_USER, parts=self.parts)
+            self.parts.clear()
+
+
+@contextmanager
+def as_the_caller_counts(places: Sequence[int]) -> Iterator[None]:
+    """Let errors count messages without the turns at `places`; what is wrong in one is named by the result before."""
+    try:
+        yield
+    except MoaError as error:
+        found = _MESSAGE.match(error.param) if places else None
+        if found is None:
+            raise
+        index = int(found[1])
+        name = f"messages[{index - sum(place <= index for place in places)}]"
+        if error.message.startswith(found[0]):
+            error.message = name + error.message.removeprefix(found[0])
+        error.param = name + error.param.removeprefix(found[0])
+        raise

@@ -179,14 +179,19 @@ class Operations:
     async def usual(self, call: Call[Any, Any], caller: Caller) -> str:
         """Return the model for a request whose caller named none: the dialect's, which stands in it, where it can.
 
-        Else the first that the caller may use and that can do what is asked.
+        Its successor where it is retired, of which the caller is not told. Else the first that the caller may use and
+        that can do what is asked.
         Raises Unauthenticated, PermissionDenied, ModelNotFound.
         """
         preferred: str = call.request.model
+        catalogue, on = self._catalogue(), retirement.today()
+        with contextlib.suppress(MoaError):
+            named = catalogue.find(preferred)
+            model, _ = retirement.standing(catalogue, named, on)
+            preferred = preferred if model is named else model.full_id
         if caller.own_key:
             return preferred
         verified_key = await self._admission.identify(caller.key)
-        catalogue, on = self._catalogue(), retirement.today()
         quota, makes = call.operation.quota, call.operation.name
         with contextlib.suppress(MoaError):
             model, _ = retirement.standing(catalogue, catalogue.find(preferred), on)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from google.api import httpbody_pb2
@@ -16,7 +17,10 @@ from services.router.dialects.openai import answers, bodies, chat_reply, chat_re
 from services.router.dialects.openai.deployments import deployment
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Body
+from services.router.dialects.results import as_the_caller_counts
 from services.router.dialects.unknown import is_strict
+from services.router.domain.answer import Answer
+from services.router.domain.caller import Caller
 from services.router.operations.text import TextCall
 from services.router.serving import begin, note
 
@@ -33,9 +37,10 @@ class ChatServicer:
         given = Body(request, model=deployment(context))
         del request
         strict = is_strict(metadata_of(context))
-        (wanted, include_usage), prompt = await self._reading(chat_request.read, given, strict=strict)
-        if not wanted.stream:
-            async with await self._operations.begin(TextCall(wanted, prompt), caller) as answer:
+        read, prompt = await self._reading(chat_request.read, given, strict=strict)
+        call = TextCall(read.request, prompt)
+        if not read.request.stream:
+            async with await self._begin(call, caller, read.shown) as answer:
                 note(answer, caller)
                 body = await chat_reply.whole(answer, caller.request_id)
                 await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, dialect=self._dialect))
@@ -43,16 +48,21 @@ class ChatServicer:
             return
         async with (
             EventStream(context, self._dialect) as stream,
-            await self._operations.begin(TextCall(wanted, prompt), stream.caller(caller)) as answer,
+            await self._begin(call, stream.caller(caller), read.shown) as answer,
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer, dialect=self._dialect))
-            chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=include_usage)
+            chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=read.include_usage)
             while (message := await answer.next()) is not None:
                 if out := chunks.of(message):
                     await stream.write(reply.sse_body(data=out))
                 elif not message.events:
                     stream.heard()
+
+    async def _begin(self, call: TextCall, caller: Caller, shown: Sequence[int]) -> Answer[Any]:
+        """Begin a chat, whose messages at `shown` the caller did not write."""
+        with as_the_caller_counts(shown):
+            return await self._operations.begin(call, caller)
 
 
 METHODS: Final = MethodSet(

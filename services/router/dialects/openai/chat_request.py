@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from services.router.dialects.media import file_from_base64, image_from_url
 from services.router.dialects.openai import bodies, carried, reasoning
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
-from services.router.dialects.results import of_result, show_results
+from services.router.dialects.results import Shown, as_the_caller_counts, of_result
 from services.router.dialects.sampling import fill
 from services.router.dialects.tools import call_from, split_id, tool_from
 from services.router.dialects.unknown import Extra, at, parse_liberally
@@ -58,12 +59,15 @@ class Read(NamedTuple):
     request: text_service_pb2.GenerateTextRequest
     include_usage: bool
     """Whether the stream shall end with the usage."""
+    shown: Sequence[int] = ()
+    """Which messages of the request no caller wrote."""
 
 
 def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
     """Read the body, and look through its prompt. Raises as `request_from`."""
     result = request_from(data, strict=strict)
-    return result, Prompt.of(result.request, whole=is_large(data))
+    with as_the_caller_counts(result.shown):
+        return result, Prompt.of(result.request, whole=is_large(data))
 
 
 def request_from(data: bytes, *, strict: bool = False) -> Read:
@@ -84,12 +88,12 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
         user=body.user or "",
         strict=strict,
     )
-    shown: list[text_pb2.Part] = []
+    shown = Shown()
     for index, message in enumerate(body.messages):
         if message.role != "tool":
-            show_results(request, shown)
+            shown.put(request)
         _add_message(request, message, index, at(extra, "messages", index), shown)
-    show_results(request, shown)
+    shown.put(request)
     if body.stop is not None:
         request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
     _set_sampling(request.sampling, body)
@@ -101,7 +105,7 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
         request.reasoning.effort = _EFFORTS[body.reasoning_effort]
     carried.put(request, body, extra, names)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return Read(request, include_usage)
+    return Read(request, include_usage, shown.places)
 
 
 def _refuse(body: bodies.ChatBody) -> None:
@@ -130,7 +134,7 @@ def _add_message(
     message: bodies.Message,
     index: int,
     extra: Extra,
-    shown: list[text_pb2.Part],
+    shown: Shown,
 ) -> None:
     """Add a turn; what a tool's result shows beside its text is added to `shown`."""
     where = f"messages[{index}]"
@@ -170,7 +174,7 @@ def _add_message(
         raise InvalidField(f"{where}.content is required", param=f"{where}.content")
 
 
-def _result_of(message: bodies.Message, where: str, shown: list[text_pb2.Part], call_id: str) -> str:
+def _result_of(message: bodies.Message, where: str, shown: Shown, call_id: str) -> str:
     """Return the text of a tool's result, and add to `shown` what else it holds."""
     if isinstance(message.content, str):
         return message.content
@@ -181,7 +185,7 @@ def _result_of(message: bodies.Message, where: str, shown: list[text_pb2.Part], 
         else:
             _add_part(others, part, f"{where}.content[{number}]")
     if others.parts:
-        shown += [text_pb2.Part(text=of_result(call_id)), *others.parts]
+        shown.parts += [text_pb2.Part(text=of_result(call_id)), *others.parts]
     return "".join(texts)
 
 

@@ -1,0 +1,1 @@
+"""The tests that vendors publish with their clients."""
