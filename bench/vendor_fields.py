@@ -38,7 +38,7 @@ def _body(**more: Any) -> bytes:
 
 
 def _request(body: bytes, *, carrier: bool = True) -> None:
-    (found, _), prompt = read(body)
+    (found, *_), prompt = read(body)
     if not carrier:
         found.ClearField("vendor")
     found = GenerateTextRequest.FromString(found.SerializeToString())
