@@ -101,8 +101,10 @@ _CORS_POLICY: Final[Json] = {
     "allow_methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
     # The star covers every header but Authorization, for callers without credentials; older browsers need the list.
     "allow_headers": "authorization, content-type, x-api-key, x-goog-api-key, x-goog-api-client, x-grpc-web, "
-    "x-user-agent, grpc-timeout, idempotency-key, moa-fallback, moa-parameters, prefer, range, *",
-    "expose_headers": "x-request-id, x-moa-provider, x-moa-model, x-moa-cost, x-ratelimit-limit-tokens, "
+    "x-user-agent, grpc-timeout, idempotency-key, moa-fallback, moa-parameters, moa-tags, "
+    "prefer, range, *",
+    "expose_headers": "x-request-id, x-moa-provider, x-moa-model, x-moa-route, x-moa-cost, "
+    "x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-ratelimit-limit-images, x-ratelimit-remaining-images, "
     "x-ratelimit-reset-images, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     "x-ratelimit-reset-requests, ratelimit, ratelimit-policy, x-moa-ignored, idempotent-replayed, deprecation, "

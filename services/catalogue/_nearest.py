@@ -30,7 +30,7 @@ def worded(refusal: UnknownModel, catalogue: Catalogue, may: Callable[[Model], b
     able = (
         model
         for model in (*catalogue.models, *catalogue.discovered)
-        if model.provider in catalogue.configured
+        if catalogue.is_reachable(model)
         and refusal.provider in ("", model.provider)
         and refusal.makes in ("", catalogue.makes(model))
         and may(model)

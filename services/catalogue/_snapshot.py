@@ -211,6 +211,8 @@ class Catalogue:
 
     def is_reachable(self, model: Model) -> bool:
         """Return whether a model's provider is configured; of a virtual model, that of one of its targets."""
+        if self._virtual.of(model) is None:
+            return model.provider in self.configured
         return any(each.provider in self.configured for each in self._virtual.leaves(model))
 
     def _row(self, provider: str, model: str) -> Model | None:

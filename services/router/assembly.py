@@ -29,11 +29,11 @@ from services.router.adapters.inputs import Inputs
 from services.router.body_check import BodyCheck
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Reading
-from services.router.domain.attempts import Patience
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
+from services.router.domain.terms import Patience
 from services.router.files import FilesServicer
 from services.router.grpc_api import CatalogServicer, handlers
 from services.router.idempotency.calls import IdempotentCalls

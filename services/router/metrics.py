@@ -52,6 +52,26 @@ UNBILLED_TOKENS = Counter(
     ["provider", "model"],
 )
 UNBILLED_IMAGES = Counter("moa_unbilled_images_total", "Images that such calls had asked for.", ["provider", "model"])
+OPERATOR_COST = Counter(
+    "moa_operator_cost_usd_total",
+    "What such calls cost by the catalogue's prices, in US dollars: as reported, else as guessed, by why nobody pays.",
+    ["provider", "model", "why"],
+)
+ROUTED = Counter(
+    "moa_routed_requests_total",
+    "Requests for virtual models, by the target that began to answer.",
+    ["route", "provider", "model"],
+)
+SHADOWS = Counter(
+    "moa_shadows_total",
+    "Shadows of requests for virtual models: answered to the end (done), failed, or not begun (skipped).",
+    ["provider", "model", "outcome"],
+)
+HEDGES = Counter(
+    "moa_hedges_total",
+    "Calls of a second target while the first was silent: it answered (won), the first did (lost), or it failed.",
+    ["provider", "model", "outcome"],
+)
 TARGET_OPEN = Gauge(
     "moa_target_open",
     "Whether a target failed again and again and is left alone (its breaker is open).",
@@ -119,8 +139,10 @@ def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None) ->
     return cost
 
 
-def unbilled(model: Model, reason: str, usage: usage_pb2.Usage) -> None:
-    """Count a call that was given up: it is the operator's."""
+def unbilled(model: Model, reason: str, usage: usage_pb2.Usage, nano_usd: int | None = None) -> None:
+    """Count a call that no caller pays for: it is the operator's. `nano_usd`: its cost; None: by the model's prices."""
     UNBILLED_ATTEMPTS.labels(model.provider, model.label, reason).inc()
     UNBILLED_TOKENS.labels(model.provider, model.label).inc(usage.prompt_tokens + usage.completion_tokens)
     UNBILLED_IMAGES.labels(model.provider, model.label).inc(usage.images)
+    cost = model.cost_on()(usage, model.provider, model.id) if nano_usd is None else nano_usd
+    OPERATOR_COST.labels(model.provider, model.label, reason).inc(cost / NANO)

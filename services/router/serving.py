@@ -18,6 +18,7 @@ from services.quota_client import grants
 from services.router import metrics
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller, key_of
+from services.router.tags import tags_of
 
 _OWN_KEY_A_MINUTE: Final = 60
 _OWN_KEYS_OF_ADDRESS_A_MINUTE: Final = 240
@@ -29,7 +30,7 @@ FALLBACK_KEY: Final = "moa-fallback"
 def begin(context: Any) -> Caller:
     """Return the caller of the call that is being served.
 
-    Raises Unauthenticated for two different keys, InvalidField for an unknown `moa-fallback`.
+    Raises Unauthenticated for two different keys, InvalidField for an unknown `moa-fallback` and wrong `moa-tags`.
     """
     call = calls.current()
     metadata = calls.metadata_of(context)
@@ -41,6 +42,7 @@ def begin(context: Any) -> Caller:
         began=time.perf_counter(),
         until=math.inf if left_s is None else time.monotonic() + left_s,
         fallback=_wants_fallback(metadata),
+        tags=tags_of(metadata),
     )
 
 
@@ -92,6 +94,9 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     fields["model"] = model
     day = today()
     _note_others(answer, fields)
+    if answer.route:
+        fields["route"] = answer.route
+        metrics.ROUTED.labels(answer.route, provider, answer.model.label).inc()
     metrics.of_model(provider, answer.model.label).first_event.observe(time.perf_counter() - caller.began)
 
     def settled(consumed: usage_pb2.Usage) -> None:

@@ -145,7 +145,7 @@ class Operations:
                 lambda model: who.may(quota_pb2.OPERATION_TASK, model.provider, model.id),
                 listed="GET /v1/models lists those that you may use",
             ) from None
-        if model.provider not in catalogue.configured:
+        if not catalogue.is_reachable(model):
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="model")
         if catalogue.providers[model.provider].makes != "image":
             raise Unsupported(f"model {model.id} does not make images", param="model")

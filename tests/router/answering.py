@@ -7,7 +7,8 @@ from typing import Any
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
 from services.router.background import Background
-from services.router.domain.attempts import Attempts, Begun, Patience, Terms
+from services.router.domain.attempts import Attempts
+from services.router.domain.terms import Begun, Patience, Terms
 from services.router.operations.text import TextAnswer, TextMetering
 
 

@@ -30,8 +30,8 @@ from services.common.store import FolderStore, links_of
 from services.quota_client import Remaining
 from services.quota_client.amounts import Amount
 from services.router.assembly import Around, serving
-from services.router.domain.attempts import Patience
 from services.router.domain.operation import Whole
+from services.router.domain.terms import Patience
 from services.router.settings import RouterSettings
 
 TIMEOUT_S = 20

@@ -11,10 +11,10 @@ from moa.common.v1 import usage_pb2
 from moa.embedding.v1 import embedding_service_pb2
 from services.catalogue import Catalogue, Model, Provider
 from services.common.errors import InvalidField, ModelNotFound, PermissionDenied, Unavailable, Unsupported
-from services.router.domain.attempts import Patience
 from services.router.domain.caller import Caller
 from services.router.domain.operation import Whole
 from services.router.domain.operations import Operations
+from services.router.domain.terms import Patience
 from services.router.operations.embedding import EmbeddingCall
 from tests.router.rig import KEY, OTHER_KEY, MessageStream, Played
 

@@ -197,7 +197,7 @@ def test_every_kind_of_message_arrives() -> None:
         "user": "u",
         "store": True,
     }
-    request, include_usage, _ = chat_request.request_from(json.dumps(body).encode())
+    request, include_usage, *_ = chat_request.request_from(json.dumps(body).encode())
     assert include_usage
     assert request.vendor.names == ["store", "messages[].content[].image_url.detail"]
     assert request.messages[0].role == text_pb2.ROLE_SYSTEM

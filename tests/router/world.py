@@ -13,15 +13,15 @@ from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.catalogue import Catalogue, Model, Provider
+from services.catalogue import Catalogue, Model, Provider, Route
 from services.common.errors import MoaError, QuotaExhausted, Unsupported
 from services.quota_client.amounts import UNLIMITED, Amount
-from services.router.domain.attempts import Patience
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
+from services.router.domain.terms import Patience
 from services.router.operations.text import TextCall
 from tests.router.rig import ended, said, text
 
@@ -59,6 +59,8 @@ class Ledger:
     """What was lent to requests that ran."""
     away: MoaError | None = None
     """Raised where more is to be lent."""
+    asked_for: list[str] = field(default_factory=list)
+    """Whose use requests were to be permitted."""
     there: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: auth answers when more is to be lent."""
 
@@ -70,7 +72,8 @@ class Ledger:
 
     arrive = identify
 
-    async def reserve(self, key: str, *, need: Amount, least: Amount | None = None, **_: Any) -> Lent:
+    async def reserve(self, key: str, *, need: Amount, least: Amount | None = None, **more: Any) -> Lent:
+        self.asked_for.append(f"{more['provider']}/{more['model']}")
         if need.images:
             self.operation = quota_pb2.OPERATION_IMAGE
         tokens = need.images or max((least or need).tokens, min(need.tokens, LIMIT))
@@ -161,16 +164,20 @@ class Lent:
 
 
 class Played:
-    """A call: plays messages; a MoaError among them is raised."""
+    """A call: plays messages; a MoaError among them is raised, an event is waited for."""
 
     def __init__(self, messages: Iterable[Any]) -> None:
-        self._left = list(messages)
+        self.left = list(messages)
+        """What it has not said yet."""
         self.ended = ""
 
     async def read(self) -> Any:
-        if not self._left:
+        if not self.left:
             return None
-        message = self._left.pop(0)
+        message = self.left.pop(0)
+        if isinstance(message, asyncio.Event):
+            await message.wait()
+            return await self.read()
         if isinstance(message, MoaError):
             raise message
         return message
@@ -201,6 +208,7 @@ class World:
         *,
         configured: Iterable[str] = ("one", "two", "three"),
         makes: Literal["text", "image"] = "text",
+        routes: Iterable[Route] = (),
         policies: Policies | None = None,
         **changes: dict[str, Any],
     ) -> None:
@@ -221,12 +229,14 @@ class World:
         self.now = 100.0
         self.breakers = Breakers(lambda: self.now, jitter=lambda: 0.0)
         providers = [Provider(id=name, adapter="x", makes=makes, base_url="x") for name in ("one", "two", "three")]
-        self.catalogue = Catalogue(providers, models(**changes), frozenset(configured))
+        self.catalogue = Catalogue(providers, models(**changes), frozenset(configured), routes)
+        self.chance = 1.0
+        """What is drawn where chance decides."""
         patience = Patience(
             breakers=self.breakers,
             clock=lambda: self.now,
             pause=lambda seconds: self.pause(seconds),  # as a test may have replaced it
-            jitter=lambda: 1.0,
+            jitter=lambda: self.chance,
         )
         me: Any = self
         backends: Any = SimpleNamespace(ask=self.ask_backend, count_tokens=self.count_tokens)

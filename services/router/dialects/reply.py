@@ -78,6 +78,8 @@ def headers(
     answers told of, which are spelled as the dialect does: nothing is lost in silence.
     """
     results = [("x-moa-provider", answer.model.provider), ("x-moa-model", answer.model.id)]
+    if answer.route:
+        results.append(("x-moa-route", answer.route))
     if cost is not None:
         results.append(("x-moa-cost", cost_of(cost)))
     if answer.ending is not None:

@@ -11,10 +11,11 @@ from services.catalogue import Model, Retirement
 from services.common.errors import ContentPolicy, MoaError, UpstreamBroken, detail_of, error_of, word
 from services.router import metrics
 from services.router.background import Background
-from services.router.domain.attempts import Attempts, Begun
+from services.router.domain.attempts import Attempts
 from services.router.domain.operation import Metering, WayOn
 from services.router.domain.policies import Screen, Stopped
 from services.router.domain.ports import M, MessageStream, Reservation
+from services.router.domain.terms import Begun
 
 OnSettled = Callable[[usage_pb2.Usage], None]
 
@@ -44,6 +45,7 @@ class Answer(Generic[M]):
         way_on: How it goes on when it breaks; None: it does not.
         screen: The policies that judge its messages; None: none do.
         stopped: Makes the end of an answer that a policy stops (`Call.stopped`).
+        route: The virtual model that was asked for; empty where it was none.
     """
 
     def __init__(
@@ -59,11 +61,14 @@ class Answer(Generic[M]):
         way_on: WayOn[M] | None = None,
         screen: Screen[M] | None = None,
         stopped: Callable[[Metering, Sequence[Any]], M | None] = _no_end,
+        route: str = "",
     ) -> None:
         self.model = begun.model
         """Who answers."""
         self.asked = attempts.asked
         """Who was asked for."""
+        self.route = route
+        """The virtual model that was asked for; empty where it was none."""
         self.ending = ending
         """The retirement of the model that was asked for, to be told to the caller."""
         self.ignored = ignored
@@ -265,7 +270,7 @@ class Answer(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.succeeded:
-            self.attempts.finished(self.model)
+            self.attempts.finished(self.model, self._metering.usage)
         if self._ended:
             self._stream.close()
         else:

@@ -6,21 +6,15 @@ reservation pays for all of it. `docs/routing.md` tells callers and operators wh
 
 from __future__ import annotations
 
-import asyncio
-import math
-import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Generic
 
 from moa.common.v1 import error_pb2, usage_pb2
 from services.catalogue import Model
 from services.common import logs
-from services.common.errors import ContextTooLong, MoaError, UpstreamBroken, error_of
+from services.common.errors import ContextTooLong, MoaError
 from services.router import metrics
-from services.router.domain.breaker import Breakers
 from services.router.domain.caller import unheard
 from services.router.domain.failures import (
     Course,
@@ -33,10 +27,10 @@ from services.router.domain.failures import (
     tell_not_to_retry,
     was_left,
 )
-from services.router.domain.ports import M, M_co, MessageStream, Reservation
+from services.router.domain.hedging import Unbooked, hedged
+from services.router.domain.ports import M, MessageStream, Reservation
+from services.router.domain.terms import RETRIES, Ask, Begun, Terms, counted_for, first_message
 
-RETRIES: Final = 2
-"""So often a target is asked again: as OpenAI's clients do."""
 BACK_OFF_S: Final = 0.5
 """The first pause before that at most, and half of it at least; the second is twice as long."""
 HASTE_S: Final = 2.0
@@ -49,54 +43,8 @@ LONGEST_WAIT_S: Final = 5.0
 _log = logs.get("attempts")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """What attempts share: who failed of late, and how time passes."""
-
-    breakers: Breakers = field(default_factory=Breakers)
-    clock: Callable[[], float] = time.monotonic
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-    jitter: Callable[[], float] = random.random
-    """Gives a number from 0 to 1."""
-
-
 def _any(_: Model) -> bool:
     return True
-
-
-class Begun(NamedTuple, Generic[M]):
-    """An answer that has begun."""
-
-    model: Model
-    stream: MessageStream[M]
-    first: M
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """On what terms one request is attempted."""
-
-    reservation: Reservation
-    """What pays, whoever answers."""
-    request_id: str
-    """For the log."""
-    patience: Patience
-    """What attempts share."""
-    until: float = math.inf
-    """When the caller gives up, by the clock."""
-    retries: int = RETRIES
-    """How often the same target is asked again."""
-    whole: bool = False
-    """Whether the answer is paid for as a whole: a target that may have made it is not asked for it twice."""
-    heard: Callable[[], None] = unheard
-    """Told whenever a target shows, before its first event, that it works."""
-
-
-class Ask(Protocol[M_co]):
-    """Puts a request to a target."""
-
-    def __call__(self, model: Model, paying: Reservation, /) -> MessageStream[M_co]:
-        """Begin a call."""
 
 
 class Attempts(Generic[M]):
@@ -151,10 +99,12 @@ class Attempts(Generic[M]):
         try:
             return await self.begin(ask)
         except BaseException as error:
+            if self._terms.watch is not None:
+                self._terms.watch.close()
             left = self._asking
             if left is not None and not isinstance(error, Exception):
                 self.reservation.defer(
-                    usage=usage_pb2.Usage(), provider=left.provider, model=left.id, then=_counted_for(left)
+                    usage=usage_pb2.Usage(), provider=left.provider, model=left.id, then=counted_for(left)
                 )
             elif isinstance(error, MoaError) and not self._left:
                 self.reservation.release()
@@ -200,7 +150,9 @@ class Attempts(Generic[M]):
         self._errors.append(error.with_traceback(None))
         breakers = self._patience.breakers
         breakers.failed(model, error)
-        course = course_after(error, asked_for=model is self.asked)
+        if (watch := self._terms.watch) is not None:
+            watch.ended(model, silent=error.reason == error_pb2.REASON_UPSTREAM_TIMEOUT)
+        course = course_after(error, asked_for=self._is_asked_for(model))
         reason = label_of(error)
         metrics.ATTEMPTS_FAILED.labels(model.provider, model.label, reason).inc()
         if course is Course.LARGER:
@@ -240,7 +192,7 @@ class Attempts(Generic[M]):
         Only the one that was asked for, once, and only where there are others: a lone one is asked again anyhow.
         """
         put_off = [at for at, other in self._again if other is model]
-        if model is not self.asked or model.on_first_failure != "retry" or self._asked_times[model.full_id] != 1:
+        if model is not self.asked or not self._terms.retries_first or self._asked_times[model.full_id] != 1:
             return None
         if not put_off or put_off[0] > self._patience.clock() + HASTE_S or not any(self._able()):
             return None
@@ -257,7 +209,11 @@ class Attempts(Generic[M]):
 
     def may_go_on(self, model: Model, error: MoaError) -> bool:
         """Return whether another target may go on after a failure in the middle of an answer."""
-        return course_after(error, asked_for=model is self.asked) in (Course.AGAIN, Course.ONWARD)
+        return course_after(error, asked_for=self._is_asked_for(model)) in (Course.AGAIN, Course.ONWARD)
+
+    def _is_asked_for(self, model: Model) -> bool:
+        """Return whether the caller asked for a target by its name, and not for a virtual model."""
+        return model is self.asked and self._terms.watch is None
 
     def forgive(self, model: Model) -> None:
         """Let a target be asked again, once it is its turn."""
@@ -266,30 +222,78 @@ class Attempts(Generic[M]):
     def let_go(self) -> None:
         """Let go of the request: nobody is asked any more."""
         self._others, self._chain, self._is_able = list, (), _any
+        if self._terms.watch is not None:
+            self._terms.watch.close()
 
-    def finished(self, model: Model) -> None:
+    def finished(self, model: Model, usage: usage_pb2.Usage) -> None:
         """Note that a target answered to the end."""
         self._patience.breakers.finished(model)
+        if self._terms.watch is not None:
+            self._terms.watch.finished(model, usage)
 
     async def _asked(self, model: Model, ask: Ask[M]) -> Begun[M]:
         if self._left:
             # The call before may still be running at its end, under the id that it was given.
             self.reservation, self._left = self.reservation.renewed(), False
-        self._tried.add(model.full_id)
-        stream = ask(model, self.reservation)
-        self.count += 1
-        self._asked_times[model.full_id] += 1
+        stream = self._open(model, ask, self.reservation)
         self._asking, self._lived = model, False
+        watch = self._terms.watch
         try:
-            first = await _first(stream, self._heard)
+            if watch is not None and (after_s := watch.hedge_after_s(model)) is not None:
+                asked: Begun[Any] = Begun(model, stream, first_message(stream, self._heard))
+                begun = await hedged(self, watch, asked, ask, after_s)
+            else:
+                begun = Begun(model, stream, await first_message(stream, self._heard))
         except Exception:
             self._asking = None
             raise
         self._asking = None
-        self._patience.breakers.began(model)
-        if model is not self.asked:
+        self._patience.breakers.began(begun.model)
+        if watch is not None:
+            watch.began(begun.model)
+        elif model is not self.asked:
             metrics.FALLBACKS.labels(self.asked.provider, self.asked.label, model.provider, model.label).inc()
-        return Begun(model, stream, first)
+        return begun
+
+    def _open(self, model: Model, ask: Ask[M], paying: Reservation) -> MessageStream[M]:
+        self._tried.add(model.full_id)
+        stream = ask(model, paying)
+        self.count += 1
+        self._asked_times[model.full_id] += 1
+        if self._terms.watch is not None:
+            self._terms.watch.asked(model)
+        return stream
+
+    async def silence(self, after_s: float) -> None:
+        """Wait until a target has been silent for so long."""
+        await self._patience.pause(after_s)
+
+    def open_spare(self, ask: Ask[M], may: Callable[[], bool]) -> Begun[Any] | None:
+        """Ask another target beside the one that is asked, unless that one shows that it works; None: none is.
+
+        No reservation is told to whoever is asked: it books nothing for the call.
+
+        Args:
+            may: Returns whether that is done now; called where there is another.
+        """
+        if self._lived:
+            return None
+        for other in self._able():
+            if self._patience.breakers.is_open(other):
+                continue
+            if not may():
+                return None
+            try:
+                stream = self._open(other, ask, Unbooked(self.reservation))
+            except MoaError as error:
+                self.failed(other, error)
+                return None
+            return Begun(other, stream, first_message(stream, unheard))
+        return None
+
+    def passed_over(self) -> None:
+        """Go on under another id: the call that pays was left, and what is heard of it is void."""
+        self.reservation, self._left = self.reservation.renewed(), False
 
     def _heard(self) -> None:
         self._lived = True
@@ -338,32 +342,3 @@ class Attempts(Generic[M]):
         due = [model for ready, model in self._again if ready <= at]
         self._again = [(ready, model) for ready, model in self._again if ready > at]
         return due
-
-
-def _counted_for(model: Model) -> Callable[[usage_pb2.Usage], None]:
-    """Return what counts a charge that becomes known when its call is over."""
-
-    def known(usage: usage_pb2.Usage) -> None:
-        metrics.charged(model, usage)
-
-    return known
-
-
-async def _first(stream: MessageStream[M], heard: Callable[[], None]) -> M:
-    """Wait for the first message that has events; a failure before it is raised with its own status.
-
-    `heard` is told of messages without: signs of life.
-    """
-    try:
-        while (first := await stream.read()) is not None and not first.events:
-            heard()
-    except BaseException:
-        stream.cancel()
-        raise
-    if first is None:
-        stream.close()
-        raise UpstreamBroken("the answer was empty")
-    if first.events[0].HasField("error"):
-        stream.close()
-        raise error_of(first.events[0].error)
-    return first

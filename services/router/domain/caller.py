@@ -31,5 +31,7 @@ class Caller:
     """When it gives up, by `time.monotonic`."""
     fallback: bool = True
     """Whether another model may answer when the one that it asks for cannot."""
+    tags: frozenset[str] = frozenset()
+    """What it calls its request, for the conditions of virtual models."""
     heard: Callable[[], None] = unheard
     """Told whenever whoever is asked shows, before the answer begins, that it works."""

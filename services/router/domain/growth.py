@@ -64,8 +64,8 @@ class Growth:
         self.covered = covered
         """Tokens of completion that are set aside."""
         self.meter = TextMeter(0)
-        self._stream: Growing | None = None
-        """Whose messages are held back once all is used up."""
+        self._streams: list[Growing] = []
+        """Whose messages are held back once all is used up: those of the last target that was asked and not left."""
 
     def meter_by(self, meter: TextMeter) -> None:
         """Take what meters the delivered: the answer's own, or, of one that is wanted whole, that of its parts."""
@@ -75,13 +75,16 @@ class Growth:
 
     def lead(self, stream: Growing) -> None:
         """Hold a target's messages back from now on, where nothing is set aside for them."""
-        self._stream = stream
+        self._streams.append(stream)
 
     def leave(self, stream: Growing) -> None:
         """Ask for nothing more, unless another target goes on."""
-        if self._stream is not stream:
-            return
-        self._stream = None
+        if stream in self._streams:
+            self._streams.remove(stream)
+            if not self._streams:
+                self._rest()
+
+    def _rest(self) -> None:
         self.meter.mark, self.meter.at_mark = math.inf, nobody
         if self._running is not None:
             self._running.cancel()
@@ -93,7 +96,7 @@ class Growth:
 
     def _look(self) -> None:
         """Set more aside, in the background, before all is used up; once it is, hold the messages back."""
-        if self._stream is None:
+        if not self._streams:
             return
         meter, short = self.meter, self._is_short
         if self.covered >= self._most:
@@ -104,7 +107,7 @@ class Growth:
             meter.mark = math.inf if short else self.covered
             if self._running is None and self._refusal is None:
                 self._running = asyncio.create_task(self._extend(), name="growth")
-        self._stream.hold(back=short)
+        self._streams[-1].hold(back=short)
 
     def end(self) -> Message:
         """Return the end of an answer that no more is set aside for."""
@@ -245,8 +248,9 @@ class Collected:
         self._stream = stream
         self._growth = growth
         self._parts = Message()
+        self._meter = TextMeter(prompt)
         if growth is not None:
-            growth.meter_by(TextMeter(prompt))
+            growth.meter_by(self._meter)
 
     async def read(self) -> Message | None:
         """Return the whole answer, and before it signs of life. Raises MoaError."""
@@ -259,6 +263,8 @@ class Collected:
         if last.HasField("finished") and not self._parts.events:
             return message
         if (growth := self._growth) is not None:
+            if growth.meter is not self._meter:  # of two targets that are asked at once the one that says something
+                growth.meter_by(self._meter)
             for event in message.events:
                 growth.meter.saw(event, event.WhichOneof("event"))
         self._parts.events.extend(message.events)

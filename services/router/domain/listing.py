@@ -92,12 +92,12 @@ class Listing:
         """Return whether the model can be asked: by the gateway's credentials, or the caller's own."""
         if caller.own_key:
             return catalogue.providers[model.provider].takes_caller_keys
-        return model.provider in catalogue.configured
+        return catalogue.is_reachable(model)
 
     def operation(self, model: Model) -> Operation[Any, Any]:
         """Return what a model is asked for."""
         return self._operations[self._catalogue().makes(model)]
 
     def _may(self, verified_key: VerifiedKey, catalogue: Catalogue, model: Model) -> bool:
-        operation = self._operations[catalogue.providers[model.provider].makes]
+        operation = self._operations[catalogue.makes(model)]
         return verified_key.may(operation.quota, model.provider, model.id)

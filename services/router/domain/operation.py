@@ -17,11 +17,13 @@ from moa.router.v1 import catalog_service_pb2
 from services.catalogue import Catalogue, Cost, Model, Provider, Timeouts
 from services.common import limits
 from services.common.errors import ContextTooLong, MoaError
+from services.common.helper_process import is_large_request
 from services.common.operations import CONTRACTS
 from services.quota_client.amounts import Amount
-from services.router.domain.attempts import Ask, Attempts, Begun
+from services.router.domain.attempts import Attempts
 from services.router.domain.caller import Caller
 from services.router.domain.ports import M, MessageStream, Payer, Reservation
+from services.router.domain.terms import Ask, Begun
 
 R = TypeVar("R", bound="Request")
 T = TypeVar("T")
@@ -236,8 +238,12 @@ class Call(abc.ABC, Generic[R, M]):
 
         Defaults are filled in.
         """
-        limits.check(self.request)  # type: ignore[arg-type]  # a message, as every request
+        self.check_request()
         self.check_able(model)
+
+    def check_request(self) -> None:
+        """Raise InvalidField where the request is wrong, whoever is asked."""
+        limits.check(self.request)  # type: ignore[arg-type]  # a message, as every request
 
     def check_able(self, model: Model) -> None:
         """Raise Unsupported, InvalidField or ContextTooLong where a model cannot do what is asked."""
@@ -272,6 +278,31 @@ class Call(abc.ABC, Generic[R, M]):
 
     def admitted(self, reserved: Reservation) -> None:  # only text fits into what is granted
         """Fit the request into what was reserved."""
+
+    def twin(self) -> Self | None:
+        """Return the call of a copy of the request; None where it is too large to be worth one."""
+        if is_large_request(self.request):  # type: ignore[arg-type]
+            return None
+        request = type(self.request)()
+        request.CopyFrom(self.request)  # type: ignore[attr-defined]
+        return type(self)(request)
+
+    def modalities(self) -> frozenset[str]:
+        """Return what the prompt holds: `text`, `image`, `file`."""
+        return frozenset(("text",))
+
+    def needs(self) -> frozenset[str]:
+        """Return what a model must be able to do for it, in words of capabilities."""
+        return frozenset(need.capability for need in limits.needs(self.request))  # type: ignore[arg-type]
+
+    def sticky_key(self) -> str:
+        """Return what is the same for all requests of a conversation; empty where nothing is."""
+        return ""
+
+    @property
+    def expected(self) -> usage_pb2.Usage:
+        """What it is likely to consume, estimated: targets are compared by it."""
+        return self.stake
 
     @property
     @abc.abstractmethod

@@ -25,17 +25,21 @@ from services.common.errors import (
 )
 from services.common.operations import CONTRACTS
 from services.policies import Asked
-from services.quota_client import costless, unpriced
+from services.quota_client import costless
 from services.quota_client.amounts import Amount
 from services.router.background import Background
-from services.router.domain import fallbacks, retirement
+from services.router.domain import retirement
 from services.router.domain.answer import Answer
-from services.router.domain.attempts import RETRIES, Attempts, Patience, Terms
+from services.router.domain.attempts import Attempts
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
+from services.router.domain.measures import Headroom, Measures
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
 from services.router.domain.policies import Policies, Screen
 from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
+from services.router.domain.routes import Plan, Planning
+from services.router.domain.shadows import Shadows
+from services.router.domain.terms import RETRIES, Patience, Terms
 
 
 class Admission(Protocol):
@@ -85,6 +89,7 @@ class Operations:
         inputs: Inputs,
         patience: Patience | None = None,
         policies: Policies | None = None,
+        headroom: Headroom | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._admission = admission
@@ -93,6 +98,10 @@ class Operations:
         self._patience = patience or Patience()
         self._policies = policies
         self._background = Background()
+        self.planning = Planning(Measures(self._patience.clock, headroom), self._patience.jitter)
+        """Who is asked for which request."""
+        self.shadows = Shadows(backends)
+        """The shadows that run."""
 
     async def begin(self, call: Call[Any, M], caller: Caller) -> Answer[M]:
         """Begin an answer; its first message is in hand when this returns.
@@ -133,31 +142,33 @@ class Operations:
         screen: Screen[M] | None = None,
     ) -> Answer[M]:
         call.bind(caller, self._backends)
-        call.check(model)
-        linked = _linked(call.images())
         catalogue = self._catalogue()
-        others = list(fallbacks.reachable(catalogue, model, caller))
-        if not caller.own_key and any(each.lacks_price for each in (model, *others)):
-            verified_key = await self._admission.identify(caller.key)
-            unpriced.check(verified_key, model)
-            others = [other for other in others if unpriced.may_pay(verified_key, other)]
+        plan = self.planning.plan(catalogue, model, call, caller)
+        if not caller.own_key and any(each.lacks_price for each in (plan.first, *plan.others)):
+            plan = plan.payable(await self._admission.identify(caller.key))
+        first, others = plan.first, plan.others
+        call.check(first)
+        linked = _linked(call.images())
         # One reservation pays, whoever answers.
-        amount = call.amount((model, *others))
-        outgrown = call.outgrown(model, others)
-        paying = await self._reserve(call, model, caller, amount, countable=not linked)
+        amount = call.amount((first, *others))
+        outgrown = call.outgrown(first, others)
+        paying = await self._reserve(call, model, first, caller, amount, countable=not linked)
         async with AsyncExitStack() as fetching:
             if linked:
                 await self._fetch(fetching, linked, paying, caller)
-                paying = call.fetched(paying, (model, *others))
+                paying = call.fetched(paying, (first, *others))
             call.admitted(paying)
+            shadows = self.shadows.prepared(call, plan.shadows) if plan.shadows else ()
             attempts: Attempts[M] = Attempts(
-                model,
-                lambda: fallbacks.able(catalogue, model, caller, paying, call.check_able),
-                terms=self._terms(caller, paying, whole=call.whole),
+                first,
+                lambda: plan.able(paying),
+                terms=self._terms(caller, paying, plan, whole=call.whole),
                 outgrown=outgrown,
                 stake=call.stake,
             )
             begun = await attempts.first(call.ask)
+        if shadows:
+            self.shadows.begin(shadows, caller, catalogue)
         metering = call.metering()
         return Answer(
             begun=begun,
@@ -167,13 +178,15 @@ class Operations:
             background=self._background,
             ending=ending,
             ignored=call.ignored(begun.first),
-            way_on=call.way_on(attempts, metering, others=caller.fallback and bool(model.fallback)),
+            way_on=call.way_on(attempts, metering, others=plan.has_others(caller)),
+            route="" if plan.route is None else plan.route.id,
             screen=screen,
             stopped=call.stopped,
         )
 
     async def aclose(self) -> None:
-        """Wait until what callers who left owe is known: for as long as a prompt may take to be counted."""
+        """End the shadows; wait until what callers who left owe is known: for as long as a prompt may be counted."""
+        await self.shadows.aclose()
         await self._background.drain()
 
     async def usual(self, call: Call[Any, Any], caller: Caller) -> str:
@@ -229,6 +242,7 @@ class Operations:
         await self._admission.arrive(caller.key)
         verified_key = await self._permitted(caller, operation.quota, model)
         call = operation.counting(request)
+        model = self.planning.plan(self._catalogue(), model, call, caller).first
         call.amount((model,))
         call.outgrown(model, ())
         request.model, request.provider = model.id, model.provider
@@ -270,7 +284,7 @@ class Operations:
             # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
             if not catalogue.providers[model.provider].takes_caller_keys:
                 raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
-        elif model.provider not in catalogue.configured:
+        elif not catalogue.is_reachable(model):
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
         makes = catalogue.providers[model.provider].makes
         if operation is not None and makes != operation.name:
@@ -281,7 +295,7 @@ class Operations:
             )
         return model, ending
 
-    def _terms(self, caller: Caller, reserved: Reservation, *, whole: bool) -> Terms:
+    def _terms(self, caller: Caller, reserved: Reservation, plan: Plan, *, whole: bool) -> Terms:
         # Tasks come again by themselves, and remember it.
         retries = 0 if reserved.operation == quota_pb2.OPERATION_TASK else RETRIES
         return Terms(
@@ -293,13 +307,16 @@ class Operations:
             heard=caller.heard,
             # A key of the caller's own says nothing of the operator's.
             patience=replace(self._patience, breakers=Breakers()) if caller.own_key else self._patience,
+            retries_first=plan.retries_first,
+            watch=self.planning.watch(plan.route, whole=whole) if plan.route is not None else None,
         )
 
     async def _reserve(
-        self, call: Call[Any, M], model: Model, caller: Caller, needed: Needed, *, countable: bool
+        self, call: Call[Any, M], model: Model, first: Model, caller: Caller, needed: Needed, *, countable: bool
     ) -> Reservation:
         """Lend a call what it needs at most; where there is less, what it needs as whoever would answer counts.
 
+        The key is permitted what it named: for a virtual model it need not be permitted each target.
         `countable`: whether it can be counted already, with nothing in it left to be fetched.
         """
 
@@ -326,7 +343,7 @@ class Operations:
             if not countable:
                 raise
             try:
-                counted = await call.recounted(model, await self._admission.identify(caller.key))
+                counted = await call.recounted(first, await self._admission.identify(caller.key))
             except MoaError:
                 raise refused from None
             if counted is None:
@@ -336,7 +353,7 @@ class Operations:
 
 def _is_able(call: Call[Any, Any], model: Model, catalogue: Catalogue) -> bool:
     """Return whether a model can be asked, and can do what a call asks for."""
-    if model.provider not in catalogue.configured:
+    if not catalogue.is_reachable(model):
         return False
     try:
         call.check_able(model)

@@ -49,9 +49,11 @@ class Prompt:
     """The width and height of each, None where they could not be read; None: nobody has looked."""
     needs: tuple[limits.Need, ...] | None = None
     """What its request asks of a model, all of whose limits it keeps; None: nobody has looked."""
+    conversation: str = ""
+    """What its caller says is the same for all requests of its conversation; empty: nothing."""
 
     @classmethod
-    def of(cls, request: GenerateTextRequest, *, whole: bool = False) -> Self:
+    def of(cls, request: GenerateTextRequest, *, whole: bool = False, conversation: str = "") -> Self:
         """Look through a prompt. Raises InvalidField where it has too many parts.
 
         `whole`: look through all of the request, and raise InvalidField for what is outside its limits.
@@ -80,7 +82,7 @@ class Prompt:
         needs = limits.needs(request) if whole else None
         # To look into a picture is to copy it.
         sizes = tuple(size_of(request.messages[n].parts[i].image) for n, i in pictures) if whole else None
-        return cls(total, prompt_tokens(request), tuple(pictures), sizes, needs)
+        return cls(total, prompt_tokens(request), tuple(pictures), sizes, needs, conversation)
 
     def check(self, request: GenerateTextRequest) -> None:
         """Raise InvalidField for the first field of the prompt's request that is outside its limits."""

@@ -15,9 +15,10 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model
 from services.common.errors import MoaError, error_of
 from services.common.metering import TextMeter
-from services.router.domain.attempts import Attempts, Begun
+from services.router.domain.attempts import Attempts
 from services.router.domain.failures import Diverged
 from services.router.domain.ports import MessageStream, Reservation
+from services.router.domain.terms import Begun
 
 Message = text_service_pb2.GenerateTextResponse
 TextStream = MessageStream[Message]

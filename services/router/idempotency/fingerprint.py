@@ -16,8 +16,9 @@ from services.common.rpc.raw import RawBody
 from services.router.dialects.reading import Body, Reading
 from services.router.dialects.unknown import PARAMETERS_KEY
 from services.router.serving import FALLBACK_KEY
+from services.router.tags import TAGS_KEY
 
-_HEADERS: Final = (FALLBACK_KEY, PARAMETERS_KEY)
+_HEADERS: Final = (FALLBACK_KEY, PARAMETERS_KEY, TAGS_KEY)
 """Headers that change what is answered."""
 _BODY: Final = httpbody_pb2.HttpBody.DESCRIPTOR
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode

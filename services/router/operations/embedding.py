@@ -60,14 +60,14 @@ class EmbeddingCall(Call[EmbedTextsRequest, Whole[EmbedTextsResponse]]):
 
     operation = EMBEDDING
 
-    def check(self, model: Model) -> None:
-        """As `Call.check`."""
+    def check_request(self) -> None:
+        """As `Call.check_request`."""
         request = self.request
         if not request.texts and not request.token_lists:
             raise InvalidField("texts: must be given", param="texts")
         if request.texts and request.token_lists:
             raise InvalidField("give texts or token_lists, not both", param="token_lists")
-        super().check(model)
+        super().check_request()
 
     def amount(self, models: Sequence[Model]) -> Needed:
         """As `Call.amount`: a token a byte at most, and no more than the model reads of a text."""

@@ -14,11 +14,13 @@ from moa.quota.v1 import quota_pb2
 from moa.router.v1 import catalog_service_pb2
 from services.catalogue import Catalogue, Cost, Model, Provider, fit, today
 from services.common.errors import MoaError, Unsupported
+from services.common.estimate import tokens_of
 from services.quota_client.amounts import Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
-from services.router.domain.attempts import Ask, Attempts, Begun
+from services.router.domain.attempts import Attempts
 from services.router.domain.operation import Call, Carriage, Metering, Method, Needed, Operation, Owed
+from services.router.domain.terms import Ask, Begun
 
 _INPUT_IMAGE_TOKENS: Final = 6240
 """What one image that is sent along is read as at most, by owners who price it in tokens (OpenAI, high fidelity)."""
@@ -73,14 +75,23 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
     def check(self, model: Model) -> None:
         """As `Call.check`. A size or ratio that the model does not make becomes the nearest one that it makes."""
         request = self.request
-        if request.operation == image_pb2.OPERATION_UNSPECIFIED:
-            request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
+        self._name_operation()
         self._nearest = fit(request, model)
         for changed in self._nearest if request.strict else ():
             name, _, value = changed.partition("=")
             message = f"the nearest that model {model.id!r} makes is {value}, and this request ignores nothing (strict)"
             raise Unsupported(message, param=name)
         super().check(model)
+
+    def check_request(self) -> None:
+        """As `Call.check_request`."""
+        self._name_operation()
+        super().check_request()
+
+    def _name_operation(self) -> None:
+        request = self.request
+        if request.operation == image_pb2.OPERATION_UNSPECIFIED:
+            request.operation = image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
 
     def check_able(self, model: Model) -> None:
         """As `Call.check_able`. Models of one's own know no vendor's fields."""
@@ -108,6 +119,15 @@ class ImageCall(Call[GenerateImageRequest, GenerateImageResponse]):
     def cost(self, catalogue: Catalogue) -> Cost:
         """As `Call.cost`: by size and quality."""
         return catalogue.image_cost(self.request)
+
+    def modalities(self) -> frozenset[str]:
+        """As `Call.modalities`."""
+        return frozenset(("text", "image") if self.request.images else ("text",))
+
+    @property
+    def expected(self) -> usage_pb2.Usage:
+        """As `Call.expected`."""
+        return usage_pb2.Usage(prompt_tokens=tokens_of(self.request.prompt), images=max(1, self.request.count))
 
     @property
     def stake(self) -> usage_pb2.Usage:

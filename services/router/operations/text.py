@@ -28,6 +28,7 @@ from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
+from services.router.domain.conversation import conversation_of
 from services.router.domain.growth import Collected, Growing, Growth, cut_short, portion
 from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
 from services.router.domain.ports import MessageStream, Payer, Reservation
@@ -36,6 +37,9 @@ from services.router.domain.rescue import Rescue, rescue_for
 
 COUNT_S: Final = 3.0
 """How long a prompt may take to be counted for a caller who left: shorter than the backend waits with its word."""
+
+_USUAL: Final = 512
+"""Tokens of an answer as targets' prices are compared."""
 
 _log = logs.get("text_call")
 
@@ -146,9 +150,13 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """Return the call of a typed request, whose prompt is looked through elsewhere where it is large."""
         return cls(request, await reading.prompt_of(request))
 
+    def check_request(self) -> None:
+        """As `Call.check_request`."""
+        self.prompt.check(self.request)
+
     def check(self, model: Model) -> None:
         """As `Call.check`."""
-        self.prompt.check(self.request)
+        self.check_request()
         self.prompt.check_able(self.request, model)
         wanted = self.request.max_tokens if self.request.HasField("max_tokens") else model.default_max_tokens
         self._bounded = wanted > 0
@@ -239,6 +247,28 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         enough = Amount(tokens=most, nano_usd=self._rates.nano_usd(0, most)).of(reserved.amount)
         free = reserved.verified_key.free(enough)
         return min(free.tokens, self._rates.affordable(free.nano_usd, 0)) if enough.nano_usd else free.tokens
+
+    def modalities(self) -> frozenset[str]:
+        """As `Call.modalities`."""
+        parts = [part.WhichOneof("part") for message in self.request.messages for part in message.parts]
+        return frozenset(("text", *(kind for kind in ("image", "file") if kind in parts)))
+
+    def needs(self) -> frozenset[str]:
+        """As `Call.needs`."""
+        if self.prompt.needs is None:
+            return super().needs()
+        return frozenset(need.capability for need in self.prompt.needs)
+
+    def sticky_key(self) -> str:
+        """As `Call.sticky_key`."""
+        return conversation_of(self.request, self.prompt.conversation)
+
+    @property
+    def expected(self) -> usage_pb2.Usage:
+        """As `Call.expected`."""
+        asked = self.request.max_tokens if self.request.HasField("max_tokens") else _USUAL
+        completion = min(asked, _USUAL) * max(1, self.request.candidates)
+        return usage_pb2.Usage(prompt_tokens=self.prompt.guess, completion_tokens=completion)
 
     @property
     def stake(self) -> usage_pb2.Usage:

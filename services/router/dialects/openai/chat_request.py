@@ -61,13 +61,15 @@ class Read(NamedTuple):
     """Whether the stream shall end with the usage."""
     shown: Sequence[int] = ()
     """Which messages of the request no caller wrote."""
+    conversation: str = ""
+    """What its caller says is the same for all requests of the conversation (`prompt_cache_key`)."""
 
 
 def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
     """Read the body, and look through its prompt. Raises as `request_from`."""
     result = request_from(data, strict=strict)
     with as_the_caller_counts(result.shown):
-        return result, Prompt.of(result.request, whole=is_large(data))
+        return result, Prompt.of(result.request, whole=is_large(data), conversation=result.conversation)
 
 
 def request_from(data: bytes, *, strict: bool = False) -> Read:
@@ -105,7 +107,8 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
         request.reasoning.effort = _EFFORTS[body.reasoning_effort]
     carried.put(request, body, extra, names)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return Read(request, include_usage, shown.places)
+    key = body.prompt_cache_key
+    return Read(request, include_usage, shown.places, key if isinstance(key, str) else "")
 
 
 def _refuse(body: bodies.ChatBody) -> None:

@@ -1,0 +1,28 @@
+"""What callers call their requests: the header `moa-tags`, read here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from services.common.errors import InvalidField
+
+TAGS_KEY: Final = "moa-tags"
+"""Tags, parted by commas: virtual models have conditions on them (docs/routing.md)."""
+MOST: Final = 8
+LONGEST_BYTES: Final = 64
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+def tags_of(metadata: Iterable[tuple[str, str | bytes]]) -> frozenset[str]:
+    """Return a request's tags. Raises InvalidField for too many, or too long ones."""
+    for name, value in metadata:
+        if name == TAGS_KEY:
+            text = value if isinstance(value, str) else value.decode(errors="replace")
+            tags = frozenset(tag for tag in (part.strip() for part in text.split(",")) if tag)
+            if len(tags) > MOST:
+                raise InvalidField(f"{TAGS_KEY} holds at most {MOST} tags, not {len(tags)}", param=TAGS_KEY)
+            if any(len(tag.encode()) > LONGEST_BYTES for tag in tags):
+                raise InvalidField(f"a tag of {TAGS_KEY} has at most {LONGEST_BYTES} bytes", param=TAGS_KEY)
+            return tags
+    return _NONE

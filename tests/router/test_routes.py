@@ -1,0 +1,425 @@
+"""Virtual models: whoever of their targets answers, who is charged for what, and what a caller is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from moa.common.v1 import usage_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.catalogue import Prices, Route, RouteTarget, When
+from services.common import errors
+from services.quota_client import ratelimit
+from services.router.dialects import reply
+from services.router.domain.caller import Caller
+from services.router.operations.image import ImageCall
+from services.router.operations.text import TEXT
+from services.router.tags import tags_of
+from tests.router.rig import ended, said, text
+from tests.router.world import World
+
+CALLER = Caller(key="k", request_id="rid")
+
+
+def route(*targets: Any, **more: Any) -> Route:
+    rows = tuple(one if isinstance(one, RouteTarget) else RouteTarget(model=one) for one in targets)
+    return Route(id=more.pop("name", "team"), targets=rows, **more)
+
+
+def world(*targets: Any, changes: dict[str, Any] | None = None, **more: Any) -> World:
+    return World(routes=[route(*targets, **more)], **(changes or {}))
+
+
+def headers_of(played: World, answer: Any) -> list[tuple[str, str]]:
+    """Return an answer's headers, where nothing is limited."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(played.ledger, "remaining", lambda: None)
+        patch.setattr(ratelimit, "headers", lambda remaining: [])
+        return reply.headers(answer)
+
+
+async def test_the_first_answers_under_its_own_name_and_the_route_is_named() -> None:
+    """`model` and the headers tell who answers, `x-moa-route` for what; it is charged for what it said."""
+    played = world("b", "a")
+    said_text, _, answer = await played.ask(model="team")
+    assert (said_text, answer.model.full_id, answer.route) == ("I am b", "two/b", "team")
+    assert played.ledger.rows == [("r1", 7, 5, "b")]
+    headers = dict(headers_of(played, answer))
+    assert (headers["x-moa-provider"], headers["x-moa-model"], headers["x-moa-route"]) == ("two", "b", "team")
+
+
+async def test_a_plain_model_names_no_route() -> None:
+    """And nothing is measured for it."""
+    played = world("b", "a")
+    _, _, answer = await played.ask()
+    assert answer.route == ""
+    assert "x-moa-route" not in dict(headers_of(played, answer))
+    assert len(played.operations.planning.measures) == 0
+
+
+async def test_the_next_answers_when_the_first_fails() -> None:
+    """At once, in the route's order; a target's own fallbacks do not count."""
+    played = world("a", "c")
+    played.play("a", errors.UpstreamFailed("no"))
+    said_text, _, answer = await played.ask(model="team")
+    assert (said_text, played.order, played.pauses) == ("I am c", "ac", [])
+    assert played.ledger.rows == [("r1", 7, 5, "c")]
+    assert answer.asked.full_id == "one/a"
+
+
+async def test_what_one_target_cannot_do_another_may() -> None:
+    """No target was asked for by its name: a refusal of one is no news to the caller while another may answer."""
+    played = world("a", "b")
+    played.play("a", errors.Unsupported("no", param="top_k"))
+    assert (await played.ask(model="team"))[0] == "I am b"
+    played.play("a", errors.ContentPolicy("no"))
+    with pytest.raises(errors.ContentPolicy):
+        await played.ask(model="team")
+
+
+async def test_the_first_may_be_asked_once_more() -> None:
+    """With `on_first_failure: retry`, as a model of its own."""
+    played = world("b", "c", on_first_failure="retry")
+    played.play("b", errors.UpstreamFailed("no"))
+    assert (await played.ask(model="team"))[0] == "I am b"
+    assert played.order == "bb"
+
+
+async def test_who_wants_no_fallback_gets_the_first_or_its_error() -> None:
+    """`moa-fallback: none` binds virtual models too."""
+    played = world("b", "c")
+    played.play("b", *[errors.UpstreamAuth("no")])
+    with pytest.raises(errors.UpstreamAuth):
+        await played.ask(model="team", caller=Caller(key="k", request_id="rid", fallback=False))
+    assert played.order == "b"
+
+
+async def test_a_key_is_permitted_the_name_and_not_its_targets() -> None:
+    """It is the virtual model whose use is asked of auth; a key that may use no target may use it."""
+    played = world("a", "b")
+    played.ledger.forbidden = {"a", "b", "c"}
+    played.play("a", errors.UpstreamFailed("no"))
+    assert (await played.ask(model="team"))[0] == "I am b"
+    assert played.ledger.asked_for == ["virtual-text/team"]
+
+
+async def test_the_reservation_is_enough_for_the_dearest_target() -> None:
+    """Whoever answers: prices of all that may are its bound."""
+    cheap, dear = Prices(input=1, output=1), Prices(input=1, output=1000)
+    played = world("a", "b", changes={"a": {"prices": cheap}, "b": {"prices": dear}})
+    answer = await played.begin(model="team")
+    async with answer:
+        assert answer.reservation.nano_usd > 100 * 1000 * 1000
+        while await answer.next() is not None:
+            pass
+
+
+async def test_a_request_that_no_target_can_do_is_told_why_of_each() -> None:
+    """Conditions and abilities, in the order of the targets; nobody is asked and nothing reserved."""
+    eu = RouteTarget(model="a", when=When(tags=("eu",)))
+    small = RouteTarget(model="b", when=When(max_prompt_tokens=1))
+    played = world(eu, small, "c")
+    with pytest.raises(errors.Unsupported) as refused:
+        await played.ask(model="team", tools=[text_pb2.Tool(name="x", parameters_json="{}")])
+    message = refused.value.message
+    assert message.startswith("no target of team can do this request (a: it is for requests with the tag eu; b: it is")
+    assert "three/c: model 'c' does not support tools" in message
+    assert played.order == ""
+    assert played.ledger.made == 0
+    tagged = Caller(key="k", request_id="rid", tags=frozenset({"eu"}))
+    assert (await played.ask(model="team", caller=tagged))[0] == "I am a"
+
+
+async def test_unconfigured_targets_are_passed_over() -> None:
+    """And where none is configured that is what is told."""
+    played = World(routes=[route("a", "b")], configured=("two",))
+    assert (await played.ask(model="team"))[0] == "I am b"
+    nobody = World(routes=[route("a", "b")], configured=("three",))
+    with pytest.raises(errors.ProviderNotConfigured):
+        await nobody.ask(model="team")
+
+
+async def test_a_wrong_request_is_wrong_whoever_is_asked() -> None:
+    """It is told as of any model, and not as what no target can do."""
+    played = world("a", "b")
+    with pytest.raises(errors.InvalidField, match="max_tokens"):
+        await played.ask(model="team", max_tokens=0)
+
+
+async def test_a_stream_that_breaks_goes_on_at_the_next_target() -> None:
+    """As with fallbacks: without a seam, under one reservation."""
+    capable = {"capabilities": frozenset({"prefill"})}
+    played = world("a", "b", changes={"a": capable, "b": capable})
+    played.play("a", text(said("Hello ")), errors.UpstreamTimeout("silent"))
+    played.play("b", text(said(" world")), ended())
+    said_text, _, answer = await played.ask(model="team")
+    assert (said_text, answer.model.id) == ("Hello world", "b")
+    assert [row[3] for row in played.ledger.rows] == ["voided", "b"]
+
+
+async def test_images_are_routed_likewise() -> None:
+    """One law for every operation."""
+    played = World(makes="image", routes=[route("a", "b", strategy="least_outstanding")])
+    played.chance = 0.0
+    for name in "ab":
+        played.play(name, image_service_pb2.GenerateImageResponse(events=[image_done()]))
+    answer = await played.operations.begin(
+        ImageCall(image_service_pb2.GenerateImageRequest(model="team", prompt="x")), CALLER
+    )
+    async with answer:
+        while await answer.next() is not None:
+            pass
+    assert (answer.model.id, answer.route) == ("a", "team")
+    assert played.ledger.asked_for == ["virtual-image/team"]
+
+
+def image_done() -> Any:
+    return image_pb2.ImageEvent(finished=image_pb2.ImageFinished(usage=usage_pb2.Usage(images=1)))
+
+
+async def test_tokens_are_counted_as_the_first_target_counts() -> None:
+    """It would be asked now."""
+    played = world("b", "a")
+    played.counts = {"b": 11, "a": 12}
+    request = text_service_pb2.CountTokensRequest(model="team")
+    request.messages.add(role=text_pb2.ROLE_USER).parts.add(text="hi")
+    assert await played.operations.count_tokens(TEXT, request, CALLER) == 11
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_runs_is_counted_down_whatever_happens(fails: bool) -> None:
+    """Ends, failures, and callers who leave: least outstanding would else shun a target for ever."""
+    played = world("a", "b")
+    measures = played.operations.planning.measures
+    if fails:
+        for name in "ab" * 3:
+            played.play(name, errors.UpstreamFailed("no"))
+        with pytest.raises(errors.UpstreamFailed):
+            await played.ask(model="team")
+    else:
+        await played.ask(model="team")
+        async with await played.begin(model="team"):
+            assert measures.view(whole=False).outstanding(played.catalogue.find("a")) == 1
+        silent = asyncio.Event()
+        played.play("a", silent)
+        asking = asyncio.create_task(played.ask(model="team"))
+        while len(played.asked) < 3:
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    view = measures.view(whole=False)
+    assert [view.outstanding(played.catalogue.find(name)) for name in "ab"] == [0, 0]
+
+
+class TestShadows:
+    """Shadows: asked too, heard by nobody, paid by the operator."""
+
+    def shadowed(self) -> World:
+        played = world("a", RouteTarget(model="b", shadow=0.5))
+        played.chance = 0.4
+        return played
+
+    async def drained(self, played: World) -> None:
+        while len(played.operations.shadows):
+            await asyncio.sleep(0)
+
+    async def test_a_shadow_is_asked_too_and_books_nothing(self) -> None:
+        """With a copy of the request, once another has begun to answer; its service is told no reservation."""
+        played = self.shadowed()
+        said_text, _, _ = await played.ask("a question", model="team")
+        await self.drained(played)
+        assert (said_text, played.order) == ("I am a", "ab")
+        assert played.asked[1].messages == ("a question",)
+        assert played.asked[1].reservation == ""
+        assert played.ledger.rows == [("r1", 7, 5, "a")]
+        assert not played.ledger.open
+
+    async def test_its_failure_is_nobodys(self) -> None:
+        """Nor is it asked where nobody answers the caller."""
+        played = self.shadowed()
+        played.play("b", errors.UpstreamFailed("no"))
+        assert (await played.ask(model="team"))[0] == "I am a"
+        await self.drained(played)
+        for _ in range(3):
+            played.play("a", errors.UpstreamAuth("no"))
+        played.asked.clear()
+        with pytest.raises(errors.UpstreamAuth):
+            await played.ask(model="team")
+        await self.drained(played)
+        assert "b" not in played.order
+
+    async def test_it_ends_with_its_router(self) -> None:
+        """A shadow that says nothing keeps no router from ending."""
+        played = self.shadowed()
+        played.play("b", asyncio.Event())
+        await played.ask(model="team")
+        while len(played.calls) < 2:
+            await asyncio.sleep(0)
+        await played.operations.aclose()
+        assert played.calls[1].ended == "cancelled"
+
+
+class TestHedging:
+    """Hedging: another target is asked when the first has been silent for longer than is usual for it."""
+
+    async def slow(self, requests: int = 25, **changes: Any) -> World:
+        """Return a world whose `a` is known to answer at once."""
+        played = world("a", "b", "c", hedge=True, changes=changes)
+        for _ in range(requests):
+            await played.ask(model="team")
+        assert played.order == "a" * requests
+        played.asked.clear()
+        played.calls.clear()
+        played.ledger.rows.clear()
+        return played
+
+    async def asking(self, played: World, calls: int = 2) -> asyncio.Task[Any]:
+        asking = asyncio.create_task(played.ask(model="team"))
+        while len(played.calls) < calls and not asking.done():
+            await asyncio.sleep(0)
+        return asking
+
+    async def test_the_second_answers_while_the_first_is_silent(self) -> None:
+        """It is the caller's answer and charge, once; the first is cancelled, and what is heard of it is void."""
+        played = await self.slow()
+        played.play("a", asyncio.Event())
+        said_text, _, answer = await (await self.asking(played))
+        assert (said_text, answer.model.id, played.order) == ("I am b", "b", "ab")
+        assert played.calls[0].ended == "cancelled"
+        assert [row[1:] for row in played.ledger.rows] == [(0, 0, "voided"), (7, 5, "b")]
+        assert [asked.reservation for asked in played.asked] == [played.ledger.rows[0][0], ""]
+        assert not played.ledger.open
+
+    async def test_the_first_may_still_answer(self) -> None:
+        """Then the second is cancelled, and the caller pays for the first under the reservation that it has."""
+        played = await self.slow()
+        first = asyncio.Event()
+        played.play("a", first, text(said("I am a")), ended())
+        played.play("b", asyncio.Event())
+        asking = await self.asking(played)
+        first.set()
+        said_text, _, answer = await asking
+        assert (said_text, answer.model.id) == ("I am a", "a")
+        assert played.calls[1].ended == "cancelled"
+        assert [row[1:] for row in played.ledger.rows] == [(7, 5, "a")]
+
+    async def test_a_failure_of_one_is_waited_out_by_the_other(self) -> None:
+        """Whichever fails."""
+        played = await self.slow()
+        first, second = asyncio.Event(), asyncio.Event()
+        played.play("a", first, errors.UpstreamFailed("no"))
+        played.play("b", second, text(said("I am b")), ended())
+        asking = await self.asking(played)
+        first.set()
+        while played.calls[0].left:
+            await asyncio.sleep(0)
+        second.set()
+        assert (await asking)[0] == "I am b"
+        first, second = asyncio.Event(), asyncio.Event()
+        played.calls.clear()
+        played.play("a", first, text(said("I am a")), ended())
+        played.play("b", second, errors.UpstreamFailed("no"))
+        asking = await self.asking(played)
+        second.set()
+        while played.calls[1].left:
+            await asyncio.sleep(0)
+        first.set()
+        assert (await asking)[0] == "I am a"
+
+    async def test_the_next_is_asked_when_both_fail(self) -> None:
+        """As if they had been asked one after the other."""
+        played = await self.slow()
+        both = asyncio.Event()
+        played.play("a", both, errors.UpstreamFailed("no"))
+        played.play("b", both, errors.UpstreamFailed("no"))
+        asking = await self.asking(played)
+        both.set()
+        assert (await asking)[0] == "I am c"
+        assert played.order == "abc"
+        assert [row[3] for row in played.ledger.rows if row[1]] == ["c"]
+
+    async def test_who_leaves_meanwhile_owes_the_first_alone(self) -> None:
+        """Both calls are cancelled; only the first had a reservation, and its service says what it came to."""
+        played = await self.slow()
+        played.play("a", asyncio.Event())
+        played.play("b", asyncio.Event())
+        asking = await self.asking(played)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert [call.ended for call in played.calls] == ["cancelled", "cancelled"]
+        assert [row[3] for row in played.ledger.rows] == ["a?"]
+        assert not played.ledger.open
+
+    async def test_who_shows_that_it_works_is_waited_for(self) -> None:
+        """A sign of life is no silence."""
+        played = await self.slow()
+        first, alive = asyncio.Event(), asyncio.Event()
+        played.play("a", text_service_pb2.GenerateTextResponse(), alive, text(said("I am a")), ended())
+        paused = asyncio.Event()
+
+        async def pause(seconds: float) -> None:
+            await paused.wait()
+
+        played.pause = pause  # type: ignore[method-assign]
+        asking = await self.asking(played, 1)
+        while len(played.calls[0].left) > 2:
+            await asyncio.sleep(0)
+        paused.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        alive.set()
+        assert (await asking)[0] == "I am a"
+        assert played.order == "a"
+        assert not first.is_set()
+
+    async def test_a_tenth_of_the_requests_may_be_hedged(self) -> None:
+        """When all targets slow down at once, twice the load would not help."""
+        played = await self.slow(25)
+        hedged = 0
+        for _ in range(10):
+            played.calls.clear()
+            first = asyncio.Event()
+            played.play("a", first, text(said("I am a")), ended())
+            asking = asyncio.create_task(played.ask(model="team"))
+            for _ in range(30):
+                await asyncio.sleep(0)
+            hedged += len(played.calls) - 1
+            first.set()
+            await asking
+        assert hedged == 3
+
+    async def test_it_is_off_unless_said(self) -> None:
+        """A silent target is waited for as ever."""
+        played = world("a", "b")
+        for _ in range(25):
+            await played.ask(model="team")
+        first = asyncio.Event()
+        played.play("a", first, text(said("I am a")), ended())
+        played.calls.clear()
+        asking = await self.asking(played, 1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(played.calls) == 1
+        first.set()
+        assert (await asking)[0] == "I am a"
+
+
+@pytest.mark.parametrize(
+    ("header", "tags"),
+    [("eu", {"eu"}), (" eu , ,batch,eu", {"eu", "batch"}), ("", set()), ("x" * 64, {"x" * 64})],
+)
+def test_tags_are_read_in_one_place(header: str, tags: set[str]) -> None:
+    """Parted by commas, without the space around them."""
+    assert tags_of([("other", "x"), ("moa-tags", header)]) == tags
+
+
+@pytest.mark.parametrize("header", ["x" * 65, "é" * 33, ",".join("abcdefghi")])
+def test_wrong_tags_are_refused(header: str) -> None:
+    """At most eight, of 64 bytes each."""
+    with pytest.raises(errors.InvalidField, match="moa-tags"):
+        tags_of([("moa-tags", header)])
