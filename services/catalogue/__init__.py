@@ -24,6 +24,7 @@ from services.catalogue._sizes import fit
 from services.catalogue._snapshot import Catalogue, UnknownModel
 from services.catalogue._virtual import Targets
 from services.catalogue._watch import Watched
+from services.catalogue._wildcards import is_name
 
 __all__ = [
     "ALWAYS",
@@ -62,6 +63,7 @@ __all__ = [
     "checked_document",
     "fit",
     "in_integers",
+    "is_name",
     "load",
     "option_fault",
     "price_at",

@@ -137,6 +137,11 @@ class Catalogue:
         model = self.find(name)
         return msgspec.structs.replace(model, named=True) if isinstance(model, WildcardModel) else model
 
+    @property
+    def wildcard_providers(self) -> frozenset[str]:
+        """The configured providers of which ids that no row has are served."""
+        return self.configured.intersection(row.provider for row in self._wildcards.rows)
+
     def with_listed(self, listed: Mapping[str, Listed]) -> Self:
         """Return this snapshot with what providers themselves list, by provider: ids that wildcard rows cover."""
         joined = copy.copy(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.router.adapters.backends import Backends
 from services.router.adapters.claims import Claims
+from services.router.adapters.listed import ListedModels
 from services.router.adapters.model_states import ModelStates
 from services.router.adapters.policy_rows import PoliciesError, PolicyRows
 from services.router.assembly import Around, serving
@@ -36,8 +36,11 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     if config.image_address:
         channels["image"] = channel(config.image_address)
     backends = Backends(channels, service_token=token, catalogue=lambda: watched.now)
+    asked = {name: each for name, each in channels.items() if name != "inference"}
+    listed = ListedModels(asked, service_token=token, catalogue=lambda: watched.now)
     around = Around(
-        catalogue=lambda: watched.now,
+        catalogue=listed.now,
+        relisted=listed.refreshed,
         refused=lambda: watched.refused,
         admission=admission,
         claims=Claims(auth, service_token=token),
@@ -50,7 +53,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     )
     await admission.start()
     backends.watch()
-    watching = asyncio.create_task(watched.watch())
+    watching = [asyncio.create_task(watched.watch()), asyncio.create_task(listed.run(), name="lists")]
     try:
         async with serving(config, around) as port:
             configured = sorted(watched.now.configured)
@@ -58,9 +61,9 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
             yield port
     finally:
         await around.claims.aclose()
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+        await asyncio.wait(watching)
         await backends.aclose()
         await admission.stop()
         await around.egress.aclose()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +64,8 @@ class Around:
     egress: Egress
     policies: Policies | None = None
     """What judges requests and answers."""
+    relisted: Callable[[], Awaitable[bool]] | None = None
+    """Has providers list their models anew, and returns whether any did change; none: they list nothing."""
     patience: Patience | None = None
     """How failed attempts are tried again; none: as it is usual."""
 
@@ -79,6 +81,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         inputs=inputs,
         patience=around.patience,
         policies=around.policies,
+        relisted=around.relisted,
     )
     token = config.service_token.get_secret_value()
     begin = own_keys(token, allowed=config.byok)

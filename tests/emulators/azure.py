@@ -54,6 +54,7 @@ class AzureEmulator(OpenAIEmulator):
         return [
             web.post("/openai/deployments/{deployment}/chat/completions", self.completions),
             web.get("/openai/models", self._models_of_resource),
+            web.get("/openai/deployments", self._deployments),
             web.post("/{tenant}/oauth2/v2.0/token", self._token),
             web.get("/metadata/identity/oauth2/token", self._instance_token),
             web.get("/msi/token", self._app_service_token),
@@ -84,6 +85,16 @@ class AzureEmulator(OpenAIEmulator):
         """Say what the content filter thought of the prompt, before anything else."""
         results = [{"prompt_index": 0, "content_filter_results": _FILTER}]
         return [event({"id": "", "object": "", "choices": [], "prompt_filter_results": results})]
+
+    async def _deployments(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("api-version") != "2023-03-15-preview" or request.headers.get("api-key") not in KEYS:
+            return self.refusal(Refused(401, "Access denied due to invalid subscription key.", kind="", code="401"))
+        entries = [
+            {"id": "my-chat", "model": "gpt-4o-mini", "status": "succeeded", "created_at": 7, "object": "deployment"},
+            {"id": "my-vectors", "model": "text-embedding-3-small", "status": "succeeded", "object": "deployment"},
+            {"id": "my-next", "model": "gpt-5", "status": "creating", "object": "deployment"},
+        ]
+        return web.json_response({"data": entries, "object": "list"})
 
     async def _models_of_resource(self, request: web.Request) -> web.StreamResponse:
         try:

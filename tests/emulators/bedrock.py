@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.emulators.aws import (
+    REGION,
     AwsRefused,
     Temporary,
     check_shape,
@@ -65,6 +66,7 @@ class BedrockEmulator(Emulator):
         return [
             web.post("/model/{model}/{method}", self._call),
             web.get("/foundation-models", self._list),
+            web.get("/inference-profiles", self._profiles),
         ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
@@ -73,7 +75,25 @@ class BedrockEmulator(Emulator):
         except AwsRefused as refused:
             self.refused.append((refused.status, str(refused)))
             return refused.response()
-        return web.json_response({"modelSummaries": [{"modelId": NOVA}]})
+        summaries = [
+            _summary(NOVA, ["ON_DEMAND"]),
+            *(_summary(name, ["INFERENCE_PROFILE"]) for name in sorted(NEEDS_PROFILE)),
+        ]
+        return web.json_response({"modelSummaries": summaries})
+
+    async def _profiles(self, request: web.Request) -> web.StreamResponse:
+        try:
+            verify_signature(request, b"", service="bedrock", issued=self._issued)
+        except AwsRefused as refused:
+            self.refused.append((refused.status, str(refused)))
+            return refused.response()
+        names = sorted(MODELS - {NOVA})
+        start = int(request.query.get("nextToken") or 0)
+        page = {
+            "inferenceProfileSummaries": [_profile(name) for name in names[start : start + 1]],
+            "nextToken": str(start + 1) if start + 1 < len(names) else None,
+        }
+        return web.json_response(page)
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
@@ -294,3 +314,27 @@ def usage_of(counts: Counts) -> dict[str, int]:
     if counts.cached:
         made |= {"cacheReadInputTokens": counts.cached, "cacheWriteInputTokens": 0}
     return made
+
+
+def _summary(name: str, types: list[str]) -> dict[str, Any]:
+    """Return a foundation model as the list has it."""
+    return {
+        "modelId": name,
+        "modelArn": f"arn:aws:bedrock:{REGION}::foundation-model/{name}",
+        "inputModalities": ["TEXT", "IMAGE"],
+        "outputModalities": ["TEXT"],
+        "inferenceTypesSupported": types,
+        "modelLifecycle": {"status": "ACTIVE"},
+    }
+
+
+def _profile(name: str) -> dict[str, Any]:
+    """Return an inference profile as the list has it."""
+    model = name.partition(".")[2]
+    return {
+        "inferenceProfileId": name,
+        "inferenceProfileArn": f"arn:aws:bedrock:{REGION}:1:inference-profile/{name}",
+        "models": [{"modelArn": f"arn:aws:bedrock:{REGION}::foundation-model/{model}"}],
+        "status": "ACTIVE",
+        "type": "SYSTEM_DEFINED",
+    }

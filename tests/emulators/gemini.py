@@ -89,6 +89,8 @@ class GeminiEmulator(Emulator):
 
     keys: Collection[str] = KEYS
     """The keys that are good."""
+    page: int = 1000
+    """The most models of a page."""
 
     @property
     def base_url(self) -> str:
@@ -107,7 +109,13 @@ class GeminiEmulator(Emulator):
             self._check_key(request)
         except Refused as refused:
             return self._refusal(refused)
-        return web.json_response({"models": [{"name": f"models/{name}"} for name in sorted(MODELS)]})
+        names = sorted(MODELS)
+        start = int(request.query.get("pageToken") or 0)
+        stop = start + min(int(request.query.get("pageSize") or 50), self.page)
+        page: dict[str, Any] = {"models": [_described(name) for name in names[start:stop]]}
+        if stop < len(names):
+            page["nextPageToken"] = str(stop)
+        return web.json_response(page)
 
     def _check_key(self, request: web.Request) -> None:
         key = request.headers.get("x-goog-api-key") or request.query.get("key")
@@ -337,3 +345,15 @@ def _check_config(config: Generation | None, model: str) -> None:
             raise invalid("Thinking level is not supported for this model.")
         if thinking.thinking_level is not None and thinking.thinking_budget is not None:
             raise invalid("Only one of thinkingLevel and thinkingBudget may be set.")
+
+
+def _described(name: str) -> dict[str, Any]:
+    """Return a model as the list has it."""
+    return {
+        "name": f"models/{name}",
+        "displayName": name,
+        "inputTokenLimit": 1_048_576,
+        "outputTokenLimit": 65_536,
+        "supportedGenerationMethods": ["generateContent", "countTokens", "batchGenerateContent"],
+        "thinking": True,
+    }

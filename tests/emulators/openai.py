@@ -84,6 +84,12 @@ class OpenAIEmulator(Emulator):
     def __init__(self, *, needs_key: bool = True) -> None:
         super().__init__()
         self._needs_key = needs_key
+        self.newer: set[str] = set()
+        """Models that it has besides: they came out since."""
+        self.lists = 0
+        """How often its models were listed."""
+        self.list_answer: tuple[int, bytes] | None = None
+        """What it answers instead of a list: a status and a body."""
 
     @property
     def base_url(self) -> str:
@@ -113,7 +119,11 @@ class OpenAIEmulator(Emulator):
             self.check_key(request)
         except Refused as refused:
             return self.refusal(refused)
-        entries = [{"id": name, "object": "model", "created": 1, "owned_by": "openai"} for name in sorted(MODELS)]
+        self.lists += 1
+        if self.list_answer is not None:
+            return web.Response(status=self.list_answer[0], body=self.list_answer[1])
+        names = sorted(MODELS | self.newer)
+        entries = [{"id": name, "object": "model", "created": 1, "owned_by": "openai"} for name in names]
         return web.json_response({"object": "list", "data": entries})
 
     def check_key(self, request: web.Request) -> None:
@@ -171,7 +181,7 @@ class OpenAIEmulator(Emulator):
     async def chat_of(self, request: web.Request) -> dict[str, Any]:
         """Return the request's body, or raise Refused."""
         body = await json_of(request)
-        check_chat(body)
+        check_chat(body, models=MODELS | self.newer)
         assert isinstance(body, dict)
         return body
 

@@ -247,7 +247,12 @@ class World:
             inputs=me,
             patience=patience,
             policies=policies,
+            relisted=lambda: self.relisted(),  # as a test may have replaced it
         )
+
+    async def relisted(self) -> bool:
+        """Have providers list anew: they list nothing."""
+        return False
 
     async def pause(self, seconds: float) -> None:
         """Pass the time between two attempts."""

@@ -18,6 +18,7 @@ from moa.embedding.v1 import embedding_service_pb2 as pb
 from services.catalogue import Model, Provider
 from services.common.errors import UpstreamBroken
 from services.providers.aws import access as aws_access
+from services.providers.aws import listing
 from services.providers.aws.access import Options
 from services.providers.aws.errors import error_from
 from services.providers.counts import Spelling, read_usage
@@ -120,5 +121,6 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="x-amzn-requestid",
+    list_models=listing.list_models,
     check_request=check_request,
 )

@@ -22,6 +22,7 @@ from services.common import errors
 from services.common.errors import InvalidField, Unsupported
 from services.providers.aws import access as aws_access
 from services.providers.aws import errors as aws_errors
+from services.providers.aws import listing
 from services.providers.aws.access import Options
 from services.providers.credentials import Authority
 from services.providers.http.classify import words_of
@@ -209,5 +210,6 @@ ADAPTER = Adapter(
     error_from=aws_errors.error_from,
     authority=authority,
     request_id_header="x-amzn-requestid",
+    list_models=listing.list_models,
     check_request=check_request,
 )

@@ -13,7 +13,7 @@ from yarl import URL
 
 from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
 from services.catalogue import Model, Provider
-from services.providers.azure import entra
+from services.providers.azure import entra, listing
 from services.providers.credentials import JSON_HEADERS, Authority
 from services.providers.embedding.base import Adapter, Call
 from services.providers.http.client import Outgoing
@@ -61,5 +61,6 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="apim-request-id",
+    list_models=listing.list_models,
     check_request=check_request,
 )

@@ -13,7 +13,7 @@ from yarl import URL
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
-from services.providers.azure import entra
+from services.providers.azure import entra, listing
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.image.base import Adapter, Call
@@ -66,5 +66,6 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="apim-request-id",
     ignored=ignored,
+    list_models=listing.list_models,
     check_request=check_request,
 )

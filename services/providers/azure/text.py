@@ -14,7 +14,7 @@ from yarl import URL
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.providers.azure import entra
+from services.providers.azure import entra, listing
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.openai.errors import error_from
@@ -70,5 +70,6 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="apim-request-id",
     vendor=VENDOR,
+    list_models=listing.list_models,
     check_request=check_request,
 )

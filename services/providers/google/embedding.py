@@ -17,6 +17,7 @@ from moa.embedding.v1 import embedding_service_pb2 as pb
 from services.catalogue import Model, Provider
 from services.providers.counts import Spelling, read_usage
 from services.providers.embedding.base import Adapter, Answer, Call, calls_of
+from services.providers.google import listing
 from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.google.errors import error_from
 from services.providers.http.client import Outgoing
@@ -79,6 +80,7 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="x-goog-request-id",
+    list_models=listing.list_models,
     check_request=check_request,
     caller_authority=caller_authority,
 )

@@ -20,7 +20,7 @@ from services.common import errors
 from services.common.errors import InvalidField, UnsupportedMedia
 from services.providers.counts import Spelling, read_usage
 from services.providers.google import errors as google_errors
-from services.providers.google import imagen
+from services.providers.google import imagen, listing
 from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.google.text import carried
 from services.providers.http.classify import name_of, words_of
@@ -188,6 +188,7 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="x-goog-request-id",
     ignored=ignored,
+    list_models=listing.list_models,
     check_request=check_request,
     caller_authority=caller_authority,
 )

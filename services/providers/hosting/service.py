@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 import uvloop
 from pydantic import Field
 
+from moa.provider.v1 import listing_service_pb2, listing_service_pb2_grpc
 from services.catalogue import Catalogue, CatalogueError, Watched, load
 from services.common import logs, metrics, settings
 from services.common.helper_process import HelperProcess
@@ -25,6 +26,7 @@ from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
 from services.common.rpc.target import Addresses
 from services.providers.hosting import checking
+from services.providers.hosting.lists import ListingServicer, ProviderLists
 from services.providers.hosting.targets import Targets
 from services.quota_client import AbandonedCalls
 
@@ -133,13 +135,18 @@ class Providing:
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)
             server.offer(offer.contract.service)
+        lists = ProviderLists(lambda: catalogue.now, targets.values())
+        listing_service_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(lists), server.grpc)
+        server.offer(listing_service_pb2.DESCRIPTOR.services_by_name["ListingService"].full_name)
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
         watching = asyncio.create_task(catalogue.watch())
+        listing = asyncio.create_task(lists.run(), name="lists")
         try:
             yield Served(port=port, catalogue=catalogue, targets=targets)
         finally:
             watching.cancel()
+            listing.cancel()
             abandoned.ending()
             await server.stop(config.drain_s)
             await abandoned.stop()  # it counts large prompts in the helper process

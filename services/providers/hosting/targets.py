@@ -29,6 +29,7 @@ from services.common.errors import (
 from services.common.rpc import call as calls
 from services.providers.credentials import REST_S, Authority, HeaderKeys, files_of
 from services.providers.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
+from services.providers.listing import Lister
 
 _log = logs.get("providers")
 ACCOUNT_REFUSED = Counter(
@@ -74,6 +75,11 @@ class AnyAdapter(Protocol):
 
     def error_from(self, status: int, headers: Mapping[str, str], body: bytes, /) -> MoaError:
         """Return the error behind a refusal."""
+        ...
+
+    @property
+    def list_models(self) -> Lister | None:
+        """What begins to list a provider's models; None where its protocol lists none."""
         ...
 
 
@@ -213,18 +219,28 @@ class Targets(Generic[A]):
         """
         if not name:
             raise InvalidField("model is required", param="model")
+        self._look(catalogue)
+        model = catalogue.find(name, provider=provider)
+        if caller_key:
+            return model, self._for_caller(catalogue, model.provider, caller_key)
+        return model, self._target(catalogue, model.provider)
+
+    def of(self, catalogue: Catalogue, provider_id: str) -> Target[A]:
+        """Return a provider, to be asked by the operator's credentials. Raises as `find`."""
+        self._look(catalogue)
+        return self._target(catalogue, provider_id)
+
+    def _look(self, catalogue: Catalogue) -> None:
+        """Drop what changed since: rows, and secrets in files."""
         if catalogue is not self._catalogue:
             self._follow(catalogue)
         elif self._with_files and self._clock() >= self._look_at:
             self._look_at = self._clock() + LOOK_EVERY_S
             self._drop_rewritten()
-        model = catalogue.find(name, provider=provider)
-        if caller_key:
-            return model, self._for_caller(catalogue, model.provider, caller_key)
-        target = self._targets.get(model.provider)
-        if target is None:
-            target = self._keep(self.make(catalogue, model.provider))
-        return model, target
+
+    def _target(self, catalogue: Catalogue, provider_id: str) -> Target[A]:
+        target = self._targets.get(provider_id)
+        return target if target is not None else self._keep(self.make(catalogue, provider_id))
 
     def _keep(self, target: Target[A]) -> Target[A]:
         self._targets[target.provider.id] = target
@@ -253,6 +269,11 @@ class Targets(Generic[A]):
             raise ProviderNotConfigured(f"provider {provider_id!r}: bad options: {error}") from None
         pool = Pool(provider.timeouts, proxy=proxy_for(provider.base_url))
         return Target(provider, adapter, authority, pool, files, stamp)
+
+    def lists(self, provider: Provider) -> bool:
+        """Return whether a provider is served here by a protocol that lists models."""
+        adapter = self._adapters.get(provider.adapter) if self._serves(provider) else None
+        return adapter is not None and adapter.list_models is not None
 
     def _serves(self, provider: Provider) -> bool:
         return provider.makes == self._makes and provider.service not in ("inference", "router")

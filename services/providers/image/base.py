@@ -20,6 +20,7 @@ from services.common.estimate import ReportedUsage
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.image.picture import Picture
+from services.providers.listing import Lister
 from services.providers.options import NoOptions
 
 
@@ -83,6 +84,8 @@ class Adapter:
     """Return the caller's names of the fields that only a vendor knows and that have no effect here."""
     options: type[Struct] = NoOptions
     """What a row's `options` may say."""
+    list_models: Lister | None = None
+    """Begin to list a provider's models; None where the protocol lists none."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False

@@ -18,6 +18,7 @@ from services.providers.counts import Spelling, read_usage
 from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
 from services.providers.embedding.base import Adapter, Answer, Call, Vector, calls_of, packed
 from services.providers.http.client import Outgoing
+from services.providers.openai import listing
 from services.providers.openai.errors import error_from
 from services.providers.openai.text.request import url_of
 
@@ -107,5 +108,6 @@ ADAPTER = Adapter(
     error_from=error_from,
     authority=authority,
     request_id_header="x-request-id",
+    list_models=listing.list_models,
     check_request=check_request,
 )

@@ -29,7 +29,7 @@ from services.providers.image import capable, masks
 from services.providers.image.base import Adapter, Call, Link, Reader
 from services.providers.image.reading import Out, WholeReader, blob_or_decoded, image_event, preview_event
 from services.providers.openai import errors as openai_errors
-from services.providers.openai import image_carried
+from services.providers.openai import image_carried, listing
 from services.providers.text.ignored import Ignored
 
 HEADERS: Final[Mapping[str, str]] = {"User-Agent": "moa", "Accept-Encoding": "identity"}
@@ -283,6 +283,7 @@ ADAPTER = Adapter(
     error_from=openai_errors.error_from,
     authority=authority,
     request_id_header="x-request-id",
+    list_models=listing.list_models,
     check_request=check_request,
     ignored=ignored,
     options=Options,

@@ -21,6 +21,7 @@ from services.common.errors import MoaError
 from services.common.metering import TextMeter
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
+from services.providers.listing import Lister
 from services.providers.options import NoOptions
 from services.providers.text.ignored import Ignored
 
@@ -84,6 +85,8 @@ class Adapter:
     """Whether it holds an answer to one of several words (`ResponseFormat.KIND_CHOICE`)."""
     options: type[Struct] = NoOptions
     """What a row's `options` may say."""
+    list_models: Lister | None = None
+    """Begin to list a provider's models; None where the protocol lists none."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False

@@ -6,14 +6,14 @@ Every dialect and the gRPC API come through here, so policy exists once, whateve
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import media_pb2
 from moa.quota.v1 import quota_pb2
-from services.catalogue import Catalogue, Cost, Model, Retirement
+from services.catalogue import Catalogue, Cost, Model, Retirement, UnknownModel
 from services.common.errors import (
     InvalidField,
     MoaError,
@@ -77,6 +77,10 @@ class Inputs(Protocol):
         """Put the images in the place of their links; their memory is accounted for until the block is left."""
 
 
+async def _as_it_is() -> bool:
+    return False
+
+
 class Operations:
     """The gateway's operations, over the catalogue as it is at each request."""
 
@@ -90,6 +94,7 @@ class Operations:
         patience: Patience | None = None,
         policies: Policies | None = None,
         headroom: Headroom | None = None,
+        relisted: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._admission = admission
@@ -97,6 +102,7 @@ class Operations:
         self._inputs = inputs
         self._patience = patience or Patience()
         self._policies = policies
+        self._relisted = relisted or _as_it_is
         self._background = Background()
         self.planning = Planning(Measures(self._patience.clock, headroom), self._patience.jitter)
         """Who is asked for which request."""
@@ -110,7 +116,7 @@ class Operations:
         Raises MoaError for everything that can be known before the first event.
         """
         name = call.request.model
-        model, ending = self._model(name, call.request.provider, call.operation, caller)
+        model, ending = await self._found(name, call.request.provider, call.operation, caller)
         with retirement.naming_the_retired(name, ending):
             if self._policies is None:
                 return await self._begin(call, model, ending, caller)
@@ -224,12 +230,12 @@ class Operations:
             raise PermissionDenied("this key may use no model that can do this", param="model")
         raise ModelNotFound("no model can do this here; name one of those that GET /v1/models lists", param="model")
 
-    def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
+    async def model(self, name: str, caller: Caller, *, provider: str = "") -> tuple[Model, str]:
         """Find the model that a caller names, and what it makes: the name of its operation.
 
         For dialects where one call serves both. Raises as the operations do.
         """
-        model, _ = self._model(name, provider, None, caller)
+        model, _ = await self._found(name, provider, None, caller)
         return model, self._catalogue().providers[model.provider].makes
 
     async def count_tokens(self, operation: CountingOperation[Any, Any], request: Any, caller: Caller) -> int:
@@ -238,7 +244,7 @@ class Operations:
         `request`: what the operation's `count` takes. Raises ContextTooLong for a prompt that cannot fit however it is
         tokenized: nobody counts it.
         """
-        model, _ = self._model(request.model, request.provider, operation, caller)
+        model, _ = await self._found(request.model, request.provider, operation, caller)
         await self._admission.arrive(caller.key)
         verified_key = await self._permitted(caller, operation.quota, model)
         call = operation.counting(request)
@@ -267,6 +273,17 @@ class Operations:
         if not verified_key.may(operation, model.provider, model.id):
             raise PermissionDenied(f"this key may not use model {model.id}", param="model")
         return verified_key
+
+    async def _found(
+        self, name: str, provider: str, operation: Operation[Any, Any] | None, caller: Caller
+    ) -> tuple[Model, Retirement | None]:
+        """As `_model`; a name that nobody has is looked for once more, when providers have told what they have now."""
+        try:
+            return self._model(name, provider, operation, caller)
+        except UnknownModel:
+            if caller.own_key or not await self._relisted():
+                raise
+        return self._model(name, provider, operation, caller)
 
     def _model(
         self, name: str, provider: str, operation: Operation[Any, Any] | None, caller: Caller

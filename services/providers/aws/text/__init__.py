@@ -8,6 +8,7 @@ from yarl import URL
 
 from services.catalogue import Provider
 from services.providers.aws import access as aws_access
+from services.providers.aws import listing
 from services.providers.aws.access import Options
 from services.providers.aws.errors import error_from
 from services.providers.aws.text.read import count_from, reader
@@ -39,5 +40,6 @@ ADAPTER = Adapter(
     caches=True,
     count_request_from=count_request_from,
     count_from=count_from,
+    list_models=listing.list_models,
     check_request=check_request,
 )

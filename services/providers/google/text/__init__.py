@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.providers.google import listing
 from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.google.errors import error_from
 from services.providers.google.text.carried import VENDOR
@@ -20,6 +21,7 @@ ADAPTER = Adapter(
     count_request_from=count_request_from,
     count_from=count_from,
     chooses=True,
+    list_models=listing.list_models,
     check_request=check_request,
     caller_authority=caller_authority,
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from services.catalogue import Provider
 from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
 from services.providers.http.client import Outgoing
+from services.providers.openai import listing
 from services.providers.openai.errors import error_from
 from services.providers.openai.text.carried import VENDOR
 from services.providers.openai.text.count import count_from, count_request_from
@@ -37,6 +38,7 @@ ADAPTER = Adapter(
     request_id_header="x-request-id",
     vendor=VENDOR,
     caches=True,
+    list_models=listing.list_models,
     check_request=check_request,
     count_request_from=count_request_from,
     count_from=count_from,

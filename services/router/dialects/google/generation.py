@@ -101,7 +101,7 @@ class GenerationServicer:
         unknown: MoaError | None = None
         makes = ""
         try:
-            _, makes = self._operations.model(name, caller)
+            _, makes = await self._operations.model(name, caller)
         except MoaError as error:
             # What is wrong with the body is told first.
             unknown = error

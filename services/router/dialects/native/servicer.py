@@ -110,7 +110,7 @@ class NativeServicer:
         caller = begin(context)
         wanted = await self._reading(image.request_from, given, edit=edit)
         if edit:
-            _, makes = self._operations.model(wanted.model, caller, provider=wanted.provider)
+            _, makes = await self._operations.model(wanted.model, caller, provider=wanted.provider)
             if makes == "text":
                 await self._analyse(wanted, caller, context)
                 return

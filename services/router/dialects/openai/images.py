@@ -60,7 +60,7 @@ class ImagesServicer:
         if wanted.unnamed:
             asked.model = await self._operations.usual(ImageCall(asked), caller)
         if asked.quality or asked.style or asked.moderation or wanted.partial_images:
-            model, _ = self._operations.model(asked.model, caller)
+            model, _ = await self._operations.model(asked.model, caller)
             wanted.ignored.extend(image_request.drop_hints(asked, model, strict=strict))
         if wanted.partial_images:
             asked.preview_every = _preview_every(model, wanted.partial_images)
