@@ -1,4 +1,4 @@
-"""PostgreSQL that is connected and does not answer: stopped, behind a broken network, on a disk that hangs."""
+"""Connections to PostgreSQL, also to one that is there and does not answer: stopped, on a disk that hangs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,124 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.common import logs
-from services.common.errors import InvalidField
+from services.common.errors import InvalidField, Unavailable
+from services.common.isolate import OneFailed
+
+Link = psycopg.AsyncConnection[TupleRow]
+
+AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
+"""What is raised while the database is not there."""
 
 _log = logs.get("database")
 _CHECK_S: Final = 1.0
+_PROBE_S: Final = 0.3
+
+
+class Database:
+    """A pool of connections.
+
+    Args:
+        url: As libpq takes it.
+        what: What cannot be reached without it, for callers: `accounts`.
+        size: Connections at most.
+        wait_s: How long a connection is waited for before the database counts as away.
+        check_s: How long the sign of life of one that was kept.
+        statement_s: How long the server works on one statement.
+        lock_s: How long it waits for a lock.
+        answer_s: How long a transaction may take: its statements are refused earlier by a server that is there.
+        at_once: Whether callers are told at once, without a connection, until a database that was away is back.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        what: str,
+        size: int,
+        wait_s: float,
+        check_s: float = _CHECK_S,
+        statement_s: float,
+        lock_s: float,
+        answer_s: float,
+        at_once: bool = False,
+    ) -> None:
+        self.url = url
+        self._what = what
+        self._answer_s = answer_s
+        self._at_once = at_once
+        limits = f"-c statement_timeout={statement_s * 1000:.0f} -c lock_timeout={lock_s * 1000:.0f}"
+        self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=size,
+            open=False,
+            timeout=wait_s,
+            # A restart of the database leaves dead connections in the pool.
+            check=partial(check, within_s=check_s),
+            reconnect_timeout=5.0,
+            kwargs={"connect_timeout": 2, "options": limits},
+        )
+        self._probe: asyncio.Task[None] | None = None
+        self._full = FullDisk()
+
+    async def open(self) -> None:
+        """Start to connect; does not wait for the first connection."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Link]:
+        """Lend a connection inside a transaction, committed at the end.
+
+        Raises Unavailable when the database is away, OneFailed when it is there and refused a statement. Whether the
+        commit took place is not known then.
+        """
+        if self._probe is not None:
+            raise self._is_away()
+        try:
+            async with self._pool.connection() as link:
+                with answering(link, within_s=self._answer_s):
+                    yield link
+        except AWAY as error:
+            if of_one_statement(error):
+                raise OneFailed("the database did not answer in time; try again", retry_after_s=1) from error
+            full = self._full.saw(error)
+            if self._at_once and self._probe is None and not full:
+                _log.warning("database.lost", why=type(error).__name__)
+                self._probe = asyncio.create_task(self._until_back(), name="database probe")
+            raise self._is_away() from error
+
+    def _is_away(self) -> Unavailable:
+        return Unavailable(f"{self._what} cannot be reached now; try again", retry_after_s=1)
+
+    async def _until_back(self) -> None:
+        while True:
+            try:
+                # What the pool lends has just answered.
+                async with self._pool.connection():
+                    pass
+            except AWAY:
+                await asyncio.sleep(_PROBE_S)
+            else:
+                _log.warning("database.found")
+                self._probe = None
+                return
 
 
 @contextmanager

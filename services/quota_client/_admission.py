@@ -24,12 +24,11 @@ from services.common.errors import (
 )
 from services.common.rpc.connections import ConnectionWatch
 from services.quota_client import grants, ratelimit
-from services.quota_client._lease import Lease
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
 from services.quota_client._pace import Paces, entered
 from services.quota_client._refreshing import Refreshing
-from services.quota_client._reservation import Reservation, costless
+from services.quota_client._reservation import Lease, Reservation, costless
 from services.quota_client._settling import DEFERRED_S, Settling
 from services.quota_client._task_reservation import TaskReservation
 from services.quota_client._verified_key import VerifiedKey

@@ -5,17 +5,47 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
 from services.common.errors import QuotaExhausted
-from services.quota_client._lease import Demand, Lease
 from services.quota_client._pace import Paces, Share
-from services.quota_client._reservation import OnSettled, Reservation
+from services.quota_client._reservation import Lease, OnSettled, Reservation
 from services.quota_client._settling import Settling
 from services.quota_client._verified_key import VerifiedKey
-from services.quota_client.amounts import NOTHING, Amount, covered_by
+from services.quota_client.amounts import HELPING, NOTHING, Amount, covered_by
+
+FIRST_TIMES: Final = 4
+"""How many times its first need a key is leased."""
+LOW: Final = 4
+"""What part of a helping is left when it is time for the next."""
+_BRISK_S: Final = 10.0
+
+
+class Demand:
+    """How much quota to hold, from how fast it goes: doubled when the last helping went quickly, else halved."""
+
+    __slots__ = ("_helped_at", "low", "size")
+
+    def __init__(self) -> None:
+        self.size = NOTHING
+        self.low = NOTHING
+        """When this much is left of what is reserved in advance, it is time for more."""
+        self._helped_at = -_BRISK_S
+
+    def next(self, need: Amount, now: float) -> Amount:
+        """Return how much to ask for when `need` is needed at once."""
+        stepped = self.size * 2 if now - self._helped_at < _BRISK_S else self.size // 2
+        return stepped.at_least(need * FIRST_TIMES).at_most(HELPING).at_least(need)
+
+    def helped(self, wanted: Amount, now: float) -> None:
+        """Note that some of what was asked for was given; what is asked for in vain raises no demand."""
+        self.size = wanted
+        # Images are few and slow: whoever needs one can wait for auth.
+        self.low = (wanted // LOW)._replace(images=0)
+        self._helped_at = now
 
 
 class LeaseStore:

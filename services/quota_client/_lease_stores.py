@@ -17,8 +17,7 @@ from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.common.rpc.client import metadata
 from services.common.throttle import Throttle
-from services.quota_client._lease import FIRST_TIMES
-from services.quota_client._lease_store import LeaseStore, Lend
+from services.quota_client._lease_store import FIRST_TIMES, LeaseStore, Lend
 from services.quota_client._pace import Paces
 from services.quota_client._settling import Settling
 from services.quota_client.amounts import NOTHING, Amount

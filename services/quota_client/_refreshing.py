@@ -15,11 +15,10 @@ import grpc
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.rpc.client import metadata
-from services.quota_client._lease import Lease
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import LeaseStores
 from services.quota_client._pace import Paces
-from services.quota_client._reservation import Reservation
+from services.quota_client._reservation import Lease, Reservation
 from services.quota_client._settling import Settling
 
 _log = logs.get("admission")

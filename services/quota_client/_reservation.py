@@ -1,4 +1,4 @@
-"""A reservation: quota set aside for one request, until it is settled or released."""
+"""A lease of this process, and what is set aside of it for one request, until it is settled or released."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Protocol
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
-from services.quota_client._lease import Lease
 from services.quota_client._pace import Share
 from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
@@ -29,6 +28,40 @@ def consume(charged: quota_pb2.Amount, usage: usage_pb2.Usage, reserved: Amount,
         charged.images = usage.images
     if reserved.nano_usd:
         charged.nano_usd = nano_usd
+
+
+class Lease:
+    """A lease of this process."""
+
+    __slots__ = ("alive_until", "free", "lease_id", "number", "open", "recalled", "renew_after", "usable_until")
+
+    def __init__(self, granted: quota_pb2.Lease, *, asked_at: float, resets_in_s: float) -> None:
+        self.lease_id = granted.lease_id
+        self.free = Amount.read(granted.amount)
+        """What is neither reserved nor spent of it."""
+        self.number = 0
+        self.open = 0
+        self.usable_until = asked_at + resets_in_s
+        """Its day ends then: no reservation after it, though running ones go on."""
+        self.recalled = False
+        self.alive_until = 0.0
+        self.renew_after = 0.0
+        self.renew(granted, asked_at)
+
+    def renew(self, granted: quota_pb2.Lease, asked_at: float) -> None:
+        """Let it live on, counted from when that was asked for."""
+        lasts_s = granted.expires_in.ToMilliseconds() / 1000
+        self.alive_until = max(self.alive_until, asked_at + lasts_s)
+        self.renew_after = asked_at + lasts_s / 4
+
+    def recall(self) -> None:
+        """Let nothing more be reserved of it; what is runs on."""
+        self.recalled = True
+        self.usable_until = 0.0
+
+    def has(self, need: Amount, now: float) -> bool:
+        """Return whether that much can be reserved."""
+        return self.free.covers(need) and now < self.usable_until and now < self.alive_until
 
 
 OnSettled = Callable[[usage_pb2.Usage], None]

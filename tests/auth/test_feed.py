@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from services.auth.adapters.feed import Feed
+from services.auth.adapters.cached import Feed
 from services.common import database
 
 

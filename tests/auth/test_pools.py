@@ -14,7 +14,7 @@ from services.auth.domain.leases import LeaseIds, sized
 from services.auth.domain.ledger import Ending, Return
 from services.auth.domain.pools import Pools
 from services.common.errors import Unavailable
-from services.quota_client._lease import Demand
+from services.quota_client._lease_store import Demand
 from services.quota_client.amounts import BOUNDLESS, NOTHING, PERIODS, Amount, Period
 
 _HUNGRY = 40

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, Final, LiteralString, NamedTuple
 from uuid import UUID
 
 from moa.common.v1 import usage_pb2
@@ -26,6 +26,10 @@ _LEDGER = ", ".join(
     ["kind, account_id, key_id, day, block_id, reference", COLUMNS, each("uncovered_{}"), each("reserved_{}"), _USAGE]
 )
 _INSERT = f"insert into ledger ({_LEDGER}, lease_id) values (" + ", ".join(["%s"] * (_LEDGER.count(",") + 2)) + ")"
+_MOVED: Final[Mapping[str, LiteralString]] = {
+    "settled": f"update blocks set {each('settled_{} = settled_{} + %s')} where id = %s",
+    "returned": f"update blocks set {each('returned_{} = returned_{} + %s')} where id = %s",
+}
 _NOT_RESERVED = (None,) * len(DIMENSIONS)
 
 BLOCK = (
@@ -61,7 +65,7 @@ async def moved(link: Link, column: str, amounts: dict[UUID, Amount]) -> None:
     if amounts:
         async with link.cursor() as cursor:
             await cursor.executemany(
-                f"update blocks set {each(column + '_{} = ' + column + '_{} + %s')} where id = %s",
+                _MOVED[column],
                 [(*amount, block_id) for block_id, amount in amounts.items()],
             )
 

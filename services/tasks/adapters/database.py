@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import psycopg
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.common import database, logs
 from services.common.errors import Unavailable
-from services.common.isolate import OneFailed
 
 _log = logs.get("tasks.database")
 
-Link = psycopg.AsyncConnection[TupleRow]
+Link = database.Link
 T = TypeVar("T")
-
-AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
-"""What psycopg raises while the database is not there."""
 
 QUEUE: Final = "tasks_queue"
 """Told when something new can be claimed."""
@@ -48,7 +42,7 @@ _ANSWER_S: Final = 25.0
 """How long a transaction may take: its statements are refused earlier by a server that is there."""
 
 
-class Database:
+class Database(database.Database):
     """A pool of connections.
 
     Args:
@@ -58,44 +52,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, size: int = 12, wait_s: float = 5.0) -> None:
-        self.url = url
-        self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
-            url,
-            min_size=1,
-            max_size=size,
-            open=False,
-            timeout=wait_s,
-            # A restart of the database leaves dead connections in the pool.
-            check=database.check,
-            reconnect_timeout=5.0,
-            kwargs={"connect_timeout": 2, "options": "-c statement_timeout=20000 -c lock_timeout=10000"},
-        )
-        self._full = database.FullDisk()
-
-    async def open(self) -> None:
-        """Start to connect; does not wait for the first connection."""
-        await self._pool.open()
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._pool.close()
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Link]:
-        """Lend a connection inside a transaction, committed at the end.
-
-        Raises Unavailable when the database is away, OneFailed when it is there and refused a statement. Whether the
-        commit took place is not known then.
-        """
-        try:
-            async with self._pool.connection() as link:
-                with database.answering(link, within_s=_ANSWER_S):
-                    yield link
-        except AWAY as error:
-            if database.of_one_statement(error):
-                raise OneFailed("the database did not answer in time; try again", retry_after_s=1) from error
-            self._full.saw(error)
-            raise Unavailable("tasks cannot be reached now; try again", retry_after_s=1) from error
+        super().__init__(url, what="tasks", size=size, wait_s=wait_s, statement_s=20, lock_s=10, answer_s=_ANSWER_S)
 
 
 async def steadily(write: Callable[[], Awaitable[T]]) -> T:
@@ -148,7 +105,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except AWAY as error:
+            except database.AWAY as error:
                 _log.warning("listener.lost", why=type(error).__name__)
             except Exception:
                 # A bug must not leave everybody waiting for notices.
