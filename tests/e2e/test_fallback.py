@@ -28,6 +28,20 @@ MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 SPARE = "gemini-2.5-flash"
 NAMES = ("refuses", "denies", "is-hasty", "is-down", "is-strict", "fails", "is-lent", "is-kept", "is-sick")
 """Each test has a model of its own, so that none opens another's breaker."""
+ROUTED = ("is-routed", "is-hedged", "is-shadowed")
+ROUTES: list[dict[str, Any]] = [
+    {
+        "id": "team-fast",
+        "targets": [
+            {"model": "main@second/is-routed", "when": {"tags": ["second"]}},
+            {"model": "main/is-routed"},
+            {"model": SPARE},
+        ],
+    },
+    {"id": "team-hedged", "hedge": True, "targets": [{"model": "is-hedged"}, {"model": SPARE}]},
+    {"id": "team-shadowed", "targets": [{"model": "is-shadowed"}, {"model": SPARE, "shadow": 1}]},
+]
+"""Virtual models over both providers, and another key of the first."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
         "credentials": {"api_key": "MAIN_KEY"},
     }
     providers: list[dict[str, Any]] = [
-        {**openai_row, "id": "main", "timeouts": patient},
+        {
+            **openai_row,
+            "id": "main",
+            "timeouts": patient,
+            "variants": {"second": {"credentials": {"api_key": "SECOND_KEY"}}},
+        },
         {**openai_row, "id": "hasty", "timeouts": {**patient, "connect_s": 1, "first_token_s": 0.5}},
         {
             "id": "spare",
@@ -109,16 +128,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
             "default_max_tokens": 64,
             "fallback": [SPARE],
             "on_first_failure": "next",
-            "prices": {"input": 1_000_000, "output": 1_000_000},
+            "prices": {"input": 500_000, "output": 500_000},
         }
-        for name in NAMES
+        for name in (*NAMES, *ROUTED)
     ]
     models.append(
-        {"id": SPARE, "provider": "spare", "max_output_tokens": 16, "prices": {"input": 1_000_000, "output": 2_000_000}}
+        {"id": SPARE, "provider": "spare", "max_output_tokens": 16, "prices": {"input": 500_000, "output": 1_000_000}}
     )
     catalogue = root / "catalogue.yaml"
-    catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
-    environment = {"MOA_CATALOGUE": str(catalogue), "MAIN_KEY": "sk-good", "SPARE_KEY": "AIza-good"}
+    catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models, "routes": ROUTES}))
+    environment = {
+        "MOA_CATALOGUE": str(catalogue),
+        "MAIN_KEY": "sk-good",
+        "SECOND_KEY": "sk-also-good",
+        "SPARE_KEY": "AIza-good",
+    }
     names = ("auth", "text", "router", "edge")
     with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, main, spare
@@ -176,7 +200,7 @@ async def test_the_fallback_answers(pair: Pair, name: str, stream: bool) -> None
     stood_in = f'moa_fallbacks_total{{by_model="{SPARE}",by_provider="spare",model="{name}",provider="{asked_for}"}}'
     assert stood_in in await asyncio.to_thread(pair.gateway.metrics, "router")
     # 9 tokens at the spare's price of a prompt, 3 at that of a completion.
-    assert await asyncio.to_thread(pair.gateway.metric, "router", "moa_cost_usd_total") == cost + 15
+    assert await asyncio.to_thread(pair.gateway.metric, "router", "moa_cost_usd_total") == cost + 7.5
 
 
 async def test_a_provider_that_is_down_is_stood_in_for(pair: Pair) -> None:
@@ -257,6 +281,75 @@ async def test_a_caller_may_want_no_other(pair: Pair) -> None:
             await client.chat.completions.create(
                 model="is-kept", messages=MESSAGES, extra_headers={"moa-fallback": "maybe"}
             )
+
+
+async def test_a_virtual_model_is_listed_and_answered_by_its_targets(pair: Pair) -> None:
+    """One name over two providers and two keys of one: the next answers when the first fails, and is charged by its own
+    counts and prices; headers name who answered for what, and a tag chooses the other key."""
+    before = await pair.booked()
+    cost = await asyncio.to_thread(pair.gateway.metric, "router", "moa_cost_usd_total")
+    pair.play(pair.main, refuse="upstream_failed")
+    pair.play(pair.spare, text=("I ", "stand ", "in."), counts=Counts(prompt=9, completion=3))
+    async with pair.client as client:
+        listed = {model.id: model.owned_by async for model in client.models.list()}
+        assert listed["team-fast"] == "virtual-text"
+        assert not any("@" in name for name in listed)
+        asked = client.chat.completions.with_raw_response.create
+        raw = await asked(model="team-fast", messages=MESSAGES, max_tokens=17)
+        answer = raw.parse()
+        assert (answer.model, answer.choices[0].message.content) == (SPARE, "I stand in.")
+        names = ("x-moa-route", "x-moa-provider", "x-moa-model")
+        assert [raw.headers[name] for name in names] == ["team-fast", "spare", SPARE]
+        assert await pair.charged(before) == [("spare", SPARE, 12)]
+        assert await asyncio.to_thread(pair.gateway.metric, "router", "moa_cost_usd_total") == cost + 7.5
+        pair.play(pair.main, counts=Counts(prompt=2, completion=1))
+        raw = await asked(model="team-fast", messages=MESSAGES, extra_headers={"moa-tags": "second"})
+        assert [raw.headers[name] for name in names] == ["team-fast", "main@second", "is-routed"]
+        assert (await pair.charged(before, 2))[1:] == [("main@second", "is-routed", 3)]
+        # 3 tokens at the price of its provider's own row.
+        assert await asyncio.to_thread(pair.gateway.metric, "router", "moa_cost_usd_total") == cost + 7.5 + 1.5
+
+
+async def test_a_silent_target_is_hedged_and_its_caller_pays_one(pair: Pair) -> None:
+    """After 25 quick answers the first says nothing: the second is asked and answers, the first is hung up on, and
+    one charge is booked, the second's."""
+    async with pair.client as client:
+        for _ in range(25):
+            pair.play(pair.main, text=("Quick.",))
+            answer = await client.chat.completions.create(model="team-hedged", messages=MESSAGES, stream=True)
+            assert {chunk.model async for chunk in answer} == {"is-hedged"}
+    before = await pair.booked()
+    silent = pair.play(pair.main, hold_at=-1)
+    pair.play(pair.spare, text=("I ", "am ", "here."), counts=Counts(prompt=9, completion=3))
+    async with pair.client as client:
+        answer = await client.chat.completions.create(model="team-hedged", messages=MESSAGES, stream=True)
+        chunks = [chunk async for chunk in answer]
+    assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices) == "I am here."
+    assert {chunk.model for chunk in chunks} == {SPARE}
+    async with asyncio.timeout(60):
+        await silent.left.wait()
+    assert await pair.charged(before) == [("spare", SPARE, 12)]
+    text = await asyncio.to_thread(pair.gateway.metrics, "router")
+    assert f'moa_hedges_total{{model="{SPARE}",outcome="won",provider="spare"}} 1.0' in text
+    assert 'moa_unbilled_attempts_total{model="is-hedged",provider="main",reason="hedge"} 1.0' in text
+
+
+async def test_a_shadow_is_asked_and_charged_to_nobody(pair: Pair) -> None:
+    """Its provider has the same prompt; the ledger has the first's charge alone, and a metric the shadow's cost."""
+    before = await pair.booked()
+    pair.play(pair.main, text=("Mine.",), counts=Counts(prompt=4, completion=2))
+    pair.play(pair.spare, text=("Unheard.",), counts=Counts(prompt=9, completion=3))
+    done = f'moa_shadows_total{{model="{SPARE}",outcome="done",provider="spare"}} 1.0'
+    cost = f'moa_operator_cost_usd_total{{model="{SPARE}",provider="spare",why="shadow"}} 7.5'
+    async with pair.client as client:
+        answer = await client.chat.completions.create(model="team-shadowed", messages=MESSAGES, max_tokens=10)
+        assert answer.choices[0].message.content == "Mine."
+        async with asyncio.timeout(60):
+            while done not in (text := await asyncio.to_thread(pair.gateway.metrics, "router")):
+                await asyncio.sleep(0.05)
+    assert cost in text
+    assert pair.spare.seen[-1].body["contents"][-1]["parts"] == [{"text": "hi"}]
+    assert await pair.charged(before) == [("main", "is-shadowed", 6)]
 
 
 async def test_a_router_that_is_stopped_ends_its_streams_with_a_word(pair: Pair) -> None:
