@@ -34,6 +34,7 @@ AT_ONCE: Final = 4
 SECONDS: Final = 5.0
 PAUSE_S: Final = 0.02
 """Between two small chats."""
+_PROCESSES: Final = ("auth", "text", "largetext", "router", "largerouter", "edge")
 
 
 class Quantiles(NamedTuple):
@@ -101,7 +102,7 @@ def running() -> Iterator[Stack]:
     """Yield a gateway over the cheap upstream."""
     with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder, upstream() as direct:
         environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
-        with Stack(Path(folder), environment=environment, processes=("auth", "text", "router", "edge")) as stack:
+        with Stack(Path(folder), environment=environment, processes=_PROCESSES) as stack:
             url = f"{stack.url}/v1/chat/completions"
             warm = load.run(url, picture(1_000_000), headers=_headers(stack.api_key), connections=1, seconds=0.1)
             if not warm.clean:

@@ -44,6 +44,8 @@ def _choice(delta: dict[str, str], finish: str | None = None) -> list[dict[str, 
     return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
 
 
+_LOOKED_AT: Final = 8_192
+"""Bytes of a request, at each end."""
 WHOLE: Final = _whole()
 HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + _event(
     _choice({"role": "assistant", "content": ""})
@@ -55,6 +57,14 @@ TAIL: Final = (
     + _chunk(b"data: [DONE]\n\n")
     + b"0\r\n\r\n"
 )
+
+
+def _wants_stream(request: bytearray) -> bool:
+    """Tell whether a request asks for a stream: its beginning or its end says so, not eight megabytes of picture."""
+    for part in (request[:_LOOKED_AT], request[-_LOOKED_AT:]):
+        if b'"stream":true' in part or b'"stream": true' in part:
+            return True
+    return False
 
 
 class Upstream(asyncio.Protocol):
@@ -90,7 +100,7 @@ class Upstream(asyncio.Protocol):
             return
         request, self._buffer, self._wanted = self._buffer, bytearray(), 0
         assert self._transport is not None
-        if b'"stream":true' in request or b'"stream": true' in request:
+        if _wants_stream(request):
             self._transport.write(HEAD)
             self._left = TOKENS
             self._loop.call_soon(self._write_token)

@@ -298,6 +298,8 @@ def _ready() -> Json:
 
 def _clusters(settings: EdgeSettings) -> Iterable[Json]:
     yield _service(routes.ROUTER, settings.router_addresses, looked_s=10)
+    if settings.large_router_addresses:
+        yield _apart(settings)
     yield _service(routes.TASKS, settings.tasks_addresses, looked_s=20)
     yield _service(routes.ACCOUNTS, settings.account_addresses, looked_s=20)
     for name, address in settings.metrics_targets.items():
@@ -366,6 +368,19 @@ def _service(name: str, addresses: Iterable[Address], *, looked_s: float) -> Jso
             ]
         },
     }
+
+
+def _apart(settings: EdgeSettings) -> Json:
+    """Return the cluster of the routers that take large requests; where none of them can be reached, the others do."""
+    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=10)
+    # Those are asked in their own cluster whether they are healthy.
+    others = [
+        {"endpoint": {"address": _socket(address), "health_check_config": {"disable_active_health_check": True}}}
+        for address in settings.router_addresses
+    ]
+    result["load_assignment"]["endpoints"].append({"priority": 1, "lb_endpoints": others})
+    names = any(not address.is_ip for address in settings.router_addresses)
+    return {**result, "type": "STRICT_DNS"} if names else result
 
 
 def _cluster(name: str, addresses: Iterable[Address]) -> Json:

@@ -22,6 +22,8 @@ METHOD: Final = "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%"
 
 ROUTER: Final = "router"
 """The cluster of the router's workers."""
+LARGE: Final = "router_large"
+"""The cluster of the routers that take large requests apart from small ones."""
 TASKS: Final = "tasks"
 """The cluster of the task service."""
 
@@ -209,7 +211,8 @@ def _grpc(settings: EdgeSettings) -> Iterable[Json]:
             edge_metadata["talks"] = True
             yield route
         else:
-            yield from bodies.timed(route, settings, limit=edge_metadata.get("limit", bodies.FREE_BYTES))
+            limit = edge_metadata.get("limit", bodies.FREE_BYTES)
+            yield from bodies.timed(route, settings, limit=limit, apart=_apart(route, settings, limit))
         yield _refusal({"prefix": prefix}, 415, _dialect("native"))
 
 
@@ -271,13 +274,21 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
             "metadata": _dialect(dialect, served=True, limit=settings.upload_limit_bytes),
             "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, UPLOAD_LIMIT: _ON},
         }
-        yield from bodies.timed(upload, settings, limit=settings.upload_limit_bytes)
+        limit = settings.upload_limit_bytes
+        yield from bodies.timed(upload, settings, limit=limit, apart=_apart(route, settings, limit))
     plain = {
         **route,
         "metadata": _dialect(dialect, served=True, limit=settings.json_limit_bytes),
         "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, JSON_LIMIT: _ON},
     }
-    yield from bodies.timed(plain, settings, limit=settings.json_limit_bytes)
+    limit = settings.json_limit_bytes
+    yield from bodies.timed(plain, settings, limit=limit, apart=_apart(route, settings, limit))
+
+
+def _apart(route: Json, settings: EdgeSettings, limit: int) -> str:
+    """Return the cluster that takes a route's large requests; empty where there is none but the route's."""
+    takes = limit > bodies.FREE_BYTES and route["route"]["cluster"] == ROUTER
+    return LARGE if takes and settings.large_router_addresses else ""
 
 
 def _pages(settings: EdgeSettings) -> Iterable[Json]:

@@ -21,6 +21,8 @@ class EdgeSettings(Settings):
     """Where `/metrics/<process>` and `/ready` are answered; never to be published."""
     router_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8101),)
     """The router's workers, `host:port`, parted by commas; each takes its share of the requests."""
+    large_router_addresses: tuple[Address, ...] = ()
+    """Routers that take large requests in their place, likewise; none: those take them too."""
     tasks_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8106),)
     """The task service's processes, likewise."""
     account_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8105),)
@@ -84,6 +86,7 @@ class EdgeSettings(Settings):
             "listen": Address.parse,
             "internal_listen": Address.parse,
             "router_addresses": addresses,
+            "large_router_addresses": addresses,
             "tasks_addresses": addresses,
             "account_addresses": addresses,
             "metrics_targets": named,

@@ -12,7 +12,7 @@ from types import FrameType
 from deploy.local import reload, room
 from deploy.local.logs import Limits
 from deploy.local.stack import REPOSITORY, Stack, StackError
-from deploy.local.topology import EDGE, EDGE_PROCESSES, PUBLIC_PORT, ROUTER
+from deploy.local.topology import EDGE, EDGE_PROCESSES, LARGE_ROUTER, LARGE_TEXT, PUBLIC_PORT, ROUTER
 from deploy.local.words import Steps, ready
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -64,6 +64,7 @@ def _stack(steps: Steps) -> Stack:
         host=os.environ.get("MOA_HOST", "127.0.0.1"),
         workers={
             ROUTER.name: _number("MOA_ROUTERS", room.workers(ROUTER.workers), 64),
+            **dict.fromkeys((LARGE_ROUTER.name, LARGE_TEXT.name), _number("MOA_LARGE_ROUTERS", _apart(), 64, least=0)),
             EDGE.name: _number("MOA_EDGE_PROCESSES", room.workers(EDGE_PROCESSES), 16),
         },
         environment={
@@ -81,10 +82,15 @@ def _stack(steps: Steps) -> Stack:
     )
 
 
-def _number(name: str, default: int, most: int) -> int:
+def _apart() -> int:
+    """Return how many routers take large requests apart by default: one, where memory allows more than one of each."""
+    return room.workers(2) - 1
+
+
+def _number(name: str, default: int, most: int, *, least: int = 1) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdigit() or not 0 < int(text) <= most:
-        raise StackError(f"{name}={text} is not a number from 1 to {most}")
+    if not text.isdigit() or not least <= int(text) <= most:
+        raise StackError(f"{name}={text} is not a number from {least} to {most}")
     return int(text)
 
 

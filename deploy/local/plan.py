@@ -136,7 +136,7 @@ class Plan:
         pool = shared(self._host, self._given) | self._secrets
         given = {"MOA_CATALOGUE": pool["MOA_CATALOGUE"], **self._given}
         out = {k: v for k, v in secrecy.inherited(process, given).items() if k not in self._secrets}
-        out |= {variable: pool[variable] for variable in process.shared}
+        out |= {**{variable: pool[variable] for variable in process.shared}, **process.fixed}
         out["PYTHONPATH"] = f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"
         out.setdefault(*LARGE_PAGES)
         out["MOA_LISTEN"] = self.addresses[name]
@@ -167,9 +167,13 @@ class Plan:
     def _callees(self, name: str, caller: Process) -> str:
         """Return where a process is called. One that this stack leaves out may be named by the environment."""
         book = {**self.addresses, **self._public} if caller is EDGE else self.addresses
-        results = [a for n, a in book.items() if n.partition("-")[0] == name]
-        if results:
-            return ",".join(results)
+        stands_in = BY_NAME[name].stands_in
+        for called in (name, "" if caller is EDGE else stands_in):
+            if results := [address for other, address in book.items() if other.partition("-")[0] == called]:
+                return ",".join(results)
         variable = next(variable for variable, callee in caller.calls.items() if callee == name)
+        if stands_in and caller is EDGE:
+            # It knows who stands in.
+            return self._given.get(variable, "")
         # Nobody listens there, not even another gateway on this machine.
         return self._given.get(variable) or f"127.0.0.1:{self._ports.any()}"

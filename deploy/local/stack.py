@@ -73,7 +73,9 @@ class Stack:
         self._tell = tell
         self._starter = start
         self._asked_port = port
-        self._wanted = [p for p in PROCESSES if processes is None or p.name in set(processes)]
+        apart = {p.name for p in PROCESSES if p.stands_in and not (workers or {}).get(p.name)}
+        names = set(processes) if processes is not None else {p.name for p in PROCESSES} - apart
+        self._wanted = [p for p in PROCESSES if p.name in names]
         self.plan = Plan(
             self.root,
             port=port,

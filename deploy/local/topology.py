@@ -7,7 +7,7 @@ the two against each other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from typing import Final
 
@@ -16,15 +16,16 @@ from typing import Final
 class Process:
     """One kind of process.
 
-    `calls` maps an environment variable to the process whose address it takes. `shared` names the variables that the
-    process takes from the common pool (credentials, the catalogue). `optional` names the variables that it is given
-    where the operator sets them; the process has a default for each. `folders` maps a variable to a folder of the state
-    folder, which all workers of a kind share. `workers` is how many of it run, where memory allows: one stands in while
-    another is started again. `providers` tells that it asks providers, and reads their credentials; `secrets` names the
-    other secrets that it may be given, and others are not. `store` tells that it keeps or gives objects.
-    `public_port` is where the edge reaches what the process offers to callers, when that is apart from what it
-    offers to services. `serves_grpc` tells how readiness is asked: by gRPC health, else by the internal listener's
-    `/ready`.
+    `calls` maps an environment variable to the process whose address it takes. `shared` names the variables that
+    the process takes from the common pool (credentials, the catalogue). `fixed` are variables with what they are.
+    `optional` names the variables that it is given where the operator sets them; the process has a default for
+    each. `folders` maps a variable to a folder of the state folder, which all workers of a kind share. `workers` is
+    how many of it run, where memory allows: one stands in while another is started again. `providers` tells that it
+    asks providers, and reads their credentials; `secrets` names the other secrets that it may be given, and others
+    are not. `store` tells that it keeps or gives objects. `stands_in` names the process that does its work where it
+    is not started, as where memory is short. `public_port` is where the edge reaches what the process offers to
+    callers, when that is apart from what it offers to services. `serves_grpc` tells how readiness is asked: by gRPC
+    health, else by the internal listener's `/ready`.
     """
 
     name: str
@@ -32,8 +33,10 @@ class Process:
     port: int
     metrics_port: int
     public_port: int | None = None
+    stands_in: str = ""
     calls: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    fixed: Mapping[str, str] = field(default_factory=dict)
     optional: tuple[str, ...] = ("MOA_DRAIN_S",)
     folders: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
@@ -108,6 +111,10 @@ TEXT: Final = Process(
     shared=_COMMON,
     providers=True,
 )
+_YIELDS: Final = {"MOA_YIELDS": "5"}
+"""A third of a normal share where all processors work: what is large takes what is left by what is small."""
+LARGE_TEXT: Final = replace(TEXT, name="largetext", port=8109, metrics_port=8209, stands_in="text", fixed=_YIELDS)
+"""Answers what `largerouter` asks."""
 IMAGE: Final = Process(
     name="image",
     module="services.image",
@@ -154,6 +161,17 @@ ROUTER: Final = Process(
     secrets=("MOA_LINK_SECRET",),
     store=True,
 )
+LARGE_ROUTER: Final = replace(
+    ROUTER,
+    name="largerouter",
+    port=8111,
+    metrics_port=8211,
+    calls={**ROUTER.calls, "MOA_TEXT_ADDRESS": "largetext"},
+    workers=1,
+    stands_in="router",
+    fixed=_YIELDS,
+)
+"""Takes requests of more than 256 KiB, so that they delay no others in one process."""
 DESK: Final = Process(
     name="desk",
     module="services.desk",
@@ -186,7 +204,12 @@ EDGE: Final = Process(
     module="gateway",
     port=PUBLIC_PORT,
     metrics_port=INTERNAL_PORT,
-    calls={"MOA_ROUTER_ADDRESSES": "router", "MOA_TASKS_ADDRESSES": "tasks", "MOA_ACCOUNT_ADDRESSES": "auth"},
+    calls={
+        "MOA_ROUTER_ADDRESSES": "router",
+        "MOA_LARGE_ROUTER_ADDRESSES": "largerouter",
+        "MOA_TASKS_ADDRESSES": "tasks",
+        "MOA_ACCOUNT_ADDRESSES": "auth",
+    },
     shared=("MOA_LOG_LEVEL",),
     optional=(
         "MOA_DRAIN_S",
@@ -208,7 +231,18 @@ EDGE: Final = Process(
 EDGE_PROCESSES: Final = 2
 """How many of Envoy's the edge keeps, where memory allows."""
 
-PROCESSES: Final[tuple[Process, ...]] = (AUTH, TEXT, IMAGE, INFERENCE, ROUTER, DESK, TASKS, EDGE)
+PROCESSES: Final[tuple[Process, ...]] = (
+    AUTH,
+    TEXT,
+    LARGE_TEXT,
+    IMAGE,
+    INFERENCE,
+    ROUTER,
+    LARGE_ROUTER,
+    DESK,
+    TASKS,
+    EDGE,
+)
 """In the order of starting: nobody waits for a later one."""
 
 BY_NAME: Final[Mapping[str, Process]] = {process.name: process for process in PROCESSES}

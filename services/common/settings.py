@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from services.common import scrub
+from services.common import low_priority, scrub
 
 S = TypeVar("S", bound="ServiceSettings")
 
@@ -55,6 +55,8 @@ class ServiceSettings(Settings):
     """A socket bound to that port, inherited from who started this process; None: this process binds one."""
     metrics_host: str = "127.0.0.1"
     """Where `/metrics` is bound: loopback on one machine, the private network in containers."""
+    yields: int = Field(default=0, ge=0, le=19)
+    """How much lower the process's priority is than that of others, as a nice value."""
     drain_s: float = Field(default=10.0, ge=0)
     """How long running calls may go on after the process was asked to stop, in seconds."""
 
@@ -68,7 +70,8 @@ def providers_environment(config: ServiceSettings) -> Mapping[str, str]:
 def read(kind: type[S]) -> S:
     """Read a process's settings from the environment; bad ones end the process with the variable's name.
 
-    Its secrets are known from here on to what takes them out of errors, logs and traces.
+    The process has its priority from here on, and its secrets are known to what takes them out of errors, logs and
+    traces.
     """
     try:
         result = kind()  # type: ignore[call-arg]  # the fields come from the environment
@@ -77,6 +80,8 @@ def read(kind: type[S]) -> S:
             name = "MOA_" + "_".join(str(part) for part in problem["loc"]).upper()
             print(f"bad setting {name}: {problem['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
+    if result.yields:
+        low_priority.yield_to_others(result.yields)
     values = (getattr(result, name) for name in kind.model_fields)
     scrub.know(*(value.get_secret_value() for value in values if isinstance(value, SecretStr)))
     return result

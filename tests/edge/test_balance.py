@@ -9,13 +9,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import requests
 
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
+from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from tests import forking, waiting
 from tests.edge.upstream import Upstream, mortal
 
+APART_BYTES = 256 * 1024
+"""A larger request goes to routers of its own."""
 LARGE_BYTES = 5_000_000
 """More than any buffer on the way holds, so that a request is sent anew only where it was kept."""
 
@@ -55,6 +59,45 @@ def test_workers_share_and_stand_in(tmp_path: Path) -> None:
             assert staying.held.calls == before + 20
         finally:
             stack.stop()
+
+
+def test_large_requests_go_to_a_router_of_their_own(tmp_path: Path) -> None:
+    """REST, forms and gRPC alike, whatever the framing; where that router is gone the others take them, and small ones
+    never come to it."""
+    key = {"X-API-Key": "moa-known"}
+
+    def ask(size: int, **how: Any) -> int:
+        body = b"[%s]" % (b" " * (size - 2))
+        headers = {**key, "Content-Type": "application/json"}
+        how = {"data": body, "headers": headers, "timeout": 20, **how}
+        return int(requests.post(stack.url + "/generate/text", **how).json()["size"])
+
+    with ExitStack() as ending:
+        small, gone = ending.enter_context(Upstream()), ExitStack()
+        large = gone.enter_context(Upstream())
+        environment = {
+            "MOA_ROUTER_ADDRESSES": f"127.0.0.1:{small.port}",
+            "MOA_LARGE_ROUTER_ADDRESSES": f"127.0.0.1:{large.port}",
+        }
+        stack = ending.enter_context(Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment))
+        for size in (10, APART_BYTES, APART_BYTES + 1, LARGE_BYTES):
+            assert ask(size) == size
+        assert ask(0, data=iter([b"[", b" " * LARGE_BYTES, b"]"])) == LARGE_BYTES + 2
+        form = {"image": ("a.png", b"x" * LARGE_BYTES)}
+        requests.post(stack.url + "/v1/images/edits", files=form, headers=key, timeout=20)
+        with grpc.insecure_channel(f"127.0.0.1:{stack.port}", (("grpc.max_send_message_length", -1),)) as channel:
+            for size, taker in ((10, small), (LARGE_BYTES, large)):
+                asked = text_service_pb2.CountTokensRequest(model="x" * size)
+                metadata = (("x-api-key", "moa-known"), ("x-request-id", str(size)))
+                text_service_pb2_grpc.TextServiceStub(channel).CountTokens(asked, metadata=metadata, timeout=20)
+                assert taker.held.told["x-request-id"] == str(size)
+        assert (small.held.calls, large.held.calls) == (2, 4)
+        gone.close()
+        # One on a connection whose end the edge has not read yet may fail: it may have been served.
+        until = time.monotonic() + 90
+        while small.held.calls < 4:
+            assert time.monotonic() < until, "nobody takes the large requests of a router that is gone"
+            requests.post(stack.url + "/generate/text", data=b" " * LARGE_BYTES, headers=key, timeout=20)
 
 
 def retries(stack: Stack) -> int:

@@ -40,9 +40,11 @@ TRACES = {
 SETTINGS: Mapping[str, type[Settings]] = {
     "auth": AuthSettings,
     "text": TextSettings,
+    "largetext": TextSettings,
     "image": ImageSettings,
     "inference": InferenceSettings,
     "router": RouterSettings,
+    "largerouter": RouterSettings,
     "desk": DeskSettings,
     "tasks": TaskSettings,
     "edge": EdgeSettings,
@@ -141,7 +143,7 @@ def test_same_callees(process: Process) -> None:
 @each_process
 def test_same_variables(process: Process) -> None:
     """Each service gets the variables of the table and no others: no secret goes where it has no use."""
-    expected = {"MOA_LISTEN", *TRACES, *process.shared, *process.calls, *process.folders}
+    expected = {"MOA_LISTEN", *TRACES, *process.shared, *process.fixed, *process.calls, *process.folders}
     if process.public_port is not None:
         expected.add("MOA_PUBLIC_LISTEN")
     if process is EDGE:
@@ -151,6 +153,7 @@ def test_same_variables(process: Process) -> None:
     if process.store:
         expected |= set(STORE)
     assert set(environment(process)) == expected
+    assert process.fixed.items() <= environment(process).items()
 
 
 @each_process
