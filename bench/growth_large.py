@@ -6,12 +6,12 @@ the machine does beside falls on both sides, but not alike: where it is busy, a 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,7 +34,8 @@ AT_ONCE: Final = 4
 SECONDS: Final = 5.0
 PAUSE_S: Final = 0.02
 """Between two small chats."""
-_PROCESSES: Final = ("auth", "text", "largetext", "router", "largerouter", "edge")
+_TOGETHER: Final = ("auth", "text", "router", "edge")
+_APART: Final = (*_TOGETHER, "largetext", "largerouter")
 
 
 class Quantiles(NamedTuple):
@@ -98,11 +99,11 @@ async def _small(url: str, key: str, seconds: float) -> Quantiles:
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
+def running(processes: tuple[str, ...] = _APART) -> Iterator[Stack]:
     """Yield a gateway over the cheap upstream."""
     with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder, upstream() as direct:
         environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
-        with Stack(Path(folder), environment=environment, processes=_PROCESSES) as stack:
+        with Stack(Path(folder), environment=environment, processes=processes) as stack:
             url = f"{stack.url}/v1/chat/completions"
             warm = load.run(url, picture(1_000_000), headers=_headers(stack.api_key), connections=1, seconds=0.1)
             if not warm.clean:
@@ -133,9 +134,13 @@ def measure(sizes: tuple[int, ...]) -> list[dict[str, float]]:
 
 def main() -> None:
     """Print the latencies."""
+    parser = argparse.ArgumentParser(prog="python -m bench.growth_large", description=__doc__)
+    parser.add_argument("sizes", type=int, nargs="*", default=SIZES, help="bytes of a body")
+    parser.add_argument("--together", action="store_true", help="without processes of their own for large requests")
+    chosen = parser.parse_args()
     print(f"small chats ({MODEL}), ms{'quiet p50':>14}{'p95':>8}{'busy p50':>12}{'p95':>8}{'ratio':>8}")
-    with running() as stack:
-        for size in [int(given) for given in sys.argv[1:]] or SIZES:
+    with running(_TOGETHER if chosen.together else _APART) as stack:
+        for size in chosen.sizes:
             for kind in (picture, turns):
                 quiet, busy = beside(stack, kind(min(size, 400_000) if kind is turns else size))
                 row = (quiet.p50, quiet.p95, busy.p50, busy.p95, busy.p95 / quiet.p95)

@@ -16,7 +16,7 @@ from typing import Final
 import psutil
 
 from deploy.local.stack import Stack
-from deploy.local.topology import DATABASE, EDGE, EDGE_PROCESSES, ROUTER
+from deploy.local.topology import DATABASE, EDGE, EDGE_PROCESSES, LARGE_ROUTER, LARGE_TEXT, ROUTER
 
 SETTLED_S: Final = 30.0
 """After a start so much time passes first: caches are filled, what was leased goes back."""
@@ -85,7 +85,12 @@ def main() -> None:
             Path(folder),
             durable=False,
             environment={"MOA_FETCH": "never"},
-            workers={ROUTER.name: ROUTER.workers, EDGE.name: EDGE_PROCESSES},
+            workers={
+                ROUTER.name: ROUTER.workers,
+                EDGE.name: EDGE_PROCESSES,
+                LARGE_ROUTER.name: 1,
+                LARGE_TEXT.name: 1,
+            },
         ) as stack,
     ):
         time.sleep(SETTLED_S)

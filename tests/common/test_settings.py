@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 
-from services.common import settings
+from services.common import low_priority, settings
 
 
 class Example(settings.ServiceSettings):
@@ -47,6 +47,17 @@ def test_a_bad_one_is_named(
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith(f"bad setting MOA_{name}: ")
+
+
+def test_a_process_takes_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is told to yield does, before it serves; others keep the priority that they were started with."""
+    lowered: list[int] = []
+    monkeypatch.setattr(low_priority, "yield_to_others", lowered.append)
+    settings.read(Example)
+    assert lowered == []
+    monkeypatch.setenv("MOA_YIELDS", "5")
+    settings.read(Example)
+    assert lowered == [5]
 
 
 def test_they_do_not_change() -> None:
