@@ -35,7 +35,7 @@ SECONDS: Final = 5.0
 PAUSE_S: Final = 0.02
 """Between two small chats."""
 _TOGETHER: Final = ("auth", "text", "router", "edge")
-_APART: Final = (*_TOGETHER, "largetext", "largerouter")
+_SEPARATE: Final = (*_TOGETHER, "largetext", "largerouter")
 
 
 class Quantiles(NamedTuple):
@@ -99,7 +99,7 @@ async def _small(url: str, key: str, seconds: float) -> Quantiles:
 
 
 @contextmanager
-def running(processes: tuple[str, ...] = _APART) -> Iterator[Stack]:
+def running(processes: tuple[str, ...] = _SEPARATE) -> Iterator[Stack]:
     """Yield a gateway over the cheap upstream."""
     with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder, upstream() as direct:
         environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--together", action="store_true", help="without processes of their own for large requests")
     chosen = parser.parse_args()
     print(f"small chats ({MODEL}), ms{'quiet p50':>14}{'p95':>8}{'busy p50':>12}{'p95':>8}{'ratio':>8}")
-    with running(_TOGETHER if chosen.together else _APART) as stack:
+    with running(_TOGETHER if chosen.together else _SEPARATE) as stack:
         for size in chosen.sizes:
             for kind in (picture, turns):
                 quiet, busy = beside(stack, kind(min(size, 400_000) if kind is turns else size))

@@ -60,7 +60,7 @@ TAIL: Final = (
 
 
 def _wants_stream(request: bytearray) -> bool:
-    """Tell whether a request asks for a stream: its beginning or its end says so, not eight megabytes of picture."""
+    """Return whether a request asks for a stream: its beginning or its end says so, not eight megabytes of picture."""
     for part in (request[:_LOOKED_AT], request[-_LOOKED_AT:]):
         if b'"stream":true' in part or b'"stream": true' in part:
             return True

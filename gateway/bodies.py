@@ -46,7 +46,7 @@ def script(settings: EdgeSettings) -> str:
         "largest_message": settings.upload_limit_bytes + ENVELOPE_BYTES,
         "window_ms": int(settings.body_window_s * 1000),
         "floor": FLOOR_BYTES,
-        "apart": LARGE_BYTES,
+        "large": LARGE_BYTES,
     }
     text = _SCRIPT.read_text(encoding="utf-8")
     for name, number in numbers.items():
@@ -110,20 +110,24 @@ def verdicts(target: Json) -> Iterable[Json]:
         }
 
 
-def timed(route: Json, settings: EdgeSettings, *, limit: int = FREE_BYTES, apart: str = "") -> Iterable[Json]:
+def timed(route: Json, settings: EdgeSettings, *, limit: int = FREE_BYTES, large_cluster: str = "") -> Iterable[Json]:
     """Yield a route twice: for a request that is whole, and for one whose next byte must come in time.
 
     Nothing of a request goes further before it is whole, up to `limit` and an envelope; its route is fixed by then.
 
     Args:
-        apart: The cluster that takes those that are large; none: the route's own.
+        large_cluster: The cluster that takes those that are large; none: the route's own.
     """
     filters = {**route.get("typed_per_filter_config", {}), **held(limit + ENVELOPE_BYTES)}
     route = {**route, "typed_per_filter_config": filters}
     whole = {**route["match"], "dynamic_metadata": [_says("verdict", {"string_match": {"exact": "whole"}})]}
-    if apart:
+    if large_cluster:
         large = [*whole["dynamic_metadata"], _says("large", {"bool_match": True})]
-        yield {**route, "match": {**whole, "dynamic_metadata": large}, "route": {**route["route"], "cluster": apart}}
+        yield {
+            **route,
+            "match": {**whole, "dynamic_metadata": large},
+            "route": {**route["route"], "cluster": large_cluster},
+        }
     yield {**route, "match": whole}
     yield {**route, "route": {**route["route"], "idle_timeout": f"{settings.body_window_s:g}s"}}
 

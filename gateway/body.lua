@@ -8,7 +8,7 @@ local LARGEST = {{largest}} -- bytes of a body that is too large, read so that i
 local LARGEST_MESSAGE = {{largest_message}}
 local WINDOW_MS = {{window_ms}}
 local FLOOR = {{floor}}    -- bytes that must come in a window
-local APART = {{apart}}    -- bytes of a body that delays small requests where it is worked on
+local LARGE = {{large}}    -- bytes of a body that delays small requests where it is worked on
 local KNOWN_MS = 10000     -- how long a key that held is not asked about again
 local MOST_KNOWN = 10000
 local NAMESPACE = "moa.body"
@@ -179,7 +179,7 @@ local function watch_body(handle)
   if id ~= nil then settle(id) end
   -- What was not kept whole must not go on.
   local why = dropped or (refusing and "too_large" or nil)
-  if size > APART then handle:streamInfo():dynamicMetadata():set(NAMESPACE, "large", true) end
+  if size > LARGE then handle:streamInfo():dynamicMetadata():set(NAMESPACE, "large", true) end
   judge(handle, why and "over" or "whole", metadata, why)
 end
 

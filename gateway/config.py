@@ -299,7 +299,7 @@ def _ready() -> Json:
 def _clusters(settings: EdgeSettings) -> Iterable[Json]:
     yield _service(routes.ROUTER, settings.router_addresses, looked_s=10)
     if settings.large_router_addresses:
-        yield _apart(settings)
+        yield _large_cluster(settings)
     yield _service(routes.TASKS, settings.tasks_addresses, looked_s=20)
     yield _service(routes.ACCOUNTS, settings.account_addresses, looked_s=20)
     for name, address in settings.metrics_targets.items():
@@ -370,9 +370,9 @@ def _service(name: str, addresses: Iterable[Address], *, looked_s: float) -> Jso
     }
 
 
-def _apart(settings: EdgeSettings) -> Json:
+def _large_cluster(settings: EdgeSettings) -> Json:
     """Return the cluster of the routers that take large requests; where none of them can be reached, the others do."""
-    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=10)
+    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60)
     # Those are asked in their own cluster whether they are healthy.
     others = [
         {"endpoint": {"address": _socket(address), "health_check_config": {"disable_active_health_check": True}}}

@@ -212,7 +212,7 @@ def _grpc(settings: EdgeSettings) -> Iterable[Json]:
             yield route
         else:
             limit = edge_metadata.get("limit", bodies.FREE_BYTES)
-            yield from bodies.timed(route, settings, limit=limit, apart=_apart(route, settings, limit))
+            yield from bodies.timed(route, settings, limit=limit, large_cluster=_large_cluster(route, settings, limit))
         yield _refusal({"prefix": prefix}, 415, _dialect("native"))
 
 
@@ -275,17 +275,17 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
             "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, UPLOAD_LIMIT: _ON},
         }
         limit = settings.upload_limit_bytes
-        yield from bodies.timed(upload, settings, limit=limit, apart=_apart(route, settings, limit))
+        yield from bodies.timed(upload, settings, limit=limit, large_cluster=_large_cluster(route, settings, limit))
     plain = {
         **route,
         "metadata": _dialect(dialect, served=True, limit=settings.json_limit_bytes),
         "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, JSON_LIMIT: _ON},
     }
     limit = settings.json_limit_bytes
-    yield from bodies.timed(plain, settings, limit=limit, apart=_apart(route, settings, limit))
+    yield from bodies.timed(plain, settings, limit=limit, large_cluster=_large_cluster(route, settings, limit))
 
 
-def _apart(route: Json, settings: EdgeSettings, limit: int) -> str:
+def _large_cluster(route: Json, settings: EdgeSettings, limit: int) -> str:
     """Return the cluster that takes a route's large requests; empty where there is none but the route's."""
     takes = limit > bodies.FREE_BYTES and route["route"]["cluster"] == ROUTER
     return LARGE if takes and settings.large_router_addresses else ""

@@ -64,7 +64,9 @@ def _stack(steps: Steps) -> Stack:
         host=os.environ.get("MOA_HOST", "127.0.0.1"),
         workers={
             ROUTER.name: _number("MOA_ROUTERS", room.workers(ROUTER.workers), 64),
-            **dict.fromkeys((LARGE_ROUTER.name, LARGE_TEXT.name), _number("MOA_LARGE_ROUTERS", _apart(), 64, least=0)),
+            **dict.fromkeys(
+                (LARGE_ROUTER.name, LARGE_TEXT.name), _number("MOA_LARGE_ROUTERS", _large_routers(), 64, least=0)
+            ),
             EDGE.name: _number("MOA_EDGE_PROCESSES", room.workers(EDGE_PROCESSES), 16),
         },
         environment={
@@ -82,7 +84,7 @@ def _stack(steps: Steps) -> Stack:
     )
 
 
-def _apart() -> int:
+def _large_routers() -> int:
     """Return how many routers take large requests apart by default: one, where memory allows more than one of each."""
     return room.workers(2) - 1
 

@@ -73,8 +73,8 @@ class Stack:
         self._tell = tell
         self._starter = start
         self._asked_port = port
-        apart = {p.name for p in PROCESSES if p.stands_in and not (workers or {}).get(p.name)}
-        names = set(processes) if processes is not None else {p.name for p in PROCESSES} - apart
+        left_out = {p.name for p in PROCESSES if p.stands_in and not (workers or {}).get(p.name)}
+        names = set(processes) if processes is not None else {p.name for p in PROCESSES} - left_out
         self._wanted = [p for p in PROCESSES if p.name in names]
         self.plan = Plan(
             self.root,
