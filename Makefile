@@ -103,6 +103,10 @@ stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) fo
 containers: proto ## Build the images, start docker-compose.yml, ask it, stop it (Docker, else podman); sizes and seconds.
 	@$(PY) -m deploy.build.inputs containers --run $(VENV)/python -m deploy.container.trial
 
+.PHONY: models
+models: proto ## Show what the newest data on providers' models would change (UPDATE=1: take them; URL=…: of an address).
+	@$(PY) -m deploy.facts $(if $(UPDATE),--update) $(if $(URL),--url '$(URL)') $(ARGS)
+
 .PHONY: lock
 lock: ## Pin the dependencies anew (UPGRADE=1: to their newest versions).
 	@deploy/build/lock.sh $(if $(UPGRADE),--upgrade)

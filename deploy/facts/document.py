@@ -25,11 +25,11 @@ def joined(
     """
     families: dict[str, dict[str, Facts]] = {family: {} for family in _ORDER}
     for family, model_id, facts in models(table):
-        families[family][model_id] = _priced(facts, prices.get(family), model_id)
+        families[family][model_id] = _priced(facts, prices.get(family), model_id, taken)
     for family, dated in prices.items():
         for model_id in dated.ids():
             if model_id not in families[family] and not model_id.startswith(("regional.", "ft:")):
-                families[family][model_id] = _priced(Facts(), dated, model_id)
+                families[family][model_id] = _priced(Facts(), dated, model_id, taken)
     old = before.families if before is not None else {}
     for family, known in families.items():
         for model_id, facts in known.items():
@@ -52,17 +52,30 @@ def written(document: Document) -> bytes:
     return ("{\n" + "\n".join(lines) + '\n "families": {\n' + ",\n".join(blocks) + "\n }\n}\n").encode()
 
 
-def _priced(facts: Facts, dated: Dated | None, model_id: str) -> Facts:
+def _priced(facts: Facts, dated: Dated | None, model_id: str, taken: dt.date) -> Facts:
+    """Return facts with the prices of the package that dates them.
+
+    It matches names by their parts, and so a region's name with its base price: where its entry is not the very id, and
+    the table, whose ids are, asks more, the table's hold.
+    """
     entry = dated.model(model_id) if dated is not None else None
     if entry is None or dated is None:
         return facts
     changed = {"context_tokens": _context(entry.get("context_window"), facts)}
     found = dated.prices(entry)
-    if not found:
+    if not found or (entry["id"] != model_id and _is_dearer(facts.prices, found, taken)):
         return msgspec.structs.replace(facts, **changed)
     (own,) = facts.prices or (Price(since=ALWAYS),)
     prices = tuple(msgspec.structs.replace(price, image=own.image, images=own.images) for price in found)
     return msgspec.structs.replace(facts, prices=prices, **changed)
+
+
+def _is_dearer(one: tuple[Price, ...], other: tuple[Price, ...], day: dt.date) -> bool:
+    """Return whether by one list a token of prompt, or one of completion, costs more on a day than by the other."""
+    mine, its = price_at(one, day), price_at(other, day)
+    if mine is None or its is None:
+        return mine is not None
+    return (mine.input or 0) > (its.input or 0) or (mine.output or 0) > (its.output or 0)
 
 
 def _context(window: int | None, facts: Facts) -> int | None:

@@ -39,6 +39,10 @@ def _catalogue_reloaded(line: Mapping[str, Any]) -> str:
     return f"the catalogue was read anew: {line.get('models')} models"
 
 
+def _facts_refused(line: Mapping[str, Any]) -> str:
+    return f"warning: what MOA_FACTS_URL says of models is refused, what was known before is kept: {line.get('why')}"
+
+
 def _database_full(line: Mapping[str, Any]) -> str:
     return f"warning: the database's disk is full, and what needs room there is refused: {line.get('why')}"
 
@@ -47,10 +51,11 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "provider.account_refused": _account_refused,
     "catalogue.refused": _catalogue_refused,
     "catalogue.reloaded": _catalogue_reloaded,
+    "facts.refused": _facts_refused,
     "database.full": _database_full,
 }
 """How each event is told."""
-_FROM_ROUTER: Final = ("catalogue.refused", "catalogue.reloaded")
+_FROM_ROUTER: Final = ("catalogue.refused", "catalogue.reloaded", "facts.refused")
 """Every process reads the catalogue; one of them is enough to tell."""
 _NOT_KEPT_BACK: Final = frozenset(_FROM_ROUTER)
 

@@ -13,7 +13,7 @@ from deploy.local import keep, secrecy
 from deploy.local.first_login import FirstLogin
 from deploy.local.ports import Ports
 from deploy.local.supervisor import Spec
-from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, VARIABLES_SET, Process, worker
+from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, FACTS_DIR, VARIABLES_SET, Process, worker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGE_PAGES: Final = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
@@ -147,6 +147,8 @@ class Plan:
         for variable, folder in process.folders.items():
             path = keep.private_folder(self._root / "state" / folder)
             out[variable] = str(path)
+        if FACTS_DIR in process.optional:
+            out.setdefault(FACTS_DIR, str(keep.private_folder(self._root / "state" / "facts")))
         if process.store:
             out.setdefault("MOA_STORE_DIR", str(self._root / "objects"))
             out.setdefault("MOA_PUBLIC_URL", self.url)

@@ -83,7 +83,13 @@ STORE: Final = (
 _KEPT: Final = ("MOA_DRAIN_S", "MOA_EGRESS_ALLOW", "MOA_LINK_SECRET", "MOA_LINK_TTL_S")
 """What processes with `store` may be told."""
 
+FACTS_DIR: Final = "MOA_FACTS_DIR"
+"""Where an operator's facts of models are kept for the next start."""
+
 _COMMON: Final = ("MOA_SERVICE_TOKEN", "MOA_CATALOGUE", "MOA_LOG_LEVEL")
+
+_FACTS: Final = ("MOA_FACTS_URL", "MOA_FACTS_EVERY_S", FACTS_DIR)
+"""What processes may be told that go by what is known of models."""
 
 VARIABLES_SET: Final = "MOA_VARIABLES_SET"
 """Names of the variables that are set for those who ask providers: by them others decide which providers there are."""
@@ -109,6 +115,7 @@ TEXT: Final = Process(
     metrics_port=8203,
     calls=_SETTLES,
     shared=_COMMON,
+    optional=("MOA_DRAIN_S", *_FACTS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "5"}
@@ -122,6 +129,7 @@ IMAGE: Final = Process(
     metrics_port=8208,
     calls=_SETTLES,
     shared=_COMMON,
+    optional=("MOA_DRAIN_S", *_FACTS),
     providers=True,
 )
 INFERENCE: Final = Process(
@@ -155,7 +163,7 @@ ROUTER: Final = Process(
         "MOA_INFERENCE_ADDRESS": "inference",
     },
     shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
-    optional=(*_KEPT, "MOA_POLICIES"),
+    optional=(*_KEPT, *_FACTS, "MOA_POLICIES"),
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
     secrets=("MOA_LINK_SECRET",),
@@ -195,7 +203,7 @@ TASKS: Final = Process(
         "MOA_DESK_ADDRESS": "desk",
     },
     shared=(*_COMMON, VARIABLES_SET),
-    optional=(*_KEPT, "MOA_TASK_KEEP_S"),
+    optional=(*_KEPT, *_FACTS, "MOA_TASK_KEEP_S"),
     secrets=("MOA_LINK_SECRET", "MOA_WEBHOOK_SECRET"),
     store=True,
 )

@@ -19,6 +19,7 @@ from services.catalogue._model import Load, Model, Provider, Retirement, Timeout
 from services.catalogue._nearest import worded
 from services.catalogue._price import ALWAYS, FEMTO_A_NANO, Cost, ImageAt, Price, Tier, price_at, rounded_up, today
 from services.catalogue._prices import ImagePrice, Prices, PriceTier, in_integers
+from services.catalogue._refresh import Refresh, refresh_of
 from services.catalogue._route import Route, RouteTarget, When
 from services.catalogue._sizes import fit
 from services.catalogue._snapshot import Catalogue, UnknownModel
@@ -48,6 +49,7 @@ __all__ = [
     "PriceTier",
     "Prices",
     "Provider",
+    "Refresh",
     "Retirement",
     "Route",
     "RouteTarget",
@@ -67,6 +69,7 @@ __all__ = [
     "load",
     "option_fault",
     "price_at",
+    "refresh_of",
     "reload",
     "rounded_up",
     "shipped_facts",

@@ -30,6 +30,10 @@ class Compact(Struct, frozen=True, array_like=True):
     models: tuple[Raw, ...]
     """One encoded row each."""
     routes: tuple[Route, ...] = ()
+    facts: bytes = b""
+    """The operator's document of facts that the rows were filled in with, beside what ships; empty: none."""
+    facts_fault: str = ""
+    """Why the document that is kept was left out; empty where it was not."""
 
 
 REFUSED: Final = 3
@@ -46,14 +50,17 @@ _SHARED: Final = (
 """What rows have in common with others."""
 
 
-def encoded(providers: list[Provider], models: list[Model], routes: list[Route]) -> bytes:
+Checked = tuple[list[Provider], list[Model], list[Route]]
+
+
+def encoded(checked: Checked, facts: bytes = b"", facts_fault: str = "") -> bytes:
     """Return a checked file's rows as they are handed over."""
-    return _ENCODER.encode((providers, models, routes))
+    return _ENCODER.encode((*checked, facts, facts_fault))
 
 
-def compact_of(providers: list[Provider], models: list[Model], routes: list[Route] | None = None) -> Compact:
+def compact_of(checked: Checked, facts: bytes = b"", facts_fault: str = "") -> Compact:
     """Return a checked file's rows as `read_apart` does."""
-    return _DECODER.decode(encoded(providers, models, routes or []))
+    return _DECODER.decode(encoded(checked, facts, facts_fault))
 
 
 def row_of(raw: Raw, shared: dict[Any, Any]) -> Model:
@@ -67,39 +74,52 @@ def row_of(raw: Raw, shared: dict[Any, Any]) -> Model:
     return model
 
 
-def read_apart_now(path: Path) -> Compact:
-    """Have another process read the file, and wait. Raises CatalogueError."""
+def read_apart_now(path: Path, *kept: str) -> Compact:
+    """Have another process read the file, and wait. `kept`: see `services.catalogue.reading`. Raises CatalogueError."""
     try:
         done = subprocess.run(  # noqa: S603  # this very program
-            _command(path), env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_READ_S
+            _command(path, *kept),
+            env=helper_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=_READ_S,
         )
     except subprocess.TimeoutExpired:
         raise CatalogueError(f"{path}: reading it took longer than {_READ_S:g} s") from None
     return _handed_over(path, done.returncode, done.stdout)
 
 
-async def read_apart(path: Path) -> Compact:
+async def read_apart(path: Path, *kept: str) -> Compact:
     """Have another process read the file. Raises CatalogueError."""
+    try:
+        status, out = await run_apart(_command(path, *kept), helper_environment(), _READ_S)
+    except TimeoutError:
+        raise CatalogueError(f"{path}: reading it took longer than {_READ_S:g} s") from None
+    return _handed_over(path, status, out)
+
+
+async def run_apart(command: list[str], environment: dict[str, str], within_s: float) -> tuple[int, bytes]:
+    """Return a helper process's exit status and output. Raises TimeoutError; however this ends, so does the process."""
     # Not the loop's own: that forks, and then gRPC's handlers of forks crash the child now and then.
     child = subprocess.Popen(  # noqa: ASYNC220, S603  # this very program; it takes milliseconds
-        _command(path), env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     try:
-        out, _ = await asyncio.to_thread(child.communicate, timeout=_READ_S)
+        out, _ = await asyncio.to_thread(child.communicate, timeout=within_s)
     except subprocess.TimeoutExpired:
-        raise CatalogueError(f"{path}: reading it took longer than {_READ_S:g} s") from None
+        raise TimeoutError from None
     finally:
         if child.poll() is None:
             child.kill()
             child.wait()
-    return _handed_over(path, child.returncode, out)
+    return child.returncode, out
 
 
-def _command(path: Path) -> list[str]:
-    return [sys.executable, "-m", "services.catalogue.reading", str(path)]
+def _command(path: Path, *kept: str) -> list[str]:
+    return [sys.executable, "-m", "services.catalogue.reading", str(path), *kept]
 
 
-def _environment() -> dict[str, str]:
+def helper_environment() -> dict[str, str]:
     """Return what the process needs to find this program: no secret of the environment concerns it."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if name in os.environ}
     return kept | {"PYTHONPATH": os.pathsep.join(part or os.curdir for part in sys.path)}

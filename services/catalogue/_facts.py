@@ -100,7 +100,9 @@ class Book:
     Models are kept as they are written and read when they are asked for: thousands cost a process what their text does.
     """
 
-    def __init__(self, *documents: bytes) -> None:
+    def __init__(self, *documents: bytes, fault: str = "") -> None:
+        self.fault = fault
+        """Why a document that was kept is not among them; empty where none was left out."""
         outlines = [_OUTLINE.decode(document) for document in documents]
         self._families: dict[str, dict[str, Raw]] = {}
         for outline in outlines:

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from services.catalogue._compact import Compact, compact_of, read_apart, read_apart_now, row_of
+from services.catalogue._compact import Checked, Compact, compact_of, read_apart, read_apart_now, row_of
 from services.catalogue._defaults import fault_of
 from services.catalogue._error import CatalogueError
 from services.catalogue._facts import Book, shipped_facts
 from services.catalogue._faults import misread, nearest
+from services.catalogue._kept import document_in
 from services.catalogue._known import filled
 from services.catalogue._model import Model, Provider
 from services.catalogue._price import ordered
@@ -78,7 +79,13 @@ def _no_fault(catalogue: Catalogue) -> str:
     return ""
 
 
-def load(path: Path, environment: Mapping[str, str] = os.environ, check: Check = _no_fault) -> Catalogue:
+Kept = tuple[Path, str]
+"""Where an operator's document of facts is kept, and the address that it came from."""
+
+
+def load(
+    path: Path, environment: Mapping[str, str] = os.environ, check: Check = _no_fault, kept: Kept | None = None
+) -> Catalogue:
     """Read the catalogue at `path`; which providers are configured is decided by `environment`.
 
     Raises CatalogueError with the place of the fault.
@@ -87,13 +94,15 @@ def load(path: Path, environment: Mapping[str, str] = os.environ, check: Check =
         large = path.stat().st_size >= _LARGE_BYTES
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
-    compact = read_apart_now(path) if large else compact_of(*checked(path))
+    compact = read_apart_now(path, *_words(kept)) if large else compact_of(*read_with_facts(path, kept))
     return _approved(path, finished(assembled(compact, environment)), check)
 
 
-async def reload(path: Path, environment: Mapping[str, str] = os.environ, check: Check = _no_fault) -> Catalogue:
+async def reload(
+    path: Path, environment: Mapping[str, str] = os.environ, check: Check = _no_fault, kept: Kept | None = None
+) -> Catalogue:
     """As `load`, for a process that serves meanwhile: another one parses, and rows are taken in a few at a time."""
-    assembling = assembled(await read_apart(path), environment)
+    assembling = assembled(await read_apart(path, *_words(kept)), environment)
     while True:
         try:
             next(assembling)
@@ -102,13 +111,33 @@ async def reload(path: Path, environment: Mapping[str, str] = os.environ, check:
         await asyncio.sleep(0)
 
 
+def _words(kept: Kept | None) -> tuple[str, ...]:
+    return (str(kept[0]), kept[1]) if kept is not None else ()
+
+
+def read_with_facts(path: Path, kept: Kept | None) -> tuple[Checked, bytes, str]:
+    """Return the file's rows, the kept document that they were filled in with, and why it was left out if it was.
+
+    What is kept was found right when it came: it is left out where it was broken since, or the catalogue has changed so
+    that both do not hold together. Raises CatalogueError where the file alone is bad.
+    """
+    fault = ""
+    if kept is not None:
+        try:
+            if text := document_in(*kept):
+                return checked(path, Book(shipped_facts(), text)), text, ""
+        except CatalogueError as error:
+            fault = str(error)
+    return checked(path), b"", fault
+
+
 def _approved(path: Path, catalogue: Catalogue, check: Check) -> Catalogue:
     if fault := check(catalogue):
         raise CatalogueError(f"{path}: {fault}")
     return catalogue
 
 
-def checked(path: Path, book: Book | None = None) -> tuple[list[Provider], list[Model], list[Route]]:
+def checked(path: Path, book: Book | None = None) -> Checked:
     """Return the file's rows, which hold together, with what `book` knows of their models; none: what ships.
 
     Raises CatalogueError with the place of the fault.
@@ -143,7 +172,8 @@ def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[Non
     configured = frozenset(
         p.id for p in providers if _all_set(p.credentials, environment) and (p.adapter == "inference" or p.base_url)
     )
-    book = Book(shipped_facts())
+    documents = (shipped_facts(), compact.facts) if compact.facts else (shipped_facts(),)
+    book = Book(*documents, fault=compact.facts_fault)
     return (yield from Catalogue.assembled(providers, models, configured, compact.routes, book))
 
 

@@ -1,4 +1,4 @@
-"""The catalogue as it is now: reloaded when its file changes, kept when the change is bad."""
+"""The catalogue as it is now: reloaded when its file or its facts change, kept when the change is bad."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from prometheus_client import Gauge
 
 from services.catalogue._error import CatalogueError
-from services.catalogue._load import Check, load, reload
+from services.catalogue._load import Check, Kept, load, reload
+from services.catalogue._refresh import Refresh
 from services.catalogue._snapshot import Catalogue
 from services.common import logs
 
@@ -23,35 +24,55 @@ REFUSED = Gauge(
 class Watched:
     """Holds the current snapshot. Read `now` once a request, so that one request sees one catalogue.
 
-    `environment` decides which providers are configured; `check` says what else is wrong with a file. Raises
-    CatalogueError when the file is bad at the start.
+    `environment` decides which providers are configured; `check` says what else is wrong with a file; `refresh` keeps
+    what an operator's address tells of models. Raises CatalogueError when the file is bad at the start.
     """
 
     def __init__(
-        self, path: Path, environment: Mapping[str, str] = os.environ, check: Check = lambda catalogue: ""
+        self,
+        path: Path,
+        environment: Mapping[str, str] = os.environ,
+        check: Check = lambda catalogue: "",
+        refresh: Refresh | None = None,
     ) -> None:
         self._check = check
         self._path = path
         self._environment = environment
+        self._refresh = refresh
         self._stamp = self._stamped()
-        self.now: Catalogue = load(path, environment, check)
+        self.now: Catalogue = load(path, environment, check, self._kept)
         self.refused = ""
         """Why the file's last change was refused; empty when `now` is what the file says."""
         REFUSED.set(0)
+        self._told_facts()
 
-    def _stamped(self) -> tuple[int, int]:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return (0, 0)
-        return (stat.st_mtime_ns, stat.st_size)
+    @property
+    def _kept(self) -> Kept | None:
+        return (self._refresh.kept, self._refresh.url) if self._refresh is not None else None
+
+    @property
+    def facts_refused(self) -> str:
+        """Why what the operator's address said last of models is not in use; empty when it is, or there is none."""
+        return (self._refresh.refused if self._refresh is not None else "") or self.now.book.fault
+
+    def _stamped(self) -> tuple[tuple[int, int], ...]:
+        files = (self._path, self._refresh.kept) if self._refresh is not None else (self._path,)
+        return tuple(_stamp_of(file) for file in files)
 
     async def watch(self, every_s: float = 1.0) -> None:
-        """Reload whenever the file changes, until cancelled. A bad file is logged and the old snapshot stays.
+        """Reload whenever the file or the facts change, until cancelled. What is bad is logged; the old snapshot stays.
 
         Another process reads the file, and the new snapshot is made a few rows at a time: whoever is served meanwhile
         sees the old one, and then the new one.
         """
+        if self._refresh is None:
+            await self._watch(every_s)
+            return
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._watch(every_s))
+            both.create_task(self._refresh.run(self._path))
+
+    async def _watch(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
             stamp = self._stamped()
@@ -59,7 +80,7 @@ class Watched:
                 continue
             self._stamp = stamp
             try:
-                self.now = await reload(self._path, self._environment, self._check)
+                self.now = await reload(self._path, self._environment, self._check, self._kept)
             except CatalogueError as error:
                 self.refused = str(error)
                 REFUSED.set(1)
@@ -68,3 +89,16 @@ class Watched:
                 self.refused = ""
                 REFUSED.set(0)
                 _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))
+                self._told_facts()
+
+    def _told_facts(self) -> None:
+        if self.now.book.fault:
+            _log.error("facts.left_out", why=self.now.book.fault)
+
+
+def _stamp_of(file: Path) -> tuple[int, int]:
+    try:
+        stat = file.stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)

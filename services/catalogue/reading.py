@@ -1,4 +1,7 @@
-"""Read and check a catalogue's file for another process: `python -m services.catalogue.reading FILE`."""
+"""Read and check a catalogue's file for another process: `python -m services.catalogue.reading FILE [KEPT URL]`.
+
+`KEPT` is where an operator's document of facts is kept that came from `URL`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,16 @@ from pathlib import Path
 
 from services.catalogue._compact import REFUSED, encoded
 from services.catalogue._error import CatalogueError
-from services.catalogue._load import checked
+from services.catalogue._load import read_with_facts
 from services.common import low_priority
 
 
 def main() -> None:
     """Write the rows, or why the file is bad, to standard output."""
     low_priority.yield_to_others(5)  # nobody waits for it: whoever serves goes on with what it has
+    kept = (Path(sys.argv[2]), sys.argv[3]) if len(sys.argv) > 3 else None
     try:
-        out = encoded(*checked(Path(sys.argv[1])))
+        out = encoded(*read_with_facts(Path(sys.argv[1]), kept))
     except CatalogueError as error:
         sys.stdout.buffer.write(str(error).encode())
         raise SystemExit(REFUSED) from None

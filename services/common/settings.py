@@ -61,6 +61,17 @@ class ServiceSettings(Settings):
     """How long running calls may go on after the process was asked to stop, in seconds."""
 
 
+class FactsSettings(ServiceSettings):
+    """Settings of processes that go by what is known of providers' models."""
+
+    facts_url: str = Field(default="", pattern=r"^(https?://[^\s]+)?$")
+    """Where newer facts of models are (docs/models.md); empty: those that ship are all."""
+    facts_every_s: float = Field(default=3600.0, ge=1)
+    """How often they are asked for."""
+    facts_dir: Path | None = None
+    """Where they are kept for the next start; None: nowhere, the last good ones end with the process."""
+
+
 def providers_environment(config: ServiceSettings) -> Mapping[str, str]:
     """Return by what a process that asks no provider decides which are configured: its own variables, and names."""
     named = dict.fromkeys(filter(None, config.variables_set.split(",")), "set")

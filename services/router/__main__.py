@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.catalogue import CatalogueError, Watched
+from services.catalogue import CatalogueError, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.egress import Egress
 from services.common.rpc import server
@@ -27,7 +27,7 @@ from services.router.settings import RouterSettings
 async def serve(config: RouterSettings) -> AsyncIterator[int]:
     """Serve until the block ends, then drain; yield the port. Raises CatalogueError or PoliciesError for a bad file."""
     rows = PolicyRows(config.policies) if config.policies else None
-    watched = Watched(config.catalogue, settings.providers_environment(config))
+    watched = Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
     metrics.serve(config)
     token = config.service_token.get_secret_value()
     auth = channel(config.auth_address)
@@ -42,6 +42,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         catalogue=listed.now,
         relisted=listed.refreshed,
         refused=lambda: watched.refused,
+        facts_refused=lambda: watched.facts_refused,
         admission=admission,
         claims=Claims(auth, service_token=token),
         backends=backends,

@@ -53,6 +53,8 @@ class Around:
     """Returns the catalogue as it is now."""
     refused: Callable[[], str]
     """Returns why the catalogue's last change was refused; empty where it was not."""
+    facts_refused: Callable[[], str] = str
+    """Returns why what the operator's address told of models was refused; empty where it was not."""
     admission: Any
     claims: Any
     """Keeps answers to requests with an idempotency key."""
@@ -130,7 +132,9 @@ def _served(
     files = FilesServicer(around.store, around.links, admission)
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), grpc)
-    readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(around.refused), grpc)
+    readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
+        ReadinessServicer(around.refused, around.facts_refused), grpc
+    )
     grpc.add_generic_rpc_handlers((BodyCheck(admission, own_keys=config.byok).handler(),))
     for module, name in (
         (catalog_service_pb2, "CatalogService"),

@@ -17,15 +17,21 @@ class ReadinessServicer(readiness_service_pb2_grpc.ReadinessServiceServicer):
 
     Args:
         refused: Why the catalogue's last change was refused; empty where it was not. For the operator alone.
+        facts_refused: Why what is told of models by the operator's address was; likewise.
     """
 
-    def __init__(self, refused: Callable[[], str]) -> None:
+    def __init__(self, refused: Callable[[], str], facts_refused: Callable[[], str] = lambda: "") -> None:
         self._refused = refused
+        self._facts_refused = facts_refused
 
     async def GetReadiness(self, request: pb.GetReadinessRequest, context: Any) -> pb.GetReadinessResponse:
         """Tell that this router serves."""
-        fault = self._refused()
+        fault, facts_fault = self._refused(), self._facts_refused()
         internal = INTERNAL_KEY in dict(context.invocation_metadata() or ())
         return pb.GetReadinessResponse(
-            status="ready", catalogue_refused=bool(fault), catalogue_fault=fault if internal else ""
+            status="ready",
+            catalogue_refused=bool(fault),
+            catalogue_fault=fault if internal else "",
+            facts_refused=bool(facts_fault),
+            facts_fault=facts_fault if internal else "",
         )

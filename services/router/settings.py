@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.common.rpc.target import Addresses
+from services.common.settings import FactsSettings
 from services.common.store import StoreSettings
 
 
-class RouterSettings(StoreSettings):
+class RouterSettings(StoreSettings, FactsSettings):
     """Settings of the router process."""
 
     listen: str = "127.0.0.1:8101"

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from moa.task.v1 import webhook_service_pb2, webhook_service_pb2_grpc
-from services.catalogue import CatalogueError, Watched
+from services.catalogue import CatalogueError, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.dialects.registrations import registrations
 from services.common.egress import Egress
@@ -54,7 +54,7 @@ class Process:
     def __init__(self, config: TaskSettings) -> None:
         token = config.service_token.get_secret_value()
         self.config = config
-        self.watched = Watched(config.catalogue, settings.providers_environment(config))
+        self.watched = Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
         self.database = Database(config.database_url.get_secret_value(), size=8 + config.task_workers)
         self.notices = Notices()
         self.store = store_of(config)

@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from services.common.rpc.target import Addresses
+from services.common.settings import FactsSettings
 from services.common.store import StoreSettings
 
 
-class TaskSettings(StoreSettings):
+class TaskSettings(StoreSettings, FactsSettings):
     """Settings of the task service and of its workers."""
 
     database_url: SecretStr = Field(min_length=1)

@@ -89,7 +89,7 @@ async def test_a_bad_file_is_refused_with_its_place_by_whoever_reads_it(tmp_path
 
 async def test_others_have_a_turn_after_each_slice_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both where the rows are made and where they are indexed, in its three passes."""
-    handed_over = compact_of([PROVIDER], rows(ROWS))
+    handed_over = compact_of(([PROVIDER], rows(ROWS), []))
 
     async def read(path: Path) -> Compact:
         return handed_over
@@ -109,7 +109,7 @@ def test_the_snapshot_is_that_of_a_whole_read() -> None:
     whole = shipped.catalogue()
     every = [*whole.models, *whole.vision]
     inner = {provider.id: provider for provider in whole.providers.values()}
-    apart = finished(assembled(compact_of(list(inner.values()), [m for m in every if m.provider in inner]), {}))
+    apart = finished(assembled(compact_of((list(inner.values()), [m for m in every if m.provider in inner], [])), {}))
     assert apart.models == whole.models
     for model in whole.models:
         for name in (model.id, model.full_id, *model.aliases):
@@ -119,7 +119,7 @@ def test_the_snapshot_is_that_of_a_whole_read() -> None:
 
 def test_rows_share_what_is_equal_in_them() -> None:
     """Of 6,000 rows most say the same of what they can do, take and cost: a snapshot of them is 15 MB at most."""
-    given = compact_of([PROVIDER], rows(ROWS))
+    given = compact_of(([PROVIDER], rows(ROWS), []))
     tracemalloc.start()
     try:
         catalogue = finished(assembled(given, {}))

@@ -5,13 +5,28 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import msgspec
 import pytest
 
-from deploy.facts import document, packages
+from deploy.facts import changes, document, packages
+from deploy.facts.__main__ import main
 from deploy.facts.abilities import models
 from deploy.facts.dated_prices import Dated, read
 from deploy.facts.literals import Unreadable, value_of
-from services.catalogue import ALWAYS, Facts, Price, Tier, checked_document, shipped_facts
+from services.catalogue import (
+    ALWAYS,
+    SHIPPED_FACTS,
+    Book,
+    Catalogue,
+    Facts,
+    Model,
+    Price,
+    Provider,
+    Retirement,
+    Tier,
+    checked_document,
+    shipped_facts,
+)
 
 MODULE = """
 from .types import *
@@ -158,3 +173,61 @@ def test_the_table_s_own_ids_are_taken() -> None:
         ("openai", "picture"),
     ]
     assert Dated({"models": []}).model("big") is None
+
+
+def test_a_region_s_price_is_not_its_base_price() -> None:
+    """Names are matched by their parts; where the table has the very id, and asks more, its price holds."""
+    module = MODULE.replace("ClauseEquals(equals='Big')", "ClauseContains(contains='big')")
+    table = {
+        name: {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": price}
+        for name, price in (("big", 9e-06), ("eu.big", 9e-06), ("us.big", 1e-09))
+    }
+    made = document.joined(read(module), table, (), dt.date(2026, 11, 29), None).families["openai"]
+    assert {name: made[name].prices[0].input for name in table} == {
+        "big": 8_750_000,
+        "eu.big": 9 * 10**9,
+        "us.big": 8_750_000,
+    }
+
+
+def _book(**models: Any) -> Book:
+    return Book(msgspec.json.encode({"format": 1, "taken": "2026-11-29", "families": {"openai": models}}))
+
+
+def test_what_an_update_would_change_is_told_a_line_each() -> None:
+    """Of the rows' models every field, and prices from each date; of the others which are new or gone."""
+    price = {"since": "2026-01-01", "input": 150_000_000, "output": 600_000_000}
+    old = {"max_output_tokens": 5, "prices": [price]}
+    new = {"max_output_tokens": 6, "prices": [{**price, "input": 10**9}, {"since": "2027-01-01", "input": 2 * 10**9}]}
+    provider = Provider(id="p", adapter="openai", makes="text", facts="openai")
+    retiring = Retirement(date=dt.date(2026, 12, 1), successor="other")
+    rows = [Model(id="mine", provider="p", retirement=retiring), Model(id="other", provider="p")]
+    catalogue = Catalogue([provider], rows, frozenset(), (), _book(mine=old, gone={}, unlisted=old))
+    end = {"retires": "2027-05-01", "successor": "fresh"}
+    after = _book(mine={**new, **end}, fresh={"makes": "text", "context_tokens": 9, "prices": [price]}, unlisted=new)
+    assert list(changes.lines(catalogue, after, dt.date(2026, 11, 29))) == [
+        "openai/mine: max_output_tokens: 5 -> 6",
+        "openai/mine: retires: None (-) -> 2027-05-01 (fresh)",
+        "openai/mine: price today: input $0.15 -> $1",
+        "openai/mine: price from 2027-01-01: input $0.15 -> $2, output $0.6 -> -",
+        "openai/fresh: new, text, context 9, input $0.15, output $0.6",
+        "openai/gone: no longer in the data",
+    ]
+    assert list(changes.ends(catalogue, dt.date(2026, 11, 29))) == ["p/mine: ends on 2026-12-01; then other (alias)"]
+
+
+def test_without_a_network_it_says_so_and_what_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written, and the exit status tells it."""
+
+    def away(*, newest: bool) -> packages.Read:
+        raise packages.Unreachable("no matching distribution")
+
+    monkeypatch.setattr(packages, "fetched", away)
+    before = SHIPPED_FACTS.read_bytes()
+    assert main(["--update"]) == 1
+    told = capsys.readouterr().out
+    assert "cannot be had, nothing was compared: no matching distribution" in told
+    assert "openai-image/dall-e-3: ended on 2026-05-12" in told
+    assert SHIPPED_FACTS.read_bytes() == before

@@ -390,6 +390,7 @@ class Rig:
         around = Around(
             catalogue=lambda: CATALOGUE,
             refused=str,
+            facts_refused=str,
             admission=self.played,
             claims=None,
             backends=self.played,

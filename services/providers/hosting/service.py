@@ -18,7 +18,7 @@ import uvloop
 from pydantic import Field
 
 from moa.provider.v1 import listing_service_pb2, listing_service_pb2_grpc
-from services.catalogue import Catalogue, CatalogueError, Watched, load
+from services.catalogue import Catalogue, CatalogueError, Watched, load, refresh_of
 from services.common import logs, metrics, settings
 from services.common.helper_process import HelperProcess
 from services.common.operations import CONTRACTS, Contract
@@ -35,7 +35,7 @@ T = TypeVar("T", bound=Targets[Any])
 _CATALOGUE: Final = "gateway/catalogue.yaml"
 
 
-class ProvidingSettings(settings.ServiceSettings):
+class ProvidingSettings(settings.FactsSettings):
     """Settings of a service that answers with providers."""
 
     listen: str
@@ -121,7 +121,7 @@ class Providing:
         Raises CatalogueError when the catalogue is bad.
         """
         targets = {offer.makes: offer.targets(environment) for offer in self.offers}
-        catalogue = Watched(config.catalogue, environment, _check_of(targets.values()))
+        catalogue = Watched(config.catalogue, environment, _check_of(targets.values()), refresh_of(config))
         for each in targets.values():
             each.report(catalogue.now)
         metrics.serve(config)
