@@ -144,6 +144,10 @@ bench-tasks: proto ## Measure tasks a second with an instant model.
 bench-growth: proto ## Show how costs grow with accounts, rows, keys, tasks, prompts, streams and bodies (under ten minutes).
 	@$(PY) -m bench.growth $(ARGS)
 
+.PHONY: bench-routing
+bench-routing: proto ## Show latency and cost of each strategy of a virtual model over played providers (20 s).
+	@$(PY) -m bench.routing $(ARGS)
+
 .PHONY: bench-idle
 bench-idle: proto ## Measure what a gateway does while nobody calls: wake-ups and CPU of each process (two minutes).
 	@$(PY) -m bench.idle $(ARGS)
