@@ -103,7 +103,7 @@ _CORS_POLICY: Final[Json] = {
     "allow_methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
     # The star covers every header but Authorization, for callers without credentials; older browsers need the list.
     "allow_headers": "authorization, content-type, x-api-key, x-goog-api-key, x-goog-api-client, x-grpc-web, "
-    "x-user-agent, grpc-timeout, idempotency-key, moa-fallback, moa-parameters, moa-tags, "
+    "x-user-agent, grpc-timeout, idempotency-key, moa-fallback, moa-max-wait, moa-parameters, moa-tags, "
     "prefer, range, *",
     "expose_headers": "x-request-id, x-moa-provider, x-moa-model, x-moa-route, x-moa-cost, "
     "x-ratelimit-limit-tokens, "

@@ -15,7 +15,7 @@ from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._listed import MOST_LISTED, Listed, ListedModel
 from services.catalogue._load import checked, load, reload
-from services.catalogue._model import Load, Model, Provider, Retirement, Timeouts
+from services.catalogue._model import Load, Model, Provider, Rates, Retirement, Timeouts
 from services.catalogue._nearest import worded
 from services.catalogue._price import ALWAYS, FEMTO_A_NANO, Cost, ImageAt, Price, Tier, price_at, rounded_up, today
 from services.catalogue._prices import ImagePrice, Prices, PriceTier, in_integers
@@ -49,6 +49,7 @@ __all__ = [
     "PriceTier",
     "Prices",
     "Provider",
+    "Rates",
     "Refresh",
     "Retirement",
     "Route",

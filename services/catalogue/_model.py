@@ -41,6 +41,17 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Between two events."""
 
 
+class Rates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much a provider takes of one key. What is not said is learned from its answers, where it tells."""
+
+    requests_per_minute: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    """Requests that may begin in a minute."""
+    tokens_per_minute: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    """Tokens in a minute, prompt and completion together."""
+    concurrent_requests: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    """Requests that may run at once."""
+
+
 class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The same provider by another key, or in another region. What is not said is as in its provider's row."""
 
@@ -50,6 +61,8 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """As a provider's."""
     options: Mapping[str, Any] = {}
     """What differs in the provider's options."""
+    rates: Rates | None = None
+    """How much is taken of its key; none: as much as the provider's row says, of its own."""
 
 
 class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +86,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the adapter alone understands (API version, region, …)."""
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     """How long it may be silent."""
+    rates: Rates | None = None
+    """How much it takes of its key, of all its models together."""
     variants: Mapping[Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Variant] = {}
     """The same provider by other keys or in other regions, by name: virtual models name their models as
     `provider@variant/id`."""
@@ -190,6 +205,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     for more than two seconds; or the next one is asked at once."""
     limits: Limits = Limits()
     """What values it takes."""
+    rates: Rates | None = None
+    """How much its provider takes for it of one key, beside what it takes of all models together."""
     image_tokens: ImageTokens | None = None
     """How many tokens of a prompt a picture is, by its owner's rule (`services.catalogue._pictures`); none: no
     rule is known, and the dearest there are bound it."""

@@ -100,6 +100,8 @@ class Catalogue:
         all_providers = {p.id: p for p in providers}
         inner = {p.id: p.makes for p in all_providers.values() if p.makes == "vision"}
         all_models = tuple(models)
+        self.has_rates = any(row.rates is not None for rows in (all_providers.values(), all_models) for row in rows)
+        """Whether any row says how much its provider takes of one key."""
         self._inner = inner
         self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
         self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner and not m.is_wildcard)

@@ -57,6 +57,8 @@ def variants_of(providers: Iterable[Provider]) -> list[Provider]:
                 changes["base_url"] = variant.base_url
             if variant.credentials:
                 changes |= {"credentials": variant.credentials, "alternatives": ()}
+            if variant.rates is not None:
+                changes["rates"] = variant.rates
             if variant.options:
                 changes["options"] = {**provider.options, **variant.options}
             found.append(msgspec.structs.replace(provider, **changes))

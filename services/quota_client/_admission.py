@@ -31,6 +31,7 @@ from services.quota_client._refreshing import Refreshing
 from services.quota_client._reservation import Lease, Reservation, costless
 from services.quota_client._settling import DEFERRED_S, Settling
 from services.quota_client._task_reservation import TaskReservation
+from services.quota_client._upstream import UpstreamPaces
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import NOTHING, Amount
 
@@ -68,6 +69,8 @@ class Admission:
             stub, service_token=service_token, folder=journal, holder=self.holder, deferred_s=deferred_s
         )
         self._paces = Paces(stub, service_token=service_token, holder=self.holder)
+        self.upstreams = UpstreamPaces(self._paces)
+        """The paces of providers' keys."""
         self._connections = ConnectionWatch(auth)
         self._stores = LeaseStores(
             stub,

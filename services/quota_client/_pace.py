@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -53,6 +53,7 @@ class Share:
         "peak",
         "refused_until",
         "renew_after",
+        "rests_until",
         "running",
         "slots",
         "slots_until",
@@ -60,6 +61,9 @@ class Share:
         "subject",
         "tokens",
         "tokens_a_minute",
+        "told_starts",
+        "told_tokens",
+        "upstream",
         "used_at",
         "wait_until",
         "waiting",
@@ -87,6 +91,7 @@ class Share:
         self.renew_after = 0.0
         self.refused_until = 0.0
         self.wait_until = 0.0
+        self.rests_until = 0.0
         self.waiting = 0
         self.lock = asyncio.Lock()
         self._peak_at = now
@@ -94,6 +99,11 @@ class Share:
         self._most_tokens = 0
         """Of one request; of a larger one no more is set aside."""
         self._refused_tokens = 0
+        self.upstream: quota_pb2.Pace | None = None
+        """The pace of a provider's key, which auth does not know."""
+        self.told_starts: int | None = None
+        """Requests that the provider says are left, until auth has heard of it; None: it did not say."""
+        self.told_tokens: int | None = None
 
     def limit(self, pace: quota_pb2.Pace) -> None:
         """Take the limits over."""
@@ -102,8 +112,14 @@ class Share:
             self.tokens_a_minute = self._most_tokens = pace.tokens_per_minute
             self.tokens = min(self.tokens, pace.tokens_per_minute)
 
+    def rest(self, until: float) -> None:
+        """Let nothing begin until then, whatever is left."""
+        self.rests_until = self.wait_until = max(self.wait_until, until)
+
     def ready(self, now: float, tokens: int) -> bool:
         """Return whether a request may begin; raise RateLimited where that was refused a moment ago."""
+        if now < self.rests_until:
+            raise self.refusal(now, tokens)
         if self._room(now, tokens):
             return True
         if now < self.refused_until and tokens >= self._refused_tokens:
@@ -206,9 +222,7 @@ class Share:
         self.starts -= returned
         self.tokens -= tokens
         self.slots = min(self.slots, max(self.running, self.peak))
-        return quota_pb2.PaceNeed(
-            key_id=self.key_id,
-            subject=self.subject,
+        return self._asked(
             returned_starts=returned,
             returned_tokens=tokens,
             running=self.running,
@@ -227,18 +241,27 @@ class Share:
         over = self._returned_tokens(all_of_them=False)
         self.tokens -= over
         lacking = 0 if self._has_tokens(tokens) else math.ceil(min(tokens, self.tokens_a_minute) - self.tokens)
-        return quota_pb2.PaceNeed(
+        return self._asked(
             returned_tokens=over,
             tokens=lacking,
             want_tokens=max(lacking, self.tokens_a_minute) if lacking else 0,
-            key_id=self.key_id,
-            subject=self.subject,
             starts=0 if self.starts >= 1 else 1,
             want_starts=0 if self.starts >= 1 else max(self.waiting, self.a_minute),
             running=self.running,
             slots=self.running + 1,
             want_slots=max(self.running + self.waiting, self.at_once),
         )
+
+    def _asked(self, **needs: Any) -> quota_pb2.PaceNeed:
+        need = quota_pb2.PaceNeed(key_id=self.key_id, subject=self.subject, **needs)
+        if self.upstream is not None:
+            need.upstream.CopyFrom(self.upstream)
+            if self.told_starts is not None:
+                need.most_starts = self.told_starts
+            if self.told_tokens is not None:
+                need.most_tokens = self.told_tokens
+            self.told_starts = self.told_tokens = None
+        return need
 
 
 class Paces:
@@ -273,6 +296,21 @@ class Paces:
             share.limit(pace)
             found.append(share)
         return tuple(found)
+
+    def upstream(self, name: str, pace: quota_pb2.Pace) -> Share:
+        """Return the share of a provider's key, by its name, with the pace that is known of it now."""
+        subject = f"upstream:{name}"
+        share = self._shares.get(subject)
+        if share is None:
+            share = self._shares[subject] = Share(subject, "provider", time.monotonic())
+        if share.upstream is None or share.upstream != pace:
+            share.upstream = pace
+            share.limit(pace)
+        return share
+
+    def known_upstream(self, name: str) -> Share | None:
+        """Return the share of a provider's key; None where it was not used of late."""
+        return self._shares.get(f"upstream:{name}")
 
     async def enter(self, shares: Sequence[Share], tokens: int = 0) -> None:
         """Begin a request that may come to so many tokens; the caller sees to `Share.end`. Raises RateLimited."""

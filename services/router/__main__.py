@@ -20,6 +20,7 @@ from services.router.adapters.listed import ListedModels
 from services.router.adapters.model_states import ModelStates
 from services.router.adapters.policy_rows import PoliciesError, PolicyRows
 from services.router.assembly import Around, serving
+from services.router.domain.upstreams import Upstreams
 from services.router.settings import RouterSettings
 
 
@@ -51,6 +52,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
         links=links_of(config),
         egress=Egress(config.egress_allow.split(",")),
         policies=rows.policies if rows else None,
+        upstreams=Upstreams(admission.upstreams, lambda: watched.now),
     )
     await admission.start()
     backends.watch()

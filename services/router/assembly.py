@@ -34,6 +34,7 @@ from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
 from services.router.domain.terms import Patience
+from services.router.domain.upstreams import Upstreams
 from services.router.files import FilesServicer
 from services.router.grpc_api import CatalogServicer, handlers
 from services.router.idempotency.calls import IdempotentCalls
@@ -68,6 +69,8 @@ class Around:
     """What judges requests and answers."""
     relisted: Callable[[], Awaitable[bool]] | None = None
     """Has providers list their models anew, and returns whether any did change; none: they list nothing."""
+    upstreams: Upstreams | None = None
+    """Providers' limits."""
     patience: Patience | None = None
     """How failed attempts are tried again; none: as it is usual."""
 
@@ -84,6 +87,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         patience=around.patience,
         policies=around.policies,
         relisted=around.relisted,
+        upstreams=around.upstreams,
     )
     token = config.service_token.get_secret_value()
     begin = own_keys(token, allowed=config.byok)
@@ -96,6 +100,8 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         yield port
     finally:
         await server.stop(config.drain_s, around.backends.end)
+        if around.upstreams is not None:
+            await around.upstreams.aclose()
         await idempotent_calls.aclose(LAST_WORDS_S)
         await helper.aclose()
         await operations.aclose()

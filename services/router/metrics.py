@@ -77,6 +77,21 @@ TARGET_OPEN = Gauge(
     "Whether a target failed again and again and is left alone (its breaker is open).",
     ["provider", "model"],
 )
+UPSTREAM_HELD_BACK = Counter(
+    "moa_upstream_held_back_total",
+    "Calls not made because a provider would have refused them by its known limits: another target was asked (passed),"
+    " the request waited (waited), waited in vain (timeout, full), or its caller was told at once (refused).",
+    ["provider", "outcome"],
+)
+UPSTREAM_WAITING = Gauge(
+    "moa_upstream_waiting", "Requests that wait for a provider at its limit.", ["provider", "model"]
+)
+UPSTREAM_WAIT = Histogram(
+    "moa_upstream_wait_seconds",
+    "How long requests waited for a provider at its limit.",
+    ["provider"],
+    buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 POLICY_VERDICTS = Counter(
     "moa_policy_verdicts_total",
     "Requests and answers that a policy refused, changed or stopped, or could not judge (failed).",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,8 +19,12 @@ from services.quota_client import grants
 from services.router import metrics
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller, key_of
+from services.router.domain.paced_attempts import MOST_WAIT_S
 from services.router.tags import tags_of
 
+MAX_WAIT_KEY: Final = "moa-max-wait"
+"""The header by which a caller says for how many seconds its request may wait for a provider that is at its limit."""
+_SECONDS: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
 _OWN_KEY_A_MINUTE: Final = 60
 _OWN_KEYS_OF_ADDRESS_A_MINUTE: Final = 240
 """Of all keys together that come from one address: a key of the right shape is made up in no time."""
@@ -30,30 +35,42 @@ FALLBACK_KEY: Final = "moa-fallback"
 def begin(context: Any) -> Caller:
     """Return the caller of the call that is being served.
 
-    Raises Unauthenticated for two different keys, InvalidField for an unknown `moa-fallback` and wrong `moa-tags`.
+    Raises Unauthenticated for two different keys, InvalidField for an unknown `moa-fallback`, and for a wrong
+    `moa-max-wait` or `moa-tags`.
     """
     call = calls.current()
     metadata = calls.metadata_of(context)
     call.key = key_of(metadata)
     left_s = context.time_remaining()
+    fallback, max_wait_s = _wishes(metadata)
     return Caller(
         key=call.key,
         request_id=call.request_id,
         began=time.perf_counter(),
         until=math.inf if left_s is None else time.monotonic() + left_s,
-        fallback=_wants_fallback(metadata),
+        fallback=fallback,
+        max_wait_s=max_wait_s,
         tags=tags_of(metadata),
     )
 
 
-def _wants_fallback(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
-    """Return whether another model may answer. Raises InvalidField for a wish that is not known."""
+def _wishes(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[bool, float]:
+    """Return whether another model may answer, and how many seconds a request may wait for a provider at its limit.
+
+    Raises InvalidField for a wish that is not known.
+    """
+    fallback, max_wait_s = True, 0.0
     for name, value in metadata:
         if name == FALLBACK_KEY:
             if value != "none":
                 raise errors.InvalidField(f"{FALLBACK_KEY} may only be none", param=FALLBACK_KEY)
-            return False
-    return True
+            fallback = False
+        elif name == MAX_WAIT_KEY:
+            if not isinstance(value, str) or not _SECONDS.fullmatch(value) or float(value) > MOST_WAIT_S:
+                message = f"{MAX_WAIT_KEY} is a number of seconds, {MOST_WAIT_S:g} at most"
+                raise errors.InvalidField(message, param=MAX_WAIT_KEY)
+            max_wait_s = float(value)
+    return fallback, max_wait_s
 
 
 def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:

@@ -11,6 +11,7 @@ import pytest
 
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import account_service_pb2_grpc
+from moa.quota.v1 import quota_pb2
 from services.auth.domain.accounts import KeyLimits
 from services.common.errors import RateLimited, Unauthenticated
 from services.common.rpc import call as calls
@@ -182,6 +183,42 @@ async def test_tokens_a_minute_are_counted_over_all_routers(start: Start, admit:
         settle(reservation, 10)
     await until(lambda: auth.query("select tokens from paces where subject = %s", account)[0][0] > 4000)
     (await reserve(routers[2], key, 4000)).release()
+
+
+async def test_a_providers_limits_are_counted_over_all_routers(start: Start, admit: Admit) -> None:
+    """Four routers together ask a provider no more often, and for no more tokens, than one may; what the provider says
+    is left counts for all of them; and what a router that vanished held is there again in its time."""
+    replicas = [await start(lease_s=5.0, block_s=10.0) for _ in range(2)]
+    routers = [await admit(replicas[number % 2], journal=None) for number in range(4)]
+    rates = [("openai-text", quota_pb2.Pace(requests_per_minute=12, tokens_per_minute=6000, concurrent_requests=9))]
+    began = time.monotonic()
+
+    async def asked(router: Admission, tokens: int) -> int:
+        try:
+            await router.upstreams.enter(rates, tokens)
+        except RateLimited:
+            return 0
+        return 1
+
+    got = sum(await asyncio.gather(*(asked(router, 100) for _ in range(6) for router in routers)))
+    assert got == 9
+    assert isinstance(routers[0], Router)
+    for router in routers:
+        assert isinstance(router, Router)
+        router.vanish()
+    fresh = await admit(replicas[0], journal=None)
+    while not await asked(fresh, 100):
+        assert time.monotonic() < began + 60
+        await asyncio.sleep(0.05)
+    passed_s = time.monotonic() - began
+    count = 1
+    while await asked(fresh, 100):
+        count += 1
+    assert count <= 3 + (time.monotonic() - began) / 5 + 1
+    assert passed_s > 2
+    rates = [("other-text", quota_pb2.Pace(requests_per_minute=12))]
+    fresh.upstreams.reported(rates[0], requests=0, tokens=None, wait_s=0)
+    assert [await asked(router, 100) for router in (fresh, await admit(replicas[1], journal=None))] == [0, 0]
 
 
 async def test_guesses_of_keys_are_counted_over_all_routers(start: Start, admit: Admit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.catalogue import Catalogue, Model, Provider, Route
+from services.catalogue import Catalogue, Model, Provider, Rates, Route
 from services.common.errors import MoaError, QuotaExhausted, Unsupported
 from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain.breaker import Breakers
@@ -22,6 +22,7 @@ from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
 from services.router.domain.terms import Patience
+from services.router.domain.upstreams import Paces, Upstreams
 from services.router.operations.text import TextCall
 from tests.router.rig import ended, said, text
 
@@ -200,6 +201,11 @@ class Asked:
     books: bool
 
 
+async def _at_once(_: float) -> None:
+    """Let others run."""
+    await asyncio.sleep(0)
+
+
 class World:
     """Operations, and what they were played and did."""
 
@@ -210,6 +216,8 @@ class World:
         makes: Literal["text", "image"] = "text",
         routes: Iterable[Route] = (),
         policies: Policies | None = None,
+        rates: Mapping[str, Rates] | None = None,
+        paces: Paces | None = None,
         **changes: dict[str, Any],
     ) -> None:
         self.ledger = Ledger()
@@ -228,7 +236,11 @@ class World:
         """After so many calls it is away, for ten looks."""
         self.now = 100.0
         self.breakers = Breakers(lambda: self.now, jitter=lambda: 0.0)
-        providers = [Provider(id=name, adapter="x", makes=makes, base_url="x") for name in ("one", "two", "three")]
+        limits = rates or {}
+        providers = [
+            Provider(id=name, adapter="x", makes=makes, base_url="x", rates=limits.get(name))
+            for name in ("one", "two", "three")
+        ]
         self.catalogue = Catalogue(providers, models(**changes), frozenset(configured), routes)
         self.chance = 1.0
         """What is drawn where chance decides."""
@@ -238,6 +250,9 @@ class World:
             pause=lambda seconds: self.pause(seconds),  # as a test may have replaced it
             jitter=lambda: self.chance,
         )
+        self.upstreams: Upstreams | None = None
+        if paces is not None:
+            self.upstreams = Upstreams(paces, lambda: self.catalogue, clock=lambda: self.now, pause=_at_once)
         me: Any = self
         backends: Any = SimpleNamespace(ask=self.ask_backend, count_tokens=self.count_tokens)
         self.operations = Operations(
@@ -248,6 +263,7 @@ class World:
             patience=patience,
             policies=policies,
             relisted=lambda: self.relisted(),  # as a test may have replaced it
+            upstreams=self.upstreams,
         )
 
     async def relisted(self) -> bool:

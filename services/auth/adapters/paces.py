@@ -67,12 +67,13 @@ async def _bucket(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limi
         (at, need.subject, holder),
     )
     other_slots, other_holders, passed_s = await cursor.fetchone() or (0, 0, 0.0)
-    return Bucket(
-        refilled(limit.a_minute, starts, passed_s or 0.0, need.returned_starts),
-        other_slots,
-        other_holders,
-        refilled(limit.tokens, limit.tokens if tokens is None else tokens, passed_s or 0.0, need.returned_tokens),
-    )
+    starts = refilled(limit.a_minute, starts, passed_s or 0.0, need.returned_starts)
+    tokens = refilled(limit.tokens, limit.tokens if tokens is None else tokens, passed_s or 0.0, need.returned_tokens)
+    if need.HasField("most_starts"):
+        starts = min(starts, float(need.most_starts))
+    if need.HasField("most_tokens"):
+        tokens = min(tokens, float(need.most_tokens))
+    return Bucket(starts, other_slots, other_holders, tokens)
 
 
 async def _keep(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limit, given: Given, ttl_s: float) -> None:

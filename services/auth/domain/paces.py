@@ -13,6 +13,8 @@ from services.common.errors import InvalidField
 from services.common.isolate import each_isolated, note_failure
 
 _SHARE: Final = 8
+UPSTREAM: Final = "upstream:"
+"""How the subjects of providers' keys begin, and no account's or key's does."""
 
 
 class Limit(NamedTuple):
@@ -76,9 +78,15 @@ class Paces:
         """Return each need's share; none to keys that have no such pace. Raises Unavailable."""
         if not holder:
             raise InvalidField("a holder is required", param="holder")
-        known = {who.key_id: who for who in await self._verified_keys.by_ids([need.key_id for need in needs])}
+        key_ids = [need.key_id for need in needs if not need.HasField("upstream")]
+        known = {who.key_id: who for who in await self._verified_keys.by_ids(key_ids)} if key_ids else {}
         limited: dict[str, tuple[quota_pb2.PaceNeed, Limit]] = {}
         for need in needs:
+            if need.HasField("upstream"):
+                if not need.subject.startswith(UPSTREAM):
+                    raise InvalidField("the subject of a provider's key is upstream:NAME", param="needs")
+                limited[need.subject] = need, _limit(need.upstream)
+                continue
             who = known.get(need.key_id)
             # A key that ended is refused elsewhere; what it paced with others goes on.
             limit = limit_of(who, need.subject) if who else None
@@ -109,6 +117,10 @@ def limit_of(who: VerifiedKey, subject: str) -> Limit | None:
     pace = paces.get(subject)
     if pace is None or not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
         return None
+    return _limit(pace)
+
+
+def _limit(pace: quota_pb2.Pace) -> Limit:
     return Limit(pace.requests_per_minute, pace.concurrent_requests, pace.tokens_per_minute)
 
 

@@ -18,6 +18,7 @@ from services.router import metrics
 from services.router.domain.caller import unheard
 from services.router.domain.failures import (
     Course,
+    HeldBack,
     Restarting,
     asks_twice,
     course_after,
@@ -148,8 +149,9 @@ class Attempts(Generic[M]):
         self._left = was_left(error)
         # Its frames hold these attempts, and so the request: it would live as long as the collector does not come.
         self._errors.append(error.with_traceback(None))
-        breakers = self._patience.breakers
-        breakers.failed(model, error)
+        if not isinstance(error, HeldBack):
+            # Who was not asked is neither sick nor well.
+            self._patience.breakers.failed(model, error)
         if (watch := self._terms.watch) is not None:
             watch.ended(model, silent=error.reason == error_pb2.REASON_UPSTREAM_TIMEOUT)
         course = course_after(error, asked_for=self._is_asked_for(model))

@@ -33,5 +33,7 @@ class Caller:
     """Whether another model may answer when the one that it asks for cannot."""
     tags: frozenset[str] = frozenset()
     """What it calls its request, for the conditions of virtual models."""
+    max_wait_s: float = 0.0
+    """How long its request may wait for a provider that is at its limit, before it is refused."""
     heard: Callable[[], None] = unheard
     """Told whenever whoever is asked shows, before the answer begins, that it works."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
-from services.common.errors import MoaError, Unavailable, passes, word
+from services.common.errors import MoaError, Unavailable, UpstreamRateLimited, passes, word
 
 
 class Diverged(MoaError):
@@ -43,6 +43,12 @@ class Unextended(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("accounts could not be reached, and no more was set aside; try again", retry_after_s=1.0)
+
+
+class HeldBack(UpstreamRateLimited):
+    """A provider would have refused a call by its known limits, so that it was not made."""
+
+    reason = UpstreamRateLimited.reason
 
 
 class Course(enum.Enum):
@@ -124,7 +130,7 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
 
     What another target cannot do of the request is no news to the caller, who did not ask for it.
     """
-    if isinstance(error, Diverged):
+    if isinstance(error, Diverged | HeldBack):
         return Course.ONWARD
     if isinstance(error, Stopping | Unextended):
         return Course.TELL
@@ -154,7 +160,7 @@ def tell_not_to_retry(error: MoaError) -> None:
 
 def is_sick(error: MoaError) -> bool:
     """Return whether a failure says that its target is not well."""
-    return error.reason in _SICK and not isinstance(error, Diverged | Stopping | Restarting | Unextended)
+    return error.reason in _SICK and not isinstance(error, Diverged | Stopping | Restarting | Unextended | HeldBack)
 
 
 def was_left(error: MoaError) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import media_pb2
@@ -35,11 +36,13 @@ from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.measures import Headroom, Measures
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
+from services.router.domain.paced_attempts import PacedAttempts
 from services.router.domain.policies import Policies, Screen
 from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
 from services.router.domain.routes import Plan, Planning
 from services.router.domain.shadows import Shadows
 from services.router.domain.terms import RETRIES, Patience, Terms
+from services.router.domain.upstreams import Upstreams
 
 
 class Admission(Protocol):
@@ -95,6 +98,7 @@ class Operations:
         policies: Policies | None = None,
         headroom: Headroom | None = None,
         relisted: Callable[[], Awaitable[bool]] | None = None,
+        upstreams: Upstreams | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._admission = admission
@@ -103,10 +107,11 @@ class Operations:
         self._patience = patience or Patience()
         self._policies = policies
         self._relisted = relisted or _as_it_is
+        self._upstreams = upstreams
         self._background = Background()
-        self.planning = Planning(Measures(self._patience.clock, headroom), self._patience.jitter)
+        self.planning = Planning(Measures(self._patience.clock, headroom or upstreams), self._patience.jitter)
         """Who is asked for which request."""
-        self.shadows = Shadows(backends)
+        self.shadows = Shadows(backends, upstreams)
         """The shadows that run."""
 
     async def begin(self, call: Call[Any, M], caller: Caller) -> Answer[M]:
@@ -165,7 +170,7 @@ class Operations:
                 paying = call.fetched(paying, (first, *others))
             call.admitted(paying)
             shadows = self.shadows.prepared(call, plan.shadows) if plan.shadows else ()
-            attempts: Attempts[M] = Attempts(
+            attempts: Attempts[M] = self._attempts(caller, paying)(
                 first,
                 lambda: plan.able(paying),
                 terms=self._terms(caller, paying, plan, whole=call.whole),
@@ -188,6 +193,17 @@ class Operations:
             route="" if plan.route is None else plan.route.id,
             screen=screen,
             stopped=call.stopped,
+        )
+
+    def _attempts(self, caller: Caller, paying: Reservation) -> Callable[..., Attempts[Any]]:
+        """Return what makes a request's attempts. What is known of the operator's limits says nothing of own keys'."""
+        if self._upstreams is None or caller.own_key or not self._upstreams.are_known:
+            return Attempts
+        return partial(
+            PacedAttempts,
+            upstreams=self._upstreams,
+            account=paying.account_id,
+            max_wait_s=caller.max_wait_s,
         )
 
     async def aclose(self) -> None:

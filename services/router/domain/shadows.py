@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
@@ -15,6 +16,7 @@ from services.quota_client.amounts import NOTHING, Amount
 from services.router import metrics
 from services.router.domain.caller import Caller
 from services.router.domain.operation import Backends, Call
+from services.router.domain.upstreams import Upstreams
 
 MOST: Final = 16
 """How many shadows run at once in a router: beyond, none is begun."""
@@ -55,8 +57,9 @@ class Operators:
 class Shadows:
     """The shadows that run."""
 
-    def __init__(self, backends: Backends) -> None:
+    def __init__(self, backends: Backends, upstreams: Upstreams | None = None) -> None:
         self._backends = backends
+        self._upstreams = upstreams
         self._running: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -96,7 +99,7 @@ class Shadows:
                 paying: Any = Operators(call.amount((model,)).need)
                 call.admitted(paying)
                 usage = call.stake
-                usage = await _drained(call, model, paying)
+                usage = await _drained(call, model, paying, self._upstreams)
                 outcome = "done"
         except (MoaError, TimeoutError) as error:
             _log.info("shadow.failed", request_id=caller.request_id, model=model.full_id, why=type(error).__name__)
@@ -108,9 +111,10 @@ class Shadows:
             metrics.unbilled(model, "shadow", usage, nano_usd=cost)
 
 
-async def _drained(call: Call[Any, Any], model: Model, paying: Any) -> usage_pb2.Usage:
+async def _drained(call: Call[Any, Any], model: Model, paying: Any, upstreams: Upstreams | None) -> usage_pb2.Usage:
     """Ask, read to the end, and return what was consumed. Raises MoaError."""
-    stream = call.ask(model, paying)
+    begin = partial(call.ask, model, paying)
+    stream = begin() if upstreams is None else upstreams.counted(model, paying.tokens, begin)
     metering = call.metering()
     try:
         while (message := await stream.read()) is not None:

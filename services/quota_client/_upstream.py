@@ -1,0 +1,81 @@
+"""The paces of providers' keys: what of them this process may do, leased from auth as those of accounts are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from moa.quota.v1 import quota_pb2
+from services.quota_client._pace import Paces, Share, entered
+
+Rate = tuple[str, quota_pb2.Pace]
+"""The name of a provider's key, or of a model's part of it, and its pace."""
+
+
+class Turn:
+    """A call of a provider that counts in its paces. Ended once."""
+
+    __slots__ = ("_shares", "_tokens")
+
+    def __init__(self, shares: Sequence[Share], tokens: int) -> None:
+        self._shares = shares
+        self._tokens = tokens
+
+    def end(self, used: int | None = None) -> None:
+        """Say how many tokens it used in the end; None: as many as it might."""
+        shares, self._shares = self._shares, ()
+        for share in shares:
+            share.end(self._tokens, self._tokens if used is None else used)
+
+
+class UpstreamPaces:
+    """What this process may do of providers' paces."""
+
+    def __init__(self, paces: Paces) -> None:
+        self._paces = paces
+
+    def turn(self, rates: Sequence[Rate], tokens: int) -> Turn | None:
+        """Return a turn where that needs no call, else None. Raises RateLimited where it was refused a moment ago."""
+        shares = self._shares(rates)
+        return Turn(shares, tokens) if entered(shares, time.monotonic(), tokens) else None
+
+    async def enter(self, rates: Sequence[Rate], tokens: int) -> Turn:
+        """Return a turn. Raises RateLimited with the time until there may be one."""
+        shares = self._shares(rates)
+        await self._paces.enter(shares, tokens)
+        return Turn(shares, tokens)
+
+    def left(self, rates: Sequence[Rate], tokens: int) -> float:
+        """Return what part of the paces is left, as far as is known here; 0 where so many tokens would be refused."""
+        now = time.monotonic()
+        least = 1.0
+        for name, pace in rates:
+            share = self._paces.known_upstream(name)
+            if share is None:
+                continue
+            if now < share.refused_until or now < share.wait_until:
+                return 0.0
+            if pace.requests_per_minute:
+                least = min(least, (share.free_starts + max(0.0, share.starts)) / pace.requests_per_minute)
+            if pace.tokens_per_minute:
+                free = share.free_tokens + max(0.0, share.tokens)
+                least = min(least, 0.0 if free < min(tokens, pace.tokens_per_minute) else free / pace.tokens_per_minute)
+        return max(0.0, min(1.0, least))
+
+    def reported(self, rate: Rate, *, requests: int | None, tokens: int | None, wait_s: float) -> None:
+        """Take what a provider says is left of a pace: that counts, whatever was reckoned here.
+
+        `wait_s`: for how long it takes nothing.
+        """
+        (share,) = self._shares((rate,))
+        if requests is not None:
+            share.starts = min(share.starts, float(requests))
+            share.told_starts = requests
+        if tokens is not None:
+            share.tokens = min(share.tokens, float(tokens))
+            share.told_tokens = tokens
+        if wait_s > 0:
+            share.rest(time.monotonic() + wait_s)
+
+    def _shares(self, rates: Sequence[Rate]) -> list[Share]:
+        return [self._paces.upstream(name, pace) for name, pace in rates]
