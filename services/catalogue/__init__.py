@@ -17,7 +17,18 @@ from services.catalogue._listed import MOST_LISTED, Listed, ListedModel
 from services.catalogue._load import checked, load, reload
 from services.catalogue._model import Load, Model, Provider, Rates, Retirement, Timeouts
 from services.catalogue._nearest import worded
-from services.catalogue._price import ALWAYS, FEMTO_A_NANO, Cost, ImageAt, Price, Tier, price_at, rounded_up, today
+from services.catalogue._price import (
+    ALWAYS,
+    FEMTO_A_NANO,
+    Cost,
+    ImageAt,
+    Price,
+    Tier,
+    TokenPrices,
+    price_at,
+    rounded_up,
+    today,
+)
 from services.catalogue._prices import ImagePrice, Prices, PriceTier, in_integers
 from services.catalogue._refresh import Refresh, refresh_of
 from services.catalogue._route import Route, RouteTarget, When
@@ -58,6 +69,7 @@ __all__ = [
     "Targets",
     "Tier",
     "Timeouts",
+    "TokenPrices",
     "UnknownModel",
     "Watched",
     "When",

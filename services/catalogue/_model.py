@@ -245,6 +245,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         return False
 
     @property
+    def lacks_row(self) -> bool:
+        """Whether it has no row of its own: a wildcard row covers it."""
+        return False
+
+    @property
     def lacks_price(self) -> bool:
         """Whether nobody knows what it costs, so that no limit in dollars can hold."""
         return False

@@ -109,6 +109,8 @@ class Catalogue:
             (m for m in all_models if m.is_wildcard), self.providers, configured, {}, self.facts_of
         )
         self.discovered: tuple[Model, ...] = ()
+        self._rows: dict[str, Model] = {}
+        """Models by their provider and its own name of them, once it is known what is listed."""
         self.vision: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "vision")
         self.configured = configured
         self._names: dict[str, tuple[Model, ...]] = {}
@@ -149,8 +151,8 @@ class Catalogue:
         joined = copy.copy(self)
         wildcards = Wildcards(self._wildcards.rows, self.providers, self.configured, listed, self.facts_of)
         joined._wildcards = wildcards
-        taken = frozenset(f"{model.provider}/{name}" for model in self.models for name in (model.id, model.name))
-        joined.discovered = tuple(wildcards.discovered(taken))
+        joined._rows = {f"{model.provider}/{name}": model for model in self.models for name in (model.id, model.name)}
+        joined.discovered = tuple(wildcards.discovered(joined._rows.keys()))
         return joined
 
     @staticmethod
@@ -201,7 +203,8 @@ class Catalogue:
             return row
         may_be = self._wildcards.find(name, provider, makes)
         if len(may_be) == 1:
-            return may_be[0]
+            # What a name means in a list may have a row of its own.
+            return self._rows.get(may_be[0].full_id, may_be[0])
         where = f" of provider {provider!r}" if provider else ""
         raise UnknownModel(
             f"unknown model {name[:200]!r}{where}",

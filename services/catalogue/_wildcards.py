@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Final, get_args
 
 from services.catalogue._facts import Facts
 from services.catalogue._listed import Listed, ListedModel
 from services.catalogue._model import Model, Provider, Retirement
+from services.catalogue._resolving import Ids
 from services.common import limits
 from services.common.operations import CONTRACTS, Makes
 
@@ -52,6 +53,11 @@ class WildcardModel(Model, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     def is_listed(self) -> bool:
         """As `Model.is_listed`."""
         return self.listed
+
+    @property
+    def lacks_row(self) -> bool:
+        """As `Model.lacks_row`."""
+        return True
 
     @property
     def lacks_price(self) -> bool:
@@ -111,6 +117,7 @@ class Wildcards:
         self._configured = configured
         self._facts = facts
         self._made: dict[tuple[str, str], WildcardModel] = {}
+        self._ids: dict[str, Ids] = {}
         self._of: dict[str, list[Model]] = {}
         self._prefixes: dict[str, set[str]] = {}
         for row in self.rows:
@@ -147,8 +154,8 @@ class Wildcards:
         found = [model for each in of if (model := self.of(each, name)) is not None]
         # Asked for text of a model that makes pictures, its caller is told that, not that there is none.
         fitting = [model for model in found if self._providers[model.provider].makes == makes] or found
-        has = [model for model in fitting if model.listed]
-        if has:
+        has = [model for model in fitting if model.listed] or self._meant(of, name, makes, prefixed=not named)
+        if has := has or [model for model in fitting if model.retirement is not None]:
             return (has[0],)
         if not named:
             fitting = [model for model in fitting if model.provider not in self.listed]
@@ -156,7 +163,26 @@ class Wildcards:
         text = [model for model in fitting if self._providers[model.provider].makes == "text"]
         return tuple(text if not makes and len(text) == 1 else fitting[:1] if named else fitting)
 
-    def discovered(self, taken: frozenset[str]) -> Iterator[WildcardModel]:
+    def _meant(self, providers: Iterable[str], name: str, makes: str, *, prefixed: bool) -> list[WildcardModel]:
+        """Return the listed models that a name means which is in no list, of those that make this.
+
+        `prefixed`: whether a vendor's name may stand before a slash. Vectors of another snapshot are no answer.
+        """
+        found = []
+        for provider in providers:
+            made = self._providers[provider].makes
+            if provider not in self.listed or made == "embedding" or makes not in ("", made):
+                continue
+            if provider not in self._ids:
+                self._ids[provider] = Ids(self.listed[provider].models)
+            for each in (name, name.partition("/")[2]) if prefixed else (name,):
+                listed = each if each in self.listed[provider].models else self._ids[provider].meant(each)
+                if listed and (model := self.of(provider, listed)) is not None:
+                    found.append(model)
+                    break
+        return found
+
+    def discovered(self, taken: Collection[str]) -> Iterator[WildcardModel]:
         """Yield the models that providers list and rows cover, but for those whose own name is in `taken`."""
         for provider, listed in self.listed.items():
             for name in listed.models:

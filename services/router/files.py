@@ -13,13 +13,11 @@ from moa.router.v1 import files_service_pb2, files_service_pb2_grpc
 from services.common.errors import NotFound
 from services.common.store import Links, ObjectInfo, Store
 from services.common.store.names import is_name, owns
-from services.router.dialects.reply import JSON, encode
+from services.router.dialects.reply import JSON, STATUS_KEY, encode
 from services.router.serving import begin
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
-STATUS_KEY = "x-moa-status"
-"""Initial metadata: the HTTP status that the edge gives the answer."""
 LENGTH_KEY = "x-moa-length"
 """Initial metadata: the answer's `content-length`, which gRPC's own framing would contradict on the way."""
 

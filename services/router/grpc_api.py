@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 
 from moa.router.v1 import catalog_service_pb2, catalog_service_pb2_grpc
-from services.catalogue import Model
 from services.common.errors import error_of
 from services.router.dialects import reply
+from services.router.dialects.described import message_of
 from services.router.dialects.reading import Reading
 from services.router.domain.answer import Answer
 from services.router.domain.listing import Listing
@@ -102,26 +102,11 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
     ) -> catalog_service_pb2.ListModelsResponse:
         """List models."""
         models = await self._listing.models(begin(context), provider=request.provider)
-        return catalog_service_pb2.ListModelsResponse(models=[await self._message(m) for m in models])
+        return catalog_service_pb2.ListModelsResponse(models=[await message_of(self._listing, m) for m in models])
 
     async def GetModel(
         self, request: catalog_service_pb2.GetModelRequest, context: Any
     ) -> catalog_service_pb2.GetModelResponse:
         """Describe one model."""
         model = await self._listing.model(begin(context), request.model)
-        return catalog_service_pb2.GetModelResponse(model=await self._message(model))
-
-    async def _message(self, model: Model) -> catalog_service_pb2.Model:
-        result = await self._listing.readiness(model)
-        return catalog_service_pb2.Model(
-            id=model.id,
-            provider=model.provider,
-            kind=self._listing.operation(model).kind,
-            aliases=model.aliases,
-            capabilities=sorted(model.known_capabilities),
-            context_tokens=model.context_tokens,
-            max_output_tokens=model.max_output_tokens,
-            status=result.get("status", ""),
-            loading_percent=result.get("percent"),
-            status_detail=result.get("detail", ""),
-        )
+        return catalog_service_pb2.GetModelResponse(model=await message_of(self._listing, model))

@@ -15,7 +15,8 @@ from moa.router.v1 import pages_service_pb2 as pb
 from moa.router.v1 import pages_service_pb2_grpc
 from services.common.errors import NotFound
 from services.common.pages import Page, pages
-from services.router.files import LENGTH_KEY, STATUS_KEY
+from services.router.dialects.reply import STATUS_KEY
+from services.router.files import LENGTH_KEY
 
 _PIECE_BYTES: Final = 64 * 1024
 """Written at once: who reads slowly holds this much here, not a file."""

@@ -72,6 +72,13 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
         pytest.param("a/img-7", "", "image", False, "a-image/img-7", id="a prefix of two providers, by what is asked"),
         pytest.param("models/new-7", "", "text", False, "b-text/new-7", id="Google's form"),
         pytest.param("b-text/known-1", "", "text", False, "", id="another provider's row is not meant"),
+        pytest.param("mine-preview", "", "text", True, "a-text/mine", id="a preview that has ended"),
+        pytest.param("vendor/mine-latest", "", "text", True, "a-text/mine", id="behind a vendor's name"),
+        pytest.param("a/mine-2025-01-01", "", "text", True, "a-text/mine", id="a snapshot, its provider named"),
+        pytest.param("known-one-latest", "", "text", True, "a-text/known-1", id="listed, and its row is meant"),
+        pytest.param("new-9-preview", "", "text", True, "b-text/new-9", id="of whoever lists it"),
+        pytest.param("new-9-preview", "", "text", False, "", id="not without a list"),
+        pytest.param("img-3-preview", "", "image", True, "a-image/img-3-preview", id="of another provider's list: no"),
         pytest.param("zeta", "", "text", False, "a-text/zeta", id="the only one whose row covers it"),
         pytest.param(
             "img-7", "", "text", False, "a-image/img-7", id="what makes something else is found for its refusal"
@@ -259,6 +266,8 @@ def test_kept_successors_answer_for_what_ended_unless_it_is_still_listed() -> No
     assert (found.full_id, str(ending.date) if ending else "") == ("a/kept", "2020-01-01")
     listed = _with_facts(ListedModel(id="gone"))
     assert retirement.standing(listed, listed.find("gone"), retirement.today())[0].id == "gone"
+    gone = _with_facts(ListedModel(id="kept"), ListedModel(id="gone-but-another"))
+    assert retirement.standing(gone, gone.find("gone"), retirement.today())[0].id == "kept", "in no list, yet declared"
     assert retirement.standing(catalogue, catalogue.find("round"), retirement.today())[0].id in ("round", "about")
     assert catalogue.find("away").retirement is None, "its successor is none that the row covers"
 

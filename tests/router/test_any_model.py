@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
 
-from services.catalogue import Catalogue, Listed, ListedModel, Model, Prices, Provider
+from services.catalogue import (
+    Catalogue,
+    ImagePrice,
+    Listed,
+    ListedModel,
+    Model,
+    Prices,
+    PriceTier,
+    Provider,
+    Retirement,
+)
 from services.common import errors
 from services.common.errors import PermissionDenied
 from services.quota_client.amounts import UNLIMITED, Amount
 from services.router import metrics
+from services.router.dialects.openai.servicer import page_of
 from services.router.domain.breaker import LIMIT
 from services.router.domain.caller import Caller
+from services.router.domain.described import Description, described
+from services.router.domain.listing import Listing
+from services.router.operations import OPERATIONS
 from tests.router.rig import said, text
 from tests.router.test_growth import pieces
 from tests.router.test_rescue import finished
@@ -124,3 +139,71 @@ async def test_callers_names_make_no_new_labels() -> None:
 
 def _labels() -> list[dict[str, str]]:
     return [sample.labels for metric in metrics.ATTEMPTS_FAILED.collect() for sample in metric.samples]
+
+
+def _described(*rows: Model, name: str, listed: tuple[str, ...] = ()) -> Description:
+    world = world_of(*rows, listed=listed)
+    return described(world.catalogue, world.catalogue.find(name))
+
+
+def test_what_is_not_known_is_told_as_such() -> None:
+    """Of an id that is only listed nothing is known; of a row what it says; a price in dollars with its tiers."""
+    assert _described(name="new-1", listed=("new-1",)) == Description(*[None] * 8)
+    tier = PriceTier(above=100, input=4.5)
+    images = (ImagePrice(usd=0.02, quality="low"),)
+    row = Model(
+        id="a",
+        provider="one",
+        context_tokens=10,
+        capabilities=frozenset({"vision"}),
+        prices=Prices(since=dt.date(2026, 1, 2), input=1.5, output=0, tiers=(tier,), images=images),
+        retirement=Retirement(date=dt.date(2090, 1, 1), successor="b"),
+    )
+    found = _described(row, Model(id="b", provider="one"), name="a")
+    assert found == Description(
+        context_tokens=10,
+        max_output_tokens=None,
+        inputs=("text", "image"),
+        outputs=("text",),
+        capabilities=["vision"],
+        prices={
+            "since": "2026-01-02",
+            "input": 1.5,
+            "output": 0.0,
+            "tiers": [{"above": 100, "input": 4.5}],
+            "images": [{"usd": 0.02, "quality": "low"}],
+        },
+        retires=dt.date(2090, 1, 1),
+        successor="b",
+    )
+
+
+async def test_a_key_sees_what_it_may_use_of_what_is_listed() -> None:
+    """Permissions hold for discovered ids; who brings a key of one's own sees nothing of the operator's lists."""
+    world = world_of(Model(id="a", provider="one"), Model(id="*", provider="one"), listed=("seen", "hidden"))
+    world.ledger.forbidden = {"hidden"}
+    listing = Listing(operations=OPERATIONS, catalogue=lambda: world.catalogue, admission=world.ledger)
+    seen = await listing.models(Caller(key="k", request_id="r"))
+    assert [model.id for model in seen] == ["a", "seen"]
+    assert await listing.models(Caller(key="k", request_id="r", own_key="AIza")) == []
+    with pytest.raises(PermissionDenied):
+        await listing.model(Caller(key="k", request_id="r"), "hidden")
+    assert (await listing.model(Caller(key="k", request_id="r"), "seen-latest")).id == "seen"
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "ids"),
+    [("", 0, "abc"), ("", 2, "ab"), ("b", 0, "c"), ("a", 1, "b"), ("one/a", 0, "bc"), ("c", 5, "")],
+)
+def test_a_list_comes_in_pages_for_who_wants_them(after: str, limit: int, ids: str) -> None:
+    """`after` names the model before the first, `limit` how many there are."""
+    models = [Model(id=name, provider="one") for name in "abc"]
+    assert [model.id for model in page_of(models, after, limit)] == list(ids)
+
+
+@pytest.mark.parametrize(("after", "limit", "param"), [("x", 0, "after"), ("", -1, "limit")])
+def test_a_page_that_is_none_is_refused(after: str, limit: int, param: str) -> None:
+    """A name that is not in the list, or a size below zero."""
+    with pytest.raises(errors.InvalidField) as refused:
+        page_of([Model(id="a", provider="one")], after, limit)
+    assert refused.value.param == param

@@ -9,6 +9,7 @@ from services.catalogue import Catalogue, Model
 from services.common.errors import ModelNotFound, PermissionDenied, ProviderNotConfigured
 from services.router.domain import retirement
 from services.router.domain.caller import Caller
+from services.router.domain.described import Description, described
 from services.router.domain.operation import Operation
 from services.router.domain.operations import Admission
 from services.router.domain.ports import VerifiedKey
@@ -22,7 +23,7 @@ async def _unknown() -> Mapping[str, Readiness]:
 
 
 class Listing:
-    """Reads the catalogue through a key's permissions.
+    """Reads the catalogue, and what providers list, through a key's permissions.
 
     Args:
         operations: What callers may ask for, by the names that catalogue rows write as `makes`.
@@ -62,9 +63,11 @@ class Listing:
             catalogue.provider(provider)
             if provider not in catalogue.configured:
                 raise ProviderNotConfigured(f"provider {provider} is not configured here", param="provider")
+        # What the operator's key is shown is no matter of those who bring their own.
+        discovered = () if caller.own_key else catalogue.discovered
         return [
             model
-            for model in catalogue.models
+            for model in (*catalogue.models, *discovered)
             if self._reaches(catalogue, model, caller)
             and not retirement.is_over(model, on)
             and (not provider or model.provider == provider)
@@ -93,6 +96,10 @@ class Listing:
         if caller.own_key:
             return catalogue.providers[model.provider].takes_caller_keys
         return catalogue.is_reachable(model)
+
+    def described(self, model: Model) -> Description:
+        """Return what is known of a model."""
+        return described(self._catalogue(), model)
 
     def operation(self, model: Model) -> Operation[Any, Any]:
         """Return what a model is asked for."""

@@ -65,7 +65,7 @@ def describe(model: Model, makes: str) -> dict[str, Any]:
         results["inputTokenLimit"] = model.context_tokens
     if model.max_output_tokens:
         results["outputTokenLimit"] = model.max_output_tokens
-    if model.can("reasoning"):
+    if "reasoning" in model.known_capabilities:
         results["thinking"] = True
     return results
 

@@ -26,7 +26,7 @@ class ModelsServicer:
     ) -> httpbody_pb2.HttpBody:
         """List the models that the key may use."""
         page = await listing.page(self._listing, self._caller(context), request.page_size, request.page_token)
-        return reply.json_body(page)
+        return await reply.tagged_body(context, page)
 
     async def GetModel(
         self, request: google_service_pb2.GoogleServiceGetModelRequest, context: Any

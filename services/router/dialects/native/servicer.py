@@ -17,6 +17,7 @@ from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import PermissionDenied
 from services.router.dialects import reply
+from services.router.dialects.described import message_of
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.methods import MethodSet
 from services.router.dialects.native import answers, bodies, image, text
@@ -54,6 +55,7 @@ class NativeServicer:
         for model in models:
             if result := await self._listing.readiness(model):
                 response.states[model.id].CopyFrom(native_service_pb2.ModelReadiness(**result))
+            response.facts[model.id].CopyFrom(await message_of(self._listing, model))
         return response
 
     async def GenerateText(self, request: httpbody_pb2.HttpBody, context: Any) -> None:

@@ -53,12 +53,23 @@ class Images(Struct):
 
 
 class OpenAIModel(Struct):
-    """A model. `status`, with `percent` or `detail`, stands with the gateway's own models only."""
+    """A model. `status`, with `percent` or `detail`, stands with the gateway's own models only.
+
+    What is not known of it is null. `prices` are US dollars, of a million tokens by their kind and of an image.
+    """
 
     id: str
     object: Literal["model"]
     created: Whole
     owned_by: str
+    context_tokens: Whole | None = None
+    max_output_tokens: Whole | None = None
+    input_modalities: list[str] | None = None
+    output_modalities: list[str] | None = None
+    capabilities: list[str] | None = None
+    prices: dict[str, Any] | None = None
+    retires: str | None = None
+    successor: str | None = None
     status: Literal["ready", "loading", "absent"] = "ready"
     percent: Whole = 0
     detail: str = ""

@@ -10,6 +10,7 @@ from moa.router.v1 import openai_service_pb2
 from services.catalogue import Model
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
+from services.common.errors import InvalidField
 from services.router.dialects import reply
 from services.router.dialects.google import answers as google_answers
 from services.router.dialects.google import listing as google
@@ -31,9 +32,10 @@ class ModelsServicer:
         """List the models that the key may use; in Google's form for a caller with Google's key header."""
         if google.is_asked(context):
             page = await google.page(self._listing, self._caller(context), request.page_size, request.page_token)
-            return reply.json_body(page)
+            return await reply.tagged_body(context, page)
         models = await self._listing.models(begin(context))
-        return reply.json_body({"object": "list", "data": [await self._model(m) for m in models]})
+        data = [await self._model(m) for m in page_of(models, request.after, request.limit)]
+        return await reply.tagged_body(context, {"object": "list", "data": data})
 
     async def GetModel(
         self, request: openai_service_pb2.OpenAIServiceGetModelRequest, context: Any
@@ -53,7 +55,30 @@ class ModelsServicer:
         }
         if model.aliases:
             rendered["aliases"] = list(model.aliases)
+        known = self._listing.described(model)
+        rendered |= {
+            "context_tokens": known.context_tokens,
+            "max_output_tokens": known.max_output_tokens,
+            "input_modalities": known.inputs,
+            "output_modalities": known.outputs,
+            "capabilities": known.capabilities,
+            "prices": known.prices,
+            "retires": known.retires,
+            "successor": known.successor,
+        }
         return rendered | await self._listing.readiness(model)
+
+
+def page_of(models: list[Model], after: str, limit: int) -> list[Model]:
+    """Return the models behind the one with an id, `limit` of them at most; 0: all."""
+    if limit < 0:
+        raise InvalidField("limit must not be negative", param="limit")
+    start = 0
+    if after:
+        start = next((place for place, model in enumerate(models, 1) if after in (model.id, model.full_id)), 0)
+        if not start:
+            raise InvalidField("after is the id of none of the models", param="after")
+    return models[start : start + limit] if limit else models[start:]
 
 
 METHODS: Final = MethodSet(
