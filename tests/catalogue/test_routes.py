@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
-from services.catalogue import Catalogue, CatalogueError, load
+from services.catalogue import Catalogue, CatalogueError, Watched, load
 
 FILE = """
 providers:
@@ -151,6 +153,51 @@ def test_a_bad_declaration_is_refused_with_its_place(tmp_path: Path, old: str, n
         text = text.replace("provider: q", "provider: virtual-q").replace("q/a", "virtual-q/a")
     with pytest.raises(CatalogueError, match=why):
         load(written(tmp_path, text), SECRETS)
+
+
+async def test_an_edit_is_taken_up_or_refused_as_a_whole(tmp_path: Path) -> None:
+    """A running gateway has the new targets, and goes on with what it has where they are wrong."""
+    path = written(tmp_path, FILE)
+    watched = Watched(path, SECRETS)
+    watching = asyncio.create_task(watched.watch(every_s=0.01))
+
+    def targets() -> list[str]:
+        found = watched.now.route(watched.now.find("outer"))
+        assert found is not None
+        return [model.full_id for _, model in found[1]]
+
+    async with asyncio.timeout(20):
+        path.write_text(FILE.replace("{model: fast}", "{model: nobody}"))
+        while not watched.refused:
+            await asyncio.sleep(0.01)
+        assert targets() == ["virtual-text/fast", "p@spare/a"]
+        before = watched.now
+        path.write_text(FILE.replace("{model: fast}", "{model: q/a}"))
+        while watched.now is before:
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert targets() == ["q/a", "p@spare/a"]
+
+
+def test_the_documented_examples_are_taken(tmp_path: Path) -> None:
+    """What docs/routing.md shows of virtual models may be copied."""
+    fenced = [block.partition("```")[0] for block in Path("docs/routing.md").read_text().split("```yaml\n")[1:]]
+    blocks = [block for block in fenced if "targets:" in block]
+    assert len(blocks) >= 6
+    for block in blocks:
+        names = sorted({name for name in re.findall(r"model: ([\w./@-]+)", block) if "@" not in name})
+        rows = [name if "/" in name else f"p/{name}" for name in names]
+        declared = re.findall(r"- id: ([\w-]+)\n +adapter", block)
+        providers = {row.partition("/")[0] for row in rows} - {*declared}
+        head, _, tail = (block if "routes:" in block else f"routes:\n{block}").partition("routes:")
+        lines = [
+            head.rstrip() or "providers:",
+            *(f"  - {{id: {one}, adapter: openai, makes: text, base_url: x}}" for one in sorted(providers)),
+            "models:",
+            *(f"  - {{id: {row.partition('/')[2]}, provider: {row.partition('/')[0]}}}" for row in rows),
+            f"routes:{tail}",
+        ]
+        assert load(written(tmp_path, "\n".join(lines)), {}).models[-1].provider == "virtual-text"
 
 
 def test_virtual_models_that_multiply_are_refused_quickly(tmp_path: Path) -> None:

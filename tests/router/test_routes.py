@@ -19,7 +19,7 @@ from services.router.operations.image import ImageCall
 from services.router.operations.text import TEXT
 from services.router.tags import tags_of
 from tests.router.rig import ended, said, text
-from tests.router.world import World
+from tests.router.world import LIMIT, World
 
 CALLER = Caller(key="k", request_id="rid")
 
@@ -158,6 +158,22 @@ async def test_a_stream_that_breaks_goes_on_at_the_next_target() -> None:
     said_text, _, answer = await played.ask(model="team")
     assert (said_text, answer.model.id) == ("Hello world", "b")
     assert [row[3] for row in played.ledger.rows] == ["voided", "b"]
+
+
+@pytest.mark.parametrize(("model", "others"), [("team", True), ("alone", False), ("a", False)])
+async def test_who_has_others_does_not_wait_for_a_restart(model: str, others: bool) -> None:
+    """Where a model's process is being started again, its stream waits for it only if nobody else may answer."""
+    played = World(routes=[route("a", "b"), route("a", name="alone")])
+    seen: list[bool] = []
+    generate = played.generate_text
+
+    def asked(request: Any, target: Any, caller: Caller, *more: Any, **named: Any) -> Any:
+        seen.append(caller.has_others)
+        return generate(request, target, caller, *more, **named)
+
+    played.generate_text = asked  # type: ignore[method-assign,assignment]
+    await played.ask(model=model)
+    assert seen == [others]
 
 
 async def test_images_are_routed_likewise() -> None:
@@ -392,6 +408,34 @@ class TestHedging:
             first.set()
             await asking
         assert hedged == 3
+
+    @pytest.mark.parametrize("whole", [False, True])
+    @pytest.mark.parametrize("first_wins", [False, True])
+    async def test_whoever_answers_gets_no_more_than_is_set_aside(self, whole: bool, first_wins: bool) -> None:
+        """An answer that nobody bounded grows as its own pieces are delivered, and ends where nothing more can be had,
+        though the other call was asked after it, or before."""
+        long = {"max_output_tokens": 100_000, "context_tokens": 200_000}
+        played = world("a", "b", hedge=True, changes={"a": long, "b": long})
+        for _ in range(25):
+            await played.ask(model="team", stream=not whole)
+        gate, never = asyncio.Event(), asyncio.Event()
+        pieces = [text(said(" word" * 80)) for _ in range(50)]
+        events = {"a": gate if first_wins else never, "b": never if first_wins else gate}
+        for name, event in events.items():
+            played.play(name, event, *pieces, ended())
+        played.calls.clear()
+        played.ledger.left = 10**6
+        asking = asyncio.create_task(played.ask(model="team", max_tokens=None, stream=not whole))
+        while len(played.calls) < 2:
+            await asyncio.sleep(0)
+        played.ledger.left = 0
+        gate.set()
+        said_text, events_seen, answer = await asking
+        assert answer.model.id == ("a" if first_wins else "b")
+        finished = [event.candidate_finished for event in events_seen if event.HasField("candidate_finished")]
+        assert [one.reason for one in finished] == [text_pb2.FINISH_REASON_LENGTH]
+        assert len(said_text) <= LIMIT * 4
+        assert answer.usage.completion_tokens <= LIMIT
 
     async def test_it_is_off_unless_said(self) -> None:
         """A silent target is waited for as ever."""

@@ -84,7 +84,7 @@ class Backends:
             return begin()
         except Restarting:
             # Where another model may answer, that one is asked instead.
-            others = model.fallback and caller.fallback
+            others = caller.has_others or (model.fallback and caller.fallback)
             if carriage.waiting is None or model.load is None or others:
                 raise
             return ReconnectingStream(self._connections[provider.service], begin, carriage.waiting)

@@ -31,6 +31,8 @@ class Caller:
     """When it gives up, by `time.monotonic`."""
     fallback: bool = True
     """Whether another model may answer when the one that it asks for cannot."""
+    has_others: bool = False
+    """Whether its request is for a virtual model of which more than one target may answer."""
     tags: frozenset[str] = frozenset()
     """What it calls its request, for the conditions of virtual models."""
     max_wait_s: float = 0.0

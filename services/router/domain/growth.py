@@ -65,7 +65,7 @@ class Growth:
         """Tokens of completion that are set aside."""
         self.meter = TextMeter(0)
         self._streams: list[Growing] = []
-        """Whose messages are held back once all is used up: those of the last target that was asked and not left."""
+        """Whose messages are held back once all is used up: several are asked at once where one is hedged."""
 
     def meter_by(self, meter: TextMeter) -> None:
         """Take what meters the delivered: the answer's own, or, of one that is wanted whole, that of its parts."""
@@ -107,12 +107,13 @@ class Growth:
             meter.mark = math.inf if short else self.covered
             if self._running is None and self._refusal is None:
                 self._running = asyncio.create_task(self._extend(), name="growth")
-        self._streams[-1].hold(back=short)
+        for stream in self._streams:
+            stream.hold(back=short)
 
-    def end(self) -> Message:
-        """Return the end of an answer that no more is set aside for."""
+    def end(self, meter: TextMeter) -> Message:
+        """Return the end of an answer that no more is set aside for; `meter` has counted it."""
         # No more was delivered than was set aside, as far as anybody knows.
-        return cut_short(self.meter, text_pb2.FINISH_REASON_LENGTH, self.candidates, most=self.covered)
+        return cut_short(meter, text_pb2.FINISH_REASON_LENGTH, self.candidates, most=self.covered)
 
     async def more(self) -> MoaError | None:
         """Wait until the answer may go on; return the refusal, where no more can be had."""
@@ -214,11 +215,12 @@ class Growing:
     async def _once_covered(self) -> Message | None:
         """Return the next message. Raises MoaError, Unextended where auth cannot say whether more is left."""
         growth = self._growth
+        meter = growth.meter
         if (refusal := await growth.more()) is not None:
             self.cancel()
             if not isinstance(refusal, QuotaExhausted):
                 raise Unextended() from refusal
-            return growth.end()
+            return growth.end(meter)
         return await self._stream.read()
 
     def cancel(self) -> None:
@@ -254,6 +256,9 @@ class Collected:
 
     async def read(self) -> Message | None:
         """Return the whole answer, and before it signs of life. Raises MoaError."""
+        growth = self._growth
+        if growth is not None and growth.meter is not self._meter:  # the other's, of two targets that are asked at once
+            growth.meter_by(self._meter)
         message = await self._stream.read()
         if message is None or not message.events:
             return message
@@ -262,11 +267,9 @@ class Collected:
             raise error_of(last.error)
         if last.HasField("finished") and not self._parts.events:
             return message
-        if (growth := self._growth) is not None:
-            if growth.meter is not self._meter:  # of two targets that are asked at once the one that says something
-                growth.meter_by(self._meter)
+        if growth is not None:
             for event in message.events:
-                growth.meter.saw(event, event.WhichOneof("event"))
+                self._meter.saw(event, event.WhichOneof("event"))
         self._parts.events.extend(message.events)
         if not last.HasField("finished"):
             return Message()

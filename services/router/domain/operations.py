@@ -158,6 +158,8 @@ class Operations:
         if not caller.own_key and any(each.lacks_price for each in (plan.first, *plan.others)):
             plan = plan.payable(await self._admission.identify(caller.key))
         first, others = plan.first, plan.others
+        if plan.route is not None and others:
+            call.bind(replace(caller, has_others=True), self._backends)
         call.check(first)
         linked = _linked(call.images())
         # One reservation pays, whoever answers.
