@@ -105,12 +105,14 @@ class Price(TokenPrices, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         cached = min(usage.cached_tokens, usage.prompt_tokens)
         written = min(usage.cache_write_tokens, usage.prompt_tokens - cached)
         pictures = min(usage.prompt_image_tokens, usage.prompt_tokens - cached - written)
+        sound = min(usage.prompt_audio_tokens, usage.prompt_tokens - cached - written - pictures)
         reasoning = min(usage.reasoning_tokens, usage.completion_tokens)
         drawn = min(usage.completion_image_tokens, usage.completion_tokens - reasoning)
         if usage.images and not drawn:
             drawn = usage.completion_tokens - reasoning  # the provider does not tell kinds apart
         return (
-            (usage.prompt_tokens - cached - written - pictures) * self._of("input", tier)
+            (usage.prompt_tokens - cached - written - pictures - sound) * self._of("input", tier)
+            + sound * self._of("audio_input", tier)
             + pictures * self._of("image_input", tier)
             + cached * self._of("cached", tier)
             + written * self._of("cache_write", tier)
@@ -119,15 +121,16 @@ class Price(TokenPrices, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             + drawn * self._of("image_output", tier)
         )
 
-    def most(self, prompt: int | None = None) -> tuple[int, int]:
+    def most(self, prompt: int | None = None, *, sound: bool = False) -> tuple[int, int]:
         """Return the femto-dollars that a token of prompt and one of completion cost at most, whatever becomes of it.
 
-        `prompt` bounds the prompt's tokens, and so which tiers may hold; none: any may.
+        `prompt` bounds the prompt's tokens, and so which tiers may hold; none: any may. `sound`: whether some may be.
         """
         reached = self.tiers if prompt is None else self._reached(prompt)[::-1]
         tiers = [reached[:number][::-1] for number in range(len(reached) + 1)]
+        read = ("input", "cached", "cache_write", "image_input", *(("audio_input",) if sound else ()))
         return (
-            max(self._of(kind, tier) for tier in tiers for kind in ("input", "cached", "cache_write", "image_input")),
+            max(self._of(kind, tier) for tier in tiers for kind in read),
             max(self._of(kind, tier) for tier in tiers for kind in ("output", "reasoning", "image_output")),
         )
 

@@ -71,6 +71,8 @@ class ReportedUsage:
     prompt_images: int = 0
     """The part of the prompt that was images."""
     completion_images: int = 0
+    prompt_audio: int = 0
+    """The part of the prompt that was sound."""
 
     def usage(self, prompt: int = 0, completion: int = 0) -> Usage:
         """Return it, with estimates in the place of what cannot be read."""
@@ -84,5 +86,6 @@ class ReportedUsage:
             reasoning_tokens=min(self.reasoning, found_completion),
             prompt_image_tokens=min(self.prompt_images, found_prompt),
             completion_image_tokens=min(self.completion_images, found_completion),
+            prompt_audio_tokens=min(self.prompt_audio, found_prompt),
             exact=not self.faults,
         )

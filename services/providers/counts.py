@@ -22,7 +22,7 @@ _NOTHING: Final = (b"", b"null")
 WRONG = Counter(
     "moa_upstream_usage_wrong_total",
     "Answers whose usage the provider got wrong, by how: type, missing, fraction, negative, range, cached, cache_write,"
-    " reasoning, images.",
+    " reasoning, images, audio.",
     ["provider", "fault"],
 )
 
@@ -51,6 +51,8 @@ class Spelling(NamedTuple):
     """The part of `prompt` that was images."""
     completion_images: Path | None = None
     """The part of `completion` that was images."""
+    prompt_audio: Path | None = None
+    """The part of `prompt` that was sound."""
     omits_zeros: bool = False
     """Whether a main part that is missing is 0, as in JSON made of protobuf."""
 
@@ -75,8 +77,17 @@ def read_usage(raw: msgspec.Raw, spelling: Spelling) -> ReportedUsage | None:
     cache_write = _part(given, _first(given, spelling.cache_write), prompt, "cache_write", faults)
     prompt_images = _part(given, spelling.prompt_images, prompt, "images", faults)
     completion_images = _part(given, spelling.completion_images, completion, "images", faults)
+    prompt_audio = _part(given, spelling.prompt_audio, prompt, "audio", faults)
     return ReportedUsage(
-        prompt, completion, cached, reasoning, frozenset(faults), cache_write, prompt_images, completion_images
+        prompt,
+        completion,
+        cached,
+        reasoning,
+        frozenset(faults),
+        cache_write,
+        prompt_images,
+        completion_images,
+        prompt_audio,
     )
 
 

@@ -225,3 +225,12 @@ def test_bounds_of_images_alone_stand_beside_known_prices() -> None:
     assert (price.input, price.image_output, price.dearest_image()) == (5, 30, NANO // 5)
     own = Model(id="m", provider="p", prices=Prices(input=1.0), known_prices=known)
     assert [price.input for price in own.price_list] == [NANO]
+
+
+def test_sound_costs_its_own_price_and_is_reserved_where_it_may_be() -> None:
+    """Files may be sound; without any, no text is reserved by the price of sound."""
+    prices = Prices(input=1.0, cached=0.1, audio_input=3.0)
+    usage = Usage(prompt_tokens=100, cached_tokens=20, prompt_audio_tokens=90)
+    assert in_integers(prices).nano_usd(usage) == 20 * 100 + 80 * 3000, "no more than what is not cached"
+    model = Model(id="m", provider="p", prices=prices)
+    assert [Rates.of([model], sound=sound).nano_usd(100, 0) for sound in (False, True)] == [100_000, 300_000]

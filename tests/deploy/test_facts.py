@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deploy.build.licences import PERMITTED
 from deploy.facts import changes, document, packages
 from deploy.facts.__main__ import main
 from deploy.facts.abilities import models
@@ -155,6 +156,7 @@ def test_what_ships_was_made_of_the_locked_packages() -> None:
     sources = checked_document(shipped_facts(), "facts").sources
     assert {one.name: (one.version, one.sha256) for one in sources} == packages.pinned()
     assert packages.lock_text(sources) == packages.LOCK.read_text()
+    assert {one.licence for one in sources} <= PERMITTED
 
 
 def test_written_and_read_again_a_document_is_the_same() -> None:

@@ -127,6 +127,23 @@ def test_more_cached_than_prompted_is_all_of_the_prompt(name: str, counts: str, 
     assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.exact) == (7, 7, 5, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("openai", '{"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": {"audio_tokens": 4}}'),
+        (
+            "gemini",
+            '{"promptTokenCount": 7, "candidatesTokenCount": 5, "promptTokensDetails": '
+            '[{"modality": "TEXT", "tokenCount": 3}, {"modality": "AUDIO", "tokenCount": 4}]}',
+        ),
+    ],
+)
+def test_sound_of_a_prompt_is_counted_apart(name: str, counts: str) -> None:
+    """Its tokens have a price of their own."""
+    usage = _read(name, counts, stream=True)[-1].finished.usage
+    assert (usage.prompt_tokens, usage.prompt_audio_tokens, usage.exact) == (7, 4, True)
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[EchoEmulator]:
     async with EchoEmulator() as emulator:

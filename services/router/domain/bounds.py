@@ -25,13 +25,16 @@ class Rates(NamedTuple):
     completion: int
 
     @classmethod
-    def of(cls, models: Iterable[Model], prompt: int | None = None, day: dt.date | None = None) -> Rates:
+    def of(
+        cls, models: Iterable[Model], prompt: int | None = None, day: dt.date | None = None, *, sound: bool = False
+    ) -> Rates:
         """Return the highest of each on a day, or today; a model without prices costs nothing.
 
-        `prompt` bounds the prompt's tokens, by which some prices go; none: whatever it is.
+        `prompt` bounds the prompt's tokens, by which some prices go; none: whatever it is. `sound`: whether some may
+        be sound.
         """
         day = day or today()
-        most = [price.most(prompt) for model in models if (price := model.price(day)) is not None]
+        most = [price.most(prompt, sound=sound) for model in models if (price := model.price(day)) is not None]
         return cls(max(prompt for prompt, _ in most), max(completion for _, completion in most)) if most else _FREE
 
     def nano_usd(self, prompt: int, completion: int) -> int:

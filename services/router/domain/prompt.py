@@ -51,6 +51,8 @@ class Prompt:
     """What its request asks of a model, all of whose limits it keeps; None: nobody has looked."""
     conversation: str = ""
     """What its caller says is the same for all requests of its conversation; empty: nothing."""
+    files: bool = False
+    """Whether it has files, which may be sound."""
 
     @classmethod
     def of(cls, request: GenerateTextRequest, *, whole: bool = False, conversation: str = "") -> Self:
@@ -58,7 +60,7 @@ class Prompt:
 
         `whole`: look through all of the request, and raise InvalidField for what is outside its limits.
         """
-        total, count, pictures = PER_REQUEST, len(request.messages), []
+        total, count, pictures, files = PER_REQUEST, len(request.messages), [], False
         for number, message in enumerate(request.messages):
             count += len(message.parts)
             if count > MOST_PARTS:
@@ -67,6 +69,7 @@ class Prompt:
             for index, part in enumerate(message.parts):
                 if part.HasField("image"):
                     pictures.append((number, index))
+                files = files or part.HasField("file")
                 total += _part_bound(part) + _carried(part)
         if count > MOST_PARTS:
             refusal = f"at most {MOST_PARTS} messages and parts of messages are taken"
@@ -82,7 +85,7 @@ class Prompt:
         needs = limits.needs(request) if whole else None
         # To look into a picture is to copy it.
         sizes = tuple(size_of(request.messages[n].parts[i].image) for n, i in pictures) if whole else None
-        return cls(total, prompt_tokens(request), tuple(pictures), sizes, needs, conversation)
+        return cls(total, prompt_tokens(request), tuple(pictures), sizes, needs, conversation, files)
 
     def check(self, request: GenerateTextRequest) -> None:
         """Raise InvalidField for the first field of the prompt's request that is outside its limits."""

@@ -190,7 +190,9 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
     def amount(self, models: Sequence[Model]) -> Needed:
         """As `Call.amount`: pictures count as they do where they cost most."""
         self._bound = bounds.prompt_bound(self.prompt, self.request, models)
-        self._rates = bounds.Rates.of(models, self._bound)
+        # What files come to is told about, not bounded, and so is no tier that they may reach.
+        longest = None if self.prompt.files else self._bound
+        self._rates = bounds.Rates.of(models, longest, sound=self.prompt.files)
         self._longest = bounds.longest(models)
         return self._amount(self._bound)
 

@@ -61,6 +61,7 @@ COUNTS: Final = Spelling(
     completion=(("candidatesTokenCount",), ("thoughtsTokenCount",)),
     cached=(("cachedContentTokenCount",),),
     reasoning=("thoughtsTokenCount",),
+    prompt_audio=("promptTokensDetails", "AUDIO"),
     omits_zeros=True,
 )
 

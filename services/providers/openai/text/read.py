@@ -49,6 +49,7 @@ COUNTS: Final = Spelling(
     cache_write=(("prompt_tokens_details", "cache_write_tokens"), ("cache_creation_input_tokens",)),
     total=("total_tokens",),
     reasoning=("completion_tokens_details", "reasoning_tokens"),
+    prompt_audio=("prompt_tokens_details", "audio_tokens"),
 )
 
 _NOTHING: Final = Delta()
