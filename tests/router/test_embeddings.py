@@ -9,7 +9,7 @@ import pytest
 
 from moa.common.v1 import usage_pb2
 from moa.embedding.v1 import embedding_service_pb2
-from services.catalogue import Catalogue, Model, Provider
+from services.catalogue import Catalogue, Model, Provider, Route, RouteTarget
 from services.common.errors import InvalidField, ModelNotFound, PermissionDenied, Unavailable, Unsupported
 from services.router.domain.caller import Caller
 from services.router.domain.operation import Whole
@@ -27,7 +27,8 @@ MODELS = [
     Model(id="encoder", provider="local-embedding", context_tokens=16),
     Model(id="first", provider="local-embedding", context_tokens=16, fallback=("encoder",)),
 ]
-CATALOGUE = Catalogue(PROVIDERS, MODELS, frozenset({"chat", "local-embedding"}))
+ROUTE = Route(id="vectors", targets=(RouteTarget(model="first"), RouteTarget(model="encoder")))
+CATALOGUE = Catalogue(PROVIDERS, MODELS, frozenset({"chat", "local-embedding"}), [ROUTE])
 
 
 class Rig(Played):
@@ -100,6 +101,15 @@ async def test_another_model_answers_where_its_row_says_so() -> None:
     rig.failing["first"] = Unavailable("away")
     assert (await rig.embed("fox", model="first")).model == "encoder"
     assert [usage.prompt_tokens for usage in rig.books.ended() if usage] == [3]
+
+
+async def test_a_virtual_model_is_answered_by_a_target_of_it() -> None:
+    """Under the target's name, paid once, and the next target answers where one fails."""
+    rig = Rig()
+    assert (await rig.embed("fox", model="vectors")).model == "first"
+    rig.failing["first"] = Unavailable("away")
+    assert (await rig.embed("fox", model="virtual-embedding/vectors")).model == "encoder"
+    assert [usage.prompt_tokens for usage in rig.books.ended() if usage] == [3, 3]
 
 
 @pytest.mark.parametrize("failure", [Unavailable("away"), asyncio.CancelledError()])

@@ -19,6 +19,7 @@ from services.router.operations.image import ImageCall
 from services.router.operations.text import TEXT
 from services.router.tags import tags_of
 from tests.router.rig import ended, said, text
+from tests.router.test_rescue import finished
 from tests.router.world import LIMIT, World
 
 CALLER = Caller(key="k", request_id="rid")
@@ -158,6 +159,43 @@ async def test_a_stream_that_breaks_goes_on_at_the_next_target() -> None:
     said_text, _, answer = await played.ask(model="team")
     assert (said_text, answer.model.id) == ("Hello world", "b")
     assert [row[3] for row in played.ledger.rows] == ["voided", "b"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("strategy", ["first_token", "per_token"])
+async def test_the_quickest_of_late_is_asked_first(strategy: str, stream: bool) -> None:
+    """Each target is measured once, by one request; then the quickest answers, until another is."""
+    played = world("a", "b", strategy=strategy)
+    took = {"a": 2.0, "b": 1.0}
+
+    def passing(seconds: float) -> Any:
+        def passes() -> None:
+            played.now += seconds
+
+        return passes
+
+    async def asked() -> str:
+        for name, seconds in took.items():
+            played.scripts[name] = []
+            slow = passing(seconds)
+            played.play(name, slow, text(said(f"I am {name}")), slow, finished(7, 20))
+        return str((await played.ask(model="team", stream=stream))[2].model.id)
+
+    assert {await asked(), await asked()} == {"a", "b"}
+    assert [await asked() for _ in range(3)] == ["b"] * 3
+    took["b"] = 8.0
+    assert await asked() == "b"
+    assert [await asked() for _ in range(3)] == ["a"] * 3
+    played.now += 61
+    assert {await asked(), await asked()} == {"a", "b"}
+
+
+async def test_the_cheapest_for_the_request_is_asked_first() -> None:
+    """By its prompt and its bound: a target of cheap prompts and dear answers is cheap for long prompts alone."""
+    prompts, answers = Prices(input=1, output=100), Prices(input=10, output=1)
+    played = world("a", "b", strategy="lowest_price", changes={"a": {"prices": prompts}, "b": {"prices": answers}})
+    assert (await played.ask("hi", model="team", max_tokens=100))[2].model.id == "b"
+    assert (await played.ask("hi " * 4000, model="team", max_tokens=1))[2].model.id == "a"
 
 
 @pytest.mark.parametrize(("model", "others"), [("team", True), ("alone", False), ("a", False)])

@@ -165,7 +165,7 @@ class Lent:
 
 
 class Played:
-    """A call: plays messages; a MoaError among them is raised, an event is waited for."""
+    """A call: plays messages; a MoaError among them is raised, an event is waited for, a function called."""
 
     def __init__(self, messages: Iterable[Any]) -> None:
         self.left = list(messages)
@@ -181,6 +181,9 @@ class Played:
             return await self.read()
         if isinstance(message, MoaError):
             raise message
+        if callable(message):
+            message()
+            return await self.read()
         return message
 
     def close(self) -> None:
