@@ -153,7 +153,7 @@ async def test_a_running_process_changes_over_and_what_has_begun_costs_what_it_d
 ) -> None:
     """The new snapshot has the new price; who asked before pays the old one; a bad answer is shown, and changes
     nothing; the next start has the last good one while the address is away."""
-    watched = Watched(file, {}, refresh=Refresh(address.url, every_s=0.05, folder=tmp_path / "kept"))
+    watched = Watched(file, {}, refresh=Refresh(address.url, every_s=0.6, folder=tmp_path / "kept"))
     assert watched.now.find("mine").price() is None
     watching = asyncio.create_task(watched.watch(every_s=0.01))
     try:
