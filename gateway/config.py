@@ -297,7 +297,7 @@ def _ready() -> Json:
 
 
 def _clusters(settings: EdgeSettings) -> Iterable[Json]:
-    yield _service(routes.ROUTER, settings.router_addresses, looked_s=10)
+    yield _service(routes.ROUTER, settings.router_addresses, looked_s=20)
     if settings.large_router_addresses:
         yield _large_cluster(settings)
     yield _service(routes.TASKS, settings.tasks_addresses, looked_s=20)

@@ -81,7 +81,10 @@ async def audit(config: DatabaseSettings, *, as_json: bool, whole: bool) -> bool
     def told(at: int, last: int) -> None:
         print(f"checked up to row {at:,} of {last:,}", file=sys.stderr, flush=True)
 
-    found = await Checker(config.database_url.get_secret_value()).check(whole=whole, told=told)
+    def looks(name: str) -> None:
+        print(f"looking for: {name}", file=sys.stderr, flush=True)
+
+    found = await Checker(config.database_url.get_secret_value()).check(whole=whole, told=told, looks=looks)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), default=str))
         return not found.faults

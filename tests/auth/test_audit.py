@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from deploy.local.database import Database
+from services.auth.adapters import checks
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.checker import AUDIT_LOCK, Checker
 from services.auth.adapters.keys import Keys
@@ -61,13 +62,13 @@ async def test_an_audit_begins_where_the_last_one_ended(auth: Auth) -> None:
     checker = Checker(auth.url, rows_a_step=3)
     found = await checker.check(told=lambda *at: steps.append(at))
     assert (found.faults, found.rows, found.totals["tokens"]["outstanding"]) == ({}, 7, 70)
-    assert steps == [(3, 7), (6, 7), (7, 7)]
+    assert steps == [(0, 7), (3, 7), (6, 7), (7, 7)]
     await booked(auth, 2, old=False)
     for _ in range(2):
         steps.clear()
         found = await checker.check(told=lambda *at: steps.append(at))
         assert (found.faults, found.rows, found.totals["tokens"]["outstanding"]) == ({}, 9, 90)
-        assert steps == [(9, 9)]
+        assert steps == [(7, 9), (9, 9)]
 
 
 async def test_an_interrupted_audit_is_gone_on_with(auth: Auth) -> None:
@@ -83,7 +84,21 @@ async def test_an_interrupted_audit_is_gone_on_with(auth: Auth) -> None:
         await checker.check(told=stop)
     steps: list[int] = []
     assert (await checker.check(told=lambda at, _: steps.append(at))).rows == 9
-    assert steps == [9]
+    assert steps == [6, 9]
+
+
+async def test_whoever_watches_an_audit_sees_at_once_that_it_runs(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first steps are small and grow to their size; what is looked for in all there is is named beforehand."""
+    await booked(auth, 9)
+    monkeypatch.setattr("services.auth.adapters.checker._FIRST_ROWS", 1)
+    steps: list[int] = []
+    looked: list[str] = []
+    await Checker(auth.url, rows_a_step=4).check(told=lambda at, _: steps.append(at), looks=looked.append)
+    assert steps == [0, 1, 3, 7, 9]
+    assert looked == [*checks.OF_NOW, *checks.NOTES]
+    looked.clear()
+    await Checker(auth.url).check(whole=True, looks=looked.append)
+    assert looked == [*checks.WHOLE, "the sums of all rows", *checks.OF_NOW, *checks.NOTES]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_workers_share_and_stand_in(tmp_path: Path) -> None:
             until = time.monotonic() + 90
             while healthy(stack) == 2:
                 assert time.monotonic() < until, "the edge does not let go of the worker that is gone"
-                # Whoever is left out for a request is left out at once; it is looked at by itself each ten seconds.
+                # Whoever is left out for a request is left out at once; it is looked at by itself each twenty seconds.
                 requests.post(stack.url + "/generate/text", json={}, timeout=20)
             with requests.Session() as session:
                 before = staying.held.calls

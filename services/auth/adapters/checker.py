@@ -15,6 +15,8 @@ from services.quota_client.amounts import DIMENSIONS
 
 _ROWS_A_STEP: Final = 500_000
 """A step takes some ten seconds, which is all that an audit that is interrupted loses."""
+_FIRST_ROWS: Final = 20_000
+"""The first step takes less than a second, and each next one twice as many rows: whoever watches sees that it runs."""
 AUDIT_LOCK: Final = 0x6D6F6175
 """Held shared while rows are checked: none is removed meanwhile."""
 
@@ -50,7 +52,7 @@ class Checker:
 
     Args:
         url: As libpq takes it.
-        rows_a_step: How many rows of the ledger are checked on one snapshot of the database.
+        rows_a_step: How many rows of the ledger are checked on one snapshot of the database, at most.
     """
 
     def __init__(self, url: str, *, rows_a_step: int = _ROWS_A_STEP) -> None:
@@ -58,24 +60,34 @@ class Checker:
         self._rows_a_step = rows_a_step
 
     async def check(
-        self, *, most: int = 100, whole: bool = False, told: Callable[[int, int], None] = lambda _, __: None
+        self,
+        *,
+        most: int = 100,
+        whole: bool = False,
+        told: Callable[[int, int], None] = lambda _, __: None,
+        looks: Callable[[str], None] = lambda _: None,
     ) -> Findings:
         """Check what was booked since the last check, or the `whole`; list `most` rows of each finding at most.
 
         A check that is interrupted is gone on with by the next; one that finds faults is made again from there.
 
         Args:
-            told: Is told how far the check is, after each step: the last row that was checked, and the last of all.
+            told: Is told how far the check is, at its beginning and after each step: the last row that was checked, and
+                the last of all.
+            looks: Is told what is looked for in all there is, before each such look.
         """
         async with await psycopg.AsyncConnection.connect(
             self._url, autocommit=True, connect_timeout=5, options="-c statement_timeout=0 -c lock_timeout=0"
         ) as link:
             await link.execute("select pg_advisory_lock_shared(%s)", (AUDIT_LOCK,))
             found = _Found(most)
-            sums = await self._whole(link, found) if whole else await self._since(link, found, told)
+            sums = await self._whole(link, found, looks) if whole else await self._since(link, found, told)
             async with _snapshot(link):
-                await _check(link, found, checks.OF_NOW)
-                notes = {name: await _dicts(link, statement, (most,)) for name, statement in checks.NOTES.items()}
+                await _check(link, found, checks.OF_NOW, looks)
+                notes = {}
+                for name, statement in checks.NOTES.items():
+                    looks(name)
+                    notes[name] = await _dicts(link, statement, (most,))
             # The server releases it some moments after this connection's end; a removal that meets it rests an hour.
             await link.execute("select pg_advisory_unlock_shared(%s)", (AUDIT_LOCK,))
         return Findings(
@@ -85,9 +97,10 @@ class Checker:
             notes=notes,
         )
 
-    async def _whole(self, link: Link, found: _Found) -> list[int]:
+    async def _whole(self, link: Link, found: _Found, looks: Callable[[str], None]) -> list[int]:
         async with _snapshot(link):
-            await _check(link, found, checks.WHOLE)
+            await _check(link, found, checks.WHOLE, looks)
+            looks("the sums of all rows")
             return _added(await _carried(link), await _sums(link, 0, 2**63 - 1))
 
     async def _since(self, link: Link, found: _Found, told: Callable[[int, int], None]) -> list[int]:
@@ -96,8 +109,11 @@ class Checker:
         if at > await _given(link):
             # The database is an older one than the position was written in.
             at, sums = 0, await _carried(link)
+        told(at, last)
+        rows = _FIRST_ROWS
         while at < last:
-            upto = min(at + self._rows_a_step, last if at >= sure else sure)
+            upto = min(at + min(rows, self._rows_a_step), last if at >= sure else sure)
+            rows *= 2
             async with _snapshot(link):
                 for statement in checks.TOUCHED:
                     await link.execute(statement, {"after": at, "upto": upto})
@@ -121,8 +137,14 @@ async def _snapshot(link: Link) -> AsyncIterator[None]:
         yield
 
 
-async def _check(link: Link, found: _Found, statements: Mapping[str, LiteralString]) -> None:
+async def _check(
+    link: Link,
+    found: _Found,
+    statements: Mapping[str, LiteralString],
+    looks: Callable[[str], None] = lambda _: None,
+) -> None:
     for name, statement in statements.items():
+        looks(name)
         found.add(name, await _dicts(link, statement, None))
 
 
