@@ -56,7 +56,7 @@ def script(settings: EdgeSettings) -> str:
 
 def gate(cluster: str, settings: EdgeSettings) -> Json:
     """Return the filter that asks the router, from a request's headers alone, whether its key holds."""
-    keys = ("x-api-key", "authorization", "x-goog-api-key")
+    asked = ("x-api-key", "authorization", "x-goog-api-key", "content-length")
     return {
         "name": GATE,
         "typed_config": {
@@ -68,7 +68,7 @@ def gate(cluster: str, settings: EdgeSettings) -> Json:
                 "retry_policy": retries.policy(settings, reads=True),
             },
             "status_on_error": {"code": "ServiceUnavailable"},
-            "allowed_headers": {"patterns": [{"exact": name} for name in keys]},
+            "allowed_headers": {"patterns": [{"exact": name} for name in asked]},
             "filter_enabled_metadata": _says("ask", {"bool_match": True}),
         },
     }

@@ -106,6 +106,12 @@ local function welcomed(handle)
   return said ~= nil and said["known"] == true
 end
 
+-- What a caller is told whose key was refused, once it has sent its body; nil where it was not.
+local function refusal(handle)
+  local said = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.ext_authz")
+  return said ~= nil and said["refused"] or nil
+end
+
 local function watch_body(handle)
   local headers, meta = handle:headers(), handle:metadata()
   local limit, grpc = meta:get("limit") or FREE, meta:get("grpc")
@@ -143,7 +149,7 @@ local function watch_body(handle)
     headers:remove("content-length")
     judge(handle, "refusing", metadata, "too_large")
   end
-  local size, inside, since, dropped, watched = 0, 0, now, nil, nil
+  local size, inside, since, dropped, watched, refused_at = 0, 0, now, nil, nil, nil
   for chunk in handle:bodyChunks() do
     local length = chunk:length()
     size, inside = size + length, inside + length
@@ -151,6 +157,13 @@ local function watch_body(handle)
       settle(id)
       id = nil
     end
+    if asks and not dropped and refused_at == nil and refusal(handle) ~= nil then
+      if id ~= nil then settle(id) end
+      id, refused_at, dropped = nil, now, "unauthenticated"
+      judge(handle, "refusing", metadata, dropped)
+      handle:streamInfo():dynamicMetadata():set(NAMESPACE, "message", refusal(handle))
+    end
+    if refused_at ~= nil then chunk:setBytes("") end
     if id ~= nil and length > 0 then
       if not dropped then take(id, address, length, now) end
       if watched == nil and size ~= declared then watched = watch_caller(handle, id) end
@@ -168,6 +181,7 @@ local function watch_body(handle)
     -- Until the gate has answered, what is kept holds the caller back.
     if refusing and (id == nil or not asks) then chunk:setBytes("") end
     now = tonumber(handle:timestamp())
+    if refused_at ~= nil and now - refused_at >= WINDOW_MS then judge(handle, "ended", metadata, dropped) end
     if now - since >= WINDOW_MS then
       if inside < FLOOR and not dropped then
         dropped = "late"

@@ -19,7 +19,7 @@ local LISTED = "GET /openapi.json lists the paths that there are"
 local LASTING = {{lasting}}
 
 -- What the refusal of a body is told as; a late one is told as what Envoy made of it.
-local REFUSED = {crowded = "rate_limited", too_large = "too_large"}
+local REFUSED = {crowded = "rate_limited", too_large = "too_large", unauthenticated = "unauthenticated"}
 
 local LEFTOVERS = {"grpc-status", "grpc-message", "grpc-status-details-bin", "x-moa-reason", "x-moa-param",
   "x-moa-edge", "grpc-encoding", "grpc-accept-encoding"}
@@ -106,17 +106,17 @@ local function reason_of(headers, status)
 end
 
 -- A caller over gRPC is answered in gRPC's words.
-local function answer_grpc(headers, why)
+local function answer_grpc(headers, why, message)
   local reason = REFUSED[why]
   if reason == nil then return end
-  headers:replace("grpc-status", "8")
-  headers:replace("grpc-message", SENTENCE[reason])
+  headers:replace("grpc-status", reason == "unauthenticated" and "16" or "8")
+  headers:replace("grpc-message", message or SENTENCE[reason])
   headers:replace("x-moa-reason", reason)
 end
 
 function envoy_on_response(handle)
   local headers, said = handle:headers(), answered(handle)
-  if said["grpc"] or handle:metadata():get("grpc") then return answer_grpc(headers, said["why"]) end
+  if said["grpc"] or handle:metadata():get("grpc") then return answer_grpc(headers, said["why"], said["message"]) end
   local status = tonumber(headers:get(":status")) or 0
   local asked = handle:streamInfo():dynamicMetadata():get("moa")
   if status < 400 then
@@ -148,7 +148,7 @@ function envoy_on_response(handle)
   local reason = reason_of(headers, status)
   if status == 408 and REFUSED[said["why"]] then reason, known = REFUSED[said["why"]], false end
   if dialect.status[reason] == nil then reason, known = "internal", false end
-  local message = known and decoded(headers:get("grpc-message") or "") or ""
+  local message = known and decoded(headers:get("grpc-message") or "") or said["message"] or ""
   if message == "" then message = SENTENCE[reason] or SENTENCE["internal"] end
   if not known and asked then
     if reason == "method_not_allowed" and asked.meant then message = message .. "; use " .. asked.meant end

@@ -14,6 +14,9 @@ from services.router.refusals import Verifier
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 """The name that Envoy calls. No caller reaches it: the edge has no route to it."""
+DROPPED_BYTES: Final = 8 * 2**20
+"""A stranger's body of so many bytes is let come, and not kept. Over HTTP/1.1 many clients read no answer before they
+have sent theirs, and would see a broken connection."""
 
 
 class BodyCheck:
@@ -31,7 +34,7 @@ class BodyCheck:
         self._own_keys = own_keys
 
     async def check(self, request: gate_pb2.CheckRequest, context: Any) -> gate_pb2.CheckResponse:
-        """Return whether the body may be read."""
+        """Return whether the body may be read, or is dropped as it comes."""
         answer = gate_pb2.CheckResponse(status=gate_pb2.CheckResponse.Verdict(code=0))
         try:
             key = key_of(request.attributes.request.http.headers.items())
@@ -39,7 +42,13 @@ class BodyCheck:
                 return answer
             await self._admission.identify(key)
         except errors.Unauthenticated as stranger:
-            return _denied(stranger)
+            http = request.attributes.request.http
+            declared = http.headers.get("content-length", "")
+            moderate = declared.isdecimal() and len(declared) < 12 and int(declared) <= DROPPED_BYTES
+            if not http.protocol.startswith("HTTP/1") or not moderate:
+                return _denied(stranger)
+            answer.dynamic_metadata.fields["refused"].string_value = stranger.message
+            return answer
         except errors.MoaError:
             return answer  # Who asks cannot be told now; the operation says so in its own words.
         answer.dynamic_metadata.fields["known"].bool_value = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import http.client
 import itertools
 import json
 import socket
@@ -99,6 +100,31 @@ def test_a_strangers_body_is_not_read(edge: Stack, upstream: Upstream, path: str
         pouring.join()
     assert status == 401
     assert logged(edge.log("edge"), request_id)[0]["bytes_in"] <= FREE_BYTES
+    assert upstream.held.calls == 0
+
+
+def test_a_stranger_who_is_still_sending_reads_why(edge: Stack, upstream: Upstream) -> None:
+    """A client that reads nothing before it has sent all of 8 MiB sees the 401, in its dialect, and no broken
+    connection. One that waits with the rest for an answer has it after a moment."""
+    piece = b" " * 2**16
+    for sent in (8 * MIB, 2**18):
+        link = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=TIMEOUT_S)
+        with contextlib.closing(link):
+            link.putrequest("POST", "/v1/chat/completions")
+            link.putheader("Authorization", f"Bearer {STRANGER}")
+            link.putheader("Content-Length", str(8 * MIB))
+            link.putheader("Content-Type", "application/json")
+            link.endheaders()
+            for _ in range(sent // len(piece)):
+                link.send(piece)
+            answer = link.getresponse()
+            told = json.loads(answer.read())
+        assert (answer.status, told["error"]["message"], told["error"]["code"]) == (
+            401,
+            "unknown API key",
+            "invalid_api_key",
+        )
+        assert answer.headers["x-should-retry"] == "false"
     assert upstream.held.calls == 0
 
 

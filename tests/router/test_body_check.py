@@ -8,7 +8,7 @@ import pytest
 
 from moa.router.v1 import gate_pb2
 from services.common import errors
-from services.router.body_check import BodyCheck
+from services.router.body_check import DROPPED_BYTES, BodyCheck
 
 
 class Verifier:
@@ -21,8 +21,9 @@ class Verifier:
             raise errors.Unauthenticated("unknown API key")
 
 
-def asked(headers: dict[str, str], *, own_keys: bool = False) -> gate_pb2.CheckResponse:
+def asked(headers: dict[str, str], *, own_keys: bool = False, protocol: str = "HTTP/2") -> gate_pb2.CheckResponse:
     request = gate_pb2.CheckRequest()
+    request.attributes.request.http.MergeFrom(gate_pb2.CheckRequest.Http(protocol=protocol))
     request.attributes.request.http.headers.update(headers)
     return asyncio.run(BodyCheck(Verifier(), own_keys=own_keys).check(request, None))
 
@@ -44,6 +45,27 @@ def test_a_stranger_is_not(headers: dict[str, str]) -> None:
     assert (answer.status.code, answer.denied_response.status.code) == (16, 401)
     assert said["x-moa-reason"] == "unauthenticated"
     assert said["grpc-message"] == answer.denied_response.body
+
+
+@pytest.mark.parametrize(
+    ("protocol", "size", "drops"),
+    [
+        ("HTTP/1.1", 4_000_000, True),
+        ("HTTP/1.0", DROPPED_BYTES, True),
+        ("HTTP/1.1", DROPPED_BYTES + 1, False),
+        ("HTTP/1.1", None, False),
+        ("HTTP/2", 4_000_000, False),
+    ],
+)
+def test_a_stranger_who_reads_no_answer_yet_is_told_when_it_has_sent(
+    protocol: str, size: int | None, drops: bool
+) -> None:
+    """A body over HTTP/1.1 that says its length, which is moderate, is dropped by the edge as it comes."""
+    length = {} if size is None else {"content-length": str(size)}
+    answer = asked({"x-api-key": "moa-bad", **length}, protocol=protocol)
+    assert answer.status.code == (0 if drops else 16)
+    fields = {name: value.string_value for name, value in answer.dynamic_metadata.fields.items()}
+    assert fields == ({"refused": "unknown API key"} if drops else {})
 
 
 def test_who_cannot_be_told_is_let_in_but_not_remembered() -> None:
