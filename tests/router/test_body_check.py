@@ -8,7 +8,7 @@ import pytest
 
 from moa.router.v1 import gate_pb2
 from services.common import errors
-from services.router.body_check import DROPPED_BYTES, BodyCheck
+from services.router.body_check import DROPPED_BYTES, SENT_BYTES, BodyCheck
 
 
 class Verifier:
@@ -52,6 +52,7 @@ def test_a_stranger_is_not(headers: dict[str, str]) -> None:
     [
         ("HTTP/1.1", 4_000_000, True),
         ("HTTP/1.0", DROPPED_BYTES, True),
+        ("HTTP/1.1", SENT_BYTES, False),
         ("HTTP/1.1", DROPPED_BYTES + 1, False),
         ("HTTP/1.1", None, False),
         ("HTTP/2", 4_000_000, False),
