@@ -15,8 +15,8 @@ from services.router.refusals import Verifier
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 """The name that Envoy calls. No caller reaches it: the edge has no route to it."""
 SENT_BYTES: Final = 256 * 2**10
-"""A body of so many bytes fits into the buffers between: its sender reads an answer that comes at once. The edge may have
-all of a smaller one before it is answered, but not of a larger."""
+"""A body of so many bytes fits into the buffers between: its sender reads an answer that comes at once. The edge may
+have all of a smaller one before it is answered, but not of a larger."""
 DROPPED_BYTES: Final = 8 * 2**20
 """A stranger's body of so many bytes is let come, and not kept. Over HTTP/1.1 many clients read no answer before they
 have sent theirs, and would see a broken connection."""
