@@ -21,7 +21,7 @@ from tests.text.subjects import SUBJECTS as TEXT_SUBJECTS
 OUT = Path("docs/providers.md")
 YES, REFUSED, NO = "yes", "–", "**FAILS**"
 SUITES = {
-    "text": ["contract", "contract_parts", "contract_failures", "split"],
+    "text": ["contract", "contract_parts", "contract_failures", "split", "listing"],
     "image": ["contract", "contract_failures", "contract_streams", "split", "memory"],
 }
 Columns = Sequence[tuple[str, str, str]]
@@ -39,6 +39,7 @@ TEXT: Columns = (
     ("seed", "test_a_seed_is_sent_or_refused", "seed"),
     ("usage", "test_usage", ""),
     ("tokens counted beforehand", "test_counting", "count"),
+    ("models listed", "test_each_provider_lists_by_its_own_credentials", ""),
 )
 TEXT_FAILURES: Columns = (
     ("refusals typed", "test_refusals_are_typed", ""),

@@ -108,7 +108,7 @@ class Catalogue:
         self._wildcards = Wildcards(
             (m for m in all_models if m.is_wildcard), self.providers, configured, {}, self.facts_of
         )
-        self.discovered: tuple[Model, ...] = ()
+        self._discovered: tuple[Model, ...] | None = ()
         self._rows: dict[str, Model] = {}
         """Models by their provider and its own name of them, once it is known what is listed."""
         self.vision: tuple[Model, ...] = tuple(m for m in all_models if inner.get(m.provider) == "vision")
@@ -152,8 +152,24 @@ class Catalogue:
         wildcards = Wildcards(self._wildcards.rows, self.providers, self.configured, listed, self.facts_of)
         joined._wildcards = wildcards
         joined._rows = {f"{model.provider}/{name}": model for model in self.models for name in (model.id, model.name)}
-        joined.discovered = tuple(wildcards.discovered(joined._rows.keys()))
+        joined._discovered = None
         return joined
+
+    @property
+    def discovered(self) -> tuple[Model, ...]:
+        """The models that providers list and no row has, of those that wildcard rows cover."""
+        if self._discovered is None:
+            finished(self.discovering())
+        return self._discovered or ()
+
+    def discovering(self) -> Generator[None, None, None]:
+        """Make what is discovered, `SLICE` models at a time: it yields between, for whoever serves meanwhile."""
+        found: list[Model] = []
+        for number, model in enumerate(self._wildcards.discovered(self._rows.keys()), 1):
+            found.append(model)
+            if number % SLICE == 0:
+                yield
+        self._discovered = tuple(found)
 
     @staticmethod
     def _ids(model: Model) -> Iterable[str]:

@@ -109,3 +109,15 @@ def test_a_list_that_is_the_same_is_not_sent_again(cloud: Cloud) -> None:
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
         other = requests.get(url, headers={**headers, "if-none-match": '"another"'}, timeout=20)
         assert (other.status_code, other.content) == (200, first.content)
+
+
+def test_an_announced_end_is_told_of_a_model_that_nobody_configured(cloud: Cloud) -> None:
+    """Its owner's date and successor are known, and every answer tells them; it answers until then, and while it is
+    listed."""
+    listed(cloud)
+    with cloud.client as client:
+        raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES)
+    assert raw.headers["x-moa-model"] == "gpt-4o"
+    assert raw.headers["sunset"] == "Thu, 14 Jan 2027 00:00:00 GMT"
+    assert raw.headers["deprecation"].startswith("@")
+    assert raw.headers["link"] == '</v1/models/openai-text/gpt-6-luna>; rel="successor-version"'

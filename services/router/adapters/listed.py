@@ -39,6 +39,8 @@ class ListedModels:
         self._listed: dict[str, Listed] = {}
         self._of: Catalogue | None = None
         self._joined: Catalogue | None = None
+        self._made: Catalogue | None = None
+        """The snapshot whose discovered models are made."""
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
 
@@ -80,6 +82,11 @@ class ListedModels:
         catalogue = self._catalogue()
         wanted = {catalogue.providers[name].service for name in catalogue.wildcard_providers}
         await asyncio.gather(*(self._ask_service(name, max_age_s) for name in self._stubs if name in wanted))
+        joined = self.now()
+        if joined is not self._made:
+            for _ in joined.discovering():
+                await asyncio.sleep(0)
+            self._made = joined
 
     async def _ask_service(self, service: str, max_age_s: int) -> None:
         known = {name: each.version for name, each in self._listed.items()}
