@@ -14,6 +14,9 @@ from services.common import logs
 from services.common.rpc.client import metadata
 
 _EVERY_S: Final = 5.0
+_SOON_S: Final = 0.5
+_SOON_TRIES: Final = 20
+"""How often lists that are not known yet are asked for soon: the services may start behind this process."""
 _WAIT_S: Final = 4.0
 _FRESH_S: Final = 10
 """How old a list may be when a name is not in it; the services ask no provider more often."""
@@ -54,10 +57,13 @@ class ListedModels:
         return self._joined
 
     async def run(self) -> None:
-        """Ask the services for lists every few seconds, until cancelled."""
+        """Ask the services for lists every few seconds, sooner at the start, until cancelled."""
+        tries = 0
         while True:
             await self.ask(0)
-            await asyncio.sleep(_EVERY_S)
+            complete = self._listed.keys() >= self._catalogue().wildcard_providers
+            tries = 0 if complete else tries + 1
+            await asyncio.sleep(_SOON_S if 0 < tries < _SOON_TRIES else _EVERY_S)
 
     async def refreshed(self) -> bool:
         """Have lists asked for anew that are not fresh; return whether any did change. For a name that is in none.
