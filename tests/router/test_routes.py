@@ -348,6 +348,20 @@ class TestHedging:
         assert [asked.reservation for asked in played.asked] == [played.ledger.rows[0][0], ""]
         assert not played.ledger.open
 
+    async def test_the_one_that_was_left_may_go_on_with_a_broken_answer(self) -> None:
+        """It was slow, and is not sick."""
+        played = world("a", "b", hedge=True, changes={"a": {"capabilities": frozenset({"prefill"})}})
+        for _ in range(25):
+            await played.ask(model="team")
+        played.asked.clear()
+        played.ledger.rows.clear()
+        played.play("a", asyncio.Event())
+        played.play("b", text(said("Hello")), errors.UpstreamTimeout("silent"))
+        played.play("a", text(said(" world")), ended())
+        said_text, _, answer = await played.ask(model="team")
+        assert (said_text, answer.model.id, played.order) == ("Hello world", "a", "aba")
+        assert [row[3] for row in played.ledger.rows] == ["voided", "voided", "a"]
+
     async def test_the_first_may_still_answer(self) -> None:
         """Then the second is cancelled, and the caller pays for the first under the reservation that it has."""
         played = await self.slow()

@@ -132,6 +132,7 @@ async def hedged(attempts: Attempts[M], watch: Watch, first: Begun[Any], ask: As
             else:
                 watch.ended(first.model, silent=True)
                 metrics.unbilled(first.model, HEDGE, attempts.stake)
+                attempts.forgive(first.model)
             attempts.passed_over()
             return Begun(second.model, second.stream, raced.second)
         else:
