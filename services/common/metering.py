@@ -69,8 +69,14 @@ class TextMeter:
     def saw(self, event: Any, kind: str | None) -> None:
         """Note an event that goes to the caller."""
         if kind == "text":
+            # Nearly all events: written out.
             text = event.text.text
-        elif kind == "tool_call":
+            self._pieces += 1
+            self._tokens += 1 if len(text) < _PIECE_CHARS else tokens_of(text)
+            if self._tokens >= self.mark:
+                self.at_mark()
+            return
+        if kind == "tool_call":
             text = event.tool_call.arguments_json
         elif kind == "reasoning" and event.reasoning.text:  # without, it is a signature
             text = event.reasoning.text

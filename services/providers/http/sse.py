@@ -65,7 +65,13 @@ class EventParser:
                 return []
             blocks = bytes(tail[:end]).split(b"\n\n")
             del tail[: end + 2]
-        return [result for result in map(_data_of, blocks) if result is not None]
+        results: list[bytes] = []
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block:
+                results.append(block[6:])
+            elif (result := _data_of(block)) is not None:
+                results.append(result)
+        return results
 
     def end(self) -> list[bytes]:
         """Return the event that the stream ended in without its empty line: some servers leave the last one out."""
@@ -86,8 +92,6 @@ class EventParser:
 
 def _data_of(block: bytes) -> bytes | None:
     """Return an event's data; None for an event that has none, unless it is called `error`."""
-    if block.startswith(b"data: ") and b"\n" not in block:
-        return block[6:]
     lines: list[bytes] = []
     failed = False
     for line in block.split(b"\n"):

@@ -53,26 +53,10 @@ _LONGEST_TOKEN: Final = 128
 class _Length:
     """How long a candidate is, told from its pieces: no more tokens than it has pieces, or than its letters make."""
 
-    __slots__ = ("_ascii", "_others", "_pieces")
+    __slots__ = ("letters", "others", "pieces")
 
     def __init__(self) -> None:
-        self._pieces = self._ascii = self._others = 0
-
-    def add(self, text: str) -> float:
-        """Count a piece, and return the tokens so far."""
-        self._pieces += 1 + len(text) // _LONGEST_TOKEN
-        if text.isascii():
-            self._ascii += len(text)
-        else:
-            plain = len(text.encode("ascii", "ignore"))
-            self._ascii += plain
-            self._others += len(text) - plain
-        return min(self._pieces, self._ascii / 4 + self._others * 0.75)
-
-
-def _event_of(candidate: int) -> TextEvent:
-    """Return an empty event of a candidate; to name the first one, which is the default, costs a third more."""
-    return TextEvent(candidate=candidate) if candidate else TextEvent()
+        self.pieces = self.letters = self.others = 0
 
 
 class BaseReader(abc.ABC):
@@ -119,7 +103,8 @@ class BaseReader(abc.ABC):
         self._wanted = max(1, request.candidates)
         self._with_reasoning = request.reasoning.include
         self._meter = TextMeter(partial(prompt_tokens, request))
-        self._limit = request.max_tokens if request.HasField("max_tokens") else 0
+        self._limit = request.max_tokens if framing is not None and request.HasField("max_tokens") else 0
+        """Tokens of a streamed candidate that were asked for; 0: any number."""
         self._lengths: dict[int, _Length] = {}
         self._finished: set[int] = set()
         self._begun_calls: dict[tuple[int, int], str] = {}
@@ -247,12 +232,16 @@ class BaseReader(abc.ABC):
 
     def _is_too_long(self, candidate: int, text: str) -> bool:
         """Note a piece; end its candidate where the provider plainly gives more than was asked for."""
-        if not self._limit or self._framing is None:
-            return False
         length = self._lengths.get(candidate)
         if length is None:
             length = self._lengths[candidate] = _Length()
-        if length.add(text) <= self._limit + max(_SLACK, self._limit // 4):
+        length.pieces += 1 + len(text) // _LONGEST_TOKEN
+        length.letters += len(text)
+        if not text.isascii():
+            length.others += len(text) - len(text.encode("ascii", "ignore"))
+        most = self._limit + max(_SLACK, self._limit // 4)
+        # A letter of another script is half a token more.
+        if length.pieces <= most or length.letters / 4 + length.others / 2 <= most:
             return False
         self._halves.forget(candidate)
         self._end_candidate(candidate, FinishReason.FINISH_REASON_LENGTH)
@@ -266,19 +255,20 @@ class BaseReader(abc.ABC):
         return self._halves.whole(text, (candidate, kind)) if self._mended else text
 
     def _say(self, candidate: int, text: str) -> None:
-        if self._is_too_long(candidate, text):
+        if self._limit and self._is_too_long(candidate, text):
             return
-        event = _event_of(candidate)
+        # To name the first candidate, which is the default, costs a third more.
+        event = TextEvent(candidate=candidate) if candidate else TextEvent()
         event.text.text = text
         self._meter.saw_piece(text)
         self._spoke.add(candidate)
         self._events.append(event)
 
     def _reason(self, candidate: int, text: str, signature: bytes = b"") -> None:
-        if text and self._is_too_long(candidate, text):
+        if text and self._limit and self._is_too_long(candidate, text):
             return
         if self._with_reasoning:
-            event = _event_of(candidate)
+            event = TextEvent(candidate=candidate)
             event.reasoning.text = text
             if signature:
                 event.reasoning.signature = signature
@@ -303,7 +293,7 @@ class BaseReader(abc.ABC):
 
         Raises Malformed where a call changes its name.
         """
-        if self._is_too_long(candidate, arguments):
+        if self._limit and self._is_too_long(candidate, arguments):
             return
         place = (candidate, index)
         delta = ToolCallDelta(call_index=index, arguments_json=arguments)

@@ -90,42 +90,35 @@ class OpenAIReader(BaseReader):
         """Which call a server's index means now, and its id: some give calls that come together one index."""
 
     def _take(self, payload: bytes) -> None:
-        if payload == b"[DONE]":
-            self._end_spoken()
-            self._finish()
-        elif b"\n" in payload:
-            # One server ends events by one line break: what is several events reads as one of several lines.
-            for line in payload.split(b"\n"):
-                self._take(line)
-        elif self._mended or not self._plain_tries or not self._take_plain(payload):
-            self._take_whole(payload)
-
-    def _take_plain(self, payload: bytes) -> bool:
-        """Read a piece of the form that nearly all have, in one pass; return whether it was one.
-
-        Nothing is read of one that was not.
-        """
+        """Read a piece: of the form that nearly all have in one pass, any other by `_take_other`."""
+        if not self._plain_tries or self._mended or b"\n" in payload or payload == b"[DONE]":
+            self._take_other(payload)
+            return
         try:
             chunk = _decode_plain(payload)
         except (msgspec.MsgspecError, ValueError):
             self._plain_tries -= 1
-            return False
+            self._take_other(payload)
+            return
         self._plain_tries = _PLAIN_TRIES
         choice = chunk.choices[0]
         delta = choice.delta
         content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
         if not content and not reasoning and not delta.tool_calls:
-            return False
+            self._take_other(payload)
+            return
         beside = None
         if self._returned is not None:
             fields = (chunk.model, chunk.system_fingerprint, chunk.service_tier, chunk.provider)
             if fields != self._returned.repeated and not self._returned.repeats(fields):
-                return False
+                self._take_other(payload)
+                return
             if choice.content_filter_results:
                 try:
                     beside = self._returned.beside_plain(choice)
                 except (msgspec.MsgspecError, ValueError, RecursionError, errors.UpstreamBroken):
-                    return False
+                    self._take_other(payload)
+                    return
         if not self.upstream_id and chunk.id:
             self.upstream_id = chunk.id
         before = len(self._events)
@@ -139,7 +132,17 @@ class OpenAIReader(BaseReader):
             self._call(choice.index, index, call.function.arguments)
         if beside is not None:
             self._carry(beside, choice.index, before)
-        return True
+
+    def _take_other(self, payload: bytes) -> None:
+        if payload == b"[DONE]":
+            self._end_spoken()
+            self._finish()
+        elif b"\n" in payload:
+            # One server ends events by one line break: what is several events reads as one of several lines.
+            for line in payload.split(b"\n"):
+                self._take(line)
+        else:
+            self._take_whole(payload)
 
     def _take_whole(self, data: bytes) -> None:
         try:

@@ -178,8 +178,9 @@ class Chunks:
                 out.append(self._chunk(candidate, {"role": "assistant", "content": "", "refusal": None}))
             if event.HasField("vendor"):
                 out.append(self._carrying(event, kind))
-            elif kind == "text":
-                out.append(self._text(candidate, event.text))
+            elif kind == "text" and not event.text.logprobs:
+                text = encode(event.text.text)
+                out.append(b"%b%d%b%b%b" % (self._head, candidate, b',"delta":{"content":', text, self._text_tail))
             elif kind == "finished":
                 out.append(self._end(event.finished.usage))
             elif kind == "error":
@@ -192,18 +193,14 @@ class Chunks:
                 self._head = self._header()
         return b"".join(out)
 
-    def _text(self, candidate: int, piece: text_pb2.TextDelta) -> bytes:
-        if piece.logprobs:
-            return self._chunk(candidate, {"content": piece.text}, tokens=piece.logprobs)
-        return b"%b%d%b%b%b" % (self._head, candidate, b',"delta":{"content":', encode(piece.text), self._text_tail)
-
     def _other(self, event: text_pb2.TextEvent, kind: str) -> bytes:
         if kind == "candidate_finished":
             ended = event.candidate_finished
             refused = {"refusal": ended.refusal} if ended.refusal else {}
             return self._chunk(event.candidate, refused, finish=_FINISH.get(ended.reason, "stop"))
         delta = self._delta(event, kind)
-        return self._chunk(event.candidate, delta) if delta else b""
+        tokens = event.text.logprobs if kind == "text" else None
+        return self._chunk(event.candidate, delta, tokens=tokens) if delta else b""
 
     def _delta(self, event: text_pb2.TextEvent, kind: str | None) -> Json:
         if kind == "reasoning":
