@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -60,10 +60,7 @@ def capabilities(provider: Provider, facts: Facts) -> frozenset[str]:
 
 
 def _retiring(rows: list[Model], facts: Sequence[Facts | None], providers: Mapping[str, Provider]) -> list[Model]:
-    """Return rows with the ends that their owners named, where the successor is here and its own line ends.
-
-    Vectors of another model are no answer for those of an embedding model: after its end it is refused.
-    """
+    """Return rows with the ends that their owners named, where the successor is here and its own line ends."""
     at = {name: number for number, row in enumerate(rows) for name in (row.full_id, f"{row.provider}/{row.name}")}
     named: dict[str, int] = {}
     for number, row in enumerate(rows):
@@ -83,8 +80,7 @@ def _retiring(rows: list[Model], facts: Sequence[Facts | None], providers: Mappi
             name = rows[after].full_id
         elif after is not None or not is_covered(name, rows):
             continue
-        policy: Literal["alias", "gone"] = "gone" if providers[row.provider].makes == "embedding" else "alias"
-        retirement = Retirement(date=known.retires, successor=name, policy=policy)
+        retirement = Retirement.named(known.retires, name, providers[row.provider].makes)
         rows[number] = msgspec.structs.replace(row, retirement=retirement)
     return rows
 

@@ -166,6 +166,14 @@ class Retirement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: Literal["alias", "gone"] = "alias"
     """After `date`: `alias` answers by the successor, `gone` refuses with its name."""
 
+    @classmethod
+    def named(cls, date: dt.date, successor: str, makes: str) -> Retirement:
+        """Return the end of a model that its owner named, by the kept facts.
+
+        Vectors of another model are no answer for those of an embedding model: after its end it is refused.
+        """
+        return cls(date=date, successor=successor, policy="gone" if makes == "embedding" else "alias")
+
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A model that callers can ask for."""

@@ -247,7 +247,8 @@ class Wildcards:
             return None
         if not any(covers(row, known.successor) for row in self._of[provider]):
             return None
-        return Retirement(date=known.retires, successor=f"{provider}/{known.successor}")
+        makes = self._providers[provider].makes
+        return Retirement.named(known.retires, f"{provider}/{known.successor}", makes)
 
 
 def is_covered(full_id: str, rows: Iterable[Model]) -> bool:

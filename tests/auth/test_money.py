@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -22,7 +22,16 @@ from tests.auth.asking import audited, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
 
-MODEL = Model(id="m", provider="cloud", prices=Prices(input=1.0, cached=0.5, output=4.0))
+BEGUN = date(2026, 1, 1)
+"""The day on which requests begin here; on the next one prices are higher, and so they are when these are settled."""
+MODEL = Model(
+    id="m",
+    provider="cloud",
+    prices=(
+        Prices(input=1.0, cached=0.5, output=4.0),
+        Prices(since=BEGUN + timedelta(days=1), input=9.0, cached=9.0, output=9.0),
+    ),
+)
 CENT = NANO // 100
 
 
@@ -35,7 +44,7 @@ async def bought(admission: Admission, key: str, nano_usd: int, *, least: int | 
         model="m",
         need=Amount(tokens=1000, nano_usd=nano_usd),
         least=None if least is None else Amount(tokens=1, nano_usd=least),
-        cost=MODEL.cost_on(),
+        cost=MODEL.cost_on(BEGUN),
         request_id="r",
     )
     assert isinstance(reservation, Reservation)
@@ -65,7 +74,8 @@ async def settled(auth: Auth, account: str) -> None:
 async def test_dollars_are_reserved_and_settled_by_what_was_reported(
     client: Client, root: str, auth: Auth, admit: Admit
 ) -> None:
-    """The bound is out of reach while a request runs; then what was consumed costs what its kinds of tokens cost."""
+    """The bound is out of reach while a request runs; then what was consumed costs what its kinds of tokens cost on the
+    day on which it began, whatever they cost since."""
     account, key_id, key = await auth.account()
     await client.admin.UpdateAccount(limited(account, usd_a_month="1.00"), metadata=client.sent(root))
     admission = await admit(auth)

@@ -281,3 +281,18 @@ def test_a_picture_of_unbounded_cost_has_no_price() -> None:
     provider = Provider(id="draws", adapter="openai", makes="image", facts="openai", base_url="http://x")
     catalogue = Catalogue([provider], [row], frozenset({"draws"}), (), book)
     assert [catalogue.find(f"draws/{name}").lacks_price for name in models] == [True, False]
+
+
+def test_an_embedding_model_that_ended_is_refused_though_its_owner_names_another() -> None:
+    """Vectors of two models are not of one space; text and pictures are answered by the successor."""
+    old = {"retires": "2026-01-01", "successor": "new"}
+    models = {"old": old, "new": {}}
+    book = Book(msgspec.json.encode({"format": 1, "taken": "2026-11-29", "families": {"openai": models}}))
+    providers = [
+        Provider(id=makes, adapter="openai", makes=makes, facts="openai", base_url="http://x")
+        for makes in ("embedding", "text")
+    ]
+    rows = [Model(id="*", provider=provider.id) for provider in providers]
+    catalogue = Catalogue(providers, rows, frozenset({"embedding", "text"}), (), book)
+    ends = [catalogue.find(f"{provider.id}/old").retirement for provider in providers]
+    assert [end and end.policy for end in ends] == ["gone", "alias"]
