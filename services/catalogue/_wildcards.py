@@ -157,6 +157,8 @@ class Wildcards:
         prefix, _, rest = name.partition("/")
         if provider:
             named = {provider}
+            if rest and provider in self._prefixes.get(prefix, ()):
+                name = rest
         elif rest and prefix in self._prefixes:
             named, name = self._prefixes[prefix], rest
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.catalogue import Catalogue, Model
+from services.catalogue import Catalogue, Model, UnknownModel, load
 from tests import shipped
 
 CATALOGUE: Catalogue = shipped.catalogue()
@@ -41,3 +41,68 @@ def test_each_retired_model_has_a_living_successor(model: Model) -> None:
     assert CATALOGUE.makes(last) == CATALOGUE.makes(model)
     assert last.can("edit") or not model.can("edit")
     assert last.can("vision") or not model.can("vision")
+
+
+KEYS = {
+    "OPENAI_API_KEY": "k",
+    "GEMINI_API_KEY": "k",
+    "AWS_BEARER_TOKEN_BEDROCK": "k",
+    "AZURE_OPENAI_ENDPOINT": "https://x",
+    "AZURE_OPENAI_API_KEY": "k",
+    "VLLM_BASE_URL": "http://x",
+}
+
+
+@pytest.fixture(scope="module")
+def keyed() -> Catalogue:
+    """The catalogue that ships, where every provider has its key."""
+    return load(shipped.SHIPPED, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "makes", "found", "thinking"),
+    [
+        ("openai/gpt-99", "text", "openai-text/gpt-99", None),
+        ("openai/ft:gpt-99:me::1", "text", "openai-text/ft:gpt-99:me::1", None),
+        ("openai/text-embedding-99", "embedding", "openai-embedding/text-embedding-99", None),
+        ("openai/gpt-image-99", "image", "openai-image/gpt-image-99", None),
+        ("openai/gpt-99-realtime", "text", "", None),
+        ("models/gemini-99-pro", "text", "gemini-text/gemini-99-pro", "level"),
+        ("gemini/gemini-2.9-pro", "text", "gemini-text/gemini-2.9-pro", None),
+        ("google/gemini-99-flash-image", "image", "gemini-image/gemini-99-flash-image", None),
+        ("google/imagen-99.0-generate-001", "image", "gemini-image/imagen-99.0-generate-001", None),
+        ("models/gemini-embedding-99", "embedding", "gemini-embedding/gemini-embedding-99", None),
+        ("bedrock/us.anthropic.claude-opus-9", "text", "aws-bedrock-text/us.anthropic.claude-opus-9", "adaptive"),
+        ("bedrock/anthropic.claude-3-9-sonnet-v1:0", "text", "aws-bedrock-text/anthropic.claude-3-9-sonnet-v1:0", None),
+        ("bedrock/arn:aws:bedrock:x:1:p/y", "text", "aws-bedrock-text/arn:aws:bedrock:x:1:p/y", None),
+        (
+            "bedrock/amazon.titan-embed-text-v9:0",
+            "embedding",
+            "aws-bedrock-embedding/amazon.titan-embed-text-v9:0",
+            None,
+        ),
+        ("bedrock/stability.sd9-v1:0", "image", "aws-bedrock-image/stability.sd9-v1:0", None),
+        ("azure/mine", "text", "azure-openai-text/mine", None),
+        ("azure/mine", "embedding", "azure-openai-embedding/mine", None),
+        ("azure/mine", "image", "azure-openai-image/mine", None),
+        ("vllm/Qwen/Qwen9-8B", "text", "vllm-text/Qwen/Qwen9-8B", None),
+    ],
+)
+def test_any_id_of_a_provider_with_a_key_is_served(
+    keyed: Catalogue, name: str, makes: str, found: str, thinking: str | None
+) -> None:
+    """No edit of the file is needed for a model that came out today: its provider, and what it makes, are found."""
+    try:
+        model = keyed.find(name, makes=makes)
+    except UnknownModel:
+        assert not found
+    else:
+        assert (model.full_id, model.limits.thinking) == (found, thinking)
+        assert keyed.makes(model) == makes
+        assert makes != "image" or model.limits.ratios or model.limits.sizes, "how a shape is said is the family's"
+
+
+def test_nothing_of_ones_own_costs_dollars(keyed: Catalogue) -> None:
+    """A compatible server's models may be used under a limit in dollars; a cloud's of unknown price may not."""
+    assert not keyed.find("vllm/any").lacks_price
+    assert keyed.find("openai/gpt-99").lacks_price

@@ -69,6 +69,8 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
         pytest.param("a-text/zeta", "", "text", False, "a-text/zeta", id="its provider before it"),
         pytest.param("zeta", "a-text", "text", False, "a-text/zeta", id="its provider beside it"),
         pytest.param("a/zeta", "", "text", False, "a-text/zeta", id="a provider's prefix"),
+        pytest.param("a/zeta", "a-text", "text", False, "a-text/zeta", id="its prefix, and the provider beside it"),
+        pytest.param("z/zeta", "a-text", "text", False, "a-text/z/zeta", id="a slash that is the id's own"),
         pytest.param("a/img-7", "", "image", False, "a-image/img-7", id="a prefix of two providers, by what is asked"),
         pytest.param("models/new-7", "", "text", False, "b-text/new-7", id="Google's form"),
         pytest.param("b-text/known-1", "", "text", False, "", id="another provider's row is not meant"),
