@@ -5,7 +5,7 @@ What is done with them per request is `services/router/domain/choice.py`.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from msgspec import Meta, Struct
 
@@ -16,8 +16,8 @@ Tag = Annotated[str, Meta(min_length=1, max_length=64)]
 Strategy = Literal[
     "ordered", "weighted", "least_outstanding", "first_token", "per_token", "lowest_price", "most_headroom"
 ]
-Modality = Literal["text", "image", "file"]
-MODALITIES: Final = frozenset(("text", "image", "file"))
+Modality = Literal["text", "image", "audio", "video", "file"]
+MODALITIES: Final[frozenset[str]] = frozenset(get_args(Modality))
 MOST_TARGETS: Final = 64
 """How many targets a virtual model may come to, those of the virtual models that it names included."""
 ADAPTER: Final = "virtual"

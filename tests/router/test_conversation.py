@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.router.dialects.openai import chat_request
+from services.router.domain.conversation import modalities_of
 from services.router.operations.text import TextCall
 
 
@@ -38,6 +40,20 @@ def test_what_the_caller_says_comes_first() -> None:
     assert key_of(FIRST, prompt_cache_key="x", user="u") == key_of(SYSTEM, FIRST, prompt_cache_key="x") == "key x"
     assert key_of(FIRST, user="u") == key_of(SYSTEM, user="u") == "user u"
     assert key_of(FIRST, prompt_cache_key=["x"]) == key_of(FIRST)
+
+
+def test_what_a_prompt_holds() -> None:
+    """By its parts: sounds and films are told from other files by their media type."""
+    request = GenerateTextRequest()
+    parts = request.messages.add().parts
+    parts.add(text="x")
+    assert modalities_of(request) == {"text"}
+    parts.add().file.mime_type = "audio/wav"
+    parts.add().image.data = b"x"
+    assert modalities_of(request) == {"text", "audio", "image"}
+    parts.add().file.mime_type = "application/pdf"
+    parts.add().file.mime_type = "video/mp4"
+    assert modalities_of(request) == {"text", "audio", "image", "file", "video"}
 
 
 def test_a_long_prompt_is_read_as_far_as_tells() -> None:

@@ -27,7 +27,7 @@ class Facts(Protocol):
 
     @property
     def modalities(self) -> frozenset[str]:
-        """What its prompt holds: `text`, `image`, `file`."""
+        """What its prompt holds: `text`, `image`, `audio`, `video`, `file`."""
 
     @property
     def needs(self) -> frozenset[str]:

@@ -1,4 +1,7 @@
-"""Which requests are of one conversation: a provider's prompt cache is warm where its first one went."""
+"""What a conversation says of who should answer it: what its prompt holds, and which requests are of it.
+
+A provider's prompt cache is warm where a conversation's first request went.
+"""
 
 from __future__ import annotations
 
@@ -47,3 +50,16 @@ def _update(digest: Any, text: str, left: int) -> int:
     digest.update(len(data).to_bytes(8))
     digest.update(data)
     return left - len(data)
+
+
+def modalities_of(request: GenerateTextRequest) -> frozenset[str]:
+    """Return what a prompt holds beside text: `image`, `audio`, `video`, `file`; and `text`, which every one does."""
+    found = {"text"}
+    for message in request.messages:
+        for part in message.parts:
+            if part.HasField("image"):
+                found.add("image")
+            elif part.HasField("file"):
+                kind = part.file.mime_type.partition("/")[0]
+                found.add(kind if kind in ("audio", "video") else "file")
+    return frozenset(found)

@@ -288,7 +288,7 @@ class Call(abc.ABC, Generic[R, M]):
         return type(self)(request)
 
     def modalities(self) -> frozenset[str]:
-        """Return what the prompt holds: `text`, `image`, `file`."""
+        """Return what the prompt holds: `text`, `image`, `audio`, `video`, `file`."""
         return frozenset(("text",))
 
     def needs(self) -> frozenset[str]:

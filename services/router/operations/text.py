@@ -28,7 +28,7 @@ from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
-from services.router.domain.conversation import conversation_of
+from services.router.domain.conversation import conversation_of, modalities_of
 from services.router.domain.growth import Collected, Growing, Growth, cut_short, portion
 from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
 from services.router.domain.ports import MessageStream, Payer, Reservation
@@ -252,8 +252,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def modalities(self) -> frozenset[str]:
         """As `Call.modalities`."""
-        parts = [part.WhichOneof("part") for message in self.request.messages for part in message.parts]
-        return frozenset(("text", *(kind for kind in ("image", "file") if kind in parts)))
+        return modalities_of(self.request)
 
     def needs(self) -> frozenset[str]:
         """As `Call.needs`."""
