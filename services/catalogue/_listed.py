@@ -28,6 +28,8 @@ class ListedModel(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     """Longest answer."""
     capabilities: frozenset[str] = frozenset()
     """What it can do, in the catalogue's words."""
+    lacks: frozenset[str] = frozenset()
+    """What it is known not to do."""
 
 
 class Listed(Struct, frozen=True, kw_only=True):
@@ -37,3 +39,5 @@ class Listed(Struct, frozen=True, kw_only=True):
     """By id, in the provider's order."""
     version: str = ""
     """Changes with the list."""
+    unavailable: str = ""
+    """Why it does not answer, where it did not when it was asked last: what it listed before stands."""

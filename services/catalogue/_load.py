@@ -24,6 +24,7 @@ from services.catalogue._price import ordered
 from services.catalogue._prices import price_list
 from services.catalogue._route import Route
 from services.catalogue._route_faults import fault_of as route_fault
+from services.catalogue._servers import VARIABLE, Server, named_in, rows_of
 from services.catalogue._snapshot import SLICE, Catalogue, finished
 from services.catalogue._virtual import variants_of
 from services.catalogue._wildcards import fault_in, is_covered
@@ -38,6 +39,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     providers: list[Provider]
     models: list[Model]
     routes: list[Route] = []
+    servers: list[Server] = []
 
 
 _DIFFUSION = frozenset(
@@ -151,11 +153,15 @@ def checked(path: Path, book: Book | None = None) -> Checked:
         file = msgspec.convert(raw, _File, builtin_types=(dt.datetime, dt.date))
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise CatalogueError(f"{path}: {misread(text, _File, error)}") from None
+    more_providers, more_models = rows_of(file.servers)
+    file = msgspec.structs.replace(
+        file, providers=[*file.providers, *more_providers], models=[*file.models, *more_models]
+    )
     _check(path, file.providers, file.models)
     if fault := route_fault(file.routes, {p.id: p for p in file.providers}, file.models, _CAPABILITIES):
         raise CatalogueError(f"{path}: {fault}")
     providers = {p.id: p for p in file.providers}
-    written = [row.keys() for row in raw["models"]]
+    written = [*(row.keys() for row in raw["models"]), *([] for _ in more_models)]
     rows = filled(file.models, written, providers, Book(shipped_facts()) if book is None else book)
     return file.providers, [_located(_able(m, providers[m.provider].makes), path.parent) for m in rows], file.routes
 
@@ -168,7 +174,11 @@ def assembled(compact: Compact, environment: Mapping[str, str]) -> Generator[Non
         models.append(row_of(raw, shared))
         if number % SLICE == 0:
             yield
-    providers = [_settled(p, environment) for p in variants_of(compact.providers)]
+    more_providers, more_models = rows_of(named_in(environment))
+    if taken := {p.id for p in compact.providers} & {p.id for p in more_providers}:
+        raise CatalogueError(f"{VARIABLE}: the catalogue has a provider {min(taken)} already; write name=URL")
+    models += more_models
+    providers = [_settled(p, environment) for p in variants_of((*compact.providers, *more_providers))]
     configured = frozenset(
         p.id for p in providers if _all_set(p.credentials, environment) and (p.adapter == "inference" or p.base_url)
     )

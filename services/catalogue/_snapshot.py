@@ -141,6 +141,11 @@ class Catalogue:
         model = self.find(name)
         return msgspec.structs.replace(model, named=True) if isinstance(model, WildcardModel) else model
 
+    def unavailable(self, provider_id: str) -> str:
+        """Return why a provider does not answer, where that was found when it was asked for its list; else empty."""
+        listed = self._wildcards.listed.get(provider_id)
+        return listed.unavailable if listed is not None else ""
+
     @property
     def wildcard_providers(self) -> frozenset[str]:
         """The configured providers of which ids that no row has are served."""

@@ -227,7 +227,7 @@ class Wildcards:
             "allow": (),
             "deny": (),
             "assume_price": None,
-            "capabilities": row.capabilities or (_ASKABLE[provider.makes] | can).difference(known.lacks),
+            "capabilities": row.capabilities or (_ASKABLE[provider.makes] | can).difference(known.lacks, entry.lacks),
             "created": entry.created,
             "context_tokens": row.context_tokens or entry.context_tokens or known.context_tokens or 0,
             "max_output_tokens": row.max_output_tokens or entry.max_output_tokens or known.max_output_tokens or 0,

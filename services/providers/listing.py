@@ -22,6 +22,9 @@ Steps = Generator[Outgoing, bytes, list[ListedModel]]
 Lister = Callable[[Provider], Steps]
 """Begins to list a provider's models."""
 
+KEPT_S: Final = 300.0
+"""How long a list is good, less a random tenth, so that processes do not ask together."""
+
 _MOST_TOKENS: Final = 1_000_000_000
 _LATEST: Final = 1 << 40
 _MOST_WORDS: Final = 32
@@ -56,5 +59,6 @@ def bounded(models: Iterable[ListedModel]) -> dict[str, ListedModel]:
             context_tokens=min(whole(model.context_tokens), _MOST_TOKENS),
             max_output_tokens=min(whole(model.max_output_tokens), _MOST_TOKENS),
             capabilities=frozenset(sorted(model.capabilities)[:_MOST_WORDS]),
+            lacks=frozenset(sorted(model.lacks)[:_MOST_WORDS]),
         )
     return found

@@ -18,10 +18,8 @@ from services.common import logs
 from services.common.errors import MoaError, UpstreamBroken
 from services.providers.hosting.targets import Target, Targets
 from services.providers.http.client import Outgoing
-from services.providers.listing import bounded
+from services.providers.listing import KEPT_S, bounded
 
-KEPT_S: Final = 300.0
-"""How long a list is good, less a random tenth, so that processes do not ask together."""
 LEAST_S: Final = 10.0
 """A list that is no older is fresh, whoever asks for it anew: unknown names come from callers."""
 _AGAIN_S: Final = 15.0
@@ -33,6 +31,7 @@ _WAIT_S: Final = 2.0
 _PAGES: Final = 50
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 _LOOK_S: Final = 1.0
+_UNAVAILABLE: Final = "unavailable"
 
 _log = logs.get("lists")
 LISTED = Gauge("moa_provider_models_listed", "Models that a provider listed last.", ["provider"])
@@ -44,7 +43,7 @@ STALE = Gauge(
 class _State:
     """A provider's list as far as it is known."""
 
-    __slots__ = ("at", "due", "failures", "listed", "provider", "task")
+    __slots__ = ("at", "due", "failures", "kept_s", "listed", "provider", "task")
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
@@ -54,6 +53,8 @@ class _State:
         """When it was last asked, whatever came of it."""
         self.due = float("-inf")
         self.failures = 0
+        self.kept_s = KEPT_S
+        """How long its list is good. Whoever is asked more often is watched: without an answer it is unavailable."""
         self.task: asyncio.Task[None] | None = None
 
 
@@ -120,17 +121,21 @@ class ProviderLists:
         name = state.provider.id
         try:
             async with asyncio.timeout(_WHOLE_S):
-                models = await listed(targets.of(catalogue, name))
+                target = targets.of(catalogue, name)
+                state.kept_s = target.adapter.list_s
+                models = await listed(target)
         except Exception as error:
             # Whatever a provider does, its list is one of the things that one can do without.
             state.failures += 1
-            state.due = self._clock() + min(KEPT_S, _AGAIN_S * 2 ** (state.failures - 1))
+            state.due = self._clock() + min(state.kept_s, _AGAIN_S * 2 ** (state.failures - 1))
             STALE.labels(name).set(1)
             why = error.message if isinstance(error, MoaError) else type(error).__name__
+            if state.listed is not None and state.kept_s < KEPT_S:
+                state.listed = _unavailable(state.listed, why)
             _log.warning("list.failed", provider=name, why=why, failures=state.failures)
         else:
             state.failures = 0
-            state.due = self._clock() + KEPT_S * random.uniform(0.9, 1)  # noqa: S311  # no secret
+            state.due = self._clock() + state.kept_s * random.uniform(0.9, 1)  # noqa: S311  # no secret
             state.listed = Listed(models=models, version=_version(models))
             STALE.labels(name).set(0)
             LISTED.labels(name).set(len(models))
@@ -166,8 +171,16 @@ async def _body(target: Target[Any], outgoing: Outgoing) -> bytes:
         reply.close()
 
 
+def _unavailable(listed: Listed, why: str) -> Listed:
+    version = listed.version.partition("/")[0]
+    return msgspec.structs.replace(listed, version=f"{version}/{_UNAVAILABLE}", unavailable=why)
+
+
 def _version(models: Mapping[str, ListedModel]) -> str:
-    rows = [(*msgspec.structs.astuple(model)[:-1], sorted(model.capabilities)) for model in models.values()]
+    rows = [
+        (*msgspec.structs.astuple(model)[:-2], sorted(model.capabilities), sorted(model.lacks))
+        for model in models.values()
+    ]
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()[:16]
 
 
@@ -187,6 +200,7 @@ class ListingServicer(listing_service_pb2_grpc.ListingServiceServicer):
             if request.known.get(name) == kept.version:
                 entry.unchanged = True
                 continue
+            entry.unavailable = kept.unavailable
             entry.models.extend(_message(model) for model in kept.models.values())
         return response
 
@@ -200,4 +214,5 @@ def _message(model: ListedModel) -> listing_service_pb2.ListedModel:
         context_tokens=model.context_tokens,
         max_output_tokens=model.max_output_tokens,
         capabilities=sorted(model.capabilities),
+        lacks=sorted(model.lacks),
     )

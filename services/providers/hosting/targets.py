@@ -82,6 +82,11 @@ class AnyAdapter(Protocol):
         """What begins to list a provider's models; None where its protocol lists none."""
         ...
 
+    @property
+    def list_s(self) -> float:
+        """How long a list is good."""
+        ...
+
 
 A = TypeVar("A", bound=AnyAdapter)
 LOOK_EVERY_S: Final = 1.0

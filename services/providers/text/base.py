@@ -21,7 +21,7 @@ from services.common.errors import MoaError
 from services.common.metering import TextMeter
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
-from services.providers.listing import Lister
+from services.providers.listing import KEPT_S, Lister
 from services.providers.options import NoOptions
 from services.providers.text.ignored import Ignored
 
@@ -87,6 +87,8 @@ class Adapter:
     """What a row's `options` may say."""
     list_models: Lister | None = None
     """Begin to list a provider's models; None where the protocol lists none."""
+    list_s: float = KEPT_S
+    """How long a list is good."""
     check_request: Callable[[Provider], Outgoing] | None = None
     """Return the cheapest real request that proves address and credentials."""
     check_by_refusal: bool = False

@@ -121,7 +121,8 @@ def _listed(message: listing_service_pb2.ProviderModels) -> Listed:
             context_tokens=each.context_tokens,
             max_output_tokens=each.max_output_tokens,
             capabilities=frozenset(each.capabilities),
+            lacks=frozenset(each.lacks),
         )
         for each in message.models
     }
-    return Listed(models=models, version=message.version)
+    return Listed(models=models, version=message.version, unavailable=message.unavailable)

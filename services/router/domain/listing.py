@@ -46,9 +46,13 @@ class Listing:
         self._states = states
 
     async def readiness(self, model: Model) -> dict[str, Any]:
-        """Tell how far a model of the gateway's own is; empty for others, and where it cannot be told."""
+        """Tell how far a model of the gateway's own is, and of a server of one's own that it does not answer.
+
+        Empty for others, and where it cannot be told.
+        """
         if model.load is None:
-            return {}
+            why = self._catalogue().unavailable(model.provider)
+            return {"status": "unavailable", "detail": why} if why else {}
         return dict((await self._states()).get(model.full_id, {}))
 
     async def models(self, caller: Caller, *, provider: str = "") -> list[Model]:

@@ -1,0 +1,1 @@
+"""What each kind of server tells of its models, beside their list."""

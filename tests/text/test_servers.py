@@ -1,0 +1,165 @@
+"""Servers of one's own: what is known of their models by asking them, and what becomes of them when they go away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from services.catalogue import Catalogue, ListedModel, Provider, load
+from services.common.errors import MoaError, ModelNotFound
+from services.providers.hosting.lists import ProviderLists
+from services.providers.http.client import Outgoing
+from services.providers.server import discovery
+from services.providers.server.kinds.ollama import MOST_SHOWN
+from services.text.targets import Targets
+from tests.emulators.base import Emulator
+from tests.text.servers import SERVERS, models
+
+PROVIDER = Provider(id="p", adapter="server", makes="text", base_url="http://gpu1:8000/v1/")
+
+
+def answered(answers: Mapping[str, Any], outgoing: Outgoing) -> bytes:
+    """Return what a server answers. Raises ModelNotFound where it has nothing."""
+    assert outgoing.url.host == "gpu1"
+    answer = answers.get(outgoing.url.path)
+    if outgoing.url.path == "/api/show" and answer is not None:
+        answer = answer.get(json.loads(outgoing.body)["model"])
+    if answer is None:
+        raise ModelNotFound("not here", param="model")
+    return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+
+
+def discovered(answers: Mapping[str, Any], asked: list[str] | None = None) -> list[ListedModel]:
+    """Return what is known of a server's models by its answers."""
+    steps = discovery.list_models(PROVIDER)
+    outgoing = next(steps)
+    try:
+        while True:
+            if asked is not None:
+                asked.append(outgoing.url.path)
+            try:
+                body = answered(answers, outgoing)
+            except MoaError as error:
+                outgoing = steps.throw(error)
+            else:
+                outgoing = steps.send(body)
+    except StopIteration as end:
+        found: list[ListedModel] = end.value
+        return found
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_tells_what_it_has(name: str) -> None:
+    """Models, contexts that they run with, and abilities, in each server's own words; what is not told is not known."""
+    assert discovered(SERVERS[name].answers) == list(SERVERS[name].known)
+
+
+@pytest.mark.parametrize("junk", [b"", b"<html>", b"[]", b'{"data": 1}', b"{" * 5000, b'{"models": [{"key": 3}]}'])
+@pytest.mark.parametrize("name", SERVERS)
+def test_what_cannot_be_read_is_not_known(name: str, junk: bytes) -> None:
+    """Whatever a server answers beside its list, its list stands."""
+    answers = SERVERS[name].answers
+    if "/v1/models" not in answers:
+        return
+    bare = discovered({"/v1/models": answers["/v1/models"], "/openapi.json": answers.get("/openapi.json", junk)})
+    spoilt = dict.fromkeys(answers, junk) | {"/v1/models": answers["/v1/models"]}
+    spoilt["/openapi.json"] = answers.get("/openapi.json", junk)
+    assert discovered(spoilt) == bare
+
+
+def test_a_server_that_is_known_is_asked_what_it_has() -> None:
+    """And nothing else; of a long list only so much."""
+    asked: list[str] = []
+    discovered(SERVERS["vLLM"].answers, asked)
+    assert asked == ["/v1/models", "/openapi.json"]
+    many = [f"m{number}" for number in range(200)]
+    asked.clear()
+    answers = {"/v1/models": models(*many, owner="library"), "/api/version": {"version": "1"}}
+    assert len(discovered(answers, asked)) == 200
+    assert asked.count("/api/show") == MOST_SHOWN
+
+
+def test_a_list_that_cannot_be_had_is_an_error() -> None:
+    """As the server's list says it, not the last of what else was tried."""
+    with pytest.raises(ModelNotFound, match="not here"):
+        discovered({})
+
+
+class Server(Emulator):
+    """A server of one's own, which may go away and come back with other models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: Mapping[str, Any] = SERVERS["vLLM"].answers
+        self.down = False
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return its routes."""
+        return [web.route("*", "/{path:.*}", self._answer)]
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if self.down:
+            raise web.HTTPServiceUnavailable
+        answer = self.answers.get(request.path)
+        return web.json_response(answer) if answer is not None else web.json_response({}, status=404)
+
+
+class Lists:
+    """What is known of the server that the environment names, over a clock of the test's own."""
+
+    def __init__(self, upstream: Server, path: Path) -> None:
+        self.time = 0.0
+        environment = {"MOA_SERVERS": f"gpu1={upstream.url}"}
+        path.write_text("providers: []\nmodels: []\n")
+        self.catalogue = load(path, environment)
+        self.targets = Targets(environment)
+        self.lists = ProviderLists(lambda: self.catalogue, [self.targets], clock=lambda: self.time)
+
+    async def joined(self) -> Catalogue:
+        """Return the catalogue with what is listed after a while."""
+        self.time += discovery.EVERY_S
+        return self.catalogue.with_listed(await self.lists.current(1000))
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Server]:
+    async with Server() as made:
+        yield made
+
+
+@pytest.fixture
+async def lists(upstream: Server, tmp_path: Path) -> AsyncIterator[Lists]:
+    made = Lists(upstream, tmp_path / "catalogue.yaml")
+    yield made
+    await made.targets.close()
+
+
+async def test_one_base_url_is_all_that_is_said(lists: Lists) -> None:
+    """Its models have the name of the server before theirs, and none where nobody else has them."""
+    catalogue = await lists.joined()
+    assert [model.full_id for model in catalogue.discovered] == ["gpu1-text/Qwen/Qwen3-8B", "gpu1-text/tuned"]
+    for name in ("gpu1/tuned", "tuned", "gpu1-text/tuned", "Qwen/Qwen3-8B"):
+        model = catalogue.find(name)
+        assert (model.provider, model.context_tokens, model.is_listed) == ("gpu1-text", 40960, True)
+    price = catalogue.find("tuned").price()
+    assert price is not None
+    assert not catalogue.find("tuned").lacks_price
+
+
+async def test_a_server_that_goes_away_leaves_its_models(lists: Lists, upstream: Server) -> None:
+    """They are unavailable, with the reason, until it is back, and what it has then is what there is."""
+    await lists.joined()
+    upstream.down = True
+    catalogue = await lists.joined()
+    assert [model.id for model in catalogue.discovered] == ["Qwen/Qwen3-8B", "tuned"]
+    assert catalogue.unavailable("gpu1-text")
+    upstream.down = False
+    upstream.answers = SERVERS["llama-cpp-python"].answers
+    catalogue = await lists.joined()
+    assert [model.id for model in catalogue.discovered] == ["tiny"]
+    assert catalogue.unavailable("gpu1-text") == ""
