@@ -93,6 +93,8 @@ _FACTS: Final = ("MOA_FACTS_URL", "MOA_FACTS_EVERY_S", FACTS_DIR)
 
 VARIABLES_SET: Final = "MOA_VARIABLES_SET"
 """Names of the variables that are set for those who ask providers: by them others decide which providers there are."""
+_SERVERS: Final = "MOA_SERVERS"
+"""Servers of one's own, for those who ask providers and those who decide which there are."""
 _SHOP: Final = ("MOA_NAVER_CLIENT_ID", "MOA_NAVER_CLIENT_SECRET")
 
 AUTH: Final = Process(
@@ -115,7 +117,7 @@ TEXT: Final = Process(
     metrics_port=8203,
     calls=_SETTLES,
     shared=_COMMON,
-    optional=("MOA_DRAIN_S", *_FACTS),
+    optional=("MOA_DRAIN_S", *_FACTS, _SERVERS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "5"}
@@ -129,7 +131,7 @@ IMAGE: Final = Process(
     metrics_port=8208,
     calls=_SETTLES,
     shared=_COMMON,
-    optional=("MOA_DRAIN_S", *_FACTS),
+    optional=("MOA_DRAIN_S", *_FACTS, _SERVERS),
     providers=True,
 )
 INFERENCE: Final = Process(
@@ -163,7 +165,7 @@ ROUTER: Final = Process(
         "MOA_INFERENCE_ADDRESS": "inference",
     },
     shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
-    optional=(*_KEPT, *_FACTS, "MOA_POLICIES"),
+    optional=(*_KEPT, *_FACTS, "MOA_POLICIES", _SERVERS),
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
     secrets=("MOA_LINK_SECRET",),
@@ -203,7 +205,7 @@ TASKS: Final = Process(
         "MOA_DESK_ADDRESS": "desk",
     },
     shared=(*_COMMON, VARIABLES_SET),
-    optional=(*_KEPT, *_FACTS, "MOA_TASK_KEEP_S"),
+    optional=(*_KEPT, *_FACTS, "MOA_TASK_KEEP_S", _SERVERS),
     secrets=("MOA_LINK_SECRET", "MOA_WEBHOOK_SECRET"),
     store=True,
 )

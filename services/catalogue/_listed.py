@@ -16,6 +16,8 @@ class ListedModel(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 
     id: str
     """The provider's own name."""
+    upstream: str = ""
+    """The provider's own name where it is no id, like a file's path, and `id` is made of it; empty: the id."""
     makes: str = ""
     """What it makes, as catalogue rows of providers say it."""
     base: str = ""

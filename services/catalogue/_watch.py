@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client import Gauge
 
 from services.catalogue._error import CatalogueError
+from services.catalogue._listed import Listed
 from services.catalogue._load import Check, Kept, load, reload
 from services.catalogue._refresh import Refresh
 from services.catalogue._snapshot import Catalogue
@@ -40,7 +41,9 @@ class Watched:
         self._environment = environment
         self._refresh = refresh
         self._stamp = self._stamped()
-        self.now: Catalogue = load(path, environment, check, self._kept)
+        self._listed: Mapping[str, Listed] = {}
+        self._read = load(path, environment, check, self._kept)
+        self.now: Catalogue = self._read
         self.refused = ""
         """Why the file's last change was refused; empty when `now` is what the file says."""
         REFUSED.set(0)
@@ -58,6 +61,13 @@ class Watched:
     def _stamped(self) -> tuple[tuple[int, int], ...]:
         files = (self._path, self._refresh.kept) if self._refresh is not None else (self._path,)
         return tuple(_stamp_of(file) for file in files)
+
+    def relist(self, listed: Mapping[str, Listed]) -> None:
+        """Join what the file says with what providers list, by provider."""
+        self._listed = listed
+        asked = self._read.wildcard_providers
+        known = {name: each for name, each in listed.items() if name in asked}
+        self.now = self._read.with_listed(known) if known else self._read
 
     async def watch(self, every_s: float = 1.0) -> None:
         """Reload whenever the file or the facts change, until cancelled. What is bad is logged; the old snapshot stays.
@@ -80,7 +90,8 @@ class Watched:
                 continue
             self._stamp = stamp
             try:
-                self.now = await reload(self._path, self._environment, self._check, self._kept)
+                self._read = await reload(self._path, self._environment, self._check, self._kept)
+                self.relist(self._listed)
             except CatalogueError as error:
                 self.refused = str(error)
                 REFUSED.set(1)

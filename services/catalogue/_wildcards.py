@@ -224,6 +224,7 @@ class Wildcards:
         fields = {field: getattr(row, field) for field in row.__struct_fields__}
         fields |= {
             "id": name,
+            "upstream": entry.upstream,
             "allow": (),
             "deny": (),
             "assume_price": None,

@@ -53,6 +53,7 @@ def bounded(models: Iterable[ListedModel]) -> dict[str, ListedModel]:
             continue
         found[model.id] = ListedModel(
             id=model.id,
+            upstream=model.upstream,
             makes=model.makes,
             base=model.base if is_name(model.base) else "",
             created=whole(model.created),

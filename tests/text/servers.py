@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from services.catalogue import ListedModel
 
 Json = Any
@@ -37,14 +39,11 @@ class Recorded:
     known: tuple[ListedModel, ...]
 
 
-def known(
-    name: str, makes: str, context: int = 0, can: str = "", lacks: str = "", created: int = 1790000000
-) -> ListedModel:
+def known(name: str, makes: str, context: int = 0, can: str = "", lacks: str = "") -> ListedModel:
     """Return what is known of a model."""
     return ListedModel(
         id=name,
         makes=makes,
-        created=created,
         context_tokens=context,
         capabilities=frozenset(can.split()),
         lacks=frozenset(lacks.split()),
@@ -115,10 +114,10 @@ SERVERS: Final[Mapping[str, Recorded]] = {
     ),
     "SGLang's images": Recorded(
         {"/models": {"model_path": "Qwen/Qwen-Image-Edit", "task_type": "TI2I", "pipeline_name": "x", "num_gpus": 1}},
-        (known("Qwen/Qwen-Image-Edit", "image", 0, "edit", created=0),),
+        (known("Qwen/Qwen-Image-Edit", "image", 0, "edit"),),
     ),
     "SGLang's videos": Recorded(
-        {"/models": {"model_path": "Wan-AI/Wan2.1", "task_type": "T2V"}}, (known("Wan-AI/Wan2.1", "video", created=0),)
+        {"/models": {"model_path": "Wan-AI/Wan2.1", "task_type": "T2V"}}, (known("Wan-AI/Wan2.1", "video"),)
     ),
     "Ollama": Recorded(
         {
@@ -145,7 +144,9 @@ SERVERS: Final[Mapping[str, Recorded]] = {
             },
         },
         (
-            known("/models/gemma-3-4b.gguf", "text", 8192, "vision tools"),
+            msgspec.structs.replace(
+                known("gemma-3-4b.gguf", "text", 8192, "vision tools"), upstream="/models/gemma-3-4b.gguf"
+            ),
             known("gemma", "text", 8192, "vision tools"),
         ),
     ),
@@ -194,9 +195,9 @@ SERVERS: Final[Mapping[str, Recorded]] = {
             },
         },
         (
-            known("google/gemma-3-4b", "text", 8192, "vision", created=0),
-            known("qwen3-8b", "text", 0, "tools reasoning", "vision", created=0),
-            known("nomic", "embedding", created=0),
+            known("google/gemma-3-4b", "text", 8192, "vision"),
+            known("qwen3-8b", "text", 0, "tools reasoning", "vision"),
+            known("nomic", "embedding"),
         ),
     ),
     "LM Studio before 0.4": Recorded(
@@ -211,8 +212,8 @@ SERVERS: Final[Mapping[str, Recorded]] = {
             },
         },
         (
-            known("qwen2-vl-7b", "text", 4096, "vision", created=0),
-            known("nomic", "embedding", 0, "", "vision", created=0),
+            known("qwen2-vl-7b", "text", 4096, "vision"),
+            known("nomic", "embedding", 0, "", "vision"),
         ),
     ),
     "another": Recorded({"/v1/models": models("m", owner="somebody")}, (known("m", "text"),)),

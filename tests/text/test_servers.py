@@ -14,6 +14,7 @@ from services.catalogue import Catalogue, ListedModel, Provider, load
 from services.common.errors import MoaError, ModelNotFound
 from services.providers.hosting.lists import ProviderLists
 from services.providers.http.client import Outgoing
+from services.providers.listing import KEPT_S
 from services.providers.server import discovery
 from services.providers.server.kinds.ollama import MOST_SHOWN
 from services.text.targets import Targets
@@ -28,15 +29,17 @@ def answered(answers: Mapping[str, Any], outgoing: Outgoing) -> bytes:
     assert outgoing.url.host == "gpu1"
     answer = answers.get(outgoing.url.path)
     if outgoing.url.path == "/api/show" and answer is not None:
-        answer = answer.get(json.loads(outgoing.body)["model"])
+        answer = answer.get(json.loads(bytes(outgoing.body))["model"])
     if answer is None:
         raise ModelNotFound("not here", param="model")
     return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
 
-def discovered(answers: Mapping[str, Any], asked: list[str] | None = None) -> list[ListedModel]:
+def discovered(
+    answers: Mapping[str, Any], asked: list[str] | None = None, by: discovery.Discovery | None = None
+) -> list[ListedModel]:
     """Return what is known of a server's models by its answers."""
-    steps = discovery.list_models(PROVIDER)
+    steps = (by or discovery.Discovery()).list_models(PROVIDER)
     outgoing = next(steps)
     try:
         while True:
@@ -82,6 +85,23 @@ def test_a_server_that_is_known_is_asked_what_it_has() -> None:
     answers = {"/v1/models": models(*many, owner="library"), "/api/version": {"version": "1"}}
     assert len(discovered(answers, asked)) == 200
     assert asked.count("/api/show") == MOST_SHOWN
+
+
+def test_a_server_is_asked_again_what_may_have_changed() -> None:
+    """Its list every time, and what it tells beside it when that list is another one, or some minutes have passed."""
+    now = 0.0
+    by = discovery.Discovery(lambda: now)
+    asked: list[str] = []
+    answers = dict(SERVERS["llama.cpp"].answers)
+    discovered(answers, asked, by)
+    answers["/v1/models"] = json.loads(json.dumps(answers["/v1/models"]).replace("1790000000", "1790000015"))
+    answers["/props"] = {"default_generation_settings": {"n_ctx": 512}}
+    assert discovered(answers, asked, by) == list(SERVERS["llama.cpp"].known)
+    assert asked == ["/v1/models", "/props", "/v1/models"]
+    now += KEPT_S
+    assert {model.context_tokens for model in discovered(answers, asked, by)} == {512}
+    answers = {"/v1/models": models("other", owner="llamacpp"), "/props": {"default_generation_settings": {"n_ctx": 9}}}
+    assert [(model.id, model.context_tokens) for model in discovered(answers, asked, by)] == [("other", 9)]
 
 
 def test_a_list_that_cannot_be_had_is_an_error() -> None:

@@ -64,6 +64,7 @@ class ProviderLists:
     Args:
         catalogue: Returns the catalogue as it is now.
         targets: The providers that are asked here.
+        changed: Told the lists whenever they are others than before.
         clock: Monotonic seconds.
     """
 
@@ -72,8 +73,10 @@ class ProviderLists:
         catalogue: Callable[[], Catalogue],
         targets: Collection[Targets[Any]],
         *,
+        changed: Callable[[Mapping[str, Listed]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._changed = changed
         self._catalogue = catalogue
         self._targets = targets
         self._clock = clock
@@ -96,6 +99,9 @@ class ProviderLists:
         running = [state.task for state in self._states.values() if state.task is not None]
         if running:
             await asyncio.wait(running, timeout=_WAIT_S)
+        return self._known()
+
+    def _known(self) -> Mapping[str, Listed]:
         return {name: state.listed for name, state in self._states.items() if state.listed is not None}
 
     def _begin(self, max_age_s: float) -> None:
@@ -118,7 +124,7 @@ class ProviderLists:
                 state.task = asyncio.create_task(self._ask(state, targets, catalogue), name=f"list {name}")
 
     async def _ask(self, state: _State, targets: Targets[Any], catalogue: Catalogue) -> None:
-        name = state.provider.id
+        name, before = state.provider.id, state.listed
         try:
             async with asyncio.timeout(_WHOLE_S):
                 target = targets.of(catalogue, name)
@@ -142,6 +148,8 @@ class ProviderLists:
             _log.info("list.read", provider=name, models=len(models))
         finally:
             state.task = None
+        if state.listed is not None and (before is None or before.version != state.listed.version):
+            self._changed(self._known())
 
 
 async def listed(target: Target[Any]) -> dict[str, ListedModel]:
@@ -208,6 +216,7 @@ class ListingServicer(listing_service_pb2_grpc.ListingServiceServicer):
 def _message(model: ListedModel) -> listing_service_pb2.ListedModel:
     return listing_service_pb2.ListedModel(
         id=model.id,
+        upstream=model.upstream,
         makes=model.makes,
         base=model.base,
         created=model.created,

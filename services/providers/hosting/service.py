@@ -135,7 +135,7 @@ class Providing:
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)
             server.offer(offer.contract.service)
-        lists = ProviderLists(lambda: catalogue.now, targets.values())
+        lists = ProviderLists(lambda: catalogue.now, targets.values(), changed=catalogue.relist)
         listing_service_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(lists), server.grpc)
         server.offer(listing_service_pb2.DESCRIPTOR.services_by_name["ListingService"].full_name)
         port = await server.start(config.listen)

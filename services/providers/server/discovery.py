@@ -7,15 +7,18 @@ server tells stays unknown: its own refusal decides then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import re
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from services.catalogue import ListedModel, Provider
+from services.catalogue import ListedModel, Provider, is_name
 from services.common.errors import MoaError
-from services.providers.listing import Steps, whole
+from services.providers.listing import KEPT_S, Steps, read, whole
 from services.providers.server.address import root_of
 from services.providers.server.asking import Asking, asked, get
 from services.providers.server.kinds import llama_cpp, lm_studio, ollama, sglang, tgi
@@ -35,6 +38,10 @@ _KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
 }
 """By `owned_by`; vLLM tells the context in its list and nothing else."""
 _OTHERS: Final = (ollama.told, lm_studio.told, sglang.told, llama_cpp.told, tgi.told)
+_STEP: Final = re.compile(r"[/\\]")
+_Row = dict[str, Any]
+_MOST_KEPT: Final = 256
+_LONGEST_PATH: Final = 4096
 _TASKS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "T2I": ("image", frozenset()),
     "I2I": ("image", frozenset({"edit"})),
@@ -45,14 +52,23 @@ _TASKS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 
 class _Model(Struct):
     id: str
-    created: Any = None
     owned_by: Any = None
     max_model_len: Any = None
     task_type: Any = None
 
 
 class _Models(Struct):
-    data: list[_Model]
+    data: list[msgspec.Raw]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a server told beside a list of its models."""
+
+    told: bytes
+    """The list, but for when it was made: servers write the time of the question there."""
+    until: float
+    models: Sequence[ListedModel]
 
 
 class _OneModel(Struct):
@@ -66,30 +82,62 @@ class _Described(Struct):
     paths: dict[str, msgspec.Raw] = {}
 
 
-def list_models(provider: Provider) -> Steps:
-    """List the models with what is told of them; each has what it makes."""
-    root = root_of(provider.base_url)
-    try:
-        page = yield from get(f"{root}/v1/models", _Models)
-    except MoaError as error:
-        only = yield from asked(f"{root}/models", _OneModel)
-        if only is None:
-            raise error
-        page = _Models([_Model(id=only.model_path, task_type=only.task_type)])
-    found = {model.id: _listed(model) for model in page.data}
-    owners = {model.owned_by for model in page.data if isinstance(model.owned_by, str)}
+class Discovery:
+    """Lists servers' models. What a server tells beside its list is asked again when the list changes, or is old.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+
+    def list_models(self, provider: Provider) -> Steps:
+        """List the models with what is told of them; each has what it makes."""
+        root = root_of(provider.base_url)
+        try:
+            page = yield from get(f"{root}/v1/models", _Models)
+        except MoaError as error:
+            only = yield from asked(f"{root}/models", _OneModel)
+            if only is None:
+                raise error
+            page = _Models([msgspec.Raw(msgspec.json.encode({"id": only.model_path, "task_type": only.task_type}))])
+        rows = [read(bytes(row), _Row) for row in page.data]
+        told = msgspec.json.encode([{**row, "created": None} for row in rows])
+        kept = self._kept.get(root)
+        if kept is None or kept.told != told or self._clock() >= kept.until:
+            models = yield from _details(root, [msgspec.convert(row, _Model) for row in rows])
+            kept = _Kept(told, self._clock() + KEPT_S, models)
+            if root not in self._kept and len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[root] = kept
+        return list(kept.models)
+
+
+def _details(root: str, rows: list[_Model]) -> Asking[list[ListedModel]]:
+    """Return a server's models with what it tells of them beside its list."""
+    found = {model.id: _listed(model) for model in rows}
+    owners = {model.owned_by for model in rows if isinstance(model.owned_by, str)}
     owner = owners.pop() if len(owners) == 1 else ""
     for kind in _KINDS.get(owner, _OTHERS) if not any(each.makes for each in found.values()) else ():
         told = yield from kind(root, found)
         if told is not None:
             found = dict(told)
             break
-    if all(model.makes for model in found.values()):
-        return list(found.values())
+    listed = [_named(model) for model in found.values()]
+    if all(model.makes for model in listed):
+        return listed
     made = yield from _made(root, owner)
-    return [
-        model if model.makes else msgspec.structs.replace(model, makes=_of(made, model)) for model in found.values()
-    ]
+    return [model if model.makes else msgspec.structs.replace(model, makes=_of(made, model)) for model in listed]
+
+
+def _named(model: ListedModel) -> ListedModel:
+    """Return a model by a name that can be asked for: of one that is called by its file's path, the file's."""
+    file = _STEP.split(model.id[:_LONGEST_PATH])[-1]
+    if is_name(model.id) or not is_name(file):
+        return model
+    return msgspec.structs.replace(model, id=file, upstream=model.id)
 
 
 def _listed(model: _Model) -> ListedModel:
@@ -99,7 +147,6 @@ def _listed(model: _Model) -> ListedModel:
     return ListedModel(
         id=model.id,
         makes=makes,
-        created=whole(model.created),
         context_tokens=whole(model.max_model_len),
         capabilities=can,
     )
@@ -118,3 +165,7 @@ def _of(made: frozenset[str], model: ListedModel) -> str:
     if "image" in made and not model.context_tokens:
         return "image"
     return "embedding" if "embedding" in made and "text" not in made else "text"
+
+
+list_models: Final = Discovery().list_models
+"""For all adapters of a process, which ask the same servers."""

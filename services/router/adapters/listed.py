@@ -115,6 +115,7 @@ def _listed(message: listing_service_pb2.ProviderModels) -> Listed:
     models = {
         each.id: ListedModel(
             id=each.id,
+            upstream=each.upstream,
             makes=each.makes,
             base=each.base,
             created=each.created,
