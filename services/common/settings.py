@@ -64,6 +64,8 @@ class ServiceSettings(Settings):
 class FactsSettings(ServiceSettings):
     """Settings of processes that go by what is known of providers' models."""
 
+    servers: str = ""
+    """Servers of one's own, beside the catalogue file's (docs/models.md); the catalogue's reader reads them itself."""
     facts_url: str = Field(default="", pattern=r"^(https?://[^\s]+)?$")
     """Where newer facts of models are (docs/models.md); empty: those that ship are all."""
     facts_every_s: float = Field(default=3600.0, ge=1)

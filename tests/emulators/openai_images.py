@@ -18,7 +18,9 @@ from tests.emulators.base import Emulator
 from tests.emulators.openai import KEYS, REFUSALS, Refused, event, json_of
 from tests.emulators.pictures import ImageScript, Upload, form_of
 
-_FREE_SIZES = frozenset({"gpt-image-2.6-flare", "gpt-image-2.5-flare"})
+_FREE_SIZES = frozenset(
+    {"gpt-image-2.6-flare", "gpt-image-2.6-sunburst", "gpt-image-2.5-flare", "gpt-image-2.5-sunburst"}
+)
 GPT = _FREE_SIZES | {"gpt-image-1-mini", "gpt-image-1"}
 DALLE = frozenset({"dall-e-3"})
 _GPT_ONLY = ("background", "moderation", "output_format", "output_compression", "partial_images", "stream")
