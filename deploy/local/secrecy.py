@@ -31,7 +31,7 @@ def _is_needed(process: Process, name: str, given: Mapping[str, str], named: fro
     of_catalogue = name in named or name.removesuffix("_FILE") in named
     if not of_catalogue and not _SECRET.search(name):
         return True
-    if name in process.secrets:
+    if name in (*process.secrets, *process.optional):
         return True
     if process.providers:
         return of_catalogue or not (name.startswith(("MOA_", "PG")) or "DATABASE_URL" in name)

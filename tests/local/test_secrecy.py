@@ -77,6 +77,15 @@ def test_who_asks_no_provider_knows_which_are_configured(stack: Stack, monkeypat
     assert found == load(catalogue, asks).configured == {"openai-text", "odd"}
 
 
+def test_servers_are_told_to_who_decides_which_there_are(tmp_path: Path) -> None:
+    """Their addresses are no secret, though the catalogue may name the variable."""
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_text("# MOA_SERVERS names more, KEY_OF_BOX is a secret")
+    given = {"MOA_CATALOGUE": str(catalogue), "MOA_SERVERS": "http://gpu1", "KEY_OF_BOX": "s"}
+    assert inherited(BY_NAME["router"], given).keys() == {"MOA_CATALOGUE", "MOA_SERVERS"}
+    assert inherited(BY_NAME["text"], given) == given
+
+
 def test_a_bucket_takes_its_credentials_along(tmp_path: Path) -> None:
     """With a bucket, those who keep objects have the cloud's credentials; without one they have none."""
     given = {"AWS_ACCESS_KEY_ID": "a", "AWS_SESSION_TOKEN": "b"}

@@ -15,6 +15,7 @@ from services.common.errors import UpstreamFailed
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server
 from services.router.adapters.listed import ListedModels
+from services.router.domain.listing import Listing
 from tests.router.test_any_model import world_of
 
 TOKEN = "a-service-token-for-tests"
@@ -29,14 +30,17 @@ class Service(listing_service_pb2_grpc.ListingServiceServicer):
         self.ids: list[str] = []
         self.asked: list[pb.ListProviderModelsRequest] = []
         self.fails = False
+        self.unavailable = ""
 
     async def ListProviderModels(self, request: Any, context: Any) -> pb.ListProviderModelsResponse:
         self.asked.append(request)
         if self.fails:
             raise UpstreamFailed("away")
-        version = ",".join(self.ids)
+        version = ",".join(self.ids) + self.unavailable
         models = [] if request.known.get("p") == version else [pb.ListedModel(id=name) for name in self.ids]
-        entry = pb.ProviderModels(provider="p", version=version, unchanged=not models, models=models)
+        entry = pb.ProviderModels(
+            provider="p", version=version, unchanged=not models, models=models, unavailable=self.unavailable
+        )
         return pb.ListProviderModelsResponse(providers=[entry] if self.ids else [])
 
 
@@ -129,3 +133,17 @@ async def test_a_name_that_came_out_since_is_found(rig: Rig) -> None:
     world.relisted = relisted
     rig.service.ids = ["a"]
     assert (await world.ask(model="a"))[2].model.full_id == "p/a"
+
+
+async def test_a_model_whose_server_is_away_is_told_so(rig: Rig) -> None:
+    """It stays listed, with the reason, until the server is back; a model of another provider is not concerned."""
+    rig.service.ids = ["m"]
+    nobody: Any = None
+    listing = Listing(operations={}, catalogue=rig.listed.now, admission=nobody)
+    for why in ("", "the provider cannot be reached", ""):
+        rig.service.unavailable = why
+        await rig.ask()
+        assert rig.ids == ["p/m"]
+        told = {"status": "unavailable", "detail": why} if why else {}
+        assert await listing.readiness(rig.listed.now().find("p/m")) == told
+        assert await listing.readiness(rig.listed.now().find("q/m")) == {}

@@ -17,8 +17,8 @@ from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed
 from services.providers.aws import listing as aws_listing
 from services.providers.azure import listing as azure
 from services.providers.google import listing as google
-from services.providers.hosting.lists import KEPT_S, LEAST_S, ListingServicer, ProviderLists
-from services.providers.listing import Lister, bounded
+from services.providers.hosting.lists import LEAST_S, ListingServicer, ProviderLists
+from services.providers.listing import KEPT_S, Lister, bounded
 from services.providers.openai import listing as openai
 from services.text.targets import Targets
 from tests.emulators import aws

@@ -183,3 +183,19 @@ async def test_a_server_that_goes_away_leaves_its_models(lists: Lists, upstream:
     catalogue = await lists.joined()
     assert [model.id for model in catalogue.discovered] == ["tiny"]
     assert catalogue.unavailable("gpu1-text") == ""
+
+
+async def test_whoever_asks_the_server_knows_what_is_listed(lists: Lists, upstream: Server, tmp_path: Path) -> None:
+    """The process that lists is told when it is another list, and asks by the server's own names."""
+    told: list[list[str]] = []
+    lists.lists = ProviderLists(
+        lambda: lists.catalogue,
+        [lists.targets],
+        changed=lambda listed: told.append([model.upstream for model in listed["gpu1-text"].models.values()]),
+        clock=lambda: lists.time,
+    )
+    await lists.joined()
+    await lists.joined()
+    upstream.answers = SERVERS["llama.cpp"].answers
+    await lists.joined()
+    assert told == [["", ""], ["/models/gemma-3-4b.gguf", ""]]

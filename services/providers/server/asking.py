@@ -34,9 +34,9 @@ def asked(url: str, shape: type[T], body: Any = None) -> Asking[T | None]:
         return None
 
 
-def words(told: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+def words(facts: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the words of which a server says that they are so, and those of which it says that they are not."""
     return (
-        frozenset(word for word, so in told.items() if so is True),
-        frozenset(word for word, so in told.items() if so is False),
+        frozenset(word for word, so in facts.items() if so is True),
+        frozenset(word for word, so in facts.items() if so is False),
     )

@@ -31,13 +31,13 @@ Kind = Callable[[str, Mapping[str, ListedModel]], Asking[Mapping[str, ListedMode
 
 _KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
     "vllm": (),
-    "sglang": (sglang.told,),
-    "llamacpp": (llama_cpp.told,),
-    "library": (ollama.told,),
-    "organization_owner": (lm_studio.told,),
+    "sglang": (sglang.facts_of,),
+    "llamacpp": (llama_cpp.facts_of,),
+    "library": (ollama.facts_of,),
+    "organization_owner": (lm_studio.facts_of,),
 }
 """By `owned_by`; vLLM tells the context in its list and nothing else."""
-_OTHERS: Final = (ollama.told, lm_studio.told, sglang.told, llama_cpp.told, tgi.told)
+_OTHERS: Final = (ollama.facts_of, lm_studio.facts_of, sglang.facts_of, llama_cpp.facts_of, tgi.facts_of)
 _STEP: Final = re.compile(r"[/\\]")
 _Row = dict[str, Any]
 _MOST_KEPT: Final = 256
@@ -65,7 +65,7 @@ class _Models(Struct):
 class _Kept:
     """What a server told beside a list of its models."""
 
-    told: bytes
+    rows: bytes
     """The list, but for when it was made: servers write the time of the question there."""
     until: float
     models: Sequence[ListedModel]
@@ -104,11 +104,11 @@ class Discovery:
                 raise error
             page = _Models([msgspec.Raw(msgspec.json.encode({"id": only.model_path, "task_type": only.task_type}))])
         rows = [read(bytes(row), _Row) for row in page.data]
-        told = msgspec.json.encode([{**row, "created": None} for row in rows])
+        encoded = msgspec.json.encode([{**row, "created": None} for row in rows])
         kept = self._kept.get(root)
-        if kept is None or kept.told != told or self._clock() >= kept.until:
+        if kept is None or kept.rows != encoded or self._clock() >= kept.until:
             models = yield from _details(root, [msgspec.convert(row, _Model) for row in rows])
-            kept = _Kept(told, self._clock() + KEPT_S, models)
+            kept = _Kept(encoded, self._clock() + KEPT_S, models)
             if root not in self._kept and len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
             self._kept[root] = kept
@@ -121,9 +121,9 @@ def _details(root: str, rows: list[_Model]) -> Asking[list[ListedModel]]:
     owners = {model.owned_by for model in rows if isinstance(model.owned_by, str)}
     owner = owners.pop() if len(owners) == 1 else ""
     for kind in _KINDS.get(owner, _OTHERS) if not any(each.makes for each in found.values()) else ():
-        told = yield from kind(root, found)
-        if told is not None:
-            found = dict(told)
+        facts = yield from kind(root, found)
+        if facts is not None:
+            found = dict(facts)
             break
     listed = [_named(model) for model in found.values()]
     if all(model.makes for model in listed):

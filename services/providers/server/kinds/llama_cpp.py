@@ -34,7 +34,7 @@ class _Props(Struct):
     chat_template_caps: _Template = msgspec.field(default_factory=_Template)
 
 
-def told(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
+def facts_of(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
     """Return the models, which are one by all its names."""
     props = yield from asked(f"{root}/props", _Props)
     if props is None:

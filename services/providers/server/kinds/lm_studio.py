@@ -52,13 +52,13 @@ class _OldModels(Struct):
     data: list[_OldModel]
 
 
-def told(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
+def facts_of(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
     """Return the models with what is told of them; the context of one that is not loaded is not known."""
     page = yield from asked(f"{root}/api/v1/models", _Models)
     if page is not None:
-        return _joined(models, map(_told, page.models))
+        return _joined(models, map(_with_facts, page.models))
     old = yield from asked(f"{root}/api/v0/models", _OldModels)
-    return _joined(models, map(_told_before, old.data)) if old is not None else None
+    return _joined(models, map(_with_older_facts, old.data)) if old is not None else None
 
 
 def _joined(models: Mapping[str, ListedModel], more: Iterable[ListedModel]) -> Mapping[str, ListedModel]:
@@ -66,7 +66,7 @@ def _joined(models: Mapping[str, ListedModel], more: Iterable[ListedModel]) -> M
     return {name: known.get(name, model) for name, model in models.items()}
 
 
-def _told(model: _Model) -> ListedModel:
+def _with_facts(model: _Model) -> ListedModel:
     tells = model.capabilities
     reasons = tells.reasoning if isinstance(tells.reasoning, bool) else True if tells.reasoning else None
     can, lacks = words({"vision": tells.vision, "tools": tells.trained_for_tool_use, "reasoning": reasons})
@@ -79,7 +79,7 @@ def _told(model: _Model) -> ListedModel:
     )
 
 
-def _told_before(model: _OldModel) -> ListedModel:
+def _with_older_facts(model: _OldModel) -> ListedModel:
     sees = {"vision"} if model.type == "vlm" else frozenset()
     calls = {"tools"} if "tool_use" in (model.capabilities or ()) else frozenset()
     return ListedModel(

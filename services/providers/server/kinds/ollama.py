@@ -40,7 +40,7 @@ class _Shown(Struct):
     parameters: Any = None
 
 
-def told(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
+def facts_of(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
     """Return the models with what they can do. A model's own longest context is none that it runs with."""
     if (yield from asked(f"{root}/api/version", _Version)) is None:
         return None
@@ -50,11 +50,11 @@ def told(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, Li
     for name in list(models)[:MOST_SHOWN]:
         shown = yield from asked(f"{root}/api/show", _Shown, {"model": name})
         if shown is not None:
-            found[name] = _told(models[name], shown, contexts.get(name, 0))
+            found[name] = _with_facts(models[name], shown, contexts.get(name, 0))
     return found
 
 
-def _told(model: ListedModel, shown: _Shown, context: int) -> ListedModel:
+def _with_facts(model: ListedModel, shown: _Shown, context: int) -> ListedModel:
     given = _CONTEXT.search(shown.parameters) if isinstance(shown.parameters, str) else None
     context = context or (int(given[1]) if given is not None else 0)
     words = shown.capabilities

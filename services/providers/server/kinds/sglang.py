@@ -22,7 +22,7 @@ class _Info(Struct):
     tool_call_parser: Any = None
 
 
-def told(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
+def facts_of(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
     """Return the models, which are one, and what is tuned of it."""
     info = yield from asked(f"{root}/model_info", _Info)
     if info is None:

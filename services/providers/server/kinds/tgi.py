@@ -22,7 +22,7 @@ class _Info(Struct):
     model_pipeline_tag: Any = None
 
 
-def told(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
+def facts_of(root: str, models: Mapping[str, ListedModel]) -> Asking[Mapping[str, ListedModel] | None]:
     """Return the models, which are one."""
     info = yield from asked(f"{root}/info", _Info)
     if info is None:
