@@ -5,6 +5,8 @@ import { WORDS } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const MICRO = 1_000_000;
+// What is left of these today is shown first.
+const DAILY = ["tokens", "images"];
 
 let language = localStorage.getItem("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
 let session = sessionStorage.getItem("session");
@@ -131,6 +133,11 @@ function factRow(name, text) {
   return [title, value];
 }
 
+function limitName(limit) {
+  const [, what, period] = /^(.+)_(a_day|a_month|in_total)$/.exec(limit);
+  return word(period, { what: word(what) });
+}
+
 async function showLimits() {
   const limits = await ask("GET", "/account/limits");
   const { remaining = {}, priority, standings = [] } = limits;
@@ -142,15 +149,15 @@ async function showLimits() {
     only.textContent = word("unlimited");
     list.append(only);
   } else {
-    for (const name of ["tokens", "images"]) {
+    for (const name of DAILY) {
       const most = remaining.limit?.[name];
       if (most !== undefined) list.append(...quotaRow(name, most, remaining.free?.[name]));
     }
   }
   for (const { limit, key_id: key, most, used = "0" } of standings) {
-    if (limit.endsWith("_a_day") && !limit.startsWith("usd")) continue;
-    const [title, value] = factRow(limit, `${used} / ${most}`);
-    if (key) title.textContent += ` (${key})`;
+    if (DAILY.some((name) => limit === `${name}_a_day`)) continue;
+    const [title, value] = factRow("limits", `${used} / ${most}`);
+    title.textContent = limitName(limit) + (key ? ` (${key})` : "");
     list.append(title, value);
   }
   const used = Number(granted) - Number(left);

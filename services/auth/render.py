@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from moa.account.v1 import account_pb2, account_service_pb2
@@ -27,8 +27,10 @@ from services.auth.domain.records import (
 from services.common.errors import InvalidField
 from services.quota_client import priorities
 from services.quota_client.amounts import (
+    DIMENSIONS,
     LIMITS,
     NANO,
+    NOTHING,
     UNLIMITED,
     Amount,
     Period,
@@ -143,10 +145,7 @@ def usage(record: UsageRecord) -> account_pb2.UsageRow:
         requests=record.requests,
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
-        charged_tokens=max(0, record.charged.tokens),
-        charged_images=max(0, record.charged.images),
-        charged_nano_usd=max(0, record.charged.nano_usd),
-        charged_micro_credits=max(0, record.charged.micro_credits),
+        **_amount(record.charged.at_least(NOTHING), account_pb2.UsageRow.DESCRIPTOR, "charged_"),
     )
 
 
@@ -159,14 +158,17 @@ def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
         key_id=record.key_id,
         day=record.day.isoformat(),
         reference=record.reference,
-        tokens=record.amount.tokens,
-        images=record.amount.images,
-        nano_usd=record.amount.nano_usd,
-        micro_credits=record.amount.micro_credits,
+        **_amount(record.amount, account_pb2.LedgerRow.DESCRIPTOR),
         provider=record.provider or "",
         model=record.model or "",
         request_id=record.request_id or "",
     )
+
+
+def _amount(amount: Amount, message: Descriptor, prefix: str = "") -> dict[str, Any]:
+    """Return an amount by the fields that a message has for its dimensions."""
+    fields = zip((prefix + name for name in DIMENSIONS), amount, strict=True)
+    return {name: value for name, value in fields if name in message.fields_by_name}
 
 
 def audit_entry(record: AuditRecord) -> account_pb2.AuditEntry:

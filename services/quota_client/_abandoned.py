@@ -16,9 +16,9 @@ from services.catalogue import Cost, Model
 from services.common.errors import MoaError
 from services.common.metering import prompt_owed
 from services.common.rpc import call as calls
-from services.quota_client._reservation import consume, costless
+from services.quota_client._reservation import costless
 from services.quota_client._settling import Settling
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import Amount, charge
 from services.quota_client.reservation_ids import ReservationId
 
 AFTER_S: Final = 5.0
@@ -137,7 +137,7 @@ class AbandonedCalls:
             request_id=request_id,
             first_alone=True,
         )
-        consume(settlement.charged, usage, reservation.amount, cost(usage, provider, model))
+        charge(settlement, reservation.amount, cost(usage, provider, model))
         settlement.ended_at.GetCurrentTime()
         loop = asyncio.get_running_loop()
         self._waiting[reservation_id] = loop.call_later(self._after_s, self._due, settlement), settlement
@@ -156,7 +156,7 @@ class AbandonedCalls:
         usage = settlement.usage
         usage.prompt_tokens = prompt_owed(usage.prompt_tokens, prompt)
         nano_usd = cost(usage, settlement.provider, settlement.model)
-        consume(settlement.charged, usage, reserved, nano_usd)
+        charge(settlement, reserved, nano_usd)
 
     def _due(self, settlement: quota_pb2.Settlement) -> None:
         self._waiting.pop(settlement.reservation_id, None)

@@ -155,9 +155,10 @@ class Admission:
         (`services.quota_client.grants`) that carries a reservation is taken at its word: its signer settles.
         Raises Unauthenticated, PermissionDenied, RateLimited, Unavailable, or QuotaExhausted with the reset's time.
         """
+        need = need.of_request()
         if key.startswith(grants.PREFIX):
-            asked = Asked(key, operation, provider, model, need, need if least is None else least, cost, request_id)
-            return await self._reserve_acting(asked)
+            enough = need if least is None else least.of_request()
+            return await self._reserve_acting(Asked(key, operation, provider, model, need, enough, cost, request_id))
         if self._settling.overwhelmed:
             raise Unavailable("the use of this request could not be recorded now; try again", retry_after_s=1)
         now = time.monotonic()
@@ -175,7 +176,8 @@ class Admission:
                 if not lease.free.covers(store.demand.low):
                     self._stores.top_up_ahead(store, now)
                 return reservation
-        asked = Asked(key, operation, provider, model, need, need if least is None else least, cost, request_id)
+        enough = need if least is None else least.of_request()
+        asked = Asked(key, operation, provider, model, need, enough, cost, request_id)
         return await self._reserve_cold(digest, asked)
 
     def _digest(self, key: str) -> bytes:

@@ -15,7 +15,7 @@ from services.quota_client._pace import Paces, Share
 from services.quota_client._reservation import Lease, OnSettled, Reservation
 from services.quota_client._settling import Settling
 from services.quota_client._verified_key import VerifiedKey
-from services.quota_client.amounts import HELPING, NOTHING, Amount, covered_by
+from services.quota_client.amounts import EACH_REQUEST, HELPING, NOTHING, Amount, covered_by
 
 FIRST_TIMES: Final = 4
 """How many times its first need a key is leased."""
@@ -185,7 +185,7 @@ class LeaseStore:
 
         What exceeds it is charged to what the account has left: what lies idle here goes back first, so that it counts.
         """
-        beyond = self._end(reservation, Amount.read(settlement.charged))
+        beyond = self._end(reservation, reservation.charged)
         if beyond:
             self._give_back(self)
         self._settling.settled(settlement, after_returns=beyond)
@@ -313,6 +313,9 @@ class LeaseStore:
         lease.open -= 1
         beyond = min(left) < 0
         lease.free += left.at_least(NOTHING) if beyond else left
+        if self._refused is not None and (left + EACH_REQUEST).covers(self._refused_least):
+            # What is back may be enough, with a request that another lease brings.
+            self._refused = None
         self.open.pop(reservation.reservation_id, None)
         if reservation.paces:
             self._leave_paces(reservation, reservation.amount.tokens - left.tokens)

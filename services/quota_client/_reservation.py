@@ -12,22 +12,12 @@ from services.catalogue import Cost
 from services.quota_client._pace import Share
 from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
-from services.quota_client.amounts import NOTHING, Amount, shared
+from services.quota_client.amounts import NOTHING, Amount, charge, shared
 
 
 def costless(usage: usage_pb2.Usage, provider: str, model: str) -> int:
     """Return nothing: for what has no price, or is another's to pay."""
     return 0
-
-
-def consume(charged: quota_pb2.Amount, usage: usage_pb2.Usage, reserved: Amount, nano_usd: int) -> None:
-    """Write what a consumption is charged as: dimensions that nothing was reserved of are none of its operation's."""
-    if reserved.tokens:
-        charged.tokens = usage.prompt_tokens + usage.completion_tokens
-    if reserved.images:
-        charged.images = usage.images
-    if reserved.nano_usd:
-        charged.nano_usd = nano_usd
 
 
 class Lease:
@@ -37,7 +27,7 @@ class Lease:
 
     def __init__(self, granted: quota_pb2.Lease, *, asked_at: float, resets_in_s: float) -> None:
         self.lease_id = granted.lease_id
-        self.free = Amount.read(granted.amount)
+        self.free = Amount.read_lease(granted.amount)
         """What is neither reserved nor spent of it."""
         self.number = 0
         self.open = 0
@@ -105,6 +95,7 @@ class Reservation(Payment):
         "_heir",
         "_store",
         "amount",
+        "charged",
         "cost",
         "first",
         "further",
@@ -142,6 +133,8 @@ class Reservation(Payment):
         self.verified_key = store.verified_key
         self.amount = amount
         """What was set aside at first."""
+        self.charged = NOTHING
+        """What the last settlement of it that was made comes to."""
         self.cost = cost
         self.operation = operation
         self.request_id = request_id
@@ -154,7 +147,7 @@ class Reservation(Payment):
         """When auth last heard of it; 0: never."""
         lease.number += 1
         # As `ReservationId` writes it.
-        self.reservation_id = f"{lease.lease_id}.{lease.number:x}.{amount.dotted}"
+        self.reservation_id = f"{lease.lease_id}.{amount.numbered(f'{lease.number:x}')}"
 
     @property
     def held(self) -> Amount:
@@ -255,7 +248,7 @@ class Reservation(Payment):
             model=model,
             request_id=self.request_id,
         )
-        consume(settlement.charged, usage, self.amount, self.cost(usage, provider, model))
+        self.charged = charge(settlement, self.amount, self.cost(usage, provider, model))
         # As `GetCurrentTime` does, in a third of the time.
         settlement.ended_at.seconds, settlement.ended_at.nanos = divmod(time.time_ns(), 1_000_000_000)
         if self.further:
@@ -268,7 +261,7 @@ class Reservation(Payment):
         so_far = first.so_far() if first.so_far is not None else None
         result = first.settlement(*(so_far or (usage_pb2.Usage(), "", "")))
         if self.first is not None:
-            share = first.shares(Amount.read(result.charged))[1 + first.further.index(self)]
+            share = first.shares(first.charged)[1 + first.further.index(self)]
             result.reservation_id = self.reservation_id
             result.charged.CopyFrom(share.message())
             result.ClearField("usage")

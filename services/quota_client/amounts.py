@@ -1,7 +1,8 @@
 """What quotas count, and over which periods limits count it.
 
-A dimension is declared once, as a field of `Amount`: fields of `moa.quota.v1.Amount` and columns of the database are
-named after it. A limit is one dimension over one period, named after both: `tokens_a_day`, as its column is
+A dimension is declared once, here: a field of `Amount`, what a request needs of it (`EACH_REQUEST`, or the operation
+says), and what a consumption is charged of it (`charge`). Fields of `moa.quota.v1.Amount` and columns of the database
+are named after it. A limit is one dimension over one period, named after both: `tokens_a_day`, as its column is
 (docs/decisions/0019-amounts.md).
 """
 
@@ -89,18 +90,30 @@ class Amount(NamedTuple):
         given = {field.name: value for field, value in message.ListFields()}
         return _new(cls, [given.get(name, UNLIMITED) for name in cls._fields])
 
-    @property
-    def dotted(self) -> str:
-        """The numbers in their order, as a reservation's id has them: `300.0.4500`; credits only where there are any.
+    def of_request(self) -> Amount:
+        """Return this with what every request needs (`EACH_REQUEST`)."""
+        return self
 
-        The release before reads no id of four numbers, and reserves no credits.
+    def numbered(self, number: str) -> str:
+        """Return how a reservation's id ends: its number and this (`1f.300.0.4500`), credits only where there are any.
+
+        What is counted beside these stands behind the number (`1f-1.300.0.4500`), where whoever does not know it passes
+        over it: processes of the release before read the rest.
         """
         a, b, c, d = self
-        return f"{a}.{b}.{c}.{d}" if d else f"{a}.{b}.{c}"
+        return f"{number}.{a}.{b}.{c}.{d}" if d else f"{number}.{a}.{b}.{c}"
+
+    @classmethod
+    def read_lease(cls, message: quota_pb2.Amount) -> Self:
+        """Read what auth lends. Of what each request needs, an auth of the release before that counts none of it sets
+        no bound: its leases do not tell it."""
+        uncounted = (name for name in DIMENSIONS_OF_REQUESTS if not message.HasField(name))  # type: ignore[arg-type]  # one is a field
+        return cls.read(message)._replace(**{name: getattr(HELPING, name) for name in uncounted})
 
     def message(self) -> quota_pb2.Amount:
-        """Write a message; below zero is zero."""
-        return quota_pb2.Amount(**{name: value for name, value in zip(DIMENSIONS, self, strict=True) if value > 0})
+        """Write a message; below zero is zero. Of what each request needs zero is told, too."""
+        values = {name: value for name, value in zip(DIMENSIONS, self, strict=True) if value > 0}
+        return quota_pb2.Amount(**(dict.fromkeys(DIMENSIONS_OF_REQUESTS, 0) | values))
 
     def message_within(self, limit: Amount) -> quota_pb2.Amount:
         """Write what is left of a limit, or the limit itself; dimensions without a limit are unset."""
@@ -113,11 +126,35 @@ def _made(values: Iterable[int]) -> Amount:
 
 
 DIMENSIONS: Final = Amount._fields
+DOTTED: Final = 4
+"""How many dimensions a reservation's id has behind its number; it has the others beside it."""
 NOTHING: Final = Amount()
 BOUNDLESS: Final = Amount(*[UNLIMITED] * len(DIMENSIONS))
 """What somebody without any limit may use."""
 HELPING: Final = Amount(tokens=1 << 22, images=1 << 10, nano_usd=1 << 40)
 """The most that is lent at once beyond a need, to spare later calls. No credits: each task is reserved by itself."""
+
+
+EACH_REQUEST: Final = NOTHING
+"""What every request needs, whatever it asks for."""
+DIMENSIONS_OF_REQUESTS: Final = tuple(name for name in DIMENSIONS if getattr(EACH_REQUEST, name))
+"""The names of what every request needs."""
+
+
+def charge(settlement: quota_pb2.Settlement, reserved: Amount, nano_usd: int) -> Amount:
+    """Write into a settlement what its usage is charged as, and return it: nothing of what nothing was reserved of.
+
+    `nano_usd` is what the usage costs.
+    """
+    charged, usage = settlement.charged, settlement.usage
+    tokens, images, cost, _ = reserved
+    if tokens:
+        charged.tokens = tokens = usage.prompt_tokens + usage.completion_tokens
+    if images:
+        charged.images = images = usage.images
+    if cost:
+        charged.nano_usd = cost = nano_usd
+    return _new(Amount, (tokens, images, cost, 0))
 
 
 def least(amounts: Iterable[Amount]) -> Amount:

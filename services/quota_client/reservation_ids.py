@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.quota_client.amounts import DIMENSIONS, Amount
+from services.quota_client.amounts import DIMENSIONS, DOTTED, Amount
 
 
 class ReservationId(NamedTuple):
-    """What a reservation's id says: `<lease_id>.<number>.<tokens>.<images>.<nano_usd>`, with credits behind it."""
+    """What a reservation's id says: `<lease_id>.<number>.<tokens>.<images>.<nano_usd>`, with credits behind it.
+
+    What else is counted stands behind the number: `<number>-<requests>`.
+    """
 
     lease_id: str
     number: str
@@ -17,16 +20,18 @@ class ReservationId(NamedTuple):
     """How much was reserved."""
 
     def __str__(self) -> str:
-        return f"{self.lease_id}.{self.number}.{self.amount.dotted}"
+        return f"{self.lease_id}.{self.amount.numbered(self.number)}"
 
     @classmethod
     def parse(cls, text: str) -> ReservationId | None:
         """Read an id; None when it is none. Of dimensions that an earlier release did not know nothing was reserved."""
-        parts = text.split(".")
-        counts = parts[2:]
-        if not 2 <= len(counts) <= len(DIMENSIONS) or not all(map(_is_count, counts)):
+        lease_id, number, *counts = text.split(".") if "." in text else ("", "")
+        number, *beside = number.split("-")
+        if not 2 <= len(counts) <= DOTTED or len(beside) > len(DIMENSIONS) - DOTTED:
             return None
-        return cls(parts[0], parts[1], Amount(*map(int, counts)))
+        if not all(map(_is_count, (*counts, *beside))):
+            return None
+        return cls(lease_id, number, Amount(*map(int, counts), *[0] * (DOTTED - len(counts)), *map(int, beside)))
 
 
 def _is_count(text: str) -> bool:

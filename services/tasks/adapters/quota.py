@@ -92,7 +92,7 @@ class Quota:
             images=images,
             nano_usd=images * self._catalogue.now.image_nano_usd(provider, model, image),
             micro_credits=micro_credits,
-        )
+        ).of_request()
         request = quota_service_pb2.AdmitRequest(
             holder=HOLDER,
             lasting=True,
@@ -111,7 +111,7 @@ class Quota:
         lease = grant.lease.lease_id
         reservation = str(ReservationId(lease, "1", need)) if lease else ""
         hold = QuotaHold(grant.account_id, grant.key_id, lease, reservation, need)
-        if lease and not Amount.read(grant.lease.amount).covers(need):
+        if lease and not Amount.read_lease(grant.lease.amount).covers(need):
             # An auth of the release before lends no credits.
             await self.give_back(hold, return_id=f"short.{lease}")
             raise Unavailable("credits cannot be reserved now; try again", retry_after_s=1)
