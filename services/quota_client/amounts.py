@@ -39,24 +39,26 @@ class Amount(NamedTuple):
     """Billionths of a US dollar."""
     micro_credits: int = 0
     """Millionths of a credit, which tasks cost."""
+    requests: int = 0
+    """Requests that were answered, at least in part."""
 
     # What is on the path of every request is written out: it takes a fifth of the time of a loop.
 
     def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
-        a, b, c, d = self
-        e, f, g, h = other
-        return _new(Amount, (a + e, b + f, c + g, d + h))
+        a, b, c, d, e = self
+        f, g, h, i, j = other
+        return _new(Amount, (a + f, b + g, c + h, d + i, e + j))
 
     def __sub__(self, other: Amount) -> Amount:
-        a, b, c, d = self
-        e, f, g, h = other
-        return _new(Amount, (a - e, b - f, c - g, d - h))
+        a, b, c, d, e = self
+        f, g, h, i, j = other
+        return _new(Amount, (a - f, b - g, c - h, d - i, e - j))
 
     def covers(self, other: Amount) -> bool:
         """Return whether there is as much of each."""
-        a, b, c, d = self
-        e, f, g, h = other
-        return a >= e and b >= f and c >= g and d >= h
+        a, b, c, d, e = self
+        f, g, h, i, j = other
+        return a >= f and b >= g and c >= h and d >= i and e >= j
 
     def __mul__(self, factor: int) -> Amount:  # type: ignore[override]
         return _made(value * factor for value in self)
@@ -82,7 +84,8 @@ class Amount(NamedTuple):
     @classmethod
     def read(cls, message: quota_pb2.Amount) -> Self:
         """Read a message."""
-        return _new(cls, (message.tokens, message.images, message.nano_usd, message.micro_credits))
+        m = message
+        return _new(cls, (m.tokens, m.images, m.nano_usd, m.micro_credits, m.requests))
 
     @classmethod
     def read_limit(cls, message: quota_pb2.Amount) -> Self:
@@ -92,7 +95,8 @@ class Amount(NamedTuple):
 
     def of_request(self) -> Amount:
         """Return this with what every request needs (`EACH_REQUEST`)."""
-        return self
+        a, b, c, d, e = self
+        return _new(Amount, (a, b, c, d, e + 1))
 
     def numbered(self, number: str) -> str:
         """Return how a reservation's id ends: its number and this (`1f.300.0.4500`), credits only where there are any.
@@ -100,8 +104,10 @@ class Amount(NamedTuple):
         What is counted beside these stands behind the number (`1f-1.300.0.4500`), where whoever does not know it passes
         over it: processes of the release before read the rest.
         """
-        a, b, c, d = self
-        return f"{number}.{a}.{b}.{c}.{d}" if d else f"{number}.{a}.{b}.{c}"
+        a, b, c, d, e = self
+        if d:
+            return f"{number}-{e}.{a}.{b}.{c}.{d}" if e else f"{number}.{a}.{b}.{c}.{d}"
+        return f"{number}-{e}.{a}.{b}.{c}" if e else f"{number}.{a}.{b}.{c}"
 
     @classmethod
     def read_lease(cls, message: quota_pb2.Amount) -> Self:
@@ -131,11 +137,11 @@ DOTTED: Final = 4
 NOTHING: Final = Amount()
 BOUNDLESS: Final = Amount(*[UNLIMITED] * len(DIMENSIONS))
 """What somebody without any limit may use."""
-HELPING: Final = Amount(tokens=1 << 22, images=1 << 10, nano_usd=1 << 40)
+HELPING: Final = Amount(tokens=1 << 22, images=1 << 10, nano_usd=1 << 40, requests=1 << 12)
 """The most that is lent at once beyond a need, to spare later calls. No credits: each task is reserved by itself."""
 
 
-EACH_REQUEST: Final = NOTHING
+EACH_REQUEST: Final = Amount(requests=1)
 """What every request needs, whatever it asks for."""
 DIMENSIONS_OF_REQUESTS: Final = tuple(name for name in DIMENSIONS if getattr(EACH_REQUEST, name))
 """The names of what every request needs."""
@@ -147,14 +153,17 @@ def charge(settlement: quota_pb2.Settlement, reserved: Amount, nano_usd: int) ->
     `nano_usd` is what the usage costs.
     """
     charged, usage = settlement.charged, settlement.usage
-    tokens, images, cost, _ = reserved
+    tokens, images, cost, _, requests = reserved
     if tokens:
         charged.tokens = tokens = usage.prompt_tokens + usage.completion_tokens
     if images:
         charged.images = images = usage.images
     if cost:
         charged.nano_usd = cost = nano_usd
-    return _new(Amount, (tokens, images, cost, 0))
+    if requests:
+        requests = requests if settlement.provider else 0
+        charged.requests = requests
+    return _new(Amount, (tokens, images, cost, 0, requests))
 
 
 def least(amounts: Iterable[Amount]) -> Amount:
@@ -165,12 +174,12 @@ def least(amounts: Iterable[Amount]) -> Amount:
 def covered_by(needed: Amount, amounts: Iterable[Amount]) -> bool:
     """Return whether amounts cover another one together; no more of them are taken than that needs."""
     # Written out, as in `Amount`: a busy key has a hundred leases.
-    a, b, c, d = needed
-    for e, f, g, h in amounts:
-        if a <= 0 and b <= 0 and c <= 0 and d <= 0:
+    a, b, c, d, e = needed
+    for f, g, h, i, j in amounts:
+        if a <= 0 and b <= 0 and c <= 0 and d <= 0 and e <= 0:
             return True
-        a, b, c, d = a - e, b - f, c - g, d - h
-    return a <= 0 and b <= 0 and c <= 0 and d <= 0
+        a, b, c, d, e = a - f, b - g, c - h, d - i, e - j
+    return a <= 0 and b <= 0 and c <= 0 and d <= 0 and e <= 0
 
 
 def shared(consumed: Amount, reserved: Sequence[Amount]) -> list[Amount]:
@@ -224,12 +233,15 @@ class AmountLimits:
     tokens_a_day: int | None = None
     images_a_day: int | None = None
     nano_usd_a_day: int | None = None
+    requests_a_day: int | None = None
     tokens_a_month: int | None = None
     images_a_month: int | None = None
     nano_usd_a_month: int | None = None
+    requests_a_month: int | None = None
     tokens_in_total: int | None = None
     images_in_total: int | None = None
     nano_usd_in_total: int | None = None
+    requests_in_total: int | None = None
 
     def amounts(self) -> dict[str, int | None]:
         """Return the limits by name."""

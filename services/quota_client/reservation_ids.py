@@ -26,12 +26,12 @@ class ReservationId(NamedTuple):
     def parse(cls, text: str) -> ReservationId | None:
         """Read an id; None when it is none. Of dimensions that an earlier release did not know nothing was reserved."""
         lease_id, number, *counts = text.split(".") if "." in text else ("", "")
-        number, *beside = number.split("-")
-        if not 2 <= len(counts) <= DOTTED or len(beside) > len(DIMENSIONS) - DOTTED:
+        number, *further = number.split("-")
+        if not 2 <= len(counts) <= DOTTED or len(further) > len(DIMENSIONS) - DOTTED:
             return None
-        if not all(map(_is_count, (*counts, *beside))):
+        if not all(map(_is_count, (*counts, *further))):
             return None
-        return cls(lease_id, number, Amount(*map(int, counts), *[0] * (DOTTED - len(counts)), *map(int, beside)))
+        return cls(lease_id, number, Amount(*map(int, counts), *[0] * (DOTTED - len(counts)), *map(int, further)))
 
 
 def _is_count(text: str) -> bool:

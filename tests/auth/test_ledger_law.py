@@ -52,14 +52,14 @@ from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, leas
 from services.quota_client.reservation_ids import ReservationId
 from tests.auth.asking import PEPPER
 
-LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, key_count=1)
-KEY_LIMITS = KeyLimits(nano_usd_in_total=4000)
+LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, requests_in_total=12, key_count=1)
+KEY_LIMITS = KeyLimits(nano_usd_in_total=4000, requests_a_day=7)
 CREDITS = 3000
 """What the account was granted."""
 OF_LIMITS = {
-    Period.DAY: Amount(tokens=1000),
+    Period.DAY: Amount(tokens=1000, requests=7),
     Period.MONTH: Amount(nano_usd=2500),
-    Period.TOTAL: Amount(nano_usd=4000, micro_credits=CREDITS),
+    Period.TOTAL: Amount(nano_usd=4000, micro_credits=CREDITS, requests=12),
 }
 """What binds in each period; dimensions without a limit are 0 here."""
 FIRST_DAY = date(2026, 11, 29)
@@ -71,6 +71,7 @@ AMOUNTS = st.builds(
     images=st.just(0),
     nano_usd=st.integers(0, 900),
     micro_credits=st.integers(0, 600),
+    requests=st.integers(0, 2),
 )
 SUMS = each("coalesce(sum({}), 0)::bigint")
 OUTSTANDING = each("coalesce(sum({} - settled_{} - returned_{}), 0)::bigint")

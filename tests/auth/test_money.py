@@ -127,7 +127,8 @@ async def test_where_dollars_are_short_less_is_granted(client: Client, root: str
     account, _, key = await auth.account()
     await client.admin.UpdateAccount(limited(account, usd_in_total="0.25"), metadata=client.sent(root))
     admission = await admit(auth)
-    assert (await bought(admission, key, 90 * CENT, least=CENT)).amount == Amount(tokens=1000, nano_usd=25 * CENT)
+    granted = (await bought(admission, key, 90 * CENT, least=CENT)).amount
+    assert granted == Amount(tokens=1000, nano_usd=25 * CENT, requests=1)
     await admission.stop()
 
 
