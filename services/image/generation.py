@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from yarl import URL
 
+from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.common.v1.usage_pb2 import Usage
 from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
@@ -78,6 +79,7 @@ class Generation:
         """What was consumed so far."""
         self.upstream_request_id = ""
         """The provider's id of the latest answer, for the log."""
+        self._rates: UpstreamRates | None = None
 
     @property
     def owed(self) -> int:
@@ -145,7 +147,7 @@ class Generation:
             text = words_of("".join(event.text.text for event in self._withheld))
             words = f" and said: {text}" if text else ""
             raise ContentPolicy(f"the model made no image{words}", param="prompt")
-        return ImageEvent(finished=ImageFinished(usage=self.usage))
+        return ImageEvent(finished=ImageFinished(usage=self.usage, rates=self._rates))
 
     async def _run(self, call: Call, places: range) -> None:
         """Make one call; its events go to the queue, with the indices of its places, then None."""
@@ -170,6 +172,7 @@ class Generation:
         reply = await self._target.ask(call.outgoing, upload)
         try:
             self.upstream_request_id = reply.headers.get(self._target.adapter.request_id_header, "")
+            self._rates = self._target.rates(reply)
             reader = self._target.adapter.reader(call, self._model, reply.headers)
             while data := await reply.read_some():
                 await self._give(reader.feed(data), places, deadline, upload)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from moa.common.v1.rates_pb2 import UpstreamRates
 from services.catalogue import Provider
 from services.common import scrub
 from services.common.errors import ProviderNotConfigured
 from services.providers.http.client import Outgoing
 
+_MINUTE_S: Final = 60.0
 REST_S: Final = 30.0
 """How long a key that was refused or limited is passed over while there are others."""
 
@@ -43,11 +46,15 @@ class Authority(Protocol):
 
 
 class Keys:
-    """Keys in rotation. A key that was set to rest is passed over while another is awake."""
+    """Keys in turns: the one with most left of its provider's limits, where that is known, else in rotation.
+
+    A key that was set to rest is passed over while another is awake.
+    """
 
     def __init__(self, keys: list[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
         self._until = [0.0] * len(keys)
+        self._limits: dict[int, _Limit] = {}
         self._next = 0
         self._clock = clock
 
@@ -60,20 +67,51 @@ class Keys:
         if count == 1:
             return 0
         now = self._clock()
-        for step in range(count):
-            index = (self._next + step) % count
-            if self._until[index] <= now:
-                break
-        else:
+        turns = [(self._next + step) % count for step in range(count)]
+        awake = [index for index in turns if self._until[index] <= now]
+        if not awake:
             index = min(range(count), key=self._until.__getitem__)
+        elif not self._limits:
+            index = awake[0]
+        else:
+            # Of several with as much left the one whose turn it is.
+            index = max(awake, key=lambda index: self._left(index, now))
+            if (limit := self._limits.get(index)) is not None:
+                limit.left -= limit.a_request
         self._next = index + 1
         return index
+
+    def learn(self, index: int, rates: UpstreamRates) -> None:
+        """Take what the provider said of a key's limits."""
+        parts = [1.0]
+        if rates.HasField("requests_left"):
+            parts.append(rates.requests_left / rates.requests_per_minute)
+        if rates.HasField("tokens_left"):
+            parts.append(rates.tokens_left / rates.tokens_per_minute)
+        a_request = 1 / rates.requests_per_minute if rates.requests_per_minute else 0.0
+        self._limits[index] = _Limit(min(parts), self._clock(), a_request)
+
+    def _left(self, index: int, now: float) -> float:
+        """Return what part of a key's limits is left, as far as is known: what was used comes back within a minute."""
+        limit = self._limits.get(index)
+        return 1.0 if limit is None else min(1.0, limit.left + (now - limit.at) / _MINUTE_S)
 
     def rest(self, index: int, seconds: float) -> bool:
         """Pass over a key for a while. Tells whether another one is awake."""
         now = self._clock()
         self._until[index] = now + seconds
         return any(until <= now for until in self._until)
+
+
+@dataclass(slots=True)
+class _Limit:
+    """What is known of a key's limits."""
+
+    left: float
+    """What part was left at `at`, less what was asked since."""
+    at: float
+    a_request: float
+    """What part one request is."""
 
 
 class HeaderKeys:
@@ -89,6 +127,8 @@ class HeaderKeys:
         self._header = header
         self._made: list[dict[str, str]] = [{**more, header: value} for value in values] or [dict(more)]
         self._keys = Keys(values or [""])
+        self.has_several = len(self._keys) > 1
+        """Whether it chooses among several keys."""
 
     async def headers(self, outgoing: Outgoing) -> Mapping[str, str]:
         """Return the request's headers with the key whose turn it is."""
@@ -97,11 +137,17 @@ class HeaderKeys:
 
     def rest(self, headers: Mapping[str, str], seconds: float) -> bool:
         """Pass over the key that made `headers`, for a while. Tells whether another one is awake."""
+        index = self._of(headers)
+        return index is not None and self._keys.rest(index, seconds)
+
+    def learn(self, headers: Mapping[str, str], rates: UpstreamRates) -> None:
+        """Take what the provider said of the limits of the key that made `headers`."""
+        if (index := self._of(headers)) is not None:
+            self._keys.learn(index, rates)
+
+    def _of(self, headers: Mapping[str, str]) -> int | None:
         value = headers.get(self._header)
-        for index, made in enumerate(self._made):
-            if made.get(self._header) == value:
-                return self._keys.rest(index, seconds)
-        return False
+        return next((index for index, made in enumerate(self._made) if made.get(self._header) == value), None)
 
 
 def secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from moa.common.v1 import usage_pb2
+from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.embedding.v1.embedding_service_pb2 import Embedding, EmbedTextsRequest, EmbedTextsResponse
 from moa.embedding.v1.embedding_service_pb2_grpc import (
     EmbeddingServiceServicer,
@@ -103,6 +104,7 @@ class Work:
         self._usages: dict[int, usage_pb2.Usage] = {}
         """What the calls that were answered consumed, by their places."""
         self.upstream_request_id = ""
+        self._rates: UpstreamRates | None = None
         """The provider's id of the latest answer, for the log."""
 
     @property
@@ -135,6 +137,8 @@ class Work:
         usages = self._usages.values()
         whole.usage.prompt_tokens = min(sum(usage.prompt_tokens for usage in usages), estimate.MOST)
         whole.usage.exact = all(usage.exact for usage in usages)
+        if self._rates is not None:
+            whole.rates.CopyFrom(self._rates)
         return whole
 
     async def _run(self, place: int, call: Call) -> Answer:
@@ -146,6 +150,7 @@ class Work:
                 reply = await target.ask(call.outgoing, self._uploads[place])
                 try:
                     self.upstream_request_id = reply.headers.get(target.adapter.request_id_header, "")
+                    self._rates = target.rates(reply)
                     body = await reply.read_all()
                 finally:
                     reply.close()

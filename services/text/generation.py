@@ -12,6 +12,7 @@ import math
 from types import TracebackType
 from typing import Final, Self
 
+from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import Started, TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
@@ -55,6 +56,7 @@ class Generation:
         "_model",
         "_now",
         "_plain",
+        "_rates",
         "_reader",
         "_reply",
         "_request",
@@ -82,6 +84,8 @@ class Generation:
         """When a sign of life was last given."""
         self._reply: Reply | None = None
         self._reader: Reader | None = None
+        self._rates: UpstreamRates | None = None
+        """What the provider said of its limits."""
         self._deadline = Deadline()
         self._began = False
         self._before: list[TextEvent] = []
@@ -124,6 +128,7 @@ class Generation:
                 self._deadline.within(whole_s(timeouts, self._request, self._model), "answer")
             reply = self._reply = await target.ask(outgoing, self._upload)
             self.upstream_request_id = reply.headers.get(target.adapter.request_id_header, "")
+            self._rates = target.rates(reply)
             self._reader = target.adapter.reader(self._request, self._model, reply.headers)
         except BaseException as error:
             self._leave(error)
@@ -168,6 +173,10 @@ class Generation:
                     raise self._target.judged(reader.failure, 200)
             elif reader.done or not data:
                 self._complete(reader, reply)
+                if self._rates is not None:
+                    for event in events:
+                        if event.HasField("finished"):
+                            event.finished.rates.CopyFrom(self._rates)
             elif events and (self._began or any(map(_says_something, events))):
                 if not self._began:
                     self._begin()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Rates
 from services.common import errors
@@ -17,7 +18,7 @@ from services.common.errors import RateLimited
 from services.router.domain.caller import Caller
 from services.router.domain.failures import HeldBack
 from services.router.domain.fair_queue import MOST_OF_ACCOUNT, FairQueue, QueueFull
-from services.router.domain.upstreams import LEARNED_S, Rate, RateReport, Upstreams
+from services.router.domain.upstreams import LEARNED_S, Rate, Upstreams
 from tests.router.rig import ended, said, text
 from tests.router.world import World
 
@@ -216,9 +217,11 @@ async def test_limits_are_learned_from_answers_for_a_while() -> None:
     upstreams = upstreams_of(world)
     a, b = world.catalogue.find("a"), world.catalogue.find("b")
     assert upstreams.rates(a) == ()
-    upstreams.learn(a, RateReport(requests_per_minute=1, requests_left=1, tokens_per_minute=50_000, tokens_left=49_000))
-    upstreams.learn(b, RateReport(requests_per_minute=1, requests_left=0, wait_s=1e9))
-    assert paces.reports == [("one/a", 1, 49_000, 0.0), ("two/b", 0, None, 60.0)]
+    upstreams.learn(
+        a, UpstreamRates(requests_per_minute=1, requests_left=1, tokens_per_minute=50_000, tokens_left=49_000)
+    )
+    upstreams.learn(b, UpstreamRates(requests_per_minute=1, requests_left=0))
+    assert paces.reports == [("one/a", 1, 49_000, 0.0), ("two/b", 0, None, 0.0)]
     await world.ask()
     assert paces.seen["one/a"] == quota_pb2.Pace(requests_per_minute=1, tokens_per_minute=50_000)
     with pytest.raises(HeldBack):
@@ -228,6 +231,23 @@ async def test_limits_are_learned_from_answers_for_a_while() -> None:
     world.now += LEARNED_S + 1
     assert upstreams.rates(a) == ()
     await world.ask()
+
+
+async def test_what_an_answer_tells_of_limits_is_learned_and_told_to_no_caller() -> None:
+    """It comes with the end of an answer; the next request is held to it. A refusal with a time rests the model."""
+    world, paces = limited({}, a={"fallback": ()})
+    last = ended()
+    last.events[-1].finished.rates.CopyFrom(UpstreamRates(requests_per_minute=3, requests_left=2))
+    world.play("a", text(said("x")), last)
+    _, events, _ = await world.ask()
+    assert events[-1].HasField("finished")
+    assert not events[-1].finished.HasField("rates")
+    assert paces.reports == [("one/a", 2, None, 0.0)]
+    world.play("a", errors.UpstreamRateLimited("no", retry_after_s=600))
+    with pytest.raises(errors.UpstreamRateLimited):
+        await world.ask()
+    assert paces.seen["one/a"].requests_per_minute == 3
+    assert paces.reports[1:] == [("one/a", None, None, 60.0)]
 
 
 async def test_accounts_take_turns_whatever_each_has_waiting() -> None:

@@ -12,6 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import msgspec
 from prometheus_client import Counter
 
+from moa.common.v1.rates_pb2 import UpstreamRates
 from services.catalogue import Catalogue, Model, Provider, option_fault
 from services.common import logs, scrub
 from services.common.errors import (
@@ -29,6 +30,7 @@ from services.common.errors import (
 from services.common.rpc import call as calls
 from services.providers.credentials import REST_S, Authority, HeaderKeys, files_of
 from services.providers.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
+from services.providers.http.rates import rates_in
 from services.providers.listing import Lister
 
 _log = logs.get("providers")
@@ -148,6 +150,19 @@ class Target(Generic[A]):
             return PermissionDenied("the provider does not let this API key do that")
         return Unauthenticated("the provider says that this API key is not valid")
 
+    def rates(self, reply: Reply) -> UpstreamRates | None:
+        """Return what the provider says beside an answer of its limits, of all that is asked of it with one key.
+
+        Of several keys each has its own, by which they are chosen here; a caller's own says nothing of the operator's.
+        """
+        return None if self.of_caller or self._several is not None else rates_in(reply.headers)
+
+    @property
+    def _several(self) -> HeaderKeys | None:
+        """What chooses among several keys; None where there is one."""
+        authority = self.authority
+        return authority if isinstance(authority, HeaderKeys) and authority.has_several else None
+
     async def ask(self, outgoing: Outgoing, upload: Upload | None = None) -> Reply:
         """Send a request and return its good answer; its caller closes it.
 
@@ -164,6 +179,8 @@ class Target(Generic[A]):
                 raise self.judged(unsigned, 0) from None
             reply = await self.pool.send(outgoing, headers, upload)
             if reply.status == 200:
+                if (several := self._several) is not None and (rates := rates_in(reply.headers)) is not None:
+                    several.learn(headers, rates)
                 return reply
             upload.begun = False
             try:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from moa.common.v1 import usage_pb2
+from moa.common.v1.rates_pb2 import UpstreamRates
 from services.catalogue import Model, Retirement
 from services.common.errors import ContentPolicy, MoaError, UpstreamBroken, detail_of, error_of, word
 from services.router import metrics
@@ -20,7 +21,7 @@ from services.router.domain.terms import Begun
 OnSettled = Callable[[usage_pb2.Usage], None]
 
 
-def _nobody(_: object) -> None:
+def _nobody(*_: object) -> None:
     """Listen to nothing."""
 
 
@@ -44,6 +45,7 @@ class Answer(Generic[M]):
         ignored: Fields of the request without effect on who answers.
         way_on: How it goes on when it breaks; None: it does not.
         screen: The policies that judge its messages; None: none do.
+        learn: Takes what whoever answers says of its limits.
         stopped: Makes the end of an answer that a policy stops (`Call.stopped`).
         route: The virtual model that was asked for; empty where it was none.
     """
@@ -60,6 +62,7 @@ class Answer(Generic[M]):
         ignored: Sequence[str] = (),
         way_on: WayOn[M] | None = None,
         screen: Screen[M] | None = None,
+        learn: Callable[[Model, UpstreamRates], None] = _nobody,
         stopped: Callable[[Metering, Sequence[Any]], M | None] = _no_end,
         route: str = "",
     ) -> None:
@@ -77,6 +80,7 @@ class Answer(Generic[M]):
         self._metering = metering
         self._way_on = way_on
         self._screen = screen
+        self._learn = learn
         self._stopped = stopped
         self._background = background
         self._stream: MessageStream[M] = begun.stream
@@ -158,6 +162,9 @@ class Answer(Generic[M]):
             kind = event.WhichOneof("event")
             if kind == "finished":
                 self._ended = self.succeeded = True
+                if event.finished.HasField("rates"):
+                    self._learn(self.model, event.finished.rates)
+                    event.finished.ClearField("rates")
             elif kind == "error":
                 self._take_failure(message, raised or error_of(event.error))
                 return

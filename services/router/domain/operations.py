@@ -194,6 +194,7 @@ class Operations:
             way_on=call.way_on(attempts, metering, others=plan.has_others(caller)),
             route="" if plan.route is None else plan.route.id,
             screen=screen,
+            learn=_unlearned if self._upstreams is None or caller.own_key else self._upstreams.learn,
             stopped=call.stopped,
         )
 
@@ -384,6 +385,10 @@ class Operations:
             if counted is None:
                 raise
             return await reserve(counted)
+
+
+def _unlearned(*_: object) -> None:
+    """Learn nothing of a provider's limits."""
 
 
 def _is_able(call: Call[Any, Any], model: Model, catalogue: Catalogue) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from services.catalogue import Model
-from services.common.errors import MoaError
+from services.common.errors import MoaError, UpstreamRateLimited
 from services.router import metrics
 from services.router.domain.attempts import Attempts
 from services.router.domain.failures import HeldBack
@@ -77,6 +77,9 @@ class PacedAttempts(Attempts[M]):
         except HeldBack as refused:
             self._held[model.full_id] = model, refused.retry_after_s or 0.0
             metrics.UPSTREAM_HELD_BACK.labels(model.provider, "passed").inc()
+            raise
+        except UpstreamRateLimited as limited:
+            self._upstreams.limited(model, limited.retry_after_s or 0.0)
             raise
 
     async def _waited(self, model: Model) -> bool:

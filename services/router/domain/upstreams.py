@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol
 
+from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Catalogue, Model, Rates
 from services.common.errors import RateLimited, UpstreamRateLimited
@@ -54,18 +54,6 @@ class Paces(Protocol):
 
     def reported(self, rate: Rate, *, requests: int | None, tokens: int | None, wait_s: float) -> None:
         """Take what a provider says is left."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateReport:
-    """What a provider said of its limits for a model, in one answer. None: nothing."""
-
-    requests_per_minute: int | None = None
-    requests_left: int | None = None
-    tokens_per_minute: int | None = None
-    tokens_left: int | None = None
-    wait_s: float = 0.0
-    """For how long it takes nothing."""
 
 
 class Upstreams:
@@ -127,23 +115,26 @@ class Upstreams:
         rates = self.rates(model)
         return self._paces.left(rates, tokens) if rates else 1.0
 
-    def learn(self, model: Model, report: RateReport) -> None:
-        """Take what a provider said of its limits."""
-        pace = quota_pb2.Pace()
-        if report.requests_per_minute:
-            pace.requests_per_minute = report.requests_per_minute
-        if report.tokens_per_minute:
-            pace.tokens_per_minute = report.tokens_per_minute
+    def learn(self, model: Model, rates: UpstreamRates) -> None:
+        """Take what a provider said of its limits, beside an answer of a model."""
+        pace = quota_pb2.Pace(requests_per_minute=rates.requests_per_minute, tokens_per_minute=rates.tokens_per_minute)
         if pace.requests_per_minute or pace.tokens_per_minute:
             self._learned[model.full_id] = self.clock(), pace
             self._learned.move_to_end(model.full_id)
             if len(self._learned) > _MOST_LEARNED:
                 self._learned.popitem(last=False)
-        rates = self.rates(model)
-        if not rates:
-            return
-        wait_s = min(report.wait_s, _LONGEST_REST_S)
-        self._paces.reported(rates[-1], requests=report.requests_left, tokens=report.tokens_left, wait_s=wait_s)
+        if known := self.rates(model):
+            self._paces.reported(
+                known[-1],
+                requests=rates.requests_left if rates.HasField("requests_left") else None,
+                tokens=rates.tokens_left if rates.HasField("tokens_left") else None,
+                wait_s=0.0,
+            )
+
+    def limited(self, model: Model, wait_s: float) -> None:
+        """Note that a provider refused a call of a model as beyond its limits, for so long."""
+        if (known := self.rates(model)) and known[-1][0] == model.full_id:
+            self._paces.reported(known[-1], requests=None, tokens=None, wait_s=min(wait_s, _LONGEST_REST_S))
 
     def turn(self, model: Model, rates: Sequence[Rate], tokens: int) -> Turn | None:
         """Return a turn where that needs no call, else None. Raises HeldBack."""
