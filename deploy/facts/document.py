@@ -98,7 +98,8 @@ def continued(new: tuple[Price, ...], old: tuple[Price, ...], known_on: dt.date,
         return new
     ahead = {price.since: price for price in new if price.since > known_on}
     then, now = price_at(tuple(dated.values()), known_on), price_at(new, known_on)
-    if now is not None and then is not None and msgspec.structs.replace(now, since=then.since) != then:
+    undated = min(ahead, default=dt.date.max) > taken
+    if undated and now is not None and then is not None and msgspec.structs.replace(now, since=then.since) != then:
         dated[taken] = msgspec.structs.replace(now, since=taken)
     dated |= ahead
     return tuple(dated[since] for since in sorted(dated))

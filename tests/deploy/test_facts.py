@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deploy.build.licences import PERMITTED
 from deploy.facts import changes, document, packages
@@ -26,6 +28,8 @@ from services.catalogue import (
     Retirement,
     Tier,
     checked_document,
+    ordered,
+    price_at,
     shipped_facts,
 )
 
@@ -142,6 +146,31 @@ def test_an_update_never_rewrites_the_past(new: tuple[Price, ...], prices: tuple
     """What was said of the days up to the last update stays; what is new has its own date, or the update's."""
     assert document.continued(new, OLD, KNOWN_ON, TAKEN) == prices
     assert document.continued(new, prices, TAKEN, TAKEN) == prices, "once more changes nothing"
+
+
+_DAYS = st.dates(dt.date(2026, 10, 1), dt.date(2026, 12, 31))
+_LISTS = st.dictionaries(_DAYS, st.integers(1, 3), min_size=1, max_size=4).map(
+    lambda prices: tuple(Price(since=since, input=prices[since]) for since in sorted(prices))
+)
+
+
+@given(_LISTS, _LISTS, _DAYS)
+def test_any_update_leaves_the_past_and_says_what_holds_now(
+    old: tuple[Price, ...], new: tuple[Price, ...], day: dt.date
+) -> None:
+    """Up to the day that was known, what was said; from the update on, what is said now; in order, and at rest."""
+
+    def asked(prices: tuple[Price, ...]) -> int | None:
+        price = price_at(prices, day)
+        return price.input if price is not None else None
+
+    result = document.continued(new, old, KNOWN_ON, TAKEN)
+    assert ordered(result) == ""
+    if day <= KNOWN_ON and old[0].since <= KNOWN_ON:
+        assert asked(result) == asked(old)
+    if day >= TAKEN:
+        assert asked(result) == asked(new)
+    assert document.continued(new, result, TAKEN, TAKEN) == result
 
 
 def test_a_module_that_computes_is_refused_unread() -> None:
