@@ -13,8 +13,21 @@ from services.catalogue._wildcards import is_covered
 def fault_of(
     routes: Iterable[Route], providers: Mapping[str, Provider], models: Iterable[Model], capabilities: frozenset[str]
 ) -> str:
-    """Return what is wrong with the virtual models: the row, the field, the nearest known word; empty for nothing."""
-    return _Checked(routes, providers, models, capabilities).fault()
+    """Return what is wrong with variants and virtual models: the row, the field, the nearest known word.
+
+    Empty for nothing.
+    """
+    return _variants_fault(providers) or _Checked(routes, providers, models, capabilities).fault()
+
+
+def _variants_fault(providers: Mapping[str, Provider]) -> str:
+    for provider in providers.values():
+        for name in provider.variants:
+            if provider.adapter == "inference":
+                return f"provider {provider.id}: variants: its models run here, and have no other key or region"
+            if f"{provider.id}@{name}" in providers:
+                return f"provider {provider.id}: variants: a provider has the id {provider.id}@{name}"
+    return ""
 
 
 class _Checked:

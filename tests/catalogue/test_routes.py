@@ -143,14 +143,17 @@ def test_a_virtual_model_as_a_task_costs_what_its_dearest_target_does(catalogue:
         ("id: outer", "id: first", "route first: id: a model has this name"),
         ("id: q,", "id: virtual-q,", "provider virtual-q: ids that begin with virtual-"),
         ("routes:", "route:", "did you mean 'routes'"),
+        ("id: q,", "id: p@eu,", "provider p: variants: a provider has the id p@eu"),
+        ("credentials: {api_key: P_SPARE}", "credential: {}", "provider p: variants.*did you mean 'credentials'"),
     ],
 )
 def test_a_bad_declaration_is_refused_with_its_place(tmp_path: Path, old: str, new: str, why: str) -> None:
     """The row, the field, and the nearest known word where one is near."""
     assert old in FILE
     text = FILE.replace(old, new)
-    if new == "id: virtual-q,":
-        text = text.replace("provider: q", "provider: virtual-q").replace("q/a", "virtual-q/a")
+    if old == "id: q,":
+        other = new.removeprefix("id: ").rstrip(",")
+        text = text.replace("provider: q", f"provider: {other}").replace("q/a", f"{other}/a")
     with pytest.raises(CatalogueError, match=why):
         load(written(tmp_path, text), SECRETS)
 
@@ -198,6 +201,13 @@ def test_the_documented_examples_are_taken(tmp_path: Path) -> None:
             f"routes:{tail}",
         ]
         assert load(written(tmp_path, "\n".join(lines)), {}).models[-1].provider == "virtual-text"
+
+
+def test_models_of_ones_own_have_no_variants(tmp_path: Path) -> None:
+    """They run on this machine, whatever key stands beside them."""
+    rows = "providers: [{id: own, adapter: inference, makes: text, variants: {eu: {}}}]\nmodels: []\n"
+    with pytest.raises(CatalogueError, match="provider own: variants: its models run here"):
+        load(written(tmp_path, rows), {})
 
 
 def test_virtual_models_that_multiply_are_refused_quickly(tmp_path: Path) -> None:

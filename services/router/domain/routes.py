@@ -29,7 +29,7 @@ _NAMED: Final = 5
 """How many targets a refusal names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """Who is asked for one request."""
 
