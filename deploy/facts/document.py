@@ -34,10 +34,10 @@ def joined(
     for family, known in families.items():
         for model_id, facts in known.items():
             successor = facts.successor if facts.successor in known else ""
-            then = old.get(family, {}).get(model_id)  # type: ignore[call-overload]
+            then = old.get(family, {}).get(model_id)
             dates = continued(facts.prices, then.prices, before.taken, taken) if before and then else facts.prices
             known[model_id] = msgspec.structs.replace(facts, successor=successor, prices=dates)
-    return Document(format=1, taken=taken, sources=tuple(sources), families=families)  # type: ignore[arg-type]
+    return Document(format=1, taken=taken, sources=tuple(sources), families=families)
 
 
 def written(document: Document) -> bytes:

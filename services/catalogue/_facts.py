@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -25,8 +25,19 @@ MOST_FACTS_BYTES: Final = 8 * 1024 * 1024
 """A longer document is refused."""
 MOST_MODELS: Final = 20_000
 
-Family = Literal["openai", "azure", "gemini", "bedrock", "stability"]
-_FAMILIES: Final = get_args(Family)
+
+class _Named(Struct, frozen=True):
+    """A document's families, by their names."""
+
+    families: dict[str, Raw]
+
+
+_FAMILIES: Final = tuple(msgspec.json.decode(SHIPPED_FACTS.read_bytes(), type=_Named).families)
+if TYPE_CHECKING:
+    Family = str
+else:
+    Family = Literal[_FAMILIES]
+    """Whose models they are: one of those that the document which ships has."""
 Modality = Literal["text", "image", "audio", "video", "file"]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 Word = Literal["vision", "tools", "json_schema", "reasoning", "search", "prefill"]
