@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -110,29 +111,25 @@ class Price(TokenPrices, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         drawn = min(usage.completion_image_tokens, usage.completion_tokens - reasoning)
         if usage.images and not drawn:
             drawn = usage.completion_tokens - reasoning  # the provider does not tell kinds apart
-        return (
-            (usage.prompt_tokens - cached - written - pictures - sound) * self._of("input", tier)
-            + sound * self._of("audio_input", tier)
-            + pictures * self._of("image_input", tier)
-            + cached * self._of("cached", tier)
-            + written * self._of("cache_write", tier)
-            + (usage.completion_tokens - reasoning - drawn) * self._of("output", tier)
-            + reasoning * self._of("reasoning", tier)
-            + drawn * self._of("image_output", tier)
+        counts = (
+            ("input", usage.prompt_tokens - cached - written - pictures - sound),
+            ("audio_input", sound),
+            ("image_input", pictures),
+            ("cached", cached),
+            ("cache_write", written),
+            ("output", usage.completion_tokens - reasoning - drawn),
+            ("reasoning", reasoning),
+            ("image_output", drawn),
         )
+        # Mostly two of them are any.
+        return sum([count * self._of(kind, tier) for kind, count in counts if count])
 
     def most(self, prompt: int | None = None, *, sound: bool = False) -> tuple[int, int]:
         """Return the femto-dollars that a token of prompt and one of completion cost at most, whatever becomes of it.
 
         `prompt` bounds the prompt's tokens, and so which tiers may hold; none: any may. `sound`: whether some may be.
         """
-        reached = self.tiers if prompt is None else self._reached(prompt)[::-1]
-        tiers = [reached[:number][::-1] for number in range(len(reached) + 1)]
-        read = ("input", "cached", "cache_write", "image_input", *(("audio_input",) if sound else ()))
-        return (
-            max(self._of(kind, tier) for tier in tiers for kind in read),
-            max(self._of(kind, tier) for tier in tiers for kind in ("output", "reasoning", "image_output")),
-        )
+        return _most(self, self.tiers if prompt is None else self._reached(prompt)[::-1], sound=sound)
 
     def image_nano(self, request: image_service_pb2.GenerateImageRequest) -> int:
         """Return what one image of a request costs at most, in nano-dollars, its prompt aside."""
@@ -158,6 +155,17 @@ class Price(TokenPrices, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             if kind not in _INSTEAD:
                 return 0
             kind = _INSTEAD[kind]
+
+
+@lru_cache(maxsize=4096)
+def _most(price: Price, reached: tuple[Tier, ...], *, sound: bool) -> tuple[int, int]:
+    """Return what `Price.most` does, where these tiers may hold, the shortest first: asked at every request."""
+    tiers = [reached[:number][::-1] for number in range(len(reached) + 1)]
+    read = ("input", "cached", "cache_write", "image_input", *(("audio_input",) if sound else ()))
+    return (
+        max(price._of(kind, tier) for tier in tiers for kind in read),
+        max(price._of(kind, tier) for tier in tiers for kind in ("output", "reasoning", "image_output")),
+    )
 
 
 _INSTEAD: Final = {

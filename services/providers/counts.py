@@ -95,13 +95,19 @@ def _with_reasoning(given: Any, spelling: Spelling, prompt: int | None, completi
     """Return the completion, with the reasoning where that was counted beside it."""
     if spelling.total is None or spelling.reasoning is None or prompt is None or completion is None:
         return completion
+    if spelling.reasoning[0] not in given:
+        return completion
     reasoning = _count(_at(given, spelling.reasoning), set()) or 0
     beside = prompt + completion + reasoning
     return completion + reasoning if reasoning and _count(_at(given, spelling.total), set()) == beside else completion
 
 
 def _first(given: Any, paths: tuple[Path, ...]) -> Path | None:
-    return next((path for path in paths if _at(given, path)), None)
+    for path in paths:
+        # Most servers have none of most names: looking for the first part of one is cheap.
+        if path[0] in given and _at(given, path):
+            return path
+    return None
 
 
 def count_in(body: bytes, path: Path) -> int | None:
@@ -140,7 +146,9 @@ def _total(given: Any, paths: tuple[Path, ...], spelling: Spelling, faults: set[
 
 
 def _part(given: Any, path: Path | None, whole: int | None, name: str, faults: set[str]) -> int:
-    count = _count(_at(given, path), faults) if path is not None else 0
+    if path is None or path[0] not in given:
+        return 0
+    count = _count(_at(given, path), faults)
     if count is None:
         return 0
     if count > (MOST if whole is None else whole):
