@@ -54,6 +54,7 @@ def _bedrock(counts: str, *, stream: bool) -> bytes:
 ANSWERS: Mapping[str, tuple[Callable[..., bytes], tuple[str, str, str], str]] = {
     "openai": (_openai, ("prompt_tokens", "completion_tokens", ""), "text/event-stream"),
     "azure": (_openai, ("prompt_tokens", "completion_tokens", ""), "text/event-stream"),
+    "server": (_openai, ("prompt_tokens", "completion_tokens", ""), "text/event-stream"),
     "gemini": (_gemini, ("promptTokenCount", "candidatesTokenCount", "cachedContentTokenCount"), "text/event-stream"),
     "bedrock": (_bedrock, ("inputTokens", "outputTokens", ""), "application/vnd.amazon.eventstream"),
 }
