@@ -117,8 +117,8 @@ def _check_content(raw: dict[str, Any], model: str) -> None:
     if picture is not None and picture.image_size is not None:
         if not model.startswith("gemini-3"):
             raise invalid("image_size is not supported for this model.")
-        if picture.image_size not in {"1K", "2K", "4K"}:
-            raise invalid("image_size must be 1K, 2K or 4K.")
+        if picture.image_size not in {"512", "1K", "2K", "4K"}:
+            raise invalid("image_size must be 512, 1K, 2K or 4K.")
 
 
 def _predictions(script: ImageScript, count: int) -> dict[str, Any]:

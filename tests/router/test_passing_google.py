@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from inference.text.turns import turns_from
 from moa.image.v1 import image_pb2
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1.text_pb2 import Message, Part, Role
@@ -121,6 +122,20 @@ def test_an_enum_passes_to_google_with_what_is_said_of_it() -> None:
     assert ignored.names == []
 
 
+def test_pieces_of_a_stream_are_one_turn() -> None:
+    """Google's clients keep each as a content of the model, which templates that take turns strictly refuse."""
+    pieces = [
+        {"role": "model", "parts": [part]} for part in ({"text": "Hel"}, {"text": "lo", "thoughtSignature": "c2ln"})
+    ]
+    turns = [GOOGLE["contents"][0], *pieces, {"role": "user", "parts": [{"text": "and?"}]}]
+    sent = to_gemini({"contents": turns})
+    assert [content["role"] for content in sent["contents"]] == ["user", "model", "user"]
+    assert sent["contents"][1]["parts"] == [part for piece in pieces for part in piece["parts"]]
+    asked = google_requests.asked(encode({"contents": turns}), "m", "text", stream=False)
+    assert asked.text is not None
+    assert [turn.content for turn in turns_from(asked.text.messages)] == ["hi", "Hello", "and?"]
+
+
 FILES: list[Json] = [
     {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0="}},
     {"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}},
@@ -227,6 +242,20 @@ def test_what_only_google_knows_passes_to_its_image_models() -> None:
     assert sent["generationConfig"].pop("responseModalities") == ["TEXT", "IMAGE"]
     assert sent == IMAGES
     assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, PAINTER, PROVIDER)) == []
+
+
+def test_googles_smallest_images_pass_to_its_models() -> None:
+    """512, below every quality, with the ratio; others make what they make when nothing is said, and name it."""
+    body = {"contents": [{"parts": [{"text": "a cat"}]}]}
+    body |= {"generationConfig": {"imageConfig": {"imageSize": "512", "aspectRatio": "1:1"}}}
+    asked = google_requests.asked(encode(body), "m", "image", stream=False)
+    assert asked.image is not None
+    (call,) = IMAGE_ADAPTERS["gemini"].calls_from(asked.image, PAINTER, PROVIDER)
+    sent = json.loads(bytes(call.outgoing.body))["generationConfig"]
+    assert sent["imageConfig"] == {"imageSize": "512", "aspectRatio": "1:1"}
+    assert list(IMAGE_ADAPTERS["gemini"].ignored(asked.image, PAINTER, PROVIDER)) == []
+    name = "generationConfig.imageConfig.imageSize"
+    assert list(IMAGE_ADAPTERS["openai"].ignored(asked.image, PAINTER, PROVIDER)) == [name]
 
 
 def test_other_image_models_name_what_only_google_knows() -> None:

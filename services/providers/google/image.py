@@ -118,7 +118,7 @@ def _body(request: GenerateImageRequest, model: Model, index: int) -> dict[str, 
     if picture:
         config["imageConfig"] = picture
     made: dict[str, Any] = {"contents": [{"role": "user", "parts": parts}], "generationConfig": config}
-    carried.merge(made, request.vendor, "", Ignored())
+    carried.merge(made, request.vendor, "", Ignored(), carried.DENIED_FOR_IMAGES)
     return made
 
 
@@ -127,7 +127,7 @@ def ignored(request: GenerateImageRequest, model: Model, provider: Provider) -> 
     if request.vendor.vendor != carried.VENDOR or model.limits.method == "predict":
         return request.vendor.names
     noted = Ignored()
-    carried.merge({}, request.vendor, "", noted)
+    carried.merge({}, request.vendor, "", noted, carried.DENIED_FOR_IMAGES)
     return noted.names
 
 

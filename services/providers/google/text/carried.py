@@ -32,6 +32,10 @@ DENIED_CONFIG: Final[Mapping[str, str]] = dict.fromkeys(
     ("candidateCount", "maxOutputTokens", "responseModalities", "speechConfig", "imageConfig"), _TYPED
 )
 """Of `generationConfig`."""
+DENIED_FOR_IMAGES: Final[Mapping[str, str]] = {
+    name: why for name, why in DENIED_CONFIG.items() if name != "imageConfig"
+}
+"""The same, of models that make images: what is typed of how an image is made counts before what is not."""
 DENIED_CALLING: Final[Mapping[str, str]] = {"streamFunctionCallArguments": "calls are told whole"}
 """Of `toolConfig.functionCallingConfig`."""
 DENIED_TOOLS: Final[Mapping[str, str]] = {
@@ -66,8 +70,13 @@ _KNOWN_USAGE: Final = frozenset(("promptTokenCount", "candidatesTokenCount", "to
 _KNOWN_CONTENT: Final = frozenset(("parts", "role"))
 
 
-def merge(into: Json, given: VendorFields, where: str, ignored: Ignored) -> None:
-    """Merge the fields of a part of the request into what is sent. Raises InvalidField; Unsupported if strict."""
+def merge(
+    into: Json, given: VendorFields, where: str, ignored: Ignored, denied: Mapping[str, str] = DENIED_CONFIG
+) -> None:
+    """Merge the fields of a part of the request into what is sent, but those of `generationConfig` in `denied`.
+
+    Raises InvalidField; Unsupported if strict.
+    """
     if not given.json:
         return
     fields = vendor_fields.fields_of(given, VENDOR, where or "vendor")
@@ -77,7 +86,7 @@ def merge(into: Json, given: VendorFields, where: str, ignored: Ignored) -> None
             ignored.add("serviceTier", f"this tier is not passed on: {_COSTS}")
             del fields["serviceTier"]
         if isinstance(fields.get("generationConfig"), dict):
-            _refuse(fields["generationConfig"], DENIED_CONFIG, "generationConfig.", ignored)
+            _refuse(fields["generationConfig"], denied, "generationConfig.", ignored)
         calling = fields.get("toolConfig", {})
         calling = calling.get("functionCallingConfig") if isinstance(calling, dict) else None
         if isinstance(calling, dict):

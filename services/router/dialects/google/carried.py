@@ -16,6 +16,8 @@ from services.router.dialects.google import bodies
 from services.router.dialects.unknown import MOST_NAMED, Extra
 
 VENDOR = "google"
+OWN_SIZE = "512"
+"""The size of images that only Gemini's models have."""
 
 Json = dict[str, Any]
 
@@ -63,6 +65,11 @@ def put_image(request: GenerateImageRequest, body: bodies.GenerateContentBody, e
     if body.generation_config is not None:
         inside = set_fields(body.generation_config, (*bodies.CONFIG_HINTS, *bodies.IGNORED_FOR_IMAGES))
         reported += (f"generationConfig.{name}" for name in inside)
+        picture = body.generation_config.image_config
+        if picture is not None and picture.image_size == OWN_SIZE:
+            # Smaller than any quality: for whoever knows it, others make what they make when nothing is said.
+            inside["imageConfig"] = {"imageSize": OWN_SIZE}
+            reported.append("generationConfig.imageConfig.imageSize")
         if inside:
             fields["generationConfig"] = fields.get("generationConfig", {}) | _plain(inside)
     request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*reported, *names][:MOST_NAMED]))

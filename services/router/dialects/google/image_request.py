@@ -14,11 +14,12 @@ from services.router.dialects.google.text_request import file_image
 from services.router.dialects.media import image_from_base64
 
 _SIZES = {
+    "512": image_pb2.QUALITY_UNSPECIFIED,
     "1K": image_pb2.QUALITY_UNSPECIFIED,
     "2K": image_pb2.QUALITY_MEDIUM,
     "4K": image_pb2.QUALITY_HIGH,
 }
-"""1K is what models make when nothing is said; rows say which quality each size is."""
+"""1K is what models make when nothing is said; rows say which quality each size is. 512 is Gemini's own (`carried`)."""
 _MODALITIES = {"TEXT", "IMAGE"}
 
 

@@ -65,14 +65,20 @@ def request_from(
 def messages_from(
     contents: list[bodies.Content], system: bodies.Content | None, extra: Extra | None = None
 ) -> list[text_pb2.Message]:
-    """Return the conversation. Calls without an id get one, and their results find it by the function's name."""
-    results = []
+    """Return the conversation. Calls without an id get one, and their results find it by the function's name.
+
+    Contents of the model that follow each other are one turn: Google's clients keep each piece of a stream as one.
+    """
+    results: list[text_pb2.Message] = []
     if system is not None and system.parts:
         parts = [_system_part(part, index) for index, part in enumerate(system.parts)]
         results.append(text_pb2.Message(role=text_pb2.ROLE_SYSTEM, parts=parts))
     turns = _Turns()
     for index, content in enumerate(contents):
-        results.extend(turns.of(content, f"contents[{index}]", at(extra or {}, index, "parts")))
+        more = turns.of(content, f"contents[{index}]", at(extra or {}, index, "parts"))
+        if results and results[-1].role == more[0].role == text_pb2.ROLE_ASSISTANT:
+            results[-1].parts.extend(more.pop(0).parts)
+        results.extend(more)
     return results
 
 
