@@ -246,7 +246,7 @@ def test_what_only_google_knows_passes_to_its_image_models() -> None:
 
 def test_googles_smallest_images_pass_to_its_models() -> None:
     """512, below every quality, with the ratio; others make what they make when nothing is said, and name it."""
-    body = {"contents": [{"parts": [{"text": "a cat"}]}]}
+    body: Json = {"contents": [{"parts": [{"text": "a cat"}]}]}
     body |= {"generationConfig": {"imageConfig": {"imageSize": "512", "aspectRatio": "1:1"}}}
     asked = google_requests.asked(encode(body), "m", "image", stream=False)
     assert asked.image is not None
