@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import openai
 import psycopg
@@ -135,10 +136,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     models.append(
         {"id": SPARE, "provider": "spare", "max_output_tokens": 16, "prices": {"input": 500_000, "output": 1_000_000}}
     )
+    models.append({**models[0], "id": "is-limited", "rates": {"requests_per_minute": 1}})
+    denied = {"patterns": ["(?i)bluebird"], "message": "the bluebird is not talked about"}
+    judging = {"name": "secrets", "kind": "deny-list", "judges": ["requests"], "settings": denied}
+    policies = root / "policies.yaml"
+    policies.write_bytes(msgspec.yaml.encode({"policies": [judging]}))
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models, "routes": ROUTES}))
     environment = {
         "MOA_CATALOGUE": str(catalogue),
+        "MOA_POLICIES": str(policies),
         "MAIN_KEY": "sk-good",
         "SECOND_KEY": "sk-also-good",
         "SPARE_KEY": "AIza-good",
@@ -350,6 +357,61 @@ async def test_a_shadow_is_asked_and_charged_to_nobody(pair: Pair) -> None:
     assert cost in text
     assert pair.spare.seen[-1].body["contents"][-1]["parts"] == [{"text": "hi"}]
     assert await pair.charged(before) == [("main", "is-shadowed", 6)]
+
+
+async def test_a_provider_at_its_known_limit_is_not_asked(pair: Pair) -> None:
+    """One request a minute by the catalogue: the second is the fallback's; without one it is a 429 that says when,
+    after as long a wait as its caller wants."""
+    pair.play(pair.main, text=("First.",))
+    pair.play(pair.spare, text=("Second.",))
+    async with pair.client as client:
+        asked = client.chat.completions.with_raw_response.create
+        first, second = [await asked(model="is-limited", messages=MESSAGES) for _ in range(2)]
+        assert [raw.headers["x-moa-provider"] for raw in (first, second)] == ["main", "spare"]
+        alone = {"moa-fallback": "none", "moa-max-wait": "0.1"}
+        with pytest.raises(openai.RateLimitError, match="provider main is at its limit") as refused:
+            await asked(model="is-limited", messages=MESSAGES, extra_headers=alone)
+        assert 0 < int(refused.value.response.headers["retry-after"]) <= 60
+        with pytest.raises(openai.BadRequestError, match="moa-max-wait"):
+            await asked(model="is-limited", messages=MESSAGES, extra_headers={"moa-max-wait": "soon"})
+    assert len(pair.main.seen) == 1
+    text = await asyncio.to_thread(pair.gateway.metrics, "router")
+    assert 'moa_upstream_held_back_total{outcome="timeout",provider="main"} 1.0' in text
+
+
+async def test_a_key_has_so_many_tokens_a_minute(pair: Pair) -> None:
+    """What an answer came to is what counts; the request that would be beyond it is a 429 with the minute's headers."""
+    limits = {"name": "small", "limits": {"tokens_per_minute": 400}}
+    sent = {"Authorization": f"Bearer {pair.gateway.key}"}
+    async with httpx.AsyncClient(base_url=pair.gateway.url, headers=sent) as rest:
+        made = (await rest.post("/account/keys", json=limits)).raise_for_status().json()
+    assert made["key"]["tokens_per_minute"] == 400
+    pair.play(pair.spare, counts=Counts(prompt=200, completion=150))
+    async with openai.AsyncOpenAI(base_url=pair.gateway.url + "/v1", api_key=made["api_key"], max_retries=0) as client:
+        asked = client.chat.completions.with_raw_response.create
+        raw = await asked(model=SPARE, messages=MESSAGES, max_tokens=16)
+        assert raw.headers["x-ratelimit-limit-tokens"] == "400"
+        with pytest.raises(openai.RateLimitError, match="400 tokens a minute for this key") as refused:
+            await asked(model=SPARE, messages=[{"role": "user", "content": "hi " * 60}], max_tokens=16)
+    headers = refused.value.response.headers
+    assert 0 < int(headers["retry-after"]) <= 60
+    assert int(headers["x-ratelimit-remaining-tokens"]) < 200
+    assert int(headers["x-ratelimit-reset-tokens"].removesuffix("s")) > 0
+
+
+async def test_a_policy_refuses_in_the_callers_dialect(pair: Pair) -> None:
+    """With the operator's words, before anybody is asked; what it has nothing against is answered."""
+    messages: list[Any] = [{"role": "user", "content": "what of Bluebird?"}]
+    async with pair.client as client:
+        with pytest.raises(openai.BadRequestError, match="the bluebird is not talked about"):
+            await client.chat.completions.create(model=SPARE, messages=messages)
+    body = {"contents": [{"parts": [{"text": "bluebird"}]}]}
+    sent = {"x-goog-api-key": pair.gateway.key}
+    async with httpx.AsyncClient(base_url=pair.gateway.url, headers=sent) as rest:
+        refused = await rest.post(f"/v1beta/models/{SPARE}:generateContent", json=body)
+    assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert "the bluebird is not talked about" in refused.json()["error"]["message"]
+    assert pair.spare.seen == []
 
 
 async def test_a_router_that_is_stopped_ends_its_streams_with_a_word(pair: Pair) -> None:

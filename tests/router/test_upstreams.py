@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.quota.v1 import quota_pb2
-from services.catalogue import Rates
+from services.catalogue import Rates, Route, RouteTarget
 from services.common import errors
 from services.common.errors import RateLimited
 from services.router.domain.caller import Caller
@@ -209,6 +209,26 @@ async def test_a_model_counts_in_its_own_limit_and_its_providers() -> None:
     upstreams = upstreams_of(world)
     assert upstreams.left(world.catalogue.find("a"), 10) == 0.75
     assert upstreams.left(world.catalogue.find("b"), 10) == 1.0
+
+
+async def test_a_virtual_model_spreads_over_keys_by_what_is_left() -> None:
+    """With `most_headroom` each request goes to the key with most left, so that all are used up together; then the
+    caller is told."""
+    targets = tuple(RouteTarget(model=name) for name in "abc")
+    rates = {
+        "one": Rates(requests_per_minute=2),
+        "two": Rates(requests_per_minute=6),
+        "three": Rates(requests_per_minute=4),
+    }
+    paces = Paces()
+    route = Route(id="team", targets=targets, strategy="most_headroom")
+    world = World(rates=rates, paces=paces, routes=[route])
+    for _ in range(12):
+        await world.ask(model="team")
+    assert paces.asked == {"one": 2, "two": 6, "three": 4}
+    assert {name: world.order[:6].count(name) for name in "abc"} == {"a": 1, "b": 3, "c": 2}
+    with pytest.raises(HeldBack):
+        await world.ask(model="team")
 
 
 async def test_limits_are_learned_from_answers_for_a_while() -> None:
