@@ -42,6 +42,15 @@ def test_what_the_caller_says_comes_first() -> None:
     assert key_of(FIRST, prompt_cache_key=["x"]) == key_of(FIRST)
 
 
+def test_a_request_that_a_policy_changed_is_of_the_same_conversation() -> None:
+    """What its caller says of it holds on."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi."}], "prompt_cache_key": "x"}
+    read, prompt = chat_request.read(json.dumps(body).encode())
+    other = GenerateTextRequest()
+    other.messages.add().parts.add(text="Ho.")
+    assert TextCall(read.request, prompt).changed(other).sticky_key() == "key x"
+
+
 def test_what_a_prompt_holds() -> None:
     """By its parts: sounds and films are told from other files by their media type."""
     request = GenerateTextRequest()

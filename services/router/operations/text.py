@@ -150,6 +150,10 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """Return the call of a typed request, whose prompt is looked through elsewhere where it is large."""
         return cls(request, await reading.prompt_of(request))
 
+    def changed(self, request: GenerateTextRequest) -> Self:
+        """As `Call.changed`."""
+        return type(self)(request, Prompt.of(request, conversation=self.prompt.conversation))
+
     def check_request(self) -> None:
         """As `Call.check_request`."""
         self.prompt.check(self.request)
