@@ -26,6 +26,7 @@ from services.router.dialects.openai.servicer import page_of
 from services.router.domain.breaker import LIMIT
 from services.router.domain.caller import Caller
 from services.router.domain.described import Description, described
+from services.router.domain.finding import find
 from services.router.domain.listing import Listing
 from services.router.operations import OPERATIONS
 from tests.router.rig import said, text
@@ -207,3 +208,33 @@ def test_a_page_that_is_none_is_refused(after: str, limit: int, param: str) -> N
     with pytest.raises(errors.InvalidField) as refused:
         page_of([Model(id="a", provider="one")], after, limit)
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("name", "makes", "found"),
+    [
+        ("gemini-99", "text", "own-text/gemini-99"),
+        ("gemini-99", "", "own-text/gemini-99"),
+        ("gemini-99-image", "", "own-image/gemini-99-image"),
+        ("models/gemini-99", "text", "own-text/gemini-99"),
+        ("kept", "text", "own-text/kept"),
+        ("gpt-99", "image", ""),
+    ],
+)
+def test_who_brings_a_key_asks_its_provider_for_any_model(name: str, makes: str, found: str) -> None:
+    """Whatever the operator has configured: an id that no row has is that provider's, by its wildcard rows."""
+    own = [
+        Provider(id="own-text", adapter="gemini", makes="text", base_url="x", prefixes=("models",)),
+        Provider(id="own-image", adapter="gemini", makes="image", base_url="x"),
+    ]
+    rows = [
+        Model(id="kept", provider="one"),
+        Model(id="kept", provider="own-text"),
+        Model(id="*", provider="one"),
+        Model(id="*", provider="own-text", deny=("*-image",)),
+        Model(id="*-image", provider="own-image"),
+    ]
+    catalogue = Catalogue([*PROVIDERS, *own], rows, frozenset({"one"}))
+    model = find(catalogue, name, provider="", makes=makes, own_key=True)
+    assert model.full_id == (found or "one/gpt-99")
+    assert find(catalogue, "kept", provider="", makes="text", own_key=False).full_id == "one/kept"

@@ -34,6 +34,7 @@ from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
+from services.router.domain.finding import find
 from services.router.domain.measures import Headroom, Measures
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
 from services.router.domain.paced_attempts import PacedAttempts
@@ -310,7 +311,8 @@ class Operations:
         """Find the model that answers to a name, and the retirement that its caller is to be told of."""
         catalogue = self._catalogue()
         if name:
-            asked = catalogue.find(name, provider=provider, makes=operation.name if operation is not None else "")
+            makes = operation.name if operation is not None else ""
+            asked = find(catalogue, name, provider=provider, makes=makes, own_key=bool(caller.own_key))
         elif operation is not None and operation.nameless:
             asked = catalogue.first(operation.name)
         else:
