@@ -8,7 +8,7 @@ from typing import Final
 
 ENOUGH_MB: Final = 1024
 """With less than this left, one worker of each kind: one gateway takes 420 MB, a second router 40 MB more, a second
-Envoy 20 MB, the two processes of large requests 85 MB, and models what they are."""
+Envoy 20 MB, the two processes of large requests 106 MB, and models what they are."""
 
 _MACHINE: Final = Path("/proc/meminfo")
 _CONTAINER: Final = Path("/sys/fs/cgroup")
