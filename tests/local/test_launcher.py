@@ -134,7 +134,7 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
 
     for path in (home, home / "logs", home / "logs" / "router.log", home / "state"):
         path.chmod(0o755)
-    again = Launched(home, MOA_PORT=port)
+    again = Launched(home, MOA_PORT=port, MOA_LARGE_ROUTERS="0")
     said = again.until_ready()
     assert kept["MOA_API_KEY"] not in said
     assert "#setup=" not in said
