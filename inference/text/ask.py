@@ -17,6 +17,7 @@ from services.common.errors import Unsupported
 
 _NO_EFFORT: Final = (text_pb2.ReasoningOptions.EFFORT_UNSPECIFIED, text_pb2.ReasoningOptions.EFFORT_NONE)
 
+_SETTINGS: Final = frozenset(limits.settings(text_pb2.Sampling))
 _CHOICE: Final = text_pb2.ResponseFormat.KIND_CHOICE
 
 
@@ -85,7 +86,7 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
         goes_on=model.can("prefill") and turns[-1].role == "assistant" and not turns[-1].calls,
         max_tokens=_bound(request, model),
         stop=tuple(request.stop),
-        **_numbers(sampling, model),
+        **_settings(sampling, model),
         logit_bias=tuple(sorted(sampling.logit_bias.items())),
         logprobs=sampling.logprobs,
         top_logprobs=sampling.top_logprobs,
@@ -113,15 +114,10 @@ def _without_effect(request: text_service_pb2.GenerateTextRequest) -> Iterator[s
     yield from request.vendor.names
 
 
-def _numbers(sampling: text_pb2.Sampling, model: Model) -> dict[str, Any]:
-    """Return the numbers of the sampling that are given, else those of the model's defaults."""
-    found = {"temperature": 1.0, "seed": secrets.randbits(62)}
-    for name in limits.numbers(text_pb2.Sampling):
-        if sampling.HasField(name):  # type: ignore[arg-type]  # each is a field
-            found[name] = getattr(sampling, name)
-        elif name in model.defaults:
-            found[name] = model.defaults[name]
-    return found
+def _settings(sampling: text_pb2.Sampling, model: Model) -> dict[str, Any]:
+    """Return the settings of the sampling that are given, else those of the model's defaults."""
+    defaults = {name: value for name, value in model.defaults.items() if name in _SETTINGS}
+    return {"temperature": 1.0, "seed": secrets.randbits(62), **defaults, **dict(limits.given_settings(sampling))}
 
 
 def _schema(form: text_pb2.ResponseFormat) -> str | None:

@@ -17,7 +17,7 @@ from services.common.errors import InvalidField
 
 def _single(shape: type[Message]) -> Iterator[tuple[str, type[Message]]]:
     for field in shape.DESCRIPTOR.fields:
-        if field.message_type is None and not field.is_repeated:
+        if field.name in limits.settings(shape) or (field.message_type is None and not field.is_repeated):
             yield field.name, shape
 
 
@@ -36,7 +36,7 @@ def fault_of(defaults: Mapping[str, Any], makes: str) -> str:
             return f"defaults: nobody knows {name!r}{nearest(name, known)}"
         message = known[name]()
         try:
-            setattr(message, name, value)
+            limits.put(message, name, value)
             limits.check(message)
         except (TypeError, ValueError):
             return f"defaults.{name}: {value!r} is not a value of the field"

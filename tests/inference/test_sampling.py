@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,18 +45,22 @@ def test_tokens_that_are_too_unlikely_are_not_drawn(fields: dict[str, float], ke
     assert set(drawn(**fields)) == kept
 
 
-def test_every_number_of_the_contract_is_read_and_has_a_default() -> None:
+GIVEN: Mapping[str, Any] = {}
+"""Values of settings that are no numbers."""
+
+
+def test_every_setting_of_the_contract_is_read_and_has_a_default() -> None:
     """What is given is taken, else the model's default, else the engine's own."""
-    names = limits.numbers(text_pb2.Sampling)
+    names = limits.settings(text_pb2.Sampling)
     assert set(names) <= {field.name for field in dataclasses.fields(TextAsk)}
     turn = text_pb2.Message(role=text_pb2.ROLE_USER, parts=[text_pb2.Part(text="x")])
     given = text_service_pb2.GenerateTextRequest(
         messages=[turn],
-        sampling=text_pb2.Sampling(**dict.fromkeys(names, 1)),  # type: ignore[arg-type]
+        sampling=text_pb2.Sampling(**{name: GIVEN.get(name, 1) for name in names}),
     )
     model = Model(id="m", provider="p", capabilities=frozenset({"seed"}), defaults={"top_p": 0.5})
     ask = ask_from(given, model)
-    assert all(getattr(ask, name) == 1 for name in names)
+    assert {name: getattr(ask, name) for name in names} == {name: GIVEN.get(name, 1) for name in names}
     given.ClearField("sampling")
     ask = ask_from(given, model)
     assert (ask.temperature, ask.top_p, ask.top_k) == (1.0, 0.5, 0)

@@ -15,24 +15,28 @@ from google.protobuf.message import Message
 from services.common.errors import InvalidField, Unsupported
 from services.common.limits.checks import Violation, checks_of
 from services.common.limits.fields import of
-from services.common.limits.meta import bounds, camel_numbers, meta, numbers
+from services.common.limits.meta import bounds, meta
 from services.common.limits.needs import Need, needs_beyond, words
 from services.common.limits.needs import hints_beyond as _hints_beyond
+from services.common.limits.settings import camel_settings, given_settings, put, settings, shape
 
 __all__ = [
     "Able",
     "Need",
     "OutsideLimits",
     "bounds",
-    "camel_numbers",
+    "camel_settings",
     "check",
     "check_able",
     "check_needs",
+    "given_settings",
     "hints_beyond",
     "meta",
     "needs",
-    "numbers",
     "of",
+    "put",
+    "settings",
+    "shape",
     "words",
 ]
 

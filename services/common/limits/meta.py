@@ -47,20 +47,6 @@ def meta(message: type[Message], field: str, *, at_least: int | None = None) -> 
     return Meta(ge=low if math.isfinite(low) else None, le=high if math.isfinite(high) else None)
 
 
-def numbers(message: type[Message]) -> tuple[str, ...]:
-    """Return the names of the numbers that a message may be given or not, in their order."""
-    return tuple(
-        field.name
-        for field in message.DESCRIPTOR.fields
-        if field.has_presence and (field.type in _WHOLE or field.type == FieldDescriptor.TYPE_DOUBLE)
-    )
-
-
-def camel_numbers(message: type[Message]) -> dict[str, str]:
-    """Return `numbers`, each with its name in camel case."""
-    return {name: str(_described(message, name).json_name) for name in numbers(message)}
-
-
 def _described(message: type[Message], field: str) -> FieldDescriptor:
     return cast(FieldDescriptor, message.DESCRIPTOR.fields_by_name[field])
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from moa.text.v1.text_pb2 import Sampling
 from services.common import limits
 from services.providers.text.ignored import Ignored
 
-NUMBERS: Final = limits.numbers(Sampling)
+SETTINGS: Final = limits.settings(Sampling)
 """Temperature, top_p and so on, by the contract's names."""
 
 if TYPE_CHECKING:
-    Number = str
+    Setting = str
 else:
-    Number = Literal[NUMBERS]
+    Setting = Literal[SETTINGS]
     """One of them, as a row's options name it."""
 
 
-def given(sampling: Sampling, words: Mapping[str, str], ignored: Ignored) -> Iterator[tuple[str, int | float]]:
-    """Yield the numbers that are given, each by the provider's word; those that have none are ignored by name."""
-    for name in NUMBERS:
-        if not sampling.HasField(name):  # type: ignore[arg-type]  # each is a field
-            continue
-        value = getattr(sampling, name)
+def given(sampling: Sampling, words: Mapping[str, str], ignored: Ignored) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that are given, each by the provider's word; those that have none are ignored by name."""
+    for name, value in limits.given_settings(sampling):
         if name in words:
             yield words[name], value
-        elif value or name == "seed":  # of the others 0 changes nothing
+        elif value or name == "seed":  # of the other numbers 0 changes nothing
             ignored.add(name, f"this provider does not take {name}")

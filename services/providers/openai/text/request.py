@@ -20,7 +20,7 @@ from services.providers.openai.text.carried import VENDOR, Carrier
 from services.providers.text import media
 from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import json_of
-from services.providers.text.sampling import NUMBERS, Number, given
+from services.providers.text.sampling import SETTINGS, Setting, given
 
 Json = dict[str, Any]
 
@@ -43,8 +43,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prefill: Literal["as_is", "continue_final_message", "prefix"] = "as_is"
     """How a server is told to go on from a last message of the assistant, for models with `prefill`: `as_is` by nothing
     (llama.cpp, Ollama), by vLLM's and SGLang's field, or by a mark of the message (Mistral, DeepSeek)."""
-    extensions: frozenset[Number] = frozenset()
-    """Numbers of the contract's `Sampling` beyond OpenAI's own that the server takes, like `top_k`."""
+    extensions: frozenset[Setting] = frozenset()
+    """Settings of the contract's `Sampling` beyond OpenAI's own that the server takes, like `top_k`."""
     passes: Literal["all", "documented"] = "all"
     """Which fields of callers who speak this protocol pass on: all that nobody here knows, or those that OpenAI
     documents, for servers that refuse what they do not know."""
@@ -264,7 +264,7 @@ def _add_effort(body: Json, wanted: ReasoningOptions, ignored: Ignored) -> None:
 
 def _add_sampling(body: Json, request: GenerateTextRequest, options: Options, ignored: Ignored) -> None:
     sampling = request.sampling
-    words = NUMBERS if options.passes == "all" else (*_SAMPLING, *options.extensions)
+    words = SETTINGS if options.passes == "all" else (*_SAMPLING, *options.extensions)
     body.update(given(sampling, {name: name for name in words}, ignored))
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}

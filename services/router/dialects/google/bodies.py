@@ -23,7 +23,7 @@ CONFIG_HINTS = ("mediaResolution", "enableEnhancedCivicAnswers", "audioTimestamp
 """Of `generationConfig`: hints to Google's own models."""
 
 IGNORED_FOR_IMAGES = (
-    *(word for name, word in limits.camel_numbers(Sampling).items() if name != "seed"),
+    *(word for name, word in limits.camel_settings(Sampling).items() if name != "seed"),
     "maxOutputTokens",
     "stopSequences",
     "thinkingConfig",

@@ -175,7 +175,7 @@ METHODS: Final = MethodSet(
         "count": f"{_CONFIG}.candidateCount",
         "candidates": f"{_CONFIG}.candidateCount",
         "max_tokens": f"{_CONFIG}.maxOutputTokens",
-        **{name: f"{_CONFIG}.{word}" for name, word in limits.camel_numbers(Sampling).items()},
+        **{name: f"{_CONFIG}.{word}" for name, word in limits.camel_settings(Sampling).items()},
         "stop": f"{_CONFIG}.stopSequences",
         "logprobs": f"{_CONFIG}.responseLogprobs",
         "top_logprobs": f"{_CONFIG}.logprobs",
