@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ class TextAsk:
     """Whether the last turn is the beginning of the answer."""
     max_tokens: int
     stop: tuple[str, ...] = ()
+    stop_token_ids: Sequence[int] = ()
+    """Tokens that end the answer, beside the model's own."""
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0

@@ -194,7 +194,7 @@ class TextEngine(engine.Engine[Work, Candidate, Mapping[int, Logits]]):
         if constraint is not None:
             constraint.accept(token)
         metrics.TOKENS.labels(self.name).inc()
-        ended = token in self.model.ends
+        ended = token in self.model.ends or token in work.ask.stop_token_ids
         pieces = answer.end(token) if ended else answer.feed(token, score)
         at_bound = not ended and answer.stopped_by is None and answer.tokens >= work.bound
         if at_bound:

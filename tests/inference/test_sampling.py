@@ -45,7 +45,7 @@ def test_tokens_that_are_too_unlikely_are_not_drawn(fields: dict[str, float], ke
     assert set(drawn(**fields)) == kept
 
 
-GIVEN: Mapping[str, Any] = {}
+GIVEN: Mapping[str, Any] = {"stop_token_ids": [1]}
 """Values of settings that are no numbers."""
 
 

@@ -140,6 +140,17 @@ async def test_a_stop_string_ends_the_answer_before_it(client: Client) -> None:
     assert out.ends[0].reason == text_pb2.FINISH_REASON_STOP
 
 
+async def test_a_stop_token_ends_the_answer_before_it(client: Client, running: Running) -> None:
+    """The token is not shown; the answer ends as one that the model ended."""
+    whole = await client.text(STORY)
+    tokens = running.engine(CHAT).model.tokens(whole.text)
+    last = next(at for at, token in enumerate(tokens) if at >= 3 and token not in tokens[:at])
+    out = await client.text(STORY, sampling=text_pb2.Sampling(stop_token_ids=[tokens[last]]))
+    assert whole.text.startswith(out.text)
+    assert running.engine(CHAT).model.tokens(out.text) == tokens[:last]
+    assert out.ends[0].reason == text_pb2.FINISH_REASON_STOP
+
+
 async def test_the_bound_is_kept(client: Client) -> None:
     """`max_tokens` bounds the answer, with the finish reason `length`."""
     out = await client.text(STORY, max_tokens=3)
