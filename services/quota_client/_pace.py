@@ -112,6 +112,13 @@ class Share:
             self.tokens_a_minute = self._most_tokens = pace.tokens_per_minute
             self.tokens = min(self.tokens, pace.tokens_per_minute)
 
+    def reported(self, *, requests: int | None, tokens: int | None) -> None:
+        """Take what a provider says is left: that counts, here and at auth, whatever was reckoned."""
+        if requests is not None:
+            self.starts, self.told_starts = min(self.starts, float(requests)), requests
+        if tokens is not None:
+            self.tokens, self.told_tokens = min(self.tokens, float(tokens)), tokens
+
     def rest(self, until: float) -> None:
         """Let nothing begin until then, whatever is left."""
         self.rests_until = self.wait_until = max(self.wait_until, until)

@@ -68,12 +68,7 @@ class UpstreamPaces:
         `wait_s`: for how long it takes nothing.
         """
         (share,) = self._shares((rate,))
-        if requests is not None:
-            share.starts = min(share.starts, float(requests))
-            share.told_starts = requests
-        if tokens is not None:
-            share.tokens = min(share.tokens, float(tokens))
-            share.told_tokens = tokens
+        share.reported(requests=requests, tokens=tokens)
         if wait_s > 0:
             share.rest(time.monotonic() + wait_s)
 

@@ -44,8 +44,7 @@ class World:
 
     def ask(self, number: int, need: quota_pb2.PaceNeed) -> quota_pb2.PaceShare:
         passed_s, self._at = self.now - self._at, self.now
-        self._starts = refilled(self.limit.a_minute, self._starts, passed_s, need.returned_starts)
-        self._tokens = refilled(self.limit.tokens, self._tokens, passed_s, need.returned_tokens)
+        self._starts, self._tokens = refilled(self.limit, need, self._starts, self._tokens, passed_s)
         others = sum(slots for holder, slots in self._slots.items() if holder != number)
         given = share(self.limit, Bucket(self._starts, others, len(self._slots), self._tokens), need)
         self._starts, self._tokens, self._slots[number] = given.left, given.tokens_left, given.slots
@@ -80,6 +79,12 @@ class World:
         if (need := self.routers[number].due(self.now)) is not None:
             self.routers[number].take(self.ask(number, need), self.now, tokens=None)
 
+    def report(self, number: int, left: int) -> None:
+        """Tell a router what a provider says is left, rightly or not."""
+        router = self.routers[number]
+        router.upstream = quota_pb2.Pace(requests_per_minute=self.limit.a_minute, tokens_per_minute=self.limit.tokens)
+        router.reported(requests=left, tokens=left)
+
     def kill(self, number: int) -> None:
         dead = self.routers[number]
         self.routers[number] = self._router()
@@ -99,6 +104,7 @@ _ACT = st.one_of(
     st.tuples(st.just("wait"), st.just(0), st.sampled_from((0.1, 2.5))),
     st.tuples(st.just("round"), st.integers(0, 3), st.just(0)),
     st.tuples(st.just("kill"), st.integers(0, 3), st.just(0)),
+    st.tuples(st.just("report"), st.integers(0, 3), st.integers(0, 90)),
 )
 
 
@@ -118,6 +124,8 @@ def test_four_routers_use_no_more_than_one_may(
             world.now += value
         elif act == "round":
             world.round(number)
+        elif act == "report":
+            world.report(number, int(value))
         else:
             world.kill(number)
         minutes = (world.now - 100) / 60
@@ -154,6 +162,19 @@ def test_what_was_used_beyond_is_waited_for_at_every_router() -> None:
     for number in range(4):
         world.begin(number, 10)
     assert len(world.running) == 1
+
+
+def test_what_a_provider_says_is_left_counts_for_every_router() -> None:
+    """Whatever was reckoned: the next router that asks is given no more than that, and what time brings."""
+    world = World(Limit(60, 0, 600))
+    world.report(0, 2)
+    world.begin(0, 1)
+    for number in (1, 2, 3):
+        world.begin(number, 1)
+    assert len(world.running) == 2
+    world.now += 1
+    world.begin(3, 1)
+    assert len(world.running) == 3
 
 
 def test_a_request_that_may_come_to_more_than_a_minute_has_waits_for_all_of_it() -> None:

@@ -67,12 +67,7 @@ async def _bucket(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limi
         (at, need.subject, holder),
     )
     other_slots, other_holders, passed_s = await cursor.fetchone() or (0, 0, 0.0)
-    starts = refilled(limit.a_minute, starts, passed_s or 0.0, need.returned_starts)
-    tokens = refilled(limit.tokens, limit.tokens if tokens is None else tokens, passed_s or 0.0, need.returned_tokens)
-    if need.HasField("most_starts"):
-        starts = min(starts, float(need.most_starts))
-    if need.HasField("most_tokens"):
-        tokens = min(tokens, float(need.most_tokens))
+    starts, tokens = refilled(limit, need, starts, tokens, passed_s or 0.0)
     return Bucket(starts, other_slots, other_holders, tokens)
 
 

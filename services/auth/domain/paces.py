@@ -124,8 +124,23 @@ def _limit(pace: quota_pb2.Pace) -> Limit:
     return Limit(pace.requests_per_minute, pace.concurrent_requests, pace.tokens_per_minute)
 
 
-def refilled(a_minute: int, left: float, passed_s: float, returned: int) -> float:
-    """Return how many requests can begin after a while, or tokens be used: never more than a minute's worth."""
+def refilled(
+    limit: Limit, need: quota_pb2.PaceNeed, starts: float, tokens: float | None, passed_s: float
+) -> tuple[float, float]:
+    """Return how many requests can begin after a while, and with how many tokens, with what is returned.
+
+    Never more than a minute's worth, nor than a provider says is left. `tokens`: None where nobody has counted them.
+    """
+    starts = _refilled(limit.a_minute, starts, passed_s, need.returned_starts)
+    tokens = _refilled(limit.tokens, limit.tokens if tokens is None else tokens, passed_s, need.returned_tokens)
+    if need.HasField("most_starts"):
+        starts = min(starts, float(need.most_starts))
+    if need.HasField("most_tokens"):
+        tokens = min(tokens, float(need.most_tokens))
+    return starts, tokens
+
+
+def _refilled(a_minute: int, left: float, passed_s: float, returned: int) -> float:
     return min(float(a_minute), left + max(0.0, passed_s) * a_minute / 60 + returned)
 
 
