@@ -121,8 +121,12 @@ train: $(READY) ## Train the models that ship anew in build/training, hours on a
 	@$(MAKE) -C inference/training train ARGS='$(ARGS)'
 
 .PHONY: bench
-bench: proto ## Measure the gateway against the same upstream called directly (about a minute).
+bench: proto ## Measure the gateway, paced streams too, against its upstream and installed peers (two minutes, four with peers).
 	@$(PY) -m bench.gateway $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(READY) ## Install LiteLLM and Portkey into build/peers, for `make bench` to measure beside the gateway.
+	@$(PY) -m bench.peers
 
 .PHONY: bench-dialects
 bench-dialects: proto ## Measure what each dialect adds over the typed call (about a minute).

@@ -1,7 +1,9 @@
-"""`make bench`: what the gateway adds to a chat, against the same upstream called directly.
+"""`make bench`: what the gateway adds to a chat, against the same upstream called directly, and beside its peers.
 
-Each round measures both, in turn; the medians over the rounds are told. Goals stand beside the results; they were set
-for two cores that the load generator and the upstream share. Writes `build/bench/gateway.json`.
+Each round measures all in turn, the peers where `make bench-peers` has installed them; the medians over the rounds are
+told, and of paced streams one run each. Goals stand beside the results; they were set for two cores that the load
+generator and the upstream share. Keys, permissions, quotas and the ledger are on in every figure of the gateway; its
+peers have none of them. Writes `build/bench/gateway.json`.
 """
 
 from __future__ import annotations
@@ -15,20 +17,50 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
-
-from bench import load
+from bench import load, paced, peers
+from bench.target import Meter, Target
 from bench.upstream import MODEL, TOKENS
 from deploy.local.stack import Stack
 
+
+def large() -> dict[str, Any]:
+    """Return a chat of 22 kB: 24 turns and 8 tools."""
+    words = "The quick brown fox jumps over the lazy dog while five boxing wizards watch. " * 9
+    turns = [{"role": "user" if n % 2 == 0 else "assistant", "content": f"{n}: {words}"} for n in range(24)]
+    fields = {
+        name: {"type": "string", "description": f"The {name} of what is looked for, as its owner wrote it."}
+        for name in ("title", "author", "place", "language")
+    }
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": f"look_up_{n}",
+                "description": "Look something up in a catalogue.",
+                "parameters": {"type": "object", "properties": fields, "required": list(fields)},
+            },
+        }
+        for n in range(8)
+    ]
+    return {"model": MODEL, "messages": turns[:-1], "tools": tools, "max_tokens": 256}
+
+
 CHAT: Mapping[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 256}
 STREAM = {**CHAT, "stream": True}
+PACED = {**STREAM, "messages": [{"role": "user", "content": f"Say hello {paced.WORD.decode()}."}]}
+LARGE = large()
+STREAMS = (20, 200)
+"""Paced streams at once."""
+PACED_S = 6.0
+"""Streams begin so long; one lasts four seconds."""
+SPREAD_S = 1.5
+WARM_S = 0.7
 OUT = Path("build/bench/gateway.json")
 
 GOALS = {
@@ -53,110 +85,135 @@ def upstream() -> Iterator[str]:
         process.wait()
 
 
-class Meter:
-    """Memory and processor time of the gateway's processes, children included."""
-
-    def __init__(self, pids: Mapping[str, int | None]) -> None:
-        self._processes = {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
-
-    def memory_mb(self) -> dict[str, float]:
-        """Return each process's resident memory. What several share (PostgreSQL's buffers) is counted once."""
-        return {name: round(sum(map(_resident, _family(process))) / 2**20, 1) for name, process in self._items()}
-
-    def cpu_s(self) -> dict[str, float]:
-        """Return the processor time that each has used."""
-        return {
-            name: sum(p.cpu_times().user + p.cpu_times().system for p in _family(process))
-            for name, process in self._items()
-        }
-
-    def _items(self) -> Iterable[tuple[str, psutil.Process]]:
-        return self._processes.items()
-
-
-def _resident(process: psutil.Process) -> int:
-    info = process.memory_full_info()
-    return int(getattr(info, "pss", info.rss))
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
-
-
-def measure(direct: str, through: str, key: str, meter: Meter, rounds: int, seconds: float) -> dict[str, float]:
-    """Ask both, round by round; give the medians."""
-    auth = {"Authorization": f"Bearer {key}"}
-    path = "/chat/completions"
-    found: dict[str, list[float]] = {}
-
-    def note(**values: float) -> None:
-        for name, value in values.items():
-            found.setdefault(name, []).append(value)
-
-    for warm in (CHAT, STREAM):
-        _checked(load.run(through + path, warm, headers=auth, connections=16, seconds=0.7))
+def measure(targets: Sequence[Target], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Ask each in turn, round by round; return their medians."""
+    found: dict[str, dict[str, list[float]]] = {target.name: {} for target in targets}
+    for target in targets:
+        for warm in (CHAT, STREAM):
+            _checked(target, load.run(target.url, warm, headers=target.headers, seconds=WARM_S))
     for _ in range(rounds):
-        plain = _checked(load.run(direct + path, CHAT, connections=16, seconds=seconds / 2))
-        before = meter.cpu_s()
-        gated = _checked(load.run(through + path, CHAT, headers=auth, connections=16, seconds=seconds))
+        for target in targets:
+            for name, value in _round(target, seconds).items():
+                found[target.name].setdefault(name, []).append(value)
+    for streams in STREAMS:
+        for target in targets:
+            found[target.name] |= {name: [value] for name, value in _paced(target, streams).items()}
+    return {target: {name: round(median(values), 3) for name, values in each.items()} for target, each in found.items()}
+
+
+def _round(target: Target, seconds: float) -> dict[str, float]:
+    took: dict[str, float] = {}
+
+    def asked(body: Mapping[str, Any], share: float, connections: int = 16) -> tuple[load.Result, dict[str, float]]:
+        before = target.meter.cpu_s()
+        result = load.run(target.url, body, headers=target.headers, connections=connections, seconds=seconds * share)
         # Unlike the rates, what a request costs says the same on a machine that has other work too.
-        used = {name: after - before[name] for name, after in meter.cpu_s().items()}
-        note(cpu_us_per_request=1e6 * sum(used.values()) / gated.requests)
-        note(**{f"cpu_us_{name}": 1e6 * spent / gated.requests for name, spent in used.items()})
-        note(direct_requests_per_s=plain.per_second, requests_per_s=gated.per_second)
-        note(
-            ratio=gated.per_second / plain.per_second, p50_16_ms=gated.percentile(0.5), p99_16_ms=gated.percentile(0.99)
-        )
-        plain = _checked(load.run(direct + path, CHAT, connections=1, seconds=seconds / 4))
-        gated = _checked(load.run(through + path, CHAT, headers=auth, connections=1, seconds=seconds / 2))
-        note(direct_p50_ms=plain.percentile(0.5), p50_ms=gated.percentile(0.5))
-        note(added_p50_ms=gated.percentile(0.5) - plain.percentile(0.5))
-        plain = _checked(load.run(direct + path, STREAM, connections=16, seconds=seconds / 2))
-        before = meter.cpu_s()
-        gated = _checked(load.run(through + path, STREAM, headers=auth, connections=16, seconds=seconds))
-        note(cpu_us_per_event=1e6 * (sum(meter.cpu_s().values()) - sum(before.values())) / gated.events)
-        note(direct_streams_per_s=plain.per_second, streams_per_s=gated.per_second)
-        note(stream_ratio=gated.per_second / plain.per_second, first_event_ms=1000 * median(gated.first))
-        note(direct_events_per_s=plain.events_per_second, events_per_s=gated.events_per_second)
-        if gated.events < gated.requests * TOKENS:
-            raise SystemExit(f"streams were cut: {gated.events} events in {gated.requests} streams")
-    return {name: round(median(values), 3) for name, values in found.items()}
+        return _checked(target, result), _used(target, before)
+
+    result, used = asked(CHAT, 1)
+    took |= {"requests_per_s": result.per_second, **_each("cpu_us_per_request", used, result.requests)}
+    took |= {"p50_16_ms": result.percentile(0.5), "p99_16_ms": result.percentile(0.99)}
+    result, used = asked(LARGE, 0.5)
+    took |= {"requests_22kb_per_s": result.per_second, **_each("cpu_us_per_request_22kb", used, result.requests)}
+    result, _ = asked(CHAT, 0.5, connections=1)
+    took["p50_ms"] = result.percentile(0.5)
+    result, used = asked(STREAM, 1)
+    if result.events < result.requests * TOKENS:
+        raise SystemExit(f"{target.name}: streams were cut: {result.events} events in {result.requests} streams")
+    took |= {"streams_per_s": result.per_second, "events_per_s": result.events_per_second}
+    took |= {"first_event_ms": 1000 * median(result.first), **_each("cpu_us_per_event", used, result.events)}
+    return took
 
 
-def _checked(result: load.Result) -> load.Result:
+def _paced(target: Target, streams: int) -> dict[str, float]:
+    """Measure streams that trickle as models write: how late a token is, and what it costs."""
+    before = target.meter.cpu_s()
+    result = load.run(
+        target.url, PACED, headers=target.headers, connections=streams, seconds=PACED_S, spread_s=SPREAD_S
+    )
+    used = _used(target, before)
+    _checked(target, result)
+    if len(result.lags) < result.requests * paced.TOKENS:
+        raise SystemExit(f"{target.name}: of {result.requests} paced streams came {len(result.lags)} tokens")
+    lags = {"lag_p50_ms": result.lag(0.5), "lag_p99_ms": result.lag(0.99)}
+    values = {
+        **lags,
+        "tokens_per_s": len(result.lags) / result.seconds,
+        **_each("cpu_us_per_event", used, result.events),
+    }
+    return {f"paced_{streams}_{name}": value for name, value in values.items()}
+
+
+def _used(target: Target, before: Mapping[str, float]) -> dict[str, float]:
+    return {name: after - before[name] for name, after in target.meter.cpu_s().items()}
+
+
+def _each(name: str, used: Mapping[str, float], count: int) -> dict[str, float]:
+    """Return microseconds of each: of all processes, and of each where there are several; none of who has none."""
+    if not used:
+        return {}
+    parts = {f"{name}_{process}": 1e6 * spent / count for process, spent in used.items()} if len(used) > 1 else {}
+    return {name: 1e6 * sum(used.values()) / count, **parts}
+
+
+def _checked(target: Target, result: load.Result) -> load.Result:
     if not result.clean or not result.requests:
-        raise SystemExit(f"not every answer was good: {dict(result.statuses)}, {result.broken} broken connections")
+        found = f"{dict(result.statuses)}, {result.broken} broken connections"
+        raise SystemExit(f"{target.name}: not every answer was good: {found}")
     return result
 
 
-def bench(rounds: int, seconds: float) -> dict[str, Any]:
+def bench(rounds: int, seconds: float, *, beside: bool = True) -> dict[str, Any]:
     """Start everything, measure, stop everything."""
+    names = ("auth", "text", "router", "edge")
     with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder, upstream() as direct:
         environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
-        names = ("auth", "text", "router", "edge")
         with Stack(Path(folder), environment=environment, processes=names):
             pass  # the first start makes the database and the first account
         began = time.perf_counter()
-        with Stack(Path(folder), environment=environment, processes=names) as stack:
+        with (
+            Stack(Path(folder), environment=environment, processes=names) as stack,
+            peers.running(direct, wanted=beside) as others,
+        ):
             ready_s = time.perf_counter() - began
-            meter = Meter({name: stack.pid(name) for name in (*names, "postgres")})
-            results = measure(direct, f"{stack.url}/v1", stack.api_key, meter, rounds, seconds)
-            memory = meter.memory_mb()
+            moa = Target(
+                name="moa",
+                base_url=f"{stack.url}/v1",
+                headers={"Authorization": f"Bearer {stack.api_key}"},
+                meter=Meter({name: stack.pid(name) for name in (*names, "postgres")}),
+            )
+            targets = [Target(name="direct", base_url=direct), moa, *others]
+            results = measure(targets, rounds, seconds)
+            memory = {target.name: target.meter.memory_mb() for target in targets}
+    for target in targets[1:]:
+        found = results[target.name]
+        found["memory_mb"] = round(sum(memory[target.name].values()), 1)
+        found["added_p50_ms"] = round(found["p50_ms"] - results["direct"]["p50_ms"], 3)
+    results["moa"]["ready_s"] = round(ready_s, 2)
     return {
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
-        "results": {**results, "memory_mb": round(sum(memory.values()), 1), "ready_s": round(ready_s, 2)},
-        "memory_mb": memory,
+        "machine": {
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "results": results,
+        "memory_mb": memory["moa"],
         "goals": {name: f"{sign} {bound:g}" for name, (sign, bound) in GOALS.items()},
     }
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """Return the report for a person."""
-    lines = []
-    for name, value in report["results"].items():
-        goal = report["goals"].get(name, "")
-        lines.append(f"{name:<24}{value:>12,.2f}   {goal}")
+    """Return the report for a person: a line for each measure, a column for each target."""
+    results = report["results"]
+    lines = [f"{'':<36}" + "".join(f"{name:>12}" for name in results)]
+    for measure in results["moa"]:
+        cells = (f"{each[measure]:>12,.2f}" if measure in each else f"{'':>12}" for each in results.values())
+        lines.append(f"{measure:<36}{''.join(cells)}   {report['goals'].get(measure, '')}".rstrip())
     lines.append("resident memory, MB: " + ", ".join(f"{name} {mb:g}" for name, mb in report["memory_mb"].items()))
+    lines.append(f"{report['machine']['cores']} cores, load average {report['machine']['load']:.1f} at the end")
+    if len(results) == 2:
+        lines.append("`make bench-peers` installs others to measure beside it")
     return "\n".join(lines)
 
 
@@ -165,10 +222,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--alone", action="store_true", help="without the peers that are installed")
     options = parser.parse_args()
     # Whoever ends the bench ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    report = bench(options.rounds, options.seconds)
+    report = bench(options.rounds, options.seconds, beside=not options.alone)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(report, indent=2) + "\n")
     print(table(report))

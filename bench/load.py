@@ -9,12 +9,14 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
+
+from bench.paced import STAMP, STAMP_BYTES, now_us
 
 
 @dataclass
@@ -28,6 +30,8 @@ class Result:
     """From each request to the first byte of its answer."""
     events: int = 0
     """Server-sent events."""
+    lags: list[float] = field(default_factory=list)
+    """From the upstream's writing of a token that says when that was, to its being read."""
     broken: int = 0
     """Connections that broke."""
 
@@ -53,16 +57,30 @@ class Result:
 
     def percentile(self, share: float) -> float:
         """Return the latency that `share` (0 to 1) of the answers did not exceed, in milliseconds."""
-        ordered = sorted(self.latencies)
-        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return _percentile(self.latencies, share)
+
+    def lag(self, share: float) -> float:
+        """Return the lag that `share` (0 to 1) of the tokens did not exceed, in milliseconds."""
+        return _percentile(self.lags, share)
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, request: bytes, result: Result, until: float, ended: asyncio.Future[None]) -> None:
+def _percentile(seconds: Sequence[float], share: float) -> float:
+    ordered = sorted(seconds)
+    return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Connection(asyncio.Protocol):
+    """Asks again and again until its time is over, and notes what it finds."""
+
+    def __init__(
+        self, request: bytes, result: Result, until: float, ended: asyncio.Future[None], *, stamped: bool
+    ) -> None:
         self._request = request
         self._result = result
         self._until = until
         self._ended = ended
+        self._kept = STAMP_BYTES if stamped else 7
+        """Of what was read, so many bytes are kept: what begins in them may end in the next read."""
         self._transport: asyncio.Transport | None = None
         self._sent = 0.0
         self._reset()
@@ -75,10 +93,12 @@ class _Connection(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the first time."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Note that it broke, unless it had ended."""
         if not self._ended.done():
             self._result.broken += 1
             self._ended.set_result(None)
@@ -89,6 +109,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
+        """Note what has come of an answer; once it is whole, ask again."""
         if not self._in_body:
             if not self._head:
                 self._result.first.append(time.perf_counter() - self._sent)
@@ -105,10 +126,14 @@ class _Connection(asyncio.Protocol):
             if self._left <= 0:
                 self._done()
             return
-        # An event's first bytes, or the last chunk, may be split over two reads.
+        # An event's first bytes, a stamp or the last chunk may be split over two reads.
         joined = self._tail + data
         self._result.events += joined.count(b"data: ") - self._tail.count(b"data: ")
-        self._tail = joined[-7:]
+        if self._kept == STAMP_BYTES:
+            now = now_us()
+            stamps = [found for found in STAMP.finditer(joined) if found.end() > len(self._tail)]
+            self._result.lags += [(now - int(found[1])) / 1e6 for found in stamps]
+        self._tail = joined[-self._kept :]
         if self._tail.endswith(b"\r\n0\r\n\r\n"):
             self._done()
 
@@ -125,7 +150,9 @@ class _Connection(asyncio.Protocol):
         self._send()
 
 
-async def _run(url: str, body: bytes, headers: Mapping[str, str], connections: int, seconds: float) -> Result:
+async def _run(
+    url: str, body: bytes, headers: Mapping[str, str], connections: int, seconds: float, spread_s: float
+) -> Result:
     parts = urlsplit(url)
     lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/json"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -136,10 +163,13 @@ async def _run(url: str, body: bytes, headers: Mapping[str, str], connections: i
     started = time.perf_counter()
     ends: list[asyncio.Future[None]] = []
     for _ in range(connections):
+        await asyncio.sleep(spread_s / connections)
         ended: asyncio.Future[None] = loop.create_future()
         ends.append(ended)
         await loop.create_connection(
-            lambda ended=ended: _Connection(request, result, started + seconds, ended),  # type: ignore[misc]
+            lambda ended=ended: Connection(  # type: ignore[misc]
+                request, result, started + seconds, ended, stamped=spread_s > 0
+            ),
             parts.hostname or "127.0.0.1",
             parts.port or 80,
         )
@@ -150,7 +180,16 @@ async def _run(url: str, body: bytes, headers: Mapping[str, str], connections: i
 
 
 def run(
-    url: str, body: object, *, headers: Mapping[str, str] | None = None, connections: int = 16, seconds: float = 2.0
+    url: str,
+    body: object,
+    *,
+    headers: Mapping[str, str] | None = None,
+    connections: int = 16,
+    seconds: float = 2.0,
+    spread_s: float = 0.0,
 ) -> Result:
-    """Ask `url` with the JSON `body` over `connections` connections at once for `seconds`."""
-    return uvloop.run(_run(url, json.dumps(body).encode(), headers or {}, connections, seconds))
+    """Ask `url` with the JSON `body` over `connections` connections at once for `seconds`.
+
+    With `spread_s` they begin one after another in so much time, and tokens that say when they were written are timed.
+    """
+    return uvloop.run(_run(url, json.dumps(body).encode(), headers or {}, connections, seconds, spread_s))

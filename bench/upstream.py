@@ -1,7 +1,8 @@
 """A very cheap OpenAI-compatible upstream: it answers from bytes made beforehand, so that it costs next to nothing.
 
 `python -m bench.upstream` prints its port on the first line of standard output and serves until it is ended.
-Tokens of a stream are written one at a time, each in a write of its own, as a model makes them.
+Tokens of a stream are written one at a time, each in a write of its own, as a model makes them: as fast as they go, or,
+where the request has the word of `bench.paced`, at a model's pace.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import json
 from typing import Final, cast
 
 import uvloop
+
+from bench import paced
 
 TOKENS: Final = 200
 """Tokens of a streamed answer."""
@@ -44,6 +47,10 @@ def _choice(delta: dict[str, str], finish: str | None = None) -> list[dict[str, 
     return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
 
 
+def _stamped() -> bytes:
+    return _event(_choice({"content": paced.stamp()}))
+
+
 _LOOKED_AT: Final = 8_192
 """Bytes of a request, at each end."""
 WHOLE: Final = _whole()
@@ -59,19 +66,17 @@ TAIL: Final = (
 )
 
 
-def _wants_stream(request: bytearray) -> bool:
-    """Return whether a request asks for a stream: its beginning or its end says so, not eight megabytes of picture."""
-    for part in (request[:_LOOKED_AT], request[-_LOOKED_AT:]):
-        if b'"stream":true' in part or b'"stream": true' in part:
-            return True
-    return False
+def _looked_at(request: bytearray) -> bytes:
+    """Return what of a request says how it is to be answered: its beginning and its end, no megabytes of picture."""
+    return bytes(request if len(request) < 2 * _LOOKED_AT else request[:_LOOKED_AT] + request[-_LOOKED_AT:])
 
 
 class Upstream(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pace: paced.Pace) -> None:
         self._loop = loop
+        self._pace = pace
         self._buffer = bytearray()
         self._wanted = 0
         """Bytes of the request that is coming; 0: its head is not whole."""
@@ -85,6 +90,7 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop writing."""
         self._transport = None
+        self._pace.discard(self._write_stamped)
 
     def data_received(self, data: bytes) -> None:
         """Answer once a request is whole."""
@@ -100,10 +106,15 @@ class Upstream(asyncio.Protocol):
             return
         request, self._buffer, self._wanted = self._buffer, bytearray(), 0
         assert self._transport is not None
-        if _wants_stream(request):
+        words = _looked_at(request)
+        if b'"stream":true' in words or b'"stream": true' in words:
             self._transport.write(HEAD)
-            self._left = TOKENS
-            self._loop.call_soon(self._write_token)
+            if paced.WORD in words:
+                self._left = paced.TOKENS
+                self._pace.add(self._write_stamped)
+            else:
+                self._left = TOKENS
+                self._loop.call_soon(self._write_token)
         else:
             self._transport.write(WHOLE)
 
@@ -117,11 +128,21 @@ class Upstream(asyncio.Protocol):
         self._transport.write(TOKEN)
         self._loop.call_soon(self._write_token)
 
+    def _write_stamped(self) -> None:
+        assert self._transport is not None
+        if self._left == 0:
+            self._pace.discard(self._write_stamped)
+            self._transport.write(TAIL)
+            return
+        self._left -= 1
+        self._transport.write(_stamped())
+
 
 async def serve() -> None:
     """Serve on a free port until cancelled."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Upstream(loop), "127.0.0.1", 0)
+    pace = paced.Pace(loop)
+    server = await loop.create_server(lambda: Upstream(loop, pace), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -1,0 +1,52 @@
+"""What is measured: the upstream itself, the gateway, and its peers, all asked in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import psutil
+
+
+class Meter:
+    """Memory and processor time of processes, children included."""
+
+    def __init__(self, pids: Mapping[str, int | None]) -> None:
+        self._processes = {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
+
+    def memory_mb(self) -> dict[str, float]:
+        """Return each process's resident memory. What several share (PostgreSQL's buffers) is counted once."""
+        return {
+            name: round(sum(map(_resident, _family(process))) / 2**20, 1) for name, process in self._processes.items()
+        }
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the processor time that each has used."""
+        return {
+            name: sum(p.cpu_times().user + p.cpu_times().system for p in _family(process))
+            for name, process in self._processes.items()
+        }
+
+
+def _resident(process: psutil.Process) -> int:
+    info = process.memory_full_info()
+    return int(getattr(info, "pss", info.rss))
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Something that answers chats in OpenAI's dialect."""
+
+    name: str
+    base_url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    meter: Meter = field(default_factory=lambda: Meter({}))
+
+    @property
+    def url(self) -> str:
+        """The address of chats."""
+        return f"{self.base_url}/chat/completions"
