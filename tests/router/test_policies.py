@@ -295,6 +295,22 @@ async def test_a_stopped_image_is_an_error_and_costs_nothing() -> None:
     assert [row[2] for row in there.ledger.rows] == [1]
 
 
+async def test_a_policy_that_cannot_let_go_harms_no_answer() -> None:
+    """It is over by then, and charged."""
+
+    class Clinging(Watch):
+        def close(self) -> None:
+            raise ZeroDivisionError
+
+    class Clings(Hook):
+        def watch(self, asked: Asked, request: Any) -> Watch:
+            return Clinging()
+
+    there = world(Clings())
+    assert (await there.ask())[0] == "I am a"
+    assert [row[1:3] for row in there.ledger.rows] == [(7, 5)]
+
+
 async def test_a_cap_lowers_what_is_asked_for() -> None:
     """A longer answer, or one without a bound, is asked for as long as is allowed; shorter ones are as they were."""
     there = world(cap.made({"most_output_tokens": 20}))

@@ -162,9 +162,11 @@ class Answer(Generic[M]):
             kind = event.WhichOneof("event")
             if kind == "finished":
                 self._ended = self.succeeded = True
-                if event.finished.HasField("rates"):
-                    self._learn(self.model, event.finished.rates)
-                    event.finished.ClearField("rates")
+                finished = event.finished
+                # Not every operation's answer has it.
+                if "rates" in finished.DESCRIPTOR.fields_by_name and finished.HasField("rates"):
+                    self._learn(self.model, finished.rates)
+                    finished.ClearField("rates")
             elif kind == "error":
                 self._take_failure(message, raised or error_of(event.error))
                 return

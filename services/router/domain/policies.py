@@ -140,7 +140,7 @@ class Screen(Generic[M]):
     def close(self) -> None:
         """Let go of what policies hold for the answer."""
         for each in self._watching:
-            each.watch.close()
+            each.close()
 
 
 class _Watching:
@@ -153,6 +153,13 @@ class _Watching:
         """Whether it failed, and lets all pass from then on."""
         self.watch = watch
         self.held = HeldText(policy.hook.holds)
+
+    def close(self) -> None:
+        """Let go of what the policy holds; where it fails at that, the answer is over all the same."""
+        try:
+            self.watch.close()
+        except Exception:
+            _log.exception("policy.not_closed", policy=self._policy.name, request_id=self._asked.request_id)
 
     def forget(self) -> None:
         """Drop what is held back."""
