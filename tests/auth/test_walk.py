@@ -10,7 +10,11 @@ from tests.auth.conftest import Admit, Auth
 from tests.walks import documented
 from tests.walks.walking import walked
 
-_DUTIES = {"quota_client/_refreshing", "auth/sweeper", "auth/adapters/paces"}
+_DUTIES = {
+    "quota_client/_refreshing",
+    "auth/sweeper",
+    *(f"auth/adapters/{name}" for name in ("paces", "tries", "answers", "retention")),
+}
 """What is done now and then, and may come in the way of a walk."""
 
 
