@@ -83,6 +83,7 @@ lint: proto ## Check style, types, contracts and who imports whom.
 	@$(PY) -m ruff format --check --quiet $(CODE) || { echo '`make format` puts that right'; exit 1; }
 	@$(PY) -m mypy $(CODE)
 	@$(PY) -m deploy.build.naming
+	@$(PY) -m deploy.build.words
 	@$(PY) -m deploy.build.breaking || test $$? -eq 77
 	@PYTHONPATH=gen:. $(VENV)/lint-imports --no-logo
 
