@@ -152,7 +152,7 @@ def overlap(text: str, words: Sequence[str]) -> int:
     return longest
 
 
-class Answer:
+class CandidateText:
     """One candidate's tokens on their way to pieces.
 
     Args:

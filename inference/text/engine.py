@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from inference import engine, metrics
 from inference.fair import NAMELESS, Flow
-from inference.text.answer import Answer
+from inference.text.answer import CandidateText
 from inference.text.ask import TextAsk
 from inference.text.calls import CallPiece
 from inference.text.constraint import Constraint, Grammars
@@ -113,7 +113,7 @@ class TextEngine(engine.Engine[Work, Candidate, Mapping[int, Logits]]):
             Candidate(
                 work,
                 index,
-                Answer(self.model.decode, stops=ask.stop, inside=inside, calls=ask.tools is not None),
+                CandidateText(self.model.decode, stops=ask.stop, inside=inside, calls=ask.tools is not None),
                 Sampler(ask, index, self.model.token_text),
                 None if work.constraint is None else work.constraint.copy(),
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from inference.job import Job
-from inference.text.answer import Answer
+from inference.text.answer import CandidateText
 from inference.text.ask import TextAsk
 from inference.text.constraint import Constraint
 from inference.text.events import Counted, Event
@@ -18,7 +18,7 @@ class Candidate:
 
     work: Work
     index: int
-    answer: Answer
+    answer: CandidateText
     sampler: Sampler
     constraint: Constraint | None = None
     number: int = 0

@@ -18,7 +18,7 @@ from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.common.rpc.server import Server
 from services.image.generation import Generation
-from services.image.targets import Target, Targets
+from services.image.targets import ADAPTERS, Target, Targets
 from services.providers.hosting.service import Offer
 from services.providers.image import capable
 from services.providers.image.picture import encoded
@@ -120,4 +120,4 @@ def _add(
     server.grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(OFFER.contract.service, methods),))
 
 
-OFFER: Final = Offer(makes="image", targets=Targets, add=_add, keeps=True)
+OFFER: Final = Offer(makes="image", adapters=ADAPTERS, add=_add, keeps=True)

@@ -23,7 +23,7 @@ from services.common.helper_process import HelperProcess
 from services.common.rpc import call as calls
 from services.common.rpc.server import Server
 from services.providers import counts, vendors
-from services.providers.embedding.base import Adapter, Answer, Call, checked
+from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, checked
 from services.providers.hosting import targets
 from services.providers.hosting.service import Offer
 from services.providers.http.client import Upload
@@ -37,17 +37,7 @@ SIDE_BY_SIDE: Final = 8
 """How many calls of one request run at once."""
 
 Target = targets.Target[Adapter]
-
-
-class Targets(targets.Targets[Adapter]):
-    """Providers of embedding models, by the catalogue.
-
-    Args:
-        environment: Where the providers' secrets are.
-    """
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        super().__init__(ADAPTERS, makes="embedding", environment=environment)
+Targets = targets.Targets[Adapter]
 
 
 class EmbeddingServicer(EmbeddingServiceServicer):
@@ -141,7 +131,7 @@ class Work:
             whole.rates.CopyFrom(self._rates)
         return whole
 
-    async def _run(self, place: int, call: Call) -> Answer:
+    async def _run(self, place: int, call: Call) -> EmbeddedTexts:
         """Make one call."""
         target, timeouts = self._target, self._target.pool.timeouts
         async with self._turns:
@@ -163,7 +153,7 @@ class Work:
         )
         return answer
 
-    def _read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _read(self, body: bytes, headers: Mapping[str, str]) -> EmbeddedTexts:
         try:
             return self._target.adapter.answer_from(body, headers)
         except (msgspec.MsgspecError, ValueError):
@@ -180,4 +170,4 @@ def _add(
     add_EmbeddingServiceServicer_to_server(EmbeddingServicer(catalogue, targets, abandoned), server.grpc)
 
 
-OFFER: Final = Offer(makes="embedding", targets=Targets, add=_add)
+OFFER: Final = Offer(makes="embedding", adapters=ADAPTERS, add=_add)

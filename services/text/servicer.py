@@ -27,7 +27,7 @@ from services.providers.hosting.service import Offer
 from services.quota_client import AbandonedCalls
 from services.text import count
 from services.text.generation import LIFE_S, Generation
-from services.text.targets import Target, Targets
+from services.text.targets import ADAPTERS, Target, Targets
 
 
 class TextServicer(TextServiceServicer):
@@ -139,4 +139,4 @@ def _add(
     add_TextServiceServicer_to_server(TextServicer(catalogue, targets, abandoned, helper), server.grpc)
 
 
-OFFER: Final = Offer(makes="text", targets=Targets, add=_add, keeps=True)
+OFFER: Final = Offer(makes="text", adapters=ADAPTERS, add=_add, keeps=True)

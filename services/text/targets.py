@@ -13,14 +13,4 @@ ADAPTERS: Final[Mapping[str, Adapter]] = vendors.adapters("text", Adapter)
 """The protocols that the text service speaks, by the name that catalogue rows write as `adapter`."""
 
 Target = targets.Target[Adapter]
-
-
-class Targets(targets.Targets[Adapter]):
-    """Text providers, by the catalogue.
-
-    Args:
-        environment: Where the providers' secrets are.
-    """
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        super().__init__(ADAPTERS, makes="text", environment=environment)
+Targets = targets.Targets[Adapter]

@@ -15,8 +15,8 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import MoaError
 from services.common.estimate import ReportedUsage, prompt_tokens
 from services.common.metering import prompt_owed
+from services.providers.text.embedded_errors import EmbeddedError
 from services.providers.text.reading import BaseReader
-from services.providers.text.stray import Stray
 from services.router.background import Background
 from tests.router.answering import text_answer
 
@@ -68,7 +68,7 @@ class Telling(BaseReader):
     def _take_whole(self, data: bytes) -> None:
         raise AssertionError("nothing is read whole")
 
-    def _failed(self, found: Stray) -> MoaError:
+    def _failed(self, found: EmbeddedError) -> MoaError:
         raise AssertionError("nothing fails")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.text.answer import Answer, Detokenizer, Splitter, Stopper
+from inference.text.answer import CandidateText, Detokenizer, Splitter, Stopper
 
 
 def decode_bytes(tokens: list[int]) -> str:
@@ -85,7 +85,7 @@ def test_the_answer_ends_before_the_first_stop(text: str, stops: list[str]) -> N
 
 def test_tokens_are_counted_by_kind() -> None:
     """Reasoning tokens are counted as such, and as generated ones."""
-    answer = Answer(decode_bytes, stops=(), inside=True)
+    answer = CandidateText(decode_bytes, stops=(), inside=True)
     for byte in b"hm</think>yes":
         answer.feed(byte, None)
     answer.end(0)

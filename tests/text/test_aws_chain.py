@@ -15,7 +15,7 @@ import pytest
 from services.catalogue import Provider, load
 from services.common import errors
 from services.providers.hosting import checking
-from services.text.targets import Targets
+from services.text.servicer import OFFER
 from tests import shipped
 from tests.emulators import aws
 from tests.emulators.aws_identity import CONTAINER_TOKEN, IDENTITY_TOKEN, ROLE, AwsIdentityEmulator
@@ -208,7 +208,7 @@ def test_which_credentials_are_used(environment: dict[str, str], chosen: set[str
 
 async def test_what_is_missing_is_said_in_every_way_there_is() -> None:
     """The check names the variables of each way to be configured."""
-    findings = await checking.check_all(Targets({}), shipped.catalogue(), "text")
+    findings = await checking.check_all(OFFER.targets({}), shipped.catalogue(), "text")
     (found,) = [finding for finding in findings if finding.provider == "aws-bedrock-text"]
     assert found.state == "hidden"
     assert "or AWS_ACCESS_KEY_ID + AWS_SECRET_ACCESS_KEY, or" in found.why

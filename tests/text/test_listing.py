@@ -20,7 +20,7 @@ from services.providers.google import listing as google
 from services.providers.hosting.lists import LEAST_S, ListingServicer, ProviderLists
 from services.providers.listing import KEPT_S, Lister, bounded
 from services.providers.openai import listing as openai
-from services.text.targets import Targets
+from services.text.servicer import OFFER
 from tests.emulators import aws
 from tests.emulators.azure import AzureEmulator
 from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, BedrockEmulator
@@ -204,7 +204,7 @@ async def test_each_provider_lists_by_its_own_credentials(
         path = tmp_path / "catalogue.yaml"
         write_catalogue(path, [{"id": "p", "makes": "text", **row(upstream)}], [WILD])
         catalogue = load(path, environment)
-        targets = Targets(environment)
+        targets = OFFER.targets(environment)
         found = await ProviderLists(lambda: catalogue, [targets]).current(KEPT_S)
         await targets.close()
     joined = catalogue.with_listed(found)
@@ -222,7 +222,7 @@ class Listing:
         self.path = path
         self.upstream = upstream
         self.catalogue = load(path, {"KEY": KEY})
-        self.targets = Targets({"KEY": KEY})
+        self.targets = OFFER.targets({"KEY": KEY})
         self.lists = ProviderLists(lambda: self.catalogue, [self.targets], clock=lambda: self.time)
 
     async def ids(self, max_age_s: float = KEPT_S) -> list[str] | None:

@@ -17,7 +17,7 @@ from services.providers.http.client import Outgoing
 from services.providers.listing import KEPT_S
 from services.providers.server import discovery
 from services.providers.server.kinds.ollama import MOST_SHOWN
-from services.text.targets import Targets
+from services.text.servicer import OFFER
 from tests.emulators.base import Emulator
 from tests.text.servers import SERVERS, models
 
@@ -137,7 +137,7 @@ class Lists:
         environment = {"MOA_SERVERS": f"gpu1={upstream.url}"}
         path.write_text("providers: []\nmodels: []\n")
         self.catalogue = load(path, environment)
-        self.targets = Targets(environment)
+        self.targets = OFFER.targets(environment)
         self.lists = ProviderLists(lambda: self.catalogue, [self.targets], clock=lambda: self.time)
 
     async def joined(self) -> Catalogue:

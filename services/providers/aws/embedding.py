@@ -23,7 +23,7 @@ from services.providers.aws.access import Options
 from services.providers.aws.errors import error_from
 from services.providers.counts import Spelling, read_usage
 from services.providers.credentials import Authority
-from services.providers.embedding.base import Adapter, Answer, Call, Vector, calls_of
+from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, Vector, calls_of
 from services.providers.http.client import Outgoing
 
 COHERE_BATCH: Final = 96
@@ -84,7 +84,7 @@ def calls_from(request: pb.EmbedTextsRequest, model: Model, provider: Provider) 
     return calls_of(request.texts, model, 1, titan)
 
 
-def answer_from(body: bytes, headers: Mapping[str, str]) -> Answer:
+def answer_from(body: bytes, headers: Mapping[str, str]) -> EmbeddedTexts:
     """Read the vectors; what was read stands in a header, of Titan in the body too."""
     answer = _decode(body)
     vectors: Sequence[Vector]
@@ -98,8 +98,8 @@ def answer_from(body: bytes, headers: Mapping[str, str]) -> Answer:
         raise UpstreamBroken("the provider sent no vector")
     count = headers.get(_TOKENS_HEADER, "").encode() or bytes(answer.input_text_token_count)
     if count == b"null":
-        return Answer(vectors, None)
-    return Answer(vectors, read_usage(msgspec.Raw(b'{"tokens":' + count + b"}"), _COUNTS))
+        return EmbeddedTexts(vectors, None)
+    return EmbeddedTexts(vectors, read_usage(msgspec.Raw(b'{"tokens":' + count + b"}"), _COUNTS))
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:

@@ -43,7 +43,7 @@ class Call(NamedTuple):
     """How many they have, about."""
 
 
-class Answer(NamedTuple):
+class EmbeddedTexts(NamedTuple):
     """What a call gave."""
 
     vectors: Sequence[Vector]
@@ -59,7 +59,7 @@ class Adapter:
     name: str
     calls_from: Callable[[EmbedTextsRequest, Model, Provider], list[Call]]
     """Return the HTTP requests. Raises Unsupported, with the field's name, for what cannot be said."""
-    answer_from: Callable[[bytes, Mapping[str, str]], Answer]
+    answer_from: Callable[[bytes, Mapping[str, str]], EmbeddedTexts]
     """Read a good answer's body and headers. Raises UpstreamBroken, or what `msgspec` does, for one that is none."""
     error_from: Callable[[int, Mapping[str, str], bytes], MoaError]
     """Return the error behind a refusal: its HTTP status, headers and body."""

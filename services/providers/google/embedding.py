@@ -16,7 +16,7 @@ from yarl import URL
 from moa.embedding.v1 import embedding_service_pb2 as pb
 from services.catalogue import Model, Provider
 from services.providers.counts import Spelling, read_usage
-from services.providers.embedding.base import Adapter, Answer, Call, calls_of
+from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, calls_of
 from services.providers.google import listing
 from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.google.errors import error_from
@@ -67,10 +67,10 @@ def calls_from(request: pb.EmbedTextsRequest, model: Model, provider: Provider) 
     return calls_of(request.texts, model, BATCH, outgoing)
 
 
-def answer_from(body: bytes, headers: Mapping[str, str]) -> Answer:
+def answer_from(body: bytes, headers: Mapping[str, str]) -> EmbeddedTexts:
     """Read the vectors. Most models' answers report no usage."""
     answer = _decode(body)
-    return Answer([each.values for each in answer.embeddings], read_usage(answer.usage_metadata, _COUNTS))
+    return EmbeddedTexts([each.values for each in answer.embeddings], read_usage(answer.usage_metadata, _COUNTS))
 
 
 ADAPTER = Adapter(

@@ -27,10 +27,10 @@ from services.common.rpc.server import Server, run
 from services.common.rpc.target import Addresses
 from services.providers.hosting import checking
 from services.providers.hosting.lists import ListingServicer, ProviderLists
-from services.providers.hosting.targets import Targets
+from services.providers.hosting.targets import AnyAdapter, Targets
 from services.quota_client import AbandonedCalls
 
-T = TypeVar("T", bound=Targets[Any])
+A = TypeVar("A", bound=AnyAdapter)
 
 _CATALOGUE: Final = "gateway/catalogue.yaml"
 
@@ -58,14 +58,14 @@ class Served:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer(Generic[T]):
+class Offer(Generic[A]):
     """An operation that a service answers with providers."""
 
     makes: str
     """What its providers make, as in the catalogue."""
-    targets: Callable[[Mapping[str, str]], T]
-    """Makes the providers that can be asked, from the environment."""
-    add: Callable[[Watched, T, AbandonedCalls, HelperProcess, Server], None]
+    adapters: Mapping[str, A]
+    """The protocols by which they are asked, by the name that their rows write as `adapter`."""
+    add: Callable[[Watched, Targets[A], AbandonedCalls, HelperProcess, Server], None]
     """Adds the servicer to the server."""
     keeps: bool = False
     """Whether large requests are made the provider's in the helper process, from their bytes."""
@@ -74,6 +74,10 @@ class Offer(Generic[T]):
     def contract(self) -> Contract:
         """What asks for the operation."""
         return CONTRACTS[self.makes]
+
+    def targets(self, environment: Mapping[str, str]) -> Targets[A]:
+        """Return the providers that can be asked, whose secrets are in an environment."""
+        return Targets(self.adapters, makes=self.makes, environment=environment)
 
 
 def offers_of(package: ModuleType) -> Sequence[Offer[Any]]:

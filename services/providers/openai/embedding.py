@@ -16,7 +16,7 @@ from services.catalogue import Model, Provider
 from services.common.errors import UpstreamBroken
 from services.providers.counts import Spelling, read_usage
 from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
-from services.providers.embedding.base import Adapter, Answer, Call, Vector, calls_of, packed
+from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, Vector, calls_of, packed
 from services.providers.http.client import Outgoing
 from services.providers.openai import listing
 from services.providers.openai.errors import error_from
@@ -76,7 +76,7 @@ def calls_to(
     return [Call(outgoing(part), len(part), count := sum(map(len, part)), count) for part in parts]
 
 
-def answer_from(body: bytes, headers: Mapping[str, str]) -> Answer:
+def answer_from(body: bytes, headers: Mapping[str, str]) -> EmbeddedTexts:
     """Read the vectors, each in the place of its text."""
     answer = _decode(body)
     vectors: dict[int, Vector] = {}
@@ -85,7 +85,7 @@ def answer_from(body: bytes, headers: Mapping[str, str]) -> Answer:
         vectors[index] = packed(item.embedding) if isinstance(item.embedding, str) else item.embedding
     if sorted(vectors) != list(range(len(answer.data))):
         raise UpstreamBroken("the provider sent vectors without their texts' places")
-    return Answer([vectors[index] for index in range(len(vectors))], read_usage(answer.usage, _COUNTS))
+    return EmbeddedTexts([vectors[index] for index in range(len(vectors))], read_usage(answer.usage, _COUNTS))
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:

@@ -20,8 +20,8 @@ from services.common.scrub import scrub
 from services.providers.http.client import MAX_ANSWER_BYTES
 from services.providers.http.constants import without_constants
 from services.providers.http.sse import ErrorData
-from services.providers.text import stray
-from services.providers.text.halves import Halves
+from services.providers.text import embedded_errors
+from services.providers.text.surrogates import Surrogates
 
 
 class Framing(Protocol):
@@ -73,7 +73,6 @@ class BaseReader(abc.ABC):
         "_events",
         "_finished",
         "_framing",
-        "_halves",
         "_lengths",
         "_limit",
         "_mended",
@@ -81,6 +80,7 @@ class BaseReader(abc.ABC):
         "_nameless",
         "_signer",
         "_spoke",
+        "_surrogates",
         "_wanted",
         "_whole",
         "_with_reasoning",
@@ -114,7 +114,7 @@ class BaseReader(abc.ABC):
         self._spoke: set[int] = set()
         """Candidates that said or called something."""
         self._events: list[TextEvent] = []
-        self._halves = Halves()
+        self._surrogates = Surrogates()
         self._mended = False
         """Whether the server writes in its own way, so that halves of characters may come."""
 
@@ -129,7 +129,7 @@ class BaseReader(abc.ABC):
         """Read a whole answer. Raises as `_take` does."""
 
     @abc.abstractmethod
-    def _failed(self, found: stray.Stray) -> errors.MoaError:
+    def _failed(self, found: embedded_errors.EmbeddedError) -> errors.MoaError:
         """Return the error that one of no known shape stands for."""
 
     @property
@@ -213,17 +213,17 @@ class BaseReader(abc.ABC):
         if payload not in (b"", b"[DONE]"):
             with contextlib.suppress(*_UNREADABLE):
                 self._take(payload)
-        raise self._failed(stray.error_of(payload))
+        raise self._failed(embedded_errors.error_of(payload))
 
     def _take_bare(self, payload: Mapping[str, Any], *, known: bool = False) -> None:
         """Read an object without a piece of the answer. Raises the error that it is.
 
         Raises Malformed where it may be a word: unless it is `known` for a piece that has none.
         """
-        found = stray.error_in(payload)
+        found = embedded_errors.error_in(payload)
         if found is not None:
             raise self._failed(found)
-        if not known and stray.may_speak(payload):
+        if not known and embedded_errors.may_speak(payload):
             raise Malformed
 
     def _unheard(self, what: str) -> errors.Unsupported:
@@ -243,7 +243,7 @@ class BaseReader(abc.ABC):
         # A letter of another script is half a token more.
         if length.pieces <= most or length.letters / 4 + length.others / 2 <= most:
             return False
-        self._halves.forget(candidate)
+        self._surrogates.forget(candidate)
         self._end_candidate(candidate, FinishReason.FINISH_REASON_LENGTH)
         if self.ending:
             self.cut = True
@@ -252,7 +252,7 @@ class BaseReader(abc.ABC):
 
     def _text(self, text: str, candidate: int, kind: str) -> str:
         """Return a piece of one of a candidate's texts, in whole characters. Raises ValueError."""
-        return self._halves.whole(text, (candidate, kind)) if self._mended else text
+        return self._surrogates.whole(text, (candidate, kind)) if self._mended else text
 
     def _say(self, candidate: int, text: str) -> None:
         if self._limit and self._is_too_long(candidate, text):
@@ -344,7 +344,7 @@ class BaseReader(abc.ABC):
             return
         if any(owner == candidate for owner, _ in self._nameless):
             raise errors.UpstreamBroken("the provider sent a tool call without a name")
-        self._halves.end(candidate)
+        self._surrogates.end(candidate)
         # Why an answer was withheld is the provider's text, not the model's.
         ended = CandidateFinished(reason=reason, refusal=scrub(refusal), stop_sequence=scrub(stop_sequence))
         self._events.append(TextEvent(candidate=candidate, candidate_finished=ended))

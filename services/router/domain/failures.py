@@ -12,7 +12,7 @@ from moa.common.v1.error_pb2 import Reason
 from services.common.errors import MoaError, Unavailable, UpstreamRateLimited, passes, word
 
 
-class Diverged(MoaError):
+class ContinuationDiffers(MoaError):
     """Another target was asked to go on with an answer, and gave another one. It was left, and is well."""
 
     reason = error_pb2.REASON_UPSTREAM_BROKEN
@@ -36,7 +36,7 @@ class Restarting(Unavailable):
         super().__init__("the service that runs this model is restarting; try again in a second", retry_after_s=1.0)
 
 
-class Unextended(Unavailable):
+class NotExtended(Unavailable):
     """Auth could not say whether more is left for an answer that runs: no other target could go on with it."""
 
     reason = Unavailable.reason
@@ -130,9 +130,9 @@ def course_after(error: MoaError, *, asked_for: bool) -> Course:
 
     What another target cannot do of the request is no news to the caller, who did not ask for it.
     """
-    if isinstance(error, Diverged | HeldBack):
+    if isinstance(error, ContinuationDiffers | HeldBack):
         return Course.ONWARD
-    if isinstance(error, Stopping | Unextended):
+    if isinstance(error, Stopping | NotExtended):
         return Course.TELL
     course = _COURSES.get(error.reason, Course.TELL)
     if course is Course.TELL and not asked_for and error.reason not in _FINAL:
@@ -160,12 +160,14 @@ def tell_not_to_retry(error: MoaError) -> None:
 
 def is_sick(error: MoaError) -> bool:
     """Return whether a failure says that its target is not well."""
-    return error.reason in _SICK and not isinstance(error, Diverged | Stopping | Restarting | Unextended | HeldBack)
+    return error.reason in _SICK and not isinstance(
+        error, ContinuationDiffers | Stopping | Restarting | NotExtended | HeldBack
+    )
 
 
 def was_left(error: MoaError) -> bool:
     """Return whether the call's other end may not have come to its own end, so that it takes the router for dead."""
-    return (error.reason in _LEFT and not isinstance(error, Restarting)) or isinstance(error, Diverged)
+    return (error.reason in _LEFT and not isinstance(error, Restarting)) or isinstance(error, ContinuationDiffers)
 
 
 def may_have_worked(error: MoaError) -> bool:
@@ -175,7 +177,7 @@ def may_have_worked(error: MoaError) -> bool:
 
 def label_of(error: MoaError) -> str:
     """Return a failure's name for logs and metrics."""
-    return "diverged" if isinstance(error, Diverged) else word(error.reason)
+    return "diverged" if isinstance(error, ContinuationDiffers) else word(error.reason)
 
 
 def most_useful(errors: Sequence[MoaError]) -> MoaError:

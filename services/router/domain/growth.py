@@ -19,7 +19,7 @@ from services.common.errors import MoaError, QuotaExhausted, error_of
 from services.common.metering import TextMeter, nobody
 from services.quota_client.amounts import Amount
 from services.router.domain.bounds import Rates
-from services.router.domain.failures import Unextended
+from services.router.domain.failures import NotExtended
 from services.router.domain.ports import MessageStream, Reservation
 
 PORTION: Final = 4096
@@ -137,7 +137,7 @@ class Growth:
             self._refusal = refusal.with_traceback(None)
         except Exception:
             _log.exception("growth.failed")
-            self._refusal = Unextended()
+            self._refusal = NotExtended()
         else:
             self._refusal = None
             more = got.tokens
@@ -145,7 +145,7 @@ class Growth:
                 more = min(more, self._rates.affordable(got.nano_usd, 0))
             self.covered += more
             if more <= 0:
-                self._refusal = Unextended()
+                self._refusal = NotExtended()
         finally:
             self._running = None
             self._look()
@@ -213,13 +213,13 @@ class Growing:
         self.read = self._once_covered if back else self._stream.read
 
     async def _once_covered(self) -> Message | None:
-        """Return the next message. Raises MoaError, Unextended where auth cannot say whether more is left."""
+        """Return the next message. Raises MoaError, NotExtended where auth cannot say whether more is left."""
         growth = self._growth
         meter = growth.meter
         if (refusal := await growth.more()) is not None:
             self.cancel()
             if not isinstance(refusal, QuotaExhausted):
-                raise Unextended() from refusal
+                raise NotExtended() from refusal
             return growth.end(meter)
         return await self._stream.read()
 

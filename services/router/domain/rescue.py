@@ -16,7 +16,7 @@ from services.catalogue import Model
 from services.common.errors import MoaError, error_of
 from services.common.metering import TextMeter
 from services.router.domain.attempts import Attempts
-from services.router.domain.failures import Diverged
+from services.router.domain.failures import ContinuationDiffers
 from services.router.domain.ports import MessageStream, Reservation
 from services.router.domain.terms import Begun
 
@@ -141,7 +141,7 @@ class Continuation:
         self._started: text_pb2.Started | None = text_pb2.Started(provider=model.provider, model=model.id)
 
     async def read(self) -> Message | None:
-        """Return the next message that has something new. Raises MoaError, Diverged at the first difference."""
+        """Return the next message that has something new. Raises MoaError, ContinuationDiffers where they differ."""
         while (message := await self._stream.read()) is not None:
             events = [event for event in message.events if self._is_new(event)]
             if not events:
@@ -169,11 +169,11 @@ class Continuation:
         if kind == "reasoning" or kind == "usage" or kind is None:
             return False
         if kind != "text":
-            raise Diverged("the continued answer ended before what had already been delivered")
+            raise ContinuationDiffers("the continued answer ended before what had already been delivered")
         text = event.text.text
         size = min(len(text), len(self._expected))
         if text[:size] != self._expected[:size]:
-            raise Diverged("the continued answer differs from what had already been delivered")
+            raise ContinuationDiffers("the continued answer differs from what had already been delivered")
         self._expected = self._expected[size:]
         event.text.text = text[size:]
         return bool(event.text.text)

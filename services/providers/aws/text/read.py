@@ -25,10 +25,10 @@ from services.providers.aws.text.wire import (
 )
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.http.classify import name_of
-from services.providers.text import stray
-from services.providers.text.halves import value_with_halves
+from services.providers.text import embedded_errors
 from services.providers.text.jsontext import arguments_of
 from services.providers.text.reading import BaseReader, Malformed
+from services.providers.text.surrogates import value_with_surrogates
 
 FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
     "end_turn": FinishReason.FINISH_REASON_STOP,
@@ -130,7 +130,7 @@ class BedrockReader(BaseReader):
     def _check_piece(self, given: Mapping[str, Any], place: str) -> None:
         """Check what is in an event that holds nothing known. Raises also Malformed, for text beside the place."""
         self._check_kind(given.get(place))
-        if stray.may_speak({name: value for name, value in given.items() if name not in (place, "p")}):
+        if embedded_errors.may_speak({name: value for name, value in given.items() if name not in (place, "p")}):
             raise Malformed  # `p` is padding
 
     def _check_kind(self, given: Any) -> None:
@@ -143,7 +143,7 @@ class BedrockReader(BaseReader):
         try:
             return _delta(data)
         except msgspec.MsgspecError:
-            found = msgspec.convert(value_with_halves(data), BlockDelta)
+            found = msgspec.convert(value_with_surrogates(data), BlockDelta)
             self._mended = True
             return found
 
@@ -195,7 +195,7 @@ class BedrockReader(BaseReader):
         self._count(read_usage(answer.usage, COUNTS))
         self._take_stop(answer.stop_reason)
 
-    def _failed(self, found: stray.Stray) -> errors.MoaError:
+    def _failed(self, found: embedded_errors.EmbeddedError) -> errors.MoaError:
         named = next((code for code in found.codes if code.lower() in failures.CODES), "")
         return failures.failed(0, named, _encode({"message": found.words}))
 

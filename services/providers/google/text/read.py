@@ -17,19 +17,19 @@ from services.common import errors
 from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.google import errors as failures
 from services.providers.google.text.carried import VENDOR, Returned, kind_of, may_lack_words, of_part
-from services.providers.google.text.wire import SIGNER, Answer, Candidate, Feedback, Logprob, Logprobs, Part
+from services.providers.google.text.wire import SIGNER, Candidate, Feedback, GeneratedContent, Logprob, Logprobs, Part
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.sse import EventParser
 from services.providers.text.carrying import carried_of
-from services.providers.text.halves import value_with_halves
+from services.providers.text.embedded_errors import EmbeddedError
 from services.providers.text.jsontext import arguments_of
 from services.providers.text.reading import BaseReader, Malformed
-from services.providers.text.stray import Stray
+from services.providers.text.surrogates import value_with_surrogates
 
 _UNSAID: Final = frozenset(("", "FINISH_REASON_UNSPECIFIED"))
 """Finish reasons that say that an answer ends, and not why."""
 
-_decode: Final = msgspec.json.Decoder(Answer).decode
+_decode: Final = msgspec.json.Decoder(GeneratedContent).decode
 _decode_any: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -104,7 +104,7 @@ class GeminiReader(BaseReader):
         try:
             answer = _decode(data)
         except msgspec.MsgspecError:
-            value = value_with_halves(data)
+            value = value_with_surrogates(data)
             first = value[0] if isinstance(value, list) and value else value
             if isinstance(first, dict) and not first.get("candidates"):
                 self._take_bare(first)
@@ -117,7 +117,7 @@ class GeminiReader(BaseReader):
         seen = self._returned is not None or any(map(_has_others, answer.candidates or ()))
         self._take_answer(answer, _decode_any(data) if seen else {})
 
-    def _take_answer(self, answer: Answer, piece: dict[str, Any]) -> None:
+    def _take_answer(self, answer: GeneratedContent, piece: dict[str, Any]) -> None:
         if answer.error is not None:
             raise failures.failed(0, answer.error)
         if not self.upstream_id and answer.response_id:
@@ -223,13 +223,13 @@ class GeminiReader(BaseReader):
                 calls = self._calls_begun(candidate)
                 self._end_candidate(candidate, FinishReason.FINISH_REASON_TOOL_CALLS if calls else _STOP)
 
-    def _failed(self, found: Stray) -> errors.MoaError:
+    def _failed(self, found: EmbeddedError) -> errors.MoaError:
         status = next((code for code in found.codes if code in failures.CODES), "")
         number = next((int(code) for code in found.codes if code.isdigit()), 0)
         return failures.failed(0, failures.Failure(number, found.words, status))
 
 
-def _answer_of(value: Any) -> Answer:
+def _answer_of(value: Any) -> GeneratedContent:
     """Return a piece whose texts may hold halves of characters. Raises ValueError for one that cannot be read.
 
     What is kept as it was written, counts and arguments, is written anew in the value.
@@ -242,7 +242,7 @@ def _answer_of(value: Any) -> Answer:
                 call = part.get("functionCall")
                 if isinstance(call, dict) and "args" in call:
                     call["args"] = msgspec.Raw(_encode(call["args"]))
-    return msgspec.convert(value, Answer)
+    return msgspec.convert(value, GeneratedContent)
 
 
 def _objects_in(given: Any) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ class Feedback(Struct, gc=False, rename="camel"):
     block_reason_message: str | None = None
 
 
-class Answer(Struct, gc=False, rename="camel"):
+class GeneratedContent(Struct, gc=False, rename="camel"):
     """An answer, or a piece of one."""
 
     candidates: list[Candidate] | None = None

@@ -14,8 +14,8 @@ from moa.common.v1.vendor_pb2 import VendorFields
 from services.common import vendor_fields
 from services.providers.openai.text.wire import PlainChoice
 from services.providers.text.carrying import carried_of
+from services.providers.text.embedded_errors import may_speak
 from services.providers.text.ignored import Ignored
-from services.providers.text.stray import may_speak
 
 VENDOR: Final = "openai"
 

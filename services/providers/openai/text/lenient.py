@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from services.providers.text import stray
-from services.providers.text.halves import value_with_halves
+from services.providers.text import embedded_errors
+from services.providers.text.surrogates import value_with_surrogates
 
 REFERENCES: Final = frozenset(("reference", "tool_reference"))
 """Parts that point at sources of the text beside them (Mistral)."""
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 def value_of(payload: bytes) -> Json:
     """Return a piece in the protocol's own form, but for halves of characters. Raises ValueError."""
-    value = value_with_halves(payload)
+    value = value_with_surrogates(payload)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     value["usage"] = msgspec.Raw(_encode(value["usage"])) if value.get("usage") is not None else msgspec.Raw(b"")
@@ -117,7 +117,7 @@ def _kind_of(part: Any) -> str:
         return str(kind)
     if isinstance(part.get("text"), str | list):
         return "text"
-    return "text" if kind in ("text", "output_text") and not stray.may_speak(part) else "other"
+    return "text" if kind in ("text", "output_text") and not embedded_errors.may_speak(part) else "other"
 
 
 def _mend_logprobs(entries: Any) -> None:

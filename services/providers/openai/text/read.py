@@ -20,8 +20,8 @@ from services.providers.openai.text.carried import VENDOR, Returned, may_lack_wo
 from services.providers.openai.text.lenient import REASONING_NAMES, REFERENCES, reasoning_in, value_of
 from services.providers.openai.text.wire import Call, Choice, Chunk, Delta, Logprob, PlainChunk
 from services.providers.text.carrying import carried_of
+from services.providers.text.embedded_errors import EmbeddedError, may_speak
 from services.providers.text.reading import BaseReader, Malformed
-from services.providers.text.stray import Stray, may_speak
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
 _decode_plain: Final = msgspec.json.Decoder(PlainChunk).decode
@@ -298,7 +298,7 @@ class OpenAIReader(BaseReader):
         if self._framing is None:
             self._end_spoken()
 
-    def _failed(self, found: Stray) -> errors.MoaError:
+    def _failed(self, found: EmbeddedError) -> errors.MoaError:
         known = next((code for code in found.codes if code in failures.CODES), None)
         number = next((code for code in found.codes if code.isdigit()), None)
         return failures.failed(0, failures.Failure(found.words, known, number, found.param))

@@ -1,4 +1,4 @@
-"""Characters whose halves a provider tells in two pieces, by a JSON escape each."""
+"""Characters whose surrogates (the halves of UTF-16) a provider tells in two pieces, by a JSON escape each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from services.common.errors import UpstreamBroken
 _HIGH: Final = ("\ud800", "\udbff")
 
 
-class Halves:
-    """Joins characters whose halves come in two pieces. Made for one answer."""
+class Surrogates:
+    """Joins surrogates that come in two pieces. Made for one answer."""
 
     __slots__ = ("_waiting",)
 
@@ -39,7 +39,7 @@ class Halves:
         self._waiting = {place: half for place, half in self._waiting.items() if place[0] != candidate}
 
 
-def value_with_halves(payload: bytes) -> Any:
+def value_with_surrogates(payload: bytes) -> Any:
     """Return the value of a piece that may hold halves of characters, which typed decoders refuse.
 
     Raises ValueError.

@@ -23,7 +23,7 @@ _QUIET: Final = frozenset(("id", "object", "created", "created_at", "model", "ty
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class Stray(NamedTuple):
+class EmbeddedError(NamedTuple):
     """An error that came where a piece of the answer was expected."""
 
     codes: tuple[str, ...] = ()
@@ -33,35 +33,35 @@ class Stray(NamedTuple):
     param: str = ""
 
 
-def error_in(payload: Mapping[str, Any]) -> Stray | None:
+def error_in(payload: Mapping[str, Any]) -> EmbeddedError | None:
     """Return the error that an object without a piece of an answer stands for; None where it tells of none."""
     for name in ("error", "errors", "detail"):
         given = payload.get(name)
         if isinstance(given, list) and given:
             given = given[0]
         if isinstance(given, dict) and given:
-            return error_in(given) if isinstance(given.get("error"), dict) else _stray(given, payload)
+            return error_in(given) if isinstance(given.get("error"), dict) else _embedded(given, payload)
         if given:
-            return _stray(payload, {"message": given if isinstance(given, str) else ""})
+            return _embedded(payload, {"message": given if isinstance(given, str) else ""})
     if "error" in (payload.get("object"), payload.get("type")):
-        return _stray(payload)
+        return _embedded(payload)
     base = payload.get("base_resp")
     if isinstance(base, dict) and _codes_in(base):
-        return _stray(base)
+        return _embedded(base)
     if _words_in(payload) and (_codes_in(payload) or not any(name in payload for name in _CODES)):
-        return _stray(payload)
+        return _embedded(payload)
     return None
 
 
-def error_of(data: bytes) -> Stray:
+def error_of(data: bytes) -> EmbeddedError:
     """Return the error that an event stands for that is called one."""
     try:
         value = _decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return Stray(words=data.decode(errors="replace"))
+        return EmbeddedError(words=data.decode(errors="replace"))
     if isinstance(value, dict):
-        return error_in(value) or _stray(value)
-    return Stray(words=value if isinstance(value, str) else "")
+        return error_in(value) or _embedded(value)
+    return EmbeddedError(words=value if isinstance(value, str) else "")
 
 
 def may_speak(payload: Mapping[str, Any]) -> bool:
@@ -77,11 +77,11 @@ def _holds_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _stray(*places: Mapping[str, Any]) -> Stray:
+def _embedded(*places: Mapping[str, Any]) -> EmbeddedError:
     codes = [code for place in places for code in _codes_in(place)]
     words = next((words for words in map(_words_in, places) if words), "")
     param = next((place["param"] for place in places if isinstance(place.get("param"), str)), "")
-    return Stray(tuple(dict.fromkeys(codes)), words, param)
+    return EmbeddedError(tuple(dict.fromkeys(codes)), words, param)
 
 
 def _codes_in(place: Mapping[str, Any]) -> list[str]:
