@@ -87,9 +87,11 @@ ECHOES: Mapping[str, Sequence[Echo]] = {
 
 
 def test_every_adapter_has_echoes() -> None:
-    """A new adapter comes with its echoes."""
+    """A new adapter comes with its echoes; that of servers of one's own reads as OpenAI's does."""
     providers = shipped.catalogue().providers
-    assert {providers[SUBJECT[name].provider].adapter for name in ECHOES} == set(ADAPTERS)
+    own, openai = ADAPTERS["server"], ADAPTERS["openai"]
+    assert (own.reader, own.error_from) == (openai.reader, openai.error_from)
+    assert {"server", *(providers[SUBJECT[name].provider].adapter for name in ECHOES)} == set(ADAPTERS)
 
 
 @pytest.fixture

@@ -94,6 +94,21 @@ SUBJECTS = [
         lacks=frozenset({"budget", "top_k"}),
     ),
     Subject(
+        name="server",
+        emulator=OpenAIEmulator,
+        provider=lambda emulator: {
+            "adapter": "server",
+            "base_url": emulator.url,
+            "credentials": {"api_key": "KEY_OF_BOX"},
+            "options": {"max_tokens_field": "max_completion_tokens", "passes": "documented"},
+        },
+        environment={"KEY_OF_BOX": "sk-good"},
+        model="gpt-4o-mini",
+        reasoning_model="o4-mini",
+        prompt_of=_last_text,
+        lacks=frozenset({"budget", "top_k", "count"}),
+    ),
+    Subject(
         name="azure",
         emulator=AzureEmulator,
         provider=lambda emulator: {

@@ -28,6 +28,7 @@ KEYS = {
     "azure": "0f4e8d2c6b1a49d7a3c5e7f9b1d3a5c7",
     "gemini": "GKey-7hWq2nXv9sRt4bYm6cPz8dLk",
     "bedrock": aws.SECRET_KEY,
+    "server": "box-Nq4vT8zL2kWc7Rm1YpXs9dHb",
 }
 
 
@@ -91,6 +92,7 @@ def _exception(name: str, message: str) -> bytes:
 ECHOES: Mapping[str, Sequence[Echo]] = {
     "openai": _OPENAI,
     "azure": _OPENAI,
+    "server": _OPENAI,
     "gemini": (
         Echo("message", lambda k: _json(_google(message=f"bad {k} here")), 400),
         Echo("status", lambda k: _json(_google(status=k)), 400, shown=False),

@@ -42,6 +42,7 @@ def _bedrock(text: str, candidate: int = 0) -> bytes:
 PIECES: Mapping[str, Callable[[str], bytes]] = {
     "openai": _openai,
     "azure": _openai,
+    "server": _openai,
     "gemini": _gemini,
     "bedrock": _bedrock,
 }

@@ -166,6 +166,12 @@ def test_what_a_list_says_is_bounded() -> None:
             {"gpt-4o", "gpt-4o-mini", "o4-mini"},
         ),
         (
+            OpenAIEmulator,
+            lambda up: {"adapter": "server", "base_url": up.url, "credentials": {"api_key": "KEY"}},
+            {"KEY": KEY},
+            {"gpt-4o", "gpt-4o-mini", "o4-mini"},
+        ),
+        (
             GeminiEmulator,
             lambda up: {"adapter": "gemini", "base_url": up.base_url, "credentials": {"api_key": "KEY"}},
             {"KEY": "AIza-good"},
@@ -189,7 +195,7 @@ def test_what_a_list_says_is_bounded() -> None:
             {"my-chat"},
         ),
     ],
-    ids=["openai", "gemini", "bedrock", "azure"],
+    ids=["openai", "server", "gemini", "bedrock", "azure"],
 )
 async def test_each_provider_lists_by_its_own_credentials(
     emulator: Callable[[], Any],
