@@ -36,7 +36,7 @@ TEXT: Columns = (
     ("reasoning budget", "test_own_settings", "budget"),
     ("candidates", "test_candidates", "candidates"),
     ("log probabilities", "test_logprobs", "logprobs"),
-    ("seed", "test_a_seed_is_sent_or_refused", "seed"),
+    ("seed", "test_a_seed_is_sent_or_named", "seed"),
     ("usage", "test_usage", ""),
     ("tokens counted beforehand", "test_counting", "count"),
     ("models listed", "test_each_provider_lists_by_its_own_credentials", ""),
@@ -63,9 +63,9 @@ IMAGE: Columns = (
     ("pixels", "test_sizes", "size"),
     ("ratio", "test_aspect_ratio", "aspect_ratio"),
     ("seed", "test_a_seed_is_sent_or_refused", "seed"),
-    ("quality", "test_words_of_quality_style_and_format", "quality"),
-    ("negative prompt", "test_words_of_quality_style_and_format", "negative_prompt"),
-    ("colours", "test_words_of_quality_style_and_format", "colors"),
+    ("quality", "test_words_of_quality_and_style", "quality"),
+    ("negative prompt", "test_words_of_quality_and_style", "negative_prompt"),
+    ("colours", "test_words_of_quality_and_style", "colors"),
     ("previews", "test_previews", "preview"),
     ("token usage", "test_usage", ""),
 )
@@ -111,7 +111,7 @@ class Outcomes:
 
     def cell(self, subject: str, test: str, can: bool) -> str:
         """Return what a test showed of a subject."""
-        outcomes = set(self._found.get((subject, test), ["missing"]))
+        outcomes = set(self._found.get((subject, test), ["missing"] if can else ["skipped"]))
         if outcomes - {"passed", "skipped"}:
             return NO
         return YES if can and "passed" in outcomes else REFUSED
