@@ -55,9 +55,9 @@ def nearest(name: str, models: Iterable[Model]) -> list[str]:
     words = _words(asked)
     matcher = difflib.SequenceMatcher(b=asked, autojunk=False)
     found: dict[str, tuple[float, int]] = {}
-    for place, model in enumerate(models):
-        if place == _MOST_COMPARED:
-            break
+    # Providers list hundreds: those that begin alike are compared before the rest.
+    first = sorted(models, key=lambda model: not _plain(model.id).startswith(asked[:_LEAST]))
+    for place, model in enumerate(first[:_MOST_COMPARED]):
         scores = {known: _likeness(asked, words, known, matcher) for known in (model.id, *model.aliases)}
         called = max(scores, key=lambda known: scores[known])
         best = scores[called]

@@ -298,3 +298,12 @@ def test_an_embedding_model_that_ended_is_refused_though_its_owner_names_another
     catalogue = Catalogue(providers, rows, frozenset({"embedding", "text"}), (), book)
     ends = [catalogue.find(f"{provider.id}/old").retirement for provider in providers]
     assert [end and end.policy for end in ends] == ["gone", "alias"]
+
+
+def test_the_nearest_of_thousands_is_found() -> None:
+    """However many models are listed before it: those that begin like the name are compared first."""
+    listed = [ListedModel(id=f"vendor.model-{number}") for number in range(1000)] + [ListedModel(id="kind-of-chat")]
+    catalogue = _with_facts(*listed)
+    with pytest.raises(UnknownModel) as refused:
+        catalogue.find("kind-of-caht")
+    assert worded(refused.value, catalogue, lambda model: True, listed="").message.endswith("; use kind-of-chat")
