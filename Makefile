@@ -129,6 +129,10 @@ bench: proto ## Measure the gateway, paced streams too, against its upstream and
 bench-peers: $(READY) ## Install LiteLLM and Portkey into build/peers, for `make bench` to measure beside the gateway.
 	@$(PY) -m bench.peers
 
+.PHONY: cost
+cost: proto ## Count the calls of a chat and of a delta in the router and the text service against the record (ARGS=--record: write it; 15 s).
+	@$(PY) -m bench.hot_path $(ARGS)
+
 .PHONY: bench-dialects
 bench-dialects: proto ## Measure what each dialect adds over the typed call (about a minute).
 	@$(PY) -m bench.dialects $(ARGS)

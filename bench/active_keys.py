@@ -68,7 +68,7 @@ def p95(seconds: Sequence[float]) -> float:
 
 async def measure(count: int) -> Found:
     """Return what so many active keys do."""
-    async with _auth() as (url, address):
+    async with replica() as (url, address):
         made = [keys.make(PEPPER) for _ in range(count + 2 * _COLD + _PAYING)]
         await asyncio.to_thread(_fill, url, made)
         secrets = iter([key.secret for key in made])
@@ -100,7 +100,7 @@ async def measure(count: int) -> Found:
 
 
 @asynccontextmanager
-async def _auth() -> AsyncIterator[tuple[str, str]]:
+async def replica() -> AsyncIterator[tuple[str, str]]:
     """Yield a database and the address of an auth replica over it."""
     with tempfile.TemporaryDirectory(prefix="moa-bench-") as folder:
         database = Database(Path(folder) / "data", durable=False)

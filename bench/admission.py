@@ -57,9 +57,9 @@ async def main() -> None:
 
 
 async def _measured(url: str, address: str, folder: Path) -> None:
-    made = await _keys(url, 400)
+    made = await made_keys(url, 400)
     link = channel(address)
-    paced = (await _keys(url, 1, requests_a_minute=1_000_000, concurrent_requests=1_000_000))[0]
+    paced = (await made_keys(url, 1, requests_a_minute=1_000_000, concurrent_requests=1_000_000))[0]
     print(f"{'':38}{'a second':>10}{'p50':>10}{'p99':>10}")
     for name, key, journal, settling in (
         ("warm, reserve and release", made[0], None, False),
@@ -135,7 +135,8 @@ async def _settled(stub: quota_service_pb2_grpc.QuotaServiceAsyncStub, key: str)
     _print("booking in the ledger, 100 a call", await _timed(partial(book, 100), 40, at_once=1))
 
 
-async def _keys(url: str, count: int, **pace: int) -> list[str]:
+async def made_keys(url: str, count: int, **pace: int) -> list[str]:
+    """Store keys that may do everything, each of an account of its own; return them."""
     postgres = Postgres(url, size=1)
     await postgres.open()
     made = []

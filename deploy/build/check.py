@@ -79,6 +79,7 @@ def gates(pytest: Sequence[str] = (), workers: Sequence[str] = ()) -> tuple[Gate
         Gate(name="advisories", line=_module("deploy.build.advisories")),
         Gate(name="openapi", line=_module("deploy.build.openapi_lint")),
         Gate(name="stubs", line=_module("deploy.build.stubs")),
+        Gate(name="cost", line=_module("bench.hot_path")),
         Gate(
             name="training",
             line=_module("pytest", *workers, "--group", "training", "tests", "inference/training/tests"),

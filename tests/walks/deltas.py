@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,13 @@ async def _text(thread: Thread, catalogue: Path) -> int:
     return served.port
 
 
-async def _router(thread: Thread, folder: Path, catalogue: Path, text_port: int) -> int:
+async def _router(
+    thread: Thread,
+    folder: Path,
+    catalogue: Path,
+    text_port: int,
+    admission: Callable[[], Coroutine[Any, Any, Any]] | None,
+) -> int:
     config = RouterSettings(
         service_token=SecretStr(SERVICE_TOKEN), listen="127.0.0.1:0", store_dir=folder, public_url="http://x", drain_s=0
     )
@@ -108,7 +115,7 @@ async def _router(thread: Thread, folder: Path, catalogue: Path, text_port: int)
     around = Around(
         catalogue=lambda: watched.now,
         refused=str,
-        admission=played,
+        admission=await admission() if admission else played,
         claims=None,
         backends=backends,
         states=played.states,
@@ -119,23 +126,35 @@ async def _router(thread: Thread, folder: Path, catalogue: Path, text_port: int)
     return await thread.running.enter_async_context(serving(config, around))
 
 
-async def walked(folder: Path, count: int) -> tuple[Counter[str], Counter[str]]:
-    """Return how often modules were passed in the router and in the text service while `count` deltas passed."""
-    upstream = Upstream()
+@asynccontextmanager
+async def services(
+    folder: Path, base_url: str, admission: Callable[[Thread], Coroutine[Any, Any, Any]] | None = None
+) -> AsyncIterator[tuple[int, Thread, Thread]]:
+    """Run a router over a text service over OpenAI's API at an address; yield the router's port and both threads.
+
+    `admission` makes what admits, in the router's thread; without it admission is played.
+    """
     threads = Thread(), Thread()
     router, text = threads
     try:
-        async with upstream.serving() as base_url:
-            catalogue = folder / "catalogue.yaml"
-            provider = {"id": "openai-text", "adapter": "openai", "makes": "text", "base_url": base_url}
-            credentials = {"credentials": {"api_key": "OPENAI_API_KEY"}}
-            shipped.written(catalogue, [{**provider, **credentials}], [{"id": MODEL, "provider": "openai-text"}])
-            text_port = await text.do(lambda: _text(text, catalogue))
-            port = await router.do(lambda: _router(router, folder, catalogue, text_port))
-            return await _passed(upstream, port, router, text, count)
+        catalogue = folder / "catalogue.yaml"
+        provider = {"id": "openai-text", "adapter": "openai", "makes": "text", "base_url": base_url}
+        credentials = {"credentials": {"api_key": "OPENAI_API_KEY"}}
+        model = {"id": MODEL, "provider": "openai-text", "capabilities": ["tools"]}
+        shipped.written(catalogue, [{**provider, **credentials}], [model])
+        text_port = await text.do(lambda: _text(text, catalogue))
+        admits = partial(admission, router) if admission else None
+        yield await router.do(lambda: _router(router, folder, catalogue, text_port, admits)), router, text
     finally:
         for thread in threads:
             await thread.close()
+
+
+async def walked(folder: Path, count: int) -> tuple[Counter[str], Counter[str]]:
+    """Return how often modules were passed in the router and in the text service while `count` deltas passed."""
+    upstream = Upstream()
+    async with upstream.serving() as base_url, services(folder, base_url) as (port, router, text):
+        return await _passed(upstream, port, router, text, count)
 
 
 async def _passed(
@@ -151,18 +170,20 @@ async def _passed(
         upstream.write(TOKEN)
         await call.read()
         for thread in (router, text):
-            await thread.do(_soon(thread.walk.begin))
+            await thread.do(soon(thread.walk.begin))
         for _ in range(count):
             upstream.write(TOKEN)
             assert b" token" in (await call.read()).data
-        passed = [await thread.do(_soon(thread.walk.end)) for thread in (router, text)]
+        passed = [await thread.do(soon(thread.walk.end)) for thread in (router, text)]
         upstream.write(TAIL)
         while (message := await call.read()) and b"[DONE]" not in message.data:
             pass
     return passed[0], passed[1]
 
 
-def _soon(work: Callable[[], Any]) -> Callable[[], Coroutine[Any, Any, Any]]:
+def soon(work: Callable[[], Any]) -> Callable[[], Coroutine[Any, Any, Any]]:
+    """Return a function as `Thread.do` takes it."""
+
     async def done() -> Any:
         return work()
 
