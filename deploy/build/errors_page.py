@@ -9,10 +9,11 @@ from typing import Final
 from google.rpc import code_pb2
 
 from deploy.build.messages import Message, messages
+from deploy.build.rendered import body_sentences, pattern_sentences
 from gateway.script import SENTENCES
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
-from services.common.errors import RULES, word
+from services.common.errors import RULES, InvalidField, word
 
 PAGE: Final = Path("docs/errors.md")
 BEGIN: Final = "<!-- errors: written by python -m deploy.build.errors_page -->"
@@ -74,7 +75,11 @@ def written(page: str) -> str:
     if not begins or not ends:
         raise ValueError(f"{PAGE} has no place for its tables")
     edge = [Message(reason=reason, template=text, source="edge") for reason, text in SENTENCES.items()]
-    tables = f"## Reasons\n\n{reasons()}\n\n## Messages\n\n{every([*edge, *messages()])}"
+    of_bodies = [
+        Message(reason=InvalidField.reason, template=text, source="common")
+        for text in (*body_sentences(), *pattern_sentences())
+    ]
+    tables = f"## Reasons\n\n{reasons()}\n\n## Messages\n\n{every([*edge, *of_bodies, *messages()])}"
     return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
 
 

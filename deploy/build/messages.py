@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Final
 from deploy.build.protos import REPOSITORY
 from moa.common.v1.error_pb2 import Reason
 from services.common import errors
+from services.common.body import field_error
 
 FOLDERS: Final = ("services", "inference")
 _LEFT_OUT: Final = ("inference/training", "inference/bench")
 _BASE: Final = "MoaError"
 _SAME_AS: Final = {"Violation": ("InvalidField", 1)}
 """Exceptions that become one of the errors, and which of their arguments is the message."""
+_RENDERED: Final = field_error.__name__
+"""A function that words others' sentences: what it makes of them stands in `rendered`."""
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -47,8 +51,14 @@ def messages(root: Path = REPOSITORY) -> list[Message]:
     results: set[Message] = set()
     for name, tree in trees.items():
         for kind, template in _Module(name, tree, frozenset(reasons)).templates():
-            results.add(Message(reason=reasons[kind], template=template, source=_source(name)))
+            if has_words(template):
+                results.add(Message(reason=reasons[kind], template=template, source=_source(name)))
     return sorted(results)
+
+
+def has_words(template: str) -> bool:
+    """Return whether a message has words of its own: what only joins others' tells a reader nothing."""
+    return re.search("[A-Za-z]", re.sub(r"<[^<>]*>", "", template)) is not None
 
 
 def _source(path: str) -> str:
@@ -91,6 +101,8 @@ class _Module:
     def templates(self) -> Iterator[tuple[str, str]]:
         """Yield the class of each error that is made here, with its message."""
         for scope, node in _calls(self._tree, ()):
+            if any(getattr(each, "name", "") == _RENDERED for each in scope):
+                continue
             kind, at = _called(node.func), 0
             if kind in _SAME_AS:
                 kind, at = _SAME_AS[kind]

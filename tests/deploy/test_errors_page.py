@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.build import errors_page
-from deploy.build.messages import Message, UnreadableMessage, messages
+from deploy.build.messages import Message, UnreadableMessage, has_words, messages
 from moa.common.v1 import error_pb2
 from services.common.errors import RULES
 
@@ -62,3 +62,14 @@ def test_a_message_that_says_what_to_do_is_taken_at_its_word() -> None:
     assert errors_page.next_step(own) == "try again"
     other = Message(reason=reason, template="the queue is long; 5 wait", source="inference")
     assert errors_page.next_step(other) == RULES[reason].next_step
+
+
+def test_every_message_has_words_of_its_own() -> None:
+    """What joins others' sentences is listed as what it comes to: a row of gaps tells a reader nothing."""
+    _, _, table = errors_page.PAGE.read_text(encoding="utf-8").partition("## Messages")
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    sentences = [row.split(" | ")[1].replace("\\<", "<") for row in rows]
+    assert [each for each in sentences if not has_words(each)] == []
+    assert {"<field>: expected a list, got an object", "unknown field <field>"} <= set(sentences)
+    assert has_words("<path> must be <words>")
+    assert not has_words("<prefix><sentence>: <step>")
