@@ -120,8 +120,8 @@ TEXT: Final = Process(
     optional=("MOA_DRAIN_S", *_FACTS, _SERVERS),
     providers=True,
 )
-_YIELDS: Final = {"MOA_YIELDS": "5"}
-"""A third of a normal share where all processors work: what is large takes what is left by what is small."""
+_YIELDS: Final = {"MOA_YIELDS": "7"}
+"""A fifth of a normal share where all processors work, as helper processes have: what is large takes what is left."""
 LARGE_TEXT: Final = replace(TEXT, name="largetext", port=8109, metrics_port=8209, stands_in="text", fixed=_YIELDS)
 """Answers what `largerouter` asks."""
 IMAGE: Final = Process(
