@@ -11,9 +11,10 @@ import requests
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from msgspec import inspect
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Registration, registrations
-from services.common.limits import OutsideLimits, of
+from services.common.limits import OutsideLimits, check, of
 from services.common.limits.checks import Violation
 from services.common.limits.fields import is_map
 from services.router import dialects
@@ -81,6 +82,17 @@ def test_every_field_of_a_contract_is_called_as_the_caller_calls_it(dialect: Dia
         if path not in body.unset and not path.startswith(heads) and not documented(kind, dialect.spelled(path))
     }
     assert strange == {}
+
+
+@pytest.mark.parametrize("dialect", SPOKEN.values(), ids=SPOKEN)
+@pytest.mark.parametrize("side", [0, 8193, 2**31])
+def test_a_side_of_an_image_has_a_range(dialect: Dialect, side: int) -> None:
+    """Whoever takes pixels is held to the contract's, and is told in its own words."""
+    with pytest.raises(OutsideLimits) as refused:
+        check(GenerateImageRequest(prompt="x", width=64, height=side))
+    name = dialect.spelled("height")
+    assert dialect.in_its_words(refused.value).message == f"{name} must be from 1 to 8192"
+    check(GenerateImageRequest(prompt="x", width=1, height=8192))
 
 
 @pytest.mark.parametrize("registration", registrations(dialects, Registration), ids=lambda each: each.contract.name)
