@@ -15,14 +15,16 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 
 def tags_of(metadata: Iterable[tuple[str, str | bytes]]) -> frozenset[str]:
-    """Return a request's tags. Raises InvalidField for too many, or too long ones."""
+    """Return a request's tags, of all headers of the name. Raises InvalidField for too many, or too long ones."""
+    found: list[str] = []
     for name, value in metadata:
         if name == TAGS_KEY:
-            text = value if isinstance(value, str) else value.decode(errors="replace")
-            tags = frozenset(tag for tag in (part.strip() for part in text.split(",")) if tag)
-            if len(tags) > MOST:
-                raise InvalidField(f"{TAGS_KEY} holds at most {MOST} tags, not {len(tags)}", param=TAGS_KEY)
-            if any(len(tag.encode()) > LONGEST_BYTES for tag in tags):
-                raise InvalidField(f"a tag of {TAGS_KEY} has at most {LONGEST_BYTES} bytes", param=TAGS_KEY)
-            return tags
-    return _NONE
+            found.append(value if isinstance(value, str) else value.decode(errors="replace"))
+    if not found:
+        return _NONE
+    tags = frozenset(tag for text in found for part in text.split(",") if (tag := part.strip()))
+    if len(tags) > MOST:
+        raise InvalidField(f"{TAGS_KEY} holds at most {MOST} tags, not {len(tags)}", param=TAGS_KEY)
+    if any(len(tag.encode()) > LONGEST_BYTES for tag in tags):
+        raise InvalidField(f"a tag of {TAGS_KEY} has at most {LONGEST_BYTES} bytes", param=TAGS_KEY)
+    return tags

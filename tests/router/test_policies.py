@@ -163,6 +163,95 @@ async def test_a_policy_that_fails_open_lets_all_pass(hangs: bool) -> None:
         await there.ask("never")
 
 
+class Answers(Hook):
+    """Has one verdict on every request."""
+
+    def __init__(self, verdict: Callable[[Any], Any]) -> None:
+        self._verdict = verdict
+
+    async def before(self, asked: Asked, request: Any) -> Any:
+        return self._verdict(request)
+
+
+async def _waits_for_what_was_cancelled(_: Any) -> Any:
+    waited = asyncio.get_running_loop().create_future()
+    waited.cancel()
+    return await waited
+
+
+@pytest.mark.parametrize("fails_open", [False, True], ids=["closed", "open"])
+@pytest.mark.parametrize("verdict", ["no", False, Stop("no"), Refuse(None), Change(None)])  # type: ignore[arg-type]
+async def test_what_is_no_verdict_on_a_request_is_a_failure(verdict: Any, fails_open: bool) -> None:
+    """It does not pass for a permission: whoever meant to refuse has not allowed it."""
+    there = world(Answers(lambda _: verdict), fails_open=fails_open)
+    if fails_open:
+        assert (await there.ask())[0] == "I am a"
+        return
+    with pytest.raises(errors.Unavailable):
+        await there.ask()
+    assert there.asked == []
+
+
+async def test_a_policy_whose_own_work_was_cancelled_fails_as_its_row_says() -> None:
+    """The caller has not left, so that it is told: its call does not end as one that was cancelled."""
+
+    class Cancelled(Hook):
+        async def before(self, asked: Asked, request: Any) -> Any:
+            return await _waits_for_what_was_cancelled(request)
+
+    with pytest.raises(errors.Unavailable):
+        await world(Cancelled()).ask()
+    assert (await world(Cancelled(), fails_open=True).ask())[0] == "I am a"
+
+
+MADE = [
+    pytest.param("stop", id="a word"),
+    pytest.param(Refuse("no"), id="a verdict on requests"),
+    pytest.param(Stop(None), id="no reason"),  # type: ignore[arg-type]
+    pytest.param(Replace([text_pb2.TextEvent(finished={})]), id="an end"),
+    pytest.param(Replace([said("x"), text_pb2.TextEvent(usage=usage_pb2.Usage(prompt_tokens=9))]), id="counts"),
+    pytest.param(Stop("no", [text_pb2.TextEvent(started={})]), id="who answers"),
+    pytest.param(Replace([text_pb2.TextEvent()]), id="nothing"),
+]
+
+
+@pytest.mark.parametrize("verdict", MADE)
+async def test_what_is_no_verdict_on_an_event_is_a_failure(verdict: Any) -> None:
+    """A policy makes pieces of answers, not their ends and counts: each has one end, and costs what it counts."""
+    there = world(Watching(lambda _: verdict))
+    there.play("a", text(said("one")), ended())
+    got, events, _ = await there.ask()
+    assert (got, [event.WhichOneof("event") for event in events][-1]) == ("", "error")
+    assert events[-1].error.reason == errors.Unavailable.reason
+
+
+@pytest.mark.parametrize("fails_open", [False, True], ids=["closed", "open"])
+async def test_a_watch_that_is_none_and_one_that_breaks_at_its_end(fails_open: bool) -> None:
+    """The first is a failure like any other; the second comes when the answer is over, and changes nothing."""
+
+    class NoWatch(Hook):
+        def watch(self, asked: Asked, request: Any) -> Any:
+            return "x"
+
+    class _Breaks(Watch):
+        def close(self) -> None:
+            raise ZeroDivisionError
+
+    class Breaking(Hook):
+        def watch(self, asked: Asked, request: Any) -> Watch:
+            return _Breaks()
+
+    if fails_open:
+        assert (await world(NoWatch(), fails_open=True).ask())[0] == "I am a"
+    else:
+        with pytest.raises(errors.Unavailable):
+            await world(NoWatch()).ask()
+    there = world(Breaking(), fails_open=fails_open)
+    got, _, answer = await there.ask()
+    assert got == "I am a"
+    assert answer.succeeded
+
+
 async def test_an_answer_that_cannot_be_judged_ends_in_an_error() -> None:
     """Closed: its caller is told that it did not end, and pays for what it got: here, for nothing."""
 

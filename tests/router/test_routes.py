@@ -514,6 +514,13 @@ def test_tags_are_read_in_one_place(header: str, tags: set[str]) -> None:
     assert tags_of([("other", "x"), ("moa-tags", header)]) == tags
 
 
+def test_tags_of_several_headers_count_together() -> None:
+    """HTTP lets each hop add its own: the tag that a proxy of the operator's adds counts beside the caller's."""
+    assert tags_of([("moa-tags", "x"), ("other", "y"), ("moa-tags", "eu, gdpr")]) == {"x", "eu", "gdpr"}
+    with pytest.raises(errors.InvalidField, match="at most 8 tags, not 9"):
+        tags_of([("moa-tags", ",".join("abcde")), ("moa-tags", ",".join("fghi"))])
+
+
 @pytest.mark.parametrize("header", ["x" * 65, "é" * 33, ",".join("abcdefghi")])
 def test_wrong_tags_are_refused(header: str) -> None:
     """At most eight, of 64 bytes each."""

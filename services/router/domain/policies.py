@@ -71,8 +71,7 @@ class Policies:
                 continue
             try:
                 verdict = await _within(policy, policy.hook.before, asked, request)
-                if isinstance(verdict, Change) and type(verdict.request) is not type(request):
-                    raise TypeError(f"a request became a {type(verdict.request).__name__}")
+                _check_request_verdict(verdict, request)
             except Exception as error:
                 _failed(policy, asked, error)
                 continue
@@ -94,6 +93,8 @@ class Policies:
                 continue
             try:
                 watch = policy.hook.watch(asked, request)
+                if watch is not None and not isinstance(watch, Watch):
+                    raise TypeError(f"what judges an answer was a {type(watch).__name__}")
             except Exception as error:
                 _failed(policy, asked, error)
                 continue
@@ -165,6 +166,13 @@ class _Watching:
         """Drop what is held back."""
         self.held = HeldText(self._policy.hook.holds)
 
+    def close(self) -> None:
+        """Let go of what the policy holds; where that fails, the answer is what it was."""
+        try:
+            self.watch.close()
+        except Exception as error:
+            _note_failed(self._policy, self._asked, error, passes=True)
+
     async def passed(self, event: Any) -> AsyncIterator[Any]:
         """Yield what goes on of an event, behind what was held back before it, which has been judged."""
         kind = event.WhichOneof("event")
@@ -186,10 +194,7 @@ class _Watching:
     async def _judged(self, event: Any) -> Sequence[Any]:
         try:
             verdict = await _within(self._policy, self.watch.after, event)
-            if isinstance(verdict, Replace | Stop):
-                for replaced in verdict.events:
-                    if type(replaced) is not type(event):
-                        raise TypeError(f"an event became a {type(replaced).__name__}")
+            _check_event_verdict(verdict, event)
         except Exception as error:
             self._gone = True
             try:
@@ -211,8 +216,46 @@ async def _within(policy: Policy, judge: Callable[..., Any], *what: Any) -> Any:
     try:
         async with asyncio.timeout(policy.deadline_s):
             return await judge(*what)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Nobody left: what the policy waits for was cancelled, by itself.
+        raise RuntimeError("what a policy waits for was cancelled") from None
     finally:
         metrics.POLICY_SECONDS.labels(policy.name).observe(time.perf_counter() - began)
+
+
+def _check_request_verdict(verdict: Any, request: Any) -> None:
+    """Raise TypeError for what is no verdict on a request: it would pass for a permission."""
+    if isinstance(verdict, Change):
+        if type(verdict.request) is not type(request):
+            raise TypeError(f"a request became a {type(verdict.request).__name__}")
+    elif isinstance(verdict, Refuse):
+        _check_reason(verdict.reason)
+    elif verdict is not None:
+        raise TypeError(f"a verdict on a request was a {type(verdict).__name__}")
+
+
+def _check_event_verdict(verdict: Any, event: Any) -> None:
+    """Raise TypeError for what is no verdict on an event, and for events that are not a policy's to make.
+
+    Who answers, what it counts and how it ends is the answer's own: what a caller pays follows from it.
+    """
+    if verdict is None:
+        return
+    if not isinstance(verdict, Replace | Stop):
+        raise TypeError(f"a verdict on an event was a {type(verdict).__name__}")
+    if isinstance(verdict, Stop):
+        _check_reason(verdict.reason)
+    for made in verdict.events:
+        if type(made) is not type(event) or made.WhichOneof("event") not in _SHOWN:
+            raise TypeError(f"an event became a {type(made).__name__} that no policy is shown")
+
+
+def _check_reason(reason: Any) -> None:
+    if not isinstance(reason, str):
+        raise TypeError(f"a reason was a {type(reason).__name__}")
 
 
 def _judged(policy: Policy, asked: Asked, verdict: str) -> None:
@@ -224,13 +267,17 @@ def _judged(policy: Policy, asked: Asked, verdict: str) -> None:
 
 def _failed(policy: Policy, asked: Asked, error: Exception) -> None:
     """Note that a policy could not judge. Raises Unavailable where nothing passes unjudged."""
+    _note_failed(policy, asked, error, passes=policy.fails_open)
+    if not policy.fails_open:
+        raise Unavailable("a policy of this gateway could not judge this request; try again", retry_after_s=1) from None
+
+
+def _note_failed(policy: Policy, asked: Asked, error: Exception, *, passes: bool) -> None:
     metrics.POLICY_VERDICTS.labels(policy.name, "failed").inc()
     _log.warning(
         "policy.failed",
         policy=policy.name,
         request_id=asked.request_id,
         why="deadline" if isinstance(error, TimeoutError) else type(error).__name__,
-        passes=policy.fails_open,
+        passes=passes,
     )
-    if not policy.fails_open:
-        raise Unavailable("a policy of this gateway could not judge this request; try again", retry_after_s=1) from None
