@@ -32,7 +32,7 @@ from services.catalogue._price import (
 )
 from services.catalogue._prices import ImagePrice, Prices, PriceTier, in_integers
 from services.catalogue._refresh import Refresh, refresh_of
-from services.catalogue._route import Route, RouteTarget, When
+from services.catalogue._route import LONGEST_TAG_BYTES, Route, RouteTarget, When
 from services.catalogue._sizes import fit
 from services.catalogue._snapshot import Catalogue, UnknownModel
 from services.catalogue._virtual import Targets
@@ -42,6 +42,7 @@ from services.catalogue._wildcards import is_name
 __all__ = [
     "ALWAYS",
     "FEMTO_A_NANO",
+    "LONGEST_TAG_BYTES",
     "MOST_FACTS_BYTES",
     "MOST_LISTED",
     "SHIPPED_FACTS",

@@ -12,7 +12,9 @@ from msgspec import Meta, Struct
 Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
-Tag = Annotated[str, Meta(min_length=1, max_length=64)]
+LONGEST_TAG_BYTES: Final = 64
+"""How long a request's tag may be (`moa-tags`)."""
+Tag = Annotated[str, Meta(min_length=1, max_length=LONGEST_TAG_BYTES)]
 Strategy = Literal[
     "ordered", "weighted", "least_outstanding", "first_token", "per_token", "lowest_price", "most_headroom"
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from services.catalogue._faults import nearest
 from services.catalogue._model import Model, Provider
-from services.catalogue._route import MODALITIES, MOST_TARGETS, Route, RouteTarget
+from services.catalogue._route import LONGEST_TAG_BYTES, MODALITIES, MOST_TARGETS, Route, RouteTarget, When
 from services.catalogue._wildcards import is_covered
 
 
@@ -27,6 +27,19 @@ def _variants_fault(providers: Mapping[str, Provider]) -> str:
                 return f"provider {provider.id}: variants: its models run here, and have no other key or region"
             if f"{provider.id}@{name}" in providers:
                 return f"provider {provider.id}: variants: a provider has the id {provider.id}@{name}"
+    return ""
+
+
+def _tags_fault(when: When) -> str:
+    """Return why no request could have the tags of a condition: a target that is never asked is a slip."""
+    for field, tags in (("tags", when.tags), ("without_tags", when.without_tags)):
+        for tag in tags:
+            if "," in tag or tag != tag.strip():
+                return f"when.{field}: no request has the tag {tag!r}: commas part tags, without the space around"
+            if len(tag.encode()) > LONGEST_TAG_BYTES:
+                return f"when.{field}: no request has a tag of more than {LONGEST_TAG_BYTES} bytes: {tag!r}"
+    if when.tags and not (set(when.tags) - set(when.without_tags)):
+        return "when.without_tags: no request has one of its tags and none of these"
     return ""
 
 
@@ -76,6 +89,8 @@ class _Checked:
         for word in target.when.needs:
             if word not in self._words:
                 return f"when.needs: nobody knows {word!r}{nearest(word, self._words)}"
+        if fault := _tags_fault(target.when):
+            return fault
         most = target.when.max_prompt_tokens
         if most is not None and most < target.when.min_prompt_tokens:
             return "when.max_prompt_tokens: it is less than min_prompt_tokens"

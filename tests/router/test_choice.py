@@ -143,6 +143,16 @@ def test_canaries_have_their_share_and_shadows_theirs(sticky: bool) -> None:
     assert within_statistics(shadowed, total, 0.25)
 
 
+def test_shadows_of_a_virtual_model_that_is_named_are_of_its_own_requests() -> None:
+    """One behind a small canary shadows what the canary is asked, not all requests of the outer one."""
+    inner = route("b", RouteTarget(model="d", shadow=1.0), name="inner")
+    outer = route("a", RouteTarget(model="inner", canary=0.1), RouteTarget(model="c", shadow=1.0), name="r")
+    chooser = Chooser(outer, inner)
+    for _ in range(200):
+        chosen = chooser.chosen()
+        assert [model.id for model in chosen.shadows] == (["c", "d"] if chosen.order[0].id == "b" else ["c"])
+
+
 def test_a_conversation_stays_with_its_canary() -> None:
     """It is the conversation that is drawn, not each of its turns."""
     chooser = Chooser(route("a", RouteTarget(model="b", canary=0.5), sticky=True))

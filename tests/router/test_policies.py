@@ -208,9 +208,9 @@ MADE = [
     pytest.param("stop", id="a word"),
     pytest.param(Refuse("no"), id="a verdict on requests"),
     pytest.param(Stop(None), id="no reason"),  # type: ignore[arg-type]
-    pytest.param(Replace([text_pb2.TextEvent(finished={})]), id="an end"),
+    pytest.param(Replace([text_pb2.TextEvent(finished=text_pb2.Finished())]), id="an end"),
     pytest.param(Replace([said("x"), text_pb2.TextEvent(usage=usage_pb2.Usage(prompt_tokens=9))]), id="counts"),
-    pytest.param(Stop("no", [text_pb2.TextEvent(started={})]), id="who answers"),
+    pytest.param(Stop("no", [text_pb2.TextEvent(started=text_pb2.Started())]), id="who answers"),
     pytest.param(Replace([text_pb2.TextEvent()]), id="nothing"),
 ]
 

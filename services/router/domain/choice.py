@@ -87,6 +87,8 @@ class _Entry(NamedTuple):
 
     target: RouteTarget
     models: list[Model]
+    shadows: list[Model]
+    """Who is asked too, where this target is the first."""
 
     @property
     def best(self) -> Model:
@@ -102,7 +104,7 @@ def choose(
         chance: Returns a number from 0 to 1.
     """
     chosen = Chosen()
-    models = _ordered(virtual, facts, view, behind, leaf, chance, chosen)
+    models, chosen.shadows = _ordered(virtual, facts, view, behind, leaf, chance, chosen)
     distinct = {model.full_id: model for model in models}
     # What would not fit or would be refused is asked when nothing else is left: estimates may be wrong.
     chosen.order = sorted(distinct.values(), key=lambda model: _doubtful(model, facts, view))
@@ -144,12 +146,16 @@ def _ordered(
     leaf: Leaf,
     chance: Callable[[], float],
     chosen: Chosen,
-) -> list[Model]:
-    """Return the models that a virtual model comes to, and note its shadows and what its targets' conditions were."""
+) -> tuple[list[Model], list[Model]]:
+    """Return the models that a virtual model comes to, and its shadows; note what its targets' conditions were.
+
+    The shadows of a virtual model that it names count where that one is first: its requests are those that it is asked.
+    """
     found = behind(virtual)
     if found is None:
-        return [] if (model := leaf(virtual)) is None else [model]
+        return ([] if (model := leaf(virtual)) is None else [model]), []
     route, targets = found
+    shadows: list[Model] = []
     entries: list[_Entry] = []
     canaries: list[_Entry] = []
     for target, named in targets:
@@ -158,17 +164,18 @@ def _ordered(
             continue
         if target.shadow is not None and chance() >= target.shadow:
             continue
-        models = _ordered(named, facts, view, behind, leaf, chance, chosen)
+        models, shadowing = _ordered(named, facts, view, behind, leaf, chance, chosen)
         if not models:
             continue
         if target.shadow is not None:
-            chosen.shadows += models
+            shadows += models
         else:
-            (entries if target.canary is None else canaries).append(_Entry(target, models))
+            (entries if target.canary is None else canaries).append(_Entry(target, models, shadowing))
     key = facts.sticky_key if route.sticky else ""
     first = _canary(canaries, _uniform(key, f"canary of {route.id}") if key else chance) if canaries else []
     ordered = _rendezvous(entries, key) if key else _by_strategy(route, entries, facts, view, chance)
-    return [model for entry in (*first, *ordered) for model in entry.models]
+    asked = [*first, *ordered]
+    return [model for entry in asked for model in entry.models], shadows + (asked[0].shadows if asked else [])
 
 
 def _canary(canaries: Sequence[_Entry], drawn: Callable[[], float]) -> list[_Entry]:
