@@ -225,31 +225,18 @@ async def test_what_is_no_verdict_on_an_event_is_a_failure(verdict: Any) -> None
     assert events[-1].error.reason == errors.Unavailable.reason
 
 
-@pytest.mark.parametrize("fails_open", [False, True], ids=["closed", "open"])
-async def test_a_watch_that_is_none_and_one_that_breaks_at_its_end(fails_open: bool) -> None:
-    """The first is a failure like any other; the second comes when the answer is over, and changes nothing."""
+async def test_what_judges_an_answer_and_is_no_watch_is_a_failure() -> None:
+    """It is known before anybody is asked."""
 
     class NoWatch(Hook):
         def watch(self, asked: Asked, request: Any) -> Any:
             return "x"
 
-    class _Breaks(Watch):
-        def close(self) -> None:
-            raise ZeroDivisionError
-
-    class Breaking(Hook):
-        def watch(self, asked: Asked, request: Any) -> Watch:
-            return _Breaks()
-
-    if fails_open:
-        assert (await world(NoWatch(), fails_open=True).ask())[0] == "I am a"
-    else:
-        with pytest.raises(errors.Unavailable):
-            await world(NoWatch()).ask()
-    there = world(Breaking(), fails_open=fails_open)
-    got, _, answer = await there.ask()
-    assert got == "I am a"
-    assert answer.succeeded
+    there = world(NoWatch())
+    with pytest.raises(errors.Unavailable):
+        await there.ask()
+    assert there.asked == []
+    assert (await world(NoWatch(), fails_open=True).ask())[0] == "I am a"
 
 
 async def test_an_answer_that_cannot_be_judged_ends_in_an_error() -> None:

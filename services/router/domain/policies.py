@@ -166,13 +166,6 @@ class _Watching:
         """Drop what is held back."""
         self.held = HeldText(self._policy.hook.holds)
 
-    def close(self) -> None:
-        """Let go of what the policy holds; where that fails, the answer is what it was."""
-        try:
-            self.watch.close()
-        except Exception as error:
-            _note_failed(self._policy, self._asked, error, passes=True)
-
     async def passed(self, event: Any) -> AsyncIterator[Any]:
         """Yield what goes on of an event, behind what was held back before it, which has been judged."""
         kind = event.WhichOneof("event")
@@ -267,17 +260,13 @@ def _judged(policy: Policy, asked: Asked, verdict: str) -> None:
 
 def _failed(policy: Policy, asked: Asked, error: Exception) -> None:
     """Note that a policy could not judge. Raises Unavailable where nothing passes unjudged."""
-    _note_failed(policy, asked, error, passes=policy.fails_open)
-    if not policy.fails_open:
-        raise Unavailable("a policy of this gateway could not judge this request; try again", retry_after_s=1) from None
-
-
-def _note_failed(policy: Policy, asked: Asked, error: Exception, *, passes: bool) -> None:
     metrics.POLICY_VERDICTS.labels(policy.name, "failed").inc()
     _log.warning(
         "policy.failed",
         policy=policy.name,
         request_id=asked.request_id,
         why="deadline" if isinstance(error, TimeoutError) else type(error).__name__,
-        passes=passes,
+        passes=policy.fails_open,
     )
+    if not policy.fails_open:
+        raise Unavailable("a policy of this gateway could not judge this request; try again", retry_after_s=1) from None
