@@ -58,6 +58,8 @@ HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-E
     _choice({"role": "assistant", "content": ""})
 )
 TOKEN: Final = _event(_choice({"content": " token"}))
+_TURN: Final = tuple(_event(_choice({"content": f" token{n}"})) for n in range(10))
+"""Tokens that are written in turn: LiteLLM ends a stream that repeats one a hundred times."""
 TAIL: Final = (
     _event(_choice({}, "stop"))
     + _event([], usage={"prompt_tokens": 9, "completion_tokens": TOKENS, "total_tokens": 9 + TOKENS})
@@ -125,7 +127,7 @@ class Upstream(asyncio.Protocol):
             self._transport.write(TAIL)
             return
         self._left -= 1
-        self._transport.write(TOKEN)
+        self._transport.write(_TURN[self._left % len(_TURN)])
         self._loop.call_soon(self._write_token)
 
     def _write_stamped(self) -> None:

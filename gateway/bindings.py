@@ -39,6 +39,13 @@ class Binding:
         return out + _segments(self.template[at:])
 
     @property
+    def match(self) -> dict[str, object]:
+        """Return how a route of the edge finds the path: by comparing it where no part of it varies."""
+        if _VARIABLE.search(self.template) or "*" in self.template:
+            return {"safe_regex": {"regex": self.regex}}
+        return {"path": self.template}
+
+    @property
     def specificity(self) -> tuple[int, int, str]:
         """Return a rank: sorted by it, a path is before a wider one that would swallow it, and beside its like."""
         literal = _VARIABLE.sub("", self.template)

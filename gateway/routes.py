@@ -218,9 +218,9 @@ def _grpc(settings: EdgeSettings) -> Iterable[Json]:
 
 def _rest(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
     """Routes of each binding, and behind all bindings of a path its refusal of other methods."""
-    for regex, group in groupby(bindings, key=lambda binding: binding.regex):
+    for _, group in groupby(bindings, key=lambda binding: binding.regex):
         same = list(group)
-        path = {"safe_regex": {"regex": regex}}
+        path = same[0].match
         verbs = {binding.verb for binding in same}
         for binding in same:
             heads = binding.verb == "GET" and "HEAD" not in verbs and binding.service != READINESS
