@@ -329,7 +329,7 @@ def test_header_too_large(edge: Stack) -> None:
 def test_typed_binding(edge: Stack, upstream: Upstream) -> None:
     """A typed unary method answers and fails as the raw ones do; nothing of gRPC shows."""
     good = requests.get(edge.url + "/models/local-text", timeout=20)
-    assert good.json() == {"models": ["local-text"], "states": {}}
+    assert good.json() == {"models": ["local-text"], "states": {}, "facts": {}}
     assert not [name for name in good.headers if name.lower().startswith("grpc")]
     bad = requests.get(edge.url + "/models/absent", timeout=20)
     assert bad.status_code == 404
