@@ -24,6 +24,7 @@ MODELS = frozenset(
         "gemini-2.0-flash-exp",
         "gemini-2.0-flash-lite",
         "gemini-3-pro-preview",
+        "gemini-4-argon",
         "gemini-2.5-flash-image",
     },
 )

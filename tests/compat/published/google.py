@@ -86,7 +86,7 @@ SUITE: Final = Suite(
     },
     names={
         "gemini-2.5-flash": ["gemini-2.0-flash-001"],
-        "gemini-3.8-flash": ("gemini-flash-latest", "gemini-3-flash-preview", "gemini-3-pro-preview", "gemini-4-argon"),
+        "gemini-3.8-flash": ("gemini-flash-latest", "gemini-3-flash-preview", "gemini-3-pro-preview"),
         "gemini-3.5-flash": ("gemini-3.1-pro-preview",),
         "gemini-embedding-001": ["text-embedding-005", "gemini-embedding-2", "gemini-embedding-2-preview"],
     },
@@ -106,6 +106,7 @@ SUITE: Final = Suite(
     ),
     prepare=_files,
     elsewhere={
+        r"test_stream_parts|start_with_models_stream_async": "other: they count pieces, and what comes together is one",
         r"custom_url": "other: they ask a host of Google's own",
         r"test_(image_(png|jpg)|external|uploaded)_file_uri": "other: pictures are fetched from hosts of Google",
     },
@@ -119,7 +120,7 @@ SUITE: Final = Suite(
         ),
         r"test_from_(file|uploaded)|low_media_resolution": "refused: files are sent inside a request",
         r"google_maps_(tool|with_enable)": "refused: it costs more than tokens",
-        r"test_computer_use|speech|voice_config|transcription|audio_wav_input": "refused: no row has the model",
+        r"speech|voice_config|transcription|audio_wav_input": "refused: no row has the model",
         r"test_new_api_(gcs|inline)|content_combination": "refused: only texts are embedded",
         r"test_sync_stream_with_non_text_modality": "refused: the model is retired",
         r"test_(extra_body|labels|service_tier|function_google_search\[)|with_response_logprobs_true": (
@@ -127,14 +128,15 @@ SUITE: Final = Suite(
         ),
         r"test_logprobs_zero\[": "otherwise: refused in the gateway's own words",
         r"test_publisher_model": "otherwise: a vendor's name before a model is taken",
+        r"parameterized_generic_union_type": "failed: a row without a longest answer is told all that a quota has left",
         r"test_base_models_pager": "otherwise: answers are not compressed",
-        r"non_empty_last_chunk|test_stream_parts|start_with_models_stream_async|schema_with_streaming": (
-            "otherwise: the fake's pieces come in one read, which is one piece here, and its last one is empty"
+        r"non_empty_last_chunk|schema_with_streaming": (
+            "otherwise: the last piece says how the answer ended, and has no words"
         ),
         r"2_function_with_history|test_generate_content_mcp.*test_mcp_tools_(async|with|synchronous)": (
             "otherwise: calls have ids here"
         ),
-        r"test_send_message.*mcp_tools": "otherwise: the fake wants an answer for each call, which the test leaves out",
+        r"test_send_message\.test_(async_)?mcp_tools": "otherwise: calls without answers, which the fake refuses",
         r"code_execution_tool|tool_call_echo|afc_thoughts|usage_metadata_part_types|optional_none|nested_list_of_p": (
             "otherwise: the fake runs no code, searches nothing, counts no kinds, and fills every field"
         ),
