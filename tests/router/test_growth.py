@@ -191,6 +191,8 @@ async def test_a_whole_answer_that_comes_in_parts_is_one() -> None:
         (LONG, 99_999, 99_999),
         ({"context_tokens": 8000}, 6999, 6999),
         ({"context_tokens": 8000}, 7000, None),
+        ({"context_tokens": 1_000_000}, 8192, 8192),
+        ({"context_tokens": 1_000_000}, 800_000, None),
         ({}, 500, None),
         ({**LONG, "default_max_tokens": 300}, UNLIMITED, 300),
         (LONG, 0, 1),

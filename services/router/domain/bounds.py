@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from moa.text.v1 import text_service_pb2
 from services.catalogue import FEMTO_A_NANO, Model, rounded_up, today
@@ -75,6 +75,10 @@ def longest(models: Iterable[Model]) -> int:
     return max(model.max_output_tokens or model.context_tokens or UNLIMITED for model in models)
 
 
+_ANY_TAKES: Final = 8_192
+"""A bound that models take whose longest answer nobody knows."""
+
+
 def stated(left: int, prompt: int, model: Model, *, bounded: bool) -> int | None:
     """Return the bound on an answer's tokens that its model is told; None: the model's own.
 
@@ -86,7 +90,10 @@ def stated(left: int, prompt: int, model: Model, *, bounded: bool) -> int | None
         return min(left, model.max_output_tokens) if model.max_output_tokens else left
     if model.default_max_tokens:
         left = min(left, model.default_max_tokens)
-    if left < model.max_output_tokens or (not model.max_output_tokens and left + prompt < model.context_tokens):
+    if left < model.max_output_tokens:
+        return left
+    # A longest answer that is not known may be far below the context, and most refuse a bound above it.
+    if not model.max_output_tokens and left <= _ANY_TAKES and left + prompt < model.context_tokens:
         return left
     return None
 

@@ -128,7 +128,6 @@ SUITE: Final = Suite(
         ),
         r"test_logprobs_zero\[": "otherwise: refused in the gateway's own words",
         r"test_publisher_model": "otherwise: a vendor's name before a model is taken",
-        r"parameterized_generic_union_type": "failed: a row without a longest answer is told all that a quota has left",
         r"test_base_models_pager": "otherwise: answers are not compressed",
         r"non_empty_last_chunk|schema_with_streaming": (
             "otherwise: the last piece says how the answer ended, and has no words"
