@@ -10,7 +10,6 @@ from yarl import URL
 
 from services.catalogue import Provider
 from services.common.errors import ProviderNotConfigured
-from services.providers.aws.sigv4 import SigV4
 from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret, secret
 
 
@@ -32,6 +31,9 @@ def authority(provider: Provider, environment: Mapping[str, str], *, service: st
     `session_token` too. Where the credentials name a `profile`, a `role_arn`, a `container` or an `instance_role`,
     botocore's own chain finds and renews them; the variables are botocore's, which reads them itself.
     """
+    # Botocore is 5 MB, which a process without a provider at AWS does not need.
+    from services.providers.aws.sigv4 import SigV4
+
     if _CHAIN & provider.credentials.keys():
         from services.providers.aws.chain import ChainSigV4  # only where it is asked for: see there
 

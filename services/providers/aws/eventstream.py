@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from botocore.eventstream import EventStreamBuffer, ParserError
-
 from services.common.errors import UpstreamBroken
 
 
@@ -27,14 +25,18 @@ class FrameParser:
     """Splits a byte stream into frames. One parser reads one stream."""
 
     def __init__(self) -> None:
+        # As in `access`; whoever has a provider at AWS has loaded botocore at its start.
+        from botocore.eventstream import EventStreamBuffer, ParserError
+
         self._buffer = EventStreamBuffer()
+        self._damaged = ParserError
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes. Raises UpstreamBroken when a checksum is wrong."""
         self._buffer.add_data(data)
         try:
             return [_frame_from(message.headers, message.payload) for message in self._buffer]
-        except ParserError as error:
+        except self._damaged as error:
             raise UpstreamBroken("the provider's stream is damaged") from error
 
     def end(self) -> list[Frame]:
