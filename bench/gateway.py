@@ -132,10 +132,15 @@ def _paced(target: Target, streams: int) -> dict[str, float]:
         target.url, PACED, headers=target.headers, connections=streams, seconds=PACED_S, spread_s=SPREAD_S
     )
     used = _used(target, before)
-    _checked(target, result)
+    if result.broken or set(result.statuses) != {200} or not result.lags:
+        raise SystemExit(
+            f"{target.name}: not every paced stream was good: {dict(result.statuses)}, {result.broken} broken"
+        )
     if len(result.lags) < result.requests * paced.TOKENS:
         raise SystemExit(f"{target.name}: of {result.requests} paced streams came {len(result.lags)} tokens")
     lags = {"lag_p50_ms": result.lag(0.5), "lag_p99_ms": result.lag(0.99)}
+    # Who cannot keep up is cut off, and told by how many streams that were.
+    lags |= {"unfinished": result.unfinished} if result.unfinished else {}
     values = {
         **lags,
         "tokens_per_s": len(result.lags) / result.seconds,

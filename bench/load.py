@@ -11,12 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import uvloop
 
 from bench.paced import STAMP, STAMP_BYTES, now_us
+
+GRACE_S: Final = 10.0
+"""How long answers are waited for that had begun."""
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Result:
     """From the upstream's writing of a token that says when that was, to its being read."""
     broken: int = 0
     """Connections that broke."""
+    unfinished: int = 0
+    """Connections whose last answer was not whole when it was waited for no longer."""
 
     @property
     def requests(self) -> int:
@@ -53,7 +58,7 @@ class Result:
     @property
     def clean(self) -> bool:
         """Whether every answer was a 200."""
-        return not self.broken and set(self.statuses) == {200}
+        return not self.broken and not self.unfinished and set(self.statuses) == {200}
 
     def percentile(self, share: float) -> float:
         """Return the latency that `share` (0 to 1) of the answers did not exceed, in milliseconds."""
@@ -162,19 +167,25 @@ async def _run(
     result = Result()
     started = time.perf_counter()
     ends: list[asyncio.Future[None]] = []
+    opened: list[asyncio.Transport] = []
     for _ in range(connections):
         await asyncio.sleep(spread_s / connections)
         ended: asyncio.Future[None] = loop.create_future()
         ends.append(ended)
-        await loop.create_connection(
+        transport, _ = await loop.create_connection(
             lambda ended=ended: Connection(  # type: ignore[misc]
                 request, result, started + seconds, ended, stamped=spread_s > 0
             ),
             parts.hostname or "127.0.0.1",
             parts.port or 80,
         )
-    async with asyncio.timeout(seconds + 30):
-        await asyncio.gather(*ends)
+        opened.append(transport)
+    _, left = await asyncio.wait(ends, timeout=started + seconds + GRACE_S - time.perf_counter())
+    result.unfinished = len(left)
+    for end in left:
+        end.cancel()
+    for transport in opened:
+        transport.abort()
     result.seconds = time.perf_counter() - started
     return result
 
