@@ -63,7 +63,7 @@ class Admission:
         self.holder = f"{os.getpid()}-{os.urandom(6).hex()}"
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._token = service_token
-        self._secret = os.urandom(32)
+        self._digests = hashlib.blake2b(key=os.urandom(32), digest_size=16)
         self._arriving: dict[bytes, asyncio.Lock] = {}
         self._settling = Settling(
             stub, service_token=service_token, folder=journal, holder=self.holder, deferred_s=deferred_s
@@ -186,7 +186,10 @@ class Admission:
         if not key.isascii():
             raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
         # The key itself is not kept: a dump of this process's memory shows no table of keys.
-        return hashlib.blake2b(key.encode(), key=self._secret, digest_size=16).digest()
+        # A copy takes a third of the time of a digest that is made anew.
+        digest = self._digests.copy()
+        digest.update(key.encode())
+        return digest.digest()
 
     # What follows is off the hot path.
 

@@ -172,10 +172,8 @@ class LeaseStore:
         """Set so much of a lease aside, which must have as much; `paces` are those that it was entered in."""
         lease.free -= amount
         lease.open += 1
-        reservation = Reservation(
-            self, lease, amount, operation=operation, request_id=request_id, cost=cost, made_at=now
-        )
-        reservation.paces = paces
+        # By position: names of a class's arguments cost a dictionary.
+        reservation = Reservation(self, lease, amount, operation, request_id, cost, now, paces)
         self.open[reservation.reservation_id] = reservation
         self._settling.opened(reservation.reservation_id)
         return reservation
