@@ -16,6 +16,7 @@ FAMILIES: Final = {
     "gemini": "gemini",
     "bedrock": "bedrock",
     "bedrock_converse": "bedrock",
+    "anthropic": "anthropic",
     "stability": "stability",
 }
 """Its providers whose models are ours, each with the family's name."""

@@ -12,7 +12,13 @@ import msgspec
 from deploy.facts.literals import KIND, Node, value_of
 from services.catalogue import ALWAYS, Price, Tier
 
-FAMILIES: Final = {"openai": "openai", "azure": "azure", "google": "gemini", "aws": "bedrock"}
+FAMILIES: Final = {
+    "openai": "openai",
+    "azure": "azure",
+    "google": "gemini",
+    "aws": "bedrock",
+    "anthropic": "anthropic",
+}
 """Its providers whose models are ours, each with the family's name."""
 
 _KINDS: Final = {

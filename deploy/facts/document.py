@@ -12,7 +12,7 @@ from deploy.facts.abilities import Table, models
 from deploy.facts.dated_prices import Dated
 from services.catalogue import ALWAYS, Document, Facts, Price, Source, price_at
 
-_ORDER: Final = ("openai", "azure", "gemini", "bedrock", "stability")
+_ORDER: Final = ("openai", "azure", "gemini", "bedrock", "anthropic", "stability")
 
 
 def joined(

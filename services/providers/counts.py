@@ -62,11 +62,16 @@ def read_usage(raw: msgspec.Raw, spelling: Spelling) -> ReportedUsage | None:
     data = bytes(raw)
     if data in _NOTHING:
         return None
-    faults: set[str] = set()
     try:
         given = msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError):
         given = None  # a number of thousands of digits, text that is no UTF-8
+    return usage_in(given, spelling)
+
+
+def usage_in(given: Any, spelling: Spelling) -> ReportedUsage:
+    """Return what a usage object says that has been decoded."""
+    faults: set[str] = set()
     if not isinstance(given, dict):
         return ReportedUsage(None, None, 0, 0, frozenset(("type",)))
     prompt = _total(given, spelling.prompt, spelling, faults)

@@ -53,6 +53,7 @@ providers: list[Provider] = [
     ]),
     Provider(id='azure', fallback_model_providers=['openai'], models=[]),
     Provider(id='google', models=[]), Provider(id='aws', models=[]),
+    Provider(id='anthropic', models=[]),
 ]
 """
 NEW_YEAR = dt.date(2027, 1, 1)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulators import aws
+from tests.emulators import anthropic, aws
+from tests.emulators.anthropic import AnthropicEmulator
 from tests.emulators.azure import AzureEmulator
 from tests.emulators.base import Emulator
 from tests.emulators.bedrock import CLAUDE, BedrockEmulator
@@ -151,6 +152,22 @@ SUBJECTS = [
         reasoning_model=CLAUDE,
         prompt_of=lambda body: str(body["messages"][-1]["content"][0]["text"]),
         lacks=frozenset({"logprobs", "candidates", "seed", "reasoning_count"}),
+        reasons=tuple(r for r in REASONS if r not in ("context_too_long", "content_policy")),
+        model_row={"default_max_tokens": 4096},
+    ),
+    Subject(
+        name="anthropic",
+        emulator=AnthropicEmulator,
+        provider=lambda emulator: {
+            "adapter": "anthropic",
+            "base_url": emulator.url,
+            "credentials": {"api_key": "ANTHROPIC_API_KEY"},
+        },
+        environment={"ANTHROPIC_API_KEY": anthropic.KEY},
+        model=anthropic.SONNET,
+        reasoning_model=anthropic.SONNET,
+        prompt_of=_last_text,
+        lacks=frozenset({"logprobs", "candidates", "seed"}),
         reasons=tuple(r for r in REASONS if r not in ("context_too_long", "content_policy")),
         model_row={"default_max_tokens": 4096},
     ),

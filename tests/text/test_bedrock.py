@@ -25,10 +25,10 @@ from services.catalogue import Model, Provider
 from services.common import errors
 from services.common.helper_process import HelperProcess
 from services.providers.aws.access import region_of
-from services.providers.aws.text.names import tool_name
 from services.providers.aws.text.read import BedrockReader
 from services.providers.aws.text.request import body_from, request_from
 from services.providers.text.ignored import Ignored
+from services.providers.text.names import tool_name
 from services.text import count
 from tests.emulators import aws
 from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, SIGNATURE, BedrockEmulator

@@ -29,6 +29,7 @@ KEYS = {
     "gemini": "GKey-7hWq2nXv9sRt4bYm6cPz8dLk",
     "bedrock": aws.SECRET_KEY,
     "server": "box-Nq4vT8zL2kWc7Rm1YpXs9dHb",
+    "anthropic": "AKey-9sRt4bYm6cPz8dLk7hWq2nXv",
 }
 
 
@@ -89,6 +90,22 @@ def _exception(name: str, message: str) -> bytes:
     return aws.exception_frame(name, _json({"message": message}))
 
 
+def _refused(**more: Any) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": "invalid_request_error", "message": "no", **more}}
+
+
+def _piece(text: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+
+def _stopped(**delta: Any) -> dict[str, Any]:
+    return {"type": "message_delta", "delta": delta}
+
+
+def _ended(**delta: Any) -> bytes:
+    return _events(_piece("a"), _stopped(**delta), {"type": "message_stop"})
+
+
 ECHOES: Mapping[str, Sequence[Echo]] = {
     "openai": _OPENAI,
     "azure": _OPENAI,
@@ -117,6 +134,22 @@ ECHOES: Mapping[str, Sequence[Echo]] = {
         Echo("in the stream", lambda k: _exception("validationException", k), content_type=_FRAMES),
         Echo("exception", lambda k: _exception(k, k), content_type=_FRAMES, shown=False),
         Echo("stop", lambda k: aws.event_frame("messageStop", _json({"stopReason": k})), content_type=_FRAMES),
+    ),
+    "anthropic": (
+        Echo("message", lambda k: _json(_refused(message=f"bad {k} here")), 400),
+        Echo("type", lambda k: _json(_refused(type=k)), 400, shown=False),
+        Echo("no JSON", lambda k: k.encode(), 400, "text/plain", shown=False),
+        Echo("credentials", lambda k: _json(_refused(type="authentication_error", message=k)), 401, shown=False),
+        Echo("request id", lambda k: b"{}", 500, headers=lambda k: {"request-id": k}, shown=False),
+        Echo("in the stream", lambda k: _events(_piece("a"), _refused(message=k)), content_type=_STREAM),
+        Echo("stop", lambda k: _events(_piece("a"), _stopped(stop_reason=k)), content_type=_STREAM),
+        Echo("stop sequence", lambda k: _ended(stop_reason="stop_sequence", stop_sequence=k), content_type=_STREAM),
+        Echo(
+            "refusal",
+            lambda k: _ended(stop_reason="refusal", stop_details={"type": "refusal", "explanation": k}),
+            content_type=_STREAM,
+        ),
+        Echo("kind", lambda k: _json({"content": [{"type": k}], "stop_reason": "end_turn"})),
     ),
 }
 

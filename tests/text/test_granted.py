@@ -39,12 +39,17 @@ def _bedrock(text: str, candidate: int = 0) -> bytes:
     return aws.event_frame("contentBlockDelta", json.dumps({"delta": {"text": text}}).encode())
 
 
+def _anthropic(text: str, candidate: int = 0) -> bytes:
+    return _data({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
+
+
 PIECES: Mapping[str, Callable[[str], bytes]] = {
     "openai": _openai,
     "azure": _openai,
     "server": _openai,
     "gemini": _gemini,
     "bedrock": _bedrock,
+    "anthropic": _anthropic,
 }
 
 

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from moa.provider.v1 import listing_service_pb2 as pb
 from services.catalogue import MOST_LISTED, ListedModel, Provider, load
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed
+from services.providers.anthropic import listing as anthropic
 from services.providers.aws import listing as aws_listing
 from services.providers.azure import listing as azure
 from services.providers.google import listing as google
@@ -21,7 +22,9 @@ from services.providers.hosting.lists import LEAST_S, ListingServicer, ProviderL
 from services.providers.listing import KEPT_S, Lister, bounded
 from services.providers.openai import listing as openai
 from services.text.servicer import OFFER
+from tests.emulators import anthropic as anthropic_emulator
 from tests.emulators import aws
+from tests.emulators.anthropic import AnthropicEmulator
 from tests.emulators.azure import AzureEmulator
 from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, BedrockEmulator
 from tests.emulators.gemini import MODELS, GeminiEmulator
@@ -119,6 +122,23 @@ def test_bedrock_lists_what_may_be_asked_for() -> None:
     assert [m.id for m in without] == ["a.text", "c.embed"]
 
 
+def test_anthropics_pages_are_read_to_the_end() -> None:
+    """The last id of a page leads to the next; abilities are told as there, as not there, or not at all."""
+    able = {"image_input": {"supported": True}, "structured_outputs": {"supported": False}, "thinking": "perhaps"}
+    first = {"id": "claude-a", "created_at": "2026-01-02T00:00:00Z", "max_input_tokens": 9, "max_tokens": 5}
+    asked, found = steps(
+        anthropic.list_models,
+        {"data": [{**first, "capabilities": able}], "has_more": True, "last_id": "claude-a&b"},
+        {"data": [{"id": "claude-b", "created_at": "long ago", "max_tokens": "many"}], "has_more": False},
+    )
+    assert asked == ["http://host/v1/v1/models?limit=1000", "http://host/v1/v1/models?limit=1000&after_id=claude-a%26b"]
+    assert [(m.id, m.makes, m.created, m.context_tokens, m.max_output_tokens) for m in found] == [
+        ("claude-a", "text", 1767312000, 9, 5),
+        ("claude-b", "text", 0, 0, 0),
+    ]
+    assert (found[0].capabilities, found[0].lacks) == ({"vision"}, {"json_schema"})
+
+
 def test_azure_lists_deployments_that_are_ready() -> None:
     """A deployment is known by its model; one that is being made is not there yet."""
     _, found = steps(
@@ -194,8 +214,14 @@ def test_what_a_list_says_is_bounded() -> None:
             {"KEY": "azure-good"},
             {"my-chat"},
         ),
+        (
+            AnthropicEmulator,
+            lambda up: {"adapter": "anthropic", "base_url": up.url, "credentials": {"api_key": "KEY"}},
+            {"KEY": anthropic_emulator.KEY},
+            set(anthropic_emulator.MODELS),
+        ),
     ],
-    ids=["openai", "server", "gemini", "bedrock", "azure"],
+    ids=["openai", "server", "gemini", "bedrock", "azure", "anthropic"],
 )
 async def test_each_provider_lists_by_its_own_credentials(
     emulator: Callable[[], Any],

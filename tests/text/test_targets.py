@@ -248,6 +248,7 @@ async def test_an_account_without_credit_is_passed_over_for_another(upstream: Op
         ("azure", 400, {"error": {"code": "billing_hard_limit_reached"}}),
         ("gemini", 403, {"error": {"status": "PERMISSION_DENIED", "details": [{"reason": "BILLING_DISABLED"}]}}),
         ("bedrock", 402, {"message": "x"}),
+        ("anthropic", 402, {"type": "error", "error": {"type": "billing_error", "message": "x"}}),
     ],
 )
 def test_every_protocols_word_for_no_credit(adapter: str, status: int, body: object) -> None:

@@ -51,12 +51,22 @@ def _bedrock(counts: str, *, stream: bool) -> bytes:
     )
 
 
+def _anthropic(counts: str, *, stream: bool) -> bytes:
+    if not stream:
+        content = json.dumps([{"type": "text", "text": TEXT}])
+        return f'{{"type": "message", "content": {content}, "stop_reason": "end_turn", "usage": {counts}}}'.encode()
+    piece = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": TEXT}}
+    end = f'{{"type": "message_delta", "delta": {{"stop_reason": "end_turn"}}, "usage": {counts}}}'
+    return _event(json.dumps(piece)) + _event(end) + _event('{"type": "message_stop"}')
+
+
 ANSWERS: Mapping[str, tuple[Callable[..., bytes], tuple[str, str, str], str]] = {
     "openai": (_openai, ("prompt_tokens", "completion_tokens", ""), "text/event-stream"),
     "azure": (_openai, ("prompt_tokens", "completion_tokens", ""), "text/event-stream"),
     "server": (_openai, ("prompt_tokens", "completion_tokens", ""), "text/event-stream"),
     "gemini": (_gemini, ("promptTokenCount", "candidatesTokenCount", "cachedContentTokenCount"), "text/event-stream"),
     "bedrock": (_bedrock, ("inputTokens", "outputTokens", ""), "application/vnd.amazon.eventstream"),
+    "anthropic": (_anthropic, ("input_tokens", "output_tokens", "cache_read_input_tokens"), "text/event-stream"),
 }
 """How each adapter's provider answers, what it calls prompt, completion and cached tokens, and a stream's type."""
 

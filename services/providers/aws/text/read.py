@@ -14,7 +14,6 @@ from services.common import errors
 from services.providers.aws import errors as failures
 from services.providers.aws.eventstream import Frame, FrameParser
 from services.providers.aws.text.families import family_of
-from services.providers.aws.text.names import rewritten
 from services.providers.aws.text.wire import (
     BlockDelta,
     BlockStart,
@@ -27,6 +26,7 @@ from services.providers.counts import Spelling, count_in, read_usage
 from services.providers.http.classify import name_of
 from services.providers.text import embedded_errors
 from services.providers.text.jsontext import arguments_of
+from services.providers.text.names import rewritten
 from services.providers.text.reading import BaseReader, Malformed
 from services.providers.text.surrogates import value_with_surrogates
 

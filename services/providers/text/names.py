@@ -1,4 +1,4 @@
-"""Names and ids in the letters that Converse takes (its API reference: ToolSpecification, ToolUseBlock)."""
+"""Names and ids in the letters that Converse and Messages take (ToolSpecification, ToolUseBlock; `tool_use`)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _KEPT: Final = 47
 
 
 def call_id(given: str) -> str:
-    """Return a call's id; another one, always the same, for what other vendors' models write and Converse refuses."""
+    """Return a call's id; another one, always the same, for what other vendors' models write and is refused."""
     return given if _TAKEN.fullmatch(given) else f"call_{sha256(given.encode()).hexdigest()[:32]}"
 
 
 def tool_name(given: str) -> str:
-    """Return a tool's name; for one that Converse refuses another, always the same, that a model can still read."""
+    """Return a tool's name; for one that is refused another, always the same, that a model can still read."""
     if _TAKEN.fullmatch(given):
         return given
     return f"{_OTHERS.sub('_', given[:_KEPT])}_{sha256(given.encode()).hexdigest()[:16]}"
@@ -38,6 +38,6 @@ def called(messages: Sequence[Message]) -> list[str]:
 
 
 def rewritten(request: GenerateTextRequest) -> Mapping[str, str]:
-    """Return the callers' names of the tools that Converse knows by others."""
+    """Return the callers' names of the tools that the provider knows by others."""
     names = (*(tool.name for tool in request.tools), *called(request.messages))
     return {sent: name for name in names if (sent := tool_name(name)) != name}

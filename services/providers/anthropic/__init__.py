@@ -1,0 +1,1 @@
+"""Anthropic: Claude, asked where it is made."""

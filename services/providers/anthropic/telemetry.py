@@ -1,0 +1,5 @@
+"""Anthropic's name in traces."""
+
+from typing import Final
+
+SYSTEMS: Final = {"anthropic": "anthropic"}

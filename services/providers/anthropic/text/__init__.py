@@ -1,0 +1,24 @@
+"""Anthropic's Messages API (`api.anthropic.com`)."""
+
+from __future__ import annotations
+
+from services.providers.anthropic import listing
+from services.providers.anthropic.access import authority, check_request
+from services.providers.anthropic.errors import error_from
+from services.providers.anthropic.text.read import count_from, reader
+from services.providers.anthropic.text.request import count_request_from, request_from
+from services.providers.text.base import Adapter
+
+ADAPTER = Adapter(
+    name="anthropic",
+    request_from=request_from,
+    reader=reader,
+    error_from=error_from,
+    authority=authority,
+    request_id_header="request-id",
+    caches=True,
+    count_request_from=count_request_from,
+    count_from=count_from,
+    list_models=listing.list_models,
+    check_request=check_request,
+)
