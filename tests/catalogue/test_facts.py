@@ -100,6 +100,7 @@ def test_what_ships_is_right_and_knows_the_flagships_of_its_day() -> None:
         "openai": ("gpt-6-astra", "gpt-6.1-sol"),
         "azure": ("gpt-4o-mini",),
         "gemini": ("gemini-4-argon", "gemini-3.8-flash"),
+        "anthropic": ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"),
         "bedrock": ("global.anthropic.claude-opus-5-5", "amazon.nova-2-lite-v1:0"),
     }
     for family, ids in flagships.items():

@@ -76,7 +76,14 @@ VENDORS: dict[str, list[Callable[[int, int], float]]] = {
     "anthropic.claude": [_claude_area, _claude_patches],
     "amazon.nova": [],
 }
-NEW = ("gemini-4", "anthropic.claude-opus-5", "anthropic.claude-sonnet-5", "anthropic.claude-haiku-5", "amazon.nova-2")
+NEW = (
+    "gemini-4",
+    "claude-",
+    "anthropic.claude-opus-5",
+    "anthropic.claude-sonnet-5",
+    "anthropic.claude-haiku-5",
+    "amazon.nova-2",
+)
 """Of whose rule nothing is kept: they are bounded by the dearest that there is."""
 
 

@@ -46,6 +46,7 @@ def test_each_retired_model_has_a_living_successor(model: Model) -> None:
 KEYS = {
     "OPENAI_API_KEY": "k",
     "GEMINI_API_KEY": "k",
+    "ANTHROPIC_API_KEY": "k",
     "AWS_BEARER_TOKEN_BEDROCK": "k",
     "AZURE_OPENAI_ENDPOINT": "https://x",
     "AZURE_OPENAI_API_KEY": "k",
@@ -72,6 +73,9 @@ def keyed() -> Catalogue:
         ("google/gemini-99-flash-image", "image", "gemini-image/gemini-99-flash-image", None),
         ("google/imagen-99.0-generate-001", "image", "gemini-image/imagen-99.0-generate-001", None),
         ("models/gemini-embedding-99", "embedding", "gemini-embedding/gemini-embedding-99", None),
+        ("anthropic/claude-opus-9", "text", "anthropic-text/claude-opus-9", "adaptive"),
+        ("anthropic/claude-sonnet-4-6", "text", "anthropic-text/claude-sonnet-4-6", "adaptive"),
+        ("anthropic/claude-haiku-4-5-20251001", "text", "anthropic-text/claude-haiku-4-5-20251001", None),
         ("bedrock/us.anthropic.claude-opus-9", "text", "aws-bedrock-text/us.anthropic.claude-opus-9", "adaptive"),
         ("bedrock/anthropic.claude-3-9-sonnet-v1:0", "text", "aws-bedrock-text/anthropic.claude-3-9-sonnet-v1:0", None),
         ("bedrock/arn:aws:bedrock:x:1:p/y", "text", "aws-bedrock-text/arn:aws:bedrock:x:1:p/y", None),
