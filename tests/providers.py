@@ -159,7 +159,7 @@ Written by `python -m tests.providers` from the contract suites' outcome; do not
 real service against an emulator of its provider that checks requests as the provider does: signatures, types, fields,
 enum values. The emulators of OpenAI, Azure OpenAI, Gemini, Imagen and Bedrock are proven by the official SDKs (Imagen's
 by the SDK's other way to the same method: of the Gemini API it no longer offers it); Ideogram's and Stability's, whose
-owners have no SDK for these endpoints, follow their API references. No cloud was reached from here.
+owners have no SDK for these endpoints, and Anthropic's follow their API references. No cloud was reached from here.
 
 `{YES}`: shown. `{REFUSED}`: the protocol or the model cannot, and a request for it is refused with the field's name.
 

@@ -131,6 +131,7 @@ def test_the_flagships_are_there_with_facts_from_kept_data() -> None:
             "gemini-text/gemini-4-argon",
             "openai-image/gpt-image-2.6-flare",
         ),
+        "anthropic-text/claude-opus-5-5",
         *("aws-bedrock-text/anthropic.claude-opus-5-5", "aws-bedrock-text/amazon.nova-2-lite-v1:0"),
     ):
         model = catalogue.find(name)

@@ -74,6 +74,7 @@ MODELS: Final = (
     "gemini-text/gemini-3.8-flash",
     "gemini-text/gemini-2.5-flash",
     "gemini-text/gemini-2.0-flash-lite",
+    "anthropic-text/claude-opus-5-5",
     "aws-bedrock-text/claude-sonnet-4-5",
     "aws-bedrock-text/nova-lite",
     "local-text/smollm2-135m",

@@ -12,6 +12,7 @@ from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, 
 from services.providers.http.client import Outgoing
 
 _HEADERS: Final = {**JSON_HEADERS, "anthropic-version": "2023-06-01"}
+"""The next version, 2026-10-21, takes no sampling, not even for models that have it."""
 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
