@@ -255,7 +255,7 @@ def _check_block(block: Any, kinds: set[str], where: str) -> int:
             raise invalid(f"{where}.source: Input should be base64")
         if not base64.b64decode(source["data"], validate=True).startswith(_MAGIC[source["media_type"]]):
             raise invalid(f"{where}: Could not process image")
-    call_id = block.get("id", block.get("tool_use_id", "x"))
+    call_id = str(block.get("id", block.get("tool_use_id", "x")))
     if not re.fullmatch(r"[a-zA-Z0-9_-]+", call_id):
         raise invalid(f"{where}: String should match pattern '^[a-zA-Z0-9_-]+$'")
     if block["type"] == "tool_use" and not isinstance(block["input"], dict):

@@ -55,7 +55,13 @@ async def upstream() -> AsyncIterator[AnthropicEmulator]:
 @pytest.fixture
 async def service(upstream: AnthropicEmulator, tmp_path: Path) -> AsyncIterator[TextClient]:
     credentials = {"api_key": "ANTHROPIC_API_KEY"}
-    row = {"id": "p", "makes": "text", "adapter": "anthropic", "base_url": upstream.url, "credentials": credentials}
+    row: Row = {
+        "id": "p",
+        "makes": "text",
+        "adapter": "anthropic",
+        "base_url": upstream.url,
+        "credentials": credentials,
+    }
     async with text_service(tmp_path, [row], MODELS, ENVIRONMENT) as client:
         yield client
 

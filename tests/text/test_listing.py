@@ -136,7 +136,8 @@ def test_anthropics_pages_are_read_to_the_end() -> None:
         ("claude-a", "text", 1767312000, 9, 5),
         ("claude-b", "text", 0, 0, 0),
     ]
-    assert (found[0].capabilities, found[0].lacks) == ({"vision"}, {"json_schema"})
+    assert found[0].capabilities == {"vision"}
+    assert found[0].lacks == {"json_schema"}
 
 
 def test_azure_lists_deployments_that_are_ready() -> None:
