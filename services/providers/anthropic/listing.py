@@ -59,8 +59,8 @@ def _listed(model: _Model) -> ListedModel:
 def _supported(capabilities: Any, *, is_true: bool) -> Iterator[str]:
     """Yield the abilities of which the list says that they are there, or are not."""
     for theirs, word in _WORDS.items():
-        told = capabilities.get(theirs) if isinstance(capabilities, dict) else None
-        if isinstance(told, dict) and told.get("supported") is is_true:
+        flag = capabilities.get(theirs) if isinstance(capabilities, dict) else None
+        if isinstance(flag, dict) and flag.get("supported") is is_true:
             yield word
 
 
