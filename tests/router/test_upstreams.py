@@ -232,7 +232,7 @@ async def test_a_virtual_model_spreads_over_keys_by_what_is_left() -> None:
 
 
 async def test_limits_are_learned_from_answers_for_a_while() -> None:
-    """What a provider says of a model is kept to for a while; what the operator says counts before it."""
+    """What a provider says of a model is kept to for a while; what the operator says counts before it, number by number."""
     world, paces = limited({}, of_models={"b": Rates(requests_per_minute=100)}, a={"fallback": ()})
     upstreams = upstreams_of(world)
     a, b = world.catalogue.find("a"), world.catalogue.find("b")
@@ -240,14 +240,14 @@ async def test_limits_are_learned_from_answers_for_a_while() -> None:
     upstreams.learn(
         a, UpstreamRates(requests_per_minute=1, requests_left=1, tokens_per_minute=50_000, tokens_left=49_000)
     )
-    upstreams.learn(b, UpstreamRates(requests_per_minute=1, requests_left=0))
+    upstreams.learn(b, UpstreamRates(requests_per_minute=1, requests_left=0, tokens_per_minute=70_000))
     assert paces.reports == [("one/a", 1, 49_000, 0.0), ("two/b", 0, None, 0.0)]
     await world.ask()
     assert paces.seen["one/a"] == quota_pb2.Pace(requests_per_minute=1, tokens_per_minute=50_000)
     with pytest.raises(HeldBack):
         await world.ask()
     await world.ask(model="b")
-    assert paces.seen["two/b"].requests_per_minute == 100
+    assert paces.seen["two/b"] == quota_pb2.Pace(requests_per_minute=100, tokens_per_minute=70_000)
     world.now += LEARNED_S + 1
     assert upstreams.rates(a) == ()
     await world.ask()

@@ -104,8 +104,9 @@ class Upstreams:
         if self.clock() - at > LEARNED_S:
             del self._learned[model.full_id]
             return declared
-        # What the operator says of the model counts before what its provider does.
-        return declared if any(name == model.full_id for name, _ in declared) else (*declared, (model.full_id, pace))
+        if not declared or declared[-1][0] != model.full_id:
+            return (*declared, (model.full_id, pace))
+        return (*declared[:-1], (model.full_id, _filled(declared[-1][1], pace)))
 
     def left(self, model: Model, tokens: int) -> float:
         """Return what part of a provider's limits is left, from 0 to 1; 0: a request of so many tokens is refused.
@@ -213,6 +214,15 @@ def _declared(catalogue: Catalogue, model: Model) -> Sequence[Rate]:
     if model.rates is not None:
         found.append((model.full_id, _pace(model.rates)))
     return tuple(found)
+
+
+def _filled(said: quota_pb2.Pace, learned: quota_pb2.Pace) -> quota_pb2.Pace:
+    """Return what the operator says of a model, with what its provider tells of what the operator does not say."""
+    return quota_pb2.Pace(
+        requests_per_minute=said.requests_per_minute or learned.requests_per_minute,
+        tokens_per_minute=said.tokens_per_minute or learned.tokens_per_minute,
+        concurrent_requests=said.concurrent_requests,
+    )
 
 
 def _pace(rates: Rates) -> quota_pb2.Pace:
