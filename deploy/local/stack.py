@@ -24,7 +24,7 @@ from deploy.local.plan import REPOSITORY, Plan, kind_of
 from deploy.local.ports import is_free
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor, started
-from deploy.local.topology import AUTH, DATABASE, EDGE, PROCESSES, callers_first
+from deploy.local.topology import AUTH, DATABASE, EDGE, PROCESSES, ROUTER, Process, callers_first
 
 __all__ = ["REPOSITORY", "Stack", "StackError"]
 
@@ -200,11 +200,20 @@ class Stack:
         """Bring in what has changed since the start, code and settings, with `environment` on top of that of before.
 
         Each process but the database is started anew, one after another, callees first, when it has ended what runs;
-        the edge takes its new configuration over without an end. Raises StackError where one does not come back, or
-        the edge refuses its configuration, and goes on with the one before.
+        the edge takes its new configuration over without an end. Raises StackError for a bad file of models or
+        policies, before any process is stopped for it; where one does not come back; and where the edge refuses its
+        configuration, and goes on with the one before.
         """
         assert self._supervisor is not None
+        before = dict(self._given)
         self._given.update(environment or {})
+        try:
+            if ROUTER.name in self.plan.addresses:
+                self._run_once(ROUTER, "--check")
+        except StackError:
+            self._given.clear()
+            self._given.update(before)
+            raise
         for group in reversed(list(callers_first())):
             for name in [name for name in self.plan.addresses if name.partition("-")[0] in group and name != EDGE.name]:
                 self._supervisor.stop([name], wait_s=float(self._given.get("MOA_DRAIN_S", "10")) + 5)
@@ -212,14 +221,15 @@ class Stack:
                 self.await_ready(name)
                 self._tell(f"{name} is new")
         if EDGE.name in self.plan.addresses:
-            self._reload_edge()
+            self._run_once(EDGE, "--reload")
             self._tell(f"{EDGE.name} is new")
 
-    def _reload_edge(self) -> None:
+    def _run_once(self, process: Process, argument: str) -> None:
+        """Run a process's module for what it does and ends. Raises StackError with what it said where it fails."""
         done = subprocess.run(
-            [sys.executable, "-m", EDGE.module, "--reload"],
+            [sys.executable, "-m", process.module, argument],
             cwd=REPOSITORY,
-            env=self.plan.environment(EDGE.name, ""),
+            env=self.plan.environment(process.name, ""),
             capture_output=True,
             text=True,
             check=False,

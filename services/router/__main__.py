@@ -1,11 +1,12 @@
-"""Run the router: `python -m services.router`."""
+"""Run the router: `python -m services.router`; with `--check`, read the files that it would, and end."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from services.catalogue import CatalogueError, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
@@ -75,11 +76,25 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
             await rows.aclose()
 
 
+async def check(config: RouterSettings) -> None:
+    """Read the files that a start reads, and end. Raises CatalogueError or PoliciesError for a bad one."""
+    Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
+    if config.policies:
+        await PolicyRows(config.policies).aclose()
+
+
 async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     memory.give_back_freed()
-    try:
+    with _told():
         async with serve(config):
             await stop.wait()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """End the process with what is wrong with a file. Raises SystemExit."""
+    try:
+        yield
     except CatalogueError as error:
         raise SystemExit(f"bad catalogue: {error}") from None
     except PoliciesError as error:
@@ -89,4 +104,8 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
 if __name__ == "__main__":
     read = settings.read(RouterSettings)
     logs.configure("router", read.log_level)
+    if sys.argv[1:] == ["--check"]:
+        with _told():
+            asyncio.run(check(read))
+        raise SystemExit
     server.run(lambda stop: main(read, stop), "router")

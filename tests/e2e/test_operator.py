@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import requests
 
-from deploy.local.stack import Stack
+from deploy.local.stack import Stack, StackError
 from tests import stacks
 from tests.emulators.openai import OpenAIEmulator
 
@@ -74,6 +75,20 @@ def _seen(folder: Path, catalogue: str) -> None:
         awaited(lambda: any(line.endswith(f"is kept: {fault}") for line in told))
         assert "moa_catalogue_refused 1.0" in requests.get(f"{stack.internal_url}/metrics/router", timeout=20).text
         assert requests.get(f"{stack.url}/v1/models", headers=key, timeout=20).json()["data"]
+        _reload_is_refused(stack, f"bad catalogue: {fault}")
         path.write_text(catalogue)
         awaited(lambda: not ready()["catalogue_refused"])
         awaited(lambda: told[-1] == "the catalogue was read anew: 1 models")
+        policies = folder / "policies.yaml"
+        policies.write_text("policies: [{name: one, kind: deny-lits}]")
+        fault = f"bad policies: {policies}: one: unknown kind 'deny-lits'; there are cap, deny-list"
+        _reload_is_refused(stack, fault, MOA_POLICIES=str(policies))
+
+
+def _reload_is_refused(stack: Stack, fault: str, **environment: str) -> None:
+    """A reload with a bad file stops no process: what the gateway would not take while it runs does not end it."""
+    before = {name: stack.pid(name) for name in stack.names}
+    with pytest.raises(StackError) as refused:
+        stack.reload(environment)
+    assert str(refused.value) == fault
+    assert {name: stack.pid(name) for name in stack.names} == before

@@ -232,7 +232,7 @@ async def test_a_virtual_model_spreads_over_keys_by_what_is_left() -> None:
 
 
 async def test_limits_are_learned_from_answers_for_a_while() -> None:
-    """What a provider says of a model is kept to for a while; what the operator says counts before it, number by number."""
+    """What a provider says of a model is kept to for a while; each number that the operator says counts before it."""
     world, paces = limited({}, of_models={"b": Rates(requests_per_minute=100)}, a={"fallback": ()})
     upstreams = upstreams_of(world)
     a, b = world.catalogue.find("a"), world.catalogue.find("b")
