@@ -34,7 +34,9 @@ class DenyList(Hook):
         self.holds = settings.span
         self._message = settings.message
         for pattern in settings.patterns:
-            Pattern(pattern, span=settings.span)  # each by itself, so that a bad one is named
+            # Each by itself, so that a bad one is named.
+            if Pattern(pattern, span=settings.span).is_in(""):
+                raise ValueError(f"pattern {pattern!r} matches the empty text: every request would be refused")
         self._pattern = Pattern("|".join(f"(?:{pattern})" for pattern in settings.patterns), span=settings.span)
         self._requests = "requests" in settings.look_at
         self._watch = _Watch(self._pattern, settings.message) if "answers" in settings.look_at else None

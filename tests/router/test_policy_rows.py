@@ -39,6 +39,7 @@ def file(folder: Path, text: str) -> Path:
         ("policies: [{name: x, kind: cap, settings: {most: 3}}]", "x: most"),
         ("policies: [{name: x, kind: cap, settings: {languages: [tlh]}}]", "no script is known of language tlh"),
         ("policies: [{name: x, kind: deny-list, settings: {patterns: ['(?=a)']}}]", "look-around"),
+        ("policies: [{name: x, kind: deny-list, settings: {patterns: [a, 'b|']}}]", r"'b\\|' matches the empty text"),
         ("policies: [{name: x, kind: cap}, {name: x, kind: cap}]", "two policies are called x"),
         ("policies: [{name: x, kind: cap, deadline_ms: 0}]", "deadline_ms"),
         ("policies: [{name: x, address: 'http://a b', holds: 3}]", "x: "),
