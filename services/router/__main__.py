@@ -85,13 +85,13 @@ async def check(config: RouterSettings) -> None:
 
 async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     memory.give_back_freed()
-    with _told():
+    with _ending_with_faults():
         async with serve(config):
             await stop.wait()
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _ending_with_faults() -> Iterator[None]:
     """End the process with what is wrong with a file. Raises SystemExit."""
     try:
         yield
@@ -105,7 +105,7 @@ if __name__ == "__main__":
     read = settings.read(RouterSettings)
     logs.configure("router", read.log_level)
     if sys.argv[1:] == ["--check"]:
-        with _told():
+        with _ending_with_faults():
             asyncio.run(check(read))
         raise SystemExit
     server.run(lambda stop: main(read, stop), "router")

@@ -216,12 +216,12 @@ def _declared(catalogue: Catalogue, model: Model) -> Sequence[Rate]:
     return tuple(found)
 
 
-def _filled(said: quota_pb2.Pace, learned: quota_pb2.Pace) -> quota_pb2.Pace:
+def _filled(declared: quota_pb2.Pace, learned: quota_pb2.Pace) -> quota_pb2.Pace:
     """Return what the operator says of a model, with what its provider tells of what the operator does not say."""
     return quota_pb2.Pace(
-        requests_per_minute=said.requests_per_minute or learned.requests_per_minute,
-        tokens_per_minute=said.tokens_per_minute or learned.tokens_per_minute,
-        concurrent_requests=said.concurrent_requests,
+        requests_per_minute=declared.requests_per_minute or learned.requests_per_minute,
+        tokens_per_minute=declared.tokens_per_minute or learned.tokens_per_minute,
+        concurrent_requests=declared.concurrent_requests,
     )
 
 
