@@ -35,7 +35,7 @@ from services.catalogue._refresh import Refresh, refresh_of
 from services.catalogue._route import LONGEST_TAG_BYTES, Route, RouteTarget, When
 from services.catalogue._sizes import fit
 from services.catalogue._snapshot import Catalogue, UnknownModel
-from services.catalogue._virtual import Targets
+from services.catalogue._virtual import RouteTargets
 from services.catalogue._watch import Watched
 from services.catalogue._wildcards import is_name
 
@@ -67,8 +67,8 @@ __all__ = [
     "Retirement",
     "Route",
     "RouteTarget",
+    "RouteTargets",
     "Source",
-    "Targets",
     "Tier",
     "Timeouts",
     "TokenPrices",

@@ -16,7 +16,7 @@ from services.catalogue._listed import Listed
 from services.catalogue._model import Model, Provider
 from services.catalogue._price import Cost, today
 from services.catalogue._route import Route
-from services.catalogue._virtual import Targets, Variants, VirtualModels
+from services.catalogue._virtual import RouteTargets, Variants, VirtualModels
 from services.catalogue._wildcards import WildcardModel, Wildcards
 from services.common.errors import ModelNotFound, NotFound
 
@@ -236,7 +236,7 @@ class Catalogue:
             may_be=may_be,
         )
 
-    def route(self, model: Model) -> tuple[Route, Targets] | None:
+    def route(self, model: Model) -> tuple[Route, RouteTargets] | None:
         """Return what a virtual model stands for, with the model of each target; None for other models."""
         return self._virtual.of(model)
 

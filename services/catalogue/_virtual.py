@@ -13,7 +13,7 @@ from services.catalogue._route import ADAPTER, Route, RouteTarget, provider_of
 _MOST_VARIED: Final = 1024
 """How many rows of variants are kept: some models' names come from callers."""
 
-Targets = tuple[tuple[RouteTarget, Model], ...]
+RouteTargets = tuple[tuple[RouteTarget, Model], ...]
 """A virtual model's targets, each with the model that it names."""
 
 
@@ -79,7 +79,7 @@ class VirtualModels:
         self._find = find
         self._makes = makes
         self._made: dict[str, tuple[Model, str]] = {}
-        self._targets: dict[str, tuple[Route, Targets]] = {}
+        self._targets: dict[str, tuple[Route, RouteTargets]] = {}
         self.models = tuple(self._virtual(route, rows)[0] for route in rows.values())
         """As listings show them, in the file's order."""
 
@@ -105,7 +105,7 @@ class VirtualModels:
         kinds: dict[str, Any] = {model.provider: makes for model, makes in self._made.values()}
         return {name: Provider(id=name, adapter=ADAPTER, makes=makes) for name, makes in kinds.items()}
 
-    def of(self, model: Model) -> tuple[Route, Targets] | None:
+    def of(self, model: Model) -> tuple[Route, RouteTargets] | None:
         """Return what a virtual model stands for; None for other models."""
         return self._targets.get(model.full_id) if self._targets else None
 
