@@ -11,8 +11,7 @@ from services.router.domain import retirement
 from services.router.domain.caller import Caller
 from services.router.domain.described import Description, described
 from services.router.domain.operation import Operation
-from services.router.domain.operations import Admission
-from services.router.domain.ports import VerifiedKey
+from services.router.domain.ports import Admission, VerifiedKey
 
 Readiness = Mapping[str, Any]
 """`status`, and `percent` or `detail` where there is one."""

@@ -14,61 +14,32 @@ from typing import Any, Final, Protocol
 
 from moa.common.v1 import media_pb2
 from moa.quota.v1 import quota_pb2
-from services.catalogue import Catalogue, Cost, Model, Retirement, UnknownModel
+from services.catalogue import Catalogue, Model, Retirement
 from services.common.errors import (
     InvalidField,
     MoaError,
     ModelNotFound,
     PermissionDenied,
-    ProviderNotConfigured,
     QuotaExhausted,
-    Unsupported,
 )
-from services.common.operations import CONTRACTS
 from services.policies import Asked
 from services.quota_client import costless
-from services.quota_client.amounts import Amount
 from services.router.background import Background
 from services.router.domain import retirement
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
-from services.router.domain.finding import find
+from services.router.domain.finding import Finder
 from services.router.domain.measures import Headroom, Measures
-from services.router.domain.operation import Backends, Call, CountingOperation, Needed, Operation
+from services.router.domain.operation import Backends, Call, CountingOperation, Needed
 from services.router.domain.paced_attempts import PacedAttempts
 from services.router.domain.policies import Policies, Screen
-from services.router.domain.ports import Linked, M, Reservation, VerifiedKey
+from services.router.domain.ports import Admission, Linked, M, Reservation, VerifiedKey
 from services.router.domain.routes import Plan, Planning
 from services.router.domain.shadows import Shadows
 from services.router.domain.terms import RETRIES, Patience, Terms
 from services.router.domain.upstreams import Upstreams
-
-
-class Admission(Protocol):
-    """Who verifies keys and lends quota; `services.quota_client.Admission` is one."""
-
-    async def identify(self, key: str) -> VerifiedKey:
-        """Verify a key."""
-
-    async def arrive(self, key: str) -> VerifiedKey:
-        """Verify a key, and count a request that needs no quota. Raises RateLimited."""
-
-    async def reserve(
-        self,
-        key: str,
-        *,
-        operation: quota_pb2.Operation.ValueType,
-        provider: str,
-        model: str,
-        need: Amount,
-        least: Amount | None = None,
-        cost: Cost = ...,
-        request_id: str,
-    ) -> Reservation:
-        """Verify a key and lend it quota."""
-
 
 MOST_LINKS: Final = 16
 """How many images of one request may be links."""
@@ -79,10 +50,6 @@ class Inputs(Protocol):
 
     def fetched(self, linked: Sequence[Linked], *, account_id: str, owner: str) -> AbstractAsyncContextManager[None]:
         """Put the images in the place of their links; their memory is accounted for until the block is left."""
-
-
-async def _as_it_is() -> bool:
-    return False
 
 
 class Operations:
@@ -107,7 +74,7 @@ class Operations:
         self._inputs = inputs
         self._patience = patience or Patience()
         self._policies = policies
-        self._relisted = relisted or _as_it_is
+        self._finder = Finder(catalogue, relisted)
         self._upstreams = upstreams
         self._background = Background()
         self.planning = Planning(Measures(self._patience.clock, headroom or upstreams), self._patience.jitter)
@@ -122,7 +89,7 @@ class Operations:
         Raises MoaError for everything that can be known before the first event.
         """
         name = call.request.model
-        model, ending = await self._found(name, call.request.provider, call.operation, caller)
+        model, ending = await self._finder.find(name, call.request.provider, call.operation, caller)
         with retirement.naming_the_retired(name, ending):
             if self._policies is None:
                 return await self._begin(call, model, ending, caller)
@@ -142,7 +109,7 @@ class Operations:
             raise
         if request is not call.request:
             call = call.changed(request)
-            model, ending = self._model(request.model, request.provider, call.operation, caller)
+            model, ending = self._finder.known(request.model, request.provider, call.operation, caller)
         return await self._begin(call, model, ending, caller, policies.screen(asked, request))
 
     async def _begin(
@@ -255,7 +222,7 @@ class Operations:
 
         For dialects where one call serves both. Raises as the operations do.
         """
-        model, _ = await self._found(name, provider, None, caller)
+        model, _ = await self._finder.find(name, provider, None, caller)
         return model, self._catalogue().providers[model.provider].makes
 
     async def count_tokens(self, operation: CountingOperation[Any, Any], request: Any, caller: Caller) -> int:
@@ -264,7 +231,7 @@ class Operations:
         `request`: what the operation's `count` takes. Raises ContextTooLong for a prompt that cannot fit however it is
         tokenized: nobody counts it.
         """
-        model, _ = await self._found(request.model, request.provider, operation, caller)
+        model, _ = await self._finder.find(request.model, request.provider, operation, caller)
         await self._admission.arrive(caller.key)
         verified_key = await self._permitted(caller, operation.quota, model)
         call = operation.counting(request)
@@ -293,45 +260,6 @@ class Operations:
         if not verified_key.may(operation, model.provider, model.id):
             raise PermissionDenied(f"this key may not use model {model.id}", param="model")
         return verified_key
-
-    async def _found(
-        self, name: str, provider: str, operation: Operation[Any, Any] | None, caller: Caller
-    ) -> tuple[Model, Retirement | None]:
-        """As `_model`; a name that nobody has is looked for once more, when providers have told what they have now."""
-        try:
-            return self._model(name, provider, operation, caller)
-        except UnknownModel:
-            if caller.own_key or not await self._relisted():
-                raise
-        return self._model(name, provider, operation, caller)
-
-    def _model(
-        self, name: str, provider: str, operation: Operation[Any, Any] | None, caller: Caller
-    ) -> tuple[Model, Retirement | None]:
-        """Find the model that answers to a name, and the retirement that its caller is to be told of."""
-        catalogue = self._catalogue()
-        if name:
-            makes = operation.name if operation is not None else ""
-            asked = find(catalogue, name, provider=provider, makes=makes, own_key=bool(caller.own_key))
-        elif operation is not None and operation.nameless:
-            asked = catalogue.first(operation.name)
-        else:
-            raise InvalidField("a model is required", param="model")
-        model, ending = retirement.standing(catalogue, asked, retirement.today())
-        if caller.own_key:
-            # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
-            if not catalogue.providers[model.provider].takes_caller_keys:
-                raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
-        elif not catalogue.is_reachable(model):
-            raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
-        makes = catalogue.providers[model.provider].makes
-        if operation is not None and makes != operation.name:
-            made, wanted = (CONTRACTS[word].made for word in (makes, operation.name))
-            raise Unsupported(
-                f"model {model.id} makes {made}, not {wanted}; ask it for {made}, or another model for {wanted}",
-                param="model",
-            )
-        return model, ending
 
     def _terms(self, caller: Caller, reserved: Reservation, plan: Plan, *, whole: bool) -> Terms:
         # Tasks come again by themselves, and remember it.

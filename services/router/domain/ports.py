@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.catalogue import Cost
 from services.quota_client.amounts import Amount
 from services.quota_client.ratelimit import Remaining
 
@@ -126,3 +127,27 @@ class MessageStream(Protocol[M_co]):
 
     def close(self) -> None:
         """Let go of it, once its last event was read."""
+
+
+class Admission(Protocol):
+    """Who verifies keys and lends quota; `services.quota_client.Admission` is one."""
+
+    async def identify(self, key: str) -> VerifiedKey:
+        """Verify a key."""
+
+    async def arrive(self, key: str) -> VerifiedKey:
+        """Verify a key, and count a request that needs no quota. Raises RateLimited."""
+
+    async def reserve(
+        self,
+        key: str,
+        *,
+        operation: quota_pb2.Operation.ValueType,
+        provider: str,
+        model: str,
+        need: Amount,
+        least: Amount | None = None,
+        cost: Cost = ...,
+        request_id: str,
+    ) -> Reservation:
+        """Verify a key and lend it quota."""
