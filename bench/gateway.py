@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -176,11 +176,10 @@ def bench(rounds: int, seconds: float, *, beside: bool = True) -> dict[str, Any]
         with Stack(Path(folder), environment=environment, processes=names):
             pass  # the first start makes the database and the first account
         began = time.perf_counter()
-        with (
-            Stack(Path(folder), environment=environment, processes=names) as stack,
-            peers.running(direct, wanted=beside) as others,
-        ):
+        with ExitStack() as running:
+            stack = running.enter_context(Stack(Path(folder), environment=environment, processes=names))
             ready_s = time.perf_counter() - began
+            others = running.enter_context(peers.running(direct, wanted=beside))
             moa = Target(
                 name="moa",
                 base_url=f"{stack.url}/v1",
