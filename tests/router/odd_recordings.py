@@ -323,4 +323,74 @@ BEDROCK: dict[str, Recording] = {
     },
 }
 
-ODD: dict[str, Recording] = OPENAI | GOOGLE | BEDROCK
+
+def _piece(kind: str, place: int = 0, **fields: Any) -> Json:
+    return {"type": "content_block_delta", "index": place, "delta": {"type": kind, **fields}}
+
+
+def _start(place: int = 0, **block: Any) -> Json:
+    return {"type": "content_block_start", "index": place, "content_block": block}
+
+
+_HEAD: Json = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
+_MESSAGE: Json = {**_HEAD, "content": [], "stop_reason": None, "stop_sequence": None}
+_BEGUN: Json = {"input_tokens": 5, "cache_read_input_tokens": 0, "service_tier": "standard", "inference_geo": "eu"}
+_SEARCH: Json = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+_SOURCE: Json = {"type": "char_location", "cited_text": "so it is", "document_index": 0, "document_title": "A book"}
+
+
+def _messages(*pieces: Json, says: Said, ends: str = "", stop: str = "end_turn") -> Recording:
+    begun = {"type": "message_start", "message": {**_MESSAGE, "usage": {**_BEGUN, "output_tokens": 1}}}
+    stopped = {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 7}}
+    events = [begun, {"type": "ping"}, *pieces, stopped, {"type": "message_stop"}]
+    return Recording("anthropic", events, says=says, ends=ends, elsewhere=ends)
+
+
+def _messages_whole(*blocks: Json, says: Said, ends: str = "", stop: str | None = "end_turn") -> Recording:
+    answer = {**_HEAD, "content": list(blocks), "stop_reason": stop, "usage": {**_BEGUN, "output_tokens": 7}}
+    return Recording("anthropic", [answer], streamed=False, says=says, ends=ends, elsewhere=ends)
+
+
+ANTHROPIC: dict[str, Recording] = {
+    "anthropic": _messages(
+        _start(type="thinking", thinking="", signature=""),
+        _piece("thinking_delta", thinking="hm"),
+        _piece("signature_delta", signature="c2ln"),
+        {"type": "content_block_stop", "index": 0},
+        _start(1, type="text", text=""),
+        _piece("text_delta", 1, text="Hi"),
+        _piece("citations_delta", 1, citation=_SOURCE),
+        _start(2, type="tool_use", id="c", name="f", input={}),
+        _piece("input_json_delta", 2, partial_json='{"a":1}'),
+        says=Said("Hi", "hm", (("f", {"a": 1}),)),
+        stop="tool_use",
+    ),
+    "anthropic, whole": _messages_whole(
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+        {"type": "text", "text": "Hi", "citations": [_SOURCE]},
+        {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}},
+        says=Said("Hi", "hm", (("f", {"a": 1}),)),
+        stop="tool_use",
+    ),
+    "anthropic, without an end, whole": _messages_whole({"type": "text", "text": "Hi"}, says=_HI, stop=None),
+    "anthropic, a tool of its own": _messages(
+        _piece("text_delta", text="Hi"), _start(1, **_SEARCH), says=_HI, ends=_UNHEARD
+    ),
+    "anthropic, a tool of its own, whole": _messages_whole(
+        {"type": "text", "text": "Hi"}, _SEARCH, says=_HI, ends=_UNHEARD
+    ),
+    "anthropic, a piece of next year": _messages(
+        _piece("text_delta", text="Hi"), _piece("hologram_delta", 1, data="x"), says=_HI, ends=_UNHEARD
+    ),
+    "anthropic, a pause": _messages(
+        _piece("text_delta", text="Hi"), says=_HI, stop="pause_turn", ends="upstream_failed"
+    ),
+    "anthropic, an error": _messages(
+        _piece("text_delta", text="Hi"),
+        {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+        says=_HI,
+        ends="upstream_overloaded",
+    ),
+}
+
+ODD: dict[str, Recording] = OPENAI | GOOGLE | BEDROCK | ANTHROPIC

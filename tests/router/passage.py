@@ -26,7 +26,12 @@ ALL: Final = RECORDINGS | ODD
 DIALECTS: Final = ("openai", "google", "native")
 MODEL: Final = Model(id="m", provider="p", capabilities=frozenset({"tools", "reasoning", "logprobs"}))
 _CLAUDE: Final = Model(id="m", provider="p", upstream="anthropic.m", capabilities=MODEL.capabilities)
-_ADAPTERS: Final = {"openai": ADAPTERS["openai"], "google": ADAPTERS["gemini"], "aws": ADAPTERS["bedrock"]}
+_ADAPTERS: Final = {
+    "openai": ADAPTERS["openai"],
+    "google": ADAPTERS["gemini"],
+    "aws": ADAPTERS["bedrock"],
+    "anthropic": ADAPTERS["anthropic"],
+}
 _STREAMS: Final = {"aws": "application/vnd.amazon.eventstream"}
 _FORM: Final = ("choices", "candidates", "object")
 """What only says whether an answer is whole."""

@@ -16,8 +16,12 @@ from tests.router.passage import ALL, DIALECTS, Outcome, events_of, lost, outcom
 from tests.router.recordings import Recording, Said
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "dialects.md"
-_NAMES: Final = {"openai": "OpenAI", "google": "Google", "aws": "Bedrock"}
+_NAMES: Final = {"openai": "OpenAI", "google": "Google", "aws": "Bedrock", "anthropic": "Anthropic"}
 _STRUCTURE: Final = frozenset(("contentBlockIndex", "toolUseId", "input"))
+"""What only says what belongs together, and arguments, which are compared as a whole."""
+_OF_MESSAGES: Final = ("id", "model", "service_tier", "inference_geo", "stop_reason", "output_tokens")
+"""What Messages says of a whole answer."""
+_OF_MESSAGE_FORM: Final = frozenset(("type", "index", "input", "partial_json"))
 """What only says what belongs together, and arguments, which are compared as a whole."""
 _KINDS: Final = ("metrics", "trace", "performanceConfig", "serviceTier", "additionalModelResponseFields", "stopReason")
 """What Converse says of a whole answer."""
@@ -69,7 +73,7 @@ def test_everything_said_reaches_callers_of_every_dialect(name: str, dialect: st
         assert said(dialect, shown) == says
 
 
-@pytest.mark.parametrize("name", [name for name, recording in ALL.items() if recording.vendor != "aws"])
+@pytest.mark.parametrize("name", [name for name, recording in ALL.items() if recording.vendor in DIALECTS])
 @pytest.mark.parametrize("stream", [True, False])
 def test_nothing_is_lost_but_what_is_written_down(name: str, stream: bool) -> None:
     """From a provider to a caller of the same vendor's API."""
@@ -105,12 +109,23 @@ def test_what_other_dialects_do_not_show_is_written_down() -> None:
         if recording.vendor == "aws":
             paths = unsaid(recording, _got(recording, "openai", stream=recording.streamed).shown)
             found |= {("Bedrock", _of_converse(path)) for path in paths if _STRUCTURE.isdisjoint(path.split("."))}
+        if recording.vendor == "anthropic":
+            paths = unsaid(recording, _got(recording, "openai", stream=recording.streamed).shown)
+            found |= {("Anthropic", name) for name in map(_of_messages, paths) if name}
     assert found == rows("Lost between vendors")
 
 
 def _of_converse(path: str) -> str:
     kind = next((name for name in path.replace("[]", "").split(".") if name in _KINDS), "")
     return f"answer.{kind}" if kind else "text.citations" if "citation" in path else path
+
+
+def _of_messages(path: str) -> str:
+    """Return what a field of Messages is called in the table; empty for types and indices, and for counts and calls."""
+    if "citation" in path:
+        return "text.citations"
+    name = path.replace("[]", "").rpartition(".")[2]
+    return f"answer.{name}" if name in _OF_MESSAGES else "" if _OF_MESSAGE_FORM & set(path.split(".")) else path
 
 
 @pytest.mark.parametrize("name", [name for name, recording in ALL.items() if not recording.elsewhere])

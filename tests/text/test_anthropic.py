@@ -226,6 +226,37 @@ def test_an_error_amid_the_stream_is_typed(kind: str, error: type[errors.MoaErro
     assert isinstance(whole.failure, error)
 
 
+def test_halves_of_a_character_are_joined() -> None:
+    """In text, thinking and arguments, where a relay cuts within one; a half without its other fails the answer."""
+    pieces = [
+        delta(0, "thinking_delta", thinking="x\ud83d"),
+        delta(0, "thinking_delta", thinking="\ude00"),
+        delta(1, "text_delta", text="A\ud83d"),
+        delta(1, "text_delta", text="\ude00"),
+        start(2, type="tool_use", id="t", name="f"),
+        delta(2, "input_json_delta", partial_json='{"x":"\ud83d'),
+        delta(2, "input_json_delta", partial_json='\ude00"}'),
+    ]
+    stop = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}
+    data = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in [*pieces, stop, OVER])
+    reader = AnthropicReader(chat(reasoning=ReasoningOptions(include=True)), streamed=True)
+    events = [*reader.feed(data), *reader.end()]
+    assert (text_of(events), reasoning_of(events), reader.failure) == ("A😀", "x😀", None)
+    assert "".join(each.tool_call.arguments_json for each in events) == '{"x":"😀"}'
+    broken = AnthropicReader(chat(), streamed=True)
+    broken.feed(b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in [pieces[2], STOP, OVER]))
+    assert isinstance(broken.failure, errors.UpstreamBroken)
+
+
+def test_an_answer_that_does_not_say_why_it_ended_is_one() -> None:
+    """Where it has words and its last event, or came whole; without a word it is none."""
+    word = delta(0, "text_delta", text="good")
+    for events, reader in (read(word, OVER), read_whole(content=[{"type": "text", "text": "good"}])):
+        assert (text_of(events), reader.failure) == ("good", None)
+        assert ending_of(events) == FinishReason.FINISH_REASON_STOP
+    assert isinstance(read(OVER)[1].failure, errors.UpstreamBroken)
+
+
 def test_a_stream_without_its_end_is_broken() -> None:
     """No stop reason came, whatever else did; a stop reason without the last event is an end."""
     word = delta(0, "text_delta", text="good")
