@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from services.catalogue import Model
 from services.common import errors
 from services.providers.anthropic.text.read import AnthropicReader
 from services.providers.anthropic.text.request import body_from
+from services.providers.aws.text.request import body_from as converse_from
 from services.providers.text.ignored import Ignored
 from tests.emulators.anthropic import KEY, OPUS, SIGNATURE, SONNET, AnthropicEmulator, event
 from tests.emulators.script import Call, Counts, Script
@@ -301,6 +302,36 @@ def test_redacted_thinking_goes_round() -> None:
     request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[part, Part(text="so")]))
     blocks = body_from(request, THINKER, Ignored())["messages"][1]["content"]
     assert blocks[0] == {"type": "redacted_thinking", "data": "b3BhcXVl"}
+
+
+def test_a_thought_whose_text_was_left_out_goes_round_as_one() -> None:
+    """Newer models show the signature alone unless asked for more: it is no thought that only Claude can read."""
+    signed = delta(0, "signature_delta", signature="c2ln")
+    begins = start(0, type="thinking", thinking="", signature="")
+    streamed, _ = read(begins, signed, delta(1, "text_delta", text="hi"), STOP)
+    whole, _ = read_whole(
+        content=[{"type": "thinking", "thinking": "", "signature": "c2ln"}, {"type": "text", "text": "hi"}]
+    )
+    for given in (streamed, whole):
+        (thought,) = [each.reasoning for each in given if each.HasField("reasoning")]
+        assert thought.text == ""
+        request = chat("look")
+        part = Part(reasoning=ReasoningPart(signature=thought.signature, signer=thought.signer))
+        request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[part, Part(text="so")]))
+        blocks = body_from(request, THINKER, Ignored())["messages"][1]["content"]
+        assert blocks[0] == {"type": "thinking", "thinking": "", "signature": "c2ln"}
+        at_bedrock = converse_from(request, THINKER, Ignored())["messages"][1]["content"]
+        assert at_bedrock[0] == {"reasoningContent": {"reasoningText": {"text": "", "signature": "c2ln"}}}
+
+
+@pytest.mark.parametrize("text", ["hm", ""])
+@pytest.mark.parametrize("of", [body_from, converse_from], ids=["anthropic", "bedrock"])
+def test_a_signature_of_any_bytes_is_the_providers_to_refuse(of: Callable[..., Json], text: str) -> None:
+    """Callers give whatever they like as one: it is sent as text, and fails nothing here."""
+    request = chat("look")
+    part = Part(reasoning=ReasoningPart(text=text, signature=b"\xff\x00"))
+    request.messages.append(Message(role=Role.ROLE_ASSISTANT, parts=[part, Part(text="so")]))
+    assert "/wA=" in json.dumps(of(request, THINKER, Ignored()))
 
 
 async def test_newer_models_think_by_effort_and_show_it_when_asked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any, Final
 
 from moa.text.v1.text_pb2 import Part, ReasoningOptions, Role, ToolChoice
@@ -14,6 +15,9 @@ Json = dict[str, Any]
 
 SIGNER: Final = "anthropic"
 """Whose signatures Claude takes back."""
+OMITTED: Final = b"omitted:"
+"""Stands before the signature of a thought whose text was left out: a thought that only Claude can read has no text
+either, and is given back in another form. No signature has a colon."""
 _MIN_BUDGET: Final = 1024
 _LEAST_TOP_P: Final = 0.95
 """Of Claude while it thinks."""
@@ -72,6 +76,14 @@ def _leaves_no_room(request: GenerateTextRequest) -> bool:
     """Return whether the answer's beginning is fixed: a tool that must be called, or a prefill."""
     forced = request.tool_choice.mode in (ToolChoice.MODE_REQUIRED, ToolChoice.MODE_NAMED)
     return forced or request.messages[-1].role == Role.ROLE_ASSISTANT
+
+
+def text_of(signature: bytes) -> str:
+    """Return a signature as text, as it came; what no vendor writes as text, in base64."""
+    try:
+        return signature.decode("ascii")
+    except UnicodeDecodeError:
+        return b64encode(signature).decode()
 
 
 def is_provable(part: Part) -> bool:

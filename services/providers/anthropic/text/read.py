@@ -14,7 +14,7 @@ from services.common import errors
 from services.common.estimate import ReportedUsage
 from services.providers.anthropic import errors as failures
 from services.providers.anthropic.text.wire import Block, Delta, Details, Event, Whole
-from services.providers.anthropic.thinking import SIGNER
+from services.providers.anthropic.thinking import OMITTED, SIGNER
 from services.providers.counts import Spelling, count_in, read_usage, usage_in
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.sse import EventParser
@@ -75,7 +75,7 @@ def count_from(body: bytes) -> int:
 class AnthropicReader(BaseReader):
     """Reads one answer. Its usage comes in two parts: the prompt's at the beginning, the completion's at the end."""
 
-    __slots__ = ("_begun_usage", "_names", "_silent", "_tools", "_untold")
+    __slots__ = ("_begun_usage", "_names", "_silent", "_thoughts", "_tools", "_untold")
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool) -> None:
         super().__init__(request, EventParser() if streamed else None, signer=SIGNER)
@@ -84,6 +84,8 @@ class AnthropicReader(BaseReader):
         """Content block → which call it is."""
         self._silent: set[int] = set()
         """Calls of which no arguments have come."""
+        self._thoughts: set[int] = set()
+        """Content blocks that are thoughts with a text."""
         self._begun_usage: dict[str, Any] = {}
         """The prompt's counts, as the beginning told them."""
         self._untold: ReportedUsage | None = None
@@ -138,14 +140,14 @@ class AnthropicReader(BaseReader):
             self._silent.add(index)
             self._begin_call(index, block, "")
         else:
-            self._take_block(block)
+            self._take_block(place, block)
 
     def _begin_call(self, index: int, block: Block, arguments: str) -> None:
         if not block.name:
             raise Malformed
         self._call(0, index, arguments, call_id=block.id, name=self._names.get(block.name, block.name))
 
-    def _take_block(self, block: Block) -> None:
+    def _take_block(self, place: int, block: Block) -> None:
         """Read a block that is no call."""
         if block.type == "text":
             if block.text is None:
@@ -153,7 +155,7 @@ class AnthropicReader(BaseReader):
             if text := self._text(block.text, 0, "content"):
                 self._say(0, text)
         elif block.type == "thinking":
-            self._take_thought(block.thinking, block.signature)
+            self._take_thought(place, block.thinking, block.signature)
         elif block.type == "redacted_thinking":
             if not block.data:
                 raise Malformed
@@ -161,10 +163,15 @@ class AnthropicReader(BaseReader):
         else:
             raise self._unheard(f"a block of another kind ({name_of(block.type)})")
 
-    def _take_thought(self, text: str | None, signature: str | None) -> None:
+    def _take_thought(self, place: int, text: str | None, signature: str | None) -> None:
         whole = self._text(text or "", 0, "reasoning")
-        if whole or signature:
-            self._reason(0, whole, (signature or "").encode())
+        if text:
+            self._thoughts.add(place)
+        proof = (signature or "").encode()
+        if proof and place not in self._thoughts:
+            proof = OMITTED + proof
+        if whole or proof:
+            self._reason(0, whole, proof)
 
     def _take_delta(self, place: int, delta: Delta) -> None:
         if delta.type == "citations_delta":
@@ -185,7 +192,7 @@ class AnthropicReader(BaseReader):
                 self._silent.discard(index)
                 self._call(0, index, self._text(delta.partial_json, 0, f"call {index}"))
         else:
-            self._take_thought(delta.thinking, delta.signature)
+            self._take_thought(place, delta.thinking, delta.signature)
 
     def _take_whole(self, data: bytes) -> None:
         try:
@@ -194,11 +201,11 @@ class AnthropicReader(BaseReader):
             self._take_bare(_any(data))
             raise
         self.upstream_id = answer.id or ""
-        for block in answer.content:
+        for place, block in enumerate(answer.content):
             if block.type == "tool_use":
                 self._begin_call(self._calls_begun(0), block, arguments_of(block.input))
             else:
-                self._take_block(block)
+                self._take_block(place, block)
         self._count(read_usage(answer.usage, COUNTS))
         self._take_stop(answer)
 

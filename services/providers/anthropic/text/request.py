@@ -103,10 +103,10 @@ class _Messages:
         return made
 
     def reasoning(self, part: ReasoningPart) -> Json:
-        signature = part.signature.decode()
-        if not part.text:
-            return {"type": "redacted_thinking", "data": signature}
-        return {"type": "thinking", "thinking": part.text, "signature": signature}
+        signature = part.signature.removeprefix(thinking.OMITTED)
+        if not part.text and signature == part.signature:
+            return {"type": "redacted_thinking", "data": thinking.text_of(signature)}
+        return {"type": "thinking", "thinking": part.text, "signature": thinking.text_of(signature)}
 
     def mark(self, blocks: list[Json], wanted: bool) -> None:
         if wanted and self._left and blocks and blocks[-1].get("type") not in _UNMARKED:

@@ -15,6 +15,7 @@ from moa.text.v1.text_pb2 import Message, ReasoningPart, ResponseFormat, Tool, T
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import Unsupported
+from services.providers.anthropic import thinking as claude
 from services.providers.aws.text.families import family_of
 from services.providers.http.client import Outgoing
 from services.providers.text import caching
@@ -117,11 +118,12 @@ class _Converse:
         return {"toolResult": made}
 
     def reasoning(self, part: ReasoningPart) -> Json:
-        if not part.text:
-            return {"reasoningContent": {"redactedContent": b64encode(part.signature).decode()}}
+        signature = part.signature.removeprefix(claude.OMITTED)
+        if not part.text and signature == part.signature:
+            return {"reasoningContent": {"redactedContent": b64encode(signature).decode()}}
         text: Json = {"text": part.text}
-        if part.signature:
-            text["signature"] = part.signature.decode()
+        if signature:
+            text["signature"] = claude.text_of(signature)
         return {"reasoningContent": {"reasoningText": text}}
 
     def mark(self, blocks: list[Json], wanted: bool) -> None:
