@@ -6,7 +6,8 @@ and returns the models. Sending, waiting and bounds are `services.providers.host
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -36,6 +37,20 @@ def read(body: bytes, shape: type[T]) -> T:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, RecursionError) as error:
         raise UpstreamBroken("the provider's list of models cannot be read") from error
+
+
+def entries(rows: Sequence[msgspec.Raw], shape: type[T]) -> list[T]:
+    """Return the entries of a list that are `shape`: one that cannot be read takes none of the others with it.
+
+    Raises UpstreamBroken where there are entries and none can be read.
+    """
+    found = []
+    for row in rows:
+        with contextlib.suppress(UpstreamBroken):
+            found.append(read(bytes(row), shape))
+    if rows and not found:
+        raise UpstreamBroken("the provider's list of models cannot be read")
+    return found
 
 
 def whole(value: Any) -> int:

@@ -21,6 +21,7 @@ from services.providers.google import listing as google
 from services.providers.hosting.lists import LEAST_S, ListingServicer, ProviderLists
 from services.providers.listing import KEPT_S, Lister, bounded
 from services.providers.openai import listing as openai
+from services.providers.server import discovery
 from services.text.servicer import OFFER
 from tests.emulators import anthropic as anthropic_emulator
 from tests.emulators import aws
@@ -156,6 +157,26 @@ def test_azure_lists_deployments_that_are_ready() -> None:
         ("mine", "gpt-4o", "text"),
         ("v", "text-embedding-3-small", "embedding"),
     ]
+
+
+_ODD: list[Any] = [7, None, "x", [], {"id": 5}, {"id": None}, {"name": 1}, {}]
+"""Entries of no list."""
+
+
+@pytest.mark.parametrize("page", [{"data": [*_ODD, {"id": "a"}, *_ODD]}, [*_ODD, {"id": "a"}, *_ODD]])
+def test_an_entry_that_cannot_be_read_takes_no_other_with_it(page: Any) -> None:
+    """A list is read as far as it can be, also one that comes bare: a provider has its other models all the same."""
+    assert [model.id for model in steps(openai.list_models, page)[1]] == ["a"]
+
+
+def test_odd_entries_of_other_lists_are_left_out() -> None:
+    """The same of Google's pages, Azure's deployments, and servers of one's own."""
+    google_page = {"models": [*_ODD, {"name": "models/a", "supportedGenerationMethods": 7}, {"name": "models/b"}]}
+    assert [model.id for model in steps(google.list_models, google_page)[1]] == ["b"]
+    assert [model.id for model in steps(azure.list_models, {"data": [*_ODD, {"id": "c"}]})[1]] == ["c"]
+    vllm = {"data": [*_ODD, {"id": "d", "owned_by": "vllm"}]}
+    found = steps(discovery.Discovery().list_models, vllm, {"paths": {"/v1/chat/completions": {}}})[1]
+    assert [(model.id, model.makes) for model in found] == [("d", "text")]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"data": 7}', b'{"data": [{"id": 7}]}', b"[" * 100_000])

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from yarl import URL
 
 from services.catalogue import ListedModel, Provider
 from services.providers.http.client import Outgoing
-from services.providers.listing import Steps, read, whole
+from services.providers.listing import Steps, entries, read, whole
 
 _VERSION: Final = "2023-03-15-preview"
 _OTHERS: Final = {
@@ -35,7 +35,7 @@ class _Deployment(Struct):
 
 
 class _List(Struct):
-    data: list[_Deployment]
+    data: list[Raw]
 
 
 def list_models(provider: Provider) -> Steps:
@@ -49,6 +49,6 @@ def list_models(provider: Provider) -> Steps:
             makes=next((made for part, made in _OTHERS.items() if part in deployment.model), "text"),
             created=whole(deployment.created_at),
         )
-        for deployment in read(body, _List).data
+        for deployment in entries(read(body, _List).data, _Deployment)
         if deployment.status == "succeeded"
     ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from yarl import URL
 
 from services.catalogue import ListedModel, Provider
 from services.providers.http.client import Outgoing
-from services.providers.listing import Steps, read, whole
+from services.providers.listing import Steps, entries, read, whole
 
 _PAGE: Final = 1000
 """The most that a page may have."""
@@ -25,7 +25,7 @@ class _Model(Struct, rename="camel"):
 
 
 class _Page(Struct, rename="camel"):
-    models: list[_Model] = []
+    models: list[Raw] = []
     next_page_token: str = ""
 
 
@@ -35,7 +35,7 @@ def list_models(provider: Provider) -> Steps:
     url = URL(f"{provider.base_url.rstrip('/')}/models").with_query(pageSize=str(_PAGE))
     while True:
         page = read((yield Outgoing(url, b"", {}, "GET")), _Page)
-        found += map(_listed, page.models)
+        found += map(_listed, entries(page.models, _Model))
         if not page.next_page_token:
             return found
         url = url.update_query(pageToken=page.next_page_token)

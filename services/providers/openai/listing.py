@@ -6,14 +6,15 @@ SGLang `max_model_len`, OpenRouter `context_length`, Groq `context_window`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from yarl import URL
 
 from services.catalogue import ListedModel, Provider
+from services.common.errors import UpstreamBroken
 from services.providers.http.client import Outgoing
-from services.providers.listing import Steps, read, whole
+from services.providers.listing import Steps, entries, read, whole
 
 
 class _Model(Struct):
@@ -26,12 +27,20 @@ class _Model(Struct):
 
 
 class _List(Struct):
-    data: list[_Model]
+    data: list[Raw]
+
+
+_SHAPES: Final[Any] = list[Raw] | _List
+"""Together answers the bare entries."""
 
 
 def list_models(provider: Provider) -> Steps:
     """List the models."""
     body = yield Outgoing(URL(f"{provider.base_url.rstrip('/')}/models"), b"", {}, "GET")
+    page = read(body, _SHAPES)
+    rows = page.data if isinstance(page, _List) else page
+    if not rows and page is rows:
+        raise UpstreamBroken("the provider's list of models cannot be read")
     return [
         ListedModel(
             id=model.id,
@@ -39,5 +48,5 @@ def list_models(provider: Provider) -> Steps:
             context_tokens=whole(model.max_model_len or model.context_length or model.context_window),
             max_output_tokens=whole(model.max_completion_tokens),
         )
-        for model in read(body, _List).data
+        for model in entries(rows, _Model)
     ]

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from services.catalogue import ListedModel, Provider, is_name
 from services.common.errors import MoaError
-from services.providers.listing import KEPT_S, Steps, read, whole
+from services.providers.listing import KEPT_S, Steps, entries, whole
 from services.providers.server.address import root_of
 from services.providers.server.asking import Asking, asked, get
 from services.providers.server.kinds import llama_cpp, lm_studio, ollama, sglang, tgi
@@ -103,11 +103,11 @@ class Discovery:
             if only is None:
                 raise error
             page = _Models([msgspec.Raw(msgspec.json.encode({"id": only.model_path, "task_type": only.task_type}))])
-        rows = [read(bytes(row), _Row) for row in page.data]
+        rows = entries(page.data, _Row)
         encoded = msgspec.json.encode([{**row, "created": None} for row in rows])
         kept = self._kept.get(root)
         if kept is None or kept.rows != encoded or self._clock() >= kept.until:
-            models = yield from _details(root, [msgspec.convert(row, _Model) for row in rows])
+            models = yield from _details(root, entries(page.data, _Model))
             kept = _Kept(encoded, self._clock() + KEPT_S, models)
             if root not in self._kept and len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
