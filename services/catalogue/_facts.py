@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -137,8 +137,11 @@ class Book:
         return self._families.get(family, {}).keys()
 
 
-def checked_document(text: bytes, where: str) -> Document:
-    """Return a document that is right as a whole. Raises CatalogueError with the place of the first fault."""
+def checked_document(text: bytes, where: str, *, beside: Book | None = None) -> Document:
+    """Return a document that is right as a whole. Raises CatalogueError with the place of the first fault.
+
+    `beside`: what stays known besides, whose models may be named as successors.
+    """
     if len(text) > MOST_FACTS_BYTES:
         raise CatalogueError(f"{where}: {len(text)} bytes are more than the {MOST_FACTS_BYTES} that facts may have")
     try:
@@ -148,8 +151,9 @@ def checked_document(text: bytes, where: str) -> Document:
     if sum(map(len, document.families.values())) > MOST_MODELS:
         raise CatalogueError(f"{where}: more than {MOST_MODELS} models")
     for family, models in document.families.items():
+        ids = models.keys() | (beside.ids(family) if beside is not None else ())
         for name, facts in models.items():
-            if fault := _fault(facts, models):
+            if fault := _fault(facts, ids):
                 raise CatalogueError(f"{where}: {family} model {name}: {fault}")
     return document
 
@@ -171,12 +175,12 @@ def _misread(text: bytes, error: Exception) -> str:
     return misread(text, Document, error)
 
 
-def _fault(facts: Facts, models: Mapping[str, Facts]) -> str:
+def _fault(facts: Facts, ids: Collection[str]) -> str:
     """Return what is wrong with a model's facts though each is of its type; empty when nothing is."""
     if both := set(facts.capabilities) & set(facts.lacks):
         return f"lacks: {min(both)!r} is among its capabilities too"
-    if facts.successor and facts.successor not in models:
-        return f"successor: there is no {facts.successor[:200]!r}{nearest(facts.successor, models)}"
+    if facts.successor and facts.successor not in ids:
+        return f"successor: there is no {facts.successor[:200]!r}{nearest(facts.successor, ids)}"
     return ordered(facts.prices)
 
 

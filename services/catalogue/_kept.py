@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from services.catalogue._error import CatalogueError
-from services.catalogue._facts import MOST_FACTS_BYTES, checked_document
+from services.catalogue._facts import MOST_FACTS_BYTES, Book, checked_document, shipped_facts
 
 NAME: Final = "facts.kept"
 _MOST_HEAD_BYTES: Final = 8192
@@ -49,7 +49,7 @@ def document_in(file: Path, url: str) -> bytes:
             return b""
     except msgspec.DecodeError:
         raise CatalogueError(f"{file}: it has no head") from None
-    checked_document(text, str(file))
+    checked_document(text, str(file), beside=Book(shipped_facts()))
     return text
 
 

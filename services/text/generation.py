@@ -244,6 +244,11 @@ class Generation:
         """Return what the provider consumed; None when nothing has come."""
         return self._reader.meter.so_far() if self._reader is not None else None
 
+    @property
+    def made(self) -> int:
+        """Tokens of the answer so far, as they are estimated."""
+        return self._reader.meter.made if self._reader is not None else 0
+
     def owed(self, *, delivers: bool) -> Usage:
         """Return what a caller owes who left, but for a prompt that nobody reported.
 

@@ -29,6 +29,9 @@ from services.text import count
 from services.text.generation import LIFE_S, Generation
 from services.text.targets import ADAPTERS, Target, Targets
 
+PART_TOKENS: Final = 512
+"""Of an answer that is wanted whole so much is told at once, at least: half a portion that is set aside is more."""
+
 
 class TextServicer(TextServiceServicer):
     """Answers chats with the provider that the catalogue names.
@@ -120,14 +123,20 @@ class TextServicer(TextServiceServicer):
 
 
 async def _whole(generation: Generation, context: Any) -> GenerateTextResponse:
-    """Return the answer, or what is left of it: meanwhile what came of it is written, as a sign of life."""
-    part = GenerateTextResponse()
+    """Return the answer, or what is left of it: meanwhile what came of it is written.
+
+    It shows life, and whoever pays for an answer that nobody bounded ends it where nothing is left: of a fast model
+    much comes between two signs of life.
+    """
+    part, told = GenerateTextResponse(), 0
     now = asyncio.get_running_loop().time
     signed_at = now()
     while (events := await generation.next()) is not None:
         part.events.extend(events)
-        if now() - signed_at >= LIFE_S:
-            signed_at = now()
+        if events and events[-1].HasField("finished"):
+            continue
+        if now() - signed_at >= LIFE_S or generation.made - told >= PART_TOKENS:
+            signed_at, told = now(), generation.made
             await context.write(part)
             part = GenerateTextResponse()
     return part

@@ -14,7 +14,17 @@ import pytest
 from prometheus_client import REGISTRY
 
 from moa.common.v1.usage_pb2 import Usage
-from services.catalogue import MOST_FACTS_BYTES, CatalogueError, Refresh, Watched, fetching, load, today
+from services.catalogue import (
+    MOST_FACTS_BYTES,
+    Book,
+    CatalogueError,
+    Refresh,
+    Watched,
+    fetching,
+    load,
+    shipped_facts,
+    today,
+)
 from services.catalogue._kept import NAME
 
 CATALOGUE = """
@@ -95,6 +105,15 @@ def test_what_is_right_is_kept_and_asked_for_by_its_etag(address: Address, file:
     assert [price.input for model in (mine, priced) for price in model.price_list] == [10**9, 7 * 10**9]
     other = load(file, {}, kept=(kept, "http://127.0.0.1:9/other"))
     assert other.find("mine").context_tokens == 0, "what is kept of another address is not this one's"
+
+
+def test_a_successor_may_be_a_model_that_ships(address: Address, file: Path, tmp_path: Path) -> None:
+    """A document of one model is enough: what ships stays known beside it, at the next start too."""
+    kept, ships = tmp_path / NAME, next(iter(Book(shipped_facts()).ids("openai")))
+    address.body = document(mine={"context_tokens": 7, "retires": "2026-12-15", "successor": ships})
+    assert fetching.refresh(address.url, file, kept)
+    catalogue = load(file, {}, kept=(kept, address.url))
+    assert (catalogue.find("mine").context_tokens, catalogue.book.fault) == (7, "")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -117,6 +118,7 @@ class Server(Emulator):
         super().__init__()
         self.answers: Mapping[str, Any] = SERVERS["vLLM"].answers
         self.down = False
+        self.hangs = False
 
     def routes(self) -> list[web.RouteDef]:
         """Return its routes."""
@@ -125,6 +127,8 @@ class Server(Emulator):
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self.down:
             raise web.HTTPServiceUnavailable
+        if self.hangs:
+            await asyncio.Event().wait()
         answer = self.answers.get(request.path)
         return web.json_response(answer) if answer is not None else web.json_response({}, status=404)
 
@@ -171,14 +175,21 @@ async def test_one_base_url_is_all_that_is_said(lists: Lists) -> None:
     assert not catalogue.find("tuned").lacks_price
 
 
-async def test_a_server_that_goes_away_leaves_its_models(lists: Lists, upstream: Server) -> None:
+async def test_a_server_that_goes_away_leaves_its_models(
+    lists: Lists, upstream: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are unavailable, with the reason, until it is back, and what it has then is what there is."""
     await lists.joined()
     upstream.down = True
     catalogue = await lists.joined()
     assert [model.id for model in catalogue.discovered] == ["Qwen/Qwen3-8B", "tuned"]
     assert catalogue.unavailable("gpu1-text")
-    upstream.down = False
+    upstream.down, upstream.hangs = False, True
+    with monkeypatch.context() as patched:
+        patched.setattr("services.providers.hosting.lists._WHOLE_S", 0.01)
+        catalogue = await lists.joined()
+    assert catalogue.unavailable("gpu1-text") == "it did not answer in time"
+    upstream.hangs = False
     upstream.answers = SERVERS["llama-cpp-python"].answers
     catalogue = await lists.joined()
     assert [model.id for model in catalogue.discovered] == ["tiny"]

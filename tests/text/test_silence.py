@@ -16,6 +16,7 @@ from services.common import errors
 from services.common.rpc.status import error_from_rpc
 from services.providers.http.deadline import Deadline
 from services.text import generation
+from services.text.servicer import PART_TOKENS
 from tests.text.harness import Row, chat, text_of, text_service
 from tests.text.test_broken_pieces import HEAD, _chunk, _wire
 
@@ -88,6 +89,24 @@ async def test_a_long_whole_answer_comes_in_parts_that_show_life(
         rest = [event async for message in messages for event in message.events]
     assert text_of(rest) == "one two"
     assert rest[-1].HasField("finished")
+
+
+async def test_a_fast_whole_answer_comes_in_parts_that_can_be_paid(tmp_path: Path) -> None:
+    """However fast its model is, no more comes at once than whoever pays for it can refuse to go on with."""
+    request = chat()
+    request.ClearField("max_tokens")
+    request.stream = False
+    pieces = [_chunk("word ") for _ in range(PART_TOKENS * 16)]
+    async with (
+        _wire(HEAD + _sent(pieces[0]), _sent(*pieces[1:]) + REST) as (url, go),
+        text_service(tmp_path, [{**PROVIDER, "base_url": url}], MODELS, {}) as service,
+        asyncio.timeout(60),
+    ):
+        go.set()
+        messages = [message async for message in service.call(request)]
+    assert len(messages) > 2
+    assert messages[-1].events[-1].HasField("finished")
+    assert text_of([event for message in messages for event in message.events]) == "word " * len(pieces) + "one two"
 
 
 async def test_what_extends_a_bound_never_nears_it() -> None:

@@ -135,7 +135,7 @@ class ProviderLists:
             state.failures += 1
             state.due = self._clock() + min(state.kept_s, _AGAIN_S * 2 ** (state.failures - 1))
             STALE.labels(name).set(1)
-            why = error.message if isinstance(error, MoaError) else type(error).__name__
+            why = _why(error)
             if state.listed is not None and state.kept_s < KEPT_S:
                 state.listed = _unavailable(state.listed, why)
             _log.warning("list.failed", provider=name, why=why, failures=state.failures)
@@ -177,6 +177,13 @@ async def _body(target: Target[Any], outgoing: Outgoing) -> bytes:
         return await reply.read_all(_PAGE_BYTES)
     finally:
         reply.close()
+
+
+def _why(error: Exception) -> str:
+    """Return why a list could not be had, in words that callers may read."""
+    if isinstance(error, MoaError):
+        return error.message
+    return "it did not answer in time" if isinstance(error, TimeoutError) else "its list could not be read"
 
 
 def _unavailable(listed: Listed, why: str) -> Listed:
