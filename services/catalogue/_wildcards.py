@@ -200,10 +200,10 @@ class Wildcards:
     def discovered(self, taken: Collection[str]) -> Iterator[WildcardModel]:
         """Yield the models that providers list and rows cover, but for those whose own name is in `taken`.
 
-        Each takes some 30 microseconds.
+        By provider as a name's is found, whichever list came first. Each takes some 30 microseconds.
         """
-        for provider, listed in self.listed.items():
-            for name in listed.models:
+        for provider in self._of:
+            for name in self.listed[provider].models if provider in self.listed else ():
                 model = self.of(provider, name) if f"{provider}/{name}" not in taken else None
                 if model is not None:
                     yield model

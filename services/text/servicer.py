@@ -128,15 +128,15 @@ async def _whole(generation: Generation, context: Any) -> GenerateTextResponse:
     It shows life, and whoever pays for an answer that nobody bounded ends it where nothing is left: of a fast model
     much comes between two signs of life.
     """
-    part, told = GenerateTextResponse(), 0
+    part, written = GenerateTextResponse(), 0
     now = asyncio.get_running_loop().time
     signed_at = now()
     while (events := await generation.next()) is not None:
         part.events.extend(events)
         if events and events[-1].HasField("finished"):
             continue
-        if now() - signed_at >= LIFE_S or generation.made - told >= PART_TOKENS:
-            signed_at, told = now(), generation.made
+        if now() - signed_at >= LIFE_S or generation.made - written >= PART_TOKENS:
+            signed_at, written = now(), generation.made
             await context.write(part)
             part = GenerateTextResponse()
     return part

@@ -22,6 +22,7 @@ from services.common import errors
 from services.common.errors import PermissionDenied
 from services.quota_client.amounts import UNLIMITED, Amount
 from services.router import metrics
+from services.router.dialects.google import listing as google
 from services.router.dialects.openai.servicer import page_of
 from services.router.domain.breaker import LIMIT
 from services.router.domain.caller import Caller
@@ -192,6 +193,27 @@ async def test_a_key_sees_what_it_may_use_of_what_is_listed() -> None:
     assert (await listing.model(Caller(key="k", request_id="r"), "seen-latest")).id == "seen"
 
 
+async def test_no_two_models_are_listed_alike() -> None:
+    """What two providers list is the first one's by its name alone, whichever list came first, and the other's with its
+    provider's before it: each is answered by that, and pages go on behind it."""
+    rows = (Model(id="*", provider="one"), Model(id="*", provider="two"))
+    lists = {name: Listed(models={"same": ListedModel(id="same")}) for name in ("two", "one")}
+    catalogue = Catalogue(PROVIDERS, rows, frozenset({"one", "two"})).with_listed(lists)
+    world = World()
+    listing = Listing(operations=OPERATIONS, catalogue=lambda: catalogue, admission=world.ledger)
+    caller = Caller(key="k", request_id="r")
+    models = await listing.models(caller)
+    assert [(listing.name(model), model.full_id) for model in models] == [
+        ("same", "one/same"),
+        ("two/same", "two/same"),
+    ]
+    assert [(await listing.model(caller, listing.name(model))).full_id for model in models] == ["one/same", "two/same"]
+    assert page_of(models, "same", 1, listing.name) == [models[1]]
+    assert page_of(models, "two/same", 1, listing.name) == []
+    shown = await google.page(listing, caller, 9, "")
+    assert [each["name"] for each in shown["models"]] == ["models/same", "models/two/same"]
+
+
 @pytest.mark.parametrize(
     ("after", "limit", "ids"),
     [("", 0, "abc"), ("", 2, "ab"), ("b", 0, "c"), ("a", 1, "b"), ("one/a", 0, "bc"), ("c", 5, "")],
@@ -199,14 +221,14 @@ async def test_a_key_sees_what_it_may_use_of_what_is_listed() -> None:
 def test_a_list_comes_in_pages_for_who_wants_them(after: str, limit: int, ids: str) -> None:
     """`after` names the model before the first, `limit` how many there are."""
     models = [Model(id=name, provider="one") for name in "abc"]
-    assert [model.id for model in page_of(models, after, limit)] == list(ids)
+    assert [model.id for model in page_of(models, after, limit, lambda model: model.id)] == list(ids)
 
 
 @pytest.mark.parametrize(("after", "limit", "param"), [("x", 0, "after"), ("", -1, "limit")])
 def test_a_page_that_is_none_is_refused(after: str, limit: int, param: str) -> None:
     """A name that is not in the list, or a size below zero."""
     with pytest.raises(errors.InvalidField) as refused:
-        page_of([Model(id="a", provider="one")], after, limit)
+        page_of([Model(id="a", provider="one")], after, limit, lambda model: model.id)
     assert refused.value.param == param
 
 

@@ -43,6 +43,22 @@ class Listing:
         self._catalogue = catalogue
         self._admission = admission
         self._states = states
+        self._owners: tuple[Catalogue | None, dict[str, str]] = None, {}
+
+    def name(self, model: Model) -> str:
+        """Return the id by which a model is listed: with its provider's before it where its own is another's.
+
+        So no two are listed alike, and each is answered by what it is listed as.
+        """
+        catalogue = self._catalogue()
+        known, owners = self._owners
+        if known is not catalogue:
+            owners = {}
+            for each in (*catalogue.models, *catalogue.discovered):
+                if catalogue.is_reachable(each):
+                    owners.setdefault(each.id, each.full_id)
+            self._owners = catalogue, owners
+        return model.id if owners.get(model.id, model.full_id) == model.full_id else model.full_id
 
     async def readiness(self, model: Model) -> dict[str, Any]:
         """Tell how far a model of the gateway's own is, and of a server of one's own that it does not answer.

@@ -33,7 +33,7 @@ async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[
     start = page_tokens.number(token, param="pageToken") or 0
     models = await listing.models(caller)
     stop = start + min(size or PAGE, MAX_PAGE)
-    described = [describe(model, listing.operation(model).name) for model in models[start:stop]]
+    described = [describe(model, listing.name(model), listing.operation(model).name) for model in models[start:stop]]
     results: dict[str, Any] = {"models": described}
     if stop < len(models):
         results["nextPageToken"] = str(stop)
@@ -43,7 +43,7 @@ async def page(listing: Listing, caller: Caller, size: int, token: str) -> dict[
 async def one(listing: Listing, caller: Caller, name: str) -> dict[str, Any]:
     """Describe one model. Raises as `Listing.model`."""
     model = await listing.model(caller, name_of(name))
-    return describe(model, listing.operation(model).name)
+    return describe(model, listing.name(model), listing.operation(model).name)
 
 
 def name_of(path: str) -> str:
@@ -51,11 +51,11 @@ def name_of(path: str) -> str:
     return path.removeprefix("models/")
 
 
-def describe(model: Model, makes: str) -> dict[str, Any]:
-    """Return a model as Google's `Model` resource."""
+def describe(model: Model, name: str, makes: str) -> dict[str, Any]:
+    """Return a model, which is listed by a name, as Google's `Model` resource."""
     results: dict[str, Any] = {
-        "name": f"models/{model.id}",
-        "baseModelId": model.id,
+        "name": f"models/{name}",
+        "baseModelId": name,
         "version": model.id,
         "displayName": model.id,
         "description": f"{model.id} of {model.provider}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from google.api import httpbody_pb2
@@ -34,7 +35,7 @@ class ModelsServicer:
             page = await google.page(self._listing, self._caller(context), request.page_size, request.page_token)
             return await reply.tagged_body(context, page)
         models = await self._listing.models(begin(context))
-        data = [await self._model(m) for m in page_of(models, request.after, request.limit)]
+        data = [await self._model(m) for m in page_of(models, request.after, request.limit, self._listing.name)]
         return await reply.tagged_body(context, {"object": "list", "data": data})
 
     async def GetModel(
@@ -48,7 +49,7 @@ class ModelsServicer:
     async def _model(self, model: Model) -> dict[str, Any]:
         """Return a model as OpenAI does; one of the gateway's own with how far it is."""
         rendered: dict[str, Any] = {
-            "id": model.id,
+            "id": self._listing.name(model),
             "object": "model",
             "created": model.created,
             "owned_by": model.provider,
@@ -69,13 +70,13 @@ class ModelsServicer:
         return rendered | await self._listing.readiness(model)
 
 
-def page_of(models: list[Model], after: str, limit: int) -> list[Model]:
-    """Return the models behind the one with an id, `limit` of them at most; 0: all."""
+def page_of(models: list[Model], after: str, limit: int, name: Callable[[Model], str]) -> list[Model]:
+    """Return the models behind the one that is listed by an id, `limit` of them at most; 0: all."""
     if limit < 0:
         raise InvalidField("limit must not be negative", param="limit")
     start = 0
     if after:
-        start = next((place for place, model in enumerate(models, 1) if after in (model.id, model.full_id)), 0)
+        start = next((place for place, model in enumerate(models, 1) if after in (name(model), model.full_id)), 0)
         if not start:
             raise InvalidField("after is the id of none of the models", param="after")
     return models[start : start + limit] if limit else models[start:]
