@@ -137,10 +137,10 @@ class Book:
         return self._families.get(family, {}).keys()
 
 
-def checked_document(text: bytes, where: str, *, beside: Book | None = None) -> Document:
+def checked_document(text: bytes, where: str, *, known: Book | None = None) -> Document:
     """Return a document that is right as a whole. Raises CatalogueError with the place of the first fault.
 
-    `beside`: what stays known besides, whose models may be named as successors.
+    `known`: what stays known besides, whose models may be named as successors.
     """
     if len(text) > MOST_FACTS_BYTES:
         raise CatalogueError(f"{where}: {len(text)} bytes are more than the {MOST_FACTS_BYTES} that facts may have")
@@ -151,7 +151,7 @@ def checked_document(text: bytes, where: str, *, beside: Book | None = None) -> 
     if sum(map(len, document.families.values())) > MOST_MODELS:
         raise CatalogueError(f"{where}: more than {MOST_MODELS} models")
     for family, models in document.families.items():
-        ids = models.keys() | (beside.ids(family) if beside is not None else ())
+        ids = models.keys() | (known.ids(family) if known is not None else ())
         for name, facts in models.items():
             if fault := _fault(facts, ids):
                 raise CatalogueError(f"{where}: {family} model {name}: {fault}")

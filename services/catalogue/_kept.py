@@ -49,7 +49,7 @@ def document_in(file: Path, url: str) -> bytes:
             return b""
     except msgspec.DecodeError:
         raise CatalogueError(f"{file}: it has no head") from None
-    checked_document(text, str(file), beside=Book(shipped_facts()))
+    checked_document(text, str(file), known=Book(shipped_facts()))
     return text
 
 

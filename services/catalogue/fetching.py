@@ -76,7 +76,7 @@ def refresh(url: str, catalogue: Path, kept: Path) -> bool:
     if found is None:
         return False
     text, etag = found
-    checked_document(text, f"facts of {urllib.parse.urlsplit(url).hostname}", beside=Book(shipped_facts()))
+    checked_document(text, f"facts of {urllib.parse.urlsplit(url).hostname}", known=Book(shipped_facts()))
     checked(catalogue, Book(shipped_facts(), text))
     keep(kept, Origin(url=url, etag=etag), text)
     return True
