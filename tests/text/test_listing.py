@@ -170,10 +170,11 @@ def test_an_entry_that_cannot_be_read_takes_no_other_with_it(page: Any) -> None:
 
 
 def test_odd_entries_of_other_lists_are_left_out() -> None:
-    """The same of Google's pages, Azure's deployments, and servers of one's own."""
+    """The same of Google's and Anthropic's pages, Azure's deployments, and servers of one's own."""
     google_page = {"models": [*_ODD, {"name": "models/a", "supportedGenerationMethods": 7}, {"name": "models/b"}]}
     assert [model.id for model in steps(google.list_models, google_page)[1]] == ["b"]
     assert [model.id for model in steps(azure.list_models, {"data": [*_ODD, {"id": "c"}]})[1]] == ["c"]
+    assert [model.id for model in steps(anthropic.list_models, {"data": [*_ODD, {"id": "e"}]})[1]] == ["e"]
     vllm = {"data": [*_ODD, {"id": "d", "owned_by": "vllm"}]}
     found = steps(discovery.Discovery().list_models, vllm, {"paths": {"/v1/chat/completions": {}}})[1]
     assert [(model.id, model.makes) for model in found] == [("d", "text")]

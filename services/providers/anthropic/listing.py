@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from yarl import URL
 
 from services.catalogue import ListedModel, Provider
 from services.providers.http.client import Outgoing
-from services.providers.listing import Steps, read, whole
+from services.providers.listing import Steps, entries, read, whole
 
 _PAGE: Final = 1000
 """The most that a page may have."""
@@ -27,7 +27,7 @@ class _Model(Struct):
 
 
 class _Page(Struct):
-    data: list[_Model]
+    data: list[Raw]
     has_more: bool = False
     last_id: str | None = None
 
@@ -38,7 +38,7 @@ def list_models(provider: Provider) -> Steps:
     url = URL(f"{provider.base_url.rstrip('/')}/v1/models").with_query(limit=str(_PAGE))
     while True:
         page = read((yield Outgoing(url, b"", {}, "GET")), _Page)
-        found += map(_listed, page.data)
+        found += map(_listed, entries(page.data, _Model))
         if not page.has_more or not page.last_id:
             return found
         url = url.update_query(after_id=page.last_id)
