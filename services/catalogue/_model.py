@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -26,8 +27,10 @@ RowId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9*
 
 REASONING_S = 600.0
 """How long a provider's model that reasons may at least be silent before its first event."""
-_CALLER_KEYS: Final = frozenset({"gemini"})
-"""The protocols that take a caller's own key."""
+CallerKeys = Annotated[str, Meta(pattern=r"^(?!moa|sk-|dk-)[A-Za-z0-9_-]{3,32}$")]
+"""How a provider's keys begin. Those that begin as this gateway's own would be sent to the provider."""
+_KEY_LETTERS: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
+"""Nothing that could end a header's line passes."""
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +94,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     variants: Mapping[Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Variant] = {}
     """The same provider by other keys or in other regions, by name: virtual models name their models as
     `provider@variant/id`."""
+    caller_keys: CallerKeys | None = None
+    """How its keys begin, where callers may bring one of their own for its models (`MOA_BYOK`); none: they may not."""
     facts: Family | None = None
     """Whose models it has, of which the kept facts tell what their rows do not (`services.catalogue._facts`); none:
     there are only the rows."""
@@ -111,10 +116,16 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return "inference"
         return "image" if self.makes == "image" else "text"
 
-    @property
-    def takes_caller_keys(self) -> bool:
-        """Whether a caller's own key (`services.common.byok`) is good for its models."""
-        return self.adapter in _CALLER_KEYS and bool(self.base_url)
+    def takes_key(self, key: str) -> bool:
+        """Return whether a key is one of its own rather than this gateway's, by its shape."""
+        begins = self.caller_keys
+        return (
+            begins is not None
+            and bool(self.base_url)
+            and key.startswith(begins)
+            and len(key) > len(begins)
+            and _KEY_LETTERS.fullmatch(key) is not None
+        )
 
     def timeouts_for(self, model: Model) -> Timeouts:
         """Return how long one of its models may be silent: one that reasons may think long before its first event.

@@ -104,6 +104,7 @@ class Catalogue:
         """Whether any row says how much its provider takes of one key."""
         self._inner = inner
         self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
+        self._key_takers = tuple(p for p in self.providers.values() if p.caller_keys is not None)
         self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner and not m.is_wildcard)
         self._wildcards = Wildcards(
             (m for m in all_models if m.is_wildcard), self.providers, configured, {}, self.facts_of
@@ -235,6 +236,10 @@ class Catalogue:
             makes=makes,
             may_be=may_be,
         )
+
+    def takes_key(self, key: str) -> bool:
+        """Return whether a key is a provider's rather than this gateway's, by its shape."""
+        return any(provider.takes_key(key) for provider in self._key_takers)
 
     def route(self, model: Model) -> tuple[Route, RouteTargets] | None:
         """Return what a virtual model stands for, with the model of each target; None for other models."""

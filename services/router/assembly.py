@@ -90,7 +90,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         upstreams=around.upstreams,
     )
     token = config.service_token.get_secret_value()
-    begin = own_keys(token, allowed=config.byok)
+    begin = own_keys(token, _takes_key(config, around))
     helper = HelperProcess()
     reading = Reading(helper)
     idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=token)
@@ -107,6 +107,11 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         await operations.aclose()
 
 
+def _takes_key(config: RouterSettings, around: Around) -> Callable[[str], bool] | None:
+    """Return what tells providers' keys, by the catalogue as it is then; None where callers may bring none."""
+    return (lambda key: around.catalogue().takes_key(key)) if config.byok else None
+
+
 def _served(
     config: RouterSettings,
     around: Around,
@@ -117,7 +122,7 @@ def _served(
     helper: HelperProcess,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
-    refusals = Refusals(admission, catalogue, own_keys=config.byok)
+    refusals = Refusals(admission, catalogue, takes_key=_takes_key(config, around))
     around_calls = idempotent_calls.around
     server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=around_calls, helper=helper)
     grpc = server.grpc
@@ -141,7 +146,7 @@ def _served(
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
         ReadinessServicer(around.refused, around.facts_refused), grpc
     )
-    grpc.add_generic_rpc_handlers((BodyCheck(admission, own_keys=config.byok).handler(),))
+    grpc.add_generic_rpc_handlers((BodyCheck(admission, takes_key=_takes_key(config, around)).handler(),))
     for module, name in (
         (catalog_service_pb2, "CatalogService"),
         (files_service_pb2, "FilesService"),

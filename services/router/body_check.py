@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
 
 from moa.router.v1 import gate_pb2
-from services.common import byok, errors
+from services.common import errors
 from services.common.rpc import status
 from services.common.rpc.keys import key_of
 from services.router.refusals import Verifier
@@ -29,19 +30,19 @@ class BodyCheck:
 
     Args:
         admission: Who verifies keys.
-        own_keys: Whether callers may bring a provider's key.
+        takes_key: Tells whether a key is a provider's, which callers may bring; None: they may bring none.
     """
 
-    def __init__(self, admission: Verifier, *, own_keys: bool = False) -> None:
+    def __init__(self, admission: Verifier, *, takes_key: Callable[[str], bool] | None = None) -> None:
         self._admission = admission
-        self._own_keys = own_keys
+        self._takes_key = takes_key
 
     async def check(self, request: gate_pb2.CheckRequest, context: Any) -> gate_pb2.CheckResponse:
         """Return whether the body may be read, or is dropped as it comes."""
         answer = gate_pb2.CheckResponse(status=gate_pb2.CheckResponse.Verdict(code=0))
         try:
             key = key_of(request.attributes.request.http.headers.items())
-            if self._own_keys and byok.is_google_key(key):
+            if self._takes_key is not None and self._takes_key(key):
                 return answer
             await self._admission.identify(key)
         except errors.Unauthenticated as stranger:

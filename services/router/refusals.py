@@ -38,13 +38,19 @@ class Refusals:
     Args:
         admission: Who verifies keys.
         catalogue: Gives the catalogue as it is now, for the names that a caller may have meant.
-        own_keys: Whether callers may bring a provider's key.
+        takes_key: Tells whether a key is a provider's, which callers may bring; None: they may bring none.
     """
 
-    def __init__(self, admission: Verifier, catalogue: Callable[[], Catalogue], *, own_keys: bool = False) -> None:
+    def __init__(
+        self,
+        admission: Verifier,
+        catalogue: Callable[[], Catalogue],
+        *,
+        takes_key: Callable[[str], bool] | None = None,
+    ) -> None:
         self._admission = admission
         self._catalogue = catalogue
-        self._own_keys = own_keys
+        self._takes_key = takes_key
         answered = (each.dialects for each in registrations(dialects, Registration))
         self._dialects = {**BY_SERVICE, **{name: dialect for of in answered for name, dialect in of.items()}}
 
@@ -54,7 +60,7 @@ class Refusals:
         Empty where nobody needs a key, and where who asks cannot be told now.
         """
         key = key_of(context.invocation_metadata() or ())
-        if self._own_keys and byok.is_google_key(key):
+        if self._is_own(key):
             return byok.ACCOUNT_ID
         if method.startswith(_OPEN):
             return ""
@@ -79,10 +85,14 @@ class Refusals:
                 pass  # Who asks cannot be told now; what is wrong with the request is as true.
             else:
                 # A key that only a provider could verify learns nothing of what there is.
-                if isinstance(error, UnknownModel) and not (self._own_keys and byok.is_google_key(given)):
+                if isinstance(error, UnknownModel) and not self._is_own(given):
                     listed = dialect.listed if dialect is not None else _LISTED
                     error = self._worded(error, verified_key, listed)
         return error if dialect is None else dialect.in_its_words(error)
+
+    def _is_own(self, key: str) -> bool:
+        """Return whether a key is a provider's, which its caller may bring."""
+        return self._takes_key is not None and self._takes_key(key)
 
     def _worded(self, error: UnknownModel, verified_key: Any, listed: str) -> MoaError:
         """Return the refusal of an unknown model that names those of its caller's which are like it."""

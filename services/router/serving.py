@@ -73,13 +73,14 @@ def _wishes(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[bool, float]:
     return fallback, max_wait_s
 
 
-def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
-    """Return a `begin` for dialects where callers may bring their own Google key, if the operator lets them.
+def own_keys(service_token: str, takes_key: Callable[[str], bool] | None) -> Callable[[Any], Caller]:
+    """Return a `begin` for dialects where callers may bring a provider's key, if the operator lets them.
 
+    `takes_key` tells such a key; None: callers may bring none.
     Such a caller runs as the account `byok`, by a grant in the place of a key of this gateway. Its pace is counted by
     its key's hash and by its address, so that it slows no other; `begin` raises RateLimited beyond it.
     """
-    if not allowed:
+    if takes_key is None:
         return begin
     acting = grants.ActingFor(account_id=byok.ACCOUNT_ID, key_id=byok.KEY_ID)
     by_key = Throttle(tries=_OWN_KEY_A_MINUTE, every_s=60 / _OWN_KEY_A_MINUTE)
@@ -87,7 +88,7 @@ def own_keys(service_token: str, *, allowed: bool) -> Callable[[Any], Caller]:
 
     def begun(context: Any) -> Caller:
         caller = begin(context)
-        if not byok.is_google_key(caller.key):
+        if not takes_key(caller.key):
             return caller
         try:
             by_address.check(calls.current().address)

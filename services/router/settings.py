@@ -23,7 +23,7 @@ class RouterSettings(StoreSettings, FactsSettings):
     image_address: Addresses = "127.0.0.1:8108"
     """The image service (cloud providers' images); empty: this gateway runs none."""
     byok: bool = False
-    """Whether callers may bring a Google key of their own instead of one of this gateway's, for Google's models."""
+    """Whether callers may bring a provider's key instead of one of this gateway's, where its row has `caller_keys`."""
     egress_allow: str = ""
     """Hosts beside public https ones that callers' image links may name, parted by commas (`127.0.0.1:9000`)."""
     state_dir: Path | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from services.catalogue import Catalogue, UnknownModel, load, worded
+from services.auth.domain.keys import STYLES, make
+from services.catalogue import Catalogue, Provider, UnknownModel, load, worded
 
 FILE = """
 providers:
@@ -69,3 +71,39 @@ def test_a_name_of_another_providers_is_not_told(catalogue: Catalogue) -> None:
         catalogue.find("gpt-4", provider="q")
     refusal = worded(refused.value, catalogue, lambda model: True, listed="ask the list")
     assert refusal.message == "unknown model 'gpt-4' of provider 'q'; use gpt-image-2"
+
+
+def own(begins: str, name: str = "p") -> Provider:
+    row = {"id": name, "adapter": "openai", "makes": "text", "base_url": "http://x", "caller_keys": begins}
+    return msgspec.convert(row, Provider)
+
+
+@pytest.mark.parametrize(
+    ("key", "taker"),
+    [
+        ("vendor-1", "p"),
+        ("other_1", "q"),
+        ("vendor-", ""),
+        ("vendor-1\n", ""),
+        ("vendor-é", ""),
+        ("vendor-" + "x" * 248, "p"),
+        ("vendor-" + "x" * 249, ""),
+        ("a-vendor-1", ""),
+        ("", ""),
+    ],
+)
+def test_a_key_is_its_providers_alone(key: str, taker: str) -> None:
+    """A caller's own key is told by how it begins, and is good for the models of the providers that say so."""
+    nobody = Provider(id="n", adapter="openai", makes="text", base_url="http://x")
+    catalogue = Catalogue([own("vendor-"), own("other_", "q"), nobody], [], frozenset())
+    assert [row.id for row in catalogue.providers.values() if row.takes_key(key)] == ([taker] if taker else [])
+    assert catalogue.takes_key(key) is bool(taker)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_gateways_own_keys_are_sent_to_no_provider(style: str) -> None:
+    """A row that calls for keys which begin as this gateway's do is refused: each of those would be sent there."""
+    secret = make(bytes(32), style).secret
+    for begins in (secret[:3], secret[: len(style) + 1], secret[: len(style) + 2]):
+        with pytest.raises(msgspec.ValidationError, match="caller_keys"):
+            own(begins)

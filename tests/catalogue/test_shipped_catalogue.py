@@ -43,6 +43,12 @@ def test_each_retired_model_has_a_living_successor(model: Model) -> None:
     assert last.can("vision") or not model.can("vision")
 
 
+def test_callers_may_bring_keys_of_google() -> None:
+    """A key of Google's shape is good for all that its API makes, and for nobody else's models."""
+    takers = {name for name, row in CATALOGUE.providers.items() if row.takes_key("AIza" + "x" * 35)}
+    assert takers == {"gemini-text", "gemini-image", "gemini-embedding"}
+
+
 KEYS = {
     "OPENAI_API_KEY": "k",
     "GEMINI_API_KEY": "k",

@@ -28,10 +28,9 @@ CORE: Final = (
 DIALECTS: Final = ("services/common/dialects/", "services/router/dialects/", "services/tasks/dialects/")
 """Named after the API that they speak."""
 EXCUSED: Final = {
-    "services/catalogue/_model.py": {"gemini"},
     "services/common/scrub.py": {"bedrock"},
 }
-"""Callers bring keys of one vendor so far (`services.common.byok`), and one vendor's keys are known by a word."""
+"""One vendor's keys are known by a word."""
 VENDORS: Final = re.compile(
     r"anthropic|azure|bedrock|amazon|cohere|deepseek|gemini|ideogram|imagen|mistral|stability|titan|vertex|xai",
     re.IGNORECASE,

@@ -62,7 +62,7 @@ class Google:
 
     def catalogue(self) -> dict[str, Any]:
         """Return the catalogue: Google's providers, whose credentials the operator has not got, and another's."""
-        google = {"adapter": "gemini", "credentials": {"api_key": "NO_SUCH_GEMINI_KEY"}}
+        google = {"adapter": "gemini", "caller_keys": "AIza", "credentials": {"api_key": "NO_SUCH_GEMINI_KEY"}}
         return {
             "providers": [
                 {"id": "gemini-text", "makes": "text", "base_url": f"{self.text.url}/v1beta", **google},

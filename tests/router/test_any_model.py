@@ -246,8 +246,8 @@ def test_a_page_that_is_none_is_refused(after: str, limit: int, param: str) -> N
 def test_who_brings_a_key_asks_its_provider_for_any_model(name: str, makes: str, found: str) -> None:
     """Whatever the operator has configured: an id that no row has is that provider's, by its wildcard rows."""
     own = [
-        Provider(id="own-text", adapter="gemini", makes="text", base_url="x", prefixes=("models",)),
-        Provider(id="own-image", adapter="gemini", makes="image", base_url="x"),
+        Provider(id="own-text", adapter="gemini", makes="text", base_url="x", caller_keys="AIza", prefixes=("models",)),
+        Provider(id="own-image", adapter="gemini", makes="image", base_url="x", caller_keys="AIza"),
     ]
     rows = [
         Model(id="kept", provider="one"),
@@ -257,6 +257,6 @@ def test_who_brings_a_key_asks_its_provider_for_any_model(name: str, makes: str,
         Model(id="*-image", provider="own-image"),
     ]
     catalogue = Catalogue([*PROVIDERS, *own], rows, frozenset({"one"}))
-    model = find(catalogue, name, provider="", makes=makes, own_key=True)
+    model = find(catalogue, name, provider="", makes=makes, own_key="AIza-1")
     assert model.full_id == (found or "one/gpt-99")
-    assert find(catalogue, "kept", provider="", makes="text", own_key=False).full_id == "one/kept"
+    assert find(catalogue, "kept", provider="", makes="text", own_key="").full_id == "one/kept"

@@ -150,7 +150,7 @@ async def test_an_operators_bound_is_kept() -> None:
 async def test_dollars_are_set_aside_with_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the dearest price of a model that may answer; of whoever brings a provider's key none."""
     world = World(a={**LONG, "prices": Prices(input=1.0, output=2.0)}, b={"prices": Prices(input=1.0, output=4.0)})
-    monkeypatch.setattr(Provider, "takes_caller_keys", True)
+    monkeypatch.setattr(Provider, "takes_key", lambda provider, key: True)
     for own_key in ("", "theirs"):
         caller = Caller(key="k", request_id="rid", own_key=own_key)
         world.play("a", *pieces(20), finished(10, 2000))

@@ -21,7 +21,7 @@ def reachable(catalogue: Catalogue, model: Model, caller: Caller) -> Iterator[Mo
         except ModelRetired:
             continue
         if caller.own_key:
-            reached = catalogue.providers[other.provider].takes_caller_keys
+            reached = catalogue.providers[other.provider].takes_key(caller.own_key)
         else:
             reached = other.provider in catalogue.configured
         if reached:

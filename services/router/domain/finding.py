@@ -51,7 +51,7 @@ class Finder:
         catalogue = self._catalogue()
         if name:
             makes = operation.name if operation is not None else ""
-            asked = find(catalogue, name, provider=provider, makes=makes, own_key=bool(caller.own_key))
+            asked = find(catalogue, name, provider=provider, makes=makes, own_key=caller.own_key)
         elif operation is not None and operation.nameless:
             asked = catalogue.first(operation.name)
         else:
@@ -59,7 +59,7 @@ class Finder:
         model, ending = retirement.standing(catalogue, asked, retirement.today())
         if caller.own_key:
             # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
-            if not catalogue.providers[model.provider].takes_caller_keys:
+            if not catalogue.providers[model.provider].takes_key(caller.own_key):
                 raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
         elif not catalogue.is_reachable(model):
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="provider")
@@ -73,7 +73,7 @@ class Finder:
         return model, ending
 
 
-def find(catalogue: Catalogue, name: str, *, provider: str, makes: str, own_key: bool) -> Model:
+def find(catalogue: Catalogue, name: str, *, provider: str, makes: str, own_key: str) -> Model:
     """Return the model that a name means; for who brings a provider's key, one at a provider that takes it, if any.
 
     Raises as `Catalogue.find`.
@@ -81,7 +81,7 @@ def find(catalogue: Catalogue, name: str, *, provider: str, makes: str, own_key:
     if own_key and not provider:
         # What the operator has configured is no matter here: a name that no row has is that provider's.
         for each in catalogue.providers.values():
-            if each.takes_caller_keys and makes in ("", each.makes):
+            if each.takes_key(own_key) and makes in ("", each.makes):
                 with contextlib.suppress(UnknownModel):
                     return catalogue.find(name, provider=each.id, makes=makes)
     return catalogue.find(name, provider=provider, makes=makes)

@@ -113,7 +113,7 @@ class Listing:
     def _reaches(catalogue: Catalogue, model: Model, caller: Caller) -> bool:
         """Return whether the model can be asked: by the gateway's credentials, or the caller's own."""
         if caller.own_key:
-            return catalogue.providers[model.provider].takes_caller_keys
+            return catalogue.providers[model.provider].takes_key(caller.own_key)
         return catalogue.is_reachable(model)
 
     def described(self, model: Model) -> Description:
