@@ -205,7 +205,7 @@ class _Call:
 
     def _cost_usd(self, completion: int) -> float:
         usage = self.run.usage(self.model.id, self.facts, completion)
-        return self.model.cost_on()(usage, "p", self.model.id) / 1e9
+        return (self.model.cost_on()(usage, "p", self.model.id) or 0) / 1e9
 
     def win(self, began: float) -> None:
         """Begin to answer the caller, who asked at `began`."""

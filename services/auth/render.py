@@ -145,7 +145,9 @@ def usage(record: UsageRecord) -> account_pb2.UsageRow:
         requests=record.requests,
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
-        **_amount(record.charged.at_least(NOTHING), account_pb2.UsageRow.DESCRIPTOR, "charged_"),
+        unpriced_requests=max(0, record.unpriced_requests),
+        **_amount(record.charged.at_least(NOTHING), account_pb2.UsageRow.DESCRIPTOR, "charged_")
+        | {"charged_nano_usd": record.nano_usd},
     )
 
 
@@ -162,6 +164,7 @@ def ledger_row(record: LedgerRecord) -> account_pb2.LedgerRow:
         provider=record.provider or "",
         model=record.model or "",
         request_id=record.request_id or "",
+        price_unknown=record.price_unknown,
     )
 
 

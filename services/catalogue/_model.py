@@ -311,12 +311,13 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     def cost_on(self, day: dt.date | None = None) -> Cost:
         """Return what tells the cost of what is consumed of it, by the prices of a day, or of today, for good.
 
-        Nothing, where no price of it is known.
+        Nothing, where it has no price; None where its price is not known.
         """
         price = self.price(day)
+        unpriced = None if self.lacks_price else 0
 
-        def cost(usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int:
-            return price.nano_usd(usage) if price is not None else 0
+        def cost(usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int | None:
+            return price.nano_usd(usage) if price is not None else unpriced
 
         return cost
 
@@ -324,9 +325,10 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         """Return what tells the cost of a request's images, as `cost_on` does: by their size and quality."""
         price = self.price(day)
         image = price.image_nano(request) if price is not None else 0
+        unpriced = None if self.lacks_price else 0
 
-        def cost(usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int:
-            return price.nano_usd(usage, image) if price is not None else 0
+        def cost(usage: usage_pb2.Usage, provider: str = "", model: str = "") -> int | None:
+            return price.nano_usd(usage, image) if price is not None else unpriced
 
         return cost
 

@@ -209,5 +209,5 @@ def rounded_up(femto_usd: int) -> int:
     return -(-femto_usd // FEMTO_A_NANO)
 
 
-Cost = Callable[[usage_pb2.Usage, str, str], int]
-"""Tells what a consumption costs at a provider's model, in nano-dollars."""
+Cost = Callable[[usage_pb2.Usage, str, str], int | None]
+"""Tells what a consumption costs at a provider's model, in nano-dollars; None: its price is not known."""

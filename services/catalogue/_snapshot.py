@@ -266,11 +266,11 @@ class Catalogue:
         """Return what tells what a consumption costs at a provider's model, in nano-dollars, by the prices of a day.
 
         They are today's (UTC) where none is given, and stay so: whatever becomes of the prices, what was begun is
-        settled by those that held then. Nothing, where no price is known.
+        settled by those that held then. Nothing, where there is none; None, where it is not known.
         """
         day = day or today()
 
-        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
+        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int | None:
             found = self._row(provider, model)
             return found.cost_on(day)(usage, provider, model) if found is not None else 0
 
@@ -283,20 +283,23 @@ class Catalogue:
         if request.width and request.height:
             asked.width, asked.height = request.width, request.height
 
-        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
+        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int | None:
             found = self._row(provider, model)
             return found.image_cost(asked, day)(usage, provider, model) if found is not None else 0
 
         return cost
 
-    def image_nano_usd(self, provider: str, model: str, request: image_service_pb2.GenerateImageRequest) -> int:
-        """Return what one image of a request costs at most today, in nano-dollars; nothing, where no price is known.
+    def image_nano_usd(self, provider: str, model: str, request: image_service_pb2.GenerateImageRequest) -> int | None:
+        """Return what one image of a request costs at most today, in nano-dollars; nothing, where there is no price.
 
-        Of a virtual model it is what its dearest target asks.
+        Of a virtual model it is what its dearest target asks. None, where the price is not known, of any target.
         """
         found, day = self._row(provider, model), today()
-        known = [each.price(day) for each in self._virtual.leaves(found)] if found is not None else []
-        return max((price.image_nano(request) for price in known if price is not None), default=0)
+        leaves = tuple(self._virtual.leaves(found)) if found is not None else ()
+        known = [price.image_nano(request) for each in leaves if (price := each.price(day)) is not None]
+        if not known and any(each.lacks_price for each in leaves):
+            return None
+        return max(known, default=0)
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
         """Return who answers when a model cannot, in order."""

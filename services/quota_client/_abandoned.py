@@ -13,6 +13,7 @@ import grpc
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost, Model
+from services.common import byok
 from services.common.errors import MoaError
 from services.common.metering import prompt_owed
 from services.common.rpc import call as calls
@@ -105,7 +106,8 @@ class AbandonedCalls:
             provider=model.provider,
             model=model.id,
             request_id=calls.current().request_id,
-            cost=cost or model.cost_on(),
+            # Those who bring their own key pay their provider themselves.
+            cost=costless if metadata.get(byok.METADATA_KEY) else cost or model.cost_on(),
             count=count,
         )
 

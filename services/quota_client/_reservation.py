@@ -266,5 +266,6 @@ class Reservation(Payment):
             result.reservation_id = self.reservation_id
             result.charged.CopyFrom(share.message())
             result.ClearField("usage")
+            result.ClearField("price_unknown")
             result.ClearField("further")
         return result

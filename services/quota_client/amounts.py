@@ -147,12 +147,16 @@ DIMENSIONS_OF_REQUESTS: Final = tuple(name for name in DIMENSIONS if getattr(EAC
 """The names of what every request needs."""
 
 
-def charge(settlement: quota_pb2.Settlement, reserved: Amount, nano_usd: int) -> Amount:
+def charge(settlement: quota_pb2.Settlement, reserved: Amount, nano_usd: int | None) -> Amount:
     """Write into a settlement what its usage is charged as, and return it: nothing of what nothing was reserved of.
 
-    `nano_usd` is what the usage costs.
+    `nano_usd` is what the usage costs; None: its price is not known, which the settlement says, too.
     """
     charged, usage = settlement.charged, settlement.usage
+    if nano_usd is None:
+        # What came to nothing costs nothing, whatever its price.
+        settlement.price_unknown = bool(usage.prompt_tokens or usage.completion_tokens or usage.images)
+        nano_usd = 0
     tokens, images, cost, _, requests = reserved
     if tokens:
         charged.tokens = tokens = usage.prompt_tokens + usage.completion_tokens

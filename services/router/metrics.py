@@ -155,9 +155,12 @@ def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None) ->
 
 
 def unbilled(model: Model, reason: str, usage: usage_pb2.Usage, nano_usd: int | None = None) -> None:
-    """Count a call that no caller pays for: it is the operator's. `nano_usd`: its cost; None: by the model's prices."""
+    """Count a call that no caller pays for: it is the operator's. `nano_usd`: its cost; None: by the model's prices.
+
+    A cost that is not known is not counted.
+    """
     UNBILLED_ATTEMPTS.labels(model.provider, model.label, reason).inc()
     UNBILLED_TOKENS.labels(model.provider, model.label).inc(usage.prompt_tokens + usage.completion_tokens)
     UNBILLED_IMAGES.labels(model.provider, model.label).inc(usage.images)
     cost = model.cost_on()(usage, model.provider, model.id) if nano_usd is None else nano_usd
-    OPERATOR_COST.labels(model.provider, model.label, reason).inc(cost / NANO)
+    OPERATOR_COST.labels(model.provider, model.label, reason).inc((cost or 0) / NANO)

@@ -186,6 +186,7 @@ class Operations:
                     return known
             raise
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
+        task.price_unknown = hold.price_unknown
         try:
             created = await self._tasks.create(task)
         except BaseException:
@@ -285,6 +286,7 @@ class Operations:
             request_id=request_id,
         )
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
+        task.price_unknown = hold.price_unknown
         task.create()
         try:
             created = await self._tasks.resume(task, old)

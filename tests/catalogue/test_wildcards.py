@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from moa.common.v1 import usage_pb2
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import (
     Book,
     Catalogue,
@@ -147,7 +148,17 @@ def test_a_price_is_assumed_where_the_row_says_so(catalogue: Catalogue) -> None:
     usage = usage_pb2.Usage(prompt_tokens=1_000_000, completion_tokens=1_000_000)
     assert not catalogue.find("a-text/zeta").lacks_price
     assert catalogue.cost_on()(usage, "a-text", "zeta") == 6 * 10**9
-    assert catalogue.cost_on()(usage, "b-text", "new-7") == 0
+
+
+def test_what_costs_nobody_knows_how_much_is_not_said_to_cost_nothing(catalogue: Catalogue) -> None:
+    """The cost of an id without a known price is not known, of text and of images; a row without prices costs none."""
+    usage = usage_pb2.Usage(prompt_tokens=1, images=1)
+    drawing = GenerateImageRequest()
+    assert catalogue.cost_on()(usage, "b-text", "new-7") is None
+    assert catalogue.image_cost(drawing)(usage, "b-text", "new-7") is None
+    assert catalogue.image_nano_usd("b-text", "new-7", drawing) is None
+    free = Model(id="free", provider="p")
+    assert (free.cost_on()(usage), free.image_cost(drawing)(usage)) == (0, 0)  # type: ignore[call-arg]
 
 
 def test_a_successor_and_a_fallback_may_be_covered(catalogue: Catalogue) -> None:

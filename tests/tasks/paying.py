@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from moa.image.v1 import image_service_pb2
 from services.auth.adapters.checker import Checker
@@ -21,11 +22,11 @@ PRICE = 100
 
 
 @asynccontextmanager
-async def used(url: str, address: str) -> AsyncIterator[tuple[Database, Quota]]:
-    """Yield a pool, and the quota over it."""
+async def used(url: str, address: str, catalogue: Any = None) -> AsyncIterator[tuple[Database, Quota]]:
+    """Yield a pool, and the quota over it, by the shipped catalogue or another one."""
     pool, link = Database(url), channel(address)
     await pool.open()
-    yield pool, Quota(link, pool, catalogue=shipped.watched(), service_token=TOKEN)
+    yield pool, Quota(link, pool, catalogue=catalogue or shipped.watched(), service_token=TOKEN)
     await pool.close()
     await link.close()
 
@@ -42,6 +43,7 @@ async def held(quota: Quota, key_id: str, task: Task) -> Task:
         key_id=key_id,
     )
     task.quota_lease, task.reservation_id = hold.lease_id, hold.reservation_id
+    task.price_unknown = hold.price_unknown
     return task
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import psycopg
 import pytest
@@ -96,6 +96,47 @@ async def test_a_request_that_is_sent_twice_at_once_gives_its_task_though_credit
     for other in (replace(order, idempotency_key=""), replace(order, idempotency_key="another")):
         with pytest.raises(NoCredit):
             await operations(_Overtaken(first)).create("", who, other, request_id="r")
+
+
+async def test_a_task_whose_price_nobody_knew_is_not_said_to_have_cost_nothing(
+    auth: Auth, payer: tuple[str, str, str], tasks_database: Database, tasks_url: str, make: Make
+) -> None:
+    """Its settlement says so, by what was known when its quota was reserved."""
+    account, key_id, _ = payer
+    unknown = Mock()
+    unknown.now.image_nano_usd.return_value = None
+    async with used(tasks_url, auth.address, unknown) as (pool, quota):
+        waits = await Tasks(pool).create(await held(quota, key_id, make(account)))
+        unknown.now.image_nano_usd.return_value = 5
+        await succeeded(pool, waits)
+        await succeeded(pool, await Tasks(pool).create(await held(quota, key_id, make(account))))
+        await quota.flush()
+    rows = "select price_unknown, nano_usd from ledger where kind = 'settle' and account_id = %s order by id"
+    assert sorted(auth.query(rows, account)) == [(False, 5), (True, 0)]
+    usage = auth.query("select sum(requests), sum(unpriced_requests) from usage_days where account_id = %s", account)
+    assert usage == [(2, 1)]
+    await balanced(auth)
+
+
+@pytest.mark.parametrize("unknown", [True, False])
+async def test_a_task_keeps_whether_its_price_was_known(tasks_database: Database, unknown: bool) -> None:
+    """As its reservation does, until it ends."""
+    nobody: Any = None
+    quota: Any = Mock(hold=AsyncMock(return_value=QuotaHold("acc", "key", "", "", Amount(), unknown)))
+    operations = Operations(
+        tasks=Tasks(tasks_database),
+        admission=nobody,
+        quota=quota,
+        catalogue=shipped.watched(),
+        notices=Notices(),
+        views=nobody,
+        targets=nobody,
+        deadline_s=60,
+    )
+    who: Any = Mock(account_id=f"acc_{unknown}", key_id="key")
+    order = Order(work=IMAGE, dialect="native", model="moa-tiny-image")
+    made = await operations.create("", who, order, request_id="r")
+    assert (await Tasks(tasks_database).get(made.account_id, made.id)).price_unknown is unknown
 
 
 async def test_what_is_made_is_charged_though_its_lease_ended_and_what_is_not_is_reserved_anew(

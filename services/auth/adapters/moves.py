@@ -19,7 +19,7 @@ from services.quota_client.reservation_ids import ReservationId
 
 _USAGE = (
     "operation, provider, model, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, cache_write_tokens,"
-    " delivered_images, exact, request_id, ended_at"
+    " delivered_images, exact, price_unknown, request_id, ended_at"
 )
 _NO_USAGE = (None,) * (_USAGE.count(",") + 1)
 _LEDGER = ", ".join(
@@ -334,6 +334,7 @@ def row(
         told.model,
         # None: what a further reservation pays is no request of its own.
         *(counted if told.HasField("usage") else (None,) * len(counted)),
+        told.price_unknown,
         told.request_id,
         told.ended_at.ToDatetime(tzinfo=UTC) if told.HasField("ended_at") else None,
         booking.lease_id,

@@ -31,7 +31,8 @@ _COLUMNS: Final = (
 _TIMES: Final = ("month", "day")
 _SUMS: Final = (
     "sum(requests)::bigint as requests, sum(prompt_tokens)::bigint as prompt_tokens,"
-    " sum(completion_tokens)::bigint as completion_tokens, " + each("sum(charged_{})::bigint as charged_{}")
+    " sum(completion_tokens)::bigint as completion_tokens, sum(unpriced_requests)::bigint as unpriced_requests, "
+    + each("sum(charged_{})::bigint as charged_{}")
 )
 EACH: Final = ("day", "key_id", "provider", "model", "operation")
 """Rows as they are kept."""
@@ -101,8 +102,8 @@ class Usage:
             link.cursor(row_factory=rows_of(LedgerRecord, "amount")) as cursor,
         ):
             await cursor.execute(
-                f"select id, at, kind, key_id, day, reference, {COLUMNS}, provider, model, request_id"
-                " from ledger where account_id = %(account)s"
+                f"select id, at, kind, key_id, day, reference, {COLUMNS}, provider, model, request_id,"
+                " coalesce(price_unknown, false) as price_unknown from ledger where account_id = %(account)s"
                 " and (%(before)s::bigint is null or id < %(before)s) order by id desc limit %(limit)s",
                 {"account": account_id, "before": before, "limit": limit},
             )

@@ -53,7 +53,7 @@ class Booking:
         told = quota_pb2.Settlement()
         if not unpaid:
             told.CopyFrom(self.settlement)
-            for name in ("usage", "further", "first_alone"):
+            for name in ("usage", "price_unknown", "further", "first_alone"):
                 told.ClearField(name)
         consumed = Amount.read(told.charged)
         result = []

@@ -76,7 +76,15 @@ class UsageRecord:
     requests: int
     prompt_tokens: int
     completion_tokens: int
+    unpriced_requests: int
+    """Requests whose price is not known: no dollars of them are charged."""
     charged: Amount
+
+    @property
+    def nano_usd(self) -> int | None:
+        """What the requests of known prices cost; None where there are only others."""
+        known = max(0, self.charged.nano_usd)
+        return None if self.unpriced_requests > 0 and self.unpriced_requests >= self.requests and not known else known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +101,7 @@ class LedgerRecord:
     provider: str | None
     model: str | None
     request_id: str | None
+    price_unknown: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,8 @@ class QuotaHold:
     lease_id: str
     reservation_id: str
     amount: Amount
+    price_unknown: bool = False
+    """Whether nobody knows what its images cost, in dollars."""
 
 
 class Owed(NamedTuple):
@@ -88,9 +90,10 @@ class Quota:
         """
         if micro_credits and not self._carried.is_complete and not await self._carried.complete():
             raise Unavailable("credits are being counted anew; try again", retry_after_s=1)
+        price = self._catalogue.now.image_nano_usd(provider, model, image)
         need = Amount(
             images=images,
-            nano_usd=images * self._catalogue.now.image_nano_usd(provider, model, image),
+            nano_usd=images * (price or 0),
             micro_credits=micro_credits,
         ).of_request()
         request = quota_service_pb2.AdmitRequest(
@@ -110,7 +113,7 @@ class Quota:
         grant = answer.grant
         lease = grant.lease.lease_id
         reservation = str(ReservationId(lease, "1", need)) if lease else ""
-        hold = QuotaHold(grant.account_id, grant.key_id, lease, reservation, need)
+        hold = QuotaHold(grant.account_id, grant.key_id, lease, reservation, need, price is None)
         if lease and not Amount.read_lease(grant.lease.amount).covers(need):
             # An auth of the release before lends no credits.
             await self.give_back(hold, return_id=f"short.{lease}")

@@ -55,6 +55,7 @@ MOVING: Final = (
     "consumed_micros",
     "quota_lease",
     "reservation_id",
+    "price_unknown",
 )
 """Columns that transitions change."""
 
@@ -193,6 +194,7 @@ async def _close_quota(link: Link, task: Task, outputs: int) -> None:
             provider=task.provider,
             model=task.model,
             request_id=task.id,
+            price_unknown=task.price_unknown and outputs > 0,
         )
         settlement.ended_at.FromDatetime(task.ended_at or now_utc())
         message, settles = settlement.SerializeToString(), True

@@ -91,6 +91,8 @@ class Task:
     """Whether its price is reserved with its images. Not that of a task of the release before."""
     quota_lease: str | None = None
     reservation_id: str | None = None
+    price_unknown: bool = False
+    """Whether nobody knew what its images cost, in dollars, when its quota was reserved."""
     webhook_url: str = ""
     webhook_events: list[str] = field(default_factory=list)
     fresh: list[task_pb2.TaskEvent] = field(default_factory=list)

@@ -87,6 +87,7 @@ class Work:
         async def note() -> None:
             async with lock.change() as changed:
                 changed.quota_lease, changed.reservation_id = hold.lease_id or None, hold.reservation_id or None
+                changed.price_unknown = hold.price_unknown
 
         await steadily(note)
 
