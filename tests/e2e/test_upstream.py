@@ -70,6 +70,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     providers.append({**provider, "id": "embedding", "makes": "embedding", "options": {"base64": True, "batch": 2}})
     embedding = {"id": "text-embedding-3-small", "provider": "embedding", "context_tokens": 8_191}
     models.append({**embedding, "prices": {"input": 20.0}})
+    models.append({"id": "bge-*", "provider": "embedding"})
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
     environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good"}
@@ -89,16 +90,16 @@ async def cloud(stack: tuple[Stack, int]) -> AsyncIterator[Cloud]:
 
 async def test_embeddings_are_booked_and_counted_as_the_provider_reports(cloud: Cloud) -> None:
     """Of a request that takes two calls the usage in the ledger, the tokens, their cost and the answers are counted
-    once each; a refusal of the provider costs nothing."""
+    once each; a refusal of the provider costs nothing. Of a model whose price nobody knows no cost is told."""
 
     def counted(name: str) -> float:
         lines = cloud.gateway.metrics("router").splitlines()
         mine = [line for line in lines if line.startswith(f"{name}{{") and "text-embedding-3-small" in line]
         return sum(float(line.rpartition(" ")[2]) for line in mine)
 
-    def booked() -> list[Any]:
-        rows = cloud.gateway.get("/account/usage?group_by=model").json().get("rows", [])
-        return [row for row in rows if row["model"] == "text-embedding-3-small"]
+    def booked() -> dict[str, Any]:
+        rows = cloud.gateway.get("/account/usage?group_by=model,provider").json().get("rows", [])
+        return {row["model"]: row for row in rows if row["provider"] == "embedding"}
 
     async with cloud.client as client:
         raw = await client.embeddings.with_raw_response.create(
@@ -112,14 +113,18 @@ async def test_embeddings_are_booked_and_counted_as_the_provider_reports(cloud: 
             cloud.play(refuse="upstream_failed")
         with pytest.raises(openai.InternalServerError):
             await client.embeddings.create(model="text-embedding-3-small", input="a")
-        await client.embeddings.create(model="text-embedding-3-small", input="a")
+        for model in ("text-embedding-3-small", "bge-m3"):
+            await client.embeddings.create(model=model, input="a")
     assert counted("moa_tokens_total") == 9
     assert counted("moa_cost_usd_total") == pytest.approx(9 * 20 / 1e6)
     assert counted("moa_first_event_seconds_count") == 2
     async with asyncio.timeout(30):
-        while not (rows := booked()) or int(rows[0]["prompt_tokens"]) < 9:
+        while sum(int(row["prompt_tokens"]) for row in booked().values()) < 10:
             await asyncio.sleep(0.1)
-    assert [int(row["prompt_tokens"]) for row in rows] == [9]
+    rows = booked()
+    known, new = rows["text-embedding-3-small"], rows["bge-m3"]
+    assert (known["prompt_tokens"], known["charged_nano_usd"], known["unpriced_requests"]) == ("9", "180000", 0)
+    assert (new["prompt_tokens"], new.get("charged_nano_usd"), new["unpriced_requests"]) == ("1", None, 1)
 
 
 REASONS = {
