@@ -217,7 +217,8 @@ async def test_an_audit_says_that_it_is_under_way(auth: Auth) -> None:
     found: list[tuple[bool]] = []
     lock = f"select pg_try_advisory_xact_lock({AUDIT_LOCK})"
     await Checker(auth.url, rows_a_step=5).check(told=lambda _, __: found.extend(auth.query(lock)))
-    assert found == [(False,)] * 3
+    # At the beginning, and after each step of 12 rows.
+    assert found == [(False,)] * 4
     assert auth.query(lock) == [(True,)]
 
 

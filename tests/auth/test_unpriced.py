@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import psycopg
@@ -17,9 +18,13 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.checker import Checker
 from services.auth.domain.ledger import Booking, Further
 from services.auth.migrations import SCHEMA, migrate
-from services.common import migrations
+from services.catalogue import Catalogue, Model, Provider
+from services.common import byok, migrations
+from services.common.rpc import call as calls
+from services.common.rpc.client import channel
+from services.quota_client import AbandonedCalls
 from services.quota_client.amounts import Amount, charge
-from tests.auth.asking import audited, reserve, tokens, until
+from tests.auth.asking import TOKEN, audited, reserve, tokens, until
 from tests.auth.client import Client
 from tests.auth.conftest import Admit, Auth
 from tests.killing import killed_migration
@@ -95,6 +100,26 @@ async def test_a_report_tells_what_is_known_and_how_many_requests_are_not(
     rows = auth.query("select model, price_unknown from ledger where kind = 'settle' and key_id = %s", key_id)
     assert sorted(rows) == [("free", False), ("mixed", False), ("mixed", True), ("new", True), ("new", True)]
     await audited(auth.url)
+
+
+async def test_a_backend_says_so_of_a_call_that_was_left_but_not_where_its_caller_pays_the_provider(
+    auth: Auth, admit: Admit
+) -> None:
+    """What is booked for a caller's own key costs nothing here, whoever knows the price."""
+    account, _, key = await auth.account()
+    admission = await admit(auth)
+    provider = Provider(id="one", adapter="x", makes="text", base_url="x")
+    model = Catalogue([provider], [Model(id="*", provider="one")], frozenset({"one"})).find("new")
+    async with channel(auth.address) as link:
+        backend = AbandonedCalls(link, service_token=TOKEN, after_s=0)
+        await backend.start()
+        for own in ("", "AIza1"):
+            told = {calls.RESERVATION_KEY: (await reserve(admission, key, 100)).reservation_id, byok.METADATA_KEY: own}
+            context = Mock(invocation_metadata=Mock(return_value=tuple(told.items())))
+            backend.report(context, usage=tokens(10), operation=quota_pb2.OPERATION_TEXT, model=model)
+        await backend.stop()
+    rows = "select price_unknown from ledger where kind = 'settle' and account_id = %s"
+    await until(lambda: sorted(auth.query(rows, account)) == [(False,), (True,)])
 
 
 @pytest.mark.parametrize(
