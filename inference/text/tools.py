@@ -90,6 +90,9 @@ def _tool(tool: text_pb2.Tool, where: str) -> Tool:
     if not tool.name and tool.HasField("vendor"):
         owner = tool.vendor.vendor or "a vendor"
         raise Unsupported(f"models of this gateway have none of the tools that run at {owner}", param=where)
+    if tool.HasField("custom"):
+        refusal = "models of this gateway call functions only; models of OpenAI's protocol take custom tools"
+        raise Unsupported(refusal, param=f"{where}.custom")
     if not _NAME.fullmatch(tool.name):
         raise InvalidField("a tool's name has 1 to 64 letters, digits, _, - and .", param=f"{where}.name")
     return Tool(tool.name, tool.description, _parameters(tool.parameters_json, f"{where}.parameters"), tool.strict)

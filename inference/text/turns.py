@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moa.text.v1 import text_pb2
+from services.common.custom_calls import arguments_of
 from services.common.errors import InvalidField, Unsupported
 
 _ROLES = {
@@ -76,7 +77,7 @@ def _turn(message: text_pb2.Message, param: str) -> Turn:
         elif kind == "tool_call":
             if message.role != text_pb2.ROLE_ASSISTANT:
                 raise InvalidField("a tool call belongs in an assistant message", param=param)
-            calls.append(Call(part.tool_call.id, part.tool_call.name, part.tool_call.arguments_json or "{}"))
+            calls.append(Call(part.tool_call.id, part.tool_call.name, arguments_of(part.tool_call) or "{}"))
         elif kind == "tool_result":
             raise InvalidField("a tool result belongs in a tool message", param=param)
         else:

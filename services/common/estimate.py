@@ -10,7 +10,7 @@ from math import ceil
 from typing import Final
 
 from moa.common.v1.usage_pb2 import Usage
-from moa.text.v1.text_pb2 import Part
+from moa.text.v1.text_pb2 import Part, Tool
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 
 MOST: Final = 2**32 - 1
@@ -36,8 +36,13 @@ def prompt_tokens(request: GenerateTextRequest) -> int:
     for message in request.messages:
         total += _PER_MESSAGE + sum(map(_part_tokens, message.parts))
     for tool in request.tools:
-        total += _PER_MESSAGE + sum(map(tokens_of, (tool.name, tool.description, tool.parameters_json)))
+        total += _PER_MESSAGE + sum(map(tokens_of, words_of_tool(tool)))
     return total
+
+
+def words_of_tool(tool: Tool) -> tuple[str, ...]:
+    """Return what a tool says in words."""
+    return (tool.name, tool.description, tool.parameters_json, tool.custom.grammar.definition)
 
 
 def _part_tokens(part: Part) -> int:

@@ -10,6 +10,7 @@ from moa.image.v1.image_pb2 import ImageEvent
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.estimate import words_of_tool
 
 
 def texts_of(request: Any) -> Iterator[str]:
@@ -21,7 +22,7 @@ def texts_of(request: Any) -> Iterator[str]:
         for message in request.messages:
             yield from _of_message(message)
         for tool in request.tools:
-            yield from (tool.name, tool.description, tool.parameters_json)
+            yield from words_of_tool(tool)
         yield request.response_format.schema_json
     elif isinstance(request, GenerateImageRequest):
         yield request.prompt

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from moa.text.v1.text_pb2 import ReasoningOptions
-from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model
 from services.common import limits
+from services.common.custom_calls import arguments_of
 from services.common.errors import Unsupported
 from services.providers.text import caching
 from services.providers.text.base import Adapter
@@ -38,6 +39,7 @@ def check(request: GenerateTextRequest, model: Model, adapter: Adapter, ignored:
     _check_count(request.candidates, model.limits.candidates, "candidates")
     _check_count(len(request.stop), model.limits.stop, "stop")
     _check_foreign(request, model, adapter)
+    check_custom(request, model, adapter)
     if json_object.is_emulated(request, model):
         json_object.ask_for_object(request)
     if choice.is_emulated(request, adapter):
@@ -71,6 +73,20 @@ def _check_foreign(request: GenerateTextRequest, model: Model, adapter: Adapter)
             if part.HasField("vendor") and part.WhichOneof("part") is None and part.vendor.vendor != adapter.vendor:
                 refusal = f"model {model.id!r} takes no parts of {part.vendor.vendor or 'a vendor'}'s own kinds"
                 raise Unsupported(refusal, param=f"messages[{number}].parts[{index}]")
+
+
+def check_custom(request: GenerateTextRequest | CountTokensRequest, model: Model, adapter: Adapter) -> None:
+    """Raise Unsupported for a custom tool where the protocol has none; make earlier calls of one calls of functions."""
+    if adapter.custom_tools:
+        return
+    for index, tool in enumerate(request.tools):
+        if tool.HasField("custom"):
+            refusal = f"model {model.id!r} calls functions only; models of OpenAI's protocol take custom tools"
+            raise Unsupported(refusal, param=f"tools[{index}].custom")
+    for part in (part for message in request.messages for part in message.parts):
+        if part.HasField("tool_call") and part.tool_call.custom:
+            part.tool_call.arguments_json = arguments_of(part.tool_call)
+            part.tool_call.custom = False
 
 
 def _drop_reasoning(wanted: ReasoningOptions, model: Model, ignored: Ignored) -> None:

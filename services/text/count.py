@@ -9,6 +9,7 @@ from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.providers.http.client import Outgoing
 from services.providers.http.deadline import Deadline
+from services.text import capable
 from services.text.targets import ADAPTERS, Target
 
 
@@ -41,6 +42,7 @@ async def prompt_tokens(request: CountTokensRequest, model: Model, target: Targe
     request_from = target.adapter.count_request_from
     if request_from is None:
         raise Unsupported(f"provider {target.provider.id!r} does not count tokens", param="model")
+    capable.check_custom(request, model, target.adapter)
     return await _asked(request_from(request, model, target.provider), target)
 
 

@@ -308,13 +308,13 @@ def _check_image(url: str, where: str) -> None:
 
 
 def _check_tools(body: dict[str, Any]) -> None:
-    names = [tool["function"]["name"] for tool in body.get("tools") or () if tool["type"] == "function"]
+    names = [(tool["type"], tool[tool["type"]]["name"]) for tool in body.get("tools") or ()]
     if body.get("tools") == []:
         raise invalid("Invalid 'tools': empty array.", "tools", "empty_array")
     choice = body.get("tool_choice")
     if choice is not None and not names:
         raise invalid("'tool_choice' is only allowed when 'tools' are specified.", "tool_choice")
-    if isinstance(choice, dict) and choice["function"]["name"] not in names:
+    if isinstance(choice, dict) and (choice["type"], choice[choice["type"]]["name"]) not in names:
         raise invalid("Tool choice not found in 'tools'.", "tool_choice")
 
 

@@ -70,6 +70,7 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="apim-request-id",
     vendor=VENDOR,
+    custom_tools=True,
     list_models=listing.list_models,
     check_request=check_request,
 )

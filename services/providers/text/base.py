@@ -79,6 +79,8 @@ class Adapter:
     """Read the count out of the answer."""
     vendor: str = ""
     """Whose own fields the protocol takes and gives (`moa.common.v1.VendorFields`); empty: nobody's."""
+    custom_tools: bool = False
+    """Whether it has tools that take free text (`Tool.custom`)."""
     caches: bool = False
     """Whether it is told what of a prompt is worth keeping (`Part.cache`)."""
     chooses: bool = False

@@ -288,6 +288,7 @@ class BaseReader(abc.ABC):
         call_id: str | None = None,
         name: str | None = None,
         signature: bytes = b"",
+        custom: bool = False,
     ) -> None:
         """Return a piece of a tool call. The first piece of an index carries id (made where there is none) and name.
 
@@ -296,7 +297,7 @@ class BaseReader(abc.ABC):
         if self._limit and self._is_too_long(candidate, arguments):
             return
         place = (candidate, index)
-        delta = ToolCallDelta(call_index=index, arguments_json=arguments)
+        delta = ToolCallDelta(call_index=index, arguments_json=arguments, custom=custom)
         if signature:
             delta.signature = signature
             delta.signer = self._signer
@@ -333,6 +334,9 @@ class BaseReader(abc.ABC):
             event = TextEvent(usage=self._meter.so_far())
             self._meter.saw(event, "usage")
             self._events.append(event)
+
+    def _has_begun(self, place: tuple[int, int]) -> bool:
+        return place in self._begun_calls or place in self._nameless
 
     def _calls_begun(self, candidate: int) -> int:
         return sum(1 for owner, _ in self._begun_calls if owner == candidate)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from moa.text.v1 import text_pb2
+from services.common.errors import InvalidField
 from services.router.dialects.reply import encode
 
 
@@ -21,34 +22,86 @@ class FunctionCall(Struct):
     """JSON; some clients send the object itself, or nothing for none."""
 
 
+class CustomCall(Struct):
+    """A call's name and free text."""
+
+    name: str
+    input: str = ""
+
+
 class ToolCall(Struct):
-    """A call that the model made earlier."""
+    """A call that the model made earlier: of a function, or of a custom tool."""
 
     id: str
-    function: FunctionCall
-    type: Literal["function"] = "function"
+    function: FunctionCall | None = None
+    custom: CustomCall | None = None
+    type: Literal["function", "custom"] = "function"
     extra_content: Any = None
     """Where Google's own OpenAI-compatible API puts a call's thought signature."""
+
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 class Function(Struct, forbid_unknown_fields=True, kw_only=True):
     """A function that the model may call."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class FunctionTool(Struct, forbid_unknown_fields=True):
-    """A tool."""
+class FunctionTool(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
+    """A function."""
 
     function: Function
-    type: Literal["function"]
 
 
-def tool_from(tool: FunctionTool) -> text_pb2.Tool:
+class Grammar(Struct, forbid_unknown_fields=True):
+    """A grammar, and what it is written in."""
+
+    syntax: Literal["lark", "regex"]
+    definition: str
+
+
+class TextFormat(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
+    """Any text."""
+
+
+class GrammarFormat(Struct, tag_field="type", tag="grammar", forbid_unknown_fields=True):
+    """Text that follows a grammar."""
+
+    grammar: Grammar
+
+
+class Custom(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A tool that takes free text."""
+
+    name: Name
+    description: str | None = None
+    format: TextFormat | GrammarFormat | None = None
+
+
+class CustomTool(Struct, tag_field="type", tag="custom", forbid_unknown_fields=True):
+    """A custom tool."""
+
+    custom: Custom
+
+
+_SYNTAXES: Final = {"lark": text_pb2.Grammar.SYNTAX_LARK, "regex": text_pb2.Grammar.SYNTAX_REGEX}
+
+
+def tool_from(tool: FunctionTool | CustomTool) -> text_pb2.Tool:
     """Return a tool as the contract has it."""
+    if isinstance(tool, CustomTool):
+        given = tool.custom
+        made = text_pb2.Tool(name=given.name, description=given.description or "", custom=text_pb2.CustomInput())
+        if isinstance(given.format, GrammarFormat):
+            grammar = given.format.grammar
+            made.custom.grammar.syntax = _SYNTAXES[grammar.syntax]
+            made.custom.grammar.definition = grammar.definition
+        return made
     function = tool.function
     return text_pb2.Tool(
         name=function.name,
@@ -66,13 +119,21 @@ _PROOF_MARK: Final = "__reasoning__"
 _DIGEST_BYTES: Final = 12
 
 
-def call_from(call: ToolCall) -> text_pb2.ToolCall:
-    """Return an earlier call as the contract has it, with its signature from wherever the client has kept it."""
+def call_from(call: ToolCall, where: str) -> text_pb2.ToolCall:
+    """Return an earlier call as the contract has it, with its signature from wherever the client has kept it.
+
+    Raises InvalidField for one that does not say what was called.
+    """
     call_id, in_id = split_id(call.id)
     signature = _signature_in(call.extra_content) or in_id
-    given = call.function.arguments
-    arguments = given or "" if not isinstance(given, dict) else encode(given).decode()
-    made = text_pb2.ToolCall(id=call_id, name=call.function.name, arguments_json=arguments)
+    if call.type == "custom" and call.custom is not None:
+        made = text_pb2.ToolCall(id=call_id, name=call.custom.name, arguments_json=call.custom.input, custom=True)
+    elif call.type == "function" and call.function is not None:
+        given = call.function.arguments
+        arguments = given or "" if not isinstance(given, dict) else encode(given).decode()
+        made = text_pb2.ToolCall(id=call_id, name=call.function.name, arguments_json=arguments)
+    else:
+        raise InvalidField(f"{where}.{call.type} is required", param=f"{where}.{call.type}")
     if signature:
         made.signature = signature
         made.signer = GOOGLE
@@ -148,12 +209,11 @@ class Calls:
 
     def take(self, piece: text_pb2.ToolCallDelta, call_id: str | None = None) -> None:
         """Take a piece in, under another id where one is given."""
-        call = self._calls.setdefault(
-            piece.call_index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-        )
+        kind, words = ("custom", "input") if piece.custom else ("function", "arguments")
+        call = self._calls.setdefault(piece.call_index, {"id": "", "type": kind, kind: {"name": "", words: ""}})
         call["id"] += piece.id if call_id is None else call_id
-        call["function"]["name"] += piece.name
-        call["function"]["arguments"] += piece.arguments_json
+        call[kind]["name"] += piece.name
+        call[kind][words] += piece.arguments_json
         if piece.signature and piece.signer == GOOGLE:
             self._signatures[piece.call_index] = self._signatures.get(piece.call_index, b"") + piece.signature
 

@@ -67,6 +67,7 @@ class HeldText:
         setattr(getattr(tail, kind), _FIELDS[kind], words[size:])
         if kind == "tool_call":
             tail.tool_call.call_index = event.tool_call.call_index
+            tail.tool_call.custom = event.tool_call.custom
         elif kind == "text" and event.text.logprobs:
             count = _covered(event.text, size)
             del front.text.logprobs[count:]

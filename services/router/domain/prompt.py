@@ -11,7 +11,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import images, limits
 from services.common.errors import InvalidField, MoaError
-from services.common.estimate import prompt_tokens
+from services.common.estimate import prompt_tokens, words_of_tool
 
 PER_REQUEST: Final = 16
 """Tokens that a chat template puts around a conversation."""
@@ -77,7 +77,7 @@ class Prompt:
         if request.tools:
             total += TOOLS
         for tool in request.tools:
-            total += PER_TOOL + _bytes(tool.name, tool.description, tool.parameters_json) + _carried(tool)
+            total += PER_TOOL + _bytes(*words_of_tool(tool)) + _carried(tool)
         form = request.response_format
         total += _bytes(form.schema_json, *form.choices) + _carried(request)
         if whole:

@@ -37,6 +37,7 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="x-request-id",
     vendor=VENDOR,
+    custom_tools=True,
     caches=True,
     list_models=listing.list_models,
     check_request=check_request,

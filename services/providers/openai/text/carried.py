@@ -93,7 +93,7 @@ _BESIDE_CHOICE: Final = frozenset(
     )
 )
 """Likewise, beside a message: Azure tells what its filters found in pieces of their own."""
-_KNOWN_CALL: Final = frozenset(("index", "id", "type", "function"))
+_KNOWN_CALL: Final = frozenset(("index", "id", "type", "function", "custom"))
 _KNOWN_USAGE: Final = frozenset(("prompt_tokens", "completion_tokens", "total_tokens"))
 _KNOWN_DETAILS: Final = (
     ("prompt_tokens_details", {"cached_tokens", "cache_write_tokens"}),

@@ -15,12 +15,13 @@ from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported, UpstreamBroken
 from services.providers.counts import count_in
 from services.providers.http.client import Outgoing
-from services.providers.openai.text.request import options_of, url_of
+from services.providers.openai.text.request import grammar_of, options_of, refuse_arguments, url_of
 from services.providers.text import media
 from services.providers.text.jsontext import json_of
 
 Json = dict[str, Any]
 _encode: Final = msgspec.json.Encoder().encode
+_KINDS: Final = {False: "function", True: "custom_tool"}
 _ROLES: Final = {Role.ROLE_SYSTEM: "system", Role.ROLE_USER: "user", Role.ROLE_ASSISTANT: "assistant"}
 
 
@@ -29,8 +30,9 @@ def count_request_from(request: CountTokensRequest, model: Model, provider: Prov
     if not options_of(provider).counts_tokens:
         raise Unsupported(f"provider {provider.id!r} does not count tokens", param="model")
     items: list[Json] = []
+    custom: set[str] = set()
     for index, message in enumerate(request.messages):
-        items += _items_from(message, f"messages[{index}]")
+        items += _items_from(message, f"messages[{index}]", custom)
     body: Json = {"model": model.name, "input": items}
     if request.tools:
         body["tools"] = [_tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
@@ -45,8 +47,11 @@ def count_from(body: bytes) -> int:
     return count
 
 
-def _items_from(message: Message, where: str) -> list[Json]:
-    """Return the items of a turn: what was said, then calls or results, each an item of its own."""
+def _items_from(message: Message, where: str, custom: set[str]) -> list[Json]:
+    """Return the items of a turn: what was said, then calls or results, each an item of its own.
+
+    `custom`: the ids of earlier calls of custom tools, to which the turn's own are added.
+    """
     contents: list[Json] = []
     apart: list[Json] = []
     for i, part in enumerate(message.parts):
@@ -54,13 +59,16 @@ def _items_from(message: Message, where: str) -> list[Json]:
         kind = part.WhichOneof("part")
         if kind == "tool_call":
             call = part.tool_call
-            apart.append(
-                {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments_json}
-            )
+            if call.custom:
+                custom.add(call.id)
+            word = "input" if call.custom else "arguments"
+            called = f"{_KINDS[call.custom]}_call"
+            apart.append({"type": called, "call_id": call.id, "name": call.name, word: call.arguments_json})
         elif kind == "tool_result":
             result = part.tool_result
             output = _encode({"error": result.content}).decode() if result.is_error else result.content
-            apart.append({"type": "function_call_output", "call_id": result.tool_call_id, "output": output})
+            answered = f"{_KINDS[result.tool_call_id in custom]}_call_output"
+            apart.append({"type": answered, "call_id": result.tool_call_id, "output": output})
         else:
             contents.append(_content_from(part, message.role, place))
     if not contents:
@@ -86,9 +94,21 @@ def _content_from(part: Part, role: Role.ValueType, where: str) -> Json:
 
 
 def _tool_from(tool: Tool, where: str) -> Json:
+    if tool.HasField("custom"):
+        return _custom_from(tool, where)
     parameters: Any = json_of(tool.parameters_json, f"{where}.parameters_json") if tool.parameters_json else None
     strict = tool.strict if tool.HasField("strict") else None
     made: Json = {"type": "function", "name": tool.name, "parameters": parameters, "strict": strict}
     if tool.description:
         made["description"] = tool.description
+    return made
+
+
+def _custom_from(tool: Tool, where: str) -> Json:
+    refuse_arguments(tool, where)
+    made: Json = {"type": "custom", "name": tool.name}
+    if tool.description:
+        made["description"] = tool.description
+    if tool.custom.HasField("grammar"):
+        made["format"] = {"type": "grammar", **grammar_of(tool)}
     return made

@@ -79,13 +79,16 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
 class OpenAIReader(BaseReader):
     """Reads one answer."""
 
-    __slots__ = ("_plain_tries", "_refusals", "_returned", "_slots")
+    __slots__ = ("_custom_calls", "_plain_tries", "_refusals", "_returned", "_slots", "_takes_custom")
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None)
         self._refusals: dict[int, str] = {}
         self._returned = Returned(own_name) if request.vendor.vendor == VENDOR else None
         self._plain_tries = _PLAIN_TRIES
+        self._takes_custom = any(tool.HasField("custom") for tool in request.tools)
+        self._custom_calls: set[tuple[int, int]] = set()
+        """Which calls are of custom tools."""
         self._slots: dict[tuple[int, int], tuple[int, str]] = {}
         """Which call a server's index means now, and its id: some give calls that come together one index."""
 
@@ -129,6 +132,8 @@ class OpenAIReader(BaseReader):
         if delta.tool_calls is not None:
             call = delta.tool_calls[0]
             index = self._slot(choice.index, call.index, "", begins=False)
+            if (choice.index, index) in self._custom_calls:
+                raise Malformed
             self._call(choice.index, index, call.function.arguments)
         if beside is not None:
             self._carry(beside, choice.index, before)
@@ -235,7 +240,7 @@ class OpenAIReader(BaseReader):
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         for place, call in enumerate(delta.tool_calls or ()):
             before = len(self._events)
-            if call.function is not None or call.id or call.type not in _FUNCTIONS:
+            if call.function is not None or call.custom is not None or call.id or call.type not in _FUNCTIONS:
                 self._take_call(candidate, call)
             elif calls and may_speak(Returned.of_call(calls[place])):
                 raise Malformed
@@ -261,19 +266,35 @@ class OpenAIReader(BaseReader):
 
     def _take_call(self, candidate: int, call: Call) -> None:
         function = call.function
-        if function is None and call.type not in _FUNCTIONS:
-            raise self._unheard(f"a call of another kind ({name_of(call.type)})")
-        name = function.name if function else None
+        custom = self._takes_custom and call.is_custom
+        if not custom and (call.custom is not None or (function is None and call.type not in _FUNCTIONS)):
+            raise self._unheard(f"a call of another kind ({name_of(call.type or 'custom')})")
+        if call.custom is not None and function is not None and (function.name or function.arguments):
+            raise Malformed
+        called = call.custom or function
+        name = called.name if called else None
         begun = self._calls_begun(candidate)
         if call.index is None:
             # Without indices, an id or a name begins a call; else the piece belongs to the latest one.
             index = begun if call.id or name else max(0, begun - 1)
         else:
             index = self._slot(candidate, call.index, call.id or "", begins=bool(name))
-        arguments = (function.arguments if function else None) or ""
+        arguments = (call.custom.input if call.custom else function.arguments if function else None) or ""
         if arguments:
             arguments = self._text(arguments, candidate, f"call {index}")
-        self._call(candidate, index, arguments, call_id=call.id, name=name)
+        custom = self._is_custom((candidate, index), custom, has_words=called is not None)
+        self._call(candidate, index, arguments, call_id=call.id, name=name, custom=custom)
+
+    def _is_custom(self, place: tuple[int, int], custom: bool, *, has_words: bool) -> bool:
+        """Return whether a call is of a custom tool. Raises Malformed for a change."""
+        known = place in self._custom_calls
+        if custom and not known:
+            if self._has_begun(place):
+                raise Malformed
+            self._custom_calls.add(place)
+        elif known and has_words and not custom:
+            raise Malformed
+        return custom or known
 
     def _slot(self, candidate: int, given: int, call_id: str, *, begins: bool) -> int:
         """Return which call a server's index means: another id begins another call."""
@@ -322,7 +343,7 @@ def _is_bare(choice: Choice) -> bool:
         return False
     if choice.delta in _EMPTY and choice.message in _EMPTY:
         return True
-    return delta is not None and any(call.function is None for call in delta.tool_calls or ())
+    return delta is not None and any(call.function is None and call.custom is None for call in delta.tool_calls or ())
 
 
 def _delta_of(choice: Choice, *, streamed: bool) -> Delta | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Set
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -11,7 +12,7 @@ from msgspec import Struct
 from yarl import URL
 
 from moa.common.v1.media_pb2 import FileInput
-from moa.text.v1.text_pb2 import Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice
+from moa.text.v1.text_pb2 import Grammar, Message, Part, ReasoningOptions, ResponseFormat, Role, Tool, ToolChoice
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
@@ -110,7 +111,7 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options, igno
         _add_sampling(body, request, options, ignored)
     if request.tools:
         body["tools"] = [writer.tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
-        _add_tool_choice(body, request.tool_choice)
+        _add_tool_choice(body, request.tool_choice, {tool.name for tool in request.tools if tool.HasField("custom")})
     if request.HasField("response_format"):
         _add_response_format(body, request.response_format)
     if request.HasField("reasoning"):
@@ -193,8 +194,12 @@ class Writer:
     def _add_assistant_part(self, out: Json, part: Part, where: str) -> None:
         if part.HasField("tool_call"):
             call = part.tool_call
-            made: Json = {"id": call.id, "type": "function"}
-            made["function"] = {"name": call.name, "arguments": call.arguments_json or "{}"}
+            if call.custom:
+                custom = {"name": call.name, "input": call.arguments_json}
+                made: Json = {"id": call.id, "type": "custom", "custom": custom}
+            else:
+                function = {"name": call.name, "arguments": call.arguments_json or "{}"}
+                made = {"id": call.id, "type": "function", "function": function}
             self.carrier.merge(made, part.vendor, "messages[].tool_calls[]")
             out.setdefault("tool_calls", []).append(made)
             return
@@ -213,9 +218,30 @@ class Writer:
             function["parameters"] = json_of(tool.parameters_json, f"{where}.parameters_json")
         if tool.HasField("strict"):
             function["strict"] = tool.strict
-        made: Json = {"type": "function", "function": function}
+        if tool.HasField("custom"):
+            refuse_arguments(tool, where)
+            if tool.custom.HasField("grammar"):
+                function["format"] = {"type": "grammar", "grammar": grammar_of(tool)}
+        kind = "custom" if tool.HasField("custom") else "function"
+        made: Json = {"type": kind, kind: function}
         self.carrier.merge(made, tool.vendor, "tools[]")
         return made
+
+
+_SYNTAXES: Final = {Grammar.SYNTAX_LARK: "lark", Grammar.SYNTAX_REGEX: "regex"}
+
+
+def grammar_of(tool: Tool) -> Json:
+    """Return the grammar of a custom tool."""
+    grammar = tool.custom.grammar
+    return {"syntax": _SYNTAXES[grammar.syntax], "definition": grammar.definition}
+
+
+def refuse_arguments(tool: Tool, where: str) -> None:
+    """Raise InvalidField for a custom tool that says something of arguments."""
+    for field in ("parameters_json", "strict"):
+        if getattr(tool, field):
+            raise InvalidField(f"a custom tool has no {field}", param=f"{where}.{field}")
 
 
 def _typed_content(part: Part, role: Role.ValueType, where: str, options: Options) -> Json:
@@ -274,9 +300,10 @@ def _add_sampling(body: Json, request: GenerateTextRequest, options: Options, ig
             body["top_logprobs"] = sampling.top_logprobs
 
 
-def _add_tool_choice(body: Json, choice: ToolChoice) -> None:
+def _add_tool_choice(body: Json, choice: ToolChoice, custom: Set[str]) -> None:
     if choice.mode == ToolChoice.MODE_NAMED:
-        body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        kind = "custom" if choice.name in custom else "function"
+        body["tool_choice"] = {"type": kind, kind: {"name": choice.name}}
     elif choice.mode != ToolChoice.MODE_UNSPECIFIED:
         body["tool_choice"] = _CHOICES[choice.mode]
     if choice.HasField("parallel"):

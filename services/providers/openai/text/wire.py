@@ -19,6 +19,13 @@ class Function(Struct, gc=False):
     arguments: str | None = None
 
 
+class Custom(Struct, gc=False):
+    """A call of a custom tool, or a piece of one."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class Call(Struct, gc=False):
     """A tool call, or a piece of one. Some servers leave the index out."""
 
@@ -26,6 +33,12 @@ class Call(Struct, gc=False):
     id: str | None = None
     type: str | None = None
     function: Function | None = None
+    custom: Custom | None = None
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether a custom tool is called, as far as this piece says."""
+        return self.custom is not None or self.type == "custom"
 
 
 class Delta(Struct):

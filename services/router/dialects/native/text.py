@@ -83,8 +83,8 @@ def _add_message(request: text_service_pb2.GenerateTextRequest, message: Message
         return
     if message.content is not None:
         turn.parts.add(text=message.content)
-    for call in message.tool_calls or ():
-        turn.parts.add().tool_call.CopyFrom(call_from(call))
+    for number, call in enumerate(message.tool_calls or ()):
+        turn.parts.add().tool_call.CopyFrom(call_from(call, f"{where}.tool_calls[{number}]"))
     if not turn.parts:
         raise InvalidField(f"{where}.content is required", param=f"{where}.content")
 

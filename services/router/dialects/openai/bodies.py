@@ -14,7 +14,7 @@ from moa.text.v1.text_pb2 import Sampling
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.limits import meta
 from services.router.dialects.sampling import Sampled
-from services.router.dialects.tools import FunctionTool, ToolCall
+from services.router.dialects.tools import CustomTool, FunctionTool, ToolCall
 
 Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 MaxTokens = Annotated[int, meta(GenerateTextRequest, "max_tokens", at_least=-1)]
@@ -109,16 +109,17 @@ class Message(Struct, forbid_unknown_fields=True, kw_only=True):
     function_call: Any = None
 
 
-class NamedFunction(Struct):
-    """A function's name."""
+class NamedTool(Struct):
+    """A tool's name."""
 
     name: str
 
 
 class AllowedTool(Struct):
-    """One of the tools that may be called."""
+    """One of the tools that may be called: a function, or a custom tool."""
 
-    function: NamedFunction
+    function: NamedTool | None = None
+    custom: NamedTool | None = None
 
 
 class AllowedTools(Struct):
@@ -131,9 +132,10 @@ class AllowedTools(Struct):
 class ToolChoice(Struct):
     """The tool that must be called, or some of the request's tools."""
 
-    function: NamedFunction | None = None
+    function: NamedTool | None = None
+    custom: NamedTool | None = None
     allowed_tools: AllowedTools | None = None
-    type: Literal["function", "allowed_tools"] = "function"
+    type: Literal["function", "custom", "allowed_tools"] = "function"
 
 
 class JsonSchema(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -175,7 +177,7 @@ class ChatBody(Sampled, forbid_unknown_fields=True, kw_only=True):
     logit_bias: dict[Token, Annotated[float, meta(Sampling, "logit_bias")]] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, meta(Sampling, "top_logprobs")] | None = None
-    tools: list[FunctionTool] | None = None
+    tools: list[FunctionTool | CustomTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None

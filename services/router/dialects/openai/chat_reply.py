@@ -275,14 +275,15 @@ class Chunks:
 
 def _tool_call(piece: text_pb2.ToolCallDelta, call_id: str) -> dict[str, Any]:
     """Return a piece of a call as OpenAI's delta: id, type and name only on the first."""
-    function: dict[str, Any] = {"arguments": piece.arguments_json}
-    results: dict[str, Any] = {"index": piece.call_index, "function": function}
+    kind, words = ("custom", "input") if piece.custom else ("function", "arguments")
+    called: dict[str, Any] = {words: piece.arguments_json}
+    results: dict[str, Any] = {"index": piece.call_index, kind: called}
     signed = piece.signature and piece.signer == GOOGLE
     if call_id:
         results["id"] = signed_id(call_id, piece.signature) if signed else call_id
-        results["type"] = "function"
+        results["type"] = kind
     if signed:
         results["extra_content"] = extra_content(piece.signature)
     if piece.name:
-        function["name"] = piece.name
+        called["name"] = piece.name
     return results

@@ -166,8 +166,8 @@ def _add_message(
             carried.put_part(turn.parts[-1], part, at(extra, "content", number))
     if message.refusal:
         turn.parts.add(text=message.refusal)
-    for call in message.tool_calls or ():
-        turn.parts.add().tool_call.CopyFrom(call_from(call))
+    for number, call in enumerate(message.tool_calls or ()):
+        turn.parts.add().tool_call.CopyFrom(call_from(call, f"{where}.tool_calls[{number}]"))
         carried.put_call(turn.parts[-1], call)
     if message.cache_control is not None and turn.parts:
         turn.parts[-1].cache = True
@@ -238,16 +238,17 @@ def _set_tools(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatB
 
 
 def _choose(request: text_service_pb2.GenerateTextRequest, choice: bodies.ToolChoice) -> None:
-    if choice.type == "function":
-        if choice.function is None:
-            raise InvalidField("tool_choice.function is required", param="tool_choice.function")
+    if choice.type != "allowed_tools":
+        named = choice.custom if choice.type == "custom" else choice.function
+        if named is None:
+            raise InvalidField(f"tool_choice.{choice.type} is required", param=f"tool_choice.{choice.type}")
         request.tool_choice.mode = text_pb2.ToolChoice.MODE_NAMED
-        request.tool_choice.name = choice.function.name
+        request.tool_choice.name = named.name
         return
     where = "tool_choice.allowed_tools"
     if choice.allowed_tools is None:
         raise InvalidField(f"{where} is required", param=where)
-    allowed = {tool.function.name for tool in choice.allowed_tools.tools}
+    allowed = {named.name if (named := tool.function or tool.custom) else "" for tool in choice.allowed_tools.tools}
     unknown = allowed - {tool.name for tool in request.tools}
     if unknown or not allowed:
         raise InvalidField(f"{where}.tools: name some of the request's tools", param=f"{where}.tools")
