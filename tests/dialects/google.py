@@ -131,7 +131,7 @@ RIG: Final = AnswerRig(
         Body(
             kind=GenerateContentBody,
             request=GenerateTextRequest.DESCRIPTOR,
-            unset=frozenset({"model", "stream", "user", "logit_bias", "min_p"}),
+            unset=frozenset({"model", "stream", "user", "logit_bias", "min_p", "tools[0].custom"}),
         ),
         Body(
             kind=GenerateContentBody,

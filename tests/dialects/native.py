@@ -140,6 +140,7 @@ RIG: Final = AnswerRig(
                     "reasoning",
                     "candidates",
                     "messages[0].name",
+                    "tools[0].custom",
                     "messages[0].parts[0].reasoning",
                     "messages[0].parts[0].file",
                     "logprobs",

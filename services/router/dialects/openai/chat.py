@@ -79,6 +79,7 @@ METHODS: Final = MethodSet(
         "tools.parameters_json": "function.parameters",
         "tools.name": "function.name",
         "tools.description": "function.description",
+        "tools.custom.grammar": "tools[].custom.format.grammar",
         "tool_choice.name": "tool_choice.function.name",
         "tool_choice.mode": "tool_choice",
         "tool_choice.parallel": "parallel_tool_calls",
