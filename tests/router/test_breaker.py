@@ -189,7 +189,7 @@ async def test_callers_own_keys_say_nothing_of_the_operators() -> None:
     world = World()
     stranger = Caller(key="k", request_id="r", own_key="AIza-theirs")
     world.catalogue.providers = {
-        name: type(row)(id=name, adapter="gemini", makes="text", base_url="x")
+        name: type(row)(id=name, adapter="gemini", makes="text", base_url="x", caller_keys="AIza")
         for name, row in world.catalogue.providers.items()
     }
     for _ in range(LIMIT):

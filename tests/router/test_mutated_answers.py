@@ -22,11 +22,15 @@ _BESIDE: Final = frozenset(
         *("annotations", "native_finish_reason", "finish_reason", "finishReason", "finishMessage", "role", "type"),
         *("reasoning_details", "extra_content", "content_filter_results", "logprobs", "logprobsResult", "citation"),
         *("citations", "citationMetadata", "groundingMetadata", "urlContextMetadata", "safetyRatings", "stopReason"),
+        *("stop_reason", "stop_sequence"),
         *("thoughtSignature", "signature", "mimeType", "format", "toolUseId", "id", "index", "channel", "error"),
     )
 )
 """What stands beside what is said, or is not text."""
-_ROOTS: Final = ("choices", "candidates", "output", "contentBlockDelta", "contentBlockStart")
+_ROOTS: Final = (
+    *("choices", "candidates", "output", "contentBlockDelta", "contentBlockStart"),
+    *("content", "content_block", "delta"),
+)
 """Where an answer's pieces say something."""
 
 
