@@ -63,10 +63,16 @@ def permitted(licence: str) -> bool:
     return all(PERMITTED.intersection(re.split(r"\s+OR\s+", part)) for part in parts)
 
 
+_ONLY_READ: Final = "facts.txt"
+"""Locks what data are read from and nobody installs; what is read of it names its licences (`deploy.facts`)."""
+
+
 def locked(folder: Path) -> set[str]:
-    """Return the names in the lock files, and torch, which is chosen apart."""
+    """Return the names in the lock files of what is installed, and torch, which is chosen apart."""
     names = {"torch"}
     for lock in folder.glob("*.txt"):
+        if lock.name == _ONLY_READ:
+            continue
         names.update(re.findall(r"^([A-Za-z0-9_.-]+)==", lock.read_text(), re.MULTILINE))
     return names
 

@@ -87,13 +87,14 @@ async def test_an_interrupted_audit_is_gone_on_with(auth: Auth) -> None:
     assert steps == [6, 9]
 
 
-async def test_whoever_watches_an_audit_sees_at_once_that_it_runs(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_watches_an_audit_sees_at_once_that_it_runs(auth: Auth) -> None:
     """Its first steps are small and grow to their size; what is looked for in all there is is named beforehand."""
     await booked(auth, 9)
-    monkeypatch.setattr("services.auth.adapters.checker._FIRST_ROWS", 1)
     steps: list[int] = []
     looked: list[str] = []
-    await Checker(auth.url, rows_a_step=4).check(told=lambda at, _: steps.append(at), looks=looked.append)
+    await Checker(auth.url, rows_a_step=4, rows_at_first=1).check(
+        told=lambda at, _: steps.append(at), looks=looked.append
+    )
     assert steps == [0, 1, 3, 7, 9]
     assert looked == [*checks.OF_NOW, *checks.NOTES]
     looked.clear()

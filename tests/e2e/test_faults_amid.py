@@ -188,13 +188,15 @@ async def test_a_helper_that_dies_amid_a_body_harms_that_request_alone(
 ) -> None:
     """Its caller is told to try again, or notices nothing where another try is made for it; then all is well again. The
     processes of small requests have no large one to work on."""
-    helper = await _worn(world, name, path)
-    answers = []
-    async with asyncio.timeout(60):
-        while helper.is_running():
-            answers.append((await world.ask(text=LARGE, path=path))[0])
-    assert answers[-1] == told
-    assert set(answers[:-1]) <= {after}
+    answers = [0]
+    async with asyncio.timeout(100):
+        # One that the kernel kills between its answer and the next request harms nobody; then it is done again.
+        while answers[-1] != told:
+            helper, answers = await _worn(world, name, path), []
+            while helper.is_running():
+                answers.append((await world.ask(text=LARGE, path=path))[0])
+            assert set(answers[:-1]) <= {after}
+            assert answers[-1] in (told, after)
     assert (await world.ask(text=LARGE, path=path))[0] == after
     assert not world.helpers("router")
     assert not world.helpers("text")

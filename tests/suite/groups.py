@@ -99,7 +99,7 @@ GROUPS = (
         "dialects",
         "the foreign dialects, and one row for each error in each",
         145,
-        ("tests/router/*", "tests/matrix/*"),
+        ("tests/router/*", "tests/matrix/*", "tests/walks/*"),
     ),
     Group("books", "accounts, quotas and tasks over the real PostgreSQL", 260, ("tests/auth/*", "tests/tasks/*")),
     Group(

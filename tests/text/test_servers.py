@@ -142,7 +142,7 @@ class Lists:
         path.write_text("providers: []\nmodels: []\n")
         self.catalogue = load(path, environment)
         self.targets = OFFER.targets(environment)
-        self.lists = ProviderLists(lambda: self.catalogue, [self.targets], clock=lambda: self.time)
+        self.lists = ProviderLists(lambda: self.catalogue, [self.targets], clock=lambda: self.time, whole_s=1.5)
 
     async def joined(self) -> Catalogue:
         """Return the catalogue with what is listed after a while."""
@@ -175,9 +175,7 @@ async def test_one_base_url_is_all_that_is_said(lists: Lists) -> None:
     assert not catalogue.find("tuned").lacks_price
 
 
-async def test_a_server_that_goes_away_leaves_its_models(
-    lists: Lists, upstream: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_goes_away_leaves_its_models(lists: Lists, upstream: Server) -> None:
     """They are unavailable, with the reason, until it is back, and what it has then is what there is."""
     await lists.joined()
     upstream.down = True
@@ -185,9 +183,7 @@ async def test_a_server_that_goes_away_leaves_its_models(
     assert [model.id for model in catalogue.discovered] == ["Qwen/Qwen3-8B", "tuned"]
     assert catalogue.unavailable("gpu1-text")
     upstream.down, upstream.hangs = False, True
-    with monkeypatch.context() as patched:
-        patched.setattr("services.providers.hosting.lists._WHOLE_S", 0.01)
-        catalogue = await lists.joined()
+    catalogue = await lists.joined()
     assert catalogue.unavailable("gpu1-text") == "it did not answer in time"
     upstream.hangs = False
     upstream.answers = SERVERS["llama-cpp-python"].answers

@@ -15,7 +15,7 @@ from services.quota_client.amounts import DIMENSIONS
 
 _ROWS_A_STEP: Final = 500_000
 """A step takes some ten seconds, which is all that an audit that is interrupted loses."""
-_FIRST_ROWS: Final = 20_000
+_ROWS_AT_FIRST: Final = 20_000
 """The first step takes less than a second, and each next one twice as many rows: whoever watches sees that it runs."""
 AUDIT_LOCK: Final = 0x6D6F6175
 """Held shared while rows are checked: none is removed meanwhile."""
@@ -53,10 +53,12 @@ class Checker:
     Args:
         url: As libpq takes it.
         rows_a_step: How many rows of the ledger are checked on one snapshot of the database, at most.
+        rows_at_first: How many are at the first.
     """
 
-    def __init__(self, url: str, *, rows_a_step: int = _ROWS_A_STEP) -> None:
+    def __init__(self, url: str, *, rows_a_step: int = _ROWS_A_STEP, rows_at_first: int = _ROWS_AT_FIRST) -> None:
         self._url = url
+        self._rows_at_first = rows_at_first
         self._rows_a_step = rows_a_step
 
     async def check(
@@ -110,7 +112,7 @@ class Checker:
             # The database is an older one than the position was written in.
             at, sums = 0, await _carried(link)
         told(at, last)
-        rows = _FIRST_ROWS
+        rows = self._rows_at_first
         while at < last:
             upto = min(at + min(rows, self._rows_a_step), last if at >= sure else sure)
             rows *= 2

@@ -25,7 +25,6 @@ LEAST_S: Final = 10.0
 _AGAIN_S: Final = 15.0
 """When a list that could not be had is asked for again; twice as long after each failure, `KEPT_S` at most."""
 _WHOLE_S: Final = 30.0
-"""How long a list may take, all its pages together."""
 _WAIT_S: Final = 2.0
 """How long whoever wants a list waits for one that is being asked for."""
 _PAGES: Final = 50
@@ -66,6 +65,7 @@ class ProviderLists:
         targets: The providers that are asked here.
         changed: Told the lists whenever they are others than before.
         clock: Monotonic seconds.
+        whole_s: How long a list may take, all its pages together.
     """
 
     def __init__(
@@ -75,7 +75,9 @@ class ProviderLists:
         *,
         changed: Callable[[Mapping[str, Listed]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        whole_s: float = _WHOLE_S,
     ) -> None:
+        self._whole_s = whole_s
         self._changed = changed
         self._catalogue = catalogue
         self._targets = targets
@@ -126,7 +128,7 @@ class ProviderLists:
     async def _ask(self, state: _State, targets: Targets[Any], catalogue: Catalogue) -> None:
         name, before = state.provider.id, state.listed
         try:
-            async with asyncio.timeout(_WHOLE_S):
+            async with asyncio.timeout(self._whole_s):
                 target = targets.of(catalogue, name)
                 state.kept_s = target.adapter.list_s
                 models = await listed(target)
