@@ -29,7 +29,8 @@ _WAIT_S: Final = 2.0
 """How long whoever wants a list waits for one that is being asked for."""
 _PAGES: Final = 50
 _PAGE_BYTES: Final = 4 * 1024 * 1024
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = 5.0
+"""How often is looked whether a list is due: a third of the time after which servers of one's own are asked again."""
 _UNAVAILABLE: Final = "unavailable"
 
 _log = logs.get("lists")
