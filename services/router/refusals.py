@@ -76,8 +76,8 @@ class Refusals:
         """Return the error that the caller is told: about the key first, then in the dialect's own names."""
         dialect = self._dialects.get(method[1:].partition("/")[0])
         if RULES[error.reason].blame == error_pb2.BLAME_REQUEST and not method.startswith(_OPEN):
-            given = key_of(context.invocation_metadata() or ())
             try:
+                given = key_of(context.invocation_metadata() or ())
                 verified_key = await self._admission.identify(calls.current().key or given)
             except Unauthenticated as stranger:
                 return stranger

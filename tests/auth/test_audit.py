@@ -173,6 +173,8 @@ async def test_an_interrupted_command_says_so(auth: Auth, tmp_path: Path) -> Non
     (tmp_path / "secrets.env").write_text(f"MOA_KEY_PEPPER={PEPPER.decode()}\n")
     async with await psycopg.AsyncConnection.connect(auth.url, autocommit=True) as link:
         await link.execute("select pg_advisory_lock(%s)", (AUDIT_LOCK,))
+        # Whoever runs the tests in a shell's background has it ignored, and all that is started inherits that.
+        ours = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "deploy.local.tool", "audit"),
             env={
@@ -185,6 +187,7 @@ async def test_an_interrupted_command_says_so(auth: Auth, tmp_path: Path) -> Non
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        signal.signal(signal.SIGINT, ours)
         waiting = (
             "select 1 from pg_locks where locktype = 'advisory' and not granted"
             " and database = (select oid from pg_database where datname = current_database())"

@@ -28,6 +28,14 @@ def test_a_stranger_is_told_of_the_key_first(url: str, path: str, key: str) -> N
 
 
 @pytest.mark.parametrize("path", BROKEN)
+def test_whoever_sends_two_keys_is_told_of_them_first(url: str, path: str) -> None:
+    """Whatever else is wrong, here a key of idempotency that is too long, nobody can tell who asks: 401, no 500."""
+    headers = {"Authorization": f"Bearer {KEY}", "X-API-Key": OTHER_KEY, "Idempotency-Key": "k" * 256}
+    answer = requests.post(url + path, json=BROKEN[path], headers=headers, timeout=20)
+    assert (answer.status_code, "two different API keys" in answer.text) == (401, True)
+
+
+@pytest.mark.parametrize("path", BROKEN)
 def test_a_known_caller_is_told_what_is_wrong(url: str, path: str) -> None:
     """The same bodies with a valid key are bad requests."""
     answer = requests.post(url + path, json=BROKEN[path], headers={"Authorization": f"Bearer {KEY}"}, timeout=20)
