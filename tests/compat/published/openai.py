@@ -9,17 +9,25 @@ from tests.emulators.embeddings import OpenAIEmbeddings
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.openai_images import OpenAIImagesEmulator
 
+
+def _chats() -> OpenAIEmulator:
+    """Return the fake of chats, which has the model that the tests name."""
+    made = OpenAIEmulator()
+    made.newer = {"gpt-6-astra"}
+    return made
+
+
 SUITE: Final = Suite(
     client="openai",
     under="tests/api_resources",
     files=("chat/test_completions.py", "test_embeddings.py", "test_images.py", "test_models.py"),
     path="src",
     hosts=lambda: {
-        "openai-text": (OpenAIEmulator(), "/v1"),
+        "openai-text": (_chats(), "/v1"),
         "openai-embedding": (OpenAIEmbeddings(), "/v1"),
         "openai-image": (OpenAIImagesEmulator(), "/v1"),
     },
-    names={"gpt-4o-mini": ["gpt-6-astra"], "gpt-image-1": ["gpt-image-1.5"]},
+    names={"gpt-image-1": ["gpt-image-1.5"]},
     credentials={"OPENAI_API_KEY": "sk-good"},
     # The tests know one key, which no gateway has.
     plugin=(
