@@ -36,7 +36,9 @@ def joined(
             successor = facts.successor if facts.successor in known else ""
             then = old.get(family, {}).get(model_id)
             dates = continued(facts.prices, then.prices, before.taken, taken) if before and then else facts.prices
-            known[model_id] = msgspec.structs.replace(facts, successor=successor, prices=dates)
+            known[model_id] = msgspec.structs.replace(
+                facts, successor=successor, prices=dates, max_output_tokens=_longest_answer(facts)
+            )
     return Document(format=1, taken=taken, sources=tuple(sources), families=families)
 
 
@@ -84,6 +86,14 @@ def _context(window: int | None, facts: Facts) -> int | None:
     if window is None or longest is None:
         return longest or window
     return window if longest <= window <= longest + (facts.max_output_tokens or 0) else longest
+
+
+def _longest_answer(facts: Facts) -> int | None:
+    """Return the longest answer; none where it would fill the context, which tables say where nobody told them it.
+
+    Whoever is asked for so much refuses it: as an unknown length, it is not asked for.
+    """
+    return facts.max_output_tokens if facts.max_output_tokens != facts.context_tokens else None
 
 
 def continued(new: tuple[Price, ...], old: tuple[Price, ...], known_on: dt.date, taken: dt.date) -> tuple[Price, ...]:

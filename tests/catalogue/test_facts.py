@@ -92,7 +92,7 @@ def test_a_document_with_any_fault_is_refused_whole_and_the_place_is_named(text:
 
 
 def test_what_ships_is_right_and_knows_the_flagships_of_its_day() -> None:
-    """Each has a context, a longest answer and a price of today."""
+    """Each has a context and a price of today, and where its owner told it, a longest answer."""
     text = shipped_facts()
     checked_document(text, "facts")
     book = Book(text)
@@ -108,7 +108,7 @@ def test_what_ships_is_right_and_knows_the_flagships_of_its_day() -> None:
             facts = book.facts_of(family, model_id)
             assert facts is not None, model_id
             assert facts.context_tokens, model_id
-            assert facts.max_output_tokens, model_id
+            assert facts.max_output_tokens or model_id == "gemini-4-argon", model_id
             assert facts.prices, model_id
 
 

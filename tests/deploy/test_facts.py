@@ -79,6 +79,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "input_cost_per_token_flex": 5e-07,
         "successor_model": "nobody",
     },
+    "filled": {"litellm_provider": "openai", "mode": "chat", "max_input_tokens": 64, "max_output_tokens": 64},
     "azure/big": {"litellm_provider": "azure", "mode": "chat"},
     "azure/eu/big": {"litellm_provider": "azure", "mode": "chat"},
     "gemini/voice": {"litellm_provider": "gemini", "mode": "audio_speech"},
@@ -110,6 +111,15 @@ def test_prices_are_of_the_package_that_dates_them_and_abilities_of_the_other() 
 def test_a_cloud_that_offers_another_ones_models_has_its_prices_where_it_names_none() -> None:
     """Azure has OpenAI's; a deployment's region is no model."""
     assert {name: len(facts.prices) for name, facts in made().families["azure"].items()} == {"big": 2}
+
+
+def test_a_longest_answer_that_fills_the_context_is_unknown() -> None:
+    """Tables repeat the context where nobody told them the answer's length, and providers refuse to be asked for it."""
+    assert made().families["openai"]["filled"] == Facts(makes="text", context_tokens=64)
+    families = checked_document(shipped_facts(), "facts").families.values()
+    shipped = [facts for known in families for facts in known.values() if facts.context_tokens]
+    assert shipped
+    assert not any(facts.max_output_tokens == facts.context_tokens for facts in shipped)
 
 
 def test_a_table_of_images_that_lacks_a_quality_bounds_nothing() -> None:
@@ -201,6 +211,7 @@ def test_the_table_s_own_ids_are_taken() -> None:
     assert [(family, name) for family, name, _ in models(TABLE)] == [
         ("openai", "big"),
         ("openai", "other"),
+        ("openai", "filled"),
         ("azure", "big"),
         ("openai", "picture"),
     ]
