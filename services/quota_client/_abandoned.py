@@ -20,6 +20,8 @@ from services.common.rpc import call as calls
 from services.quota_client._reservation import costless
 from services.quota_client._settling import Settling
 from services.quota_client.amounts import Amount, charge
+from services.quota_client.labels import NO_LABELS, Labels
+from services.quota_client.labels import read as read_labels
 from services.quota_client.reservation_ids import ReservationId
 
 AFTER_S: Final = 5.0
@@ -109,6 +111,7 @@ class AbandonedCalls:
             # Those who bring their own key pay their provider themselves.
             cost=costless if metadata.get(byok.METADATA_KEY) else cost or model.cost_on(),
             count=count,
+            labels=read_labels(str(metadata.get(calls.LABELS_KEY, ""))),
         )
 
     def left(
@@ -122,6 +125,7 @@ class AbandonedCalls:
         request_id: str,
         cost: Cost = costless,
         count: Count | None = None,
+        labels: Labels = NO_LABELS,
     ) -> None:
         """Say what is owed for a call that its caller ended or abandoned (`x-moa-reservation` names it).
 
@@ -138,6 +142,8 @@ class AbandonedCalls:
             model=model,
             request_id=request_id,
             first_alone=True,
+            dialect=labels.dialect,
+            tags=labels.tags,
         )
         charge(settlement, reservation.amount, cost(usage, provider, model))
         settlement.ended_at.GetCurrentTime()

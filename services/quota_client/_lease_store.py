@@ -240,7 +240,7 @@ class LeaseStore:
 
     def _again(self, ended: Reservation, amount: Amount, paces: tuple[Share, ...]) -> Reservation:
         # What was just put back is there to be taken, though the lease may be too old for others.
-        return self.reserve(
+        again = self.reserve(
             ended.lease,
             amount,
             operation=ended.operation,
@@ -249,6 +249,8 @@ class LeaseStore:
             now=time.monotonic(),
             paces=paces,
         )
+        again.labels = ended.labels
+        return again
 
     def free(self) -> Amount:
         """Return what is held and not reserved."""

@@ -13,6 +13,7 @@ from services.quota_client._pace import Share
 from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import NOTHING, Amount, charge, shared
+from services.quota_client.labels import NO_LABELS, Labels
 
 
 def costless(usage: usage_pb2.Usage, provider: str, model: str) -> int:
@@ -99,6 +100,7 @@ class Reservation(Payment):
         "cost",
         "first",
         "further",
+        "labels",
         "lease",
         "made_at",
         "operation",
@@ -136,6 +138,8 @@ class Reservation(Payment):
         self.charged = NOTHING
         """What the last settlement of it that was made comes to."""
         self.cost = cost
+        self.labels: Labels = NO_LABELS
+        """What its request is called in reports."""
         self.operation = operation
         self.request_id = request_id
         self.made_at = made_at
@@ -248,6 +252,9 @@ class Reservation(Payment):
         settlement.provider = provider
         settlement.model = model
         settlement.request_id = self.request_id
+        settlement.dialect, tags = self.labels
+        if tags:
+            settlement.tags.extend(tags)
         self.charged = charge(settlement, self.amount, self.cost(usage, provider, model))
         # As `GetCurrentTime` does, in a third of the time.
         ended_at = settlement.ended_at

@@ -12,18 +12,20 @@ from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import Amount
 from services.quota_client.grants import ActingFor
+from services.quota_client.labels import Labels
 
 
 class TaskReservation(Payment):
     """Quota that the signer of a grant holds. Looks like a `Reservation`; nothing is booked through it."""
 
-    __slots__ = ("amount", "reservation_id", "verified_key")
+    __slots__ = ("amount", "labels", "reservation_id", "verified_key")
 
     operation: Final = quota_pb2.OPERATION_TASK
     """A reservation in a grant was made for a task, whatever the task is made of."""
 
     def __init__(self, verified_key: VerifiedKey, acting: ActingFor) -> None:
         self.verified_key = verified_key
+        self.labels = Labels("task")
         self.reservation_id = ""
         """None that a backend could settle: the signer of the grant does, whatever becomes of this process."""
         self.amount = Amount(images=acting.images)

@@ -8,11 +8,13 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import today
 from services.common import byok, errors
+from services.common.dialects import BY_SERVICE
 from services.common.rpc import call as calls
 from services.common.throttle import Throttle
 from services.quota_client import grants
@@ -51,7 +53,15 @@ def begin(context: Any) -> Caller:
         fallback=fallback,
         max_wait_s=max_wait_s,
         tags=tags_of(metadata),
+        dialect=_dialect(call.method),
     )
+
+
+@lru_cache(maxsize=1024)
+def _dialect(method: str) -> str:
+    """Return the name of the dialect that a method (`/package.Service/Method`) answers in."""
+    dialect = BY_SERVICE.get(method.strip("/").partition("/")[0])
+    return dialect.name if dialect is not None else "grpc"
 
 
 def _wishes(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[bool, float]:

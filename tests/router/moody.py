@@ -14,6 +14,7 @@ from services.common.errors import ContextTooLong
 from services.common.rpc import server
 from services.common.rpc.whole import whole_text
 from services.quota_client.amounts import NOTHING, Amount
+from services.quota_client.labels import NO_LABELS, Labels
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Operations
@@ -84,6 +85,7 @@ class Lender:
     operation = quota_pb2.OPERATION_TEXT
     verified_key: Any = None
     amount = NOTHING
+    labels: Labels = NO_LABELS
     ended = ""
 
     async def reserve(self, key: str, *, need: Amount, **_: Any) -> Lender:

@@ -29,6 +29,7 @@ from services.common.errors import MoaError, PermissionDenied, Unauthenticated
 from services.common.store import FolderStore, links_of
 from services.quota_client import Remaining
 from services.quota_client.amounts import Amount
+from services.quota_client.labels import NO_LABELS, Labels
 from services.router.assembly import Around, serving
 from services.router.domain.operation import Whole
 from services.router.domain.terms import Patience
@@ -142,6 +143,7 @@ class Reservation:
     reservation_id: str = "r1"
     priority: str = "normal"
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
+    labels: Labels = NO_LABELS
 
     @property
     def account_id(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,11 +13,14 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Prices, Route, RouteTarget, When
 from services.common import errors
+from services.common.rpc import call as calls
 from services.quota_client import ratelimit
+from services.quota_client.labels import Labels
 from services.router.dialects import reply
 from services.router.domain.caller import Caller
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TEXT
+from services.router.serving import begin
 from services.router.tags import tags_of
 from tests.router.rig import ended, said, text
 from tests.router.test_rescue import finished
@@ -526,3 +530,26 @@ def test_wrong_tags_are_refused(header: str) -> None:
     """At most eight, of 64 bytes each."""
     with pytest.raises(errors.InvalidField, match="moa-tags"):
         tags_of([("moa-tags", header)])
+
+
+async def test_what_a_request_is_called_goes_with_its_reservation() -> None:
+    """The dialect that it came in, its tags, and its user: reports of spending group by them."""
+    played = World()
+    caller = Caller(key="k", request_id="rid", dialect="openai", tags=frozenset({"eu", "batch"}))
+    *_, answer = await played.ask(caller=caller, user="ann")
+    assert answer.reservation.labels == Labels("openai", ("batch", "eu", "user:ann"))
+
+
+@pytest.mark.parametrize(
+    ("method", "dialect"),
+    [
+        ("/moa.router.v1.OpenAIService/CreateChatCompletion", "openai"),
+        ("/moa.router.v1.GoogleService/GenerateContent", "google"),
+        ("/moa.text.v1.TextService/GenerateText", "grpc"),
+    ],
+)
+def test_a_caller_speaks_the_dialect_of_the_method(method: str, dialect: str) -> None:
+    """By the registry's name; what is no dialect's is the gRPC API."""
+    calls.begin(method, "rid")
+    context = Mock(invocation_metadata=lambda: (), time_remaining=lambda: None)
+    assert begin(context).dialect == dialect

@@ -16,6 +16,7 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Catalogue, Model, Provider, Rates, Route
 from services.common.errors import MoaError, QuotaExhausted, Unsupported
 from services.quota_client.amounts import UNLIMITED, Amount
+from services.quota_client.labels import NO_LABELS, Labels
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting
@@ -104,6 +105,7 @@ class Lent:
     tokens: int
     nano_usd: int = 0
     told: usage_pb2.Usage | None = None
+    labels: Labels = NO_LABELS
 
     @property
     def verified_key(self) -> Ledger:

@@ -19,7 +19,7 @@ from services.quota_client.reservation_ids import ReservationId
 
 _USAGE = (
     "operation, provider, model, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, cache_write_tokens,"
-    " delivered_images, exact, price_unknown, request_id, ended_at"
+    " delivered_images, exact, price_unknown, request_id, ended_at, dialect, tags"
 )
 _NO_USAGE = (None,) * (_USAGE.count(",") + 1)
 _LEDGER = ", ".join(
@@ -337,5 +337,7 @@ def row(
         told.price_unknown,
         told.request_id,
         told.ended_at.ToDatetime(tzinfo=UTC) if told.HasField("ended_at") else None,
+        told.dialect or None,
+        list(told.tags) or None,
         booking.lease_id,
     )

@@ -177,6 +177,7 @@ class Backends:
             caller.request_id,
             (calls.ACCOUNT_KEY, reserved.account_id),
             (calls.RESERVATION_KEY, reserved.reservation_id if books else ""),
+            (calls.LABELS_KEY, reserved.labels.header() if books else ""),
             (calls.PRIORITY_KEY, reserved.priority),
             *(((calls.PROMPT_KEY, str(prompt_bound)),) if prompt_bound is not None and books else ()),
             *_resumed(caller, reserved),

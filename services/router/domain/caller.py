@@ -34,7 +34,9 @@ class Caller:
     has_others: bool = False
     """Whether its request is for a virtual model of which more than one target may answer."""
     tags: frozenset[str] = frozenset()
-    """What it calls its request, for the conditions of virtual models."""
+    """What it calls its request, for the conditions of virtual models and reports of spending."""
+    dialect: str = ""
+    """The dialect that it speaks, by its name; `grpc` for the gRPC API."""
     max_wait_s: float = 0.0
     """How long its request may wait for a provider that is at its limit, before it is refused."""
     heard: Callable[[], None] = unheard

@@ -24,6 +24,7 @@ from services.common.errors import (
 )
 from services.policies import Asked
 from services.quota_client import costless
+from services.quota_client.labels import labelled
 from services.router.background import Background
 from services.router.domain import retirement
 from services.router.domain.answer import Answer
@@ -292,7 +293,7 @@ class Operations:
         async def reserve(needed: Needed) -> Reservation:
             if caller.own_key:
                 needed = Needed(*(amount._replace(nano_usd=0) for amount in needed))
-            return await self._admission.reserve(
+            reserved = await self._admission.reserve(
                 caller.key,
                 operation=call.operation.quota,
                 provider=model.provider,
@@ -302,7 +303,10 @@ class Operations:
                 cost=cost,
                 request_id=caller.request_id,
             )
+            reserved.labels = labels
+            return reserved
 
+        labels = labelled(caller.dialect, caller.tags).of_user(getattr(call.request, "user", ""))
         try:
             return await reserve(needed)
         except QuotaExhausted as refused:

@@ -9,6 +9,7 @@ from moa.common.v1 import media_pb2, usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
 from services.quota_client.amounts import Amount
+from services.quota_client.labels import Labels
 from services.quota_client.ratelimit import Remaining
 
 
@@ -59,6 +60,9 @@ class VerifiedKey(Payer, Protocol):
 
 class Reservation(Payer, Protocol):
     """A reservation of quota; `services.quota_client.Reservation` is one."""
+
+    labels: Labels
+    """What its request is called in reports."""
 
     @property
     def reservation_id(self) -> str:
