@@ -17,7 +17,12 @@ from deploy.local.topology import PROCESSES
 from tests import forking
 from tests.emulators.painter import painting
 
-QUICK = {"MOA_DRAIN_S": "1", "MOA_TORCH_THREADS": "1", "MOA_EDGE_LOG_FLUSH_S": "0.05"}
+QUICK = {
+    "MOA_DRAIN_S": "1",
+    "MOA_TORCH_THREADS": "1",
+    "MOA_EDGE_LOG_FLUSH_S": "0.05",
+    "MOA_SETTLE_EVERY_S": "0.05",
+}
 
 
 @functools.cache

@@ -165,7 +165,7 @@ ROUTER: Final = Process(
         "MOA_INFERENCE_ADDRESS": "inference",
     },
     shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
-    optional=(*_KEPT, *_FACTS, "MOA_POLICIES", _SERVERS),
+    optional=(*_KEPT, *_FACTS, "MOA_POLICIES", "MOA_SETTLE_EVERY_S", _SERVERS),
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
     secrets=("MOA_LINK_SECRET",),

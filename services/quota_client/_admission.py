@@ -29,7 +29,7 @@ from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
 from services.quota_client._pace import Paces, entered
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._reservation import Lease, Reservation, costless
-from services.quota_client._settling import DEFERRED_S, Settling
+from services.quota_client._settling import DEFERRED_S, EVERY_S, Settling
 from services.quota_client._task_reservation import TaskReservation
 from services.quota_client._upstream import UpstreamPaces
 from services.quota_client._verified_key import VerifiedKey
@@ -49,6 +49,7 @@ class Admission:
         journal: A folder for journals of what was consumed, so that it is booked even if this process is killed.
         deferred_s: How long a backend's word on a call that was left is waited for.
         call_s: How long auth is waited for when a key or a reservation is asked about.
+        settle_every_s: How far batches of settlements are apart, where there is a journal.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Admission:
         journal: Path | None = None,
         deferred_s: float = DEFERRED_S,
         call_s: float = CALL_S,
+        settle_every_s: float = EVERY_S,
     ) -> None:
         self.holder = f"{os.getpid()}-{os.urandom(6).hex()}"
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
@@ -66,7 +68,12 @@ class Admission:
         self._digests = hashlib.blake2b(key=os.urandom(32), digest_size=16)
         self._arriving: dict[bytes, asyncio.Lock] = {}
         self._settling = Settling(
-            stub, service_token=service_token, folder=journal, holder=self.holder, deferred_s=deferred_s
+            stub,
+            service_token=service_token,
+            folder=journal,
+            holder=self.holder,
+            deferred_s=deferred_s,
+            every_s=settle_every_s,
         )
         self._paces = Paces(stub, service_token=service_token, holder=self.holder)
         self.upstreams = UpstreamPaces(self._paces)

@@ -1,7 +1,7 @@
 """A journal of reservations that outlives a killed process, so that nothing consumed goes unbooked.
 
 One file a process, appended with one `write` a record: what was written is the kernel's, and survives kill -9. (A
-power failure may take the last moments; auth's own commit follows within a tenth of a second.) A file is locked by
+power failure may take the last moments; auth's own commit follows within a second.) A file is locked by
 its owner while it lives; the next process in the same folder reads the unlocked ones and deletes them once booked.
 """
 

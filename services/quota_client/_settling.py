@@ -1,8 +1,12 @@
-"""Books settlements in the background: batched, retried, remembered in a journal until auth has them."""
+"""Books settlements in the background: batched, retried, remembered in a journal until auth has them.
+
+The first after a quiet while is booked at once; then a batch follows every half second, or when it is full.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -21,8 +25,11 @@ from services.quota_client._journal import Journal, Left
 
 _log = logs.get("settling")
 
-_EVERY_S: Final = 0.05
-_BATCH: Final = 200
+EVERY_S: Final = 0.5
+"""How far batches of settlements are apart: what auth and its database take for one hardly grows with it."""
+_SOON_S: Final = 0.05
+"""How long more is waited for after a quiet while, and by who has no journal."""
+_BATCH: Final = 500
 _CALL_S: Final = 10.0
 _LONGEST_PAUSE_S: Final = 1.0
 _WORTH_COMPACTING_BYTES: Final = 256 * 1024
@@ -53,6 +60,7 @@ class Settling:
         folder: Where journals lie; None: nothing survives this process but what was booked.
         holder: This process's name, unique.
         deferred_s: How long a backend's word on a call that was left is waited for.
+        every_s: How far batches are apart, where a journal keeps what waits.
     """
 
     def __init__(
@@ -63,6 +71,7 @@ class Settling:
         folder: Path | None,
         holder: str,
         deferred_s: float = DEFERRED_S,
+        every_s: float = EVERY_S,
     ) -> None:
         self._stub = stub
         self._metadata = metadata(service_token, f"settle-{holder}")
@@ -80,13 +89,21 @@ class Settling:
         self._known: dict[str, Known] = {}
         """Who hears what was booked of a reservation deferred, once it is."""
         self._deferred_s = deferred_s
+        self._every_s = every_s if folder else _SOON_S
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Set when no more is waited for: there is a batch, or quota that others may need."""
         self._task: asyncio.Task[None] | None = None
 
     @property
     def overwhelmed(self) -> bool:
         """Whether what is consumed now could be neither booked nor kept: auth is away, and the journal's disk full."""
         return self._failing and self._journal is not None and self._journal.behind
+
+    @property
+    def waiting(self) -> int:
+        """How many settlements auth does not have yet."""
+        return len(self._pending)
 
     def start(self) -> list[str]:
         """Begin, with what earlier processes left; give the reservations that they left open."""
@@ -162,6 +179,8 @@ class Settling:
                 _log.error("journal.failed", why=error.strerror)
         self._pending[settlement.reservation_id] = settlement
         self._wake.set()
+        if self._due() >= _BATCH:
+            self._hurry.set()
 
     def covered(self, names: Iterable[str]) -> None:
         """Note that further reservations are settled with their first, which names them."""
@@ -196,6 +215,7 @@ class Settling:
             self._returns[piece.return_id] = (piece, until)
         if self._returns:
             self._wake.set()
+            self._hurry.set()
 
     async def flush_returns(self) -> None:
         """Return now what is to be returned; what fails is tried again later."""
@@ -205,18 +225,27 @@ class Settling:
             _log.warning("returns.postponed", code=failure.code().name)
 
     async def _run(self) -> None:
-        pause_s = _EVERY_S
+        pause_s = _SOON_S
+        next_at = 0.0
         while True:
             await self._wake.wait()
-            if len(self._pending) - len(self._unbooked) < _BATCH:
-                await asyncio.sleep(_EVERY_S)
+            if self._due() < _BATCH:
+                await asyncio.sleep(_SOON_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(next_at - time.monotonic()):
+                        await self._hurry.wait()
+            self._hurry.clear()
+            next_at = time.monotonic() + self._every_s
             if await self._flush():
-                pause_s = _EVERY_S
+                pause_s = _SOON_S
             else:
                 await asyncio.sleep(pause_s)
                 pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
             if not self._pending and not self._returns:
                 self._wake.clear()
+
+    def _due(self) -> int:
+        return len(self._pending) - len(self._unbooked)
 
     async def _flush(self) -> bool:
         try:

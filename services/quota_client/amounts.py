@@ -71,7 +71,7 @@ class Amount(NamedTuple):
 
     def at_most(self, other: Amount) -> Amount:
         """Return the lesser of each."""
-        return _made(map(min, self, other))
+        return self if other.covers(self) else _made(map(min, self, other))
 
     def at_least(self, other: Amount) -> Amount:
         """Return the greater of each."""

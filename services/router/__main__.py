@@ -33,7 +33,7 @@ async def serve(config: RouterSettings) -> AsyncIterator[int]:
     metrics.serve(config)
     token = config.service_token.get_secret_value()
     auth = channel(config.auth_address)
-    admission = Admission(auth, service_token=token, journal=config.state_dir)
+    admission = Admission(auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s)
     channels = {"text": channel(config.text_address), "inference": channel(config.inference_address)}
     if config.image_address:
         channels["image"] = channel(config.image_address)

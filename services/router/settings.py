@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from services.common.rpc.target import Addresses
 from services.common.settings import FactsSettings
 from services.common.store import StoreSettings
@@ -28,5 +30,7 @@ class RouterSettings(StoreSettings, FactsSettings):
     """Hosts beside public https ones that callers' image links may name, parted by commas (`127.0.0.1:9000`)."""
     state_dir: Path | None = None
     """Where settlements are journalled until auth has booked them; none: kept in memory only."""
+    settle_every_s: float = Field(default=0.5, ge=0)
+    """How far batches of settlements are apart while requests follow each other; with `state_dir` only."""
     policies: Path | None = None
     """The file of policies, which judge requests and answers (`docs/policies.md`); none: nothing judges them."""

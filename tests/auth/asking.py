@@ -81,6 +81,10 @@ class Router(Admission):
         """Fall silent."""
         self._line.silent = True
 
+    async def booked(self) -> None:
+        """Return when auth has every settlement."""
+        await until(lambda: not self._settling.waiting)
+
 
 class _Line:
     """A channel to auth on which the calls can be lost by which a router tells that it lives."""

@@ -202,7 +202,9 @@ async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
         call_s: float = 60.0,
     ) -> Admission:
         link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
-        admission = Router(link, service_token=TOKEN, journal=journal, deferred_s=deferred_s, call_s=call_s)
+        admission = Router(
+            link, service_token=TOKEN, journal=journal, deferred_s=deferred_s, call_s=call_s, settle_every_s=0.05
+        )
         await admission.start()
         running.append((admission, link))
         return admission

@@ -23,15 +23,24 @@ class Auth:
     def __init__(self) -> None:
         self.away = True
         self.refused = 0
+        self.calls = 0
         self.booked: list[str] = []
+        self.returned: list[str] = []
 
     async def Settle(self, request: quota_service_pb2.SettleRequest, **_: Any) -> quota_service_pb2.SettleResponse:
         if self.away:
             self.refused += 1
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+        self.calls += 1
         ids = [settlement.reservation_id for settlement in request.settlements]
         self.booked += ids
         return quota_service_pb2.SettleResponse(booked=ids)
+
+    async def ReturnLeases(
+        self, request: quota_service_pb2.ReturnLeasesRequest, **_: Any
+    ) -> quota_service_pb2.ReturnLeasesResponse:
+        self.returned += [piece.return_id for piece in request.returns]
+        return quota_service_pb2.ReturnLeasesResponse()
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -74,6 +83,71 @@ async def test_what_can_be_neither_booked_nor_kept_is_not_begun(
         assert found == ["kept", "in memory"]
     else:
         await settling.stop(within_s=5)
+
+
+def settled(settling: Settling, *names: str) -> None:
+    for name in names:
+        settling.settled(quota_pb2.Settlement(reservation_id=name))
+
+
+async def test_settlements_that_follow_each_other_are_booked_together(tmp_path: Path) -> None:
+    """The first is booked at once; the next wait until there is a batch of 500, which is one call."""
+    auth: Any = Auth()
+    auth.away = False
+    settling = Settling(auth, service_token="token", folder=tmp_path, holder="one", every_s=3600)
+    settling.start()
+    settled(settling, "first")
+    await until(lambda: auth.booked == ["first"])
+    settled(settling, *map(str, range(499)))
+    await asyncio.sleep(0.2)  # four times as long as the first waited for others
+    assert auth.calls == 1
+    settled(settling, "499")
+    await until(lambda: len(auth.booked) == 501)
+    assert auth.calls == 2
+    await settling.stop(within_s=5)
+
+
+async def test_quota_that_goes_back_waits_for_no_batch(tmp_path: Path) -> None:
+    """Others may need it: what is settled goes along with it."""
+    auth: Any = Auth()
+    auth.away = False
+    settling = Settling(auth, service_token="token", folder=tmp_path, holder="one", every_s=3600)
+    settling.start()
+    settled(settling, "first")
+    await until(lambda: auth.booked == ["first"])
+    settled(settling, "second")
+    settling.give_back([(quota_pb2.LeaseReturn(return_id="r"), float("inf"))])
+    await until(lambda: auth.returned == ["r"])
+    assert auth.booked == ["first", "second"]
+    await settling.stop(within_s=5)
+
+
+async def test_what_waits_for_a_batch_is_booked_at_the_end_and_after_a_kill(tmp_path: Path) -> None:
+    """A process that drains books it, and one that is killed leaves it to its successor."""
+    auth: Any = Auth()
+    auth.away = False
+    killed = Settling(auth, service_token="token", folder=tmp_path, holder="killed", every_s=3600)
+    settled(killed, "of the killed")
+    await killed.stop(within_s=0)  # books nothing
+    drained = Settling(auth, service_token="token", folder=tmp_path, holder="drained", every_s=3600)
+    drained.start()
+    await until(lambda: auth.booked == ["of the killed"])
+    settled(drained, "waiting")
+    await drained.stop(within_s=5)
+    assert auth.booked == ["of the killed", "waiting"]
+    assert not list(tmp_path.iterdir())
+
+
+async def test_who_has_no_journal_waits_for_no_batch() -> None:
+    """What waits in memory alone would be lost with the process: it is booked at once, each time."""
+    auth: Any = Auth()
+    auth.away = False
+    settling = Settling(auth, service_token="token", folder=None, holder="one", every_s=3600)
+    settling.start()
+    for name in ("first", "second", "third"):
+        settled(settling, name)
+        await until(lambda name=name: auth.booked[-1:] == [name])  # type: ignore[misc]
+    await settling.stop(within_s=5)
 
 
 class Failing(Auth):

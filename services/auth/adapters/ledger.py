@@ -128,8 +128,8 @@ class Ledger:
             await self._settle_late(link, these.late)
             await link.execute("delete from open_reservations where reservation_id = any(%s)", (these.names,))
             await moves.used(link, {block.key_id for block in these.blocks.values()})
-        for charge in charges:
-            for dimension, uncovered in zip(DIMENSIONS, charge.short, strict=True):
+        for short in filter(None, (charge.short for charge in charges)):
+            for dimension, uncovered in zip(DIMENSIONS, short, strict=True):
                 UNCOVERED.labels(dimension).inc(uncovered)
         return these.done
 

@@ -26,6 +26,7 @@ _LEDGER = ", ".join(
     ["kind, account_id, key_id, day, block_id, reference", COLUMNS, each("uncovered_{}"), each("reserved_{}"), _USAGE]
 )
 _INSERT = f"insert into ledger ({_LEDGER}, lease_id) values (" + ", ".join(["%s"] * (_LEDGER.count(",") + 2)) + ")"
+_COPY = f"copy ledger ({_LEDGER}, lease_id) from stdin"
 _MOVED: Final[Mapping[str, LiteralString]] = {
     "settled": f"update blocks set {each('settled_{} = settled_{} + %s')} where id = %s",
     "returned": f"update blocks set {each('returned_{} = returned_{} + %s')} where id = %s",
@@ -55,9 +56,13 @@ async def locked(link: Link, block_ids: set[UUID]) -> dict[UUID, Block]:
 
 async def insert(link: Link, rows: list[tuple[Any, ...]]) -> None:
     """Append rows to the ledger."""
-    if rows:
-        async with link.cursor() as cursor:
-            await cursor.executemany(_INSERT, rows)
+    if len(rows) == 1:
+        await link.execute(_INSERT, rows[0])
+    elif rows:
+        # One statement for all of them: their sums by day are made once (the trigger), not a row each.
+        async with link.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for one in rows:
+                await copy.write_row(one)
 
 
 async def moved(link: Link, column: str, amounts: dict[UUID, Amount]) -> None:
@@ -80,7 +85,8 @@ class Charge(NamedTuple):
     @property
     def short(self) -> Amount:
         """What was consumed and is not charged."""
-        return (self.booking.consumed - self.charged).at_least(NOTHING)
+        consumed = self.booking.consumed
+        return NOTHING if consumed == self.charged else (consumed - self.charged).at_least(NOTHING)
 
     def row(self) -> tuple[Any, ...]:
         """Return the ledger's row, as `insert` takes it."""

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from services.quota_client.amounts import NOTHING, Amount
 
 _MAC_BYTES: Final = 14
 _SHARE: Final = 8
+_REMEMBERED: Final = 1000
 
 
 class LeaseIds:
@@ -24,14 +26,16 @@ class LeaseIds:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = hmac.digest(secret, b"lease ids", hashlib.sha256)
+        # A busy lease is read with each of its reservations' settlements.
+        self.read = lru_cache(_REMEMBERED)(self._read)
+        """Return the block that a lease was cut from, and its number there; None when the id is not one of ours."""
 
     def make(self, block: UUID, number: int) -> str:
         """Return the id of a block's `number`th lease."""
         body = block.bytes + number.to_bytes(6, "big")
         return base64.urlsafe_b64encode(body + self._mac(body)).decode()
 
-    def read(self, lease_id: str) -> tuple[UUID, int] | None:
-        """Return the block that a lease was cut from, and its number there; None when the id is not one of ours."""
+    def _read(self, lease_id: str) -> tuple[UUID, int] | None:
         try:
             raw = base64.urlsafe_b64decode(lease_id.encode("ascii"))
         except (binascii.Error, UnicodeEncodeError, ValueError):

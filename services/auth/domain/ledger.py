@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
 
@@ -26,7 +27,7 @@ class Further(NamedTuple):
     reserved: Amount
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Booking:
     """A settlement whose ids were read."""
 
@@ -37,12 +38,12 @@ class Booking:
     settlement: quota_pb2.Settlement
     further: Sequence[Further] = ()
 
-    @property
+    @cached_property
     def charged(self) -> Amount:
         """What to charge to the block: what was consumed, within what was reserved."""
         return self.consumed.at_most(self.reserved)
 
-    @property
+    @cached_property
     def consumed(self) -> Amount:
         """What was consumed of it, even beyond what was reserved: what further reservations pay is theirs."""
         consumed = Amount.read(self.settlement.charged)
@@ -50,6 +51,8 @@ class Booking:
 
     def others(self, *, unpaid: bool = False) -> list[Booking]:
         """Return the bookings of the further reservations; `unpaid`: they pay nothing."""
+        if not self.further:
+            return []
         told = quota_pb2.Settlement()
         if not unpaid:
             told.CopyFrom(self.settlement)

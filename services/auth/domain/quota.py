@@ -195,7 +195,7 @@ class Quota:
                 bookings.append(booking)
         if not bookings:
             return [], refused, {}
-        beyond = {booking.block_id for booking in bookings if booking.consumed - booking.charged}
+        beyond = {booking.block_id for booking in bookings if booking.consumed != booking.charged}
         if beyond:
             await self.pools.release(beyond)
         booked: list[str] = []
