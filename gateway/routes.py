@@ -63,6 +63,7 @@ GRPC_PREFIXES: Final = (
     "/moa.router.v1.CatalogService/",
     "/moa.account.v1.AccountService/",
     "/moa.account.v1.AdminService/",
+    "/moa.account.v1.TeamService/",
     "/moa.task.v1.TaskService/",
     "/moa.task.v1.WebhookService/",
     "/grpc.health.v1.Health/",

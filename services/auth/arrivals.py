@@ -29,7 +29,7 @@ class Arrivals:
 
     async def of_key(self, who: VerifiedKey) -> None:
         """Count a call with a key. Raises RateLimited with the time until the next."""
-        subjects = [who.account_id, who.counter, *([who.bound_by] if who.bound_by else [])]
+        subjects = [who.account_id, who.counter, *filter(None, (who.bound_by, who.team_id))]
         limits = [(subject, limit) for subject in subjects if (limit := limit_of(who, subject)) is not None]
         await self._count(limits, who.key_id)
 

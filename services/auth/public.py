@@ -7,6 +7,8 @@ from moa.account.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2,
     admin_service_pb2_grpc,
+    team_service_pb2,
+    team_service_pb2_grpc,
 )
 from services.auth.account_servicer import AccountServicer, SignUpMode
 from services.auth.adapters.accounts import Accounts
@@ -14,6 +16,7 @@ from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.teams import Teams
 from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
@@ -21,6 +24,7 @@ from services.auth.admin_servicer import AdminServicer
 from services.auth.arrivals import Arrivals
 from services.auth.callers import Callers, Verifier
 from services.auth.domain.passwords import Passwords
+from services.auth.team_servicer import TeamServicer
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server
 
@@ -68,8 +72,13 @@ def public_server(
         ),
         server.grpc,
     )
+    team_service_pb2_grpc.add_TeamServiceServicer_to_server(
+        TeamServicer(teams=Teams(postgres), accounts=accounts, keys_kept=keys, callers=callers, pepper=pepper),
+        server.grpc,
+    )
     server.offer(
         account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
         admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+        team_service_pb2.DESCRIPTOR.services_by_name["TeamService"].full_name,
     )
     return server

@@ -206,6 +206,8 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             bound_by=who.bound_by,
             bound_pace=who.bound_pace,
             limits_version=_limits_version(who),
+            team_id=who.team_id,
+            team_pace=who.team_pace,
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))
@@ -226,8 +228,9 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
 def _limits_version(who: VerifiedKey) -> int:
     """Return a number that is the same at every replica, of the dimensions that are lent ahead of need."""
-    limits = [[tuple(amount.of(HELPING)) for amount in by_period.values()] for by_period in who.limits]
-    return _digest(repr(limits).encode())
+    limits = [[tuple(amount.of(HELPING)) for amount in by_period.values()] for _, by_period in who.limits]
+    shared = [subject for subject, _ in who.limits if subject]
+    return _digest((repr(limits) + (repr(shared) if shared else "")).encode())
 
 
 def _digest(data: bytes) -> int:

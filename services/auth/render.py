@@ -11,7 +11,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from moa.account.v1 import account_pb2, account_service_pb2
+from moa.account.v1 import account_pb2, account_service_pb2, team_service_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.verified_keys import rule_of
 from services.auth.domain.accounts import CEILINGS, DEFAULT_LIMITS, PACES, KeyLimits, Limits, PacedLimits
@@ -19,9 +19,11 @@ from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import (
     AccountRecord,
     AuditRecord,
+    InvitationRecord,
     KeyRecord,
     LedgerRecord,
     RuleRecord,
+    TeamRecord,
     UsageRecord,
 )
 from services.common.errors import InvalidField
@@ -41,6 +43,8 @@ from services.quota_client.amounts import (
 )
 
 ROLES: Final = {"user": account_pb2.ROLE_USER, "admin": account_pb2.ROLE_ADMIN, "service": account_pb2.ROLE_SERVICE}
+TEAM_ROLES: Final = {"owner": account_pb2.TEAM_ROLE_OWNER, "member": account_pb2.TEAM_ROLE_MEMBER}
+TEAM_ROLE_NAMES: Final = {value: name for name, value in TEAM_ROLES.items()}
 SCOPES: Final = {ACCOUNT: account_pb2.SCOPE_ACCOUNT, ADMIN: account_pb2.SCOPE_ADMIN}
 _SCOPE_NAMES: Final = {value: name for name, value in SCOPES.items()}
 ROLE_NAMES: Final = {value: name for name, value in ROLES.items()}
@@ -50,6 +54,7 @@ _INT32: Final = 2**31 - 1
 _DOLLARS: Final = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<part>[0-9]{1,9}))?")
 _LIMITS: Final = (*LIMITS, *PACES)
 MAX_RULES: Final = 100
+MAX_TEAM_KEYS: Final = 1000
 
 
 def account(record: AccountRecord) -> account_pb2.Account:
@@ -66,6 +71,8 @@ def account(record: AccountRecord) -> account_pb2.Account:
         zone=record.zone,
         created_at=_stamp(record.created_at),
         priority=priorities.NUMBERS[record.priority],
+        team_id=record.team_id or "",
+        team_role=TEAM_ROLES.get(record.team_role or "", account_pb2.TEAM_ROLE_UNSPECIFIED),
     )
 
 
@@ -78,7 +85,7 @@ def limits(record: PacedLimits) -> account_pb2.Limits:
             is_small = message.DESCRIPTOR.fields_by_name[field_of(name)].type == FieldDescriptor.TYPE_UINT32
             shown = dollars(limit) if name.startswith("nano_usd") else min(limit, _UINT32) if is_small else limit
             setattr(message, field_of(name), shown)
-    if isinstance(record, Limits):
+    if isinstance(record, (Limits, TeamRecord)):
         message.keys = record.key_count
     return message
 
@@ -123,6 +130,32 @@ def key(record: KeyRecord) -> account_pb2.Key:
         manages=[SCOPES[scope] for scope in sorted(record.manages)],
         bound_by=record.bound_by or "",
         limits=limits(record) if any(getattr(record, name) is not None for name in _LIMITS) else None,
+    )
+
+
+def team(record: TeamRecord) -> team_service_pb2.Team:
+    """Return a team."""
+    return team_service_pb2.Team(
+        team_id=record.id,
+        name=record.name,
+        account_id=record.account_id,
+        limits=limits(record),
+        rules=[rule_of(rule) for rule in record.rules],
+        created_at=_stamp(record.created_at),
+    )
+
+
+def invitation(record: InvitationRecord) -> team_service_pb2.Invitation:
+    """Return an invitation, without its secret."""
+    return team_service_pb2.Invitation(
+        invitation_id=record.id,
+        team_id=record.team_id or "",
+        role=TEAM_ROLES.get(record.team_role or "", account_pb2.TEAM_ROLE_UNSPECIFIED),
+        made_by=record.made_by,
+        created_at=_stamp(record.created_at),
+        expires_at=_stamp(record.expires_at),
+        used_by=record.used_by or "",
+        revoked=record.revoked_at is not None,
     )
 
 
@@ -231,7 +264,12 @@ def read_key_limits(given: account_service_pb2.CreateKeyRequest) -> KeyLimits:
         if given.HasField(name):
             setattr(asked, name, getattr(given, name))
     asked.MergeFrom(given.limits)
-    return KeyLimits(priority=read_priority(given.priority), **read_key_changes(asked))
+    return key_limits(read_key_changes(asked), read_priority(given.priority))
+
+
+def key_limits(changes: Mapping[str, Any], priority: str | None = None) -> KeyLimits:
+    """Return a new key's own limits, as they were read by column."""
+    return KeyLimits(priority=priority, **changes)
 
 
 def read_manages(given: Iterable[account_pb2.Scope.ValueType]) -> frozenset[str]:
@@ -279,6 +317,16 @@ def read_key_changes(given: account_pb2.Limits, without: Iterable[str] = ()) -> 
     if given.HasField("keys"):
         raise InvalidField("only an account has a number of keys", param="limits.keys")
     return _read_changes(given, without)
+
+
+def read_team_changes(given: account_pb2.Limits, without: Iterable[str] = ()) -> dict[str, Any]:
+    """Read changes of a team's limits, by column. Raises InvalidField."""
+    changes = _read_changes(given, without)
+    if given.HasField("keys"):
+        if given.keys > MAX_TEAM_KEYS:
+            raise InvalidField(f"at most {MAX_TEAM_KEYS} keys", param="limits.keys")
+        changes["key_count"] = given.keys
+    return changes
 
 
 def _read_changes(given: account_pb2.Limits, without: Iterable[str]) -> dict[str, Any]:

@@ -293,6 +293,7 @@ class Paces:
             (grant.account_id, "account", grant.pace),
             (grant.counts_as or grant.key_id, "key", grant.key_pace),
             (grant.bound_by, "key's maker", grant.bound_pace),
+            (grant.team_id, "team", grant.team_pace),
         ):
             if not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
                 continue

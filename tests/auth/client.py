@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from moa.account.v1 import account_service_pb2 as pb
-from moa.account.v1 import account_service_pb2_grpc, admin_service_pb2_grpc
+from moa.account.v1 import account_service_pb2_grpc, admin_service_pb2_grpc, team_service_pb2_grpc
 
 PASSWORD: Final = "correct horse battery"
 _NUMBERS = itertools.count(1)
@@ -24,10 +24,11 @@ def _address() -> str:
 
 @dataclass
 class Client:
-    """Both public services, as one address reaches them."""
+    """The public services, as one address reaches them."""
 
     account: account_service_pb2_grpc.AccountServiceAsyncStub
     admin: admin_service_pb2_grpc.AdminServiceAsyncStub
+    team: team_service_pb2_grpc.TeamServiceAsyncStub
     address: str = field(default_factory=_address)
 
     def sent(self, token: str = "") -> tuple[tuple[str, str], ...]:
@@ -45,7 +46,9 @@ async def connected(port: int) -> tuple[Client, grpc.aio.Channel]:
     """Connect to a replica's public port."""
     link = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
     return Client(
-        account_service_pb2_grpc.AccountServiceStub(link), admin_service_pb2_grpc.AdminServiceStub(link)
+        account_service_pb2_grpc.AccountServiceStub(link),
+        admin_service_pb2_grpc.AdminServiceStub(link),
+        team_service_pb2_grpc.TeamServiceStub(link),
     ), link
 
 

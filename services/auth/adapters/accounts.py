@@ -28,7 +28,7 @@ CONSOLE: Final = "console"
 
 _COLUMNS: LiteralString = (
     f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, requests_a_minute,"
-    " concurrent_requests, tokens_a_minute, priority, micro_credits, created_at"
+    " concurrent_requests, tokens_a_minute, priority, micro_credits, created_at, team_id, team_role"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
 PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"
@@ -73,12 +73,14 @@ class Accounts:
         """
         account_id = keys.new_id("acc")
         async with self._postgres.transaction() as link:
+            team = None
             if invitation is not None:
                 cursor = await link.execute(
-                    "update invitations set used_by = %s where digest = %s and used_by is null and expires_at > now()",
+                    "update invitations set used_by = %s where digest = %s and used_by is null and revoked_at is null"
+                    " and expires_at > now() returning team_id, team_role",
                     (account_id, invitation),
                 )
-                if cursor.rowcount == 0:
+                if (team := await cursor.fetchone()) is None:
                     raise Conflict(_NO_INVITED)
             try:
                 async with link.transaction():
@@ -99,6 +101,8 @@ class Accounts:
             else:
                 taken = False
                 await self._equip(link, account_id, role, email, key=key, actor=actor, priority=priority)
+                if team is not None and team[0] is not None:
+                    await enter_team(link, account_id, *team)
         if taken and actor is not None:
             raise Conflict("an account with this email exists", param="email")
         if taken:
@@ -160,7 +164,7 @@ class Accounts:
     async def get(self, account_id: str) -> AccountRecord:
         """Return an account. Raises NotFound."""
         async with self._postgres.transaction() as link:
-            return await _get(link, account_id)
+            return await account_of(link, account_id)
 
     async def password_of(self, email: str) -> tuple[str, str | None] | None:
         """Return the id and the password hash of the account that logs in with `email`, unless it is disabled."""
@@ -220,7 +224,7 @@ class Accounts:
                 raise NotFound("no such account")
             await link.execute("delete from sessions where account_id = %s", (account_id,))
             await audit(link, actor, "account.disabled" if disabled else "account.enabled", account_id)
-            return await _get(link, account_id)
+            return await account_of(link, account_id)
 
     async def set_zone(self, account_id: str, zone: str, *, actor: str) -> AccountRecord:
         """Count an account's days in another time zone, from its next day on. Raises NotFound, or ValueError."""
@@ -239,7 +243,7 @@ class Accounts:
             if cursor.rowcount == 0:
                 raise NotFound("no such account")
             await audit(link, actor, "account.zone_set", account_id, f"zone={zone}")
-            return await _get(link, account_id)
+            return await account_of(link, account_id)
 
     async def add_credits(self, account_id: str, micro_credits: int, *, reference: str, actor: str) -> AccountRecord:
         """Book credits, once for each reference.
@@ -252,7 +256,7 @@ class Accounts:
                 await audit(
                     link, actor, "credits.added", account_id, f"micro_credits={micro_credits}", f"reference={reference}"
                 )
-            return await _get(link, account_id)
+            return await account_of(link, account_id)
 
     async def rules(self, account_id: str) -> list[RuleRecord]:
         """List what an account may use."""
@@ -266,7 +270,7 @@ class Accounts:
     async def grant(self, account_id: str, rule: quota_pb2.Rule, *, actor: str) -> RuleRecord:
         """Let an account use models. Raises NotFound."""
         async with self._postgres.transaction() as link:
-            await _get(link, account_id)
+            await account_of(link, account_id)
             async with link.cursor(row_factory=class_row(RuleRecord)) as cursor:
                 await cursor.execute(
                     "insert into rules (account_id, provider, model, operations) values (%s, %s, %s, %s)"
@@ -309,7 +313,13 @@ async def update_account(link: Link, account_id: str, *, actor: str, **changes: 
     if cursor.rowcount == 0:
         raise NotFound("no such account")
     await audit(link, actor, "account.changed", account_id, *(f"{name}={value}" for name, value in changes.items()))
-    return await _get(link, account_id)
+    return await account_of(link, account_id)
+
+
+async def enter_team(link: Link, account_id: str, team_id: str, role: str) -> None:
+    """Put an account into the team that it was invited into."""
+    await link.execute("update accounts set team_id = %s, team_role = %s where id = %s", (team_id, role, account_id))
+    await audit(link, account_id, "team.joined", account_id, f"team={team_id}", f"role={role}")
 
 
 def _manages(role: str) -> frozenset[str]:
@@ -317,7 +327,8 @@ def _manages(role: str) -> frozenset[str]:
     return frozenset({ACCOUNT, ADMIN} if role == "admin" else {ACCOUNT})
 
 
-async def _get(link: Link, account_id: str) -> AccountRecord:
+async def account_of(link: Link, account_id: str) -> AccountRecord:
+    """Return an account. Raises NotFound."""
     async with link.cursor(row_factory=class_row(AccountRecord)) as cursor:
         await cursor.execute(f"select {_COLUMNS} from accounts where id = %s", (account_id,))
         found = await cursor.fetchone()

@@ -58,7 +58,8 @@ class CachedVerifiedKeys:
         self._verified_keys = verified_keys
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
-        self._of_account: dict[str, set[str]] = {}
+        self._of_subject: dict[str, set[str]] = {}
+        """Keys by what binds them and may change: their account, and its team."""
         self._changes = 0
         self._feed = Feed(url, self._changed)
         self._task: asyncio.Task[None] | None = None
@@ -143,11 +144,12 @@ class CachedVerifiedKeys:
         entry = _Entry(who, time.monotonic())
         self._by_digest[who.digest] = entry
         self._by_id[who.key_id] = entry
-        self._of_account.setdefault(who.account_id, set()).add(who.key_id)
+        for subject in _bound_by(who):
+            self._of_subject.setdefault(subject, set()).add(who.key_id)
 
-    def _changed(self, account_id: str | None) -> None:
+    def _changed(self, subject: str | None) -> None:
         self._changes += 1
-        changed = list(self._by_id) if account_id is None else list(self._of_account.get(account_id, ()))
+        changed = list(self._by_id) if subject is None else list(self._of_subject.get(subject, ()))
         for key_id in changed:
             self._drop(self._by_id[key_id])
 
@@ -155,10 +157,11 @@ class CachedVerifiedKeys:
         who = entry.who
         self._by_id.pop(who.key_id, None)
         self._by_digest.pop(who.digest, None)
-        others = self._of_account.get(who.account_id, set())
-        others.discard(who.key_id)
-        if not others:
-            self._of_account.pop(who.account_id, None)
+        for subject in _bound_by(who):
+            others = self._of_subject.get(subject, set())
+            others.discard(who.key_id)
+            if not others:
+                self._of_subject.pop(subject, None)
 
     async def _reread(self) -> None:
         """Keep what is left of the day of keys in use up to date, and forget the others; a part at a time."""
@@ -189,14 +192,20 @@ class CachedVerifiedKeys:
                 known.who = who
 
 
-class Feed:
-    """Hears from PostgreSQL which accounts changed, while its context is open, and knows when it may have missed one.
+def _bound_by(who: VerifiedKey) -> tuple[str, ...]:
+    """Return whose changes concern a key."""
+    return (who.account_id, who.team_id) if who.team_id else (who.account_id,)
 
-    That nothing was missed is known by asking: often while keys are taken from memory on its word, seldom while nobody
-    asks for any. `sure_at` is the last moment up to which every change is known to have been heard.
+
+class Feed:
+    """Hears from PostgreSQL which accounts and teams changed, while its context is open.
+
+    It knows when it may have missed one. That nothing was missed is known by asking: often while keys are taken from
+    memory on its word, seldom while nobody asks for any. `sure_at` is the last moment up to which every change is known
+    to have been heard.
 
     Args:
-        changed: Called with the id of an account that changed; with None when anything may have.
+        changed: Called with the id of an account or a team that changed; with None when anything may have.
     """
 
     def __init__(self, url: str, changed: Callable[[str | None], None]) -> None:

@@ -48,8 +48,11 @@ class Keys:
         limits: KeyLimits = NO_LIMITS,
         manages: frozenset[str] = frozenset(),
         maker: str | None = None,
+        actor: str | None = None,
     ) -> KeyRecord:
         """Store a key; `maker` is the key that asks for it, None where somebody who is logged in does.
+
+        `actor` is whoever makes it for another account.
 
         Raises Conflict when the account has as many as it may, InvalidField for a higher priority than the account's,
         PermissionDenied for more than the maker is.
@@ -86,6 +89,8 @@ class Keys:
                 manages=manages,
                 bound_by=bound_by,
             )
+            if actor is not None:
+                await audit(link, actor, "key.created", account_id, f"key={key_id}", f"name={name}")
             return await _get(link, account_id, key_id)
 
     async def list(self, account_id: str) -> list[KeyRecord]:
@@ -165,10 +170,10 @@ class Keys:
             await revoke_key(link, account_id, key_id)
             return await _get(link, account_id, new_id)
 
-    async def check_gives(self, account_id: str, key_id: str) -> None:
-        """Raise PermissionDenied where an administrator's key is limited, and so gives nobody anything."""
+    async def check_gives(self, account_id: str, key_id: str, scope: str = ADMIN) -> None:
+        """Raise PermissionDenied where a key that manages others is limited, and so gives nobody anything."""
         async with self._postgres.transaction() as link:
-            check_gives(await _maker(link, account_id, key_id))
+            check_gives(await _maker(link, account_id, key_id), scope)
 
 
 async def insert_key(

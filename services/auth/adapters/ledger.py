@@ -99,7 +99,7 @@ class Ledger:
                     ttl_s + self._grace_s,
                 ),
             )
-            block = Block(block_id, who.account_id, who.key_id, who.day.isoformat(), amount)
+            block = Block(block_id, who.account_id, who.key_id, who.day.isoformat(), amount, counts_as=tuple(counts_as))
             await moves.insert(link, [moves.row("borrow", block, str(block_id), amount)])
         after = (
             replace(one, taken={period: before + amount for period, before in one.taken.items()}) for one in standings

@@ -23,7 +23,13 @@ _USAGE = (
 )
 _NO_USAGE = (None,) * (_USAGE.count(",") + 1)
 _LEDGER = ", ".join(
-    ["kind, account_id, key_id, day, block_id, reference", COLUMNS, each("uncovered_{}"), each("reserved_{}"), _USAGE]
+    [
+        "kind, account_id, key_id, team_id, day, block_id, reference",
+        COLUMNS,
+        each("uncovered_{}"),
+        each("reserved_{}"),
+        _USAGE,
+    ]
 )
 _INSERT = f"insert into ledger ({_LEDGER}, lease_id) values (" + ", ".join(["%s"] * (_LEDGER.count(",") + 2)) + ")"
 _COPY = f"copy ledger ({_LEDGER}, lease_id) from stdin"
@@ -313,6 +319,7 @@ def row(
         kind,
         block.account_id,
         block.key_id,
+        block.team_id,
         date.fromisoformat(block.day),
         block.id,
         reference,

@@ -36,19 +36,21 @@ with found as (
            k.revoked_at is not null or a.disabled_at is not null or coalesce(k.expires_at <= now(), false) as ended,
            a.id as account_id, a.unlimited, a.priority, a.micro_credits, {_NOW_ZONE} as zone,
            array[{_limits("a")}] as account_limits, array[{_limits("k")}] as key_limits,
-           array[{_limits("m")}] as maker_limits
+           array[{_limits("m")}] as maker_limits,
+           t.id as team_id, t.name as team_name, t.rules as team_rules, array[{_limits("t")}] as team_limits
     from keys k join accounts a on a.id = k.account_id left join keys m on m.id = k.bound_by
+         left join teams t on t.id = a.team_id
     where {{condition}}
 ), dated as (
     select *, (now() at time zone zone)::date as day from found
 )
 select d.account_id, d.key_id, d.digest, d.ended, d.expires_at, d.unlimited, d.scopes, d.day,
        d.priority, d.key_priority, d.micro_credits, d.manages, d.counter, d.bound_by,
-       d.account_limits, d.key_limits, d.maker_limits,
+       d.account_limits, d.key_limits, d.maker_limits, d.team_id, d.team_name, d.team_rules, d.team_limits,
        {_PERIODS},
        (select jsonb_agg(jsonb_build_array(c.subject, c.period, {COLUMNS}))
         from quota_counters c join periods_of(d.day) p using (period, starts)
-        where c.subject in (d.account_id, d.counter, d.bound_by)),
+        where c.subject in (d.account_id, d.counter, d.bound_by, d.team_id)),
        (select coalesce(jsonb_agg(jsonb_build_object(
                    'provider', r.provider, 'model', r.model, 'operations', r.operations) order by r.id), '[]')
         from rules r where r.account_id = d.account_id)
@@ -124,18 +126,23 @@ async def _read(link: Link, statement: str, parameter: object) -> list[VerifiedK
 def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
     (account_id, key_id, digest, ended, expires_at, unlimited, scopes, day) = row[:8]
     (priority, key_priority, micro_credits, manages, counter, bound_by) = row[8:14]
-    (account_limits, key_limits, maker_limits, ends, counted, rules) = row[14:]
+    (account_limits, key_limits, maker_limits, team_id, team_name, team_rules, team_limits) = row[14:21]
+    (ends, counted, rules) = row[21:]
     taken: dict[str, dict[Period, Amount]] = defaultdict(dict)
     for subject, period, *amounts in counted or ():
         taken[subject][Period(period)] = Amount(*amounts)
-    by_name, of_key, of_maker = (
-        dict(zip(_LIMITS, limits, strict=True)) for limits in (account_limits, key_limits, maker_limits)
+    by_name, of_key, of_maker, of_team = (
+        dict(zip(_LIMITS, limits, strict=True)) for limits in (account_limits, key_limits, maker_limits, team_limits)
     )
     of_account = (dict.fromkeys(_LIMITS) if unlimited else by_name) | {GRANTED: micro_credits}
-    standings = (
+    standings = [
         Standing.of(Owner.ACCOUNT, account_id, of_account, taken[account_id]),
         Standing.of(Owner.KEY, counter, of_key, taken[counter]),
-    )
+    ]
+    if bound_by:
+        standings.append(Standing.of(Owner.MAKER, bound_by, of_maker, taken[bound_by]))
+    if team_id:
+        standings.append(Standing.of(Owner.TEAM, team_id, of_team, taken[team_id], team_name))
     resets = {Period(period): datetime.fromtimestamp(float(at), UTC) for period, at in ends.items()}
     return VerifiedKey(
         account_id=account_id,
@@ -143,13 +150,13 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         digest=digest,
         ended=ended,
         expires_at=expires_at,
-        rules=tuple(rule_of(rule) for rule in rules),
+        rules=tuple(rule_of(rule) for rule in (*rules, *(team_rules or ()))),
         scopes=tuple(rule_of(rule) for rule in scopes),
         unlimited=unlimited,
         day=day,
         resets_at=resets[Period.DAY],
         ends=resets,
-        standings=(*standings, *((Standing.of(Owner.MAKER, bound_by, of_maker, taken[bound_by]),) if bound_by else ())),
+        standings=tuple(standings),
         manages=frozenset(manages),
         counts_as=counter,
         bound_by=bound_by or "",
@@ -158,6 +165,8 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         bound_pace=_pace(of_maker),
         priority=priorities.lower(priority, key_priority),
         micro_credits=micro_credits,
+        team_id=team_id or "",
+        team_pace=_pace(of_team),
     )
 
 

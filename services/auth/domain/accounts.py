@@ -78,7 +78,11 @@ class Owner(StrEnum):
     MAKER = "maker"
     """The key that made this one, and all of whose keys keep its limits together."""
     TEAM = "team"
-    """What accounts keep limits together in. The ledger counts for teams; nobody makes any yet."""
+    """What accounts keep limits together in."""
+
+
+SHARED: Final = frozenset({Owner.TEAM})
+"""Whose limits bind a key no more when its account, or what it asks for, is another."""
 
 
 class Short(NamedTuple):
@@ -88,6 +92,8 @@ class Short(NamedTuple):
     dimension: str
     period: Period
     limit: int
+    label: str = ""
+    """What people call its owner, where it has a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +107,17 @@ class Standing:
     """By period; `UNLIMITED` where there is none."""
     taken: Mapping[Period, Amount]
     """What is out of reach for others, in the period that the quota day is in."""
+    label: str = ""
+    """What people call the subject, where it has a name."""
 
     @classmethod
     def of(
-        cls, owner: Owner, subject: str, limits: Mapping[str, int | None], taken: Mapping[Period, Amount]
+        cls,
+        owner: Owner,
+        subject: str,
+        limits: Mapping[str, int | None],
+        taken: Mapping[Period, Amount],
+        label: str = "",
     ) -> Standing:
         """Return the standing of limits that are told by name."""
         by_period = {
@@ -113,7 +126,7 @@ class Standing:
             )
             for period in PERIODS
         }
-        return cls(owner=owner, subject=subject, limits=by_period, taken=taken)
+        return cls(owner=owner, subject=subject, limits=by_period, taken=taken, label=label)
 
     @property
     def limited(self) -> bool:
@@ -134,7 +147,7 @@ class Standing:
         for period in reversed(PERIODS):
             for name, left, wanted, limit in zip(DIMENSIONS, self.left(period), need, self.limits[period], strict=True):
                 if wanted > left:
-                    return Short(self.owner, name, period, limit)
+                    return Short(self.owner, name, period, limit, self.label)
         return None
 
 
@@ -174,6 +187,10 @@ class VerifiedKey:
     """The pace that they keep together; None when there is none."""
     micro_credits: int = 0
     """Credits granted in all, in millionths."""
+    team_id: str = ""
+    """The team of its account; empty: it is in none."""
+    team_pace: quota_pb2.Pace | None = None
+    """The pace that the team's accounts keep together; None when there is none."""
 
     @property
     def counter(self) -> str:
@@ -182,13 +199,13 @@ class VerifiedKey:
 
     @property
     def own(self) -> tuple[Standing, ...]:
-        """The limits that keys have: its own, and those that it keeps with others of its maker."""
-        return tuple(one for one in self.standings if one.owner in (Owner.KEY, Owner.MAKER))
+        """The limits beside its account's: the key's, those that it keeps with others of its maker, its team's."""
+        return tuple(one for one in self.standings if one.owner is not Owner.ACCOUNT)
 
     @property
-    def limits(self) -> tuple[Mapping[Period, Amount], ...]:
-        """All limits that bind the key."""
-        return tuple(one.limits for one in self.standings)
+    def limits(self) -> tuple[tuple[str, Mapping[Period, Amount]], ...]:
+        """All limits that bind the key, with whose they are where that may change."""
+        return tuple((one.subject if one.owner in SHARED else "", one.limits) for one in self.standings)
 
     @property
     def free(self) -> Amount:

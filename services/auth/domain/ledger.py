@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.quota_client.amounts import Amount, shared
 from services.quota_client.reservation_ids import ReservationId
+
+TEAM_IDS: Final = "team_"
+"""How ids of teams begin, and no others do: the database demands it (`kind_of`)."""
 
 
 class Further(NamedTuple):
@@ -120,6 +123,11 @@ class Block:
     def subjects(self) -> tuple[str, ...]:
         """Whose days it was borrowed from, each once, in the order in which they are locked."""
         return subjects(self.account_id, *(self.counts_as or (self.key_id,)))
+
+    @property
+    def team_id(self) -> str | None:
+        """The team that it counts on; None: none."""
+        return next((subject for subject in self.counts_as if subject.startswith(TEAM_IDS)), None)
 
 
 def subjects(*ids: str) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class _Pool:
     filled_at: float = float("-inf")
     used_at: float = 0.0
     poor_until: float = 0.0
-    limits: tuple[Mapping[Period, Amount], ...] = ()
+    limits: tuple[tuple[str, Mapping[Period, Amount]], ...] = ()
     """Those under which its blocks were borrowed."""
     filling: asyncio.Task[None] | None = None
 

@@ -22,6 +22,7 @@ ACCOUNT: Final = "account"
 ADMIN: Final = "admin"
 """Using the admin service, where the account is an administrator's."""
 _OR: Final = "or do this logged in"
+_A_KEY: Final = {ADMIN: "an administrator's key", ACCOUNT: "a key"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,21 +137,22 @@ def check_replaces(maker: KeyRecord, old: KeyRecord) -> None:
         )
 
 
-def check_gives(maker: KeyRecord) -> None:
-    """Raise PermissionDenied where an administrator's key may not give: only one without any limit may.
+def check_gives(maker: KeyRecord, scope: str = ADMIN) -> None:
+    """Raise PermissionDenied where an administrator's key, or an owner's of a team, may not give: only one without any
+    limit may.
 
     What is given cannot be compared with the key: an account's role, limits, rules, priority and credits are shared by
     all keys that it makes later, and last longer than the key does.
     """
     power = power_of(maker)
-    check_manages(power.manages, ADMIN)
+    check_manages(power.manages, scope)
     limits = [f"has `{field}`" for field in power.limited_in]
     if maker.bound_by is not None:
         limits.append("was made by a key with limits")
     if limits:
         raise PermissionDenied(
             f"this key {' and '.join(limits)}, so it may read, disable and revoke, and gives no account, access, limit,"
-            f" permission, priority or credit: use an administrator's key without limits, {_OR}"
+            f" permission, priority or credit: use {_A_KEY[scope]} without limits, {_OR}"
         )
 
 

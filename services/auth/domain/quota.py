@@ -268,7 +268,8 @@ def exhausted(who: VerifiedKey, short: Short) -> MoaError:
     ends = who.ends.get(short.period)
     limit = limit_shown(limit_of(short.dimension, short.period), short.limit)
     when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
+    whose = f"{_WHOSE[short.owner]} {short.label}".rstrip()
     return QuotaExhausted(
-        f"{_WHOSE[short.owner]}'s limit of {limit} does not cover this request; {when}",
+        f"{whose}'s limit of {limit} does not cover this request; {when}",
         retry_after_s=max(1.0, (ends - datetime.now(UTC)).total_seconds()) if ends else None,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from services.auth.domain.accounts import KeyLimits, Limits
+from services.auth.domain.accounts import KeyLimits, Limits, PacedLimits
 from services.quota_client.amounts import Amount
 
 
@@ -24,6 +24,36 @@ class AccountRecord(Limits):
     priority: str
     micro_credits: int
     created_at: datetime
+    team_id: str | None
+    team_role: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamRecord(PacedLimits):
+    """A team."""
+
+    id: str
+    name: str
+    account_id: str
+    """By which its own keys act."""
+    rules: list[dict[str, Any]]
+    created_at: datetime
+    key_count: int
+    """How many keys of its own it may have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvitationRecord:
+    """An invitation, without what is sent."""
+
+    id: str
+    team_id: str | None
+    team_role: str | None
+    made_by: str
+    created_at: datetime
+    expires_at: datetime
+    used_by: str | None
+    revoked_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)

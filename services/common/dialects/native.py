@@ -14,6 +14,7 @@ NATIVE: Final = Dialect(
         "moa.router.v1.ReadinessService",
         "moa.account.v1.AccountService",
         "moa.account.v1.AdminService",
+        "moa.account.v1.TeamService",
         "moa.task.v1.TaskService",
         "moa.task.v1.WebhookService",
     ),

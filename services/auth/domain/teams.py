@@ -1,0 +1,28 @@
+"""What owners of a team may set of its members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from services.auth.domain.records import AccountRecord, TeamRecord
+from services.common.errors import PermissionDenied
+from services.quota_client.amounts import field_of
+
+_UNBOUND: Final = "an administrator can"
+
+
+def check_beneath(limits: Mapping[str, Any], member: AccountRecord, team: TeamRecord) -> None:
+    """Raise PermissionDenied where an owner would give a member more than the team has.
+
+    What the team has no limit of binds the member by its own limit alone: an owner may lower that, and not raise it.
+    """
+    for name, limit in limits.items():
+        if name == "key_count":
+            most: int | None = member.key_count
+        else:
+            of_team, own = getattr(team, name), getattr(member, name)
+            most = own if of_team is None else of_team
+        if most is not None and (limit is None or limit > most):
+            field = "keys" if name == "key_count" else field_of(name)
+            raise PermissionDenied(f"an owner gives no more `{field}` than the team has; {_UNBOUND}", param=field)

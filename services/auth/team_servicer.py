@@ -1,0 +1,309 @@
+"""moa.account.v1.TeamService: teams, for administrators and for those who own one."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
+
+from moa.account.v1 import account_pb2, team_service_pb2_grpc
+from moa.account.v1 import team_service_pb2 as pb
+from services.auth import render
+from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.keys import Keys
+from services.auth.adapters.teams import KEYS, MEMBER, Teams
+from services.auth.callers import INVITATION_PREFIX, Caller, Callers
+from services.auth.domain import keys
+from services.auth.domain.powers import ACCOUNT, ADMIN
+from services.auth.domain.records import AccountRecord
+from services.auth.domain.teams import check_beneath
+from services.common import page_tokens
+from services.common.errors import InvalidField, NotFound, PermissionDenied
+
+_WEEK_S = 7 * 86_400.0
+_YEAR_S = 366 * 86_400.0
+_TEN_YEARS_S = 10 * 366 * 86_400
+
+
+class _Manager(NamedTuple):
+    """Who looks after a team."""
+
+    account_id: str
+    is_admin: bool
+
+
+class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
+    """Answers administrators, and owners and members about their own team."""
+
+    def __init__(self, *, teams: Teams, accounts: Accounts, keys_kept: Keys, callers: Callers, pepper: bytes) -> None:
+        self._teams = teams
+        self._accounts = accounts
+        self._keys = keys_kept
+        self._callers = callers
+        self._pepper = pepper
+
+    async def ListTeams(self, request: pb.ListTeamsRequest, context: Any) -> pb.ListTeamsResponse:
+        """List teams."""
+        await self._administrator(context, gives=False)
+        size = render.page_size(request.page_size, default=50, most=500)
+        found = await self._teams.page(limit=size + 1, after=_time_and_id(request.page_token))
+        more = len(found) > size
+        return pb.ListTeamsResponse(
+            teams=[render.team(record) for record in found[:size]],
+            next_page_token=page_tokens.written([found[size - 1].created_at, found[size - 1].id]) if more else "",
+        )
+
+    async def CreateTeam(self, request: pb.CreateTeamRequest, context: Any) -> pb.CreateTeamResponse:
+        """Make a team."""
+        actor = await self._administrator(context, gives=True)
+        limits = render.read_team_changes(request.limits)
+        record = await self._teams.create(
+            name=render.read_name(request.name),
+            key_count=limits.pop("key_count", KEYS),
+            limits=limits,
+            rules=render.read_rules(request.rules, "rules"),
+            actor=actor,
+        )
+        return pb.CreateTeamResponse(team=render.team(record))
+
+    async def GetTeam(self, request: pb.GetTeamRequest, context: Any) -> pb.GetTeamResponse:
+        """Describe a team."""
+        await self._reader(context, request.team_id)
+        record = await self._teams.get(request.team_id)
+        spent = await self._teams.spent(record)
+        return pb.GetTeamResponse(team=render.team(record), standings=render.standings(record, "", spent))
+
+    async def UpdateTeam(self, request: pb.UpdateTeamRequest, context: Any) -> pb.UpdateTeamResponse:
+        """Change a team."""
+        manager = await self._manager(context, request.team_id, gives=True)
+        changes = render.read_team_changes(request.limits, request.no_limit)
+        if request.HasField("rules"):
+            changes["rules"] = render.read_rules(request.rules.rules, "rules")
+        if changes and not manager.is_admin:
+            raise PermissionDenied("the limits and rules of a team are set by administrators; ask one")
+        if request.HasField("name"):
+            changes["name"] = render.read_name(request.name)
+        record = await self._teams.update(request.team_id, actor=manager.account_id, **changes)
+        return pb.UpdateTeamResponse(team=render.team(record))
+
+    async def DeleteTeam(self, request: pb.DeleteTeamRequest, context: Any) -> pb.DeleteTeamResponse:
+        """End a team."""
+        actor = await self._administrator(context, gives=False)
+        await self._teams.delete(request.team_id, actor=actor)
+        return pb.DeleteTeamResponse()
+
+    async def ListMembers(self, request: pb.ListMembersRequest, context: Any) -> pb.ListMembersResponse:
+        """List a team's members."""
+        await self._reader(context, request.team_id)
+        size = render.page_size(request.page_size, default=50, most=500)
+        found = await self._teams.members(request.team_id, limit=size + 1, after=_role_and_id(request.page_token))
+        more = len(found) > size
+        return pb.ListMembersResponse(
+            members=[_member(record) for record in found[:size]],
+            next_page_token=page_tokens.written([found[size - 1].team_role, found[size - 1].id]) if more else "",
+        )
+
+    async def AddMember(self, request: pb.AddMemberRequest, context: Any) -> pb.AddMemberResponse:
+        """Put an account into a team."""
+        actor = await self._administrator(context, gives=True)
+        role = _read_role(request.role) or MEMBER
+        return pb.AddMemberResponse(
+            member=_member(await self._teams.put(request.team_id, request.account_id, role, actor=actor))
+        )
+
+    async def UpdateMember(self, request: pb.UpdateMemberRequest, context: Any) -> pb.UpdateMemberResponse:
+        """Change a member."""
+        manager = await self._manager(context, request.team_id, gives=True)
+        record = await self._accounts.get(request.account_id)
+        limits = render.read_limit_changes(request.limits, request.no_limit, role=record.role)
+        if not manager.is_admin:
+            if record.team_id != request.team_id:
+                raise NotFound("no such member of the team")
+            check_beneath(limits, record, await self._teams.get(request.team_id))
+        changed = await self._teams.change(
+            request.team_id,
+            request.account_id,
+            role=_read_role(request.role),
+            limits=limits,
+            actor=manager.account_id,
+            keeps_owner=not manager.is_admin,
+        )
+        return pb.UpdateMemberResponse(member=_member(changed))
+
+    async def RemoveMember(self, request: pb.RemoveMemberRequest, context: Any) -> pb.RemoveMemberResponse:
+        """Take an account out of a team."""
+        caller = await self._callers.of(context)
+        if caller.account_id == request.account_id:
+            await self._check_account(caller)
+            manager = _Manager(caller.account_id, is_admin=False)
+        else:
+            manager = await self._manager_of(caller, request.team_id, gives=False)
+        await self._teams.remove(
+            request.team_id, request.account_id, actor=manager.account_id, keeps_owner=not manager.is_admin
+        )
+        return pb.RemoveMemberResponse()
+
+    async def ListTeamKeys(self, request: pb.ListTeamKeysRequest, context: Any) -> pb.ListTeamKeysResponse:
+        """List a team's keys."""
+        await self._manager(context, request.team_id, gives=False)
+        team = await self._teams.get(request.team_id)
+        return pb.ListTeamKeysResponse(keys=[render.key(one) for one in await self._keys.list(team.account_id)])
+
+    async def CreateTeamKey(self, request: pb.CreateTeamKeyRequest, context: Any) -> pb.CreateTeamKeyResponse:
+        """Make a team's key."""
+        manager = await self._manager(context, request.team_id, gives=True)
+        team = await self._teams.get(request.team_id)
+        key = keys.make(self._pepper)
+        record = await self._keys.create(
+            team.account_id,
+            key,
+            name=render.read_name(request.name),
+            expires_in_s=_lifetime_s(request.expires_in, _TEN_YEARS_S) if request.HasField("expires_in") else None,
+            scopes=render.read_rules(request.scopes, "scopes"),
+            limits=render.key_limits(render.read_key_changes(request.limits)),
+            actor=manager.account_id,
+        )
+        return pb.CreateTeamKeyResponse(key=render.key(record), api_key=key.secret)
+
+    async def UpdateTeamKey(self, request: pb.UpdateTeamKeyRequest, context: Any) -> pb.UpdateTeamKeyResponse:
+        """Change a team's key."""
+        manager = await self._manager(context, request.team_id, gives=True)
+        team = await self._teams.get(request.team_id)
+        changes = render.read_key_changes(request.limits, request.no_limit)
+        if request.HasField("name"):
+            changes["name"] = render.read_name(request.name)
+        record = await self._keys.update(team.account_id, request.key_id, actor=manager.account_id, **changes)
+        return pb.UpdateTeamKeyResponse(key=render.key(record))
+
+    async def RevokeTeamKey(self, request: pb.RevokeTeamKeyRequest, context: Any) -> pb.RevokeTeamKeyResponse:
+        """Revoke a team's key."""
+        manager = await self._manager(context, request.team_id, gives=False)
+        team = await self._teams.get(request.team_id)
+        record = await self._keys.revoke(team.account_id, request.key_id, actor=manager.account_id)
+        return pb.RevokeTeamKeyResponse(key=render.key(record))
+
+    async def CreateTeamInvitation(
+        self, request: pb.CreateTeamInvitationRequest, context: Any
+    ) -> pb.CreateTeamInvitationResponse:
+        """Invite somebody into a team."""
+        manager = await self._manager(context, request.team_id, gives=True)
+        lasts_s = _lifetime_s(request.expires_in, _YEAR_S) if request.HasField("expires_in") else _WEEK_S
+        token = INVITATION_PREFIX + secrets.token_urlsafe(24)
+        made = await self._teams.invite(
+            keys.digest(self._pepper, token),
+            team_id=request.team_id,
+            role=_read_role(request.role) or MEMBER,
+            expires_in_s=lasts_s,
+            actor=manager.account_id,
+        )
+        return pb.CreateTeamInvitationResponse(invitation=token, made=render.invitation(made))
+
+    async def ListInvitations(self, request: pb.ListInvitationsRequest, context: Any) -> pb.ListInvitationsResponse:
+        """List invitations."""
+        await self._manager(context, request.team_id, gives=False)
+        size = render.page_size(request.page_size, default=50, most=500)
+        after = _time_and_id(request.page_token)
+        found = await self._teams.invitations(request.team_id, limit=size + 1, after=after)
+        more = len(found) > size
+        return pb.ListInvitationsResponse(
+            invitations=[render.invitation(record) for record in found[:size]],
+            next_page_token=page_tokens.written([found[size - 1].created_at, found[size - 1].id]) if more else "",
+        )
+
+    async def RevokeInvitation(self, request: pb.RevokeInvitationRequest, context: Any) -> pb.RevokeInvitationResponse:
+        """Take an invitation back."""
+        manager = await self._manager(context, request.team_id, gives=False)
+        record = await self._teams.revoke_invitation(
+            request.invitation_id, request.team_id or None, actor=manager.account_id
+        )
+        return pb.RevokeInvitationResponse(invitation=render.invitation(record))
+
+    async def JoinTeam(self, request: pb.JoinTeamRequest, context: Any) -> pb.JoinTeamResponse:
+        """Join a team."""
+        caller = await self._callers.of(context)
+        await self._check_account(caller)
+        record = await self._teams.join(caller.account_id, keys.digest(self._pepper, request.invitation))
+        return pb.JoinTeamResponse(account=render.account(record))
+
+    async def _administrator(self, context: Any, *, gives: bool) -> str:
+        caller = await self._callers.of(context)
+        manager = await self._manager_of(caller, "", gives=gives)
+        return manager.account_id
+
+    async def _manager(self, context: Any, team_id: str, *, gives: bool) -> _Manager:
+        return await self._manager_of(await self._callers.of(context), team_id, gives=gives)
+
+    async def _manager_of(self, caller: Caller, team_id: str, *, gives: bool) -> _Manager:
+        """Return an administrator, or an owner of the team.
+
+        Raises PermissionDenied for everyone else, and for a limited key where the call gives.
+        """
+        record = await self._accounts.get(caller.account_id)
+        owns = bool(team_id) and record.team_id == team_id and record.team_role == "owner"
+        is_admin = record.role == "admin" and (caller.key_id is None or ADMIN in caller.manages or not owns)
+        if not is_admin and not owns:
+            raise PermissionDenied("owners of the team and administrators only" if team_id else "administrators only")
+        scope = ADMIN if is_admin else ACCOUNT
+        caller.check_manages(scope)
+        if gives and caller.key_id is not None:
+            await self._keys.check_gives(record.id, caller.key_id, scope)
+        return _Manager(record.id, is_admin)
+
+    async def _check_account(self, caller: Caller) -> None:
+        """Raise PermissionDenied for a key that does not manage its account, or is limited: no key takes a limit away
+        that binds it."""
+        caller.check_manages(ACCOUNT)
+        if caller.key_id is not None:
+            await self._keys.check_gives(caller.account_id, caller.key_id, ACCOUNT)
+
+    async def _reader(self, context: Any, team_id: str) -> None:
+        """Raise PermissionDenied for whoever is neither in the team nor an administrator."""
+        caller = await self._callers.of(context)
+        record: AccountRecord = await self._accounts.get(caller.account_id)
+        if not team_id or record.team_id != team_id:
+            await self._manager_of(caller, "", gives=False)
+
+
+def _member(record: AccountRecord) -> pb.Member:
+    account = render.account(record)
+    return pb.Member(account=account, role=account.team_role)
+
+
+def _read_role(given: account_pb2.TeamRole.ValueType) -> str | None:
+    if given == account_pb2.TEAM_ROLE_UNSPECIFIED:
+        return None
+    if given not in render.TEAM_ROLE_NAMES:
+        raise InvalidField("no such role in a team", param="role")
+    return render.TEAM_ROLE_NAMES[given]
+
+
+def _lifetime_s(given: Duration, most_s: float) -> float:
+    lasts_s = given.ToMilliseconds() / 1000
+    if not 0 < lasts_s <= most_s:
+        words = "ten years" if most_s > _YEAR_S else "a year"
+        raise InvalidField(f"a lifetime must be longer than 0 and at most {words}", param="expires_in")
+    return lasts_s
+
+
+def _time_and_id(token: str) -> tuple[datetime, str] | None:
+    place = page_tokens.read(token)
+    if place is None:
+        return None
+    try:
+        at, found = place
+        return datetime.fromisoformat(at), str(found)
+    except (TypeError, ValueError):
+        raise page_tokens.unknown() from None
+
+
+def _role_and_id(token: str) -> tuple[str, str] | None:
+    place = page_tokens.read(token)
+    if place is None:
+        return None
+    try:
+        role, found = place
+    except (TypeError, ValueError):
+        raise page_tokens.unknown() from None
+    return str(role), str(found)

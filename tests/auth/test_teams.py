@@ -1,0 +1,297 @@
+"""Teams: what their accounts keep together, who looks after them, and how accounts come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from moa.account.v1 import account_pb2
+from moa.account.v1 import account_service_pb2 as account_service
+from moa.account.v1 import team_service_pb2 as pb
+from moa.quota.v1 import quota_pb2
+from services.common.errors import PermissionDenied, QuotaExhausted
+from tests import waiting
+from tests.auth.asking import audited, reserve, settle, until
+from tests.auth.client import PASSWORD, Client, code_of, connected
+from tests.auth.conftest import Admit, Auth
+
+OWNER, MEMBER = account_pb2.TEAM_ROLE_OWNER, account_pb2.TEAM_ROLE_MEMBER
+ANY = quota_pb2.Rule(provider="*", model="*")
+
+
+async def team(client: Client, root: str, **more: Any) -> str:
+    """Make a team; return its id."""
+    request = pb.CreateTeamRequest(**{"name": "research", "rules": [ANY], **more})
+    return (await client.team.CreateTeam(request, metadata=client.sent(root))).team.team_id
+
+
+async def put(client: Client, root: str, team_id: str, account_id: str, role: Any = MEMBER) -> None:
+    """Put an account into a team."""
+    request = pb.AddMemberRequest(team_id=team_id, account_id=account_id, role=role)
+    await client.team.AddMember(request, metadata=client.sent(root))
+
+
+async def refusal(client: Client, request: Message, who: Any) -> grpc.StatusCode:
+    """Return what the method fails with that takes such a request."""
+    method = getattr(client.team, type(request).__name__.removesuffix("Request"))
+    return await code_of(method(request, metadata=who))
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], expected: bool = True) -> None:
+    """Wait until a condition is as expected: changes count within two seconds."""
+    end, pauses = time.monotonic() + 60, waiting.pauses()
+    while await condition() != expected:
+        assert time.monotonic() < end, "it never came about"
+        await asyncio.sleep(next(pauses))
+
+
+async def test_accounts_and_keys_of_a_team_use_its_limits_together(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """Two members and a key of the team's own have 300 tokens a month together; the refusal says whose limit it is."""
+    team_id = await team(client, root, limits=account_pb2.Limits(tokens_a_month=300))
+    one_id, _, one = await auth.account()
+    other_id, _, other = await auth.account()
+    for account_id in (one_id, other_id):
+        await put(client, root, team_id, account_id)
+    made = await client.team.CreateTeamKey(pb.CreateTeamKeyRequest(team_id=team_id), metadata=client.sent(root))
+    admission = await admit(auth)
+    for key in (one, other, made.api_key):
+        settle(await reserve(admission, key, 80), 80)
+    words = "the team research's limit of 300 tokens a month does not cover this request; it begins anew at 20"
+    with pytest.raises(QuotaExhausted, match=words) as refused:
+        await reserve(admission, other, 80)
+    assert refused.value.retry_after_s is not None
+    booked = "select count(*)::int from ledger where kind = 'settle' and team_id = %s"
+    await until(lambda: auth.query(booked, team_id) == [(3,)])
+    got = await client.team.GetTeam(pb.GetTeamRequest(team_id=team_id), metadata=client.sent(root))
+    assert [(one.limit, one.used, one.most) for one in got.standings] == [("tokens_a_month", "240", "300")]
+    await audited(auth.url)
+
+
+async def test_a_member_that_moves_uses_the_other_teams_limits(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """Nothing that was lent on one team serves a request after the account is in another with equal limits."""
+    first = await team(client, root, limits=account_pb2.Limits(tokens_a_day=100_000))
+    second = await team(client, root, limits=account_pb2.Limits(tokens_a_day=100_000))
+    account_id, _, key = await auth.account()
+    await put(client, root, first, account_id)
+    admission = await admit(auth)
+    settle(await reserve(admission, key, 10), 10)
+    await put(client, root, second, account_id)
+    ((now,),) = auth.query("select clock_timestamp()")
+
+    async def moved() -> bool:
+        settle(await reserve(admission, key, 10), 10)
+        return bool(auth.query("select 1 from blocks where %s = any(counts_as)", second))
+
+    await eventually(moved)
+    assert auth.query("select 1 from blocks where %s = any(counts_as) and created_at > %s", first, now) == []
+    await admission.stop()
+    (taken,) = auth.query("select tokens from quota_counters where subject = %s and period = 'day'", second)[0]
+    assert taken > 0
+    await audited(auth.url)
+
+
+async def test_a_process_that_knows_no_team_borrows_nothing_for_its_accounts(
+    auth: Auth, client: Client, root: str
+) -> None:
+    """A block that does not count on its account's team is refused by the database, whoever borrows it."""
+    account_id, key_id, _ = await auth.account()
+    insert = (
+        "insert into blocks (id, account_id, key_id, day, holder, tokens, images, expires_at)"
+        " values (gen_random_uuid(), %s, %s, '2026-11-20', 'auth-old', 1, 0, now())"
+    )
+    with psycopg.connect(auth.url) as link:
+        link.execute(insert, (account_id, key_id))
+        link.rollback()
+        await put(client, root, await team(client, root), account_id)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            link.execute(insert, (account_id, key_id))
+
+
+async def test_rules_of_a_team_are_its_members(auth: Auth, admit: Admit, client: Client, root: str) -> None:
+    """A member may use what its team may, beside what it may by itself, and no more once it has left."""
+    team_id = await team(client, root, rules=[quota_pb2.Rule(provider="openai-text", model="gpt-*")])
+    made = await client.sign_up("ruled@example.com")
+    account_id = made.account.account_id
+    _, key = await auth.key(account_id)
+    admission = await admit(auth)
+
+    async def may() -> bool:
+        try:
+            (await reserve(admission, key, 1, provider="openai-text", model="gpt-5")).release()
+        except PermissionDenied:
+            return False
+        return True
+
+    assert not await may()
+    await put(client, root, team_id, account_id)
+    await eventually(may)
+    leave = pb.RemoveMemberRequest(team_id=team_id, account_id=account_id)
+    await client.team.RemoveMember(leave, metadata=client.sent(made.session_token))
+    await eventually(may, False)
+
+
+async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Auth, root: str) -> None:
+    """An owner sees to members, keys, invitations and limits beneath the team's; not to its rules or limits."""
+    own = await team(client, root, limits=account_pb2.Limits(tokens_a_day=5000, usd_a_month="5"))
+    foreign = await team(client, root)
+    boss, other = await client.sign_up("owner@example.com"), await client.sign_up("member@example.com")
+    member = other.account.account_id
+    await put(client, root, own, boss.account.account_id, OWNER)
+    await put(client, root, own, member)
+    as_owner, as_member = client.sent(boss.session_token), client.sent(other.session_token)
+    call = client.team
+
+    limited = account_pb2.Limits(tokens_a_day=4000, usd_a_month="2.50")
+    update = pb.UpdateMemberRequest(team_id=own, account_id=member, limits=limited)
+    changed = (await call.UpdateMember(update, metadata=as_owner)).member
+    assert (changed.account.limits.tokens_a_day, changed.account.limits.usd_a_month) == (4000, "2.50")
+    for beyond in (
+        account_pb2.Limits(tokens_a_day=5001),
+        account_pb2.Limits(images_a_day=51),
+        account_pb2.Limits(keys=2),
+    ):
+        update = pb.UpdateMemberRequest(team_id=own, account_id=member, limits=beyond)
+        assert await code_of(call.UpdateMember(update, metadata=as_owner)) == grpc.StatusCode.PERMISSION_DENIED
+    unlimited = pb.UpdateMemberRequest(team_id=own, account_id=member, no_limit=["usd_a_day"])
+    await call.UpdateMember(unlimited, metadata=as_owner)
+
+    key = await call.CreateTeamKey(pb.CreateTeamKeyRequest(team_id=own, name="service"), metadata=as_owner)
+    change = pb.UpdateTeamKeyRequest(team_id=own, key_id=key.key.key_id, limits=account_pb2.Limits(requests_a_day=5))
+    assert (await call.UpdateTeamKey(change, metadata=as_owner)).key.limits.requests_a_day == 5
+    revoke = pb.RevokeTeamKeyRequest(team_id=own, key_id=key.key.key_id)
+    assert (await call.RevokeTeamKey(revoke, metadata=as_owner)).key.HasField("revoked_at")
+    assert len((await call.ListTeamKeys(pb.ListTeamKeysRequest(team_id=own), metadata=as_owner)).keys) == 1
+    assert (await call.UpdateTeam(pb.UpdateTeamRequest(team_id=own, name="new"), metadata=as_owner)).team.name == "new"
+
+    members = await call.ListMembers(pb.ListMembersRequest(team_id=own, page_size=1), metadata=as_member)
+    behind = pb.ListMembersRequest(team_id=own, page_token=members.next_page_token)
+    members.MergeFrom(await call.ListMembers(behind, metadata=as_member))
+    assert [(one.account.account_id, one.role) for one in members.members] == [
+        (boss.account.account_id, OWNER),
+        (member, MEMBER),
+    ]
+    demoted = pb.UpdateMemberRequest(team_id=own, account_id=boss.account.account_id, role=MEMBER)
+    assert await code_of(call.UpdateMember(demoted, metadata=as_owner)) == grpc.StatusCode.ABORTED
+
+    of_owner: list[Message] = [
+        pb.UpdateTeamRequest(team_id=own, limits=account_pb2.Limits(tokens_a_day=1)),
+        pb.UpdateTeamRequest(team_id=own, rules=pb.Rules()),
+        pb.UpdateTeamRequest(team_id=foreign, name="mine"),
+        pb.CreateTeamKeyRequest(team_id=foreign),
+        pb.AddMemberRequest(team_id=own, account_id=member),
+        pb.GetTeamRequest(team_id=foreign),
+        pb.ListTeamsRequest(),
+        pb.CreateTeamRequest(),
+        pb.DeleteTeamRequest(team_id=own),
+        pb.ListInvitationsRequest(),
+        pb.RevokeInvitationRequest(),
+    ]
+    of_member: list[Message] = [
+        pb.UpdateMemberRequest(team_id=own, account_id=member, role=OWNER),
+        pb.RemoveMemberRequest(team_id=own, account_id=boss.account.account_id),
+        pb.CreateTeamKeyRequest(team_id=own),
+        pb.ListTeamKeysRequest(team_id=own),
+        pb.CreateTeamInvitationRequest(team_id=own),
+    ]
+    for who, refused in ((as_owner, of_owner), (as_member, of_member)):
+        for request in refused:
+            assert await refusal(client, request, who) == grpc.StatusCode.PERMISSION_DENIED, request
+
+
+async def test_a_limited_key_of_an_owner_gives_nothing(client: Client, root: str) -> None:
+    """A key with SCOPE_ACCOUNT and one limit is refused whatever gives, or would free it of the team's limits."""
+    team_id = await team(client, root)
+    boss = await client.sign_up("limited.owner@example.com")
+    await put(client, root, team_id, boss.account.account_id, OWNER)
+    made = await client.account.CreateKey(
+        account_service.CreateKeyRequest(manages=[account_pb2.SCOPE_ACCOUNT], tokens_a_day=5),
+        metadata=client.sent(boss.session_token),
+    )
+    gives: list[Message] = [
+        pb.CreateTeamKeyRequest(team_id=team_id),
+        pb.CreateTeamInvitationRequest(team_id=team_id),
+        pb.RemoveMemberRequest(team_id=team_id, account_id=boss.account.account_id),
+        pb.JoinTeamRequest(invitation="inv-x"),
+    ]
+    for request in gives:
+        assert await refusal(client, request, client.sent(made.api_key)) == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_invitations_into_a_team_are_used_once_listed_and_taken_back(client: Client, root: str) -> None:
+    """Who signs up by one, or joins by one, has its role; a used, revoked or ended one is good for nobody."""
+    team_id = await team(client, root)
+    admin = client.sent(root)
+
+    async def invite(**more: Any) -> pb.CreateTeamInvitationResponse:
+        return await client.team.CreateTeamInvitation(
+            pb.CreateTeamInvitationRequest(team_id=team_id, **more), metadata=admin
+        )
+
+    by_owner = await invite(role=OWNER, expires_in=Duration(seconds=600))
+    boss = await client.sign_up("invited@example.com", invitation=by_owner.invitation)
+    if not boss.account.team_id:  # sign-up is open here, and takes no notice of invitations: join by it
+        join = pb.JoinTeamRequest(invitation=by_owner.invitation)
+        boss.account.CopyFrom((await client.team.JoinTeam(join, metadata=client.sent(boss.session_token))).account)
+    assert (boss.account.team_id, boss.account.team_role) == (team_id, OWNER)
+    late, taken_back = await invite(expires_in=Duration(nanos=1_000_000)), await invite()
+    revoke = pb.RevokeInvitationRequest(invitation_id=taken_back.made.invitation_id, team_id=team_id)
+    as_owner = client.sent(boss.session_token)
+    assert (await client.team.RevokeInvitation(revoke, metadata=as_owner)).invitation.revoked
+    other = client.sent((await client.sign_up("uninvited@example.com")).session_token)
+    for one in (by_owner, late, taken_back):
+        join = pb.JoinTeamRequest(invitation=one.invitation)
+        assert await code_of(client.team.JoinTeam(join, metadata=other)) == grpc.StatusCode.ABORTED
+    listed = await client.team.ListInvitations(pb.ListInvitationsRequest(team_id=team_id), metadata=as_owner)
+    assert [(one.used_by, one.revoked) for one in listed.invitations] == [
+        ("", True),
+        ("", False),
+        (boss.account.account_id, False),
+    ]
+
+
+async def test_sign_up_by_an_invitation_into_a_team(start: Any, client: Client, root: str) -> None:
+    """Where sign-up needs an invitation, one into a team makes the account a member."""
+    team_id = await team(client, root)
+    made = await client.team.CreateTeamInvitation(
+        pb.CreateTeamInvitationRequest(team_id=team_id), metadata=client.sent(root)
+    )
+    closed, link = await connected((await start(signup="invite")).public_port)
+    async with link:
+        account = (await closed.sign_up("by.invitation@example.com", invitation=made.invitation)).account
+        assert (account.team_id, account.team_role) == (team_id, MEMBER)
+        again = account_service.SignUpRequest(email="x@example.com", password=PASSWORD, invitation=made.invitation)
+        assert await code_of(closed.account.SignUp(again, metadata=closed.sent())) == grpc.StatusCode.ABORTED
+
+
+async def test_a_team_that_ends_lets_its_members_go(auth: Auth, client: Client, root: str) -> None:
+    """Its keys are refused, its members are in no team, its invitations are good for nobody; each act is on record."""
+    team_id = await team(client, root)
+    member = await client.sign_up("let.go@example.com")
+    await put(client, root, team_id, member.account.account_id)
+    admin = client.sent(root)
+    key = await client.team.CreateTeamKey(pb.CreateTeamKeyRequest(team_id=team_id), metadata=admin)
+    invitation = await client.team.CreateTeamInvitation(pb.CreateTeamInvitationRequest(team_id=team_id), metadata=admin)
+    for _ in range(2):
+        await client.team.DeleteTeam(pb.DeleteTeamRequest(team_id=team_id), metadata=admin)
+    me = client.sent(member.session_token)
+    assert not (await client.account.GetMe(account_service.GetMeRequest(), metadata=me)).account.team_id
+    join = pb.JoinTeamRequest(invitation=invitation.invitation)
+    assert await code_of(client.team.JoinTeam(join, metadata=me)) == grpc.StatusCode.ABORTED
+    assert auth.query("select revoked_at is not null from keys where id = %s", key.key.key_id) == [(True,)]
+    assert await code_of(client.team.GetTeam(pb.GetTeamRequest(team_id=team_id), metadata=admin)) == (
+        grpc.StatusCode.NOT_FOUND
+    )
+    acts = auth.query("select act from audit where %s = any(details) order by id", f"team={team_id}")
+    assert [act for (act,) in acts] == ["team.created", "team.member_added", "invitation.made", "team.deleted"]
