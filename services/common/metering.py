@@ -7,7 +7,7 @@ they come: either may have to book when the other died, and both come to the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from moa.common.v1.usage_pb2 import Usage
@@ -41,20 +41,25 @@ class TextMeter:
         "_pieces",
         "_prompt",
         "_reasoning",
-        "_tokens",
         "_unshown",
         "_unshown_reasoning",
         "at_mark",
         "ended",
         "mark",
         "reported",
+        "tokens",
         "usage",
     )
+
+    pieces: Collection[str] = frozenset(("text", "reasoning", "tool_call"))
+    """Kinds of events that may be metered later, several at once: none has more tokens than bytes."""
 
     def __init__(self, prompt: int | Callable[[], int]) -> None:
         self._prompt = prompt
         self._pieces = 0
-        self._tokens = self._reasoning = 0
+        self.tokens = 0
+        """Tokens of the completion that was shown, as they are estimated."""
+        self._reasoning = 0
         self._unshown = self._unshown_reasoning = 0
         self.usage = Usage()
         """As an event told it last."""
@@ -72,8 +77,8 @@ class TextMeter:
             # Nearly all events: written out.
             text = event.text.text
             self._pieces += 1
-            self._tokens += 1 if len(text) < _PIECE_CHARS else tokens_of(text)
-            if self._tokens >= self.mark:
+            self.tokens += 1 if len(text) < _PIECE_CHARS else tokens_of(text)
+            if self.tokens >= self.mark:
                 self.at_mark()
             return
         if kind == "tool_call":
@@ -96,10 +101,17 @@ class TextMeter:
         """Do as `saw`, for whoever has the words of the event: of the answer, of a call's arguments or of reasoning."""
         tokens = 1 if len(text) < _PIECE_CHARS else tokens_of(text)
         self._pieces += 1
-        self._tokens += tokens
+        self.tokens += tokens
         if reasoning:
             self._reasoning += tokens
-        if self._tokens >= self.mark:
+        if self.tokens >= self.mark:
+            self.at_mark()
+
+    def saw_pieces(self, texts: Collection[str]) -> None:
+        """Do as `saw_piece` for several pieces of the answer: their sum is the same, whenever it is made."""
+        self._pieces += len(texts)
+        self.tokens += sum([1 if len(text) < _PIECE_CHARS else tokens_of(text) for text in texts])
+        if self.tokens >= self.mark:
             self.at_mark()
 
     def saw_unshown(self, text: str, *, reasoning: bool = False) -> None:
@@ -112,7 +124,7 @@ class TextMeter:
     def so_far(self) -> Usage:
         """Return what the provider consumed: as it counts, else the estimate, marked as such."""
         reported = self.reported
-        made = self._tokens + self._unshown
+        made = self.tokens + self._unshown
         # Nothing at all is no count of an answer with words: some servers send zeros before they count.
         if reported is not None and not (made and reported.prompt == reported.completion == 0):
             return reported.usage(0 if reported.prompt is not None else self.prompt_guess(), made)
@@ -143,12 +155,12 @@ class TextMeter:
         """
         if self.usage.prompt_tokens:
             return (self.consumed(ended=False) if delivers else None) or self.usage
-        return Usage(completion_tokens=self._tokens, reasoning_tokens=self._reasoning) if delivers else Usage()
+        return Usage(completion_tokens=self.tokens, reasoning_tokens=self._reasoning) if delivers else Usage()
 
     @property
     def made(self) -> int:
         """Tokens of the completion so far, as they are estimated."""
-        return self._tokens + self._unshown
+        return self.tokens + self._unshown
 
     @property
     def completion_so_far(self) -> int:

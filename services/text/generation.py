@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
 
 from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import Started, TextEvent
-from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from moa.text.v1.text_service_pb2 import GenerateTextRequest, GenerateTextResponse
 from services.catalogue import Model
 from services.catalogue.waiting import may_be_long, whole_s
 from services.common.errors import UpstreamBroken
 from services.common.helper_process import HelperProcess
 from services.common.metering import TextMeter
+from services.common.own_task import in_own_task
 from services.providers import counts
 from services.providers.http.client import Reply, Upload
 from services.providers.http.deadline import Deadline
@@ -39,9 +41,9 @@ LIFE_S: Final = 1.0
 
 
 class Generation:
-    """One answer. Use it as `async with Generation(…) as generation`, then call `next` until it gives nothing.
+    """One answer. Use it as `async with Generation(…) as generation`, then `relay` it, or call `next` until None.
 
-    `next` raises MoaError whenever the provider fails; what `consumed` then returns was consumed all the same.
+    Both raise MoaError whenever the provider fails; what `consumed` then returns was consumed all the same.
 
     Args:
         request: Changed: it is the provider's then, who is asked for a stream where the answer may be long.
@@ -68,6 +70,7 @@ class Generation:
         "_told_at",
         "_upload",
         "lived",
+        "relayed",
         "upstream_request_id",
     )
 
@@ -100,6 +103,8 @@ class Generation:
         """Whether events are told as the provider's."""
         self.lived = False
         """Whether anything of the answer has come, if only a comment."""
+        self.relayed = False
+        """Whether `relay` has written an event."""
         self._upload = Upload()
         self.upstream_request_id = ""
         """The provider's id of the request, for the log."""
@@ -147,6 +152,16 @@ class Generation:
             self._reply.close()
             self._reply = None
         self._deadline.__exit__(type(error) if error else None, error, None)
+
+    async def relay(self, write: Callable[[GenerateTextResponse], Awaitable[None]]) -> None:
+        """Write the events as they come, until the answer is over: what `next` returns at once is one message."""
+        await in_own_task(self._relayed(write))
+
+    async def _relayed(self, write: Callable[[GenerateTextResponse], Awaitable[None]]) -> None:
+        while (events := await self.next()) is not None:
+            if events:
+                self.relayed = True
+            await write(GenerateTextResponse(events=events))
 
     async def next(self) -> list[TextEvent] | None:
         """Return the events that come together next; None when the answer is over.

@@ -70,20 +70,18 @@ class TextServicer(TextServiceServicer):
             # Its client keeps what it sent until the answer begins: now, and not when the provider says something.
             await context.send_initial_metadata(())
         streams = request.stream
-        wrote = over = False
+        over = False
         cost = model.cost_on()
         generation = Generation(request, model, target, self._helper)
         try:
             async with generation:
                 if streams:
-                    while (events := await generation.next()) is not None:
-                        wrote = wrote or bool(events)
-                        await context.write(GenerateTextResponse(events=events))
+                    await generation.relay(context.write)
                 else:
                     await context.write(await _whole(generation, context))
             over = True
         except MoaError as error:
-            if not wrote:
+            if not generation.relayed:
                 if request.stream and generation.lived and isinstance(error, UpstreamBroken):
                     # Whoever called must not have the provider begin its work twice.
                     await context.write(GenerateTextResponse())
@@ -99,7 +97,7 @@ class TextServicer(TextServiceServicer):
             if not over and generation.begun and self._abandoned:
                 self._abandoned.report(
                     context,
-                    usage=generation.owed(delivers=streams and wrote),
+                    usage=generation.owed(delivers=generation.relayed),
                     operation=quota_pb2.OPERATION_TEXT,
                     model=model,
                     cost=cost,

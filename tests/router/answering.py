@@ -12,6 +12,15 @@ from services.router.domain.terms import Begun, Patience, Terms
 from services.router.operations.text import TextAnswer, TextMetering
 
 
+def text_metering(guess: int = 7) -> TextMetering:
+    """Return what meters an answer to a prompt of nine tokens."""
+
+    async def bound(_: Model) -> int:
+        return 9
+
+    return TextMetering(guess, bound)
+
+
 def text_answer(
     reservation: Any,
     stream: Any,
@@ -21,18 +30,15 @@ def text_answer(
     guess: int = 7,
     request_id: str = "r",
     background: Background | None = None,
+    metering: TextMetering | None = None,
 ) -> TextAnswer:
     """Return the answer that `stream` goes on with after the message `first`."""
     asked: Any = model or Model(id="m", provider="p")
-
-    async def bound(_: Model) -> int:
-        return 9
-
     terms = Terms(reservation=reservation, request_id=request_id, patience=Patience())
     return TextAnswer(
         begun=Begun(asked, stream, first),
         attempts=Attempts(asked, list, terms=terms, stake=usage_pb2.Usage()),
         request_id=request_id,
-        metering=TextMetering(guess, bound),
+        metering=metering or text_metering(guess),
         background=background or Background(),
     )

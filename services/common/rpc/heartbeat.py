@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
+
+from services.common.own_task import in_own_task
+
+T = TypeVar("T")
 
 
 class Writer(Protocol):
@@ -57,6 +62,37 @@ class Heartbeat(ABC):
         self._busy = False
         self._last = self._loop.time()
         self._wait_s = self._every_s
+
+    async def relay(
+        self, read: Callable[[], Awaitable[T | None]], render: Callable[[T], bytes], make: Callable[..., Any]
+    ) -> None:
+        """Send what a source gives, until it gives None.
+
+        Args:
+            read: Returns the source's next message.
+            render: Returns a message's bytes; empty where there is nothing to send, of which `passed_over` is told.
+            make: Makes what is sent, of the bytes as its `data`.
+        """
+        await in_own_task(self._relayed(read, render, make))
+
+    async def _relayed(
+        self, read: Callable[[], Awaitable[T | None]], render: Callable[[T], bytes], make: Callable[..., Any]
+    ) -> None:
+        send, now = self._context.write, self._loop.time
+        while (message := await read()) is not None:
+            if not (data := render(message)):
+                self.passed_over(message)
+                continue
+            if self._sending is not None:
+                await self._sending
+            self._busy = True
+            await send(make(data=data))
+            self._busy = False
+            self._last = now()
+            self._wait_s = self._every_s
+
+    def passed_over(self, message: Any) -> None:  # noqa: B027  # most have nothing to tell
+        """Note a message of which nothing is sent."""
 
     async def write_sign(self, sign: Any) -> None:
         """Send a sign of life."""

@@ -48,6 +48,8 @@ _SLACK: Final = 8
 """Tokens, and a quarter of what was granted, by which an answer may seem too long: they are counted from outside."""
 _LONGEST_TOKEN: Final = 128
 """Characters of the longest tokens of the vocabularies in use."""
+_METERED_BYTES: Final = 16 * 1024
+"""Pieces of text are metered together, once so many bytes were read or somebody asks what they come to."""
 
 
 class _Length:
@@ -81,6 +83,8 @@ class BaseReader(abc.ABC):
         "_signer",
         "_spoke",
         "_surrogates",
+        "_unmetered",
+        "_unmetered_bytes",
         "_wanted",
         "_whole",
         "_with_reasoning",
@@ -103,6 +107,10 @@ class BaseReader(abc.ABC):
         self._wanted = max(1, request.candidates)
         self._with_reasoning = request.reasoning.include
         self._meter = TextMeter(partial(prompt_tokens, request))
+        self._unmetered: list[str] = []
+        """Pieces of text that are not metered yet."""
+        self._unmetered_bytes = 0
+        """What was read since they were."""
         self._limit = request.max_tokens if framing is not None and request.HasField("max_tokens") else 0
         """Tokens of a streamed candidate that were asked for; 0: any number."""
         self._lengths: dict[int, _Length] = {}
@@ -145,6 +153,9 @@ class BaseReader(abc.ABC):
     def feed(self, data: bytes) -> list[TextEvent]:
         """Return the events that `data` completes, up to a failure."""
         self._events = []
+        self._unmetered_bytes += len(data)
+        if self._unmetered_bytes >= _METERED_BYTES:
+            self._meter_said()
         try:
             if self._framing is not None:
                 self._read(self._framing.feed(data))
@@ -175,10 +186,15 @@ class BaseReader(abc.ABC):
 
     @property
     def meter(self) -> TextMeter:
-        """What meters the answer."""
+        """What meters the answer, with all that it has said."""
+        self._meter_said()
         return self._meter
 
     # For subclasses to use.
+
+    def _meter_said(self) -> None:
+        said, self._unmetered, self._unmetered_bytes = self._unmetered, [], 0
+        self._meter.saw_pieces(said)
 
     def _read_whole(self, data: bytes) -> None:
         try:
@@ -260,7 +276,7 @@ class BaseReader(abc.ABC):
         # To name the first candidate, which is the default, costs a third more.
         event = TextEvent(candidate=candidate) if candidate else TextEvent()
         event.text.text = text
-        self._meter.saw_piece(text)
+        self._unmetered.append(text)
         self._spoke.add(candidate)
         self._events.append(event)
 
@@ -331,7 +347,7 @@ class BaseReader(abc.ABC):
             return
         self._meter.reported = reported
         if self._framing is not None and reported.prompt and not closing:
-            event = TextEvent(usage=self._meter.so_far())
+            event = TextEvent(usage=self.meter.so_far())
             self._meter.saw(event, "usage")
             self._events.append(event)
 
@@ -361,7 +377,7 @@ class BaseReader(abc.ABC):
         if len(self._finished) < self._wanted or self._spoke - self._finished:
             raise errors.UpstreamBroken("the provider's answer broke off")
         self.done = True
-        usage = self._meter.so_far()
+        usage = self.meter.so_far()
         if self.cut:
             # Whatever the provider counts: nobody asked for more.
             usage.completion_tokens = min(usage.completion_tokens, self._limit * self._wanted)

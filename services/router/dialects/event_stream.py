@@ -20,6 +20,7 @@ from services.common.rpc import call as calls
 from services.common.rpc.heartbeat import Heartbeat
 from services.common.rpc.status import error_from_rpc
 from services.router.dialects.reply import Context, failure, sse_body
+from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller
 
 FIRST_SIGN_S = 10.0
@@ -84,6 +85,15 @@ class EventStream(Heartbeat):
             self._busy = True
             await self._rpc.send_initial_metadata(headers)
             self._busy = False
+
+    async def answer(self, answer: Answer[Any], render: Callable[[Any], bytes]) -> None:
+        """Send an answer's messages as server-sent events, which `render` makes of each; empty where none shows."""
+        await self.relay(answer.next, render, sse_body)
+
+    def passed_over(self, message: Any) -> None:
+        """Pass on a sign of life."""
+        if not message.events:
+            self.heard()
 
     def sign(self) -> httpbody_pb2.HttpBody:
         """Return what is written in a silence."""

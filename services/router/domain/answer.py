@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Final, Generic, Self
 
 from moa.common.v1 import usage_pb2
 from moa.common.v1.rates_pb2 import UpstreamRates
@@ -20,6 +20,9 @@ from services.router.domain.terms import Begun
 
 OnSettled = Callable[[usage_pb2.Usage], None]
 
+_LATE_BYTES: Final = 4096
+"""So much of an answer may be delivered before it is metered: what was consumed is only asked now and then."""
+
 
 def _nobody(*_: object) -> None:
     """Listen to nothing."""
@@ -33,7 +36,8 @@ class Answer(Generic[M]):
     """The messages of one answer. An async context manager: leaving it stops the work and settles.
 
     The first message is in hand when an answer exists, so an early failure was raised instead. From then on a
-    failure is an `error` event, and exactly one `finished` or `error` event is the last.
+    failure is an `error` event, and exactly one `finished` or `error` event is the last. Whoever takes messages changes
+    none: pieces of text are metered later, several messages at once.
 
     Args:
         begun: What began to answer.
@@ -78,6 +82,9 @@ class Answer(Generic[M]):
         """Fields of the request without effect on who answered first."""
         self.attempts: Attempts[M] = attempts
         self._metering = metering
+        self._unmetered: list[M] = []
+        """Messages of which neither `metering` nor `way_on` has heard."""
+        self._unmetered_bytes = 0
         self._way_on = way_on
         self._screen = screen
         self._learn = learn
@@ -103,7 +110,7 @@ class Answer(Generic[M]):
 
     def _so_far(self) -> tuple[usage_pb2.Usage, str, str] | None:
         """Return what was consumed so far, and of whom."""
-        consumed = self._metering.consumed(ended=self._ended)
+        consumed = self._metered().consumed(ended=self._ended)
         return None if consumed is None else (consumed, self.model.provider, self.model.id)
 
     @property
@@ -114,7 +121,7 @@ class Answer(Generic[M]):
     @property
     def usage(self) -> usage_pb2.Usage:
         """What was reported."""
-        return self._metering.usage
+        return self._metered().usage
 
     async def next(self) -> M | None:
         """Return the next message; None after the one that held the last event.
@@ -156,10 +163,16 @@ class Answer(Generic[M]):
         self._metering.handed_message(message)
 
     def _watch(self, message: M, raised: MoaError | None) -> None:
-        """Note what the message's events say of the consumption and the end; `raised` is the failure that it tells."""
-        metering, way_on = self._metering, self._way_on
+        """Note what the message's events say of the end; what they consumed is metered when it must be known.
+
+        `raised` is the failure that it tells.
+        """
+        metering, waits, failure = self._metering, True, None
         for event in message.events:
             kind = event.WhichOneof("event")
+            if kind in metering.pieces:
+                continue
+            waits = False
             if kind == "finished":
                 self._ended = self.succeeded = True
                 finished = event.finished
@@ -168,11 +181,30 @@ class Answer(Generic[M]):
                     self._learn(self.model, finished.rates)
                     finished.ClearField("rates")
             elif kind == "error":
-                self._take_failure(message, raised or error_of(event.error))
+                failure = raised or error_of(event.error)
+                break
+        self._unmetered.append(message)
+        if waits:
+            self._unmetered_bytes += message.ByteSize()  # type: ignore[attr-defined]  # pieces are Protobuf's
+            if self._unmetered_bytes < min(_LATE_BYTES, metering.mark - metering.tokens):
                 return
-            metering.saw(event, kind)
-            if way_on is not None:
-                way_on.saw(event, kind)
+        self._metered()
+        if failure is not None:
+            self._take_failure(message, failure)
+
+    def _metered(self) -> Metering:
+        """Return what meters the answer, once it has heard of all that was delivered."""
+        messages, self._unmetered, self._unmetered_bytes = self._unmetered, [], 0
+        metering, way_on = self._metering, self._way_on
+        for message in messages:
+            for event in message.events:
+                kind = event.WhichOneof("event")
+                if kind == "error":
+                    break
+                metering.saw(event, kind)
+                if way_on is not None:
+                    way_on.saw(event, kind)
+        return metering
 
     async def _screened(self, screen: Screen[M], message: M) -> tuple[MoaError, Sequence[Any]] | None:
         """Leave in a message what policies let pass; where one stops the answer, return why, and what had come."""
@@ -188,10 +220,11 @@ class Answer(Generic[M]):
         self._stream.cancel()
         # It was left before its end: no word of its backend counts.
         self._cut_off = True
-        ending = self._stopped(self._metering, came) if isinstance(error, ContentPolicy) else None
+        metering = self._metered()
+        ending = self._stopped(metering, came) if isinstance(error, ContentPolicy) else None
         if ending is None:
             message.events.extend(self._failed(error).events)
-            if self._metering.consumed(ended=True) is None:
+            if metering.consumed(ended=True) is None:
                 metrics.unbilled(self.model, word(error.reason), self.attempts.stake)
             self._end(error)
             return
@@ -242,7 +275,7 @@ class Answer(Generic[M]):
         if self._settled:
             return
         self._settled = True
-        consumed = self._metering.consumed(ended=self._ended)
+        consumed = self._metered().consumed(ended=self._ended)
         if consumed is None:
             if self._ended and not self._cut_off:
                 self.reservation.release()
@@ -253,7 +286,7 @@ class Answer(Generic[M]):
 
     def _settle_left(self) -> None:
         """Settle an answer whose caller left before its end (docs/charging.md)."""
-        owed, model = self._metering.abandoned(ended=self._ended), self.model
+        owed, model = self._metered().abandoned(ended=self._ended), self.model
         if owed.known:
             self._book(owed.usage)
         elif owed.prompt is not None:
@@ -279,7 +312,7 @@ class Answer(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.succeeded:
-            self.attempts.finished(self.model, self._metering.usage)
+            self.attempts.finished(self.model, self.usage)
         if self._ended:
             self._stream.close()
         else:

@@ -7,7 +7,7 @@ backends, the listing, the spans and the gRPC API know operations by these types
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -129,6 +129,12 @@ class Metering(abc.ABC):
 
     usage: usage_pb2.Usage
     """As it was reported last."""
+    pieces: Collection[str] = ()
+    """Kinds of events that may be told of later, several at once, before they have `mark - tokens` bytes."""
+    mark: float = 0
+    """How many tokens it must hear of at once."""
+    tokens: int = 0
+    """How many it has heard of."""
 
     def __init__(self) -> None:
         self.usage = usage_pb2.Usage()

@@ -6,6 +6,7 @@ when the client leaves.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from google.api import httpbody_pb2
@@ -89,12 +90,7 @@ class NativeServicer:
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer))
-            frames = text.Frames(answer, include_reasoning=include_reasoning)
-            while (message := await answer.next()) is not None:
-                if out := frames.of(message):
-                    await stream.write(reply.sse_body(data=out))
-                elif not message.events:
-                    stream.heard()
+            await stream.answer(answer, text.Frames(answer, include_reasoning=include_reasoning).of)
 
     async def CreateImage(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
         """Make images."""
@@ -137,11 +133,7 @@ class NativeServicer:
             note(answer, caller)
             await stream.begin(reply.headers(answer))
             gathered = image.Reply(answer, wanted.prompt)
-            while (message := await answer.next()) is not None:
-                if out := gathered.take(message, stream=True):
-                    await stream.write(reply.sse_body(data=out))
-                elif not message.events:
-                    stream.heard()
+            await stream.answer(answer, partial(gathered.take, stream=True))
             if answer.succeeded:
                 answer.delivered(gathered.count)
 

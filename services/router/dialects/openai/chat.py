@@ -53,11 +53,7 @@ class ChatServicer:
             note(answer, caller)
             await stream.begin(reply.headers(answer, dialect=self._dialect))
             chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=read.include_usage)
-            while (message := await answer.next()) is not None:
-                if out := chunks.of(message):
-                    await stream.write(reply.sse_body(data=out))
-                elif not message.events:
-                    stream.heard()
+            await stream.answer(answer, chunks.of)
 
     async def _begin(self, call: TextCall, caller: Caller, shown: Sequence[int]) -> Answer[Any]:
         """Begin a chat, whose messages at `shown` the caller did not write."""
