@@ -7,7 +7,7 @@ they come: either may have to book when the other died, and both come to the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from moa.common.v1.usage_pb2 import Usage
@@ -96,6 +96,20 @@ class TextMeter:
                 self.ended = self.ended | {event.candidate}
             return
         self.saw_piece(text, reasoning=kind == "reasoning")
+
+    def saw_messages(self, messages: Iterable[Any]) -> None:
+        """Do as `saw` for the events of several messages; none behind an error counts."""
+        texts: list[str] = []
+        for message in messages:
+            for event in message.events:
+                kind = event.WhichOneof("event")
+                if kind == "text":
+                    texts.append(event.text.text)
+                elif kind == "error":
+                    break
+                else:
+                    self.saw(event, kind)
+        self.saw_pieces(texts)
 
     def saw_piece(self, text: str, *, reasoning: bool = False) -> None:
         """Do as `saw`, for whoever has the words of the event: of the answer, of a call's arguments or of reasoning."""

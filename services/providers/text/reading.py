@@ -155,7 +155,7 @@ class BaseReader(abc.ABC):
         self._events = []
         self._unmetered_bytes += len(data)
         if self._unmetered_bytes >= _METERED_BYTES:
-            self._meter_said()
+            self._meter_text()
         try:
             if self._framing is not None:
                 self._read(self._framing.feed(data))
@@ -187,14 +187,14 @@ class BaseReader(abc.ABC):
     @property
     def meter(self) -> TextMeter:
         """What meters the answer, with all that it has said."""
-        self._meter_said()
+        self._meter_text()
         return self._meter
 
     # For subclasses to use.
 
-    def _meter_said(self) -> None:
-        said, self._unmetered, self._unmetered_bytes = self._unmetered, [], 0
-        self._meter.saw_pieces(said)
+    def _meter_text(self) -> None:
+        texts, self._unmetered, self._unmetered_bytes = self._unmetered, [], 0
+        self._meter.saw_pieces(texts)
 
     def _read_whole(self, data: bytes) -> None:
         try:

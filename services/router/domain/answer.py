@@ -195,16 +195,10 @@ class Answer(Generic[M]):
     def _metered(self) -> Metering:
         """Return what meters the answer, once it has heard of all that was delivered."""
         messages, self._unmetered, self._unmetered_bytes = self._unmetered, [], 0
-        metering, way_on = self._metering, self._way_on
-        for message in messages:
-            for event in message.events:
-                kind = event.WhichOneof("event")
-                if kind == "error":
-                    break
-                metering.saw(event, kind)
-                if way_on is not None:
-                    way_on.saw(event, kind)
-        return metering
+        self._metering.saw_messages(messages)
+        if self._way_on is not None:
+            self._way_on.saw_messages(messages)
+        return self._metering
 
     async def _screened(self, screen: Screen[M], message: M) -> tuple[MoaError, Sequence[Any]] | None:
         """Leave in a message what policies let pass; where one stops the answer, return why, and what had come."""

@@ -7,7 +7,7 @@ backends, the listing, the spans and the gRPC API know operations by these types
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -146,6 +146,14 @@ class Metering(abc.ABC):
         elif kind == "finished":
             self.usage = event.finished.usage
 
+    def saw_messages(self, messages: Iterable[Any]) -> None:
+        """Note the events of several messages; none behind an error counts."""
+        for message in messages:
+            for event in message.events:
+                if (kind := event.WhichOneof("event")) == "error":
+                    break
+                self.saw(event, kind)
+
     @abc.abstractmethod
     def consumed(self, *, ended: bool) -> usage_pb2.Usage | None:
         """Return what is to be charged; None when nothing was delivered or reported."""
@@ -178,14 +186,14 @@ class Metering(abc.ABC):
 class WayOn(Protocol[M]):
     """How an answer goes on elsewhere that failed after its first event."""
 
-    def saw(self, event: Any, kind: str | None) -> None:
-        """Note an event that is on its way to the caller."""
+    def saw_messages(self, messages: Iterable[M]) -> None:
+        """Note messages that are on their way to the caller, up to an error."""
 
     def may_help(self, model: Model, error: MoaError) -> bool:
         """Return whether an answer that failed like this may go on elsewhere."""
 
     async def go_on(self, model: Model, error: MoaError) -> Begun[M] | None:
-        """Return what goes on after the events that `saw` noted; None when nobody can. `model` failed by `error`."""
+        """Return what goes on after the messages that were noted; None when nobody can. `model` failed by `error`."""
 
 
 class Backends(Protocol):

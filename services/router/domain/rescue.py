@@ -8,6 +8,7 @@ that the answer is held to, log probabilities.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from moa.common.v1 import error_pb2, usage_pb2
@@ -69,21 +70,26 @@ class Rescue:
         self._lost = False
         self._repeated = False
 
-    def saw(self, event: text_pb2.TextEvent, kind: str | None) -> None:
-        """Note an event that is on its way to the caller."""
-        if kind == "text":
-            self._pieces.append(event.text.text)
-        elif kind == "reasoning":
-            self._thought = True
-        elif kind == "tool_call" or kind == "candidate_finished":
-            self._lost = True
+    def saw_messages(self, messages: Iterable[Message]) -> None:
+        """Note messages that are on their way to the caller, up to an error."""
+        for message in messages:
+            for event in message.events:
+                kind = event.WhichOneof("event")
+                if kind == "text":
+                    self._pieces.append(event.text.text)
+                elif kind == "reasoning":
+                    self._thought = True
+                elif kind == "tool_call" or kind == "candidate_finished":
+                    self._lost = True
+                elif kind == "error":
+                    break
 
     def may_help(self, model: Model, error: MoaError) -> bool:
         """Return whether an answer that failed like this may go on elsewhere."""
         return not self._lost and self._attempts.may_go_on(model, error)
 
     async def go_on(self, model: Model, error: MoaError) -> Begun[Message] | None:
-        """Return what goes on after the events that `saw` noted; None when nobody can. `model` failed by `error`."""
+        """Return what goes on after the messages that were noted; None when nobody can. `model` failed by `error`."""
         if error.reason in _AGAIN and model.can("prefill") and not self._repeated:
             self._repeated = True
             self._attempts.forgive(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -200,9 +200,13 @@ class Anew:
         self._ask = ask
         self._shown = False
 
-    def saw(self, event: image_pb2.ImageEvent, kind: str | None) -> None:
-        """As `WayOn.saw`."""
-        self._shown = self._shown or kind == "image" or kind == "text"
+    def saw_messages(self, messages: Iterable[GenerateImageResponse]) -> None:
+        """As `WayOn.saw_messages`."""
+        for message in messages:
+            for event in message.events:
+                if (kind := event.WhichOneof("event")) == "error":
+                    break
+                self._shown = self._shown or kind == "image" or kind == "text"
 
     def may_help(self, model: Model, error: MoaError) -> bool:
         """As `WayOn.may_help`."""
