@@ -42,6 +42,8 @@ def bootstrap(
         "overload_manager": limits.overload(settings),
         "watchdogs": limits.WATCHDOGS,
         "memory_allocator_manager": limits.RELEASE,
+        # Nothing is sent anywhere; by default all is added up every five seconds.
+        "stats_flush_on_admin": True,
         "static_resources": {
             "listeners": [_public(settings, public), _internal(settings, bindings, contracts)],
             "clusters": clusters,
@@ -297,11 +299,11 @@ def _ready() -> Json:
 
 
 def _clusters(settings: EdgeSettings) -> Iterable[Json]:
-    yield _service(routes.ROUTER, settings.router_addresses, looked_s=20)
+    yield _service(routes.ROUTER, settings.router_addresses)
     if settings.large_router_addresses:
         yield _large_cluster(settings)
-    yield _service(routes.TASKS, settings.tasks_addresses, looked_s=20)
-    yield _service(routes.ACCOUNTS, settings.account_addresses, looked_s=20)
+    yield _service(routes.TASKS, settings.tasks_addresses)
+    yield _service(routes.ACCOUNTS, settings.account_addresses)
     for name, address in settings.metrics_targets.items():
         yield _cluster(f"metrics_{name}", [address])
     for number in range(1, settings.edge_processes + 1):
@@ -315,10 +317,11 @@ def _clusters(settings: EdgeSettings) -> Iterable[Json]:
         }
 
 
-def _service(name: str, addresses: Iterable[Address], *, looked_s: float) -> Json:
-    """Return the cluster of a service's processes, which speak gRPC; healthy ones are asked every `looked_s`.
+def _service(name: str, addresses: Iterable[Address], *, looked_s: float = 20, again_s: float = 0.5) -> Json:
+    """Return the cluster of a service's processes, which speak gRPC.
 
-    Each question costs an idle process fifty wake-ups. One that cannot be reached is found out by the next request.
+    Healthy ones are asked every `looked_s`, others every `again_s`. Each question costs an idle process fifty wake-ups.
+    One that cannot be reached is found out by the next request.
     """
     return {
         **_cluster(name, addresses),
@@ -335,9 +338,9 @@ def _service(name: str, addresses: Iterable[Address], *, looked_s: float) -> Jso
             {
                 "timeout": "1s",
                 "interval": f"{looked_s:g}s",
-                "no_traffic_interval": "1s",
+                "no_traffic_interval": f"{max(1.0, again_s):g}s",
                 "no_traffic_healthy_interval": f"{looked_s:g}s",
-                "unhealthy_interval": "0.5s",
+                "unhealthy_interval": f"{again_s:g}s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
                 "grpc_health_check": {},
@@ -371,8 +374,11 @@ def _service(name: str, addresses: Iterable[Address], *, looked_s: float) -> Jso
 
 
 def _large_cluster(settings: EdgeSettings) -> Json:
-    """Return the cluster of the routers that take large requests; where none of them can be reached, the others do."""
-    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60)
+    """Return the cluster of the routers that take large requests; where none of them can be reached, the others do.
+
+    They may not be started before there is such a request.
+    """
+    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60, again_s=2)
     # Those are asked in their own cluster whether they are healthy.
     others = [
         {"endpoint": {"address": _socket(address), "health_check_config": {"disable_active_health_check": True}}}

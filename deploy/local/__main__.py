@@ -80,6 +80,7 @@ def _stack(steps: Steps) -> Stack:
             days=_number("MOA_LOG_DAYS", 14, 3650),
         ),
         keep_ports=True,
+        postpones=True,
         tell=steps.tell,
     )
 

@@ -13,7 +13,7 @@ from deploy.local import keep, secrecy
 from deploy.local.first_login import FirstLogin
 from deploy.local.ports import Ports
 from deploy.local.supervisor import Spec
-from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, FACTS_DIR, VARIABLES_SET, Process, worker
+from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, FACTS_DIR, ROUTER, VARIABLES_SET, Process, worker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGE_PAGES: Final = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
@@ -84,6 +84,8 @@ class Plan:
         self._public: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
         self.first_login = FirstLogin()
+        self.large_fd: int | None = None
+        """Where a router says that the first large request has come; None: nobody waits for that."""
         self.port = 0
         self.addresses: dict[str, str] = {}
         """Where each process listens, `host:port`."""
@@ -126,9 +128,10 @@ class Plan:
 
     def spec(self, name: str, database_url: str, log: Path) -> Spec:
         """Return what is run for a process."""
-        fds = (self._metrics_fds[name],) if name in self._metrics_fds else ()
+        fds = (self._metrics_fds.get(name), self.large_fd if kind_of(name) is ROUTER else None)
+        inherited = tuple(fd for fd in fds if fd is not None)
         environment = self.environment(name, database_url)
-        return Spec(name=name, module=kind_of(name).module, environment=environment, log=log, fds=fds)
+        return Spec(name=name, module=kind_of(name).module, environment=environment, log=log, fds=inherited)
 
     def environment(self, name: str, database_url: str) -> dict[str, str]:
         """Return a process's whole environment. Secrets that it has no use for are left out."""
@@ -154,6 +157,8 @@ class Plan:
             out.setdefault("MOA_PUBLIC_URL", self.url)
         if process is AUTH:
             out |= self.first_login.environment
+        if process is ROUTER and self.large_fd is not None:
+            out["MOA_LARGE_FD"] = str(self.large_fd)
         if process is EDGE:
             targets = ",".join(f"{n}=127.0.0.1:{p}" for n, p in self.metrics.items() if n != name)
             out |= {"MOA_METRICS_TARGETS": targets, "MOA_INTERNAL_LISTEN": f"127.0.0.1:{self.metrics[name]}"}

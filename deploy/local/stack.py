@@ -22,6 +22,7 @@ from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
 from deploy.local.plan import REPOSITORY, Plan, kind_of
 from deploy.local.ports import is_free
+from deploy.local.postponed import Postponed
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor, started
 from deploy.local.topology import AUTH, DATABASE, EDGE, PROCESSES, ROUTER, Process, callers_first
@@ -47,6 +48,7 @@ class Stack:
         workers: How many processes of a kind share its work, by name; one of each by default.
         logs: How much is kept of the processes' logs; None: as much as by default.
         keep_ports: Whether internal ports are the documented ones where they are free.
+        postpones: Whether processes that others stand in for are started with the first request that is for them.
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
         start: Starts a process, as `Supervisor` takes it.
@@ -63,6 +65,7 @@ class Stack:
         workers: Mapping[str, int] | None = None,
         logs: Limits | None = None,
         keep_ports: bool = False,
+        postpones: bool = False,
         durable: bool = True,
         tell: Callable[[str], None] = lambda _: None,
         start: Callable[[Spec, Path, BinaryIO], Started] = started,
@@ -87,6 +90,9 @@ class Stack:
         )
         self._logs = Logs(logs or Limits())
         self._database = Database(self.root / DATABASE, durable=durable, logs=self._logs)
+        self._postpones = postpones
+        self._postponed: Postponed | None = None
+        self._unstarted: set[str] = set()
         self._supervisor: Supervisor | None = None
         self._notices: Notices | None = None
         self._deaths: dict[str, int] = {}
@@ -117,8 +123,13 @@ class Stack:
 
     @property
     def names(self) -> list[str]:
-        """List the started processes; workers after the first have a number."""
+        """List the processes, those too that are not started yet; workers after the first have a number."""
         return list(self.plan.addresses)
+
+    @property
+    def unstarted(self) -> list[str]:
+        """List those that are started with the first request that is for them, while there was none."""
+        return sorted(self._unstarted)
 
     @property
     def database_url(self) -> str:
@@ -175,6 +186,10 @@ class Stack:
                     self._supervisor.stop(names, wait_s=drain + 5)
                 self._supervisor.close()
                 self._supervisor = None
+            if self._postponed is not None:
+                self._postponed.close()
+                self._postponed = None
+                self.plan.large_fd = None
             if self._notices is not None:
                 self._notices.stop()
                 self._notices = None
@@ -215,7 +230,7 @@ class Stack:
             self._given.update(before)
             raise
         for group in reversed(list(callers_first())):
-            for name in [name for name in self.plan.addresses if name.partition("-")[0] in group and name != EDGE.name]:
+            for name in [name for name in self._running if name.partition("-")[0] in group and name != EDGE.name]:
                 self._supervisor.stop([name], wait_s=float(self._given.get("MOA_DRAIN_S", "10")) + 5)
                 self._launch(name, self.database_url)
                 self.await_ready(name)
@@ -263,8 +278,13 @@ class Stack:
         self._notices = Notices({name: self.log(name) for name in self.plan.addresses}, self._tell)
         self._notices.start()
         until = began + wait_s
+        if self._postpones:
+            self._unstarted = {name for name in self.plan.addresses if kind_of(name).stands_in}
+        if self._unstarted:
+            self._postponed = Postponed(self._start_others)
+            self.plan.large_fd = self._postponed.fd
         # Whoever needs no database starts at once; the rest waits for it.
-        order = sorted(self.plan.addresses, key=lambda name: kind_of(name).needs_database)
+        order = sorted(self._running, key=lambda name: kind_of(name).needs_database)
         with ThreadPoolExecutor(max_workers=len(order) + 1) as threads:
             try:
                 waits, url = [], None
@@ -279,6 +299,23 @@ class Stack:
                 self._given_up.set()
                 raise
         self._write_dev_env()
+
+    @property
+    def _running(self) -> list[str]:
+        return [name for name in self.plan.addresses if name not in self._unstarted]
+
+    def _start_others(self) -> None:
+        """Start what was left for the first request that is for it; nothing where everything is being stopped."""
+        if not self._stopping.acquire(blocking=False):
+            return
+        try:
+            names = [name for name in self.plan.addresses if name in self._unstarted]
+            self._tell(f"a large request came: starting {' and '.join(names)}")
+            for name in names:
+                self._launch(name, self.database_url)
+            self._unstarted.clear()
+        finally:
+            self._stopping.release()
 
     def _prepared_database(self, began: float, until: float) -> str:
         """Start the database and make the first account where they are not there; give the URL."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -79,11 +79,15 @@ class ByteAdmission:
     Args:
         bounds: How much there is.
         counted: Whether metrics count it, as the admission of this process.
+        came: Called for each request that comes.
     """
 
-    def __init__(self, bounds: Bounds | None = None, *, counted: bool = True) -> None:
+    def __init__(
+        self, bounds: Bounds | None = None, *, counted: bool = True, came: Callable[[], None] | None = None
+    ) -> None:
         self._bounds = bounds or Bounds()
         self._counted = counted
+        self._came = came
         self._served = _Sums()
         self._waiting = _Sums()
         self._queues: dict[str, deque[_Waiter]] = {}
@@ -106,6 +110,8 @@ class ByteAdmission:
         Raises RateLimited where the account has more that waits than it may, Unavailable where all have, or where no
         room was found in time.
         """
+        if self._came is not None:
+            self._came()
         if self._queues or not self._fits(account, size):
             await self._wait(account, size)
         else:

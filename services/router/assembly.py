@@ -18,6 +18,7 @@ from moa.router.v1 import (
     readiness_service_pb2_grpc,
 )
 from services.catalogue import Catalogue
+from services.common.byte_admission import ByteAdmission
 from services.common.dialects.registrations import Registration, registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
@@ -26,6 +27,7 @@ from services.common.store import Links, Store
 from services.router import dialects
 from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
+from services.router.adapters.large_processes import LargeProcesses
 from services.router.body_check import BodyCheck
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Reading
@@ -124,7 +126,14 @@ def _served(
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, catalogue, takes_key=_takes_key(config, around))
     around_calls = idempotent_calls.around
-    server = Server(service_token=None, reword=refusals, welcome=refusals.welcome, around=around_calls, helper=helper)
+    server = Server(
+        service_token=None,
+        reword=refusals,
+        welcome=refusals.welcome,
+        admission=ByteAdmission(came=LargeProcesses(config.large_fd).want),
+        around=around_calls,
+        helper=helper,
+    )
     grpc = server.grpc
     listing = Listing(operations=OPERATIONS, catalogue=catalogue, admission=admission, states=around.states)
     grpc.add_generic_rpc_handlers(handlers(operations, reading))

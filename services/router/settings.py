@@ -32,5 +32,8 @@ class RouterSettings(StoreSettings, FactsSettings):
     """Where settlements are journalled until auth has booked them; none: kept in memory only."""
     settle_every_s: float = Field(default=0.5, ge=0)
     """How far batches of settlements are apart while requests follow each other; with `state_dir` only."""
+    large_fd: int | None = Field(default=None, ge=3)
+    """An open file into which one byte is written when the first large request comes: whoever reads it starts the
+    processes of large requests then; none: they run, or there are none."""
     policies: Path | None = None
     """The file of policies, which judge requests and answers (`docs/policies.md`); none: nothing judges them."""

@@ -10,7 +10,9 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -18,6 +20,7 @@ import requests
 from deploy.local import keep
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY
+from tests import waiting
 
 PATIENCE_S = 60
 
@@ -46,10 +49,14 @@ class Launched:
 
     def until_ready(self) -> str:
         """Read until the greeting is out."""
+        return self.until("Ctrl-C")
+
+    def until(self, part: str) -> str:
+        """Read up to a line that has something in it."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said += line
-            if line.startswith("Ctrl-C"):
+            if part in line:
                 return self.said
         raise AssertionError(self.said + self.rest()[1])
 
@@ -94,7 +101,7 @@ def pasted(command: str, folder: Path) -> str:
 def test_life_of_a_gateway(tmp_path: Path) -> None:
     """A first start shows a key once; its commands work; nobody else reads its files; a second start knows it all."""
     home, port = tmp_path / "home", str(Ports().any())
-    first = Launched(home, MOA_PORT=port)
+    first = Launched(home, MOA_PORT=port, MOA_LARGE_ROUTERS="1")
     said = first.until_ready()
     kept = keep.read(home / "dev.env")
     assert kept["MOA_URL"] == f"http://127.0.0.1:{port}"
@@ -108,6 +115,23 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
     assert json.loads(pasted(text, tmp_path))["response"]
     pasted(picture, tmp_path)
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+    # What large requests have to themselves is started with the first of them, which others answer.
+    own = home / "logs" / "largerouter.log"
+    assert not own.exists()
+    body = {"model": "smollm2-135m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+    large: dict[str, Any] = {
+        "url": f"{kept['MOA_URL']}/v1/chat/completions",
+        "data": json.dumps(body) + " " * 300_000,
+        "headers": {"X-API-Key": kept["MOA_API_KEY"], "Content-Type": "application/json"},
+        "timeout": 20,
+    }
+    assert [requests.post(**large).status_code for _ in "12"] == [200, 200]
+    first.until("starting largetext and largerouter")
+    pauses = waiting.pauses()
+    while not own.exists() or "rpc.finished" not in own.read_text():
+        assert requests.post(**large).status_code == 200
+        time.sleep(next(pauses))
 
     # Without a shop's credentials, as every first installation is.
     health = requests.get(f"{kept['MOA_URL']}/healthcheck", timeout=20)
