@@ -86,6 +86,9 @@ function envoy_on_request(handle)
   if not handle:metadata():get("grpc") then
     drop_ungrpc(headers)
     move_key(headers)
+    if handle:metadata():get("request_id") then
+      handle:streamInfo():dynamicMetadata():set("moa", "request_id", headers:get("x-request-id") or "")
+    end
     if not handle:metadata():get("served") then
       local path, data = (headers:get(":path") or ""):match("^[^?]*"), handle:streamInfo():dynamicMetadata()
       local right = meant(headers:get(":method") or "", path)
@@ -119,6 +122,9 @@ function envoy_on_response(handle)
   if said["grpc"] or handle:metadata():get("grpc") then return answer_grpc(headers, said["why"], said["message"]) end
   local status = tonumber(headers:get(":status")) or 0
   local asked = handle:streamInfo():dynamicMetadata():get("moa")
+  -- What the dialect calls the request's id.
+  local own_name = handle:metadata():get("request_id")
+  if own_name and asked and asked.request_id then headers:replace(own_name, asked.request_id) end
   if status < 400 then
     -- The transcoder leaves traces of its source behind; a gRPC caller's are meant for it.
     local kind = headers:get("content-type") or ""
@@ -161,6 +167,7 @@ function envoy_on_response(handle)
     param = param and quote(decoded(param)) or "null",
     field = quote(param and decoded(param) or ""),
     status = tostring(final),
+    request_id = quote(asked and asked.request_id or ""),
   })
   local length = #text
   if not (asked and asked.head) then

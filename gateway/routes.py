@@ -43,7 +43,8 @@ _SAME_ORIGIN: Final = ("/account/", "/admin/")
 """Paths that no page of another origin may read: they show keys."""
 
 _SHARED_SERVICE: Final = "moa.router.v1.OpenAIService"
-"""Whose GET paths (`/v1/models`) are Google's too."""
+"""Whose GET paths (`/v1/models`) other dialects have too: one whose header is there words the refusals."""
+_BY_HEADER: Final = [dialect for dialect in REGISTERED.values() if dialect.header]
 
 _MODELS: Final = ("/v1/models/", "/v1beta/models/", "/v1alpha/models/")
 _UNKNOWN_METHOD: Final = "/v1(beta|alpha)?/models/.+:[A-Za-z]+"
@@ -255,13 +256,11 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
         route["response_headers_to_add"] = [
             {"header": {"key": key, "value": value}, "append_action": _OVERWRITE} for key, value in open_to_all.items()
         ]
-    if binding.service == _SHARED_SERVICE and binding.verb == "GET":
-        # The same path in two vendors' APIs: Google's key header decides whose words a refusal has.
-        google = [verb, {"name": "x-goog-api-key", "present_match": True}]
+    for other in _BY_HEADER if binding.service == _SHARED_SERVICE and binding.verb == "GET" else ():
         shared = {
             **route,
-            "match": {**path, "headers": google},
-            "metadata": _dialect("google", served=True, heads=heads),
+            "match": {**path, "headers": [verb, {"name": other.header, "present_match": True}]},
+            "metadata": _dialect(other.name, served=True, heads=heads),
         }
         yield from bodies.timed(shared, settings)
     if not binding.takes_body or binding.service not in _LARGE:
@@ -299,10 +298,10 @@ def _pages(settings: EdgeSettings) -> Iterable[Json]:
 
 def _strays() -> Iterable[Json]:
     for prefix, dialect in _STRAYS:
-        if dialect == "openai":
-            # Google's clients may use this version too: their key's header tells them apart.
-            google = [{"name": "x-goog-api-key", "present_match": True}]
-            yield _refusal({"prefix": prefix, "headers": google}, 404, _dialect("google"))
+        for other in _BY_HEADER if dialect == DIALECTS[_SHARED_SERVICE] else ():
+            # Clients of other vendors use this version too.
+            headers = [{"name": other.header, "present_match": True}]
+            yield _refusal({"prefix": prefix, "headers": headers}, 404, _dialect(other.name))
         yield _refusal({"prefix": prefix}, 404, _dialect(dialect))
 
 
@@ -326,4 +325,6 @@ def _header(name: str, match: Json) -> Json:
 
 
 def _dialect(name: str, **more: object) -> Json:
+    if REGISTERED[name].request_id_header:
+        more["request_id"] = REGISTERED[name].request_id_header
     return {"filter_metadata": {LUA: {"dialect": name, **more}}}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
-from services.common.dialects import DIALECTS, FIELD, MESSAGE, PARAM, STATUS, Dialect
+from services.common.dialects import DIALECTS, FIELD, MESSAGE, PARAM, REQUEST_ID, STATUS, Dialect
 from services.common.errors import HTTP_STATUS, RULES, word
 
 CALLERS_ID: Final = "x-moa-callers-request-id"
@@ -73,7 +73,7 @@ SENTENCES: Mapping[Reason.ValueType, str] = {
     error_pb2.REASON_INTERNAL: "internal error",
 }
 
-_SLOTS = {MESSAGE: "v.message", PARAM: "v.param", FIELD: "v.field", STATUS: "v.status"}
+_SLOTS = {MESSAGE: "v.message", PARAM: "v.param", FIELD: "v.field", STATUS: "v.status", REQUEST_ID: "v.request_id"}
 """Placeholders that are known at run time only, as the script names them."""
 
 

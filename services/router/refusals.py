@@ -88,7 +88,10 @@ class Refusals:
                 if isinstance(error, UnknownModel) and not self._is_own(given):
                     listed = dialect.listed if dialect is not None else _LISTED
                     error = self._worded(error, verified_key, listed)
-        return error if dialect is None else dialect.in_its_words(error)
+        if dialect is None:
+            return error
+        error.headers = tuple(dialect.with_limits(error.headers))
+        return dialect.in_its_words(error)
 
     def _is_own(self, key: str) -> bool:
         """Return whether a key is a provider's, which its caller may bring."""

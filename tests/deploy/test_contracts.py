@@ -115,6 +115,7 @@ FACING = (
     "services/providers/google/",
     "services/router/dialects/openai/",
     "services/router/dialects/google/",
+    "services/router/dialects/anthropic/",
 )
 """What speaks a vendor's API, towards callers or towards the vendor, and what these share."""
 READS = re.compile(r"vendor\.json|VendorFields\(|vendor_pb2|import vendor_fields|vendor_fields import")

@@ -38,6 +38,8 @@ RIGS: Final[Mapping[str, DialectRig]] = {name: _rig(name) for name in DIALECTS}
 """Of every registered dialect, by name."""
 ANSWERING: Final[Mapping[str, AnswerRig]] = _answering()
 """Of those that the router answers in."""
+PAINTING: Final[Mapping[str, AnswerRig]] = {name: rig for name, rig in ANSWERING.items() if rig.image is not None}
+"""Of those that can ask for images."""
 
 SPOKEN: Final[Mapping[str, Dialect]] = {
     dialect.name: dialect

@@ -155,7 +155,7 @@ class AnswerRig(DialectRig):
     Args:
         key: Returns the headers that carry a caller's key as its clients send it.
         text: Asks for a text.
-        image: Asks for images.
+        image: Asks for images; None where a dialect has none, as for what follows of images.
         most_images: How many it can ask for at once.
         texts: Each asks a model by a client of the dialect, and returns the text.
         visions: Each shows a model `SEEN`, and returns what it says.
@@ -171,13 +171,13 @@ class AnswerRig(DialectRig):
 
     key: Callable[[str], Mapping[str, str]]
     text: AsksText
-    image: AsksImages
+    image: AsksImages | None = None
     most_images: int = 1
     texts: Sequence[Callable[[Served, str], str]]
     visions: Sequence[Callable[[Served, str], str]]
     tools: Callable[[Served, str], tuple[Any, str]]
-    paint: Callable[[Served, str], list[bytes]]
-    edit: Callable[[Served, str], list[bytes]]
+    paint: Callable[[Served, str], list[bytes]] | None = None
+    edit: Callable[[Served, str], list[bytes]] | None = None
     changes: Sequence[AsksChange] = ()
     streams: Mapping[str, StreamForm]
     in_stream: Callable[[Json], Json] = lambda rendered: rendered

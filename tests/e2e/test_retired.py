@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from tests import shipped, stacks
-from tests.dialects import ANSWERING
+from tests.dialects import PAINTING
 from tests.e2e.conftest import Gateway
 from tests.emulators.base import Emulator
 from tests.emulators.bedrock_images import BedrockImagesEmulator
@@ -130,7 +130,8 @@ def take_over(retired: Gateway, catalogue: Path, changed: dict[str, Any], *, sta
 def refused_everywhere(retired: Gateway, served: dict[str, str]) -> None:
     """Ask for each model in every dialect."""
     for model in RETIRED:
-        for rig in ANSWERING.values():
+        for rig in PAINTING.values():
+            assert rig.image is not None
             asked = rig.image(model, "x")
             answer = retired.post(asked.path, asked.body)
             assert answer.status_code == 410, (asked.path, answer.text)

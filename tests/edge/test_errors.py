@@ -29,8 +29,9 @@ def post(edge: Stack, dialect: str, body: Any) -> requests.Response:
     return requests.post(edge.url + rig.path, json=body, timeout=20)
 
 
-def rendered(dialect: str, word: str, message: str, **more: Any) -> Any:
-    return DIALECTS[dialect].render(errors.BY_WORD[word](message, **more))
+def rendered(dialect: str, word: str, message: str, answer: requests.Response | None = None, **more: Any) -> Any:
+    request_id = "" if answer is None else answer.headers["x-request-id"]
+    return DIALECTS[dialect].render(errors.BY_WORD[word](message, **more), request_id=request_id)
 
 
 @pytest.mark.parametrize("dialect", RIGS)
@@ -38,7 +39,7 @@ def rendered(dialect: str, word: str, message: str, **more: Any) -> Any:
 def test_reason(edge: Stack, upstream: Upstream, dialect: str, word: str) -> None:
     """A service's failure has the same body and status as the dialect table renders, for every reason."""
     answer = post(edge, dialect, {"act": "fail", "reason": word, "message": MESSAGE})
-    assert answer.json() == rendered(dialect, word, MESSAGE)
+    assert answer.json() == rendered(dialect, word, MESSAGE, answer)
     assert answer.status_code == DIALECTS[dialect].status(errors.BY_WORD[word].reason)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"]
@@ -51,7 +52,7 @@ def test_field_and_retry(edge: Stack, upstream: Upstream, dialect: str) -> None:
     """The field at fault and the time to wait reach the caller."""
     asked = {"act": "fail", "reason": "rate_limited", "message": "slow down", "param": "입력[0]", "retry_after_s": 2.4}
     answer = post(edge, dialect, asked)
-    assert answer.json() == rendered(dialect, "rate_limited", "slow down", param="입력[0]")
+    assert answer.json() == rendered(dialect, "rate_limited", "slow down", answer, param="입력[0]")
     assert answer.headers["retry-after"] == "3"
 
 
@@ -151,7 +152,7 @@ def test_a_slip_in_a_path_is_answered_with_the_right_one(edge: Stack, path: str,
         ("/openai/v1/responses", "native", "use POST /v1/chat/completions"),
         ("/openai/deployments/some/completions", "native", "use POST /v1/chat/completions"),
         ("/v1/completions", "openai", "use POST /v1/chat/completions"),
-        ("/v1/messages", "openai", "use POST /v1/chat/completions"),
+        ("/v1/messages/batches", "anthropic", "one by one"),
         ("/v1/chat/completions/some", "openai", "answers are not kept"),
         ("/v1/audio/transcriptions", "openai", "input_audio"),
         ("/v1/moderations", "openai", "use POST /v1/chat/completions"),
@@ -179,14 +180,25 @@ def test_a_path_that_is_not_served_is_answered_with_what_to_do_instead(
     message = body["detail"] if dialect == "native" else body["error"]["message"]
     assert message.startswith("no such path; ")
     assert step in message
-    assert body == rendered(dialect, "not_found", message)
+    assert body == rendered(dialect, "not_found", message, answer)
 
 
-def test_a_google_client_is_refused_in_its_words_on_the_shared_version(edge: Stack) -> None:
-    """The header of its key tells whose path `/v1/…` is."""
-    answer = requests.get(edge.url + "/v1/cachedContents", headers={"x-goog-api-key": "k"}, timeout=20)
+@pytest.mark.parametrize(("dialect", "header"), [("google", "x-goog-api-key"), ("anthropic", "anthropic-version")])
+def test_a_client_is_refused_in_its_words_on_the_shared_version(edge: Stack, dialect: str, header: str) -> None:
+    """A header of its own tells whose path `/v1/…` is."""
+    answer = requests.get(edge.url + "/v1/cachedContents", headers={header: "k"}, timeout=20)
     message = answer.json()["error"]["message"]
-    assert answer.json() == rendered("google", "not_found", message)
+    assert answer.json() == rendered(dialect, "not_found", message, answer)
+
+
+def test_anthropics_answers_have_the_requests_id_in_its_header(edge: Stack, upstream: Upstream) -> None:
+    """A refusal of a service, one of the edge's own and an answer carry `request-id`; other dialects' have none."""
+    refused = post(edge, "anthropic", {"act": "fail", "reason": "malformed", "message": "no"})
+    strange = requests.post(edge.url + "/v1/messages/batches", json={}, timeout=20)
+    listed = requests.get(edge.url + "/v1/models", headers={"anthropic-version": "2023-06-01"}, timeout=20)
+    for answer in (refused, strange, listed):
+        assert answer.headers["request-id"] == answer.headers["x-request-id"]
+    assert "request-id" not in post(edge, "openai", {"act": "fail", "reason": "malformed", "message": "no"}).headers
 
 
 @pytest.mark.parametrize("dialect", RIGS)

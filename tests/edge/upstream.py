@@ -195,6 +195,7 @@ class _Failing:
         """Return what serves them."""
         task, google = image_task_service_pb2, google_service_pb2
         methods = {
+            "moa.router.v1.AnthropicService/CreateMessage": (self.body, httpbody_pb2.HttpBody),
             "moa.router.v1.GoogleService/StreamGenerateContent": (self.inner_body, google.GoogleServiceRequest),
             "moa.task.v1.ImageTaskService/CreateImageTask": (self.body, httpbody_pb2.HttpBody),
             "moa.task.v1.ImageTaskQueryService/QueryImageTask": (self.task_id, task.QueryImageTaskRequest),

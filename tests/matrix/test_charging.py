@@ -15,7 +15,7 @@ import openai
 import psycopg
 import pytest
 
-from tests.dialects import ANSWERING
+from tests.dialects import ANSWERING, PAINTING
 from tests.emulators.pictures import ImageScript
 from tests.emulators.script import Counts, Script
 from tests.matrix.conftest import CLOUDS, PICTURES, WAIT_S, World
@@ -119,7 +119,8 @@ def text_cut(dice: random.Random, number: int) -> tuple[Cut, str, Any, str]:
 
 def image_cut(dice: random.Random, number: int) -> tuple[Cut, str, Any, str]:
     """Likewise, for images; what a provider makes one at a time is asked for in several calls."""
-    rig, name = dice.choice(list(ANSWERING.values())), dice.choice(PICTURES)
+    rig, name = dice.choice(list(PAINTING.values())), dice.choice(PICTURES)
+    assert rig.image is not None
     whole = dice.random() < 0.2
     count = rig.most_images
     asked = rig.image(name, "a sea", count)

@@ -130,8 +130,8 @@ def openai_on_node_image(world: World, model: str) -> list[bytes]:
     return [base64.b64decode(_from_node(world, "client", "image", model))]
 
 
-PAINTS: list[Paint] = [*(rig.paint for rig in ANSWERING.values()), openai_on_node_image]
-EDITS: list[Paint] = [rig.edit for rig in ANSWERING.values()]
+PAINTS: list[Paint] = [*(rig.paint for rig in ANSWERING.values() if rig.paint), openai_on_node_image]
+EDITS: list[Paint] = [rig.edit for rig in ANSWERING.values() if rig.edit]
 
 
 def sizes(images: list[bytes]) -> list[tuple[int, int]]:

@@ -39,7 +39,7 @@ def test_the_status_and_the_body(url: str, played: Played, reason: str, name: st
     got = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=10, **asked.how)
     dialect = dialects.DIALECTS[name]
     assert got.status_code == dialect.status(error.reason)
-    assert got.json() == dialect.render(error)
+    assert got.json() == dialect.render(error, request_id=got.headers["x-request-id"])
     assert got.headers["retry-after"] == "7"
     assert got.headers["x-request-id"]
     assert got.headers["content-type"] == "application/json"
@@ -97,7 +97,8 @@ def test_a_failure_inside_a_stream(url: str, played: Played, reason: str, name: 
     events = form.read(got.content.decode())
     if events[-1] == "[DONE]":
         events.pop()
-    assert events[-1] == ANSWERING[name].in_stream(dialects.DIALECTS[name].render(error))
+    rendered = dialects.DIALECTS[name].render(error, request_id=got.headers["x-request-id"])
+    assert events[-1] == ANSWERING[name].in_stream(rendered)
 
 
 def test_every_dialect_of_the_router_is_here() -> None:

@@ -208,7 +208,9 @@ class _Operation:
 
     def _responses(self) -> Json:
         dialect = DIALECTS[self._service]
-        names = {dialect, "google"} if self._method.name in ("ListModels", "GetModel") else {dialect}
+        names = {dialect}
+        if self._method.name in ("ListModels", "GetModel"):
+            names |= {each.name for each in dialects.DIALECTS.values() if each.header}
         refs = [{"$ref": _REF.format(name=f"Error_{name}")} for name in sorted(names)]
         error = refs[0] if len(refs) == 1 else {"anyOf": refs}
         failed = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from services.common.dialects.anthropic import ANTHROPIC
 from services.common.dialects.desk import DESK
 from services.common.dialects.google import GOOGLE
 from services.common.dialects.native import NATIVE
@@ -19,6 +20,7 @@ from services.common.dialects.shape import FIELD, MESSAGE, PARAM, REQUEST_ID, ST
 from services.common.dialects.task import TASK, TASK_QUERY
 
 __all__ = [
+    "ANTHROPIC",
     "BY_SERVICE",
     "DESK",
     "DIALECTS",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    d.name: d for d in (NATIVE, OPENAI, GOOGLE, TASK, TASK_QUERY, PREDICTIONS, DESK)
+    d.name: d for d in (NATIVE, OPENAI, GOOGLE, ANTHROPIC, TASK, TASK_QUERY, PREDICTIONS, DESK)
 }
 """By name."""
 

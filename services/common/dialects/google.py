@@ -75,6 +75,7 @@ GOOGLE: Final = Dialect(
     large=("moa.router.v1.GoogleService",),
     strays=("/v1beta/", "/v1beta1/", "/v1alpha/", "/upload/"),
     listed="GET /v1beta/models",
+    header="x-goog-api-key",
     unserved={
         **_UNSERVED,
         **{path.replace("/v1beta/", "/v1alpha/"): step for path, step in _UNSERVED.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +11,8 @@ from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
 from services.common.errors import HTTP_STATUS, MoaError, word
 from services.common.limits import OutsideLimits
+
+Header = tuple[str, str]
 
 _INDEX: Final = re.compile(r"\[[^\]]*\]")
 MESSAGE: Final = "$message"
@@ -30,12 +32,14 @@ class StreamEnd:
     """How a dialect's streams of server-sent events end.
 
     `mark` is the data of an event behind the whole answer; empty where the stream just ends. `failure_field` is the
-    field in which a failure stands in the last event of its own; empty where the error's envelope is that event. The
-    mark stands behind a failure only where `marks_failure` says so.
+    field in which a failure stands in the last event of its own; empty where the error's envelope is that event.
+    `failure_event` is that event's name; empty where it has none. The mark stands behind a failure only where
+    `marks_failure` says so.
     """
 
     mark: str = ""
     failure_field: str = ""
+    failure_event: str = ""
     marks_failure: bool = False
 
 
@@ -51,7 +55,9 @@ class Dialect:
     entry of `words`. `words[name]` maps a reason to a literal; `defaults[name]` is the literal of every other reason.
     `variants` are envelopes of other shapes, for the reasons that a dialect words apart. `fields` gives this dialect's
     names of the contract's fields where they differ and its errors name fields. `listed` is what lists its callers'
-    models.
+    models. `header` is the request's header by which a call of a path that several dialects share means this one;
+    empty: none does. `request_id_header` is what its answers call the request's id beside `x-request-id`, and `limits`
+    makes its own headers of those that tell what is left of limits.
     """
 
     name: str
@@ -66,6 +72,9 @@ class Dialect:
     variants: Mapping[Reason.ValueType, Mapping[str, Any]] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
     listed: str = "GET /v1/models"
+    header: str = ""
+    request_id_header: str = ""
+    limits: Callable[[Iterable[Header]], list[Header]] | None = None
     stream_end: StreamEnd = StreamEnd()
 
     def spelled(self, param: str) -> str:
@@ -108,6 +117,11 @@ class Dialect:
         if param and error.message.startswith(f"{param}: "):
             error.message = error.param + error.message.removeprefix(param)
         return error
+
+    def with_limits(self, headers: Iterable[Header]) -> list[Header]:
+        """Return headers, and what this dialect calls those of them that tell what is left of limits."""
+        given = list(headers)
+        return given if self.limits is None else [*given, *self.limits(given)]
 
     def status(self, reason: Reason.ValueType) -> int:
         """Return the HTTP status of a reason in this dialect."""

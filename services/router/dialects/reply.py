@@ -17,6 +17,7 @@ from moa.common.v1 import usage_pb2
 from services.catalogue import Retirement
 from services.common.dialects import Dialect
 from services.common.errors import MoaError
+from services.common.rpc import call as calls
 from services.quota_client import ratelimit
 from services.router.domain.answer import Answer
 
@@ -78,9 +79,11 @@ def end_mark(dialect: Dialect) -> bytes:
 
 
 def failure(dialect: Dialect, error: MoaError) -> bytes:
-    """Return a failure as all that is left of a dialect's event stream."""
-    end, body = dialect.stream_end, dialect.render(error)
+    """Return a failure of the call that is being served as all that is left of a dialect's event stream."""
+    end, body = dialect.stream_end, dialect.render(error, request_id=calls.current().request_id)
     event = frame({end.failure_field: body} if end.failure_field else body)
+    if end.failure_event:
+        event = b"event: %b\n%b" % (end.failure_event.encode(), event)
     return event + end_mark(dialect) if end.marks_failure else event
 
 
@@ -106,7 +109,8 @@ def headers(
     names = ", ".join(dict.fromkeys((*ignored, *(_spelled(name, dialect) for name in answer.ignored))))
     if names:
         results.append(("x-moa-ignored", names))
-    results.extend(ratelimit.headers(answer.reservation.verified_key.remaining()))
+    left = ratelimit.headers(answer.reservation.verified_key.remaining())
+    results.extend(left if dialect is None else dialect.with_limits(left))
     return results
 
 

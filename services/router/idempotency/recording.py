@@ -11,8 +11,8 @@ from moa.idempotency.v1 import idempotency_service_pb2 as pb
 
 _AHEAD: Final = 8
 """How many messages the work is ahead of a caller who reads slowly."""
-_OF_NOW: Final = ("x-ratelimit-", "ratelimit")
-"""How headers begin that are told anew with every answer."""
+_OF_NOW: Final = "ratelimit"
+"""What the names of headers hold that are told anew with every answer."""
 
 
 class RecordingMemory:
@@ -75,7 +75,7 @@ class Recording:
 
     async def send_initial_metadata(self, headers: Any) -> None:
         """Send the response's headers."""
-        kept = [pb.Header(name=name, value=value) for name, value in headers if not name.startswith(_OF_NOW)]
+        kept = [pb.Header(name=name, value=value) for name, value in headers if _OF_NOW not in name]
         self._answer.headers.extend(kept)
         await self._hand_on(Step(headers=headers))
 

@@ -13,6 +13,8 @@ from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import InvalidField
 from services.router.dialects import reply
+from services.router.dialects.anthropic import answers as anthropic_answers
+from services.router.dialects.anthropic import listing as anthropic
 from services.router.dialects.google import answers as google_answers
 from services.router.dialects.google import listing as google
 from services.router.dialects.methods import MethodSet
@@ -30,10 +32,15 @@ class ModelsServicer:
     async def ListModels(
         self, request: openai_service_pb2.OpenAIServiceListModelsRequest, context: Any
     ) -> httpbody_pb2.HttpBody:
-        """List the models that the key may use; in Google's form for a caller with Google's key header."""
+        """List the models that the key may use; in another vendor's form for a caller with that vendor's header."""
         if google.is_asked(context):
             page = await google.page(self._listing, self._caller(context), request.page_size, request.page_token)
             return await reply.tagged_body(context, page)
+        if anthropic.is_asked(context):
+            listed = await anthropic.page(
+                self._listing, begin(context), request.after_id, request.before_id, request.limit
+            )
+            return await reply.tagged_body(context, listed)
         models = await self._listing.models(begin(context))
         data = [await self._model(m) for m in page_of(models, request.after, request.limit, self._listing.name)]
         return await reply.tagged_body(context, {"object": "list", "data": data})
@@ -44,6 +51,8 @@ class ModelsServicer:
         """Describe one model; as ListModels."""
         if google.is_asked(context):
             return reply.json_body(await google.one(self._listing, self._caller(context), request.model))
+        if anthropic.is_asked(context):
+            return reply.json_body(await anthropic.one(self._listing, begin(context), request.model))
         return reply.json_body(await self._model(await self._listing.model(begin(context), request.model)))
 
     async def _model(self, model: Model) -> dict[str, Any]:
@@ -85,8 +94,10 @@ def page_of(models: list[Model], after: str, limit: int, name: Callable[[Model],
 METHODS: Final = MethodSet(
     servicer=ModelsServicer,
     methods={
-        # The path is Google's too; the caller's key header tells whose answer it is.
-        "ListModels": Method(answers=answers.OpenAIModels | google_answers.GoogleModels),
-        "GetModel": Method(answers=answers.OpenAIModel | google_answers.GoogleModel),
+        # The path is Google's and Anthropic's too; the caller's header tells whose answer it is.
+        "ListModels": Method(
+            answers=answers.OpenAIModels | google_answers.GoogleModels | anthropic_answers.AnthropicModels
+        ),
+        "GetModel": Method(answers=answers.OpenAIModel | google_answers.GoogleModel | anthropic_answers.AnthropicModel),
     },
 )

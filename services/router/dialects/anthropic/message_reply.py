@@ -1,0 +1,230 @@
+"""From the contract's events to Anthropic's message, whole or as the events of a stream."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from moa.common.v1 import usage_pb2
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import vendor_fields
+from services.common.dialects import ANTHROPIC
+from services.common.errors import error_of
+from services.router.dialects.anthropic import carried
+from services.router.dialects.anthropic.blocks import Blocks
+from services.router.dialects.reply import encode, failure, sse_body
+from services.router.operations.text import TextAnswer
+
+Json = dict[str, Any]
+
+_STOPS: Final = {
+    text_pb2.FINISH_REASON_STOP: "end_turn",
+    text_pb2.FINISH_REASON_LENGTH: "max_tokens",
+    text_pb2.FINISH_REASON_TOOL_CALLS: "tool_use",
+    text_pb2.FINISH_REASON_CONTENT_FILTER: "refusal",
+}
+_SHOWN: Final = ("text", "reasoning", "tool_call", "candidate_finished")
+_OF_DELTA: Final = ("stop_details", "container")
+"""What is said of the whole answer where it ends."""
+
+
+def _event(value: Json) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (value["type"].encode(), encode(value))
+
+
+PING: Final = sse_body(data=_event({"type": "ping"}))
+"""What is written in silences."""
+
+
+def usage_of(usage: usage_pb2.Usage) -> Json:
+    """Return the usage as Anthropic counts: what came from a cache, or went into it, is apart."""
+    made: Json = {
+        "input_tokens": max(0, usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens),
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+    }
+    if usage.reasoning_tokens:
+        made["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return made
+
+
+class _Ending:
+    """How an answer ended, as far as it is known."""
+
+    __slots__ = ("beside", "reason", "refusal", "sequence", "usage")
+
+    def __init__(self) -> None:
+        self.reason = "end_turn"
+        self.sequence: str | None = None
+        self.refusal = ""
+        self.beside: Json = {}
+        """What Anthropic says of the whole answer."""
+        self.usage: Json = {}
+        """What it says of the usage."""
+
+    def take(self, ended: text_pb2.CandidateFinished) -> None:
+        """Take the candidate's end in."""
+        self.reason = _STOPS.get(ended.reason, "end_turn")
+        if ended.stop_sequence:
+            self.reason, self.sequence = "stop_sequence", ended.stop_sequence
+        if ended.refusal:
+            self.reason, self.refusal = "refusal", ended.refusal
+
+    def take_fields(self, fields: Json) -> None:
+        """Take in what the vendor says of the whole answer."""
+        vendor_fields.go_on(self.usage, fields.pop("usage", {}))
+        vendor_fields.go_on(self.beside, fields)
+
+    def delta(self) -> Json:
+        """Return why the answer ended, as `message_delta` tells it."""
+        made: Json = {"stop_reason": self.beside.get("stop_reason", self.reason), "stop_sequence": self.sequence}
+        if self.refusal:
+            made["stop_details"] = {"type": "refusal", "category": None, "explanation": self.refusal}
+        made |= {name: self.beside[name] for name in _OF_DELTA if name in self.beside}
+        return made
+
+    def counts(self, usage: usage_pb2.Usage) -> Json:
+        """Return the usage, with what only Anthropic counts."""
+        made = usage_of(usage)
+        vendor_fields.merge(made, self.usage)
+        return made
+
+
+def _begun(answer: TextAnswer, request_id: str) -> Json:
+    return {
+        "id": f"msg_{request_id}",
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model.id,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+    }
+
+
+async def whole(answer: TextAnswer, request_id: str, *, omits: bool = False) -> Json:
+    """Drain the answer to one `message`. Raises MoaError when it failed."""
+    blocks, ending, content = Blocks(omits=omits), _Ending(), _Content()
+    while (message := await answer.next()) is not None:
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            if kind == "error":
+                raise error_of(event.error)
+            fields = carried.fields_of(event) if event.HasField("vendor") else {}
+            ending.take_fields(fields.pop("answer", {}))
+            if kind == "candidate_finished":
+                ending.take(event.candidate_finished)
+            elif fields or kind in _SHOWN:
+                content.add(blocks.take(event, kind, fields))
+    content.add(blocks.end())
+    made = {**_begun(answer, request_id), **ending.delta(), "content": content.whole()}
+    made["usage"] = ending.counts(answer.usage)
+    vendor_fields.merge(made, ending.beside)
+    return made
+
+
+class _Content:
+    """Gathers the events of blocks to whole ones."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Json] = []
+        self._pieces: list[str] = []
+        self._field = ""
+
+    def add(self, events: list[Json]) -> None:
+        for event in events:
+            if event["type"] == "content_block_start":
+                self._blocks.append(event["content_block"])
+            elif event["type"] == "content_block_delta":
+                self._delta(event["delta"])
+            else:
+                self._join()
+
+    def _delta(self, delta: Json) -> None:
+        kind = delta["type"]
+        if kind == "text_delta":
+            self._piece("text", delta["text"])
+        elif kind == "thinking_delta":
+            self._piece("thinking", delta["thinking"])
+        elif kind == "input_json_delta":
+            self._piece("input", delta["partial_json"])
+        elif kind == "signature_delta":
+            self._blocks[-1]["signature"] = delta["signature"]
+        elif kind == "citations_delta":
+            known = self._blocks[-1].get("citations") or []
+            self._blocks[-1]["citations"] = [*known, delta["citation"]]
+
+    def _piece(self, field: str, text: str) -> None:
+        self._field = field
+        self._pieces.append(text)
+
+    def _join(self) -> None:
+        if self._pieces:
+            text = "".join(self._pieces)
+            block = self._blocks[-1]
+            block[self._field] = _object(text) if self._field == "input" else block.get(self._field, "") + text
+            self._pieces.clear()
+
+    def whole(self) -> list[Json]:
+        return self._blocks
+
+
+def _object(arguments: str) -> Json:
+    """Return a call's arguments; what is no object in one, as it is given to other vendors too."""
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {"arguments": arguments}
+
+
+class Events:
+    """Renders an answer's messages to the events of a stream.
+
+    Text, by far the commonest event, is one byte concatenation around its JSON string.
+    """
+
+    def __init__(self, answer: TextAnswer, request_id: str, *, omits: bool = False) -> None:
+        self._answer = answer
+        self._request_id = request_id
+        self._blocks = Blocks(omits=omits)
+        self._ending = _Ending()
+        self._begun = False
+
+    def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
+        """Render one message; empty when none of its events shows in this dialect. Raises UpstreamBroken."""
+        out: list[bytes] = []
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            if kind == "text" and self._blocks.takes_text and not event.HasField("vendor"):
+                out.append(
+                    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'
+                    b'{"type":"text_delta","text":%b}}\n\n' % (self._blocks.index, encode(event.text.text))
+                )
+            elif kind == "error":
+                out.append(failure(ANTHROPIC, error_of(event.error)))
+            else:
+                out.extend(self._other(event, kind))
+        return b"".join(out)
+
+    def _other(self, event: text_pb2.TextEvent, kind: str | None) -> list[bytes]:
+        fields = carried.fields_of(event) if event.HasField("vendor") else {}
+        self._ending.take_fields(fields.pop("answer", {}))
+        if kind == "candidate_finished":
+            self._ending.take(event.candidate_finished)
+        if not fields and kind not in _SHOWN and kind != "finished":
+            return []
+        out = [] if self._begun else [self._start()]
+        out += [_event(each) for each in self._blocks.take(event, kind, fields)]
+        if kind == "finished":
+            out += [_event(each) for each in self._blocks.end()]
+            counts = self._ending.counts(event.finished.usage)
+            out.append(_event({"type": "message_delta", "delta": self._ending.delta(), "usage": counts}))
+            out.append(_event({"type": "message_stop"}))
+        return out
+
+    def _start(self) -> bytes:
+        self._begun = True
+        begun = {**_begun(self._answer, self._request_id), "usage": usage_of(self._answer.usage)}
+        return _event({"type": "message_start", "message": begun})
