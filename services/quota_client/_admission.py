@@ -26,10 +26,11 @@ from services.common.rpc.connections import ConnectionWatch
 from services.quota_client import grants, ratelimit
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
-from services.quota_client._pace import Paces, entered
+from services.quota_client._pace import Paces
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._reservation import Lease, Reservation, costless
 from services.quota_client._settling import DEFERRED_S, EVERY_S, Settling
+from services.quota_client._share import entered
 from services.quota_client._task_reservation import TaskReservation
 from services.quota_client._upstream import UpstreamPaces
 from services.quota_client._verified_key import VerifiedKey
@@ -108,6 +109,7 @@ class Admission:
         """Book every settlement, give every lease back, and end."""
         await self._refreshing.stop()
         await self._stores.close()
+        await self._paces.aclose()
         await self._settling.stop(within_s=5.0)
         await self._connections.aclose()
 

@@ -11,9 +11,10 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
 from services.common.errors import QuotaExhausted
-from services.quota_client._pace import Paces, Share
+from services.quota_client._pace import Paces
 from services.quota_client._reservation import Lease, OnSettled, Reservation
 from services.quota_client._settling import Settling
+from services.quota_client._share import Share
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import EACH_REQUEST, HELPING, NOTHING, Amount, covered_by
 

@@ -1,274 +1,28 @@
 """The pace that accounts and keys must keep: what of it this process may do, leased from auth as quota is.
 
 A request of a paced key begins without a call while this process may begin one and has a slot for it to run in. What
-it was allowed and does not use goes back within moments.
+it was allowed and does not use goes back within moments, and a slot of few as soon as its request has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
-from services.common.errors import RateLimited
 from services.common.rpc.client import metadata
+from services.quota_client._share import ACTIVE_S, Share, begin
 
 _CALL_S: Final = 2.0
 _BATCH: Final = 1000
-_IDLE_S: Final = 2.0
-_ACTIVE_S: Final = 10.0
 _KEEP_S: Final = 120.0
-_PEAK_S: Final = 1.0
-_REFUSAL_S: Final = 0.25
-_ALONE_S: Final = 5.0
-_TRIES: Final = 4
-
-
-class Share:
-    """What this process may do of the pace of one account or key.
-
-    Args:
-        subject: The account's id or the key's.
-        what: Which of the two it is, for people.
-    """
-
-    __slots__ = (
-        "_alone_at",
-        "_most_tokens",
-        "_peak_at",
-        "_refused_tokens",
-        "a_minute",
-        "at_once",
-        "free_starts",
-        "free_tokens",
-        "holders",
-        "key_id",
-        "lock",
-        "peak",
-        "refused_until",
-        "renew_after",
-        "rests_until",
-        "running",
-        "slots",
-        "slots_until",
-        "starts",
-        "subject",
-        "tokens",
-        "tokens_a_minute",
-        "told_starts",
-        "told_tokens",
-        "upstream",
-        "used_at",
-        "wait_until",
-        "waiting",
-        "what",
-    )
-
-    def __init__(self, subject: str, what: str, now: float) -> None:
-        self.subject = subject
-        self.what = what
-        self.key_id = ""
-        self.a_minute = 0
-        self.at_once = 0
-        self.tokens_a_minute = 0
-        self.starts = 0.0
-        self.tokens = 0.0
-        """Tokens that requests which begin here may set aside; below zero, what was used beyond that."""
-        self.slots = 0
-        self.slots_until = 0.0
-        self.running = 0
-        self.peak = 0
-        self.holders = 1
-        self.free_starts = 0
-        self.free_tokens = 0
-        self.used_at = now
-        self.renew_after = 0.0
-        self.refused_until = 0.0
-        self.wait_until = 0.0
-        self.rests_until = 0.0
-        self.waiting = 0
-        self.lock = asyncio.Lock()
-        self._peak_at = now
-        self._alone_at = 0.0
-        self._most_tokens = 0
-        """Of one request; of a larger one no more is set aside."""
-        self._refused_tokens = 0
-        self.upstream: quota_pb2.Pace | None = None
-        """The pace of a provider's key, which auth does not know."""
-        self.told_starts: int | None = None
-        """Requests that the provider says are left, until auth has heard of it; None: it did not say."""
-        self.told_tokens: int | None = None
-
-    def limit(self, pace: quota_pb2.Pace) -> None:
-        """Take the limits over."""
-        self.a_minute, self.at_once = pace.requests_per_minute, pace.concurrent_requests
-        if self.tokens_a_minute != pace.tokens_per_minute:
-            self.tokens_a_minute = self._most_tokens = pace.tokens_per_minute
-            self.tokens = min(self.tokens, pace.tokens_per_minute)
-
-    def reported(self, *, requests: int | None, tokens: int | None) -> None:
-        """Take what a provider says is left: that counts, here and at auth, whatever was reckoned."""
-        if requests is not None:
-            self.starts, self.told_starts = min(self.starts, float(requests)), requests
-        if tokens is not None:
-            self.tokens, self.told_tokens = min(self.tokens, float(tokens)), tokens
-
-    def rest(self, until: float) -> None:
-        """Let nothing begin until then, whatever is left."""
-        self.rests_until = self.wait_until = max(self.wait_until, until)
-
-    def ready(self, now: float, tokens: int) -> bool:
-        """Return whether a request may begin; raise RateLimited where that was refused a moment ago."""
-        if now < self.rests_until:
-            raise self.refusal(now, tokens)
-        if self._room(now, tokens):
-            return True
-        if now < self.refused_until and tokens >= self._refused_tokens:
-            raise self.refusal(now, tokens)
-        return False
-
-    def begin(self, now: float, tokens: int) -> None:
-        """Count a request that begins, and may come to so many tokens."""
-        if self.a_minute:
-            self.starts -= 1
-        if self.tokens_a_minute:
-            self.tokens -= min(tokens, self._most_tokens)
-        self.running += 1
-        self.peak = max(self.peak, self.running)
-        self.used_at = now
-
-    def end(self, set_aside: int = 0, used: int = 0) -> None:
-        """Count a request that ended, and what it used of the tokens that it might."""
-        self.running -= 1
-        self.changed(set_aside, used)
-        if self.at_once:
-            # There is room again; a refusal for the rate's sake is asked about once more.
-            self.refused_until = 0.0
-
-    def changed(self, set_aside: int, used: int) -> None:
-        """Set as many tokens aside for a request as it may use now, or did."""
-        if self.tokens_a_minute and set_aside != used:
-            self.tokens += min(set_aside, self._most_tokens) - used
-            self.refused_until = 0.0
-
-    def refusal(self, now: float, tokens: int) -> RateLimited:
-        """Return the refusal of a request that may not begin."""
-        if self.at_once and self.running >= self.slots:
-            return RateLimited(f"at most {self.at_once} requests at once for this {self.what}", retry_after_s=1)
-        wait_s = max(self.wait_until - now, _REFUSAL_S)
-        if self._has_tokens(tokens) or (self.a_minute and self.starts < 1 and not self.free_starts):
-            return RateLimited(f"at most {self.a_minute} requests a minute for this {self.what}", retry_after_s=wait_s)
-        most = f"at most {self.tokens_a_minute} tokens a minute for this {self.what}"
-        return RateLimited(f"{most}, and this request may come to {tokens}", retry_after_s=wait_s)
-
-    def take(self, told: quota_pb2.PaceShare, asked_at: float, *, tokens: int | None) -> None:
-        """Take over what auth gave; a request of so many tokens waits for it, None: none does."""
-        lasts_s = told.expires_in.ToMilliseconds() / 1000
-        self.starts += told.starts
-        self.slots = told.slots
-        self.slots_until = asked_at + lasts_s
-        self.renew_after = asked_at + lasts_s / 4
-        self.holders = max(1, told.holders)
-        self.free_starts = told.free_starts
-        self.tokens += told.tokens
-        self.free_tokens = told.free_tokens
-        self._most_tokens = self.tokens_a_minute
-        self._alone_at = 0.0
-        if tokens is not None and not self._room(asked_at, tokens):
-            self._refused_tokens = tokens
-            wait_s = told.wait.ToMilliseconds() / 1000
-            self.wait_until = asked_at + wait_s
-            self.refused_until = asked_at + min(max(wait_s, _REFUSAL_S), 1.0)
-
-    def _room(self, now: float, tokens: int) -> bool:
-        return (
-            (not self.a_minute or self.starts >= 1)
-            and (not self.at_once or (self.running < self.slots and now < self.slots_until))
-            and self._has_tokens(tokens)
-        )
-
-    def _has_tokens(self, tokens: int) -> bool:
-        return not self.tokens_a_minute or not tokens or self.tokens >= min(tokens, self._most_tokens)
-
-    def alone(self, now: float) -> None:
-        """Go on while nobody can divide: with an equal part of the limit, as far as is known of others."""
-        if self.at_once:
-            self.slots = max(self.slots, math.ceil(self.at_once / self.holders))
-            self.slots_until = now + _ALONE_S
-        if self.a_minute:
-            part = max(1.0, self.a_minute / self.holders)
-            if self._alone_at:
-                self.starts = min(part, self.starts + (now - self._alone_at) * part / 60)
-            self.wait_until = now + max(0.0, 1 - self.starts) * 60 / part
-        if self.tokens_a_minute:
-            part = max(1.0, self.tokens_a_minute / self.holders)
-            self._most_tokens = math.floor(part)
-            if self._alone_at:
-                self.tokens = min(part, self.tokens + (now - self._alone_at) * part / 60)
-            self.wait_until = max(self.wait_until, now + _REFUSAL_S)
-        self._alone_at = now
-        self.refused_until, self._refused_tokens = now + _REFUSAL_S, 0
-
-    def due(self, now: float) -> quota_pb2.PaceNeed | None:
-        """Return what there is to renew or return, which counts as gone from here on; None when there is nothing."""
-        if now - self._peak_at > _PEAK_S:
-            self._peak_at, self.peak = now, self.running
-        idle_s = now - self.used_at
-        returned = int(self.starts) if idle_s > _IDLE_S and not self._alone_at else 0
-        tokens = self._returned_tokens(all_of_them=idle_s > _IDLE_S)
-        spare = self.slots - max(self.running, self.peak)
-        renews = now > self.renew_after and (self.running > 0 or idle_s < _ACTIVE_S)
-        if not returned and not tokens and spare <= 0 and not renews:
-            return None
-        self.starts -= returned
-        self.tokens -= tokens
-        self.slots = min(self.slots, max(self.running, self.peak))
-        return self._asked(
-            returned_starts=returned,
-            returned_tokens=tokens,
-            running=self.running,
-            slots=self.slots,
-            want_slots=self.slots,
-        )
-
-    def _returned_tokens(self, *, all_of_them: bool) -> int:
-        """Return how many tokens go back; below zero, what was used beyond what was set aside."""
-        if self._alone_at or (self.tokens > 0 and not all_of_them):
-            return 0
-        return math.floor(self.tokens)
-
-    def need(self, tokens: int) -> quota_pb2.PaceNeed:
-        """Return what is needed for one more request, and what would spare the next ones a call."""
-        over = self._returned_tokens(all_of_them=False)
-        self.tokens -= over
-        lacking = 0 if self._has_tokens(tokens) else math.ceil(min(tokens, self.tokens_a_minute) - self.tokens)
-        return self._asked(
-            returned_tokens=over,
-            tokens=lacking,
-            want_tokens=max(lacking, self.tokens_a_minute) if lacking else 0,
-            starts=0 if self.starts >= 1 else 1,
-            want_starts=0 if self.starts >= 1 else max(self.waiting, self.a_minute),
-            running=self.running,
-            slots=self.running + 1,
-            want_slots=max(self.running + self.waiting, self.at_once),
-        )
-
-    def _asked(self, **needs: Any) -> quota_pb2.PaceNeed:
-        need = quota_pb2.PaceNeed(key_id=self.key_id, subject=self.subject, **needs)
-        if self.upstream is not None:
-            need.upstream.CopyFrom(self.upstream)
-            if self.told_starts is not None:
-                need.most_starts = self.told_starts
-            if self.told_tokens is not None:
-                need.most_tokens = self.told_tokens
-            self.told_starts = self.told_tokens = None
-        return need
+_PAUSES_S: Final = (0.05, 0.1, 0.3, 0.0)
+"""After which a request that found no slot asks again; none: at once."""
 
 
 class Paces:
@@ -285,6 +39,9 @@ class Paces:
         self._metadata = metadata(service_token, "")
         self._holder = holder
         self._shares: dict[str, Share] = {}
+        self._spare: dict[str, Share] = {}
+        """Those that have slots to give back."""
+        self._returning: asyncio.Task[None] | None = None
 
     def of(self, grant: quota_pb2.Grant) -> tuple[Share, ...]:
         """Return the paces that bind a key; none for most."""
@@ -299,7 +56,7 @@ class Paces:
                 continue
             share = self._shares.get(subject)
             if share is None:
-                share = self._shares[subject] = Share(subject, what, time.monotonic())
+                share = self._shares[subject] = Share(subject, what, time.monotonic(), self._ended)
             share.key_id = grant.key_id
             share.limit(pace)
             found.append(share)
@@ -310,7 +67,7 @@ class Paces:
         subject = f"upstream:{name}"
         share = self._shares.get(subject)
         if share is None:
-            share = self._shares[subject] = Share(subject, "provider", time.monotonic())
+            share = self._shares[subject] = Share(subject, "provider", time.monotonic(), self._ended)
         if share.upstream is None or share.upstream != pace:
             share.upstream = pace
             share.limit(pace)
@@ -331,21 +88,50 @@ class Paces:
                 await self._entered(shares, tokens)
         finally:
             first.waiting -= 1
+            for share in shares:
+                if share.keeps_too_many:
+                    self._ended(share)
 
     async def _entered(self, shares: Sequence[Share], tokens: int) -> None:
-        for _ in range(_TRIES):
+        for pause_s in _PAUSES_S:
             now = time.monotonic()
             lacking = [share for share in shares if not share.ready(now, tokens)]
             if not lacking:
                 begin(shares, now, tokens)
                 return
             await self._ask(lacking, [share.need(tokens) for share in lacking], tokens=tokens)
+            if pause_s and any(share.full for share in lacking):
+                # Whose request has just ended elsewhere may be here before the word of it is at auth.
+                await asyncio.sleep(pause_s)
+                for share in lacking:
+                    share.forget_refusal()
         # Requests that found room without asking took all of it.
         raise lacking[0].refusal(time.monotonic(), tokens)
 
+    async def aclose(self) -> None:
+        """Return when what is to go back has."""
+        if self._returning is not None:
+            await self._returning
+
+    def _ended(self, share: Share) -> None:
+        self._spare[share.subject] = share
+        if self._returning is None:
+            self._returning = asyncio.create_task(self._return(), name="slots")
+
+    async def _return(self) -> None:
+        """Give slots back that others may need, one share after another, as long as there are any."""
+        try:
+            while self._spare:
+                _, share = self._spare.popitem()
+                async with share.lock:
+                    if share.keeps_too_many:
+                        await self._ask([share], [share.spare()], tokens=None)
+        finally:
+            self._returning = None
+
     def busy(self) -> bool:
         """Return whether any share runs something, or has something to renew or to return soon."""
-        within = time.monotonic() - _ACTIVE_S
+        within = time.monotonic() - ACTIVE_S
         return any(s.running or s.waiting or s.used_at > within for s in self._shares.values())
 
     async def round(self) -> None:
@@ -384,18 +170,3 @@ class Paces:
             else:
                 # It has no limit any more. A key that ended is refused elsewhere.
                 share.limit(quota_pb2.Pace())
-
-
-def entered(shares: Sequence[Share], now: float, tokens: int = 0) -> bool:
-    """Begin a request if that needs no call, and tell so. Raises RateLimited where it was refused a moment ago."""
-    for share in shares:
-        if not share.ready(now, tokens):
-            return False
-    begin(shares, now, tokens)
-    return True
-
-
-def begin(shares: Iterable[Share], now: float, tokens: int) -> None:
-    """Count a request that begins, and may come to so many tokens."""
-    for share in shares:
-        share.begin(now, tokens)

@@ -9,8 +9,8 @@ from typing import Protocol
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
-from services.quota_client._pace import Share
 from services.quota_client._payment import Payment
+from services.quota_client._share import Share
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import NOTHING, Amount, charge, shared
 from services.quota_client.labels import NO_LABELS, Labels

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from moa.quota.v1 import quota_pb2
-from services.quota_client._pace import Paces, Share, entered
+from services.quota_client._pace import Paces
+from services.quota_client._share import Share, entered
 
 Rate = tuple[str, quota_pb2.Pace]
 """The name of a provider's key, or of a model's part of it, and its pace."""

@@ -94,6 +94,18 @@ async def test_requests_at_once_are_counted_over_all_routers(start: Start, admit
     assert await all_at_once(routers, key, each=2) == []
 
 
+@pytest.mark.parametrize("most", [1, 2])
+async def test_one_request_after_another_is_never_one_too_many(start: Start, admit: Admit, most: int) -> None:
+    """However few may run at once, and whichever of three routers each comes to: what has ended counts nowhere."""
+    auth, routers = await three(start, admit, lease_s=30.0)
+    account, _, key = await auth.account()
+    paced(auth, account, at_once=most)
+    for number in range(12):
+        (await reserve(routers[number % 3], key, 1)).release()
+    running = await all_at_once(routers, key, each=2)
+    assert len(running) == most
+
+
 async def test_slots_of_a_vanished_router_come_back(start: Start, admit: Admit) -> None:
     """A router that vanishes with requests under way costs the account their slots for a lease's time."""
     auth, routers = await three(start, admit)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from moa.quota.v1 import quota_pb2
 from services.auth.domain.paces import Bucket, Limit, refilled, share
 from services.common.errors import RateLimited
-from services.quota_client._pace import Share
+from services.quota_client._share import Share
 
 LASTS_S = 10.0
 
