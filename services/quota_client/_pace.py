@@ -119,7 +119,7 @@ class Paces:
             self._returning = asyncio.create_task(self._return(), name="slots")
 
     async def _return(self) -> None:
-        """Give slots back that others may need, one share after another, as long as there are any."""
+        """Return slots that others may need, one share after another, as long as there are any."""
         try:
             while self._spare:
                 _, share = self._spare.popitem()
