@@ -21,6 +21,7 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Owner, Standing
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
+from services.auth.lifetimes import read_lifetime, read_overlap
 from services.auth.logins import Logins
 from services.common.errors import Conflict, InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
@@ -29,7 +30,6 @@ from services.quota_client.amounts import BOUNDLESS, Period
 
 SignUpMode = Literal["open", "invite", "closed"]
 _WRONG_LOGIN = "the email or the password is wrong"
-_TEN_YEARS_S = 10 * 366 * 86_400
 
 
 class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
@@ -166,11 +166,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         caller = await self._callers.of(context)
         caller.check_manages(ACCOUNT)
         style = request.style or "moa"
-        expires_in_s = None
-        if request.HasField("expires_in"):
-            expires_in_s = request.expires_in.ToMilliseconds() / 1000
-            if not 0 < expires_in_s <= _TEN_YEARS_S:
-                raise InvalidField("a key's lifetime must be longer than 0 and at most ten years", param="expires_in")
+        expires_in_s = read_lifetime(request.expires_in) if request.HasField("expires_in") else None
         key = keys.make(self._pepper, style)
         record = await self._keys.create(
             caller.account_id,
@@ -220,7 +216,13 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         old = owned.get(request.key_id)
         style = old.prefix.partition("-")[0] if old else "moa"
         key = keys.make(self._pepper, style)
-        record = await self._keys.rotate(caller.account_id, request.key_id, key, maker=caller.key_id)
+        record = await self._keys.rotate(
+            caller.account_id,
+            request.key_id,
+            key,
+            maker=caller.key_id,
+            overlap_s=read_overlap(request.overlap) if request.HasField("overlap") else None,
+        )
         return pb.RotateKeyResponse(key=render.key(record), api_key=key.secret)
 
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:

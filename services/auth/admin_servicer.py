@@ -11,16 +11,18 @@ from moa.account.v1 import admin_service_pb2 as pb
 from services.auth import render, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.offered import Offered
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.usage import Usage
 from services.auth.callers import INVITATION_PREFIX, Callers
 from services.auth.domain import keys
-from services.auth.domain.accounts import LOCAL_ONLY
+from services.auth.domain.accounts import LOCAL_ONLY, KeyLimits
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ADMIN
 from services.auth.domain.records import AccountRecord
+from services.auth.lifetimes import read_lifetime, read_overlap
 from services.common import page_tokens
-from services.common.errors import InvalidField, PermissionDenied
+from services.common.errors import InvalidField, NotFound, PermissionDenied
 from services.quota_client import priorities
 
 _WEEK_S = 7 * 86_400.0
@@ -40,6 +42,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         callers: Callers,
         passwords: Passwords,
         pepper: bytes,
+        offered: Offered,
     ) -> None:
         self._accounts = accounts
         self._keys = keys_kept
@@ -48,6 +51,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._callers = callers
         self._passwords = passwords
         self._pepper = pepper
+        self._offered = offered
 
     async def _administrator(self, context: Any, *, gives: bool) -> str:
         """Return the administrator who calls; `gives` is false where the call only reads or takes away.
@@ -81,10 +85,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         if request.unlimited and role != "service":
             raise InvalidField("only service accounts can be unlimited", param="unlimited")
         key = keys.make(self._pepper) if request.with_key else None
+        rules = render.read_rules(request.rules, "rules")
         account_id = await self._accounts.create(
             role=role,
             limits=render.read_limits(request.limits, role=role),
-            rules=render.read_rules(request.rules, "rules") or [LOCAL_ONLY],
+            rules=rules or [LOCAL_ONLY],
             name=render.read_name(request.name),
             email=render.read_email(request.email) if request.email else None,
             password_hash=await self._passwords.hash(request.password) if request.password else None,
@@ -94,7 +99,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             key=key,
         )
         account = render.account(await self._accounts.get(account_id))
-        return pb.CreateAccountResponse(account=account, api_key=key.secret if key else "")
+        warnings = [f"rules[{at}]: {text}" for at, text in enumerate(await self._offered.warnings(rules)) if text]
+        return pb.CreateAccountResponse(account=account, api_key=key.secret if key else "", warnings=warnings)
 
     async def GetAccount(self, request: pb.GetAccountRequest, context: Any) -> pb.GetAccountResponse:
         """Describe an account."""
@@ -104,8 +110,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def UpdateAccount(self, request: pb.UpdateAccountRequest, context: Any) -> pb.UpdateAccountResponse:
         """Change an account."""
         actor = await self._administrator(context, gives=not _only_disables(request))
-        record = await self._accounts.get(request.account_id)
+        record = await self._existing(request.account_id)
         changes = _changes(request, record)
+        if request.HasField("password"):
+            changes["password_hash"] = await self._passwords.hash(request.password) if request.password else None
         if changes:
             record = await self._accounts.update(record.id, actor=actor, **changes)
         if request.HasField("zone"):
@@ -119,9 +127,26 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             record = await self._accounts.disable(record.id, actor=actor, disabled=request.disabled)
         return pb.UpdateAccountResponse(account=render.account(record))
 
+    async def DeleteAccount(self, request: pb.DeleteAccountRequest, context: Any) -> pb.DeleteAccountResponse:
+        """Delete an account."""
+        actor = await self._administrator(context, gives=True)
+        if request.account_id == actor:
+            raise InvalidField("you cannot delete your own account; ask another administrator", param="account_id")
+        return pb.DeleteAccountResponse(
+            account=render.account(await self._accounts.delete(request.account_id, actor=actor))
+        )
+
+    async def _existing(self, account_id: str) -> AccountRecord:
+        """Return an account that is to be changed. Raises NotFound, also where it was deleted."""
+        record = await self._accounts.get(account_id)
+        if record.deleted_at is not None:
+            raise NotFound("the account was deleted")
+        return record
+
     async def AddCredits(self, request: pb.AddCreditsRequest, context: Any) -> pb.AddCreditsResponse:
         """Add credits."""
         actor = await self._administrator(context, gives=True)
+        await self._existing(request.account_id)
         if not request.micro_credits or abs(request.micro_credits) > 10**15:
             raise InvalidField("an amount must be from 0.000001 to 1,000,000,000 credits", param="micro_credits")
         record = await self._accounts.add_credits(
@@ -135,7 +160,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListRules(self, request: pb.ListRulesRequest, context: Any) -> pb.ListRulesResponse:
         """List what an account may use."""
         await self._administrator(context, gives=False)
-        return pb.ListRulesResponse(rules=[render.rule(one) for one in await self._accounts.rules(request.account_id)])
+        records = await self._accounts.rules(request.account_id)
+        warnings = await self._offered.warnings(render.rule(one).rule for one in records)
+        return pb.ListRulesResponse(rules=list(map(render.rule, records, warnings)))
 
     async def GrantRule(self, request: pb.GrantRuleRequest, context: Any) -> pb.GrantRuleResponse:
         """Let an account use models."""
@@ -146,8 +173,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         (rule,) = render.read_rules([request.rule], "rule")
         if len(await self._accounts.rules(request.account_id)) >= render.MAX_RULES:
             raise InvalidField(f"at most {render.MAX_RULES} rules for an account", param="rule")
+        await self._existing(request.account_id)
         record = await self._accounts.grant(request.account_id, rule, actor=actor)
-        return pb.GrantRuleResponse(rule=render.rule(record))
+        return pb.GrantRuleResponse(rule=render.rule(record, *await self._offered.warnings([rule])))
 
     async def RevokeRule(self, request: pb.RevokeRuleRequest, context: Any) -> pb.RevokeRuleResponse:
         """Take a permission away."""
@@ -161,12 +189,41 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         await self._accounts.get(request.account_id)
         return pb.ListAccountKeysResponse(keys=[render.key(one) for one in await self._keys.list(request.account_id)])
 
+    async def CreateAccountKey(self, request: pb.CreateAccountKeyRequest, context: Any) -> pb.CreateAccountKeyResponse:
+        """Make a key for an account."""
+        actor = await self._administrator(context, gives=True)
+        await self._existing(request.account_id)
+        key = keys.make(self._pepper, request.style or "moa")
+        limits = KeyLimits(priority=render.read_priority(request.priority), **render.read_key_changes(request.limits))
+        record = await self._keys.create(
+            request.account_id,
+            key,
+            name=render.read_name(request.name),
+            expires_in_s=read_lifetime(request.expires_in) if request.HasField("expires_in") else None,
+            scopes=render.read_rules(request.scopes, "scopes"),
+            limits=limits,
+            manages=render.read_manages(request.manages),
+            actor=actor,
+        )
+        return pb.CreateAccountKeyResponse(key=render.key(record), api_key=key.secret)
+
+    async def RotateAccountKey(self, request: pb.RotateAccountKeyRequest, context: Any) -> pb.RotateAccountKeyResponse:
+        """Replace an account's key."""
+        actor = await self._administrator(context, gives=True)
+        old = await self._keys.get(request.account_id, request.key_id)
+        key = keys.make(self._pepper, old.prefix.partition("-")[0] or "moa")
+        overlap_s = read_overlap(request.overlap) if request.HasField("overlap") else None
+        record = await self._keys.rotate(request.account_id, old.id, key, actor=actor, overlap_s=overlap_s)
+        return pb.RotateAccountKeyResponse(key=render.key(record), api_key=key.secret)
+
     async def UpdateAccountKey(self, request: pb.UpdateAccountKeyRequest, context: Any) -> pb.UpdateAccountKeyResponse:
         """Limit an account's key, or rename it."""
         actor = await self._administrator(context, gives=True)
         changes = render.read_key_changes(request.limits, request.no_limit)
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
+        if request.HasField("priority"):
+            changes["priority"] = render.read_priority(request.priority)
         record = await self._keys.update(request.account_id, request.key_id, actor=actor, **changes)
         return pb.UpdateAccountKeyResponse(key=render.key(record))
 
@@ -240,6 +297,10 @@ def _changes(request: pb.UpdateAccountRequest, record: AccountRecord) -> dict[st
         changes["unlimited"] = unlimited
     if priority := render.read_priority(request.priority):
         changes["priority"] = priority
+    if request.HasField("email"):
+        changes["email"] = render.read_email(request.email) if request.email else None
+    if request.HasField("name"):
+        changes["name"] = render.read_name(request.name)
     return changes | render.read_limit_changes(request.limits, request.no_limit, role=role)
 
 

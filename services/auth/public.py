@@ -14,6 +14,7 @@ from services.auth.account_servicer import AccountServicer, SignUpMode
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.offered import Offered
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.teams import Teams
@@ -37,6 +38,7 @@ def public_server(
     pepper: bytes,
     signup: SignUpMode,
     first_login: FirstLogin,
+    offered: Offered,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
@@ -69,6 +71,7 @@ def public_server(
             callers=callers,
             passwords=passwords,
             pepper=pepper,
+            offered=offered,
         ),
         server.grpc,
     )

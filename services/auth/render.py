@@ -73,6 +73,7 @@ def account(record: AccountRecord) -> account_pb2.Account:
         priority=priorities.NUMBERS[record.priority],
         team_id=record.team_id or "",
         team_role=TEAM_ROLES.get(record.team_role or "", account_pb2.TEAM_ROLE_UNSPECIFIED),
+        deleted_at=_stamp(record.deleted_at),
     )
 
 
@@ -159,11 +160,11 @@ def invitation(record: InvitationRecord) -> team_service_pb2.Invitation:
     )
 
 
-def rule(record: RuleRecord) -> account_pb2.StoredRule:
-    """Return a permission."""
+def rule(record: RuleRecord, warning: str = "") -> account_pb2.StoredRule:
+    """Return a permission, with what is odd of it."""
     stored = quota_pb2.Rule(provider=record.provider, model=record.model)
     stored.operations.extend(quota_pb2.Operation.ValueType(number) for number in record.operations)
-    return account_pb2.StoredRule(rule_id=record.id, rule=stored, created_at=_stamp(record.created_at))
+    return account_pb2.StoredRule(rule_id=record.id, rule=stored, created_at=_stamp(record.created_at), warning=warning)
 
 
 def usage(record: UsageRecord) -> account_pb2.UsageRow:

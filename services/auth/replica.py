@@ -15,6 +15,7 @@ from services.auth.adapters.carried import CarriedBlocks
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.ledger import Ledger
+from services.auth.adapters.offered import Offered
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
@@ -74,7 +75,15 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
         )
         first = FirstLogin(postgres, token=config.setup_token.get_secret_value(), until=config.setup_until)
-        public = public_server(postgres, quota, arrivals, pepper=pepper, signup=config.signup, first_login=first)
+        public = public_server(
+            postgres,
+            quota,
+            arrivals,
+            pepper=pepper,
+            signup=config.signup,
+            first_login=first,
+            offered=Offered(config.catalogue),
+        )
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {
             "paces": kept.tidy,

@@ -50,6 +50,8 @@ class AuthSettings(DatabaseSettings):
     """For how many days rows of the ledger are kept at least, before their sums alone are; unset: for ever."""
     database_wait_s: float = Field(default=1.0, gt=0)
     """How long a connection is waited for before the database counts as away and callers are told at once."""
+    servers: str = ""
+    """Servers of one's own, whose models rules may name; the catalogue's reader reads them itself."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)
     """How long a router may go on with a verified key before it asks again."""
 

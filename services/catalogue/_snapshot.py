@@ -152,6 +152,11 @@ class Catalogue:
         """The configured providers of which ids that no row has are served."""
         return self.configured.intersection(row.provider for row in self._wildcards.rows)
 
+    @property
+    def open_ended_providers(self) -> frozenset[str]:
+        """The providers, configured or not, of which ids that no row has may be served."""
+        return frozenset(row.provider for row in self._wildcards.rows)
+
     def with_listed(self, listed: Mapping[str, Listed]) -> Self:
         """Return this snapshot with what providers themselves list, by provider: ids that wildcard rows cover."""
         joined = copy.copy(self)

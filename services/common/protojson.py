@@ -5,12 +5,14 @@ from __future__ import annotations
 import binascii
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from moa.common.v1 import limits_pb2
 from services.common import words
 from services.common.body import refuse_form
 from services.common.errors import InvalidField, Malformed, TooLarge
@@ -28,9 +30,12 @@ _WHOLE: Final[Mapping[int, tuple[int, int]]] = {
     F.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_DURATION: Final = "google.protobuf.Duration"
+_UNITS_S: Final[Mapping[str, int]] = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_PARTS: Final = re.compile(r"(?:[0-9]{1,9}d)?(?:[0-9]{1,9}h)?(?:[0-9]{1,9}m)?(?:[0-9]{1,9}s)?")
 _TIMES: Final[Mapping[str, str]] = {
     "google.protobuf.Timestamp": 'a time like "2026-11-20T12:00:00Z"',
-    "google.protobuf.Duration": 'a duration in seconds like "3.5s"',
+    _DURATION: 'a duration like "24h", "90s" or "1h30m", or a number of seconds',
 }
 
 
@@ -89,6 +94,17 @@ def fill(message: Message, given: Mapping[str, Any], at: str = "") -> None:
         if value is not None:
             seen.add(slot)
             _set(message, field, value, path)
+            _note_nulls(message, field, value)
+
+
+def _note_nulls(message: Message, field: FieldDescriptor, value: Any) -> None:
+    """Name the members of an object that are null in the list that the contract has for them, if it has one."""
+    nulls = field.GetOptions().Extensions[limits_pb2.limits].nulls
+    if not nulls or field.message_type is None:
+        return
+    names = {name: one.name for one in field.message_type.fields for name in (one.name, one.json_name)}
+    noted = getattr(message, nulls)
+    noted.extend(names[name] for name, member in value.items() if member is None and names[name] not in noted)
 
 
 def _set(message: Message, field: FieldDescriptor, value: Any, path: str) -> None:
@@ -117,10 +133,22 @@ def _fill_message(message: Message, value: Any, path: str) -> None:
             raise InvalidField(f"{path} must be an object{_written_as(message, value)}", param=path)
         fill(message, value, path)
         return
+    if message.DESCRIPTOR.full_name == _DURATION:
+        value = _seconds(value)
     try:
         message.FromJsonString(value)  # type: ignore[attr-defined]  # of times alone
     except (ValueError, TypeError, AttributeError):
         raise InvalidField(f"{path} must be {described}", param=path) from None
+
+
+def _seconds(value: Any) -> Any:
+    """Return a duration as proto3's JSON writes it, where people write it with units or as a number of seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return f"{value:.9f}s"
+    if isinstance(value, str) and value and _PARTS.fullmatch(value):
+        parts = re.findall(r"([0-9]+)([dhms])", value)
+        return f"{sum(int(number) * _UNITS_S[unit] for number, unit in parts)}s"
+    return value
 
 
 def _written_as(message: Message, value: Any) -> str:
@@ -186,13 +214,22 @@ def _real(value: Any, path: str) -> float:
 def _enum(field: FieldDescriptor, value: Any, path: str) -> int:
     assert field.enum_type is not None  # what an enum's field has
     known = {one.name: one.number for one in field.enum_type.values}
-    if isinstance(value, str) and value in known:
-        return known[value]
+    if isinstance(value, str):
+        # People write "admin" for ROLE_ADMIN.
+        for name in (value, _prefix(field) + value.upper()):
+            if name in known:
+                return known[name]
     if isinstance(value, int) and not isinstance(value, bool) and value in field.enum_type.values_by_number:
         return value
     near = words.likest(value, _names(field)) if isinstance(value, str) else ""
     hint = f"; did you mean {near}?" if near else ""
     raise InvalidField(f"{path} must be one of {', '.join(_names(field))}{hint}", param=path)
+
+
+def _prefix(field: FieldDescriptor) -> str:
+    """Return what stands before each word of an enum, as before that for nothing in particular."""
+    assert field.enum_type is not None
+    return field.enum_type.values[0].name.removesuffix("UNSPECIFIED")
 
 
 def _bytes(text: bytes, path: str) -> bytes:

@@ -135,6 +135,10 @@ class LeaseStores:
         while len(self._unknown) > _UNKNOWN_COUNT:
             self._unknown.popitem(last=False)
 
+    def forget(self, digest: bytes) -> None:
+        """Take a key for granted no more: auth says with the next request why it is refused. What runs goes on."""
+        self.by_digest.pop(digest, None)
+
     def drop(self, store: LeaseStore) -> None:
         """Forget a key that nobody uses; it is asked for anew when somebody does."""
         self.by_key_id.pop(store.verified_key.key_id, None)

@@ -188,7 +188,7 @@ class Refreshing:
         for key_id in answer.ended_key_ids:
             ended = self._stores.by_key_id.get(key_id)
             if ended is not None:
-                self._stores.end(ended.digest)
+                self._stores.forget(ended.digest)
         for granted in answer.leases:
             leases[granted.lease_id].renew(granted, asked_at)
 

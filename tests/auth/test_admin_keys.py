@@ -41,11 +41,17 @@ _GIVES: dict[str, list[dict[str, Any]]] = {
         {"zone": "Asia/Seoul"},
         {"disabled": False},
         {"disabled": True, "priority": quota_pb2.PRIORITY_HIGH},
+        {"email": "taken.over@example.com"},
+        {"name": "somebody"},
+        {"password": PASSWORD},
     ],
+    "CreateAccountKey": [{}],
+    "RotateAccountKey": [{}],
     "UpdateAccountKey": [{"limits": account_pb2.Limits(usd_a_month="5")}],
     "AddCredits": [{"micro_credits": 5}, {"micro_credits": -1}],
     "GrantRule": [{"rule": quota_pb2.Rule()}],
     "CreateInvitation": [{}],
+    "DeleteAccount": [{}],
 }
 _TAKES = {"RevokeRule", "RevokeAccountKey"}
 _READS = {"ListAccounts", "GetAccount", "ListRules", "ListAccountKeys", "GetAccountUsage", "ListLedger", "ListAudit"}
@@ -120,10 +126,10 @@ async def test_an_administrator_without_limits_gives(client: Client, auth: Auth,
     for at, token in enumerate((root, session)):
         account_id, key_id, _ = await auth.account()
         for method, gift in gifts(account_id):
-            if method == "UpdateAccountKey":
+            if method in ("UpdateAccountKey", "RotateAccountKey"):
                 gift.key_id = key_id
-            if method == "CreateAccount" and gift.email:
-                gift.email = f"given{at}@example.com"
+            if method in ("CreateAccount", "UpdateAccount") and gift.email:
+                gift.email = f"{method}{at}@example.com"
             await getattr(client.admin, method)(gift, metadata=client.sent(token))
     first = await client.admin.CreateAccount(admin_pb.CreateAccountRequest(with_key=True), metadata=client.sent(root))
     (listed,) = (await client.account.ListKeys(pb.ListKeysRequest(), metadata=client.sent(first.api_key))).keys

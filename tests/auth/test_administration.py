@@ -146,6 +146,7 @@ async def test_every_admin_act_is_in_the_audit_log(client: Client, root: str, au
     admin = client.sent(root)
     stub = client.admin
     account_id, key_id, _ = await auth.account()
+    other, _ = await auth.key(account_id)
     rule = quota_pb2.Rule(provider="openai-*", model="*")
     granted = await stub.GrantRule(admin_pb.GrantRuleRequest(account_id=account_id, rule=rule), metadata=admin)
     acts = {
@@ -166,6 +167,9 @@ async def test_every_admin_act_is_in_the_audit_log(client: Client, root: str, au
             admin_pb.UpdateAccountKeyRequest(account_id=account_id, key_id=key_id, name="renamed"),
         ),
         "CreateInvitation": ("invitation.made", admin_pb.CreateInvitationRequest(expires_in=Duration(seconds=60))),
+        "CreateAccountKey": ("key.created", admin_pb.CreateAccountKeyRequest(account_id=account_id)),
+        "RotateAccountKey": ("key.rotated", admin_pb.RotateAccountKeyRequest(account_id=account_id, key_id=other)),
+        "DeleteAccount": ("account.deleted", admin_pb.DeleteAccountRequest(account_id=account_id)),
     }
     methods = {method.name for method in admin_pb.DESCRIPTOR.services_by_name["AdminService"].methods}
     assert {name for name in methods if not name.startswith(("List", "Get"))} == set(acts)

@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moa.account.v1 import account_service_pb2, admin_service_pb2
+from moa.account.v1 import account_pb2, account_service_pb2, admin_service_pb2
 from moa.image.v1 import image_service_pb2
+from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2, task_service_pb2
 from services.common import protojson
 from services.common.errors import InvalidField, Malformed, TooLarge
@@ -59,7 +60,11 @@ def read(kind: type[M], body: bytes) -> M:
         (b'{"tokens_a_day": "many"}', "tokens_a_day"),
         (b'{"tokens_a_day": [1]}', "tokens_a_day"),
         (b'{"expires_in": "an hour"}', "expires_in"),
-        (b'{"expires_in": 3600}', "expires_in"),
+        (b'{"expires_in": "1y"}', "expires_in"),
+        (b'{"expires_in": "30m1h"}', "expires_in"),
+        (b'{"expires_in": ""}', "expires_in"),
+        (b'{"expires_in": true}', "expires_in"),
+        (b'{"expires_in": 1e300}', "expires_in"),
         (b'{"expires_in": {"seconds": 3600}}', "expires_in"),
         (b"[]", ""),
         (b"null", ""),
@@ -80,7 +85,7 @@ def test_what_does_not_fit_is_named(body: bytes, param: str) -> None:
         (b'{"scopes": [7]}', "scopes[0] must be an object of provider, model or operations"),
         (b'{"scopes": [{"operation": "x"}]}', "unknown field scopes[0].operation; use operations"),
         (
-            b'{"scopes": [{"operations": ["text"]}]}',
+            b'{"scopes": [{"operations": ["OPERATION_TXT"]}]}',
             "scopes[0].operations[0] must be one of OPERATION_TEXT, OPERATION_IMAGE, OPERATION_TASK; "
             "did you mean OPERATION_TEXT?",
         ),
@@ -211,3 +216,41 @@ def test_a_name_that_cannot_be_sent_back_is_refused_all_the_same(body: bytes) ->
         read(KEY, body)
     assert "?" in refused.value.param
     assert dict(status.trailers_of(refused.value, "r"))
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ('"24h"', 86_400),
+        ('"1h30m"', 5_400),
+        ('"7d"', 604_800),
+        ('"90s"', 90),
+        ('"3.5s"', 3.5),
+        ("3600", 3600),
+        ("0.5", 0.5),
+    ],
+)
+def test_durations_are_read_as_people_write_them(written: str, seconds: float) -> None:
+    """With units, or as a number of seconds, beside proto3's own form."""
+    read_in = read(KEY, f'{{"expires_in": {written}}}'.encode()).expires_in
+    assert read_in.ToMilliseconds() == seconds * 1000
+
+
+def test_words_of_enums_need_no_prefix() -> None:
+    """ "admin" is ROLE_ADMIN, in any case; the contract's own names are taken as before."""
+    for word in ("admin", "Admin", "ROLE_ADMIN"):
+        account = read(admin_service_pb2.CreateAccountRequest, f'{{"role": "{word}"}}'.encode())
+        assert account.role == account_pb2.ROLE_ADMIN
+    key = read(KEY, b'{"priority": "low", "manages": ["account"], "scopes": [{"operations": ["text"]}]}')
+    assert (key.priority, list(key.manages)) == (quota_pb2.PRIORITY_LOW, [account_pb2.SCOPE_ACCOUNT])
+    assert list(key.scopes[0].operations) == [quota_pb2.OPERATION_TEXT]
+
+
+def test_null_takes_a_limit_away() -> None:
+    """Where the contract has a list for it; what is not there is not touched, and elsewhere null leaves unset."""
+    body = b'{"limits": {"usdAMonth": null, "tokens_a_day": 5}, "no_limit": ["keys"]}'
+    changed = read(admin_service_pb2.UpdateAccountRequest, body)
+    assert sorted(changed.no_limit) == ["keys", "usd_a_month"]
+    assert changed.limits == account_pb2.Limits(tokens_a_day=5)
+    made = read(admin_service_pb2.CreateAccountRequest, b'{"limits": {"usd_a_month": null}}')
+    assert not made.limits.HasField("usd_a_month")

@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.audit import audit
 from services.auth.adapters.columns import LIMIT_COLUMNS
+from services.auth.adapters.deleting import erase
 from services.auth.adapters.keys import insert_key
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain import keys
@@ -28,15 +29,19 @@ CONSOLE: Final = "console"
 
 _COLUMNS: LiteralString = (
     f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, requests_a_minute,"
-    " concurrent_requests, tokens_a_minute, priority, micro_credits, created_at, team_id, team_role"
+    " concurrent_requests, tokens_a_minute, priority, micro_credits, created_at, deleted_at, team_id, team_role"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
 PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"
 """What a search looks in: as the index `accounts_by_pieces` has it."""
 _AFTER: LiteralString = (
-    "(%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s)) order by created_at desc, id desc"
+    "deleted_at is null and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))"
+    " order by created_at desc, id desc"
 )
 _NEWEST: Final = 500
+_CREDENTIALS: Final = frozenset({"email", "password_hash"})
+_PERSONAL: Final = {"email": "a new email", "name": "a new name", "password_hash": "a new password"}
+"""What the audit log says of columns that hold what is of a person."""
 _NO_INVITED: Final = (
     "no account can be made with this email and invitation; if you have an account already, log in, else ask an"
     " administrator for another invitation"
@@ -124,7 +129,7 @@ class Accounts:
         if key is not None:
             await insert_key(link, account_id, key, name="first key", manages=_manages(role))
         if actor is not None:
-            details = f"role={role}", f"email={email or ''}", f"priority={priority}"
+            details = f"role={role}", f"priority={priority}", *(["with an email"] if email else [])
             await audit(link, actor, "account.created", account_id, *details)
 
     async def first(
@@ -209,9 +214,24 @@ class Accounts:
             return await cursor.fetchall()
 
     async def update(self, account_id: str, *, actor: str, **changes: object) -> AccountRecord:
-        """Set columns of an account. Raises NotFound."""
+        """Set columns of an account; a new address or password ends its sessions.
+
+        Raises NotFound, or Conflict when another account has the address.
+        """
         async with self._postgres.transaction() as link:
-            return await update_account(link, account_id, actor=actor, **changes)
+            if _CREDENTIALS & changes.keys():
+                await link.execute("delete from sessions where account_id = %s", (account_id,))
+            try:
+                async with link.transaction():
+                    return await update_account(link, account_id, actor=actor, **changes)
+            except psycopg.errors.UniqueViolation:
+                raise Conflict("an account with this email exists", param="email") from None
+
+    async def delete(self, account_id: str, *, actor: str) -> AccountRecord:
+        """Erase what is of a person in an account, for good. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            await erase(link, account_id, actor=actor)
+            return await account_of(link, account_id)
 
     async def disable(self, account_id: str, *, actor: str, disabled: bool = True) -> AccountRecord:
         """End all of an account's keys and sessions, or let its keys work again."""
@@ -312,7 +332,9 @@ async def update_account(link: Link, account_id: str, *, actor: str, **changes: 
     )
     if cursor.rowcount == 0:
         raise NotFound("no such account")
-    await audit(link, actor, "account.changed", account_id, *(f"{name}={value}" for name, value in changes.items()))
+    # What is of a person is not told in a log that is kept for ever.
+    details = (_PERSONAL.get(name) or f"{name}={value}" for name, value in changes.items())
+    await audit(link, actor, "account.changed", account_id, *details)
     return await account_of(link, account_id)
 
 

@@ -139,7 +139,7 @@ class CachedVerifiedKeys:
 
     def _keep(self, who: VerifiedKey, before: int) -> None:
         """Remember a key, unless something changed while it was being read."""
-        if who.ended or before != self._changes:
+        if (who.ended and not who.disabled) or before != self._changes:
             return
         entry = _Entry(who, time.monotonic())
         self._by_digest[who.digest] = entry

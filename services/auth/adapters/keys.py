@@ -90,7 +90,7 @@ class Keys:
                 bound_by=bound_by,
             )
             if actor is not None:
-                await audit(link, actor, "key.created", account_id, f"key={key_id}", f"name={name}")
+                await audit(link, actor, "key.created", account_id, f"key={key_id}")
             return await _get(link, account_id, key_id)
 
     async def list(self, account_id: str) -> list[KeyRecord]:
@@ -132,7 +132,7 @@ class Keys:
             if asking is not None:
                 check_changes(asking, before, after)
             if actor is not None:
-                details = (f"{name}={value}" for name, value in changes.items())
+                details = ("a new name" if name == "name" else f"{name}={value}" for name, value in changes.items())
                 await audit(link, actor, "key.changed", account_id, f"key={key_id}", *details)
             return after
 
@@ -144,10 +144,21 @@ class Keys:
                 await audit(link, actor, "key.revoked", account_id, f"key={key_id}")
             return revoked
 
-    async def rotate(self, account_id: str, key_id: str, key: keys.NewKey, *, maker: str | None = None) -> KeyRecord:
-        """Put a new key in an old one's place, whose counters it goes on with; `maker` is the key that asks for it.
+    async def rotate(
+        self,
+        account_id: str,
+        key_id: str,
+        key: keys.NewKey,
+        *,
+        maker: str | None = None,
+        actor: str | None = None,
+        overlap_s: float | None = None,
+    ) -> KeyRecord:
+        """Put a new key in an old one's place, whose counters it goes on with; `maker` is the key that asks for it,
+        `actor` the administrator.
 
-        Raises Conflict when the old one has ended, PermissionDenied when it is more than the maker.
+        The old one works on for `overlap_s`, on the same counters; None: it is revoked. Raises Conflict when the old
+        one has ended, PermissionDenied when it is more than the maker.
         """
         async with self._postgres.transaction() as link:
             await _lock(link, account_id)
@@ -167,7 +178,16 @@ class Keys:
             if cursor.rowcount == 0:
                 await _get(link, account_id, key_id)
                 raise Conflict("the key has ended; make a new one")
-            await revoke_key(link, account_id, key_id)
+            if overlap_s is None:
+                await revoke_key(link, account_id, key_id)
+            else:
+                await link.execute(
+                    "update keys set expires_at = least(expires_at, now() + make_interval(secs => %s)) where id = %s",
+                    (overlap_s, key_id),
+                )
+            if actor is not None:
+                overlap = [] if overlap_s is None else [f"overlap_s={overlap_s:g}"]
+                await audit(link, actor, "key.rotated", account_id, f"key={key_id}", f"by={new_id}", *overlap)
             return await _get(link, account_id, new_id)
 
     async def check_gives(self, account_id: str, key_id: str, scope: str = ADMIN) -> None:

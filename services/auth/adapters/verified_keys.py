@@ -34,6 +34,7 @@ with found as (
     select k.id as key_id, k.digest, k.scopes, k.expires_at, k.priority as key_priority, k.manages,
            coalesce(k.counts_as, k.id) as counter, k.bound_by,
            k.revoked_at is not null or a.disabled_at is not null or coalesce(k.expires_at <= now(), false) as ended,
+           a.disabled_at is not null and k.revoked_at is null and coalesce(k.expires_at > now(), true) as disabled,
            a.id as account_id, a.unlimited, a.priority, a.micro_credits, {_NOW_ZONE} as zone,
            array[{_limits("a")}] as account_limits, array[{_limits("k")}] as key_limits,
            array[{_limits("m")}] as maker_limits,
@@ -44,7 +45,7 @@ with found as (
 ), dated as (
     select *, (now() at time zone zone)::date as day from found
 )
-select d.account_id, d.key_id, d.digest, d.ended, d.expires_at, d.unlimited, d.scopes, d.day,
+select d.account_id, d.key_id, d.digest, d.ended, d.disabled, d.expires_at, d.unlimited, d.scopes, d.day,
        d.priority, d.key_priority, d.micro_credits, d.manages, d.counter, d.bound_by,
        d.account_limits, d.key_limits, d.maker_limits, d.team_id, d.team_name, d.team_rules, d.team_limits,
        {_PERIODS},
@@ -124,10 +125,10 @@ async def _read(link: Link, statement: str, parameter: object) -> list[VerifiedK
 
 
 def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
-    (account_id, key_id, digest, ended, expires_at, unlimited, scopes, day) = row[:8]
-    (priority, key_priority, micro_credits, manages, counter, bound_by) = row[8:14]
-    (account_limits, key_limits, maker_limits, team_id, team_name, team_rules, team_limits) = row[14:21]
-    (ends, counted, rules) = row[21:]
+    (account_id, key_id, digest, ended, disabled, expires_at, unlimited, scopes, day) = row[:9]
+    (priority, key_priority, micro_credits, manages, counter, bound_by) = row[9:15]
+    (account_limits, key_limits, maker_limits, team_id, team_name, team_rules, team_limits) = row[15:22]
+    (ends, counted, rules) = row[22:]
     taken: dict[str, dict[Period, Amount]] = defaultdict(dict)
     for subject, period, *amounts in counted or ():
         taken[subject][Period(period)] = Amount(*amounts)
@@ -149,6 +150,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         key_id=key_id,
         digest=digest,
         ended=ended,
+        disabled=disabled,
         expires_at=expires_at,
         rules=tuple(rule_of(rule) for rule in (*rules, *(team_rules or ()))),
         scopes=tuple(rule_of(rule) for rule in scopes),

@@ -160,6 +160,8 @@ class VerifiedKey:
     digest: bytes
     ended: bool
     """Whether the key is revoked or expired, or the account disabled."""
+    disabled: bool = False
+    """Whether the account is disabled, of a key that has not ended otherwise."""
     rules: tuple[quota_pb2.Rule, ...]
     scopes: tuple[quota_pb2.Rule, ...] = ()
     unlimited: bool

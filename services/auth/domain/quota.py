@@ -26,6 +26,8 @@ from services.quota_client.reservation_ids import ReservationId
 T = TypeVar("T")
 R = TypeVar("R")
 
+_NO_KEY: Final = "the API key is not valid; send it whole, or one that is not expired or revoked"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
@@ -76,14 +78,17 @@ class Quota:
         self.pools = Pools(ledger, self._lease_ids, owner=owner, lease_s=lease_s, block_s=block_s)
 
     async def verify(self, api_key: str) -> VerifiedKey:
-        """Return who a key belongs to. Raises Unauthenticated when it is unknown, expired or revoked."""
+        """Return who a key belongs to.
+
+        Raises Unauthenticated when it is unknown, expired or revoked, PermissionDenied where its account is disabled.
+        """
         if not api_key or len(api_key) > keys.MAX_KEY_CHARS:
-            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
+            raise Unauthenticated(_NO_KEY)
         digest = keys.digest(self._pepper, api_key)
         who = await self._verified_keys.by_digest(digest)
-        if who is None or not hmac.compare_digest(who.digest, digest) or who.ended:
-            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
-        return who
+        if who is None or not hmac.compare_digest(who.digest, digest):
+            raise Unauthenticated(_NO_KEY)
+        return _alive(who)
 
     async def known(self, key_id: str) -> VerifiedKey:
         """Return who a key's id belongs to. Raises Unauthenticated likewise."""
@@ -93,9 +98,9 @@ class Quota:
             found = self._verified_keys.trusted([key_id])
             if not found:
                 raise
-        if not found or found[0].ended:
-            raise Unauthenticated("the API key is not valid; send it whole, or one that is not expired or revoked")
-        return found[0]
+        if not found:
+            raise Unauthenticated(_NO_KEY)
+        return _alive(found[0])
 
     async def admit(
         self,
@@ -140,7 +145,7 @@ class Quota:
         try:
             found = await self._verified_keys.by_ids(key_ids)
         except Unavailable:
-            return self._verified_keys.trusted(key_ids), []
+            return [who for who in self._verified_keys.trusted(key_ids) if not who.ended], []
         good = [who for who in found if not who.ended]
         alive = {who.key_id for who in good}
         return good, [key_id for key_id in key_ids if key_id not in alive]
@@ -237,6 +242,15 @@ class Quota:
         if reservation is None or found is None:
             return None
         return Further(reservation_id, reservation.lease_id, found[0], reservation.amount)
+
+
+def _alive(who: VerifiedKey) -> VerifiedKey:
+    """Return a key that has not ended. Raises PermissionDenied where its account is disabled, else Unauthenticated."""
+    if who.disabled:
+        raise PermissionDenied("the account of this API key is disabled; ask an administrator to enable it")
+    if who.ended:
+        raise Unauthenticated(_NO_KEY)
+    return who
 
 
 async def _noted(

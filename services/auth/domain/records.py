@@ -26,6 +26,7 @@ class AccountRecord(Limits):
     created_at: datetime
     team_id: str | None
     team_role: str | None
+    deleted_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
