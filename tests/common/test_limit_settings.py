@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from moa.quota.v1.quota_pb2 import OPERATION_IMAGE, OPERATION_TEXT, Rule
+from moa.quota.v1.quota_pb2 import OPERATION_IMAGE, OPERATION_TEXT, Rule, Settlement
 from moa.text.v1.text_pb2 import Sampling
 from services.common import limits
 
@@ -45,3 +45,23 @@ def test_a_number_keeps_its_limits_and_whole_ones_no_fraction() -> None:
     assert dict(limits.given_settings(sampling)) == {"temperature": 0.0, "top_k": 3}
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(3.0, limits.shape(Sampling, "temperature"))
+
+
+def test_a_message_of_settings_is_read_and_written_as_an_object() -> None:
+    """Bodies take an object of its settings, in either case of names; what it lacks is not given."""
+    assert "charged" in limits.settings(Settlement)
+    settlement = Settlement()
+    settlement.charged.images = 2
+    limits.put(settlement, "charged", {"tokens": 7, "nano_usd": None})
+    assert dict(limits.given_settings(settlement)) == {"charged": {"tokens": 7}}
+    for camel, body in ((False, {"nano_usd": 5}), (True, {"nanoUsd": 5})):
+        shape: Any = limits.shape(Settlement, "charged", camel=camel)
+        limits.put(settlement, "charged", msgspec.convert(body, shape))
+        assert dict(limits.given_settings(settlement)) == {"charged": {"nano_usd": 5}}
+        for bad in ({"nano_USD": 5}, {**body, "cents": 1}, {next(iter(body)): "x"}, 7):
+            with pytest.raises(msgspec.ValidationError):
+                msgspec.convert(bad, shape)
+    limits.put(settlement, "charged", {})
+    assert dict(limits.given_settings(settlement)) == {"charged": {}}
+    with pytest.raises(ValueError, match="cents"):
+        limits.put(settlement, "charged", {"cents": 1})

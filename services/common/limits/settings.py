@@ -1,19 +1,21 @@
-"""The settings of a message: fields that may be given or not and hold a number, a word of an enum, or a list of these.
+"""The settings of a message: fields that may be given or not and hold a number, a text, a word of an enum, a list of
+these, or a message that has settings only.
 
 Dialects, adapters and engines read and write them by name, whatever their kind. As values they are what JSON has: an
-enum's word is its value's name without the enum's, in lower case.
+enum's word is its value's name without the enum's, in lower case, and a message is an object.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Final, Literal, cast
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
-from msgspec import Meta
+from google.protobuf.message_factory import GetMessageClass
+from msgspec import Meta, Struct, defstruct, structs
 
 from services.common.limits.fields import is_map
 from services.common.limits.meta import meta
@@ -46,9 +48,14 @@ def camel_settings(message: type[Message]) -> dict[str, str]:
     return {name: str(_described(message, name).json_name) for name in settings(message)}
 
 
-def shape(message: type[Message], name: str) -> Any:
-    """Return the type of a setting's values in a body, with its limits."""
+def shape(message: type[Message], name: str, *, camel: bool = False) -> Any:
+    """Return the type of a setting's values in a body, with its limits; `camel`: of an object's names."""
     field = _described(message, name)
+    if field.message_type is not None:
+        held = _held(field)
+        fields = [(each, shape(held, each, camel=camel) | None, None) for each in settings(held)]
+        how: dict[str, Any] = {"rename": "camel"} if camel else {}
+        return defstruct(held.__name__, fields, kw_only=True, forbid_unknown_fields=True, module=__name__, **how)
     if not field.is_repeated:
         return _plain(field) if field.enum_type is not None else Annotated[_plain(field), meta(message, name)]
     item = Annotated[int, Meta(ge=0, le=2**31 - 1)] if field.type == FieldDescriptor.TYPE_UINT32 else _plain(field)
@@ -60,7 +67,9 @@ def given_settings(message: Message) -> Iterator[tuple[str, Any]]:
     for field, value in message.ListFields():
         if not _is_setting(field):
             continue
-        if field.enum_type is not None:
+        if field.message_type is not None:
+            yield field.name, dict(given_settings(value))
+        elif field.enum_type is not None:
             words = _words(field.enum_type)
             yield field.name, [words[each] for each in value] if field.is_repeated else words[value]
         else:
@@ -70,6 +79,9 @@ def given_settings(message: Message) -> Iterator[tuple[str, Any]]:
 def put(message: Message, name: str, value: Any) -> None:
     """Set a setting. A whole number loses its fraction. Raises TypeError or ValueError for a value of another kind."""
     field = _described(type(message), name)
+    if field.message_type is not None:
+        _put_object(getattr(message, name), value)
+        return
     if field.enum_type is not None:
         numbers = {word: number for number, word in _words(field.enum_type).items()}
         try:
@@ -85,10 +97,31 @@ def put(message: Message, name: str, value: Any) -> None:
         setattr(message, name, value)
 
 
+def _put_object(message: Message, value: Struct | Mapping[str, Any]) -> None:
+    given = structs.asdict(value) if isinstance(value, Struct) else dict(value)
+    if unknown := given.keys() - set(settings(type(message))):
+        raise ValueError(f"no such setting: {min(unknown)}")
+    message.Clear()
+    message.SetInParent()
+    for name, each in given.items():
+        if each is not None:
+            put(message, name, each)
+
+
+def _held(field: FieldDescriptor) -> type[Message]:
+    """Return the type of the message that a field holds."""
+    return GetMessageClass(cast(Descriptor, field.message_type))
+
+
 @cache
 def _is_setting(field: FieldDescriptor) -> bool:
     if is_map(field) or not (field.has_presence or field.is_repeated):
         return False
+    if field.message_type is not None:
+        fields = field.message_type.fields
+        return (
+            not field.is_repeated and field.containing_oneof is None and bool(fields) and all(map(_is_setting, fields))
+        )
     return field.enum_type is not None or field.type in _KINDS
 
 

@@ -5,7 +5,7 @@ A dialect that publishes another range, or another kind of value, says so by a f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, defstruct
 
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
         """The same in camel case."""
 
 else:
-    _FIELDS = [(name, limits.shape(Sampling, name) | None, None) for name in NAMES]
-    Sampled = defstruct("Sampled", _FIELDS, kw_only=True, module=__name__)
-    CamelSampled = defstruct("CamelSampled", _FIELDS, kw_only=True, rename="camel", module=__name__)
+
+    def _fields(*, camel: bool) -> list[tuple[str, Any, None]]:
+        return [(name, limits.shape(Sampling, name, camel=camel) | None, None) for name in NAMES]
+
+    Sampled = defstruct("Sampled", _fields(camel=False), kw_only=True, module=__name__)
+    CamelSampled = defstruct("CamelSampled", _fields(camel=True), kw_only=True, rename="camel", module=__name__)
 
 
 def fill(sampling: Sampling, body: Sampled | CamelSampled) -> None:
