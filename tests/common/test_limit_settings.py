@@ -56,6 +56,7 @@ def test_a_message_of_settings_is_read_and_written_as_an_object() -> None:
     assert dict(limits.given_settings(settlement)) == {"charged": {"tokens": 7}}
     for camel, body in ((False, {"nano_usd": 5}), (True, {"nanoUsd": 5})):
         shape: Any = limits.shape(Settlement, "charged", camel=camel)
+        assert shape is limits.shape(Settlement, "charged", camel=camel), "OpenAPI has one type of a name"
         limits.put(settlement, "charged", msgspec.convert(body, shape))
         assert dict(limits.given_settings(settlement)) == {"charged": {"nano_usd": 5}}
         for bad in ({"nano_USD": 5}, {**body, "cents": 1}, {next(iter(body)): "x"}, 7):
