@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Final, Literal, cast
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Meta, Struct, defstruct, structs
@@ -52,7 +52,7 @@ def shape(message: type[Message], name: str, *, camel: bool = False) -> Any:
     """Return the type of a setting's values in a body, with its limits; `camel`: of an object's names."""
     field = _described(message, name)
     if field.message_type is not None:
-        return _object(GetMessageClass(field.message_type), camel=camel)
+        return _object(field.message_type, camel=camel)
     if not field.is_repeated:
         return _plain(field) if field.enum_type is not None else Annotated[_plain(field), meta(message, name)]
     item = Annotated[int, Meta(ge=0, le=2**31 - 1)] if field.type == FieldDescriptor.TYPE_UINT32 else _plain(field)
@@ -106,8 +106,9 @@ def _put_object(message: Message, value: Struct | Mapping[str, Any]) -> None:
 
 
 @cache
-def _object(message: type[Message], *, camel: bool) -> type[Struct]:
+def _object(described: Descriptor, *, camel: bool) -> type[Struct]:
     """Return the type of an object of a message's settings: one type, as OpenAPI names each."""
+    message = GetMessageClass(described)
     fields = [(name, shape(message, name, camel=camel) | None, None) for name in settings(message)]
     how: dict[str, Any] = {"kw_only": True, "forbid_unknown_fields": True, "module": __name__}
     if camel:
