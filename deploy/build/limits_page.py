@@ -181,7 +181,7 @@ def requests() -> list[Row]:
         ),
         Row(
             "tokens that are set aside at first for an answer without `max_tokens`",
-            f"{growth.PORTION:,}; {growth.UNKNOWN_PORTION:,} where neither context nor longest answer is known",
+            f"{growth.INCREMENT:,}; {growth.UNKNOWN_INCREMENT:,} where neither context nor longest answer is known",
             "one caller does not lock a day's quota; more is set aside as the answer grows",
             "nothing; where the quota ends, so does the answer, by `length`",
         ),

@@ -30,7 +30,7 @@ from services.text.generation import LIFE_S, Generation
 from services.text.targets import ADAPTERS, Target, Targets
 
 PART_TOKENS: Final = 512
-"""Of an answer that is wanted whole so much is told at once, at least: half a portion that is set aside is more."""
+"""Of an answer that is wanted whole so much is told at once, at least: half an increment of a reservation is more."""
 
 
 class TextServicer(TextServiceServicer):

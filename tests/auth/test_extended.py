@@ -173,16 +173,16 @@ class Lent:
     def reservations(self) -> list[Further]:
         return [Further(f"{self.lease}.{number}.100.0.0", self.lease, self.block, BLOCK) for number in (1, 2)]
 
-    def booking(self, charged: int, *, first_alone: bool = False) -> Booking:
+    def booking(self, charged: int, *, further_unknown: bool = False) -> Booking:
         """Return its settlement; of a backend, which knows its first reservation alone."""
         first, second = self.reservations
-        further = [] if first_alone else [second]
+        further = [] if further_unknown else [second]
         settlement = quota_pb2.Settlement(
             reservation_id=first.reservation_id,
             charged=quota_pb2.Amount(tokens=charged),
             usage=tokens(charged),
             further=[one.reservation_id for one in further],
-            first_alone=first_alone,
+            first_alone=further_unknown,
         )
         return Booking(*first, settlement, further)
 
@@ -207,7 +207,7 @@ async def test_what_orphans_paid_is_not_charged_again(auth: Auth, known: bool) -
     await ledger.report([reported, *reported.others()])
     await ledger.end([Ending(request.lease, request.block, BLOCK * 2)])
     assert auth.query(BOOKED, account) == [("orphan", 100, 75), ("orphan", 50, None)]
-    await ledger.settle([request.booking(180, first_alone=not known)])
+    await ledger.settle([request.booking(180, further_unknown=not known)])
     late = [("late", 0, 90), ("late", 30, None)] if known else [("late", 0, 90)]
     assert auth.query(BOOKED, account)[2:] == late
     await audited(auth.url)
@@ -217,7 +217,7 @@ async def test_what_the_first_paid_for_all_is_not_charged_again(auth: Auth) -> N
     """A backend books before auth has heard of a further reservation: the first grows by what it lacks, and when the
     router settles all the same, the further one pays nothing, and is over."""
     account, request = await lent(auth)
-    await request.ledger.settle([request.booking(150, first_alone=True)])
+    await request.ledger.settle([request.booking(150, further_unknown=True)])
     done = await request.ledger.settle([request.booking(160)])
     assert auth.query(BOOKED, account) == [("settle", 150, 75), ("settle", 0, None)]
     assert [known.charged.tokens for known in done.known.values()] == [150]

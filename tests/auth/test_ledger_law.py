@@ -266,7 +266,7 @@ class LedgerLaw(RuleBasedStateMachine):
             self.run(self.ledger.report(opened))
         further = self.run(self.ledger.further_of([reservation.reservation_id]))
         booking = self._booking(reservation)
-        booking.settlement.first_alone = True
+        booking.settlement.MergeFrom(quota_pb2.Settlement(first_alone=True))
         names = booking.settlement.further[:] = further.get(reservation.reservation_id, [])
         self._settle(replace(booking, further=[one for one in booking.further if one.reservation_id in names]))
 

@@ -10,7 +10,16 @@ from deploy.build.words import RIDDLES, misnamed, wrong_docstrings
 
 
 @pytest.mark.parametrize(
-    "code", ["told = 1", "class Bell: ...", "def f(said): ...", "self._beside = 1", "def speaking_for(): ..."]
+    "code",
+    [
+        "told = 1",
+        "class Bell: ...",
+        "def f(said): ...",
+        "self._beside = 1",
+        "def speaking_for(): ...",
+        "PORTION = 1",
+        "first_alone = True",
+    ],
 )
 def test_a_name_on_the_list_is_seen(code: str) -> None:
     """Of a variable, a class, a parameter, an attribute, and a function."""

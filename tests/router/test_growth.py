@@ -14,7 +14,7 @@ from services.common import errors
 from services.quota_client.amounts import UNLIMITED
 from services.router.domain import bounds
 from services.router.domain.caller import Caller
-from services.router.domain.growth import PORTION
+from services.router.domain.growth import INCREMENT
 from tests.router.rig import ended, said, text
 from tests.router.test_rescue import finished, kinds
 from tests.router.world import LIMIT, World
@@ -33,8 +33,8 @@ def pieces(count: int) -> list[Any]:
 
 
 async def test_more_is_set_aside_as_an_answer_grows() -> None:
-    """It begins with a portion, and each further one is there before the last is used up; the model is told no bound of
-    ours, and what it reports is charged."""
+    """It begins with an increment, and each further one is there before the last is used up; the model is told no
+    bound of ours, and what it reports is charged."""
     world = World(a=LONG)
     world.play("a", *pieces(300), finished(10, 30_500))
     got, events, _ = await world.ask(max_tokens=None)
@@ -42,7 +42,7 @@ async def test_more_is_set_aside_as_an_answer_grows() -> None:
     assert [asked.bound for asked in world.asked] == [0]
     held = LIMIT - PROMPT
     for lent in world.ledger.extended:
-        assert lent.tokens == max(PORTION, held // 2)
+        assert lent.tokens == max(INCREMENT, held // 2)
         held += lent.tokens
     assert 30_000 < held < 30_000 * 2
     assert world.ledger.rows == [("r1", 10, 30_500, "a")]
@@ -124,14 +124,14 @@ async def test_what_ran_out_may_be_there_again_when_it_is_needed() -> None:
         for _ in range(8):
             assert (await answer.next()).events
             await asyncio.sleep(0)
-        world.ledger.left = PORTION
+        world.ledger.left = INCREMENT
         while await answer.next() is not None:
             pass
     assert world.ledger.rows == [("r1", 10, 2000, "a")]
 
 
 async def test_a_model_that_ends_within_what_it_has_is_set_aside_no_more() -> None:
-    """Where the first portion is the longest answer there is, nothing grows; what is bounded has all of it at once."""
+    """Where the first increment is the longest answer, nothing grows; what is bounded has all of it at once."""
     world = World(a={"max_output_tokens": 800}, b={"max_output_tokens": 800}, c={"max_output_tokens": 800})
     for bound in (None, 900):
         world.play("a", *pieces(8), finished(10, 800))
@@ -155,7 +155,7 @@ async def test_dollars_are_set_aside_with_tokens(monkeypatch: pytest.MonkeyPatch
         caller = Caller(key="k", request_id="rid", own_key=own_key)
         world.play("a", *pieces(20), finished(10, 2000))
         await world.ask(max_tokens=None, caller=caller)
-    assert [lent.nano_usd for lent in world.ledger.extended] == [PORTION * 4000, 0]
+    assert [lent.nano_usd for lent in world.ledger.extended] == [INCREMENT * 4000, 0]
 
 
 async def test_a_rescued_answer_goes_on_with_what_is_set_aside() -> None:
@@ -204,7 +204,7 @@ def test_a_model_is_told_what_is_left_where_it_would_say_more(row: dict[str, Any
 
 
 async def test_a_model_is_told_what_is_left_in_all() -> None:
-    """The first portion, and what the account and the key have left beside it; one caller's bound is as before."""
+    """The first increment, and what the account and the key have left beside it; one caller's bound is as before."""
     world = World(a=LONG)
     world.ledger.left = 5000
     await world.ask(max_tokens=None)

@@ -1,4 +1,4 @@
-"""An answer whose length nobody bounded: its reservation begins with a portion, and grows ahead of what is delivered.
+"""An answer whose length nobody bounded: its reservation begins with an increment and grows ahead of delivery.
 
 So one caller does not lock a day's quota, and an answer may still be as long as its model and its account allow
 (docs/charging.md).
@@ -22,11 +22,11 @@ from services.router.domain.bounds import Rates
 from services.router.domain.failures import NotExtended
 from services.router.domain.ports import MessageStream, Reservation
 
-PORTION: Final = 4096
+INCREMENT: Final = 4096
 """Tokens of completion that are set aside at first: most answers are shorter, and need no call and no second."""
-UNKNOWN_PORTION: Final = 8192
+UNKNOWN_INCREMENT: Final = 8192
 """The same, of a model of which neither context nor longest answer is known."""
-_AHEAD: Final = PORTION // 2
+_AHEAD: Final = INCREMENT // 2
 """When so many are left, more are set aside: a second of the fastest models, in which auth answers many times."""
 _AT_ONCE: Final = 2
 """Of a long answer this part of what it has had is set aside at once, so that it needs few further reservations."""
@@ -37,9 +37,9 @@ Message = text_service_pb2.GenerateTextResponse
 TextStream = MessageStream[Message]
 
 
-def portion(model: Model) -> int:
+def increment(model: Model) -> int:
     """Return how many tokens of completion are set aside at first for an answer that nobody bounded."""
-    return PORTION if model.context_tokens or model.max_output_tokens else UNKNOWN_PORTION
+    return INCREMENT if model.context_tokens or model.max_output_tokens else UNKNOWN_INCREMENT
 
 
 class Growth:
@@ -131,7 +131,7 @@ class Growth:
 
     async def _extend(self) -> None:
         try:
-            tokens = min(max(PORTION * self.candidates, self.covered // _AT_ONCE), self._most - self.covered)
+            tokens = min(max(INCREMENT * self.candidates, self.covered // _AT_ONCE), self._most - self.covered)
             got = await self._paying.extend(self._amount(tokens), least=self._amount(min(self.candidates, tokens)))
         except MoaError as refusal:
             self._refusal = refusal.with_traceback(None)

@@ -29,7 +29,7 @@ from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
 from services.router.domain.conversation import conversation_of, modalities_of
-from services.router.domain.growth import Collected, Growing, Growth, cut_short, portion
+from services.router.domain.growth import Collected, Growing, Growth, cut_short, increment
 from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
 from services.router.domain.ports import MessageStream, Payer, Reservation
 from services.router.domain.prompt import Prompt
@@ -164,7 +164,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         self.prompt.check_able(self.request, model)
         wanted = self.request.max_tokens if self.request.HasField("max_tokens") else model.default_max_tokens
         self._bounded = wanted > 0
-        self._wanted = bounds.bounded(wanted or portion(model), model)
+        self._wanted = bounds.bounded(wanted or increment(model), model)
         if self._wanted < wanted and self.request.HasField("max_tokens"):
             self._shortened(model)
 
@@ -244,7 +244,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         self.granted = max(1, min(self._wanted, left // candidates))
         covered, most = self.granted * candidates, self._longest * candidates
         if not self._bounded and covered < most:
-            # What the first portion lacks others may give back meanwhile.
+            # What the first increment lacks others may give back meanwhile.
             self._growth = Growth(reserved, covered=covered, rates=self._rates, candidates=candidates, most=most)
             self.granted += self._left(reserved, most) // candidates
 

@@ -51,12 +51,7 @@ class MessagesServicer:
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer, dialect=self._dialect))
-            events = message_reply.Events(answer, caller.request_id, omits=read.omits)
-            while (message := await answer.next()) is not None:
-                if out := events.of(message):
-                    await stream.write(reply.sse_body(data=out))
-                elif not message.events:
-                    stream.heard()
+            await stream.answer(answer, message_reply.Events(answer, caller.request_id, omits=read.omits).of)
 
     async def CountMessageTokens(self, request: httpbody_pb2.HttpBody, context: Any) -> httpbody_pb2.HttpBody:
         """Count a prompt's tokens."""
