@@ -113,6 +113,7 @@ FACING = (
     "services/providers/text/carrying.py",
     "services/providers/openai/",
     "services/providers/google/",
+    "services/providers/anthropic/",
     "services/router/dialects/openai/",
     "services/router/dialects/google/",
     "services/router/dialects/anthropic/",

@@ -64,10 +64,16 @@ _CREATED: Mapping[str, Check] = {
     "thinking": _is(dict),
     "output_config": lambda value: isinstance(value, dict) and set(value) <= {"effort", "format"},
     "tool_choice": _is(dict),
+    "service_tier": lambda value: value in ("auto", "standard_only"),
+    "container": _is(str, dict),
+    "cache_control": lambda value: value == {"type": "ephemeral"},
 }
+_BETA = {"context_management": "context-management-", "mcp_servers": "mcp-client-"}
+"""Fields that need a header that asks for them, by how it begins."""
 _BLOCKS: Mapping[str, tuple[set[str], set[str]]] = {
     # Fields that must be there, and those that may.
-    "text": ({"text"}, {"cache_control"}),
+    "text": ({"text"}, {"cache_control", "citations"}),
+    "document": ({"source"}, {"cache_control", "title", "context", "citations"}),
     "image": ({"source"}, {"cache_control"}),
     "tool_use": ({"id", "name", "input"}, {"cache_control"}),
     "tool_result": ({"tool_use_id"}, {"content", "is_error", "cache_control"}),
@@ -75,7 +81,7 @@ _BLOCKS: Mapping[str, tuple[set[str], set[str]]] = {
     "redacted_thinking": ({"data"}, set()),
 }
 _OF_ROLE = {
-    "user": {"text", "image", "tool_result"},
+    "user": {"text", "image", "tool_result", "document"},
     "assistant": {"text", "tool_use", "thinking", "redacted_thinking"},
 }
 _CHOICES = {"auto": set(), "any": set(), "tool": {"name"}, "none": set()}
@@ -140,7 +146,9 @@ class AnthropicEmulator(Emulator):
     async def _create(self, request: web.Request) -> web.StreamResponse:
         try:
             _check_headers(request)
-            body = await _body_of(request, _CREATED)
+            asked = request.headers.get("anthropic-beta", "")
+            more = {name: _is(dict, list) for name, beta in _BETA.items() if beta in asked}
+            body = await _body_of(request, {**_CREATED, **more})
             check(body)
         except Refused as refused:
             return self._refusal(refused)
@@ -255,6 +263,8 @@ def _check_block(block: Any, kinds: set[str], where: str) -> int:
             raise invalid(f"{where}.source: Input should be base64")
         if not base64.b64decode(source["data"], validate=True).startswith(_MAGIC[source["media_type"]]):
             raise invalid(f"{where}: Could not process image")
+    if block["type"] == "document":
+        _check_document(block["source"], where)
     call_id = str(block.get("id", block.get("tool_use_id", "x")))
     if not re.fullmatch(r"[a-zA-Z0-9_-]+", call_id):
         raise invalid(f"{where}: String should match pattern '^[a-zA-Z0-9_-]+$'")
@@ -263,6 +273,14 @@ def _check_block(block: Any, kinds: set[str], where: str) -> int:
     if block["type"] == "thinking" and not block["signature"].startswith(SIGNATURE):
         raise invalid(f"{where}: Invalid `signature` in `thinking` block")
     return int("cache_control" in block)
+
+
+def _check_document(given: Any, where: str) -> None:
+    fields = {"base64": {"media_type", "data"}, "url": {"url"}, "text": {"media_type", "data"}, "content": {"content"}}
+    if not isinstance(given, dict) or set(given) - {"type"} != fields.get(given.get("type", ""), {"-"}):
+        raise invalid(f"{where}.source: fields required or not permitted")
+    if given["type"] == "base64" and not base64.b64decode(given["data"], validate=True).startswith(b"%PDF"):
+        raise invalid(f"{where}: The PDF specified was not valid")
 
 
 def _check_tools(body: dict[str, Any]) -> int:

@@ -339,16 +339,18 @@ _SEARCH: Json = {"type": "server_tool_use", "id": "s", "name": "web_search", "in
 _SOURCE: Json = {"type": "char_location", "cited_text": "so it is", "document_index": 0, "document_title": "A book"}
 
 
-def _messages(*pieces: Json, says: Said, ends: str = "", stop: str = "end_turn") -> Recording:
+def _messages(
+    *pieces: Json, says: Said, ends: str = "", elsewhere: str | None = None, stop: str = "end_turn"
+) -> Recording:
     begun = {"type": "message_start", "message": {**_MESSAGE, "usage": {**_BEGUN, "output_tokens": 1}}}
     stopped = {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 7}}
     events = [begun, {"type": "ping"}, *pieces, stopped, {"type": "message_stop"}]
-    return Recording("anthropic", events, says=says, ends=ends, elsewhere=ends)
+    return Recording("anthropic", events, says=says, ends=ends, elsewhere=ends if elsewhere is None else elsewhere)
 
 
-def _messages_whole(*blocks: Json, says: Said, ends: str = "", stop: str | None = "end_turn") -> Recording:
+def _messages_whole(*blocks: Json, says: Said, elsewhere: str = "", stop: str | None = "end_turn") -> Recording:
     answer = {**_HEAD, "content": list(blocks), "stop_reason": stop, "usage": {**_BEGUN, "output_tokens": 7}}
-    return Recording("anthropic", [answer], streamed=False, says=says, ends=ends, elsewhere=ends)
+    return Recording("anthropic", [answer], streamed=False, says=says, elsewhere=elsewhere)
 
 
 ANTHROPIC: dict[str, Recording] = {
@@ -372,18 +374,25 @@ ANTHROPIC: dict[str, Recording] = {
         says=Said("Hi", "hm", (("f", {"a": 1}),)),
         stop="tool_use",
     ),
+    "anthropic, two texts": _messages(
+        _start(type="text", text=""),
+        _piece("text_delta", text="H"),
+        _start(1, type="text", text=""),
+        _piece("text_delta", 1, text="i"),
+        says=_HI,
+    ),
     "anthropic, without an end, whole": _messages_whole({"type": "text", "text": "Hi"}, says=_HI, stop=None),
     "anthropic, a tool of its own": _messages(
-        _piece("text_delta", text="Hi"), _start(1, **_SEARCH), says=_HI, ends=_UNHEARD
+        _piece("text_delta", text="Hi"), _start(1, **_SEARCH), says=_HI, elsewhere=_UNHEARD
     ),
     "anthropic, a tool of its own, whole": _messages_whole(
-        {"type": "text", "text": "Hi"}, _SEARCH, says=_HI, ends=_UNHEARD
+        {"type": "text", "text": "Hi"}, _SEARCH, says=_HI, elsewhere=_UNHEARD
     ),
     "anthropic, a piece of next year": _messages(
-        _piece("text_delta", text="Hi"), _piece("hologram_delta", 1, data="x"), says=_HI, ends=_UNHEARD
+        _piece("text_delta", text="Hi"), _piece("hologram_delta", 0, data="x"), says=_HI, elsewhere=_UNHEARD
     ),
     "anthropic, a pause": _messages(
-        _piece("text_delta", text="Hi"), says=_HI, stop="pause_turn", ends="upstream_failed"
+        _piece("text_delta", text="Hi"), says=_HI, stop="pause_turn", elsewhere="upstream_failed"
     ),
     "anthropic, an error": _messages(
         _piece("text_delta", text="Hi"),

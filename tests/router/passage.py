@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model
 from services.common.errors import MoaError, detail_of, error_of
+from services.router.dialects.anthropic import message_reply
 from services.router.dialects.google.reply import TextReply
 from services.router.dialects.native import text as native
 from services.router.dialects.openai import chat_reply
@@ -23,7 +24,7 @@ from tests.router.recordings import RECORDINGS, Json, Recording, Said
 from tests.router.rig import Books, MessageStream, Reservation, VerifiedKey
 
 ALL: Final = RECORDINGS | ODD
-DIALECTS: Final = ("openai", "google", "native")
+DIALECTS: Final = ("openai", "google", "anthropic", "native")
 MODEL: Final = Model(id="m", provider="p", capabilities=frozenset({"tools", "reasoning", "logprobs"}))
 _CLAUDE: Final = Model(id="m", provider="p", upstream="anthropic.m", capabilities=MODEL.capabilities)
 _ADAPTERS: Final = {
@@ -91,11 +92,11 @@ async def outcome(recording: Recording, dialect: str, *, stream: bool) -> Outcom
             return await _googles(answer, stream=stream)
         if not stream:
             return await _whole(answer, dialect)
-        rendering: Any = (
-            chat_reply.Chunks(answer, "r", include_usage=True)
-            if dialect == "openai"
-            else native.Frames(answer, include_reasoning=True)
-        )
+        rendering: Any = native.Frames(answer, include_reasoning=True)
+        if dialect == "openai":
+            rendering = chat_reply.Chunks(answer, "r", include_usage=True)
+        elif dialect == "anthropic":
+            rendering = message_reply.Events(answer, "r")
         out, error = b"", None
         while (message := await answer.next()) is not None:
             out += rendering.of(message)
@@ -110,6 +111,8 @@ async def _whole(answer: TextAnswer, dialect: str) -> Outcome:
     try:
         if dialect == "openai":
             return Outcome([await chat_reply.whole(answer, "r")])
+        if dialect == "anthropic":
+            return Outcome([await message_reply.whole(answer, "r")])
         return Outcome([await native.whole(answer, include_reasoning=True)])
     except MoaError as error:
         return Outcome([], error)
@@ -130,6 +133,8 @@ async def _googles(answer: TextAnswer, *, stream: bool) -> Outcome:
 
 def folded(vendor: str, pieces: list[Any]) -> Json:
     """Return pieces as one object: what a client that gathers everything has in the end."""
+    if vendor == "anthropic":
+        return _message_of([piece for piece in pieces if isinstance(piece, dict)])
     whole: Json = {}
     for piece in copy.deepcopy([piece for piece in pieces if isinstance(piece, dict)]):
         name = "choices" if vendor == "openai" else "candidates"
@@ -140,6 +145,38 @@ def folded(vendor: str, pieces: list[Any]) -> Json:
             given = {said.get(key, key): value for key, value in each.items() if key != "delta" or value}
             _go_on(whole.setdefault(name, {}).setdefault(int(each.get("index", 0)), {}), given)
     return whole
+
+
+def _message_of(events: list[Json]) -> Json:
+    """Return a message as a client of Anthropic's gathers it."""
+    whole: Json = {"content": {}}
+    for event in copy.deepcopy(events):
+        kind = event.get("type")
+        if kind == "message":
+            blocks = event.pop("content")
+            whole = {**event, "content": dict(enumerate(blocks))}
+        elif kind == "message_start":
+            whole |= {**event["message"], "content": {}}
+        elif kind == "content_block_start":
+            whole["content"][event["index"]] = event["content_block"]
+        elif kind == "content_block_delta":
+            _go_on_with(whole["content"].setdefault(event["index"], {"type": "text"}), event["delta"])
+        elif kind == "message_delta":
+            whole |= {name: value for name, value in event["delta"].items() if value is not None}
+            whole["usage"] = {**whole.get("usage", {}), **event["usage"]}
+    for block in whole["content"].values():
+        if pieces := block.pop("partial_json", ""):
+            block["input"] = json.loads(pieces)
+    return whole
+
+
+def _go_on_with(block: Json, delta: Json) -> None:
+    kind = delta.pop("type")
+    if kind == "citations_delta":
+        block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+        return
+    for name, value in delta.items():
+        block[name] = block.get(name, "") + value
 
 
 _JOINED: Final = ("content", "reasoning_content", "reasoning", "refusal", "transcript", "text")
@@ -217,6 +254,8 @@ def said(dialect: str, shown: list[Json]) -> Said:
     if dialect == "google":
         first = folded(dialect, shown).get("candidates", {}).get(0, {})
         return _said_in_parts(first.get("content", {}).get("parts", []))
+    if dialect == "anthropic":
+        return _said_in_blocks(folded(dialect, shown))
     message = folded(dialect, shown).get("choices", {}).get(0, {}).get("message", {})
     given = message.get("tool_calls", {})
     calls = [call["function"] for call in (given.values() if isinstance(given, dict) else given)]
@@ -225,6 +264,16 @@ def said(dialect: str, shown: list[Json]) -> Said:
         message.get("reasoning_content") or "",
         tuple((call["name"], json.loads(call["arguments"] or "{}")) for call in calls),
         message.get("refusal") or "",
+    )
+
+
+def _said_in_blocks(message: Json) -> Said:
+    blocks = [message["content"][place] for place in sorted(message["content"])]
+    return Said(
+        "".join(block["text"] for block in blocks if block["type"] == "text"),
+        "".join(block["thinking"] for block in blocks if block["type"] == "thinking"),
+        tuple((block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"),
+        (message.get("stop_details") or {}).get("explanation") or "",
     )
 
 

@@ -52,12 +52,13 @@ def _expected(recording: Recording, dialect: str) -> tuple[Said, str]:
     return says, recording.ends if dialect == recording.vendor else recording.elsewhere
 
 
-# The native API has one candidate.
+# These have one candidate.
+_SINGLE: Final = ("anthropic", "native")
 WAYS: Final = [
     (name, dialect)
     for name, recording in ALL.items()
     for dialect in DIALECTS
-    if dialect != "native" or recording.candidates == 1
+    if dialect not in _SINGLE or recording.candidates == 1
 ]
 
 

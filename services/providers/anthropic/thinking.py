@@ -23,11 +23,12 @@ _LEAST_TOP_P: Final = 0.95
 """Of Claude while it thinks."""
 
 
-def thinking(request: GenerateTextRequest, model: Model, most: int, ignored: Ignored) -> Json:
+def thinking(request: GenerateTextRequest, model: Model, most: int, ignored: Ignored, *, word: str = "") -> Json:
     """Extended thinking, where an effort or a budget asks for it: to show reasoning is not to ask for some.
 
     It takes no other sampling, no forced tool and no prefill. Models of 4.6 and later decide by an effort
-    (`limits: {thinking: adaptive}`), earlier ones take a budget below `max_tokens`.
+    (`limits: {thinking: adaptive}`), earlier ones take a budget below `max_tokens`. `word` is the effort in Claude's
+    own words, where the caller gave it so.
     https://docs.claude.com/en/docs/build-with-claude/extended-thinking
     """
     wanted = request.reasoning
@@ -42,7 +43,7 @@ def thinking(request: GenerateTextRequest, model: Model, most: int, ignored: Ign
         ignored.add(field, "this model does not reason in a turn whose calls came without reasoning that it signed")
         return {}
     if model.limits.thinking == "adaptive":
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort_of(wanted, ignored)}}
+        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": word or effort_of(wanted, ignored)}}
     if most <= _MIN_BUDGET:
         ignored.add(field, f"this model reasons only with max_tokens above {_MIN_BUDGET}")
         return {}

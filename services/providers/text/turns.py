@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from moa.common.v1.media_pb2 import FileInput
 from moa.text.v1.text_pb2 import Message, Part, ReasoningPart, Role
 from services.common.errors import InvalidField
 from services.providers.anthropic.thinking import is_provable
@@ -39,6 +40,15 @@ class Spelling(Protocol):
     def reasoning(self, part: ReasoningPart) -> Json:
         """Return reasoning with its signature, or what only its model can read."""
 
+    def file(self, file: FileInput, where: str) -> Json:
+        """Return a document. Raises Unsupported for what is none."""
+
+    def own(self, part: Part, where: str) -> Json:
+        """Return a part of a kind that only the vendor knows. Raises InvalidField."""
+
+    def carry(self, block: Json, part: Part, where: str) -> None:
+        """Put what the vendor's API says of a part beside that into its block."""
+
     def mark(self, blocks: list[Json], wanted: bool) -> None:
         """Mark, where it is wanted, that a prompt up to here is worth keeping."""
 
@@ -55,8 +65,12 @@ def prompt_from(messages: Sequence[Message], spelling: Spelling) -> tuple[list[J
                 # Instructions stand before the conversation only; later ones are told in their place.
                 blocks = [spelling.text(f"<system>\n{text}\n</system>") for text in texts if text.strip()]
             else:
-                system += [spelling.text(text) for text in texts if text.strip()]
-                spelling.mark(system, any(part.cache for part in message.parts))
+                for number, (part, text) in enumerate(zip(message.parts, texts, strict=True)):
+                    if text.strip():
+                        system.append(spelling.text(text))
+                    spelling.mark(system, part.cache)
+                    if text.strip() and part.HasField("vendor"):
+                        spelling.carry(system[-1], part, f"{where}.parts[{number}]")
                 continue
         else:
             blocks = _blocks_from(message, where, spelling)
@@ -83,8 +97,12 @@ def _blocks_from(message: Message, where: str, spelling: Spelling) -> list[Json]
             continue
         if part.HasField("reasoning") and not is_provable(part):
             continue
-        blocks.append(_block_from(part, message.role, f"{where}.parts[{index}]", spelling))
+        place = f"{where}.parts[{index}]"
+        block = _block_from(part, message.role, place, spelling)
+        blocks.append(block)
         spelling.mark(blocks, part.cache)
+        if part.HasField("vendor"):
+            spelling.carry(block, part, place)
     if message.name and message.role == Role.ROLE_USER and blocks and "text" in blocks[0]:
         # Participants have no names here.
         blocks[0]["text"] = f"{message.name}: {blocks[0]['text']}"
@@ -126,4 +144,8 @@ def _block_from(part: Part, role: Role.ValueType, where: str, spelling: Spelling
         return spelling.result(call_id(result.tool_call_id), text, is_error=result.is_error)
     if kind == "reasoning" and role == Role.ROLE_ASSISTANT:
         return spelling.reasoning(part.reasoning)
+    if kind == "file" and role == Role.ROLE_USER:
+        return spelling.file(part.file, f"{where}.file")
+    if kind is None and part.HasField("vendor"):
+        return spelling.own(part, where)
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.providers.anthropic import listing
 from services.providers.anthropic.access import authority, check_request
 from services.providers.anthropic.errors import error_from
+from services.providers.anthropic.text.carried import VENDOR
 from services.providers.anthropic.text.read import count_from, reader
 from services.providers.anthropic.text.request import count_request_from, request_from
 from services.providers.text.base import Adapter
@@ -17,6 +18,7 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="request-id",
     caches=True,
+    vendor=VENDOR,
     count_request_from=count_request_from,
     count_from=count_from,
     list_models=listing.list_models,

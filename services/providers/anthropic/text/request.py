@@ -10,11 +10,14 @@ from typing import Any, Final
 import msgspec
 from yarl import URL
 
-from moa.text.v1.text_pb2 import Message, ReasoningPart, ResponseFormat, Tool, ToolChoice
+from moa.common.v1.media_pb2 import FileInput
+from moa.common.v1.vendor_pb2 import VendorFields
+from moa.text.v1.text_pb2 import Message, Part, ReasoningPart, ResponseFormat, Tool, ToolChoice
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.errors import Unsupported
+from services.common.errors import InvalidField, Unsupported
 from services.providers.anthropic import thinking
+from services.providers.anthropic.text.carried import Carrier
 from services.providers.http.client import Outgoing
 from services.providers.text.ignored import Ignored
 from services.providers.text.jsontext import object_of
@@ -30,20 +33,23 @@ _MOST: Final = 4096
 _MOST_MARKS: Final = 4
 _UNMARKED: Final = frozenset(("thinking", "redacted_thinking"))
 """Blocks that take no mark themselves."""
+_TEXT: Final = "text/plain"
+_DOCUMENTS: Final = ("application/pdf", _TEXT)
 _SAMPLING: Final = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
     """Return the HTTP request for a chat, without credentials."""
-    return Outgoing(url_of(provider.base_url, "messages"), _encode(body_from(request, model, ignored)), {})
+    body, headers = body_from(request, model, ignored), Carrier(request.vendor, ignored).headers()
+    return Outgoing(url_of(provider.base_url, "messages"), _encode(body), headers)
 
 
 def count_request_from(request: CountTokensRequest, model: Model, provider: Provider) -> Outgoing:
     """Return the HTTP request that counts a prompt."""
-    spelling = _Messages()
-    body = {"model": model.name, **_prompt_from(request.messages, spelling)}
+    spelling = _Messages(Carrier(VendorFields(), Ignored()))
+    body: Json = {"model": model.name, **_prompt_from(request.messages, spelling)}
     if request.tools:
-        body["tools"] = _tools_from(request.tools, spelling)
+        _put_tools(body, request.tools, spelling, model)
     return Outgoing(url_of(provider.base_url, "messages/count_tokens"), _encode(body), {})
 
 
@@ -58,7 +64,8 @@ def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> J
     if request.candidates > 1:
         raise Unsupported("this provider gives one candidate", param="candidates")
     most = request.max_tokens if request.HasField("max_tokens") else model.max_output_tokens or _MOST
-    spelling = _Messages()
+    carrier = Carrier(request.vendor, ignored)
+    spelling = _Messages(carrier)
     body: Json = {"model": model.name, "max_tokens": most, **_prompt_from(request.messages, spelling)}
     if request.stream:
         body["stream"] = True
@@ -69,10 +76,11 @@ def body_from(request: GenerateTextRequest, model: Model, ignored: Ignored) -> J
     if request.HasField("sampling"):
         body.update(up_to_one(request.sampling, _SAMPLING, ignored))
     if request.HasField("reasoning"):
-        _add_thinking(body, request, model, most, ignored)
-    _add_tools(body, request, spelling)
+        _add_thinking(body, request, model, most, ignored, carrier)
+    _add_tools(body, request, spelling, model)
     if request.HasField("response_format"):
         _add_format(body, request.response_format)
+    carrier.merge_all(body)
     return body
 
 
@@ -80,10 +88,12 @@ class _Messages:
     """The blocks of Messages, with marks of what is worth keeping: the first ones, as many as it takes.
 
     Args:
+        carrier: What has the vendor's own fields.
         marks: How many.
     """
 
-    def __init__(self, marks: int = _MOST_MARKS) -> None:
+    def __init__(self, carrier: Carrier, marks: int = _MOST_MARKS) -> None:
+        self.carrier = carrier
         self._left = marks
 
     def text(self, text: str) -> Json:
@@ -108,6 +118,28 @@ class _Messages:
             return {"type": "redacted_thinking", "data": thinking.text_of(signature)}
         return {"type": "thinking", "thinking": part.text, "signature": thinking.text_of(signature)}
 
+    def file(self, file: FileInput, where: str) -> Json:
+        if file.mime_type not in _DOCUMENTS:
+            raise Unsupported(f"this provider takes files of {' and '.join(_DOCUMENTS)}", param=f"{where}.mime_type")
+        if file.HasField("url"):
+            origin: Json = {"type": "url", "url": file.url}
+        elif file.mime_type == _TEXT:
+            try:
+                origin = {"type": "text", "media_type": _TEXT, "data": file.data.decode()}
+            except UnicodeDecodeError:
+                raise InvalidField("the file's text is no UTF-8", param=f"{where}.data") from None
+        else:
+            origin = {"type": "base64", "media_type": file.mime_type, "data": b64encode(file.data).decode()}
+        made = {"type": "document", "source": origin}
+        return {**made, "title": file.name} if file.name else made
+
+    def own(self, part: Part, where: str) -> Json:
+        return self.carrier.own_block(part.vendor, where)
+
+    def carry(self, block: Json, part: Part, where: str) -> None:
+        if part.WhichOneof("part") is not None:
+            self.carrier.merge(block, part.vendor, where)
+
     def mark(self, blocks: list[Json], wanted: bool) -> None:
         if wanted and self._left and blocks and blocks[-1].get("type") not in _UNMARKED:
             self._left -= 1
@@ -119,23 +151,34 @@ def _prompt_from(messages: Sequence[Message], spelling: _Messages) -> Json:
     return {"system": system, "messages": turns} if system else {"messages": turns}
 
 
-def _add_thinking(body: Json, request: GenerateTextRequest, model: Model, most: int, ignored: Ignored) -> None:
-    made = thinking.thinking(request, model, most, ignored)
+def _add_thinking(
+    body: Json, request: GenerateTextRequest, model: Model, most: int, ignored: Ignored, carrier: Carrier
+) -> None:
+    if carrier.effort and not carrier.thinks:
+        # Its own callers may ask for an effort without asking for thoughts.
+        if model.limits.thinking == "adaptive":
+            body["output_config"] = {"effort": carrier.effort}
+        else:
+            ignored.add("reasoning.effort", "this model takes no effort")
+        return
+    made = thinking.thinking(request, model, most, ignored, word=carrier.effort)
     if not made:
         return
-    if request.reasoning.include and made["thinking"]["type"] == "adaptive":
+    if carrier.display:
+        made["thinking"]["display"] = carrier.display
+    elif request.reasoning.include and made["thinking"]["type"] == "adaptive":
         # Newer models leave the text out unless it is asked for.
         made["thinking"]["display"] = "summarized"
     body |= made
     thinking.fit_sampling(body, body, ignored, top_p="top_p")
 
 
-def _add_tools(body: Json, request: GenerateTextRequest, spelling: _Messages) -> None:
+def _add_tools(body: Json, request: GenerateTextRequest, spelling: _Messages, model: Model) -> None:
     choice = request.tool_choice
     tools: Sequence[Tool] = request.tools or [Tool(name=name) for name in called(request.messages)]
     if not tools:
         return
-    body["tools"] = _tools_from(tools, spelling)
+    _put_tools(body, tools, spelling, model)
     made: Json = {}
     if not request.tools or choice.mode == ToolChoice.MODE_NONE:
         made["type"] = "none"  # a history with calls needs its tools
@@ -151,9 +194,17 @@ def _add_tools(body: Json, request: GenerateTextRequest, spelling: _Messages) ->
         body["tool_choice"] = made
 
 
-def _tools_from(tools: Sequence[Tool], spelling: _Messages) -> list[Json]:
+def _put_tools(body: Json, tools: Sequence[Tool], spelling: _Messages, model: Model) -> None:
     made: list[Json] = []
     for index, tool in enumerate(tools):
+        if not tool.name:
+            own = spelling.carrier.own_tool(tool, model, f"tools[{index}]")
+            servers = own.pop("mcp_servers", None)
+            if servers is not None:
+                body["mcp_servers"] = servers
+            if own:
+                made.append(own)
+            continue
         where = f"tools[{index}].parameters_json"
         schema = object_of(tool.parameters_json or '{"type": "object", "properties": {}}', where)
         spec: Json = {"name": tool_name(tool.name), "input_schema": schema}
@@ -163,7 +214,9 @@ def _tools_from(tools: Sequence[Tool], spelling: _Messages) -> list[Json]:
             spec["strict"] = tool.strict
         made.append(spec)
         spelling.mark(made, tool.cache)
-    return made
+        spelling.carrier.merge(spec, tool.vendor, f"tools[{index}]")
+    if made:
+        body["tools"] = made
 
 
 def _add_format(body: Json, form: ResponseFormat) -> None:

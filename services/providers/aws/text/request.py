@@ -11,10 +11,11 @@ from urllib.parse import quote
 import msgspec
 from yarl import URL
 
-from moa.text.v1.text_pb2 import Message, ReasoningPart, ResponseFormat, Tool, ToolChoice
+from moa.common.v1.media_pb2 import FileInput
+from moa.text.v1.text_pb2 import Message, Part, ReasoningPart, ResponseFormat, Tool, ToolChoice
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.errors import Unsupported
+from services.common.errors import InvalidField, Unsupported
 from services.providers.anthropic import thinking as claude
 from services.providers.aws.text.families import family_of
 from services.providers.http.client import Outgoing
@@ -125,6 +126,15 @@ class _Converse:
         if signature:
             text["signature"] = claude.text_of(signature)
         return {"reasoningContent": {"reasoningText": text}}
+
+    def file(self, file: FileInput, where: str) -> Json:
+        raise Unsupported("this provider takes no files here", param=where)
+
+    def own(self, part: Part, where: str) -> Json:
+        raise InvalidField("an empty part does not belong in this message", param=where)
+
+    def carry(self, block: Json, part: Part, where: str) -> None:
+        """Nothing is carried to this provider."""
 
     def mark(self, blocks: list[Json], wanted: bool) -> None:
         if wanted and self._left and blocks:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Any, Final
 
-from prometheus_client import Counter
-
 from moa.common.v1.vendor_pb2 import VendorFields
 from services.common import vendor_fields
 from services.providers.text.embedded_errors import may_speak
 from services.providers.text.ignored import Ignored
+from services.providers.text.searches import SEARCHED
 
 VENDOR: Final = "google"
 
@@ -48,10 +47,6 @@ DENIED_TOOLS: Final[Mapping[str, str]] = {
 SEARCHES: Final = frozenset(("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch"))
 """Tools that Google bills by the search: for models whose row has the capability `search`."""
 _DEAR_TIERS: Final = frozenset(("priority", "PRIORITY", "SERVICE_TIER_PRIORITY"))
-
-SEARCHED: Final = Counter(
-    "moa_upstream_searches_total", "Searches that Google made for answers, and bills apart from tokens.", ["model"]
-)
 
 _KNOWN_ANSWER: Final = frozenset(("candidates", "usageMetadata", "responseId", "error"))
 _KNOWN_CANDIDATE: Final = frozenset(("index", "content", "logprobsResult"))

@@ -65,11 +65,14 @@ class Blocks:
             out = self._take_call(event.tool_call, fields.get("call", {}))
         else:
             out = []
+        of_text = fields.get("text", {})
+        if of_text.get("begins"):
+            out += self._begin({"type": _TEXT, "text": ""})
         if "block" in fields:
             out += self._begin(fields["block"])
         if "delta" in fields and self._open:
             out.append(self._delta(fields["delta"]))
-        for citation in fields.get("citations", ()):
+        for citation in of_text.get("citations", ()):
             out += [] if self.takes_text else self._begin({"type": _TEXT, "text": ""})
             out.append(self._delta({"type": "citations_delta", "citation": citation}))
         return out

@@ -33,7 +33,7 @@ class Block(Struct, forbid_unknown_fields=True, kw_only=True):
     type: str
     text: str | None = None
     citations: Any = None
-    media: dict[str, Any] | None = field(name="source", default=None)
+    media: Any = field(name="source", default=None)
     title: str | None = None
     context: str | None = None
     id: str | None = None

@@ -60,9 +60,11 @@ def _of_reasoning(body: bodies.MessageBody) -> Json:
     return found
 
 
-def put_part(part: text_pb2.Part, given: bodies.Block, extra: Extra) -> None:
-    """Put what a part has beside the contract's fields into it."""
-    fields: Json = dict(extra)
+def put_part(part: text_pb2.Part, given: bodies.Block, extra: Extra, spans: Json | None = None) -> None:
+    """Put what a part has beside the contract's fields into it; `spans` says where a document's text is in it."""
+    fields: Json = {**extra, **(spans or {})}
+    if spans and given.title is not None:
+        fields["title"] = given.title
     if given.cache_control not in _PLAIN_MARKS:
         fields[_CACHE] = given.cache_control
     for name in ("citations", "context"):
@@ -97,7 +99,7 @@ def servers(given: Sequence[Json]) -> text_pb2.Tool:
 
 
 def fields_of(event: text_pb2.TextEvent) -> Json:
-    """Return what a piece of an answer carries: `answer`, of all of it; `block`, `delta`, `citations` and `call`."""
+    """Return what a piece of an answer carries: `answer`, of all of it; `text`, `call`, `block` and `delta`."""
     return vendor_fields.fields_of(event.vendor, VENDOR)
 
 

@@ -52,9 +52,10 @@ def usage_of(usage: usage_pb2.Usage) -> Json:
 class _Ending:
     """How an answer ended, as far as it is known."""
 
-    __slots__ = ("beside", "reason", "refusal", "sequence", "usage")
+    __slots__ = ("_shown_first", "beside", "reason", "refusal", "sequence", "usage")
 
     def __init__(self) -> None:
+        self._shown_first: frozenset[str] = frozenset()
         self.reason = "end_turn"
         self.sequence: str | None = None
         self.refusal = ""
@@ -84,6 +85,17 @@ class _Ending:
         made |= {name: self.beside[name] for name in _OF_DELTA if name in self.beside}
         return made
 
+    def rest(self) -> Json:
+        """Return what else is said of the whole answer and was not when it began."""
+        known = {"stop_reason", *_OF_DELTA, *self._shown_first}
+        return {name: value for name, value in self.beside.items() if name not in known}
+
+    def begun(self) -> Json:
+        """Return what is said of the whole answer as it begins."""
+        made = {name: value for name, value in self.beside.items() if name not in ("stop_reason", "stop_details")}
+        self._shown_first = frozenset(made)
+        return made
+
     def counts(self, usage: usage_pb2.Usage) -> Json:
         """Return the usage, with what only Anthropic counts."""
         made = usage_of(usage)
@@ -91,12 +103,12 @@ class _Ending:
         return made
 
 
-def _begun(answer: TextAnswer, request_id: str) -> Json:
+def _begun(answer: TextAnswer, request_id: str, ending: _Ending) -> Json:
     return {
         "id": f"msg_{request_id}",
         "type": "message",
         "role": "assistant",
-        "model": answer.model.id,
+        "model": ending.beside.pop("model", answer.model.id),
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
@@ -118,7 +130,7 @@ async def whole(answer: TextAnswer, request_id: str, *, omits: bool = False) -> 
             elif fields or kind in _SHOWN:
                 content.add(blocks.take(event, kind, fields))
     content.add(blocks.end())
-    made = {**_begun(answer, request_id), **ending.delta(), "content": content.whole()}
+    made = {**_begun(answer, request_id, ending), **ending.delta(), "content": content.whole()}
     made["usage"] = ending.counts(answer.usage)
     vendor_fields.merge(made, ending.beside)
     return made
@@ -154,6 +166,8 @@ class _Content:
         elif kind == "citations_delta":
             known = self._blocks[-1].get("citations") or []
             self._blocks[-1]["citations"] = [*known, delta["citation"]]
+        else:
+            vendor_fields.go_on(self._blocks[-1], {name: value for name, value in delta.items() if name != "type"})
 
     def _piece(self, field: str, text: str) -> None:
         self._field = field
@@ -220,11 +234,14 @@ class Events:
         if kind == "finished":
             out += [_event(each) for each in self._blocks.end()]
             counts = self._ending.counts(event.finished.usage)
-            out.append(_event({"type": "message_delta", "delta": self._ending.delta(), "usage": counts}))
+            ended = {"type": "message_delta", "delta": self._ending.delta(), "usage": counts}
+            out.append(_event({**self._ending.rest(), **ended}))
             out.append(_event({"type": "message_stop"}))
         return out
 
     def _start(self) -> bytes:
         self._begun = True
-        begun = {**_begun(self._answer, self._request_id), "usage": usage_of(self._answer.usage)}
+        begun = _begun(self._answer, self._request_id, self._ending)
+        begun["usage"] = self._ending.counts(self._answer.usage)
+        vendor_fields.merge(begun, self._ending.begun())
         return _event({"type": "message_start", "message": begun})

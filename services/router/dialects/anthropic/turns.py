@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,7 @@ _IN_RESULTS: Final = frozenset(("text", "image", "document"))
 """What a tool's result may hold at any vendor's model."""
 _STORED: Final = "files by their id are the operator's; send them as base64"
 
+Json = dict[str, Any]
 Request = GenerateTextRequest | CountTokensRequest
 
 
@@ -103,8 +105,10 @@ class Turns:
             if not all(isinstance(each, dict) and each.get("type") in _IN_RESULTS for each in shown):
                 return carried.own_part(block, extra)
             part = text_pb2.Part(tool_result=self._result(block, number, where))
-        elif block.type in ("text", "image", "document"):
-            part = _shown(block, where)
+        elif block.type in _IN_RESULTS:
+            part, spans = _shown(block, where)
+            _finish(part, block, extra, spans)
+            return part
         else:
             return carried.own_part(block, extra)
         _finish(part, block, extra)
@@ -136,7 +140,7 @@ class Turns:
         others: list[text_pb2.Part] = []
         for index, each in enumerate(block.content):
             inner = f"{where}.content[{index}]"
-            part = _shown(_block(each, inner), inner)
+            part, _ = _shown(_block(each, inner), inner)
             if part.HasField("text"):
                 texts.append(part.text)
             else:
@@ -156,14 +160,14 @@ def _block(value: Any, where: str) -> bodies.Block:
         raise InvalidField(f"{where} is no block", param=where) from None
 
 
-def _shown(block: bodies.Block, where: str) -> text_pb2.Part:
-    """Return a text, an image or a document."""
+def _shown(block: bodies.Block, where: str) -> tuple[text_pb2.Part, Json]:
+    """Return a text, an image or a document, and where in its text the document's is."""
     if block.type == "text":
-        return _text(block, where)
-    if block.media is None:
+        return _text(block, where), {}
+    if not isinstance(block.media, dict):
         raise InvalidField(f"{where}.source is required", param=f"{where}.source")
     if block.type == "image":
-        return text_pb2.Part(image=_image(block.media, f"{where}.source"))
+        return text_pb2.Part(image=_image(block.media, f"{where}.source")), {}
     return _document(block, block.media, f"{where}.source")
 
 
@@ -173,7 +177,7 @@ def _text(block: bodies.Block, where: str) -> text_pb2.Part:
     return text_pb2.Part(text=block.text)
 
 
-def _image(media: dict[str, Any], where: str) -> media_pb2.ImageInput:
+def _image(media: Json, where: str) -> media_pb2.ImageInput:
     kind = media.get("type")
     if kind == "base64":
         return image_from_base64(_string(media, "data", where), param=f"{where}.data")
@@ -182,31 +186,35 @@ def _image(media: dict[str, Any], where: str) -> media_pb2.ImageInput:
     raise _unknown_source(kind, where)
 
 
-def _document(block: bodies.Block, media: dict[str, Any], where: str) -> text_pb2.Part:
+def _document(block: bodies.Block, media: Json, where: str) -> tuple[text_pb2.Part, Json]:
     """Return a file, or the text of a document that is one."""
     kind, name = media.get("type"), block.title or ""
     if kind == "base64":
         mime = media.get("media_type")
         mime = mime if isinstance(mime, str) and mime else "application/pdf"
         data = _string(media, "data", where)
-        return text_pb2.Part(file=file_from_base64(data, mime, param=f"{where}.data", name=name))
+        return text_pb2.Part(file=file_from_base64(data, mime, param=f"{where}.data", name=name)), {}
     if kind == "url":
         url = _string(media, "url", where)
-        return text_pb2.Part(file=file_from_url(url, "application/pdf", param=f"{where}.url"))
+        return text_pb2.Part(file=file_from_url(url, "application/pdf", param=f"{where}.url")), {}
     if kind == "text":
-        text = _string(media, "data", where)
+        texts = [_string(media, "data", where)]
     elif kind == "content":
-        text = _joined(media.get("content"), where)
+        texts = _texts(media.get("content"), where)
     else:
         raise _unknown_source(kind, where)
     heads = (f"{word}: {given}" for word, given in (("Title", name), ("Context", block.context)) if given)
-    return text_pb2.Part(text="\n".join(("<document>", *heads, text, "</document>")))
+    head = "".join(f"{line}\n" for line in ("<document>", *heads))
+    ends = list(accumulate((len(text) + 1 for text in texts), initial=len(head)))
+    spans = [[begin, begin + len(text)] for begin, text in zip(ends, texts, strict=False)]
+    whole = head + "\n".join((*texts, "</document>"))
+    return text_pb2.Part(text=whole), {"span": spans[0]} if kind == "text" else {"spans": spans}
 
 
-def _joined(content: Any, where: str) -> str:
-    """Return the text of a document that is written in blocks. Raises Unsupported for what is no text."""
+def _texts(content: Any, where: str) -> list[str]:
+    """Return the texts of a document that is written in blocks. Raises Unsupported for what is no text."""
     if isinstance(content, str):
-        return content
+        return [content]
     if not isinstance(content, list):
         raise InvalidField(f"{where}.content is required", param=f"{where}.content")
     texts = []
@@ -216,10 +224,10 @@ def _joined(content: Any, where: str) -> str:
             inner = f"{where}.content[{index}]"
             raise Unsupported(f"{inner}: only text is taken", param=inner)
         texts.append(text)
-    return "\n".join(texts)
+    return texts
 
 
-def _string(media: dict[str, Any], name: str, where: str) -> str:
+def _string(media: Json, name: str, where: str) -> str:
     value = media.get(name)
     if not isinstance(value, str) or not value:
         raise InvalidField(f"{where}.{name} is required", param=f"{where}.{name}")
@@ -232,6 +240,6 @@ def _unknown_source(kind: Any, where: str) -> InvalidField | Unsupported:
     return InvalidField(f"{where}.type is base64 or url", param=f"{where}.type")
 
 
-def _finish(part: text_pb2.Part, block: bodies.Block, extra: Extra) -> None:
+def _finish(part: text_pb2.Part, block: bodies.Block, extra: Extra, spans: Json | None = None) -> None:
     part.cache = block.cache_control is not None
-    carried.put_part(part, block, extra)
+    carried.put_part(part, block, extra, spans)
