@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
-from services.quota_client.amounts import BOUNDLESS, Amount
+from services.quota_client.amounts import BOUNDLESS, NOTHING, Amount
 from services.quota_client.permissions import permitted
 
 _MEMO_SIZE = 4096
@@ -32,6 +32,15 @@ class Remaining:
     free_minute_tokens: int = 0
 
 
+class _Day(NamedTuple):
+    """What auth said is left of a day: of tokens and of images the account's or the key's, where that is less."""
+
+    free: Amount
+    limit: Amount
+    resets_at: datetime
+    unlimited: bool
+
+
 class TaskReservation(Protocol):
     """What this process holds of a key's quota and pace."""
 
@@ -53,7 +62,7 @@ class VerifiedKey:
         held: What this process holds for it.
     """
 
-    __slots__ = ("_free", "_grant", "_held", "_memo", "account_id", "key_id", "priority")
+    __slots__ = ("_day", "_free", "_grant", "_held", "_memo", "account_id", "key_id", "priority")
 
     def __init__(self, grant: quota_pb2.Grant, held: TaskReservation) -> None:
         self.account_id = grant.account_id
@@ -62,6 +71,7 @@ class VerifiedKey:
         """What its requests get where engines are contended: `low`, `normal` or `high`."""
         self._grant = grant
         self._held = held
+        self._day: _Day | None = None
         self._free: Amount | None = None
         self._memo: dict[tuple[int, str, str], bool] = {}
 
@@ -94,27 +104,18 @@ class VerifiedKey:
 
     def remaining(self) -> Remaining:
         """Return what is left: the account's, or the key's own where that is less. A second old at most."""
-        grant = self._grant
-        held = self._held.free()
+        told = self._day
+        if told is None:
+            told = self._day = _day(self._grant)
+        held = NOTHING if told.unlimited else self._held.free()
         limit_requests, free_requests = self._held.starts() or (0, 0)
         limit_minute_tokens, free_minute_tokens = self._held.tokens_a_minute() or (0, 0)
-        told = grant.remaining
-        free, limit = Amount.read_limit(told.free), Amount.read_limit(told.limit)
-        free_tokens, free_images = free.tokens, free.images
-        limit_tokens, limit_images = limit.tokens, limit.images
-        if grant.HasField("key_remaining"):
-            own_free = Amount.read_limit(grant.key_remaining.free)
-            own_limit = Amount.read_limit(grant.key_remaining.limit)
-            if own_free.tokens < free_tokens:
-                free_tokens, limit_tokens = own_free.tokens, own_limit.tokens
-            if own_free.images < free_images:
-                free_images, limit_images = own_free.images, own_limit.images
         return Remaining(
-            limit_tokens=limit_tokens,
-            free_tokens=min(limit_tokens, free_tokens + held.tokens),
-            limit_images=limit_images,
-            free_images=min(limit_images, free_images + held.images),
-            resets_at=told.resets_at.ToDatetime(tzinfo=UTC),
+            limit_tokens=told.limit.tokens,
+            free_tokens=min(told.limit.tokens, told.free.tokens + held.tokens),
+            limit_images=told.limit.images,
+            free_images=min(told.limit.images, told.free.images + held.images),
+            resets_at=told.resets_at,
             unlimited=told.unlimited,
             limit_requests=limit_requests,
             free_requests=min(limit_requests, free_requests),
@@ -141,3 +142,15 @@ class VerifiedKey:
         if list(grant.rules) == list(self._grant.rules) and list(grant.scopes) == list(self._grant.scopes):
             newer._memo = self._memo
         return newer
+
+
+def _day(grant: quota_pb2.Grant) -> _Day:
+    told = grant.remaining
+    free, limit = Amount.read_limit(told.free), Amount.read_limit(told.limit)
+    if grant.HasField("key_remaining"):
+        own_free, own_limit = Amount.read_limit(grant.key_remaining.free), Amount.read_limit(grant.key_remaining.limit)
+        if own_free.tokens < free.tokens:
+            free, limit = free._replace(tokens=own_free.tokens), limit._replace(tokens=own_limit.tokens)
+        if own_free.images < free.images:
+            free, limit = free._replace(images=own_free.images), limit._replace(images=own_limit.images)
+    return _Day(free, limit, told.resets_at.ToDatetime(tzinfo=UTC), told.unlimited)

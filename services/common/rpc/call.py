@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final
 from uuid import uuid4
 
@@ -132,6 +133,7 @@ def address_in(metadata: Mapping[str, str | bytes]) -> str:
     return _network(text.rpartition(",")[2].strip()[:64])
 
 
+@lru_cache(maxsize=1024)
 def _network(address: str) -> str:
     """Return what limits by address count: an IPv6 caller has 64 bits of addresses to itself."""
     try:

@@ -243,10 +243,10 @@ class Collected:
 
     Args:
         growth: What is set aside for it; None: all of it was at first.
-        prompt: The prompt's tokens, guessed.
+        prompt: Guesses the prompt's tokens.
     """
 
-    def __init__(self, stream: TextStream, growth: Growth | None, *, prompt: int) -> None:
+    def __init__(self, stream: TextStream, growth: Growth | None, *, prompt: Callable[[], int]) -> None:
         self._stream = stream
         self._growth = growth
         self._parts = Message()

@@ -41,8 +41,8 @@ class Prompt:
 
     bound: int
     """The most tokens that it can have but for its pictures' own: each stands for a byte of text at least."""
-    guess: int
-    """How many it has, about."""
+    guess: int | None
+    """How many it has, about; None: nobody has looked, and few need it."""
     pictures: tuple[tuple[int, int], ...]
     """Where its pictures are: which part of which message."""
     sizes: tuple[tuple[int, int] | None, ...] | None = None
@@ -85,7 +85,12 @@ class Prompt:
         needs = limits.needs(request) if whole else None
         # To look into a picture is to copy it.
         sizes = tuple(size_of(request.messages[n].parts[i].image) for n, i in pictures) if whole else None
-        return cls(total, prompt_tokens(request), tuple(pictures), sizes, needs, conversation, files)
+        guess = prompt_tokens(request) if whole else None
+        return cls(total, guess, tuple(pictures), sizes, needs, conversation, files)
+
+    def guessed(self, request: GenerateTextRequest) -> int:
+        """Return how many tokens the prompt of this request has, about."""
+        return prompt_tokens(request) if self.guess is None else self.guess
 
     def check(self, request: GenerateTextRequest) -> None:
         """Raise InvalidField for the first field of the prompt's request that is outside its limits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, Self
 
 from moa.common.v1 import media_pb2, usage_pb2
@@ -273,12 +274,12 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """As `Call.expected`."""
         asked = self.request.max_tokens if self.request.HasField("max_tokens") else _USUAL
         completion = min(asked, _USUAL) * max(1, self.request.candidates)
-        return usage_pb2.Usage(prompt_tokens=self.prompt.guess, completion_tokens=completion)
+        return usage_pb2.Usage(prompt_tokens=self.prompt.guessed(self.request), completion_tokens=completion)
 
     @property
     def stake(self) -> usage_pb2.Usage:
         """As `Call.stake`."""
-        return usage_pb2.Usage(prompt_tokens=self.prompt.guess)
+        return usage_pb2.Usage(prompt_tokens=self.prompt.guessed(self.request))
 
     def ask(self, model: Model, paying: Reservation) -> MessageStream[GenerateTextResponse]:
         """As `Call.ask`."""
@@ -312,7 +313,7 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         stream = self.backends.ask(TEXT, request, model, self.caller, paying, prompt_bound=bound, books=books)
         if self._growth is not None:
             stream = Growing(stream, self._growth)
-        return Collected(stream, self._growth, prompt=self.prompt.guess) if self.whole else stream
+        return Collected(stream, self._growth, prompt=self._guess()) if self.whole else stream
 
     def chargeable(self, paying: Reservation) -> int:
         """Return how many tokens may be charged at most: of an answer that grows, more than is set aside by now."""
@@ -328,10 +329,13 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def metering(self) -> TextMetering:
         """As `Call.metering`."""
-        metering = TextMetering(self.prompt.guess, self.prompt_tokens)
+        metering = TextMetering(self._guess(), self.prompt_tokens)
         if self._growth is not None and not self.whole:
             self._growth.meter_by(metering)
         return metering
+
+    def _guess(self) -> Callable[[], int]:
+        return partial(self.prompt.guessed, self.request)
 
     def way_on(self, attempts: Attempts[GenerateTextResponse], metering: Metering, *, others: bool) -> Rescue | None:
         """As `Call.way_on`."""
@@ -371,11 +375,11 @@ class TextMetering(TextMeter, Metering):
     """Meters an answer as whoever answers does, and counts the prompt where nobody reported it.
 
     Args:
-        guess: The prompt's tokens, guessed.
+        guess: The prompt's tokens, guessed, or what guesses them.
         prompt: Returns the prompt's tokens as a model counts them, else their bound.
     """
 
-    def __init__(self, guess: int, prompt: Callable[[Model], Awaitable[int]]) -> None:
+    def __init__(self, guess: int | Callable[[], int], prompt: Callable[[Model], Awaitable[int]]) -> None:
         super().__init__(guess)
         self._count = prompt
 
@@ -396,3 +400,4 @@ class TextMetering(TextMeter, Metering):
     def let_go(self) -> None:
         """As `Metering.let_go`."""
         self._count = _unknown
+        self._prompt = 0
