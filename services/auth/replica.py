@@ -24,7 +24,7 @@ from services.auth.adapters.tries import Tries, tidy
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.arrivals import Arrivals
 from services.auth.domain.carrying import CarriedCredits
-from services.auth.domain.leases import LeaseIds
+from services.auth.domain.ledger import LeaseIds
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer

@@ -1,6 +1,6 @@
 """What a service needs to verify keys and to reserve, grow and settle quota: without a call, while a grant is warm.
 
-`priorities`, `permissions` and `reservation_ids` are shared by both sides of the quota contract: auth reads them too.
+`amounts`, `permissions` and `priorities` are shared by both sides of the quota contract: auth reads them too.
 """
 
 from services.quota_client._abandoned import AbandonedCalls

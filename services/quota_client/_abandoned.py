@@ -19,10 +19,9 @@ from services.common.metering import prompt_owed
 from services.common.rpc import call as calls
 from services.quota_client._reservation import costless
 from services.quota_client._settling import Settling
-from services.quota_client.amounts import Amount, charge
+from services.quota_client.amounts import Amount, ReservationId, charge
 from services.quota_client.labels import NO_LABELS, Labels
 from services.quota_client.labels import read as read_labels
-from services.quota_client.reservation_ids import ReservationId
 
 AFTER_S: Final = 5.0
 """How long the caller is given to settle for itself: longer than it takes one that lives, much shorter than a lease."""

@@ -31,7 +31,7 @@ from services.auth.migrations import migrate
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
 from services.quota_client import Admission
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import ReservationId
 from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle, until
 from tests.auth.conftest import spawned
 from tests.auth.holder import TOKENS

@@ -21,8 +21,7 @@ from services.auth.adapters.ledger import Borrowed, Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Short
-from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking, Return
+from services.auth.domain.ledger import Booking, LeaseIds, Return
 from services.auth.domain.pools import Pools
 from services.auth.domain.quota import Quota
 from services.auth.migrations import SCHEMA, migrate

@@ -14,11 +14,10 @@ from moa.quota.v1.quota_service_pb2 import CreditEntry, CreditStep
 from services.auth.adapters.carried import CarriedBlocks
 from services.auth.adapters.ledger import Ledger
 from services.auth.domain.carrying import CarriedCredits
-from services.auth.domain.leases import LeaseIds
+from services.auth.domain.ledger import LeaseIds
 from services.auth.domain.quota import Quota
 from services.common.errors import NoCredit
-from services.quota_client.amounts import NOTHING, Amount
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import NOTHING, Amount, ReservationId
 from tests.auth.asking import PEPPER, audited
 from tests.auth.client import Client
 from tests.auth.conftest import Auth

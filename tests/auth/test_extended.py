@@ -13,8 +13,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Short
-from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking, Ending, Further
+from services.auth.domain.ledger import Booking, Ending, Further, LeaseIds
 from services.common.errors import QuotaExhausted, Unavailable
 from services.common.rpc.client import channel
 from services.quota_client import AbandonedCalls, Reservation

@@ -12,8 +12,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.ledger import Borrowed, Ledger
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
-from services.auth.domain.leases import LeaseIds, sized
-from services.auth.domain.ledger import Booking, Ending, Return
+from services.auth.domain.ledger import Booking, Ending, LeaseIds, Return, sized
 from services.auth.domain.quota import exhausted
 from services.quota_client.amounts import BOUNDLESS, PERIODS, Amount, Period
 from tests.auth.asking import PEPPER, audited, reserve, settle, until

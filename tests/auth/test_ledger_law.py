@@ -44,12 +44,10 @@ from services.auth.adapters.retention import Retention
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Owner, Short, Standing
-from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking, Further, Return
+from services.auth.domain.ledger import Booking, Further, LeaseIds, Return
 from services.auth.domain.pools import Pools
 from services.auth.migrations import migrate
-from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, least, shared
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, ReservationId, least, shared
 from tests.auth.asking import PEPPER
 
 LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, requests_in_total=12, key_count=1)

@@ -10,8 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
-from services.auth.domain.leases import LeaseIds, sized
-from services.auth.domain.ledger import Ending, Return
+from services.auth.domain.ledger import Ending, LeaseIds, Return, sized
 from services.auth.domain.pools import Pools
 from services.common.errors import Unavailable
 from services.quota_client._lease_store import Demand

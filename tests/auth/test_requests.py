@@ -9,8 +9,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.checker import Checker
 from services.auth.domain.accounts import KeyLimits
 from services.common.errors import QuotaExhausted
-from services.quota_client.amounts import EACH_REQUEST, NOTHING, Amount
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import EACH_REQUEST, NOTHING, Amount, ReservationId
 from tests.auth.asking import reserve, settle, until
 from tests.auth.client import Client
 from tests.auth.conftest import Admit, Auth

@@ -33,12 +33,10 @@ from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, KeyLimits, Short
-from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking
+from services.auth.domain.ledger import Booking, LeaseIds
 from services.auth.migrations import migrate
 from services.auth.settings import AuthSettings
-from services.quota_client.amounts import Amount
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import Amount, ReservationId
 from tests.auth.asking import PEPPER, until
 from tests.auth.client import connected
 from tests.auth.conftest import Auth, started

@@ -19,8 +19,7 @@ from services.auth.adapters.columns import ADDED, COLUMNS, MARKS, each
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.settlements import Booked, Late, Settlements
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
-from services.auth.domain.leases import sized
-from services.auth.domain.ledger import Block, Booking, Ending, Return, subjects
+from services.auth.domain.ledger import Block, Booking, Ending, Return, sized, subjects
 from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, Period
 from services.quota_client.amounts import least as least_of
 

@@ -14,8 +14,16 @@ from services.auth.adapters.columns import ADDED, COLUMNS, LIMIT_COLUMNS, each
 from services.auth.adapters.postgres import Link
 from services.auth.domain.accounts import Owner, Standing
 from services.auth.domain.ledger import Block, Booking, Known
-from services.quota_client.amounts import DIMENSIONS, GRANTED, LIMITS, NOTHING, Amount, Period, least
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import (
+    DIMENSIONS,
+    GRANTED,
+    LIMITS,
+    NOTHING,
+    Amount,
+    Period,
+    ReservationId,
+    least,
+)
 
 _USAGE = (
     "operation, provider, model, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, cache_write_tokens,"

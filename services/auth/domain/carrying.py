@@ -14,11 +14,9 @@ from typing import Final, Protocol
 from uuid import UUID, uuid5
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
-from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking, Return
+from services.auth.domain.ledger import Booking, LeaseIds, Return
 from services.common.isolate import each_isolated, note_failure
-from services.quota_client.amounts import Amount
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import Amount, ReservationId
 
 _TASKS: Final = UUID("8d1f5b8e-9f0e-4f6a-9a39-0b0a3c1b6f17")
 _RELEASE: Final = quota_service_pb2.CREDIT_STEP_RELEASE

@@ -16,8 +16,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from services.auth.domain.accounts import Short, Standing, VerifiedKey
-from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Ending, Return
+from services.auth.domain.ledger import Ending, LeaseIds, Return
 from services.common import logs
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import Isolation, each_isolated, note_failure

@@ -14,14 +14,12 @@ from uuid import UUID
 from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
-from services.auth.domain.leases import LeaseIds
-from services.auth.domain.ledger import Booking, Further, Known, Return
+from services.auth.domain.ledger import Booking, Known, LeaseIds, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
 from services.common.errors import MoaError, NoCredit, PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.isolate import each_isolated, note_failure
 from services.quota_client.amounts import GRANTED, Amount, limit_of, limit_shown
 from services.quota_client.permissions import permitted
-from services.quota_client.reservation_ids import ReservationId
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -176,7 +174,7 @@ class Quota:
 
     async def report(self, open_ones: Iterable[quota_pb2.OpenReservation]) -> bool:
         """Keep what is known of open reservations; tell whether that could be done."""
-        readable = [booking for one in open_ones if (booking := self._booking(one.so_far))]
+        readable = [booking for one in open_ones if (booking := self._lease_ids.booking(one.so_far))]
         if readable:
             try:
                 await _noted("report", readable, self._ledger.report, _reservation_id)
@@ -193,7 +191,7 @@ class Quota:
         """
         bookings, refused = [], []
         for settlement in await self._completed(settlements):
-            booking = self._booking(settlement)
+            booking = self._lease_ids.booking(settlement)
             if booking is None:
                 refused.append(settlement.reservation_id)
             else:
@@ -229,19 +227,6 @@ class Quota:
             if settlement.first_alone:
                 settlement.further[:] = further.get(settlement.reservation_id, ())
         return result
-
-    def _booking(self, settlement: quota_pb2.Settlement) -> Booking | None:
-        first, *further = (self._read(name) for name in (settlement.reservation_id, *settlement.further))
-        if first is None or None in further:
-            return None
-        return Booking(*first, settlement, [one for one in further if one])
-
-    def _read(self, reservation_id: str) -> Further | None:
-        reservation = ReservationId.parse(reservation_id)
-        found = self._lease_ids.read(reservation.lease_id) if reservation else None
-        if reservation is None or found is None:
-            return None
-        return Further(reservation_id, reservation.lease_id, found[0], reservation.amount)
 
 
 def _alive(who: VerifiedKey) -> VerifiedKey:

@@ -22,8 +22,7 @@ from services.common.isolate import each_isolated, note_failure
 from services.common.rpc.client import metadata
 from services.common.rpc.connections import ConnectionWatch
 from services.common.rpc.status import error_from_rpc
-from services.quota_client.amounts import Amount
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import Amount, ReservationId
 from services.tasks.adapters.carrying import CreditsToCarry
 from services.tasks.adapters.database import Database
 

@@ -11,8 +11,7 @@ from psycopg import sql
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
-from services.quota_client.amounts import Amount
-from services.quota_client.reservation_ids import ReservationId
+from services.quota_client.amounts import Amount, ReservationId
 from services.tasks.adapters.database import EVENTS, OWED, QUEUE, WEBHOOKS, Link
 from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal, now_utc
 
