@@ -37,7 +37,7 @@ def text_answer(
     terms = Terms(reservation=reservation, request_id=request_id, patience=Patience())
     return TextAnswer(
         begun=Begun(asked, stream, first),
-        attempts=Attempts(asked, list, terms=terms, stake=usage_pb2.Usage()),
+        attempts=Attempts(asked, list, terms=terms, stake=usage_pb2.Usage),
         request_id=request_id,
         metering=metering or text_metering(guess),
         background=background or Background(),

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.errors import ContextTooLong, QuotaExhausted
+from services.common.errors import ContextTooLong, QuotaExhausted, UpstreamBroken
 from services.router.domain.caller import Caller
 from services.router.operations.text import TEXT
+from tests.router.rig import ended, said, text
 from tests.router.world import World
 
 CALLER = Caller(key="k", request_id="rid")
@@ -50,3 +51,21 @@ async def test_before_a_refusal_only_what_may_fit_is_counted(chars: int, counted
     with pytest.raises(QuotaExhausted):
         await world.begin("x" * chars)
     assert world.counted == counted
+
+
+@pytest.mark.parametrize("guesses", [False, True], ids=["reported", "not reported"])
+async def test_a_prompt_is_guessed_only_where_nobody_reports_its_tokens(
+    monkeypatch: pytest.MonkeyPatch, guesses: bool
+) -> None:
+    """To guess a long prompt takes as long as to bound it, and nearly every provider counts it."""
+    asked: list[str] = []
+
+    def noting(request: text_service_pb2.GenerateTextRequest) -> int:
+        asked.append(request.model)
+        return 7
+
+    monkeypatch.setattr("services.router.domain.prompt.prompt_tokens", noting)
+    world = World(a={"fallback": ()})
+    world.play("a", text(said("Hello")), UpstreamBroken("gone") if guesses else ended())
+    await world.ask()
+    assert bool(asked) is guesses

@@ -56,7 +56,7 @@ class Attempts(Generic[M]):
         others: Gives who may answer in its place, in order; called once, when it is needed.
         terms: On what terms.
         outgrown: Why the prompt plainly does not fit `asked`: only models with a longer context are asked then.
-        stake: What a call costs its operator at least, should it be given up.
+        stake: Returns what a call costs its operator at least, should it be given up.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Attempts(Generic[M]):
         *,
         terms: Terms,
         outgrown: ContextTooLong | None = None,
-        stake: usage_pb2.Usage,
+        stake: Callable[[], usage_pb2.Usage],
     ) -> None:
         self.asked = asked
         self.reservation = terms.reservation
@@ -86,8 +86,7 @@ class Attempts(Generic[M]):
         self._left = False
         self._lived = False
         """Whether the target that was asked last showed that it works before it failed."""
-        self.stake = stake
-        """What a call costs its operator at least, should it be given up."""
+        self._stake = stake
         self._asking: Model | None = None
         """Whose first message is awaited."""
         self._is_able: Callable[[Model], bool] = _any
@@ -221,9 +220,14 @@ class Attempts(Generic[M]):
         """Let a target be asked again, once it is its turn."""
         self._tried.discard(model.full_id)
 
+    @property
+    def stake(self) -> usage_pb2.Usage:
+        """What a call costs its operator at least, should it be given up."""
+        return self._stake()
+
     def let_go(self) -> None:
         """Let go of the request: nobody is asked any more."""
-        self._others, self._chain, self._is_able = list, (), _any
+        self._others, self._chain, self._is_able, self._stake = list, (), _any, usage_pb2.Usage
         if self._terms.watch is not None:
             self._terms.watch.close()
 

@@ -146,7 +146,7 @@ class Operations:
                 lambda: plan.able(paying),
                 terms=self._terms(caller, paying, plan, whole=call.whole),
                 outgrown=outgrown,
-                stake=call.stake,
+                stake=lambda: call.stake,
             )
             begun = await attempts.first(call.ask)
         if shadows:
