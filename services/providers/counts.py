@@ -9,11 +9,13 @@ day's quota.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from prometheus_client import Counter
 
+from services.common.errors import UpstreamBroken
 from services.common.estimate import MOST, ReportedUsage
 
 Raw: Final = msgspec.Raw
@@ -125,6 +127,18 @@ def count_in(body: bytes, path: Path) -> int | None:
     written = _at(given, path)
     count = _count(written, faults)
     return None if written is None or count is None or faults else min(count, MOST)
+
+
+def count_of(*path: str) -> Callable[[bytes], int]:
+    """Return what reads an answer that is one count, from where that stands. It raises UpstreamBroken."""
+
+    def read(body: bytes) -> int:
+        count = count_in(body, path)
+        if count is None:
+            raise UpstreamBroken("the provider's count cannot be read")
+        return count
+
+    return read
 
 
 def note(provider: str, reported: ReportedUsage | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from moa.text.v1.text_pb2 import FinishReason, TextEvent
+from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
@@ -16,25 +16,14 @@ from services.providers.anthropic import errors as failures
 from services.providers.anthropic.text.carried import VENDOR, Returned, of_call
 from services.providers.anthropic.text.wire import Block, Delta, Details, Event, Whole
 from services.providers.anthropic.thinking import OMITTED, SIGNER
-from services.providers.counts import Spelling, count_in, read_usage, usage_in
+from services.providers.counts import Spelling, read_usage, usage_in
 from services.providers.http.classify import name_of, words_of
 from services.providers.http.sse import EventParser
 from services.providers.text import embedded_errors
+from services.providers.text.blocks import BlockReader
 from services.providers.text.carrying import carried_of
-from services.providers.text.jsontext import arguments_of
-from services.providers.text.names import rewritten
-from services.providers.text.reading import BaseReader, Malformed
+from services.providers.text.reading import Malformed
 from services.providers.text.surrogates import value_with_surrogates
-
-FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
-    "end_turn": FinishReason.FINISH_REASON_STOP,
-    "stop_sequence": FinishReason.FINISH_REASON_STOP,
-    "tool_use": FinishReason.FINISH_REASON_TOOL_CALLS,
-    "max_tokens": FinishReason.FINISH_REASON_LENGTH,
-    "model_context_window_exceeded": FinishReason.FINISH_REASON_LENGTH,
-    "refusal": FinishReason.FINISH_REASON_CONTENT_FILTER,
-}
-"""Every other reason is no end, but for its own callers `pause_turn`: a tool that runs at Anthropic works on."""
 
 COUNTS: Final = Spelling(
     # What came from the cache, or went into it, is not part of `input_tokens`.
@@ -69,37 +58,15 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
     return AnthropicReader(request, streamed=streamed, own_name=model.name)
 
 
-def count_from(body: bytes) -> int:
-    """Read the answer of `count_tokens`."""
-    count = count_in(body, ("input_tokens",))
-    if count is None:
-        raise errors.UpstreamBroken("the provider's answer could not be read")
-    return count
-
-
-class AnthropicReader(BaseReader):
+class AnthropicReader(BlockReader):
     """Reads one answer. Its usage comes in two parts: the prompt's at the beginning, the completion's at the end."""
 
-    __slots__ = (
-        "_begun_usage",
-        "_behind_text",
-        "_beside",
-        "_names",
-        "_own",
-        "_returned",
-        "_silent",
-        "_thoughts",
-        "_tools",
-        "_untold",
-    )
+    __slots__ = ("_begun_usage", "_behind_text", "_beside", "_own", "_returned", "_thoughts", "_untold")
+
+    withheld = frozenset(("refusal",))
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None, signer=SIGNER)
-        self._names = rewritten(request)
-        self._tools: dict[int, int] = {}
-        """Content block → which call it is."""
-        self._silent: set[int] = set()
-        """Calls of which no arguments have come."""
         self._thoughts: set[int] = set()
         """Content blocks that are thoughts with a text."""
         self._begun_usage: dict[str, Any] = {}
@@ -168,9 +135,9 @@ class AnthropicReader(BaseReader):
         """Read a block's beginning, which is empty but for what comes in one piece."""
         given = _raw(payload)["content_block"] if self._returned is not None else {}
         if block.type == "tool_use":
-            index = self._tools[place] = len(self._tools)
-            self._silent.add(index)
-            self._begin_call(index, block, "", given)
+            before = len(self._events)
+            self._begin_streamed_call(place, block.id, block.name)
+            self._carry_call(given, before)
         else:
             self._take_block(place, block, given)
 
@@ -186,11 +153,8 @@ class AnthropicReader(BaseReader):
         if beside:
             self._carry({"answer": beside})
 
-    def _begin_call(self, index: int, block: Block, arguments: str, given: dict[str, Any]) -> None:
-        if not block.name:
-            raise Malformed
-        before = len(self._events)
-        self._call(0, index, arguments, call_id=block.id, name=self._names.get(block.name, block.name))
+    def _carry_call(self, given: dict[str, Any], before: int) -> None:
+        """Put what Anthropic's own callers are told of a call on the event that it made."""
         self._behind_text = False
         if len(self._events) > before and (beside := of_call(given)):
             self._events[-1].vendor.CopyFrom(carried_of(VENDOR, {"call": beside}))
@@ -255,9 +219,7 @@ class AnthropicReader(BaseReader):
             if place not in self._tools:
                 raise Malformed
             if delta.partial_json:
-                index = self._tools[place]
-                self._silent.discard(index)
-                self._call(0, index, self._text(delta.partial_json, 0, f"call {index}"))
+                self._go_on_with_call(self._tools[place], delta.partial_json)
         else:
             self._take_thought(place, delta.thinking, delta.signature)
 
@@ -274,7 +236,9 @@ class AnthropicReader(BaseReader):
         for place, block in enumerate(answer.content):
             own = given["content"][place] if given else {}
             if block.type == "tool_use":
-                self._begin_call(self._calls_begun(0), block, arguments_of(block.input), own)
+                before = len(self._events)
+                self._take_whole_call(block.id, block.name, block.input)
+                self._carry_call(own, before)
             else:
                 self._take_block(place, block, own)
         self._count(read_usage(answer.usage, COUNTS))
@@ -303,18 +267,11 @@ class AnthropicReader(BaseReader):
 
     def _take_stop(self, given: Delta | Whole) -> None:
         word = given.stop_reason
-        reason = FINISH_REASONS.get(word or ("tool_use" if self._calls_begun(0) else "end_turn"))
-        if not word and not self._spoke:
-            raise errors.UpstreamBroken("the provider ended the answer without a word or a reason")
-        if reason is None and word == "pause_turn" and self._returned is not None:
-            reason = FinishReason.FINISH_REASON_STOP
-        if reason is None:
-            raise errors.UpstreamFailed(f"the provider stopped the answer ({name_of(word)})")
-        for index in sorted(self._silent):
-            # In a stream, a call without arguments has none, not even braces.
-            self._call(0, index, "{}")
         refusal = _explanation(given.stop_details) if word == "refusal" else ""
-        self._end_candidate(0, reason, refusal=refusal, stop_sequence=given.stop_sequence or "")
+        if word == "pause_turn" and self._returned is not None:
+            # A tool that runs at Anthropic works on, which its own callers know.
+            word = "end_turn"
+        self._stop(word, refusal=refusal, stop_sequence=given.stop_sequence or "")
 
 
 def _raw(payload: bytes) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from services.providers.aws import access as aws_access
 from services.providers.aws import listing
 from services.providers.aws.access import Options
 from services.providers.aws.errors import error_from
-from services.providers.aws.text.read import count_from, reader
+from services.providers.aws.text.read import reader
 from services.providers.aws.text.request import count_request_from, request_from
+from services.providers.counts import count_of
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.text.base import Adapter
@@ -39,7 +40,7 @@ ADAPTER = Adapter(
     request_id_header="x-amzn-requestid",
     caches=True,
     count_request_from=count_request_from,
-    count_from=count_from,
+    count_from=count_of("inputTokens"),
     list_models=listing.list_models,
     check_request=check_request,
 )

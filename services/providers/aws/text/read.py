@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from moa.text.v1.text_pb2 import FinishReason
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
@@ -22,24 +21,12 @@ from services.providers.aws.text.wire import (
     Stop,
     Whole,
 )
-from services.providers.counts import Spelling, count_in, read_usage
+from services.providers.counts import Spelling, read_usage
 from services.providers.http.classify import name_of
 from services.providers.text import embedded_errors
-from services.providers.text.jsontext import arguments_of
-from services.providers.text.names import rewritten
-from services.providers.text.reading import BaseReader, Malformed
+from services.providers.text.blocks import BlockReader
+from services.providers.text.reading import Malformed
 from services.providers.text.surrogates import value_with_surrogates
-
-FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
-    "end_turn": FinishReason.FINISH_REASON_STOP,
-    "stop_sequence": FinishReason.FINISH_REASON_STOP,
-    "tool_use": FinishReason.FINISH_REASON_TOOL_CALLS,
-    "max_tokens": FinishReason.FINISH_REASON_LENGTH,
-    "model_context_window_exceeded": FinishReason.FINISH_REASON_LENGTH,
-    "guardrail_intervened": FinishReason.FINISH_REASON_CONTENT_FILTER,
-    "content_filtered": FinishReason.FINISH_REASON_CONTENT_FILTER,
-}
-"""Every other reason (`malformed_tool_use`, …) is a failure of the model, not an end."""
 
 COUNTS: Final = Spelling(
     # What came from the cache, or went into it, is not part of `inputTokens`.
@@ -71,29 +58,19 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
     return BedrockReader(request, streamed=streamed, upstream_id=upstream_id, signer=family_of(model.name).vendor)
 
 
-def count_from(body: bytes) -> int:
-    """Read the answer of `CountTokens`."""
-    count = count_in(body, ("inputTokens",))
-    if count is None:
-        raise errors.UpstreamBroken("the provider's answer could not be read")
-    return count
-
-
-class BedrockReader(BaseReader):
+class BedrockReader(BlockReader):
     """Reads one answer. Usage may come before the stop reason or after it; both belong to a whole answer."""
 
-    __slots__ = ("_names", "_silent", "_tools")
+    __slots__ = ()
+
+    # `malformed_tool_use` and others are failures of the model.
+    withheld = frozenset(("guardrail_intervened", "content_filtered"))
 
     def __init__(
         self, request: GenerateTextRequest, *, streamed: bool, upstream_id: str, signer: str = "amazon"
     ) -> None:
         super().__init__(request, FrameParser() if streamed else None, signer=signer)
         self.upstream_id = upstream_id
-        self._names = rewritten(request)
-        self._tools: dict[int, int] = {}
-        """Content block → which call it is."""
-        self._silent: set[int] = set()
-        """Calls of which no arguments have come."""
 
     def _take(self, payload: Frame) -> None:
         if payload.kind == "exception":
@@ -103,7 +80,7 @@ class BedrockReader(BaseReader):
         elif payload.name == "contentBlockStart":
             self._take_start(_start(payload.payload), payload.payload)
         elif payload.name == "messageStop":
-            self._take_stop(_stop(payload.payload).stop_reason)
+            self._stop(_stop(payload.payload).stop_reason)
         elif payload.name == "metadata":
             self._count(read_usage(_metadata(payload.payload).usage, COUNTS), closing=self.ending)
         elif payload.name not in _QUIET:
@@ -117,11 +94,7 @@ class BedrockReader(BaseReader):
             self._check_piece(_any(data), "start")
             return
         self._check_tool(begun.type)
-        if not begun.name:
-            raise Malformed
-        index = self._tools[event.content_block_index] = len(self._tools)
-        self._silent.add(index)
-        self._call(0, index, "", call_id=begun.tool_use_id, name=self._names.get(begun.name, begun.name))
+        self._begin_streamed_call(event.content_block_index, begun.tool_use_id, begun.name)
 
     def _check_tool(self, kind: str | None) -> None:
         if kind:
@@ -156,8 +129,7 @@ class BedrockReader(BaseReader):
                 self._say(0, text)
         elif delta.tool_use is not None and delta.tool_use.input:
             index = self._tools.setdefault(event.content_block_index, len(self._tools))
-            self._silent.discard(index)
-            self._call(0, index, self._text(delta.tool_use.input, 0, f"call {index}"))
+            self._go_on_with_call(index, delta.tool_use.input)
         elif delta.reasoning_content is not None:
             self._take_reasoning(delta.reasoning_content)
 
@@ -181,10 +153,7 @@ class BedrockReader(BaseReader):
             elif block.tool_use is not None:
                 call = block.tool_use
                 self._check_tool(call.type)
-                if not call.name:
-                    raise Malformed
-                index, name = self._calls_begun(0), self._names.get(call.name, call.name)
-                self._call(0, index, arguments_of(call.input), call_id=call.tool_use_id, name=name)
+                self._take_whole_call(call.tool_use_id, call.name, call.input)
             elif block.citations_content is not None:
                 for cited in block.citations_content.content:
                     if cited.text is None:
@@ -193,19 +162,8 @@ class BedrockReader(BaseReader):
             elif block.reasoning_content is not None:
                 self._take_reasoning(block.reasoning_content)
         self._count(read_usage(answer.usage, COUNTS))
-        self._take_stop(answer.stop_reason)
+        self._stop(answer.stop_reason)
 
     def _failed(self, found: embedded_errors.EmbeddedError) -> errors.MoaError:
         named = next((code for code in found.codes if code.lower() in failures.CODES), "")
         return failures.failed(0, named, _encode({"message": found.words}))
-
-    def _take_stop(self, word: str | None) -> None:
-        reason = FINISH_REASONS.get(word or ("tool_use" if self._calls_begun(0) else "end_turn"))
-        if not word and not self._spoke:
-            raise errors.UpstreamBroken("the provider ended the answer without a word or a reason")
-        if reason is None:
-            raise errors.UpstreamFailed(f"the provider stopped the answer ({name_of(word)})")
-        for index in sorted(self._silent):
-            # In a stream, a call without arguments has none, not even braces.
-            self._call(0, index, "{}")
-        self._end_candidate(0, reason)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from services.providers.counts import count_of
 from services.providers.google import listing
 from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.google.errors import error_from
 from services.providers.google.text.carried import VENDOR
-from services.providers.google.text.read import count_from, reader
+from services.providers.google.text.read import reader
 from services.providers.google.text.request import count_request_from, request_from
 from services.providers.text.base import Adapter
 
@@ -19,7 +20,7 @@ ADAPTER = Adapter(
     request_id_header="x-goog-request-id",
     vendor=VENDOR,
     count_request_from=count_request_from,
-    count_from=count_from,
+    count_from=count_of("totalTokens"),
     chooses=True,
     list_models=listing.list_models,
     check_request=check_request,

@@ -14,7 +14,7 @@ from moa.text.v1.text_pb2 import FinishReason, TextEvent, TokenLogprob
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model
 from services.common import errors
-from services.providers.counts import Spelling, count_in, read_usage
+from services.providers.counts import Spelling, read_usage
 from services.providers.google import errors as failures
 from services.providers.google.text.carried import VENDOR, Returned, kind_of, may_lack_words, of_part
 from services.providers.google.text.wire import SIGNER, Candidate, Feedback, GeneratedContent, Logprob, Logprobs, Part
@@ -70,14 +70,6 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
     """Make the reader of an answer."""
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     return GeminiReader(request, streamed=streamed, own_name=model.name)
-
-
-def count_from(body: bytes) -> int:
-    """Read the answer of `countTokens`."""
-    count = count_in(body, ("totalTokens",))
-    if count is None:
-        raise errors.UpstreamBroken("the provider's answer could not be read")
-    return count
 
 
 class GeminiReader(BaseReader):

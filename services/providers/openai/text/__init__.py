@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.catalogue import Provider
+from services.providers.counts import count_of
 from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
 from services.providers.http.client import Outgoing
 from services.providers.openai import listing
 from services.providers.openai.errors import error_from
 from services.providers.openai.text.carried import VENDOR
-from services.providers.openai.text.count import count_from, count_request_from
+from services.providers.openai.text.count import count_request_from
 from services.providers.openai.text.read import reader
 from services.providers.openai.text.request import Options, options_of, request_from, url_of
 from services.providers.text.base import Adapter
@@ -42,5 +43,5 @@ ADAPTER = Adapter(
     list_models=listing.list_models,
     check_request=check_request,
     count_request_from=count_request_from,
-    count_from=count_from,
+    count_from=count_of("input_tokens"),
 )

@@ -12,8 +12,7 @@ import msgspec
 from moa.text.v1.text_pb2 import Message, Part, Role, Tool
 from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.catalogue import Model, Provider
-from services.common.errors import InvalidField, Unsupported, UpstreamBroken
-from services.providers.counts import count_in
+from services.common.errors import InvalidField, Unsupported
 from services.providers.http.client import Outgoing
 from services.providers.openai.text.request import grammar_of, options_of, refuse_arguments, url_of
 from services.providers.text import media
@@ -37,14 +36,6 @@ def count_request_from(request: CountTokensRequest, model: Model, provider: Prov
     if request.tools:
         body["tools"] = [_tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
     return Outgoing(url_of(provider.base_url, "/responses/input_tokens"), _encode(body), {})
-
-
-def count_from(body: bytes) -> int:
-    """Read the count. Raises UpstreamBroken."""
-    count = count_in(body, ("input_tokens",))
-    if count is None:
-        raise UpstreamBroken("the provider's count cannot be read")
-    return count
 
 
 def _items_from(message: Message, where: str, custom: set[str]) -> list[Json]:
