@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -17,97 +16,15 @@ from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors
-from services.policies import Asked, Change, Hook, Refuse, Replace, Stop, Watch, cap, deny_list
+from services.policies import Asked, Change, Hook, Refuse, Stop, cap
 from services.router.domain.caller import Caller
-from services.router.domain.policies import Policies, Policy
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TextCall
+from tests.router.hooks import Adds, Fails, Watching, denying, world
 from tests.router.rig import called, ended, said, text, thought
 from tests.router.world import World
 
 STOPPED = text_pb2.FINISH_REASON_CONTENT_FILTER
-
-
-def policy(hook: Hook, *, name: str = "one", fails_open: bool = False, deadline_s: float = 10.0) -> Policy:
-    return Policy(
-        name=name,
-        hook=hook,
-        deadline_s=deadline_s,
-        fails_open=fails_open,
-        operations=frozenset(("text", "image", "embedding")),
-        judges_requests=type(hook).before is not Hook.before,
-        judges_answers=type(hook).watch is not Hook.watch,
-    )
-
-
-def world(*hooks: Hook, fails_open: bool = False, deadline_s: float = 10.0, **changes: Any) -> World:
-    declared = [policy(hook, fails_open=fails_open, deadline_s=deadline_s) for hook in hooks]
-    return World(policies=Policies(declared), **changes)
-
-
-def denying(*patterns: str, **settings: Any) -> Hook:
-    return deny_list.made({"patterns": patterns, **settings})
-
-
-class Adds(Hook):
-    """Adds a letter to each prompt and to each piece of an answer."""
-
-    def __init__(self, letter: str) -> None:
-        self._letter = letter
-
-    async def before(self, asked: Asked, request: Any) -> Change:
-        changed = type(request)()
-        changed.CopyFrom(request)
-        changed.messages[0].parts[0].text += self._letter
-        return Change(changed)
-
-    def watch(self, asked: Asked, request: Any) -> Watch:
-        return _Each(lambda event: Replace([said(event.text.text + self._letter)]))
-
-
-class _Each(Watch):
-    def __init__(self, judge: Callable[[Any], Any]) -> None:
-        self._judge = judge
-
-    async def after(self, event: Any) -> Any:
-        return self._judge(event)
-
-
-class Watching(Hook):
-    """Judges each event by a function."""
-
-    def __init__(self, judge: Callable[[Any], Any], *, holds: int = 0) -> None:
-        self.holds = holds
-        self._judge = judge
-
-    def watch(self, asked: Asked, request: Any) -> Watch:
-        return _Each(self._judge)
-
-
-class Fails(Hook):
-    """Breaks, or never answers."""
-
-    def __init__(self, *, hangs: bool = False) -> None:
-        self._hangs = hangs
-
-    async def before(self, asked: Asked, request: Any) -> None:
-        await self._fail()
-
-    def watch(self, asked: Asked, request: Any) -> Watch:
-        return _Failing(self._fail)
-
-    async def _fail(self) -> None:
-        if self._hangs:
-            await asyncio.Event().wait()
-        raise ZeroDivisionError
-
-
-class _Failing(Watch):
-    def __init__(self, fail: Callable[[], Any]) -> None:
-        self._fail = fail
-
-    async def after(self, event: Any) -> None:
-        await self._fail()
 
 
 async def test_policies_judge_in_their_order() -> None:
@@ -142,117 +59,6 @@ async def test_a_refused_request_counts_in_its_keys_pace() -> None:
     with pytest.raises(errors.RateLimited):
         await there.ask("secret")
     assert arrived == 1
-
-
-@pytest.mark.parametrize("hangs", [False, True], ids=["breaks", "hangs"])
-async def test_a_policy_that_fails_closed_refuses(hangs: bool) -> None:
-    """What must be judged and cannot be is a 503 that may be sent again, not an internal error."""
-    there = world(Fails(hangs=hangs), deadline_s=0.01)
-    with pytest.raises(errors.Unavailable):
-        await there.ask()
-    assert there.asked == []
-
-
-@pytest.mark.parametrize("hangs", [False, True], ids=["breaks", "hangs"])
-async def test_a_policy_that_fails_open_lets_all_pass(hangs: bool) -> None:
-    """The request is served as it is, and the answer too; the others judge all the same."""
-    there = world(Fails(hangs=hangs), denying("never"), fails_open=True, deadline_s=0.05)
-    there.play("a", text(said("one ")), text(said("two")), ended())
-    assert (await there.ask())[0] == "one two"
-    with pytest.raises(errors.ContentPolicy):
-        await there.ask("never")
-
-
-class Answers(Hook):
-    """Has one verdict on every request."""
-
-    def __init__(self, verdict: Callable[[Any], Any]) -> None:
-        self._verdict = verdict
-
-    async def before(self, asked: Asked, request: Any) -> Any:
-        return self._verdict(request)
-
-
-async def _waits_for_what_was_cancelled(_: Any) -> Any:
-    waited = asyncio.get_running_loop().create_future()
-    waited.cancel()
-    return await waited
-
-
-@pytest.mark.parametrize("fails_open", [False, True], ids=["closed", "open"])
-@pytest.mark.parametrize("verdict", ["no", False, Stop("no"), Refuse(None), Change(None)])  # type: ignore[arg-type]
-async def test_what_is_no_verdict_on_a_request_is_a_failure(verdict: Any, fails_open: bool) -> None:
-    """It does not pass for a permission: whoever meant to refuse has not allowed it."""
-    there = world(Answers(lambda _: verdict), fails_open=fails_open)
-    if fails_open:
-        assert (await there.ask())[0] == "I am a"
-        return
-    with pytest.raises(errors.Unavailable):
-        await there.ask()
-    assert there.asked == []
-
-
-async def test_a_policy_whose_own_work_was_cancelled_fails_as_its_row_says() -> None:
-    """The caller has not left, so that it is told: its call does not end as one that was cancelled."""
-
-    class Cancelled(Hook):
-        async def before(self, asked: Asked, request: Any) -> Any:
-            return await _waits_for_what_was_cancelled(request)
-
-    with pytest.raises(errors.Unavailable):
-        await world(Cancelled()).ask()
-    assert (await world(Cancelled(), fails_open=True).ask())[0] == "I am a"
-
-
-MADE = [
-    pytest.param("stop", id="a word"),
-    pytest.param(Refuse("no"), id="a verdict on requests"),
-    pytest.param(Stop(None), id="no reason"),  # type: ignore[arg-type]
-    pytest.param(Replace([text_pb2.TextEvent(finished=text_pb2.Finished())]), id="an end"),
-    pytest.param(Replace([said("x"), text_pb2.TextEvent(usage=usage_pb2.Usage(prompt_tokens=9))]), id="counts"),
-    pytest.param(Stop("no", [text_pb2.TextEvent(started=text_pb2.Started())]), id="who answers"),
-    pytest.param(Replace([text_pb2.TextEvent()]), id="nothing"),
-]
-
-
-@pytest.mark.parametrize("verdict", MADE)
-async def test_what_is_no_verdict_on_an_event_is_a_failure(verdict: Any) -> None:
-    """A policy makes pieces of answers, not their ends and counts: each has one end, and costs what it counts."""
-    there = world(Watching(lambda _: verdict))
-    there.play("a", text(said("one")), ended())
-    got, events, _ = await there.ask()
-    assert (got, [event.WhichOneof("event") for event in events][-1]) == ("", "error")
-    assert events[-1].error.reason == errors.Unavailable.reason
-
-
-async def test_what_judges_an_answer_and_is_no_watch_is_a_failure() -> None:
-    """It is known before anybody is asked."""
-
-    class NoWatch(Hook):
-        def watch(self, asked: Asked, request: Any) -> Any:
-            return "x"
-
-    there = world(NoWatch())
-    with pytest.raises(errors.Unavailable):
-        await there.ask()
-    assert there.asked == []
-    assert (await world(NoWatch(), fails_open=True).ask())[0] == "I am a"
-
-
-async def test_an_answer_that_cannot_be_judged_ends_in_an_error() -> None:
-    """Closed: its caller is told that it did not end, and pays for what it got: here, for nothing."""
-
-    def broken(event: Any) -> None:
-        raise ZeroDivisionError
-
-    there = world(Watching(broken))
-    there.play("a", text(said("one")), ended())
-    got, events, answer = await there.ask()
-    assert got == ""
-    assert events[-1].error.reason == errors.Unavailable.reason
-    assert not answer.succeeded
-    assert [row[1:] for row in there.ledger.rows] == [(0, 0, "voided")]
-    assert there.calls[0].ended == "closed"
 
 
 async def test_words_of_every_turn_are_looked_through() -> None:
@@ -369,22 +175,6 @@ async def test_a_stopped_image_is_an_error_and_costs_nothing() -> None:
     assert [event.WhichOneof("event") for event in shown] == ["image", "error"]
     assert shown[-1].error.reason == errors.ContentPolicy.reason
     assert [row[2] for row in there.ledger.rows] == [1]
-
-
-async def test_a_policy_that_cannot_let_go_harms_no_answer() -> None:
-    """It is over by then, and charged."""
-
-    class Clinging(Watch):
-        def close(self) -> None:
-            raise ZeroDivisionError
-
-    class Clings(Hook):
-        def watch(self, asked: Asked, request: Any) -> Watch:
-            return Clinging()
-
-    there = world(Clings())
-    assert (await there.ask())[0] == "I am a"
-    assert [row[1:3] for row in there.ledger.rows] == [(7, 5)]
 
 
 async def test_a_cap_lowers_what_is_asked_for() -> None:

@@ -13,6 +13,7 @@ from services.catalogue import Catalogue, Model
 from services.common import logs
 from services.common.errors import MoaError, error_of
 from services.quota_client.amounts import NOTHING, Amount
+from services.quota_client.labels import NO_LABELS
 from services.router import metrics
 from services.router.domain.caller import Caller
 from services.router.domain.operation import Backends, Call
@@ -35,6 +36,7 @@ class Operators:
     account_id = ACCOUNT
     priority = "low"
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_UNSPECIFIED
+    labels = NO_LABELS
 
     def __init__(self, amount: Amount) -> None:
         self.amount = amount
