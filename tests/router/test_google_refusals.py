@@ -11,8 +11,8 @@ from google.genai import errors
 from moa.common.v1 import error_pb2
 from moa.text.v1 import text_pb2
 from services.common.errors import QuotaExhausted, UpstreamFailed
+from tests.router.google_clients import client_of
 from tests.router.rig import KEY, OTHER_KEY, Played, said, text
-from tests.router.test_google_dialect import client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
 
