@@ -71,6 +71,7 @@ def _stack(steps: Steps) -> Stack:
         },
         environment={
             "MOA_DRAIN_S": os.environ.get("MOA_DRAIN_S", "3"),
+            "MOA_COLOCATE": _one_of("MOA_COLOCATE", "none", "text"),
             "MOA_FETCH": _one_of("MOA_FETCH", "early", "asked", "never"),
             "MOA_LOG_LEVEL": _one_of("MOA_LOG_LEVEL", "info", "debug", "warning", "error"),
         },

@@ -43,11 +43,6 @@ def shared(host: str, given: Mapping[str, str]) -> dict[str, str]:
     return usual | {name: value for name, value in given.items() if name.startswith("MOA_")}
 
 
-def kind_of(name: str) -> Process:
-    """Return what a process is; workers after the first have a number."""
-    return BY_NAME[name.partition("-")[0]]
-
-
 class Plan:
     """The processes of one gateway, by name, and what each is told. Ports are held until `close`.
 
@@ -77,6 +72,7 @@ class Plan:
         self._host = host
         self._given = given
         self._wanted = wanted
+        self._kinds = {**BY_NAME, **{process.name: process for process in wanted}}
         self._workers = workers
         self._keep_ports = keep_ports
         self._ports = Ports()
@@ -98,6 +94,10 @@ class Plan:
         scheme = "https" if self._given.get("MOA_TLS_CERT") else "http"
         host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104  # compared, not bound
         return f"{scheme}://{host}:{self.port}"
+
+    def kind_of(self, name: str) -> Process:
+        """Return what a process is; workers after the first have a number."""
+        return self._kinds[name.partition("-")[0]]
 
     def choose(self) -> None:
         """Choose ports and secrets."""
@@ -128,14 +128,14 @@ class Plan:
 
     def spec(self, name: str, database_url: str, log: Path) -> Spec:
         """Return what is run for a process."""
-        fds = (self._metrics_fds.get(name), self.large_fd if kind_of(name) is ROUTER else None)
+        fds = (self._metrics_fds.get(name), self.large_fd if self.kind_of(name).name == ROUTER.name else None)
         inherited = tuple(fd for fd in fds if fd is not None)
         environment = self.environment(name, database_url)
-        return Spec(name=name, module=kind_of(name).module, environment=environment, log=log, fds=inherited)
+        return Spec(name=name, module=self.kind_of(name).module, environment=environment, log=log, fds=inherited)
 
     def environment(self, name: str, database_url: str) -> dict[str, str]:
         """Return a process's whole environment. Secrets that it has no use for are left out."""
-        process = kind_of(name)
+        process = self.kind_of(name)
         pool = shared(self._host, self._given) | self._secrets
         given = {"MOA_CATALOGUE": pool["MOA_CATALOGUE"], **self._given}
         out = {k: v for k, v in secrecy.inherited(process, given).items() if k not in self._secrets}
@@ -157,7 +157,7 @@ class Plan:
             out.setdefault("MOA_PUBLIC_URL", self.url)
         if process is AUTH:
             out |= self.first_login.environment
-        if process is ROUTER and self.large_fd is not None:
+        if process.name == ROUTER.name and self.large_fd is not None:
             out["MOA_LARGE_FD"] = str(self.large_fd)
         if process is EDGE:
             targets = ",".join(f"{n}=127.0.0.1:{p}" for n, p in self.metrics.items() if n != name)

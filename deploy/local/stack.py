@@ -20,12 +20,12 @@ from deploy.local import keep
 from deploy.local.database import Database, DatabaseError
 from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
-from deploy.local.plan import REPOSITORY, Plan, kind_of
+from deploy.local.plan import REPOSITORY, Plan
 from deploy.local.ports import is_free
 from deploy.local.postponed import Postponed
 from deploy.local.readiness import NotReady, await_grpc, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor, started
-from deploy.local.topology import AUTH, DATABASE, EDGE, PROCESSES, ROUTER, Process, callers_first
+from deploy.local.topology import AUTH, DATABASE, EDGE, ROUTER, Process, callers_first, processes_of
 
 __all__ = ["REPOSITORY", "Stack", "StackError"]
 
@@ -76,9 +76,10 @@ class Stack:
         self._tell = tell
         self._starter = start
         self._asked_port = port
-        left_out = {p.name for p in PROCESSES if p.stands_in and not (workers or {}).get(p.name)}
-        names = set(processes) if processes is not None else {p.name for p in PROCESSES} - left_out
-        self._wanted = [p for p in PROCESSES if p.name in names]
+        rows = processes_of(self._given)
+        left_out = {p.name for p in rows if p.stands_in and not (workers or {}).get(p.name)}
+        names = set(processes) if processes is not None else {p.name for p in rows} - left_out
+        self._wanted = [p for p in rows if p.name in names]
         self.plan = Plan(
             self.root,
             port=port,
@@ -224,7 +225,7 @@ class Stack:
         self._given.update(environment or {})
         try:
             if ROUTER.name in self.plan.addresses:
-                self._run_once(ROUTER, "--check")
+                self._run_once(self.plan.kind_of(ROUTER.name), "--check")
         except StackError:
             self._given.clear()
             self._given.update(before)
@@ -279,17 +280,17 @@ class Stack:
         self._notices.start()
         until = began + wait_s
         if self._postpones:
-            self._unstarted = {name for name in self.plan.addresses if kind_of(name).stands_in}
+            self._unstarted = {name for name in self.plan.addresses if self.plan.kind_of(name).stands_in}
         if self._unstarted:
             self._postponed = Postponed(self._start_others)
             self.plan.large_fd = self._postponed.fd
         # Whoever needs no database starts at once; the rest waits for it.
-        order = sorted(self._running, key=lambda name: kind_of(name).needs_database)
+        order = sorted(self._running, key=lambda name: self.plan.kind_of(name).needs_database)
         with ThreadPoolExecutor(max_workers=len(order) + 1) as threads:
             try:
                 waits, url = [], None
                 for name in order:
-                    if url is None and kind_of(name).needs_database:
+                    if url is None and self.plan.kind_of(name).needs_database:
                         url = self._prepared_database(began, until)
                     self._launch(name, url or "")
                     waits.append(threads.submit(self._ready, name, began, until))
@@ -390,7 +391,7 @@ class Stack:
             keep.write_private(self.root / "dev.env", {"MOA_URL": self.url, "MOA_API_KEY": self.api_key})
 
     def _await(self, name: str, *, until: float, alive: Callable[[], None]) -> None:
-        process = kind_of(name)
+        process = self.plan.kind_of(name)
         try:
             if process.serves_grpc:
                 await_grpc(self.plan.addresses[name], until=until, alive=alive)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +254,25 @@ PROCESSES: Final[tuple[Process, ...]] = (
     EDGE,
 )
 """In the order of starting: nobody waits for a later one."""
+
+_COLOCATES: Final[Mapping[str, Any]] = {"module": "services.colocated", "providers": True}
+_COLOCATED: Final[Mapping[str, Process | None]] = {
+    **{
+        each.name: replace(each, calls={k: v for k, v in each.calls.items() if k != "MOA_TEXT_ADDRESS"}, **_COLOCATES)
+        for each in (ROUTER, LARGE_ROUTER)
+    },
+    TEXT.name: None,
+    LARGE_TEXT.name: None,
+}
+"""What runs in a process's place where routers ask providers themselves; None: nothing does."""
+
+
+def processes_of(given: Mapping[str, str]) -> tuple[Process, ...]:
+    """Return the table for an operator's variables: with `MOA_COLOCATE=text` each router has its own text service."""
+    if given.get("MOA_COLOCATE") != TEXT.name:
+        return PROCESSES
+    return tuple(kept for each in PROCESSES if (kept := _COLOCATED.get(each.name, each)) is not None)
+
 
 BY_NAME: Final[Mapping[str, Process]] = {process.name: process for process in PROCESSES}
 

@@ -16,7 +16,7 @@ from services.common import byok
 from services.common.errors import MoaError, Unsupported, detail_of
 from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
-from services.common.rpc.server import Server
+from services.common.rpc.server import AnyServer
 from services.image.generation import Generation
 from services.image.targets import ADAPTERS, Target, Targets
 from services.providers.hosting.service import Offer
@@ -109,7 +109,7 @@ def _started(request: GenerateImageRequest, model: Model, target: Target) -> byt
 
 
 def _add(
-    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server
+    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: AnyServer
 ) -> None:
     """Offer the service. Its responses are written serialized, so that a picture is not copied into a message."""
     servicer = ImageServicer(catalogue, targets, abandoned, helper)

@@ -21,7 +21,7 @@ from services.common import byok, estimate, limits
 from services.common.errors import MoaError, UpstreamBroken
 from services.common.helper_process import HelperProcess
 from services.common.rpc import call as calls
-from services.common.rpc.server import Server
+from services.common.rpc.server import AnyServer
 from services.providers import counts, vendors
 from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, checked
 from services.providers.hosting import targets
@@ -165,7 +165,7 @@ class Work:
 
 
 def _add(
-    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server
+    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: AnyServer
 ) -> None:
     add_EmbeddingServiceServicer_to_server(EmbeddingServicer(catalogue, targets, abandoned), server.grpc)
 

@@ -21,7 +21,7 @@ from services.common import byok
 from services.common.errors import MoaError, UpstreamBroken, detail_of
 from services.common.helper_process import HelperProcess, is_large_request
 from services.common.rpc import call as calls
-from services.common.rpc.server import Server
+from services.common.rpc.server import AnyServer
 from services.common.rpc.whole import whole_text
 from services.providers.hosting.service import Offer
 from services.quota_client import AbandonedCalls
@@ -141,7 +141,7 @@ async def _whole(generation: Generation, context: Any) -> GenerateTextResponse:
 
 
 def _add(
-    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: Server
+    catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: AnyServer
 ) -> None:
     add_TextServiceServicer_to_server(TextServicer(catalogue, targets, abandoned, helper), server.grpc)
 

@@ -185,6 +185,7 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
         ("MOA_PORT", "99999", "MOA_PORT=99999 is not a number"),
         ("MOA_ROUTERS", "0", "MOA_ROUTERS=0 is not a number"),
         ("MOA_LARGE_ROUTERS", "many", "MOA_LARGE_ROUTERS=many is not a number from 0 to 64"),
+        ("MOA_COLOCATE", "image", "MOA_COLOCATE=image is none of none, text"),
         ("MOA_LOG_LEVEL", "WARNING", "Moa cannot start: MOA_LOG_LEVEL=WARNING is none of info, debug, warning, error"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.local.topology import DATABASE, PROCESSES, callers_first
+from deploy.local.topology import DATABASE, PROCESSES, callers_first, processes_of
 
 
 def test_callers_stop_first() -> None:
@@ -20,3 +20,17 @@ def test_calls_name_processes() -> None:
     """Whoever is called is in the table."""
     known = {process.name for process in PROCESSES} | {DATABASE}
     assert {callee for process in PROCESSES for callee in process.calls.values()} <= known
+
+
+def test_a_colocated_text_service_is_no_process_of_its_own() -> None:
+    """Each router then asks providers itself, with their credentials; the others of the table stay as they are."""
+    alone, colocated = ({p.name: p for p in processes_of(given)} for given in ({}, {"MOA_COLOCATE": "text"}))
+    assert tuple(alone.values()) == PROCESSES
+    assert alone.keys() - colocated.keys() == {"text", "largetext"}
+    assert colocated.keys() <= alone.keys()
+    changed = {name for name, process in colocated.items() if process != alone[name]}
+    assert changed == {"router", "largerouter"}
+    for name in changed:
+        assert (colocated[name].module, colocated[name].providers) == ("services.colocated", True)
+        assert "text" not in {callee.removeprefix("large") for callee in colocated[name].calls.values()}
+    assert not {callee for process in colocated.values() for callee in process.calls.values()} & {"text", "largetext"}

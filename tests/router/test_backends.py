@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -16,17 +17,23 @@ from services.catalogue import Catalogue, Provider, Timeouts
 from services.common.errors import ContextTooLong, Internal, Unavailable, UpstreamTimeout
 from services.common.rpc import server
 from services.common.rpc.client import channel
+from services.common.rpc.local import LocalServer
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Operations
 from services.router.operations.text import TEXT
 from tests.router.moody import MODEL, TOKEN, Lender, Moody, Nowhere, Rig, drained, text
 
+over_grpc = pytest.mark.parametrize("rig", ["grpc"], indirect=True)
+"""For what this side's clock ends, after seconds: it cancels, and `tests/common/test_local.py` has that both ways."""
 
-@pytest.fixture
-async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+
+@pytest.fixture(params=["grpc", "local"])
+async def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    """Yield a router's core in front of a service over gRPC, and of one in this process."""
     monkeypatch.setattr(backends, "GRACE_S", 0.0)
-    moody, lender, running = Moody(), Lender(), server.Server(service_token=TOKEN)
+    moody, lender = Moody(), Lender()
+    running: Any = LocalServer(service_token=TOKEN) if request.param == "local" else server.Server(service_token=TOKEN)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(moody, running.grpc)
     port = await running.start("127.0.0.1:0")
     known: list[Catalogue] = []
@@ -36,7 +43,9 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
         known[:] = [Catalogue([provider], [MODEL], frozenset({"p"}))]
 
     waiting(Timeouts(connect_s=0.5, first_token_s=1.0, idle_s=1.0))
-    async with channel(f"127.0.0.1:{port}") as to_text:
+    async with AsyncExitStack() as opened:
+        local = request.param == "local"
+        to_text = running.channel if local else await opened.enter_async_context(channel(f"127.0.0.1:{port}"))
         calls = backends.Backends({"text": to_text}, service_token=TOKEN, catalogue=lambda: known[0])
         operations = Operations(catalogue=lambda: known[0], admission=lender, backends=calls, inputs=Nowhere())
         yield Rig(moody, operations, lender, running, calls, waiting)
@@ -86,6 +95,7 @@ async def test_a_bug_tells_nothing(rig: Rig) -> None:
     assert "secret" not in caught.value.message
 
 
+@over_grpc
 async def test_silence_amid_an_answer_is_bounded_by_itself(rig: Rig) -> None:
     """A model that may think for long before its first word is given up soon where it falls silent after it."""
     rig.timeouts(Timeouts(connect_s=0.5, first_token_s=3600.0, idle_s=0.5))
@@ -95,6 +105,7 @@ async def test_silence_amid_an_answer_is_bounded_by_itself(rig: Rig) -> None:
     await asyncio.wait_for(rig.moody.cancelled.wait(), 60)
 
 
+@over_grpc
 async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None:
     """First-token silence becomes a timeout, the work behind it is cancelled, and what it may yet claim is void."""
     with pytest.raises(UpstreamTimeout):
@@ -103,6 +114,7 @@ async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None
     assert rig.lender.ended == "voided"
 
 
+@over_grpc
 async def test_silence_between_events_ends_in_band(rig: Rig) -> None:
     """Idle silence becomes the stream's one error event; what was delivered is charged."""
     events = await drained(await rig.ask("hang"))
@@ -222,6 +234,7 @@ async def test_whoever_counts_is_told_for_whom(rig: Rig) -> None:
     assert (rig.moody.seen["x-moa-account"], rig.moody.seen["x-moa-priority"]) == ("acct", "high")
 
 
+@over_grpc
 async def test_a_service_that_is_down_is_503(rig: Rig) -> None:
     """A dead service is unavailable, safe to retry, and nothing is charged."""
     await rig.running.stop(0)

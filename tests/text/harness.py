@@ -17,7 +17,7 @@ from services.catalogue import Watched
 from services.common.errors import MoaError, error_of
 from services.common.rpc.client import channel, metadata
 from services.common.rpc.status import error_from_rpc
-from services.text.__main__ import SERVICE
+from services.text.service import SERVICE
 from services.text.settings import TextSettings
 from tests import shipped
 

@@ -18,8 +18,8 @@ from services.common import errors
 from services.common.rpc import call as calls
 from services.common.rpc.client import channel, metadata
 from services.common.rpc.status import error_from_rpc
-from services.text.__main__ import SERVICE
 from services.text.embedding import SIDE_BY_SIDE
+from services.text.service import SERVICE
 from services.text.settings import TextSettings
 from tests.books import keeping
 from tests.emulators import aws, embeddings

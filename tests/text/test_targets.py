@@ -19,7 +19,7 @@ from services.image.__main__ import SERVICE as IMAGES
 from services.providers.hosting.service import Providing
 from services.providers.hosting.targets import ACCOUNT_REFUSED, LOOK_EVERY_S, Targets
 from services.providers.http.client import Outgoing
-from services.text.__main__ import SERVICE
+from services.text.service import SERVICE
 from services.text.settings import TextSettings
 from services.text.targets import ADAPTERS
 from tests.counters import count_of

@@ -24,7 +24,7 @@ from services.common.store import FolderStore, links_of
 from services.router.adapters.backends import Backends
 from services.router.assembly import Around, serving
 from services.router.settings import RouterSettings
-from services.text.__main__ import SERVICE
+from services.text.service import SERVICE
 from services.text.settings import TextSettings
 from tests import shipped
 from tests.router.rig import KEY, Played

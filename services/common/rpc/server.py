@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import uvloop
@@ -46,6 +46,22 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
 
 class CannotListen(Exception):
     """The address is taken or not ours. Not a SystemExit: that would end the loop before anything is put away."""
+
+
+class AnyServer(Protocol):
+    """What services are added to: a `Server`, or a `LocalServer`."""
+
+    grpc: Any
+    """What generated code adds servicers to."""
+
+    def offer(self, *service_names: str) -> None:
+        """Name the full services that were added."""
+
+    async def start(self, address: str) -> int:
+        """Begin to serve; give the port."""
+
+    async def stop(self, drain_s: float) -> None:
+        """Refuse new calls, let running ones go on for `drain_s`, then end."""
 
 
 class Server:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 
 import uvloop
+from google.protobuf.message import Message
 from pydantic import Field
 
 from moa.provider.v1 import listing_service_pb2, listing_service_pb2_grpc
@@ -23,7 +24,7 @@ from services.common import logs, metrics, settings
 from services.common.helper_process import HelperProcess
 from services.common.operations import CONTRACTS, Contract
 from services.common.rpc.client import channel
-from services.common.rpc.server import Server, run
+from services.common.rpc.server import AnyServer, Server, run
 from services.common.rpc.target import Addresses
 from services.providers.hosting import checking
 from services.providers.hosting.lists import ListingServicer, ProviderLists
@@ -65,7 +66,7 @@ class Offer(Generic[A]):
     """What its providers make, as in the catalogue."""
     adapters: Mapping[str, A]
     """The protocols by which they are asked, by the name that their rows write as `adapter`."""
-    add: Callable[[Watched, Targets[A], AbandonedCalls, HelperProcess, Server], None]
+    add: Callable[[Watched, Targets[A], AbandonedCalls, HelperProcess, AnyServer], None]
     """Adds the servicer to the server."""
     keeps: bool = False
     """Whether large requests are made the provider's in the helper process, from their bytes."""
@@ -100,6 +101,11 @@ class Providing:
     settings: type[ProvidingSettings]
     offers: Sequence[Offer[Any]]
 
+    @property
+    def keeps(self) -> Sequence[type[Message]]:
+        """Return the kinds of requests whose bytes its server keeps."""
+        return [offer.contract.request for offer in self.offers if offer.keeps]
+
     def main(self) -> None:
         """Serve; with the argument `check`, try the providers instead."""
         if sys.argv[1:] == ["check"]:
@@ -118,11 +124,16 @@ class Providing:
 
     @asynccontextmanager
     async def serve(
-        self, config: ProvidingSettings, environment: Mapping[str, str] = os.environ
+        self,
+        config: ProvidingSettings,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        server: AnyServer | None = None,
     ) -> AsyncIterator[Served]:
         """Serve until the block ends, then drain; providers take their credentials from `environment`.
 
-        Raises CatalogueError when the catalogue is bad.
+        `server` serves it, one of this process alone; None: one at the settings' address. Raises CatalogueError when
+        the catalogue is bad.
         """
         targets = {offer.makes: offer.targets(environment) for offer in self.offers}
         catalogue = Watched(config.catalogue, environment, _check_of(targets.values()), refresh_of(config))
@@ -133,8 +144,7 @@ class Providing:
         auth = channel(config.auth_address)
         abandoned = AbandonedCalls(auth, service_token=token, after_s=config.left_call_s)
         await abandoned.start()
-        keeps = [offer.contract.request for offer in self.offers if offer.keeps]
-        server = Server(service_token=token, keeps=keeps)
+        server = server or Server(service_token=token, keeps=self.keeps)
         helper = HelperProcess()
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)

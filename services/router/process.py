@@ -1,0 +1,117 @@
+"""The router as a process: its files, whom it calls, and what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from services.catalogue import CatalogueError, Watched, refresh_of
+from services.common import logs, memory, metrics, settings
+from services.common.egress import Egress
+from services.common.rpc import server
+from services.common.rpc.client import channel
+from services.common.store import links_of, store_of
+from services.quota_client import Admission
+from services.router.adapters.backends import Backends
+from services.router.adapters.claims import Claims
+from services.router.adapters.listed import ListedModels
+from services.router.adapters.model_states import ModelStates
+from services.router.adapters.policy_rows import PoliciesError, PolicyRows
+from services.router.assembly import Around, serving
+from services.router.domain.upstreams import Upstreams
+from services.router.settings import RouterSettings
+
+
+@asynccontextmanager
+async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[int]:
+    """Serve until the block ends, then drain; yield the port. Raises CatalogueError or PoliciesError for a bad file.
+
+    `text` is a channel to a text service in this process; None: one at the settings' address is asked.
+    """
+    rows = PolicyRows(config.policies) if config.policies else None
+    watched = Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
+    metrics.serve(config)
+    token = config.service_token.get_secret_value()
+    auth = channel(config.auth_address)
+    admission = Admission(auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s)
+    channels = {"text": text or channel(config.text_address), "inference": channel(config.inference_address)}
+    if config.image_address:
+        channels["image"] = channel(config.image_address)
+    backends = Backends(channels, service_token=token, catalogue=lambda: watched.now)
+    asked = {name: each for name, each in channels.items() if name != "inference"}
+    listed = ListedModels(asked, service_token=token, catalogue=lambda: watched.now)
+    around = Around(
+        catalogue=listed.now,
+        relisted=listed.refreshed,
+        refused=lambda: watched.refused,
+        facts_refused=lambda: watched.facts_refused,
+        admission=admission,
+        claims=Claims(auth, service_token=token),
+        backends=backends,
+        states=ModelStates(channels["inference"], service_token=token).now,
+        store=store_of(config),
+        links=links_of(config),
+        egress=Egress(config.egress_allow.split(",")),
+        policies=rows.policies if rows else None,
+        upstreams=Upstreams(admission.upstreams, lambda: watched.now),
+    )
+    await admission.start()
+    backends.watch()
+    watching = [asyncio.create_task(watched.watch()), asyncio.create_task(listed.run(), name="lists")]
+    try:
+        async with serving(config, around) as port:
+            configured = sorted(watched.now.configured)
+            logs.get("router").info("router.started", port=port, pid=os.getpid(), configured=configured)
+            yield port
+    finally:
+        await around.claims.aclose()
+        for task in watching:
+            task.cancel()
+        await asyncio.wait(watching)
+        await backends.aclose()
+        await admission.stop()
+        await around.egress.aclose()
+        await around.store.aclose()
+        if rows is not None:
+            await rows.aclose()
+
+
+async def check(config: RouterSettings) -> None:
+    """Read the files that a start reads, and end. Raises CatalogueError or PoliciesError for a bad one."""
+    Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
+    if config.policies:
+        await PolicyRows(config.policies).aclose()
+
+
+async def main(config: RouterSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set."""
+    memory.give_back_freed()
+    with ending_with_faults():
+        async with serve(config):
+            await stop.wait()
+
+
+@contextmanager
+def ending_with_faults() -> Iterator[None]:
+    """End the process with what is wrong with a file. Raises SystemExit."""
+    try:
+        yield
+    except CatalogueError as error:
+        raise SystemExit(f"bad catalogue: {error}") from None
+    except PoliciesError as error:
+        raise SystemExit(f"bad policies: {error}") from None
+
+
+def run(main: Callable[[RouterSettings, asyncio.Event], Awaitable[None]]) -> None:
+    """Run a router's process: `main`, or, with `--check`, what a start reads."""
+    read = settings.read(RouterSettings)
+    logs.configure("router", read.log_level)
+    if sys.argv[1:] == ["--check"]:
+        with ending_with_faults():
+            asyncio.run(check(read))
+        raise SystemExit
+    server.run(lambda stop: main(read, stop), "router")
