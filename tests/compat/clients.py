@@ -30,6 +30,7 @@ PLOTS: Final[Mapping[str, Plot]] = {
     "images": Plot(),
     "embeddings": Plot(),
     "picture": Plot(sees=True),
+    "count": Plot(outcome="counted"),
 }
 
 
@@ -98,6 +99,21 @@ def _agent(write: Wanted, read: Wanted, count: Wanted) -> Plot:
     steps = (Step((write,), "I write."), Step((read, read)), Step((count,)))
     return Plot(steps=steps, text="I wrote the note.", outcome=_NOTE, marks=("", "hello, world", "hello, world", "13"))
 
+
+_BROKEN: Final = "def greeting():\n    return 'hello, wrld'\n"
+_MENDED: Final = _BROKEN.replace("wrld", "world")
+_EDITED: Final = {"file_path": "greeting.py", "old_string": "wrld", "new_string": "world", "replace_all": False}
+_MENDS: Final = Plot(
+    steps=(
+        Step((Wanted("Read", {"file_path": "greeting.py"}),), "I read."),
+        Step((Wanted("Edit", _EDITED),)),
+        Step((Wanted("Bash", {"command": "python3 test_greeting.py", "description": "Run the test"}),)),
+    ),
+    text="The test passes now.",
+    outcome=_MENDED,
+    marks=("hello, wrld", "", "1 test passed"),
+)
+"""What has a coding agent read a file, edit it, run its test and report."""
 
 _SEEING: Final = (*CHAT, "picture")
 _TYPED: Final = (*_SEEING, "structured-tool")
@@ -200,6 +216,47 @@ CLIENTS: Final = (
         program="llama_index_program.py",
         package="llama-index-core",
         dialect="google",
+    ),
+    *(
+        Client(
+            name=name,
+            lock=lock,
+            program=program,
+            package=package,
+            dialect="anthropic",
+            # The fake of OpenAI counts for other models.
+            scenarios={**_more(scenarios=asked), "openai": [each for each in asked if each != "count"]},
+        )
+        for name, lock, program, package, asked in (
+            ("anthropic-python", "anthropic", "anthropic_python.py", "anthropic", (*_TYPED, "count")),
+            ("anthropic-js", "node-anthropic", "anthropic_node.mjs", "@anthropic-ai/sdk", _SEEING),
+            (
+                "langchain (Anthropic)",
+                "langchain-anthropic",
+                "langchain_anthropic_program.py",
+                "langchain-anthropic",
+                _TYPED,
+            ),
+            (
+                "pydantic-ai (Anthropic)",
+                "pydantic-ai-anthropic",
+                "pydantic_ai_anthropic_program.py",
+                "pydantic-ai-slim",
+                tuple(each for each in _TYPED if each != "structured"),
+            ),
+            ("ai-sdk (Anthropic)", "node-ai-anthropic", "ai_sdk_anthropic.mjs", "@ai-sdk/anthropic", _SEEING),
+        )
+    ),
+    Client(
+        name="claude-code",
+        lock="node-claude-code",
+        program="claude_code.mjs",
+        package="@anthropic-ai/claude-code-linux-x64",
+        dialect="anthropic",
+        scenarios=_more(scenarios=("agent",)),
+        plots={"agent": _MENDS},
+        loops=("agent",),
+        counts=False,
     ),
     Client(
         name="replicate-python",

@@ -10,7 +10,13 @@ from tests.compat.clients import CLIENTS, Client
 
 PAGE: Final = Path("docs/testing.md")
 BEGIN, END = "<!-- clients: written by python -m tests.compat.page -->", "<!-- end of clients -->"
-_SPEAKS: Final = {"openai": "OpenAI", "compatible": "OpenAI", "google": "Google", "replicate": "Replicate"}
+_SPEAKS: Final = {
+    "openai": "OpenAI",
+    "compatible": "OpenAI",
+    "google": "Google",
+    "anthropic": "Anthropic",
+    "replicate": "Replicate",
+}
 
 
 def table() -> str:

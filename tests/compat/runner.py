@@ -141,7 +141,7 @@ async def _asked(client: Client, world: World, process: Process, vendor: str, sc
         await process.wait()
         return f"the program ended with {process.returncode}"
     problems = _judged(client, scenario, vendor, plot, json.loads(line))
-    if scenario not in ("images", "embeddings", "refused", "task"):
+    if scenario not in ("images", "embeddings", "refused", "task", "count"):
         problems += world.fakes.problems(vendor)
     return "; ".join(problems)
 

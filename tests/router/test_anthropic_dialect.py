@@ -336,12 +336,16 @@ def test_a_thought_whose_text_was_left_out_keeps_its_form() -> None:
     assert thoughts.part_from("", "sig").signature == thoughts.OMITTED + b"sig"
 
 
-def test_text_of_reasoning_is_left_out_where_that_is_asked_for() -> None:
-    """Its signature is not."""
-    made = [text(thought("hm"), thought("", b"sig", "anthropic")), finished()]
-    (block,) = whole(made, omits=True)["content"]
-    assert block == {"type": "thinking", "thinking": "", "signature": "sig"}
-    assert gathered(streamed(made, omits=True)) == [block]
+@pytest.mark.parametrize("signer", ["anthropic", "openai", ""])
+def test_text_of_reasoning_is_left_out_where_that_is_asked_for(signer: str) -> None:
+    """Its signature is not, and holds it: the model has the whole thought back."""
+    signature = b"sig" if signer else b""
+    made = [text(thought("h"), thought("m"), thought("", signature, signer), said("x")), finished()]
+    content = whole(made, omits=True)["content"]
+    assert (content[0]["type"], content[0]["thinking"]) == ("thinking", "")
+    assert gathered(streamed(made, omits=True)) == content
+    back = read(messages=[*HI, {"role": "assistant", "content": content}]).messages[1].parts[0].reasoning
+    assert back == text_pb2.ReasoningPart(text="hm", signature=signature, signer=signer)
 
 
 def test_calls_whose_pieces_are_mixed_come_one_after_another() -> None:

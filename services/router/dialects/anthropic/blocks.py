@@ -29,7 +29,7 @@ class Blocks:
         omits: Whether the text of reasoning is left out.
     """
 
-    __slots__ = ("_call", "_calls", "_held", "_omits", "_open", "_signed", "arguments", "index")
+    __slots__ = ("_call", "_calls", "_held", "_omits", "_omitted", "_open", "_signed", "arguments", "index")
 
     def __init__(self, *, omits: bool = False) -> None:
         self._omits = omits
@@ -39,6 +39,8 @@ class Blocks:
         """Of the latest block."""
         self._signed = False
         """Whether the open thought has its signature."""
+        self._omitted: list[str] = []
+        """The open thought, where its text is left out."""
         self._call = -1
         """Which call is or was open."""
         self._calls: set[int] = set()
@@ -100,7 +102,7 @@ class Blocks:
         out = []
         if self._open == _THINKING and not self._signed:
             # Clients give back signed thoughts alone.
-            out.append(self._delta({"type": "signature_delta", "signature": thoughts.written(b"", "")}))
+            out.append(self._delta({"type": "signature_delta", "signature": self._signature(b"", "")}))
         self._open = ""
         return [*out, {"type": "content_block_stop", "index": self.index}]
 
@@ -108,17 +110,24 @@ class Blocks:
         out: list[Json] = []
         if piece.text:
             out += [] if self._open == _THINKING else self._begin({"type": _THINKING, "thinking": "", "signature": ""})
-            if not self._omits:
+            if self._omits:
+                self._omitted.append(piece.text)
+            else:
                 out.append(self._delta({"type": "thinking_delta", "thinking": piece.text}))
         if not piece.signature:
             return out
-        shown = thoughts.written(piece.signature, piece.signer)
+        shown = self._signature(piece.signature, piece.signer)
         if self._open != _THINKING and not piece.signature.startswith(thoughts.OMITTED):
             # A thought without a text is one that only its vendor can read.
             return [*out, *self._begin({"type": "redacted_thinking", "data": shown}), *self._close()]
         out += [] if self._open == _THINKING else self._begin({"type": _THINKING, "thinking": "", "signature": ""})
         self._signed = True
         return [*out, self._delta({"type": "signature_delta", "signature": shown}), *self._close()]
+
+    def _signature(self, signature: bytes, signer: str) -> str:
+        omitted = "".join(self._omitted)
+        self._omitted.clear()
+        return thoughts.written(signature, signer, omitted)
 
     def _take_call(self, piece: text_pb2.ToolCallDelta, beside: Json) -> list[Json]:
         if piece.call_index in self._calls:

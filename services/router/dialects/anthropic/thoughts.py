@@ -8,7 +8,6 @@ alone.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Final
 
 from moa.text.v1 import text_pb2
@@ -20,8 +19,11 @@ _OTHERS: Final = "moa:"
 _MOST_NAME: Final = 32
 
 
-def written(signature: bytes, signer: str) -> str:
-    """Return what a block shows of a signature; of none too."""
+def written(signature: bytes, signer: str, omitted: str = "") -> str:
+    """Return what a block shows of a signature, of none too; with the thought itself where its text is left out."""
+    if omitted:
+        coded = base64.b64encode(omitted.encode()).decode()
+        return f"{_OTHERS}{signer}:{base64.b64encode(signature).decode()}:{coded}"
     if signer == SIGNER and signature:
         own = signature.removeprefix(OMITTED)
         try:
@@ -36,10 +38,12 @@ def part_from(text: str, shown: str, *, redacted: bool = False) -> text_pb2.Reas
     made = text_pb2.ReasoningPart(text=text)
     if shown.startswith(_OTHERS):
         signer, _, coded = shown.removeprefix(_OTHERS).partition(":")
+        coded, _, omitted = coded.partition(":")
         try:
             made.signature = base64.b64decode(coded, validate=True)
-        except binascii.Error:
-            return made
+            made.text = text or base64.b64decode(omitted, validate=True).decode()
+        except ValueError:
+            return text_pb2.ReasoningPart(text=text)
         made.signer = signer if signer.isalnum() and len(signer) <= _MOST_NAME else ""
     elif shown:
         own = shown.encode()
