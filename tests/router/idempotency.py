@@ -15,7 +15,7 @@ from services.common.rpc import call as calls
 from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.idempotency.calls import IdempotentCalls
-from tests.router.rig import VerifiedKey
+from tests.router.played_books import VerifiedKey
 
 CHAT = "/moa.router.v1.OpenAIService/CreateChatCompletion"
 WHOLE = "/moa.text.v1.TextService/GenerateWholeText"

@@ -20,8 +20,9 @@ from services.text.targets import ADAPTERS
 from tests.emulators.aws import event_frame
 from tests.router.answering import text_answer
 from tests.router.odd_recordings import ODD
+from tests.router.played_books import Books, Reservation, VerifiedKey
 from tests.router.recordings import RECORDINGS, Json, Recording, Said
-from tests.router.rig import Books, MessageStream, Reservation, VerifiedKey
+from tests.router.rig import MessageStream
 
 ALL: Final = RECORDINGS | ODD
 DIALECTS: Final = ("openai", "google", "anthropic", "native")

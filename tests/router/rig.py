@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
@@ -21,21 +21,18 @@ from pydantic import SecretStr
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.embedding.v1 import embedding_service_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
-from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Catalogue, Model, Provider, Retirement
 from services.common.egress import Egress
 from services.common.errors import MoaError, PermissionDenied, Unauthenticated
 from services.common.store import FolderStore, links_of
-from services.quota_client import Remaining
 from services.quota_client.amounts import Amount
-from services.quota_client.labels import NO_LABELS, Labels
 from services.router.assembly import Around, serving
 from services.router.domain.operation import Whole
 from services.router.domain.terms import Patience
 from services.router.settings import RouterSettings
+from tests.router.played_books import TIMEOUT_S, Books, Reservation, VerifiedKey
 
-TIMEOUT_S = 20
 KEY = "moa-test-key"
 OTHER_KEY = "moa-other-key"
 """A valid key of another account, which may use no model."""
@@ -87,96 +84,6 @@ CATALOGUE = Catalogue(
     ],
     frozenset({"p-text", "p-image", "p-vision", "p-embedding"}),
 )
-
-
-@dataclass
-class VerifiedKey:
-    """A key of a played account."""
-
-    account_id: str
-    priority: str = "normal"
-
-    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
-        return self.account_id == "acc1"
-
-    def remaining(self) -> Remaining:
-        return Remaining(
-            limit_tokens=100,
-            free_tokens=90,
-            limit_images=5,
-            free_images=4,
-            resets_at=datetime.now(UTC) + timedelta(hours=1),
-            unlimited=False,
-        )
-
-    def free(self, enough: Amount) -> Amount:
-        return enough
-
-
-class Books:
-    """What reservations came to: a usage, or None for one that was given back."""
-
-    def __init__(self) -> None:
-        self._ended: list[usage_pb2.Usage | None] = []
-        self._changed = threading.Condition()
-
-    def add(self, usage: usage_pb2.Usage | None) -> None:
-        """Note how a reservation ended."""
-        with self._changed:
-            self._ended.append(usage)
-            self._changed.notify_all()
-
-    def ended(self, count: int = 1) -> list[usage_pb2.Usage | None]:
-        """Wait until `count` have ended (a caller has its answer before), and give them."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self._ended) >= count, TIMEOUT_S)
-            return list(self._ended)
-
-
-@dataclass
-class Reservation:
-    """A reservation that remembers what it was settled by."""
-
-    verified_key: VerifiedKey
-    tokens: int
-    books: Books
-    reservation_id: str = "r1"
-    priority: str = "normal"
-    operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
-    labels: Labels = NO_LABELS
-
-    @property
-    def account_id(self) -> str:
-        return self.verified_key.account_id
-
-    def follow(self, so_far: Any) -> None: ...
-
-    def report(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None: ...
-
-    def settle(self, *, usage: usage_pb2.Usage, provider: str, model: str) -> None:
-        self.books.add(usage)
-
-    def release(self) -> None:
-        self.books.add(None)
-
-    def void(self) -> None:
-        self.books.add(None)
-
-    @property
-    def amount(self) -> Amount:
-        return Amount(self.tokens)
-
-    async def extend(self, need: Amount, *, least: Amount) -> Amount:
-        return need
-
-    def shrink(self, amount: Amount) -> Self:
-        return self
-
-    def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: object) -> None:
-        self.books.add(None)
-
-    def renewed(self) -> Self:
-        return self
 
 
 async def _at_once(_: float) -> None:

@@ -33,7 +33,8 @@ from services.router.dialects.openai import chat_reply, chat_request
 from services.router.dialects.reply import encode, frame
 from services.router.operations.text import TextAnswer
 from tests.router.answering import text_answer
-from tests.router.rig import Books, MessageStream, Reservation, VerifiedKey, picture
+from tests.router.played_books import Books, Reservation, VerifiedKey
+from tests.router.rig import MessageStream, picture
 
 Json = dict[str, Any]
 

@@ -22,7 +22,8 @@ from services.router.dialects import event_stream
 from services.router.dialects.event_stream import EventStream
 from tests.dialects import ANSWERING
 from tests.dialects.rig import COMMENT
-from tests.router.rig import KEY, TIMEOUT_S, Played, ended, said, text
+from tests.router.played_books import TIMEOUT_S
+from tests.router.rig import KEY, Played, ended, said, text
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
 
