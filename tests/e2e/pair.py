@@ -22,18 +22,10 @@ from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Counts, Script
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
-
-
 SPARE = "gemini-2.5-flash"
-
-
 NAMES = ("refuses", "denies", "is-hasty", "is-down", "is-strict", "fails", "is-lent", "is-kept", "is-sick")
 """Each test has a model of its own, so that none opens another's breaker."""
-
-
 ROUTED = ("is-routed", "is-hedged", "is-shadowed")
-
-
 ROUTES: list[dict[str, Any]] = [
     {
         "id": "team-fast",

@@ -15,8 +15,6 @@ def multipart(*parts: bytes, boundary: str = "b") -> tuple[bytes, str]:
 
 
 PNG = b'name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n' + picture()
-
-
 BAD_FORMS = {
     "not an image": (*multipart(b'name="image"; filename="a.png"\r\n\r\nhello', b'name="prompt"\r\n\r\nx'), 400),
     "no image": (*multipart(b'name="prompt"\r\n\r\nx'), 400),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulators import anthropic, aws
+from tests.emulators import anthropic_requests, aws
 from tests.emulators.anthropic import AnthropicEmulator
 from tests.emulators.azure import AzureEmulator
 from tests.emulators.base import Emulator
@@ -163,9 +163,9 @@ SUBJECTS = [
             "base_url": emulator.url,
             "credentials": {"api_key": "ANTHROPIC_API_KEY"},
         },
-        environment={"ANTHROPIC_API_KEY": anthropic.KEY},
-        model=anthropic.SONNET,
-        reasoning_model=anthropic.SONNET,
+        environment={"ANTHROPIC_API_KEY": anthropic_requests.KEY},
+        model=anthropic_requests.SONNET,
+        reasoning_model=anthropic_requests.SONNET,
         prompt_of=_last_text,
         lacks=frozenset({"logprobs", "candidates", "seed"}),
         reasons=tuple(r for r in REASONS if r not in ("context_too_long", "content_policy")),

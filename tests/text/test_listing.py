@@ -23,8 +23,7 @@ from services.providers.listing import KEPT_S, Lister, bounded
 from services.providers.openai import listing as openai
 from services.providers.server import discovery
 from services.text.servicer import OFFER
-from tests.emulators import anthropic as anthropic_emulator
-from tests.emulators import aws
+from tests.emulators import anthropic_requests, aws
 from tests.emulators.anthropic import AnthropicEmulator
 from tests.emulators.azure import AzureEmulator
 from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, BedrockEmulator
@@ -240,8 +239,8 @@ def test_what_a_list_says_is_bounded() -> None:
         (
             AnthropicEmulator,
             lambda up: {"adapter": "anthropic", "base_url": up.url, "credentials": {"api_key": "KEY"}},
-            {"KEY": anthropic_emulator.KEY},
-            set(anthropic_emulator.MODELS),
+            {"KEY": anthropic_requests.KEY},
+            set(anthropic_requests.MODELS),
         ),
     ],
     ids=["openai", "server", "gemini", "bedrock", "azure", "anthropic"],
