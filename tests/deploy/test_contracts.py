@@ -117,6 +117,7 @@ FACING = (
     "services/router/dialects/openai/",
     "services/router/dialects/google/",
     "services/router/dialects/anthropic/",
+    "services/router/dialects/responses/",
 )
 """What speaks a vendor's API, towards callers or towards the vendor, and what these share."""
 READS = re.compile(r"vendor\.json|VendorFields\(|vendor_pb2|import vendor_fields|vendor_fields import")

@@ -58,6 +58,12 @@ def sse(text: str) -> list[Any]:
     return [line if line == "[DONE]" else json.loads(line) for line in data]
 
 
+def only_error(events: list[Any]) -> Json:
+    """Return the failure that is the only event."""
+    (event,) = events
+    return dict(event["error"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class StreamForm:
     """A form in which a dialect streams.
@@ -68,6 +74,7 @@ class StreamForm:
         sign: What is written in its silences.
         read: Returns the events of its bytes.
         is_marked: Whether its end mark follows a failure too.
+        failure: Returns the failure of the events, but for an end mark, of a stream that failed before it began.
     """
 
     ask: Callable[[str], Asked]
@@ -75,6 +82,7 @@ class StreamForm:
     sign: str = COMMENT
     read: Callable[[str], list[Any]] = sse
     is_marked: bool = False
+    failure: Callable[[list[Any]], Json] = only_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +168,12 @@ class AnswerRig(DialectRig):
         texts: Each asks a model by a client of the dialect, and returns the text.
         visions: Each shows a model `SEEN`, and returns what it says.
         tools: Offers a model `TOOL`, gives back `RESULT`, and returns the call's arguments and the answer.
-        paint: Returns the images that a model makes of "a red circle".
-        edit: Returns those that it makes of `GIVEN` too.
+        paint: Returns the images that a model makes of "a red circle"; None where it makes none.
+        edit: Returns those that it makes of `GIVEN` too; likewise.
         changes: Each asks a model for changes of an image, given as bytes, with words.
         streams: The forms in which it streams.
-        in_stream: Returns the event that a rendered failure is in a stream.
+        in_stream: Returns what a rendered failure is in a stream.
+        failure_in: Returns that of the event which tells it.
         large: Large bodies, each of another reader.
         bodies: Every body that is paid for, once for each contract that it becomes a request of.
     """
@@ -181,5 +190,6 @@ class AnswerRig(DialectRig):
     changes: Sequence[AsksChange] = ()
     streams: Mapping[str, StreamForm]
     in_stream: Callable[[Json], Json] = lambda rendered: rendered
+    failure_in: Callable[[Json], Json] = lambda event: event
     large: Mapping[str, LargeBody]
     bodies: Sequence[Body]

@@ -16,6 +16,7 @@ from services.common.dialects.google import GOOGLE
 from services.common.dialects.native import NATIVE
 from services.common.dialects.openai import OPENAI
 from services.common.dialects.predictions import PREDICTIONS
+from services.common.dialects.responses import RESPONSES
 from services.common.dialects.shape import FIELD, MESSAGE, PARAM, REQUEST_ID, STATUS, Dialect, StreamEnd
 from services.common.dialects.task import TASK, TASK_QUERY
 
@@ -32,6 +33,7 @@ __all__ = [
     "PARAM",
     "PREDICTIONS",
     "REQUEST_ID",
+    "RESPONSES",
     "STATUS",
     "TASK",
     "TASK_QUERY",
@@ -40,7 +42,8 @@ __all__ = [
 ]
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    d.name: d for d in (NATIVE, OPENAI, GOOGLE, ANTHROPIC, TASK, TASK_QUERY, PREDICTIONS, DESK)
+    d.name: d
+    for d in (NATIVE, OPENAI, RESPONSES, GOOGLE, ANTHROPIC, TASK, TASK_QUERY, PREDICTIONS, DESK)
 }
 """By name."""
 

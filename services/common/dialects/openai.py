@@ -23,7 +23,6 @@ OPENAI: Final = Dialect(
     strays=("/v1/",),
     # Anthropic's, and OpenAI's own of other years, among them.
     unserved={
-        "/v1/responses": f"the Responses API is not served here; {_CHAT}",
         "/v1/completions": f"{_CHAT}, with the prompt as a user's message",
         "/v1/complete": f"{_CHAT}, with the prompt as a user's message",
         "/v1/edits": f"{_CHAT}, with the instruction and the text as a user's message",

@@ -89,7 +89,7 @@ class CustomTool(Struct, tag_field="type", tag="custom", forbid_unknown_fields=T
     custom: Custom
 
 
-_SYNTAXES: Final = {"lark": text_pb2.Grammar.SYNTAX_LARK, "regex": text_pb2.Grammar.SYNTAX_REGEX}
+SYNTAXES: Final = {"lark": text_pb2.Grammar.SYNTAX_LARK, "regex": text_pb2.Grammar.SYNTAX_REGEX}
 
 
 def tool_from(tool: FunctionTool | CustomTool) -> text_pb2.Tool:
@@ -99,7 +99,7 @@ def tool_from(tool: FunctionTool | CustomTool) -> text_pb2.Tool:
         made = text_pb2.Tool(name=given.name, description=given.description or "", custom=text_pb2.CustomInput())
         if isinstance(given.format, GrammarFormat):
             grammar = given.format.grammar
-            made.custom.grammar.syntax = _SYNTAXES[grammar.syntax]
+            made.custom.grammar.syntax = SYNTAXES[grammar.syntax]
             made.custom.grammar.definition = grammar.definition
         return made
     function = tool.function

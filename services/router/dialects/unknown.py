@@ -64,14 +64,31 @@ def parse_liberally(
         return Read(parse(data, decoder), [], {})
     except UnknownField:
         pass
-    value = respell(leniently(data), decoder.type)
+    return _without_unknown(respell(leniently(data), decoder.type), decoder.type)
+
+
+def convert_liberally(value: Any, model: type[T]) -> Read[T]:
+    """Return a typed part of a body whose JSON was read already, and the fields in it that nobody here knows.
+
+    Raises InvalidField.
+    """
+    try:
+        return Read(msgspec.convert(value, model), [], {})
+    except msgspec.ValidationError as error:
+        refused = field_error(str(error), model)
+    if not isinstance(refused, UnknownField):
+        raise refused
+    return _without_unknown(value, model)
+
+
+def _without_unknown(value: Any, model: type[T]) -> Read[T]:
     names: dict[str, None] = {}
     extra: Extra = {}
-    known = _pruned(value, _type_of(decoder.type), "", names, extra)
+    known = _pruned(value, _type_of(model), "", names, extra)
     try:
-        return Read(msgspec.convert(known, decoder.type, str_keys=True), list(names)[:MOST_NAMED], extra)
+        return Read(msgspec.convert(known, model, str_keys=True), list(names)[:MOST_NAMED], extra)
     except msgspec.ValidationError as error:
-        raise field_error(str(error), decoder.type) from None
+        raise field_error(str(error), model) from None
 
 
 def at(extra: Extra, *path: str | int) -> Extra:

@@ -1,0 +1,26 @@
+"""The errors of OpenAI's Responses API, which its other paths have too; its streams end in an event of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from services.common.dialects.openai import OPENAI
+from services.common.dialects.shape import StreamEnd
+
+_WHOLE: Final = "answers are not kept here; use POST /v1/responses with all items in input"
+
+RESPONSES: Final = replace(
+    OPENAI,
+    name="responses",
+    services=("moa.router.v1.ResponsesService",),
+    large=("moa.router.v1.ResponsesService",),
+    strays=("/v1/responses",),
+    unserved={
+        "/v1/responses/compact": "conversations are not shortened here; send fewer items, or use truncation at OpenAI",
+        "/v1/responses": _WHOLE,
+    },
+    # `response.completed`, `response.incomplete` or `response.failed` is the last event.
+    stream_end=StreamEnd(),
+)
+"""OpenAI's: `{"error": {"message", "type", "param", "code"}}`."""

@@ -1,0 +1,279 @@
+"""From the contract's events to a response of the Responses API, whole or as its events."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from moa.common.v1 import error_pb2, usage_pb2
+from moa.common.v1.error_pb2 import Reason
+from moa.text.v1 import text_pb2, text_service_pb2
+from services.common import vendor_fields
+from services.common.dialects import RESPONSES
+from services.common.errors import MoaError, error_of
+from services.router.dialects.reply import encode
+from services.router.dialects.responses.echo import Echo
+from services.router.dialects.responses.output import Call, Item, Json, Message, Reasoning
+from services.router.operations.text import TextAnswer
+
+_ItemT = TypeVar("_ItemT", bound=Item)
+
+VENDOR: Final = "openai"
+_INCOMPLETE: Final = {
+    text_pb2.FINISH_REASON_LENGTH: "max_output_tokens",
+    text_pb2.FINISH_REASON_CONTENT_FILTER: "content_filter",
+}
+_CODES: Final = {
+    error_pb2.REASON_RATE_LIMITED: "rate_limit_exceeded",
+    error_pb2.REASON_UPSTREAM_RATE_LIMITED: "rate_limit_exceeded",
+    error_pb2.REASON_CONTENT_POLICY: "invalid_prompt",
+}
+"""What a failed response can say; whatever it has no word for is the server's error."""
+
+
+def usage_of(usage: usage_pb2.Usage) -> Json:
+    """Return the usage as the Responses API writes it."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+def failure_code(reason: Reason.ValueType) -> str:
+    """Return the code of a failed response."""
+    return _CODES.get(reason, "server_error")
+
+
+def frame(kind: str, fields: Json) -> bytes:
+    """Return one named server-sent event."""
+    return b"event: " + kind.encode() + b"\ndata: " + encode({"type": kind, **fields}) + b"\n\n"
+
+
+class Response:
+    """One response under way.
+
+    Args:
+        model: Who answers.
+        request_id: The request's, of which the response's and its items' ids are made.
+        told: What it says of its request.
+        streams: Whether events are rendered.
+    """
+
+    def __init__(self, model: str, request_id: str, told: Echo, *, streams: bool) -> None:
+        self._model = model
+        self._id = request_id
+        self._echo, self._summary = told
+        self._streams = streams
+        self._created = int(time.time())
+        self._frames: list[bytes] = []
+        self._sequence = 0
+        self._next = 0
+        """The place of the next item."""
+        self._done: dict[int, Json] = {}
+        """The items that are over, by their places."""
+        self._said: Reasoning | Message | None = None
+        """What is being said or thought."""
+        self._calls: dict[int, Call] = {}
+        """Calls that have begun; their pieces may interleave."""
+        self._why = ""
+        """Why the response is not complete."""
+        self._beside: Json = {}
+        self._usage: Json | None = None
+        self._text_head = b""
+        """What stands before the number of an event with text."""
+
+    def answered_by(self, model: str) -> None:
+        """Note who answers."""
+        self._model = model
+
+    # What is told.
+
+    def begin(self) -> bytes:
+        """Return the events with which it begins."""
+        for kind in ("response.created", "response.in_progress"):
+            self._tell_whole(kind, "in_progress")
+        return self._take_frames()
+
+    def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
+        """Take a message in; return its events. Raises MoaError for a failure, where nothing is streamed."""
+        for event in message.events:
+            kind = event.WhichOneof("event")
+            carries = event.HasField("vendor")
+            if carries and kind in (None, "candidate_finished"):
+                self._take_vendor(event, kind)
+            if kind == "text":
+                self._take_text(event.text)
+            elif kind == "reasoning":
+                self._take_reasoning(event.reasoning)
+            elif kind == "tool_call":
+                self._take_call(event.tool_call)
+            elif kind == "candidate_finished":
+                self._take_end(event.candidate_finished)
+            elif kind == "started":
+                # Another model goes on.
+                self._model = event.started.model
+            elif kind == "finished":
+                self._usage = usage_of(event.finished.usage)
+                vendor_fields.merge(self._usage, self._beside.pop("usage", {}))
+                status = "incomplete" if self._why else "completed"
+                self._tell_whole(f"response.{status}", status)
+            elif kind == "error":
+                error = error_of(event.error)
+                if not self._streams:
+                    raise error
+                self._fail(error)
+            if carries and kind not in (None, "candidate_finished"):
+                self._take_vendor(event, kind)
+        return self._take_frames()
+
+    def broken(self, error: MoaError) -> bytes:
+        """Return the events of a response that failed before it began."""
+        head = self.begin()
+        self._fail(error)
+        return head + self._take_frames()
+
+    def whole(self) -> bytes:
+        """Return the response, once its last message was taken in."""
+        return self._object("incomplete" if self._why else "completed")
+
+    # How it grows.
+
+    def _take_text(self, delta: text_pb2.TextDelta) -> None:
+        said = self._said
+        if isinstance(said, Message) and said.text and not delta.logprobs:
+            # By far the commonest event: one concatenation around its JSON string.
+            said.text.append(delta.text)
+            if self._streams:
+                text = encode(delta.text)
+                self._frames.append(b'%b%d,"delta":%b,"logprobs":[]}\n\n' % (self._text_head, self._sequence, text))
+                self._sequence += 1
+            return
+        if delta.text or delta.logprobs:
+            self._message().add(delta.text, delta.logprobs)
+
+    def _take_reasoning(self, delta: text_pb2.ReasoningDelta) -> None:
+        said = self._said
+        if not isinstance(said, Reasoning):
+            if not delta.text and not delta.signature:
+                return
+            self._end_said()
+            said = self._begun(Reasoning(self._next, self._id, self._tell, is_summary=bool(self._summary)))
+            self._said = said
+        if delta.text:
+            said.add(delta.text)
+        if delta.signature:
+            # It proves what came before it.
+            said.sign(delta.signature, delta.signer)
+            self._end_said()
+
+    def _take_call(self, piece: text_pb2.ToolCallDelta) -> None:
+        call = self._calls.get(piece.call_index)
+        if call is None:
+            self._end_said()
+            call = self._begun(Call(self._next, self._id, self._tell, piece))
+            self._calls[piece.call_index] = call
+        call.add(piece.arguments_json)
+
+    def _take_end(self, ended: text_pb2.CandidateFinished) -> None:
+        self._why = _INCOMPLETE.get(ended.reason, "")
+        if ended.refusal:
+            self._message().refuse(ended.refusal)
+        status = "incomplete" if self._why else "completed"
+        self._end_said(status)
+        for call in self._calls.values():
+            self._done[call.index] = call.end(status)
+        self._calls.clear()
+
+    def _message(self) -> Message:
+        if isinstance(self._said, Message):
+            return self._said
+        self._end_said()
+        said = self._begun(Message(self._next, self._id, self._tell))
+        self._said = said
+        kind = b"response.output_text.delta"
+        place = b'"item_id":"%b","output_index":%d,"content_index":0' % (said.id.encode(), said.index)
+        self._text_head = b'event: %b\ndata: {"type":"%b",%b,"sequence_number":' % (kind, kind, place)
+        return said
+
+    def _begun(self, item: _ItemT) -> _ItemT:
+        self._next += 1
+        item.begin()
+        return item
+
+    def _end_said(self, status: str = "completed") -> None:
+        if self._said is not None:
+            self._done[self._said.index] = self._said.end(status)
+            self._said = None
+
+    def _take_vendor(self, event: text_pb2.TextEvent, kind: str | None) -> None:
+        """Take in fields of the vendor's own: of the answer, of what is said, or of a call."""
+        fields = vendor_fields.fields_of(event.vendor, VENDOR)
+        for name in ("answer", "choice"):
+            vendor_fields.go_on(self._beside, fields.get(name, {}))
+        message, call = fields.get("message"), fields.get("call")
+        if isinstance(message, dict):
+            said = self._said if kind in ("reasoning", "tool_call") else self._message()
+            if isinstance(said, Message):
+                said.annotate(message.pop("annotations", None))
+            if said is not None:
+                vendor_fields.go_on(said.beside, message)
+        if isinstance(call, dict) and kind == "tool_call":
+            vendor_fields.go_on(self._calls[event.tool_call.call_index].beside, call)
+
+    # How it is written.
+
+    def _fail(self, error: MoaError) -> None:
+        rendered = RESPONSES.render(error)["error"]
+        self._beside["error"] = {**rendered, "code": failure_code(error.reason)}
+        self._tell_whole("response.failed", "failed")
+
+    def _tell(self, kind: str, /, **fields: Any) -> None:
+        if self._streams:
+            self._frames.append(frame(kind, {"sequence_number": self._sequence, **fields}))
+            self._sequence += 1
+
+    def _tell_whole(self, kind: str, status: str) -> None:
+        if self._streams:
+            self._tell(kind, response=msgspec.Raw(self._object(status)))
+
+    def _take_frames(self) -> bytes:
+        made = b"".join(self._frames)
+        self._frames.clear()
+        return made
+
+    def _object(self, status: str) -> bytes:
+        """Return the response as it stands."""
+        beside = dict(self._beside)
+        made: Json = {
+            "id": f"resp_{self._id}",
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "completed_at": int(time.time()) if status == "completed" else None,
+            "background": False,
+            "error": beside.pop("error", None),
+            "incomplete_details": {"reason": self._why} if status == "incomplete" else None,
+            "model": beside.pop("model", self._model),
+            "output": [self._done[index] for index in sorted(self._done)],
+            "service_tier": beside.pop("service_tier", None),
+            "usage": self._usage,
+        }
+        beside.pop("usage", None)
+        vendor_fields.merge(made, beside)
+        return encode(made)[:-1] + b"," + self._echo[1:]
+
+
+async def whole(answer: TextAnswer, request_id: str, told: Echo) -> bytes:
+    """Drain the answer to one response. Raises MoaError when it failed."""
+    response = Response(answer.model.id, request_id, told, streams=False)
+    while (message := await answer.next()) is not None:
+        response.of(message)
+    return response.whole()

@@ -1,0 +1,105 @@
+"""`POST /v1/responses` (platform.openai.com/docs/api-reference/responses)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from google.api import httpbody_pb2
+
+from services.common.dialects import Dialect
+from services.common.dialects.registrations import Method
+from services.common.errors import MoaError
+from services.common.rpc.call import metadata_of
+from services.router.dialects import reply
+from services.router.dialects.event_stream import EventStream
+from services.router.dialects.methods import MethodSet
+from services.router.dialects.parts import Parts
+from services.router.dialects.reading import Body
+from services.router.dialects.responses import answering, answers, asked, bodies
+from services.router.dialects.responses.places import as_the_caller_wrote
+from services.router.dialects.unknown import is_strict
+from services.router.domain.answer import Answer
+from services.router.domain.caller import Caller
+from services.router.operations.text import TEXT, TextCall
+from services.router.serving import begin, note
+
+
+class ResponsesServicer:
+    """Answers conversations. For why its handlers are coroutines see `dialects.native.servicer`."""
+
+    def __init__(self, parts: Parts, dialect: Dialect) -> None:
+        self._operations, self._reading, self._dialect = parts.operations, parts.reading, dialect
+
+    async def CreateResponse(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
+        """Answer a conversation."""
+        caller = begin(context)
+        given = Body(request)
+        del request
+        read = await self._reading(asked.read, given, strict=is_strict(metadata_of(context)))
+        if read.request.stream:
+            await self._stream(read, caller, context)
+            return
+        async with await self._begin(read, caller) as answer:
+            note(answer, caller)
+            body = await answering.whole(answer, caller.request_id, read.echo)
+            headers = reply.headers(answer, cost=answer.usage, ignored=read.ignored, dialect=self._dialect)
+            await context.send_initial_metadata(headers)
+            await context.write(reply.json_piece(data=body))
+
+    async def CountInputTokens(self, request: httpbody_pb2.HttpBody, context: Any) -> httpbody_pb2.HttpBody:
+        """Count a prompt's tokens."""
+        caller = begin(context)
+        given = Body(request)
+        del request
+        counted, places = await self._reading(asked.counted, given)
+        with as_the_caller_wrote(places):
+            count = await self._operations.count_tokens(TEXT, counted, caller)
+        return reply.json_body({"object": "response.input_tokens", "input_tokens": count})
+
+    async def _stream(self, read: asked.Read, caller: Caller, context: Any) -> None:
+        response = answering.Response(read.request.model, caller.request_id, read.echo, streams=True)
+
+        def broken(error: MoaError) -> httpbody_pb2.HttpBody:
+            return reply.sse_body(data=response.broken(error))
+
+        async with (
+            EventStream(context, self._dialect, broken, ignored=read.ignored) as stream,
+            await self._begin(read, stream.caller(caller)) as answer,
+        ):
+            note(answer, caller)
+            await stream.begin(reply.headers(answer, ignored=read.ignored, dialect=self._dialect))
+            response.answered_by(answer.model.id)
+            head = response.begin()
+            while (message := await answer.next()) is not None:
+                if out := head + response.of(message):
+                    await stream.write(reply.sse_body(data=out))
+                    head = b""
+                elif not message.events:
+                    stream.heard()
+
+    async def _begin(self, read: asked.Read, caller: Caller) -> Answer[Any]:
+        with as_the_caller_wrote(read.places):
+            return await self._operations.begin(TextCall(read.request, read.prompt), caller)
+
+
+METHODS: Final = MethodSet(
+    servicer=ResponsesServicer,
+    methods={
+        "CreateResponse": Method(reads=bodies.ResponseBody, answers=answers.ResponseObject, streams=True),
+        "CountInputTokens": Method(reads=bodies.PromptBody, answers=answers.InputTokens, is_paid=False),
+    },
+    makes=("text",),
+    fields={
+        "messages": "input",
+        "max_tokens": "max_output_tokens",
+        "logprobs": "include",
+        "tools.parameters_json": "parameters",
+        "tools.custom": "format",
+        "tool_choice.mode": "tool_choice",
+        "tool_choice.parallel": "parallel_tool_calls",
+        "response_format": "text.format",
+        "response_format.kind": "text.format.type",
+        "response_format.schema_json": "text.format.schema",
+        "reasoning": "reasoning.effort",
+    },
+)
