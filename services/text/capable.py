@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from moa.text.v1.text_pb2 import ReasoningOptions
+from moa.text.v1.text_pb2 import Part, ReasoningOptions, Tool
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model
 from services.common import limits
@@ -64,15 +64,22 @@ def _check_count(count: int, most: int | None, field: str) -> None:
 
 def _check_foreign(request: GenerateTextRequest, model: Model, adapter: Adapter) -> None:
     """Raise Unsupported for a tool or a part that only another vendor knows."""
+    known = adapter.own_kinds or adapter.vendor
     for index, tool in enumerate(request.tools):
-        if not tool.name and tool.vendor.vendor != adapter.vendor:
-            refusal = f"model {model.id!r} has none of the tools that run at {tool.vendor.vendor or 'a vendor'}"
+        if not tool.name and tool.vendor.vendor != known:
+            refusal = f"model {model.id!r} has none of the tools that run at {_called(tool)}"
             raise Unsupported(refusal, param=f"tools[{index}]")
     for number, message in enumerate(request.messages):
         for index, part in enumerate(message.parts):
-            if part.HasField("vendor") and part.WhichOneof("part") is None and part.vendor.vendor != adapter.vendor:
-                refusal = f"model {model.id!r} takes no parts of {part.vendor.vendor or 'a vendor'}'s own kinds"
+            if part.HasField("vendor") and part.WhichOneof("part") is None and part.vendor.vendor != known:
+                refusal = f"model {model.id!r} takes no parts of the kinds of {_called(part)}"
                 raise Unsupported(refusal, param=f"messages[{number}].parts[{index}]")
+
+
+def _called(given: Tool | Part) -> str:
+    """Return whose a tool or a part is, and of what kind where that is told."""
+    kind = f" ({given.vendor.names[0]})" if given.vendor.names else ""
+    return (given.vendor.vendor or "a vendor") + kind
 
 
 def check_custom(request: GenerateTextRequest | CountTokensRequest, model: Model, adapter: Adapter) -> None:

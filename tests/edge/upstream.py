@@ -30,6 +30,8 @@ from moa.router.v1 import (
     openai_service_pb2_grpc,
     pages_service_pb2_grpc,
     readiness_service_pb2_grpc,
+    responses_service_pb2,
+    responses_service_pb2_grpc,
 )
 from moa.task.v1 import image_task_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
@@ -152,6 +154,14 @@ class _OpenAI(openai_service_pb2_grpc.OpenAIServiceServicer):
         return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(seen).encode())
 
 
+class _Responses(responses_service_pb2_grpc.ResponsesServiceServicer):
+    def __init__(self, held: Held) -> None:
+        self.held = held
+
+    async def CreateResponse(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
+        await _act(self.held, _asked(request), request, context)
+
+
 class _Text(text_service_pb2_grpc.TextServiceServicer):
     def __init__(self, held: Held) -> None:
         self.held = held
@@ -231,6 +241,7 @@ def server(held: Held) -> Server:
     made = Server(service_token=None)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(_Native(held), made.grpc)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)
+    responses_service_pb2_grpc.add_ResponsesServiceServicer_to_server(_Responses(held), made.grpc)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(_Text(held), made.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(_Image(), made.grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), made.grpc)
@@ -239,6 +250,7 @@ def server(held: Held) -> Server:
     for module, name in (
         (native_service_pb2, "NativeService"),
         (openai_service_pb2, "OpenAIService"),
+        (responses_service_pb2, "ResponsesService"),
         (text_service_pb2, "TextService"),
         (image_service_pb2, "ImageService"),
     ):

@@ -353,7 +353,7 @@ def test_tools_and_choices() -> None:
     assert [tool.name for tool in told.tools] == ["f", "g", ""]
     assert told.tools[1].custom.grammar.definition == "a+"
     assert json.loads(told.tools[2].vendor.json) == {"tool": tools[2]}
-    assert (told.tools[2].vendor.vendor, list(told.tools[2].vendor.names)) == ("openai-responses", ["web_search"])
+    assert (told.tools[2].vendor.vendor, list(told.tools[2].vendor.names)) == ("openai.responses", ["web_search"])
     assert told.tool_choice.mode == text_pb2.ToolChoice.MODE_REQUIRED
     assert not told.tool_choice.parallel
     allowed = {

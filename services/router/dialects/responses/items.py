@@ -19,7 +19,7 @@ from services.router.dialects.unknown import MOST_NAMED, Extra, Read, at, conver
 
 Json = dict[str, Any]
 
-VENDOR: Final = "openai-responses"
+VENDOR: Final = "openai.responses"
 """Whose fields the parts of the Responses API's own kinds are: OpenAI's chats do not take them."""
 
 _ROLES: Final = {
