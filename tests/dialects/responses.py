@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.dialects import RESPONSES
 from services.common.errors import BY_WORD
 from services.router.dialects.responses import answering
 from services.router.dialects.responses import asked as reading
@@ -78,7 +79,7 @@ def _failed(rendered: Json) -> Json:
 
 
 def _code(word: str) -> Any:
-    return answering.RESPONSES.render(BY_WORD[word]("x"))["error"]["code"]
+    return RESPONSES.render(BY_WORD[word]("x"))["error"]["code"]
 
 
 def _last(events: list[Any]) -> Json:

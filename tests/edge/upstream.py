@@ -161,6 +161,9 @@ class _Responses(responses_service_pb2_grpc.ResponsesServiceServicer):
     async def CreateResponse(self, request: httpbody_pb2.HttpBody, context: Any) -> None:  # type: ignore[override]
         await _act(self.held, _asked(request), request, context)
 
+    async def CountInputTokens(self, request: Any, context: Any) -> httpbody_pb2.HttpBody:
+        return httpbody_pb2.HttpBody(content_type="application/json", data=b'{"input_tokens":1}')
+
 
 class _Text(text_service_pb2_grpc.TextServiceServicer):
     def __init__(self, held: Held) -> None:

@@ -83,7 +83,7 @@ def check_order(found: list[dict[str, Any]]) -> None:
     begun: dict[int, str] = {}
     over: set[int] = set()
     for one in found:
-        index = one.get("output_index")
+        index: Any = one.get("output_index")
         if one["type"] == "response.output_item.added":
             assert index == len(begun)
             begun[index] = one["item"]["id"]

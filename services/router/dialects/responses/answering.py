@@ -63,14 +63,14 @@ class Response:
     Args:
         model: Who answers.
         request_id: The request's, of which the response's and its items' ids are made.
-        told: What it says of its request.
+        echo: What it says of its request.
         streams: Whether events are rendered.
     """
 
-    def __init__(self, model: str, request_id: str, told: Echo, *, streams: bool) -> None:
+    def __init__(self, model: str, request_id: str, echo: Echo, *, streams: bool) -> None:
         self._model = model
         self._id = request_id
-        self._echo, self._summary = told
+        self._echo, self._summary = echo
         self._streams = streams
         self._created = int(time.time())
         self._frames: list[bytes] = []
@@ -79,7 +79,7 @@ class Response:
         """The place of the next item."""
         self._done: dict[int, Json] = {}
         """The items that are over, by their places."""
-        self._said: Reasoning | Message | None = None
+        self._open: Reasoning | Message | None = None
         """What is being said or thought."""
         self._calls: dict[int, Call] = {}
         """Calls that have begun; their pieces may interleave."""
@@ -94,7 +94,7 @@ class Response:
         """Note who answers."""
         self._model = model
 
-    # What is told.
+    # What is read of it.
 
     def begin(self) -> bytes:
         """Return the events with which it begins."""
@@ -147,10 +147,10 @@ class Response:
     # How it grows.
 
     def _take_text(self, delta: text_pb2.TextDelta) -> None:
-        said = self._said
-        if isinstance(said, Message) and said.text and not delta.logprobs:
+        item = self._open
+        if isinstance(item, Message) and item.text and not delta.logprobs:
             # By far the commonest event: one concatenation around its JSON string.
-            said.text.append(delta.text)
+            item.text.append(delta.text)
             if self._streams:
                 text = encode(delta.text)
                 self._frames.append(b'%b%d,"delta":%b,"logprobs":[]}\n\n' % (self._text_head, self._sequence, text))
@@ -160,24 +160,24 @@ class Response:
             self._message().add(delta.text, delta.logprobs)
 
     def _take_reasoning(self, delta: text_pb2.ReasoningDelta) -> None:
-        said = self._said
-        if not isinstance(said, Reasoning):
+        item = self._open
+        if not isinstance(item, Reasoning):
             if not delta.text and not delta.signature:
                 return
-            self._end_said()
-            said = self._begun(Reasoning(self._next, self._id, self._tell, is_summary=bool(self._summary)))
-            self._said = said
+            self._end_open()
+            item = self._begun(Reasoning(self._next, self._id, self._tell, is_summary=bool(self._summary)))
+            self._open = item
         if delta.text:
-            said.add(delta.text)
+            item.add(delta.text)
         if delta.signature:
             # It proves what came before it.
-            said.sign(delta.signature, delta.signer)
-            self._end_said()
+            item.sign(delta.signature, delta.signer)
+            self._end_open()
 
     def _take_call(self, piece: text_pb2.ToolCallDelta) -> None:
         call = self._calls.get(piece.call_index)
         if call is None:
-            self._end_said()
+            self._end_open()
             call = self._begun(Call(self._next, self._id, self._tell, piece))
             self._calls[piece.call_index] = call
         call.add(piece.arguments_json)
@@ -187,31 +187,31 @@ class Response:
         if ended.refusal:
             self._message().refuse(ended.refusal)
         status = "incomplete" if self._why else "completed"
-        self._end_said(status)
+        self._end_open(status)
         for call in self._calls.values():
             self._done[call.index] = call.end(status)
         self._calls.clear()
 
     def _message(self) -> Message:
-        if isinstance(self._said, Message):
-            return self._said
-        self._end_said()
-        said = self._begun(Message(self._next, self._id, self._tell))
-        self._said = said
+        if isinstance(self._open, Message):
+            return self._open
+        self._end_open()
+        item = self._begun(Message(self._next, self._id, self._tell))
+        self._open = item
         kind = b"response.output_text.delta"
-        place = b'"item_id":"%b","output_index":%d,"content_index":0' % (said.id.encode(), said.index)
+        place = b'"item_id":"%b","output_index":%d,"content_index":0' % (item.id.encode(), item.index)
         self._text_head = b'event: %b\ndata: {"type":"%b",%b,"sequence_number":' % (kind, kind, place)
-        return said
+        return item
 
     def _begun(self, item: _ItemT) -> _ItemT:
         self._next += 1
         item.begin()
         return item
 
-    def _end_said(self, status: str = "completed") -> None:
-        if self._said is not None:
-            self._done[self._said.index] = self._said.end(status)
-            self._said = None
+    def _end_open(self, status: str = "completed") -> None:
+        if self._open is not None:
+            self._done[self._open.index] = self._open.end(status)
+            self._open = None
 
     def _take_vendor(self, event: text_pb2.TextEvent, kind: str | None) -> None:
         """Take in fields of the vendor's own: of the answer, of what is said, or of a call."""
@@ -220,11 +220,11 @@ class Response:
             vendor_fields.go_on(self._beside, fields.get(name, {}))
         message, call = fields.get("message"), fields.get("call")
         if isinstance(message, dict):
-            said = self._said if kind in ("reasoning", "tool_call") else self._message()
-            if isinstance(said, Message):
-                said.annotate(message.pop("annotations", None))
-            if said is not None:
-                vendor_fields.go_on(said.beside, message)
+            item = self._open if kind in ("reasoning", "tool_call") else self._message()
+            if isinstance(item, Message):
+                item.annotate(message.pop("annotations", None))
+            if item is not None:
+                vendor_fields.go_on(item.beside, message)
         if isinstance(call, dict) and kind == "tool_call":
             vendor_fields.go_on(self._calls[event.tool_call.call_index].beside, call)
 
@@ -271,9 +271,9 @@ class Response:
         return encode(made)[:-1] + b"," + self._echo[1:]
 
 
-async def whole(answer: TextAnswer, request_id: str, told: Echo) -> bytes:
+async def whole(answer: TextAnswer, request_id: str, echo: Echo) -> bytes:
     """Drain the answer to one response. Raises MoaError when it failed."""
-    response = Response(answer.model.id, request_id, told, streams=False)
+    response = Response(answer.model.id, request_id, echo, streams=False)
     while (message := await answer.next()) is not None:
         response.of(message)
     return response.whole()

@@ -127,7 +127,7 @@ class Message(Item):
         """Add a piece of text."""
         if not self._speaks:
             self._speaks = True
-            self.at("response.content_part.added", content_index=0, part=self._said(""))
+            self.at("response.content_part.added", content_index=0, part=self._text_part(""))
         tokens = [_logprob(token) for token in logprobs]
         self._logprobs += tokens
         self.text.append(text)
@@ -166,12 +166,12 @@ class Message(Item):
             return
         self._speaks = False
         text = "".join(self.text)
-        part = self._said(text)
+        part = self._text_part(text)
         self.at("response.output_text.done", content_index=0, text=text, logprobs=self._logprobs)
         self.at("response.content_part.done", content_index=0, part=part)
         self._parts.append(part)
 
-    def _said(self, text: str) -> Json:
+    def _text_part(self, text: str) -> Json:
         known: Json = {"annotations": self._annotations, "logprobs": self._logprobs} if text else {}
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": []} | known
 
@@ -223,8 +223,8 @@ _TOP: Final = ("token", "logprob", "bytes")
 
 
 def _logprob(token: text_pb2.TokenLogprob) -> Json:
-    return {**_told(token), "top_logprobs": [_told(top) for top in token.top]}
+    return {**_token(token), "top_logprobs": [_token(top) for top in token.top]}
 
 
-def _told(token: text_pb2.TokenLogprob) -> Json:
+def _token(token: text_pb2.TokenLogprob) -> Json:
     return dict(zip(_TOP, (token.token, token.logprob, list(token.raw)), strict=True))
