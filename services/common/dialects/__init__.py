@@ -42,8 +42,7 @@ __all__ = [
 ]
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    d.name: d
-    for d in (NATIVE, OPENAI, RESPONSES, GOOGLE, ANTHROPIC, TASK, TASK_QUERY, PREDICTIONS, DESK)
+    d.name: d for d in (NATIVE, OPENAI, RESPONSES, GOOGLE, ANTHROPIC, TASK, TASK_QUERY, PREDICTIONS, DESK)
 }
 """By name."""
 
