@@ -176,14 +176,14 @@ async def test_the_page_shows_every_operation(made: dict[str, Any], url: str) ->
     count = sum(len(item) for item in made["paths"].values())
     opened = "document.querySelector('[id$=CreateChatCompletion]')"
     async with browser.browser(f"{url}/docs") as page:
-        await page.until("document.querySelector('.opblock')")
+        await page.until("document.querySelector('.opblock') !== null")
         found: set[str] = set()
         # Of a long list only what is in view is there.
         while len(found) < count:
             found |= set(await page.until("[...document.querySelectorAll('.opblock')].map(each => each.id)"))
             if await page.run(f"{opened} !== null"):
                 place = await page.run("window.scrollY")
-            moved = await page.run("(y => (scrollBy(0, innerHeight / 2), scrollY > y))(scrollY)")
+            moved = await page.run("(y => (scrollBy(0, innerHeight * 0.9), scrollY > y))(scrollY)")
             await page.run("new Promise(then => requestAnimationFrame(() => requestAnimationFrame(then)))")
             assert moved or len(found) == count, found
         await page.run(f"scrollTo(0, {place})")
