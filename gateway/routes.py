@@ -65,6 +65,7 @@ GRPC_PREFIXES: Final = (
     "/moa.account.v1.AccountService/",
     "/moa.account.v1.AdminService/",
     "/moa.account.v1.TeamService/",
+    "/moa.account.v1.BudgetService/",
     "/moa.task.v1.TaskService/",
     "/moa.task.v1.WebhookService/",
     "/grpc.health.v1.Health/",

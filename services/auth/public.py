@@ -7,11 +7,14 @@ from moa.account.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2,
     admin_service_pb2_grpc,
+    budget_service_pb2,
+    budget_service_pb2_grpc,
     team_service_pb2,
     team_service_pb2_grpc,
 )
 from services.auth.account_servicer import AccountServicer, SignUpMode
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.offered import Offered
@@ -23,6 +26,7 @@ from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.admin_servicer import AdminServicer
 from services.auth.arrivals import Arrivals
+from services.auth.budget_servicer import BudgetServicer
 from services.auth.callers import Callers, Verifier
 from services.auth.domain.passwords import Passwords
 from services.auth.team_servicer import TeamServicer
@@ -79,9 +83,13 @@ def public_server(
         TeamServicer(teams=Teams(postgres), accounts=accounts, keys_kept=keys, callers=callers, pepper=pepper),
         server.grpc,
     )
+    budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(
+        BudgetServicer(budgets=Budgets(postgres), accounts=accounts, keys_kept=keys, callers=callers), server.grpc
+    )
     server.offer(
         account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
         admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
         team_service_pb2.DESCRIPTOR.services_by_name["TeamService"].full_name,
+        budget_service_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name,
     )
     return server

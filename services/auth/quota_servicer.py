@@ -13,7 +13,7 @@ from services.auth.adapters.sessions import Sessions
 from services.auth.arrivals import Arrivals
 from services.auth.callers import live_account
 from services.auth.domain import keys
-from services.auth.domain.accounts import Standing, VerifiedKey
+from services.auth.domain.accounts import SHARED, Budget, Owner, Standing, VerifiedKey
 from services.auth.domain.carrying import CarriedCredits
 from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
@@ -91,6 +91,8 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             need=need,
             want=Amount.read(request.want),
             lasting=request.lasting,
+            tags=request.tags,
+            budgets=request.budgets if request.budgets_known else None,
         )
         return quota_service_pb2.AdmitResponse(grant=self._grant(admitted))
 
@@ -208,6 +210,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             limits_version=_limits_version(who),
             team_id=who.team_id,
             team_pace=who.team_pace,
+            budgets=[_budget(budget) for budget in who.budgets],
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))
@@ -223,14 +226,35 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             day=who.day.isoformat(),
             amount=lease.amount.message(),
             expires_in=_duration(lease.expires_in_s),
+            budgets=who.lane,
         )
+
+
+def _budget(budget: Budget) -> quota_pb2.Budget:
+    free, limit = budget.standing.free, least(budget.standing.limits.values())
+    return quota_pb2.Budget(
+        budget_id=budget.id,
+        provider=budget.provider,
+        model=budget.model,
+        tag=budget.tag,
+        free=free.message_within(limit),
+        pace=budget.pace,
+    )
 
 
 def _limits_version(who: VerifiedKey) -> int:
     """Return a number that is the same at every replica, of the dimensions that are lent ahead of need."""
-    limits = [[tuple(amount.of(HELPING)) for amount in by_period.values()] for _, by_period in who.limits]
-    shared = [subject for subject, _ in who.limits if subject]
-    return _digest((repr(limits) + (repr(shared) if shared else "")).encode())
+    always = [one for one in who.standings if one.owner is not Owner.BUDGET]
+    told = repr([_lent(one) for one in always])
+    if shared := [one.subject for one in always if one.owner in SHARED]:
+        told += repr(shared)
+    if who.budgets:
+        told += repr([(one.id, one.provider, one.model, one.tag, _lent(one.standing)) for one in who.budgets])
+    return _digest(told.encode())
+
+
+def _lent(standing: Standing) -> list[tuple[int, ...]]:
+    return [tuple(amount.of(HELPING)) for amount in standing.limits.values()]
 
 
 def _digest(data: bytes) -> int:

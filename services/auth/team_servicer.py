@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -48,7 +47,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         """List teams."""
         await self._administrator(context, gives=False)
         size = render.page_size(request.page_size, default=50, most=500)
-        found = await self._teams.page(limit=size + 1, after=_time_and_id(request.page_token))
+        found = await self._teams.page(limit=size + 1, after=page_tokens.time_and_id(request.page_token))
         more = len(found) > size
         return pb.ListTeamsResponse(
             teams=[render.team(record) for record in found[:size]],
@@ -204,7 +203,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         """List invitations."""
         await self._manager(context, request.team_id, gives=False)
         size = render.page_size(request.page_size, default=50, most=500)
-        after = _time_and_id(request.page_token)
+        after = page_tokens.time_and_id(request.page_token)
         found = await self._teams.invitations(request.team_id, limit=size + 1, after=after)
         more = len(found) > size
         return pb.ListInvitationsResponse(
@@ -285,17 +284,6 @@ def _lifetime_s(given: Duration, most_s: float) -> float:
         words = "ten years" if most_s > _YEAR_S else "a year"
         raise InvalidField(f"a lifetime must be longer than 0 and at most {words}", param="expires_in")
     return lasts_s
-
-
-def _time_and_id(token: str) -> tuple[datetime, str] | None:
-    place = page_tokens.read(token)
-    if place is None:
-        return None
-    try:
-        at, found = place
-        return datetime.fromisoformat(at), str(found)
-    except (TypeError, ValueError):
-        raise page_tokens.unknown() from None
 
 
 def _role_and_id(token: str) -> tuple[str, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 from services.common.errors import InvalidField
@@ -46,6 +46,18 @@ def read(token: str, *, param: str = "page_token") -> Any:
         json.dumps(place, ensure_ascii=False).encode()
         return place
     except (ValueError, RecursionError):
+        raise unknown(param) from None
+
+
+def time_and_id(token: str, *, param: str = "page_token") -> tuple[datetime, str] | None:
+    """Return the time and the id that a token holds; None for the first page. Raises InvalidField."""
+    place = read(token, param=param)
+    if place is None:
+        return None
+    try:
+        at, found = place
+        return datetime.fromisoformat(at), str(found)
+    except (TypeError, ValueError):
         raise unknown(param) from None
 
 

@@ -156,18 +156,20 @@ class Admission:
         least: Amount | None = None,
         cost: Cost = costless,
         request_id: str,
+        tags: tuple[str, ...] = (),
     ) -> Reservation | TaskReservation:
         """Set quota aside for a request; without a call or a pause while the key is warm and its lease has room.
 
         With `least`, less than `need` may be granted when no more is free; never less than that. `cost` tells what a
-        consumption costs, as long as the reservation lives. A grant
-        (`services.quota_client.grants`) that carries a reservation is taken at its word: its signer settles.
+        consumption costs, as long as the reservation lives. `tags` tell, with the model, on which budgets it counts. A
+        grant (`services.quota_client.grants`) that carries a reservation is taken at its word: its signer settles.
         Raises Unauthenticated, PermissionDenied, RateLimited, Unavailable, or QuotaExhausted with the reset's time.
         """
         need = need.of_request()
         if key.startswith(grants.PREFIX):
             enough = need if least is None else least.of_request()
-            return await self._reserve_acting(Asked(key, operation, provider, model, need, enough, cost, request_id))
+            asked = Asked(key, operation, provider, model, need, enough, cost, request_id, "", tags)
+            return await self._reserve_acting(asked)
         if self._settling.overwhelmed:
             raise Unavailable("the use of this request could not be recorded now; try again", retry_after_s=1)
         now = time.monotonic()
@@ -177,6 +179,9 @@ class Admission:
             if not store.verified_key.may(operation, provider, model):
                 raise PermissionDenied(f"this key may not use {model or provider}")
             store.used_at = now
+            if store.budgets is not None:
+                store = self._stores.for_request(store, provider, model, tags, now)
+                digest = store.digest
             lease = store.find(need, now)
             if lease is not None and (not store.paces or _entered(store, now, need.tokens)):
                 reservation = store.reserve(
@@ -186,7 +191,7 @@ class Admission:
                     self._stores.top_up_ahead(store, now)
                 return reservation
         enough = need if least is None else least.of_request()
-        asked = Asked(key, operation, provider, model, need, enough, cost, request_id)
+        asked = Asked(key, operation, provider, model, need, enough, cost, request_id, "", tags)
         return await self._reserve_cold(digest, asked)
 
     def _digest(self, key: str) -> bytes:
@@ -244,14 +249,14 @@ class Admission:
 
     async def _reserve_cold(self, digest: bytes, asked: Asked) -> Reservation:
         try:
-            return await self._in_pace(digest, await self._lent(digest, asked))
+            return await self._in_pace(digest, asked, await self._lent(digest, asked))
         except (QuotaExhausted, RateLimited) as refused:
             await self._tell(refused, digest, asked)
             raise
 
     async def _lent(self, digest: bytes, asked: Asked) -> Reservation:
         """Reserve with auth's help, one request of a key after another."""
-        store = self._by_digest.get(digest)
+        store = self._store(digest, asked)
         if store is not None:
             store.waiting += asked.need
         lock = store.lock if store else self._arriving.setdefault(digest, asyncio.Lock())
@@ -264,9 +269,16 @@ class Admission:
             elif not lock.locked():
                 self._arriving.pop(digest, None)
 
-    async def _in_pace(self, digest: bytes, reservation: Reservation) -> Reservation:
-        """Have a request that has its quota wait for its pace, too. Raises RateLimited."""
+    def _store(self, digest: bytes, asked: Asked) -> LeaseStore | None:
+        """Return the store that serves a request, by the budgets on which it counts; None for an unknown key."""
         store = self._by_digest.get(digest)
+        if store is None or store.budgets is None or store.parent is not None or not asked.model:
+            return store
+        return self._stores.for_request(store, asked.provider, asked.model, asked.tags, time.monotonic())
+
+    async def _in_pace(self, digest: bytes, asked: Asked, reservation: Reservation) -> Reservation:
+        """Have a request that has its quota wait for its pace, too. Raises RateLimited."""
+        store = self._store(digest, asked)
         if store is not None and (shares := store.paces):
             try:
                 await self._paces.enter(shares, reservation.amount.tokens)
@@ -290,7 +302,7 @@ class Admission:
         """Try what is held, then a lease for the whole need, then, with what is held returned, for the least."""
         for least in (asked.need, asked.least):
             now = time.monotonic()
-            store = self._by_digest.get(digest)
+            store = self._store(digest, asked)
             if store is not None and now < store.fresh_until:
                 if (lease := store.find(asked.need, now)) is not None:
                     return self._taken(store, lease, asked, now)
@@ -300,14 +312,15 @@ class Admission:
                 store = await self._stores.ask(digest, asked, least=least)
             except QuotaExhausted as error:
                 refused = error
-                store = self._by_digest.get(digest)
+                store = self._store(digest, asked)
                 if store is None:
                     if asked.least != least:
                         continue
                     raise
-                if store.free():
+                if any(one.free() for one in store.of_key()):
                     # Pieces that are too small each may be enough together.
-                    self._stores.give_back(store)
+                    for one in store.of_key():
+                        self._stores.give_back(one)
                     await self._settling.flush_returns()
                 elif asked.least == least:
                     store.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
@@ -316,7 +329,7 @@ class Admission:
             break
         else:
             # The second refusal.
-            store = self._by_digest.get(digest)
+            store = self._store(digest, asked)
             if store is not None:
                 store.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
             raise refused

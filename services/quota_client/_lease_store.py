@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
 from services.common.errors import QuotaExhausted
+from services.quota_client import _budgets
+from services.quota_client._budgets import Budgets
 from services.quota_client._pace import Paces
 from services.quota_client._reservation import Lease, OnSettled, Reservation
 from services.quota_client._settling import Settling
@@ -70,14 +72,18 @@ class LeaseStore:
         "_refused_least",
         "_refused_until",
         "_settling",
+        "budgets",
         "demand",
         "digest",
         "fresh_s",
         "fresh_until",
+        "lane",
+        "lanes",
         "leases",
         "lock",
         "open",
         "paces",
+        "parent",
         "poor_until",
         "topping_up",
         "used_at",
@@ -95,8 +101,19 @@ class LeaseStore:
         paces: Paces,
         give_back: Callable[[LeaseStore], None],
         lend: Lend | None = None,
+        *,
+        parent: LeaseStore | None = None,
+        lane: tuple[str, ...] = (),
     ) -> None:
         self.digest = digest
+        self.parent = parent
+        """The store of the key, of a lane of it."""
+        self.lane = lane
+        """The budgets that what is leased here counts on; none in the store of a key."""
+        self.lanes: dict[tuple[str, ...], LeaseStore] = {}
+        """What is leased of the key for requests that count on budgets, by these."""
+        self.budgets: Budgets | None = None
+        """The budgets that requests of the key may count on; None for most keys."""
         self._give_back = give_back
         self._lend = lend or _lend_nothing
         self._settling = settling
@@ -106,7 +123,7 @@ class LeaseStore:
         self.lock = asyncio.Lock()
         self.demand = Demand()
         self.used_at = asked_at
-        self.verified_key = VerifiedKey(grant, self)
+        self.verified_key = VerifiedKey(grant, self, lane)
         self.fresh_s = 0.0
         self.fresh_until = 0.0
         self.version = 0
@@ -133,18 +150,29 @@ class LeaseStore:
         if 0 != self.verified_key.grant.limits_version != grant.limits_version != 0:
             self._recall()
         self.verified_key = self.verified_key.renewed(grant)
-        self.paces = self._paces.of(grant)
+        self.paces = self._paces.of(grant, self.lane)
+        self.budgets = _budgets.renewed(self.budgets, grant)
         self.version = grant.version
         self.fresh_s = grant.fresh_for.ToMilliseconds() / 1000
         self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
-        if grant.HasField("lease") and Amount.read(grant.lease.amount):
+        for one in self.lanes.values():
+            one.take(grant, asked_at)
+        if grant.HasField("lease") and Amount.read(grant.lease.amount) and tuple(grant.lease.budgets) == self.lane:
             resets_in_s = grant.remaining.resets_at.ToMilliseconds() / 1000 - time.time()
             self.leases.append(Lease(grant.lease, asked_at=asked_at, resets_in_s=resets_in_s))
 
     def keep(self, asked_at: float) -> None:
         """Take over that the grant is still as it was."""
-        self.paces = self._paces.of(self.verified_key.grant)
+        self.paces = self._paces.of(self.verified_key.grant, self.lane)
         self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
+        for one in self.lanes.values():
+            one.keep(asked_at)
+
+    def of_key(self) -> Iterable[LeaseStore]:
+        """Yield the stores of this one's key."""
+        key = self.parent or self
+        yield key
+        yield from key.lanes.values()
 
     def find(self, need: Amount, now: float) -> Lease | None:
         """Return a lease with room; those that can never serve again are dropped on the way."""
@@ -186,7 +214,8 @@ class LeaseStore:
         """
         beyond = self._end(reservation, reservation.charged)
         if beyond:
-            self._give_back(self)
+            for one in self.of_key():
+                self._give_back(one)
         self._settling.settled(settlement, after_returns=beyond)
         if reservation.further:
             self._settling.covered(settlement.further)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple
 
 import grpc
@@ -47,6 +47,7 @@ class Asked(NamedTuple):
     request_id: str
     key_id: str = ""
     """The key's id, where another service acts for its account; `key` is a grant then."""
+    tags: tuple[str, ...] = ()
 
 
 class LeaseStores:
@@ -111,6 +112,41 @@ class LeaseStores:
             self._tasks.add(store.topping_up)
             store.topping_up.add_done_callback(self._tasks.discard)
 
+    def all(self) -> Iterable[LeaseStore]:
+        """Yield the stores of keys, each with those of its lanes behind it."""
+        for store in self.by_key_id.values():
+            yield store
+            yield from store.lanes.values()
+
+    def for_request(
+        self, store: LeaseStore, provider: str, model: str, tags: tuple[str, ...], now: float
+    ) -> LeaseStore:
+        """Return the store of a key from which a request is served: by the budgets on which it counts."""
+        lane = store.budgets.of(provider, model, tags) if store.budgets is not None else ()
+        found = self._lane(store, lane, now) if lane else store
+        found.used_at = now
+        return found
+
+    def _lane(self, key: LeaseStore, lane: tuple[str, ...], now: float) -> LeaseStore:
+        found = key.lanes.get(lane)
+        if found is None:
+            grant = key.verified_key.grant
+            digest = b"|".join((key.digest, *(name.encode() for name in lane)))
+            found = LeaseStore(
+                digest,
+                grant,
+                now,
+                self._settling,
+                self._paces,
+                self.give_back,
+                self._lend,
+                parent=key,
+                lane=lane,
+            )
+            found.fresh_until = key.fresh_until
+            key.lanes[lane] = self.by_digest[digest] = found
+        return found
+
     def give_back(self, store: LeaseStore) -> None:
         """Return what is held for a key and not reserved."""
         pieces: list[tuple[quota_pb2.LeaseReturn, float]] = []
@@ -129,7 +165,9 @@ class LeaseStores:
 
     def end(self, digest: bytes) -> None:
         """Refuse a key from now on; what runs under it goes on."""
-        self.by_digest.pop(digest, None)
+        ended = self.by_digest.pop(digest, None)
+        for one in ended.lanes.values() if ended is not None else ():
+            self.by_digest.pop(one.digest, None)
         self._unknown[digest] = time.monotonic() + _UNKNOWN_S
         self._unknown.move_to_end(digest)
         while len(self._unknown) > _UNKNOWN_COUNT:
@@ -140,15 +178,19 @@ class LeaseStores:
         self.by_digest.pop(digest, None)
 
     def drop(self, store: LeaseStore) -> None:
-        """Forget a key that nobody uses; it is asked for anew when somebody does."""
-        self.by_key_id.pop(store.verified_key.key_id, None)
-        if self.by_digest.get(store.digest) is store:
-            del self.by_digest[store.digest]
+        """Forget a key that nobody uses, or a lane of one; it is asked for anew when somebody does."""
+        if store.parent is None:
+            self.by_key_id.pop(store.verified_key.key_id, None)
+        else:
+            store.parent.lanes.pop(store.lane, None)
+        for one in (store, *store.lanes.values()):
+            if self.by_digest.get(one.digest) is one:
+                del self.by_digest[one.digest]
 
     async def close(self) -> None:
         """Let what was asked end, and give every lease back."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for store in self.by_key_id.values():
+        for store in self.all():
             self.give_back(store)
 
     async def _admit(self, digest: bytes, asked: Asked, least: Amount) -> LeaseStore:
@@ -167,6 +209,9 @@ class LeaseStores:
             need=asked.need.message(),
             want=want.message(),
             least=least.message(),
+            tags=asked.tags,
+            budgets=store.lane if store is not None else (),
+            budgets_known=True,
         )
         if asked.key_id:
             request.key_id = asked.key_id
@@ -209,16 +254,21 @@ class LeaseStores:
         raise AssertionError("unreachable")
 
     def _take(self, digest: bytes, grant: quota_pb2.Grant, asked_at: float) -> LeaseStore:
-        store = self.by_digest.get(digest) or self.by_key_id.get(grant.key_id)
-        if store is None:
-            store = LeaseStore(digest, grant, asked_at, self._settling, self._paces, self.give_back, self._lend)
+        """Take a grant over; return the store that its lease is in."""
+        known = self.by_digest.get(digest)
+        key = known.parent or known if known is not None else self.by_key_id.get(grant.key_id)
+        lane = tuple(grant.lease.budgets)
+        if key is None:
+            key = LeaseStore(digest, grant, asked_at, self._settling, self._paces, self.give_back, self._lend)
         else:
-            store.take(grant, asked_at)
-        self.by_digest[digest] = store
-        self.by_key_id[grant.key_id] = store
+            key.take(grant, asked_at)
+        if known is None:
+            self.by_digest[digest] = key
+        self.by_key_id[grant.key_id] = key
         self._unknown.pop(digest, None)
         self.taken.set()
-        return store
+        # One that is new takes the lease of the grant when it is made.
+        return self._lane(key, lane, asked_at) if lane else key
 
     async def _topped_up(self, store: LeaseStore) -> None:
         asked_at = time.monotonic()
@@ -227,6 +277,8 @@ class LeaseStores:
             key_id=store.verified_key.key_id,
             holder=self._holder,
             want=wanted.message(),
+            budgets=store.lane,
+            budgets_known=True,
         )
         try:
             answer, asked_at = await self._call(request, "")

@@ -43,14 +43,15 @@ class Paces:
         """Those that have slots to give back."""
         self._returning: asyncio.Task[None] | None = None
 
-    def of(self, grant: quota_pb2.Grant) -> tuple[Share, ...]:
-        """Return the paces that bind a key; none for most."""
+    def of(self, grant: quota_pb2.Grant, lane: tuple[str, ...] = ()) -> tuple[Share, ...]:
+        """Return the paces that bind a key, and what it asks for of some budgets; none for most."""
         found = []
         for subject, what, pace in (
             (grant.account_id, "account", grant.pace),
             (grant.counts_as or grant.key_id, "key", grant.key_pace),
             (grant.bound_by, "key's maker", grant.bound_pace),
             (grant.team_id, "team", grant.team_pace),
+            *((budget.budget_id, "budget", budget.pace) for budget in grant.budgets if budget.budget_id in lane),
         ):
             if not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
                 continue

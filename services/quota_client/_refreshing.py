@@ -99,7 +99,7 @@ class Refreshing:
     def _in_use(self) -> bool:
         """Return whether any key runs something, or could be used without asking auth first."""
         within = time.monotonic() - _ACTIVE_S - _FRESH_S
-        return any(store.open or store.used_at > within for store in self._stores.by_key_id.values())
+        return any(store.open or store.used_at > within for store in self._stores.all())
 
     async def _rest(self) -> None:
         """Wait until auth is asked about a key, or for so long: keys that nobody uses are to be forgotten."""
@@ -112,11 +112,12 @@ class Refreshing:
         """Verify every active key again, renew leases, and give back what nobody uses."""
         now = time.monotonic()
         active: list[LeaseStore] = []
-        for store in list(self._stores.by_key_id.values()):
+        for store in list(self._stores.all()):
             idle_s = now - store.used_at
             if idle_s > _IDLE_LEASE_S:
                 self._stores.give_back(store)
-            if store.open or idle_s < _ACTIVE_S:
+            # A key is asked about while any lane of it runs something.
+            if store.open or idle_s < _ACTIVE_S or any(lane.open for lane in store.lanes.values()):
                 active.append(store)
             elif idle_s > _KEEP_S:
                 self._stores.drop(store)
@@ -164,10 +165,11 @@ class Refreshing:
         leases = _due(active, asked_at)
         reported = list(islice(_aged(active, asked_at), _REPORTS_A_CALL))
         orphans = self._orphans[:_REPORTS_A_CALL]
+        keys = [store for store in active if store.parent is None]
         request = quota_service_pb2.RefreshRequest(
             holder=self._holder,
-            key_ids=[store.verified_key.key_id for store in active],
-            versions=[store.version for store in active],
+            key_ids=[store.verified_key.key_id for store in keys],
+            versions=[store.version for store in keys],
             lease_ids=list(leases),
             open=[*map(_open, reported), *map(_orphaned, orphans)],
         )
@@ -180,7 +182,7 @@ class Refreshing:
             if not self._orphans:
                 self._settling.orphans_reported()
         for place in answer.unchanged:
-            active[place].keep(asked_at)
+            keys[place].keep(asked_at)
         for grant in answer.grants:
             store = self._stores.by_key_id.get(grant.key_id)
             if store is not None:

@@ -60,11 +60,12 @@ class VerifiedKey:
     Args:
         grant: What auth said.
         held: What this process holds for it.
+        lane: The budgets that what is held counts on.
     """
 
-    __slots__ = ("_day", "_free", "_grant", "_held", "_memo", "account_id", "key_id", "priority")
+    __slots__ = ("_day", "_free", "_grant", "_held", "_lane", "_memo", "account_id", "key_id", "priority")
 
-    def __init__(self, grant: quota_pb2.Grant, held: TaskReservation) -> None:
+    def __init__(self, grant: quota_pb2.Grant, held: TaskReservation, lane: tuple[str, ...] = ()) -> None:
         self.account_id = grant.account_id
         self.key_id = grant.key_id
         self.priority = priorities.NAMES.get(grant.priority, priorities.NORMAL)
@@ -72,6 +73,7 @@ class VerifiedKey:
         self._grant = grant
         self._held = held
         self._day: _Day | None = None
+        self._lane = lane
         self._free: Amount | None = None
         self._memo: dict[tuple[int, str, str], bool] = {}
 
@@ -124,21 +126,25 @@ class VerifiedKey:
         )
 
     def free(self, enough: Amount) -> Amount:
-        """Return what is left of the account's limits and the key's, over all periods. A second old at most.
+        """Return what is left of all that binds the key, over all periods. A second old at most.
 
         What this process holds is looked through only where there is not `enough` without.
         """
         told = self._free
         if told is None:
-            told = Amount.read_limit(self._grant.remaining.free)
-            if self._grant.HasField("key_remaining"):
-                told = told.at_most(Amount.read_limit(self._grant.key_remaining.free))
-            self._free = told = BOUNDLESS if self._grant.remaining.unlimited else told
+            grant = self._grant
+            told = BOUNDLESS if grant.remaining.unlimited else Amount.read_limit(grant.remaining.free)
+            if grant.HasField("key_remaining"):
+                told = told.at_most(Amount.read_limit(grant.key_remaining.free))
+            for budget in grant.budgets:
+                if budget.budget_id in self._lane:
+                    told = told.at_most(Amount.read_limit(budget.free))
+            self._free = told
         return told if told.covers(enough) else told + self._held.free()
 
     def renewed(self, grant: quota_pb2.Grant) -> VerifiedKey:
         """Return the key that a newer grant describes; what was decided is kept when the rules are the same."""
-        newer = VerifiedKey(grant, self._held)
+        newer = VerifiedKey(grant, self._held, self._lane)
         if list(grant.rules) == list(self._grant.rules) and list(grant.scopes) == list(self._grant.scopes):
             newer._memo = self._memo
         return newer

@@ -10,7 +10,12 @@ import grpc
 import pytest
 
 from moa.account.v1 import account_service_pb2 as pb
-from moa.account.v1 import account_service_pb2_grpc, admin_service_pb2_grpc, team_service_pb2_grpc
+from moa.account.v1 import (
+    account_service_pb2_grpc,
+    admin_service_pb2_grpc,
+    budget_service_pb2_grpc,
+    team_service_pb2_grpc,
+)
 
 PASSWORD: Final = "correct horse battery"
 _NUMBERS = itertools.count(1)
@@ -29,6 +34,7 @@ class Client:
     account: account_service_pb2_grpc.AccountServiceAsyncStub
     admin: admin_service_pb2_grpc.AdminServiceAsyncStub
     team: team_service_pb2_grpc.TeamServiceAsyncStub
+    budget: budget_service_pb2_grpc.BudgetServiceAsyncStub
     address: str = field(default_factory=_address)
 
     def sent(self, token: str = "") -> tuple[tuple[str, str], ...]:
@@ -49,6 +55,7 @@ async def connected(port: int) -> tuple[Client, grpc.aio.Channel]:
         account_service_pb2_grpc.AccountServiceStub(link),
         admin_service_pb2_grpc.AdminServiceStub(link),
         team_service_pb2_grpc.TeamServiceStub(link),
+        budget_service_pb2_grpc.BudgetServiceStub(link),
     ), link
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -31,6 +30,8 @@ AT_ONCE: Final = 100
 _REST: Final = 4
 """Reading keys again rests so many times as long as it works."""
 
+_EVERYBODY: Final = "everybody"
+"""What is told where a budget that binds every account has changed."""
 _BEAT_S: Final = 0.1
 ANSWER_S: Final = 0.3
 _RETRY_S: Final = 0.2
@@ -125,7 +126,7 @@ class CachedVerifiedKeys:
         """Take over how a key's day stands, as the ledger just said."""
         entry = self._by_id.get(key_id)
         if entry is not None:
-            entry.who = dataclasses.replace(entry.who, standings=standings)
+            entry.who = entry.who.stood(standings)
 
     def _trusted(self, entry: _Entry, within_s: float, now: float | None = None) -> bool:
         now = time.monotonic() if now is None else now
@@ -149,7 +150,8 @@ class CachedVerifiedKeys:
 
     def _changed(self, subject: str | None) -> None:
         self._changes += 1
-        changed = list(self._by_id) if subject is None else list(self._of_subject.get(subject, ()))
+        everybody = subject is None or subject == _EVERYBODY
+        changed = list(self._by_id) if everybody else list(self._of_subject.get(subject or "", ()))
         for key_id in changed:
             self._drop(self._by_id[key_id])
 

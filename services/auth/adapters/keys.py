@@ -25,7 +25,9 @@ _LIMITS: Final = tuple(field.name for field in fields(KeyLimits))
 _LIMIT_COLUMNS: Final = ", ".join(_LIMITS)
 _COLUMNS: Final = (
     f"id, account_id, name, prefix, scopes, {_LIMIT_COLUMNS}, created_at, expires_at, revoked_at, last_used_at,"
-    " manages, counts_as, bound_by"
+    " manages, counts_as, bound_by,"
+    " exists (select 1 from budgets b where b.owner = coalesce(counts_as, keys.id) and b.deleted_at is null)"
+    " as budgeted"
 )
 _COUNTED: Final = frozenset(_LIMITS) - {"priority"}
 _ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true)"

@@ -85,8 +85,8 @@ class Ledger:
                 (*amount, who.day, whose),
             )
             await link.execute(
-                f"insert into blocks (id, account_id, key_id, counts_as, day, holder, {COLUMNS}, expires_at)"
-                f" values (%s, %s, %s, %s, %s, %s, {MARKS}, now() + make_interval(secs => %s))",
+                f"insert into blocks (id, account_id, key_id, counts_as, day, holder, {COLUMNS}, expires_at,"
+                f" budgets_known) values (%s, %s, %s, %s, %s, %s, {MARKS}, now() + make_interval(secs => %s), true)",
                 (
                     block_id,
                     who.account_id,

@@ -13,8 +13,8 @@ from psycopg.types.json import Jsonb
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.accounts import account_of, enter_team, update_account
 from services.auth.adapters.audit import audit
-from services.auth.adapters.columns import each
 from services.auth.adapters.postgres import Link, Postgres
+from services.auth.adapters.spent import spent_of
 from services.auth.domain import keys
 from services.auth.domain.accounts import PACES
 from services.auth.domain.records import AccountRecord, InvitationRecord, TeamRecord
@@ -35,16 +35,6 @@ _INVITATIONS: LiteralString = (
     "select coalesce(id, 'inv_' || left(encode(sha256(digest), 'hex'), 24)) as id, team_id, team_role, made_by,"
     " created_at, expires_at, used_by, revoked_at from invitations"
 )
-_SPENT: Final = f"""
-select p.period, p.ends::timestamp at time zone a.zone,
-       {each("coalesce(c.{}, 0) - coalesce(b.{}, 0)")}
-from accounts a cross join lateral periods_of((now() at time zone a.zone)::date) p
-     left join quota_counters c on c.subject = %(subject)s and c.period = p.period and c.starts = p.starts,
-     lateral (select {each("sum({} - settled_{} - returned_{})::bigint as {}")} from blocks
-              where closed_at is null and %(subject)s = any(counts_as)
-              and day >= p.starts and (p.ends is null or day < p.ends)) b
-where a.id = %(account)s
-"""
 
 
 class Teams:
@@ -186,8 +176,9 @@ class Teams:
     async def spent(self, team: TeamRecord) -> dict[Period, tuple[Amount, datetime | None]]:
         """Return what a team's accounts have spent of each period of today, and when that ends."""
         async with self._postgres.transaction() as link:
-            cursor = await link.execute(_SPENT, {"subject": team.id, "account": team.account_id})
-            return {Period(period): (Amount(*amounts), ends) for period, ends, *amounts in await cursor.fetchall()}
+            cursor = await link.execute("select zone from accounts where id = %s", (team.account_id,))
+            row = await cursor.fetchone()
+            return await spent_of(link, team.id, row[0] if row else "UTC")
 
     async def invite(
         self, digest: bytes, *, team_id: str, role: str, expires_in_s: float, actor: str

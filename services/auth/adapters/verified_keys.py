@@ -10,7 +10,7 @@ from typing import Any, Final
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.domain.accounts import PACES, Owner, Standing, VerifiedKey
+from services.auth.domain.accounts import PACES, Budget, Owner, Standing, VerifiedKey
 from services.common.errors import NotFound
 from services.common.isolate import note_failure
 from services.quota_client import priorities
@@ -43,7 +43,11 @@ with found as (
          left join teams t on t.id = a.team_id
     where {{condition}}
 ), dated as (
-    select *, (now() at time zone zone)::date as day from found
+    select f.*, (now() at time zone zone)::date as day,
+           -- In one order, whoever reads them.
+           (select array_agg(b.id order by b.id) from budgets b where b.deleted_at is null
+            and b.owner in ('', f.account_id, f.counter, f.bound_by, f.team_id)) as budget_ids
+    from found f
 )
 select d.account_id, d.key_id, d.digest, d.ended, d.disabled, d.expires_at, d.unlimited, d.scopes, d.day,
        d.priority, d.key_priority, d.micro_credits, d.manages, d.counter, d.bound_by,
@@ -51,10 +55,14 @@ select d.account_id, d.key_id, d.digest, d.ended, d.disabled, d.expires_at, d.un
        {_PERIODS},
        (select jsonb_agg(jsonb_build_array(c.subject, c.period, {COLUMNS}))
         from quota_counters c join periods_of(d.day) p using (period, starts)
-        where c.subject in (d.account_id, d.counter, d.bound_by, d.team_id)),
+        where c.subject = any (array[d.account_id, d.counter, d.bound_by, d.team_id] || d.budget_ids)),
        (select coalesce(jsonb_agg(jsonb_build_object(
                    'provider', r.provider, 'model', r.model, 'operations', r.operations) order by r.id), '[]')
-        from rules r where r.account_id = d.account_id)
+        from rules r where r.account_id = d.account_id),
+       case when d.budget_ids is not null then (
+            select jsonb_agg(jsonb_build_array(
+                b.id, b.name, b.provider, b.model, b.tag, {_limits("b")}) order by b.id)
+            from budgets b where b.id = any (d.budget_ids)) end
 from dated d
 """
 # What blocks hold and nobody has spent is free, for whoever looks.
@@ -128,7 +136,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
     (account_id, key_id, digest, ended, disabled, expires_at, unlimited, scopes, day) = row[:9]
     (priority, key_priority, micro_credits, manages, counter, bound_by) = row[9:15]
     (account_limits, key_limits, maker_limits, team_id, team_name, team_rules, team_limits) = row[15:22]
-    (ends, counted, rules) = row[22:]
+    (ends, counted, rules, budgets) = row[22:]
     taken: dict[str, dict[Period, Amount]] = defaultdict(dict)
     for subject, period, *amounts in counted or ():
         taken[subject][Period(period)] = Amount(*amounts)
@@ -169,7 +177,15 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         micro_credits=micro_credits,
         team_id=team_id or "",
         team_pace=_pace(of_team),
+        budgets=tuple(_budget(budget, taken) for budget in budgets or ()),
     )
+
+
+def _budget(stored: list[Any], taken: dict[str, dict[Period, Amount]]) -> Budget:
+    budget_id, name, provider, model, tag, *limits = stored
+    by_name = dict(zip(_LIMITS, limits, strict=True))
+    standing = Standing.of(Owner.BUDGET, budget_id, by_name, taken[budget_id], name)
+    return Budget(provider=provider, model=model, tag=tag, standing=standing, pace=_pace(by_name))
 
 
 def _pace(limits: dict[str, int | None]) -> quota_pb2.Pace | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -23,6 +23,7 @@ from services.quota_client.amounts import (
     least,
     limit_of,
 )
+from services.quota_client.budgets import counts
 
 PACES: Final = "requests_a_minute", "concurrent_requests", "tokens_a_minute"
 """The names of limits on the pace of requests."""
@@ -79,9 +80,11 @@ class Owner(StrEnum):
     """The key that made this one, and all of whose keys keep its limits together."""
     TEAM = "team"
     """What accounts keep limits together in."""
+    BUDGET = "budget"
+    """Limits on a part of what is asked for."""
 
 
-SHARED: Final = frozenset({Owner.TEAM})
+SHARED: Final = frozenset({Owner.TEAM, Owner.BUDGET})
 """Whose limits bind a key no more when its account, or what it asks for, is another."""
 
 
@@ -152,6 +155,22 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A budget that requests of a key may count on."""
+
+    provider: str
+    model: str
+    tag: str
+    standing: Standing
+    pace: quota_pb2.Pace | None = None
+
+    @property
+    def id(self) -> str:
+        """Whose counters it is."""
+        return self.standing.subject
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerifiedKey:
     """A key and its account, as they stand now."""
 
@@ -170,7 +189,8 @@ class VerifiedKey:
     resets_at: datetime
     """When that day ends."""
     standings: tuple[Standing, ...]
-    """How all stands that binds the key, its account's limits first, then its own, whether it has any or not."""
+    """How all stands that binds the key: its account's limits first, then its own, whether it has any or not; behind
+    them the budgets that a request counts on (`asking`)."""
     ends: Mapping[Period, datetime] = field(default_factory=dict)
     """When the periods that the day is in end; those that never do are left out."""
     expires_at: datetime | None = None
@@ -193,6 +213,8 @@ class VerifiedKey:
     """The team of its account; empty: it is in none."""
     team_pace: quota_pb2.Pace | None = None
     """The pace that the team's accounts keep together; None when there is none."""
+    budgets: tuple[Budget, ...] = ()
+    """The budgets that its requests may count on."""
 
     @property
     def counter(self) -> str:
@@ -202,12 +224,42 @@ class VerifiedKey:
     @property
     def own(self) -> tuple[Standing, ...]:
         """The limits beside its account's: the key's, those that it keeps with others of its maker, its team's."""
-        return tuple(one for one in self.standings if one.owner is not Owner.ACCOUNT)
+        return tuple(one for one in self.standings if one.owner not in (Owner.ACCOUNT, Owner.BUDGET))
 
     @property
     def limits(self) -> tuple[tuple[str, Mapping[Period, Amount]], ...]:
         """All limits that bind the key, with whose they are where that may change."""
         return tuple((one.subject if one.owner in SHARED else "", one.limits) for one in self.standings)
+
+    def asking(
+        self, provider: str, model: str, tags: Collection[str], known: Collection[str] | None = ()
+    ) -> VerifiedKey:
+        """Return the key as it is bound for a request: by those of its budgets on which that counts.
+
+        `known` are budgets on which it counts by itself; None: on all, for nobody knows.
+        """
+        if not self.budgets:
+            return self
+        on = [
+            budget.standing
+            for budget in self.budgets
+            if known is None or budget.id in known or (model and counts(budget, provider, model, tags))
+        ]
+        return replace(self, standings=(*self.standings, *sorted(on, key=lambda one: one.subject))) if on else self
+
+    @property
+    def lane(self) -> tuple[str, ...]:
+        """The budgets on which a request counts, once it is known (`asking`)."""
+        return tuple(one.subject for one in self.standings if one.owner is Owner.BUDGET) if self.budgets else ()
+
+    def stood(self, standings: Sequence[Standing]) -> VerifiedKey:
+        """Return the key, bound as it is, with standings as they are now."""
+        now = {(one.owner, one.subject): one for one in standings}
+        budgets = self.budgets and tuple(
+            replace(budget, standing=now.get((Owner.BUDGET, budget.id), budget.standing)) for budget in self.budgets
+        )
+        kept = tuple(now.get((one.owner, one.subject), one) for one in self.standings)
+        return replace(self, standings=kept, budgets=budgets)
 
     @property
     def free(self) -> Amount:

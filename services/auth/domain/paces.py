@@ -110,12 +110,14 @@ class Paces:
 
 
 def limit_of(who: VerifiedKey, subject: str) -> Limit | None:
-    """Return the pace that an account (by its id), a key, all keys of its maker or its team must keep; None: none."""
+    """Return the pace that an account, a key, all keys of its maker, its team or a budget must keep; None: none."""
     paces = {who.account_id: who.pace, who.counter: who.key_pace}
     if who.bound_by:
         paces[who.bound_by] = who.bound_pace
     if who.team_id:
         paces[who.team_id] = who.team_pace
+    for budget in who.budgets:
+        paces[budget.id] = budget.pace
     pace = paces.get(subject)
     if pace is None or not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
         return None

@@ -137,7 +137,8 @@ class Pools:
         # Long enough for running reservations to have been reported.
         self._grace_s = max(2.5, lease_s / 4)
         self._clock = clock
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, dict[tuple[str, ...], _Pool]] = {}
+        """By key, and by the budgets that what is lent of them counts on."""
         self._owned: dict[UUID, _Block] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._extending: Isolation[_Block] = Isolation("extend", lambda block: str(block.id), clock=clock)
@@ -147,8 +148,8 @@ class Pools:
 
     def free(self, key_id: str) -> Amount:
         """Return what is borrowed for a key and not leased."""
-        pool = self._pools.get(key_id)
-        return pool.free if pool else NOTHING
+        pools = self._pools.get(key_id)
+        return sum((pool.free for pool in pools.values()), NOTHING) if pools else NOTHING
 
     async def cut(
         self, who: VerifiedKey, *, least: Amount, need: Amount, want: Amount
@@ -158,7 +159,7 @@ class Pools:
         Raises Unavailable when memory does not suffice and the database is away.
         """
         now = self._clock()
-        pool = self._pools.setdefault(who.key_id, _Pool())
+        pool = self._pools.setdefault(who.key_id, {}).setdefault(who.lane, _Pool())
         pool.used_at = now
         if pool.limits == who.limits:
             lease = self._from_memory(pool, who, need, want, now)
@@ -177,7 +178,8 @@ class Pools:
             borrowed = await self._borrowed(pool, who, least=need, need=need, want=want)
             if isinstance(borrowed, Short):
                 # What lies about in pieces may be enough in one.
-                await self._return_free(pool.blocks)
+                of_key = self._pools[who.key_id].values()
+                await self._return_free([block for one in of_key for block in one.blocks])
                 self._trim(pool)
                 borrowed = await self._borrowed(pool, who, least=least, need=need, want=want)
             if isinstance(borrowed, Short):
@@ -190,7 +192,7 @@ class Pools:
 
     async def release(self, block_ids: Collection[UUID]) -> None:
         """Return what lies free in the pools that these blocks are of: more is owed than was set aside of them."""
-        pools = [pool for pool in self._pools.values() if any(block.id in block_ids for block in pool.blocks)]
+        pools = [pool for pool in self._all() if any(block.id in block_ids for block in pool.blocks)]
         for pool in pools:
             async with pool.lock:
                 await self._return_free(pool.blocks)
@@ -222,7 +224,7 @@ class Pools:
             await self._end_dead(now)
         idle = [
             block
-            for pool in self._pools.values()
+            for pool in self._all()
             if now - pool.used_at > IDLE_S and pool.filling is None
             for block in pool.blocks
         ]
@@ -355,12 +357,18 @@ class Pools:
                 self._drop(block)
         pool.blocks = [block for block in pool.blocks if block.id in self._owned]
 
+    def _all(self) -> Iterable[_Pool]:
+        return (pool for pools in self._pools.values() for pool in pools.values())
+
     def _forget(self) -> None:
         """Forget of all pools the blocks of which nothing is left, and the pools that nobody uses."""
-        for key_id, pool in list(self._pools.items()):
-            self._trim(pool)
-            idle = not pool.blocks and pool.filling is None and not pool.lock.locked()
-            if idle and self._clock() - pool.used_at > 60:
+        for key_id, pools in list(self._pools.items()):
+            for lane, pool in list(pools.items()):
+                self._trim(pool)
+                idle = not pool.blocks and pool.filling is None and not pool.lock.locked()
+                if idle and self._clock() - pool.used_at > 60:
+                    del pools[lane]
+            if not pools:
                 del self._pools[key_id]
 
     def _drop(self, block: _Block) -> None:

@@ -116,7 +116,7 @@ def check_makes(maker: KeyRecord, made: Power) -> str | None:
     check_within(power, made)
     if maker.bound_by is not None:
         raise PermissionDenied(f"this key was made by a key with limits, and makes none itself: use that one, {_OR}")
-    return maker.counter if power.metered else None
+    return maker.counter if power.metered or maker.budgeted else None
 
 
 def check_changes(maker: KeyRecord, before: KeyRecord, after: KeyRecord) -> None:
@@ -131,7 +131,7 @@ def check_replaces(maker: KeyRecord, old: KeyRecord) -> None:
     """Raise PermissionDenied where a key may not put a new one, whose secret it is told, in another's place."""
     check_changes(maker, old, old)
     own = old.id == maker.id or old.bound_by == maker.counter
-    if (power_of(maker).metered or maker.bound_by is not None) and not own:
+    if (power_of(maker).metered or maker.budgeted or maker.bound_by is not None) and not own:
         raise PermissionDenied(
             f"a key with limits of its own replaces only itself and keys that it made: use another, {_OR}"
         )
@@ -147,6 +147,8 @@ def check_gives(maker: KeyRecord, scope: str = ADMIN) -> None:
     power = power_of(maker)
     check_manages(power.manages, scope)
     limits = [f"has `{field}`" for field in power.limited_in]
+    if maker.budgeted:
+        limits.append("has a budget")
     if maker.bound_by is not None:
         limits.append("was made by a key with limits")
     if limits:

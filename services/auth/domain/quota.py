@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
@@ -112,10 +112,16 @@ class Quota:
         need: Amount,
         want: Amount,
         lasting: bool = False,
+        tags: Collection[str] = (),
+        budgets: Collection[str] | None = (),
     ) -> Admitted:
-        """Check the permission and lease quota. Raises PermissionDenied, QuotaExhausted or Unavailable."""
+        """Check the permission and lease quota. Raises PermissionDenied, QuotaExhausted or Unavailable.
+
+        `budgets` are those on which it counts whatever is asked for; None: all that the key has.
+        """
         if not permitted(who.rules, who.scopes, operation, provider, model):
             raise PermissionDenied(f"this key may not use {model or provider or 'this'}")
+        who = who.asking(provider, model, tags, budgets)
         if not need and not want:
             return Admitted(who=who, lease=None, pooled=self.pools.free(who.key_id))
         if lasting:
@@ -132,7 +138,7 @@ class Quota:
                 raise exhausted(who, cut)
             lease, borrowed = cut
         if borrowed is not None:
-            who = replace(who, standings=borrowed.standings)
+            who = who.stood(borrowed.standings)
             self._verified_keys.note(who.key_id, borrowed.standings)
         return Admitted(who=who, lease=lease, pooled=self.pools.free(who.key_id))
 
@@ -257,6 +263,7 @@ _WHOSE: Final = {
     Owner.KEY: "the key",
     Owner.MAKER: "the maker of this key",
     Owner.TEAM: "the team",
+    Owner.BUDGET: "the budget",
 }
 
 

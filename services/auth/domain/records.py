@@ -44,6 +44,20 @@ class TeamRecord(PacedLimits):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BudgetRecord(PacedLimits):
+    """A budget."""
+
+    id: str
+    name: str
+    owner: str
+    """A team, an account, or a key by whose counters its limits count; empty: everybody."""
+    provider: str
+    model: str
+    tag: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class InvitationRecord:
     """An invitation, without what is sent."""
 
@@ -75,6 +89,8 @@ class KeyRecord(KeyLimits):
     """The key whose counters its own limits go on with, because it replaced it."""
     bound_by: str | None
     """The key with limits that made it, and whose limits it keeps together with all others that it made."""
+    budgeted: bool = False
+    """Whether a budget counts what it uses, which others must keep with it."""
 
     @property
     def counter(self) -> str:

@@ -15,6 +15,7 @@ NATIVE: Final = Dialect(
         "moa.account.v1.AccountService",
         "moa.account.v1.AdminService",
         "moa.account.v1.TeamService",
+        "moa.account.v1.BudgetService",
         "moa.task.v1.TaskService",
         "moa.task.v1.WebhookService",
     ),

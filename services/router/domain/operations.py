@@ -302,6 +302,7 @@ class Operations:
                 least=needed.least,
                 cost=cost,
                 request_id=caller.request_id,
+                tags=labels.tags,
             )
             reserved.labels = labels
             return reserved

@@ -153,5 +153,6 @@ class Admission(Protocol):
         least: Amount | None = None,
         cost: Cost = ...,
         request_id: str,
+        tags: tuple[str, ...] = (),
     ) -> Reservation:
         """Verify a key and lend it quota."""

@@ -103,6 +103,7 @@ class Quota:
             model=model,
             need=need.message(),
             want=need.message(),
+            budgets_known=True,
         )
         if key_id:
             request.key_id = key_id

@@ -1,0 +1,255 @@
+"""Budgets: limits on a part of what is asked for, by model and tag, over a team, an account, a key or everybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+
+from moa.account.v1 import account_pb2
+from moa.account.v1 import account_service_pb2 as account_service
+from moa.account.v1 import budget_service_pb2 as pb
+from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
+from services.common.errors import QuotaExhausted, RateLimited
+from services.common.rpc.client import channel, metadata
+from services.quota_client.amounts import Amount
+from tests.auth.asking import TOKEN, audited, reserve, settle, until
+from tests.auth.client import Client, code_of
+from tests.auth.conftest import Admit, Auth
+from tests.auth.test_teams import eventually, put, team
+
+
+async def spent_of(client: Client, root: str, budget_id: str) -> list[str]:
+    """Return what is charged of each limit of a budget."""
+    shown = await client.budget.GetBudget(pb.GetBudgetRequest(budget_id=budget_id), metadata=client.sent(root))
+    return [one.used for one in shown.standings]
+
+
+async def budget(client: Client, root: str, **more: Any) -> str:
+    """Make a budget; return its id."""
+    limits = account_pb2.Limits(**{name: more.pop(name) for name in list(more) if "_" in name})
+    request = pb.CreateBudgetRequest(limits=limits, **more)
+    return (await client.budget.CreateBudget(request, metadata=client.sent(root))).budget.budget_id
+
+
+@pytest.fixture
+async def everybodys(auth: Auth, client: Client, root: str) -> Any:
+    """Budgets of everybody bind other tests' accounts, too: they end with the test."""
+    made: list[str] = []
+
+    async def make(**more: Any) -> str:
+        made.append(await budget(client, root, **more))
+        return made[-1]
+
+    yield make
+    for budget_id in made:
+        await client.budget.DeleteBudget(pb.DeleteBudgetRequest(budget_id=budget_id), metadata=client.sent(root))
+
+
+async def test_a_request_counts_on_every_budget_that_it_matches_and_on_no_other(
+    auth: Auth, admit: Admit, client: Client, root: str, everybodys: Any
+) -> None:
+    """By model and tag, over key, account, team and everybody, beside the limits that there are; the books balance."""
+    account_id, key_id, key = await auth.account()
+    team_id = await team(client, root)
+    await put(client, root, team_id, account_id)
+    plenty = 50_000
+    by_key = await budget(client, root, owner=key_id, tokens_a_day=plenty)
+    by_model = await budget(client, root, owner=account_id, model="gpt-*", tokens_a_day=plenty)
+    by_tag = await budget(client, root, owner=team_id, tag="eu", tokens_a_month=plenty)
+    by_both = await everybodys(provider="openai-*", model="gpt-5", tag="eu", tokens_in_total=plenty)
+    asked = [
+        ("local-text", "m", (), 1, {by_key}),
+        ("openai-text", "gpt-4", ("us",), 10, {by_key, by_model}),
+        ("openai-text", "gpt-4", ("eu", "us"), 100, {by_key, by_model, by_tag}),
+        ("openai-text", "gpt-5", ("eu",), 1000, {by_key, by_model, by_tag, by_both}),
+        ("azure-text", "gpt-5", ("eu",), 10_000, {by_key, by_model, by_tag}),
+    ]
+    admission = await admit(auth)
+    for _ in range(2):  # cold, then warm
+        for provider, model, tags, count, _ in asked:
+            reservation = await reserve(admission, key, count, provider=provider, model=model, tags=tags)
+            settle(reservation, count)
+    await admission.stop()
+    for budget_id in (by_key, by_model, by_tag, by_both):
+        expected = sum(2 * count for *_, count, on in asked if budget_id in on)
+        assert await spent_of(client, root, budget_id) == [str(expected)]
+    assert auth.spent(account_id)[0] == 22_222
+    await audited(auth.url)
+
+
+async def test_the_budget_that_is_used_up_first_refuses_by_its_name(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """What it does not count is served on; two routers and a second replica spend no more of it together."""
+    account_id, _, key = await auth.account()
+    await budget(client, root, name="research", owner=account_id, model="gpt-*", tokens_a_day=1000)
+    one, other = await admit(auth), await admit(auth)
+    spent = 0
+    refused: list[str] = []
+    for at in range(20):
+        try:
+            settle(await reserve((one, other)[at % 2], key, 90, model="gpt-5"), 90)
+        except QuotaExhausted as error:
+            refused.append(error.message)
+        else:
+            spent += 90
+    assert 810 <= spent <= 990
+    words = "the budget research's limit of 1,000 tokens a day does not cover this request; it begins anew at 20"
+    assert refused
+    assert all(message.startswith(words) for message in refused)
+    settle(await reserve(one, key, 90), 90)
+    await until(lambda: auth.spent(account_id)[0] == spent + 90)
+    await audited(auth.url)
+
+
+async def test_dollars_of_a_budget_are_charged_to_the_nano_dollar(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """Reserved from an upper bound and settled by what was reported, on a tag alone."""
+    account_id, _, key = await auth.account()
+    budget_id = await budget(client, root, owner=account_id, tag="x", usd_a_month="0.000001")
+    admission = await admit(auth)
+    need = Amount(tokens=100, nano_usd=600)
+    settle(await reserve(admission, key, 100, tags=("x",), need=need, least=need, cost=lambda *_: 123), 10)
+    with pytest.raises(QuotaExhausted, match=r"limit of \$0\.000001 a month"):
+        await reserve(admission, key, 100, tags=("x",), need=need._replace(nano_usd=900), least=Amount(nano_usd=900))
+    await admission.stop()
+    taken = "select nano_usd from quota_counters where subject = %s and period = 'month'"
+    assert auth.query(taken, budget_id)[0][0] <= 1000
+    assert await spent_of(client, root, budget_id) == ["0.000000123"]
+
+
+async def test_what_lies_idle_for_other_budgets_of_a_key_is_there_for_one(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """Leases of a key are parted by budgets: what one part holds of the account's limit does not refuse another."""
+    account_id, _, key = await auth.account(tokens=1000)
+    for tag in ("a", "b", "c"):
+        await budget(client, root, owner=account_id, tag=tag, tokens_a_day=1000)
+    admission = await admit(auth)
+    for tag in ("a", "b", "c"):
+        settle(await reserve(admission, key, 200, tags=(tag,)), 200)
+    settle(await reserve(admission, key, 390, tags=("c",)), 390)
+    await audited(auth.url)
+
+
+async def test_a_budget_binds_keys_that_are_in_use_within_moments(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """What was lent before the budget was made, or after it is gone, serves no request that should count on it."""
+    account_id, _, key = await auth.account()
+    admission = await admit(auth)
+    settle(await reserve(admission, key, 10), 10)
+    budget_id = await budget(client, root, owner=account_id, tokens_a_day=100)
+
+    async def refused() -> bool:
+        try:
+            (await reserve(admission, key, 101)).release()
+        except QuotaExhausted:
+            return True
+        return False
+
+    await eventually(refused)
+    gone = pb.DeleteBudgetRequest(budget_id=budget_id)
+    for _ in range(2):
+        await client.budget.DeleteBudget(gone, metadata=client.sent(root))
+    await eventually(refused, False)
+    charged = "select count(*)::int from ledger l join blocks b on b.id = l.block_id where %s = any(b.counts_as)"
+    assert auth.query(charged + " and l.kind = 'settle'", budget_id) == [(0,)]
+
+
+async def test_a_holder_that_knows_no_budgets_counts_on_all_of_the_key(auth: Auth, client: Client, root: str) -> None:
+    """It would serve any request from what it is lent; and a replica that knows none borrows nothing."""
+    account_id, key_id, key = await auth.account()
+    made = sorted([await budget(client, root, owner=account_id, tag=tag, tokens_a_day=100) for tag in "ab"])
+    amount = Amount(tokens=10).message()
+    async with channel(f"ipv4:{auth.address}") as link:
+        stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(link)
+        request = quota_service_pb2.AdmitRequest(api_key=key, holder="old", need=amount, want=amount, model="m")
+        answer = await stub.Admit(request, metadata=metadata(TOKEN, "r"))
+    assert list(answer.grant.lease.budgets) == made
+    with psycopg.connect(auth.url) as link_, pytest.raises(psycopg.errors.SerializationFailure):
+        link_.execute(
+            "insert into blocks (id, account_id, key_id, day, holder, tokens, images, expires_at)"
+            " values (gen_random_uuid(), %s, %s, '2026-11-20', 'auth-old', 1, 0, now())",
+            (account_id, key_id),
+        )
+
+
+async def test_keys_that_a_key_with_a_budget_makes_or_is_replaced_by_keep_it(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """A budget on a key is no less a limit than its own: neither a second key nor a new secret is a way around it."""
+    me = await client.sign_up("budgeted@example.com")
+    session = client.sent(me.session_token)
+    make = account_service.CreateKeyRequest(manages=[account_pb2.SCOPE_ACCOUNT])
+    auth.query("update accounts set key_count = 9 where id = %s returning 1", me.account.account_id)
+    made = await client.account.CreateKey(make, metadata=session)
+    budget_id = await budget(client, root, owner=made.key.key_id, tokens_a_day=100)
+    second = await client.account.CreateKey(make, metadata=client.sent(made.api_key))
+    assert second.key.bound_by == made.key.key_id
+    rotate = account_service.RotateKeyRequest(key_id=made.key.key_id)
+    third = await client.account.RotateKey(rotate, metadata=session)
+    admission = await admit(auth)
+    for key in (second.api_key, third.api_key):
+        settle(await reserve(admission, key, 40), 40)
+    with pytest.raises(QuotaExhausted, match="the budget"):
+        await reserve(admission, third.api_key, 40)
+    await admission.stop()
+    assert await spent_of(client, root, budget_id) == ["80"]
+
+
+async def test_a_budget_has_a_pace(auth: Auth, admit: Admit, client: Client, root: str) -> None:
+    """Requests a minute of what it counts, and of nothing else."""
+    account_id, _, key = await auth.account()
+    await budget(client, root, owner=account_id, tag="slow", requests_per_minute=2)
+    admission = await admit(auth)
+    for _ in range(2):
+        settle(await reserve(admission, key, 1, tags=("slow",)), 1)
+    with pytest.raises(RateLimited, match="at most 2 requests a minute for this budget"):
+        await reserve(admission, key, 1, tags=("slow",))
+    settle(await reserve(admission, key, 1), 1)
+
+
+async def test_administrators_alone_make_budgets(client: Client, auth: Auth, root: str) -> None:
+    """Everybody else is refused; an owner of a team reads its budgets; what nobody has cannot own one."""
+    admin = client.sent(root)
+    team_id = await team(client, root)
+    made = await budget(client, root, owner=team_id, name="b", tag="t", usd_a_day="1.50")
+    boss = await client.sign_up("budget.owner@example.com")
+    await put(client, root, team_id, boss.account.account_id, account_pb2.TEAM_ROLE_OWNER)
+    as_owner = client.sent(boss.session_token)
+    listed = await client.budget.ListBudgets(pb.ListBudgetsRequest(owner=team_id), metadata=as_owner)
+    assert [(one.budget_id, one.provider, one.model, one.tag) for one in listed.budgets] == [(made, "*", "*", "t")]
+    assert await code_of(client.budget.ListBudgets(pb.ListBudgetsRequest(), metadata=as_owner)) == (
+        grpc.StatusCode.PERMISSION_DENIED
+    )
+    requests = {
+        "CreateBudget": pb.CreateBudgetRequest(owner=team_id),
+        "UpdateBudget": pb.UpdateBudgetRequest(budget_id=made, name="x"),
+        "DeleteBudget": pb.DeleteBudgetRequest(budget_id=made),
+        "GetBudget": pb.GetBudgetRequest(budget_id=made),
+    }
+    for method, request in requests.items():
+        call = getattr(client.budget, method)
+        assert await code_of(call(request, metadata=as_owner)) == grpc.StatusCode.PERMISSION_DENIED
+        assert await code_of(call(request, metadata=client.sent())) == grpc.StatusCode.UNAUTHENTICATED
+    changed = await client.budget.UpdateBudget(
+        pb.UpdateBudgetRequest(budget_id=made, limits=account_pb2.Limits(tokens_a_day=5), no_limit=["usd_a_day"]),
+        metadata=admin,
+    )
+    assert changed.budget.limits == account_pb2.Limits(tokens_a_day=5)
+    for owner in ("team_none", "key_none", "acc_none"):
+        request = pb.CreateBudgetRequest(owner=owner)
+        assert await code_of(client.budget.CreateBudget(request, metadata=admin)) == grpc.StatusCode.NOT_FOUND
+    many = [client.budget.CreateBudget(pb.CreateBudgetRequest(owner=team_id), metadata=admin) for _ in range(19)]
+    for one in many:
+        await one
+    assert await code_of(client.budget.CreateBudget(pb.CreateBudgetRequest(owner=team_id), metadata=admin)) == (
+        grpc.StatusCode.ABORTED
+    )
+    acts = auth.query("select distinct act from audit where act like 'budget.%%' and %s = any(details)", f"id={made}")
+    assert acts == [("budget.created",)]
