@@ -1,6 +1,7 @@
 """The law of the ledger, for any interleaving: reserve, extend, settle, release, renew, return, expiry, crash, replica
 join, routers that die and what backends say for them, and steps of the clock over midnight and the ends of months, for
-tokens a day, dollars a month and in all, and credits, at once.
+tokens, requests, dollars and credits over days, months and in all, of an account, its key, its team and two budgets of
+the team that some of the requests count on, at once.
 
 The real ledger in the real PostgreSQL, with replicas' memories over it; time is made to pass by hand.
 """
@@ -11,7 +12,7 @@ import asyncio
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -35,12 +36,14 @@ from hypothesis.stateful import (
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
+from services.auth.adapters.teams import MEMBER, Teams
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Owner, Short, Standing
@@ -54,12 +57,9 @@ LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, reques
 KEY_LIMITS = KeyLimits(nano_usd_in_total=4000, requests_a_day=7)
 CREDITS = 3000
 """What the account was granted."""
-OF_LIMITS = {
-    Period.DAY: Amount(tokens=1000, requests=7),
-    Period.MONTH: Amount(nano_usd=2500),
-    Period.TOTAL: Amount(nano_usd=4000, micro_credits=CREDITS, requests=12),
-}
-"""What binds in each period; dimensions without a limit are 0 here."""
+TEAM_LIMITS = {"tokens_a_month": 1700, "nano_usd_a_day": 2000}
+BUDGETS = {"a": {"tokens_a_day": 600, "nano_usd_in_total": 3000}, "b": {"requests_a_day": 3, "nano_usd_a_month": 1500}}
+"""Limits of budgets of the team, by the tag of the requests that count on them."""
 FIRST_DAY = date(2026, 11, 29)
 LEASE_S, BLOCK_S, GRACE_S, ALIVE_S = 20.0, 60.0, 10.0, 20.0
 T = TypeVar("T")
@@ -73,11 +73,6 @@ AMOUNTS = st.builds(
 )
 SUMS = each("coalesce(sum({}), 0)::bigint")
 OUTSTANDING = each("coalesce(sum({} - settled_{} - returned_{}), 0)::bigint")
-
-
-def within(period: Period, amount: Amount) -> bool:
-    """Return whether an amount keeps the limits over a period."""
-    return all(value <= limit for value, limit in zip(amount, OF_LIMITS[period], strict=True) if limit)
 
 
 def _part(amount: Amount, part: float) -> Amount:
@@ -103,6 +98,8 @@ class Lease:
     free: Amount
     day: date
     alive_until: float
+    on: tuple[str, ...] = ()
+    """Whom it counts on."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -168,6 +165,23 @@ class LedgerLaw(RuleBasedStateMachine):
         await accounts.add_credits(self.account_id, CREDITS, reference="first", actor="console")
         made = await Keys(self.postgres).create(self.account_id, keys.make(PEPPER), limits=KEY_LIMITS)
         self.key_id = made.id
+        teams = Teams(self.postgres)
+        team = await teams.create(name="", limits=TEAM_LIMITS, rules=[], key_count=1, actor="console")
+        await teams.put(team.id, self.account_id, MEMBER, actor="console")
+        self.budgets = {
+            tag: (await Budgets(self.postgres).create(owner=team.id, tag=tag, actor="console", **limits)).id
+            for tag, limits in BUDGETS.items()
+        }
+        by_subject = {
+            self.account_id: LIMITS.amounts() | {GRANTED: CREDITS},
+            self.key_id: KEY_LIMITS.amounts(),
+            team.id: TEAM_LIMITS,
+            **{budget_id: BUDGETS[tag] for tag, budget_id in self.budgets.items()},
+        }
+        self.limits = {
+            subject: Standing.of(Owner.ACCOUNT, subject, limits, {}) for subject, limits in by_subject.items()
+        }
+        self.always = (self.account_id, self.key_id, team.id)
 
     @initialize()
     def first_replica(self) -> None:
@@ -195,21 +209,28 @@ class LedgerLaw(RuleBasedStateMachine):
         """The clock steps over midnight, and often over the end of a month; also back."""
         self.day += timedelta(days=days)
 
-    @rule(index=st.integers(0, 5), need=AMOUNTS, more=AMOUNTS, target=leases)
-    def admit(self, index: int, need: Amount, more: Amount) -> Any:
-        """A router asks for a lease; it is refused only when some period does not have as much."""
+    @rule(
+        index=st.integers(0, 5),
+        need=AMOUNTS,
+        more=AMOUNTS,
+        tags=st.sampled_from([(), (), ("a",), ("b",), ("a", "b")]),
+        target=leases,
+    )
+    def admit(self, index: int, need: Amount, more: Amount, tags: tuple[str, ...]) -> Any:
+        """A router asks for a lease; it is refused only when some period of whom it counts on does not have as much."""
         alive = [r for r in self.replicas if r.alive]
         replica = alive[index % len(alive)]
         (who,) = self.run(VerifiedKeys(self.postgres).by_ids([self.key_id]))
-        free = self._free()
-        who = replace(who, day=self.day)
+        on = (*self.always, *(self.budgets[tag] for tag in tags))
+        free = self._free(on)
+        who = replace(who.asking("local-text", "m", tags), day=self.day)
         cut = self.run(replica.pools.cut(who, least=need, need=need, want=need + more))
         if isinstance(cut, Short):
             assert not free.covers(need), f"refused {need} while {free} were free"
             return multiple()
         given = cut[0]
         assert given.amount.covers(need)
-        lease = Lease(given.lease_id, replica, given.amount, self.day, self.now + given.expires_in_s)
+        lease = Lease(given.lease_id, replica, given.amount, self.day, self.now + given.expires_in_s, on)
         self.lent.append(lease)
         return lease
 
@@ -229,8 +250,9 @@ class LedgerLaw(RuleBasedStateMachine):
 
     @rule(reservation=reservations, lease=leases, amount=AMOUNTS)
     def extend(self, reservation: Reservation, lease: Lease, amount: Amount) -> None:
-        """A router sets more aside for a request that runs, from whichever lease, on the day that it is then."""
-        if not reservation.ended and (more := self._set_aside(lease, amount)):
+        """A router sets more aside for a request that runs, from any lease that counts on the same, on today's day."""
+        alike = lease.on == reservation.lease.on
+        if not reservation.ended and alike and (more := self._set_aside(lease, amount)):
             reservation.further.append(more)
 
     @rule(reservation=reservations, part=st.floats(0, 1.3))
@@ -354,24 +376,27 @@ class LedgerLaw(RuleBasedStateMachine):
 
     @invariant()
     def never_beyond_a_limit(self) -> None:
-        """In every period, what is settled and what anybody may still spend never exceed its limit."""
-        spent, outstanding = self._sums()
-        for starts, amount in self._by_period(spent, outstanding).items():
-            assert within(starts[0], amount), starts
+        """In every period, what is settled and what anybody may still spend never exceed the limit of any subject."""
+        for subject, (spent, outstanding) in self._by_subject().items():
+            self._check(subject, spent, outstanding)
 
     @invariant()
     def routers_hold_no_more(self) -> None:
         """What live leases may still consume, over what is settled, is within the limits: no quota stands twice."""
-        held: dict[date, Amount] = defaultdict(Amount)
-        for lease in self.lent:
-            if self.now < lease.alive_until:
-                held[lease.day] += lease.free
-        for reservation in self.reserved:
-            if not reservation.ended and self.now < reservation.lease.alive_until:
-                held[reservation.lease.day] += reservation.amount
-        spent, _ = self._sums()
-        for starts, amount in self._by_period(spent, held).items():
-            assert within(starts[0], amount), starts
+        held: dict[str, dict[date, Amount]] = {subject: defaultdict(Amount) for subject in self.limits}
+        alive = [(lease, lease.free) for lease in self.lent if self.now < lease.alive_until]
+        running = (one for one in self.reserved if not one.ended and self.now < one.lease.alive_until)
+        alive += [(one.lease, one.amount) for one in running]
+        for lease, amount in alive:
+            for subject in lease.on:
+                held[subject][lease.day] += amount
+        for subject, (spent, _) in self._by_subject().items():
+            self._check(subject, spent, held[subject])
+
+    def _check(self, subject: str, *by_day: dict[date, Amount]) -> None:
+        """Raise AssertionError where the sum of amounts exceeds a limit of a subject."""
+        for (period, began), amount in self._by_period(*by_day).items():
+            assert self.limits[subject].limits[period].covers(amount), (subject, period, began)
 
     def teardown(self) -> None:
         """At the end everything ends: nothing is held, the books balance, and what is left can be had."""
@@ -398,12 +423,12 @@ class LedgerLaw(RuleBasedStateMachine):
             else:
                 others = (charged.get(one.reservation_id, NOTHING) for one in further[reservation_id])
                 assert delivered.covers(sum(others, charged[reservation_id]))
-        for day in spent:
-            self.day = day
-            left = [OF_LIMITS[period] - _sum(period, day, spent) for period in Period]
-            free = self._free()
-            assert (free.tokens, free.nano_usd) == (left[0].tokens, min(left[1].nano_usd, left[2].nano_usd))
-            assert free.micro_credits == left[2].micro_credits
+        for subject, (spent, _) in self._by_subject().items():
+            for day in spent:
+                self.day = day
+                limits = self.limits[subject].limits
+                left = least(limits[period] - _sum(period, day, spent) for period in Period)
+                assert self._free([subject]) == left
         for whole in (False, True):
             assert not self.run(Checker(self.url, rows_a_step=50).check(whole=whole)).faults
 
@@ -431,6 +456,28 @@ class LedgerLaw(RuleBasedStateMachine):
         )
         return spent, outstanding
 
+    def _by_subject(self) -> dict[str, tuple[dict[date, Amount], dict[date, Amount]]]:
+        """Return what is settled, and what blocks have outstanding, by whom it counts on and day."""
+        counted = "unnest(array[b.account_id] || coalesce(b.counts_as, array[b.key_id])) c (subject)"
+        with self._looking() as link:
+            booked = link.execute(
+                f"select subject, day, {SUMS} from (select c.subject, l.day, {each('l.{}')}"
+                f" from ledger l join blocks b on b.id = l.block_id, {counted} where l.account_id = %(a)s"
+                " and kind in ('settle', 'orphan', 'late') union all"
+                f" select subject, day, {each('settled_{} + late_{}')} from ledger_carried where account_id = %(a)s"
+                ") l group by 1, 2",
+                {"a": self.account_id},
+            ).fetchall()
+            held = link.execute(
+                f"select c.subject, day, {OUTSTANDING} from blocks b, {counted} where account_id = %s group by 1, 2",
+                (self.account_id,),
+            ).fetchall()
+        sums: dict[str, tuple[dict[date, Amount], dict[date, Amount]]] = {name: ({}, {}) for name in self.limits}
+        for at, rows in enumerate((booked, held)):
+            for subject, day, *amounts in rows:
+                sums[subject][at][day] = Amount(*amounts)
+        return sums
+
     def _charged(self) -> dict[str, Amount]:
         """Return what the ledger's rows charge, by reservation."""
         with self._looking() as link:
@@ -450,23 +497,20 @@ class LedgerLaw(RuleBasedStateMachine):
                     sums[period, period.began(day)] += amount
         return sums
 
-    def _free(self) -> Amount:
-        """Return what nobody has yet of the day that it is."""
+    def _free(self, on: Sequence[str]) -> Amount:
+        """Return what nobody has yet of the day that it is, of whom a lease counts on."""
         with self._looking() as link:
             rows = link.execute(
                 f"select subject, period, {COLUMNS} from quota_counters c join periods_of(%s) using (period, starts)"
-                " where subject in (%s, %s)",
-                (self.day, self.account_id, self.key_id),
+                " where subject = any (%s)",
+                (self.day, list(on)),
             ).fetchall()
         taken = {(subject, Period(period)): Amount(*amounts) for subject, period, *amounts in rows}
         return least(
-            Standing.of(
-                Owner.ACCOUNT, subject, limits, {period: taken.get((subject, period), NOTHING) for period in Period}
+            replace(
+                self.limits[subject], taken={period: taken.get((subject, period), NOTHING) for period in Period}
             ).free
-            for subject, limits in (
-                (self.account_id, LIMITS.amounts() | {GRANTED: CREDITS}),
-                (self.key_id, KEY_LIMITS.amounts()),
-            )
+            for subject in on
         )
 
     def _booking(self, reservation: Reservation) -> Booking:

@@ -331,6 +331,7 @@ def test_only_a_key_without_any_limit_gives(power: Power, bound_by: str | None) 
         counts_as=None, bound_by=bound_by, manages=[ADMIN], expires_at=power.expires_at, priority=power.priority,
         scopes=[{"provider": one.provider, "model": one.model} for one in power.scopes],
         **power.amounts(), requests_a_minute=power.requests_a_minute, concurrent_requests=power.concurrent_requests,
+        budgeted=False,
     )  # fmt: skip
     if bound_by is None and not power.scopes and reach(power) == reach(Power()):
         check_gives(key)

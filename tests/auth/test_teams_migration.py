@@ -1,4 +1,4 @@
-"""A database of the release that knew no teams becomes one that has them."""
+"""A database of the release that knew no teams, or no budgets, becomes one that has them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.auth.test_requests_migration import balanced, spend
 from tests.killing import killed_migration
 
 BEFORE = "0024"
+BEFORE_BUDGETS = "0026"
 _LIMITS = "select subject, kind, tokens_a_day, requests_a_month, micro_credits_in_total from subject_limits order by 1"
 
 
@@ -70,3 +71,24 @@ async def test_a_kill_amid_the_change_leaves_the_release_before(killed: str) -> 
         spend(link, "2026-02-03")
     migrate(killed)
     await balanced(killed, 2)
+
+
+async def test_a_kill_amid_the_change_that_brings_budgets_leaves_teams(before: str) -> None:
+    """There are no budgets, teams go on, and whoever starts next makes the change, with limits as they were."""
+    migrations.upgrade(before, SCHEMA, BEFORE_BUDGETS)
+    killed_migration(before, "blocks")
+    with psycopg.connect(before) as link:
+        assert link.execute("select to_regclass('budgets')").fetchall() == [(None,)]
+        link.execute("insert into teams (id, account_id, tokens_a_day) values ('team_1', 'acc', 5)")
+        spend(link, "2026-02-03")
+        limits = link.execute(_LIMITS).fetchall()
+    migrate(before)
+    await balanced(before, 2)
+    with psycopg.connect(before) as link:
+        assert link.execute(_LIMITS).fetchall() == limits
+        link.execute("insert into budgets (id, owner, images_in_total) values ('budget_1', 'acc', 3)")
+        rows = link.execute("select kind, images_in_total from subject_limits where subject = 'budget_1'").fetchall()
+        assert rows == [("budget", 3)]
+        link.execute("update budgets set deleted_at = now()")
+        spend(link, "2026-02-04")
+    await balanced(before, 3)

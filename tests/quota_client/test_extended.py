@@ -25,7 +25,7 @@ def held(tokens: int) -> tuple[LeaseStore, Mock]:
     grant.lease.amount.tokens = tokens
     grant.lease.expires_in.seconds = 60
     grant.remaining.resets_at.FromSeconds(int(time.time()) + 3600)
-    settling, paces = Mock(), Mock(of=lambda _: ())
+    settling, paces = Mock(), Mock(of=lambda *_: ())
 
     async def lend(store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:
         return reserved(store, need.tokens)

@@ -36,7 +36,7 @@ def test_what_is_free_goes_back_at_once_and_what_runs_leaves_at_its_end(act: str
                 lease.free = NOTHING
 
     now = time.monotonic()
-    store = LeaseStore(b"d", granted(1, 100), now, Mock(), Mock(of=lambda _: ()), give_back)
+    store = LeaseStore(b"d", granted(1, 100), now, Mock(), Mock(of=lambda *_: ()), give_back)
     lease = store.find(Amount(40), now)
     assert lease is not None
     running = store.reserve(

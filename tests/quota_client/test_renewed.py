@@ -22,7 +22,7 @@ def test_the_quota_stays_and_the_old_id_is_worth_nothing() -> None:
     grant.lease.expires_in.seconds = 60
     grant.remaining.resets_at.FromSeconds(int(time.time()) + 3600)
     settling, share = Mock(), Mock()
-    paces: Any = Mock(of=lambda _: (share,))
+    paces: Any = Mock(of=lambda *_: (share,))
     now = time.monotonic()
     store = LeaseStore(b"d", grant, now, settling, paces, Mock())
     lease = store.find(Amount(100), now)

@@ -11,7 +11,7 @@ from services.quota_client.labels import USER_PREFIX
 
 _ERASED: Final[tuple[LiteralString, ...]] = (
     "update accounts set email = null, name = '', password_hash = null, disabled_at = coalesce(disabled_at, now()),"
-    " deleted_at = now() where id = %(account)s",
+    " deleted_at = now(), team_id = null, team_role = null where id = %(account)s",
     # Rows of keys stay: what was borrowed under them is bound by their limits.
     "update keys set name = '', prefix = '', digest = sha256(gen_random_uuid()::text::bytea),"
     " revoked_at = coalesce(revoked_at, now()) where account_id = %(account)s",
