@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -57,8 +57,11 @@ LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, reques
 KEY_LIMITS = KeyLimits(nano_usd_in_total=4000, requests_a_day=7)
 CREDITS = 3000
 """What the account was granted."""
-TEAM_LIMITS = {"tokens_a_month": 1700, "nano_usd_a_day": 2000}
-BUDGETS = {"a": {"tokens_a_day": 600, "nano_usd_in_total": 3000}, "b": {"requests_a_day": 3, "nano_usd_a_month": 1500}}
+TEAM_LIMITS: dict[str, int | None] = {"tokens_a_month": 1700, "nano_usd_a_day": 2000}
+BUDGETS: dict[str, dict[str, int | None]] = {
+    "a": {"tokens_a_day": 600, "nano_usd_in_total": 3000},
+    "b": {"requests_a_day": 3, "nano_usd_a_month": 1500},
+}
 """Limits of budgets of the team, by the tag of the requests that count on them."""
 FIRST_DAY = date(2026, 11, 29)
 LEASE_S, BLOCK_S, GRACE_S, ALIVE_S = 20.0, 60.0, 10.0, 20.0
@@ -172,7 +175,7 @@ class LedgerLaw(RuleBasedStateMachine):
             tag: (await Budgets(self.postgres).create(owner=team.id, tag=tag, actor="console", **limits)).id
             for tag, limits in BUDGETS.items()
         }
-        by_subject = {
+        by_subject: dict[str, Mapping[str, int | None]] = {
             self.account_id: LIMITS.amounts() | {GRANTED: CREDITS},
             self.key_id: KEY_LIMITS.amounts(),
             team.id: TEAM_LIMITS,
