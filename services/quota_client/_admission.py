@@ -22,7 +22,7 @@ from services.common.errors import (
     Unauthenticated,
     Unavailable,
 )
-from services.common.rpc.connections import ConnectionWatch
+from services.common.rpc.client import ConnectionWatch
 from services.quota_client import grants, ratelimit
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores

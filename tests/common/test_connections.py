@@ -6,9 +6,7 @@ import asyncio
 
 import grpc
 
-from services.common.rpc import connections
-from services.common.rpc.client import channel
-from services.common.rpc.connections import ConnectionWatch
+from services.common.rpc.client import PATIENCE_S, ConnectionWatch, channel
 from services.common.rpc.server import Server
 
 
@@ -52,7 +50,7 @@ async def test_a_process_that_stays_away_is_not_waited_for() -> None:
     await server.stop(0)
     async with asyncio.timeout(20):
         await lost(gone)
-        now[0] += connections.PATIENCE_S
+        now[0] += PATIENCE_S
         assert not gone.is_restarting
         await gone.returned()
         never = ConnectionWatch(link)

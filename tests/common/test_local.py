@@ -13,8 +13,7 @@ import pytest
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common.errors import ContextTooLong
 from services.common.rpc import local
-from services.common.rpc.client import channel, metadata
-from services.common.rpc.connections import ConnectionWatch
+from services.common.rpc.client import ConnectionWatch, channel, metadata
 from services.common.rpc.local import AHEAD_BYTES, LocalServer
 from services.common.rpc.server import Server
 from services.common.rpc.status import error_from_rpc

@@ -13,8 +13,7 @@ from services.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common import byok, tracing
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
-from services.common.rpc.client import metadata
-from services.common.rpc.connections import ConnectionWatch
+from services.common.rpc.client import ConnectionWatch, metadata
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import TaskReservation
 from services.router.adapters.returning import ReconnectingStream

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final, Generic
 
-from services.common.rpc.connections import ConnectionWatch
+from services.common.rpc.client import ConnectionWatch
 from services.router.domain.failures import Restarting
 from services.router.domain.ports import M, MessageStream
 

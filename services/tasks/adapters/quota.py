@@ -19,8 +19,7 @@ from services.catalogue import Watched
 from services.common import logs
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import each_isolated, note_failure
-from services.common.rpc.client import metadata
-from services.common.rpc.connections import ConnectionWatch
+from services.common.rpc.client import ConnectionWatch, metadata
 from services.common.rpc.status import error_from_rpc
 from services.quota_client.amounts import Amount, ReservationId
 from services.tasks.adapters.carrying import CreditsToCarry

@@ -9,8 +9,7 @@ import grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.common.errors import Unauthenticated
 from services.common.rpc import call as calls
-from services.common.rpc.client import metadata
-from services.common.rpc.connections import ConnectionWatch
+from services.common.rpc.client import ConnectionWatch, metadata
 from services.common.rpc.status import error_from_rpc
 from services.common.throttle import Throttle
 
