@@ -41,10 +41,8 @@ class Budgets:
         return list(map(_part, self._parts)) == list(map(_part, parts))
 
 
-def renewed(before: Budgets | None, grant: quota_pb2.Grant) -> Budgets | None:
-    """Return the budgets that a grant names, None for none; those of before, with what they remember, if they are."""
-    if not grant.budgets:
-        return None
+def renewed(before: Budgets | None, grant: quota_pb2.Grant) -> Budgets:
+    """Return the budgets that a grant names; those of before, with what they remember, if they are."""
     return before if before is not None and before.covers(grant.budgets) else Budgets(grant.budgets)
 
 

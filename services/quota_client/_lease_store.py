@@ -151,7 +151,8 @@ class LeaseStore:
             self._recall()
         self.verified_key = self.verified_key.renewed(grant)
         self.paces = self._paces.of(grant, self.lane)
-        self.budgets = _budgets.renewed(self.budgets, grant)
+        # Most keys have none: nobody who follows one of theirs comes to budgets.
+        self.budgets = _budgets.renewed(self.budgets, grant) if grant.budgets else None
         self.version = grant.version
         self.fresh_s = grant.fresh_for.ToMilliseconds() / 1000
         self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
