@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.router.recordings import Json, Recording, Said, chunk, piece
+from tests.router.odd_anthropic import ANTHROPIC
+from tests.router.recordings import HI, UNHEARD, Json, Recording, Said, chunk, piece
 
 _USAGE: Json = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 _COUNTS: Json = {"promptTokenCount": 9, "candidatesTokenCount": 5, "totalTokenCount": 14}
 _AWS: Json = {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}
 _BLOB: Json = {"mimeType": "image/png", "data": "aGk="}
-_UNHEARD = "unsupported"
 
 
 def _whole(message: Json, finish: str | None = "stop", choice: Json | None = None, **more: Any) -> Json:
@@ -38,7 +38,6 @@ def _openai_whole(answer: Json, says: Said, elsewhere: str = "") -> Recording:
 
 _END = chunk({}, "stop")
 _LAST = chunk(usage=_USAGE)
-_HI = Said("Hi")
 _CALLED = Said("", calls=(("f", {"a": 1}),))
 _AUDIO: Json = {"id": "audio_1", "expires_at": 1, "data": "aGk=", "transcript": "Hi"}
 _IMAGE: Json = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
@@ -51,34 +50,34 @@ OPENAI: dict[str, Recording] = {
     "an error as an object": _openai(
         chunk({"content": "Hi"}),
         {"object": "error", "message": "no", "type": "BadRequestError", "code": 400},
-        says=_HI,
+        says=HI,
         ends="upstream_rejected",
     ),
-    "an error as a detail": _openai(chunk({"content": "Hi"}), {"detail": "no"}, _END, says=_HI, ends="upstream_failed"),
+    "an error as a detail": _openai(chunk({"content": "Hi"}), {"detail": "no"}, _END, says=HI, ends="upstream_failed"),
     "an error as an event": _openai(
-        chunk({"content": "Hi"}), b"event: error\ndata: no", _END, says=_HI, ends="upstream_failed"
+        chunk({"content": "Hi"}), b"event: error\ndata: no", _END, says=HI, ends="upstream_failed"
     ),
     "an error of a choice": _openai(
         chunk({"content": "Hi"}),
         chunk({}, "error", {"error": {"code": 503, "message": "no"}}),
-        says=_HI,
+        says=HI,
         ends="upstream_overloaded",
     ),
     "a piece of no known form": _openai(
-        chunk({"content": "Hi"}), {"response": " there"}, _END, says=_HI, ends="upstream_broken"
+        chunk({"content": "Hi"}), {"response": " there"}, _END, says=HI, ends="upstream_broken"
     ),
     "filters in pieces of their own": _openai(
         chunk({"role": "assistant", "content": "", "channel": "final"}),
         chunk({"content": "Hi"}),
         _bare(content_filter_results={"hate": {"filtered": False, "severity": "safe"}}, finish_reason=None),
         _bare(content_filter_offsets={"check_offset": 5}, delta={}, finish_reason="stop"),
-        says=_HI,
+        says=HI,
     ),
     "text beside no delta": _openai(
         _bare(text="Hi"), _bare(text=" there"), _bare(text="", finish_reason="stop"), says=Said("Hi there")
     ),
     "a message in a stream": _openai(
-        _bare(delta={}, message={"role": "assistant", "content": "Hi"}), _END, _LAST, says=_HI
+        _bare(delta={}, message={"role": "assistant", "content": "Hi"}), _END, _LAST, says=HI
     ),
     "a function of the old form": _openai(
         chunk({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": ""}}),
@@ -94,7 +93,7 @@ OPENAI: dict[str, Recording] = {
         chunk({"tool_calls": [{"index": 0, "id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}]}),
         chunk({}, "tool_calls"),
         says=Said(),
-        ends=_UNHEARD,
+        ends=UNHEARD,
     ),
     "a call without a name": _openai(
         chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"arguments": "{}"}}]}),
@@ -102,13 +101,13 @@ OPENAI: dict[str, Recording] = {
         says=Said(),
         ends="upstream_broken",
     ),
-    "a sound, whole": _openai_whole(_whole({"content": None, "audio": _AUDIO}), Said(), _UNHEARD),
+    "a sound, whole": _openai_whole(_whole({"content": None, "audio": _AUDIO}), Said(), UNHEARD),
     "a sound": _openai(
         chunk({"audio": {"id": "audio_1", "transcript": "Hi"}}),
         chunk({"audio": {"data": "aGk="}}),
         chunk({"audio": {"expires_at": 1}}, "stop"),
         says=Said(),
-        elsewhere=_UNHEARD,
+        elsewhere=UNHEARD,
     ),
     "reasoning in its details alone": _openai(
         chunk({"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}),
@@ -116,10 +115,8 @@ OPENAI: dict[str, Recording] = {
         _END,
         says=Said("Hi", "hm"),
     ),
-    "an image": _openai(
-        chunk({"content": "Hi"}), chunk({"images": [_IMAGE]}), _END, _LAST, says=_HI, elsewhere=_UNHEARD
-    ),
-    "an image, whole": _openai_whole(_whole({"content": "Hi", "images": [_IMAGE]}), _HI, _UNHEARD),
+    "an image": _openai(chunk({"content": "Hi"}), chunk({"images": [_IMAGE]}), _END, _LAST, says=HI, elsewhere=UNHEARD),
+    "an image, whole": _openai_whole(_whole({"content": "Hi", "images": [_IMAGE]}), HI, UNHEARD),
     "parts of a content": _openai(
         chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
         chunk({"content": [{"type": "text", "text": "Hi"}, {"type": "reference", "reference_ids": [1]}]}),
@@ -128,11 +125,11 @@ OPENAI: dict[str, Recording] = {
         says=Said("Hi there", "hm"),
     ),
     "an image among parts": _openai(
-        chunk({"content": [{"type": "text", "text": "Hi"}, _IMAGE]}), _END, says=_HI, elsewhere=_UNHEARD
+        chunk({"content": [{"type": "text", "text": "Hi"}, _IMAGE]}), _END, says=HI, elsewhere=UNHEARD
     ),
-    "no finish reason": _openai(chunk({"content": "Hi"}), says=_HI),
-    "no finish reason, whole": _openai_whole(_whole({"content": "Hi"}, None), _HI),
-    "a finish reason of its own": _openai(chunk({"content": "Hi"}), chunk({}, "eos"), says=_HI),
+    "no finish reason": _openai(chunk({"content": "Hi"}), says=HI),
+    "no finish reason, whole": _openai_whole(_whole({"content": "Hi"}, None), HI),
+    "a finish reason of its own": _openai(chunk({"content": "Hi"}), chunk({}, "eos"), says=HI),
     "numbers as texts": _openai(
         {**chunk({"content": "Hi"}), "id": 7},
         {
@@ -158,7 +155,7 @@ OPENAI: dict[str, Recording] = {
         _END,
         {**chunk(), "choices": [{"index": 1, "delta": {}, "finish_reason": "length"}]},
         _LAST,
-        says=_HI,
+        says=HI,
     )._replace(candidates=2),
     "a stored answer, whole": _openai_whole(
         _whole(
@@ -176,12 +173,12 @@ OPENAI: dict[str, Recording] = {
             response_format=None,
             service_tier="default",
         ),
-        _HI,
+        HI,
     ),
     "a server's timings": _openai(
         chunk({"content": "Hi"}),
         chunk({}, "stop", choice={"stop_reason": 2, "token_ids": [1]}, timings={"predicted_ms": 1.5}),
-        says=_HI,
+        says=HI,
     ),
     "calls side by side": _openai(
         chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"a"'}}]}),
@@ -202,27 +199,27 @@ _STOP: Json = {"finishReason": "STOP"}
 
 GOOGLE: dict[str, Recording] = {
     "gemini, an image": _gemini(
-        piece([{"text": "Hi"}]), piece([{"inlineData": _BLOB}], _STOP), says=_HI, elsewhere=_UNHEARD
+        piece([{"text": "Hi"}]), piece([{"inlineData": _BLOB}], _STOP), says=HI, elsewhere=UNHEARD
     ),
     "gemini, a file": _gemini(
-        piece([{"text": "Hi"}]), piece([{"fileData": {"fileUri": "https://a.b"}}], _STOP), says=_HI, elsewhere=_UNHEARD
+        piece([{"text": "Hi"}]), piece([{"fileData": {"fileUri": "https://a.b"}}], _STOP), says=HI, elsewhere=UNHEARD
     ),
     "gemini, a part of next year": _gemini(
-        piece([{"text": "Hi"}]), piece([{"hologram": {"data": "x"}}], _STOP), says=_HI, elsewhere=_UNHEARD
+        piece([{"text": "Hi"}]), piece([{"hologram": {"data": "x"}}], _STOP), says=HI, elsewhere=UNHEARD
     ),
-    "gemini, no image": _gemini(piece([{"text": "Hi"}], {"finishReason": "NO_IMAGE"}, usageMetadata=_COUNTS), says=_HI),
+    "gemini, no image": _gemini(piece([{"text": "Hi"}], {"finishReason": "NO_IMAGE"}, usageMetadata=_COUNTS), says=HI),
     "gemini, an unspecified end": _gemini(
-        piece([{"text": "Hi"}], {"finishReason": "FINISH_REASON_UNSPECIFIED"}), says=_HI
+        piece([{"text": "Hi"}], {"finishReason": "FINISH_REASON_UNSPECIFIED"}), says=HI
     ),
-    "gemini, no finish reason, whole": Recording("google", [piece([{"text": "Hi"}])], streamed=False, says=_HI),
+    "gemini, no finish reason, whole": Recording("google", [piece([{"text": "Hi"}])], streamed=False, says=HI),
     "gemini, an unexpected call": _gemini(
-        piece([{"text": "Hi"}], {"finishReason": "UNEXPECTED_TOOL_CALL"}), says=_HI, elsewhere="upstream_failed"
+        piece([{"text": "Hi"}], {"finishReason": "UNEXPECTED_TOOL_CALL"}), says=HI, elsewhere="upstream_failed"
     ),
-    "gemini, an error": _gemini(piece([{"text": "Hi"}], _STOP), {"detail": "no"}, says=_HI, ends="upstream_failed"),
+    "gemini, an error": _gemini(piece([{"text": "Hi"}], _STOP), {"detail": "no"}, says=HI, ends="upstream_failed"),
     "gemini, an error as an event": _gemini(
-        piece([{"text": "Hi"}], _STOP), b"event: error\ndata: {}", says=_HI, ends="upstream_failed"
+        piece([{"text": "Hi"}], _STOP), b"event: error\ndata: {}", says=HI, ends="upstream_failed"
     ),
-    "gemini, an average alone": _gemini(piece([{"text": "Hi"}], {**_STOP, "avgLogprobs": -0.5}), says=_HI),
+    "gemini, an average alone": _gemini(piece([{"text": "Hi"}], {**_STOP, "avgLogprobs": -0.5}), says=HI),
     "gemini, a call of nothing": _gemini(
         piece([{"functionCall": {"name": "f", "args": None}}]),
         piece([{"functionCall": {"name": "g", "args": {"a": 1}}}], _STOP),
@@ -231,7 +228,7 @@ GOOGLE: dict[str, Recording] = {
     "gemini, two candidates": _gemini(
         piece([{"text": "Hi"}], _STOP),
         {"candidates": [{"index": 1, "content": {"parts": [{"text": "Ho"}]}, **_STOP}]},
-        says=_HI,
+        says=HI,
     )._replace(candidates=2),
 }
 
@@ -285,13 +282,13 @@ BEDROCK: dict[str, Recording] = {
         performanceConfig={"latency": "standard"},
         serviceTier={"type": "default"},
     ),
-    "claude, cited": _converse(_delta(text="Hi"), _delta(citation=_CITATION), says=_HI),
+    "claude, cited": _converse(_delta(text="Hi"), _delta(citation=_CITATION), says=HI),
     "claude, cited, whole": _converse_whole(
         {"citationsContent": {"content": [{"text": "Hi"}], "citations": [_CITATION]}},
         {"text": " there"},
         says=Said("Hi there"),
     ),
-    "claude, without an end, whole": _converse_whole({"text": "Hi"}, says=_HI, stopReason=None),
+    "claude, without an end, whole": _converse_whole({"text": "Hi"}, says=HI, stopReason=None),
     "converse, a tool at AWS": _converse(
         _delta(text="Hi"),
         _event(
@@ -299,20 +296,20 @@ BEDROCK: dict[str, Recording] = {
             contentBlockIndex=1,
             start={"toolUse": {**_TOOL, "type": "server_tool_use"}},
         ),
-        says=_HI,
-        ends=_UNHEARD,
+        says=HI,
+        ends=UNHEARD,
     ),
     "converse, a tool's result": _converse(
         _delta(text="Hi"),
         _event("contentBlockStart", contentBlockIndex=1, start={"toolResult": {"toolUseId": "c"}}),
-        says=_HI,
-        ends=_UNHEARD,
+        says=HI,
+        ends=UNHEARD,
     ),
     "converse, a block of next year": _converse(
-        _delta(text="Hi"), _delta(1, hologram={"data": "x"}), says=_HI, ends=_UNHEARD
+        _delta(text="Hi"), _delta(1, hologram={"data": "x"}), says=HI, ends=UNHEARD
     ),
     **{
-        f"converse, {kind}, whole": _converse_whole({"text": "Hi"}, {kind: value}, says=_HI, ends=_UNHEARD)
+        f"converse, {kind}, whole": _converse_whole({"text": "Hi"}, {kind: value}, says=HI, ends=UNHEARD)
         for kind, value in {
             "image": {"format": "png", "source": {"bytes": "aGk="}},
             "audio": {"format": "wav", "source": {"bytes": "aGk="}},
@@ -323,83 +320,5 @@ BEDROCK: dict[str, Recording] = {
     },
 }
 
-
-def _piece(kind: str, place: int = 0, **fields: Any) -> Json:
-    return {"type": "content_block_delta", "index": place, "delta": {"type": kind, **fields}}
-
-
-def _start(place: int = 0, **block: Any) -> Json:
-    return {"type": "content_block_start", "index": place, "content_block": block}
-
-
-_HEAD: Json = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
-_MESSAGE: Json = {**_HEAD, "content": [], "stop_reason": None, "stop_sequence": None}
-_BEGUN: Json = {"input_tokens": 5, "cache_read_input_tokens": 0, "service_tier": "standard", "inference_geo": "eu"}
-_SEARCH: Json = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
-_SOURCE: Json = {"type": "char_location", "cited_text": "so it is", "document_index": 0, "document_title": "A book"}
-
-
-def _messages(
-    *pieces: Json, says: Said, ends: str = "", elsewhere: str | None = None, stop: str = "end_turn"
-) -> Recording:
-    begun = {"type": "message_start", "message": {**_MESSAGE, "usage": {**_BEGUN, "output_tokens": 1}}}
-    stopped = {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 7}}
-    events = [begun, {"type": "ping"}, *pieces, stopped, {"type": "message_stop"}]
-    return Recording("anthropic", events, says=says, ends=ends, elsewhere=ends if elsewhere is None else elsewhere)
-
-
-def _messages_whole(*blocks: Json, says: Said, elsewhere: str = "", stop: str | None = "end_turn") -> Recording:
-    answer = {**_HEAD, "content": list(blocks), "stop_reason": stop, "usage": {**_BEGUN, "output_tokens": 7}}
-    return Recording("anthropic", [answer], streamed=False, says=says, elsewhere=elsewhere)
-
-
-ANTHROPIC: dict[str, Recording] = {
-    "anthropic": _messages(
-        _start(type="thinking", thinking="", signature=""),
-        _piece("thinking_delta", thinking="hm"),
-        _piece("signature_delta", signature="c2ln"),
-        {"type": "content_block_stop", "index": 0},
-        _start(1, type="text", text=""),
-        _piece("text_delta", 1, text="Hi"),
-        _piece("citations_delta", 1, citation=_SOURCE),
-        _start(2, type="tool_use", id="c", name="f", input={}),
-        _piece("input_json_delta", 2, partial_json='{"a":1}'),
-        says=Said("Hi", "hm", (("f", {"a": 1}),)),
-        stop="tool_use",
-    ),
-    "anthropic, whole": _messages_whole(
-        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
-        {"type": "text", "text": "Hi", "citations": [_SOURCE]},
-        {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}},
-        says=Said("Hi", "hm", (("f", {"a": 1}),)),
-        stop="tool_use",
-    ),
-    "anthropic, two texts": _messages(
-        _start(type="text", text=""),
-        _piece("text_delta", text="H"),
-        _start(1, type="text", text=""),
-        _piece("text_delta", 1, text="i"),
-        says=_HI,
-    ),
-    "anthropic, without an end, whole": _messages_whole({"type": "text", "text": "Hi"}, says=_HI, stop=None),
-    "anthropic, a tool of its own": _messages(
-        _piece("text_delta", text="Hi"), _start(1, **_SEARCH), says=_HI, elsewhere=_UNHEARD
-    ),
-    "anthropic, a tool of its own, whole": _messages_whole(
-        {"type": "text", "text": "Hi"}, _SEARCH, says=_HI, elsewhere=_UNHEARD
-    ),
-    "anthropic, a piece of next year": _messages(
-        _piece("text_delta", text="Hi"), _piece("hologram_delta", 0, data="x"), says=_HI, elsewhere=_UNHEARD
-    ),
-    "anthropic, a pause": _messages(
-        _piece("text_delta", text="Hi"), says=_HI, stop="pause_turn", elsewhere="upstream_failed"
-    ),
-    "anthropic, an error": _messages(
-        _piece("text_delta", text="Hi"),
-        {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
-        says=_HI,
-        ends="upstream_overloaded",
-    ),
-}
 
 ODD: dict[str, Recording] = OPENAI | GOOGLE | BEDROCK | ANTHROPIC

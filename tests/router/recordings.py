@@ -17,6 +17,11 @@ class Said(NamedTuple):
     refusal: str = ""
 
 
+HI: Final = Said("Hi")
+UNHEARD: Final = "unsupported"
+"""How an answer ends that holds what no event has a form for."""
+
+
 class Recording(NamedTuple):
     """One answer: whole, or in pieces."""
 

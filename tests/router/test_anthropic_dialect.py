@@ -2,92 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 import requests
-from hypothesis import given
-from hypothesis import strategies as st
 
-from moa.common.v1 import usage_pb2
-from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.errors import InvalidField, MoaError, Unsupported, UpstreamBroken
-from services.router.dialects.anthropic import message_reply, message_request, thoughts
+from moa.text.v1 import text_pb2
+from services.common.errors import InvalidField, MoaError, Unsupported
+from services.router.dialects.anthropic import message_request
 from services.router.dialects.anthropic.places import as_the_caller_counts
 from services.router.dialects.tools import signed_id
 from tests.dialects import anthropic
-from tests.router.anthropic_events import check_message, check_stream
-from tests.router.rig import KEY, Played, called, picture, said, text
+from tests.router.anthropic_events import check_message
+from tests.router.anthropic_replies import HI, read
+from tests.router.rig import KEY, Played, picture
 
 PIXELS: Final = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(picture()).decode()}
 PDF: Final = {"type": "base64", "media_type": "application/pdf", "data": base64.b64encode(b"%PDF-1").decode()}
-HI: Final = [{"role": "user", "content": "hi"}]
 TOOL: Final = {"name": "f", "description": "does", "input_schema": {"type": "object"}}
-
-
-def read(**body: Any) -> text_service_pb2.GenerateTextRequest:
-    data = json.dumps({"model": "m", "messages": HI, **body}).encode()
-    return message_request.read(data, betas=body.pop("betas", ()))[0].request
-
-
-class Told:
-    """An answer of these messages."""
-
-    def __init__(self, messages: Sequence[text_service_pb2.GenerateTextResponse]) -> None:
-        self.model = SimpleNamespace(id="m")
-        self.usage = usage_pb2.Usage()
-        self._left = list(messages)
-
-    async def next(self) -> text_service_pb2.GenerateTextResponse | None:
-        if not self._left:
-            return None
-        message = self._left.pop(0)
-        for event in message.events:
-            if event.HasField("finished"):
-                self.usage = event.finished.usage
-        return message
-
-
-def whole(messages: Sequence[Any], **how: Any) -> Any:
-    answer: Any = Told(messages)
-    made = asyncio.run(message_reply.whole(answer, "r", **how))
-    check_message(made)
-    return made
-
-
-def streamed(messages: Sequence[Any], **how: Any) -> list[Any]:
-    answer: Any = Told(messages)
-    events = message_reply.Events(answer, "r", **how)
-    made = anthropic.events(b"".join(events.of(message) for message in messages).decode())
-    check_stream(made)
-    return made
-
-
-def gathered(events: Sequence[Any]) -> list[Any]:
-    """Return the content that a client gathers of a stream."""
-    content: list[Any] = []
-    for event in events:
-        if event["type"] == "content_block_start":
-            content.append(dict(event["content_block"]))
-        elif event["type"] == "content_block_delta":
-            block, delta = content[event["index"]], event["delta"]
-            name = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}.get(
-                delta["type"], "raw"
-            )
-            block[name] = block.get(name, "") + delta.get(name, delta.get("partial_json", ""))
-    for block in content:
-        if raw := block.pop("raw", ""):
-            block["input"] = json.loads(raw)
-    return content
-
-
-def thought(piece: str = "", signature: bytes = b"", signer: str = "") -> text_pb2.TextEvent:
-    return text_pb2.TextEvent(reasoning=text_pb2.ReasoningDelta(text=piece, signature=signature, signer=signer))
 
 
 # What a body becomes.
@@ -267,147 +201,6 @@ def test_what_is_wrong_is_named(body: Any, kind: type[MoaError], message: str) -
     with pytest.raises(kind) as caught:
         read(**body)
     assert message in caught.value.message
-
-
-# What an answer is shown as.
-
-USAGE: Final = usage_pb2.Usage(
-    prompt_tokens=10, completion_tokens=5, cached_tokens=3, cache_write_tokens=2, reasoning_tokens=1, exact=True
-)
-
-
-def finished(reason: Any = text_pb2.FINISH_REASON_STOP, **how: Any) -> Any:
-    end = text_pb2.TextEvent(candidate_finished=text_pb2.CandidateFinished(reason=reason, **how))
-    return text(end, text_pb2.TextEvent(finished=text_pb2.Finished(usage=USAGE)))
-
-
-def test_usage_tells_the_cache_apart() -> None:
-    """The prompt's count is without what came from a cache or went into one."""
-    made = whole([text(said("x")), finished()])
-    assert made["usage"] == {
-        "input_tokens": 5,
-        "cache_creation_input_tokens": 2,
-        "cache_read_input_tokens": 3,
-        "output_tokens": 5,
-        "output_tokens_details": {"thinking_tokens": 1},
-    }
-    assert streamed([text(said("x")), finished()])[-2]["usage"] == made["usage"]
-
-
-@pytest.mark.parametrize(
-    ("how", "reason", "sequence"),
-    [
-        ({}, "end_turn", None),
-        ({"reason": text_pb2.FINISH_REASON_LENGTH}, "max_tokens", None),
-        ({"reason": text_pb2.FINISH_REASON_TOOL_CALLS}, "tool_use", None),
-        ({"reason": text_pb2.FINISH_REASON_CONTENT_FILTER}, "refusal", None),
-        ({"stop_sequence": "END"}, "stop_sequence", "END"),
-        ({"refusal": "I will not"}, "refusal", None),
-    ],
-)
-def test_why_an_answer_ended(how: Any, reason: str, sequence: str | None) -> None:
-    """The contract's reasons in Anthropic's words, whole and streamed; a refusal is told with its words."""
-    for told in (whole([finished(**how)]), streamed([finished(**how)])[-2]["delta"]):
-        assert (told["stop_reason"], told["stop_sequence"]) == (reason, sequence)
-        if "refusal" in how:
-            assert told["stop_details"] == {"type": "refusal", "category": None, "explanation": "I will not"}
-
-
-@pytest.mark.parametrize("signer", ["anthropic", "google", "openai", ""])
-@pytest.mark.parametrize("words", ["", "hm"])
-def test_reasoning_survives_a_round_trip(signer: str, words: str) -> None:
-    """Whoever signed it: what a client gives back as it came is what the model had said."""
-    signature = b"sig" if signer else b""
-    if not words and not signature:
-        return
-    made = [text(thought(words), thought("", signature, signer), said("x")), finished()]
-    content = whole(made)["content"]
-    assert content == gathered(streamed(made))
-    block = content[0]
-    assert block["type"] == ("thinking" if words else "redacted_thinking")
-    back = read(messages=[*HI, {"role": "assistant", "content": content}]).messages[1].parts[0].reasoning
-    assert back == text_pb2.ReasoningPart(text=words, signature=signature, signer=signer)
-
-
-def test_a_thought_whose_text_was_left_out_keeps_its_form() -> None:
-    """It is a thought without words, no redacted one, and comes back as such."""
-    (block, _) = whole([text(thought("", thoughts.OMITTED + b"sig", "anthropic"), said("x")), finished()])["content"]
-    assert block == {"type": "thinking", "thinking": "", "signature": "sig"}
-    assert thoughts.part_from("", "sig").signature == thoughts.OMITTED + b"sig"
-
-
-@pytest.mark.parametrize("signer", ["anthropic", "openai", ""])
-def test_text_of_reasoning_is_left_out_where_that_is_asked_for(signer: str) -> None:
-    """Its signature is not, and holds it: the model has the whole thought back."""
-    signature = b"sig" if signer else b""
-    made = [text(thought("h"), thought("m"), thought("", signature, signer), said("x")), finished()]
-    content = whole(made, omits=True)["content"]
-    assert (content[0]["type"], content[0]["thinking"]) == ("thinking", "")
-    assert gathered(streamed(made, omits=True)) == content
-    back = read(messages=[*HI, {"role": "assistant", "content": content}]).messages[1].parts[0].reasoning
-    assert back == text_pb2.ReasoningPart(text="hm", signature=signature, signer=signer)
-
-
-def test_calls_whose_pieces_are_mixed_come_one_after_another() -> None:
-    """A later call waits for the end of the one before, and loses nothing."""
-    pieces = [
-        called(0, "f", '{"a"', "c0"),
-        called(1, "g", "{", "c1"),
-        called(0, arguments=": 1}"),
-        called(1, arguments='"b": 2}'),
-        called(2, "h", "", "c2"),
-    ]
-    made = [text(piece) for piece in pieces] + [finished(text_pb2.FINISH_REASON_TOOL_CALLS)]
-    content = whole(made)["content"]
-    assert [(block["id"], block["input"]) for block in content] == [("c0", {"a": 1}), ("c1", {"b": 2}), ("c2", {})]
-    assert gathered(streamed(made)) == content
-
-
-def test_a_call_that_goes_on_behind_its_end_is_a_broken_answer() -> None:
-    """What cannot be shown is not dropped."""
-    pieces = [called(0, "f", "{}", "c0"), called(1, "g", "{}", "c1"), called(0, arguments="more")]
-    with pytest.raises(UpstreamBroken):
-        whole([text(*pieces), finished()])
-
-
-PIECES: Final = st.lists(
-    st.one_of(
-        st.text(max_size=3).map(said),
-        st.text(min_size=1, max_size=3).map(thought),
-        st.sampled_from(["anthropic", "google", "openai"]).map(lambda signer: thought("", b"s", signer)),
-        st.just(thought("", thoughts.OMITTED + b"s", "anthropic")),
-        st.tuples(st.integers(0, 2), st.sampled_from(["", "[1", ", 2]", '{"a": 1}'])),
-    ),
-    max_size=12,
-)
-
-
-@given(PIECES)
-def test_every_stream_is_valid_and_gathers_to_the_whole(pieces: Sequence[Any]) -> None:
-    """Whatever a model gives in whatever order: by the published types, in their order, and nothing is lost."""
-    begun: set[int] = set()
-    events = []
-    for piece in pieces:
-        if isinstance(piece, tuple):
-            index, arguments = piece
-            new = index not in begun
-            begun.add(index)
-            piece = called(index, "f" if new else "", arguments, f"c{index}" if new else "")
-        events.append(text(piece))
-    try:
-        made = whole([*events, finished()])
-    except UpstreamBroken:
-        return
-    shown = gathered_raw(streamed([*events, finished()]))
-    assert [block["type"] for block in shown] == [block["type"] for block in made["content"]]
-    said_text = "".join(event.text.text for each in events for event in each.events)
-    assert "".join(block.get("text", "") for block in shown) == said_text
-    assert "".join(block.get("text", "") for block in made["content"]) == said_text
-
-
-def gathered_raw(events: Sequence[Any]) -> list[Any]:
-    """As `gathered`, without reading arguments, which may be none."""
-    return gathered([event for event in events if event.get("delta", {}).get("type") != "input_json_delta"])
 
 
 # Through the edge.
