@@ -9,7 +9,8 @@ from services.catalogue import Model
 from services.router.background import Background
 from services.router.domain.attempts import Attempts
 from services.router.domain.terms import Begun, Patience, Terms
-from services.router.operations.text import TextAnswer, TextMetering
+from services.router.domain.text_metering import TextMetering
+from services.router.operations.text import TextAnswer
 
 
 def text_metering(guess: int = 7) -> TextMetering:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, Self
 
@@ -24,17 +24,18 @@ from services.catalogue.waiting import may_be_long, whole_s
 from services.common import logs
 from services.common.errors import ContextTooLong, MoaError, Unsupported
 from services.common.helper_process import is_large_request
-from services.common.metering import TextMeter, prompt_owed
+from services.common.metering import prompt_owed
 from services.quota_client.amounts import UNLIMITED, Amount
 from services.router.domain import bounds
 from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
 from services.router.domain.conversation import conversation_of, modalities_of
 from services.router.domain.growth import Collected, Growing, Growth, cut_short, increment
-from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed, Owed
+from services.router.domain.operation import Call, Carriage, CountingOperation, Metering, Method, Needed
 from services.router.domain.ports import MessageStream, Payer, Reservation
 from services.router.domain.prompt import Prompt
 from services.router.domain.rescue import Rescue, rescue_for
+from services.router.domain.text_metering import TextMetering
 
 COUNT_S: Final = 3.0
 """How long a prompt may take to be counted for a caller who left: shorter than the backend waits with its word."""
@@ -364,40 +365,3 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
 
 CALL: Final = TextCall
-
-
-async def _unknown(_: Model) -> int:
-    """Count nothing: the request is gone."""
-    raise AssertionError
-
-
-class TextMetering(TextMeter, Metering):
-    """Meters an answer as whoever answers does, and counts the prompt where nobody reported it.
-
-    Args:
-        guess: The prompt's tokens, guessed, or what guesses them.
-        prompt: Returns the prompt's tokens as a model counts them, else their bound.
-    """
-
-    def __init__(self, guess: int | Callable[[], int], prompt: Callable[[Model], Awaitable[int]]) -> None:
-        super().__init__(guess)
-        self._count = prompt
-
-    def abandoned(self, *, ended: bool) -> Owed:
-        """As `Metering.abandoned`."""
-        usage = self.owed()
-        if usage.prompt_tokens:
-            return Owed(usage, known=True)
-        if not self.shown:
-            return Owed(usage)
-        usage.prompt_tokens = self.prompt_guess()
-        return Owed(usage, prompt=self._count)
-
-    def broke(self) -> None:
-        """As `Metering.broke`: what more than one target said is counted from outside."""
-        self.usage.exact = False
-
-    def let_go(self) -> None:
-        """As `Metering.let_go`."""
-        self._count = _unknown
-        self._prompt = 0
