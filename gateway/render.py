@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from gateway import bindings, bodies, config, contracts, routes, script
 from gateway.settings import EdgeSettings
 from services.common.otlp import Collector
@@ -103,5 +105,5 @@ def _write(path: Path, content: Json) -> None:
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     new.touch(mode=0o600)
-    new.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1))
     new.replace(path)

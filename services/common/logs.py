@@ -6,12 +6,29 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 import msgspec
-import structlog
 
 from services.common.scrub import scrub
+
+
+@contextlib.contextmanager
+def _absent(*names: str) -> Iterator[None]:
+    """Have imports of these modules fail meanwhile, where they are not loaded already."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent, cast(Any, None)))
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+# It loads them where they are installed, for a console that no service has: 60 modules, 5 MB and 70 ms of each process.
+with _absent("rich", "better_exceptions"):
+    import structlog
 
 _ENCODER = msgspec.json.Encoder(enc_hook=lambda value: scrub(repr(value)))
 

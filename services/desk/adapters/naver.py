@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import html
 import re
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
-import aiohttp
 import msgspec
 
 from moa.desk.v1 import desk_pb2
@@ -94,7 +94,8 @@ class Naver:
         self._headers = {"X-Naver-Client-Id": client_id, "X-Naver-Client-Secret": client_secret}
         self._count = count
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Any = None
+        """An `aiohttp.ClientSession`."""
 
     @property
     def configured(self) -> bool:
@@ -122,6 +123,8 @@ class Naver:
             await self._session.close()
 
     async def _asked(self, name: str) -> bytes:
+        # Few gateways have a shop, and the client is 17 MB of a process.
+        aiohttp: Any = await asyncio.to_thread(import_module, "aiohttp")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), cookie_jar=aiohttp.DummyCookieJar()
@@ -138,7 +141,7 @@ class Naver:
             async with self._session.get(
                 self._url, params=given, headers=self._headers, allow_redirects=False
             ) as response:
-                data = await response.content.read(_MOST_BYTES)
+                data: bytes = await response.content.read(_MOST_BYTES)
                 if response.status != 200:
                     raise _refused(response.status)
                 return data
