@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
+from deploy.local.forking import Forked
 from deploy.local.stack import REPOSITORY
 from deploy.local.supervisor import Spec, started
 
@@ -34,44 +35,9 @@ _FOLDER: Final = "TESTS_FORK_SERVERS"
 _TRIES: Final = 2
 _SERVERS: dict[str, socket.socket] = {}
 _LOCK = threading.Lock()
-_REPLY = 8
 
 enabled = False
 """Whether to fork: in the tests, where there are pidfds, without `--exec`."""
-
-
-class Forked:
-    """A forked process, with what its starter may do of `subprocess.Popen`."""
-
-    def __init__(self, reply: socket.socket) -> None:
-        told, fds, _, _ = socket.recv_fds(reply, _REPLY, 1)
-        if not told:
-            raise OSError("the fork server has ended; what it said stands among the output of the tests")
-        self.pid = int.from_bytes(told, "big")
-        self.returncode: int | None = None
-        self._pidfd = fds[0]
-        self._reply = reply
-        self._waiting = threading.Lock()
-
-    def wait(self) -> int:
-        """Return the exit code once the process has ended: negative, of a signal."""
-        with self._waiting:
-            if self.returncode is None:
-                told = self._reply.recv(_REPLY)
-                # Who kills the server takes its children along.
-                self.returncode = int.from_bytes(told, "big", signed=True) if told else -signal.SIGTERM
-                self._reply.close()
-                os.close(self._pidfd)
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, where the process has not ended."""
-        with contextlib.suppress(ProcessLookupError, OSError):
-            signal.pidfd_send_signal(self._pidfd, number)
-
-    def kill(self) -> None:
-        """End the process at once."""
-        self.send_signal(signal.SIGKILL)
 
 
 def spawn(spec: Spec, folder: Path, output: BinaryIO) -> subprocess.Popen[bytes] | Forked:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import child
+from deploy.local.forkserver import PID_BYTES, become, bury
 
 _MORE = {
     "inference": (
@@ -34,8 +34,6 @@ _MORE = {
     )
 }
 """What a module imports later, when it is first asked for a model."""
-_FIRST_FREE_FD = 256
-_PID_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,8 @@ class _Server:
                     self._join()
                 elif key.fd in self._children:
                     self._watched.unregister(key.fd)
-                    _bury(key.fd, self._children.pop(key.fd))
+                    ended = self._children.pop(key.fd)
+                    bury(key.fd, ended.pid, ended.reply)
                 elif (order := self._read(key.fileobj)) is not None:  # type: ignore[arg-type]  # a control
                     return order
 
@@ -99,7 +98,7 @@ class _Server:
         for fd in fds[1:]:
             os.close(fd)
         with contextlib.suppress(OSError):
-            socket.send_fds(reply, [pid.to_bytes(_PID_BYTES, "big")], [pidfd])
+            socket.send_fds(reply, [pid.to_bytes(PID_BYTES, "big")], [pidfd])
         self._children[pidfd] = _Child(pid, reply, control)
         self._watched.register(pidfd, selectors.EVENT_READ)
         return None
@@ -136,7 +135,7 @@ def main(module: str, listening: socket.socket) -> None:
     mine = os.getpid()
     asked, fds = _Server(listening).asked()
     sys.argv[:] = [child.__name__, str(mine), module]
-    _become(fds, **json.loads(asked))
+    become(fds, **json.loads(asked))
 
 
 def _import(module: str) -> None:
@@ -156,36 +155,6 @@ def _import(module: str) -> None:
             except ModuleNotFoundError:
                 above, _, part = name.rpartition(".")
                 getattr(importlib.import_module(above), part)
-
-
-def _become(
-    given: list[int], *, environment: dict[str, str], arguments: list[str], folder: str, fds: list[int]
-) -> None:
-    """Leave of the server nothing but what it imported."""
-    sys.argv += arguments
-    os.setsid()
-    # Out of the way first: the numbers that they shall have may be taken by one another.
-    free = max(_FIRST_FREE_FD, *(fd + 1 for fd in fds)) if fds else _FIRST_FREE_FD
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, free) for fd in given]
-    for fd in given:
-        os.close(fd)
-    for fd, wanted in zip([high[0], *high], [1, 2, *fds], strict=True):
-        os.dup2(fd, wanted)
-    for fd in high:
-        os.close(fd)
-    os.chdir(folder)
-    os.umask(0o077)
-    os.environ.clear()
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _bury(pidfd: int, ended: _Child) -> None:
-    _, status = os.waitpid(ended.pid, 0)
-    os.close(pidfd)
-    with contextlib.suppress(OSError):
-        ended.reply.send(os.waitstatus_to_exitcode(status).to_bytes(_PID_BYTES, "big", signed=True))
-    ended.reply.close()
 
 
 if __name__ == "__main__":

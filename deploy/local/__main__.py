@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from deploy.local import reload, room
+from deploy.local.forking import Forks
 from deploy.local.logs import Limits
 from deploy.local.stack import REPOSITORY, Stack, StackError
 from deploy.local.topology import EDGE, EDGE_PROCESSES, LARGE_ROUTER, LARGE_TEXT, PUBLIC_PORT, ROUTER
@@ -58,6 +59,7 @@ def _reload(stack: Stack, steps: Steps) -> None:
 
 
 def _stack(steps: Steps) -> Stack:
+    forks = Forks()
     return Stack(
         Path(os.environ.get("MOA_HOME", REPOSITORY / ".moa")),
         port=_number("MOA_PORT", PUBLIC_PORT, 65535),
@@ -83,6 +85,8 @@ def _stack(steps: Steps) -> Stack:
         keep_ports=True,
         postpones=True,
         tell=steps.tell,
+        start=forks.spawn,
+        renew=forks.renew,
     )
 
 

@@ -52,6 +52,7 @@ class Stack:
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
         start: Starts a process, as `Supervisor` takes it.
+        renew: Called before processes are started that are to have code as it is then.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Stack:
         durable: bool = True,
         tell: Callable[[str], None] = lambda _: None,
         start: Callable[[Spec, Path, BinaryIO], Started] = started,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = root.absolute()
         self.host = host
         self._given = {**os.environ, **(environment or {})}
         self._tell = tell
-        self._starter = start
+        self._starter, self._renew = start, renew
         self._asked_port = port
         rows = processes_of(self._given)
         left_out = {p.name for p in rows if p.stands_in and not (workers or {}).get(p.name)}
@@ -230,6 +232,7 @@ class Stack:
             self._given.clear()
             self._given.update(before)
             raise
+        self._renew()
         for group in reversed(list(callers_first())):
             for name in [name for name in self._running if name.partition("-")[0] in group and name != EDGE.name]:
                 self._supervisor.stop([name], wait_s=float(self._given.get("MOA_DRAIN_S", "10")) + 5)

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from deploy.local.forking import Forked
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
@@ -55,7 +56,7 @@ def test_leaving_cancels(edge: Stack, upstream: Upstream, begin: bool) -> None:
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[tuple[Stack, forking.Forked | subprocess.Popen[bytes]]]:
+def mortal(tmp_path: Path) -> Iterator[tuple[Stack, Forked | subprocess.Popen[bytes]]]:
     """An edge in front of a router that is a process of its own."""
     port = Ports().any()
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{port}", "MOA_EDGE_RETRIES": "2"}
@@ -66,7 +67,7 @@ def mortal(tmp_path: Path) -> Iterator[tuple[Stack, forking.Forked | subprocess.
         yield stack, process
 
 
-def test_death(mortal: tuple[Stack, forking.Forked | subprocess.Popen[bytes]]) -> None:
+def test_death(mortal: tuple[Stack, Forked | subprocess.Popen[bytes]]) -> None:
     """A router killed mid-stream breaks the stream visibly; then it is 503 in each dialect, with Retry-After."""
     edge, process = mortal
     link, answer = opened(edge, "/generate/text", {"act": "hang", "begin": True})

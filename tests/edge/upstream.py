@@ -19,6 +19,7 @@ from typing import Any, Self
 import grpc
 from google.api import httpbody_pb2
 
+from deploy.local.forking import Forked
 from deploy.local.readiness import await_grpc
 from deploy.local.stack import REPOSITORY
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc
@@ -292,10 +293,10 @@ class Upstream:
 
 
 @contextmanager
-def mortal(port: int) -> Iterator[forking.Forked | subprocess.Popen[bytes]]:
+def mortal(port: int) -> Iterator[Forked | subprocess.Popen[bytes]]:
     """Run a router that can be killed."""
     environment = {"PYTHONPATH": f"{REPOSITORY / 'gen'}:{REPOSITORY}", "PATH": ""}
-    process: forking.Forked | subprocess.Popen[bytes]
+    process: Forked | subprocess.Popen[bytes]
     if forking.enabled:
         process = forking.fork(MODULE, environment, str(port))
     else:

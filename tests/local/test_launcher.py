@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -74,8 +75,9 @@ class Launched:
                 continue
             if mine and int(status.parent.name) != self.process.pid:
                 found.append(int(status.parent.name))
+        found += [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
         postmaster = self.home / "postgres" / "postmaster.pid"
-        return [*found, *([int(postmaster.read_text().split()[0])] if postmaster.exists() else [])]
+        return [*{*found}, *([int(postmaster.read_text().split()[0])] if postmaster.exists() else [])]
 
 
 def opened(home: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from deploy.local.forking import Forked
 from deploy.local.supervisor import Spec, Supervisor
 from tests import forking, waiting
 
@@ -75,7 +76,7 @@ def test_without_forks_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyP
         spec = Spec(name="one", module=MODULE, environment=environment, log=tmp_path / "log", fds=(file.fileno(),))
         with spec.log.open("ab") as output:
             process = forking.spawn(spec, tmp_path, output)
-        assert not isinstance(process, forking.Forked)
+        assert not isinstance(process, Forked)
         assert process.wait() == 0
         assert told(tmp_path / "log")[0] == environment
 

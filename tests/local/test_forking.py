@@ -1,0 +1,123 @@
+"""Processes of a gateway that are forked from one that has imported what all of them need."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local import forking, forkserver
+from deploy.local.forking import Forks
+from deploy.local.stack import REPOSITORY
+from deploy.local.supervisor import Spec, Supervisor
+from deploy.local.topology import PROCESSES
+from tests import waiting
+from tests.suite.test_forking import MODULE, told
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks with pidfds, which Linux has")
+PYTHON = {"PYTHONPATH": f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"}
+SECRET = "sk-of-one-alone"
+Run = Callable[[str, dict[str, str]], psutil.Process]
+
+
+@pytest.fixture
+def forks() -> Iterator[Forks]:
+    result = Forks()
+    yield result
+    result.renew()
+
+
+@pytest.fixture
+def ended() -> list[tuple[str, int]]:
+    """What ended, and how."""
+    return []
+
+
+@pytest.fixture
+def run(tmp_path: Path, forks: Forks, ended: list[tuple[str, int]]) -> Iterator[Run]:
+    """Yield what starts a process that sleeps, under a supervisor, and returns once it runs."""
+    supervisor = Supervisor(tmp_path, on_death=lambda *how: ended.append(how), start=forks.spawn)
+
+    def started(name: str, more: dict[str, str]) -> psutil.Process:
+        log = tmp_path / f"{name}.log"
+        environment = {**PYTHON, "WANTED": "sleep", "FD": "0", **more}
+        supervisor.start(Spec(name=name, module=MODULE, environment=environment, log=log))
+        assert told(log)[0] == environment
+        return psutil.Process(supervisor.pid(name))
+
+    yield started
+    supervisor.close()
+
+
+def test_each_has_its_own_variables_and_none_of_the_others(run: Run) -> None:
+    """One server forks them all, whose own variables, which stay in their memory, hold no secret; each has a name."""
+    first, second = run("one", {"OPENAI_API_KEY": SECRET}), run("two", {})
+    server = first.parent()
+    assert server is not None
+    assert server == second.parent()
+    for process in (server, first, second):
+        assert SECRET not in Path(f"/proc/{process.pid}/environ").read_text()
+    assert [process.name() for process in (first, second)] == ["moa-one", "moa-two"]
+
+
+def test_new_code_is_for_later_ones(run: Run, forks: Forks) -> None:
+    """Those that run go on, and their server ends with the last of them."""
+    first = run("one", {})
+    before = first.parent()
+    assert before is not None
+    forks.renew()
+    second = run("two", {})
+    assert second.parent() != before
+    assert first.is_running()
+    first.kill()
+    before.wait(60)
+    assert second.is_running()
+
+
+def test_changed_code_is_not_mixed_with_what_was_loaded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is started again after an update, which nobody has brought in yet, has one state of the code."""
+    monkeypatch.setattr(forking, "BEGUN_S", 0.0)
+    first, second = run("one", {}), run("two", {})
+    assert first.parent() == second.parent()
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "new.py").touch()
+    assert run("three", {}).parent() != first.parent()
+
+
+def test_a_server_that_was_killed_is_replaced(run: Run, ended: list[tuple[str, int]]) -> None:
+    """Its processes end with it, as their supervisor hears, and are forked from another."""
+    first = run("one", {})
+    server = first.parent()
+    assert server is not None
+    server.kill()
+    first.wait(60)
+    pauses = waiting.pauses()
+    while not ended:
+        time.sleep(next(pauses))
+    assert ended == [("one", -signal.SIGTERM)]
+    assert run("two", {}).parent() != server
+
+
+def test_where_no_server_can_be_had_a_process_starts_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start is slower then, and no less a start."""
+    monkeypatch.setattr("deploy.local.forking._served", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+    spec = Spec(name="one", module=MODULE, environment={**PYTHON, "WANTED": "0", "FD": "0"}, log=tmp_path / "log")
+    with spec.log.open("ab") as output:
+        assert Forks().spawn(spec, tmp_path, output).wait() == 0
+    assert told(spec.log)[0] == spec.environment
+
+
+def test_what_is_loaded_before_is_what_every_service_loads() -> None:
+    """Else one would have metrics of a part that it does not use, and memory for nothing."""
+    for process in PROCESSES:
+        if process.serves_grpc:
+            sources = (REPOSITORY / process.module.replace(".", "/")).rglob("*.py")
+            assert any(forkserver.PRELOADED in source.read_text() for source in sources), process.name
