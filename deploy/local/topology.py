@@ -105,7 +105,15 @@ AUTH: Final = Process(
     public_port=8105,
     calls={"MOA_DATABASE_URL": DATABASE},
     shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP"),
-    optional=("MOA_DRAIN_S", "MOA_IDEMPOTENCY_LEASE_S", "MOA_LEDGER_RETENTION_DAYS", _SERVERS),
+    optional=(
+        "MOA_DRAIN_S",
+        "MOA_EGRESS_ALLOW",
+        "MOA_IDEMPOTENCY_LEASE_S",
+        "MOA_LEDGER_RETENTION_DAYS",
+        "MOA_MAIL_FROM",
+        "MOA_SMTP_URL",
+        _SERVERS,
+    ),
 )
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
 """For who answers a router: it settles what a killed router cannot."""

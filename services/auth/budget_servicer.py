@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from moa.account.v1 import budget_service_pb2 as pb
@@ -15,6 +16,7 @@ from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import BudgetRecord
 from services.common import page_tokens
 from services.common.errors import InvalidField, PermissionDenied
+from services.common.signing import Secrets
 
 _LONGEST_TAG_BYTES = 69
 """`user:` and 64 bytes."""
@@ -23,7 +25,18 @@ _LONGEST_TAG_BYTES = 69
 class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
     """Answers administrators, and owners of teams about their teams' budgets."""
 
-    def __init__(self, *, budgets: Budgets, accounts: Accounts, keys_kept: Keys, callers: Callers) -> None:
+    def __init__(
+        self,
+        *,
+        budgets: Budgets,
+        accounts: Accounts,
+        keys_kept: Keys,
+        callers: Callers,
+        check_url: Callable[..., object],
+        secrets: Secrets,
+    ) -> None:
+        self._check_url = check_url
+        self._secrets = secrets
         self._budgets = budgets
         self._accounts = accounts
         self._keys = keys_kept
@@ -57,6 +70,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
             model=request.model or "*",
             tag=tag,
             **render.read_key_changes(request.limits),
+            **render.read_warnings(request.warnings, self._check_url),
         )
         return pb.CreateBudgetResponse(budget=_shown(record))
 
@@ -64,7 +78,11 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         """Describe a budget."""
         await self._administrator(context, gives=False)
         record, spent = await self._budgets.get(request.budget_id)
-        return pb.GetBudgetResponse(budget=_shown(record), standings=render.standings(record, "", spent))
+        return pb.GetBudgetResponse(
+            budget=_shown(record),
+            standings=render.standings(record, "", spent),
+            webhook_secret=self._secrets.secret(record.id, 1),
+        )
 
     async def UpdateBudget(self, request: pb.UpdateBudgetRequest, context: Any) -> pb.UpdateBudgetResponse:
         """Change a budget."""
@@ -72,6 +90,8 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         changes = render.read_key_changes(request.limits, request.no_limit)
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
+        if request.HasField("warnings"):
+            changes |= render.read_warnings(request.warnings, self._check_url)
         record = await self._budgets.update(request.budget_id, actor=actor, **changes)
         return pb.UpdateBudgetResponse(budget=_shown(record))
 
@@ -109,4 +129,5 @@ def _shown(record: BudgetRecord) -> pb.Budget:
         tag=record.tag,
         limits=render.limits(record),
         created_at=render.timestamp(record.created_at),
+        warnings=render.warnings(record.warn_url, record.warn_emails),
     )

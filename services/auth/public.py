@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from moa.account.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
@@ -32,6 +34,7 @@ from services.auth.domain.passwords import Passwords
 from services.auth.team_servicer import TeamServicer
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server
+from services.common.signing import Secrets
 
 
 def public_server(
@@ -43,6 +46,8 @@ def public_server(
     signup: SignUpMode,
     first_login: FirstLogin,
     offered: Offered,
+    check_url: Callable[..., object],
+    secrets: Secrets,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
@@ -80,11 +85,27 @@ def public_server(
         server.grpc,
     )
     team_service_pb2_grpc.add_TeamServiceServicer_to_server(
-        TeamServicer(teams=Teams(postgres), accounts=accounts, keys_kept=keys, callers=callers, pepper=pepper),
+        TeamServicer(
+            teams=Teams(postgres),
+            accounts=accounts,
+            keys_kept=keys,
+            callers=callers,
+            pepper=pepper,
+            check_url=check_url,
+            secrets=secrets,
+        ),
         server.grpc,
     )
     budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(
-        BudgetServicer(budgets=Budgets(postgres), accounts=accounts, keys_kept=keys, callers=callers), server.grpc
+        BudgetServicer(
+            budgets=Budgets(postgres),
+            accounts=accounts,
+            keys_kept=keys,
+            callers=callers,
+            check_url=check_url,
+            secrets=secrets,
+        ),
+        server.grpc,
     )
     server.offer(
         account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,

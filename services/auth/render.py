@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -55,6 +55,7 @@ _DOLLARS: Final = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<part>[0-9]{1,9}))?
 _LIMITS: Final = (*LIMITS, *PACES)
 MAX_RULES: Final = 100
 MAX_TEAM_KEYS: Final = 1000
+MAX_EMAILS: Final = 10
 
 
 def account(record: AccountRecord) -> account_pb2.Account:
@@ -143,7 +144,22 @@ def team(record: TeamRecord) -> team_service_pb2.Team:
         limits=limits(record),
         rules=[rule_of(rule) for rule in record.rules],
         created_at=_stamp(record.created_at),
+        warnings=warnings(record.warn_url, record.warn_emails),
     )
+
+
+def warnings(url: str, emails: Sequence[str]) -> account_pb2.Warnings | None:
+    """Return who is warned; None for nobody."""
+    return account_pb2.Warnings(webhook_url=url, emails=emails) if url or emails else None
+
+
+def read_warnings(given: account_pb2.Warnings, check_url: Callable[..., object]) -> dict[str, Any]:
+    """Read who is warned, by column. Raises InvalidField, also for a URL that may not be called."""
+    if given.webhook_url:
+        check_url(given.webhook_url, param="warnings.webhook_url")
+    if len(given.emails) > MAX_EMAILS:
+        raise InvalidField(f"at most {MAX_EMAILS} addresses", param="warnings.emails")
+    return {"warn_url": given.webhook_url, "warn_emails": sorted({read_email(one) for one in given.emails})}
 
 
 def invitation(record: InvitationRecord) -> team_service_pb2.Invitation:

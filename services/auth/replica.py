@@ -15,6 +15,7 @@ from services.auth.adapters.carried import CarriedBlocks
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.ledger import Ledger
+from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
@@ -22,6 +23,7 @@ from services.auth.adapters.retention import Retention
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries, tidy
 from services.auth.adapters.verified_keys import VerifiedKeys
+from services.auth.adapters.warnings import Warnings
 from services.auth.arrivals import Arrivals
 from services.auth.domain.carrying import CarriedCredits
 from services.auth.domain.ledger import LeaseIds
@@ -32,7 +34,10 @@ from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
 from services.auth.settings import AuthSettings
 from services.auth.sweeper import Sweeper
+from services.auth.warner import Warner
+from services.common.egress import Egress
 from services.common.rpc.server import Server
+from services.common.signing import Secrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,9 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
         )
         first = FirstLogin(postgres, token=config.setup_token.get_secret_value(), until=config.setup_until)
+        egress = Egress(config.egress_allow.split(","))
+        stack.push_async_callback(egress.aclose)
+        secrets = Secrets(config.key_pepper.get_secret_value())
         public = public_server(
             postgres,
             quota,
@@ -83,6 +91,8 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             signup=config.signup,
             first_login=first,
             offered=Offered(config.catalogue),
+            check_url=egress.check,
+            secrets=secrets,
         )
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {
@@ -103,6 +113,8 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             patience_s=grace_s,
         )
         await stack.enter_async_context(sweeper)
+        mailer = Mailer(config.smtp_url.get_secret_value(), config.mail_from)
+        await stack.enter_async_context(Warner(Warnings(postgres), egress, mailer, secrets))
         public_port = await public.start(config.public_listen)
         stack.push_async_callback(public.stop, config.drain_s)
         port = await server.start(config.listen)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
 from services.common.settings import ServiceSettings
 
+_SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
 LEAST_KEPT_DAYS: Final = 35
 """For so long rows of the ledger cannot be removed, as the database demands: longer than any request or task lasts,
 than a router that was killed may leave its journal, and than a month, over which amounts may be counted."""
@@ -52,8 +54,24 @@ class AuthSettings(DatabaseSettings):
     """How long a connection is waited for before the database counts as away and callers are told at once."""
     servers: str = ""
     """Servers of one's own, whose models rules may name; the catalogue's reader reads them itself."""
+    smtp_url: SecretStr = SecretStr("")
+    """The server by which warnings are mailed: `smtp://host`, `smtp+starttls://user:password@host:587`,
+    `smtps://user:password@host`; empty: none is mailed."""
+    mail_from: str = "moa@localhost"
+    """Whom they are from."""
+    egress_allow: str = ""
+    """Hosts beside public https ones that webhooks of warnings may go to, parted by commas."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)
     """How long a router may go on with a verified key before it asks again."""
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mails(cls, value: SecretStr) -> SecretStr:
+        """Raise ValueError for a URL that names no mail server."""
+        url = value.get_secret_value()
+        if url and not _SMTP_URL.match(url):
+            raise ValueError("it begins with smtp://, smtp+starttls:// or smtps://, and names a host")
+        return value
 
     @field_validator("ledger_retention_days", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -20,6 +21,7 @@ from services.auth.domain.records import AccountRecord
 from services.auth.domain.teams import check_beneath
 from services.common import page_tokens
 from services.common.errors import InvalidField, NotFound, PermissionDenied
+from services.common.signing import Secrets
 
 _WEEK_S = 7 * 86_400.0
 _YEAR_S = 366 * 86_400.0
@@ -36,7 +38,19 @@ class _Manager(NamedTuple):
 class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
     """Answers administrators, and owners and members about their own team."""
 
-    def __init__(self, *, teams: Teams, accounts: Accounts, keys_kept: Keys, callers: Callers, pepper: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        teams: Teams,
+        accounts: Accounts,
+        keys_kept: Keys,
+        callers: Callers,
+        pepper: bytes,
+        check_url: Callable[..., object],
+        secrets: Secrets,
+    ) -> None:
+        self._check_url = check_url
+        self._secrets = secrets
         self._teams = teams
         self._accounts = accounts
         self._keys = keys_kept
@@ -57,11 +71,13 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
     async def CreateTeam(self, request: pb.CreateTeamRequest, context: Any) -> pb.CreateTeamResponse:
         """Make a team."""
         actor = await self._administrator(context, gives=True)
-        limits = render.read_team_changes(request.limits)
+        columns = render.read_team_changes(request.limits)
+        if request.HasField("warnings"):
+            columns |= render.read_warnings(request.warnings, self._check_url)
         record = await self._teams.create(
             name=render.read_name(request.name),
-            key_count=limits.pop("key_count", KEYS),
-            limits=limits,
+            key_count=columns.pop("key_count", KEYS),
+            columns=columns,
             rules=render.read_rules(request.rules, "rules"),
             actor=actor,
         )
@@ -69,10 +85,14 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
 
     async def GetTeam(self, request: pb.GetTeamRequest, context: Any) -> pb.GetTeamResponse:
         """Describe a team."""
-        await self._reader(context, request.team_id)
+        manages = await self._reader(context, request.team_id)
         record = await self._teams.get(request.team_id)
         spent = await self._teams.spent(record)
-        return pb.GetTeamResponse(team=render.team(record), standings=render.standings(record, "", spent))
+        return pb.GetTeamResponse(
+            team=render.team(record),
+            standings=render.standings(record, "", spent),
+            webhook_secret=self._secrets.secret(record.id, 1) if manages else "",
+        )
 
     async def UpdateTeam(self, request: pb.UpdateTeamRequest, context: Any) -> pb.UpdateTeamResponse:
         """Change a team."""
@@ -84,6 +104,8 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
             raise PermissionDenied("the limits and rules of a team are set by administrators; ask one")
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
+        if request.HasField("warnings"):
+            changes |= render.read_warnings(request.warnings, self._check_url)
         record = await self._teams.update(request.team_id, actor=manager.account_id, **changes)
         return pb.UpdateTeamResponse(team=render.team(record))
 
@@ -257,12 +279,14 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         if caller.key_id is not None:
             await self._keys.check_gives(caller.account_id, caller.key_id, ACCOUNT)
 
-    async def _reader(self, context: Any, team_id: str) -> None:
-        """Raise PermissionDenied for whoever is neither in the team nor an administrator."""
+    async def _reader(self, context: Any, team_id: str) -> bool:
+        """Return whether who reads manages the team. Raises PermissionDenied for whoever may not even read of it."""
         caller = await self._callers.of(context)
         record: AccountRecord = await self._accounts.get(caller.account_id)
         if not team_id or record.team_id != team_id:
             await self._manager_of(caller, "", gives=False)
+            return True
+        return record.team_role == "owner" and (caller.key_id is None or ACCOUNT in caller.manages)
 
 
 def _member(record: AccountRecord) -> pb.Member:

@@ -19,6 +19,7 @@ from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server, run
+from services.common.signing import Secrets
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.tasks import dialects
@@ -38,7 +39,6 @@ from services.tasks.settings import TaskSettings
 from services.tasks.views import Views
 from services.tasks.webhooks.deliverer import Deliverer
 from services.tasks.webhooks.servicer import WebhookServicer
-from services.tasks.webhooks.signing import Secrets
 from services.tasks.worker.finishing import Finisher
 from services.tasks.worker.sealing import BadCertificate, Seal
 from services.tasks.worker.work import Work

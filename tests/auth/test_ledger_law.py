@@ -169,7 +169,7 @@ class LedgerLaw(RuleBasedStateMachine):
         made = await Keys(self.postgres).create(self.account_id, keys.make(PEPPER), limits=KEY_LIMITS)
         self.key_id = made.id
         teams = Teams(self.postgres)
-        team = await teams.create(name="", limits=TEAM_LIMITS, rules=[], key_count=1, actor="console")
+        team = await teams.create(name="", columns=dict(TEAM_LIMITS), rules=[], key_count=1, actor="console")
         await teams.put(team.id, self.account_id, MEMBER, actor="console")
         self.budgets = {
             tag: (await Budgets(self.postgres).create(owner=team.id, tag=tag, actor="console", **limits)).id

@@ -8,6 +8,7 @@ from typing import Any
 from moa.quota.v1 import quota_pb2
 from services.common.errors import StorageFailed
 from services.common.rpc.client import channel
+from services.common.signing import Secrets
 from services.common.store import FolderStore, Links
 from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.outbox import Outbox
@@ -17,7 +18,6 @@ from services.tasks.adapters.tasks import Tasks
 from services.tasks.domain.task import FAILED, PENDING, SUBMITTED
 from services.tasks.keeper import Keeper
 from services.tasks.webhooks.deliverer import Deliverer
-from services.tasks.webhooks.signing import Secrets
 from tests import shipped
 from tests.books import keeping
 from tests.tasks.conftest import Make

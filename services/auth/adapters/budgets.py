@@ -20,7 +20,7 @@ from services.quota_client.amounts import LIMITS, Amount, Period
 MOST: Final = 20
 """Budgets of one owner."""
 _BUDGETS: LiteralString = (
-    "select id, name, owner, provider, model, tag, created_at, "
+    "select id, name, owner, provider, model, tag, created_at, warn_url, warn_emails, "
     + ", ".join([*LIMITS, *PACES])
     + " from budgets where deleted_at is null"
 )

@@ -27,7 +27,7 @@ KEYS: Final = 100
 """How many keys of its own a new team may have."""
 _TEAMS: LiteralString = (
     # The account of its keys has limits of the same names.
-    "select t.id, t.name, t.account_id, t.rules, t.created_at, "
+    "select t.id, t.name, t.account_id, t.rules, t.created_at, t.warn_url, t.warn_emails, "
     + ", ".join([f"t.{name}" for name in (*LIMITS, *PACES)])
     + ", a.key_count from teams t join accounts a on a.id = t.account_id where t.deleted_at is null"
 )
@@ -44,16 +44,16 @@ class Teams:
         self._postgres = postgres
 
     async def create(
-        self, *, name: str, limits: dict[str, Any], rules: Sequence[quota_pb2.Rule], key_count: int, actor: str
+        self, *, name: str, columns: dict[str, Any], rules: Sequence[quota_pb2.Rule], key_count: int, actor: str
     ) -> TeamRecord:
-        """Make a team, and the account by which its keys act."""
+        """Make a team, with limits and warnings by column, and the account by which its keys act."""
         team_id, account_id = keys.new_id("team"), keys.new_id("acc")
         async with self._postgres.transaction() as link:
             await link.execute(
                 "insert into accounts (id, name, role, key_count) values (%s, %s, 'service', %s)",
                 (account_id, name, key_count),
             )
-            kept = {"id": team_id, "name": name, "account_id": account_id, "rules": Jsonb(_stored(rules)), **limits}
+            kept = {"id": team_id, "name": name, "account_id": account_id, "rules": Jsonb(_stored(rules)), **columns}
             await link.execute(
                 sql.SQL("insert into teams ({}) values ({})").format(
                     sql.SQL(", ").join(map(sql.Identifier, kept)), sql.SQL(", ").join([sql.Placeholder()] * len(kept))

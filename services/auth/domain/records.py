@@ -41,6 +41,8 @@ class TeamRecord(PacedLimits):
     created_at: datetime
     key_count: int
     """How many keys of its own it may have."""
+    warn_url: str
+    warn_emails: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class BudgetRecord(PacedLimits):
     model: str
     tag: str
     created_at: datetime
+    warn_url: str
+    warn_emails: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from services.common import logs, tracing
+from services.common import logs, signing, tracing
 from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.common.isolate import note_failure
 from services.common.store import Links
@@ -18,7 +18,6 @@ from services.tasks.adapters.tasks import Tasks
 from services.tasks.dialects.webhook import body_of
 from services.tasks.domain.task import Task, now_utc
 from services.tasks.views import Views
-from services.tasks.webhooks import signing
 
 _log = logs.get("tasks.webhooks")
 

@@ -9,10 +9,10 @@ from moa.task.v1 import webhook_service_pb2_grpc
 from services.common import page_tokens
 from services.common.errors import PermissionDenied
 from services.common.rpc.keys import SESSION_PREFIX, key_of
+from services.common.signing import OVERLAP, Secrets
 from services.tasks.adapters.outbox import Delivery, Outbox
 from services.tasks.adapters.sessions import Sessions
 from services.tasks.operations import Operations
-from services.tasks.webhooks.signing import OVERLAP, Secrets
 
 _PAGE: Final = 50
 _MOST: Final = 200

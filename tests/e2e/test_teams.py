@@ -1,0 +1,60 @@
+"""Teams and budgets over REST: the examples of docs/teams.md, run as they are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import requests
+
+from tests.e2e.conftest import Gateway
+
+PAGE = Path(__file__).parents[2] / "docs" / "teams.md"
+
+
+def test_the_pages_examples_run_as_printed(gateway: Gateway) -> None:
+    """Each succeeds; of three requests that count on a budget of two the last is refused by its name."""
+    made = gateway.post("/admin/accounts", {"name": "an owner", "role": "user"})
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script],
+        env={
+            "PATH": os.environ["PATH"],
+            "MOA_URL": gateway.url,
+            "MOA_ADMIN_KEY": gateway.key,
+            "ACCOUNT": made.json()["account"]["account_id"],
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told: list[dict[str, object]] = []
+    reader, rest = json.JSONDecoder(), done.stdout.strip()
+    while rest:
+        value, end = reader.raw_decode(rest)
+        told.append(value)
+        rest = rest[end:].strip()
+    answers = [one for one in told if "choices" in one or "error" in one]
+    assert ["error" in one for one in answers] == [False, False, True, False]
+    error = answers[2]["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == "insufficient_quota"
+    assert "the budget nightly's limit of 2 requests a day does not cover this request; it begins anew at" in str(error)
+    team = next(one["member"] for one in told if "member" in one)
+    assert isinstance(team, dict)
+    assert team["role"] == "TEAM_ROLE_OWNER"
+
+
+def test_a_warning_goes_to_no_host_inside(gateway: Gateway) -> None:
+    """A URL that the egress guard refuses is refused when it is set."""
+    for url in ("http://example.com/hook", "https://127.0.0.1/hook", "https://[::1]/hook", "https://169.254.169.254/"):
+        answer = gateway.post("/admin/teams", {"name": "x", "warnings": {"webhook_url": url}})
+        assert answer.status_code == 422, url
+        assert "warnings.webhook_url" in answer.text
+    missing = requests.post(f"{gateway.url}/admin/teams", json={}, timeout=30)
+    assert missing.status_code == 401
