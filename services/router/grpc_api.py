@@ -10,6 +10,7 @@ import grpc
 
 from moa.router.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 from services.common.errors import error_of
+from services.common.own_task import in_own_task
 from services.router.dialects import reply
 from services.router.dialects.described import message_of
 from services.router.dialects.reading import Reading
@@ -64,9 +65,7 @@ class OperationServicer:
             await context.send_initial_metadata(reply.headers(answer))
             if (started := self._call.operation.started) is not None:
                 await context.write(started(answer.model, answer.ignored))
-            while (message := await answer.next()) is not None:
-                await context.write(message)
-                answer.delivered_message(message)
+            await in_own_task(_relayed(answer, context))
 
     async def _whole(self, request: Any, context: Any) -> Any:
         """Answer in one message: the stream, drained. Raises MoaError when its last event is an error."""
@@ -85,6 +84,12 @@ class OperationServicer:
         """Count a prompt's tokens."""
         count = await self._operations.count_tokens(operation, request, begin(context))
         return operation.count.response(prompt_tokens=count)
+
+
+async def _relayed(answer: Answer[Any], context: Any) -> None:
+    while (message := await answer.next()) is not None:
+        await context.write(message)
+        answer.delivered_message(message)
 
 
 def _unary(method: Method, serve: Callable[[Any, Any], Awaitable[Any]]) -> grpc.RpcMethodHandler[Any, Any]:

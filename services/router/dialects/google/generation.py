@@ -12,6 +12,7 @@ from services.common import limits
 from services.common.dialects import GOOGLE, Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError
+from services.common.own_task import in_own_task
 from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
@@ -67,21 +68,7 @@ class GenerationServicer:
             async with rendered.answer as answer:
                 note(answer, caller)
                 await stream.begin(reply.headers(answer, ignored=ignored, dialect=self._dialect))
-                try:
-                    more = True
-                    while more:
-                        more = await rendered.advance()
-                        shown = rendered.render(last=not more)
-                        if shown is not None:
-                            await stream.write(pieces.of(shown, last=not more))
-                            rendered.delivered()
-                except MoaError as error:
-                    # What came together with the failure stands.
-                    shown = rendered.render(last=False)
-                    if shown is not None:
-                        await stream.write(pieces.of(shown, last=False))
-                        rendered.delivered()
-                    await stream.write(pieces.broken(error))
+                await in_own_task(_answer(rendered, stream, pieces))
 
     async def CountTokens(
         self, request: google_service_pb2.GoogleServiceRequest, context: Any
@@ -115,6 +102,25 @@ class GenerationServicer:
         thoughts = asked.text.reasoning.include
         text = await self._operations.begin(TextCall(asked.text, asked.prompt), caller)
         return TextReply(text, caller.request_id, thoughts=thoughts), asked.ignored
+
+
+async def _answer(rendered: TextReply | ImageReply, stream: EventStream, pieces: _Events) -> None:
+    """Write an answer's responses as they come."""
+    try:
+        more = True
+        while more:
+            more = await rendered.advance()
+            shown = rendered.render(last=not more)
+            if shown is not None:
+                await stream.write(pieces.of(shown, last=not more))
+                rendered.delivered()
+    except MoaError as error:
+        # What came together with the failure stands.
+        shown = rendered.render(last=False)
+        if shown is not None:
+            await stream.write(pieces.of(shown, last=False))
+            rendered.delivered()
+        await stream.write(pieces.broken(error))
 
 
 class _Events:

@@ -69,13 +69,8 @@ class ResponsesServicer:
             note(answer, caller)
             await stream.begin(reply.headers(answer, ignored=read.ignored, dialect=self._dialect))
             response.answered_by(answer.model.id)
-            head = response.begin()
-            while (message := await answer.next()) is not None:
-                if out := head + response.of(message):
-                    await stream.write(reply.sse_body(data=out))
-                    head = b""
-                elif not message.events:
-                    stream.heard()
+            await stream.write(reply.sse_body(data=response.begin()))
+            await stream.answer(answer, response.of)
 
     async def _begin(self, read: asked.Read, caller: Caller) -> Answer[Any]:
         with as_the_caller_wrote(read.places):
