@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 from typing import Any, Literal
 
+from google.api import httpbody_pb2
+
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import account_service_pb2_grpc
 from moa.quota.v1 import quota_pb2
-from services.auth import render, usage_pages
+from services.auth import render, spend_pages, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.spend import Spend
 from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.callers import Callers, address_of
@@ -21,6 +24,8 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Owner, Standing
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
+from services.auth.domain.spend import Report
+from services.auth.domain.spend import read as read_report
 from services.auth.lifetimes import read_lifetime, read_overlap
 from services.auth.logins import Logins
 from services.common.errors import Conflict, InvalidField, PermissionDenied, Unauthenticated
@@ -49,6 +54,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         keys_kept: Keys,
         sessions: Sessions,
         usage: Usage,
+        spend: Spend,
         verified_keys: VerifiedKeys,
         callers: Callers,
         passwords: Passwords,
@@ -60,6 +66,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._keys = keys_kept
         self._sessions = sessions
         self._usage = usage
+        self._spend = spend
         self._verified_keys = verified_keys
         self._callers = callers
         self._passwords = passwords
@@ -230,6 +237,24 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         caller = await self._callers.of(context)
         rows, next_page = await usage_pages.page(self._usage, caller.account_id, request)
         return pb.GetUsageResponse(rows=rows, next_page_token=next_page)
+
+    async def GetSpend(self, request: pb.GetSpendRequest, context: Any) -> pb.GetSpendResponse:
+        """Report what the account spent, or its team."""
+        report = await self._report(request, context)
+        return await spend_pages.page(self._spend, report, request, pb.GetSpendResponse)
+
+    async def DownloadSpend(self, request: pb.DownloadSpendRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """Report it as a file."""
+        spend_pages.complete(request, context, "/moa.account.v1.AccountService/DownloadSpend")
+        return await spend_pages.file(self._spend, await self._report(request, context))
+
+    async def _report(self, request: pb.GetSpendRequest | pb.DownloadSpendRequest, context: Any) -> Report:
+        caller = await self._callers.of(context)
+        record = await self._accounts.get(caller.account_id)
+        if request.of_team and (record.team_id is None or record.team_role != "owner"):
+            raise PermissionDenied("only an owner of a team may see what it spent", param="of_team")
+        whose = {"team_id": record.team_id or ""} if request.of_team else {"account_id": record.id}
+        return read_report(request.by, request.from_day, request.to_day, **whose)
 
     async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
         """Tell the account's limits, what is left of today, and the limits of the key that asks."""

@@ -6,13 +6,16 @@ import secrets
 from datetime import datetime
 from typing import Any
 
+from google.api import httpbody_pb2
+
 from moa.account.v1 import account_pb2, admin_service_pb2_grpc
 from moa.account.v1 import admin_service_pb2 as pb
-from services.auth import render, usage_pages
+from services.auth import render, spend_pages, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.spend import Spend
 from services.auth.adapters.usage import Usage
 from services.auth.callers import INVITATION_PREFIX, Callers
 from services.auth.domain import keys
@@ -20,6 +23,8 @@ from services.auth.domain.accounts import LOCAL_ONLY, KeyLimits
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ADMIN
 from services.auth.domain.records import AccountRecord
+from services.auth.domain.spend import Report
+from services.auth.domain.spend import read as read_report
 from services.auth.lifetimes import read_lifetime, read_overlap
 from services.common import page_tokens
 from services.common.errors import InvalidField, NotFound, PermissionDenied
@@ -39,6 +44,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         keys_kept: Keys,
         sessions: Sessions,
         usage: Usage,
+        spend: Spend,
         callers: Callers,
         passwords: Passwords,
         pepper: bytes,
@@ -48,6 +54,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._keys = keys_kept
         self._sessions = sessions
         self._usage = usage
+        self._spend = spend
         self._callers = callers
         self._passwords = passwords
         self._pepper = pepper
@@ -240,6 +247,17 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         rows, next_page = await usage_pages.page(self._usage, request.account_id, request)
         return pb.GetAccountUsageResponse(rows=rows, next_page_token=next_page)
 
+    async def ReportSpend(self, request: pb.ReportSpendRequest, context: Any) -> pb.ReportSpendResponse:
+        """Report what was spent."""
+        await self._administrator(context, gives=False)
+        return await spend_pages.page(self._spend, _report(request), request, pb.ReportSpendResponse)
+
+    async def DownloadSpendReport(self, request: pb.DownloadSpendReportRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """Report what was spent, as a file."""
+        await self._administrator(context, gives=False)
+        spend_pages.complete(request, context, "/moa.account.v1.AdminService/DownloadSpendReport")
+        return await spend_pages.file(self._spend, _report(request))
+
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Any) -> pb.ListLedgerResponse:
         """Read an account's ledger."""
         await self._administrator(context, gives=False)
@@ -277,6 +295,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         digest = keys.digest(self._pepper, token)
         expires_at = await self._sessions.invite(digest, expires_in_s=lasts_s, actor=actor)
         return pb.CreateInvitationResponse(invitation=token, expires_at=render.timestamp(expires_at))
+
+
+def _report(request: pb.ReportSpendRequest | pb.DownloadSpendReportRequest) -> Report:
+    whose = {"account_id": request.account_id, "team_id": request.team_id}
+    return read_report(request.by, request.from_day, request.to_day, **whose)
 
 
 def _only_disables(request: pb.UpdateAccountRequest) -> bool:

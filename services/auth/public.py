@@ -22,6 +22,7 @@ from services.auth.adapters.keys import Keys
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.spend import Spend
 from services.auth.adapters.teams import Teams
 from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
@@ -51,6 +52,7 @@ def public_server(
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
+    spend = Spend(postgres)
     wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
     callers = Callers(quota, sessions, wrong, arrivals, pepper=pepper)
     passwords = Passwords()
@@ -62,6 +64,7 @@ def public_server(
             keys_kept=keys,
             sessions=sessions,
             usage=usage,
+            spend=spend,
             verified_keys=VerifiedKeys(postgres),
             callers=callers,
             passwords=passwords,
@@ -77,6 +80,7 @@ def public_server(
             keys_kept=keys,
             sessions=sessions,
             usage=usage,
+            spend=spend,
             callers=callers,
             passwords=passwords,
             pepper=pepper,

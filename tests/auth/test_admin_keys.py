@@ -55,6 +55,7 @@ _GIVES: dict[str, list[dict[str, Any]]] = {
 }
 _TAKES = {"RevokeRule", "RevokeAccountKey"}
 _READS = {"ListAccounts", "GetAccount", "ListRules", "ListAccountKeys", "GetAccountUsage", "ListLedger", "ListAudit"}
+_READS |= {"ReportSpend", "DownloadSpendReport"}
 
 
 def gifts(account_id: str) -> list[tuple[str, Any]]:

@@ -75,6 +75,22 @@ AMOUNTS = st.builds(
     requests=st.integers(0, 2),
 )
 SUMS = each("coalesce(sum({}), 0)::bigint")
+CHARGED = f"""
+    with charged as (
+        select {", ".join(Amount._fields)} from ledger where kind in ('settle', 'orphan', 'late')
+        union all
+        select {each("settled_{} + late_{}")} from ledger_carried where subject = account_id
+    ) select {SUMS} from charged
+"""
+SPENT = f"""
+    select g.grouping, g.period, {each("coalesce(sum(s.charged_{}), 0)::bigint")}
+    from (
+        values ('team', 'day'), ('account', 'day'), ('account', 'month'), ('key', 'day'), ('key', 'month'),
+               ('model', 'day'), ('dialect', 'day')
+    ) g (grouping, period)
+    left join spend s on s.scope = '' and s.grouping = g.grouping and s.period = g.period
+    group by 1, 2
+"""
 OUTSTANDING = each("coalesce(sum({} - settled_{} - returned_{}), 0)::bigint")
 
 
@@ -401,6 +417,14 @@ class LedgerLaw(RuleBasedStateMachine):
         for (period, began), amount in self._by_period(*by_day).items():
             assert self.limits[subject].limits[period].covers(amount), (subject, period, began)
 
+    @invariant()
+    def reports_say_what_was_charged(self) -> None:
+        """Whatever spending is grouped by, by day and by month, its sum is that of the ledger, rows that were removed
+        included."""
+        (charged,) = self.link.execute(CHARGED).fetchall()
+        for grouping, period, *spent in self.link.execute(SPENT).fetchall():
+            assert tuple(spent) == tuple(charged), (grouping, period)
+
     def teardown(self) -> None:
         """At the end everything ends: nothing is held, the books balance, and what is left can be had."""
         try:
@@ -523,6 +547,8 @@ class LedgerLaw(RuleBasedStateMachine):
             usage=usage_pb2.Usage(completion_tokens=reservation.delivered.tokens),
             provider="local-text",
             model="m",
+            dialect="openai",
+            tags=["a", "user:b"],
             further=[one.reservation_id for one in reservation.further],
         )
         return Booking(*self._named(reservation), settlement, [self._named(one) for one in reservation.further])

@@ -74,11 +74,40 @@ _USAGE: Final = f"""
     from booked b full join told t using (account_id, day)
     where {each("coalesce(t.{}, 0) <> coalesce(b.{}, 0)", " or ")}
 """
+_SPEND: Final = f"""
+    with charged as (
+        select account_id, day, {COLUMNS} from ledger l where kind in ('settle', 'orphan', 'late') and {{days}}
+        union all
+        select account_id, day, {each("settled_{} + late_{}")} from ledger_carried l
+        where subject = account_id and {{days}}
+    ), booked as (
+        select account_id, day, {each("sum({}) as {}")} from charged group by 1, 2
+    ), told as (
+        select account_id, day, {each("sum({}) as {}")} from (
+            select value as account_id, starts as day, {each("charged_{} as {}")} from spend
+            where scope = '' and grouping = 'account' and period = 'day'
+        ) l where {{days}} group by 1, 2
+    )
+    select account_id as account, day::text, {each("coalesce(t.{}, 0) - coalesce(b.{}, 0) as {}_off")}
+    from booked b full join told t using (account_id, day)
+    where {each("coalesce(t.{}, 0) <> coalesce(b.{}, 0)", " or ")}
+"""
+_SPEND_GROUPINGS: Final = f"""
+    with summed as (
+        select scope, grouping, date_trunc('month', starts)::date as month, period, {each("sum(charged_{}) as {}")}
+        from spend where grouping <> 'tag' group by 1, 2, 3, 4
+    )
+    select s.scope, s.grouping, s.period, s.month::text, {each("s.{} - coalesce(d.{}, 0) as {}_off")}
+    from summed s left join summed d
+        on d.scope = s.scope and d.grouping = 'dialect' and d.period = 'day' and d.month = s.month
+    where {each("s.{} <> coalesce(d.{}, 0)", " or ")}
+"""
 _STATEMENTS: Final = {
     "a block's counters differ from the ledger": _BLOCKS,
     "a day's counter differs from the ledger": _DAYS,
     "a block ended with something outstanding": _ENDED,
     "a day's usage differs from the ledger": _USAGE,
+    "a day's spending differs from the ledger": _SPEND,
     "a reservation was charged twice": _TWICE,
     "a reservation was charged more than its grant": _BEYOND,
 }
@@ -101,7 +130,10 @@ TOUCHED: Final[tuple[LiteralString, ...]] = (
 _TOUCHED: Final = "in (select block_id from touched_blocks)"
 _TOUCHED_DAYS: Final = "(l.account_id, l.day) in (select account_id, day from touched_days)"
 
-WHOLE: Final[dict[str, LiteralString]] = {name: text.format(**_WHOLE) for name, text in _STATEMENTS.items()}
+WHOLE: Final[dict[str, LiteralString]] = {
+    **{name: text.format(**_WHOLE) for name, text in _STATEMENTS.items()},
+    "sums of spending differ by what they are grouped by": _SPEND_GROUPINGS,
+}
 """Of everything, counters that no row of the ledger has to do with included."""
 OF_ROWS: Final[dict[str, LiteralString]] = {
     name: text.format(

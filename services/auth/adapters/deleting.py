@@ -23,6 +23,7 @@ _ERASED: Final[tuple[LiteralString, ...]] = (
     "update ledger set tags = nullif(array(select t from unnest(tags) t where not starts_with(t, %(user)s)), '{}')"
     " where account_id = %(account)s and tags is not null"
     " and exists (select from unnest(tags) t where starts_with(t, %(user)s))",
+    "call forget_users(%(account)s)",
 )
 
 

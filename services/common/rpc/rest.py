@@ -64,6 +64,14 @@ def reader(path: str) -> Read | None:
     return _Reader(method, bound(proto), takes_body=bool(proto.options.Extensions[annotations_pb2.http].body)).read
 
 
+def read_query(path: str, message: Message, original: str) -> None:
+    """Complete a message of a method (`/package.Service/Method`) whose answer is a raw body. Raises InvalidField."""
+    method = descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", "."))
+    proto = descriptor_pb2.MethodDescriptorProto()
+    method.CopyToProto(proto)
+    _Reader(method, bound(proto), takes_body=False).read(message, original)
+
+
 def request_of(path: str) -> type[Message] | None:
     """Return the kind of message that a method (`/package.Service/Method`) takes; None for one that is not known."""
     try:

@@ -1,0 +1,114 @@
+"""How long reports of spending take over a year of the ledger: `python -m bench.spend [ROWS]` (10,000,000).
+
+Rows are spread over a year, 1,000 keys of 200 accounts in 20 teams, 12 models of three providers and 50 tags, and their
+sums are made by the ledger's own triggers. Warm: a report asked again and again;
+cold: the first of a new server, whose cache is empty. The machine's own cache of files is not emptied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import psycopg
+
+from deploy.local.database import Database
+from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.spend import Spend
+from services.auth.domain.spend import Report, read
+from services.auth.migrations import migrate
+
+_AT_ONCE = 20_000
+_FIRST = date(2025, 12, 1)
+_TIMES = 40
+_FILL = """
+insert into ledger (kind, account_id, key_id, team_id, day, block_id, reference, tokens, images, nano_usd, operation,
+                    provider, model, prompt_tokens, completion_tokens, requests, dialect, tags)
+select 'settle', 'acc_' || k %% 200, 'key_' || k, 'team_' || k %% 20, %(day)s, '00000000-0000-4000-8000-000000000000',
+       %(batch)s || '-' || n, 1200, 0, 1000 + n, 1, 'provider-' || k %% 3, 'model-' || (k + n) %% 4, 1000, 200, 1,
+       (array['openai', 'google', 'anthropic'])[1 + n %% 3], array['tag-' || (k + n) %% 50]
+from (select n, (n * 7919 + %(batch)s) %% 1000 as k from generate_series(1, %(rows)s) n) rows
+"""
+
+
+def _reports() -> dict[str, Report]:
+    year = {"from_day": _FIRST.isoformat(), "to_day": (_FIRST + timedelta(days=364)).isoformat()}
+    found = {
+        f"{by} of everybody": read([by], **year) for by in ("month,team", "month,account", "month,key", "month,model")
+    }
+    found |= {f"{by} of everybody": read([by], **year) for by in ("month,provider", "month,dialect", "month,tag")}
+    found |= {f"{by} of everybody": read([by], **year) for by in ("day,key", "day,model", "day,tag", "day,provider")}
+    found |= {
+        f"{by} of an account": read([by], **year, account_id="acc_7") for by in ("month,key", "day,model", "day,tag")
+    }
+    found |= {f"{by} of a team": read([by], **year, team_id="team_7") for by in ("month,account", "day,key")}
+    return found
+
+
+def _fill(url: str, rows: int) -> float:
+    began, done, batch = time.monotonic(), 0, 0
+    with psycopg.connect(url) as link:
+        while done < rows:
+            count = min(_AT_ONCE, rows - done)
+            day = _FIRST + timedelta(days=done * 365 // rows)
+            link.execute(_FILL, {"day": day, "batch": batch, "rows": count})
+            link.commit()
+            done, batch = done + count, batch + 1
+        link.autocommit = True
+        link.execute("vacuum analyze spend")
+    return time.monotonic() - began
+
+
+async def _asked(url: str, report: Report, times: int) -> list[float]:
+    postgres = Postgres(url, size=1)
+    await postgres.open()
+    spend, took = Spend(postgres), []
+    try:
+        async with postgres.transaction():
+            pass
+        for _ in range(times):
+            began = time.perf_counter()
+            await spend.read(report, limit=1001)
+            took.append((time.perf_counter() - began) * 1000)
+    finally:
+        await postgres.close()
+    return took
+
+
+def main() -> None:
+    """Fill a database of our own, and print a line for each report."""
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        server = Database(Path(folder) / "data", durable=False)
+        server.start()
+        try:
+            url = server.create("moa")
+            migrate(url)
+            took_s = _fill(url, rows)
+            with psycopg.connect(url) as link:
+                (sums,) = link.execute(
+                    "select count(*), pg_total_relation_size('spend') / 1048576,"
+                    " pg_total_relation_size('ledger') / 1048576 from spend"
+                ).fetchall()
+            load = os.getloadavg()[0]
+            print(f"{rows:,} rows booked in {took_s:.0f} s; {sums[0]:,} sums in {sums[1]:,} MB, ledger {sums[2]:,} MB")
+            print(f"{os.cpu_count()} processors, load average {load:.1f}")
+            for name, report in _reports().items():
+                server.stop()
+                server.start()
+                (cold,) = asyncio.run(_asked(url, report, 1))
+                warm = sorted(asyncio.run(_asked(url, report, _TIMES)))
+                p95 = warm[int(len(warm) * 0.95) - 1]
+                print(f"{name:28} cold {cold:6.0f} ms   warm p50 {statistics.median(warm):6.1f} ms  p95 {p95:6.1f} ms")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
