@@ -66,7 +66,7 @@ compat: proto ## Run all published clients and applications against strict fakes
 	  $(PY) -m pytest $(WORKERS) --group sdk $(if $(ARGS),tests/compat) && exit $$first
 
 .PHONY: vendor-tests
-vendor-tests: proto ## Run the API tests that OpenAI and Google publish with their clients for Python against a gateway over strict fakes.
+vendor-tests: proto ## Run the API tests that OpenAI, Google and Anthropic publish with their clients for Python against a gateway over strict fakes.
 	@$(PY) -m tests.compat.published
 
 .PHONY: chaos

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.compat import environments, runner, table
-from tests.compat.clients import CLIENTS, VENDORS, Client
+from tests.compat.clients import CLIENTS, OWN, VENDORS, Client
 from tests.compat.world import world
 
 
@@ -34,7 +34,7 @@ def main() -> int:
         prog="python -m tests.compat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="CLIENT", help=", ".join(names))
-    parser.add_argument("--vendor", choices=VENDORS, help="ask models of this vendor alone")
+    parser.add_argument("--vendor", choices=(*VENDORS, OWN), help="ask models of this vendor alone")
     parser.add_argument("--scenario", help="ask this alone")
     given = parser.parse_args(arguments)
     if unknown := set(given.names) - set(names):

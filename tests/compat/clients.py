@@ -11,6 +11,8 @@ from tests.compat.plots import LOOP, TEXT, Plot, Step, Wanted, named
 CHAT: Final = ("plain", "stream", "tools", "tools-stream", "structured", "refused")
 LOOPS: Final = ("tools", "tools-stream")
 VENDORS: Final = ("openai", "gemini", "claude")
+OWN: Final = "anthropic"
+"""Claude at Anthropic itself, for clients that speak its API."""
 RESULTS: Final = ("21 degrees", "23 degrees", "25 degrees", "12:00")
 """What the tools of the programs answer, in the order of `LOOP`'s calls."""
 
@@ -225,7 +227,11 @@ CLIENTS: Final = (
             package=package,
             dialect="anthropic",
             # The fake of OpenAI counts for other models.
-            scenarios={**_more(scenarios=asked), "openai": [each for each in asked if each != "count"]},
+            scenarios={
+                **_more(scenarios=asked),
+                "openai": [each for each in asked if each != "count"],
+                OWN: asked,
+            },
         )
         for name, lock, program, package, asked in (
             ("anthropic-python", "anthropic", "anthropic_python.py", "anthropic", (*_TYPED, "count")),
@@ -253,7 +259,7 @@ CLIENTS: Final = (
         program="claude_code.mjs",
         package="@anthropic-ai/claude-code-linux-x64",
         dialect="anthropic",
-        scenarios=_more(scenarios=("agent",)),
+        scenarios=dict.fromkeys((*VENDORS, OWN), ("agent",)),
         plots={"agent": _MENDS},
         loops=("agent",),
         counts=False,

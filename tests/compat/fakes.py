@@ -9,8 +9,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from services.text import json_object
-from tests.compat.plots import Conversation, Plot, Stage, Turn, Wanted
-from tests.emulators import bedrock, gemini, openai
+from tests.compat.plots import Conversation, Plot, Stage, Turn, Wanted, thought
+from tests.emulators import anthropic_requests, bedrock, gemini, openai
+from tests.emulators.anthropic import AnthropicEmulator
 from tests.emulators.bedrock import BedrockEmulator
 from tests.emulators.gemini import GeminiEmulator
 from tests.emulators.openai import OpenAIEmulator
@@ -26,7 +27,8 @@ class Fakes:
         self.openai = FakeOpenAI()
         self.gemini = FakeGemini()
         self.claude = FakeClaude()
-        self.all: tuple[Fake, ...] = (self.openai, self.gemini, self.claude)
+        self.anthropic = FakeAnthropic()
+        self.all: tuple[Fake, ...] = (self.openai, self.gemini, self.claude, self.anthropic)
 
     def begin(self, plot: Plot, *, forgets: bool = False) -> None:
         """Play a plot from its beginning. `forgets` tells that the client keeps no thoughts of the model."""
@@ -37,7 +39,12 @@ class Fakes:
 
     def problems(self, vendor: str) -> list[str]:
         """Return what went wrong at a vendor since `begin`."""
-        fakes: dict[str, Fake] = {"openai": self.openai, "gemini": self.gemini, "claude": self.claude}
+        fakes: dict[str, Fake] = {
+            "openai": self.openai,
+            "gemini": self.gemini,
+            "claude": self.claude,
+            "anthropic": self.anthropic,
+        }
         fake = fakes[vendor]
         refused = [f"the provider refused with {status}: {words[:300]}" for status, words in fake.refused]
         others = [f"{type(each).__name__} was asked" for each in self.all if each is not fake and each.seen]
@@ -85,7 +92,18 @@ class FakeClaude(BedrockEmulator):
         return self.stage.answer(_told_claude(self.seen[-1].body))
 
 
-Fake = FakeOpenAI | FakeGemini | FakeClaude
+class FakeAnthropic(AnthropicEmulator):
+    """Claude at Anthropic itself: as on Bedrock."""
+
+    proves = "thoughts"
+    stage = Stage(Plot(), proves=proves)
+
+    def next_script(self) -> Script:
+        """Return what the plot says."""
+        return self.stage.answer(_told_anthropic(self.seen[-1].body))
+
+
+Fake = FakeOpenAI | FakeGemini | FakeClaude | FakeAnthropic
 
 
 def _told_openai(body: dict[str, Any]) -> Conversation:
@@ -165,4 +183,37 @@ def _told_claude(body: dict[str, Any]) -> Conversation:
         as_json="outputConfig" in body or json_object.INSTRUCTION in json.dumps(body.get("system", "")),
         pictures=sum("image" in block for message in body["messages"] for block in message["content"]),
         thinks="thinking" in (body.get("additionalModelRequestFields") or {}),
+    )
+
+
+def _told_anthropic(body: dict[str, Any]) -> Conversation:
+    turns: list[Turn] = []
+    results = []
+    thinking = body.get("thinking", {})
+    blocks = [block for message in body["messages"] for block in message["content"]]
+    for message in body["messages"]:
+        calls = [Wanted(b["name"], b["input"]) for b in message["content"] if b["type"] == "tool_use"]
+        thoughts = [b for b in message["content"] if b["type"] == "thinking"]
+        if calls:
+            first = thoughts[0] if thoughts else {}
+            text = first.get("thinking")
+            if text == "" and thinking.get("display") == "omitted":
+                text = thought(len(turns))  # left out by Claude, and read from the signature
+            proof = first.get("signature")
+            turns.append(Turn(calls, proof and proof.removeprefix(anthropic_requests.SIGNATURE), text))
+        results += [json.dumps(b, ensure_ascii=False) for b in message["content"] if b["type"] == "tool_result"]
+    tools = frozenset(tool["name"] for tool in body.get("tools", ()))
+    choice = body.get("tool_choice", {})
+    forced = choice.get("name")
+    if choice.get("type") == "any" and len(tools) == 1:
+        (forced,) = tools
+    return Conversation(
+        turns=turns,
+        results=results,
+        tools=tools,
+        forced=forced,
+        said=json.dumps(body["messages"], ensure_ascii=False),
+        as_json="format" in body.get("output_config", {}),
+        pictures=sum(block["type"] == "image" for block in blocks),
+        thinks=thinking.get("type") == "adaptive",
     )

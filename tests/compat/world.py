@@ -12,7 +12,7 @@ from typing import Final
 from deploy.local.stack import Stack
 from tests import shipped, stacks
 from tests.compat.fakes import OPENAI_MODEL, Fakes
-from tests.emulators import aws, bedrock
+from tests.emulators import anthropic_requests, aws, bedrock
 from tests.emulators.base import Emulator
 from tests.emulators.embeddings import BedrockEmbeddings, GeminiEmbeddings, OpenAIEmbeddings
 from tests.emulators.gemini_images import GeminiImagesEmulator
@@ -20,7 +20,12 @@ from tests.emulators.openai_images import OpenAIImagesEmulator
 from tests.image.harness import shipped_rows
 
 VENDORS: Final = ("openai", "gemini", "claude")
-MODELS: Final = {"openai": OPENAI_MODEL, "gemini": "gemini-3.5-flash", "claude": "claude-sonnet-4-5"}
+MODELS: Final = {
+    "openai": OPENAI_MODEL,
+    "gemini": "gemini-3.5-flash",
+    "claude": "claude-sonnet-4-5",
+    "anthropic": "anthropic-text/claude-opus-5-5",
+}
 IMAGES: Final = {"openai": "gpt-image-1", "gemini": "gemini-3.1-flash-image"}
 PREDICTED: Final = {"openai": "openai/gpt-image-1", "gemini": "google/imagen-4.0-generate-preview-05-20"}
 """The models of the predictions, as its callers name them."""
@@ -33,6 +38,7 @@ _PROCESSES: Final = ("auth", "text", "image", "tasks", "router", "edge")
 _ENVIRONMENT: Final = {
     "OPENAI_API_KEY": "sk-good",
     "GEMINI_API_KEY": "AIza-good",
+    "ANTHROPIC_API_KEY": anthropic_requests.KEY,
     "AWS_ACCESS_KEY_ID": aws.ACCESS_KEY,
     "AWS_SECRET_ACCESS_KEY": aws.SECRET_KEY,
     "AWS_REGION": aws.REGION,
@@ -77,7 +83,13 @@ async def world(root: Path, begin: Begin = begun) -> AsyncIterator[World]:
         "openai-image": OpenAIImagesEmulator(),
         "gemini-image": GeminiImagesEmulator(),
     }
-    hosts = {"openai-text": fakes.openai, "gemini-text": fakes.gemini, "aws-bedrock-text": fakes.claude, **others}
+    hosts = {
+        "openai-text": fakes.openai,
+        "gemini-text": fakes.gemini,
+        "aws-bedrock-text": fakes.claude,
+        "anthropic-text": fakes.anthropic,
+        **others,
+    }
     async with contextlib.AsyncExitStack() as running:
         for host in hosts.values():
             await running.enter_async_context(host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,9 +13,11 @@ from aiohttp import web
 KEY = "sk-ant-good"
 SONNET = "claude-sonnet-4-5"
 OPUS = "claude-opus-4-7"
+NEWEST = "claude-opus-5-5"
 MODELS = (OPUS, SONNET)
 SIGNATURE = "signed-by-the-emulator=="
 _MAGIC = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8", "image/webp": b"RIFF"}
+_MARKS: Sequence[Any] = ({"type": "ephemeral"}, {"type": "ephemeral", "ttl": "5m"})
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
@@ -46,11 +48,12 @@ _CREATED: Mapping[str, Check] = {
     "top_p": _in_range(0, 1),
     "top_k": lambda value: _is(int)(value) and value >= 0,
     "thinking": _is(dict),
-    "output_config": lambda value: isinstance(value, dict) and set(value) <= {"effort", "format"},
+    "output_config": lambda value: isinstance(value, dict) and set(value) <= {"effort", "format", "task_budget"},
     "tool_choice": _is(dict),
     "service_tier": lambda value: value in ("auto", "standard_only"),
     "container": _is(str, dict),
-    "cache_control": lambda value: value == {"type": "ephemeral"},
+    "cache_control": lambda value: value in _MARKS,
+    "diagnostics": lambda value: isinstance(value, dict) and set(value) <= {"previous_message_id"},
 }
 _BETA = {"context_management": "context-management-", "mcp_servers": "mcp-client-"}
 """Fields that need a header that asks for them, by how it begins."""
@@ -144,7 +147,7 @@ def check(body: dict[str, Any]) -> None:
 
 def check_prompt(body: dict[str, Any]) -> None:
     """Raise Refused for wrong instructions, turns or tools."""
-    if body.get("model") not in MODELS:
+    if body.get("model") not in (NEWEST, *MODELS):
         raise Refused(404, "not_found_error", f"model: {body.get('model')}")
     if not body.get("messages"):
         raise invalid("messages: at least one message is required")
@@ -178,7 +181,7 @@ def _check_block(block: Any, kinds: set[str], where: str) -> int:
     needed, more = _BLOCKS[block["type"]]
     if not needed <= set(block) - {"type"} <= needed | more:
         raise invalid(f"{where}: fields required or not permitted")
-    if block.get("cache_control", {"type": "ephemeral"}) != {"type": "ephemeral"}:
+    if block.get("cache_control", _MARKS[0]) not in _MARKS:
         raise invalid(f"{where}.cache_control: Input should be ephemeral")
     if block["type"] == "text" and not block["text"].strip():
         raise invalid(f"{where}: text content blocks must contain non-whitespace text")
@@ -218,7 +221,8 @@ def _check_tools(body: dict[str, Any]) -> int:
             not {"name", "input_schema"}
             <= set(tool)
             <= {
-                *("name", "input_schema", "description", "strict", "cache_control"),
+                *("name", "input_schema", "description", "strict", "cache_control", "type", "defer_loading"),
+                *("allowed_callers", "eager_input_streaming", "input_examples"),
             }
         ):
             raise invalid("tools: fields required or not permitted")
@@ -263,8 +267,9 @@ def _check_thinking(body: dict[str, Any]) -> None:
     _check_prefill(body)
     if thinking is None:
         return
-    if body["model"] == OPUS:
-        if thinking not in ({"type": "adaptive"}, {"type": "adaptive", "display": "summarized"}):
+    if body["model"] != SONNET:
+        shown = thinking.get("display", "summarized")
+        if thinking.get("type") != "adaptive" or shown not in ("summarized", "omitted") or len(thinking) > 2:
             raise invalid("thinking.type: this model takes adaptive thinking")
     elif set(thinking) != {"type", "budget_tokens"} or thinking["type"] != "enabled":
         raise invalid("adaptive thinking is not supported on this model")
@@ -287,7 +292,7 @@ def _check_prefill(body: dict[str, Any]) -> None:
     if body["messages"][-1]["role"] != "assistant":
         return
     last = body["messages"][-1]["content"][-1]
-    if "thinking" in body or body["model"] == OPUS:
+    if "thinking" in body or body["model"] != SONNET:
         raise invalid("This model does not support assistant message prefill.")
     if last.get("text", "") != last.get("text", "").rstrip():
         raise invalid("messages: final assistant content cannot end with trailing whitespace")

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Model
-from services.common.errors import MoaError, detail_of, error_of
+from services.common.errors import MoaError, UpstreamBroken, detail_of, error_of
 from services.router.dialects.anthropic import message_reply
 from services.router.dialects.google.reply import TextReply
 from services.router.dialects.native import text as native
@@ -100,9 +100,12 @@ async def outcome(recording: Recording, dialect: str, *, stream: bool) -> Outcom
             rendering = message_reply.Events(answer, "r")
         out, error = b"", None
         while (message := await answer.next()) is not None:
-            out += rendering.of(message)
+            piece = rendering.of(message)
+            out += piece
             if message.events and message.events[-1].HasField("error"):
                 error = error_of(message.events[-1].error)
+            elif b"event: error\n" in piece:
+                error = UpstreamBroken("the renderer has told of it")
         shown = [json.loads(line[6:]) for line in out.splitlines() if line.startswith(b"data: {")]
         assert ("error" in shown[-1]) == (error is not None)
         return Outcome(shown if error is None else shown[:-1], error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from moa.text.v1 import text_pb2
 from services.common.errors import UpstreamBroken
-from services.router.dialects.anthropic import thoughts
-from tests.router.anthropic_replies import HI, finished, gathered, gathered_raw, read, streamed, thought, whole
+from services.common.vendor_fields import envelope
+from services.router.dialects.anthropic import message_reply, thoughts
+from tests.dialects import anthropic
+from tests.router.anthropic_events import check_stream
+from tests.router.anthropic_replies import HI, Told, finished, gathered, gathered_raw, read, streamed, thought, whole
 from tests.router.rig import called, said, text
 
 
@@ -103,6 +107,25 @@ def test_a_call_that_goes_on_behind_its_end_is_a_broken_answer() -> None:
     pieces = [called(0, "f", "{}", "c0"), called(1, "g", "{}", "c1"), called(0, arguments="more")]
     with pytest.raises(UpstreamBroken):
         whole([text(*pieces), finished()])
+    answer: Any = Told([])
+    events = message_reply.Events(answer, "r")
+    shown = [anthropic.events(events.of(message).decode()) for message in (text(*pieces), finished())]
+    assert (shown[0][-1]["type"], shown[0][-1]["error"]["type"], shown[1]) == ("error", "api_error", [])
+    check_stream(shown[0][:-1], whole=False)
+
+
+def carrying(**fields: Any) -> text_pb2.TextEvent:
+    return text_pb2.TextEvent(vendor=envelope("anthropic", fields))
+
+
+def test_pieces_of_kinds_that_nobody_knows_are_gathered_or_told_as_broken() -> None:
+    """Their texts go on in their block; without a block they would be lost in an answer that ends well."""
+    block = carrying(block={"type": "next_year", "words": ""})
+    deltas = [carrying(delta={"type": "next_delta", "words": piece}) for piece in ("a", "b")]
+    answer: Any = Told([text(block, *deltas), finished()])
+    assert asyncio.run(message_reply.whole(answer, "r"))["content"] == [{"type": "next_year", "words": "ab"}]
+    with pytest.raises(UpstreamBroken):
+        whole([text(*deltas), finished()])
 
 
 PIECES: Final = st.lists(

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.compat.published import google, openai
+from tests.compat.published import anthropic, google, openai
 from tests.compat.published.suite import Suite
 
-SUITES: Final = {suite.client: suite for suite in (openai.SUITE, google.SUITE)}
+SUITES: Final = {suite.client: suite for suite in (openai.SUITE, google.SUITE, anthropic.SUITE)}
 
 
 def _reason(reasons: Mapping[str, str], name: str) -> str:

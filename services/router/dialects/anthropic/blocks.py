@@ -72,7 +72,9 @@ class Blocks:
             out += self._begin({"type": _TEXT, "text": ""})
         if "block" in fields:
             out += self._begin(fields["block"])
-        if "delta" in fields and self._open:
+        if "delta" in fields:
+            if not self._open:
+                raise UpstreamBroken("the provider went on with a block that had not begun")
             out.append(self._delta(fields["delta"]))
         for citation in of_text.get("citations", ()):
             out += [] if self.takes_text else self._begin({"type": _TEXT, "text": ""})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
@@ -15,13 +16,12 @@ from services.router.domain.listing import Listing
 PAGE: Final = 20
 MAX_PAGE: Final = 1000
 _MAKES: Final = "text"
-_CAPABILITIES: Final = {
-    "image_input": "vision",
-    "pdf_input": "files",
-    "structured_outputs": "json_schema",
-    "thinking": "reasoning",
-}
+_CAPABILITIES: Final = {"image_input": "vision", "pdf_input": "files", "structured_outputs": "json_schema"}
 """Anthropic's words for what a model can do."""
+_UNSERVED: Final = ("batch", "citations", "code_execution")
+"""What this gateway has not, or tells of no model."""
+_EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
+_THINKING: Final = ("adaptive", "between_tools", "enabled")
 
 
 def is_asked(context: Any) -> bool:
@@ -74,11 +74,29 @@ def describe(listing: Listing, model: Model) -> dict[str, Any]:
         "created_at": datetime.fromtimestamp(model.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "max_input_tokens": known.context_tokens,
         "max_tokens": known.max_output_tokens,
-        "capabilities": able and {word: {"supported": own in able} for word, own in _CAPABILITIES.items()},
+        "capabilities": None if able is None else _abilities(able),
         "lifecycle": "active" if known.retires is None else "deprecated",
         "deprecated_at": None if model.retirement is None else _day(model.retirement.announced),
         "retires_at": _day(known.retires),
     }
+
+
+def _abilities(able: Set[str]) -> dict[str, Any]:
+    """Return what a model can do, as Anthropic's clients know it: all keys are there."""
+    made: dict[str, Any] = {word: _supported(own in able) for word, own in _CAPABILITIES.items()}
+    made |= {word: _supported(False) for word in _UNSERVED}
+    thinks, searches = "reasoning" in able, _supported("search" in able)
+    # An effort, a budget and Anthropic's own choice are each said in the model's words.
+    types = {kind: _supported(thinks) for kind in _THINKING} | {"disabled": _supported(True)}
+    made["thinking"] = {**_supported(thinks), "types": types}
+    made["effort"] = {**_supported(thinks), **{word: _supported(thinks) for word in _EFFORTS}}
+    made["context_management"] = _supported(False)
+    made["server_tools"] = {**searches, "web_search": searches, "code_execution": _supported(False)}
+    return made
+
+
+def _supported(supported: bool) -> dict[str, bool]:
+    return {"supported": supported}
 
 
 def _day(day: date | None) -> str | None:

@@ -9,7 +9,8 @@ from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import vendor_fields
 from services.common.dialects import ANTHROPIC
-from services.common.errors import error_of
+from services.common.errors import MoaError, error_of, word
+from services.common.rpc import call as calls
 from services.router.dialects.anthropic import carried
 from services.router.dialects.anthropic.blocks import Blocks
 from services.router.dialects.reply import encode, failure, sse_body
@@ -167,7 +168,17 @@ class _Content:
             known = self._blocks[-1].get("citations") or []
             self._blocks[-1]["citations"] = [*known, delta["citation"]]
         else:
-            vendor_fields.go_on(self._blocks[-1], {name: value for name, value in delta.items() if name != "type"})
+            self._go_on({name: value for name, value in delta.items() if name != "type"})
+
+    def _go_on(self, fields: Json) -> None:
+        """Take a piece of a kind that nobody here knows: its texts go on."""
+        block = self._blocks[-1]
+        for name, value in fields.items():
+            known = block.get(name)
+            if isinstance(known, str) and isinstance(value, str):
+                block[name] = known + value
+            else:
+                vendor_fields.go_on(block, {name: value})
 
     def _piece(self, field: str, text: str) -> None:
         self._field = field
@@ -205,10 +216,24 @@ class Events:
         self._blocks = Blocks(omits=omits)
         self._ending = _Ending()
         self._begun = False
+        self._broken = False
+        """Whether an answer that cannot be shown has ended with its error."""
 
     def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
-        """Render one message; empty when none of its events shows in this dialect. Raises UpstreamBroken."""
+        """Render one message; empty when none of its events shows in this dialect."""
         out: list[bytes] = []
+        try:
+            if not self._broken:
+                self._render(message, out)
+        except MoaError as error:
+            self._broken = True
+            call = calls.current()
+            call.broken = True
+            call.fields["broken"] = word(error.reason)
+            out.append(failure(ANTHROPIC, error))
+        return b"".join(out)
+
+    def _render(self, message: text_service_pb2.GenerateTextResponse, out: list[bytes]) -> None:
         for event in message.events:
             kind = event.WhichOneof("event")
             if kind == "text" and self._blocks.takes_text and not event.HasField("vendor"):
@@ -220,7 +245,6 @@ class Events:
                 out.append(failure(ANTHROPIC, error_of(event.error)))
             else:
                 out.extend(self._other(event, kind))
-        return b"".join(out)
 
     def _other(self, event: text_pb2.TextEvent, kind: str | None) -> list[bytes]:
         fields = carried.fields_of(event) if event.HasField("vendor") else {}
