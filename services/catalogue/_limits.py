@@ -55,6 +55,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many answers."""
     unsupported: tuple[Unsupported, ...] = ()
     """Fields of the request that it does not take."""
+    hosted_tools: frozenset[str] = frozenset()
+    """Tools that OpenAI runs, and bills apart, which callers may use (`web_search`), with `method: responses`."""
     thinking: Literal["level", "adaptive"] | None = None
     """How it is told to reason: by a level (Gemini 3), by an effort of its own (Claude 4.6); none: by a budget."""
 
@@ -74,7 +76,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     qualities: Words | None = None
     styles: Words | None = None
     formats: Words | None = None
-    method: Literal["predict"] | None = None
+    method: Literal["predict", "responses"] | None = None
     """The method by which it is asked, where its provider has several."""
     response_format: Literal["b64_json"] | None = None
     """What must be asked for so that it sends images, not links."""

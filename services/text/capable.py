@@ -64,7 +64,7 @@ def _check_count(count: int, most: int | None, field: str) -> None:
 
 def _check_foreign(request: GenerateTextRequest, model: Model, adapter: Adapter) -> None:
     """Raise Unsupported for a tool or a part that only another vendor knows."""
-    known = adapter.own_kinds or adapter.vendor
+    known = adapter.own_kinds(model) if adapter.own_kinds is not None else adapter.vendor
     for index, tool in enumerate(request.tools):
         if not tool.name and tool.vendor.vendor != known:
             refusal = f"model {model.id!r} has none of the tools that run at {_called(tool)}"

@@ -23,7 +23,8 @@ from tests.matrix.asker import Asker
 from tests.text.subjects import EVERYTHING, SUBJECTS
 
 WAIT_S = 20
-CLOUDS = [subject.name for subject in SUBJECTS]
+CROSSING = [subject for subject in SUBJECTS if subject.crosses]
+CLOUDS = [subject.name for subject in CROSSING]
 PICTURES = [f"{subject.provider}/{subject.model}" for subject in IMAGE_SUBJECTS]
 """Cloud models that make images, one for each way of speaking."""
 
@@ -95,7 +96,7 @@ def _catalogue(emulators: dict[str, Emulator]) -> dict[str, Any]:
             "load": {"source": str(models / "moa-tiny-image")},
         },
     ]
-    for subject in SUBJECTS:
+    for subject in CROSSING:
         providers.append({**subject.providers(emulators[subject.name])[0], "id": f"{subject.name}-text"})
         rows.append(
             {
@@ -124,7 +125,7 @@ def _editors(catalogue: dict[str, Any]) -> frozenset[str]:
 def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root: Path = tmp_path_factory.mktemp("matrix")
     loop = Loop()
-    emulators = {subject.name: subject.emulator() for subject in SUBJECTS}
+    emulators = {subject.name: subject.emulator() for subject in CROSSING}
     emulators |= {subject.provider: subject.emulator() for subject in IMAGE_SUBJECTS}
     for emulator in emulators.values():
         loop.run(emulator.start)

@@ -15,6 +15,7 @@ from tests.emulators.base import Emulator
 from tests.emulators.bedrock import CLAUDE, BedrockEmulator
 from tests.emulators.gemini import GeminiEmulator
 from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.openai_responses import ResponsesEmulator
 from tests.text.harness import Row
 
 TIMEOUTS = {"connect_s": 30, "first_token_s": 30, "idle_s": 30}
@@ -53,6 +54,8 @@ class Subject:
     reasons: Sequence[str] = REASONS
     """Reasons that the protocol can tell apart by status and typed code."""
     model_row: Row = field(default_factory=dict)
+    crosses: bool = True
+    """Whether it is one of the providers that each dialect is tried with."""
 
     def providers(self, emulator: Emulator, **timeouts: float) -> list[Row]:
         """Return the catalogue's providers for a running emulator."""
@@ -71,6 +74,11 @@ class Subject:
         """Skip the test when the protocol lacks `ability`."""
         if ability in self.lacks:
             pytest.skip(f"the protocol has no {ability}")
+
+
+def _last_item(body: Any) -> str:
+    content = body["input"][-1]["content"]
+    return str(content if isinstance(content, str) else content[0]["text"])
 
 
 def _last_text(body: Any) -> str:
@@ -93,6 +101,23 @@ SUBJECTS = [
         reasoning_model="o4-mini",
         prompt_of=_last_text,
         lacks=frozenset({"budget", "top_k"}),
+    ),
+    Subject(
+        name="openai-responses",
+        emulator=ResponsesEmulator,
+        provider=lambda emulator: {
+            "adapter": "openai",
+            "base_url": f"{emulator.url}/v1",
+            "credentials": {"api_key": "OPENAI_API_KEY"},
+            "options": {"counts_tokens": True, "passes": "documented"},
+        },
+        environment={"OPENAI_API_KEY": "sk-good"},
+        model="gpt-4o-mini",
+        reasoning_model="o4-mini",
+        prompt_of=_last_item,
+        lacks=frozenset({"budget", "top_k", "stop", "candidates", "seed"}),
+        model_row={"limits": {"method": "responses"}},
+        crosses=False,
     ),
     Subject(
         name="server",

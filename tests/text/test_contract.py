@@ -73,12 +73,13 @@ async def test_system_and_turns(service: TextClient, upstream: Emulator) -> None
     assert "Be brief." in str(upstream.seen[-1].body)
 
 
-async def test_sampling_and_stop(service: TextClient, upstream: Emulator) -> None:
+async def test_sampling_and_stop(service: TextClient, upstream: Emulator, subject: Subject) -> None:
     """Temperature, nucleus, stop strings and the bound reach the provider in its own fields."""
-    request = chat(max_tokens=33, stop=["END", "끝"], sampling=Sampling(temperature=0.25, top_p=0.5))
+    stop = [] if "stop" in subject.lacks else ["END", "끝"]
+    request = chat(max_tokens=33, stop=stop, sampling=Sampling(temperature=0.25, top_p=0.5))
     await service.ask(request)
     sent = str(upstream.seen[-1].body)
-    assert all(word in sent for word in ("33", "END", "끝", "0.25", "0.5"))
+    assert all(word in sent for word in ("33", *stop, "0.25", "0.5"))
 
 
 async def test_a_seed_is_sent_or_named(service: TextClient, upstream: Emulator, subject: Subject) -> None:
@@ -88,7 +89,7 @@ async def test_a_seed_is_sent_or_named(service: TextClient, upstream: Emulator, 
     assert ("4711" in str(upstream.seen[-1].body)) is ("seed" not in subject.lacks)
 
 
-@pytest.mark.parametrize("ability", ["logprobs", "candidates"])
+@pytest.mark.parametrize("ability", ["logprobs", "candidates", "stop"])
 async def test_what_a_protocol_lacks_is_refused_by_name(service: TextClient, subject: Subject, ability: str) -> None:
     """What changes the answer's meaning is not dropped: the field at fault is named."""
     if ability not in subject.lacks:
@@ -96,6 +97,7 @@ async def test_what_a_protocol_lacks_is_refused_by_name(service: TextClient, sub
     request = {
         "logprobs": chat(sampling=Sampling(logprobs=True)),
         "candidates": chat(candidates=2),
+        "stop": chat(stop=["END"]),
     }[ability]
     with pytest.raises(errors.Unsupported) as refused:
         await service.ask(request)

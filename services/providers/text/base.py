@@ -79,8 +79,8 @@ class Adapter:
     """Read the count out of the answer."""
     vendor: str = ""
     """Whose own fields the protocol takes and gives (`moa.common.v1.VendorFields`); empty: nobody's."""
-    own_kinds: str = ""
-    """Whose tools and parts of kinds that no contract types it takes; empty: `vendor`'s."""
+    own_kinds: Callable[[Model], str] | None = None
+    """Return whose tools and parts of kinds that no contract types a model takes; None: `vendor`'s."""
     custom_tools: bool = False
     """Whether it has tools that take free text (`Tool.custom`)."""
     caches: bool = False

@@ -126,7 +126,8 @@ def _part_bound(part: text_pb2.Part) -> int:
         return PER_CALL + _bytes(part.tool_call.name, part.tool_call.arguments_json)
     if kind == "tool_result":
         return PER_CALL + _bytes(part.tool_result.name, part.tool_result.content)
-    return _bytes(part.reasoning.text)
+    # What is sealed may stand for more than the text beside it.
+    return max(_bytes(part.reasoning.text), len(part.reasoning.signature))
 
 
 def _carried(holder: text_pb2.Message | text_pb2.Part | text_pb2.Tool | GenerateTextRequest) -> int:

@@ -8,11 +8,12 @@ from tests.compat.published.suite import Suite
 from tests.emulators.embeddings import OpenAIEmbeddings
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.openai_images import OpenAIImagesEmulator
+from tests.emulators.openai_responses import ResponsesEmulator
 
 
 def _chats() -> OpenAIEmulator:
-    """Return the fake of chats, which has the model that the tests name."""
-    made = OpenAIEmulator()
+    """Return the fake of chats, which has the model that the tests name, and is asked for it as its row says."""
+    made = ResponsesEmulator()
     made.newer = {"gpt-6-astra"}
     return made
 

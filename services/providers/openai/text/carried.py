@@ -120,6 +120,8 @@ class Carrier:
         if not given.json:
             return
         fields = vendor_fields.fields_of(given, VENDOR, where or "vendor")
+        if not where:
+            self._name_own(fields.pop("responses", None))
         passing: Json = {}
         for name, value in fields.items():
             why = self._why_not(name, value, where)
@@ -130,6 +132,11 @@ class Carrier:
             elif not why:
                 passing[name] = value
         vendor_fields.merge(into, passing)
+
+    def _name_own(self, own: Any) -> None:
+        """Note what only the Responses API takes, but for how its caller is shown reasoning."""
+        for name in own.keys() - {"reasoning"} if isinstance(own, dict) else ():
+            self._ignored.add(name, f"{name} is not passed on: this model is asked by chats")
 
     def _why_not(self, name: str, value: Any, where: str) -> str:
         if where == "messages[]" and name == "content_parts":

@@ -34,7 +34,7 @@ def count_request_from(request: CountTokensRequest, model: Model, provider: Prov
         items += _items_from(message, f"messages[{index}]", custom)
     body: Json = {"model": model.name, "input": items}
     if request.tools:
-        body["tools"] = [_tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
+        body["tools"] = [tool_from(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
     return Outgoing(url_of(provider.base_url, "/responses/input_tokens"), _encode(body), {})
 
 
@@ -84,7 +84,8 @@ def _content_from(part: Part, role: Role.ValueType, where: str) -> Json:
     raise InvalidField(f"{kind or 'an empty part'} does not belong in this message", param=where)
 
 
-def _tool_from(tool: Tool, where: str) -> Json:
+def tool_from(tool: Tool, where: str) -> Json:
+    """Return a tool as the Responses API has it. Raises InvalidField."""
     if tool.HasField("custom"):
         return _custom_from(tool, where)
     parameters: Any = json_of(tool.parameters_json, f"{where}.parameters_json") if tool.parameters_json else None

@@ -68,7 +68,7 @@ _EFFORTS: Final = {
 _LOW_BUDGET: Final = 2048
 _MEDIUM_BUDGET: Final = 8192
 """Tokens of reasoning up to which a low, a medium effort is the nearest."""
-_CHOICES: Final = {
+CHOICES: Final = {
     ToolChoice.MODE_AUTO: "auto",
     ToolChoice.MODE_NONE: "none",
     ToolChoice.MODE_REQUIRED: "required",
@@ -114,8 +114,8 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options, igno
         _add_tool_choice(body, request.tool_choice, {tool.name for tool in request.tools if tool.HasField("custom")})
     if request.HasField("response_format"):
         _add_response_format(body, request.response_format)
-    if request.HasField("reasoning"):
-        _add_effort(body, request.reasoning, ignored)
+    if request.HasField("reasoning") and (effort := effort_of(request.reasoning, ignored)):
+        body["reasoning_effort"] = effort
     # Last: what the contract types is never changed.
     writer.carrier.merge(body, request.vendor, "")
     return body
@@ -277,15 +277,14 @@ def _tool_result_from(part: Part, where: str) -> Json:
     return {"role": "tool", "tool_call_id": result.tool_call_id, "content": content}
 
 
-def _add_effort(body: Json, wanted: ReasoningOptions, ignored: Ignored) -> None:
-    """Add the effort, or the one nearest to a budget."""
+def effort_of(wanted: ReasoningOptions, ignored: Ignored) -> str:
+    """Return the effort, or the one nearest to a budget; empty where none is wanted."""
     effort = _EFFORTS.get(wanted.effort, "")
     if wanted.HasField("budget_tokens") and not effort:
         budget = wanted.budget_tokens
         effort = "low" if budget <= _LOW_BUDGET else "medium" if budget <= _MEDIUM_BUDGET else "high"
         ignored.nearest("reasoning.budget_tokens", effort, "this provider takes an effort, not a budget")
-    if effort:
-        body["reasoning_effort"] = effort
+    return effort
 
 
 def _add_sampling(body: Json, request: GenerateTextRequest, options: Options, ignored: Ignored) -> None:
@@ -305,7 +304,7 @@ def _add_tool_choice(body: Json, choice: ToolChoice, custom: Set[str]) -> None:
         kind = "custom" if choice.name in custom else "function"
         body["tool_choice"] = {"type": kind, kind: {"name": choice.name}}
     elif choice.mode != ToolChoice.MODE_UNSPECIFIED:
-        body["tool_choice"] = _CHOICES[choice.mode]
+        body["tool_choice"] = CHOICES[choice.mode]
     if choice.HasField("parallel"):
         body["parallel_tool_calls"] = choice.parallel
 

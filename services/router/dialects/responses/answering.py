@@ -14,13 +14,13 @@ from services.common import vendor_fields
 from services.common.dialects import RESPONSES
 from services.common.errors import MoaError, error_of
 from services.router.dialects.reply import encode
+from services.router.dialects.responses.asked import OWN, VENDOR
 from services.router.dialects.responses.echo import Echo
 from services.router.dialects.responses.output import Call, Item, Json, Message, Reasoning
 from services.router.operations.text import TextAnswer
 
 _ItemT = TypeVar("_ItemT", bound=Item)
 
-VENDOR: Final = "openai"
 _INCOMPLETE: Final = {
     text_pb2.FINISH_REASON_LENGTH: "max_output_tokens",
     text_pb2.FINISH_REASON_CONTENT_FILTER: "content_filter",
@@ -105,34 +105,38 @@ class Response:
     def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
         """Take a message in; return its events. Raises MoaError for a failure, where nothing is streamed."""
         for event in message.events:
-            kind = event.WhichOneof("event")
-            carries = event.HasField("vendor")
-            if carries and kind in (None, "candidate_finished"):
-                self._take_vendor(event, kind)
-            if kind == "text":
-                self._take_text(event.text)
-            elif kind == "reasoning":
-                self._take_reasoning(event.reasoning)
-            elif kind == "tool_call":
-                self._take_call(event.tool_call)
-            elif kind == "candidate_finished":
-                self._take_end(event.candidate_finished)
-            elif kind == "started":
-                # Another model goes on.
-                self._model = event.started.model
-            elif kind == "finished":
-                self._usage = usage_of(event.finished.usage)
-                vendor_fields.merge(self._usage, self._beside.pop("usage", {}))
-                status = "incomplete" if self._why else "completed"
-                self._tell_whole(f"response.{status}", status)
-            elif kind == "error":
-                error = error_of(event.error)
-                if not self._streams:
-                    raise error
-                self._fail(error)
-            if carries and kind not in (None, "candidate_finished"):
-                self._take_vendor(event, kind)
+            self.take(event)
         return self._take_frames()
+
+    def take(self, event: text_pb2.TextEvent) -> None:
+        """Take one event in. Raises as `of`."""
+        kind = event.WhichOneof("event")
+        carries = event.HasField("vendor")
+        if carries and kind in (None, "candidate_finished"):
+            self._take_vendor(event, kind)
+        if kind == "text":
+            self._take_text(event.text)
+        elif kind == "reasoning":
+            self._take_reasoning(event.reasoning)
+        elif kind == "tool_call":
+            self._take_call(event.tool_call)
+        elif kind == "candidate_finished":
+            self._take_end(event.candidate_finished)
+        elif kind == "started":
+            # Another model goes on.
+            self._model = event.started.model
+        elif kind == "finished":
+            self._usage = usage_of(event.finished.usage)
+            vendor_fields.merge(self._usage, self._beside.pop("usage", {}))
+            status = "incomplete" if self._why else "completed"
+            self._tell_whole(f"response.{status}", status)
+        elif kind == "error":
+            error = error_of(event.error)
+            if not self._streams:
+                raise error
+            self._fail(error)
+        if carries and kind not in (None, "candidate_finished"):
+            self._take_vendor(event, kind)
 
     def broken(self, error: MoaError) -> bytes:
         """Return the events of a response that failed before it began."""
@@ -218,6 +222,9 @@ class Response:
         fields = vendor_fields.fields_of(event.vendor, VENDOR)
         for name in ("answer", "choice"):
             vendor_fields.go_on(self._beside, fields.get(name, {}))
+        own = fields.get(OWN)
+        if isinstance(own, dict) and isinstance(own.get("item"), dict):
+            self._take_own(own["item"])
         message, call = fields.get("message"), fields.get("call")
         if isinstance(message, dict):
             item = self._open if kind in ("reasoning", "tool_call") else self._message()
@@ -227,6 +234,14 @@ class Response:
                 vendor_fields.go_on(item.beside, message)
         if isinstance(call, dict) and kind == "tool_call":
             vendor_fields.go_on(self._calls[event.tool_call.call_index].beside, call)
+
+    def _take_own(self, item: Json) -> None:
+        """Take in an item of a kind that only OpenAI knows, which came whole."""
+        self._end_open()
+        self._done[self._next] = item
+        for kind in ("response.output_item.added", "response.output_item.done"):
+            self._tell(kind, output_index=self._next, item=item)
+        self._next += 1
 
     # How it is written.
 

@@ -203,6 +203,7 @@ class ToolChoice(Struct, kw_only=True):
 
     type: str
     name: str | None = None
+    server_label: str | None = None
     mode: Literal["auto", "required"] = "auto"
     tools: list[dict[str, Any]] | None = None
 

@@ -76,7 +76,8 @@ class Offered:
             request.tool_choice.mode = text_pb2.ToolChoice.MODE_NAMED
             request.tool_choice.name = choice.name
         elif choice is not None:
-            own = {"type": choice.type}
+            given = (("type", choice.type), ("server_label", choice.server_label), ("name", choice.name))
+            own = {name: value for name, value in given if value is not None}
             if choice.type not in self._kinds:
                 raise InvalidField("tool_choice.type: name one of the request's tools", param="tool_choice.type")
         request.tools.extend(kept)
