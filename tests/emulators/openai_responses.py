@@ -120,7 +120,7 @@ class Told:
         """Return the response; whole, or with a status as it is before its end."""
         script = self._script
         cut = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(script.finish)
-        asked = {name: self._body[name] for name in ("instructions", "tools") if name in self._body}
+        asked: Json = {name: self._body[name] for name in ("instructions", "tools") if name in self._body}
         return {
             "id": "resp_1",
             "object": "response",
@@ -158,7 +158,7 @@ class Told:
 
     def _parts(self, index: int, item: Json, said: list[tuple[str, str]]) -> list[bytes]:
         """Return an item's events, each piece in one, and what ends it."""
-        empty = {"content": [], "summary": [], "arguments": "", "input": "", "encrypted_content": None}
+        empty: Json = {"content": [], "summary": [], "arguments": "", "input": "", "encrypted_content": None}
         begun = {**item, **{name: value for name, value in empty.items() if name in item}, "status": "in_progress"}
         place = {"item_id": item["id"], "output_index": index}
         head = self._event("response.output_item.added", output_index=index, item=begun)

@@ -19,6 +19,7 @@ from services.router.dialects.openai import chat_request
 from services.router.dialects.responses import answering, asked
 from services.text import capable
 from tests.emulators import openai_responses
+from tests.emulators.openai import MODELS
 from tests.emulators.openai_responses import SEALED, Told
 from tests.emulators.script import Call, Counts, Script
 
@@ -38,8 +39,8 @@ def sent(request: GenerateTextRequest, **limits: Any) -> tuple[dict[str, Any], l
     capable.check(request, model(**limits), ADAPTER, ignored)
     outgoing = ADAPTER.request_from(request, model(**limits), PROVIDER, ignored)
     assert str(outgoing.url) == "https://api.example/v1/responses"
-    body = json.loads(outgoing.body)
-    openai_responses.check(body, models=openai_responses.MODELS)
+    body = json.loads(bytes(outgoing.body))
+    openai_responses.check(body, models=MODELS)
     return body, ignored.names
 
 
@@ -66,7 +67,7 @@ def read(request: GenerateTextRequest, data: bytes, *, streamed: bool = True, st
 
 def played(request: GenerateTextRequest, script: Script, *, step: int = 0) -> list[TextEvent]:
     """Return the events of a streamed script; those of the whole answer say the same."""
-    told = Told(json.loads(ADAPTER.request_from(request, model(), PROVIDER, Ignored()).body), script)
+    told = Told(json.loads(bytes(ADAPTER.request_from(request, model(), PROVIDER, Ignored()).body)), script)
     opening, pieces, closing = told.events()
     events = read(request, b"".join([*opening, *pieces, *closing]), step=step)
     whole = read(request, json.dumps(told.response()).encode(), streamed=False)
@@ -211,7 +212,7 @@ def test_chats_name_what_only_the_responses_api_takes() -> None:
     ignored = Ignored()
     plain = Model(id="m", provider="p", capabilities=ABLE)
     request = responses(truncation="auto", metadata={"a": "b"}, reasoning={"summary": "auto"})
-    body = json.loads(ADAPTER.request_from(request, plain, PROVIDER, ignored).body)
+    body = json.loads(bytes(ADAPTER.request_from(request, plain, PROVIDER, ignored).body))
     assert body["metadata"] == {"a": "b"}
     assert "responses" not in body
     assert ignored.names == ["truncation"]
