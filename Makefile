@@ -125,6 +125,14 @@ train: $(READY) ## Train the models that ship anew in build/training, hours on a
 bench: proto ## Measure the gateway, paced streams too, against its upstream and installed peers (two minutes, four with peers).
 	@$(PY) -m bench.gateway $(ARGS)
 
+.PHONY: bench-targets
+bench-targets: proto ## Show the goals for speed and how far they are reached, beside installed peers (six minutes).
+	@$(PY) -m bench.targets $(ARGS)
+
+.PHONY: bench-http
+bench-http: proto ## Compare clients of HTTP that are installed, as what asks providers (about a minute each).
+	@$(PY) -m bench.http_clients $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(READY) ## Install LiteLLM and Portkey into build/peers, for `make bench` to measure beside the gateway.
 	@$(PY) -m bench.peers
