@@ -127,6 +127,7 @@ CLIENTS: dict[str, tuple[Ask, tuple[type[Exception], ...]]] = {
     "google, sync": (google_sync, (httpx2.TransportError,)),
     "gRPC": (grpc_stream, (grpc.aio.AioRpcError,)),
     "requests, OpenAI": (_raw("/v1/chat/completions"), (requests.exceptions.ChunkedEncodingError,)),
+    "requests, Anthropic": (_raw("/v1/messages"), (requests.exceptions.ChunkedEncodingError,)),
     "requests, native": (_raw("/generate/text"), (requests.exceptions.ChunkedEncodingError,)),
     "aiohttp": (aiohttp_lines, (aiohttp.ClientPayloadError,)),
 }

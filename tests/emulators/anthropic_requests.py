@@ -265,13 +265,13 @@ def _check_thinking(body: dict[str, Any]) -> None:
         raise invalid("This model does not support the effort parameter.")
     thinking = body.get("thinking")
     _check_prefill(body)
-    if thinking is None:
+    if thinking is None or thinking == {"type": "disabled"}:
         return
     if body["model"] != SONNET:
         shown = thinking.get("display", "summarized")
         if thinking.get("type") != "adaptive" or shown not in ("summarized", "omitted") or len(thinking) > 2:
             raise invalid("thinking.type: this model takes adaptive thinking")
-    elif set(thinking) != {"type", "budget_tokens"} or thinking["type"] != "enabled":
+    elif set(thinking) - {"display"} != {"type", "budget_tokens"} or thinking["type"] != "enabled":
         raise invalid("adaptive thinking is not supported on this model")
     elif thinking["budget_tokens"] < 1024:
         raise invalid("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")

@@ -10,11 +10,12 @@ import pytest
 import requests
 
 from moa.text.v1 import text_pb2
-from services.common.errors import InvalidField, MoaError, Unsupported
+from services.common.errors import InvalidField, MoaError, RateLimited, Unsupported
 from services.router.dialects.anthropic import message_request
 from services.router.dialects.anthropic.places import as_the_caller_counts
 from services.router.dialects.tools import signed_id
 from tests.dialects import anthropic
+from tests.dialects.anthropic import RIG
 from tests.router.anthropic_events import check_message
 from tests.router.anthropic_replies import HI, read
 from tests.router.rig import KEY, Played, picture
@@ -219,6 +220,18 @@ def test_a_count_and_headers(url: str, played: Played) -> None:
     assert int(made.headers["anthropic-ratelimit-tokens-limit"]) == int(made.headers["x-ratelimit-limit-tokens"])
     assert made.headers["anthropic-ratelimit-tokens-reset"].endswith("Z")
     assert json.loads(played.texts[-1].vendor.json)["anthropic-beta"] == ["one", "two"]
+
+
+def test_a_refusal_tells_what_is_left_of_limits_in_anthropics_names(url: str, played: Played) -> None:
+    """Beside the names that every dialect has; resets are times there."""
+    refusal = RateLimited("slow down", retry_after_s=7)
+    refusal.headers = (("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "60s"))
+    played.refusal = refusal
+    asked = RIG.text("smart", "x")
+    answer = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=10, **asked.how)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert answer.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
 
 
 def test_models_in_anthropics_form(url: str) -> None:

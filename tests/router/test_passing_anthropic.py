@@ -86,6 +86,8 @@ PASSING: Final[dict[str, Json]] = {
         ]
     },
     "adaptive": {"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "max"}},
+    "no thinking": {"thinking": {"type": "disabled"}},
+    "between tools": {"thinking": {"type": "between_tools"}, "output_config": {"effort": "low"}},
     "an effort": {"output_config": {"effort": "xhigh"}},
     "a form": {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
     "its own": {

@@ -74,9 +74,10 @@ class Carrier:
         return word if isinstance(word, str) else ""
 
     @property
-    def thinks(self) -> bool:
-        """Whether the caller said anything of thinking."""
-        return bool(_object(self._fields, "thinking"))
+    def thinking(self) -> str:
+        """The kind of thinking that the caller asked for; empty: it said nothing of it."""
+        word = _object(self._fields, "thinking").get("type")
+        return word if isinstance(word, str) else ""
 
     @property
     def display(self) -> str:

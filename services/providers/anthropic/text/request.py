@@ -34,6 +34,8 @@ _MOST_MARKS: Final = 4
 _UNMARKED: Final = frozenset(("thinking", "redacted_thinking"))
 """Blocks that take no mark themselves."""
 _TEXT: Final = "text/plain"
+_UNTHINKING: Final = ("disabled", "between_tools")
+"""Kinds of thinking that are said in Claude's own words alone."""
 _DOCUMENTS: Final = ("application/pdf", _TEXT)
 _SAMPLING: Final = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
 
@@ -154,12 +156,16 @@ def _prompt_from(messages: Sequence[Message], spelling: _Messages) -> Json:
 def _add_thinking(
     body: Json, request: GenerateTextRequest, model: Model, most: int, ignored: Ignored, carrier: Carrier
 ) -> None:
-    if carrier.effort and not carrier.thinks:
+    if carrier.thinking in _UNTHINKING:
+        # Some models think where nothing is said.
+        body["thinking"] = {"type": carrier.thinking}
+    if carrier.effort and carrier.thinking in ("", *_UNTHINKING):
         # Its own callers may ask for an effort without asking for thoughts.
         if model.limits.thinking == "adaptive":
             body["output_config"] = {"effort": carrier.effort}
         else:
             ignored.add("reasoning.effort", "this model takes no effort")
+    if carrier.thinking in _UNTHINKING or (carrier.effort and not carrier.thinking):
         return
     made = thinking.thinking(request, model, most, ignored, word=carrier.effort)
     if not made:
