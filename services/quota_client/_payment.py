@@ -35,6 +35,11 @@ class Payment:
         return self.verified_key.account_id
 
     @property
+    def team_id(self) -> str:
+        """The team of the account; empty when it is in none."""
+        return self.verified_key.team_id
+
+    @property
     def key_id(self) -> str:
         """The key that asked."""
         return self.verified_key.key_id

@@ -63,11 +63,13 @@ class VerifiedKey:
         lane: The budgets that what is held counts on.
     """
 
-    __slots__ = ("_day", "_free", "_grant", "_held", "_lane", "_memo", "account_id", "key_id", "priority")
+    __slots__ = ("_day", "_free", "_grant", "_held", "_lane", "_memo", "account_id", "key_id", "priority", "team_id")
 
     def __init__(self, grant: quota_pb2.Grant, held: TaskReservation, lane: tuple[str, ...] = ()) -> None:
         self.account_id = grant.account_id
         self.key_id = grant.key_id
+        self.team_id = grant.team_id
+        """The team of the account; empty when it is in none."""
         self.priority = priorities.NAMES.get(grant.priority, priorities.NORMAL)
         """What its requests get where engines are contended: `low`, `normal` or `high`."""
         self._grant = grant

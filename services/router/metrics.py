@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -21,7 +21,9 @@ FIRST_EVENT = Histogram(
 TOKENS = Counter("moa_tokens_total", "Tokens charged.", ["provider", "model", "kind"])
 IMAGES = Counter("moa_images_total", "Images charged.", ["provider", "model"])
 COST = Counter(
-    "moa_cost_usd_total", "What answers cost by the catalogue's prices, in US dollars.", ["provider", "model"]
+    "moa_cost_usd_total",
+    "What answers cost by the catalogue's prices, in US dollars, by the team of who pays; empty: none.",
+    ["provider", "model", "team"],
 )
 BROKEN = Counter("moa_answers_broken_total", "Answers that failed after their first event.", ["provider", "reason"])
 
@@ -122,7 +124,6 @@ class Meters(NamedTuple):
     prompt: Counter
     completion: Counter
     images: Counter
-    cost: Counter
 
 
 @lru_cache(maxsize=4096)
@@ -133,12 +134,26 @@ def of_model(provider: str, model: str) -> Meters:
         TOKENS.labels(provider, model, "prompt"),
         TOKENS.labels(provider, model, "completion"),
         IMAGES.labels(provider, model),
-        COST.labels(provider, model),
     )
 
 
-def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None) -> float | None:
-    """Count what a caller was charged; return what it cost in US dollars, None where the model has no price.
+_TEAMS: Final[set[str]] = set()
+_MOST_TEAMS: Final = 100
+_OTHER_TEAMS: Final = "(others)"
+
+
+@lru_cache(maxsize=4096)
+def _cost_of(provider: str, model: str, team: str) -> Counter:
+    """Return the meter of a model's costs to a team; the teams beyond the first hundred of a process share one."""
+    if team and team not in _TEAMS:
+        if len(_TEAMS) >= _MOST_TEAMS:
+            return COST.labels(provider, model, _OTHER_TEAMS)
+        _TEAMS.add(team)
+    return COST.labels(provider, model, team)
+
+
+def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None, *, team: str = "") -> float | None:
+    """Count what a caller of a team was charged; return what it cost in US dollars, None where the model has no price.
 
     By the prices of `day`, or of today.
     """
@@ -150,7 +165,7 @@ def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None) ->
     if price is None:
         return None
     cost = price.nano_usd(usage) / NANO
-    meters.cost.inc(cost)
+    _cost_of(model.provider, model.label, team).inc(cost)
     return cost
 
 

@@ -133,7 +133,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
         fields["tokens"] = consumed.prompt_tokens + consumed.completion_tokens
         if consumed.images:
             fields["images"] = consumed.images
-        cost = metrics.charged(answer.model, consumed, day)
+        cost = metrics.charged(answer.model, consumed, day, team=answer.reservation.team_id)
         if cost is not None:
             fields["cost_usd"] = round(cost, 8)
 

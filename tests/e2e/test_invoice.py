@@ -273,7 +273,8 @@ async def test_dollars_bound_what_is_bought_and_come_to_the_invoice(shop: Shop) 
             return made["account"]["account_id"], made["api_key"]
 
         async def ask(key: str) -> tuple[int, dict[str, Any]]:
-            answer = await admin.post("/v1/chat/completions", json={**ASK, "stream": False}, headers={"x-api-key": key})
+            body, headers = {**ASK, "stream": False, "user": "ann"}, {"x-api-key": key, "moa-tags": "shop, =1+1"}
+            answer = await admin.post("/v1/chat/completions", json=body, headers=headers)
             return answer.status, await answer.json()
 
         buyer, key = await account(usd_a_month="0.01")
@@ -282,7 +283,9 @@ async def test_dollars_bound_what_is_bought_and_come_to_the_invoice(shop: Shop) 
         invoice = 7 * 150 + len(PIECES) * 600
         while not (told := await _used(admin, key))["usd_a_month"][1].strip("0."):
             await asyncio.sleep(0.05)
-        assert told["usd_a_month"] == ("0.01", f"0.{invoice:09}".rstrip("0"))
+        spent = f"0.{invoice:09}".rstrip("0")
+        assert told["usd_a_month"] == ("0.01", spent)
+        await _reported(admin, buyer, key, spent)
         _, key = await account(usd_in_total="0.0001")
         shop.play()
         assert (await ask(key))[0] == 200
@@ -294,7 +297,9 @@ async def test_dollars_bound_what_is_bought_and_come_to_the_invoice(shop: Shop) 
         assert refused["error"]["message"].startswith(
             "the account's limit of $0.000001 a month does not cover this request; it begins anew at "
         )
-        changed = await admin.patch(f"/admin/accounts/{buyer}", json={"limits": {"requests_per_minute": 60}})
+        changes = {"limits": {"requests_per_minute": 60, "images_a_month": 9}}
+        await admin.patch(f"/admin/accounts/{buyer}", json=changes)
+        changed = await admin.patch(f"/admin/accounts/{buyer}", json={"limits": {"images_a_month": None}})
         limits = (await changed.json())["account"]["limits"]
         assert limits == {
             "tokens_a_day": 100_000,
@@ -304,6 +309,29 @@ async def test_dollars_bound_what_is_bought_and_come_to_the_invoice(shop: Shop) 
             "usd_a_month": "0.01",
         }
     assert not shop.audit()["faults"]
+
+
+async def _reported(admin: aiohttp.ClientSession, account: str, key: str, spent: str) -> None:
+    """Hold the reports of an account's spending to what it was charged: as JSON, to itself and to administrators, and
+    as a file."""
+    for path, groups in (
+        ("/account/spend?by=month,tag", {"=1+1", "shop", "user:ann"}),
+        ("/account/spend?by=day&by=model", {"cloud/gpt-4o-mini"}),
+        (f"/admin/spend?by=dialect&account_id={account}", {"openai"}),
+    ):
+        own = {"x-api-key": key} if path.startswith("/account") else {}
+        report = await (await admin.get(path, headers=own)).json()
+        assert {(row["group"], row["usd"]) for row in report["rows"]} == {(group, spent) for group in groups}
+        assert report["total"]["usd"] == spent
+    file = await admin.get("/account/spend.csv?by=month,tag", headers={"x-api-key": key})
+    assert file.headers["content-type"] == "text/csv; charset=utf-8"
+    assert [line.split(",")[1:4] for line in (await file.text()).splitlines()[1:]] == [
+        ["'=1+1", "", spent],
+        ["shop", "", spent],
+        ["user:ann", "", spent],
+    ]
+    refused = await admin.get("/admin/spend.csv?by=week")
+    assert (refused.status, "'week' is none of day, month" in await refused.text()) == (422, True)
 
 
 async def _used(session: aiohttp.ClientSession, key: str) -> dict[str, tuple[str, str]]:

@@ -86,6 +86,7 @@ class Lender:
     verified_key: Any = None
     amount = NOTHING
     labels: Labels = NO_LABELS
+    team_id: str = ""
     ended = ""
 
     async def reserve(self, key: str, *, need: Amount, **_: Any) -> Lender:

@@ -71,6 +71,7 @@ class Reservation:
     priority: str = "normal"
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
     labels: Labels = NO_LABELS
+    team_id: str = ""
 
     @property
     def account_id(self) -> str:

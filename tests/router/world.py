@@ -106,6 +106,7 @@ class Lent:
     nano_usd: int = 0
     told: usage_pb2.Usage | None = None
     labels: Labels = NO_LABELS
+    team_id: str = ""
 
     @property
     def verified_key(self) -> Ledger:

@@ -104,7 +104,10 @@ class Attempts(Generic[M]):
             left = self._asking
             if left is not None and not isinstance(error, Exception):
                 self.reservation.defer(
-                    usage=usage_pb2.Usage(), provider=left.provider, model=left.id, then=counted_for(left)
+                    usage=usage_pb2.Usage(),
+                    provider=left.provider,
+                    model=left.id,
+                    then=counted_for(left, self.reservation.team_id),
                 )
             elif isinstance(error, MoaError) and not self._left:
                 self.reservation.release()

@@ -65,6 +65,10 @@ class Reservation(Payer, Protocol):
     """What its request is called in reports."""
 
     @property
+    def team_id(self) -> str:
+        """The team of the account; empty when it is in none."""
+
+    @property
     def reservation_id(self) -> str:
         """Its id."""
 

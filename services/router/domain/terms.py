@@ -73,11 +73,11 @@ class Ask(Protocol[M_co]):
         """Begin a call."""
 
 
-def counted_for(model: Model) -> Callable[[usage_pb2.Usage], None]:
-    """Return what counts a charge that becomes known when its call is over."""
+def counted_for(model: Model, team: str) -> Callable[[usage_pb2.Usage], None]:
+    """Return what counts a team's charge that becomes known when its call is over."""
 
     def known(usage: usage_pb2.Usage) -> None:
-        metrics.charged(model, usage)
+        metrics.charged(model, usage, team=team)
 
     return known
 
