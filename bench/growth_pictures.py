@@ -57,7 +57,10 @@ async def _serve() -> None:
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal wanted, waiting
         heading = (await reader.readuntil(b"\r\n\r\n")).lower()
-        if heading.startswith(b"get "):
+        sent = answer
+        if heading.startswith(b"get /v1/models"):
+            sent = b'{"object":"list","data":[]}'
+        elif heading.startswith(b"get "):
             wanted, waiting = int(heading.split()[1].lstrip(b"/")), 0
             all_here.clear()
         else:
@@ -68,7 +71,7 @@ async def _serve() -> None:
             if waiting == wanted:
                 all_here.set()
             await all_here.wait()
-        writer.write(head % len(answer) + answer)
+        writer.write(head % len(sent) + sent)
         await writer.drain()
         writer.close()
 

@@ -6,8 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from deploy.local import keep
+from deploy.local import keep, once
 from deploy.local.database import Database, DatabaseError
 from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
@@ -245,16 +243,10 @@ class Stack:
 
     def _run_once(self, process: Process, argument: str) -> None:
         """Run a process's module for what it does and ends. Raises StackError with what it said where it fails."""
-        done = subprocess.run(
-            [sys.executable, "-m", process.module, argument],
-            cwd=REPOSITORY,
-            env=self.plan.environment(process.name, ""),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise StackError(_last_line(done.stderr))
+        try:
+            once.run(process.module, argument, environment=self.plan.environment(process.name, ""), folder=REPOSITORY)
+        except once.Failed as failure:
+            raise StackError(str(failure)) from None
 
     def await_ready(self, name: str, *, wait_s: float = 30.0) -> None:
         """Return when the process serves (again). Raises StackError when it does not in time."""
@@ -371,20 +363,11 @@ class Stack:
     def _bootstrap(self, database_url: str) -> None:
         """Make the first administrator and key."""
         self._tell("making the first account")
-        done = subprocess.run(
-            [sys.executable, "-m", AUTH.module, "bootstrap", "--json"],
-            cwd=REPOSITORY,
-            env=self.plan.environment(AUTH.name, database_url),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = self.plan.environment(AUTH.name, database_url)
         try:
-            made = json.loads(done.stdout) if done.returncode == 0 else {}
-        except ValueError:
-            made = {}
-        if not made:
-            raise StackError(f"the first account cannot be made: {_last_line(done.stderr)}")
+            made = json.loads(once.run(AUTH.module, "bootstrap", "--json", environment=environment, folder=REPOSITORY))
+        except (once.Failed, ValueError) as failure:
+            raise StackError(f"the first account cannot be made: {failure}") from None
         if "api_key" in made:
             self.new_key = True
             keep.write_private(self.root / "dev.env", {"MOA_URL": "", "MOA_API_KEY": made["api_key"]})
@@ -401,31 +384,15 @@ class Stack:
             else:
                 await_http(self.plan.metrics[name], "/ready", until=until, alive=alive)
         except NotReady as error:
-            raise NotReady(f"{name} is not ready: {error}; it last said: {_last_line_of(self.log(name))}") from None
+            raise NotReady(f"{name} is not ready: {error}; it last said: {once.last_line_of(self.log(name))}") from None
 
     def _still_alive(self) -> None:
         """Raise when a process died at its start: it would only die again."""
         for name, code in self._deaths.items():
-            raise StackError(f"{name} ended at its start ({_ending(code)}): {_last_line_of(self.log(name))}")
+            raise StackError(f"{name} ended at its start ({once.ending(code)}): {once.last_line_of(self.log(name))}")
         if self._given_up.is_set():
             raise StackError("the start was given up")
 
     def _died(self, name: str, code: int) -> None:
         self._deaths[name] = code
-        self._tell(f"{name} ended ({_ending(code)}); starting it again")
-
-
-def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it gave no reason"
-
-
-def _last_line_of(path: Path) -> str:
-    try:
-        return f"{_last_line(path.read_text(errors='replace'))} (log: {path})"
-    except OSError:
-        return "it left no log"
+        self._tell(f"{name} ended ({once.ending(code)}); starting it again")

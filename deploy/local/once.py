@@ -1,0 +1,46 @@
+"""Run a module for what it does and ends, and say how processes ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Failed(Exception):
+    """The module ended with an error. The message is its last line."""
+
+
+def run(module: str, *arguments: str, environment: Mapping[str, str], folder: Path) -> str:
+    """Return what a module printed. Raises Failed."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(last_line(done.stderr))
+    return done.stdout
+
+
+def ending(code: int) -> str:
+    """Return how a process ended, in words, by its exit code (negative: a signal)."""
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def last_line(text: str) -> str:
+    """Return the last line that says something."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it gave no reason"
+
+
+def last_line_of(path: Path) -> str:
+    """Return the last line of a log that says something, and where the log is."""
+    try:
+        return f"{last_line(path.read_text(errors='replace'))} (log: {path})"
+    except OSError:
+        return "it left no log"
