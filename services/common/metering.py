@@ -109,7 +109,8 @@ class TextMeter:
                     break
                 else:
                     self.saw(event, kind)
-        self.saw_pieces(texts)
+        if texts:
+            self.saw_pieces(texts)
 
     def saw_piece(self, text: str, *, reasoning: bool = False) -> None:
         """Do as `saw`, for whoever has the words of the event: of the answer, of a call's arguments or of reasoning."""

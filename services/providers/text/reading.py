@@ -187,7 +187,8 @@ class BaseReader(abc.ABC):
     @property
     def meter(self) -> TextMeter:
         """What meters the answer, with all that it has said."""
-        self._meter_text()
+        if self._unmetered:
+            self._meter_text()
         return self._meter
 
     # For subclasses to use.

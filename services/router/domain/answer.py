@@ -194,10 +194,11 @@ class Answer(Generic[M]):
 
     def _metered(self) -> Metering:
         """Return what meters the answer, once it has heard of all that was delivered."""
-        messages, self._unmetered, self._unmetered_bytes = self._unmetered, [], 0
-        self._metering.saw_messages(messages)
-        if self._way_on is not None:
-            self._way_on.saw_messages(messages)
+        if self._unmetered:
+            messages, self._unmetered, self._unmetered_bytes = self._unmetered, [], 0
+            self._metering.saw_messages(messages)
+            if self._way_on is not None:
+                self._way_on.saw_messages(messages)
         return self._metering
 
     async def _screened(self, screen: Screen[M], message: M) -> tuple[MoaError, Sequence[Any]] | None:
