@@ -9,17 +9,14 @@ The real ledger in the real PostgreSQL, with replicas' memories over it; time is
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 from collections import defaultdict
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-import psycopg
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -33,12 +30,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.checker import Checker
-from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
@@ -46,106 +41,19 @@ from services.auth.adapters.retention import Retention
 from services.auth.adapters.teams import MEMBER, Teams
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
-from services.auth.domain.accounts import EVERYTHING, KeyLimits, Limits, Owner, Short, Standing
-from services.auth.domain.ledger import Booking, Further, LeaseIds, Return
+from services.auth.domain.accounts import EVERYTHING, Owner, Short, Standing
+from services.auth.domain.ledger import Booking, LeaseIds, Return
 from services.auth.domain.pools import Pools
 from services.auth.migrations import migrate
-from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, ReservationId, least, shared
+from services.quota_client.amounts import GRANTED, NOTHING, Amount, Period, ReservationId, least
 from tests.auth.asking import PEPPER
+from tests.auth.law_books import LawBooks, by_period, sum_of
+from tests.auth.law_lent import Lease, Replica, Reservation, booking_of, opened, part_of
+from tests.auth.law_limits import AMOUNTS, BUDGETS, CREDITS, KEY_LIMITS, LIMITS, TEAM_LIMITS
 
-LIMITS = Limits(tokens_a_day=1000, images_a_day=0, nano_usd_a_month=2500, requests_in_total=12, key_count=1)
-KEY_LIMITS = KeyLimits(nano_usd_in_total=4000, requests_a_day=7)
-CREDITS = 3000
-"""What the account was granted."""
-TEAM_LIMITS: dict[str, int | None] = {"tokens_a_month": 1700, "nano_usd_a_day": 2000}
-BUDGETS: dict[str, dict[str, int | None]] = {
-    "a": {"tokens_a_day": 600, "nano_usd_in_total": 3000},
-    "b": {"requests_a_day": 3, "nano_usd_a_month": 1500},
-}
-"""Limits of budgets of the team, by the tag of the requests that count on them."""
 FIRST_DAY = date(2026, 11, 29)
 LEASE_S, BLOCK_S, GRACE_S, ALIVE_S = 20.0, 60.0, 10.0, 20.0
 T = TypeVar("T")
-AMOUNTS = st.builds(
-    Amount,
-    tokens=st.integers(1, 400),
-    images=st.just(0),
-    nano_usd=st.integers(0, 900),
-    micro_credits=st.integers(0, 600),
-    requests=st.integers(0, 2),
-)
-SUMS = each("coalesce(sum({}), 0)::bigint")
-CHARGED = f"""
-    with charged as (
-        select {", ".join(Amount._fields)} from ledger where kind in ('settle', 'orphan', 'late')
-        union all
-        select {each("settled_{} + late_{}")} from ledger_carried where subject = account_id
-    ) select {SUMS} from charged
-"""
-SPENT = f"""
-    select g.grouping, g.period, {each("coalesce(sum(s.charged_{}), 0)::bigint")}
-    from (
-        values ('team', 'day'), ('account', 'day'), ('account', 'month'), ('key', 'day'), ('key', 'month'),
-               ('model', 'day'), ('dialect', 'day')
-    ) g (grouping, period)
-    left join spend s on s.scope = '' and s.grouping = g.grouping and s.period = g.period
-    group by 1, 2
-"""
-OUTSTANDING = each("coalesce(sum({} - settled_{} - returned_{}), 0)::bigint")
-
-
-def _part(amount: Amount, part: float) -> Amount:
-    return Amount(*(int(value * part) for value in amount))
-
-
-def _sum(period: Period, day: date, by_day: dict[date, Amount]) -> Amount:
-    return sum((amount for other, amount in by_day.items() if period.began(other) == period.began(day)), NOTHING)
-
-
-@dataclass
-class Replica:
-    pools: Pools
-    alive: bool = True
-
-
-@dataclass
-class Lease:
-    """A router's lease, as the router sees it."""
-
-    lease_id: str
-    replica: Replica
-    free: Amount
-    day: date
-    alive_until: float
-    on: tuple[str, ...] = ()
-    """Whom it counts on."""
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-
-
-@dataclass
-class Reservation:
-    """What a router set aside, and what the provider delivered of it."""
-
-    reservation_id: str
-    lease: Lease
-    amount: Amount
-    delivered: Amount = NOTHING
-    """By all of its further reservations together, too."""
-    ended: bool = False
-    further: list[Reservation] = field(default_factory=list)
-
-    @property
-    def whole(self) -> Amount:
-        """What is set aside for the request in all."""
-        return sum((one.amount for one in self.further), self.amount)
-
-    def end(self) -> None:
-        """End it: what was not delivered may be reserved again."""
-        for one, share in zip(
-            (self, *self.further), shared(self.delivered, [self.amount, *(o.amount for o in self.further)]), strict=True
-        ):
-            one.ended = True
-            one.lease.free += (one.amount - share).at_least(NOTHING)
 
 
 class LedgerLaw(RuleBasedStateMachine):
@@ -158,8 +66,6 @@ class LedgerLaw(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        # One for all looks: there are a thousand, and PostgreSQL starts a process for each connection.
-        self.link = psycopg.connect(self.url, autocommit=True)
         self.now = 1000.0
         self.replicas: list[Replica] = []
         self.lease_ids = LeaseIds(PEPPER)
@@ -182,6 +88,7 @@ class LedgerLaw(RuleBasedStateMachine):
         accounts = Accounts(self.postgres)
         self.account_id = await accounts.create(role="user", limits=LIMITS, rules=[EVERYTHING])
         await accounts.add_credits(self.account_id, CREDITS, reference="first", actor="console")
+        self.books = LawBooks(self.url, self.account_id)
         made = await Keys(self.postgres).create(self.account_id, keys.make(PEPPER), limits=KEY_LIMITS)
         self.key_id = made.id
         teams = Teams(self.postgres)
@@ -278,33 +185,33 @@ class LedgerLaw(RuleBasedStateMachine):
     def settle(self, reservation: Reservation, part: float) -> None:
         """What was delivered is booked; the rest may be reserved again."""
         if not reservation.ended:
-            reservation.delivered = _part(reservation.whole, part)
+            reservation.delivered = part_of(reservation.whole, part)
             self.delivered[reservation.reservation_id] = reservation.delivered
             reservation.end()
-        self._settle(self._booking(reservation))
+        self._settle(booking_of(self.lease_ids, reservation))
 
     @rule(reservation=reservations, part=st.floats(0, 1), others=st.booleans())
     def report(self, reservation: Reservation, part: float, others: bool) -> None:
         """A router tells how far a request has come; of its newest reservations perhaps a moment later."""
         if not reservation.ended:
-            reservation.delivered = reservation.delivered.at_least(_part(reservation.whole, part))
-            booking = self._booking(reservation)
+            reservation.delivered = reservation.delivered.at_least(part_of(reservation.whole, part))
+            booking = booking_of(self.lease_ids, reservation)
             self.run(self.ledger.report([booking, *(booking.others() if others else ())]))
 
     @rule(reservation=reservations, part=st.floats(0, 1.3), report=st.booleans())
     def killed(self, reservation: Reservation, part: float, report: bool) -> None:
         """A router died, and a backend, which knows the first reservation alone, says what it had delivered."""
         if not reservation.ended:
-            reservation.delivered = reservation.delivered.at_least(_part(reservation.whole, part))
+            reservation.delivered = reservation.delivered.at_least(part_of(reservation.whole, part))
             self.delivered[reservation.reservation_id] = reservation.delivered
             for one in (reservation, *reservation.further):
                 one.ended = True
         if report:
             # Its journal is found: it says which reservations were open.
-            opened = [self._opened(one) for one in (reservation, *reservation.further)]
-            self.run(self.ledger.report(opened))
+            running = [opened(self.lease_ids, one) for one in (reservation, *reservation.further)]
+            self.run(self.ledger.report(running))
         further = self.run(self.ledger.further_of([reservation.reservation_id]))
-        booking = self._booking(reservation)
+        booking = booking_of(self.lease_ids, reservation)
         booking.settlement.MergeFrom(quota_pb2.Settlement(first_alone=True))
         names = booking.settlement.further[:] = further.get(reservation.reservation_id, [])
         self._settle(replace(booking, further=[one for one in booking.further if one.reservation_id in names]))
@@ -315,7 +222,7 @@ class LedgerLaw(RuleBasedStateMachine):
         if not reservation.ended and not reservation.delivered:
             reservation.end()
             self.delivered[reservation.reservation_id] = NOTHING
-            self._settle(self._booking(reservation))
+            self._settle(booking_of(self.lease_ids, reservation))
 
     def _settle(self, booking: Booking) -> None:
         """Book it twice over: it is booked, or refused where its block was removed."""
@@ -352,7 +259,7 @@ class LedgerLaw(RuleBasedStateMachine):
 
     def _pass(self, seconds: float) -> None:
         self.now += seconds
-        with self._looking() as link:
+        with self.books.looking() as link:
             link.execute(
                 "update blocks set expires_at = expires_at - make_interval(secs => %s) where account_id = %s",
                 (seconds, self.account_id),
@@ -373,7 +280,7 @@ class LedgerLaw(RuleBasedStateMachine):
     @rule()
     def months_pass(self) -> None:
         """What is over is audited, and removed but for its sums."""
-        with self._looking() as link:
+        with self.books.looking() as link:
             link.execute("set local session_replication_role = replica")
             aged = link.execute(
                 "update blocks set closed_at = closed_at - interval '99 days'"
@@ -382,13 +289,13 @@ class LedgerLaw(RuleBasedStateMachine):
             ).fetchall()
             ids = [block_id for (block_id,) in aged]
             link.execute("update ledger set at = at - interval '99 days' where block_id = any(%s)", (ids,))
-        (before, _), charged = self._sums(), self._charged()
+        (before, _), charged = self.books.sums(), self.books.charged()
         checker = Checker(self.url, rows_a_step=50)
         assert not self.run(checker.check()).faults
         self.run(Retention(self.postgres, checker, days=35).remove(ids))
-        assert self._sums()[0] == before
-        left = self._charged()
-        with self._looking() as link:
+        assert self.books.sums()[0] == before
+        left = self.books.charged()
+        with self.books.looking() as link:
             kept = {block_id for (block_id,) in link.execute("select id from blocks").fetchall()}
         self.charged_before |= {name: amount for name, amount in charged.items() if name not in left}
         self.removed |= set(ids) - kept
@@ -396,7 +303,7 @@ class LedgerLaw(RuleBasedStateMachine):
     @invariant()
     def never_beyond_a_limit(self) -> None:
         """In every period, what is settled and what anybody may still spend never exceed the limit of any subject."""
-        for subject, (spent, outstanding) in self._by_subject().items():
+        for subject, (spent, outstanding) in self.books.by_subject(self.limits).items():
             self._check(subject, spent, outstanding)
 
     @invariant()
@@ -409,21 +316,21 @@ class LedgerLaw(RuleBasedStateMachine):
         for lease, amount in alive:
             for subject in lease.on:
                 held[subject][lease.day] += amount
-        for subject, (spent, _) in self._by_subject().items():
+        for subject, (spent, _) in self.books.by_subject(self.limits).items():
             self._check(subject, spent, held[subject])
 
     def _check(self, subject: str, *by_day: dict[date, Amount]) -> None:
         """Raise AssertionError where the sum of amounts exceeds a limit of a subject."""
-        for (period, began), amount in self._by_period(*by_day).items():
+        for (period, began), amount in by_period(*by_day).items():
             assert self.limits[subject].limits[period].covers(amount), (subject, period, began)
 
     @invariant()
     def reports_say_what_was_charged(self) -> None:
         """Whatever spending is grouped by, by day and by month, its sum is that of the ledger, rows that were removed
         included."""
-        (charged,) = self.link.execute(CHARGED).fetchall()
-        for grouping, period, *spent in self.link.execute(SPENT).fetchall():
-            assert tuple(spent) == tuple(charged), (grouping, period)
+        charged = self.books.charged_in_all()
+        for grouping, period, spent in self.books.reported():
+            assert spent == charged, (grouping, period)
 
     def teardown(self) -> None:
         """At the end everything ends: nothing is held, the books balance, and what is left can be had."""
@@ -432,15 +339,15 @@ class LedgerLaw(RuleBasedStateMachine):
         finally:
             self.run(self.postgres.close())
             self.runner.close()
-            self.link.close()
+            self.books.close()
 
     def _all_ends_well(self) -> None:
         for replica in self.replicas:
             replica.alive = False
         self._pass(BLOCK_S + GRACE_S + 1)
         self._pass(BLOCK_S + GRACE_S + 1)
-        spent, outstanding = self._sums()
-        charged = self.charged_before | self._charged()
+        spent, outstanding = self.books.sums()
+        charged = self.charged_before | self.books.charged()
         assert not any(outstanding.values())
         assert sum(charged.values(), NOTHING) == sum(spent.values(), NOTHING)
         further = {one.reservation_id: one.further for one in self.reserved}
@@ -450,116 +357,24 @@ class LedgerLaw(RuleBasedStateMachine):
             else:
                 others = (charged.get(one.reservation_id, NOTHING) for one in further[reservation_id])
                 assert delivered.covers(sum(others, charged[reservation_id]))
-        for subject, (spent, _) in self._by_subject().items():
+        for subject, (spent, _) in self.books.by_subject(self.limits).items():
             for day in spent:
                 self.day = day
                 limits = self.limits[subject].limits
-                left = least(limits[period] - _sum(period, day, spent) for period in Period)
+                left = least(limits[period] - sum_of(period, day, spent) for period in Period)
                 assert self._free([subject]) == left
         for whole in (False, True):
             assert not self.run(Checker(self.url, rows_a_step=50).check(whole=whole)).faults
 
-    @contextmanager
-    def _looking(self) -> Iterator[psycopg.Connection[Any]]:
-        """Yield the connection, in a transaction."""
-        with self.link.transaction():
-            yield self.link
-
-    def _sums(self) -> tuple[dict[date, Amount], dict[date, Amount]]:
-        """Return what is settled, and what blocks have outstanding, by day."""
-        with self._looking() as link:
-            booked = link.execute(
-                f"select day, {SUMS} from (select day, {COLUMNS} from ledger where account_id = %(a)s"
-                " and kind in ('settle', 'orphan', 'late') union all"
-                f" select day, {each('settled_{} + late_{}')} from ledger_carried"
-                " where account_id = %(a)s and subject = account_id) l group by day",
-                {"a": self.account_id},
-            ).fetchall()
-            held = link.execute(
-                f"select day, {OUTSTANDING} from blocks where account_id = %s group by day", (self.account_id,)
-            ).fetchall()
-        spent, outstanding = (
-            {day: Amount(*amounts) for day, *amounts in rows if any(amounts)} for rows in (booked, held)
-        )
-        return spent, outstanding
-
-    def _by_subject(self) -> dict[str, tuple[dict[date, Amount], dict[date, Amount]]]:
-        """Return what is settled, and what blocks have outstanding, by whom it counts on and day."""
-        counted = "unnest(array[b.account_id] || coalesce(b.counts_as, array[b.key_id])) c (subject)"
-        with self._looking() as link:
-            booked = link.execute(
-                f"select subject, day, {SUMS} from (select c.subject, l.day, {each('l.{}')}"
-                f" from ledger l join blocks b on b.id = l.block_id, {counted} where l.account_id = %(a)s"
-                " and kind in ('settle', 'orphan', 'late') union all"
-                f" select subject, day, {each('settled_{} + late_{}')} from ledger_carried where account_id = %(a)s"
-                ") l group by 1, 2",
-                {"a": self.account_id},
-            ).fetchall()
-            held = link.execute(
-                f"select c.subject, day, {OUTSTANDING} from blocks b, {counted} where account_id = %s group by 1, 2",
-                (self.account_id,),
-            ).fetchall()
-        sums: dict[str, tuple[dict[date, Amount], dict[date, Amount]]] = {name: ({}, {}) for name in self.limits}
-        for at, rows in enumerate((booked, held)):
-            for subject, day, *amounts in rows:
-                sums[subject][at][day] = Amount(*amounts)
-        return sums
-
-    def _charged(self) -> dict[str, Amount]:
-        """Return what the ledger's rows charge, by reservation."""
-        with self._looking() as link:
-            rows = link.execute(
-                f"select reference, {SUMS} from ledger where account_id = %s"
-                " and kind in ('settle', 'orphan', 'late') group by reference",
-                (self.account_id,),
-            ).fetchall()
-        return {reference: Amount(*amounts) for reference, *amounts in rows}
-
-    @staticmethod
-    def _by_period(*by_day: dict[date, Amount]) -> dict[tuple[Period, date], Amount]:
-        sums: dict[tuple[Period, date], Amount] = defaultdict(Amount)
-        for amounts in by_day:
-            for day, amount in amounts.items():
-                for period in Period:
-                    sums[period, period.began(day)] += amount
-        return sums
-
     def _free(self, on: Sequence[str]) -> Amount:
         """Return what nobody has yet of the day that it is, of whom a lease counts on."""
-        with self._looking() as link:
-            rows = link.execute(
-                f"select subject, period, {COLUMNS} from quota_counters c join periods_of(%s) using (period, starts)"
-                " where subject = any (%s)",
-                (self.day, list(on)),
-            ).fetchall()
-        taken = {(subject, Period(period)): Amount(*amounts) for subject, period, *amounts in rows}
+        taken = self.books.taken(self.day, on)
         return least(
             replace(
                 self.limits[subject], taken={period: taken.get((subject, period), NOTHING) for period in Period}
             ).free
             for subject in on
         )
-
-    def _booking(self, reservation: Reservation) -> Booking:
-        settlement = quota_pb2.Settlement(
-            reservation_id=reservation.reservation_id,
-            charged=reservation.delivered.message(),
-            usage=usage_pb2.Usage(completion_tokens=reservation.delivered.tokens),
-            provider="local-text",
-            model="m",
-            dialect="openai",
-            tags=["a", "user:b"],
-            further=[one.reservation_id for one in reservation.further],
-        )
-        return Booking(*self._named(reservation), settlement, [self._named(one) for one in reservation.further])
-
-    def _opened(self, reservation: Reservation) -> Booking:
-        return Booking(*self._named(reservation), quota_pb2.Settlement(reservation_id=reservation.reservation_id))
-
-    def _named(self, reservation: Reservation) -> Further:
-        found = self.lease_ids.read(reservation.lease.lease_id)
-        assert found is not None
-        return Further(reservation.reservation_id, reservation.lease.lease_id, found[0], reservation.amount)
 
 
 def test_no_interleaving_breaks_the_law(database_url: str) -> None:
