@@ -2,9 +2,10 @@
 
     python -m tests.auth.holder ADDRESSES KEY JOURNAL INVOICE COUNT PAUSE_S SPREAD_S PATIENCE_S LEAVERS
 
-Each request reserves 100 tokens and is answered in five parts of 20; the provider writes every part to its invoice
-before the router hears of it. A share of the callers, LEAVERS, leaves at random: before the first part, when only the
-backend knows whether the provider had begun, or after some. Prints one line a request: what became of it.
+Each request reserves 100 tokens, with their price in dollars, and is answered in five parts of 20; the provider writes
+every part to its invoice before the router hears of it. Half of them have a tag. A share of the callers, LEAVERS,
+leaves at random: before the first part, when only the backend knows whether the provider had begun, or after some.
+Prints one line a request: what became of it.
 """
 
 from __future__ import annotations
@@ -23,14 +24,24 @@ from services.common import logs
 from services.common.errors import MoaError, QuotaExhausted
 from services.common.rpc.client import channel
 from services.quota_client import AbandonedCalls, Admission, Reservation
+from services.quota_client.amounts import Amount
 from tests.auth.asking import TOKEN, reserve, tokens
 
 TOKENS = 100
 PARTS = 5
+NANO_USD = 7
+"""The price of a token."""
+TAG = "soak"
+"""What half of the requests have."""
 
 
 WORD_S, DEFERRED_S = 0.5, 2.0
 """How long the backend waits with its word on a call that was left, and the router for it."""
+
+
+def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
+    """Return what a usage costs."""
+    return NANO_USD * (usage.prompt_tokens + usage.completion_tokens)
 
 
 def _unheard(_: object) -> None:
@@ -50,6 +61,7 @@ def left(backend: AbandonedCalls, reservation: Reservation, invoice: int) -> str
             provider="local-text",
             model="m",
             request_id="r",
+            cost=cost,
         )
     return "left"
 
@@ -67,9 +79,11 @@ async def answered(
     """Do one request; a gateway that is not available is asked again, as a client would."""
     end = time.monotonic() + patience_s
     leaves_at = random.randrange(PARTS) if random.random() < leavers else None
+    need = Amount(tokens=TOKENS, nano_usd=TOKENS * NANO_USD)
+    tags = random.choice(((), (TAG,)))
     while True:
         try:
-            reservation = await reserve(admission, key, TOKENS)
+            reservation = await reserve(admission, key, need=need, least=need, cost=cost, tags=tags)
             break
         except QuotaExhausted:
             if time.monotonic() >= end:

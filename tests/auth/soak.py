@@ -22,9 +22,11 @@ import psycopg
 
 from deploy.local.database import Database
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.checker import Findings
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.teams import MEMBER, Teams
 from services.auth.domain import keys
 from services.auth.domain.accounts import EVERYTHING, Limits
 from services.auth.migrations import migrate
@@ -34,7 +36,7 @@ from services.quota_client import Admission
 from services.quota_client.amounts import ReservationId
 from tests.auth.asking import PEPPER, TOKEN, audited, reserve, settle, until
 from tests.auth.conftest import spawned
-from tests.auth.holder import TOKENS
+from tests.auth.holder import NANO_USD, TAG, TOKENS
 from tests.forking import Begun
 
 REPLICAS = ROUTERS = 3
@@ -77,7 +79,12 @@ class Outcome:
     unmatched: list[str]
     """Reservations whose charge differs from the invoice, and which are not listed as orphans."""
     findings: Findings
+    mispriced: list[str]
+    """Reservations whose charge in dollars is not the price of their tokens."""
+    by_tag: tuple[int, int]
+    """Tokens that were charged to the budget of a tag, and those of requests that count on it."""
     limit: int
+    """Tokens that the team's dollars are for."""
     room_left: int
     """Requests that the account still had room for when all of these had ended."""
     filled: int
@@ -96,6 +103,8 @@ class Outcome:
             and self.filled == self.room_left
             and self.spare < TOKENS
             and not self.unmatched
+            and not self.mispriced
+            and self.by_tag[0] == self.by_tag[1]
             and not self.outstanding
             and not self.findings.faults
         )
@@ -121,7 +130,9 @@ async def _run(plan: Plan, folder: Path, database: Database, processes: list[Beg
     url = database.create("moa")
     await asyncio.to_thread(migrate, url)
     limit = plan.room * TOKENS
-    account_id, key = await account_of(url, limit)
+    # What binds is the team's dollars; a budget counts what half of the requests use.
+    account_id, key = await account_of(url, limit * 10)
+    budget_id = await _budget_of(url, account_id, nano_usd=limit * NANO_USD, tokens=limit)
     replicas = await asyncio.gather(
         *(spawned(url, lease_s=plan.lease_s, block_s=plan.block_s) for _ in range(REPLICAS))
     )
@@ -174,6 +185,8 @@ async def _run(plan: Plan, folder: Path, database: Database, processes: list[Beg
             if charges.get(name, 0) != invoice.get(name, 0) and name not in orphans
         ],
         findings=findings,
+        mispriced=_mispriced(url, account_id),
+        by_tag=_by_tag(url, budget_id),
         limit=limit,
         room_left=left // TOKENS,
         filled=filled,
@@ -207,6 +220,47 @@ async def account_of(url: str, limit: int) -> tuple[str, str]:
     await Keys(postgres).create(account_id, key)
     await postgres.close()
     return account_id, key.secret
+
+
+async def _budget_of(url: str, account_id: str, *, nano_usd: int, tokens: int) -> str:
+    """Put an account into a team of so many dollars a month, with a budget of so many tokens a day for a tag."""
+    postgres = Postgres(url, size=1)
+    await postgres.open()
+    teams = Teams(postgres)
+    limits = {"nano_usd_a_month": nano_usd}
+    team = await teams.create(name="soak", columns=limits, rules=[], key_count=1, actor="console")
+    await teams.put(team.id, account_id, MEMBER, actor="console")
+    budget = await Budgets(postgres).create(owner=team.id, tag=TAG, actor="console", tokens_a_day=tokens)
+    await postgres.close()
+    return budget.id
+
+
+def _mispriced(url: str, account_id: str) -> list[str]:
+    """Return the reservations that were not charged the price of their tokens, to the nano-dollar."""
+    with psycopg.connect(url) as link:
+        rows = link.execute(
+            "select reference from ledger where account_id = %s and kind in ('settle', 'orphan', 'late')"
+            " group by reference having sum(nano_usd) <> %s * sum(tokens)",
+            (account_id, NANO_USD),
+        ).fetchall()
+    return [reference for (reference,) in rows]
+
+
+def _by_tag(url: str, budget_id: str) -> tuple[int, int]:
+    """Return the tokens that a budget's counter says are out of reach, and those that were charged to its blocks."""
+    with psycopg.connect(url) as link:
+        counted = link.execute(
+            "select coalesce(sum(tokens), 0)::bigint from quota_counters where subject = %s and period = 'total'",
+            (budget_id,),
+        ).fetchone()
+        charged = link.execute(
+            "select coalesce(sum(l.tokens), 0)::bigint from ledger l join blocks b on b.id = l.block_id"
+            " where %s = any (b.counts_as) and l.kind in ('settle', 'orphan', 'late')",
+            (budget_id,),
+        ).fetchone()
+    assert counted is not None
+    assert charged is not None
+    return counted[0], charged[0]
 
 
 async def _router(addresses: str, key: str, folder: Path, number: int, count: int, plan: Plan) -> Process:
@@ -326,6 +380,11 @@ def main() -> None:
     print(f"after their time was over, {outcome.filled} of these {outcome.room_left} were answered too")
     print(f"tokens left of {outcome.limit:,}: {outcome.spare} (a request takes {TOKENS})")
     print(f"the provider invoiced {outcome.invoiced:,} tokens; the ledger charged {outcome.charged:,} for them")
+    counted, charged = outcome.by_tag
+    print(
+        f"charged at another price {len(outcome.mispriced)}; a budget by tag counted {counted:,} tokens of"
+        f" {charged:,}; all within the team's ${outcome.limit * NANO_USD / 1e9:.6f} a month"
+    )
     print(f"unmatched {len(outcome.unmatched)}; outstanding {outcome.outstanding}; took {outcome.took_s:.1f} s")
     print("the ledger balances" if not outcome.findings.faults else "the ledger does NOT balance")
     raise SystemExit(0 if outcome.exact else 1)

@@ -12,13 +12,15 @@ from tests.auth.soak import Plan, run
 
 async def test_a_run_with_kills_is_exact(tmp_path: Path) -> None:
     """With a replica and a router killed -9, the database restarted midway, and a quarter of the callers leaving,
-    the ledger equals the invoice."""
+    the ledger equals the invoice, to the nano-dollar, and a team's dollars and a budget by tag are counted exactly."""
     plan = Plan(requests=120, room=48)
     outcome = await run(plan, tmp_path)
     assert outcome.answered + outcome.refused > 0
     assert outcome.left > 0
     assert outcome.unmatched == []
     assert outcome.charged <= outcome.invoiced
+    assert outcome.mispriced == []
+    assert outcome.by_tag[0] == outcome.by_tag[1] > 0
     assert outcome.outstanding == 0
     assert outcome.filled == outcome.room_left
     assert 0 <= outcome.spare < TOKENS
