@@ -104,7 +104,7 @@ class Outcome:
             and self.spare < TOKENS
             and not self.unmatched
             and not self.mispriced
-            and self.by_tag[0] == self.by_tag[1]
+            and self.by_tag[0] == self.by_tag[1] > 0
             and not self.outstanding
             and not self.findings.faults
         )
