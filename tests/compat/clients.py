@@ -117,6 +117,18 @@ _MENDS: Final = Plot(
 )
 """What has a coding agent read a file, edit it, run its test and report."""
 
+_SHELL_MENDS: Final = Plot(
+    steps=(
+        Step((Wanted("exec_command", {"cmd": "cat greeting.py"}),), "I read."),
+        Step((Wanted("exec_command", {"cmd": "sed -i s/wrld/world/ greeting.py"}),)),
+        Step((Wanted("exec_command", {"cmd": "python3 test_greeting.py"}),)),
+    ),
+    text="The test passes now.",
+    outcome=_MENDED,
+    marks=("hello, wrld", "", "1 test passed"),
+)
+"""Likewise, by commands alone."""
+
 _SEEING: Final = (*CHAT, "picture")
 _TYPED: Final = (*_SEEING, "structured-tool")
 
@@ -252,6 +264,38 @@ CLIENTS: Final = (
             ),
             ("ai-sdk (Anthropic)", "node-ai-anthropic", "ai_sdk_anthropic.mjs", "@ai-sdk/anthropic", _SEEING),
         )
+    ),
+    *(
+        Client(
+            name=f"{name} (Responses)",
+            lock=lock,
+            program=program,
+            package=package,
+            dialect="responses",
+            scenarios=_more(scenarios=scenarios),
+            # It seals reasoning for models alone that it knows as OpenAI's.
+            forgets=LOOPS if name == "pydantic-ai" else (),
+        )
+        for name, lock, program, package, scenarios in (
+            ("openai-python", "openai", "openai_responses.py", "openai", _SEEING),
+            ("openai-node", "node-openai", "openai_responses_node.mjs", "openai", _SEEING),
+            ("openai-agents", "openai-agents", "openai_agents.py", "openai-agents", CHAT),
+            ("openai-agents-js", "node-openai-agents", "openai_agents_node.mjs", "@openai/agents", CHAT),
+            ("ai-sdk", "node-ai", "ai_sdk.mjs", "ai", _SEEING),
+            ("pydantic-ai", "pydantic-ai", "pydantic_ai_program.py", "pydantic-ai-slim", _TYPED),
+            ("langchain", "langchain", "langchain_program.py", "langchain", _TYPED),
+        )
+    ),
+    Client(
+        name="codex",
+        lock="node-codex",
+        program="codex.mjs",
+        package="@openai/codex-linux-x64",
+        dialect="responses",
+        scenarios=dict.fromkeys(VENDORS, ("agent",)),
+        plots={"agent": _SHELL_MENDS},
+        loops=("agent",),
+        counts=False,
     ),
     Client(
         name="claude-code",

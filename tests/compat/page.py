@@ -12,6 +12,7 @@ PAGE: Final = Path("docs/testing.md")
 BEGIN, END = "<!-- clients: written by python -m tests.compat.page -->", "<!-- end of clients -->"
 _SPEAKS: Final = {
     "openai": "OpenAI",
+    "responses": "Responses",
     "compatible": "OpenAI",
     "google": "Google",
     "anthropic": "Anthropic",

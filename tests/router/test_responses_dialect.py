@@ -274,6 +274,26 @@ def test_tools_and_choices() -> None:
     assert json.loads(own.vendor.json)["responses"]["tool_choice"] == {"type": "web_search"}
 
 
+def test_namespaces_of_functions_are_joined_to_their_names() -> None:
+    """Any model is offered their functions by one name each, and a caller reads both names, and gives both back."""
+    inner = {"type": "function", "name": "spawn", "parameters": {"type": "object"}}
+    space = {"type": "namespace", "name": "agents", "description": "d", "tools": [inner]}
+    told = read(tools=[space])
+    assert [tool.name for tool in told.request.tools] == ["agents__spawn"]
+    call = whole(told, called(0, "{}", id="c1", name="agents__spawn"), *ended())["output"][0]
+    assert (call["namespace"], call["name"]) == ("agents", "spawn")
+    found = events(told, called(0, "{}", id="c1", name="agents__spawn"), *ended())
+    assert found[2]["item"]["namespace"] == "agents"
+    assert read(input=[call], tools=[space]).request.messages[0].parts[0].tool_call.name == "agents__spawn"
+    long = read(tools=[{**space, "name": "a" * 60}]).request.tools[0].name
+    assert len(long) == 64
+    kept = read(input=[call], tools=[space, {"type": "tool_search"}]).request
+    assert [tool.name for tool in kept.tools] == ["", ""]
+    assert kept.messages[0].parts[0].tool_call.name == "spawn"
+    with pytest.raises(InvalidField, match="namespace needs"):
+        read(tools=[{"type": "namespace", "name": "x"}])
+
+
 def test_what_is_not_stored_is_said() -> None:
     """A caller that wants its answer stored is told that the field has no effect; strictly, it is refused."""
     assert read(store=True).ignored == ["store"]

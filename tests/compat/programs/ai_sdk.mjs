@@ -1,4 +1,4 @@
-// The AI SDK, by its packages for OpenAI, for what is compatible with it, and for Google.
+// The AI SDK, by its packages for OpenAI (Responses, its default, and chats), for what is compatible, and for Google.
 import { createGoogleGenerativeAI } from '@ai-sdk/google';
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
@@ -14,7 +14,7 @@ const tools = Object.fromEntries(
 
 function provider({ dialect, url, key }) {
   if (dialect === 'google') return createGoogleGenerativeAI({ baseURL: `${url}/v1beta`, apiKey: key });
-  if (dialect === 'openai') return createOpenAI({ baseURL: `${url}/v1`, apiKey: key });
+  if (dialect === 'openai' || dialect === 'responses') return createOpenAI({ baseURL: `${url}/v1`, apiKey: key });
   return createOpenAICompatible({
     name: 'moa',
     baseURL: `${url}/v1`,
@@ -34,7 +34,8 @@ const thinks = {
   tools,
   stopWhen: stepCountIs(9),
   providerOptions: {
-    openai: { reasoningEffort: 'medium' },
+    // Of the Responses API: without it the SDK names earlier items by their ids, and the gateway keeps none.
+    openai: { reasoningEffort: 'medium', store: false },
     moa: { reasoningEffort: 'medium' },
     google: { thinkingConfig: { includeThoughts: true } },
   },

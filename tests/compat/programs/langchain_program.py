@@ -1,4 +1,4 @@
-"""LangChain's agents, by OpenAI's chat API or Google's."""
+"""LangChain's agents, by OpenAI's Responses API, its chat API or Google's."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ def model(question, *, thinks: bool = False):
         return ChatGoogleGenerativeAI(
             model=question.model, api_key=question.key, base_url=question.url, max_retries=1, **more
         )
+    by_responses = question.dialect == "responses"
     more = {"reasoning_effort": "medium"} if thinks else {}
+    if thinks and by_responses:
+        more = {"reasoning": {"effort": "medium", "summary": "auto"}}
     return ChatOpenAI(
         model=question.model,
         api_key=question.key,
         base_url=question.url + "/v1",
         max_retries=0,
-        use_responses_api=False,
+        use_responses_api=by_responses,
         **more,
     )
 

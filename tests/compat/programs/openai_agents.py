@@ -1,10 +1,18 @@
-"""OpenAI's Agents for Python, in chat mode."""
+"""OpenAI's Agents for Python, in their default mode, by the Responses API, and by chats."""
 
 from __future__ import annotations
 
 import openai
 import rig
-from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
+from agents import (
+    Agent,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    Runner,
+    function_tool,
+    set_tracing_disabled,
+)
 from openai.types.shared import Reasoning
 from pydantic import BaseModel
 
@@ -18,11 +26,12 @@ class Weather(BaseModel):
 
 def agent(question, *, thinks: bool = False, **more) -> Agent:
     client = openai.AsyncOpenAI(base_url=question.url + "/v1", api_key=question.key, max_retries=0)
+    kind = OpenAIResponsesModel if question.dialect == "responses" else OpenAIChatCompletionsModel
     settings = ModelSettings(reasoning=Reasoning(effort="medium")) if thinks else ModelSettings()
     return Agent(
         name="Helper",
         instructions="You help.",
-        model=OpenAIChatCompletionsModel(model=question.model, openai_client=client),
+        model=kind(model=question.model, openai_client=client),
         model_settings=settings,
         **more,
     )

@@ -1,5 +1,5 @@
-// OpenAI's Agents for JavaScript, in chat mode.
-import { Agent, OpenAIChatCompletionsModel, Runner, setTracingDisabled, tool } from '@openai/agents';
+// OpenAI's Agents for JavaScript, in their default mode, by the Responses API, and by chats.
+import { Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, setTracingDisabled, tool } from '@openai/agents';
 import OpenAI from 'openai';
 import { z } from 'zod';
 import * as rig from './rig.mjs';
@@ -12,7 +12,8 @@ const tools = [
 
 function agent(question, more) {
   const client = new OpenAI({ baseURL: `${question.url}/v1`, apiKey: question.key, maxRetries: 0 });
-  const model = new OpenAIChatCompletionsModel(client, question.model);
+  const kind = question.dialect === 'responses' ? OpenAIResponsesModel : OpenAIChatCompletionsModel;
+  const model = new kind(client, question.model);
   return new Agent({ name: 'Helper', instructions: 'You help.', model, ...more });
 }
 

@@ -1,4 +1,4 @@
-"""pydantic-ai, by OpenAI's chat API or Google's."""
+"""pydantic-ai, by OpenAI's Responses API, its chat API or Google's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, BinaryContent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.google import GoogleModel
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.google import GoogleProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -26,7 +26,8 @@ def agent(question, *, thinks: bool = False, **more) -> Agent:
         settings = {"google_thinking_config": {"include_thoughts": True}}
     else:
         client = openai.AsyncOpenAI(base_url=question.url + "/v1", api_key=question.key, max_retries=0)
-        model = OpenAIChatModel(question.model, provider=OpenAIProvider(openai_client=client))
+        kind = OpenAIResponsesModel if question.dialect == "responses" else OpenAIChatModel
+        model = kind(question.model, provider=OpenAIProvider(openai_client=client))
         settings = {"openai_reasoning_effort": "medium"}
     return Agent(model, model_settings=settings if thinks else None, **more)
 

@@ -70,7 +70,7 @@ class Response:
     def __init__(self, model: str, request_id: str, echo: Echo, *, streams: bool) -> None:
         self._model = model
         self._id = request_id
-        self._echo, self._summary = echo
+        self._echo, self._summary, self._spaces = echo
         self._streams = streams
         self._created = int(time.time())
         self._frames: list[bytes] = []
@@ -182,7 +182,7 @@ class Response:
         call = self._calls.get(piece.call_index)
         if call is None:
             self._end_open()
-            call = self._begun(Call(self._next, self._id, self._tell, piece))
+            call = self._begun(Call(self._next, self._id, self._tell, piece, self._spaces.get(piece.name)))
             self._calls[piece.call_index] = call
         call.add(piece.arguments_json)
 

@@ -12,7 +12,7 @@ from services.common import vendor_fields
 from services.common.errors import InvalidField, TooLarge, Unsupported
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
-from services.router.dialects.responses import bodies, echo
+from services.router.dialects.responses import bodies, echo, spaces
 from services.router.dialects.responses.items import Conversation
 from services.router.dialects.responses.offered import Offered
 from services.router.dialects.responses.places import Places, as_the_caller_wrote
@@ -104,7 +104,7 @@ def read(data: bytes, *, strict: bool = False) -> Read:
     key = body.prompt_cache_key if isinstance(body.prompt_cache_key, str) else ""
     with as_the_caller_wrote(conversation.places):
         prompt = Prompt.of(request, whole=is_large(data), conversation=key)
-    return Read(request, prompt, echo.of(body), conversation.places, ignored)
+    return Read(request, prompt, echo.of(body, offered.spaces), conversation.places, ignored)
 
 
 def counted(data: bytes) -> tuple[CountTokensRequest, Places]:
@@ -119,7 +119,7 @@ def _conversation(body: bodies.ResponseBody | bodies.PromptBody) -> Conversation
     for name, why in _REFUSED.items():
         if getattr(body, name, None):
             raise Unsupported(f"{name}: {why}", param=name)
-    conversation = Conversation(body.instructions or "")
+    conversation = Conversation(body.instructions or "", joins=not spaces.are_known(body.tools or ()))
     conversation.add_input(body.input)
     if not any(message.role != text_pb2.ROLE_SYSTEM for message in conversation.messages) and not body.input:
         raise InvalidField("input is required", param="input")

@@ -110,6 +110,7 @@ class FunctionCallItem(Struct, forbid_unknown_fields=True, kw_only=True):
     call_id: Annotated[str, Meta(min_length=1)]
     name: str
     arguments: str
+    namespace: str | None = None
     id: str | None = None
     status: str | None = None
 
@@ -121,6 +122,7 @@ class CustomCallItem(Struct, forbid_unknown_fields=True, kw_only=True):
     call_id: Annotated[str, Meta(min_length=1)]
     name: str
     input: str
+    namespace: str | None = None
     id: str | None = None
     status: str | None = None
 
@@ -131,6 +133,7 @@ class OutputItem(Struct, forbid_unknown_fields=True, kw_only=True):
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Annotated[str, Meta(min_length=1)]
     output: str | list[ContentPart]
+    namespace: str | None = None
     id: str | None = None
     status: str | None = None
     name: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,9 +18,11 @@ class Echo(NamedTuple):
     """The fields, as an object."""
     summary: str
     """In what form reasoning is wanted as a summary; empty: it is shown as it is."""
+    spaces: Mapping[str, tuple[str, str]]
+    """The namespace and the name of functions that were offered by one name for both."""
 
 
-def of(body: bodies.ResponseBody) -> Echo:
+def of(body: bodies.ResponseBody, spaces: Mapping[str, tuple[str, str]]) -> Echo:
     """Return what the answer to a body says of it. Nothing is stored, whatever is asked."""
     reasoning = body.reasoning or bodies.Reasoning()
     summary = summary_of(body)
@@ -43,7 +46,7 @@ def of(body: bodies.ResponseBody) -> Echo:
         "user": body.user,
         "metadata": body.metadata or {},
     }
-    return Echo(encode(fields), summary)
+    return Echo(encode(fields), summary, spaces)
 
 
 def summary_of(body: bodies.ResponseBody) -> str:

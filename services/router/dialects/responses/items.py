@@ -12,7 +12,7 @@ from moa.text.v1 import text_pb2
 from services.common import vendor_fields
 from services.common.errors import InvalidField, MoaError, Unsupported
 from services.router.dialects.media import file_from_base64, file_from_url, image_from_url
-from services.router.dialects.responses import bodies, sealed
+from services.router.dialects.responses import bodies, sealed, spaces
 from services.router.dialects.results import of_result
 from services.router.dialects.tools import GOOGLE, split_id
 from services.router.dialects.unknown import MOST_NAMED, Extra, Read, at, convert_liberally, printable
@@ -37,9 +37,11 @@ class Conversation:
 
     Args:
         instructions: What stands above them.
+        joins: Whether functions in namespaces have one name for both.
     """
 
-    def __init__(self, instructions: str = "") -> None:
+    def __init__(self, instructions: str = "", *, joins: bool = True) -> None:
+        self._joins = joins
         self.messages: list[text_pb2.Message] = []
         self.places: list[list[str]] = []
         """Of each message, the caller's path of each of its parts."""
@@ -81,6 +83,8 @@ class Conversation:
         elif isinstance(item, bodies.OutputItem):
             self._add_output(item, extra, where)
         else:
+            if item.namespace and not self._joins:
+                extra = {**extra, "namespace": item.namespace}
             self._add_made(text_pb2.Part(tool_call=self._call_from(item)), extra, where)
 
     def _read(self, given: Json, model: type[bodies.Item], where: str) -> tuple[bodies.Item, Extra]:
@@ -114,10 +118,11 @@ class Conversation:
 
     def _call_from(self, item: bodies.FunctionCallItem | bodies.CustomCallItem) -> text_pb2.ToolCall:
         call_id, signature = split_id(item.call_id)
+        name = spaces.joined(item.namespace, item.name) if item.namespace and self._joins else item.name
         if isinstance(item, bodies.CustomCallItem):
-            made = text_pb2.ToolCall(id=call_id, name=item.name, arguments_json=item.input, custom=True)
+            made = text_pb2.ToolCall(id=call_id, name=name, arguments_json=item.input, custom=True)
         else:
-            made = text_pb2.ToolCall(id=call_id, name=item.name, arguments_json=item.arguments)
+            made = text_pb2.ToolCall(id=call_id, name=name, arguments_json=item.arguments)
         if signature:
             made.signature, made.signer = signature, GOOGLE
         return made

@@ -10,7 +10,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import vendor_fields
 from services.common.errors import InvalidField
 from services.router.dialects.reply import encode
-from services.router.dialects.responses import bodies
+from services.router.dialects.responses import bodies, spaces
 from services.router.dialects.responses.items import VENDOR, Json, below, kind_of
 from services.router.dialects.tools import SYNTAXES
 from services.router.dialects.unknown import Read, convert_liberally
@@ -36,11 +36,29 @@ class Offered:
         self.names: list[str] = []
         """Paths of fields that nobody here knows."""
         self._kinds: list[str] = []
+        self.spaces: dict[str, tuple[str, str]] = {}
+        """The namespace and the name of each function that is offered by one name for both."""
+        self._joins = not spaces.are_known(given)
         for index, each in enumerate(given):
             self._add(each, f"tools[{index}]")
 
+    def _add_space(self, given: Json, where: str) -> None:
+        space, inner = given.get("name"), given.get("tools")
+        if not isinstance(space, str) or not isinstance(inner, list) or not all(isinstance(t, dict) for t in inner):
+            raise InvalidField(f"{where}: a namespace needs a name and tools", param=where)
+        for index, each in enumerate(inner):
+            count = len(self.tools)
+            self._add(each, f"{where}.tools[{index}]")
+            if len(self.tools) > count and (made := self.tools[-1]).name:
+                name = spaces.joined(space, made.name)
+                self.spaces[name] = (space, made.name)
+                made.name = name
+
     def _add(self, given: Json, where: str) -> None:
         kind = kind_of(given, where)
+        if kind == "namespace" and self._joins:
+            self._add_space(given, where)
+            return
         model = bodies.TOOLS.get(kind)
         self._kinds.append(kind)
         if model is None:

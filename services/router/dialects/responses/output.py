@@ -182,15 +182,27 @@ class Message(Item):
 
 
 class Call(Item):
-    """A call of a function, or of a custom tool."""
+    """A call of a function, or of a custom tool.
+
+    Args:
+        first: Its first piece.
+        spaced: Its namespace, and its name there; None: it is in none.
+    """
 
     prefix = "fc"
 
-    def __init__(self, index: int, answer_id: str, tell: Tell, first: text_pb2.ToolCallDelta) -> None:
+    def __init__(
+        self,
+        index: int,
+        answer_id: str,
+        tell: Tell,
+        first: text_pb2.ToolCallDelta,
+        spaced: tuple[str, str] | None = None,
+    ) -> None:
         self.prefix = "ctc" if first.custom else "fc"
         super().__init__(index, answer_id, tell)
         self._custom = first.custom
-        self._name = first.name
+        self._space, self._name = spaced or ("", first.name)
         signed = first.signature and first.signer == GOOGLE
         self._call_id = signed_id(first.id, first.signature) if signed else first.id
         self._words: list[str] = []
@@ -216,7 +228,7 @@ class Call(Item):
         words = "" if status == "in_progress" else "".join(self._words)
         kind, field = ("custom_tool_call", "input") if self._custom else ("function_call", "arguments")
         made: Json = {"id": self.id, "type": kind, "call_id": self._call_id, "name": self._name, field: words}
-        return made | {"status": status}
+        return made | ({"namespace": self._space} if self._space else {}) | {"status": status}
 
 
 _TOP: Final = ("token", "logprob", "bytes")
