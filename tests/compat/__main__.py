@@ -19,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.compat import environments, runner, table
-from tests.compat.clients import CLIENTS, OWN, VENDORS, Client
+from tests.compat.client import OWN, VENDORS, Client
+from tests.compat.clients import CLIENTS
 from tests.compat.world import world
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.compat import environments
-from tests.compat.clients import CLIENTS, Client
+from tests.compat.client import Client
+from tests.compat.clients import CLIENTS
 
 PAGE: Final = Path("docs/testing.md")
 BEGIN, END = "<!-- clients: written by python -m tests.compat.page -->", "<!-- end of clients -->"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from tests.compat import environments
-from tests.compat.clients import CALLS, PLOTS, Client
+from tests.compat.client import CALLS, PLOTS, Client
 from tests.compat.environments import Unavailable
 from tests.compat.plots import Plot
 from tests.compat.world import EMBEDDINGS, IMAGES, MODELS, PREDICTED, World

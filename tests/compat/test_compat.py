@@ -14,7 +14,8 @@ import pytest
 from deploy.local.stack import REPOSITORY, Stack
 from tests import stacks
 from tests.compat import environments, page, runner, table
-from tests.compat.clients import CLIENTS, VENDORS, Client
+from tests.compat.client import VENDORS, Client
+from tests.compat.clients import CLIENTS
 from tests.compat.fakes import Fakes
 from tests.compat.plots import LOOP, Conversation, Plot, Stage, Turn, mark, thought
 from tests.compat.world import World, world
