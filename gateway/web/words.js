@@ -2,7 +2,7 @@
 export const WORDS = {
   en: {
     skip: "Skip to content", language: "한국어", logout: "Log out", login: "Log in", signup: "Sign up", email: "Email",
-    password: "Password", newPassword: "Password (8 characters or more)", name: "Name", invitation: "Invitation (if you have one)",
+    password: "Password", newPassword: "Password (8 characters or more)", totpCode: "Code (if you have a second factor)", name: "Name", invitation: "Invitation (if you have one)",
     secretTitle: "Your new key", secretNote: "It is shown this once. Keep it somewhere safe.", copy: "Copy", copied: "Copied.",
     secretDone: "I have kept it", limits: "Today", keys: "API keys", usage: "Usage of the last 30 days", prefix: "Begins with",
     created: "Created", lastUsed: "Last used", state: "State", actions: "Actions", keyName: "Name of a new key",
@@ -26,7 +26,7 @@ export const WORDS = {
   },
   ko: {
     skip: "본문으로 건너뛰기", language: "English", logout: "로그아웃", login: "로그인", signup: "가입하기", email: "이메일",
-    password: "비밀번호", newPassword: "비밀번호 (8자 이상)", name: "이름", invitation: "초대 코드 (있는 경우)",
+    password: "비밀번호", newPassword: "비밀번호 (8자 이상)", totpCode: "인증 코드 (2단계 인증을 쓰는 경우)", name: "이름", invitation: "초대 코드 (있는 경우)",
     secretTitle: "새 API 키", secretNote: "지금 한 번만 보입니다. 안전한 곳에 보관하세요.", copy: "복사", copied: "복사했습니다.",
     secretDone: "보관했습니다", limits: "오늘", keys: "API 키", usage: "최근 30일 사용량", prefix: "앞부분",
     created: "만든 날", lastUsed: "마지막 사용", state: "상태", actions: "작업", keyName: "새 키 이름",

@@ -15,12 +15,13 @@ from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
 from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.callers import Callers, address_of
-from services.auth.domain import keys
+from services.auth.domain import keys, totp
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Owner, Standing
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
@@ -74,6 +75,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._signup = signup
         self._first_login = first_login
         self._logins = Logins(postgres, pepper=pepper)
+        self._second_factors = SecondFactors(postgres, pepper=pepper)
 
     async def SignUp(self, request: pb.SignUpRequest, context: Any) -> pb.SignUpResponse:
         """Create an account and a session."""
@@ -126,8 +128,14 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if not await self._passwords.verify(found[1] if found else None, request.password) or found is None:
             await self._logins.wrong(email)
             raise Unauthenticated(_WRONG_LOGIN)
+        if await self._second_factors.needed(found[0]):
+            if not request.totp_code:
+                raise Unauthenticated("a second factor is needed; send your authenticator's code as `totp_code`")
+            if not await self._second_factors.check(found[0], request.totp_code):
+                await self._logins.wrong(email)
+                raise Unauthenticated("the code is not correct; send the one that your authenticator shows now")
         await self._logins.right(email, address)
-        token, expires_at = await self._begin(found[0])
+        token, expires_at = await self._begin(found[0], address, audited=True)
         account = render.account(await self._accounts.get(found[0]))
         return pb.LogInResponse(session_token=token, expires_at=expires_at, account=account)
 
@@ -137,6 +145,65 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if caller.session is not None:
             await self._sessions.end(caller.session)
         return pb.LogOutResponse()
+
+    async def _logged_in(self, context: Any) -> tuple[str, bytes]:
+        """Return the account and the session of somebody who is logged in. Raises PermissionDenied for keys."""
+        caller = await self._callers.of(context)
+        if caller.session is None:
+            raise PermissionDenied("keys manage no log-ins; log in")
+        return caller.account_id, caller.session
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: Any) -> pb.ListSessionsResponse:
+        """List the account's sessions."""
+        account_id, session = await self._logged_in(context)
+        return pb.ListSessionsResponse(
+            sessions=[
+                pb.Session(
+                    session_id=one.id,
+                    created_at=render.timestamp(one.created_at),
+                    expires_at=render.timestamp(one.expires_at),
+                    address=one.address,
+                    current=one.digest == session,
+                )
+                for one in await self._sessions.list(account_id)
+            ]
+        )
+
+    async def EndSession(self, request: pb.EndSessionRequest, context: Any) -> pb.EndSessionResponse:
+        """End one of the account's sessions."""
+        account_id, _ = await self._logged_in(context)
+        await self._sessions.end_one(account_id, request.session_id)
+        return pb.EndSessionResponse()
+
+    async def BeginSecondFactor(
+        self, request: pb.BeginSecondFactorRequest, context: Any
+    ) -> pb.BeginSecondFactorResponse:
+        """Make the secret of a second factor."""
+        account_id, _ = await self._logged_in(context)
+        secret = await self._second_factors.begin(account_id)
+        name = (await self._accounts.get(account_id)).email or account_id
+        return pb.BeginSecondFactorResponse(secret=totp.written(secret), uri=totp.address(secret, name))
+
+    async def ConfirmSecondFactor(
+        self, request: pb.ConfirmSecondFactorRequest, context: Any
+    ) -> pb.ConfirmSecondFactorResponse:
+        """Have log-ins take a code."""
+        account_id, session = await self._logged_in(context)
+        await self._logins.check(account_id, address_of(context))
+        await self._second_factors.confirm(account_id, request.code)
+        await self._sessions.end_others(account_id, session)
+        return pb.ConfirmSecondFactorResponse()
+
+    async def RemoveSecondFactor(
+        self, request: pb.RemoveSecondFactorRequest, context: Any
+    ) -> pb.RemoveSecondFactorResponse:
+        """Take the second factor away."""
+        account_id, _ = await self._logged_in(context)
+        await self._logins.check(account_id, address_of(context))
+        if not await self._second_factors.check(account_id, request.code):
+            raise InvalidField("the code is not correct; send the one that your authenticator shows now", param="code")
+        await self._second_factors.remove(account_id, actor=account_id)
+        return pb.RemoveSecondFactorResponse()
 
     async def GetMe(self, request: pb.GetMeRequest, context: Any) -> pb.GetMeResponse:
         """Describe the account."""
@@ -292,7 +359,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             found.key.CopyFrom(render.key(await self._keys.get(caller.account_id, caller.key_id)))
         return found
 
-    async def _begin(self, account_id: str) -> tuple[str, Any]:
+    async def _begin(self, account_id: str, address: str = "", *, audited: bool = False) -> tuple[str, Any]:
         token = SESSION_PREFIX + secrets.token_urlsafe(32)
-        expires_at = await self._sessions.begin(account_id, keys.digest(self._pepper, token))
+        digest = keys.digest(self._pepper, token)
+        expires_at = await self._sessions.begin(account_id, digest, address=address, audited=audited)
         return token, render.timestamp(expires_at)

@@ -14,6 +14,7 @@ from services.auth import render, spend_pages, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.offered import Offered
+from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
 from services.auth.adapters.usage import Usage
@@ -49,6 +50,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         passwords: Passwords,
         pepper: bytes,
         offered: Offered,
+        second_factors: SecondFactors,
     ) -> None:
         self._accounts = accounts
         self._keys = keys_kept
@@ -59,6 +61,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._passwords = passwords
         self._pepper = pepper
         self._offered = offered
+        self._second_factors = second_factors
 
     async def _administrator(self, context: Any, *, gives: bool) -> str:
         """Return the administrator who calls; `gives` is false where the call only reads or takes away.
@@ -123,6 +126,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             changes["password_hash"] = await self._passwords.hash(request.password) if request.password else None
         if changes:
             record = await self._accounts.update(record.id, actor=actor, **changes)
+        if request.HasField("second_factor"):
+            if request.second_factor:
+                raise InvalidField(
+                    "nobody sets another's second factor; it is taken away by false", param="second_factor"
+                )
+            await self._second_factors.remove(record.id, actor=actor)
         if request.HasField("zone"):
             try:
                 record = await self._accounts.set_zone(record.id, request.zone, actor=actor)

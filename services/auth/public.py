@@ -21,6 +21,7 @@ from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
 from services.auth.adapters.teams import Teams
@@ -85,6 +86,7 @@ def public_server(
             passwords=passwords,
             pepper=pepper,
             offered=offered,
+            second_factors=SecondFactors(postgres, pepper=pepper),
         ),
         server.grpc,
     )

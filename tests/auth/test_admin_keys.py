@@ -44,6 +44,7 @@ _GIVES: dict[str, list[dict[str, Any]]] = {
         {"email": "taken.over@example.com"},
         {"name": "somebody"},
         {"password": PASSWORD},
+        {"second_factor": False},
     ],
     "CreateAccountKey": [{}],
     "RotateAccountKey": [{}],

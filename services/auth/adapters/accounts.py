@@ -192,6 +192,7 @@ class Accounts:
             await link.execute(
                 "delete from sessions where account_id = %s and digest is distinct from %s", (account_id, keep_session)
             )
+            await audit(link, account_id, "password.changed", account_id)
 
     async def search(self, query: str, *, limit: int, after: tuple[datetime, str] | None) -> list[AccountRecord]:
         """List accounts that match, the newest first, after a place in that order."""

@@ -10,7 +10,8 @@ from services.common.errors import NotFound
 from services.quota_client.labels import USER_PREFIX
 
 _ERASED: Final[tuple[LiteralString, ...]] = (
-    "update accounts set email = null, name = '', password_hash = null, disabled_at = coalesce(disabled_at, now()),"
+    "update accounts set email = null, name = '', password_hash = null, totp = null,"
+    " totp_pending = null, disabled_at = coalesce(disabled_at, now()),"
     " deleted_at = now(), team_id = null, team_role = null where id = %(account)s",
     # Rows of keys stay: what was borrowed under them is bound by their limits.
     "update keys set name = '', prefix = '', digest = sha256(gen_random_uuid()::text::bytea),"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from psycopg.rows import class_row
+
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Postgres
+from services.auth.domain.records import SessionRecord
+from services.common.errors import NotFound
 
 _IDLE = "1 hour"
 _AT_MOST = "12 hours"
@@ -17,16 +21,21 @@ class Sessions:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def begin(self, account_id: str, digest: bytes) -> datetime:
-        """Begin a session; give when it ends if it is not used. Ended ones are swept away."""
+    async def begin(self, account_id: str, digest: bytes, *, address: str = "", audited: bool = False) -> datetime:
+        """Begin a session; give when it ends if it is not used. Ended ones are swept away.
+
+        `audited`: whether it is noted in the audit log, as a log-in.
+        """
         async with self._postgres.transaction() as link:
             await link.execute("delete from sessions where expires_at < now()")
             cursor = await link.execute(
-                "insert into sessions (digest, account_id, expires_at) values (%s, %s, now() + %s::interval)"
-                " returning expires_at",
-                (digest, account_id, _IDLE),
+                "insert into sessions (digest, account_id, address, expires_at)"
+                " values (%s, %s, %s, now() + %s::interval) returning expires_at, id",
+                (digest, account_id, address[:64], _IDLE),
             )
             row = await cursor.fetchone()
+            if audited and row is not None:
+                await audit(link, account_id, "session.begun", account_id, f"session={row[1]}")
         assert row is not None
         ends: datetime = row[0]
         return ends
@@ -42,6 +51,31 @@ class Sessions:
             )
             row = await cursor.fetchone()
         return str(row[0]) if row else None
+
+    async def list(self, account_id: str) -> list[SessionRecord]:
+        """List an account's live sessions, the newest first."""
+        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(SessionRecord)) as cursor:
+            await cursor.execute(
+                "select id, digest, created_at, expires_at, address from sessions"
+                " where account_id = %s and expires_at > now() order by created_at desc, id",
+                (account_id,),
+            )
+            return await cursor.fetchall()
+
+    async def end_one(self, account_id: str, session_id: str) -> None:
+        """End one of an account's sessions. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "delete from sessions where account_id = %s and id = %s", (account_id, session_id)
+            )
+            if cursor.rowcount == 0:
+                raise NotFound("no such session")
+            await audit(link, account_id, "session.ended", account_id, f"session={session_id}")
+
+    async def end_others(self, account_id: str, digest: bytes) -> None:
+        """End an account's sessions but one."""
+        async with self._postgres.transaction() as link:
+            await link.execute("delete from sessions where account_id = %s and digest <> %s", (account_id, digest))
 
     async def pace_of(self, account_id: str) -> tuple[int, int]:
         """Return how many requests a minute an account may begin, and tokens use; 0: any number."""

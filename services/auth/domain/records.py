@@ -76,6 +76,17 @@ class InvitationRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SessionRecord:
+    """A session, without its token."""
+
+    id: str
+    digest: bytes
+    created_at: datetime
+    expires_at: datetime
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeyRecord(KeyLimits):
     """A key, without its secret."""
 
