@@ -11,7 +11,13 @@ from google.api import httpbody_pb2
 
 from moa.embedding.v1 import embedding_service_pb2
 from moa.image.v1 import image_service_pb2
-from moa.router.v1 import anthropic_service_pb2, google_service_pb2, native_service_pb2, openai_service_pb2
+from moa.router.v1 import (
+    anthropic_service_pb2,
+    google_service_pb2,
+    native_service_pb2,
+    openai_service_pb2,
+    responses_service_pb2,
+)
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import (
     IdempotencyKeyReused,
@@ -54,11 +60,12 @@ async def test_methods_that_cost_nothing_are_left_as_they_are(world: World) -> N
 
 def test_every_public_method_is_paid_or_known_to_be_free() -> None:
     """Whoever adds a method says which it is."""
-    free = {"ListProviders", "ListProviderModels", "ListModels", "GetModel", "CountTokens", "CountMessageTokens"}
+    free = {"ListProviders", "ListProviderModels", "ListModels", "GetModel"}
+    free |= {"CountTokens", "CountMessageTokens", "CountInputTokens"}
     files = (native_service_pb2, openai_service_pb2, google_service_pb2, text_service_pb2, image_service_pb2)
     methods = {
         f"/{service.full_name}/{method.name}"
-        for file in (*files, anthropic_service_pb2, embedding_service_pb2)
+        for file in (*files, anthropic_service_pb2, responses_service_pb2, embedding_service_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
         if method.name not in free
