@@ -111,6 +111,7 @@ AUTH: Final = Process(
         "MOA_IDEMPOTENCY_LEASE_S",
         "MOA_LEDGER_RETENTION_DAYS",
         "MOA_MAIL_FROM",
+        "MOA_PUBLIC_URL",
         "MOA_SMTP_URL",
         _SERVERS,
     ),

@@ -10,11 +10,13 @@ const DAILY = ["tokens", "images"];
 
 let language = localStorage.getItem("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
 let session = sessionStorage.getItem("session");
-let setupToken = takeSetupToken();
+let setupToken = takeToken("setup");
+let resetToken = takeToken("reset");
 
-// The one-time link of the first administrator. What is behind the # is sent to nobody; here it leaves the history too.
-function takeSetupToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("setup");
+// One-time links: of the first administrator, and for a forgotten password. What is behind the # is sent to nobody; here it
+// leaves the history too.
+function takeToken(name) {
+  const token = new URLSearchParams(location.hash.slice(1)).get(name);
   if (token) history.replaceState(null, "", location.pathname);
   return token;
 }
@@ -243,7 +245,8 @@ async function showUsage() {
 async function show() {
   translate();
   byId("setup-section").hidden = Boolean(session) || !setupToken;
-  byId("outside").hidden = Boolean(session) || Boolean(setupToken);
+  byId("reset-section").hidden = !resetToken;
+  byId("outside").hidden = Boolean(session) || Boolean(setupToken) || Boolean(resetToken);
   byId("inside").hidden = !session;
   byId("logout").hidden = !session;
   byId("who").textContent = "";
@@ -285,6 +288,26 @@ onSubmit("setup", async (values, form) => {
     await show();
     throw error;
   }
+});
+onSubmit("forgot", async (values, form) => {
+  await ask("POST", "/account/password-reset", values);
+  form.reset();
+  say(word("forgotDone"));
+});
+onSubmit("reset", async (values, form) => {
+  try {
+    await ask("POST", "/account/password-reset/confirm", { ...values, token: resetToken });
+  } catch (error) {
+    // A link that is no use leads to where another one is asked for; a password that is too short does not.
+    if (error.status === 403) resetToken = null;
+    await show();
+    throw error;
+  }
+  form.reset();
+  resetToken = session = null;
+  sessionStorage.removeItem("session");
+  await show();
+  say(word("resetDone"));
 });
 onSubmit("signup", (values, form) => enter("/account/signup", values, form));
 onSubmit("new-key", async (values, form) => {
@@ -329,7 +352,8 @@ byId("secret-done").addEventListener("click", () => {
 
 // A link that is pasted where the page is open already loads nothing.
 window.addEventListener("hashchange", () => {
-  setupToken = takeSetupToken() ?? setupToken;
+  setupToken = takeToken("setup") ?? setupToken;
+  resetToken = takeToken("reset") ?? resetToken;
   attempt(show);
 });
 

@@ -29,6 +29,7 @@ from services.auth.domain.spend import Report
 from services.auth.domain.spend import read as read_report
 from services.auth.lifetimes import read_lifetime, read_overlap
 from services.auth.logins import Logins
+from services.auth.password_resets import PasswordResets
 from services.common.errors import Conflict, InvalidField, PermissionDenied, Unauthenticated
 from services.common.rpc.keys import SESSION_PREFIX
 from services.quota_client import priorities
@@ -62,6 +63,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         pepper: bytes,
         signup: SignUpMode,
         first_login: FirstLogin,
+        resets: PasswordResets,
     ) -> None:
         self._accounts = accounts
         self._keys = keys_kept
@@ -74,6 +76,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._pepper = pepper
         self._signup = signup
         self._first_login = first_login
+        self._resets = resets
         self._logins = Logins(postgres, pepper=pepper)
         self._second_factors = SecondFactors(postgres, pepper=pepper)
 
@@ -145,6 +148,18 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if caller.session is not None:
             await self._sessions.end(caller.session)
         return pb.LogOutResponse()
+
+    async def AskPasswordReset(self, request: pb.AskPasswordResetRequest, context: Any) -> pb.AskPasswordResetResponse:
+        """Mail a link to somebody who forgot a password."""
+        await self._logins.arrive(address_of(context))
+        await self._resets.ask(render.read_email(request.email))
+        return pb.AskPasswordResetResponse()
+
+    async def ResetPassword(self, request: pb.ResetPasswordRequest, context: Any) -> pb.ResetPasswordResponse:
+        """Set a password by a link."""
+        await self._logins.arrive(address_of(context))
+        await self._resets.use(request.token, request.password)
+        return pb.ResetPasswordResponse()
 
     async def _logged_in(self, context: Any) -> tuple[str, bytes]:
         """Return the account and the session of somebody who is logged in. Raises PermissionDenied for keys."""

@@ -19,6 +19,7 @@ from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.second_factors import SecondFactors
@@ -33,6 +34,7 @@ from services.auth.arrivals import Arrivals
 from services.auth.budget_servicer import BudgetServicer
 from services.auth.callers import Callers, Verifier
 from services.auth.domain.passwords import Passwords
+from services.auth.password_resets import PasswordResets
 from services.auth.team_servicer import TeamServicer
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server
@@ -50,6 +52,9 @@ def public_server(
     offered: Offered,
     check_url: Callable[..., object],
     secrets: Secrets,
+    mailer: Mailer,
+    mails: bool,
+    public_url: str,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
@@ -72,6 +77,7 @@ def public_server(
             pepper=pepper,
             signup=signup,
             first_login=first_login,
+            resets=PasswordResets(postgres, mailer, passwords, pepper=pepper, public_url=public_url, mails=mails),
         ),
         server.grpc,
     )

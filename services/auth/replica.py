@@ -83,6 +83,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         egress = Egress(config.egress_allow.split(","))
         stack.push_async_callback(egress.aclose)
         secrets = Secrets(config.key_pepper.get_secret_value())
+        mailer = Mailer(config.smtp_url.get_secret_value(), config.mail_from)
         public = public_server(
             postgres,
             quota,
@@ -91,6 +92,9 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             signup=config.signup,
             first_login=first,
             offered=Offered(config.catalogue),
+            mailer=mailer,
+            mails=bool(config.smtp_url.get_secret_value()),
+            public_url=config.public_url,
             check_url=egress.check,
             secrets=secrets,
         )
@@ -113,7 +117,6 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             patience_s=grace_s,
         )
         await stack.enter_async_context(sweeper)
-        mailer = Mailer(config.smtp_url.get_secret_value(), config.mail_from)
         await stack.enter_async_context(Warner(Warnings(postgres), egress, mailer, secrets))
         public_port = await public.start(config.public_listen)
         stack.push_async_callback(public.stop, config.drain_s)

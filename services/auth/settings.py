@@ -59,6 +59,8 @@ class AuthSettings(DatabaseSettings):
     `smtps://user:password@host`; empty: none is mailed."""
     mail_from: str = "moa@localhost"
     """Whom they are from."""
+    public_url: str = "http://127.0.0.1:8080"
+    """Where callers reach the gateway, for the links of e-mails."""
     egress_allow: str = ""
     """Hosts beside public https ones that webhooks of warnings may go to, parted by commas."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)

@@ -112,6 +112,7 @@ async def started(
     setup_until: float = 0.0,
     database_wait_s: float = 20.0,
     ledger_retention_days: int | None = None,
+    smtp_url: str = "",
 ) -> Auth:
     """Start a replica; a busy machine is no database that is away, but for a test that says so."""
     stack = AsyncExitStack()
@@ -129,6 +130,8 @@ async def started(
         fresh_s=fresh_s,
         database_wait_s=database_wait_s,
         ledger_retention_days=ledger_retention_days,
+        smtp_url=SecretStr(smtp_url),
+        public_url="https://moa.example.com/",
         drain_s=0,
     )
     replica = await stack.enter_async_context(serving(config))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import re
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,8 +16,11 @@ from moa.account.v1 import admin_service_pb2 as admin_pb
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.domain import totp
 from tests.auth.asking import PEPPER
-from tests.auth.client import PASSWORD, Client, code_of
-from tests.auth.conftest import Auth
+from tests.auth.client import PASSWORD, Client, code_of, connected
+from tests.auth.conftest import Auth, Start
+from tests.emulators.mailbox import Mailbox
+
+INVALID, DENIED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED
 
 VECTORS = [
     (59, "287082"),
@@ -148,3 +153,67 @@ async def test_sessions_are_seen_and_ended(client: Client) -> None:
     key = await client.account.CreateKey(pb.CreateKeyRequest(), metadata=own)
     by_key = client.account.ListSessions(pb.ListSessionsRequest(), metadata=client.sent(key.api_key))
     assert await code_of(by_key) == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def mailed(mailbox: Mailbox, count: int) -> str:
+    """Wait for so many mails, and return what the last one's link has behind the #."""
+    async with asyncio.timeout(60):
+        while len(mailbox.arrived) < count:
+            await asyncio.sleep(0.02)
+    (token,) = re.findall(r"https://moa\.example\.com/#reset=(\S+)", mailbox.arrived[-1].get_content())
+    return str(token)
+
+
+async def test_a_forgotten_password_is_replaced_by_a_mailed_link(start: Start) -> None:
+    """Once, within half an hour, by the newest link alone; sessions end; whether an address has an account is not told,
+    and an address is not flooded."""
+    async with Mailbox() as mailbox:
+        auth = await start(smtp_url=mailbox.url)
+        client, link = await connected(auth.public_port)
+        async with link:
+            email = "forgetful@example.com"
+            made = await client.sign_up(email)
+            ask = pb.AskPasswordResetRequest(email="Forgetful@example.com")
+            await client.account.AskPasswordReset(ask, metadata=client.sent())
+            older = await mailed(mailbox, 1)
+            assert mailbox.arrived[0]["To"] == email
+            await client.account.AskPasswordReset(ask, metadata=client.sent())
+            token = await mailed(mailbox, 2)
+            nobody = pb.AskPasswordResetRequest(email="nobody@example.com")
+            assert (
+                await client.account.AskPasswordReset(nobody, metadata=client.sent()) == pb.AskPasswordResetResponse()
+            )
+            short = pb.ResetPasswordRequest(token=token, password="short")
+            assert await code_of(client.account.ResetPassword(short, metadata=client.sent())) == INVALID
+            for used in (older, "reset_made-up", ""):
+                wrong = pb.ResetPasswordRequest(token=used, password="a new password")
+                assert await code_of(client.account.ResetPassword(wrong, metadata=client.sent())) == DENIED
+            right = pb.ResetPasswordRequest(token=token, password="a new password")
+            await client.account.ResetPassword(right, metadata=client.sent())
+            assert await code_of(client.account.ResetPassword(right, metadata=client.sent())) == DENIED
+            gone = client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(made.session_token))
+            assert await code_of(gone) == grpc.StatusCode.UNAUTHENTICATED
+            client.address = "198.51.100.7"
+            log_in = pb.LogInRequest(email=email, password="a new password")
+            assert (await client.account.LogIn(log_in, metadata=client.sent())).session_token
+            await client.account.AskPasswordReset(ask, metadata=client.sent())
+            flood = client.account.AskPasswordReset(ask, metadata=client.sent())
+            assert await code_of(flood) == grpc.StatusCode.RESOURCE_EXHAUSTED
+            late = await mailed(mailbox, 3)
+            auth.query("update password_resets set expires_at = now() - interval '1 second' returning 1")
+            ended = pb.ResetPasswordRequest(token=late, password="a third password")
+            assert await code_of(client.account.ResetPassword(ended, metadata=client.sent())) == DENIED
+            acts = auth.query("select act from audit where account_id = %s order by id", made.account.account_id)
+            assert [act for (act,) in acts] == [
+                "password_reset.asked",
+                "password_reset.asked",
+                "password.reset",
+                "session.begun",
+                "password_reset.asked",
+            ]
+
+
+async def test_a_gateway_without_mail_says_so(client: Client) -> None:
+    """And whom to ask."""
+    ask = client.account.AskPasswordReset(pb.AskPasswordResetRequest(email="a@example.com"), metadata=client.sent())
+    assert await code_of(ask) == DENIED
