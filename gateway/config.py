@@ -317,11 +317,13 @@ def _clusters(settings: EdgeSettings) -> Iterable[Json]:
         }
 
 
-def _service(name: str, addresses: Iterable[Address], *, looked_s: float = 20, again_s: float = 0.5) -> Json:
+def _service(
+    name: str, addresses: Iterable[Address], *, looked_s: float = 20, again_s: float = 0.5, first_s: float = 0.25
+) -> Json:
     """Return the cluster of a service's processes, which speak gRPC.
 
-    Healthy ones are asked every `looked_s`, others every `again_s`. Each question costs an idle process fifty wake-ups.
-    One that cannot be reached is found out by the next request.
+    Healthy ones are asked every `looked_s`, others every `again_s`, and every `first_s` before the first request. Each
+    question costs an idle process fifty wake-ups. One that cannot be reached is found out by the next request.
     """
     return {
         **_cluster(name, addresses),
@@ -338,7 +340,7 @@ def _service(name: str, addresses: Iterable[Address], *, looked_s: float = 20, a
             {
                 "timeout": "1s",
                 "interval": f"{looked_s:g}s",
-                "no_traffic_interval": f"{max(1.0, again_s):g}s",
+                "no_traffic_interval": f"{first_s:g}s",
                 "no_traffic_healthy_interval": f"{looked_s:g}s",
                 "unhealthy_interval": f"{again_s:g}s",
                 "unhealthy_threshold": 2,
@@ -378,7 +380,7 @@ def _large_cluster(settings: EdgeSettings) -> Json:
 
     They may not be started before there is such a request.
     """
-    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60, again_s=2)
+    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60, again_s=2, first_s=2)
     # Those are asked in their own cluster whether they are healthy.
     others = [
         {"endpoint": {"address": _socket(address), "health_check_config": {"disable_active_health_check": True}}}

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final
 
 from deploy.local.forkserver import PID_BYTES, RETIRE
 from deploy.local.supervisor import Spec, Started, started
+from deploy.local.topology import EDGE
 
 _TRIES: Final = 2
 _CODE: Final = ("services", "gen", "inference", "gateway")
@@ -76,6 +77,7 @@ class Forks:
     """Starts processes for a supervisor, in the supervisor's thread.
 
     Code that has changed since the server began is not put together with what the server has: another one takes over.
+    The edge is started by itself: where a server is killed, it has callers wait until the services are back.
     """
 
     def __init__(self) -> None:
@@ -86,7 +88,7 @@ class Forks:
 
     def spawn(self, spec: Spec, folder: Path, output: BinaryIO) -> Started:
         """Start a process, by itself where no server can be had."""
-        if sys.platform == "linux":
+        if sys.platform == "linux" and spec.module != EDGE.module:
             if time.monotonic() - self._began > BEGUN_S and _code(folder) != self._code:
                 self.renew()
             for _ in range(_TRIES):

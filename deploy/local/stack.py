@@ -279,8 +279,8 @@ class Stack:
         if self._unstarted:
             self._postponed = Postponed(self._start_others)
             self.plan.large_fd = self._postponed.fd
-        # Whoever needs no database starts at once; the rest waits for it.
-        order = sorted(self._running, key=lambda name: self.plan.kind_of(name).needs_database)
+        # Whoever needs no database starts at once; the rest waits for it. The edge takes the longest.
+        order = sorted(self._running, key=lambda name: (self.plan.kind_of(name).needs_database, name != EDGE.name))
         with ThreadPoolExecutor(max_workers=len(order) + 1) as threads:
             try:
                 waits, url = [], None

@@ -16,7 +16,7 @@ from deploy.local import forking, forkserver
 from deploy.local.forking import Forks
 from deploy.local.stack import REPOSITORY
 from deploy.local.supervisor import Spec, Supervisor
-from deploy.local.topology import PROCESSES
+from deploy.local.topology import EDGE, PROCESSES
 from tests import waiting
 from tests.suite.test_forking import MODULE, told
 
@@ -113,6 +113,15 @@ def test_where_no_server_can_be_had_a_process_starts_by_itself(tmp_path: Path, m
     with spec.log.open("ab") as output:
         assert Forks().spawn(spec, tmp_path, output).wait() == 0
     assert told(spec.log)[0] == spec.environment
+
+
+def test_the_edge_is_started_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It outlives a server that is killed, so that requests wait at it for the services."""
+    monkeypatch.setattr(forking, "started", lambda spec, *_: spec.name)
+    spec = Spec(name=EDGE.name, module=EDGE.module, environment=PYTHON, log=tmp_path / "log")
+    with spec.log.open("ab") as output:
+        made: object = Forks().spawn(spec, tmp_path, output)
+    assert made == EDGE.name
 
 
 def test_what_is_loaded_before_is_what_every_service_loads() -> None:
