@@ -121,7 +121,7 @@ def carrying(**fields: Any) -> text_pb2.TextEvent:
 def test_pieces_of_kinds_that_nobody_knows_are_gathered_or_told_as_broken() -> None:
     """Their texts go on in their block; without a block they would be lost in an answer that ends well."""
     block = carrying(block={"type": "next_year", "words": ""})
-    deltas = [carrying(delta={"type": "next_delta", "words": piece}) for piece in ("a", "b")]
+    deltas = [carrying(delta={"type": "next_delta", "words": "a"}), carrying(delta={"words": "b"})]
     answer: Any = Told([text(block, *deltas), finished()])
     assert asyncio.run(message_reply.whole(answer, "r"))["content"] == [{"type": "next_year", "words": "ab"}]
     with pytest.raises(UpstreamBroken):

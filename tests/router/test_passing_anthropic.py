@@ -12,7 +12,7 @@ import pytest
 from moa.text.v1.text_service_pb2 import CountTokensRequest
 from services.catalogue import Model, Provider
 from services.catalogue._limits import Limits
-from services.common.errors import TooLarge, Unsupported
+from services.common.errors import TooLarge, Unsupported, UpstreamBroken
 from services.common.vendor_fields import MOST_BYTES
 from services.providers.anthropic.text.request import count_request_from, request_from
 from services.providers.text.ignored import Ignored
@@ -288,3 +288,41 @@ def test_an_answer_comes_through_as_it_was(form: str) -> None:
         expected[0]["message"] |= {"id": "msg_r", "usage": events[0]["message"]["usage"]}
         told = [event for event in events if event.get("delta", {}).get("partial_json") != "{}"]
         assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sent"),
+    [
+        ("openai", '"file_data":"data:application/pdf;base64,JVBERi0x"'),
+        ("gemini", '"inlineData":{"mimeType":"application/pdf","data":"JVBERi0x"}'),
+        ("anthropic", '"source":{"type":"base64","media_type":"application/pdf","data":"JVBERi0x"}'),
+    ],
+)
+def test_a_document_reaches_every_vendor_that_takes_files(adapter: str, sent: str) -> None:
+    """In its own form; a document that is text reaches all others as text."""
+    words = {"type": "text", "media_type": "text/plain", "data": "some words"}
+    content = [{"type": "document", "source": PDF}, {"type": "document", "source": words, "title": "T"}]
+    data = json.dumps({"model": "m", "messages": [user(*content)]}).encode()
+    request = message_request.read(data)[0].request
+    check(request, CLAUDE, ADAPTERS[adapter], Ignored())
+    made = bytes(ADAPTERS[adapter].request_from(request, CLAUDE, PROVIDER, Ignored()).body).decode()
+    assert sent in made.replace(": ", ":").replace(", ", ",")
+    assert "some words" in made
+    with pytest.raises(Unsupported, match="files"):
+        check(request, Model(id="m", provider="p", capabilities=ABLE - {"files"}), ADAPTERS[adapter], Ignored())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        {"type": "message_delta", "delta": {"stop_reason": ["end_turn"]}, "usage": []},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": ["text"]}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "x", "citations": "y"}},
+    ],
+)
+def test_a_piece_of_other_types_is_read_or_is_a_broken_answer(piece: Json) -> None:
+    """Whatever Anthropic answers, nothing of it is an error of this gateway's own."""
+    recording = Recording("anthropic", [*streamed()[:5], piece, *streamed()[5:]], says=Said(""))
+    for stream in (True, False):
+        _, error = asyncio.run(outcome(recording, "anthropic", stream=stream))
+        assert error is None or isinstance(error, UpstreamBroken)

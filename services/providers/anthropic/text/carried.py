@@ -191,10 +191,11 @@ class Returned:
             for name, value in message.items()
             if name not in _KNOWN_MESSAGE and value is not None and self._sent.get(name) != value
         }
-        if message.get("model") not in (None, self._own_name):  # callers know it by the catalogue's name
-            found["model"] = message["model"]
-        if message.get("stop_reason") in _ENDS:
-            found["stop_reason"] = message["stop_reason"]
+        reason, model = message.get("stop_reason"), message.get("model")
+        if isinstance(reason, str) and reason in _ENDS:
+            found["stop_reason"] = reason
+        if isinstance(model, str) and model != self._own_name:  # callers know it by the catalogue's name
+            found["model"] = model
         if isinstance(usage, dict):
             more = {
                 name: value

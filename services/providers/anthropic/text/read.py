@@ -174,7 +174,7 @@ class AnthropicReader(BlockReader):
                 raise Malformed
             if text := self._text(block.text, 0, "content"):
                 self._say(0, text)
-            if citations := given.get("citations"):
+            if (citations := given.get("citations")) and isinstance(citations, list):
                 self._carry({"text": {"citations": citations}})
         elif block.type == "thinking":
             self._take_thought(place, block.thinking, block.signature)

@@ -91,7 +91,7 @@ class Blocks:
     def _begin(self, block: Json) -> list[Json]:
         out = self._close()
         self.index += 1
-        self._open = block["type"]
+        self._open = block["type"] or "unknown"
         self._signed = False
         return [*out, {"type": "content_block_start", "index": self.index, "content_block": block}]
 

@@ -137,13 +137,22 @@ async def whole(answer: TextAnswer, request_id: str, *, omits: bool = False) -> 
     return made
 
 
+_PIECES: Final = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "signature_delta": ("signature", "signature"),
+    "input_json_delta": ("input", "partial_json"),
+}
+"""The field of a block that each kind of piece fills, and what holds it there."""
+
+
 class _Content:
     """Gathers the events of blocks to whole ones."""
 
     def __init__(self) -> None:
         self._blocks: list[Json] = []
-        self._pieces: list[str] = []
-        self._field = ""
+        self._pieces: dict[str, list[str]] = {}
+        """Of the open block, by its fields."""
 
     def add(self, events: list[Json]) -> None:
         for event in events:
@@ -155,18 +164,13 @@ class _Content:
                 self._join()
 
     def _delta(self, delta: Json) -> None:
-        kind = delta["type"]
-        if kind == "text_delta":
-            self._piece("text", delta["text"])
-        elif kind == "thinking_delta":
-            self._piece("thinking", delta["thinking"])
-        elif kind == "input_json_delta":
-            self._piece("input", delta["partial_json"])
-        elif kind == "signature_delta":
-            self._blocks[-1]["signature"] = delta["signature"]
-        elif kind == "citations_delta":
-            known = self._blocks[-1].get("citations") or []
-            self._blocks[-1]["citations"] = [*known, delta["citation"]]
+        field, name = _PIECES.get(delta.get("type", ""), ("", ""))
+        piece = delta.get(name)
+        if isinstance(piece, str):
+            self._pieces.setdefault(field, []).append(piece)
+        elif delta.get("type") == "citations_delta" and "citation" in delta:
+            known = self._blocks[-1].get("citations")
+            self._blocks[-1]["citations"] = [*(known if isinstance(known, list) else ()), delta["citation"]]
         else:
             self._go_on({name: value for name, value in delta.items() if name != "type"})
 
@@ -180,16 +184,12 @@ class _Content:
             else:
                 vendor_fields.go_on(block, {name: value})
 
-    def _piece(self, field: str, text: str) -> None:
-        self._field = field
-        self._pieces.append(text)
-
     def _join(self) -> None:
-        if self._pieces:
-            text = "".join(self._pieces)
-            block = self._blocks[-1]
-            block[self._field] = _object(text) if self._field == "input" else block.get(self._field, "") + text
-            self._pieces.clear()
+        block = self._blocks[-1]
+        for field, pieces in self._pieces.items():
+            text, known = "".join(pieces), block.get(field)
+            block[field] = _object(text) if field == "input" else (known if isinstance(known, str) else "") + text
+        self._pieces.clear()
 
     def whole(self) -> list[Json]:
         return self._blocks
