@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from tests.compat.client import CHAT, LOOPS, OWN, PLOTS, RESULTS, VENDORS, Client
+from tests.compat.fakes import RESPONSES_MODEL
 from tests.compat.plots import LOOP, TEXT, Plot, Step, Wanted, named
 
 
@@ -215,6 +216,7 @@ CLIENTS: Final = (
             scenarios=_more(scenarios=scenarios),
             # It seals reasoning for models alone that it knows as OpenAI's.
             forgets=LOOPS if name == "pydantic-ai" else (),
+            models={} if name == "pydantic-ai" else {"openai": RESPONSES_MODEL},
         )
         for name, lock, program, package, scenarios in (
             ("openai-python", "openai", "openai_responses.py", "openai", _SEEING),

@@ -14,10 +14,12 @@ from tests.emulators import anthropic_requests, bedrock, gemini, openai
 from tests.emulators.anthropic import AnthropicEmulator
 from tests.emulators.bedrock import BedrockEmulator
 from tests.emulators.gemini import GeminiEmulator
-from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.openai_responses import SEALED, ResponsesEmulator
 from tests.emulators.script import Script
 
 OPENAI_MODEL: Final = "gpt-5-mini"
+RESPONSES_MODEL: Final = "gpt-6-luna"
+"""What is asked by the Responses API, as its row says."""
 
 
 class Fakes:
@@ -52,11 +54,16 @@ class Fakes:
         return list(dict.fromkeys([*refused, *others, *unasked, *fake.stage.problems, *fake.stage.missing()]))
 
 
-class FakeOpenAI(OpenAIEmulator):
-    """OpenAI, which tells its reasoning as many that speak its protocol do, and takes none back."""
+class FakeOpenAI(ResponsesEmulator):
+    """OpenAI. Its chats tell reasoning as many that speak their protocol do, and take none back; by the Responses API
+    what was thought before calls must be handed back, sealed."""
 
     proves = "never"
     stage = Stage(Plot(), proves=proves)
+
+    def models(self) -> frozenset[str]:
+        """Return the models that are asked by the Responses API."""
+        return frozenset((RESPONSES_MODEL,))
 
     async def chat_of(self, request: web.Request) -> dict[str, Any]:
         """Return the request's body, or raise Refused."""
@@ -67,7 +74,11 @@ class FakeOpenAI(OpenAIEmulator):
 
     def next_script(self) -> Script:
         """Return what the plot says."""
-        return self.stage.answer(_told_openai(self.seen[-1].body))
+        asked = self.seen[-1]
+        if not asked.path.endswith("/responses"):
+            return self.stage.answer(_told_openai(asked.body))
+        self.stage.prove("sealed")
+        return self.stage.answer(_told_responses(asked.body))
 
 
 class FakeGemini(GeminiEmulator):
@@ -128,6 +139,41 @@ def _told_openai(body: dict[str, Any]) -> Conversation:
         as_json=(body.get("response_format") or {}).get("type", "text") != "text",
         thinks=body.get("reasoning_effort") not in (None, "none"),
         pictures=sum(part["type"] == "image_url" for part in parts),
+    )
+
+
+def _told_responses(body: dict[str, Any]) -> Conversation:
+    items = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
+    turns: list[Turn] = []
+    calls: list[Wanted] = []
+    thoughts: list[dict[str, Any]] = []
+    for item in [*items, {}]:
+        kind = item.get("type", "message")
+        if kind == "reasoning":
+            thoughts.append(item)
+        elif kind == "function_call":
+            calls.append(Wanted(item["name"], json.loads(item["arguments"])))
+        elif calls and (kind != "message" or item.get("role") != "assistant"):
+            first = thoughts[0] if thoughts else {}
+            proof = first.get("encrypted_content")
+            turns.append(Turn(calls, proof and proof.removeprefix(SEALED)))
+            calls, thoughts = [], []
+    parts = [part for item in items if isinstance(item.get("content"), list) for part in item["content"]]
+    tools = frozenset(tool["name"] for tool in body.get("tools") or () if "name" in tool)
+    choice = body.get("tool_choice")
+    forced = choice["name"] if isinstance(choice, dict) else None
+    if choice == "required" and len(tools) == 1:
+        (forced,) = tools
+    effort = (body.get("reasoning") or {}).get("effort")
+    return Conversation(
+        turns=turns,
+        results=[json.dumps(i["output"], ensure_ascii=False) for i in items if i.get("type") == "function_call_output"],
+        tools=tools,
+        forced=forced,
+        said=json.dumps([i for i in items if i.get("role") not in ("system", "developer")], ensure_ascii=False),
+        as_json=((body.get("text") or {}).get("format") or {}).get("type", "text") != "text",
+        thinks=effort not in (None, "none"),
+        pictures=sum(part["type"] == "input_image" for part in parts),
     )
 
 

@@ -107,7 +107,7 @@ class Stage:
         Args:
             plot: What is said.
             proves: Which turns must be handed back with their signature: `always`, `thoughts` (those that were thought
-                about, while the model thinks) or `never`.
+                about, while the model thinks, with the text), `sealed` (likewise, without) or `never`.
             forgets: Whether the client keeps no thoughts, so that a turn with some must go on without thinking.
         """
         self.plot = plot
@@ -118,6 +118,10 @@ class Stage:
         self._proves = proves
         self._forgets = forgets
         self._thought: set[int] = set()
+
+    def prove(self, what: str) -> None:
+        """Have turns be handed back with their signatures as `proves` says."""
+        self._proves = what
 
     def answer(self, told: Conversation) -> Script:
         """Return what is said next."""
@@ -163,6 +167,8 @@ class Stage:
                 self.problems.append(f"turn {place}: {step.calls} were handed back as {turn.calls}")
             if self._proves == "always" and turn.proof != mark(place):
                 self.problems.append(f"turn {place}: its signature was handed back as {turn.proof!r}")
+            if self._proves == "sealed" and place in self._thought and turn.proof != mark(place):
+                self.problems.append(f"turn {place}: what it thought was handed back as {turn.proof!r}")
             if self._proves == "thoughts" and place in self._thought:
                 if self._forgets:
                     if told.thinks:

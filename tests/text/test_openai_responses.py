@@ -218,6 +218,38 @@ def test_chats_name_what_only_the_responses_api_takes() -> None:
     assert ignored.names == ["truncation"]
 
 
+def test_tools_in_items_are_held_to_the_row_too() -> None:
+    """An agent that offers its tools in an item reaches OpenAI; nothing that is billed apart hides there, or deeper."""
+    custom = {"type": "custom", "name": "exec", "description": "d", "format": {"type": "text"}}
+    item = {"type": "additional_tools", "role": "developer", "tools": [
+        {"type": "namespace", "name": "functions", "description": "d", "tools": [custom]}]}  # fmt: skip
+    call = {"type": "custom_tool_call", "call_id": "c1", "name": "exec", "namespace": "functions", "input": "x"}
+    result = {"type": "custom_tool_call_output", "call_id": "c1", "output": "r"}
+    asked_for = responses(
+        input=[item, {"role": "user", "content": "x"}, call, result], reasoning={"context": "all_turns"}
+    )
+    ignored = Ignored()
+    body = json.loads(bytes(ADAPTER.request_from(asked_for, model(), PROVIDER, ignored).body))
+    assert body["input"][0] == item
+    assert body["input"][2] == call
+    assert body["reasoning"] == {"context": "all_turns"}
+    item["tools"][0]["tools"] = [{"type": "web_search"}]  # type: ignore[index]
+    with pytest.raises(Unsupported, match="web_search is billed apart"):
+        sent(responses(input=[item, {"role": "user", "content": "x"}]))
+    events = read(asked_for, b"".join(
+        b"data: " + json.dumps(each).encode() + b"\n\n" for each in (
+            {"type": "response.output_item.added", "output_index": 0, "item": {**call, "input": ""}},
+            {"type": "response.output_item.done", "output_index": 0, "item": call},
+            {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [call]}},
+        )))  # fmt: skip
+    told = asked.read(json.dumps({"model": "m", "input": "x"}).encode())
+    response = answering.Response("m", "rid", told.echo, streams=False)
+    for event in events:
+        response.take(event)
+    (shown,) = json.loads(response.whole())["output"]
+    assert (shown["name"], shown["namespace"], shown["input"]) == ("exec", "functions", "x")
+
+
 def test_own_items_pass_both_ways() -> None:
     """An item of a kind that no contract has reaches a caller of the API as it is, and comes back as it was."""
     item = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}

@@ -74,16 +74,33 @@ def of_part(part: Part, where: str) -> Json:
 def tool_of(tool: Tool, model: Model, where: str) -> Json:
     """Return a tool of the API's own kinds. Raises Unsupported for one that the model's row does not let."""
     given: Any = vendor_fields.fields_of(tool.vendor, OWN_KINDS, where).get("tool")
+    check_tool(given, model, where)
+    return dict(given)
+
+
+def item_of(part: Part, model: Model, where: str) -> Json:
+    """Return an item of the API's own kinds. Raises Unsupported, for tools in it as `check_tool` does."""
+    item: Any = of_part(part, where).get("item")
+    if not isinstance(item, dict) or item.get("type") in (None, "item_reference") or _is_stored(item):
+        raise Unsupported(f"an item of that kind is not passed on: {STORED}", param=where)
+    for each in item["tools"] if isinstance(item.get("tools"), list) else ():
+        check_tool(each, model, where)
+    return item
+
+
+def check_tool(given: Any, model: Model, where: str) -> None:
+    """Raise Unsupported for a tool that the model's row does not let, or that reaches what is stored."""
     kind = given.get("type") if isinstance(given, dict) else None
     if not isinstance(kind, str):
         raise Unsupported("this model takes no tool of that kind", param=where)
+    for each in given["tools"] if isinstance(given.get("tools"), list) else ():
+        check_tool(each, model, where)
     name = "web_search" if kind.startswith("web_search") else kind
     if (name in _BILLED or kind in _BILLED) and not {name, kind} & model.limits.hosted_tools:
         raise Unsupported(f"{kind} is billed apart; this model's row does not name it in hosted_tools", param=where)
     places = (given, given.get("container"), given.get("input_image_mask"))
     if kind != "file_search" and (isinstance(places[1], str) or any(map(_is_stored, places))):
         raise Unsupported(f"{kind}: {STORED}", param=where)
-    return dict(given)
 
 
 def _is_stored(given: Any) -> bool:

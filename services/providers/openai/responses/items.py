@@ -9,8 +9,9 @@ import msgspec
 
 from moa.common.v1.media_pb2 import FileInput
 from moa.text.v1.text_pb2 import Message, Part, Role, ToolCall
+from services.catalogue import Model
 from services.common.errors import InvalidField
-from services.providers.openai.responses.fields import of_part
+from services.providers.openai.responses.fields import item_of, of_part
 from services.providers.openai.text.carried import VENDOR
 from services.providers.text import media
 
@@ -27,9 +28,11 @@ class Items:
 
     Args:
         system_role: What instructions are called.
+        model: Whose row says which tools in items pass.
     """
 
-    def __init__(self, system_role: str) -> None:
+    def __init__(self, system_role: str, model: Model) -> None:
+        self._model = model
         self._roles = {**_ROLES, Role.ROLE_SYSTEM: system_role}
         self._custom: set[str] = set()
         """The ids of calls of custom tools."""
@@ -68,10 +71,7 @@ class Items:
                 sealed = thought.signature.decode("ascii", "replace")
                 self.made.append({"type": "reasoning", "summary": summary, "encrypted_content": sealed})
         elif kind is None:
-            item = of_part(part, where).get("item")
-            if not isinstance(item, dict):
-                raise InvalidField("an empty part does not belong in this message", param=where)
-            self.made.append(item)
+            self.made.append(item_of(part, self._model, where))
         else:
             raise InvalidField(f"{kind} does not belong in this message", param=where)
 

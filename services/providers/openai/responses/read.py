@@ -44,6 +44,8 @@ _WORDS: Final = {
     "response.function_call_arguments.done": "arguments",
     "response.custom_tool_call_input.done": "input",
 }
+_BESIDE: Final = ("namespace", "caller", "async")
+"""What a call has beside its name and words."""
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 _QUIET: Final = frozenset(
     (
@@ -158,7 +160,11 @@ class ResponsesReader(BaseReader):
         custom = item["type"] == "custom_tool_call"
         if custom:
             self._custom.add(place)
+        before = len(self._events)
         self._call(0, self._calls[place], "", call_id=item.get("call_id"), name=item.get("name"), custom=custom)
+        beside = {name: item[name] for name in _BESIDE if item.get(name) is not None}
+        if beside and self._speaks and len(self._events) > before:
+            self._events[-1].vendor.CopyFrom(carried_of(VENDOR, {"call": beside}))
 
     def _end_item(self, place: Any, item: Json) -> None:
         kind = item.get("type")

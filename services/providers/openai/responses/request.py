@@ -24,6 +24,7 @@ Json = dict[str, Any]
 LEAST_TOKENS: Final = 16
 """The least bound on an answer that OpenAI takes. A lower one is kept by the reader, which ends a longer answer."""
 _SEALED: Final = "reasoning.encrypted_content"
+_SHOWN: Final = ("summary", "context", "mode")
 _LOGPROBS: Final = "message.output_text.logprobs"
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -42,7 +43,7 @@ def body_from(request: GenerateTextRequest, model: Model, system_role: str, igno
     if request.candidates > 1:
         raise Unsupported("this model gives one candidate", param="candidates")
     passing, own, speaks = fields.of_request(request, ignored)
-    items = Items(system_role)
+    items = Items(system_role, model)
     for index, message in enumerate(request.messages):
         items.add(message, f"messages[{index}]")
     body: Json = {"model": model.name, "input": items.made, "store": False, "include": [_SEALED]}
@@ -115,7 +116,7 @@ def _add_reasoning(body: Json, request: GenerateTextRequest, own: Json, ignored:
     effort = effort_of(request.reasoning, ignored) if request.HasField("reasoning") else ""
     wanted: Json = {"effort": effort} if effort else {}
     shown = own.get("reasoning")
-    if isinstance(shown, dict) and isinstance(shown.get("summary"), str):
-        wanted["summary"] = shown["summary"]
+    if isinstance(shown, dict):
+        wanted |= {name: shown[name] for name in _SHOWN if shown.get(name) is not None}
     if wanted:
         body["reasoning"] = wanted

@@ -12,7 +12,7 @@ from services.common import vendor_fields
 from services.common.errors import InvalidField, TooLarge, Unsupported
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
-from services.router.dialects.responses import bodies, echo, spaces
+from services.router.dialects.responses import bodies, echo
 from services.router.dialects.responses.items import Conversation
 from services.router.dialects.responses.offered import Offered
 from services.router.dialects.responses.places import Places, as_the_caller_wrote
@@ -77,7 +77,8 @@ def read(data: bytes, *, strict: bool = False) -> Read:
     _refuse(body)
     ignored = ["store"] if body.store else []
     refuse(ignored, strict=strict)
-    conversation = _conversation(body)
+    offered = Offered(body.tools or ())
+    conversation = _conversation(body, offered)
     request = GenerateTextRequest(
         model=body.model,
         stream=bool(body.stream),
@@ -92,7 +93,6 @@ def read(data: bytes, *, strict: bool = False) -> Read:
     if body.top_logprobs or _LOGPROBS in (body.include or ()):
         request.sampling.logprobs = True
         request.sampling.top_logprobs = body.top_logprobs or 0
-    offered = Offered(body.tools or ())
     choice = offered.put(request, body.tool_choice, body.parallel_tool_calls)
     _set_form(request, body.text)
     # What is signed has to be given back in any case.
@@ -110,16 +110,17 @@ def read(data: bytes, *, strict: bool = False) -> Read:
 def counted(data: bytes) -> tuple[CountTokensRequest, Places]:
     """Read a prompt whose tokens are to be counted, and where its messages stand. Raises as `read`."""
     body = parse_liberally(data, _COUNTED).body
-    conversation = _conversation(body)
-    asked = CountTokensRequest(model=body.model, messages=conversation.messages, tools=Offered(body.tools or ()).tools)
+    offered = Offered(body.tools or ())
+    conversation = _conversation(body, offered)
+    asked = CountTokensRequest(model=body.model, messages=conversation.messages, tools=offered.tools)
     return asked, conversation.places
 
 
-def _conversation(body: bodies.ResponseBody | bodies.PromptBody) -> Conversation:
+def _conversation(body: bodies.ResponseBody | bodies.PromptBody, offered: Offered) -> Conversation:
     for name, why in _REFUSED.items():
         if getattr(body, name, None):
             raise Unsupported(f"{name}: {why}", param=name)
-    conversation = Conversation(body.instructions or "", joins=not spaces.are_known(body.tools or ()))
+    conversation = Conversation(body.instructions or "", joined={space for space, _ in offered.spaces.values()})
     conversation.add_input(body.input)
     if not any(message.role != text_pb2.ROLE_SYSTEM for message in conversation.messages) and not body.input:
         raise InvalidField("input is required", param="input")
@@ -161,14 +162,19 @@ def _carry(
     own = {name: value for name, value in own.items() if value != _DEFAULTS.get(name)}
     reported = [name for name, value in hints.items() if value != _DEFAULTS.get(name)]
     reported = ["text.verbosity" if name == "verbosity" else name for name in reported] + list(own)
+    beside = {str(name): value for name, value in extra.items()}
+    # How reasoning is shown, and what only OpenAI's models know of it.
+    shown = beside.pop("reasoning", {})
     if summary := echo.summary_of(body):
-        own["reasoning"] = {"summary": summary}
+        shown = {**shown, "summary": summary}
+    if shown:
+        own["reasoning"] = shown
     if include := [name for name in body.include or () if name not in _HONOURED]:
         own["include"] = include
         reported.append("include")
     if choice is not None:
         own["tool_choice"] = choice
-    fields = {str(name): value for name, value in extra.items()} | hints | {OWN: own}
+    fields = beside | hints | {OWN: own}
     request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, [*reported, *names][:MOST_NAMED]))
     size = len(request.vendor.json) + sum(len(tool.vendor.json) for tool in request.tools)
     size += sum(len(part.vendor.json) for message in request.messages for part in message.parts)

@@ -6,6 +6,7 @@ What the model made in a turn is several items here (reasoning, a message, calls
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Collection
 from typing import Any, Final
 
 from moa.text.v1 import text_pb2
@@ -37,11 +38,11 @@ class Conversation:
 
     Args:
         instructions: What stands above them.
-        joins: Whether functions in namespaces have one name for both.
+        joined: The namespaces whose functions are offered by one name for both.
     """
 
-    def __init__(self, instructions: str = "", *, joins: bool = True) -> None:
-        self._joins = joins
+    def __init__(self, instructions: str = "", *, joined: Collection[str] = ()) -> None:
+        self._joined = joined
         self.messages: list[text_pb2.Message] = []
         self.places: list[list[str]] = []
         """Of each message, the caller's path of each of its parts."""
@@ -83,7 +84,7 @@ class Conversation:
         elif isinstance(item, bodies.OutputItem):
             self._add_output(item, extra, where)
         else:
-            if item.namespace and not self._joins:
+            if item.namespace and item.namespace not in self._joined:
                 extra = {**extra, "namespace": item.namespace}
             self._add_made(text_pb2.Part(tool_call=self._call_from(item)), extra, where)
 
@@ -118,7 +119,8 @@ class Conversation:
 
     def _call_from(self, item: bodies.FunctionCallItem | bodies.CustomCallItem) -> text_pb2.ToolCall:
         call_id, signature = split_id(item.call_id)
-        name = spaces.joined(item.namespace, item.name) if item.namespace and self._joins else item.name
+        space = item.namespace or ""
+        name = spaces.joined(space, item.name) if space in self._joined else item.name
         if isinstance(item, bodies.CustomCallItem):
             made = text_pb2.ToolCall(id=call_id, name=name, arguments_json=item.input, custom=True)
         else:
