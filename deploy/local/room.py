@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 ENOUGH_MB: Final = 1024
-"""With less than this left, one worker of each kind: one gateway takes 420 MB, a second router 40 MB more, a second
-Envoy 20 MB, the two processes of large requests 106 MB, and models what they are."""
+"""With less than this left, one worker of each kind: one gateway takes 300 MB, a second router 30 MB more, a second
+Envoy 20 MB, the two processes of large requests some 60 MB once they run, and models what they are."""
 
 _MACHINE: Final = Path("/proc/meminfo")
 _CONTAINER: Final = Path("/sys/fs/cgroup")
