@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from typing import Any
 
 import pytest
@@ -352,3 +354,45 @@ def test_a_sign_of_life_is_no_event() -> None:
     """A message without events renders nothing."""
     response = answering.Response("m", "rid", read().echo, streams=True)
     assert response.of(text_service_pb2.GenerateTextResponse()) == b""
+
+
+def changed(value: Any, dice: random.Random) -> Any:
+    """Return a value in which one place holds another kind of value, or nothing."""
+    if isinstance(value, dict) and value and dice.random() < 0.8:
+        name = dice.choice(sorted(value))
+        return {**value, name: changed(value[name], dice)}
+    if isinstance(value, list) and value and dice.random() < 0.8:
+        place = dice.randrange(len(value))
+        return [*value[:place], changed(value[place], dice), *value[place + 1 :]]
+    return dice.choice([None, 3, -1.5, True, "x", [], {}, [3], {"type": "x"}, 2**70])
+
+
+ITEMS: list[dict[str, Any]] = [
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]},
+    {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [{"type": "summary_text", "text": "h"}],
+        "encrypted_content": "moa1.x",
+    },
+    {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}", "namespace": "s"},
+    {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "x"}]},
+    {"type": "web_search_call", "id": "ws_1"},
+]
+SPACE: dict[str, Any] = {"type": "namespace", "name": "s", "tools": [{"type": "function", "name": "g"}]}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_bodies_of_other_types_are_refused(seed: int) -> None:
+    """Whatever stands in a body, it is read and its answer written, or its caller is told what is wrong."""
+    dice = random.Random(seed)
+    body = {
+        **ASKED,
+        "input": ITEMS,
+        "tools": [*ASKED["tools"], SPACE],
+        "reasoning": {"effort": "low", "summary": "auto"},
+    }
+    for _ in range(300):
+        with contextlib.suppress(MoaError):
+            told = asked.read(json.dumps(changed(body, dice)).encode())
+            whole(told, *ANSWERS["calls"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from tests.emulators import openai_responses
 from tests.emulators.openai import MODELS
 from tests.emulators.openai_responses import SEALED, Told
 from tests.emulators.script import Call, Counts, Script
+from tests.router.test_responses_dialect import changed
 
 PROVIDER = Provider(id="p", adapter="openai", makes="text", base_url="https://api.example/v1")
 ABLE = frozenset({"tools", "vision", "reasoning", "json", "json_schema", "logprobs"})
@@ -350,3 +353,29 @@ def test_an_envelope_of_another_vendor_changes_nothing() -> None:
     request = responses()
     request.vendor.CopyFrom(VendorFields(vendor="google", json=b'{"responses":{"truncation":"auto"}}'))
     assert "truncation" not in sent(request)[0]
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_values_of_other_types_never_break_the_reader(name: str, seed: int) -> None:
+    """Whatever stands in an answer, it is read and shown, or is the provider's failure: in a stream, and whole."""
+    dice = random.Random(seed)
+    request = responses(tools=TOOLS, reasoning={"summary": "auto"})
+    opening, pieces, closing = Told(
+        {"model": "m", "tools": TOOLS, "reasoning": {"summary": "auto"}}, SCRIPTS[name]
+    ).events()
+    frames = [line for line in b"".join([*opening, *pieces, *closing]).split(b"\n") if line.startswith(b"data: ")]
+    whole = json.loads(frames[-1].removeprefix(b"data: "))["response"]
+    for _ in range(30):
+        place = dice.randrange(len(frames))
+        value = changed(json.loads(frames[place].removeprefix(b"data: ")), dice)
+        torn = [*frames[:place], b"data: " + json.dumps(value).encode(), *frames[place + 1 :]]
+        for data, streamed in (
+            (b"\n\n".join([*torn, b""]), True),
+            (json.dumps(changed(whole, dice)).encode(), False),
+        ):
+            told = asked.read(json.dumps({"model": "m", "input": "x"}).encode())
+            shown = answering.Response("m", "rid", told.echo, streams=True)
+            with contextlib.suppress(MoaError):
+                for event in read(request, data, streamed=streamed):
+                    shown.take(event)
