@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -108,7 +109,11 @@ def test_a_server_that_was_killed_is_replaced(run: Run, ended: list[tuple[str, i
 
 def test_where_no_server_can_be_had_a_process_starts_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start is slower then, and no less a start."""
-    monkeypatch.setattr("deploy.local.forking._served", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+
+    def none_left(*_: object) -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", none_left)
     spec = Spec(name="one", module=MODULE, environment={**PYTHON, "WANTED": "0", "FD": "0"}, log=tmp_path / "log")
     with spec.log.open("ab") as output:
         assert Forks().spawn(spec, tmp_path, output).wait() == 0
