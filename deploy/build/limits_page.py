@@ -11,6 +11,8 @@ from deploy.local.logs import Limits
 from gateway import bodies
 from gateway import limits as edge
 from gateway.settings import EdgeSettings
+from services.auth import render
+from services.auth.adapters import budgets, teams
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
 from services.auth.settings import LEAST_KEPT_DAYS
@@ -202,6 +204,18 @@ def accounts() -> list[Row]:
             f"{DEFAULT_LIMITS.tokens_a_day:,} and {DEFAULT_LIMITS.images_a_day}",
             "an administrator gives more",
             "429 until the day's end, with `Retry-After`",
+        ),
+        Row(
+            "budgets of one team, account, key, or of everybody",
+            str(budgets.MOST),
+            "each that a request counts on is one more counter to lock, and parts what is held ahead",
+            "409",
+        ),
+        Row(
+            "a team's own keys",
+            f"{teams.KEYS}; at most {render.MAX_TEAM_KEYS:,}",
+            "an administrator gives more",
+            "409",
         ),
         Row(
             "tasks of an account that wait",

@@ -18,6 +18,7 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
+from services.auth.adapters.spent import shared_by
 from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.callers import Callers, address_of
@@ -65,6 +66,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         first_login: FirstLogin,
         resets: PasswordResets,
     ) -> None:
+        self._postgres = postgres
         self._accounts = accounts
         self._keys = keys_kept
         self._sessions = sessions
@@ -360,6 +362,9 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         standings = [] if record.unlimited else list(render.standings(record, "", spent[record.id]))
         for key in own:
             standings += render.standings(key, key.id, spent[key.counter])
+        owners = [record.id, *(key.counter for key in own), *filter(None, [record.team_id])]
+        for shared, used_of_it in await shared_by(self._postgres, owners, record.zone):
+            standings += render.standings(shared, "", used_of_it, owner=shared.id, name_of_owner=shared.name)
         rules = [render.rule(one).rule for one in await self._accounts.rules(caller.account_id)]
         found = pb.GetLimitsResponse(
             limits=render.limits(record),

@@ -7,7 +7,7 @@ from typing import Any
 
 from moa.account.v1 import budget_service_pb2 as pb
 from moa.account.v1 import budget_service_pb2_grpc
-from services.auth import render
+from services.auth import render, team_messages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.keys import Keys
@@ -70,7 +70,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
             model=request.model or "*",
             tag=tag,
             **render.read_key_changes(request.limits),
-            **render.read_warnings(request.warnings, self._check_url),
+            **team_messages.read_warnings(request.warnings, self._check_url),
         )
         return pb.CreateBudgetResponse(budget=_shown(record))
 
@@ -91,7 +91,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
         if request.HasField("warnings"):
-            changes |= render.read_warnings(request.warnings, self._check_url)
+            changes |= team_messages.read_warnings(request.warnings, self._check_url)
         record = await self._budgets.update(request.budget_id, actor=actor, **changes)
         return pb.UpdateBudgetResponse(budget=_shown(record))
 
@@ -129,5 +129,5 @@ def _shown(record: BudgetRecord) -> pb.Budget:
         tag=record.tag,
         limits=render.limits(record),
         created_at=render.timestamp(record.created_at),
-        warnings=render.warnings(record.warn_url, record.warn_emails),
+        warnings=team_messages.warnings(record.warn_url, record.warn_emails),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from moa.account.v1 import account_pb2, account_service_pb2, team_service_pb2
+from moa.account.v1 import account_pb2, account_service_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.verified_keys import rule_of
 from services.auth.domain.accounts import CEILINGS, DEFAULT_LIMITS, PACES, KeyLimits, Limits, PacedLimits
@@ -19,7 +19,6 @@ from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import (
     AccountRecord,
     AuditRecord,
-    InvitationRecord,
     KeyRecord,
     LedgerRecord,
     RuleRecord,
@@ -55,7 +54,6 @@ _DOLLARS: Final = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<part>[0-9]{1,9}))?
 _LIMITS: Final = (*LIMITS, *PACES)
 MAX_RULES: Final = 100
 MAX_TEAM_KEYS: Final = 1000
-MAX_EMAILS: Final = 10
 
 
 def account(record: AccountRecord) -> account_pb2.Account:
@@ -93,9 +91,14 @@ def limits(record: PacedLimits) -> account_pb2.Limits:
 
 
 def standings(
-    record: PacedLimits, key_id: str, spent: Mapping[Period, tuple[Amount, datetime | None]]
+    record: PacedLimits,
+    key_id: str,
+    spent: Mapping[Period, tuple[Amount, datetime | None]],
+    *,
+    owner: str = "",
+    name_of_owner: str = "",
 ) -> Iterable[account_pb2.LimitStanding]:
-    """Yield how each limit over a period stands that an account, or one of its keys, has."""
+    """Yield how each limit over a period stands that an account, one of its keys, or (`owner`) another has."""
     for name, most in record.amounts().items():
         if most is None:
             continue
@@ -109,6 +112,8 @@ def standings(
             most=dollars(most) if is_money else str(most),
             used=dollars(amount) if is_money else str(amount),
             resets_at=_stamp(ends),
+            owner=owner,
+            name=name_of_owner,
         )
 
 
@@ -132,47 +137,6 @@ def key(record: KeyRecord) -> account_pb2.Key:
         manages=[SCOPES[scope] for scope in sorted(record.manages)],
         bound_by=record.bound_by or "",
         limits=limits(record) if any(getattr(record, name) is not None for name in _LIMITS) else None,
-    )
-
-
-def team(record: TeamRecord) -> team_service_pb2.Team:
-    """Return a team."""
-    return team_service_pb2.Team(
-        team_id=record.id,
-        name=record.name,
-        account_id=record.account_id,
-        limits=limits(record),
-        rules=[rule_of(rule) for rule in record.rules],
-        created_at=_stamp(record.created_at),
-        warnings=warnings(record.warn_url, record.warn_emails),
-    )
-
-
-def warnings(url: str, emails: Sequence[str]) -> account_pb2.Warnings | None:
-    """Return who is warned; None for nobody."""
-    return account_pb2.Warnings(webhook_url=url, emails=emails) if url or emails else None
-
-
-def read_warnings(given: account_pb2.Warnings, check_url: Callable[..., object]) -> dict[str, Any]:
-    """Read who is warned, by column. Raises InvalidField, also for a URL that may not be called."""
-    if given.webhook_url:
-        check_url(given.webhook_url, param="warnings.webhook_url")
-    if len(given.emails) > MAX_EMAILS:
-        raise InvalidField(f"at most {MAX_EMAILS} addresses", param="warnings.emails")
-    return {"warn_url": given.webhook_url, "warn_emails": sorted({read_email(one) for one in given.emails})}
-
-
-def invitation(record: InvitationRecord) -> team_service_pb2.Invitation:
-    """Return an invitation, without its secret."""
-    return team_service_pb2.Invitation(
-        invitation_id=record.id,
-        team_id=record.team_id or "",
-        role=TEAM_ROLES.get(record.team_role or "", account_pb2.TEAM_ROLE_UNSPECIFIED),
-        made_by=record.made_by,
-        created_at=_stamp(record.created_at),
-        expires_at=_stamp(record.expires_at),
-        used_by=record.used_by or "",
-        revoked=record.revoked_at is not None,
     )
 
 

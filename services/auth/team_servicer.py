@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from moa.account.v1 import account_pb2, team_service_pb2_grpc
 from moa.account.v1 import team_service_pb2 as pb
-from services.auth import render
+from services.auth import render, team_messages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.teams import KEYS, MEMBER, Teams
@@ -64,7 +64,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         found = await self._teams.page(limit=size + 1, after=page_tokens.time_and_id(request.page_token))
         more = len(found) > size
         return pb.ListTeamsResponse(
-            teams=[render.team(record) for record in found[:size]],
+            teams=[team_messages.team(record) for record in found[:size]],
             next_page_token=page_tokens.written([found[size - 1].created_at, found[size - 1].id]) if more else "",
         )
 
@@ -73,7 +73,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         actor = await self._administrator(context, gives=True)
         columns = render.read_team_changes(request.limits)
         if request.HasField("warnings"):
-            columns |= render.read_warnings(request.warnings, self._check_url)
+            columns |= team_messages.read_warnings(request.warnings, self._check_url)
         record = await self._teams.create(
             name=render.read_name(request.name),
             key_count=columns.pop("key_count", KEYS),
@@ -81,7 +81,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
             rules=render.read_rules(request.rules, "rules"),
             actor=actor,
         )
-        return pb.CreateTeamResponse(team=render.team(record))
+        return pb.CreateTeamResponse(team=team_messages.team(record))
 
     async def GetTeam(self, request: pb.GetTeamRequest, context: Any) -> pb.GetTeamResponse:
         """Describe a team."""
@@ -89,7 +89,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         record = await self._teams.get(request.team_id)
         spent = await self._teams.spent(record)
         return pb.GetTeamResponse(
-            team=render.team(record),
+            team=team_messages.team(record),
             standings=render.standings(record, "", spent),
             webhook_secret=self._secrets.secret(record.id, 1) if manages else "",
         )
@@ -105,9 +105,9 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
         if request.HasField("warnings"):
-            changes |= render.read_warnings(request.warnings, self._check_url)
+            changes |= team_messages.read_warnings(request.warnings, self._check_url)
         record = await self._teams.update(request.team_id, actor=manager.account_id, **changes)
-        return pb.UpdateTeamResponse(team=render.team(record))
+        return pb.UpdateTeamResponse(team=team_messages.team(record))
 
     async def DeleteTeam(self, request: pb.DeleteTeamRequest, context: Any) -> pb.DeleteTeamResponse:
         """End a team."""
@@ -219,7 +219,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
             expires_in_s=lasts_s,
             actor=manager.account_id,
         )
-        return pb.CreateTeamInvitationResponse(invitation=token, made=render.invitation(made))
+        return pb.CreateTeamInvitationResponse(invitation=token, made=team_messages.invitation(made))
 
     async def ListInvitations(self, request: pb.ListInvitationsRequest, context: Any) -> pb.ListInvitationsResponse:
         """List invitations."""
@@ -229,7 +229,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         found = await self._teams.invitations(request.team_id, limit=size + 1, after=after)
         more = len(found) > size
         return pb.ListInvitationsResponse(
-            invitations=[render.invitation(record) for record in found[:size]],
+            invitations=[team_messages.invitation(record) for record in found[:size]],
             next_page_token=page_tokens.written([found[size - 1].created_at, found[size - 1].id]) if more else "",
         )
 
@@ -239,7 +239,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         record = await self._teams.revoke_invitation(
             request.invitation_id, request.team_id or None, actor=manager.account_id
         )
-        return pb.RevokeInvitationResponse(invitation=render.invitation(record))
+        return pb.RevokeInvitationResponse(invitation=team_messages.invitation(record))
 
     async def JoinTeam(self, request: pb.JoinTeamRequest, context: Any) -> pb.JoinTeamResponse:
         """Join a team."""

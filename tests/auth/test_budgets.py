@@ -170,7 +170,13 @@ async def test_a_holder_that_knows_no_budgets_counts_on_all_of_the_key(auth: Aut
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(link)
         request = quota_service_pb2.AdmitRequest(api_key=key, holder="old", need=amount, want=amount, model="m")
         answer = await stub.Admit(request, metadata=metadata(TOKEN, "r"))
+        task = quota_service_pb2.AdmitRequest(
+            api_key=key, holder="t", need=amount, want=amount, model="m", lasting=True, budgets_known=True, tags=["b"]
+        )
+        lasting = await stub.Admit(task, metadata=metadata(TOKEN, "r"))
     assert list(answer.grant.lease.budgets) == made
+    assert len(lasting.grant.lease.budgets) == 1
+    assert auth.query("select counts_as from blocks where holder = 't'") == [([key_id, *lasting.grant.lease.budgets],)]
     with psycopg.connect(auth.url) as link_, pytest.raises(psycopg.errors.SerializationFailure):
         link_.execute(
             "insert into blocks (id, account_id, key_id, day, holder, tokens, images, expires_at)"

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as account_service
+from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.account.v1 import team_service_pb2 as pb
 from moa.quota.v1 import quota_pb2
 from services.common.errors import PermissionDenied, QuotaExhausted
@@ -74,6 +75,10 @@ async def test_accounts_and_keys_of_a_team_use_its_limits_together(
     await until(lambda: auth.query(booked, team_id) == [(3,)])
     got = await client.team.GetTeam(pb.GetTeamRequest(team_id=team_id), metadata=client.sent(root))
     assert [(one.limit, one.used, one.most) for one in got.standings] == [("tokens_a_month", "240", "300")]
+    limits = await client.account.GetLimits(account_service.GetLimitsRequest(), metadata=client.sent(one))
+    assert [(shared.name, shared.used) for shared in limits.standings if shared.owner == team_id] == [
+        ("research", "240")
+    ]
     await audited(auth.url)
 
 
@@ -283,6 +288,9 @@ async def test_a_team_that_ends_lets_its_members_go(auth: Auth, client: Client, 
     admin = client.sent(root)
     key = await client.team.CreateTeamKey(pb.CreateTeamKeyRequest(team_id=team_id), metadata=admin)
     invitation = await client.team.CreateTeamInvitation(pb.CreateTeamInvitationRequest(team_id=team_id), metadata=admin)
+    ((account_id,),) = auth.query("select account_id from teams where id = %s", team_id)
+    delete = admin_pb.DeleteAccountRequest(account_id=account_id)
+    assert await code_of(client.admin.DeleteAccount(delete, metadata=admin)) == grpc.StatusCode.ABORTED
     for _ in range(2):
         await client.team.DeleteTeam(pb.DeleteTeamRequest(team_id=team_id), metadata=admin)
     me = client.sent(member.session_token)
@@ -293,5 +301,6 @@ async def test_a_team_that_ends_lets_its_members_go(auth: Auth, client: Client, 
     assert await code_of(client.team.GetTeam(pb.GetTeamRequest(team_id=team_id), metadata=admin)) == (
         grpc.StatusCode.NOT_FOUND
     )
+    assert auth.query("select disabled_at is not null from accounts where id = %s", account_id) == [(True,)]
     acts = auth.query("select act from audit where %s = any(details) order by id", f"team={team_id}")
     assert [act for (act,) in acts] == ["team.created", "team.member_added", "invitation.made", "team.deleted"]

@@ -6,7 +6,7 @@ from typing import Final, LiteralString
 
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Link
-from services.common.errors import NotFound
+from services.common.errors import Conflict, NotFound
 from services.quota_client.labels import USER_PREFIX
 
 _ERASED: Final[tuple[LiteralString, ...]] = (
@@ -29,11 +29,17 @@ _ERASED: Final[tuple[LiteralString, ...]] = (
 
 
 async def erase(link: Link, account_id: str, *, actor: str) -> None:
-    """Erase what is of a person in an account, unless it was deleted before. Raises NotFound."""
+    """Erase what is of a person in an account, unless it was deleted before.
+
+    Raises NotFound, or Conflict for the account of a team's keys.
+    """
     cursor = await link.execute("select deleted_at is null from accounts where id = %s for update", (account_id,))
     row = await cursor.fetchone()
     if row is None:
         raise NotFound("no such account")
+    cursor = await link.execute("select id from teams where account_id = %s and deleted_at is null", (account_id,))
+    if team := await cursor.fetchone():
+        raise Conflict(f"this is the account of the keys of {team[0]}; delete the team")
     if row[0]:
         for statement in _ERASED:
             await link.execute(statement, {"account": account_id, "user": USER_PREFIX})

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from psycopg.rows import class_row
+
 from services.auth.adapters.columns import each
-from services.auth.adapters.postgres import Link
-from services.quota_client.amounts import Amount, Period
+from services.auth.adapters.postgres import Link, Postgres
+from services.auth.domain.accounts import PACES, PacedLimits
+from services.quota_client.amounts import LIMITS, Amount, Period
 
 _SPENT: Final = f"""
 select p.period, p.ends::timestamp at time zone %(zone)s, {each("coalesce(c.{}, 0) - coalesce(b.{}, 0)")}
@@ -23,3 +28,28 @@ async def spent_of(link: Link, subject: str, zone: str) -> dict[Period, tuple[Am
     """Return what a team or a budget has spent of each period of today, and when that ends."""
     cursor = await link.execute(_SPENT, {"subject": subject, "zone": zone})
     return {Period(period): (Amount(*amounts), ends) for period, ends, *amounts in await cursor.fetchall()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(PacedLimits):
+    """Limits that an account keeps with others: a team's, or a budget's."""
+
+    id: str
+    name: str
+
+
+async def shared_by(
+    postgres: Postgres, owners: Sequence[str], zone: str
+) -> list[tuple[Shared, dict[Period, tuple[Amount, datetime | None]]]]:
+    """Return the teams among some ids, and the budgets of all of these, with what is spent of each."""
+    limits = ", ".join([*LIMITS, *PACES])
+    async with postgres.transaction() as link:
+        async with link.cursor(row_factory=class_row(Shared)) as cursor:
+            await cursor.execute(
+                f"select id, name, {limits} from teams where id = any (%(owners)s) and deleted_at is null"
+                f" union all select id, name, {limits} from budgets where owner = any (%(owners)s)"
+                " and deleted_at is null order by 1",
+                {"owners": list(owners)},
+            )
+            found = await cursor.fetchall()
+        return [(one, await spent_of(link, one.id, zone)) for one in found]

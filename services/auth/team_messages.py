@@ -1,0 +1,55 @@
+"""Teams, invitations and warnings as the messages of moa.account.v1, and what callers write of them read with care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from moa.account.v1 import account_pb2, team_service_pb2
+from services.auth import render
+from services.auth.adapters.verified_keys import rule_of
+from services.auth.domain.records import InvitationRecord, TeamRecord
+from services.common.errors import InvalidField
+
+_MOST_EMAILS: Final = 10
+
+
+def team(record: TeamRecord) -> team_service_pb2.Team:
+    """Return a team."""
+    return team_service_pb2.Team(
+        team_id=record.id,
+        name=record.name,
+        account_id=record.account_id,
+        limits=render.limits(record),
+        rules=[rule_of(rule) for rule in record.rules],
+        created_at=render.timestamp(record.created_at),
+        warnings=warnings(record.warn_url, record.warn_emails),
+    )
+
+
+def invitation(record: InvitationRecord) -> team_service_pb2.Invitation:
+    """Return an invitation, without its secret."""
+    return team_service_pb2.Invitation(
+        invitation_id=record.id,
+        team_id=record.team_id or "",
+        role=render.TEAM_ROLES.get(record.team_role or "", account_pb2.TEAM_ROLE_UNSPECIFIED),
+        made_by=record.made_by,
+        created_at=render.timestamp(record.created_at),
+        expires_at=render.timestamp(record.expires_at),
+        used_by=record.used_by or "",
+        revoked=record.revoked_at is not None,
+    )
+
+
+def warnings(url: str, emails: Sequence[str]) -> account_pb2.Warnings | None:
+    """Return who is warned; None for nobody."""
+    return account_pb2.Warnings(webhook_url=url, emails=emails) if url or emails else None
+
+
+def read_warnings(given: account_pb2.Warnings, check_url: Callable[..., object]) -> dict[str, Any]:
+    """Read who is warned, by column. Raises InvalidField, also for a URL that may not be called."""
+    if given.webhook_url:
+        check_url(given.webhook_url, param="warnings.webhook_url")
+    if len(given.emails) > _MOST_EMAILS:
+        raise InvalidField(f"at most {_MOST_EMAILS} addresses", param="warnings.emails")
+    return {"warn_url": given.webhook_url, "warn_emails": sorted({render.read_email(one) for one in given.emails})}
